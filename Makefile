@@ -1,0 +1,51 @@
+# make demo | test | check | bench: each sets up .venv/ here when it is missing or out of date.
+
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.steadygaze-ready
+# Two test processes with one arithmetic thread each use two cores without crowding each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check format bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## .venv/ with everything, at the versions of constraints.txt
+
+# The build backend comes first, so that the last step needs no isolated second environment.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "steadygaze needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up $(VENV)/ (once; a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt torch hatchling editables
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## verify a small network on a real digit; writes steadygaze-out/
+	@$(BIN)/steadygaze demo
+
+test: $(STAMP) ## the tests, less the slow ones
+	$(PYTEST) -q -n $(WORKERS) -m "not slow"
+
+test-slow: $(STAMP) ## the slow tests alone
+	$(PYTEST) -q -n $(WORKERS) -m slow
+
+check: $(STAMP) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --warnings
+
+format: $(STAMP) ## mend the style in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## the workloads: regions, seconds, memory, floor
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the environment and everything made
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out
