@@ -1,0 +1,205 @@
+"""What a perturbation is: the abstract classes, and the records that they exchange with a chain.
+
+Three classes to inherit from, each asking for more and giving more:
+
+- ``AbstractPerturbation``: ``apply`` alone. Such a perturbation can be sampled and drawn.
+- ``AbstractPiecewiseAffinePerturbation``: its affine pieces too. The exact engines take it.
+- ``AbstractAffinePerturbation``: the short way to an own one that is x + sum_j theta_j direction_j.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+
+from steadygaze.errors import PerturbationError
+from steadygaze.geometry.polytope import Polytope, box
+
+#: A constant of a perturbation as reports and specifications show it.
+Constant = float | int | bool | str | tuple[float, ...]
+#: What a range may be given as: (low, high) varies, a single number is a constant.
+Amount = float | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A varying amount: its name, its unit in words ('' where it is a pure number) and its range low < high.
+
+    Raises PerturbationError where the range is not finite, reversed or empty, or does not contain 0.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.low) and isfinite(self.high)):
+            raise PerturbationError(
+                f"the range of {self.name} is {self.low}..{self.high}; both ends must be finite numbers"
+            )
+        if self.low == self.high:
+            raise PerturbationError(
+                f"the range of {self.name} is {self.low}..{self.high}, a single point; "
+                f"give the single number {self.low} to keep it constant"
+            )
+        if self.low > self.high:
+            raise PerturbationError(
+                f"the range of {self.name} is {self.low}..{self.high}, which is reversed; "
+                f"write {self.high}..{self.low}"
+            )
+        if not self.low <= 0 <= self.high:
+            raise PerturbationError(
+                f"the range of {self.name} is {self.low}..{self.high}, which leaves out 0, where nothing "
+                "is changed; widen the range so that it contains 0"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class AffineImage:
+    """An image (or map) affine in theta: ``base`` (*shape,) + sum_i theta_i ``directions`` (n, *shape)[i]."""
+
+    base: np.ndarray
+    directions: np.ndarray
+
+    def at(self, thetas: np.ndarray) -> np.ndarray:
+        """The images (B, *shape) at ``thetas`` (B, n)."""
+        return self.base + np.tensordot(thetas, self.directions, axes=1)
+
+
+class AbstractPerturbation(ABC):
+    """A change of an image by some amounts; where all amounts are 0, nothing is changed.
+
+    A subclass sets ``name`` (one word, lower case) and ``parameters`` and defines ``apply``. It overrides
+    ``expect`` only if the saliency map should move with the content, ``hidden`` only if it covers pixels.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...] = ()
+    #: Amounts that do not vary and other settings, by name, as the report shows them.
+    constants: Mapping[str, Constant] = {}
+    #: True where the expected map depends on the amounts (``expect`` is overridden).
+    moves_map: bool = False
+
+    @abstractmethod
+    def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
+        """The images (B, C, H, W) changed by the amounts ``thetas`` (B, k), one by one, without clipping."""
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raise PerturbationError if images of this shape (C, H, W) cannot be changed this way."""
+        del shape
+
+    def pieces(self) -> tuple[Polytope, ...] | None:
+        """Polytopes in the own parameters that tile their box and are affine each; None if there are none."""
+        return None
+
+    def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
+        """The maps (B, ..., H, W) as they should become under ``thetas`` (B, k): by default unchanged."""
+        del thetas
+        return maps
+
+    def hidden(self, size: tuple[int, int]) -> np.ndarray | None:
+        """The pixels (H, W) bool that are covered, so that maps are not compared there; None for none."""
+        del size
+        return None
+
+    def carry(self, mask: np.ndarray) -> np.ndarray:
+        """Where the pixels of ``mask`` (H, W) may end up, wholly or in part, for any amounts in the range."""
+        return mask
+
+    def describe(self) -> str:
+        """In plain words, for the report."""
+        amounts = " and ".join(f"{p.name} from {p.low:g} to {p.high:g}" for p in self.parameters)
+        return f"{self.name} with {amounts}" if amounts else self.name
+
+    def __or__(self, other: AbstractPerturbation) -> AbstractPerturbation:
+        """This one first, then ``other``; the same as ``Chain``."""
+        from steadygaze.perturbation.chain import Chain
+
+        return Chain(self, other)
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()}>"
+
+
+class AbstractPiecewiseAffinePerturbation(AbstractPerturbation):
+    """A perturbation that is affine in its amounts on each of its ``pieces``.
+
+    ``apply`` stays a definition of its own: a chain compares the two at the vertices of every piece and
+    refuses a perturbation that disagrees with itself.
+    """
+
+    @abstractmethod
+    def pieces(self) -> tuple[Polytope, ...]:
+        """Polytopes in the own parameters (k,) that tile their box without gaps and without overlap."""
+
+    @abstractmethod
+    def affine_parts(self, images: np.ndarray, piece: Polytope) -> tuple[np.ndarray, np.ndarray]:
+        """Constants (B, C, H, W) and slopes (B, k, C, H, W) on ``piece``: constant + sum_j theta_j slope_j.
+
+        Both must be affine in the image where an earlier link of the chain varies it.
+        """
+
+    def expected_parts(self, maps: np.ndarray, piece: Polytope) -> tuple[np.ndarray, np.ndarray]:
+        """The same for the expected map of ``maps`` (B, ...): by default unchanged, slopes 0."""
+        del piece
+        return maps, np.zeros((len(maps), len(self.parameters), *maps.shape[1:]))
+
+
+class AbstractAffinePerturbation(AbstractPiecewiseAffinePerturbation):
+    """x + sum_j theta_j direction_j: the short way to an own perturbation. Only ``directions`` is asked for.
+
+    >>> class Vignette(AbstractAffinePerturbation):
+    ...     name = "vignette"
+    ...     parameters = (Parameter("amount", "", 0.0, 0.5),)
+    ...
+    ...     def directions(self, image):
+    ...         ramp = np.linspace(-1, 1, image.shape[-1]) ** 2
+    ...         return -image[None] * ramp
+
+    The directions may depend on the image in any way if no varying link comes before this one in a chain;
+    after a varying link they must be affine in the image, and the chain checks it.
+    """
+
+    @abstractmethod
+    def directions(self, image: np.ndarray) -> np.ndarray:
+        """One direction for each parameter, (k, C, H, W), for the image (C, H, W)."""
+
+    def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
+        """The images (B, C, H, W) moved along their directions by ``thetas`` (B, k)."""
+        return images + np.einsum("bk,bk...->b...", thetas, self._slopes(images))
+
+    def pieces(self) -> tuple[Polytope, ...]:
+        """The whole box."""
+        return (box_of(self.parameters),)
+
+    def affine_parts(self, images: np.ndarray, piece: Polytope) -> tuple[np.ndarray, np.ndarray]:
+        """The images themselves and their directions."""
+        del piece
+        return images, self._slopes(images)
+
+    def _slopes(self, images: np.ndarray) -> np.ndarray:
+        return np.stack([self._checked(image) for image in images])
+
+    def _checked(self, image: np.ndarray) -> np.ndarray:
+        directions = np.asarray(self.directions(image), dtype=np.float64)
+        expected = (len(self.parameters), *image.shape)
+        if directions.shape != expected:
+            raise PerturbationError(
+                f"{self.name}.directions returned an array of shape {directions.shape}; "
+                f"one direction for each parameter is needed, {expected}"
+            )
+        if not np.isfinite(directions).all():
+            raise PerturbationError(
+                f"{self.name}.directions returned NaN or infinite values; they must be finite"
+            )
+        return directions
+
+
+def box_of(parameters: tuple[Parameter, ...]) -> Polytope:
+    """The box of these parameters, in their order."""
+    return box(np.array([p.low for p in parameters]), np.array([p.high for p in parameters]))
