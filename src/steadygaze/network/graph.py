@@ -1,0 +1,237 @@
+"""A network as a list of nodes in the order of evaluation: forward, pieces and gradients, batched.
+
+Node 0 is the pixels ``(C, H, W)`` in [0, 1]; the last node is the logits ``(K,)``. The layout and the normalisation
+that the original model wants are nodes of the graph, so that gradients are with respect to pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from steadygaze.network.layers import (
+    AbstractAffine,
+    AbstractLayer,
+    Conv,
+    Input,
+    MaxPool,
+    PiecewiseLinear,
+    Shape,
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer, the nodes it reads (indices below its own), its output's shape without the batch, and its name."""
+
+    layer: AbstractLayer
+    inputs: tuple[int, ...]
+    shape: Shape
+    name: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in topological order; rows of a batch never mix."""
+
+    nodes: tuple[Node, ...]
+
+    # -- at points ---------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, K)`` at pixels ``(B, C, H, W)``."""
+        return self.values_at(x, (self.last,))[self.last]
+
+    def values_at(self, x: Tensor, nodes: Collection[int]) -> dict[int, Tensor]:
+        """Outputs ``(B, *shape)`` of the given nodes at pixels ``(B, C, H, W)``."""
+        kept: dict[int, Tensor] = {}
+
+        def keep(index: int, inputs: tuple[Tensor, ...], value: Tensor) -> None:
+            del inputs
+            if index in nodes:
+                kept[index] = value
+
+        self._evaluate(x, keep)
+        return kept
+
+    def pieces_at(self, x: Tensor) -> dict[int, Tensor]:
+        """For each piecewise node the piece of every unit (or the winner of every window), uint8 ``(B, N)``."""
+        return self.logits_and_pieces(x)[1]
+
+    def logits_and_pieces(self, x: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Logits ``(B, K)`` and, as in `pieces_at`, the pieces, in one pass."""
+        pieces: dict[int, Tensor] = {}
+
+        def look(index: int, inputs: tuple[Tensor, ...], value: Tensor) -> None:
+            del value
+            layer = self.nodes[index].layer
+            if isinstance(layer, (PiecewiseLinear, MaxPool)):
+                pieces[index] = layer.pieces_of(inputs[0])
+
+        return self._evaluate(x, look), pieces
+
+    def gradient_at(self, x: Tensor, label: int) -> Tensor:
+        """Gradient of logit `label` with respect to the pixels, ``(B, C, H, W)``, at pixels ``(B, C, H, W)``."""
+        return self.pull_back(self.seed(label, x.shape[0]), self.pieces_at(x))
+
+    # -- on regions --------------------------------------------------------------------------------------------------
+
+    def pull_back(self, seed: Tensor, pieces: Mapping[int, Tensor], to: int = 0) -> Tensor:
+        """Gradient of ``<seed, logits>`` at the output of node `to` where every unit keeps its piece.
+
+        seed is ``(B, K)``, pieces are those of `pieces_at` (only nodes after `to` are read); returns
+        ``(B, *nodes[to].shape)``.
+        """
+        downstream = self._downstream_of(to)
+        pending: dict[int, Tensor] = {self.last: seed}
+        for index in range(self.last, to, -1):
+            g = pending.pop(index, None)
+            if g is None:
+                continue
+            for source, part in zip(self.nodes[index].inputs, self._pulled(index, g, pieces), strict=True):
+                if source in downstream:
+                    pending[source] = pending[source] + part if source in pending else part
+        if to in pending:
+            return pending[to].reshape(seed.shape[0], *self.nodes[to].shape)
+        return seed.new_zeros((seed.shape[0], *self.nodes[to].shape))
+
+    def seed(self, label: int, rows: int) -> Tensor:
+        """One-hot rows ``(rows, K)`` that make `pull_back` the gradient of one logit."""
+        seed = torch.zeros((rows, self.classes), dtype=torch.float64, device=self.device)
+        seed[:, label] = 1.0
+        return seed
+
+    # -- structure ---------------------------------------------------------------------------------------------------
+
+    @property
+    def last(self) -> int:
+        """Index of the logits."""
+        return len(self.nodes) - 1
+
+    @property
+    def input_shape(self) -> Shape:
+        """(C, H, W) of the pixels."""
+        return self.nodes[0].shape
+
+    @property
+    def classes(self) -> int:
+        """Number of logits."""
+        return self.nodes[-1].shape[0]
+
+    @cached_property
+    def piecewise(self) -> tuple[int, ...]:
+        """Indices of the nodes that pick pieces: `PiecewiseLinear` and `MaxPool`."""
+        return tuple(
+            i for i, node in enumerate(self.nodes) if isinstance(node.layer, (PiecewiseLinear, MaxPool))
+        )
+
+    @cached_property
+    def units(self) -> int:
+        """Number of piecewise-linear units (ReLU and its relatives)."""
+        return sum(math.prod(n.shape) for n in self.nodes if isinstance(n.layer, PiecewiseLinear))
+
+    @cached_property
+    def windows(self) -> int:
+        """Number of max-pool windows."""
+        return sum(math.prod(n.shape) for n in self.nodes if isinstance(n.layer, MaxPool))
+
+    @cached_property
+    def parameters(self) -> int:
+        """Number of constants in affine layers."""
+        return sum(n.layer.parameters for n in self.nodes if isinstance(n.layer, AbstractAffine))
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the constants live; the CPU if there are none."""
+        tensors = (v for node in self.nodes for v in vars(node.layer).values() if isinstance(v, Tensor))
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the nodes that read it (twice if they read it twice)."""
+        readers: list[list[int]] = [[] for _ in self.nodes]
+        for index, node in enumerate(self.nodes):
+            for source in node.inputs:
+                readers[source].append(index)
+        return tuple(tuple(found) for found in readers)
+
+    def last_convolution(self) -> int | None:
+        """The node at which Grad-CAM looks: the last convolution, or the activation that alone reads it."""
+        convolutions = [i for i, node in enumerate(self.nodes) if isinstance(node.layer, Conv)]
+        if not convolutions:
+            return None
+        index = convolutions[-1]
+        readers = self.readers[index]
+        activated = len(readers) == 1 and isinstance(self.nodes[readers[0]].layer, PiecewiseLinear)
+        return readers[0] if activated else index
+
+    def to(self, device: torch.device | str) -> Graph:
+        """The same graph with its constants on `device`."""
+        return Graph(tuple(replace(node, layer=node.layer.to(device)) for node in self.nodes))
+
+    def _downstream_of(self, index: int) -> frozenset[int]:
+        found = {index}
+        for later in range(index + 1, len(self.nodes)):
+            if found.intersection(self.nodes[later].inputs):
+                found.add(later)
+        return frozenset(found)
+
+    def _evaluate(self, x: Tensor, look: Callable[[int, tuple[Tensor, ...], Tensor], None]) -> Tensor:
+        values: dict[int, Tensor] = {}
+        value = x
+        for index, node in enumerate(self.nodes):
+            inputs = tuple(values[source] for source in node.inputs) if index else (x,)
+            value = node.layer.forward(*inputs)
+            values[index] = value
+            look(index, inputs, value)
+            for source in node.inputs:
+                if self.readers[source][-1] == index:
+                    values.pop(source, None)
+        return value
+
+    def _pulled(self, index: int, g: Tensor, pieces: Mapping[int, Tensor]) -> tuple[Tensor, ...]:
+        node = self.nodes[index]
+        layer = node.layer
+        if isinstance(layer, AbstractAffine):
+            return layer.transpose(g, tuple(self.nodes[source].shape for source in node.inputs))
+        if isinstance(layer, MaxPool):
+            return (layer.transpose(g, pieces[index]),)
+        assert isinstance(layer, PiecewiseLinear), "only node 0 is an Input"
+        return (g * layer.slopes_of(pieces[index]).reshape(g.shape),)
+
+
+class GraphBuilder:
+    """Grows a graph node by node; the readers' only way to make one."""
+
+    def __init__(self, input_shape: Shape) -> None:
+        self.nodes: list[Node] = [Node(Input(input_shape), (), input_shape, "pixels")]
+
+    def add(self, layer: AbstractLayer, *inputs: int, name: str) -> int:
+        """Append `layer` reading the given nodes; returns its index."""
+        shape = layer.output_shape(*(self.nodes[source].shape for source in inputs))
+        self.nodes.append(Node(layer, inputs, shape, name))
+        return len(self.nodes) - 1
+
+    def shape(self, index: int) -> Shape:
+        """Shape of a node's output, without the batch."""
+        return self.nodes[index].shape
+
+    def build(self, output: int) -> Graph:
+        """The graph of what `output` depends on, with `output` last."""
+        needed = {output}
+        for index in range(output, 0, -1):
+            if index in needed:
+                needed.update(self.nodes[index].inputs)
+        order = sorted(needed | {0})
+        place = {old: new for new, old in enumerate(order)}
+        return Graph(
+            tuple(
+                replace(self.nodes[i], inputs=tuple(place[source] for source in self.nodes[i].inputs))
+                for i in order
+            )
+        )

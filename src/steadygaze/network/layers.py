@@ -1,0 +1,461 @@
+"""The table of layers: everything a network may be made of, and the rule of each.
+
+Tensors are float64 and batch first, ``(B, *shape)``; shapes in this module leave the batch out, so that a layer takes
+any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant), or it picks one affine
+piece per unit (`PiecewiseLinear`) or one input per window (`MaxPool`). Nothing here knows of graphs or of files.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TypeAlias, TypeVar
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+from torch.nn.grad import conv2d_input
+
+Shape: TypeAlias = tuple[int, ...]
+LayerType = TypeVar("LayerType", bound="AbstractLayer")
+
+# Columns that one im2col block may take: measured, one block over the whole batch is 2-3 times slower than blocks that
+# stay in the cache.
+_BLOCK_BYTES = 2**21
+
+
+class AbstractLayer(ABC):
+    """One operation of a network; final subclasses are frozen dataclasses of tensors and plain values."""
+
+    arity: int = 1
+
+    @abstractmethod
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Shape of the output, given the shapes of the inputs (all without the batch)."""
+
+    @abstractmethod
+    def forward(self, *xs: Tensor) -> Tensor:
+        """The value at inputs ``(B, *shape)``."""
+
+    def to(self: LayerType, device: torch.device | str) -> LayerType:
+        """The same layer with its tensors on `device`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return replace(self, **{k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)})  # type: ignore[type-var]
+
+
+class AbstractAffine(AbstractLayer):
+    """A linear map plus a constant."""
+
+    @abstractmethod
+    def linear(self, *xs: Tensor) -> Tensor:
+        """The map without its constant part: what directions, differences and gradients follow."""
+
+    @abstractmethod
+    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        """Vector-Jacobian product of ``g`` ``(B, *output shape)``: one ``(B, *input shape)`` per input."""
+
+    @abstractmethod
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        """``|W| |x| + |b|``: the scale against which the rounding error of `forward` is measured."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of constants the layer holds."""
+        return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Input(AbstractLayer):
+    """The pixels, as they are handed to the classifier."""
+
+    shape: Shape
+    arity = 0
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        del shapes
+        return self.shape
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return xs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(AbstractAffine):
+    """``x Wᵀ + b`` over the last axis; weight ``(out, in)``, bias ``(out,)``."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*shapes[0][:-1], self.weight.shape[0])
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return functional.linear(xs[0], self.weight, self.bias)
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return functional.linear(xs[0], self.weight)
+
+    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        del input_shapes
+        return (g @ self.weight,)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        return functional.linear(xs[0].abs(), self._absolute_weight, self.bias.abs())
+
+    @property
+    def parameters(self) -> int:
+        return self.weight.numel() + self.bias.numel()
+
+    @cached_property
+    def _absolute_weight(self) -> Tensor:
+        return self.weight.abs()
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(AbstractAffine):
+    """Two-dimensional convolution of ``(C, H, W)``; weight ``(O, C / groups, kh, kw)``, bias ``(O,)``.
+
+    `padding` is the number of zero rows and columns on *both* sides; one-sided padding is a `Pad` before it.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        _, *extents = shapes[0]
+        kernel = self.weight.shape[2:]
+        spans = [d * (k - 1) + 1 for d, k in zip(self.dilation, kernel, strict=True)]
+        sizes = [
+            (e + 2 * p - w) // s + 1
+            for e, p, w, s in zip(extents, self.padding, spans, self.stride, strict=True)
+        ]
+        return (self.weight.shape[0], *sizes)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return self._convolve(xs[0], self.weight, self.bias)
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return self._convolve(xs[0], self.weight, None)
+
+    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        size = (g.shape[0], *input_shapes[0])
+        if g.shape[0] == 0:
+            return (g.new_zeros(size),)
+        return (conv2d_input(size, self.weight, g, self.stride, self.padding, self.dilation, self.groups),)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        return self._convolve(xs[0].abs(), self._absolute_weight, self.bias.abs())
+
+    @property
+    def parameters(self) -> int:
+        return self.weight.numel() + self.bias.numel()
+
+    @cached_property
+    def _absolute_weight(self) -> Tensor:
+        return self.weight.abs()
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        options = (self.stride, self.padding, self.dilation, self.groups)
+        shape = self.output_shape(tuple(x.shape[1:]))
+        columns = 8 * math.prod(shape[1:]) * math.prod(weight.shape[1:]) * self.groups
+        rows = max(1, _BLOCK_BYTES // columns)
+        if x.is_cuda or x.shape[0] <= rows:
+            return functional.conv2d(x, weight, bias, *options)
+        out = x.new_empty((x.shape[0], *shape))
+        for first in range(0, x.shape[0], rows):
+            out[first : first + rows] = functional.conv2d(x[first : first + rows], weight, bias, *options)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class ScaleShift(AbstractAffine):
+    """``scale * x + shift``; both broadcast against the input's shape, which is kept.
+
+    Batch normalisation in evaluation mode, mean / std, and addition or multiplication of a constant.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, xs[0], self.scale)
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return xs[0] * self.scale
+
+    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        del input_shapes
+        return (g * self.scale,)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        return torch.addcmul(self.shift.abs(), xs[0].abs(), self.scale.abs())
+
+    @property
+    def parameters(self) -> int:
+        return self.scale.numel() + self.shift.numel()
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePool(AbstractAffine):
+    """Averages over windows of ``(C, H, W)``: ``rows @ x @ columnsᵀ`` with rows ``(H', H)``, columns ``(W', W)``.
+
+    Windows are boxes, so averaging separates into one small matrix per axis; overlapping, padded, rounded-up, adaptive
+    and global windows differ in nothing but the entries.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*shapes[0][:-2], self.rows.shape[0], self.columns.shape[0])
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return self.rows @ xs[0] @ self.columns.T
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return self.forward(*xs)
+
+    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        del input_shapes
+        return (self.rows.T @ g @ self.columns,)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        return self.forward(xs[0].abs())
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(AbstractAffine):
+    """The same numbers in another shape (flatten, view, squeeze)."""
+
+    shape: Shape
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        del shapes
+        return self.shape
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return xs[0].reshape(xs[0].shape[0], *self.shape)
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return self.forward(*xs)
+
+    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        return (g.reshape(g.shape[0], *input_shapes[0]),)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        return self.forward(xs[0].abs())
+
+
+@dataclass(frozen=True, eq=False)
+class Permute(AbstractAffine):
+    """Axes reordered; output axis i is input axis ``axes[i]``, the batch not counted."""
+
+    axes: tuple[int, ...]
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return tuple(shapes[0][axis] for axis in self.axes)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return xs[0].permute(0, *(axis + 1 for axis in self.axes))
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return self.forward(*xs)
+
+    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        del input_shapes
+        inverse = sorted(range(len(self.axes)), key=self.axes.__getitem__)
+        return (g.permute(0, *(axis + 1 for axis in inverse)),)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        return self.forward(xs[0].abs())
+
+
+@dataclass(frozen=True, eq=False)
+class Pad(AbstractAffine):
+    """A constant frame; `pads` holds (before, after) for each axis, negative numbers crop."""
+
+    pads: tuple[tuple[int, int], ...]
+    value: float = 0.0
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return tuple(size + sum(pad) for size, pad in zip(shapes[0], self.pads, strict=True))
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return functional.pad(xs[0], self._flat(), value=self.value)
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return functional.pad(xs[0], self._flat())
+
+    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        del input_shapes
+        return (functional.pad(g, [-amount for amount in self._flat()]),)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        return functional.pad(xs[0].abs(), self._flat(), value=abs(self.value))
+
+    def _flat(self) -> list[int]:
+        return [amount for pad in reversed(self.pads) for amount in pad]
+
+
+@dataclass(frozen=True, eq=False)
+class Add(AbstractAffine):
+    """The sum of two branches of the same shape."""
+
+    arity = 2
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return xs[0] + xs[1]
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return xs[0] + xs[1]
+
+    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        del input_shapes
+        return (g, g)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        return xs[0].abs() + xs[1].abs()
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(AbstractAffine):
+    """Two or more branches side by side along `axis` (the batch not counted)."""
+
+    axis: int
+    arity = -1
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        total = sum(shape[self.axis] for shape in shapes)
+        return (*shapes[0][: self.axis], total, *shapes[0][self.axis + 1 :])
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return torch.cat(xs, dim=self.axis + 1)
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return self.forward(*xs)
+
+    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        return g.split([shape[self.axis] for shape in input_shapes], dim=self.axis + 1)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        return self.forward(*(x.abs() for x in xs))
+
+
+@dataclass(frozen=True, eq=False)
+class PiecewiseLinear(AbstractLayer):
+    """Unit by unit, ``slope * x + offset`` on each piece between breakpoints, continuous.
+
+    breakpoints ``(k,)`` ascend and are the same for all units (k is 1 or 2); slopes and offsets are ``(k + 1, 1)``, or
+    ``(k + 1, N)`` with one column per unit in flattened order. A point on a breakpoint belongs to the piece below it,
+    so that the derivative of ReLU at 0 is 0.
+    """
+
+    breakpoints: Tensor
+    slopes: Tensor
+    offsets: Tensor
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        (x,) = xs
+        if self._is_relu:
+            return x.clamp_min(0.0)
+        flat = x.flatten(1)
+        out = torch.addcmul(self.offsets[0], flat, self.slopes[0])
+        for piece, breakpoint in enumerate(self.breakpoints, start=1):
+            above = torch.addcmul(self.offsets[piece], flat, self.slopes[piece])
+            out = torch.where(flat > breakpoint, above, out)
+        return out.reshape(x.shape)
+
+    def pieces_of(self, x: Tensor) -> Tensor:
+        """Index of the piece each unit is on, uint8 ``(B, N)``, for pre-activations ``(B, *shape)``."""
+        flat = x.flatten(1)
+        pieces = (flat > self.breakpoints[0]).to(torch.uint8)
+        for breakpoint in self.breakpoints[1:]:
+            pieces += flat > breakpoint
+        return pieces
+
+    def slopes_of(self, pieces: Tensor) -> Tensor:
+        """Slope of each unit on the given pieces, float64 ``(B, N)``, for pieces ``(B, N)``."""
+        return pieces.to(self.slopes.dtype) if self._is_relu else self._chosen(self.slopes, pieces)
+
+    def offsets_of(self, pieces: Tensor) -> Tensor:
+        """Offset of each unit on the given pieces, float64 ``(B, N)``, for pieces ``(B, N)``."""
+        return self._chosen(self.offsets, pieces)
+
+    @cached_property
+    def _is_relu(self) -> bool:
+        rule = (self.breakpoints.tolist(), self.slopes.tolist(), self.offsets.tolist())
+        return rule == ([0.0], [[0.0], [1.0]], [[0.0], [0.0]])
+
+    @staticmethod
+    def _chosen(table: Tensor, pieces: Tensor) -> Tensor:
+        out = torch.where(pieces > 0, table[1], table[0])
+        for piece in range(2, table.shape[0]):
+            out = torch.where(pieces >= piece, table[piece], out)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(AbstractLayer):
+    """The largest input of each window; the first of several equal ones.
+
+    windows ``(N_out, k)``, int64: positions in the flattened input of shape `shape`; -1 marks padding, which never
+    wins. `pooled` is the output's shape. k is at most 255.
+    """
+
+    windows: Tensor
+    shape: Shape
+    pooled: Shape
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        del shapes
+        return self.pooled
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return self._compete(xs[0])[0].reshape(xs[0].shape[0], *self.pooled)
+
+    def pieces_of(self, x: Tensor) -> Tensor:
+        """Position in its window of each winner, uint8 ``(B, N_out)``, for inputs ``(B, *shape)``."""
+        return self._compete(x)[1]
+
+    def winners(self, pieces: Tensor) -> Tensor:
+        """Positions of the winners in the flattened input, int64 ``(B, N_out)``."""
+        count, size = self.windows.shape
+        starts = torch.arange(0, count * size, size, device=self.windows.device)
+        return self.windows.flatten()[pieces + starts]
+
+    def transpose(self, g: Tensor, pieces: Tensor) -> Tensor:
+        """Vector-Jacobian product ``(B, *shape)`` of g ``(B, *pooled)`` where the given positions win."""
+        out = g.new_zeros((g.shape[0], math.prod(self.shape)))
+        out.scatter_add_(1, self.winners(pieces), g.flatten(1))
+        return out.reshape(g.shape[0], *self.shape)
+
+    def _compete(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        flat = x.flatten(1)
+        best = self._candidate(flat, 0)
+        place = torch.zeros(best.shape, dtype=torch.uint8, device=x.device)
+        for position in range(1, self.windows.shape[1]):
+            rival = self._candidate(flat, position)
+            wins = rival > best
+            best = torch.where(wins, rival, best)
+            place.masked_fill_(wins, position)
+        return best, place
+
+    def _candidate(self, flat: Tensor, position: int) -> Tensor:
+        index = self.windows[:, position]
+        taken = flat[:, index.clamp_min(0)]
+        return taken.masked_fill_(index < 0, -math.inf)
