@@ -1,8 +1,9 @@
 """The table of layers: everything a network may be made of, and the rule of each.
 
-Tensors are float64 and batch first, ``(B, *shape)``; shapes in this module leave the batch out, so that a layer takes
-any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant), or it picks one affine
-piece per unit (`PiecewiseLinear`) or one input per window (`MaxPool`). Nothing here knows of graphs or of files.
+Tensors are float64 and batch first, ``(B, *shape)``; shapes in this module leave the batch out, so that a
+layer takes any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant), or it
+picks one affine piece per unit (`PiecewiseLinear`) or one input per window (`MaxPool`). Nothing here knows of
+graphs or of files.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from torch.nn.grad import conv2d_input
 Shape: TypeAlias = tuple[int, ...]
 LayerType = TypeVar("LayerType", bound="AbstractLayer")
 
-# Columns that one im2col block may take: measured, one block over the whole batch is 2-3 times slower than blocks that
-# stay in the cache.
+# Bytes that one im2col block of a convolution may take: measured, one block over the whole batch is 2-3 times
+# slower than blocks that stay in the cache.
 _BLOCK_BYTES = 2**21
 
 
@@ -64,6 +65,16 @@ class AbstractAffine(AbstractLayer):
     def parameters(self) -> int:
         """Number of constants the layer holds."""
         return 0
+
+
+class AbstractWeighing(AbstractAffine):
+    """An affine layer without a constant whose weights are all >= 0: it moves, sums or averages."""
+
+    def linear(self, *xs: Tensor) -> Tensor:
+        return self.forward(*xs)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        return self.forward(*(x.abs() for x in xs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,11 +216,11 @@ class ScaleShift(AbstractAffine):
 
 
 @dataclass(frozen=True, eq=False)
-class AveragePool(AbstractAffine):
-    """Averages over windows of ``(C, H, W)``: ``rows @ x @ columnsᵀ`` with rows ``(H', H)``, columns ``(W', W)``.
+class AveragePool(AbstractWeighing):
+    """Averages over windows of ``(C, H, W)``: ``rows @ x @ columnsᵀ``, rows ``(H', H)``, columns ``(W', W)``.
 
-    Windows are boxes, so averaging separates into one small matrix per axis; overlapping, padded, rounded-up, adaptive
-    and global windows differ in nothing but the entries.
+    Windows are boxes, so averaging separates into one small matrix per axis; overlapping, padded, rounded-up,
+    adaptive and global windows differ in nothing but the entries.
     """
 
     rows: Tensor
@@ -221,19 +232,13 @@ class AveragePool(AbstractAffine):
     def forward(self, *xs: Tensor) -> Tensor:
         return self.rows @ xs[0] @ self.columns.T
 
-    def linear(self, *xs: Tensor) -> Tensor:
-        return self.forward(*xs)
-
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         del input_shapes
         return (self.rows.T @ g @ self.columns,)
 
-    def magnitude(self, *xs: Tensor) -> Tensor:
-        return self.forward(xs[0].abs())
-
 
 @dataclass(frozen=True, eq=False)
-class Reshape(AbstractAffine):
+class Reshape(AbstractWeighing):
     """The same numbers in another shape (flatten, view, squeeze)."""
 
     shape: Shape
@@ -245,18 +250,12 @@ class Reshape(AbstractAffine):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0].reshape(xs[0].shape[0], *self.shape)
 
-    def linear(self, *xs: Tensor) -> Tensor:
-        return self.forward(*xs)
-
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         return (g.reshape(g.shape[0], *input_shapes[0]),)
 
-    def magnitude(self, *xs: Tensor) -> Tensor:
-        return self.forward(xs[0].abs())
-
 
 @dataclass(frozen=True, eq=False)
-class Permute(AbstractAffine):
+class Permute(AbstractWeighing):
     """Axes reordered; output axis i is input axis ``axes[i]``, the batch not counted."""
 
     axes: tuple[int, ...]
@@ -267,16 +266,10 @@ class Permute(AbstractAffine):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0].permute(0, *(axis + 1 for axis in self.axes))
 
-    def linear(self, *xs: Tensor) -> Tensor:
-        return self.forward(*xs)
-
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         del input_shapes
         inverse = sorted(range(len(self.axes)), key=self.axes.__getitem__)
         return (g.permute(0, *(axis + 1 for axis in inverse)),)
-
-    def magnitude(self, *xs: Tensor) -> Tensor:
-        return self.forward(xs[0].abs())
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +300,7 @@ class Pad(AbstractAffine):
 
 
 @dataclass(frozen=True, eq=False)
-class Add(AbstractAffine):
+class Add(AbstractWeighing):
     """The sum of two branches of the same shape."""
 
     arity = 2
@@ -318,19 +311,13 @@ class Add(AbstractAffine):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0] + xs[1]
 
-    def linear(self, *xs: Tensor) -> Tensor:
-        return xs[0] + xs[1]
-
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         del input_shapes
         return (g, g)
 
-    def magnitude(self, *xs: Tensor) -> Tensor:
-        return xs[0].abs() + xs[1].abs()
-
 
 @dataclass(frozen=True, eq=False)
-class Concat(AbstractAffine):
+class Concat(AbstractWeighing):
     """Two or more branches side by side along `axis` (the batch not counted)."""
 
     axis: int
@@ -343,23 +330,17 @@ class Concat(AbstractAffine):
     def forward(self, *xs: Tensor) -> Tensor:
         return torch.cat(xs, dim=self.axis + 1)
 
-    def linear(self, *xs: Tensor) -> Tensor:
-        return self.forward(*xs)
-
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         return g.split([shape[self.axis] for shape in input_shapes], dim=self.axis + 1)
-
-    def magnitude(self, *xs: Tensor) -> Tensor:
-        return self.forward(*(x.abs() for x in xs))
 
 
 @dataclass(frozen=True, eq=False)
 class PiecewiseLinear(AbstractLayer):
     """Unit by unit, ``slope * x + offset`` on each piece between breakpoints, continuous.
 
-    breakpoints ``(k,)`` ascend and are the same for all units (k is 1 or 2); slopes and offsets are ``(k + 1, 1)``, or
-    ``(k + 1, N)`` with one column per unit in flattened order. A point on a breakpoint belongs to the piece below it,
-    so that the derivative of ReLU at 0 is 0.
+    breakpoints ``(k,)`` ascend and are the same for all units (k is 1 or 2); slopes and offsets are
+    ``(k + 1, 1)``, or ``(k + 1, N)`` with one column per unit in flattened order. A point on a breakpoint belongs
+    to the piece below it, so that the derivative of ReLU at 0 is 0.
     """
 
     breakpoints: Tensor
@@ -375,17 +356,17 @@ class PiecewiseLinear(AbstractLayer):
             return x.clamp_min(0.0)
         flat = x.flatten(1)
         out = torch.addcmul(self.offsets[0], flat, self.slopes[0])
-        for piece, breakpoint in enumerate(self.breakpoints, start=1):
+        for piece, edge in enumerate(self.breakpoints, start=1):
             above = torch.addcmul(self.offsets[piece], flat, self.slopes[piece])
-            out = torch.where(flat > breakpoint, above, out)
+            out = torch.where(flat > edge, above, out)
         return out.reshape(x.shape)
 
     def pieces_of(self, x: Tensor) -> Tensor:
         """Index of the piece each unit is on, uint8 ``(B, N)``, for pre-activations ``(B, *shape)``."""
         flat = x.flatten(1)
         pieces = (flat > self.breakpoints[0]).to(torch.uint8)
-        for breakpoint in self.breakpoints[1:]:
-            pieces += flat > breakpoint
+        for edge in self.breakpoints[1:]:
+            pieces += flat > edge
         return pieces
 
     def slopes_of(self, pieces: Tensor) -> Tensor:
@@ -413,8 +394,8 @@ class PiecewiseLinear(AbstractLayer):
 class MaxPool(AbstractLayer):
     """The largest input of each window; the first of several equal ones.
 
-    windows ``(N_out, k)``, int64: positions in the flattened input of shape `shape`; -1 marks padding, which never
-    wins. `pooled` is the output's shape. k is at most 255.
+    windows ``(N_out, k)``, int64: positions in the flattened input of shape `shape`; -1 marks padding, which
+    never wins. `pooled` is the output's shape. k is at most 255.
     """
 
     windows: Tensor
