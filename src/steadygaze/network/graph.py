@@ -1,7 +1,7 @@
 """A network as a list of nodes in the order of evaluation: forward, pieces and gradients, batched.
 
-Node 0 is the pixels ``(C, H, W)`` in [0, 1]; the last node is the logits ``(K,)``. The layout and the normalisation
-that the original model wants are nodes of the graph, so that gradients are with respect to pixels.
+Node 0 is the pixels ``(C, H, W)`` in [0, 1]; the last node is the logits ``(K,)``. The layout and the
+normalisation that the original model wants are nodes of the graph, so that gradients are with respect to pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from steadygaze.network.layers import (
 
 @dataclass(frozen=True)
 class Node:
-    """A layer, the nodes it reads (indices below its own), its output's shape without the batch, and its name."""
+    """A layer, the nodes it reads (all before its own), its output's shape without the batch, and its name."""
 
     layer: AbstractLayer
     inputs: tuple[int, ...]
@@ -40,8 +40,6 @@ class Graph:
     """Nodes in topological order; rows of a batch never mix."""
 
     nodes: tuple[Node, ...]
-
-    # -- at points ---------------------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(B, K)`` at pixels ``(B, C, H, W)``."""
@@ -60,7 +58,7 @@ class Graph:
         return kept
 
     def pieces_at(self, x: Tensor) -> dict[int, Tensor]:
-        """For each piecewise node the piece of every unit (or the winner of every window), uint8 ``(B, N)``."""
+        """For each piecewise node the piece of every unit, or the winner of every window: uint8 ``(B, N)``."""
         return self.logits_and_pieces(x)[1]
 
     def logits_and_pieces(self, x: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
@@ -76,10 +74,8 @@ class Graph:
         return self._evaluate(x, look), pieces
 
     def gradient_at(self, x: Tensor, label: int) -> Tensor:
-        """Gradient of logit `label` with respect to the pixels, ``(B, C, H, W)``, at pixels ``(B, C, H, W)``."""
+        """Gradient ``(B, C, H, W)`` of logit `label` with respect to the pixels, at pixels ``(B, C, H, W)``."""
         return self.pull_back(self.seed(label, x.shape[0]), self.pieces_at(x))
-
-    # -- on regions --------------------------------------------------------------------------------------------------
 
     def pull_back(self, seed: Tensor, pieces: Mapping[int, Tensor], to: int = 0) -> Tensor:
         """Gradient of ``<seed, logits>`` at the output of node `to` where every unit keeps its piece.
@@ -105,8 +101,6 @@ class Graph:
         seed = torch.zeros((rows, self.classes), dtype=torch.float64, device=self.device)
         seed[:, label] = 1.0
         return seed
-
-    # -- structure ---------------------------------------------------------------------------------------------------
 
     @property
     def last(self) -> int:
@@ -229,9 +223,8 @@ class GraphBuilder:
                 needed.update(self.nodes[index].inputs)
         order = sorted(needed | {0})
         place = {old: new for new, old in enumerate(order)}
-        return Graph(
-            tuple(
-                replace(self.nodes[i], inputs=tuple(place[source] for source in self.nodes[i].inputs))
-                for i in order
-            )
-        )
+        return Graph(tuple(self._moved(self.nodes[old], place) for old in order))
+
+    @staticmethod
+    def _moved(node: Node, place: Mapping[int, int]) -> Node:
+        return replace(node, inputs=tuple(place[source] for source in node.inputs))

@@ -1,9 +1,9 @@
 """The table of layers: everything a network may be made of, and the rule of each.
 
 Tensors are float64 and batch first, ``(B, *shape)``; shapes in this module leave the batch out, so that a
-layer takes any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant), or it
-picks one affine piece per unit (`PiecewiseLinear`) or one input per window (`MaxPool`). Nothing here knows of
-graphs or of files.
+layer takes any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant), or
+it picks one affine piece per unit (`PiecewiseLinear`) or one input per window (`MaxPool`). Nothing here knows
+of graphs or of files.
 """
 
 from __future__ import annotations
@@ -158,7 +158,9 @@ class Conv(AbstractAffine):
         size = (g.shape[0], *input_shapes[0])
         if g.shape[0] == 0:
             return (g.new_zeros(size),)
-        return (conv2d_input(size, self.weight, g, self.stride, self.padding, self.dilation, self.groups),)
+        options = (self.stride, self.padding, self.dilation, self.groups)
+        # Its annotation says int where its documentation and its code take pairs.
+        return (conv2d_input(size, self.weight, g, *options),)  # type: ignore[arg-type]
 
     def magnitude(self, *xs: Tensor) -> Tensor:
         return self._convolve(xs[0].abs(), self._absolute_weight, self.bias.abs())
@@ -339,8 +341,8 @@ class PiecewiseLinear(AbstractLayer):
     """Unit by unit, ``slope * x + offset`` on each piece between breakpoints, continuous.
 
     breakpoints ``(k,)`` ascend and are the same for all units (k is 1 or 2); slopes and offsets are
-    ``(k + 1, 1)``, or ``(k + 1, N)`` with one column per unit in flattened order. A point on a breakpoint belongs
-    to the piece below it, so that the derivative of ReLU at 0 is 0.
+    ``(k + 1, 1)``, or ``(k + 1, N)`` with one column per unit in flattened order. A point on a breakpoint
+    belongs to the piece below it, so that the derivative of ReLU at 0 is 0.
     """
 
     breakpoints: Tensor
