@@ -1,0 +1,131 @@
+"""Cells: convex polytopes held as arrays of vertices and facet labels.
+
+A cell is a list of vertices; each of its incidences (cell, vertex) carries a bit set that tells on which
+facets of that cell the vertex lies. Vertices are shared between cells and carry a 64-bit name that
+depends on how they came about and not on who made them (see `bits.vertex_name`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numba as nb
+import numpy as np
+
+from steadygaze.geometry.bits import mix
+from steadygaze.geometry.polytope import Polytope
+
+WORD = 64
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A batch of convex polytopes in R^n as a structure of arrays.
+
+    Attributes:
+        theta: ``(vertices, n)`` float64, coordinates.
+        names: ``(vertices,)`` uint64, canonical names.
+        ptr: ``(cells + 1,)`` int64; the incidences of cell p are ``ptr[p]:ptr[p + 1]``.
+        idx: ``(incidences,)`` int64, vertex numbers.
+        mask: ``(incidences, words)`` uint64, the facets of the cell that the vertex lies on.
+    """
+
+    theta: np.ndarray
+    names: np.ndarray
+    ptr: np.ndarray
+    idx: np.ndarray
+    mask: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """Number of cells."""
+        return len(self.ptr) - 1
+
+    @property
+    def dimension(self) -> int:
+        """The n of R^n."""
+        return self.theta.shape[1]
+
+    def widened(self) -> Cells:
+        """The same cells with room for twice as many facets each."""
+        return replace(self, mask=np.concatenate([self.mask, np.zeros_like(self.mask)], axis=1))
+
+    def take(self, chosen: np.ndarray) -> tuple[Cells, np.ndarray]:
+        """The chosen cells (numbers, in that order) and the old numbers of the vertices that they keep."""
+        ptr, idx, mask, kept = _take(self.ptr, self.idx, self.mask, np.asarray(chosen, np.int64), len(self.theta))
+        return Cells(self.theta[kept], self.names[kept], ptr, idx, mask), kept
+
+
+def from_polytopes(polytopes: tuple[Polytope, ...]) -> Cells:
+    """Cells of polytopes that meet face to face; equal coordinates become one vertex."""
+    words = max(-(-p.facets.shape[1] // WORD) for p in polytopes)
+    points = np.concatenate([p.vertices for p in polytopes]) + 0.0  # + 0.0 turns -0.0 into 0.0
+    theta, idx = np.unique(points, axis=0, return_inverse=True)
+    masks = np.concatenate([_pack(p.facets, words) for p in polytopes])
+    ptr = np.concatenate([[0], np.cumsum([len(p.vertices) for p in polytopes])]).astype(np.int64)
+    return Cells(theta, names_of_points(theta), ptr, idx.reshape(-1).astype(np.int64), masks)
+
+
+def names_of_points(theta: np.ndarray) -> np.ndarray:
+    """Names of vertices that are given by their coordinates (the corners of the box and of its pieces)."""
+    return _names_of_points(np.ascontiguousarray(theta).view(np.uint64))
+
+
+def concatenate(batches: list[Cells]) -> Cells:
+    """All cells of the batches, in order. Vertices are not merged; equal ones keep equal names."""
+    words = max(b.mask.shape[1] for b in batches)
+    masks = [np.pad(b.mask, ((0, 0), (0, words - b.mask.shape[1]))) for b in batches]
+    first = np.cumsum([0] + [len(b.theta) for b in batches])
+    start = np.cumsum([0] + [len(b.idx) for b in batches])
+    ptr = [b.ptr[1:] + s for b, s in zip(batches, start)]
+    return Cells(
+        theta=np.concatenate([b.theta for b in batches]),
+        names=np.concatenate([b.names for b in batches]),
+        ptr=np.concatenate([np.zeros(1, np.int64), *ptr]),
+        idx=np.concatenate([b.idx + f for b, f in zip(batches, first)]),
+        mask=np.concatenate(masks),
+    )
+
+
+def _pack(facets: np.ndarray, words: int) -> np.ndarray:
+    mask = np.zeros((len(facets), words), np.uint64)
+    for f in range(facets.shape[1]):
+        mask[facets[:, f], f // WORD] |= np.uint64(1) << np.uint64(f % WORD)
+    return mask
+
+
+@nb.njit(cache=True)
+def _names_of_points(raw):
+    names = np.empty(len(raw), np.uint64)
+    for v in range(len(raw)):
+        name = np.uint64(0x51ED270B0A1F39C1)
+        for i in range(raw.shape[1]):
+            name = mix(name ^ mix(raw[v, i] + np.uint64(i + 1)))
+        names[v] = name
+    return names
+
+
+@nb.njit(cache=True, nogil=True)
+def _take(ptr, idx, mask, chosen, vertices):
+    total = 0
+    for c in chosen:
+        total += ptr[c + 1] - ptr[c]
+    new_ptr = np.zeros(len(chosen) + 1, np.int64)
+    new_idx = np.empty(total, np.int64)
+    new_mask = np.empty((total, mask.shape[1]), np.uint64)
+    number = np.full(vertices, -1, np.int64)
+    kept = np.empty(min(vertices, total), np.int64)
+    used = 0
+    at = 0
+    for k in range(len(chosen)):
+        for t in range(ptr[chosen[k]], ptr[chosen[k] + 1]):
+            v = idx[t]
+            if number[v] < 0:
+                number[v] = used
+                kept[used] = v
+                used += 1
+            new_idx[at] = number[v]
+            new_mask[at] = mask[t]
+            at += 1
+        new_ptr[k + 1] = at
+    return new_ptr, new_idx, new_mask, kept[:used].copy()

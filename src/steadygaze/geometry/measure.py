@@ -1,0 +1,276 @@
+"""Volumes of cells, points in cells, facets of cells: what can be read off vertices and labels.
+
+A polytope is the union of the cones from any of its points over its facets; a facet is the polytope of the
+vertices that carry its label, and so on down to edges. Labels that mark no facet (a hinge that only
+touches the cell in a corner) give cones of no volume, so nothing has to be cleaned first.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba as nb
+import numpy as np
+
+from steadygaze.geometry.bits import U, mix, popcount
+from steadygaze.geometry.cells import Cells
+
+
+def volumes(cells: Cells) -> np.ndarray:
+    """Volume of each cell, ``(cells,)``, by cones from its first vertex."""
+    return _volumes(cells.theta, cells.ptr, cells.idx, cells.mask)
+
+
+def centres(cells: Cells) -> np.ndarray:
+    """Mean of the vertices of each cell, ``(cells, n)``: a point of its interior."""
+    return _centres(cells.theta, cells.ptr, cells.idx)
+
+
+def cone_volumes(cells: Cells, chosen: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Sum of the volumes of the cones from each point over all facets of its chosen cell.
+
+    It equals the volume of the cell if the point lies in the cell, and is larger if it does not.
+
+    Args:
+        chosen: ``(k,)`` cell numbers.
+        points: ``(k, n)``.
+    """
+    chosen = np.asarray(chosen, np.int64)
+    return _cone_volumes(cells.theta, cells.ptr, cells.idx, cells.mask, chosen, np.ascontiguousarray(points, float))
+
+
+class Facets(NamedTuple):
+    """The facets of cells.
+
+    Attributes:
+        cell: ``(facets,)`` number of the cell.
+        bit: ``(facets,)`` label within that cell.
+        key: ``(facets,)`` uint64; two cells that share a facet give it the same key.
+    """
+
+    cell: np.ndarray
+    bit: np.ndarray
+    key: np.ndarray
+
+
+def facets(cells: Cells) -> Facets:
+    """All facets of all cells: the labels whose vertex sets are contained in no other label's."""
+    return Facets(*_facets(cells.names, cells.ptr, cells.idx, cells.mask, cells.dimension))
+
+
+@nb.njit(cache=True, nogil=True)
+def _centres(theta, ptr, idx):
+    out = np.zeros((len(ptr) - 1, theta.shape[1]))
+    for p in range(len(out)):
+        for t in range(ptr[p], ptr[p + 1]):
+            for i in range(theta.shape[1]):
+                out[p, i] += theta[idx[t], i]
+        for i in range(theta.shape[1]):
+            out[p, i] /= ptr[p + 1] - ptr[p]
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _determinant(corners, n):
+    """|det| of the n x n matrix held in `corners` (overwritten), by elimination with row pivots."""
+    det = 1.0
+    for i in range(n):
+        best = i
+        for r in range(i + 1, n):
+            if abs(corners[r, i]) > abs(corners[best, i]):
+                best = r
+        if corners[best, i] == 0.0:
+            return 0.0
+        if best != i:
+            for c in range(n):
+                corners[i, c], corners[best, c] = corners[best, c], corners[i, c]
+        det *= corners[i, i]
+        for r in range(i + 1, n):
+            f = corners[r, i] / corners[i, i]
+            for c in range(i, n):
+                corners[r, c] -= f * corners[i, c]
+    return abs(det)
+
+
+@nb.njit(cache=True, nogil=True)
+def _members(mask, old, size, bit, new):
+    """Members of the vertex list `old` that carry the label; returns (their number, their fingerprint)."""
+    word, flag = bit // 64, U(1) << U(bit % 64)
+    count, print_ = 0, U(0)
+    for t in range(size):
+        if mask[old[t], word] & flag:
+            new[count] = old[t]
+            count += 1
+            print_ += mix(U(old[t] + 1))
+    return count, print_
+
+
+@nb.njit(cache=True, nogil=True)
+def _ends(points, face, count):
+    """The two ends of an edge: the farthest pair, should a sliver have left more than two vertices on it."""
+    if count == 2:
+        return face[0], face[1]
+    best, ends = -1.0, (face[0], face[0])
+    for t in range(count):
+        for u in range(t):
+            far = 0.0
+            for i in range(points.shape[1]):
+                far += (points[face[t], i] - points[face[u], i]) ** 2
+            if far > best:
+                best, ends = far, (face[t], face[u])
+    return ends
+
+
+@nb.njit(cache=True, nogil=True)
+def _used_bits(mask, bits):
+    """Labels that occur at all; returns their number."""
+    count = 0
+    for w in range(mask.shape[1]):
+        used = U(0)
+        for t in range(len(mask)):
+            used |= mask[t, w]
+        for b in range(64):
+            if (used >> U(b)) & U(1):
+                bits[count] = 64 * w + b
+                count += 1
+    return count
+
+
+@nb.njit(cache=True, nogil=True)
+def _cones(points, mask, apex, apex_vertex):
+    """Sum over the simplices of the cones from `apex` over the polytope's facets of |det|.
+
+    points ``(m, n)`` are the vertices, mask ``(m, words)`` their labels; apex_vertex is the number of the vertex at the
+    apex, or -1. A walk down the faces, depth first: at depth d a face of dimension n - d is given by its vertices;
+    its own apex is the first of them, and only the faces that do not contain the apex make cones.
+    """
+    m, n = points.shape
+    if n == 1:
+        return abs(points[0, 0] - apex[0]) + abs(points[1, 0] - apex[0])
+    labels = np.empty(64 * mask.shape[1], np.int64)
+    label_count = _used_bits(mask, labels)
+    apexes, corners = np.empty((n, n)), np.empty((n, n))
+    face, size, at = np.empty((n, m), np.int64), np.empty(n, np.int64), np.zeros(n, np.int64)
+    seen, seen_count = np.empty((n, label_count), np.uint64), np.zeros(n, np.int64)
+    own = np.empty(n, np.int64)
+    for t in range(m):
+        face[0, t] = t
+    own[0] = apex_vertex
+    size[0] = m
+    for i in range(n):
+        apexes[0, i] = apex[i]
+    total, d = 0.0, 0
+    while d >= 0:
+        if at[d] == label_count:
+            d -= 1
+            continue
+        bit = labels[at[d]]
+        at[d] += 1
+        if own[d] >= 0 and (mask[own[d], bit // 64] >> U(bit % 64)) & U(1):
+            continue
+        count, print_ = _members(mask, face[d], size[d], bit, face[d + 1])
+        known = count < n - d - 1
+        for k in range(seen_count[d]):
+            known |= seen[d, k] == print_
+        if known:
+            continue
+        seen[d, seen_count[d]] = print_
+        seen_count[d] += 1
+        if n - d - 1 > 1:
+            d += 1
+            size[d], at[d], seen_count[d], own[d] = count, 0, 0, face[d, 0]
+            for i in range(n):
+                apexes[d, i] = points[own[d], i]
+            continue
+        a, b = _ends(points, face[d + 1], count)
+        for i in range(n):
+            for r in range(1, n - 1):
+                corners[r - 1, i] = apexes[r, i] - apexes[0, i]
+            corners[n - 2, i] = points[a, i] - apexes[0, i]
+            corners[n - 1, i] = points[b, i] - apexes[0, i]
+        total += _determinant(corners, n)
+    return total
+
+
+@nb.njit(cache=True, nogil=True)
+def _gather(theta, idx, mask, first, last):
+    points = np.empty((last - first, theta.shape[1]))
+    for t in range(first, last):
+        for i in range(theta.shape[1]):
+            points[t - first, i] = theta[idx[t], i]
+    return points, mask[first:last]
+
+
+@nb.njit(cache=True, nogil=True)
+def _factorial(n):
+    out = 1.0
+    for i in range(2, n + 1):
+        out *= i
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _volumes(theta, ptr, idx, mask):
+    out = np.empty(len(ptr) - 1)
+    scale = _factorial(theta.shape[1])
+    for p in range(len(out)):
+        points, labels = _gather(theta, idx, mask, ptr[p], ptr[p + 1])
+        out[p] = _cones(points, labels, points[0], 0) / scale
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _cone_volumes(theta, ptr, idx, mask, chosen, apexes):
+    out = np.empty(len(chosen))
+    scale = _factorial(theta.shape[1])
+    for k in range(len(chosen)):
+        points, labels = _gather(theta, idx, mask, ptr[chosen[k]], ptr[chosen[k] + 1])
+        out[k] = _cones(points, labels, apexes[k], -1) / scale
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _within(mask, first, last, a, b):
+    """Whether every vertex that carries label a carries label b too."""
+    for t in range(first, last):
+        if (mask[t, a // 64] >> U(a % 64)) & U(1) and not (mask[t, b // 64] >> U(b % 64)) & U(1):
+            return False
+    return True
+
+
+@nb.njit(cache=True, nogil=True)
+def _facets(names, ptr, idx, mask, n):
+    bits = 64 * mask.shape[1]
+    room = 0
+    for p in range(len(ptr) - 1):
+        for w in range(mask.shape[1]):
+            used = U(0)
+            for t in range(ptr[p], ptr[p + 1]):
+                used |= mask[t, w]
+            room += popcount(used)
+    cell, bit, key = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
+    out = 0
+    labels, keys, sizes = np.empty(bits, np.int64), np.empty(bits, np.uint64), np.empty(bits, np.int64)
+    for p in range(len(ptr) - 1):
+        first, last, count = ptr[p], ptr[p + 1], 0
+        for b in range(bits):
+            size, total = 0, U(0)
+            for t in range(first, last):
+                if (mask[t, b // 64] >> U(b % 64)) & U(1):
+                    size += 1
+                    total += mix(names[idx[t]])
+            if size >= n:
+                labels[count], keys[count], sizes[count] = b, total, size
+                count += 1
+        for a in range(count):
+            maximal = True
+            for b in range(count):
+                if a == b or sizes[b] < sizes[a] or (sizes[a] == sizes[b] and (keys[a] != keys[b] or b > a)):
+                    continue
+                if _within(mask, first, last, labels[a], labels[b]):
+                    maximal = False
+                    break
+            if maximal:
+                cell[out], bit[out], key[out] = p, labels[a], keys[a]
+                out += 1
+    return cell[:out], bit[:out], key[:out]
