@@ -285,7 +285,7 @@ def _npy_header(stream: Stream, path: Path) -> _Header:
     try:
         version = np.lib.format.read_magic(stream)
         header = _Header(*NPY_HEADERS[version](stream))
-    except (ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
+    except Exception as error:  # NumPy lets through whatever Python's own parser says of a damaged header
         raise ImageError(
             f"{path} is not an array file as NumPy writes it: save it with numpy.save."
         ) from error
