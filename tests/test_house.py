@@ -1,0 +1,101 @@
+"""Rules that a reader relies on: which way imports run, what a module may be called, how long it is."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import steadygaze
+from steadygaze.perturbation.base import AbstractPerturbation
+
+PACKAGE = Path(steadygaze.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
+    for path in PACKAGE.rglob("*.py")
+}
+# From the ground up: a part imports from the lines above its own, or from its own folder.
+LEVELS = [
+    ["errors", "words"],
+    ["drawing"],
+    ["result"],
+    ["digits", "geometry", "report"],
+    ["images"],
+    ["inconsistency", "network", "perturbation"],
+    ["problem"],
+    ["search"],
+    ["verify"],
+    ["study"],
+    ["case"],
+    ["cli"],
+    ["__main__"],
+]
+LEVEL = {part: height for height, parts in enumerate(LEVELS) for part in parts}
+REPORT_MAY_IMPORT = {"errors", "words", "drawing", "result", "report"}
+ATTICS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "shared"}
+LONGEST_FILE, LONGEST_FUNCTION = 450, 80
+
+
+def imported(path: Path) -> set[str]:
+    """The parts of the package that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "steadygaze":
+            names |= {f"steadygaze.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+    return {name.split(".")[1] for name in names if name.startswith("steadygaze.")}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {""}))
+def test_imports_run_one_way(module):
+    part = module.split(".")[0]
+    assert part in LEVEL, f"{part} is new: give it its place in LEVELS"
+    upward = {other for other in imported(MODULES[module]) if other != part and LEVEL[other] >= LEVEL[part]}
+    assert not upward, f"{module} imports {sorted(upward)}, which do not stand below it"
+    if part == "report":
+        assert imported(MODULES[module]) <= REPORT_MAY_IMPORT
+
+
+def test_no_module_is_an_attic():
+    assert not [module for module in MODULES if ATTICS & set(module.split("."))]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_files_and_functions_are_short(module):
+    source = MODULES[module].read_text()
+    assert source.count("\n") <= LONGEST_FILE
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    assert not [node.name for node in functions if node.end_lineno - node.lineno >= LONGEST_FUNCTION]
+
+
+def test_the_public_list_is_sorted_and_complete():
+    public = steadygaze.__all__
+    assert list(public) == sorted(public)
+    assert not [name for name in public if not hasattr(steadygaze, name)]
+    assert set(public) <= set(dir(steadygaze))
+    families = [name for name in MODULES if name == "errors" or name.startswith("perturbation.")]
+    members = [
+        value.__name__
+        for module in map(importlib.import_module, (f"steadygaze.{name}" for name in families))
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, (Exception, AbstractPerturbation))
+    ]
+    final = {name for name in members if not name.startswith(("Abstract", "_"))}
+    assert final <= set(public), "errors and perturbations are for users: they belong in the public list"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_public_function_is_annotated(module):
+    tree = ast.parse(MODULES[module].read_text())
+    assert ast.get_docstring(tree) or not tree.body, "a module starts with what it is for"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+            assert not bare, f"{node.name} leaves {bare} without a type"
+            assert node.returns is not None, f"{node.name} does not say what it returns"
