@@ -1,0 +1,424 @@
+"""The answer as plain records, in and out of JSON (``steadygaze/result/1``); no networks, no torch.
+
+The keys of ``result.json`` are the names of the fields below. ``result.schema.json`` beside this file is the
+published schema; every file is validated against it on writing and on reading. What a schema cannot say, that
+shares sum to one or that ``robust`` leaves no room for a failure, the constructors check.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum, StrEnum
+from importlib.resources import files
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from steadygaze.drawing import KINDS, Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.errors import InternalCheckError, UsageError
+from steadygaze.words import apart, given, interval, listing, number, percent, toward_zero
+
+__all__ = [
+    "KINDS", "SCHEMA", "Axis", "Drawing", "Exhibit", "Failure", "ImageInfo", "Interval1D", "ModelInfo",
+    "Origin", "ParameterInfo", "PerturbationInfo", "Polygons", "ProblemInfo", "Result", "Shares", "Verdict",
+    "schema",
+]  # fmt: skip
+
+SCHEMA = "steadygaze/result/1"
+SHARE_TOLERANCE = 1e-9  # what summing 10^6 volumes in float64 may leave, with room to spare
+
+Point = tuple[float, ...]
+Polygon = tuple[tuple[float, float], ...]
+
+
+class Verdict(StrEnum):
+    """Three values, and no truth value: ``if answer.verdict`` would read unknown as robust."""
+
+    ROBUST = "robust"
+    VIOLATED = "violated"
+    UNKNOWN = "unknown"
+
+    def __bool__(self) -> bool:
+        raise UsageError(
+            "a verdict has three values: compare it with Verdict.ROBUST, Verdict.VIOLATED or Verdict.UNKNOWN"
+        )
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """``note`` says how what was verified differs from the file, if it does."""
+
+    path: str
+    sha256: str | None
+    units: int
+    parameters: int
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    source: str | None
+    index: int | None
+    shape: tuple[int, ...]
+    label: int
+    predicted: int
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    name: str
+    unit: str
+    range: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PerturbationInfo:
+    name: str
+    constants: Mapping[str, Any]
+    parameters: tuple[ParameterInfo, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One parameter of the whole chain; ``name`` is unique, e.g. ``brightness.amount``."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ProblemInfo:
+    """What was asked. ``clip`` is None where pixels were not clipped."""
+
+    model: ModelInfo
+    image: ImageInfo
+    perturbation: tuple[PerturbationInfo, ...]
+    clip: tuple[float, float] | None
+    saliency: str
+    inconsistency: str
+    threshold: float
+    channel_sum: bool = False
+
+    def axes(self) -> tuple[Axis, ...]:
+        """The parameters side by side, in the order of θ; a perturbation used twice is numbered."""
+        names = [link.name for link in self.perturbation]
+        axes: list[Axis] = []
+        for position, link in enumerate(self.perturbation):
+            repeated = names.count(link.name) > 1
+            owner = f"{link.name}[{names[: position + 1].count(link.name)}]" if repeated else link.name
+            axes += [
+                Axis(f"{owner}.{p.name}", p.unit, float(p.range[0]), float(p.range[1]))
+                for p in link.parameters
+            ]
+        return tuple(axes)
+
+    def basis(self) -> str:
+        """The saliency map in words."""
+        return f"{self.saliency} map" + (", summed over the channels" if self.channel_sum else "")
+
+    def question(self) -> str:
+        """What was asked, in one sentence."""
+        changes = listing([f"{a.name} from {given(a.low)} to {given(a.high)}" for a in self.axes()])
+        return (
+            f"May this image change by {changes} without the network leaving class {self.image.label}, "
+            f"and without its attention (the {self.basis()}) moving further than {given(self.threshold)} "
+            f"({self.inconsistency}) from where it should be?"
+        )
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the volume of the box, in [0, 1]; None where the engine does not know.
+
+    Raises InternalCheckError if they do not sum to 1 where all four are known.
+    """
+
+    robust: float | None
+    class_changed: float | None
+    attention_changed: float | None
+    undecided: float | None
+
+    def __post_init__(self) -> None:
+        known = [share for share in self.values() if share is not None]
+        total, complete = math.fsum(known), len(known) == len(KINDS)
+        if not all(0 <= share <= 1 + SHARE_TOLERANCE for share in known):
+            raise InternalCheckError(
+                f"shares must lie in [0, 1], got {self.values()}: the answer is withheld"
+            )
+        if total > 1 + SHARE_TOLERANCE or (complete and total < 1 - SHARE_TOLERANCE):
+            raise InternalCheckError(
+                f"shares must sum to 1, got {total!r} from {self.values()}: the answer is withheld"
+            )
+
+    def values(self) -> tuple[float | None, ...]:
+        """In the order of ``KINDS``."""
+        return (self.robust, self.class_changed, self.attention_changed, self.undecided)
+
+    @property
+    def failing(self) -> float | None:
+        """Share of the box where class or attention is proven to change."""
+        known = [share for share in (self.class_changed, self.attention_changed) if share is not None]
+        return math.fsum(known) if known else None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """R₀, the connected robust part that contains θ = 0.
+
+    ``ranges``: the safe range of each parameter with the others at 0. ``outer_boundary`` and ``holes`` are
+    for two parameters. ``interior``: "examined" or "not examined".
+    """
+
+    share: float | None
+    ranges: tuple[tuple[float, float], ...]
+    outer_boundary: Polygon | None
+    holes: tuple[Polygon, ...] | None
+    interior: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where robustness is lost, replayed in the original model; ``distance`` is in half-widths of the box."""
+
+    theta: Point
+    kind: str
+    distance: float
+    class_gap: float
+    inconsistency: float | None
+    predicted: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """The whole answer. ``settings`` holds the limits and devices asked for, empty where nobody filled it.
+
+    Raises InternalCheckError where the verdict contradicts the rest: no slip may turn into ``robust``.
+    """
+
+    problem: ProblemInfo
+    method: str
+    claim: str
+    verdict: Verdict
+    reason: str
+    shares: Shares
+    origin: Origin | None
+    safe_scale: float | None
+    nearest_failure: Failure | None
+    regions: Mapping[str, Any]
+    timing: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    tolerance: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.verdict == Verdict.ROBUST:
+            self._check_nothing_fails()
+        if self.verdict == Verdict.VIOLATED and self.nearest_failure is None:
+            raise InternalCheckError(
+                "a violation counts only with a witness, and there is none: the answer is withheld"
+            )
+        n = len(self.problem.axes())
+        for name, size in (
+            ("origin.ranges", self.origin and len(self.origin.ranges)),
+            ("theta", self._failure_size()),
+        ):
+            if size is not None and size != n:
+                raise InternalCheckError(
+                    f"{name} has {size} entries where there are {n} parameters: the answer is withheld"
+                )
+
+    def _check_nothing_fails(self) -> None:
+        unsafe = math.fsum(share for share in self.shares.values()[1:] if share is not None)
+        if unsafe > SHARE_TOLERANCE or self.nearest_failure is not None:
+            raise InternalCheckError(
+                f"the verdict is robust, yet {unsafe!r} of the box is not and the nearest failure is "
+                f"{self.nearest_failure}: the answer is withheld"
+            )
+
+    def _failure_size(self) -> int | None:
+        return None if self.nearest_failure is None else len(self.nearest_failure.theta)
+
+    def headline(self) -> str:
+        """The verdict in one sentence; the terminal and the report both say exactly this."""
+        label, shares = self.problem.image.label, self.shares
+        if self.verdict == Verdict.ROBUST:
+            return (
+                f"Robust: everywhere in the box the answer stays class {label}, and the attention stays "
+                f"within {given(self.problem.threshold)} of where it should be."
+            )
+        parts = [
+            text
+            for share, text in (
+                (shares.class_changed, f"the class changes in {percent(shares.class_changed)} of the box"),
+                (
+                    shares.attention_changed,
+                    f"only the attention changes in {percent(shares.attention_changed)}",
+                ),
+                (shares.robust, f"{percent(shares.robust)} is proven robust"),
+                (shares.undecided, f"{percent(shares.undecided)} is undecided"),
+            )
+            if share
+        ]
+        told = "; ".join(parts) or (
+            "a failing point was found" if self.nearest_failure else "nothing was proven"
+        )
+        return f"{self.verdict.value.capitalize()}: {told}."
+
+    def safe_scale_sentence(self) -> str:
+        """How far the box must shrink to be wholly robust."""
+        if self.safe_scale is None:
+            return "How far the box must shrink to be wholly robust was not determined."
+        if self.safe_scale == 0:
+            return "However far the box is shrunk about 0, it is not proven wholly robust."
+        if self.safe_scale == 1:
+            return "The whole box is robust: it need not shrink."
+        return f"Shrunk about 0 to {toward_zero(self.safe_scale)} of its size, the box is wholly robust."
+
+    def range_sentences(self) -> tuple[str, ...]:
+        """The safe range of each parameter, the others at 0."""
+        if self.origin is None:
+            return ()
+        others = ", the others at 0" if len(self.origin.ranges) > 1 else ""
+        return tuple(
+            f"{axis.name} may go from {interval(low, high)}{others} "
+            f"(asked: {given(axis.low)} to {given(axis.high)})."
+            for axis, (low, high) in zip(self.problem.axes(), self.origin.ranges, strict=True)
+        )
+
+    def failure_sentence(self) -> str:
+        """Where robustness is lost first, and how."""
+        failure = self.nearest_failure
+        if failure is None:
+            return "No failing point is known."
+        where = ", ".join(
+            f"{a.name} = {number(v, 6)}" for a, v in zip(self.problem.axes(), failure.theta, strict=True)
+        )
+        gap = f"class gap {number(failure.class_gap)}"
+        if failure.kind == "class-changed":
+            drift = (
+                "" if failure.inconsistency is None else f", inconsistency {number(failure.inconsistency)}"
+            )
+            return f"Nearest failure: at {where} the class becomes {failure.predicted} ({gap}{drift})."
+        limit = self.problem.threshold
+        drift = (
+            ""
+            if failure.inconsistency is None
+            else f"inconsistency {apart(failure.inconsistency, limit)} > {given(limit)}, "
+        )
+        return (
+            f"Nearest failure: at {where} the class stays {failure.predicted}, "
+            f"but the attention moves ({drift}{gap})."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; validated. Raises InternalCheckError where it would break the published schema."""
+        document = {"schema": SCHEMA, **_plain(self, "result")}
+        broken = _schema_error(document)
+        if broken:
+            raise InternalCheckError(f"the result does not follow {SCHEMA} {broken}: the answer is withheld")
+        return document
+
+    def to_json(self) -> str:
+        """The text of ``result.json``."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Result:
+        """Back from ``to_dict``; raises UsageError for what breaks the schema or contradicts itself."""
+        broken = _schema_error(document)
+        if broken:
+            raise UsageError(f"this is not a result of the form {SCHEMA}: {broken}")
+        try:
+            return _build(document)
+        except InternalCheckError as error:
+            raise UsageError(f"this result contradicts itself: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> Result:
+        """Back from ``to_json``. Raises UsageError for text that is no JSON or breaks the schema."""
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"this is not JSON, so not a result of steadygaze: {error}") from error
+        return cls.from_dict(document)
+
+
+def schema() -> dict[str, Any]:
+    """The published schema of ``result.json``."""
+    return json.loads(files("steadygaze").joinpath("result.schema.json").read_text(encoding="utf-8"))
+
+
+def _schema_error(document: object) -> str | None:
+    from jsonschema import Draft202012Validator  # here: it is slow to import and not needed to ask for help
+    from jsonschema.exceptions import best_match
+
+    error = best_match(Draft202012Validator(schema()).iter_errors(document))
+    return None if error is None else f"at {error.json_path}: {error.message}"
+
+
+def _plain(value: object, where: str) -> Any:
+    """Records, numpy scalars and arrays as what JSON knows; refuses what JSON has no number for."""
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part, f"{where}.{key}") for key, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist(), where)
+    if isinstance(value, Enum | PurePath):
+        return str(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(part, f"{where}[{i}]") for i, part in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InternalCheckError(f"{where} is {value}, which is no answer: the answer is withheld")
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise InternalCheckError(
+        f"{where} is a {type(value).__name__}, which result.json cannot hold: the answer is withheld"
+    )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(part) for part in value) if isinstance(value, list) else value
+
+
+def _build(document: Mapping[str, Any]) -> Result:
+    rest = {key: _frozen(value) for key, value in document.items() if key != "schema"}
+    origin, failure = rest["origin"], rest["nearest_failure"]
+    return Result(
+        **rest
+        | {
+            "problem": _build_problem(rest["problem"]),
+            "verdict": Verdict(rest["verdict"]),
+            "shares": Shares(**rest["shares"]),
+            "origin": origin and Origin(**{key: _frozen(value) for key, value in origin.items()}),
+            "nearest_failure": failure and Failure(**failure | {"theta": _frozen(failure["theta"])}),
+        }
+    )
+
+
+def _build_problem(problem: Mapping[str, Any]) -> ProblemInfo:
+    links = tuple(
+        PerturbationInfo(
+            link["name"],
+            link["constants"],
+            tuple(ParameterInfo(p["name"], p["unit"], _frozen(p["range"])) for p in link["parameters"]),
+        )
+        for link in problem["perturbation"]
+    )
+    image = ImageInfo(**problem["image"] | {"shape": _frozen(problem["image"]["shape"])})
+    clip = _frozen(problem["clip"])
+    return ProblemInfo(
+        **{
+            **problem,
+            "model": ModelInfo(**problem["model"]),
+            "image": image,
+            "perturbation": links,
+            "clip": clip,
+        }
+    )

@@ -1,0 +1,69 @@
+"""How numbers are put into words, so that the terminal and the report never round differently.
+
+Rounding never flatters: a share just below one is not shown as 100 %, and a safe range is rounded towards
+zero.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, Context
+
+SHOWN_DIGITS = 4
+
+
+def percent(share: float | None) -> str:
+    """A share in [0, 1] as a percentage; 0 % and 100 % are said only of exactly 0 and 1."""
+    if share is None:
+        return "not known"
+    if share == 0 or share == 1:
+        return f"{share:.0%}".replace("%", " %")
+    if share < 0.0005:
+        return "< 0.1 %"
+    if share > 0.9995:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %"
+
+
+def number(value: float | None, digits: int = SHOWN_DIGITS) -> str:
+    """A number with at most ``digits`` significant digits."""
+    return "not known" if value is None else f"{value + 0.0:.{digits}g}"
+
+
+def toward_zero(value: float) -> str:
+    """A bound of something proven: rounded so that it never claims more than was proven."""
+    shortened = Context(prec=SHOWN_DIGITS, rounding=ROUND_DOWN).create_decimal(repr(float(value)))
+    return given(float(shortened))
+
+
+def interval(low: float, high: float) -> str:
+    """A proven range around zero, both ends rounded towards zero."""
+    return f"{toward_zero(low)} to {toward_zero(high)}"
+
+
+def apart(value: float, threshold: float) -> str:
+    """``value`` with as many digits as it takes to tell it from ``threshold``."""
+    for digits in range(SHOWN_DIGITS, 13):
+        if number(value, digits) != number(threshold, digits):
+            return number(value, digits)
+    return number(value, 17)
+
+
+def listing(parts: list[str]) -> str:
+    """``["a", "b", "c"]`` as ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def quantity(value: object) -> str:
+    """A constant of a perturbation as it would be written in its notation."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return given(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(quantity(part) for part in value)}]"
+    return str(value)
+
+
+def given(value: float) -> str:
+    """A number of the user's own, with the digits it was given."""
+    return number(value, 12)

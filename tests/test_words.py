@@ -1,0 +1,51 @@
+"""Rounding never claims more than was proven."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steadygaze import words
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0, "0 %"),
+        (1, "100 %"),
+        (0.999999, "> 99.9 %"),
+        (1e-12, "< 0.1 %"),
+        (0.1234, "12.3 %"),
+        (None, "not known"),
+    ],
+)
+def test_percent_says_nothing_and_all_only_where_it_is_so(share, text):
+    assert words.percent(share) == text
+
+
+@given(st.floats(-1e6, 1e6))
+def test_proven_bounds_are_rounded_towards_zero(value):
+    shown = float(words.toward_zero(value))
+    assert abs(shown) <= abs(value)
+    assert abs(shown) >= 0.998 * abs(value)
+
+
+def test_a_bound_as_asked_is_shown_as_asked():
+    assert words.interval(-0.3, 0.1) == "-0.3 to 0.1"
+    assert words.toward_zero(-0.0) == "0"
+
+
+def test_a_value_just_above_the_threshold_is_told_from_it():
+    assert words.apart(0.3000001, 0.3) == "0.3000001"
+    assert words.apart(0.5, 0.3) == "0.5"
+
+
+def test_constants_read_as_in_the_notation():
+    assert [words.quantity(v) for v in (True, 2, 0.5, "add", [1.0, 2.0])] == [
+        "true",
+        "2",
+        "0.5",
+        "add",
+        "[1, 2]",
+    ]
