@@ -26,9 +26,18 @@ def winners(cells: Cells, values: np.ndarray, tolerance: np.ndarray, size: int) 
     return _winners(values, tolerance, cells.ptr, cells.idx, size)
 
 
-def pattern_names(pieces: np.ndarray, salt: int) -> np.ndarray:
-    """A name, uint64 ``(rows,)``, for each row of pieces uint8 ``(rows, units)``; names of several layers add up."""
-    return _pattern_names(pieces, np.uint64(salt))
+def common_winners(values: np.ndarray, tolerance: np.ndarray, size: int) -> np.ndarray:
+    """As `winners`, for all vertices as if they were of one cell: uint8 ``(windows,)``, 0 where there is no winner."""
+    every = np.arange(len(values))
+    return _winners(values, tolerance, np.array([0, len(values)]), every, size)[0]
+
+
+def pattern_names(sides: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """A name, uint64 ``(rows,)``, for each row of sides uint8 ``(rows, columns)`` of columns named ``names``.
+
+    Names of several layers add up (modulo 2**64). Different patterns share a name with probability 2**-64.
+    """
+    return _pattern_names(sides, names)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -60,14 +69,14 @@ def _winners(values, tol, ptr, idx, size):
 
 
 @nb.njit(cache=True, nogil=True)
-def _pattern_names(pieces, salt):
-    weights = np.empty(pieces.shape[1], np.uint64)
-    for j in range(len(weights)):
-        weights[j] = mix(salt + U(j) * U(0x9E3779B97F4A7C15))
-    out = np.zeros(len(pieces), np.uint64)
-    for p in range(len(pieces)):
+def _pattern_names(sides, names):
+    out = np.zeros(len(sides), np.uint64)
+    weights = np.empty(len(names), np.uint64)
+    for j in range(len(names)):
+        weights[j] = mix(mix(names[j]) + U(0xD1B54A32D192ED03))
+    for p in range(len(sides)):
         total = U(0)
-        for j in range(len(weights)):
-            total += U(pieces[p, j]) * weights[j]
+        for j in range(len(names)):
+            total += U(sides[p, j]) * weights[j]
         out[p] = total
     return out

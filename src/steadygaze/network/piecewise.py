@@ -1,0 +1,303 @@
+"""The network as a sequence of stages, for engines that walk it region by region.
+
+A stage is a piecewise node: its source's values at the vertices of cells tell which units change piece inside a
+cell; once the cells are cut there, the node is affine on each of them, and so is everything up to the
+next stage. Until the first stage all values are affine in theta as a whole and are kept as such.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.cells import Cells
+from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.envelope import cut_by_windows
+from steadygaze.geometry.sides import above, common_winners, pattern_names, winners
+from steadygaze.geometry.store import Cut, interpolate
+from steadygaze.network.graph import Graph
+from steadygaze.network.layers import AbstractAffine, MaxPool, PiecewiseLinear
+
+
+@dataclass(frozen=True)
+class Form:
+    """Values affine in theta: ``constant`` (*shape) + sum_i theta_i ``directions`` (n, *shape)[i]."""
+
+    constant: Tensor
+    directions: Tensor
+
+    def at(self, theta: Tensor) -> Tensor:
+        """Values ``(V, *shape)`` at theta ``(V, n)``."""
+        flat = torch.addmm(self.constant.reshape(1, -1), theta, self.directions.flatten(1))
+        return flat.reshape(len(theta), *self.constant.shape)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piecewise node.
+
+    Attributes:
+        node: its index in the graph; source: the node it reads.
+        ready: affine nodes to evaluate before it, in order.
+        live: nodes that something after this stage still reads.
+    """
+
+    node: int
+    source: int
+    ready: tuple[int, ...]
+    live: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Front:
+    """Values of the live nodes at the vertices of a batch of cells: rows ``(V, *shape)``, or forms in theta."""
+
+    rows: Mapping[int, Tensor]
+    forms: Mapping[int, Form]
+
+    def take(self, vertices: np.ndarray) -> Front:
+        """The front at some of the vertices."""
+        index = torch.from_numpy(vertices)
+        return Front({node: value[index] for node, value in self.rows.items()}, self.forms)
+
+    def at(self, node: int, theta: Tensor) -> Tensor:
+        """Values of a node at all vertices, ``(V, *shape)``."""
+        return self.rows[node] if node in self.rows else self.forms[node].at(theta)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """What may cut a batch of cells at one stage: the columns (hinges or windows) that are not the same all over.
+
+    Attributes:
+        active: ``(active,)`` the columns that may cut.
+        sides: ``(columns,)`` uint8 for the others: the side, or the winner, that they keep on all cells.
+    """
+
+    active: np.ndarray
+    sides: np.ndarray
+
+
+class Stages:
+    """The stages of a graph, with the tolerance of each hinge.
+
+    Args:
+        graph: the network; its node 0 takes the perturbed image.
+        scales: for each node that a stage reads, ``(units,)``: the scale of rounding errors (see `scales_at`).
+        tolerance: a hinge is zero below this share of its scale.
+    """
+
+    def __init__(self, graph: Graph, scales: Mapping[int, Tensor], tolerance: float) -> None:
+        self.graph = graph
+        self.stages = tuple(self._stage(node) for node in graph.piecewise)
+        self._tolerances = [self._tolerance(stage, scales, tolerance) for stage in self.stages]
+
+    @cached_property
+    def names(self) -> tuple[np.ndarray, ...]:
+        """For each stage the names of its columns, uint64."""
+        return tuple(
+            np.uint64((number + 1) << 40) + np.arange(len(tolerance), dtype=np.uint64)
+            for number, tolerance in enumerate(self._tolerances)
+        )
+
+    @cached_property
+    def widest_row(self) -> int:
+        """Numbers per vertex that the widest stage holds at once."""
+        width = 0
+        for number, stage in enumerate(self.stages):
+            columns = len(self._tolerances[number]) * max(1, self._span(number))
+            width = max(width, columns + sum(math.prod(self.graph.nodes[node].shape) for node in stage.live))
+        return max(width, math.prod(self.graph.nodes[0].shape))
+
+    def start(self, constant: np.ndarray, directions: np.ndarray) -> Front:
+        """The front before the first stage, for images ``constant`` (C, H, W) + theta ``directions`` (n, C, H, W)."""
+        device = self.graph.device
+        form = Form(torch.from_numpy(constant).to(device), torch.from_numpy(directions).to(device))
+        return Front({}, {0: form})
+
+    def reach(self, front: Front, number: int, theta: Tensor) -> Front:
+        """Evaluate what stage `number` reads (past the last stage: the logits)."""
+        rows, forms = dict(front.rows), dict(front.forms)
+        ready = self.stages[number].ready if number < len(self.stages) else self._closing
+        for index in ready:
+            node = self.graph.nodes[index]
+            assert isinstance(node.layer, AbstractAffine)
+            if all(source in forms for source in node.inputs):
+                inputs = [forms[source] for source in node.inputs]
+                forms[index] = Form(
+                    node.layer.forward(*(form.constant[None] for form in inputs))[0],
+                    node.layer.linear(*(form.directions for form in inputs)),
+                )
+            else:
+                rows[index] = node.layer.forward(
+                    *(Front(rows, forms).at(source, theta) for source in node.inputs)
+                )
+        keep = (
+            self.stages[number].live | {self.stages[number].source}
+            if number < len(self.stages)
+            else {self.graph.last}
+        )
+        return Front(
+            {node: value for node, value in rows.items() if node in keep},
+            {node: form for node, form in forms.items() if node in keep},
+        )
+
+    def crossing(self, values: np.ndarray, number: int) -> Crossing:
+        """The columns that may cut some cell, given the source's values ``(V, units)`` at all vertices."""
+        tolerance, layer = self._tolerances[number], self.graph.nodes[self.stages[number].node].layer
+        if isinstance(layer, MaxPool):
+            firsts = layer.pieces_of(torch.from_numpy(values).to(self.graph.device)).cpu().numpy()
+            inputs = self.columns(values, number, np.arange(len(tolerance)))
+            return Crossing(
+                np.flatnonzero((firsts != firsts[0]).any(axis=0)),
+                common_winners(inputs, tolerance, self._span(number)),
+            )
+        tensor = torch.from_numpy(values)
+        low, high = (extreme.numpy() for extreme in torch.aminmax(tensor, dim=0))
+        marks = layer.breakpoints.cpu().numpy()[:, None]
+        low, high = (low - marks).reshape(-1), (high - marks).reshape(-1)
+        return Crossing(
+            np.flatnonzero((high > tolerance) & (low < -tolerance)), (high > tolerance).astype(np.uint8)
+        )
+
+    def columns(self, values: np.ndarray, number: int, chosen: np.ndarray) -> np.ndarray:
+        """The chosen columns at the vertices: hinge values ``(V, chosen)``, or window inputs ``(V, chosen * span)``."""
+        layer = self.graph.nodes[self.stages[number].node].layer
+        if isinstance(layer, MaxPool):
+            windows = layer.windows.cpu().numpy()[chosen]
+            # Padding never wins; its place is taken by the first real input, which then merely stands there twice.
+            real = np.take_along_axis(windows, (windows >= 0).argmax(axis=1)[:, None], axis=1)
+            return values[:, np.where(windows >= 0, windows, real).reshape(-1)]
+        units = values.shape[1]
+        if len(layer.breakpoints) == 1:
+            picked = values if len(chosen) == units else values[:, chosen]
+            mark = float(layer.breakpoints[0])
+            return picked - mark if mark else np.ascontiguousarray(picked)
+        return values[:, chosen % units] - layer.breakpoints.cpu().numpy()[chosen // units]
+
+    def cut(self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing, room: int) -> Cut:
+        """Cut the cells where the stage's units change piece."""
+        chosen = crossing.active
+        columns = self.columns(values, number, chosen)
+        tolerance, names = self._tolerances[number][chosen], self.names[number][chosen]
+        span = self._span(number)
+        if span:
+            return cut_by_windows(cells, columns, tolerance, names, span, room=room)
+        return cut(cells, columns, tolerance, names, room=room)
+
+    def cross(self, front: Front, number: int, made: Cut, theta: Tensor) -> tuple[Front, np.ndarray]:
+        """The front after the cut, and the source's values ``(V, units)`` at all vertices, new ones included."""
+        stage, rows = self.stages[number], self.widened(front, made).rows
+        source = rows[stage.source] if stage.source in rows else front.forms[stage.source].at(theta)
+        forms = {node: form for node, form in front.forms.items() if node in stage.live}
+        rows = {node: value for node, value in rows.items() if node in stage.live}
+        rows[stage.node] = self.graph.nodes[stage.node].layer.forward(source)
+        return Front(rows, forms), flat_array(source)
+
+    def widened(self, front: Front, made: Cut) -> Front:
+        """The front with its values at the vertices that a cut made."""
+        born = (made.above, made.below, made.weight)
+        return Front({node: self._grown(value, born) for node, value in front.rows.items()}, front.forms)
+
+    def sides(
+        self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The side of every column on every cell, uint8 ``(cells, columns)``, and each cell's pattern name so far."""
+        chosen, names = crossing.active, self.names[number]
+        columns, tolerance = self.columns(values, number, chosen), self._tolerances[number][chosen]
+        span = self._span(number)
+        found = winners(cells, columns, tolerance, span) if span else above(cells, columns, tolerance)
+        same = crossing.sides.copy()
+        same[chosen] = 0
+        named = pattern_names(same[None], names)[0] + pattern_names(found, names[chosen])
+        whole = np.repeat(crossing.sides[None], cells.count, axis=0)
+        whole[:, chosen] = found
+        return self._pieces(whole, number), named
+
+    def pattern_names_at(self, images: Tensor) -> np.ndarray:
+        """Pattern names, uint64 ``(B,)``, of the regions that images ``(B, C, H, W)`` lie in, by a plain forward pass."""
+        sources = {stage.source for stage in self.stages} | {stage.node for stage in self.stages}
+        values = self.graph.values_at(images, sources)
+        total = np.zeros(len(images), np.uint64)
+        for number, stage in enumerate(self.stages):
+            source = flat_array(values[stage.source])
+            layer = self.graph.nodes[stage.node].layer
+            if isinstance(layer, MaxPool):
+                sides = self._first_winners(source, number)
+            else:
+                every = np.arange(len(self._tolerances[number]))
+                sides = (self.columns(source, number, every) > self._tolerances[number]).astype(np.uint8)
+            total += pattern_names(sides, self.names[number])
+        return total
+
+    def _first_winners(self, source: np.ndarray, number: int) -> np.ndarray:
+        span, every = self._span(number), np.arange(len(self._tolerances[number]))
+        inputs = self.columns(source, number, every).reshape(len(source), -1, span)
+        highest = inputs.max(axis=2, keepdims=True)
+        return (inputs >= highest - self._tolerances[number][:, None]).argmax(axis=2).astype(np.uint8)
+
+    def _pieces(self, sides: np.ndarray, number: int) -> np.ndarray:
+        """Pieces ``(cells, units)`` from the sides of the columns (one column per unit and breakpoint)."""
+        layer = self.graph.nodes[self.stages[number].node].layer
+        if isinstance(layer, MaxPool) or len(layer.breakpoints) == 1:
+            return sides
+        return sides.reshape(len(sides), len(layer.breakpoints), -1).sum(axis=1, dtype=np.uint8)
+
+    def _grown(self, value: Tensor, born: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Tensor:
+        if not len(born[0]):
+            return value
+        grown = torch.from_numpy(interpolate(flat_array(value), *born)).to(value.device)
+        return grown.reshape(-1, *value.shape[1:])
+
+    def _span(self, number: int) -> int:
+        layer = self.graph.nodes[self.stages[number].node].layer
+        return layer.windows.shape[1] if isinstance(layer, MaxPool) else 0
+
+    @cached_property
+    def _closing(self) -> tuple[int, ...]:
+        done = self.stages[-1].node if self.stages else 0
+        return tuple(range(done + 1, len(self.graph.nodes)))
+
+    def _stage(self, node: int) -> Stage:
+        before = max((other for other in self.graph.piecewise if other < node), default=0)
+        live = frozenset(
+            other for other in range(node + 1) if any(reader > node for reader in self.graph.readers[other])
+        )
+        return Stage(node, self.graph.nodes[node].inputs[0], tuple(range(before + 1, node)), live)
+
+    def _tolerance(self, stage: Stage, scales: Mapping[int, Tensor], tolerance: float) -> np.ndarray:
+        scale = scales[stage.source].cpu().numpy().reshape(-1) * tolerance
+        layer = self.graph.nodes[stage.node].layer
+        if isinstance(layer, MaxPool):
+            windows = layer.windows.cpu().numpy()
+            return np.where(windows >= 0, scale[windows], 0.0).max(axis=1)
+        assert isinstance(layer, PiecewiseLinear)
+        return np.concatenate([np.maximum(scale, tolerance * abs(float(mark))) for mark in layer.breakpoints])
+
+
+def flat_array(values: Tensor) -> np.ndarray:
+    """Rows ``(B, units)`` as a contiguous NumPy array on the CPU."""
+    return np.ascontiguousarray(values.flatten(1).cpu().numpy())
+
+
+def scales_at(graph: Graph, images: Tensor) -> dict[int, Tensor]:
+    """For the logits and each node that a piecewise node reads, ``(units,)``: the largest sum of absolute terms at the images.
+
+    Rounding errors are proportional to this scale and not to the value itself, which may cancel. Up to a piecewise node
+    magnitudes are added up; there they start again from the values.
+    """
+    wanted = {graph.last} | {graph.nodes[node].inputs[0] for node in graph.piecewise}
+    values = graph.values_at(images, set(range(len(graph.nodes))))
+    sizes: dict[int, Tensor] = {}
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.layer, AbstractAffine):
+            sizes[index] = node.layer.magnitude(*(sizes[source] for source in node.inputs))
+        else:
+            sizes[index] = values[index].abs() if index else values[index].abs().clamp_min(1.0)
+    return {node: sizes[node].flatten(1).amax(dim=0) for node in wanted}

@@ -1,0 +1,327 @@
+"""The problem: network, image, label, perturbation, saliency, inconsistency and threshold, validated once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.errors import ImageError, NotJointlyAffine, SettingError
+from steadygaze.inconsistency import AbstractInconsistency
+from steadygaze.network.fidelity import check_fidelity
+from steadygaze.network.graph import Graph, Node
+from steadygaze.network.layers import Input, PiecewiseLinear
+from steadygaze.network.load import Network
+from steadygaze.network.piecewise import Stages, scales_at
+from steadygaze.network.saliency import AbstractSaliency
+from steadygaze.perturbation.base import AffineImage
+from steadygaze.perturbation.chain import AffinePiece, Chain
+from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.tolerance import Tolerance
+
+# How many theta are drawn to compare the imported network with the original, and to learn the scale of rounding.
+_PROBES = 16
+
+
+@dataclass(frozen=True)
+class Points:
+    """What plain evaluation says at B points.
+
+    Attributes:
+        predicted: ``(B,)`` class with the largest logit.
+        gap: ``(B,)`` class gap, f_c - max of the others.
+        inconsistency: ``(B,)``.
+        kind: ``(B,)`` int8, ROBUST, CLASS_CHANGED or ATTENTION_CHANGED.
+    """
+
+    predicted: np.ndarray
+    gap: np.ndarray
+    inconsistency: np.ndarray
+    kind: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One question. Make it with `pose`, which checks everything.
+
+    Attributes:
+        network: the imported network beside the original.
+        graph: perturbed image -> clip -> network, as one graph; its node 0 takes the image before the clip.
+        pixels: index in `graph` of the pixels handed to the classifier (after the clip).
+        perturbation, image (C, H, W), label, clip, saliency, inconsistency, threshold: as asked.
+    """
+
+    network: Network
+    graph: Graph
+    pixels: int
+    perturbation: Chain
+    image: np.ndarray
+    label: int
+    clip: tuple[float, float] | None
+    saliency: AbstractSaliency
+    inconsistency: AbstractInconsistency
+    threshold: float
+    tolerance: Tolerance
+
+    # -- the question in numbers -------------------------------------------------------------------------------------
+
+    @property
+    def box(self) -> np.ndarray:
+        """The ranges of the parameters, ``(n, 2)``."""
+        return self.perturbation.box
+
+    @property
+    def volume(self) -> float:
+        """Volume of the box."""
+        return float(np.prod(self.box[:, 1] - self.box[:, 0]))
+
+    @cached_property
+    def map0(self) -> Tensor:
+        """The saliency map of the unperturbed image."""
+        return self.maps_at(self.images(np.zeros((1, len(self.box)))))[0]
+
+    @cached_property
+    def compared(self) -> Tensor | None:
+        """Numbers of the map's entries that are compared; None for all."""
+        shape = tuple(self.map0.shape)
+        if shape[-2:] != self.image.shape[-2:]:
+            return None
+        mask = np.broadcast_to(self.perturbation.compared(self.image.shape), shape).reshape(-1)
+        return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
+
+    @cached_property
+    def target(self) -> Tensor:
+        """The compared entries of the map of the unperturbed image, ``(P,)``."""
+        return self._kept(self.map0[None])[0]
+
+    # -- at points ---------------------------------------------------------------------------------------------------
+
+    def images(self, thetas: np.ndarray) -> Tensor:
+        """Images handed to the classifier, ``(B, C, H, W)`` in [0, 1] where there is a clip, at ``thetas`` (B, n)."""
+        images = torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
+        return images if self.clip is None else images.clamp(*self.clip)
+
+    def maps_at(self, images: Tensor) -> Tensor:
+        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``."""
+        return self.saliency.maps(self.network.graph, images.to(self.network.graph.device), self.label).cpu()
+
+    def expected_at(self, thetas: np.ndarray) -> Tensor:
+        """Expected maps ``(B, ...)`` at ``thetas`` (B, n)."""
+        if not self.perturbation.moves_map:
+            return self.map0.expand(len(thetas), *self.map0.shape)
+        return torch.from_numpy(np.ascontiguousarray(self.perturbation.expected(self.map0.numpy(), thetas)))
+
+    def at(self, thetas: np.ndarray) -> Points:
+        """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
+        images = self.images(thetas)
+        return self._judged(self.network.graph.forward(images.to(self.network.graph.device)).cpu(), images, thetas)
+
+    def replay(self, thetas: np.ndarray) -> Points:
+        """The same in the original model, in its own precision; maps come from the imported network."""
+        images = self.images(thetas)
+        logits = torch.from_numpy(np.asarray(self.network.original.logits(images.numpy()), np.float64))
+        return self._judged(logits, images, thetas)
+
+    def _judged(self, logits: Tensor, images: Tensor, thetas: np.ndarray) -> Points:
+        gap = self.gaps(logits).amin(dim=1).numpy()
+        maps, expected = self._kept(self.maps_at(images)), self._kept(self.expected_at(thetas))
+        distance = self.inconsistency.between(maps, expected).numpy()
+        kind = np.where(gap <= 0, CLASS_CHANGED, np.where(distance > self.threshold, ATTENTION_CHANGED, ROBUST))
+        return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
+
+    # -- on regions --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def pieces(self) -> tuple[AffinePiece, ...]:
+        """The affine pieces of the perturbation. Raises NotJointlyAffine where it has none."""
+        return self.perturbation.affine_pieces(self.image)
+
+    @cached_property
+    def expected_pieces(self) -> tuple[AffineImage, ...]:
+        """The expected map on each of the pieces, the compared entries only: base ``(P,)``, directions ``(n, P)``."""
+        forms = self.perturbation.expected_pieces(self.map0.numpy())
+        kept = slice(None) if self.compared is None else self.compared.numpy()
+        return tuple(
+            AffineImage(f.base.reshape(-1)[kept], f.directions.reshape(len(f.directions), -1)[:, kept]) for f in forms
+        )
+
+    @property
+    def follows_maps(self) -> bool:
+        """Whether the inconsistency varies inside a region."""
+        return self.perturbation.moves_map or not self.saliency.constant_on_regions
+
+    @cached_property
+    def stages(self) -> Stages:
+        """The network stage by stage."""
+        return Stages(self.graph, self._scales, self.tolerance.hinge)
+
+    @cached_property
+    def gap_tolerance(self) -> np.ndarray:
+        """Tolerance of each class gap, ``(K - 1,)``."""
+        scale = self._scales[self.graph.last].cpu().numpy()
+        return self.tolerance.hinge * (np.delete(scale, self.label) + scale[self.label])
+
+    @cached_property
+    def gap_names(self) -> np.ndarray:
+        """Names of the class hinges, uint64 ``(K - 1,)``."""
+        return np.uint64(1 << 60) + np.arange(self.graph.classes - 1, dtype=np.uint64)
+
+    def gaps(self, logits: Tensor) -> Tensor:
+        """f_c - f_j for every other class j, ``(B, K - 1)``, from logits ``(B, K)``."""
+        others = torch.arange(logits.shape[1] - 1, device=logits.device)
+        others = others + (others >= self.label)
+        return logits[:, self.label : self.label + 1] - logits[:, others]
+
+    def maps_on(self, pieces: Mapping[int, Tensor]) -> Tensor:
+        """Saliency maps ``(B, P)``, compared entries only, on regions where the units keep these pieces."""
+        rows = next(iter(pieces.values())).shape[0]
+        seed = self.graph.seed(self.label, rows)
+        gradient = self.graph.pull_back(seed, pieces, self.pixels)
+        return self._kept(self.saliency.from_gradient(gradient))
+
+    def distances(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved expected map; and where rounding rules the map."""
+        size = torch.linalg.vector_norm(maps, dim=1)
+        vanishing = (size > 0) & (size < self.tolerance.vanishing * torch.linalg.vector_norm(self.target))
+        return self.inconsistency.between(maps, self.target.to(maps.device)).cpu().numpy(), vanishing.cpu().numpy()
+
+    def _kept(self, maps: Tensor) -> Tensor:
+        flat = maps.flatten(1)
+        return flat if self.compared is None else flat[:, self.compared.to(flat.device)]
+
+    @cached_property
+    def _scales(self) -> dict[int, Tensor]:
+        corners = np.stack(np.meshgrid(*self.box, indexing="ij"), axis=-1).reshape(-1, len(self.box))
+        images = self.perturbation.apply(self.image, np.concatenate([corners[:: max(1, len(corners) // 64)], self.probes]))
+        return scales_at(self.graph, torch.from_numpy(np.ascontiguousarray(images)).to(self.graph.device))
+
+    @cached_property
+    def probes(self) -> np.ndarray:
+        """Random theta ``(16, n)`` of the box, always the same."""
+        draws = np.random.default_rng(0).random((_PROBES, len(self.box)))
+        return self.box[:, 0] + draws * (self.box[:, 1] - self.box[:, 0])
+
+
+def pose(
+    network: Network,
+    image: np.ndarray,
+    perturbation: Chain,
+    *,
+    label: int | None,
+    saliency: AbstractSaliency,
+    inconsistency: AbstractInconsistency,
+    threshold: float,
+    clip: tuple[float, float] | None,
+    tolerance: Tolerance | None = None,
+) -> Problem:
+    """Check everything that is asked, and the import itself, and put it together.
+
+    Raises:
+        ImageError: the image does not fit the network, or leaves the clip's range.
+        PerturbationError: the perturbation does not fit the image.
+        SettingError: threshold or label out of range, label not predicted, pair that cannot be decided, or a
+            saliency map that is all zero.
+        FidelityError: the imported network and the original disagree.
+    """
+    _check_settings(threshold, clip, inconsistency)
+    _check_image(image, network.graph, clip)
+    perturbation.check(image.shape)
+    graph, pixels = _clipped(network.graph, clip)
+    problem = Problem(
+        network=network,
+        graph=graph,
+        pixels=pixels,
+        perturbation=perturbation,
+        image=image,
+        label=0,
+        clip=clip,
+        saliency=saliency,
+        inconsistency=inconsistency,
+        threshold=float(threshold),
+        tolerance=tolerance or Tolerance(),
+    )
+    thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
+    check_fidelity(network, problem.images(thetas).numpy())
+    problem = replace(problem, label=_label(problem, label))
+    _check_decidable(problem)
+    if not problem.target.any():
+        raise SettingError(
+            f"the {saliency.name} map of the image is zero wherever it is compared, so that there is no attention to "
+            "follow: is the output saturated, or all of the image under the patch? choose another image or saliency"
+        )
+    return problem
+
+
+def _check_settings(threshold: float, clip: tuple[float, float] | None, inconsistency: AbstractInconsistency) -> None:
+    if not (math.isfinite(threshold) and 0 <= threshold):
+        raise SettingError(f"the threshold is {threshold}; it must be a number of at least 0, such as 0.3")
+    if threshold > inconsistency.maximum:
+        raise SettingError(
+            f"the threshold is {threshold}, but {inconsistency.name} never exceeds {inconsistency.maximum}; give a smaller one"
+        )
+    if clip is not None and not (math.isfinite(clip[0]) and math.isfinite(clip[1]) and clip[0] < clip[1]):
+        raise SettingError(f"the clip is {clip[0]},{clip[1]}; it must be two numbers, the smaller first, or none")
+
+
+def _check_image(image: np.ndarray, graph: Graph, clip: tuple[float, float] | None) -> None:
+    if tuple(image.shape) != tuple(graph.input_shape):
+        raise ImageError(
+            f"the image has shape {tuple(image.shape)}, but the network takes {tuple(graph.input_shape)} "
+            "(channels, height, width); hand in an image of that shape or set the layout"
+        )
+    low, high = float(image.min()), float(image.max())
+    bounds = clip or (0.0, 1.0)
+    if not (bounds[0] <= low and high <= bounds[1]):
+        raise ImageError(
+            f"the image has values from {low:g} to {high:g}; they must lie within {bounds[0]:g} and {bounds[1]:g}; "
+            "scale the pixels to [0, 1]"
+        )
+
+
+def _label(problem: Problem, label: int | None) -> int:
+    logits = problem.network.graph.forward(problem.images(np.zeros((1, len(problem.box)))).to(problem.graph.device))[0]
+    predicted = int(logits.argmax())
+    if label is None:
+        return predicted
+    if not 0 <= label < len(logits):
+        raise SettingError(f"the label is {label}; the network has classes 0 to {len(logits) - 1}")
+    if label != predicted:
+        raise SettingError(
+            f"the label is {label}, but the network predicts {predicted} for the unperturbed image, so that nothing is "
+            "robust; choose another image, or leave the label out to verify the predicted class"
+        )
+    return label
+
+
+def _check_decidable(problem: Problem) -> None:
+    if problem.follows_maps and problem.inconsistency.cone(problem.threshold) is None:
+        cause = "a perturbation that moves the map" if problem.perturbation.moves_map else f"{problem.saliency.name} maps"
+        raise SettingError(
+            f"{problem.inconsistency.name} cannot be decided exactly for {cause}, because it varies inside a region; "
+            "use --inconsistency cosine or l2"
+        )
+    if problem.perturbation.moves_map and not problem.saliency.constant_on_regions:
+        raise NotJointlyAffine(
+            f"{problem.saliency.name} maps and a perturbation that moves the expected map multiply their parameters, so that no "
+            "exact engine can take the pair; use gradient or abs-gradient maps, or fix the shift as a constant"
+        )
+
+
+def _clipped(graph: Graph, clip: tuple[float, float] | None) -> tuple[Graph, int]:
+    """The graph with the clip in front, and the index of the node that holds the clipped pixels."""
+    if clip is None:
+        return graph, 0
+    low, high = (torch.tensor(float(bound), dtype=torch.float64, device=graph.device) for bound in clip)
+    zero, one = torch.zeros_like(low), torch.ones_like(low)
+    layer = PiecewiseLinear(
+        torch.stack([low, high]), torch.stack([zero, one, zero])[:, None], torch.stack([low, zero, high])[:, None]
+    )
+    shape = graph.input_shape
+    front = (Node(Input(shape), (), shape, "image"), Node(layer, (0,), shape, "clip"))
+    rest = (replace(node, inputs=tuple(source + 1 for source in node.inputs)) for node in graph.nodes[1:])
+    return Graph((*front, *rest)), 1

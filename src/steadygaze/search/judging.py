@@ -1,0 +1,84 @@
+"""Judge activation regions: the class exactly on parts of each, the attention by the map of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.cells import Cells
+from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.measure import volumes
+from steadygaze.geometry.store import Cut, interpolate
+from steadygaze.problem import Problem
+from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.search.base import CellMap
+from steadygaze.search.following import follow
+
+# Gradients of this many regions are taken at once: few enough for the caches, enough for the matrix products.
+_BATCH = 1024
+
+PiecesOf = Callable[[np.ndarray], dict[int, Tensor]]
+
+
+def judge(problem: Problem, piece: int, cells: Cells, logits: Tensor, patterns: np.ndarray, pieces_of: PiecesOf) -> CellMap:
+    """The map of a batch of activation regions.
+
+    Args:
+        piece: number of the affine piece of the perturbation that the regions lie in.
+        cells: the regions.
+        logits: ``(vertices, K)``.
+        patterns: ``(regions,)`` their names.
+        pieces_of: gives the pieces of the network's units on the regions of the given numbers.
+    """
+    gaps = problem.gaps(logits).cpu().numpy()
+    made = cut(cells, gaps, problem.gap_tolerance, problem.gap_names, stop_below=True)
+    kind = np.where(made.stop < 0, ROBUST, CLASS_CHANGED).astype(np.int8)
+    level = _level(made.cells, _grown(gaps, made), problem.gap_tolerance, kind)
+    kind[level] = UNDECIDED
+    held = np.unique(made.parent[kind == ROBUST])
+    inconsistency = np.full(cells.count, np.nan)
+    map_ = CellMap(
+        cells=made.cells,
+        kind=kind,
+        region=made.parent,
+        volume=volumes(made.cells),
+        inconsistency=inconsistency,
+        pattern=patterns,
+        vertices=len(cells.theta),
+    )
+    if problem.follows_maps:
+        return follow(problem, piece, map_, held, pieces_of)
+    verdict = np.full(cells.count, ROBUST, np.int8)
+    for first in range(0, len(held), _BATCH):
+        batch = held[first : first + _BATCH]
+        maps = problem.maps_on(pieces_of(batch))
+        distance, vanishing = problem.distances(maps)
+        inconsistency[batch] = distance
+        verdict[batch] = by_distance(distance, vanishing, problem)
+    robust = kind == ROBUST
+    kind[robust] = verdict[made.parent[robust]]
+    return map_
+
+
+def by_distance(distance: np.ndarray, vanishing: np.ndarray, problem: Problem) -> np.ndarray:
+    """Kinds int8 of class-robust cells from their inconsistency; what rounding may have decided is undecided."""
+    kind = np.where(distance > problem.threshold, ATTENTION_CHANGED, ROBUST).astype(np.int8)
+    close = np.abs(distance - problem.threshold) <= problem.tolerance.margin
+    kind[close | vanishing] = UNDECIDED
+    return kind
+
+
+def _grown(values: np.ndarray, made: Cut) -> np.ndarray:
+    return interpolate(values, made.above, made.below, made.weight)
+
+
+def _level(cells: Cells, gaps: np.ndarray, tolerance: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Cells that count as robust although some class gap vanishes all over them: nothing tells the two classes apart."""
+    flat = (np.abs(gaps) <= tolerance).astype(np.int8)
+    if not flat.any():
+        return np.zeros(cells.count, bool)
+    everywhere = np.minimum.reduceat(flat[cells.idx], cells.ptr[:-1], axis=0).any(axis=1)
+    return everywhere & (kind == ROBUST)

@@ -1,0 +1,238 @@
+"""Sweep: the complete exact map of the box, stage by stage, in batches.
+
+All vertices of a batch of cells go through the network together; at each stage the cells are cut where units change
+piece. A batch that has grown too large is parted, and the parts are worked off last in, first out, so that
+memory is bounded by the budget and not by the number of regions. Parts are numbered by their way through the tree of
+batches, which depends on neither threads nor time, and so is the map.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.cells import Cells, from_polytopes
+from steadygaze.geometry.measure import volumes
+from steadygaze.geometry.store import UNFINISHED
+from steadygaze.kinds import ROBUST, UNDECIDED
+from steadygaze.network.piecewise import Front, flat_array
+from steadygaze.problem import Problem
+from steadygaze.search.base import AbstractSearch, CellMap, Options, Standing, joined
+from steadygaze.search.judging import judge
+
+# A batch holds at most this many cells: enough for full matrix products, few enough for the caches and for two threads
+# to share small problems evenly.
+_CELLS = 2048
+# Each thread's batch, with everything derived from it, takes about six times its rows at the vertices.
+_COPIES = 6
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Cells on their way through the stages.
+
+    Attributes:
+        way: position in the tree of batches; orders the map.
+        piece: affine piece of the perturbation.
+        stage: the next stage to cross.
+        trail: for each stage crossed, pieces uint8 ``(ancestors, units)`` and ``(cells,)`` each cell's ancestor.
+        patterns: ``(cells,)`` uint64 names of the patterns so far.
+    """
+
+    way: tuple[int, ...]
+    piece: int
+    stage: int
+    cells: Cells
+    front: Front
+    trail: tuple[tuple[np.ndarray, np.ndarray], ...]
+    patterns: np.ndarray
+
+    def take(self, chosen: np.ndarray, way: tuple[int, ...]) -> _Batch:
+        """Some of the cells, as a batch of their own."""
+        cells, kept = self.cells.take(chosen)
+        trail = tuple((pieces, ancestor[chosen]) for pieces, ancestor in self.trail)
+        return replace(
+            self, way=way, cells=cells, front=self.front.take(kept), trail=trail, patterns=self.patterns[chosen]
+        )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What one step of one thread gives: batches to go on with, or a piece of the map."""
+
+    batches: tuple[_Batch, ...]
+    map: CellMap | None
+    way: tuple[int, ...]
+    seconds: dict[str, float]
+
+
+class Sweep(AbstractSearch):
+    """See the module. Refuses, through `Problem.pieces`, chains that are not piecewise affine."""
+
+    name = "sweep"
+    claim = "whole box"
+
+    def __init__(self, problem: Problem, options: Options) -> None:
+        self._problem = problem
+        self._threads = options.threads
+        row = 8 * problem.stages.widest_row
+        self._rows = int(np.clip(options.memory // (2 * options.threads * _COPIES * row), 64, 4 * _CELLS))
+        cells = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
+        self._waiting = [self._first(cells, number) for number in reversed(range(cells.count))]
+        self._running: dict[Future[_Outcome], _Batch] = {}
+        self._maps: list[tuple[tuple[int, ...], CellMap]] = []
+        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="sweep")
+        self._standing = Standing(0.0, 0.0, 0, 0)
+
+    def pending(self) -> bool:
+        """Whether batches wait or run."""
+        return bool(self._waiting or self._running)
+
+    def step(self) -> None:
+        """Hand out waiting batches and take in those that are done."""
+        while self._waiting and len(self._running) < self._threads:
+            batch = self._waiting.pop()
+            self._running[self._pool.submit(self._advance, batch)] = batch
+        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        for future in sorted(done, key=lambda future: self._running[future].way, reverse=True):
+            outcome = future.result()
+            del self._running[future]
+            self._waiting.extend(reversed(outcome.batches))
+            self._take_in(outcome)
+
+    def standing(self) -> Standing:
+        """How far the sweep has come."""
+        return self._standing
+
+    def found(self) -> CellMap:
+        """The map; cells that still wait are in it, undecided."""
+        self._collect()
+        rest = [(batch.way, self._undecided(batch)) for batch in self._waiting]
+        return joined([map_ for _, map_ in sorted(self._maps + rest, key=lambda entry: entry[0])])
+
+    def close(self) -> None:
+        """Finish what runs and end the threads."""
+        self._collect()
+        self._pool.shutdown()
+
+    def _collect(self) -> None:
+        wait(self._running)
+        for future in list(self._running):
+            outcome = future.result()
+            del self._running[future]
+            self._waiting.extend(reversed(outcome.batches))
+            self._take_in(outcome)
+
+    def _take_in(self, outcome: _Outcome) -> None:
+        was, map_ = self._standing, outcome.map
+        work = {phase: was.work.get(phase, 0.0) + spent for phase, spent in outcome.seconds.items()}
+        work = {**was.work, **work}
+        if map_ is None:
+            self._standing = replace(was, work=work)
+            return
+        self._maps.append((outcome.way, map_))
+        whole = self._problem.volume
+        self._standing = Standing(
+            finished=was.finished + float(map_.volume.sum()) / whole,
+            robust=was.robust + float(map_.volume[map_.kind == ROBUST].sum()) / whole,
+            regions=was.regions + len(map_.pattern),
+            bytes=was.bytes + map_.bytes,
+            work=work,
+        )
+
+    def _first(self, cells: Cells, number: int) -> _Batch:
+        form = self._problem.pieces[number].image
+        one, _ = cells.take(np.array([number]))
+        front = self._problem.stages.start(form.base, form.directions)
+        return _Batch((number,), number, 0, one, front, (), np.zeros(1, np.uint64))
+
+    def _advance(self, batch: _Batch) -> _Outcome:
+        """Take a batch through the stages until it is judged or has to be parted."""
+        stages, seconds = self._problem.stages, {"cut": 0.0, "evaluate": 0.0, "judge": 0.0}
+        while batch.stage < len(stages.stages):
+            crossed = self._cross(batch, seconds)
+            if len(crossed) != 1:
+                return _Outcome(crossed, None, batch.way, seconds)
+            batch = crossed[0]
+        began = time.perf_counter()
+        theta = torch.from_numpy(batch.cells.theta).to(self._problem.graph.device)
+        front = stages.reach(batch.front, batch.stage, theta)
+        logits = front.at(self._problem.graph.last, theta)
+        map_ = judge(self._problem, batch.piece, batch.cells, logits, batch.patterns, lambda rows: self._pieces(batch, rows))
+        seconds["judge"] += time.perf_counter() - began
+        return _Outcome((), map_, batch.way, seconds)
+
+    def _cross(self, batch: _Batch, seconds: dict[str, float]) -> tuple[_Batch, ...]:
+        """The batch past its next stage, parted if it has grown too large."""
+        stages, number = self._problem.stages, batch.stage
+        began = time.perf_counter()
+        theta = torch.from_numpy(batch.cells.theta).to(self._problem.graph.device)
+        front = stages.reach(batch.front, number, theta)
+        values = flat_array(front.at(stages.stages[number].source, theta))
+        crossing = stages.crossing(values, number)
+        reached = time.perf_counter()
+        made = stages.cut(batch.cells, values, number, crossing, room=4 * self._rows)
+        cut = time.perf_counter()
+        seconds["evaluate"] += reached - began
+        seconds["cut"] += cut - reached
+        if (made.stop == UNFINISHED).any():
+            return self._unfinished(batch, front, made)
+        theta = torch.from_numpy(made.cells.theta).to(self._problem.graph.device)
+        front, values = stages.cross(front, number, made, theta)
+        pieces, names = stages.sides(made.cells, values, number, crossing)
+        trail = tuple((older, ancestor[made.parent]) for older, ancestor in batch.trail)
+        grown = _Batch(
+            way=batch.way,
+            piece=batch.piece,
+            stage=number + 1,
+            cells=made.cells,
+            front=front,
+            trail=(*trail, (pieces, np.arange(made.cells.count))),
+            patterns=batch.patterns[made.parent] + names,
+        )
+        seconds["evaluate"] += time.perf_counter() - cut
+        return self._parted(grown)
+
+    def _unfinished(self, batch: _Batch, front: Front, made) -> tuple[_Batch, ...]:
+        """The room ran out in the middle of a stage: the parts cross it in batches of their own."""
+        rows = self._problem.stages.widened(front, made)
+        trail = tuple((older, ancestor[made.parent]) for older, ancestor in batch.trail)
+        grown = replace(batch, cells=made.cells, front=rows, trail=trail, patterns=batch.patterns[made.parent])
+        return self._parted(grown, at_least=2)
+
+    def _parted(self, batch: _Batch, at_least: int = 1) -> tuple[_Batch, ...]:
+        count, vertices = batch.cells.count, len(batch.cells.theta)
+        parts = max(at_least, -(-count // _CELLS), -(-vertices // self._rows))
+        if parts == 1 or count == 1:
+            return (batch,)
+        edges = np.linspace(0, count, min(parts, count) + 1).astype(int)
+        return tuple(
+            batch.take(np.arange(first, last), (*batch.way, part))
+            for part, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+        )
+
+    def _pieces(self, batch: _Batch, rows: np.ndarray) -> dict[int, Tensor]:
+        """The pieces of all units on the given cells, by node."""
+        stages, device = self._problem.stages.stages, self._problem.graph.device
+        return {
+            stage.node: torch.from_numpy(pieces[ancestor[rows]]).to(device)
+            for stage, (pieces, ancestor) in zip(stages, batch.trail, strict=True)
+        }
+
+    @staticmethod
+    def _undecided(batch: _Batch) -> CellMap:
+        count = batch.cells.count
+        nothing = np.zeros(0)
+        return CellMap(
+            cells=batch.cells,
+            kind=np.full(count, UNDECIDED, np.int8),
+            region=np.full(count, -1),
+            volume=volumes(batch.cells),
+            inconsistency=nothing,
+            pattern=np.zeros(0, np.uint64),
+        )
