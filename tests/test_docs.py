@@ -1,0 +1,50 @@
+"""What the pages say must be so: links lead somewhere, examples run."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from steadygaze.images import load_image
+from steadygaze.perturbation.notation import parse
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests/README.md"]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The examples of a page in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    missing = [name for name in targets if "://" not in name and not (page.parent / name).exists()]
+    assert not missing
+
+
+def test_the_command_line_example_is_understood():
+    (command,) = [block for block in blocks("README.md", "sh") if "verify" in block]
+    specifications = re.findall(r"--perturb '([^']+)'", command)
+    assert [parse(text).name for text in specifications] == ["brightness", "patch"]
+    assert load_image(re.findall(r"--image (\S+)", command)[0]).image.shape == (1, 8, 8)
+
+
+def test_the_case_example_is_understood():
+    (text,) = blocks("docs/formats.md", "toml")
+    case = tomllib.loads(text)
+    assert [parse(one).name for one in case["perturb"]] == ["brightness", "patch"]
+    assert load_image(case["image"]).label == 0
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
+    (example,) = blocks("README.md", "python")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert capsys.readouterr().out
+    assert (tmp_path / "my-answer" / "result.json").is_file()
