@@ -1,0 +1,44 @@
+"""Perturbations of an image: the public list."""
+
+from __future__ import annotations
+
+from steadygaze.perturbation.base import (
+    AbstractAffinePerturbation,
+    AbstractPerturbation,
+    AbstractPiecewiseAffinePerturbation,
+    AffineImage,
+    Parameter,
+)
+from steadygaze.perturbation.chain import AffinePiece, Chain
+from steadygaze.perturbation.geometric import Translate
+from steadygaze.perturbation.occlusion import Patch
+from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
+
+#: Every perturbation that a specification can name.
+BUILT_IN: tuple[type[AbstractPerturbation], ...] = (
+    Brightness,
+    Contrast,
+    Saturation,
+    Patch,
+    Blend,
+    Direction,
+    Translate,
+)
+
+__all__ = [
+    "BUILT_IN",
+    "AbstractAffinePerturbation",
+    "AbstractPerturbation",
+    "AbstractPiecewiseAffinePerturbation",
+    "AffineImage",
+    "AffinePiece",
+    "Blend",
+    "Brightness",
+    "Chain",
+    "Contrast",
+    "Direction",
+    "Parameter",
+    "Patch",
+    "Saturation",
+    "Translate",
+]

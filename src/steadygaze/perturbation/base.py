@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -21,8 +22,23 @@ from steadygaze.geometry.polytope import Polytope, box
 
 #: A constant of a perturbation as reports and specifications show it.
 Constant = float | int | bool | str | tuple[float, ...]
-#: What a range may be given as: (low, high) varies, a single number is a constant.
-Amount = float | tuple[float, float]
+
+
+#: The kinds of settings that a specification can name.
+Kind = Literal["amount", "range", "number", "whole", "flag", "word", "channels", "array"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a built-in perturbation, as a specification names it.
+
+    An ``amount`` is handed to the constructor as ``low, high`` in front, the rest by keyword. ``words`` are
+    what a word may be; an array may be one of them, or a file.
+    """
+
+    name: str
+    kind: Kind
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,25 +54,7 @@ class Parameter:
     high: float
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.low) and isfinite(self.high)):
-            raise PerturbationError(
-                f"the range of {self.name} is {self.low}..{self.high}; both ends must be finite numbers"
-            )
-        if self.low == self.high:
-            raise PerturbationError(
-                f"the range of {self.name} is {self.low}..{self.high}, a single point; "
-                f"give the single number {self.low} to keep it constant"
-            )
-        if self.low > self.high:
-            raise PerturbationError(
-                f"the range of {self.name} is {self.low}..{self.high}, which is reversed; "
-                f"write {self.high}..{self.low}"
-            )
-        if not self.low <= 0 <= self.high:
-            raise PerturbationError(
-                f"the range of {self.name} is {self.low}..{self.high}, which leaves out 0, where nothing "
-                "is changed; widen the range so that it contains 0"
-            )
+        check_range(self.name, self.low, self.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +80,8 @@ class AbstractPerturbation(ABC):
     parameters: tuple[Parameter, ...] = ()
     #: Amounts that do not vary and other settings, by name, as the report shows them.
     constants: Mapping[str, Constant] = {}
+    #: What a specification may name; only the built-in perturbations have any.
+    settings: ClassVar[tuple[Setting, ...]] = ()
     #: True where the expected map depends on the amounts (``expect`` is overridden).
     moves_map: bool = False
 
@@ -92,10 +92,6 @@ class AbstractPerturbation(ABC):
     def check(self, shape: tuple[int, int, int]) -> None:
         """Raise PerturbationError if images of this shape (C, H, W) cannot be changed this way."""
         del shape
-
-    def pieces(self) -> tuple[Polytope, ...] | None:
-        """Polytopes in the own parameters that tile their box and are affine each; None if there are none."""
-        return None
 
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The maps (B, ..., H, W) as they should become under ``thetas`` (B, k): by default unchanged."""
@@ -198,6 +194,26 @@ class AbstractAffinePerturbation(AbstractPiecewiseAffinePerturbation):
                 f"{self.name}.directions returned NaN or infinite values; they must be finite"
             )
         return directions
+
+
+def check_range(where: str, low: float, high: float) -> None:
+    """Raise PerturbationError, naming ``where``, unless low < high are finite and enclose 0."""
+    if not (isfinite(low) and isfinite(high)):
+        raise PerturbationError(f"the range of {where} is {low}..{high}; both ends must be finite numbers")
+    if low == high:
+        raise PerturbationError(
+            f"the range of {where} is {low}..{high}, a single point; "
+            f"give the single number {low} to keep it constant"
+        )
+    if low > high:
+        raise PerturbationError(
+            f"the range of {where} is {low}..{high}, which is reversed; write {high}..{low}"
+        )
+    if not low <= 0 <= high:
+        raise PerturbationError(
+            f"the range of {where} is {low}..{high}, which leaves out 0, where nothing "
+            "is changed; widen the range so that it contains 0"
+        )
 
 
 def box_of(parameters: tuple[Parameter, ...]) -> Polytope:

@@ -7,6 +7,7 @@ after a brightness is fine, and a contrast after a brightness is refused.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import final
@@ -29,6 +30,7 @@ _ROUNDING = 1e-13
 _AGREEMENT = 1e-9
 
 _Parts = Callable[[np.ndarray, Polytope], tuple[np.ndarray, np.ndarray]]
+_PartsOf = Callable[[AbstractPiecewiseAffinePerturbation], _Parts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,7 @@ class Chain(AbstractPerturbation):
     def compared(self, size: tuple[int, ...]) -> np.ndarray:
         """True where maps are compared, (H, W), for images of ``size`` (H, W) or (C, H, W).
 
-        Left out are pixels that a patch covers or, after a later shift, touches for some amounts in the ranges.
+        Left out are pixels that a patch covers or, after a later shift, touches for some amounts.
         """
         hidden = np.zeros(size[-2:], dtype=bool)
         for link in self.links:
@@ -141,70 +143,44 @@ class Chain(AbstractPerturbation):
         for link, start, stop in zip(self.links, self._first, self._first[1:], strict=False):
             yield link, thetas[:, start:stop]
 
-    def _folded(
-        self, image: np.ndarray, parts_of: Callable[[AbstractPiecewiseAffinePerturbation], _Parts]
-    ) -> tuple[AffinePiece, ...]:
-        start = AffineImage(image, np.zeros((len(self.parameters), *image.shape)))
-        grown = [AffinePiece(product(), start)]
-        for index, link in enumerate(self.links):
-            own = link.pieces()
-            if own is None or not isinstance(link, AbstractPiecewiseAffinePerturbation):
+    def _folded(self, image: np.ndarray, parts_of: _PartsOf) -> tuple[AffinePiece, ...]:
+        """The pieces of the whole chain, or NotJointlyAffine."""
+        for name, link in zip(self.names, self.links, strict=True):
+            if not isinstance(link, AbstractPiecewiseAffinePerturbation):
                 raise NotJointlyAffine(
-                    f"{self.names[index]} is not piecewise affine in its amounts, so that the exact engines "
-                    "cannot take it; fix its amounts as constants before the chain is built, or use "
+                    f"{name} has no affine pieces, so that no exact engine can take it: leave it out, or use "
                     "--method bound where it is available"
                 )
-            parts = parts_of(link)
-            grown = [
-                AffinePiece(product(done.polytope, piece), self._extended(done.image, parts, piece, index))
-                for done in grown
-                for piece in own
-            ]
+        grown, clash = self._grown(image, parts_of)
+        if clash is not None:
+            raise NotJointlyAffine(self._refusal(*clash, image))
         return tuple(grown)
 
-    def _extended(self, form: AffineImage, parts: _Parts, piece: Polytope, index: int) -> AffineImage:
-        """The form with link ``index`` applied; the form's own directions of that link are still zero."""
-        first, stop = self._first[index], self._first[index + 1]
-        varied = np.flatnonzero(form.directions.reshape(len(form.directions), -1).any(axis=1))
-        directions = form.directions.copy()
-        if not len(varied):
-            constants, slopes = parts(form.base[None], piece)
-            directions[first:stop] = slopes[0]
-            return AffineImage(constants[0], directions)
-        moved = form.directions[varied]
-        # Two more images: 0, to take the linear part by difference, which keeps zeros exact; and a mixture,
-        # to see that the parts are affine in the image at all.
-        weights = 0.5 + 0.5 / (2.0 + np.arange(len(varied)))
-        mixture = form.base + np.tensordot(weights, moved, axes=1)
-        constants, slopes = parts(np.stack([form.base, np.zeros_like(form.base), mixture, *moved]), piece)
-        linear, products = constants[3:] - constants[1], slopes[3:] - slopes[1]
-        bent = max(
-            _largest(constants[2] - constants[0] - np.tensordot(weights, linear, axes=1)),
-            _largest(slopes[2] - slopes[0] - np.tensordot(weights, products, axes=1)),
-        )
-        for one, term, direction in zip(varied, products, moved, strict=True):
-            if _largest(term) > _ROUNDING * _largest(direction) or bent > _AGREEMENT:
-                raise NotJointlyAffine(self._refusal(int(one), index, form.base))
-        directions[varied] = linear
-        directions[first:stop] = slopes[0]
-        return AffineImage(constants[0], directions)
+    def _grown(
+        self, image: np.ndarray, parts_of: _PartsOf
+    ) -> tuple[list[AffinePiece], tuple[int, int] | None]:
+        """The pieces, link by link; second, the first two links whose parameters multiply, if any."""
+        start = AffineImage(image, np.zeros((len(self.parameters), *image.shape)))
+        grown = [AffinePiece(product(), start)]
+        links = [link for link in self.links if isinstance(link, AbstractPiecewiseAffinePerturbation)]
+        for index, link in enumerate(links):
+            parts, before, grown = parts_of(link), grown, []
+            for done, piece in itertools.product(before, link.pieces()):
+                form, clash = _extended(done.image, parts, piece, self._first[index])
+                if clash is not None:
+                    return [], (int(np.searchsorted(self._first, clash, side="right")) - 1, index)
+                grown.append(AffinePiece(product(done.polytope, piece), form))
+        return grown, None
 
-    def _refusal(self, parameter: int, later: int, image: np.ndarray) -> str:
-        earlier = int(np.searchsorted(self._first, parameter, side="right")) - 1
+    def _refusal(self, earlier: int, later: int, image: np.ndarray) -> str:
         before, after = self.names[earlier], self.names[later]
-        order = f"put {after} before {before}, " if self._swappable(earlier, later, image) else ""
+        _, clash = Chain(self.links[later], self.links[earlier])._grown(image, lambda link: link.affine_parts)
+        order = "" if clash else f"put {after} before {before}, "
         return (
             f"{before} and then {after} multiply each other's parameters, so that the image is not jointly "
             f"piecewise affine and no exact engine can take it: {order}fix the parameters of {before} or "
             f"of {after} as constants, or use --method bound where it is available"
         )
-
-    def _swappable(self, earlier: int, later: int, image: np.ndarray) -> bool:
-        try:
-            Chain(self.links[later], self.links[earlier])._folded(image, lambda link: link.affine_parts)
-        except NotJointlyAffine:
-            return False
-        return True
 
     def _agree(self, image: np.ndarray, piece: AffinePiece) -> None:
         """Compare the form with ``apply`` at the vertices and the centre, both of which it must meet."""
@@ -216,6 +192,38 @@ class Chain(AbstractPerturbation):
                 f"the affine pieces of {self!r} differ from its apply() by {gaps[worst]:.3g} at theta = "
                 f"{thetas[worst].tolist()}; correct the perturbation so that the two agree"
             )
+
+
+def _extended(
+    form: AffineImage, parts: _Parts, piece: Polytope, first: int
+) -> tuple[AffineImage, int | None]:
+    """The form with one more link applied, whose parameters start at ``first``, where ``form`` is still zero.
+
+    Second, the first parameter that the link multiplies by its own or bends, None if there is no such one.
+    """
+    varied = np.flatnonzero(form.directions.reshape(len(form.directions), -1).any(axis=1))
+    directions = form.directions.copy()
+    if not len(varied):
+        constants, slopes = parts(form.base[None], piece)
+        directions[first : first + slopes.shape[1]] = slopes[0]
+        return AffineImage(constants[0], directions), None
+    moved = form.directions[varied]
+    # Two more images: 0, to take the linear part by difference, which keeps zeros exact; and a mixture,
+    # to see that the parts are affine in the image at all.
+    weights = 0.5 + 0.5 / (2.0 + np.arange(len(varied)))
+    mixture = form.base + np.tensordot(weights, moved, axes=1)
+    constants, slopes = parts(np.stack([form.base, np.zeros_like(form.base), mixture, *moved]), piece)
+    linear, products = constants[3:] - constants[1], slopes[3:] - slopes[1]
+    bent = max(
+        _largest(constants[2] - constants[0] - np.tensordot(weights, linear, axes=1)),
+        _largest(slopes[2] - slopes[0] - np.tensordot(weights, products, axes=1)),
+    )
+    for one, term, direction in zip(varied, products, moved, strict=True):
+        if _largest(term) > _ROUNDING * _largest(direction) or bent > _AGREEMENT:
+            return form, int(one)
+    directions[varied] = linear
+    directions[first : first + slopes.shape[1]] = slopes[0]
+    return AffineImage(constants[0], directions), None
 
 
 def _largest(values: np.ndarray) -> float:

@@ -1,0 +1,307 @@
+"""Changes of light and colour: every pixel stays where it is, and the expected map is the old one."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from math import ceil
+from typing import ClassVar, final
+
+import numpy as np
+
+from steadygaze.errors import PerturbationError
+from steadygaze.geometry.polytope import Polytope
+from steadygaze.perturbation.base import (
+    AbstractPiecewiseAffinePerturbation,
+    Constant,
+    Setting,
+    box_of,
+)
+from steadygaze.perturbation.settings import (
+    channels,
+    image_array,
+    number,
+    per_channel,
+    varying,
+)
+
+# Rec. 601 luma: the grey of YIQ and of most image tools.
+_GREY = np.array([0.299, 0.587, 0.114])
+_MIDDLE = 0.5
+_AMOUNT = Setting("amount", "amount")
+
+
+class AbstractOneAmount(AbstractPiecewiseAffinePerturbation):
+    """x + amount * direction(x) for one amount that varies or is constant; x and direction(x) affine in x.
+
+    A final class gives ``changed``, the definition in its own words, and ``direction``, and sets
+    ``parameters`` and ``constants`` with ``settings.varying``.
+    """
+
+    @abstractmethod
+    def changed(self, images: np.ndarray, amount: np.ndarray) -> np.ndarray:
+        """The images (B, C, H, W) changed by ``amount`` (B, 1, 1, 1)."""
+
+    @abstractmethod
+    def direction(self, images: np.ndarray) -> np.ndarray:
+        """The change of each image (B, C, H, W) by an amount of 1."""
+
+    def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
+        """The images (B, C, H, W) changed by ``thetas`` (B, 1), or (B, 0) where the amount is constant."""
+        amount = thetas if self.parameters else np.full((len(images), 1), self._constant())
+        return self.changed(images, amount[:, :, None, None])
+
+    def pieces(self) -> tuple[Polytope, ...]:
+        """The whole range."""
+        return (box_of(self.parameters),)
+
+    def affine_parts(self, images: np.ndarray, piece: Polytope) -> tuple[np.ndarray, np.ndarray]:
+        """The images and their direction; where the amount is constant, the changed images and no slope."""
+        del piece
+        direction = self.direction(images)
+        if self.parameters:
+            return images, direction[:, None]
+        return images + self._constant() * direction, np.zeros((len(images), 0, *images.shape[1:]))
+
+    def amount_in_words(self) -> str:
+        """'-0.3 to 0.3', or the constant."""
+        if not self.parameters:
+            return f"{self._constant():g}"
+        return f"{self.parameters[0].low:g} to {self.parameters[0].high:g}"
+
+    def _constant(self) -> float:
+        return number(self.name, self.constants[self.settings[0].name])
+
+
+@final
+class Brightness(AbstractOneAmount):
+    """x + amount. The amount is in pixel values; one number instead of a range is a constant."""
+
+    name = "brightness"
+    settings = (_AMOUNT,)
+
+    def __init__(self, low: float, high: float | None = None) -> None:
+        self.parameters, self.constants = varying(self.name, "amount", "pixel value", low, high)
+
+    def changed(self, images: np.ndarray, amount: np.ndarray) -> np.ndarray:
+        """x + amount."""
+        return images + amount
+
+    def direction(self, images: np.ndarray) -> np.ndarray:
+        """All ones."""
+        return np.ones_like(images)
+
+    def describe(self) -> str:
+        """In plain words."""
+        return f"brightness changed by {self.amount_in_words()}"
+
+
+@final
+class Contrast(AbstractOneAmount):
+    """1/2 + (1 + amount)(x - 1/2). -1 leaves a uniform grey of 1/2."""
+
+    name = "contrast"
+    settings = (_AMOUNT,)
+
+    def __init__(self, low: float, high: float | None = None) -> None:
+        self.parameters, self.constants = varying(self.name, "amount", "", low, high)
+
+    def changed(self, images: np.ndarray, amount: np.ndarray) -> np.ndarray:
+        """1/2 + (1 + amount)(x - 1/2)."""
+        return _MIDDLE + (1 + amount) * (images - _MIDDLE)
+
+    def direction(self, images: np.ndarray) -> np.ndarray:
+        """x - 1/2."""
+        return images - _MIDDLE
+
+    def describe(self) -> str:
+        """In plain words."""
+        return f"contrast changed by {self.amount_in_words()}"
+
+
+@final
+class Saturation(AbstractOneAmount):
+    """grey(x) + (1 + amount)(x - grey(x)), grey being the Rec. 601 luma. -1 leaves a grey picture.
+
+    Needs three channels, red, green and blue; other images are refused when the chain meets them.
+    """
+
+    name = "saturation"
+    settings = (_AMOUNT,)
+
+    def __init__(self, low: float, high: float | None = None) -> None:
+        self.parameters, self.constants = varying(self.name, "amount", "", low, high)
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raise PerturbationError unless there are three channels."""
+        if shape[0] != 3:
+            raise PerturbationError(
+                f"saturation needs an image of 3 channels (red, green, blue), got {shape[0]}; a grey image "
+                "has no colour to change: leave saturation out, or use contrast"
+            )
+
+    def changed(self, images: np.ndarray, amount: np.ndarray) -> np.ndarray:
+        """grey(x) + (1 + amount)(x - grey(x))."""
+        grey = _grey(images)
+        return grey + (1 + amount) * (images - grey)
+
+    def direction(self, images: np.ndarray) -> np.ndarray:
+        """x - grey(x)."""
+        return images - _grey(images)
+
+    def describe(self) -> str:
+        """In plain words."""
+        return f"saturation changed by {self.amount_in_words()}"
+
+
+@final
+class Direction(AbstractOneAmount):
+    """x + amount * array, for an array (C, H, W) of the image's shape; (H, W) stands for one channel.
+
+    ``source`` is the name that reports show for the array, such as its file.
+    """
+
+    name = "direction"
+    settings = (_AMOUNT, Setting("array", "array"))
+
+    def __init__(self, low: float, high: float | None = None, *, array: np.ndarray, source: str = "") -> None:
+        self.parameters, amount = varying(self.name, "amount", "", low, high)
+        self.array = image_array("direction array", array)
+        self.constants = {**amount, "array": source or _shape_in_words(self.array)}
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raise PerturbationError unless the array has the image's shape."""
+        _same_shape("direction array", self.array, shape)
+
+    def changed(self, images: np.ndarray, amount: np.ndarray) -> np.ndarray:
+        """x + amount * array."""
+        return images + amount * self.array
+
+    def direction(self, images: np.ndarray) -> np.ndarray:
+        """The array."""
+        return np.broadcast_to(self.array, images.shape)
+
+    def describe(self) -> str:
+        """In plain words."""
+        return f"{self.amount_in_words()} times the direction {self.constants['array']} added"
+
+
+@final
+class Blend(AbstractOneAmount):
+    """x + amount * (target - x): at 1 only the target is left.
+
+    ``target`` is an image array (C, H, W); ``'grey'``, the Rec. 601 luma of the image itself (3 channels
+    needed); ``'blur'``, the image itself blurred by a Gaussian of ``sigma`` pixels (default 2; mirrored at
+    the edges, cut off at 4 sigma); or ``'fog'``, a uniform ``colour`` (default 0.9; one number or one per
+    channel).
+    """
+
+    name = "blend"
+    words: ClassVar[tuple[str, ...]] = ("grey", "blur", "fog")
+    settings = (
+        _AMOUNT,
+        Setting("target", "array", words),
+        Setting("sigma", "number"),
+        Setting("colour", "channels"),
+    )
+
+    def __init__(
+        self,
+        low: float,
+        high: float | None = None,
+        *,
+        target: np.ndarray | str,
+        sigma: float | None = None,
+        colour: float | tuple[float, ...] | None = None,
+        source: str = "",
+    ) -> None:
+        self.parameters, amount = varying(self.name, "amount", "", low, high)
+        if isinstance(target, str) and target not in self.words:
+            raise PerturbationError(
+                f"blend target is {target!r}; allowed: {', '.join(self.words)}, an array of the image's "
+                "shape, or in a specification a .npy or .png file"
+            )
+        for name, value, word in (("sigma", sigma, "blur"), ("colour", colour, "fog")):
+            if value is not None and not (isinstance(target, str) and target == word):
+                raise PerturbationError(
+                    f"blend {name} is given, but only target={word} uses it: leave it out"
+                )
+        self.target = target if isinstance(target, str) else image_array("blend target", target)
+        self.sigma = number("blend sigma", 2.0 if sigma is None else sigma)
+        if self.sigma <= 0:
+            raise PerturbationError(f"blend sigma is {self.sigma}; it must be above 0 pixels")
+        self.colour = channels("blend colour", 0.9 if colour is None else colour)
+        own: dict[str, Constant] = {}
+        if isinstance(self.target, str):
+            own = {"blur": {"sigma": self.sigma}, "fog": {"colour": self.colour}}.get(self.target, {})
+        shown = self.target if isinstance(self.target, str) else source or _shape_in_words(self.target)
+        self.constants = {**amount, "target": shown, **own}
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raise PerturbationError unless the target fits the image's shape."""
+        if not isinstance(self.target, str):
+            _same_shape("blend target", self.target, shape)
+        elif self.target == "fog":
+            per_channel("blend colour", self.colour, shape[0])
+        elif self.target == "grey" and shape[0] != 3:
+            raise PerturbationError(
+                f"blend target=grey needs an image of 3 channels (red, green, blue), got {shape[0]}; a grey "
+                "image has no colour to lose: use target=fog with colour=0.5 for a uniform grey"
+            )
+
+    def changed(self, images: np.ndarray, amount: np.ndarray) -> np.ndarray:
+        """(1 - amount) x + amount target."""
+        return (1 - amount) * images + amount * self._target_of(images)
+
+    def direction(self, images: np.ndarray) -> np.ndarray:
+        """target - x."""
+        return self._target_of(images) - images
+
+    def describe(self) -> str:
+        """In plain words."""
+        named = {"grey": "its own grey picture", "blur": f"itself blurred by {self.sigma:g} pixels"}
+        target = str(self.constants["target"])
+        return f"blended by {self.amount_in_words()} with {named.get(target, target)}"
+
+    def _target_of(self, images: np.ndarray) -> np.ndarray:
+        if not isinstance(self.target, str):
+            return self.target
+        if self.target == "grey":
+            return _grey(images)
+        if self.target == "blur":
+            return _blurred(images, self.sigma)
+        return per_channel("blend colour", self.colour, images.shape[1])
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
+    """(B, 3, H, W) -> (B, 1, H, W)."""
+    return np.einsum("c,bchw->bhw", _GREY, images)[:, None]
+
+
+def _blurred(images: np.ndarray, sigma: float) -> np.ndarray:
+    rows, columns = _blur_matrix(images.shape[-2], sigma), _blur_matrix(images.shape[-1], sigma)
+    return rows @ images @ columns.T
+
+
+def _blur_matrix(size: int, sigma: float) -> np.ndarray:
+    """The Gaussian along one axis as a matrix (size, size): row i holds the weights of output pixel i."""
+    radius = ceil(4 * sigma)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    # Mirrored about the outer edge of the outer pixels: ... b a | a b c | c b ...
+    sources = (np.arange(size)[:, None] + offsets) % (2 * size)
+    sources = np.where(sources < size, sources, 2 * size - 1 - sources)
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (np.arange(size)[:, None], sources), weights)
+    return matrix
+
+
+def _shape_in_words(array: np.ndarray) -> str:
+    return f"array of shape {array.shape}"
+
+
+def _same_shape(where: str, array: np.ndarray, shape: tuple[int, int, int]) -> None:
+    if array.shape != tuple(shape):
+        raise PerturbationError(
+            f"{where} has shape {array.shape}; the image has shape {tuple(shape)}, and the two must be equal"
+        )
