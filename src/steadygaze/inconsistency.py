@@ -1,0 +1,178 @@
+"""How far a saliency map is from the expected one.
+
+Maps are rows of float64 tensors (B, P), P being the number of compared entries. Every measure is 0 for equal
+maps, does not change when a map is multiplied by a positive number, and takes its maximum where a map is all
+zero, for a zero map has no direction.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from math import isfinite
+from typing import final
+
+import torch
+from torch import Tensor
+
+from steadygaze.errors import SettingError
+
+# Entries handled at once where a temporary is needed: 1 MiB stays in the cache.
+_BLOCK = 1 << 17
+
+
+class AbstractInconsistency(ABC):
+    """A measure of the difference between the actual and the expected map, between 0 and ``maximum``."""
+
+    name: str
+    maximum: float
+
+    @abstractmethod
+    def between(self, actual: Tensor, expected: Tensor) -> Tensor:
+        """How far each row of ``actual`` (B, P) is from that of ``expected`` (B, P) or (P,): (B,)."""
+
+    def cone(self, threshold: float) -> float | None:
+        """kappa such that, for non-zero maps, inconsistency <= threshold just where <s, e> >= kappa |s| |e|.
+
+        |.| is the Euclidean norm. None where the measure has no such kappa.
+        """
+        del threshold
+
+
+@final
+class Cosine(AbstractInconsistency):
+    """1 - cos of the angle between the two maps; at most 2."""
+
+    name = "cosine"
+    maximum = 2.0
+
+    def between(self, actual: Tensor, expected: Tensor) -> Tensor:
+        """1 - <s, e> / (|s| |e|)."""
+        products = actual @ expected if expected.ndim == 1 else torch.linalg.vecdot(actual, expected)
+        sizes = torch.linalg.vector_norm(actual, dim=-1) * torch.linalg.vector_norm(expected, dim=-1)
+        distances = 1 - (products / sizes).clamp_(-1, 1)
+        return distances.masked_fill_(sizes == 0, self.maximum)
+
+    def cone(self, threshold: float) -> float | None:
+        """1 - threshold."""
+        return 1 - threshold
+
+
+class _AbstractNorm(AbstractInconsistency):
+    """The distance, in one norm, of the two maps each divided by its own size in the same norm; at most 2."""
+
+    maximum = 2.0
+    order: float
+
+    def between(self, actual: Tensor, expected: Tensor) -> Tensor:
+        """|s / |s| - e / |e||."""
+        sizes = torch.linalg.vector_norm(actual, self.order, dim=-1, keepdim=True)
+        extents = torch.linalg.vector_norm(expected, self.order, dim=-1, keepdim=True)
+        targets = expected / extents if expected.ndim == 1 else expected
+        distances = torch.empty(len(actual), dtype=actual.dtype, device=actual.device)
+        rows = max(1, _BLOCK // max(1, actual.shape[-1]))
+        for start in range(0, len(actual), rows):
+            block = slice(start, start + rows)
+            unit = actual[block] / sizes[block]
+            unit -= targets if targets.ndim == 1 else targets[block] / extents[block]
+            distances[block] = torch.linalg.vector_norm(unit, self.order, dim=-1)
+        zero = (sizes == 0).squeeze(-1) | (extents == 0).squeeze(-1)
+        # Rounding may leave opposite maps a unit in the last place beyond the maximum.
+        return distances.clamp_(max=self.maximum).masked_fill_(zero, self.maximum)
+
+
+@final
+class L1(_AbstractNorm):
+    """The l1 distance of the two maps, each divided by its l1 norm; at most 2."""
+
+    name = "l1"
+    order = 1.0
+
+
+@final
+class L2(_AbstractNorm):
+    """The Euclidean distance of the two maps, each divided by its Euclidean norm; at most 2."""
+
+    name = "l2"
+    order = 2.0
+
+    def cone(self, threshold: float) -> float | None:
+        """1 - threshold^2 / 2, for |s/|s| - e/|e||^2 = 2 - 2 cos."""
+        return 1 - threshold**2 / 2
+
+
+@final
+class Linf(_AbstractNorm):
+    """The largest difference of the two maps, each divided by its largest magnitude; at most 2."""
+
+    name = "linf"
+    order = float("inf")
+
+
+@final
+class TopK(AbstractInconsistency):
+    """1 - the share of the k entries of largest magnitude that the two maps have in common; at most 1.
+
+    ``k`` is a count (int, at least 1) or a share of the compared entries (float, above 0 and at most 1;
+    rounded, at least one entry). Of equal magnitudes the one with the lower index comes first.
+    """
+
+    name = "top-k"
+    maximum = 1.0
+
+    def __init__(self, k: int | float = 0.05) -> None:
+        count = isinstance(k, int) and not isinstance(k, bool) and k >= 1
+        share = isinstance(k, float) and isfinite(k) and 0 < k <= 1
+        if not (count or share):
+            raise SettingError(
+                f"the k of top-k is {k!r}; it must be a count of entries (1, 2, ...) or a share of them "
+                "above 0 and at most 1.0"
+            )
+        self.k = k
+
+    def between(self, actual: Tensor, expected: Tensor) -> Tensor:
+        """1 - |top(s) and top(e)| / k."""
+        entries = actual.shape[-1]
+        k = min(entries, self.k) if isinstance(self.k, int) else max(1, round(self.k * entries))
+        wanted = _largest(torch.atleast_2d(expected).abs(), k)
+        distances = torch.empty(len(actual), dtype=actual.dtype, device=actual.device)
+        rows = max(1, _BLOCK // max(1, entries))
+        for start in range(0, len(actual), rows):
+            block = slice(start, start + rows)
+            common = _largest(actual[block].abs(), k) & (wanted if len(wanted) == 1 else wanted[block])
+            distances[block] = 1 - common.sum(-1, dtype=actual.dtype) / k
+        zero = ~actual.any(dim=-1) | ~expected.any(dim=-1)
+        return distances.masked_fill_(zero, self.maximum)
+
+
+def _largest(magnitudes: Tensor, k: int) -> Tensor:
+    """A mask (B, P) of the k largest entries of each row; ties go to the lower index."""
+    least = magnitudes.topk(k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
+    mask = magnitudes >= least
+    crowded = (mask.sum(-1) > k).nonzero().squeeze(-1)
+    if len(crowded):
+        above = magnitudes[crowded] > least[crowded]
+        equal = magnitudes[crowded] == least[crowded]
+        room = k - above.sum(-1, keepdim=True)
+        mask[crowded] = above | (equal & (equal.cumsum(-1) <= room))
+    return mask
+
+
+#: Every measure that a specification can name.
+BUILT_IN: tuple[type[AbstractInconsistency], ...] = (Cosine, L1, L2, Linf, TopK)
+
+
+def by_name(name: str) -> AbstractInconsistency:
+    """The measure of that name; ``top-k`` may carry its k, as in ``top-k(20)`` or ``top-k(0.1)``.
+
+    Raises SettingError naming the ones that exist.
+    """
+    known = {cls.name: cls for cls in BUILT_IN}
+    if name in known:
+        return known[name]()
+    match = re.fullmatch(r"top-k\((\d+)\)|top-k\((\d*\.\d+)\)", name)
+    if match:
+        return TopK(int(match[1]) if match[1] else float(match[2]))
+    raise SettingError(
+        f"there is no inconsistency named {name!r}; allowed: {', '.join(known)}, top-k(20), top-k(0.1)"
+    )
