@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from steadygaze.errors import InternalCheckError
 
 KINDS = ("robust", "class-changed", "attention-changed", "undecided")  # the name of kind code 0, 1, 2, 3
-ROBUST, CLASS_CHANGED, ATTENTION_CHANGED, UNDECIDED = range(len(KINDS))
 
 FloatArray = NDArray[np.float64]
 

@@ -61,11 +61,14 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ImageInfo:
+    """``label`` is the class asked about; ``dataset_label`` is what the data set says, where it does."""
+
     source: str | None
     index: int | None
     shape: tuple[int, ...]
     label: int
     predicted: int
+    dataset_label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -354,7 +357,7 @@ def schema() -> dict[str, Any]:
     return json.loads(files("steadygaze").joinpath("result.schema.json").read_text(encoding="utf-8"))
 
 
-def _schema_error(document: object) -> str | None:
+def _schema_error(document: Mapping[str, Any]) -> str | None:
     from jsonschema import Draft202012Validator  # here: it is slow to import and not needed to ask for help
     from jsonschema.exceptions import best_match
 

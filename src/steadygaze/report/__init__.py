@@ -1,0 +1,22 @@
+"""From an answer to its folder: ``result.json``, ``map.png``, ``report.html``, ``witness/``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steadygaze.drawing import Drawing
+from steadygaze.result import Result
+
+
+def write_report(result: Result, drawing: Drawing, folder: str | Path) -> Path:
+    """Write the whole answer into ``folder``, which is made where it is missing, and return it.
+
+    Everything is written beside the folder first and moved in at the end, ``result.json`` last, so that an
+    interrupted run leaves an earlier answer whole. Other files in the folder are left alone.
+
+    Raises SettingError where the folder cannot be written, InternalCheckError where the result breaks its
+    schema.
+    """
+    from steadygaze.report.folder import write  # here: matplotlib and jinja2 are slow to import
+
+    return write(result, drawing, Path(folder))

@@ -1,0 +1,82 @@
+"""The answer's folder: written beside its place, then moved in."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from steadygaze.drawing import Drawing
+from steadygaze.errors import SettingError
+from steadygaze.report.exhibits import write_witness
+from steadygaze.report.figures import figure
+from steadygaze.report.page import page
+from steadygaze.result import Result
+
+NAMES = ("witness", "map.png", "report.html", "result.json")  # in the order in which they are moved in
+DOTS_PER_INCH = 130
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before any long work, a folder that cannot be written; makes nothing. Raises SettingError."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    with _told(folder):
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{existing} is a file")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"no permission to write in {existing}")
+
+
+def write(result: Result, drawing: Drawing, folder: Path) -> Path:
+    """See ``report.write_report``."""
+    check_folder(folder)
+    with _told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Inside the folder: the same file system, so that moving is renaming.
+        fresh = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+        try:
+            _write_all(result, drawing, fresh)
+            _swap(fresh, folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _write_all(result: Result, drawing: Drawing, folder: Path) -> None:
+    picture = map_png(result, drawing)
+    (folder / "map.png").write_bytes(picture)
+    (folder / "report.html").write_text(page(result, drawing, picture), encoding="utf-8")
+    write_witness(drawing.exhibits, folder / "witness")
+    (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
+
+
+def map_png(result: Result, drawing: Drawing) -> bytes:
+    """The map as the bytes of a PNG file."""
+    stream = io.BytesIO()
+    figure(result, drawing).savefig(stream, format="png", dpi=DOTS_PER_INCH)
+    return stream.getvalue()
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    """Move the new over the old; a folder cannot be renamed over another, so the old one steps aside."""
+    for name in NAMES:
+        old, new = folder / name, fresh / name
+        if old.is_dir():
+            old.replace(fresh / f"old-{name}")
+        new.replace(old)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SettingError(
+            f"the answer cannot be written to {str(folder)!r} ({error.strerror or error}): "
+            "choose another folder with --out"
+        ) from error

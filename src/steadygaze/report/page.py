@@ -1,0 +1,176 @@
+"""``report.html``: one file that says what was asked, what was found, and what was proven."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from steadygaze.drawing import KINDS, Drawing, Exhibit
+from steadygaze.report.exhibits import pictures
+from steadygaze.report.palette import FLAT
+from steadygaze.report.references import references
+from steadygaze.result import PerturbationInfo, Result, Verdict
+from steadygaze.words import given, listing, number, percent, quantity
+
+SIGNS = {Verdict.ROBUST: "✓", Verdict.VIOLATED: "✗", Verdict.UNKNOWN: "?"}  # never by colour alone
+MEANINGS = (
+    "the class holds and the attention stays where it should be",
+    "the network answers another class",
+    "the class holds, but for another reason",
+    "not settled: within rounding of a limit, or not reached",
+)
+
+
+def page(result: Result, drawing: Drawing, map_png: bytes) -> str:
+    """The report as HTML. Names that come from files are escaped; nothing is loaded from anywhere."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = files("steadygaze.report").joinpath("template.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source).render(
+        result=result,
+        sign=SIGNS[result.verdict],
+        map=_data_uri(map_png),
+        shares=_share_rows(result),
+        exhibits=[_exhibit(exhibit, result) for exhibit in drawing.exhibits],
+        proven=proven(result),
+        not_proven=not_proven(result),
+        settings=_settings(result),
+        counts=_counts(result),
+        references=references(result),
+    )
+
+
+@dataclass(frozen=True)
+class ShareRow:
+    name: str
+    share: str
+    width: float
+    colour: str
+    meaning: str
+
+
+def _share_rows(result: Result) -> list[ShareRow]:
+    return [
+        ShareRow(name, percent(share), 100 * (share or 0.0), colour, meaning)
+        for name, share, colour, meaning in zip(KINDS, result.shares.values(), FLAT, MEANINGS, strict=True)
+    ]
+
+
+def _exhibit(exhibit: Exhibit, result: Result) -> dict[str, Any]:
+    shown = pictures(exhibit)
+    axes = result.problem.axes()
+    where = ", ".join(f"{axis.name} = {number(v)}" for axis, v in zip(axes, exhibit.theta, strict=True))
+    return {
+        "title": exhibit.title,
+        "where": where,
+        "kind": KINDS[exhibit.kind],
+        "predicted": exhibit.predicted,
+        "class_gap": number(exhibit.class_gap),
+        "inconsistency": number(exhibit.inconsistency, 6),
+        "pictures": [
+            ("image", _data_uri(shown.image)),
+            ("saliency map", _data_uri(shown.saliency)),
+            ("expected map", _data_uri(shown.expected)),
+            ("difference", _data_uri(shown.difference)),
+        ],
+    }
+
+
+PROVEN = {
+    "whole box": "Every point of the box lies in a cell, judged or undecided. The cells were found by "
+    "following the linear pieces of the network, not by sampling; their volumes were checked to add up "
+    "to the box.",
+    "outer boundary": "The outer boundary of the safe part around 0 was followed in full.",
+    "radius": "Every region closer to 0 than the nearest failure was examined.",
+}
+REPLAYED = (
+    "The nearest failure was replayed in the original model, in its own precision, and fails there too."
+)
+FIDELITY = "After import, the network was compared with the original model, forward and backward."
+NOT_CLAIMED = (
+    "Nothing is said about changes outside the ranges given, about other changes, or about other images.",
+    "Whether a saliency map explains the network well is not judged: only whether it stays where it should.",
+)
+
+
+def proven(result: Result) -> list[str]:
+    """What the answer vouches for, one sentence each."""
+    return [PROVEN[result.claim], *([REPLAYED] if result.nearest_failure else []), FIDELITY]
+
+
+def not_proven(result: Result) -> list[str]:
+    """Where the answer ends, one sentence each."""
+    margins = listing(
+        [f"{name} {quantity(value)}" for name, value in result.tolerance.items()] or ["not stated"]
+    )
+    sentences = [
+        "Verdicts are about the real-valued network with the given weights, computed in float64 with "
+        f"tolerance ({margins}). Rounding inside another runtime, such as float32, is not covered.",
+        *NOT_CLAIMED,
+    ]
+    undecided = result.shares.undecided
+    if undecided is None or undecided > 0:
+        sentences.insert(
+            0,
+            f"Undecided: {percent(undecided)} of the box. What lies within the tolerance of a limit is never "
+            "guessed, and what a stopped run has not reached is not known.",
+        )
+    if result.origin is not None and result.origin.interior == "not examined":
+        sentences.insert(0, "The interior of the safe part was not examined: its boundary may enclose holes.")
+    return sentences
+
+
+def _settings(result: Result) -> list[tuple[str, str]]:
+    problem = result.problem
+    clip = "none" if problem.clip is None else f"to [{given(problem.clip[0])}, {given(problem.clip[1])}]"
+    source = problem.image.source or "given as an array"
+    rows = [
+        ("model", problem.model.path),
+        ("SHA-256", problem.model.sha256 or "not a file"),
+        ("size", f"{problem.model.units} units, {problem.model.parameters} parameters"),
+        ("image", source + ("" if problem.image.index is None else f" (number {problem.image.index})")),
+        ("shape", " × ".join(map(str, problem.image.shape))),
+        ("class", f"{problem.image.label} (predicted: {problem.image.predicted})"),
+    ]
+    if problem.model.note:
+        rows.insert(3, ("note", problem.model.note))
+    if problem.image.dataset_label is not None:
+        rows.append(("label in the data set", str(problem.image.dataset_label)))
+    rows += [("perturbation", _notation(link)) for link in problem.perturbation]
+    rows += [
+        ("clip", clip),
+        ("saliency", problem.basis()),
+        ("inconsistency", problem.inconsistency),
+        ("threshold δ", given(problem.threshold)),
+        ("engine", result.method),
+        ("claim", result.claim),
+    ]
+    return rows + [(name.replace("_", " "), quantity(value)) for name, value in result.settings.items()]
+
+
+def _notation(link: PerturbationInfo) -> str:
+    ranges = [f"{p.name}={given(p.range[0])}..{given(p.range[1])}" for p in link.parameters]
+    return f"{link.name}({', '.join(ranges + [f'{k}={quantity(v)}' for k, v in link.constants.items()])})"
+
+
+def _counts(result: Result) -> list[tuple[str, str]]:
+    regions = [
+        (f"regions: {name.replace('_', ' ')}", _count(value)) for name, value in result.regions.items()
+    ]
+    seconds = [
+        (f"seconds: {name.replace('_', ' ')}", number(value, 3)) for name, value in result.timing.items()
+    ]
+    return regions + seconds + [(f"version: {name}", str(value)) for name, value in result.versions.items()]
+
+
+def _count(value: object) -> str:
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) else quantity(value)
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode('ascii')}"
