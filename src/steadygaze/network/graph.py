@@ -1,7 +1,7 @@
 """A network as a list of nodes in the order of evaluation: forward, pieces and gradients, batched.
 
 Node 0 is the pixels ``(C, H, W)`` in [0, 1]; the last node is the logits ``(K,)``. The layout and the
-normalisation that the original model wants are nodes of the graph, so that gradients are with respect to pixels.
+normalisation that the original model wants are nodes of the graph: gradients are with respect to pixels.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from steadygaze.errors import ModelError
 from steadygaze.network.layers import (
     AbstractAffine,
     AbstractLayer,
@@ -24,10 +25,13 @@ from steadygaze.network.layers import (
     Shape,
 )
 
+# Numbers in one weight, or in one layer's output for one image: 1 GiB in float64.
+_SIZE_LIMIT = 2**27
+
 
 @dataclass(frozen=True)
 class Node:
-    """A layer, the nodes it reads (all before its own), its output's shape without the batch, and its name."""
+    """A layer, the nodes it reads (all before its own), the shape of its output, and its name."""
 
     layer: AbstractLayer
     inputs: tuple[int, ...]
@@ -58,7 +62,7 @@ class Graph:
         return kept
 
     def pieces_at(self, x: Tensor) -> dict[int, Tensor]:
-        """For each piecewise node the piece of every unit, or the winner of every window: uint8 ``(B, N)``."""
+        """Of each piecewise node the piece of every unit, or the winner of every window: uint8 ``(B, N)``."""
         return self.logits_and_pieces(x)[1]
 
     def logits_and_pieces(self, x: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
@@ -74,7 +78,7 @@ class Graph:
         return self._evaluate(x, look), pieces
 
     def gradient_at(self, x: Tensor, label: int) -> Tensor:
-        """Gradient ``(B, C, H, W)`` of logit `label` with respect to the pixels, at pixels ``(B, C, H, W)``."""
+        """Gradient ``(B, C, H, W)`` of logit `label` with respect to the pixels ``(B, C, H, W)``."""
         return self.pull_back(self.seed(label, x.shape[0]), self.pieces_at(x))
 
     def pull_back(self, seed: Tensor, pieces: Mapping[int, Tensor], to: int = 0) -> Tensor:
@@ -199,6 +203,15 @@ class Graph:
         return (g * layer.slopes_of(pieces[index]).reshape(g.shape),)
 
 
+def check_size(shape: Shape, what: str) -> None:
+    """Raise ModelError, before any memory is taken, if an array of this shape is empty or too large."""
+    if min(shape, default=1) < 1 or math.prod(shape) > _SIZE_LIMIT:
+        raise ModelError(
+            f"{what} has shape {shape}, allowed are sizes of at least 1 and at most {_SIZE_LIMIT} numbers in all; "
+            "check the model file and the shape of the image"
+        )
+
+
 class GraphBuilder:
     """Grows a graph node by node; the readers' only way to make one."""
 
@@ -206,8 +219,12 @@ class GraphBuilder:
         self.nodes: list[Node] = [Node(Input(input_shape), (), input_shape, "pixels")]
 
     def add(self, layer: AbstractLayer, *inputs: int, name: str) -> int:
-        """Append `layer` reading the given nodes; returns its index."""
+        """Append `layer` reading the given nodes; returns its index.
+
+        Raises ModelError if its output would be empty or too large to hold.
+        """
         shape = layer.output_shape(*(self.nodes[source].shape for source in inputs))
+        check_size(shape, f"the output of {name}")
         self.nodes.append(Node(layer, inputs, shape, name))
         return len(self.nodes) - 1
 

@@ -1,0 +1,280 @@
+"""From what the user hands in (a module, a file, an import path) to a `Network`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+
+from steadygaze.errors import ModelError, SettingError
+from steadygaze.network import onnx_reader, torch_reader
+from steadygaze.network.assembly import Assembler, Value
+from steadygaze.network.graph import Graph, check_size
+from steadygaze.network.onnx_file import open_onnx
+from steadygaze.network.originals import (
+    LAYOUTS,
+    AbstractOriginal,
+    Layout,
+    OnnxOriginal,
+    Preparation,
+    TorchOriginal,
+)
+from steadygaze.network.simplify import simplified
+
+_WAYS = (
+    "allowed are a PyTorch module, a .onnx file, a .pt2 file (torch.export.save) and 'module:callable'; "
+    "give one of these"
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """An imported network: our graph, the original to check it against, and where it came from.
+
+    sha256 is that of the file, None if there is none; output_note says what was left out after the logits, or None.
+    """
+
+    graph: Graph
+    original: AbstractOriginal
+    path: str
+    sha256: str | None
+    output_note: str | None
+
+
+def load_network(
+    model: torch.nn.Module | str | Path,
+    *,
+    input_shape: tuple[int, int, int],
+    layout: str = "chw",
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+) -> Network:
+    """Import a network that takes images of `input_shape` (C, H, W).
+
+    Arguments: model is a `torch.nn.Module` (neither changed nor kept), a path to a .onnx or .pt2 file, or
+    'module:callable', which is imported and called for a module. layout is how the network wants an image: "chw",
+    "hwc" or "flat" (C, H, W flattened). mean and std, one number or one per channel, are what it wants pixels in
+    [0, 1] normalised with.
+
+    Raises ModelError if the network cannot be imported, SettingError if layout, mean or std cannot be used.
+    """
+    check_size(tuple(input_shape), "the image")
+    wish = _Wish(tuple(input_shape), _checked_layout(layout), *_normalisation(mean, std, input_shape[0]))
+    if isinstance(model, torch.nn.Module):
+        return _from_module(model, wish, type(model).__name__)
+    if not isinstance(model, (str, Path)):
+        raise ModelError(f"the network is a {type(model).__name__}, {_WAYS}")
+    path = Path(model)
+    if path.suffix.lower() in (".onnx", ".pt2"):
+        return _from_file(path, wish)
+    if isinstance(model, str) and ":" in model:
+        return _from_module(_imported(model), wish, model)
+    raise ModelError(f"the network is {str(model)!r}, {_WAYS}{_hint(path)}")
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """How the network is to be fed."""
+
+    image_shape: tuple[int, ...]
+    layout: Layout
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        return _row(self.image_shape, self.layout)
+
+    def prepared(self, row: tuple[int, ...], batched: bool) -> Preparation:
+        return Preparation(self.layout, self.mean, self.std, row, batched)
+
+    def assembler(self, preparation: Preparation) -> tuple[Assembler, Value]:
+        """An assembler and the value in it that the network takes."""
+        assembler = Assembler(self.image_shape)
+        mean, std = np.reshape(self.mean, (-1, 1, 1)), np.reshape(self.std, (-1, 1, 1))
+        x = assembler.scale_shift(assembler.pixels, 1.0 / std, -mean / std)
+        x = assembler.permute(x, (0, 2, 3, 1)) if self.layout == "hwc" else x
+        return assembler, assembler.reshape(x, (1,) * preparation.batched + preparation.row)
+
+    def fitted(self, sizes: tuple[int | None, ...]) -> Preparation:
+        """How to feed a network that declares an input of these sizes (None: open)."""
+        found = _fit(sizes, self.image_shape, self.layout)
+        if found is not None:
+            return self.prepared(*found)
+        shown = "x".join("any" if size is None else str(size) for size in sizes)
+        others = [layout for layout in LAYOUTS if _fit(sizes, self.image_shape, layout) is not None]
+        way_out = f"use layout {' or '.join(others)}" if others else "use an image of the network's own size"
+        if sizes and sizes[0] not in (1, None):
+            way_out += ", and export the network with a batch of 1 or an open one"
+        raise ModelError(
+            f"the network takes an input of shape {shown}, got images of shape {self.image_shape} in layout "
+            f"{self.layout!r}, allowed is 1x{'x'.join(map(str, self.row))}; {way_out}"
+        )
+
+
+def _row(image_shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    channels, height, width = image_shape
+    rows = {"chw": image_shape, "hwc": (height, width, channels), "flat": (math.prod(image_shape),)}
+    return rows[layout]
+
+
+def _fit(
+    sizes: tuple[int | None, ...], image_shape: tuple[int, ...], layout: Layout
+) -> tuple[tuple[int, ...], bool] | None:
+    row = _row(image_shape, layout)
+    candidates = [(sizes[1:], True)] if sizes and sizes[0] in (1, None) else []
+    for declared, batched in [*candidates, (sizes, False)]:
+        if layout == "flat":
+            filled = _filled(declared, row[0])
+        else:
+            filled = tuple(want if got is None else got for want, got in zip(row, declared, strict=False))
+        if filled is not None and math.prod(filled) == math.prod(row):
+            if layout == "flat" or (filled == row and len(declared) == len(row)):
+                return filled, batched
+    return None
+
+
+def _filled(declared: tuple[int | None, ...], count: int) -> tuple[int, ...] | None:
+    known = math.prod(size for size in declared if size is not None)
+    if not declared or declared.count(None) > 1 or count % known:
+        return None
+    return tuple(count // known if size is None else size for size in declared)
+
+
+def _from_module(module: torch.nn.Module, wish: _Wish, path: str) -> Network:
+    try:
+        own = copy.deepcopy(module).cpu().eval().requires_grad_(False)
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(
+            f"{path} cannot be copied ({error}), allowed are modules that copy.deepcopy can copy; detach the tensors it keeps"
+        ) from error
+    return _from_program(torch_reader.traced(own, wish.row), wish.prepared(wish.row, True), wish, path, own)
+
+
+def _from_program(
+    program: ExportedProgram, preparation: Preparation, wish: _Wish, path: str, module: torch.nn.Module | None
+) -> Network:
+    assembler, image = wish.assembler(preparation)
+    reading = torch_reader.read_torch(program, assembler, image)
+    if reading.dropped is not None:
+        module = torch_reader.without_softmax(program)
+    elif module is None:
+        module = cast(torch.nn.Module, program.module())
+    floats = (p.dtype for p in program.state_dict.values() if p.is_floating_point())
+    original = TorchOriginal(module, next(floats, torch.float32), preparation)
+    return Network(_finished(assembler, reading.logits), original, path, None, _note(reading.dropped))
+
+
+def _from_file(path: Path, wish: _Wish) -> Network:
+    if not path.is_file():
+        raise ModelError(f"the network is {str(path)!r}, which is not a file; check the path, {_WAYS}")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    network = _from_onnx(path, wish) if path.suffix.lower() == ".onnx" else _from_pt2(path, wish)
+    return Network(network.graph, network.original, str(path), digest, network.output_note)
+
+
+def _from_pt2(path: Path, wish: _Wish) -> Network:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.load(path)
+    except Exception as error:  # unpickling and unzipping raise almost anything
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"{path} cannot be read as a .pt2 file ({first}), allowed is what torch.export.save writes; save it again"
+        ) from error
+    program = torch_reader.functional(program)
+    return _from_program(program, wish.fitted(torch_reader.input_sizes(program)), wish, str(path), None)
+
+
+def _from_onnx(path: Path, wish: _Wish) -> Network:
+    model = open_onnx(path)
+    preparation = wish.fitted(onnx_reader.input_sizes(model))
+    assembler, image = wish.assembler(preparation)
+    reading = onnx_reader.read_onnx(model, assembler, image)
+    graph = _finished(assembler, reading.logits)
+    original = OnnxOriginal(model, reading.logits_name, preparation)
+    return Network(graph, original, str(path), None, _note(reading.dropped))
+
+
+def _finished(assembler: Assembler, logits: Value) -> Graph:
+    graph = simplified(assembler.build(logits))
+    if graph.classes < 2:
+        raise ModelError(
+            "the network has 1 output, allowed are at least 2, one per class; give it one logit per class"
+        )
+    return graph
+
+
+def _note(dropped: str | None) -> str | None:
+    return None if dropped is None else f"final {dropped} removed: verified at the logits"
+
+
+def _imported(name: str) -> torch.nn.Module:
+    module_name, _, attribute = name.partition(":")
+    folder = str(Path.cwd())
+    added = folder not in sys.path
+    if added:
+        sys.path.insert(0, folder)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        made = found if isinstance(found, torch.nn.Module) else found()
+    except Exception as error:  # the user's code runs here
+        raise ModelError(
+            f"the network {name!r} cannot be imported and called ({type(error).__name__}: {error}), allowed is "
+            "'module:callable' with a callable that takes nothing; check both names"
+        ) from error
+    finally:
+        if added:
+            sys.path.remove(folder)
+    if not isinstance(made, torch.nn.Module):
+        raise ModelError(
+            f"{name!r} returns a {type(made).__name__}, allowed is a torch.nn.Module; return one"
+        )
+    return made
+
+
+def _checked_layout(layout: str) -> Layout:
+    if layout not in LAYOUTS:
+        raise SettingError(f"layout is {layout!r}, allowed are {', '.join(LAYOUTS)}; choose one of these")
+    return cast(Layout, layout)
+
+
+def _normalisation(
+    mean: float | Sequence[float] | None, std: float | Sequence[float] | None, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    means = _per_channel("mean", 0.0 if mean is None else mean, channels)
+    stds = _per_channel("std", 1.0 if std is None else std, channels)
+    if min(stds) <= 0:
+        raise SettingError(
+            f"std is {stds}, allowed are numbers above 0; give the one the network was trained with"
+        )
+    return means, stds
+
+
+def _per_channel(name: str, given: float | Sequence[float], channels: int) -> tuple[float, ...]:
+    numbers = [float(number) for number in np.ravel(np.asarray(given, np.float64))]
+    if len(numbers) not in (1, channels) or not all(map(math.isfinite, numbers)):
+        raise SettingError(
+            f"{name} is {given}, allowed is one finite number or one for each of the {channels} channels; give as many"
+        )
+    return tuple(numbers * channels if len(numbers) == 1 else numbers)
+
+
+def _hint(path: Path) -> str:
+    if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".safetensors"):
+        return f" ({path.suffix} files hold weights without layers: load them in a function and give module:function)"
+    return ""

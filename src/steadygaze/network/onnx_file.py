@@ -1,0 +1,85 @@
+"""Opening an ONNX file: a model whose weights are all in memory, none of them read from outside its folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+
+from steadygaze.errors import ModelError
+from steadygaze.network.graph import check_size
+
+
+def open_onnx(path: Path) -> onnx.ModelProto:
+    """The model with its external weights read in; raises ModelError if the file is not a readable ONNX model."""
+    try:
+        model = onnx.load_model(str(path), load_external_data=False)
+    except (DecodeError, OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} cannot be read as an ONNX model ({error}); allowed are files written by an ONNX exporter, "
+            "export the network again"
+        ) from error
+    if not model.graph.node:
+        raise ModelError(
+            f"{path} holds no layers; allowed are ONNX models with a graph, export the network again"
+        )
+    for tensor in _tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            _read_external(tensor, path)
+    return model
+
+
+def constant_of(tensor: TensorProto) -> np.ndarray:
+    """The numbers of a constant; its declared shape is checked against the bytes present before memory is taken."""
+    shape = tuple(tensor.dims)
+    name = tensor.name or "a constant"
+    if min(shape, default=0) < 0 or tensor.data_type not in helper.get_all_tensor_dtypes():
+        raise ModelError(
+            f"{name} has shape {shape} and data type {tensor.data_type}, which no ONNX constant has; "
+            "export the network again"
+        )
+    if 0 not in shape:
+        check_size(shape, name)
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"{name} does not hold the numbers its shape {shape} promises ({error}); export the network again"
+        ) from error
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+
+
+def _read_external(tensor: TensorProto, path: Path) -> None:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    folder = path.resolve().parent
+    location = (folder / entries.get("location", "")).resolve()
+    if not location.is_relative_to(folder) or not location.is_file():
+        raise ModelError(
+            f"{path} keeps {tensor.name} in {entries.get('location')!r}, allowed is a file in the model's own "
+            "folder; put the file there or save the network as one file"
+        )
+    offset = int(entries.get("offset", 0))
+    length = int(entries.get("length", location.stat().st_size - offset))
+    expected = math.prod(tensor.dims) * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    if offset < 0 or length != expected or offset + length > location.stat().st_size:
+        raise ModelError(
+            f"{path} promises {expected} bytes of {tensor.name} in {location.name}, which holds {length} for it; "
+            "export the network again"
+        )
+    with location.open("rb") as stream:
+        stream.seek(offset)
+        tensor.raw_data = stream.read(length)
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]

@@ -1,0 +1,158 @@
+"""The model as it was handed in, run by its own runtime in its own precision: the witness against our graph.
+
+Nothing here uses the graph: layout and normalisation are applied again, to numpy arrays.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+
+from steadygaze.errors import ModelError
+
+Layout: TypeAlias = Literal["chw", "hwc", "flat"]
+LAYOUTS: tuple[Layout, ...] = ("chw", "hwc", "flat")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a model wants done to pixels ``(B, C, H, W)`` in [0, 1]: ``(x - mean) / std`` per channel, and a layout.
+
+    `row` is the shape of one image as the model takes it, the batch left out; `batched` is False for a model that
+    takes one image without any batch axis.
+    """
+
+    layout: Layout
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    row: tuple[int, ...]
+    batched: bool = True
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Model inputs, float64 ``(B, *row)``."""
+        column = (-1, 1, 1)
+        x = (images - np.reshape(self.mean, column)) / np.reshape(self.std, column)
+        x = x.transpose(0, 2, 3, 1) if self.layout == "hwc" else x
+        return np.ascontiguousarray(x.reshape(len(images), *self.row))
+
+    def undo_gradient(self, gradients: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
+        """Gradients with respect to pixels ``(B, C, H, W)``, of those with respect to model inputs."""
+        channels, height, width = image_shape
+        if self.layout == "hwc":
+            g = gradients.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+        else:
+            g = gradients.reshape(-1, channels, height, width)
+        return g / np.reshape(self.std, (-1, 1, 1))
+
+
+class AbstractOriginal(ABC):
+    """The model in its own runtime."""
+
+    preparation: Preparation
+
+    @abstractmethod
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Logits ``(B, K)`` at pixels ``(B, C, H, W)``, in the model's own precision."""
+
+    @abstractmethod
+    def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
+        """Gradient ``(B, C, H, W)`` of one logit with respect to the pixels; None where the runtime has none."""
+
+
+class OnnxOriginal(AbstractOriginal):
+    """An ONNX model in onnxruntime, on one thread; has no gradients."""
+
+    def __init__(self, model: onnx.ModelProto, logits_name: str, preparation: Preparation) -> None:
+        self.preparation = preparation
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            serialised = _ending_in(model, logits_name).SerializeToString()
+            self._session = onnxruntime.InferenceSession(
+                serialised, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the runtime raises half a dozen unrelated types
+            raise ModelError(f"onnxruntime cannot run the network ({error}); export it again") from error
+        source = self._session.get_inputs()[0]
+        self._input = source.name
+        self._dtype = np.float64 if source.type == "tensor(double)" else np.float32
+        self._together = preparation.batched and not isinstance(source.shape[0], int)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        rows = self.preparation.apply(images).astype(self._dtype)
+        if self._together:
+            return self._run(rows).reshape(len(images), -1)
+        batches = (row[None] if self.preparation.batched else row for row in rows)
+        return np.stack([self._run(batch).reshape(-1) for batch in batches])
+
+    def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
+        del images, label
+        return None
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        return np.asarray(self._session.run(None, {self._input: batch})[0])
+
+
+class TorchOriginal(AbstractOriginal):
+    """A PyTorch module in evaluation mode, with autograd."""
+
+    def __init__(self, module: torch.nn.Module, dtype: torch.dtype, preparation: Preparation) -> None:
+        self.preparation = preparation
+        self._module = module
+        self._dtype = dtype
+        self._together = self._takes_batches()
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return self._logits(self._inputs(images)).numpy()
+
+    def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
+        inputs = self._inputs(images).requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self._logits(inputs)[:, label].sum(), inputs)
+        return self.preparation.undo_gradient(gradient.numpy().astype(np.float64), images.shape[1:])
+
+    def _inputs(self, images: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.preparation.apply(images)).to(self._dtype)
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        if self._together:
+            return self._module(inputs).reshape(len(inputs), -1)
+        rows = inputs[:, None] if self.preparation.batched else inputs
+        return torch.stack([self._module(row).reshape(-1) for row in rows])
+
+    def _takes_batches(self) -> bool:
+        """Whether three images at once give what they give one by one: a module may be fixed to one."""
+        self._together = False
+        rows = torch.rand((3, *self.preparation.row), generator=torch.Generator().manual_seed(0)).to(
+            self._dtype
+        )
+        with torch.no_grad():
+            single = self._logits(rows)
+            try:
+                whole = self._module(rows).reshape(3, -1)
+            except Exception:  # the module's own code runs here
+                return False
+        return (
+            self.preparation.batched
+            and whole.shape == single.shape
+            and torch.allclose(whole, single, 1e-3, 1e-3)
+        )
+
+
+def _ending_in(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    if model.graph.output[0].name == name:
+        return model
+    shortened = onnx.ModelProto()
+    shortened.CopyFrom(model)
+    del shortened.graph.output[:]
+    shortened.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    return shortened
