@@ -18,7 +18,7 @@ from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Input, PiecewiseLinear
 from steadygaze.network.load import Network
 from steadygaze.network.piecewise import Stages, scales_at
-from steadygaze.network.saliency import AbstractSaliency
+from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
 from steadygaze.perturbation.base import AffineImage
 from steadygaze.perturbation.chain import AffinePiece, Chain
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
@@ -43,6 +43,77 @@ class Points:
     gap: np.ndarray
     inconsistency: np.ndarray
     kind: np.ndarray
+
+
+@dataclass(frozen=True)
+class Cones:
+    """The condition inconsistency <= threshold on regions where one map is affine in theta and the other fixed.
+
+    h(theta) = a + b theta - kappa size |m(theta)|, |m(theta)|^2 = (1, theta) gram (1, theta)^T; robust where h >= 0.
+
+    Attributes:
+        a: ``(R,)``. b: ``(R, n)``. size: ``(R,)`` norm of the fixed map. gram: ``(R, n + 1, n + 1)`` of the affine map.
+        kappa: least cosine that is robust (see `AbstractInconsistency.cone`).
+        margin: a cosine this close to kappa is undecided.
+        zero: ``(R,)`` regions where a map is zero, so that the inconsistency is the metric's maximum.
+        undecided: ``(R,)`` regions where rounding rules the map.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    size: np.ndarray
+    gram: np.ndarray
+    kappa: float
+    margin: float
+    zero: np.ndarray
+    undecided: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """Number of regions."""
+        return len(self.a)
+
+    @property
+    def concave(self) -> bool:
+        """Whether h is concave; else -h is, and is what `values` and `tangents` give."""
+        return self.kappa >= 0
+
+    def values(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The concave one of h and -h of the given rows at theta ``(k, n)``, and the slack within which it is zero."""
+        product, length = self._parts(rows, theta)
+        h = product - self.kappa * self.size[rows] * length
+        return h if self.concave else -h, self.margin * self.size[rows] * length
+
+    def tangents(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tangent planes of the same at theta: level ``(k,)`` + slope ``(k, n)`` theta lies nowhere below it."""
+        value, _ = self.values(rows, theta)
+        _, length = self._parts(rows, theta)
+        bent = np.einsum("kij,kj->ki", self.gram[rows], _with_one(theta))[:, 1:]
+        steep = bent / np.where(length > 0, length, 1.0)[:, None]
+        slope = self.b[rows] - self.kappa * self.size[rows, None] * steep
+        slope = slope if self.concave else -slope
+        return value - np.einsum("kn,kn->k", slope, theta), slope
+
+    def inconsistency(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """1 - cosine at theta; nan where it is not known."""
+        product, length = self._parts(rows, theta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.zero[rows], np.nan, 1 - product / (self.size[rows] * length))
+
+    def _parts(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        whole = _with_one(theta)
+        square = np.einsum("ki,kij,kj->k", whole, self.gram[rows], whole)
+        return self.a[rows] + np.einsum("kn,kn->k", self.b[rows], theta), np.sqrt(np.maximum(square, 0.0))
+
+
+def joined_cones(parts: list[Cones]) -> Cones:
+    """The rows of several, in order."""
+    arrays = ("a", "b", "size", "gram", "zero", "undecided")
+    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays})
+
+
+def _with_one(theta: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.ones((len(theta), 1)), theta], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +177,10 @@ class Problem:
         images = torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
         return images if self.clip is None else images.clamp(*self.clip)
 
+    def unclipped(self, thetas: np.ndarray) -> Tensor:
+        """Images ``(B, C, H, W)`` at ``thetas`` (B, n) before the clip: what node 0 of `graph` takes."""
+        return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas))).to(self.graph.device)
+
     def maps_at(self, images: Tensor) -> Tensor:
         """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``."""
         return self.saliency.maps(self.network.graph, images.to(self.network.graph.device), self.label).cpu()
@@ -116,10 +191,21 @@ class Problem:
             return self.map0.expand(len(thetas), *self.map0.shape)
         return torch.from_numpy(np.ascontiguousarray(self.perturbation.expected(self.map0.numpy(), thetas)))
 
+    def shown(self, maps: Tensor) -> np.ndarray:
+        """Maps ``(B, ...)`` for pictures: nan where they are not compared."""
+        out = maps.clone().flatten(1)
+        if self.compared is not None:
+            hidden = torch.ones(out.shape[1], dtype=torch.bool)
+            hidden[self.compared] = False
+            out[:, hidden] = torch.nan
+        return out.reshape(maps.shape).numpy()
+
     def at(self, thetas: np.ndarray) -> Points:
         """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
         images = self.images(thetas)
-        return self._judged(self.network.graph.forward(images.to(self.network.graph.device)).cpu(), images, thetas)
+        return self._judged(
+            self.network.graph.forward(images.to(self.network.graph.device)).cpu(), images, thetas
+        )
 
     def replay(self, thetas: np.ndarray) -> Points:
         """The same in the original model, in its own precision; maps come from the imported network."""
@@ -127,11 +213,17 @@ class Problem:
         logits = torch.from_numpy(np.asarray(self.network.original.logits(images.numpy()), np.float64))
         return self._judged(logits, images, thetas)
 
+    def rounding_of_original(self) -> float:
+        """How far a class gap of the original model may be from the real-valued one: float32 rounding of the logits' scale."""
+        return float(1e-4 * self._scales[self.graph.last].max())
+
     def _judged(self, logits: Tensor, images: Tensor, thetas: np.ndarray) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
         maps, expected = self._kept(self.maps_at(images)), self._kept(self.expected_at(thetas))
         distance = self.inconsistency.between(maps, expected).numpy()
-        kind = np.where(gap <= 0, CLASS_CHANGED, np.where(distance > self.threshold, ATTENTION_CHANGED, ROBUST))
+        kind = np.where(
+            gap <= 0, CLASS_CHANGED, np.where(distance > self.threshold, ATTENTION_CHANGED, ROBUST)
+        )
         return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
 
     # -- on regions --------------------------------------------------------------------------------------------------
@@ -147,13 +239,14 @@ class Problem:
         forms = self.perturbation.expected_pieces(self.map0.numpy())
         kept = slice(None) if self.compared is None else self.compared.numpy()
         return tuple(
-            AffineImage(f.base.reshape(-1)[kept], f.directions.reshape(len(f.directions), -1)[:, kept]) for f in forms
+            AffineImage(f.base.reshape(-1)[kept], f.directions.reshape(len(f.directions), -1)[:, kept])
+            for f in forms
         )
 
     @property
     def follows_maps(self) -> bool:
         """Whether the inconsistency varies inside a region."""
-        return self.perturbation.moves_map or not self.saliency.constant_on_regions
+        return self.perturbation.moves_map or not isinstance(self.saliency, AbstractGradientSaliency)
 
     @cached_property
     def stages(self) -> Stages:
@@ -179,6 +272,7 @@ class Problem:
 
     def maps_on(self, pieces: Mapping[int, Tensor]) -> Tensor:
         """Saliency maps ``(B, P)``, compared entries only, on regions where the units keep these pieces."""
+        assert isinstance(self.saliency, AbstractGradientSaliency)
         rows = next(iter(pieces.values())).shape[0]
         seed = self.graph.seed(self.label, rows)
         gradient = self.graph.pull_back(seed, pieces, self.pixels)
@@ -188,7 +282,36 @@ class Problem:
         """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved expected map; and where rounding rules the map."""
         size = torch.linalg.vector_norm(maps, dim=1)
         vanishing = (size > 0) & (size < self.tolerance.vanishing * torch.linalg.vector_norm(self.target))
-        return self.inconsistency.between(maps, self.target.to(maps.device)).cpu().numpy(), vanishing.cpu().numpy()
+        return self.inconsistency.between(
+            maps, self.target.to(maps.device)
+        ).cpu().numpy(), vanishing.cpu().numpy()
+
+    def cones_on(self, piece: int, pieces: Mapping[int, Tensor]) -> Cones:
+        """The condition on regions of an affine piece where the units keep these pieces and the expected map moves."""
+        maps = self.maps_on(pieces)
+        form = self.expected_pieces[piece]
+        basis = torch.from_numpy(np.concatenate([form.base[None], form.directions])).to(maps.device)
+        products = (maps @ basis.T).cpu().numpy()
+        gram = (basis @ basis.T).cpu().numpy()
+        size = torch.linalg.vector_norm(maps, dim=1).cpu().numpy()
+        original = float(torch.linalg.vector_norm(self.target))
+        nothing = not gram.any()  # everything is shifted out of the image
+        return Cones(
+            a=products[:, 0],
+            b=products[:, 1:],
+            size=size,
+            gram=np.broadcast_to(gram, (len(size), *gram.shape)),
+            kappa=self._kappa,
+            margin=self.tolerance.margin,
+            zero=(size == 0) | nothing,
+            undecided=(size > 0) & (size < self.tolerance.vanishing * original),
+        )
+
+    @cached_property
+    def _kappa(self) -> float:
+        kappa = self.inconsistency.cone(self.threshold)
+        assert kappa is not None, "pose refuses other measures"
+        return kappa
 
     def _kept(self, maps: Tensor) -> Tensor:
         flat = maps.flatten(1)
@@ -197,7 +320,9 @@ class Problem:
     @cached_property
     def _scales(self) -> dict[int, Tensor]:
         corners = np.stack(np.meshgrid(*self.box, indexing="ij"), axis=-1).reshape(-1, len(self.box))
-        images = self.perturbation.apply(self.image, np.concatenate([corners[:: max(1, len(corners) // 64)], self.probes]))
+        images = self.perturbation.apply(
+            self.image, np.concatenate([corners[:: max(1, len(corners) // 64)], self.probes])
+        )
         return scales_at(self.graph, torch.from_numpy(np.ascontiguousarray(images)).to(self.graph.device))
 
     @cached_property
@@ -257,7 +382,9 @@ def pose(
     return problem
 
 
-def _check_settings(threshold: float, clip: tuple[float, float] | None, inconsistency: AbstractInconsistency) -> None:
+def _check_settings(
+    threshold: float, clip: tuple[float, float] | None, inconsistency: AbstractInconsistency
+) -> None:
     if not (math.isfinite(threshold) and 0 <= threshold):
         raise SettingError(f"the threshold is {threshold}; it must be a number of at least 0, such as 0.3")
     if threshold > inconsistency.maximum:
@@ -265,7 +392,9 @@ def _check_settings(threshold: float, clip: tuple[float, float] | None, inconsis
             f"the threshold is {threshold}, but {inconsistency.name} never exceeds {inconsistency.maximum}; give a smaller one"
         )
     if clip is not None and not (math.isfinite(clip[0]) and math.isfinite(clip[1]) and clip[0] < clip[1]):
-        raise SettingError(f"the clip is {clip[0]},{clip[1]}; it must be two numbers, the smaller first, or none")
+        raise SettingError(
+            f"the clip is {clip[0]},{clip[1]}; it must be two numbers, the smaller first, or none"
+        )
 
 
 def _check_image(image: np.ndarray, graph: Graph, clip: tuple[float, float] | None) -> None:
@@ -284,7 +413,9 @@ def _check_image(image: np.ndarray, graph: Graph, clip: tuple[float, float] | No
 
 
 def _label(problem: Problem, label: int | None) -> int:
-    logits = problem.network.graph.forward(problem.images(np.zeros((1, len(problem.box)))).to(problem.graph.device))[0]
+    logits = problem.network.graph.forward(
+        problem.images(np.zeros((1, len(problem.box)))).to(problem.graph.device)
+    )[0]
     predicted = int(logits.argmax())
     if label is None:
         return predicted
@@ -300,12 +431,16 @@ def _label(problem: Problem, label: int | None) -> int:
 
 def _check_decidable(problem: Problem) -> None:
     if problem.follows_maps and problem.inconsistency.cone(problem.threshold) is None:
-        cause = "a perturbation that moves the map" if problem.perturbation.moves_map else f"{problem.saliency.name} maps"
+        cause = (
+            "a perturbation that moves the map"
+            if problem.perturbation.moves_map
+            else f"{problem.saliency.name} maps"
+        )
         raise SettingError(
             f"{problem.inconsistency.name} cannot be decided exactly for {cause}, because it varies inside a region; "
             "use --inconsistency cosine or l2"
         )
-    if problem.perturbation.moves_map and not problem.saliency.constant_on_regions:
+    if problem.perturbation.moves_map and not isinstance(problem.saliency, AbstractGradientSaliency):
         raise NotJointlyAffine(
             f"{problem.saliency.name} maps and a perturbation that moves the expected map multiply their parameters, so that no "
             "exact engine can take the pair; use gradient or abs-gradient maps, or fix the shift as a constant"
@@ -319,7 +454,9 @@ def _clipped(graph: Graph, clip: tuple[float, float] | None) -> tuple[Graph, int
     low, high = (torch.tensor(float(bound), dtype=torch.float64, device=graph.device) for bound in clip)
     zero, one = torch.zeros_like(low), torch.ones_like(low)
     layer = PiecewiseLinear(
-        torch.stack([low, high]), torch.stack([zero, one, zero])[:, None], torch.stack([low, zero, high])[:, None]
+        torch.stack([low, high]),
+        torch.stack([zero, one, zero])[:, None],
+        torch.stack([low, zero, high])[:, None],
     )
     shape = graph.input_shape
     front = (Node(Input(shape), (), shape, "image"), Node(layer, (0,), shape, "clip"))

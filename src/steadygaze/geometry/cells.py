@@ -87,6 +87,16 @@ def concatenate(batches: list[Cells]) -> Cells:
     )
 
 
+def separated(cells: Cells) -> Cells:
+    """The same cells sharing no vertices: vertex k belongs to incidence k, and names differ from cell to cell.
+
+    For hinges that are functions of one cell only.
+    """
+    owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
+    names = _separate_names(cells.names[cells.idx], owner)
+    return Cells(cells.theta[cells.idx], names, cells.ptr, np.arange(len(cells.idx)), cells.mask)
+
+
 def _pack(facets: np.ndarray, words: int) -> np.ndarray:
     mask = np.zeros((len(facets), words), np.uint64)
     for f in range(facets.shape[1]):
@@ -103,6 +113,14 @@ def _names_of_points(raw):
             name = mix(name ^ mix(raw[v, i] + np.uint64(i + 1)))
         names[v] = name
     return names
+
+
+@nb.njit(cache=True)
+def _separate_names(names, owner):
+    out = np.empty(len(names), np.uint64)
+    for k in range(len(names)):
+        out[k] = mix(names[k] ^ mix(np.uint64(owner[k] + 1)))
+    return out
 
 
 @nb.njit(cache=True, nogil=True)

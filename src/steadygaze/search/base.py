@@ -34,7 +34,8 @@ class CellMap:
         volume: ``(cells,)``.
         inconsistency: ``(regions,)`` of the map on each region; nan where it is not known or not constant.
         pattern: ``(regions,)`` uint64, name of each region's activation pattern.
-        vertices: number of vertices at which the network was evaluated.
+        tight: whether the class gap vanishes, within the tolerance, at a vertex of a region.
+        conforming: whether the cells meet facet to facet, so that neighbours share vertices by name.
     """
 
     cells: Cells
@@ -43,7 +44,8 @@ class CellMap:
     volume: np.ndarray
     inconsistency: np.ndarray
     pattern: np.ndarray
-    vertices: int = 0
+    tight: bool = False
+    conforming: bool = True
 
     @property
     def bytes(self) -> int:
@@ -63,7 +65,8 @@ def joined(maps: list[CellMap]) -> CellMap:
         volume=np.concatenate([m.volume for m in maps]),
         inconsistency=np.concatenate([m.inconsistency for m in maps]),
         pattern=np.concatenate([m.pattern for m in maps]),
-        vertices=sum(m.vertices for m in maps),
+        tight=any(m.tight for m in maps),
+        conforming=all(m.conforming for m in maps),
     )
 
 

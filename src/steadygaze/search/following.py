@@ -1,1 +1,154 @@
-def follow(*args): raise NotImplementedError
+"""Judge regions on which the inconsistency varies: the actual map, or the expected one, is affine in theta there.
+
+With one map fixed and the other affine, the condition inconsistency <= threshold is h(theta) >= 0 for
+h(theta) = a + b theta - kappa |s| |e(theta)|: a second-order cone, and h is concave where kappa >= 0. So a cell is wholly robust if it
+is so at its vertices, and wholly not if a tangent plane of h, which lies above h, is negative at all of them. In between the cell
+is cut along such a tangent, whose far side is decided, and halved; the slivers between chord and tangent shrink by a factor of four a
+round. Where kappa < 0 the roles are exchanged. What is left below the stated remainder is undecided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from steadygaze.geometry.cells import Cells, concatenate, separated
+from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.measure import centres, volumes
+from steadygaze.geometry.sections import bounds
+from steadygaze.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
+from steadygaze.problem import Cones, Problem
+from steadygaze.search.base import CellMap
+
+_ROUNDS = 40
+# Rounds end early when this many cells are open: the boundary is then resolved far below what a picture shows.
+_OPEN_CELLS = 100_000
+
+
+@dataclass(frozen=True)
+class _Open:
+    """Cells that are not judged yet, and the row of `Cones` that each belongs to."""
+
+    cells: Cells
+    cone: np.ndarray
+
+
+def follow(problem: Problem, map_: CellMap, open_cells: Cells, cone: np.ndarray, region: np.ndarray, cones: Cones) -> CellMap:
+    """The map with its class-robust cells replaced by judged parts of them.
+
+    Args:
+        map_: judged by class; its robust cells are left out and `open_cells` take their place.
+        open_cells: the class-robust cells, cut until the maps are affine on each.
+        cone: ``(open,)`` row of `cones` for each. region: ``(open,)`` the region that each is a part of.
+        cones: the conditions.
+    """
+    rest = np.flatnonzero(map_.kind != ROBUST)
+    kept, _ = map_.cells.take(rest)
+    batches, kinds, regions = [kept], [map_.kind[rest]], [map_.region[rest]]
+    volume = [map_.volume[rest]]
+    region_of = np.full(cones.count, -1)
+    region_of[cone] = region
+    for cells, kind, rows in _judged(problem, _Open(open_cells, cone), cones):
+        batches.append(cells)
+        kinds.append(kind)
+        regions.append(region_of[rows])
+        volume.append(volumes(cells))
+    inconsistency = map_.inconsistency.copy()
+    inconsistency[region] = cones.inconsistency(cone, centres(open_cells))
+    return replace(
+        map_,
+        cells=concatenate(batches),
+        kind=np.concatenate(kinds),
+        region=np.concatenate(regions),
+        volume=np.concatenate(volume),
+        inconsistency=inconsistency,
+        conforming=False,
+    )
+
+
+def _judged(problem: Problem, rest: _Open, cones: Cones):
+    """Yields (cells, kinds, rows of `cones`) until everything is judged or the remainder is small."""
+    allowed = problem.tolerance.remainder * volumes(rest.cells).sum()
+    for number in range(_ROUNDS + 1):
+        kind, mixed = _decided(rest, cones)
+        done = np.flatnonzero(~mixed)
+        yield rest.cells.take(done)[0], kind[done], rest.cone[done]
+        rest = _some(rest, np.flatnonzero(mixed))
+        if not rest.cells.count:
+            return
+        if number == _ROUNDS or rest.cells.count > _OPEN_CELLS or volumes(rest.cells).sum() <= allowed:
+            yield rest.cells, np.full(rest.cells.count, UNDECIDED, np.int8), rest.cone
+            return
+        cells, kind, rows, rest = _cut(rest, cones)
+        yield cells, kind, rows
+
+
+def _some(rest: _Open, chosen: np.ndarray) -> _Open:
+    return _Open(rest.cells.take(chosen)[0], rest.cone[chosen])
+
+
+def _decided(rest: _Open, cones: Cones) -> tuple[np.ndarray, np.ndarray]:
+    """Kind of each cell, and where it is mixed."""
+    cells, owner = rest.cells, np.repeat(np.arange(rest.cells.count), np.diff(rest.cells.ptr))
+    start = cells.ptr[:-1]
+    theta = cells.theta[cells.idx]
+    value, slack = cones.values(rest.cone[owner], theta)
+    level, slope = cones.tangents(rest.cone, centres(cells))
+    above = level[owner] + np.einsum("in,in->i", slope[owner], theta)
+    inside = np.logical_and.reduceat(value > slack, start)
+    outside = np.logical_and.reduceat(above < -slack, start)
+    flat = np.logical_and.reduceat(np.abs(value) <= slack, start)
+    inner, outer = (ROBUST, ATTENTION_CHANGED) if cones.concave else (ATTENTION_CHANGED, ROBUST)
+    kind = np.select([inside, outside], [inner, outer], UNDECIDED).astype(np.int8)
+    kind[cones.undecided[rest.cone]] = UNDECIDED
+    zero = cones.zero[rest.cone]
+    kind[zero] = ATTENTION_CHANGED
+    mixed = ~(inside | outside | flat | zero | cones.undecided[rest.cone])
+    return kind, mixed
+
+
+def _cut(rest: _Open, cones: Cones) -> tuple[Cells, np.ndarray, np.ndarray, _Open]:
+    """Cut every cell along a tangent and in two; the far sides of the tangents are decided, the rest stays open."""
+    cells, cone = separated(rest.cells), rest.cone
+    owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
+    level, slope = cones.tangents(cone, _touching(cells, cone, cones, owner))
+    tangent = level[owner] + np.einsum("in,in->i", slope[owner], cells.theta)
+    values = np.stack([tangent, _halving(cells, owner)], axis=1)
+    scale = np.maximum.reduceat(np.abs(values), cells.ptr[:-1])[owner]
+    values /= np.where(scale > 0, scale, 1.0)
+    made = cut(cells, values, np.full(2, 1e-12), np.array([1, 2], np.uint64), stop_below=False)
+    side = made.cells.theta
+    parent = made.parent
+    owner = np.repeat(np.arange(made.cells.count), np.diff(made.cells.ptr))
+    height = level[parent][owner] + np.einsum("in,in->i", slope[parent][owner], side[made.cells.idx])
+    highest = np.maximum.reduceat(height, made.cells.ptr[:-1])
+    lowest = np.minimum.reduceat(height, made.cells.ptr[:-1])
+    beyond = highest <= 1e-9 * np.maximum(-lowest, 0.0)
+    outer = ATTENTION_CHANGED if cones.concave else ROBUST
+    far, near = np.flatnonzero(beyond), np.flatnonzero(~beyond)
+    kind = np.full(len(far), outer, np.int8)
+    return made.cells.take(far)[0], kind, cone[parent[far]], _Open(made.cells.take(near)[0], cone[parent[near]])
+
+
+def _touching(cells: Cells, cone: np.ndarray, cones: Cones, owner: np.ndarray) -> np.ndarray:
+    """A point of each cell to lay the tangent at: on the boundary between its highest and lowest vertex, if there is one."""
+    value, _ = cones.values(cone[owner], cells.theta)
+    order = np.lexsort((value, owner))
+    low, high = cells.theta[order[cells.ptr[:-1]]], cells.theta[order[cells.ptr[1:] - 1]]
+    crossed = (value[order[cells.ptr[:-1]]] < 0) & (value[order[cells.ptr[1:] - 1]] > 0)
+    for _ in range(60):  # bisection to the last bit, all cells at once
+        middle = (low + high) / 2
+        negative = (cones.values(cone, middle)[0] < 0)[:, None]
+        low, high = np.where(negative, middle, low), np.where(negative, high, middle)
+    return np.where(crossed[:, None], high, centres(cells))
+
+
+def _halving(cells: Cells, owner: np.ndarray) -> np.ndarray:
+    """Values at the vertices of the hinge that halves each cell across its longest side."""
+    low, high = bounds(cells)
+    extent = (high - low) / np.ptp(cells.theta, axis=0).clip(min=1e-300)
+    axis = extent.argmax(axis=1)
+    rows = np.arange(cells.count)
+    middle = (low[rows, axis] + high[rows, axis]) / 2
+    return cells.theta[np.arange(len(owner)), axis[owner]] - middle[owner]

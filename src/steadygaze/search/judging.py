@@ -12,7 +12,7 @@ from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.store import Cut, interpolate
-from steadygaze.problem import Problem
+from steadygaze.problem import Problem, joined_cones
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.search.base import CellMap
 from steadygaze.search.following import follow
@@ -47,10 +47,10 @@ def judge(problem: Problem, piece: int, cells: Cells, logits: Tensor, patterns: 
         volume=volumes(made.cells),
         inconsistency=inconsistency,
         pattern=patterns,
-        vertices=len(cells.theta),
+        tight=bool((np.abs(gaps) <= problem.gap_tolerance).any()),
     )
     if problem.follows_maps:
-        return follow(problem, piece, map_, held, pieces_of)
+        return _followed(problem, piece, map_, held, pieces_of)
     verdict = np.full(cells.count, ROBUST, np.int8)
     for first in range(0, len(held), _BATCH):
         batch = held[first : first + _BATCH]
@@ -61,6 +61,17 @@ def judge(problem: Problem, piece: int, cells: Cells, logits: Tensor, patterns: 
     robust = kind == ROBUST
     kind[robust] = verdict[made.parent[robust]]
     return map_
+
+
+def _followed(problem: Problem, piece: int, map_: CellMap, held: np.ndarray, pieces_of: PiecesOf) -> CellMap:
+    chosen = np.flatnonzero(map_.kind == ROBUST)
+    if not len(chosen):
+        return map_
+    cones = joined_cones(
+        [problem.cones_on(piece, pieces_of(held[first : first + _BATCH])) for first in range(0, len(held), _BATCH)]
+    )
+    region = map_.region[chosen]
+    return follow(problem, map_, map_.cells.take(chosen)[0], np.searchsorted(held, region), region, cones)
 
 
 def by_distance(distance: np.ndarray, vanishing: np.ndarray, problem: Problem) -> np.ndarray:

@@ -1,0 +1,168 @@
+"""The answer object: the result as records, the map behind it, and pictures on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from steadygaze.drawing import Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.errors import SettingError
+from steadygaze.geometry.measure import centres
+from steadygaze.geometry.sections import plane_section
+from steadygaze.kinds import ROBUST
+from steadygaze.problem import Problem
+from steadygaze.reading import Around
+from steadygaze.report import write_report
+from steadygaze.result import KINDS, Result, Shares, Verdict
+from steadygaze.search.base import CellMap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class PointAnswer:
+    """What holds at one point, by plain evaluation of the original model.
+
+    Attributes:
+        kind: "robust", "class-changed" or "attention-changed".
+        predicted: the class there. class_gap: f_c - max of the others. inconsistency: of the saliency map.
+    """
+
+    kind: str
+    predicted: int
+    class_gap: float
+    inconsistency: float
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What `verify` returns.
+
+    Attributes:
+        result: the contract (`result.json`).
+        problem: the question. map: the judged cells.
+        around: the robust part that contains 0.
+    """
+
+    result: Result
+    problem: Problem
+    map: CellMap
+    around: Around
+
+    @property
+    def verdict(self) -> Verdict:
+        """Robust, violated or unknown, over the whole box."""
+        return self.result.verdict
+
+    @property
+    def safe_scale(self) -> float | None:
+        """Largest s in [0, 1] with s times the box wholly robust."""
+        return self.result.safe_scale
+
+    @property
+    def shares(self) -> Shares:
+        """Shares of the box by kind."""
+        return self.result.shares
+
+    def at(self, theta: Sequence[float]) -> PointAnswer:
+        """Evaluate the original model at one point of the box. Raises SettingError outside of it."""
+        point, box = np.asarray(theta, np.float64).reshape(-1), self.problem.box
+        if len(point) != len(box) or not ((box[:, 0] <= point) & (point <= box[:, 1])).all():
+            raise SettingError(
+                f"theta is {list(theta)}; it must be {len(box)} numbers within {[tuple(r) for r in box.tolist()]}"
+            )
+        points = self.problem.replay(point[None])
+        return PointAnswer(
+            KINDS[points.kind[0]], int(points.predicted[0]), float(points.gap[0]), float(points.inconsistency[0])
+        )
+
+    def plot(self) -> Figure:
+        """The map as a matplotlib figure."""
+        from steadygaze.report.figures import figure  # here: matplotlib is slow to import
+
+        return figure(self.result, self.drawing())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write result.json, map.png, report.html and witness/ into the folder; returns it."""
+        return write_report(self.result, self.drawing(), Path(folder))
+
+    def drawing(self) -> Drawing:
+        """What the pictures need."""
+        return self._drawing
+
+    @cached_property
+    def _drawing(self) -> Drawing:
+        n = len(self.problem.box)
+        if n == 1:
+            return Drawing(self._intervals(), (), self._exhibits())
+        return Drawing(None, tuple(self._polygons(axes) for axes in combinations(range(n), 2)), self._exhibits())
+
+    def _intervals(self) -> Interval1D:
+        map_ = self.map
+        order = np.argsort(centres(map_.cells)[:, 0])
+        ends = map_.cells.theta[map_.cells.idx, 0]
+        edges = np.stack(
+            [np.minimum.reduceat(ends, map_.cells.ptr[:-1]), np.maximum.reduceat(ends, map_.cells.ptr[:-1])], axis=1
+        )[order]
+        points = self.problem.at(edges.reshape(-1, 1))
+        drift = np.repeat(self._inconsistency(order)[:, None], 2, axis=1)
+        if self.problem.follows_maps:
+            drift = points.inconsistency.reshape(-1, 2)
+        return Interval1D(edges, map_.kind[order], drift, points.gap.reshape(-1, 2))
+
+    def _polygons(self, axes: tuple[int, int]) -> Polygons:
+        box = self.problem.box
+        section = plane_section(self.map.cells, axes, box[:, 1] - box[:, 0])
+        drift = self._inconsistency(section.cell)
+        return Polygons(axes, section.corners, section.ptr, self.map.kind[section.cell], drift)
+
+    def _inconsistency(self, cells: np.ndarray) -> np.ndarray:
+        region = self.map.region[cells]
+        known = region >= 0
+        out = np.full(len(cells), np.nan)
+        out[known] = self.map.inconsistency[region[known]]
+        return out
+
+    def _exhibits(self) -> tuple[Exhibit, ...]:
+        chosen = [("original", np.zeros(len(self.problem.box)))]
+        worst = self._worst_allowed()
+        if worst is not None:
+            chosen.append(("worst allowed", worst))
+        if self.result.nearest_failure is not None:
+            chosen.append(("nearest failing", np.array(self.result.nearest_failure.theta)))
+        return tuple(self._exhibit(title, theta) for title, theta in chosen)
+
+    def _worst_allowed(self) -> np.ndarray | None:
+        """A point of R0 whose map is the farthest from the expected one (the middle of its cell)."""
+        cells = self.around.cells
+        if not len(cells):
+            return None
+        middles = centres(self.map.cells.take(cells)[0])
+        drift = self._inconsistency(cells)
+        if np.isnan(drift).all():
+            some = np.linspace(0, len(cells) - 1, min(len(cells), 256)).astype(int)
+            points = self.problem.at(middles[some])
+            return middles[some[int(np.where(points.kind == ROBUST, points.inconsistency, -1.0).argmax())]]
+        return middles[int(np.nanargmax(drift))]
+
+    def _exhibit(self, title: str, theta: np.ndarray) -> Exhibit:
+        problem = self.problem
+        points, images = problem.replay(theta[None]), problem.images(theta[None])
+        return Exhibit(
+            title=title,
+            theta=tuple(theta.tolist()),
+            image=images[0].numpy(),
+            saliency=problem.shown(problem.maps_at(images))[0],
+            expected=problem.shown(problem.expected_at(theta[None]))[0],
+            predicted=int(points.predicted[0]),
+            class_gap=float(points.gap[0]),
+            inconsistency=float(points.inconsistency[0]),
+            kind=int(points.kind[0]),
+        )

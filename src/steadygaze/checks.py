@@ -1,0 +1,119 @@
+"""Checks that no search can skip, made by code that no search shares: cover, witness, audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+from steadygaze.errors import InternalCheckError
+from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.problem import Problem
+from steadygaze.reading import cells_at, failures_by_distance
+from steadygaze.result import KINDS, Failure
+from steadygaze.search.base import CellMap
+
+# Points drawn to see whether their activation patterns are among the map's.
+_DRAWN = 64
+# Failing cells that are tried for a witness before none is believed to exist.
+_TRIES = 50
+
+
+def check_cover(problem: Problem, map_: CellMap) -> None:
+    """Volumes must add up to the box's, and patterns at random theta must be known. Raises InternalCheckError."""
+    total, whole = float(map_.volume.sum()), problem.volume
+    if not abs(total - whole) <= problem.tolerance.cover * whole:
+        raise InternalCheckError(
+            f"the cells of the map cover {total!r} of the box's volume {whole!r}, which leaves a gap or an overlap: the answer "
+            "is withheld; please report this case"
+        )
+    if (map_.kind == UNDECIDED).all():
+        return
+    thetas = _draw(problem, _DRAWN, seed=1)
+    names = problem.stages.pattern_names_at(problem.unclipped(thetas))
+    for theta, name in zip(thetas, names, strict=True):
+        if name in map_.pattern:
+            continue
+        # On a hinge, or where the map is undecided, the pattern need not be known; then the point must lie in a cell.
+        if not len(cells_at(map_, theta, problem.tolerance)):
+            raise InternalCheckError(
+                f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report this case"
+            )
+
+
+def audit(problem: Problem, map_: CellMap, count: int) -> int:
+    """Compare the map with the original model at `count` random theta; returns how many the map decides.
+
+    Raises InternalCheckError, with the theta, at the first mismatch that is not within rounding of the model's own precision.
+    """
+    if not count:
+        return 0
+    thetas, decided = _draw(problem, count, seed=2), 0
+    points, slack = problem.at(thetas), problem.rounding_of_original()
+    replayed = problem.replay(thetas)
+    for number, theta in enumerate(thetas):
+        kinds = set(map_.kind[cells_at(map_, theta, problem.tolerance)].tolist())
+        if not kinds:
+            raise InternalCheckError(f"audit: theta = {theta.tolist()} lies in no cell of the map; please report this case")
+        if len(kinds) > 1 or UNDECIDED in kinds:
+            continue
+        decided += 1
+        said, (kind,) = replayed.kind[number], kinds
+        close = abs(replayed.gap[number]) <= slack or (
+            abs(points.inconsistency[number] - problem.threshold) <= 1e-6 and CLASS_CHANGED not in (kind, said)
+        )
+        if said != kind and not close:
+            raise InternalCheckError(
+                f"audit: at theta = {theta.tolist()} the map says {KINDS[kind]} and the model {KINDS[said]} "
+                f"(class gap {replayed.gap[number]:.6g}, inconsistency {replayed.inconsistency[number]:.6g}); please report this case"
+            )
+    return decided
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A failing point that replays in the original model, and the distance of its cell from 0."""
+
+    failure: Failure
+    theta: np.ndarray
+
+
+def find_witness(problem: Problem, map_: CellMap) -> Witness | None:
+    """The nearest failure, a little inside its cell, where the original model fails as the map says."""
+    for number, found in enumerate(failures_by_distance(map_, problem.box)):
+        if number == _TRIES:
+            return None
+        cells, _ = map_.cells.take(np.array([found.cell]))
+        inside = cells.theta.mean(axis=0)
+        steps = np.concatenate([[0.0], 10.0 ** np.arange(-9.0, 0.0), [0.3, 0.6, 1.0]])[:, None]
+        thetas = np.clip(found.point + steps * (inside - found.point), problem.box[:, 0], problem.box[:, 1])
+        points = problem.replay(thetas)
+        failing = np.flatnonzero((points.kind == map_.kind[found.cell]) & (points.kind != ROBUST) & legal(problem, thetas))
+        if len(failing):
+            k = int(failing[0])
+            return Witness(
+                Failure(
+                    theta=tuple(thetas[k].tolist()),
+                    kind=KINDS[points.kind[k]],
+                    distance=found.distance,
+                    class_gap=float(points.gap[k]),
+                    inconsistency=float(points.inconsistency[k]),
+                    predicted=int(points.predicted[k]),
+                ),
+                thetas[k],
+            )
+    return None
+
+
+def legal(problem: Problem, thetas: np.ndarray) -> np.ndarray:
+    """Whether the images at theta are in the range that the clip allows (anything, without a clip), ``(B,)``."""
+    if problem.clip is None:
+        return np.ones(len(thetas), bool)
+    images = problem.images(thetas).flatten(1)
+    return ((images >= problem.clip[0]) & (images <= problem.clip[1])).all(dim=1).numpy()
+
+
+def _draw(problem: Problem, count: int, seed: int) -> np.ndarray:
+    draws = np.random.default_rng(seed).random((count, len(problem.box)))
+    return problem.box[:, 0] + draws * (problem.box[:, 1] - problem.box[:, 0])

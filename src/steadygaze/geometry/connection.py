@@ -1,0 +1,117 @@
+"""Which cells hang together through facets, and the outline of a set of plane cells."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+import shapely
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from steadygaze.geometry.bits import U
+from steadygaze.geometry.cells import Cells
+from steadygaze.geometry.measure import Facets, cone_volumes, facets, volumes
+from steadygaze.geometry.sections import bounds, plane_section
+
+# Cells that do not meet facet to facet touch within this share of the box: their corners were computed along different ways.
+_TOUCH = 1e-8
+
+
+def components(cells: Cells) -> np.ndarray:
+    """Number of the connected part that each cell belongs to, ``(cells,)``; cells connect through facets, not corners."""
+    return _connected(shared_facets(facets(cells)), cells.count)
+
+
+def loose_components(cells: Cells) -> np.ndarray:
+    """As `components`, for cells that need not meet facet to facet: cells connect where the middle of a facet of one
+    lies in the other."""
+    found = facets(cells)
+    probes = _facet_centres(cells.theta, cells.ptr, cells.idx, cells.mask, found.cell, found.bit)
+    low, high = bounds(cells)
+    slack = _TOUCH * np.ptp(cells.theta, axis=0)
+    flat = np.zeros((cells.count, 1))
+    corners = [np.hstack([b, flat])[:, :2] for b in (low - slack, high + slack)]
+    tree = shapely.STRtree(shapely.box(*corners[0].T, *corners[1].T))
+    points = np.hstack([probes, np.zeros((len(probes), 1))])[:, :2]
+    probe, other = tree.query(shapely.points(points))
+    near = (found.cell[probe] != other) & (
+        (low[other] - slack <= probes[probe]) & (probes[probe] <= high[other] + slack)
+    ).all(axis=1)
+    probe, other = probe[near], other[near]
+    cones = cone_volumes(cells, other, probes[probe])
+    touch = cones <= volumes(cells)[other] * (1 + _TOUCH) + _TOUCH**2 * np.prod(np.ptp(cells.theta, axis=0))
+    return _connected(np.stack([found.cell[probe[touch]], other[touch]], axis=1), cells.count)
+
+
+def _connected(pairs: np.ndarray, count: int) -> np.ndarray:
+    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    return connected_components(links, directed=False)[1]
+
+
+def shared_facets(found: Facets) -> np.ndarray:
+    """Pairs of cells that share a facet, ``(pairs, 2)``."""
+    order = np.argsort(found.key, kind="stable")
+    key = found.key[order]
+    twin = np.flatnonzero(key[1:] == key[:-1])
+    return np.stack([found.cell[order[twin]], found.cell[order[twin + 1]]], axis=1)
+
+
+def outline(cells: Cells) -> shapely.Geometry:
+    """The union of plane cells that meet edge to edge, from the edges that only one of them has.
+
+    Returns a (multi)polygon with holes. Vertices of the same name are one point, wherever rounding put them.
+    """
+    found = facets(cells)
+    _, first, counts = np.unique(found.key, return_index=True, return_counts=True)
+    lone = first[counts == 1]
+    ends = _ends(cells.theta, cells.ptr, cells.idx, cells.mask, found.cell[lone], found.bit[lone])
+    _, one_of, number = np.unique(cells.names, return_index=True, return_inverse=True)
+    points = cells.theta[one_of][number.reshape(-1)]
+    lines = shapely.linestrings(points[ends])
+    return shapely.build_area(shapely.geometrycollections(lines))
+
+
+def loose_outline(cells: Cells) -> shapely.Geometry:
+    """As `outline`, for plane cells that need not meet edge to edge."""
+    widths = np.ptp(cells.theta, axis=0)
+    section = plane_section(cells, (0, 1), widths)
+    owner = np.repeat(np.arange(len(section.ptr) - 1), np.diff(section.ptr))
+    unit = section.corners / widths
+    closed = np.concatenate([unit, unit[section.ptr[:-1]]])
+    owner = np.concatenate([owner, np.arange(len(section.ptr) - 1)])
+    order = np.argsort(owner, kind="stable")
+    rings = shapely.linearrings(closed[order], indices=owner[order])
+    return shapely.transform(shapely.union_all(shapely.polygons(rings), grid_size=_TOUCH), lambda points: points * widths)
+
+
+@nb.njit(cache=True, nogil=True)
+def _facet_centres(theta, ptr, idx, mask, cell, bit):
+    """Mean of the vertices of each facet, ``(facets, n)``."""
+    out = np.zeros((len(cell), theta.shape[1]))
+    for k in range(len(cell)):
+        count = 0
+        for t in range(ptr[cell[k]], ptr[cell[k] + 1]):
+            if (mask[t, bit[k] // 64] >> U(bit[k] % 64)) & U(1):
+                count += 1
+                for i in range(theta.shape[1]):
+                    out[k, i] += theta[idx[t], i]
+        for i in range(theta.shape[1]):
+            out[k, i] /= count
+    return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _ends(theta, ptr, idx, mask, cell, bit):
+    """The two ends of edges of plane cells: the farthest apart along either axis, should more vertices carry the label."""
+    out = np.empty((len(cell), 2), np.int64)
+    for k in range(len(cell)):
+        far = -1.0
+        for t in range(ptr[cell[k]], ptr[cell[k] + 1]):
+            for u in range(ptr[cell[k]], t):
+                if (mask[t, bit[k] // 64] >> U(bit[k] % 64)) & (mask[u, bit[k] // 64] >> U(bit[k] % 64)) & U(1):
+                    a, b = idx[t], idx[u]
+                    apart = abs(theta[a, 0] - theta[b, 0]) + abs(theta[a, 1] - theta[b, 1])
+                    if apart > far:
+                        far = apart
+                        out[k, 0], out[k, 1] = a, b
+    return out

@@ -1,0 +1,156 @@
+"""Sections of cells through the origin, and the points of cells that are nearest to it: exact, by cutting.
+
+Each question is piecewise linear in theta; once the few cells that matter are cut along its kinks, the answer is found at
+vertices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numba as nb
+import numpy as np
+
+from steadygaze.geometry.cells import Cells
+from steadygaze.geometry.cutting import cut
+
+# Coordinates are compared after scaling by the box; rounding leaves some 1e-16 of it.
+_ZERO = 1e-12
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The point nearest to 0 among those of some cells: its distance, itself ``(n,)``, and its cell's number."""
+
+    distance: float
+    point: np.ndarray
+    cell: int
+
+
+def nearest(cells: Cells, below: np.ndarray, above: np.ndarray) -> Nearest | None:
+    """The point nearest to 0 in the gauge max_i max(theta_i / above_i, -theta_i / below_i), or None without cells.
+
+    Args:
+        below, above: ``(n,)`` lengths that count as 1 in the negative and in the positive direction (0: there is nothing that way).
+    """
+    if not cells.count:
+        return None
+    low, high = bounds(cells)
+    reach = np.minimum.reduceat(gauge(cells.theta, below, above)[cells.idx], cells.ptr[:-1]).min()
+    toward = np.where(low > 0, low, np.where(high < 0, high, 0.0))
+    chosen = np.flatnonzero(gauge(toward, below, above) <= reach)
+    some, _ = cells.take(chosen)
+    made = cut(some, *_hinges(_kinks(some.theta, below, above)))
+    distance = gauge(made.cells.theta, below, above)[made.cells.idx]
+    at = int(distance.argmin())
+    part = int(np.searchsorted(made.cells.ptr, at, side="right")) - 1
+    point = made.cells.theta[made.cells.idx[at]]
+    return Nearest(float(distance[at]), point, int(chosen[made.parent[part]]))
+
+
+def gauge(theta: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Distance of points ``(..., n)`` from 0, the largest over the axes; see `nearest`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.where(theta > 0, theta / above, np.where(theta < 0, -theta / below, 0.0))
+    return scaled.max(axis=-1)
+
+
+def axis_intervals(cells: Cells, axis: int, widths: np.ndarray) -> np.ndarray:
+    """Where the cells meet the axis: intervals ``(k, 2)``, the other parameters being 0."""
+    others = np.array([i for i in range(cells.dimension) if i != axis], np.int64)
+    parts, _ = _through_zero(cells, others, widths)
+    on = (np.abs(parts.theta[:, others]) <= _ZERO * widths[others]).all(axis=1)[parts.idx]
+    along = parts.theta[parts.idx, axis]
+    if not parts.count:
+        return np.zeros((0, 2))
+    low = np.minimum.reduceat(np.where(on, along, np.inf), parts.ptr[:-1])
+    high = np.maximum.reduceat(np.where(on, along, -np.inf), parts.ptr[:-1])
+    met = low <= high
+    return np.stack([low[met], high[met]], axis=1)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Convex polygons in a plane: corners ``(corners, 2)`` in order round each, ``ptr`` (polygons + 1,), and their cells."""
+
+    corners: np.ndarray
+    ptr: np.ndarray
+    cell: np.ndarray
+
+
+def plane_section(cells: Cells, axes: tuple[int, int], widths: np.ndarray) -> Section:
+    """Where the cells meet the plane of two parameters, the others being 0; a polygon between two cells is given for both."""
+    others = np.array([i for i in range(cells.dimension) if i not in axes], np.int64)
+    parts, parent = _through_zero(cells, others, widths)
+    on = (np.abs(parts.theta[:, others]) <= _ZERO * widths[others]).all(axis=1)
+    chosen = np.array(axes, np.int64)
+    points = np.ascontiguousarray(parts.theta[:, chosen] / widths[chosen])
+    corners, ptr = _polygons(points, on, parts.ptr, parts.idx)
+    whole = np.diff(ptr) > 0
+    return Section(corners * widths[chosen], np.concatenate([[0], np.cumsum(np.diff(ptr)[whole])]), parent[whole])
+
+
+@nb.njit(cache=True, nogil=True)
+def _polygons(points, on, ptr, idx):
+    """Corners of the polygon that the chosen vertices of each cell span, in order round it; none where it has no area."""
+    corners = np.empty((len(idx), 2))
+    ends = np.zeros(len(ptr), np.int64)
+    angle = np.empty(len(idx))
+    for p in range(len(ptr) - 1):
+        first = ends[p]
+        count, x, y = 0, 0.0, 0.0
+        for t in range(ptr[p], ptr[p + 1]):
+            if on[idx[t]]:
+                x += points[idx[t], 0]
+                y += points[idx[t], 1]
+                count += 1
+        size = 0
+        for t in range(ptr[p], ptr[p + 1]):
+            if on[idx[t]]:
+                u, v = points[idx[t], 0], points[idx[t], 1]
+                turn = np.arctan2(v - y / count, u - x / count)
+                k = first + size
+                while k > first and angle[k - 1] > turn:
+                    angle[k], corners[k, 0], corners[k, 1] = angle[k - 1], corners[k - 1, 0], corners[k - 1, 1]
+                    k -= 1
+                angle[k], corners[k, 0], corners[k, 1] = turn, u, v
+                size += 1
+        area = 0.0
+        for k in range(size):
+            a, b = first + k, first + (k + 1) % size
+            area += corners[a, 0] * corners[b, 1] - corners[b, 0] * corners[a, 1]
+        ends[p + 1] = first + size if size > 2 and area > _ZERO * _ZERO else first
+    return corners[: ends[-1]].copy(), ends
+
+
+def bounds(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """The bounding box of each cell: low and high ``(cells, n)``."""
+    theta = cells.theta[cells.idx]
+    return np.minimum.reduceat(theta, cells.ptr[:-1]), np.maximum.reduceat(theta, cells.ptr[:-1])
+
+
+def _through_zero(cells: Cells, axes: np.ndarray, widths: np.ndarray) -> tuple[Cells, np.ndarray]:
+    """The cells that meet theta_axes = 0, cut there; and the cell that each part comes from."""
+    low, high = bounds(cells) if cells.count else (np.zeros((0, cells.dimension)),) * 2
+    slack = _ZERO * widths[axes]
+    meets = (low[:, axes] <= slack).all(axis=1) & (high[:, axes] >= -slack).all(axis=1)
+    chosen = np.flatnonzero(meets)
+    some, _ = cells.take(chosen)
+    made = cut(some, *_hinges(some.theta[:, axes] / widths[axes]))
+    return made.cells, chosen[made.parent]
+
+
+def _kinks(theta: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Values ``(vertices, kinks)`` of the hinges along which the gauge bends."""
+    axes = range(theta.shape[1])
+    sides = [[s for s in (above[i], -below[i]) if s] for i in axes]
+    columns = [theta[:, i] / max(above[i], below[i]) for i in axes if len(sides[i]) == 2]
+    for i, j in combinations(axes, 2):
+        columns += [theta[:, i] / s - theta[:, j] / t for s in sides[i] for t in sides[j]]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(theta), 0))
+
+
+def _hinges(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    count = values.shape[1]
+    return np.ascontiguousarray(values), np.full(count, _ZERO), np.arange(count, dtype=np.uint64)

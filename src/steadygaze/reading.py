@@ -1,0 +1,117 @@
+"""What a map of cells says: shares, the robust part around 0, safe ranges and scale, the nearest failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
+from steadygaze.geometry.measure import cone_volumes
+from steadygaze.geometry.sections import Nearest, axis_intervals, bounds, nearest
+from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.result import Origin, Shares
+from steadygaze.search.base import CellMap
+from steadygaze.tolerance import Tolerance
+
+
+def shares_of(map_: CellMap) -> Shares:
+    """Shares of the box by kind; a kind that no cell has is exactly 0, and one that all have exactly 1.
+
+    The cover check has compared the sum of the volumes with that of the box; dividing by the sum makes shares add up to 1.
+    """
+    sums = np.array([map_.volume[map_.kind == kind].sum() for kind in range(4)])
+    parts = sums / sums.sum() if sums.sum() > 0 else np.array([0.0, 0.0, 0.0, 1.0])
+    return Shares(*(float(part) for part in parts))
+
+
+@dataclass(frozen=True)
+class Around:
+    """The connected robust part that contains 0: the numbers of its cells (none if 0 itself is not proven robust)."""
+
+    cells: np.ndarray
+    origin: Origin
+
+
+def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Around:
+    """R0 with its share, safe ranges along the axes and, in the plane, its outline.
+
+    A point between cells is robust only if all of them are; so 0 is outside R0 as soon as one cell at 0 is not robust.
+    """
+    at_origin = cells_at(map_, np.zeros(len(box)), tolerance)
+    robust = np.flatnonzero(map_.kind == ROBUST)
+    if not len(at_origin) or (map_.kind[at_origin] != ROBUST).any():
+        chosen = np.zeros(0, np.int64)
+    else:
+        connect = components if map_.conforming else loose_components
+        part = connect(map_.cells.take(robust)[0])
+        chosen = robust[np.isin(part, part[np.isin(robust, at_origin)])]
+    plane = len(box) == 2
+    outer, holes = _outlines(map_, chosen) if plane and len(chosen) else ((), ())
+    return Around(
+        chosen,
+        Origin(
+            share=float(map_.volume[chosen].sum() / map_.volume.sum()),
+            ranges=safe_ranges(map_, box),
+            outer_boundary=outer if plane else None,
+            holes=holes if plane else None,
+            interior="examined",
+        ),
+    )
+
+
+def cells_at(map_: CellMap, theta: np.ndarray, tolerance: Tolerance) -> np.ndarray:
+    """Numbers of the cells that contain the point ``(n,)``, their borders included."""
+    low, high = bounds(map_.cells)
+    slack = tolerance.located * np.ptp(map_.cells.theta, axis=0)
+    near = np.flatnonzero(((low <= theta + slack) & (theta - slack <= high)).all(axis=1))
+    cones = cone_volumes(map_.cells, near, np.repeat(theta[None], len(near), axis=0))
+    return near[cones <= map_.volume[near] * (1 + tolerance.located)]
+
+
+def safe_ranges(map_: CellMap, box: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """For each parameter, the range around 0 that meets no cell but robust ones, the others being 0."""
+    blocked, _ = map_.cells.take(np.flatnonzero(map_.kind != ROBUST))
+    widths = box[:, 1] - box[:, 0]
+    ranges = []
+    for axis in range(len(box)):
+        met = axis_intervals(blocked, axis, widths)
+        up = np.maximum(met[met[:, 1] >= 0, 0], 0.0)
+        down = np.minimum(met[met[:, 0] <= 0, 1], 0.0)
+        ranges.append((float(max(down.max(initial=box[axis, 0]), box[axis, 0])), float(up.min(initial=box[axis, 1]))))
+    return tuple(ranges)
+
+
+def safe_scale(map_: CellMap, box: np.ndarray) -> float:
+    """Largest s in [0, 1] with s * box wholly robust; undecided cells count as not robust."""
+    blocked, _ = map_.cells.take(np.flatnonzero(map_.kind != ROBUST))
+    first = nearest(blocked, -box[:, 0], box[:, 1])
+    return 1.0 if first is None else min(1.0, first.distance)
+
+
+def failures_by_distance(map_: CellMap, box: np.ndarray) -> Iterator[Nearest]:
+    """The points of failing cells nearest to 0 in half-widths of the box, one for each cell, nearest first."""
+    half = (box[:, 1] - box[:, 0]) / 2
+    left = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
+    while len(left):
+        cells, _ = map_.cells.take(left)
+        found = nearest(cells, half, half)
+        assert found is not None
+        yield Nearest(found.distance, found.point, int(left[found.cell]))
+        left = np.delete(left, found.cell)
+
+
+def _outlines(map_: CellMap, chosen: np.ndarray) -> tuple[tuple, tuple]:
+    draw = outline if map_.conforming else loose_outline
+    area = draw(map_.cells.take(chosen)[0])
+    polygons = [shapely.simplify(p, 0.0) for p in shapely.get_parts(area)]
+    if not polygons:
+        return (), ()
+    main = max(polygons, key=lambda polygon: polygon.area)
+    return _ring(main.exterior), tuple(_ring(hole) for hole in main.interiors)
+
+
+def _ring(ring: shapely.LinearRing) -> tuple[tuple[float, float], ...]:
+    return tuple((float(x), float(y)) for x, y in ring.coords[:-1])
