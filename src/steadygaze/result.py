@@ -273,6 +273,10 @@ class Result:
         )
         return f"{self.verdict.value.capitalize()}: {told}."
 
+    def why(self) -> str:
+        """The reason as a sentence of its own."""
+        return f"{self.reason[0].upper()}{self.reason[1:].rstrip('.')}."
+
     def safe_scale_sentence(self) -> str:
         """How far the box must shrink to be wholly robust."""
         if self.safe_scale is None:

@@ -55,6 +55,8 @@ def listing(parts: list[str]) -> str:
 
 def quantity(value: object) -> str:
     """A constant of a perturbation as it would be written in its notation."""
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -52,7 +52,7 @@ def test_the_answer_is_told_in_the_same_words_as_elsewhere(make):
     for sentence in (
         result.problem.question(),
         result.headline(),
-        result.reason,
+        result.why(),
         *result.range_sentences(),
         result.safe_scale_sentence(),
         result.failure_sentence(),
@@ -77,7 +77,9 @@ def test_the_page_is_self_contained():
 def test_hostile_names_are_shown_and_never_run():
     problem = answers.problem(source=HOSTILE)
     problem = replace(problem, model=replace(problem.model, path=HOSTILE, note=HOSTILE))
-    result = replace(answers.violated(), problem=problem, reason=HOSTILE, settings={HOSTILE: HOSTILE})
+    result = replace(
+        answers.violated(), problem=problem, reason=f"see {HOSTILE}", settings={HOSTILE: HOSTILE}
+    )
     seen = report(result)
     assert "script" not in seen.tags
     assert seen.tags.count("img") == 1 + 3 * 4
@@ -98,7 +100,7 @@ def test_settings_numbers_and_references_are_there(part):
 def test_references_follow_what_was_used():
     result = replace(answers.violated(), method="bfs")
     assert "Sotoudeh" not in report(result).words
-    other = replace(result, problem=replace(result.problem, saliency="grad-cam", inconsistency="top-k"))
+    other = replace(result, problem=replace(result.problem, saliency="grad-cam", inconsistency="top-k(20)"))
     assert "Grad-CAM" in report(other).words
     assert "Ghorbani" in report(other).words
 

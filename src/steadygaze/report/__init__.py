@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from steadygaze.drawing import Drawing
 from steadygaze.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_report(result: Result, drawing: Drawing, folder: str | Path) -> Path:
@@ -20,3 +24,10 @@ def write_report(result: Result, drawing: Drawing, folder: str | Path) -> Path:
     from steadygaze.report.folder import write  # here: matplotlib and jinja2 are slow to import
 
     return write(result, drawing, Path(folder))
+
+
+def figure(result: Result, drawing: Drawing) -> Figure:
+    """The map of the box as a matplotlib figure, made without matplotlib's global state."""
+    from steadygaze.report.figures import figure as draw
+
+    return draw(result, drawing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -163,9 +164,15 @@ def _counts(result: Result) -> list[tuple[str, str]]:
         (f"regions: {name.replace('_', ' ')}", _count(value)) for name, value in result.regions.items()
     ]
     seconds = [
-        (f"seconds: {name.replace('_', ' ')}", number(value, 3)) for name, value in result.timing.items()
+        (f"seconds: {name.replace('_', ' ')}", _seconds(value)) for name, value in result.timing.items()
     ]
     return regions + seconds + [(f"version: {name}", str(value)) for name, value in result.versions.items()]
+
+
+def _seconds(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {number(part, 3)}" for name, part in value.items()) or "none"
+    return number(value, 3)
 
 
 def _count(value: object) -> str:

@@ -44,5 +44,5 @@ def references(result: Result) -> list[str]:
         METHOD,
         *BY_ENGINE.get(result.method, ()),
         *BY_SALIENCY.get(problem.saliency, ()),
-        *BY_INCONSISTENCY.get(problem.inconsistency, ()),
+        *BY_INCONSISTENCY.get(problem.inconsistency.partition("(")[0], ()),
     ]

@@ -1,0 +1,176 @@
+"""One question as it is written down: a TOML file, options of the command line, or both.
+
+The keys of the file are the long names of the options (``time-limit``, or ``time_limit``); an option that is
+given as well overrides the file. Paths are taken as on the command line: from the folder one works in.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from steadygaze.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to verify. Only form is checked here (a number is a number); values are, where they are used."""
+
+    model: str
+    image: str
+    perturb: tuple[str, ...]
+    label: int | None = None
+    saliency: str = "gradient"
+    channel_sum: bool = False
+    inconsistency: str = "cosine"
+    threshold: float = 0.3
+    method: str = "auto"
+    clip: tuple[float, float] | None = (0.0, 1.0)
+    layout: str = "chw"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    time_limit: float | None = None
+    memory_limit: float = 2.0
+    regions_limit: int | None = None
+    device: str = "cpu"
+    audit: int = 0
+    threads: int | None = None
+    out: str = "steadygaze-out"
+
+    def settings(self) -> dict[str, Any]:
+        """The keyword arguments of ``verify`` beside the model, the image and the perturbation."""
+        apart = ("model", "image", "perturb", "out")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
+
+
+NEEDED = {
+    "model": "name a model: an .onnx or .pt2 file, module:callable, digits-mlp or digits-cnn",
+    "image": "name an image with --image, such as digits:7 or FILE.png",
+    "perturb": "name a perturbation with --perturb, such as 'brightness(amount=-0.3..0.3)'",
+}
+
+
+def make_case(*sources: Mapping[str, Any]) -> Case:
+    """A case from one or more sets of values by option name, later ones first in rank.
+
+    Raises SettingError for an unknown name, a value of the wrong form, or where model, image or perturbation
+    is missing.
+    """
+    values: dict[str, Any] = {}
+    for source in sources:
+        values |= _read(source)
+    for name, hint in NEEDED.items():
+        if not values.get(name):
+            raise SettingError(f"no {'perturbation' if name == 'perturb' else name} is given: {hint}")
+    return Case(**values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a case file. Raises SettingError where it is missing or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingError(f"there is no case file {str(path)!r}: check the path") from None
+    except OSError as error:
+        raise SettingError(
+            f"the case file {str(path)!r} cannot be read: {error.strerror or error}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"the case file {str(path)!r} is not TOML: {error}") from error
+
+
+def _read(source: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in source.items():
+        option = key.replace("_", "-")
+        if option not in READERS:
+            completed = [name for name in READERS if name.startswith(option)]
+            nearest = (completed or get_close_matches(option, READERS, n=1, cutoff=0.0))[0]
+            raise SettingError(
+                f"there is no setting {key!r}: did you mean {nearest!r}? allowed: {', '.join(READERS)}"
+            )
+        name = option.replace("-", "_")
+        if name in values:
+            raise SettingError(f"{option} is given twice, with - and with _: give it once")
+        values[name] = READERS[option](option, value)
+    return values
+
+
+def _text(option: str, value: Any) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise SettingError(f"{option} must be text, got {value!r}")
+
+
+def _texts(option: str, value: Any) -> tuple[str, ...]:
+    parts = [value] if isinstance(value, str) else value
+    if isinstance(parts, list | tuple):
+        return tuple(_text(option, part) for part in parts)
+    raise SettingError(f"{option} must be text or a list of texts, got {value!r}")
+
+
+def _flag(option: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise SettingError(f"{option} must be true or false, got {value!r}")
+
+
+def _number(option: str, value: Any) -> float:
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (ValueError, OverflowError):
+            pass
+    raise SettingError(f"{option} must be a number, got {value!r}")
+
+
+def _whole(option: str, value: Any) -> int:
+    if isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return int(value)
+        except ValueError:
+            pass
+    raise SettingError(f"{option} must be a whole number, got {value!r}")
+
+
+def _numbers(option: str, value: Any) -> tuple[float, ...]:
+    """One number, or one for each channel."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(_number(option, part) for part in (parts if isinstance(parts, list | tuple) else [parts]))
+
+
+def _clip(option: str, value: Any) -> tuple[float, float] | None:
+    if value == "none":
+        return None
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, list | tuple) and len(parts) == 2:
+        return _number(option, parts[0]), _number(option, parts[1])
+    raise SettingError(f"{option} must be two numbers such as 0,1 or the word none, got {value!r}")
+
+
+READERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "model": _text,
+    "image": _text,
+    "perturb": _texts,
+    "label": _whole,
+    "saliency": _text,
+    "channel-sum": _flag,
+    "inconsistency": _text,
+    "threshold": _number,
+    "method": _text,
+    "clip": _clip,
+    "layout": _text,
+    "mean": _numbers,
+    "std": _numbers,
+    "time-limit": _number,
+    "memory-limit": _number,
+    "regions-limit": _whole,
+    "device": _text,
+    "audit": _whole,
+    "threads": _whole,
+    "out": _text,
+}

@@ -1,0 +1,283 @@
+"""The command line: options -> case -> verify -> report. The only file that prints or exits.
+
+Nothing slow is imported before it is needed, so that ``--help`` answers at once.
+
+Exit codes: 0 robust, 10 violated, 20 unknown, 2 bad usage, 1 a bug of ours, 130 interrupted before there was
+any answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from steadygaze.case import Case, make_case, read_toml
+from steadygaze.errors import SteadygazeError, UsageError
+
+if TYPE_CHECKING:
+    from steadygaze.result import Result
+
+EXIT_CODES = {"robust": 0, "violated": 10, "unknown": 20}
+BUG, BAD_USAGE, INTERRUPTED = 1, 2, 130
+SECONDS_BETWEEN_LINES = 10
+COMPILING = "compiling"  # the name of that phase
+DEMO = Case(
+    model="digits-mlp",
+    image="digits:7",
+    perturb=(
+        "brightness(amount=-0.3..0.3)",
+        "patch(opacity=0..1, top=2, left=2, height=3, width=3, mode=add)",
+    ),
+    threshold=0.3,
+    out="steadygaze-demo",
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Progress = Callable[[Any], None]  # takes the search's record: fraction, regions, robust_share, phase
+
+
+def main() -> NoReturn:
+    """The program ``steadygaze``."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carries out one command line and returns the exit code; every error is one line on standard error."""
+    debug = "--debug" in arguments or os.environ.get("STEADYGAZE_DEBUG") == "1"
+    try:
+        code = commands.main(list(arguments), prog_name="steadygaze", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except UsageError as error:
+        return _fail(str(error), BAD_USAGE, debug)
+    except click.ClickException as error:
+        return _fail(error.format_message(), BAD_USAGE, debug)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted before there was an answer; nothing was written", INTERRUPTED, debug)
+    except SteadygazeError as error:
+        return _fail(f"{error}. {_please_report(debug)}", BUG, debug)
+    except Exception as error:
+        return _fail(f"unexpected {type(error).__name__}: {error}. {_please_report(debug)}", BUG, debug)
+
+
+def _fail(sentence: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"error: {' '.join(sentence.split())}", err=True)
+    return code
+
+
+def _please_report(debug: bool) -> str:
+    advice = "" if debug else "; --debug shows where it happened"
+    return (
+        f"No verdict is given. Please report this with the command to the issue tracker of steadygaze{advice}"
+    )
+
+
+def _verify_options(command: Command) -> Command:
+    """The options of a case; their defaults are kept in ``Case``."""
+
+    def option(name: str, metavar: str, text: str) -> Callable[[Command], Command]:
+        default = getattr(Case, name.lstrip("-").replace("-", "_"), None)
+        return click.option(name, metavar=metavar, help=text if default is None else f"{text}  [{default}]")
+
+    options = [
+        option("--image", "SRC", "digits:7, idx:FOLDER:17, npz:FILE:17, FILE.png or FILE.npy."),
+        click.option(
+            "--perturb", metavar="SPEC", multiple=True,
+            help="Such as 'brightness(amount=-0.3..0.3)'; repeat for a chain.",
+        ),
+        option("--label", "N", "The class to hold.  [the predicted one]"),
+        option("--saliency", "NAME", "gradient, abs-gradient or grad-cam."),
+        click.option("--channel-sum/--no-channel-sum", default=None, help="Sum maps over the channels."),
+        option("--inconsistency", "NAME", "cosine, l1, l2, linf or top-k."),
+        option("--threshold", "D", "The largest inconsistency that counts as the same attention."),
+        option("--method", "auto|sweep", "How to search: bfs, gbs, nearest and bound are planned."),
+        option("--clip", "LO,HI|none", "What changed pixels are clipped to."),
+        option("--layout", "chw|hwc|flat", "How the model takes its images."),
+        option("--mean", "M[,M...]", "Subtracted from pixels in [0, 1] before the model."),
+        option("--std", "S[,S...]", "Then divided by."),
+        option("--time-limit", "SECONDS", "Stop then, with an honest partial answer."),
+        option("--memory-limit", "GIB", "Memory for the search."),
+        option("--regions-limit", "N", "Stop after so many regions."),
+        option("--device", "cpu|cuda", "Where to compute."),
+        option("--audit", "N", "Compare map and model at N random points; a mismatch fails the run."),
+        option("--threads", "N", "Threads to compute with.  [all]"),
+        option("--out", "DIR", "The folder of the answer."),
+    ]  # fmt: skip
+    return reduce(lambda wrapped, add: add(wrapped), reversed(options), command)
+
+
+def _common_options(command: Command) -> Command:
+    for add in (
+        click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks."),
+        click.option("--quiet", is_flag=True, help="No progress."),
+    ):
+        command = add(command)
+    return command
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="steadygaze", message="%(prog)s %(version)s")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Prove how far an image may change before a classifier changes its answer, or its reason."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@commands.command()
+@click.argument("model", required=False, metavar="MODEL|CASE.toml")
+@_verify_options
+@click.option("--json", "as_json", is_flag=True, help="Print result.json instead of words.")
+@_common_options
+def verify(model: str | None, as_json: bool, quiet: bool, **options: Any) -> int:
+    """Verify one image: MODEL is an .onnx or .pt2 file, module:callable, digits-mlp or digits-cnn.
+
+    A TOML file says the same, with the names of the options as keys; options override it.
+
+    The exit code is 0 for robust, 10 for violated, 20 for unknown, 2 for bad usage.
+    """
+    case = _case(model, options)
+    result = _answer(case, quiet)
+    click.echo(result.to_json().rstrip() if as_json else _summary(result, case))
+    return EXIT_CODES[result.verdict.value]
+
+
+@commands.command()
+@click.option("--out", metavar="DIR", default=DEMO.out, show_default=True, help="The folder of the answer.")
+@_common_options
+def demo(out: str, quiet: bool) -> int:
+    """Verify a small network on a real digit, in seconds; needs nothing."""
+    case = replace(DEMO, out=out)
+    result = _answer(case, quiet)
+    click.echo(f"{result.problem.question()}\n\n{_summary(result, case)}")
+    click.echo(f"The picture: {Path(out, 'map.png')}\nThe whole story: {Path(out, 'report.html')}")
+    return 0
+
+
+@commands.command()
+def schema() -> None:
+    """Print the schema of result.json."""
+    import json
+
+    from steadygaze.result import schema as published
+
+    click.echo(json.dumps(published(), indent=2))
+
+
+def _case(model: str | None, options: dict[str, Any]) -> Case:
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    if model is None:
+        return make_case(given)
+    if model.endswith(".toml"):
+        return make_case(read_toml(Path(model)), given)
+    return make_case(given | {"model": model})
+
+
+def _answer(case: Case, quiet: bool) -> Result:
+    """Verifies the case and writes its folder."""
+    from steadygaze.images import load_image
+    from steadygaze.perturbation.notation import chain_of
+    from steadygaze.report.folder import check_folder
+
+    check_folder(Path(case.out))
+    chain = chain_of(case.perturb)
+    loaded = load_image(case.image)
+    with _progress(quiet) as progress:
+        from steadygaze.verify import verify as verify_image  # here: torch takes seconds
+
+        answer = verify_image(
+            case.model,
+            loaded.image,
+            chain,
+            image_source=loaded.source,
+            image_index=loaded.index,
+            progress=progress,
+            **case.settings(),
+        )
+    answer.save(case.out)
+    return answer.result
+
+
+def _summary(result: Result, case: Case) -> str:
+    """The answer in a dozen lines; the sentences are the report's."""
+    from steadygaze.drawing import KINDS
+    from steadygaze.words import number, percent
+
+    shares = zip(KINDS, result.shares.values(), strict=True)
+    visited, seconds = result.regions.get("visited"), result.timing.get("total")
+    return "\n".join(
+        [
+            result.headline(),
+            result.why(),
+            "",
+            f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",
+            *result.range_sentences(),
+            result.safe_scale_sentence(),
+            result.failure_sentence(),
+            "",
+            f"{number(visited, 12)} regions by {result.method} in {number(seconds, 3)} s.",
+            f"Written to {Path(case.out)}: result.json, map.png, report.html, witness.",
+        ]
+    )
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress | None]:
+    """On a terminal a bar; elsewhere a line now and then; in continuous integration nothing."""
+    if quiet or (os.environ.get("CI") and not sys.stderr.isatty()):
+        yield None
+    elif sys.stderr.isatty():
+        with _bar() as progress:
+            yield progress
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("loading", total=1.0)
+
+        def show(now: Any) -> None:
+            bar.update(task, completed=now.fraction, description=_told(now))
+
+        yield show
+
+
+def _lines() -> Progress:
+    from steadygaze.words import percent
+
+    last, seen = time.monotonic(), set()
+
+    def show(now: Any) -> None:
+        nonlocal last
+        begins = now.phase not in seen and now.phase == COMPILING  # said at once: it comes before all else
+        seen.add(now.phase)
+        if begins or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            click.echo(f"{percent(now.fraction)} finished; {_told(now)}", err=True)
+
+    return show
+
+
+def _told(now: Any) -> str:
+    from steadygaze.words import percent
+
+    if now.phase == COMPILING:
+        return "compiling, only once on this machine"
+    return f"{now.phase}: {now.regions} regions, {percent(now.robust_share)} robust"

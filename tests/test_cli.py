@@ -1,0 +1,248 @@
+"""What the command line prints, where, and with which exit code.
+
+The search is replaced by a made-up one; `test_cli_errors.py` runs the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+import answers
+from steadygaze import cli
+from steadygaze.errors import FidelityError, ModelError
+from steadygaze.report import write_report
+from steadygaze.result import schema
+
+DIGIT = ("verify", "digits-mlp", "--image", "digits:7", "--perturb", "brightness(amount=-0.3..0.3)")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CI", "1")
+    monkeypatch.delenv("STEADYGAZE_DEBUG", raising=False)
+
+
+@pytest.fixture
+def search(monkeypatch):
+    """Stands in for `steadygaze.verify`; `asked` keeps what it was called with."""
+    fake = SimpleNamespace(asked=None, result=answers.violated(), raises=None, progress=[])
+
+    def verify(model, image, perturbation, **settings):
+        fake.asked = {"model": model, "image": image, "perturbation": perturbation, **settings}
+        for now in fake.progress:
+            settings["progress"](now)
+        if fake.raises is not None:
+            raise fake.raises
+        drawing = answers.drawing(side=2)
+        return SimpleNamespace(
+            result=fake.result, save=lambda folder: write_report(fake.result, drawing, folder)
+        )
+
+    module = ModuleType("steadygaze.verify")
+    module.verify = verify
+    monkeypatch.setitem(sys.modules, "steadygaze.verify", module)
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("make", "code"), [(answers.robust, 0), (answers.violated, 10), (answers.unknown, 20)]
+)
+def test_the_exit_code_is_the_verdict(search, capsys, make, code):
+    search.result = make()
+    assert cli.run(DIGIT) == code
+    assert capsys.readouterr().out.startswith(make().headline())
+
+
+def test_the_answer_in_words(search, capsys, tmp_path):
+    cli.run([*DIGIT, "--out", "there"])
+    out, err = capsys.readouterr()
+    result = search.result
+    for sentence in (result.why(), *result.range_sentences(), result.safe_scale_sentence()):
+        assert sentence in out
+    assert result.failure_sentence() in out
+    assert "robust 50.0 %, class-changed 25.0 %, attention-changed 20.0 %, undecided 5.0 %" in out
+    assert "1234 regions by sweep in 1.25 s" in out
+    assert "Written to there: result.json" in out
+    assert err == ""
+    assert {path.name for path in (tmp_path / "there").iterdir()} == {
+        "result.json", "map.png", "report.html", "witness",
+    }  # fmt: skip
+
+
+def test_json_is_all_that_is_printed(search, capsys, tmp_path):
+    assert cli.run([*DIGIT, "--json"]) == 10
+    out, err = capsys.readouterr()
+    assert json.loads(out) == search.result.to_dict()
+    assert json.loads((tmp_path / "steadygaze-out" / "result.json").read_text()) == json.loads(out)
+    assert err == ""
+
+
+def test_the_search_gets_what_was_asked(search):
+    options = ["--threshold", "0.2", "--clip", "none", "--mean", "0.5", "--time-limit", "3", "--channel-sum"]
+    cli.run([*DIGIT, "--perturb", "contrast(amount=0)", *options])
+    asked = search.asked
+    assert asked["model"] == "digits-mlp"
+    assert asked["image"].shape == (1, 8, 8)
+    assert (asked["image_source"], asked["image_index"]) == ("digits:7", 7)
+    assert [link.name for link in asked["perturbation"].links] == ["brightness", "contrast"]
+    assert (asked["threshold"], asked["clip"], asked["mean"], asked["time_limit"]) == (0.2, None, (0.5,), 3.0)
+    assert asked["channel_sum"] is True
+    assert asked["method"] == "auto"
+
+
+def test_a_file_says_the_same_and_options_override_it(search, tmp_path):
+    (tmp_path / "case.toml").write_text(
+        'model = "digits-cnn"\nimage = "digits:3"\nperturb = "brightness(amount=-0.1..0.1)"\n'
+        "threshold = 0.1\nchannel-sum = true\n"
+    )
+    cli.run(["verify", "case.toml", "--image", "digits:5", "--no-channel-sum"])
+    asked = search.asked
+    assert (asked["model"], asked["image_index"], asked["threshold"]) == ("digits-cnn", 5, 0.1)
+    assert asked["channel_sum"] is False
+
+
+@pytest.mark.parametrize("make", [answers.robust, answers.violated, answers.unknown])
+def test_the_demo_ends_well_whatever_its_verdict(search, capsys, make):
+    search.result = make()
+    assert cli.run(["demo"]) == 0
+    out = capsys.readouterr().out
+    assert make().problem.question() in out
+    assert "steadygaze-demo/map.png" in out
+    assert search.asked["model"] == "digits-mlp"
+    assert [link.name for link in search.asked["perturbation"].links] == ["brightness", "patch"]
+
+
+def test_the_schema_is_printed(capsys):
+    assert cli.run(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == schema()
+
+
+def error_line(capsys) -> str:
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verfy"], "Did you mean"),
+        (["verify", "--nothing"], "--nothing"),
+        (["verify"], "no model is given"),
+        (["verify", "digits-mlp"], "--image"),
+        (["verify", "digits-mlp", "--image", "digits:7"], "--perturb"),
+        (["verify", "digits-mlp", "--image"], "--image"),
+        (["verify", "a", "b"], "unexpected extra argument"),
+        ([*DIGIT, "--threshold", "low"], "threshold must be a number, got 'low'"),
+        (["verify", "none.toml"], "no case file"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(capsys, arguments, words):
+    assert cli.run(arguments) == 2
+    assert words in error_line(capsys)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_search(search, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert cli.run([*DIGIT, "--out", "file"]) == 2
+    assert "--out" in error_line(capsys)
+    assert search.asked is None
+
+
+def test_errors_of_the_search_have_their_exit_codes(search, capsys):
+    for error, code, words in [
+        (ModelError("layer Sigmoid\nis not known"), 2, "layer Sigmoid is not known"),
+        (FidelityError("the imported network disagrees"), 1, "disagrees. No verdict is given. Please report"),
+        (ZeroDivisionError("by zero"), 1, "unexpected ZeroDivisionError: by zero. No verdict is given."),
+    ]:
+        search.raises = error
+        assert cli.run(DIGIT) == code
+        assert words in error_line(capsys)
+
+
+def test_an_interruption_before_any_answer(search, capsys, tmp_path):
+    search.raises = KeyboardInterrupt()
+    assert cli.run(DIGIT) == 130
+    assert capsys.readouterr().err.strip().startswith("error: interrupted")  # click ends the line of the ^C
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_a_traceback_only_on_request(search, capsys, monkeypatch, how):
+    search.raises = ZeroDivisionError("by zero")
+    if how == "variable":
+        monkeypatch.setenv("STEADYGAZE_DEBUG", "1")
+    assert cli.run([*DIGIT, *(["--debug"] if how == "option" else [])]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def now(fraction: float, phase: str = "searching") -> SimpleNamespace:
+    return SimpleNamespace(fraction=fraction, regions=12, robust_share=0.5, phase=phase)
+
+
+def test_progress_goes_to_standard_error_in_lines(search, capsys, monkeypatch):
+    monkeypatch.delenv("CI")
+    monkeypatch.setattr(cli, "SECONDS_BETWEEN_LINES", 0)
+    search.progress = [now(0.25), now(0.5)]
+    cli.run([*DIGIT, "--json"])
+    out, err = capsys.readouterr()
+    told = "searching: 12 regions, 50.0 % robust"
+    assert err == f"25.0 % finished; {told}\n50.0 % finished; {told}\n"
+    json.loads(out)
+
+
+def test_compiling_is_announced_once_and_at_once(search, capsys, monkeypatch):
+    monkeypatch.delenv("CI")
+    search.progress = [now(0, "compiling"), now(0, "compiling"), now(0.5)]
+    cli.run(DIGIT)
+    assert capsys.readouterr().err == "0 % finished; compiling, only once on this machine\n"
+
+
+def test_quiet_runs_have_no_progress(search, monkeypatch):
+    cli.run(DIGIT)
+    assert search.asked["progress"] is None
+    monkeypatch.delenv("CI")
+    cli.run([*DIGIT, "--quiet"])
+    assert search.asked["progress"] is None
+
+
+def test_a_terminal_gets_a_bar(search, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    search.progress = [now(0.25), now(1.0)]
+    assert cli.run(DIGIT) == 10
+    assert search.result.headline() in capsys.readouterr().out
+
+
+PROBE = """
+import sys
+from steadygaze.cli import run
+code = run(["verify", "--help"])
+slow = {"torch", "numba", "matplotlib", "numpy", "scipy", "onnx", "sklearn", "jinja2"} & set(sys.modules)
+assert not slow, slow
+sys.exit(code)
+"""
+
+
+def test_help_imports_nothing_slow():
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--threshold" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["verify", "-h"], ["demo", "--help"], ["--version"]])
+def test_help_and_version_as_a_program(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "steadygaze", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "steadygaze" in done.stdout
+    assert done.stderr == ""
