@@ -1,7 +1,8 @@
 """What both readers share: operations as model files mean them, turned into nodes of a graph.
 
-Files count the batch as an axis, and many fix it at 1 in a reshape. A `Value` therefore says whether its first axis
-is the batch: every operation means what it means for *one* image, so that the graph holds for any number of rows.
+Files count the batch as an axis, and many fix it at 1 in a reshape. A `Value` therefore says whether its
+first axis is the batch: every operation means what it means for *one* image, so that the graph holds for any
+number of rows.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Value:
-    """The output of a node, as the file sees it: with a first axis of 1 for the batch, or (rarely) without."""
+    """The output of a node, as the file sees it: with a first axis of 1 for the batch, or (rarely)
+    without."""
 
     node: int
     batched: bool
@@ -140,7 +142,8 @@ class Assembler:
         variance: np.ndarray,
         epsilon: float,
     ) -> Value:
-        """``(x - mean) / sqrt(variance + epsilon) * weight + bias`` per channel (axis 1), as in evaluation."""
+        """``(x - mean) / sqrt(variance + epsilon) * weight + bias`` per channel (axis 1), as in
+        evaluation."""
         column = (-1,) + (1,) * (len(self.shape(x)) - 2)
         scale = 1.0 / np.sqrt(np.asarray(variance, np.float64) + epsilon)
         scale = scale if weight is None else scale * weight
@@ -277,7 +280,8 @@ class Assembler:
     def average_pool(
         self, x: Value, geometry: PoolGeometry, count_padding: bool, divisor: float | None = None
     ) -> Value:
-        """The average of each window of a map ``(1, C, H, W)``; `divisor` replaces the number of positions."""
+        """The average of each window of a map ``(1, C, H, W)``; `divisor` replaces the number of
+        positions."""
         _, *sizes = self._map(x)
         rows, columns = (geometry.along(axis, size) for axis, size in enumerate(sizes))
         for windows, size in ((rows, sizes[0]), (columns, sizes[1])):
@@ -310,7 +314,8 @@ class Assembler:
     # Activations
 
     def leaky_relu(self, x: Value, slope: np.ndarray | float) -> Value:
-        """x above 0, ``slope * x`` below; a slope of 0 is ReLU, an array of slopes PReLU (broadcast as in numpy)."""
+        """x above 0, ``slope * x`` below; a slope of 0 is ReLU, an array of slopes PReLU (broadcast as in
+        numpy)."""
         slope = np.asarray(slope, np.float64)
         if slope.size > 1:
             if self._broadcast(self.shape(x), slope.shape) != self.shape(x):

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as functional
@@ -42,8 +42,9 @@ class AbstractLayer(ABC):
 
     def to(self: LayerType, device: torch.device | str) -> LayerType:
         """The same layer with its tensors on `device`."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        return replace(self, **{k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)})  # type: ignore[type-var]
+        own: Any = self  # every final layer is a dataclass, which its abstract bases cannot say
+        values = ((field.name, getattr(self, field.name)) for field in fields(own))
+        return replace(own, **{name: v.to(device) for name, v in values if isinstance(v, Tensor)})
 
 
 class AbstractAffine(AbstractLayer):
@@ -409,11 +410,22 @@ class MaxPool(AbstractLayer):
         return self.pooled
 
     def forward(self, *xs: Tensor) -> Tensor:
-        return self._compete(xs[0])[0].reshape(xs[0].shape[0], *self.pooled)
+        return self.compete(xs[0])[0]
 
     def pieces_of(self, x: Tensor) -> Tensor:
         """Position in its window of each winner, uint8 ``(B, N_out)``, for inputs ``(B, *shape)``."""
-        return self._compete(x)[1]
+        return self.compete(x)[1]
+
+    def compete(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` and `pieces_of` at once."""
+        flat = x.flatten(1)
+        best = self._candidate(flat, 0)
+        place = torch.zeros(best.shape, dtype=torch.uint8, device=x.device)
+        for position in range(1, self.windows.shape[1]):
+            rival = self._candidate(flat, position)
+            place.masked_fill_(rival > best, position)
+            best = torch.maximum(best, rival)
+        return best.reshape(x.shape[0], *self.pooled), place
 
     def winners(self, pieces: Tensor) -> Tensor:
         """Positions of the winners in the flattened input, int64 ``(B, N_out)``."""
@@ -427,18 +439,12 @@ class MaxPool(AbstractLayer):
         out.scatter_add_(1, self.winners(pieces), g.flatten(1))
         return out.reshape(g.shape[0], *self.shape)
 
-    def _compete(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        flat = x.flatten(1)
-        best = self._candidate(flat, 0)
-        place = torch.zeros(best.shape, dtype=torch.uint8, device=x.device)
-        for position in range(1, self.windows.shape[1]):
-            rival = self._candidate(flat, position)
-            wins = rival > best
-            best = torch.where(wins, rival, best)
-            place.masked_fill_(wins, position)
-        return best, place
-
     def _candidate(self, flat: Tensor, position: int) -> Tensor:
-        index = self.windows[:, position]
-        taken = flat[:, index.clamp_min(0)]
-        return taken.masked_fill_(index < 0, -math.inf)
+        index, padding = self._columns[position]
+        taken = flat.index_select(1, index)
+        return taken if padding is None else taken.masked_fill_(padding, -math.inf)
+
+    @cached_property
+    def _columns(self) -> list[tuple[Tensor, Tensor | None]]:
+        columns = [(column.clamp_min(0).contiguous(), column < 0) for column in self.windows.T]
+        return [(column, padding if bool(padding.any()) else None) for column, padding in columns]

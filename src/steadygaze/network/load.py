@@ -42,7 +42,8 @@ _WAYS = (
 class Network:
     """An imported network: our graph, the original to check it against, and where it came from.
 
-    sha256 is that of the file, None if there is none; output_note says what was left out after the logits, or None.
+    sha256 is that of the file, None if there is none; output_note says what was left out after the logits, or
+    None.
     """
 
     graph: Graph
@@ -63,9 +64,9 @@ def load_network(
     """Import a network that takes images of `input_shape` (C, H, W).
 
     Arguments: model is a `torch.nn.Module` (neither changed nor kept), a path to a .onnx or .pt2 file, or
-    'module:callable', which is imported and called for a module. layout is how the network wants an image: "chw",
-    "hwc" or "flat" (C, H, W flattened). mean and std, one number or one per channel, are what it wants pixels in
-    [0, 1] normalised with.
+    'module:callable', which is imported and called for a module. layout is how the network wants an image:
+    "chw", "hwc" or "flat" (C, H, W flattened). mean and std, one number or one per channel, are what it wants
+    pixels in [0, 1] normalised with.
 
     Raises ModelError if the network cannot be imported, SettingError if layout, mean or std cannot be used.
     """
@@ -135,21 +136,23 @@ def _fit(
     row = _row(image_shape, layout)
     candidates = [(sizes[1:], True)] if sizes and sizes[0] in (1, None) else []
     for declared, batched in [*candidates, (sizes, False)]:
-        if layout == "flat":
-            filled = _filled(declared, row[0])
-        else:
-            filled = tuple(want if got is None else got for want, got in zip(row, declared, strict=False))
-        if filled is not None and math.prod(filled) == math.prod(row):
-            if layout == "flat" or (filled == row and len(declared) == len(row)):
-                return filled, batched
+        filled = _filled(declared, row[0]) if layout == "flat" else _matched(declared, row)
+        if filled is not None:
+            return filled, batched
     return None
+
+
+def _matched(declared: tuple[int | None, ...], row: tuple[int, ...]) -> tuple[int, ...] | None:
+    fits = len(declared) == len(row) and all(d in (None, r) for d, r in zip(declared, row, strict=True))
+    return row if fits else None
 
 
 def _filled(declared: tuple[int | None, ...], count: int) -> tuple[int, ...] | None:
     known = math.prod(size for size in declared if size is not None)
     if not declared or declared.count(None) > 1 or count % known:
         return None
-    return tuple(count // known if size is None else size for size in declared)
+    filled = tuple(count // known if size is None else size for size in declared)
+    return filled if math.prod(filled) == count else None
 
 
 def _from_module(module: torch.nn.Module, wish: _Wish, path: str) -> Network:
@@ -157,7 +160,8 @@ def _from_module(module: torch.nn.Module, wish: _Wish, path: str) -> Network:
         own = copy.deepcopy(module).cpu().eval().requires_grad_(False)
     except (RuntimeError, TypeError) as error:
         raise ModelError(
-            f"{path} cannot be copied ({error}), allowed are modules that copy.deepcopy can copy; detach the tensors it keeps"
+            f"{path} cannot be copied ({error}), allowed are modules that copy.deepcopy can copy; detach "
+            "the tensors it keeps"
         ) from error
     return _from_program(torch_reader.traced(own, wish.row), wish.prepared(wish.row, True), wish, path, own)
 
@@ -192,7 +196,8 @@ def _from_pt2(path: Path, wish: _Wish) -> Network:
     except Exception as error:  # unpickling and unzipping raise almost anything
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"{path} cannot be read as a .pt2 file ({first}), allowed is what torch.export.save writes; save it again"
+            f"{path} cannot be read as a .pt2 file ({first}), allowed is what torch.export.save writes; "
+            "save it again"
         ) from error
     program = torch_reader.functional(program)
     return _from_program(program, wish.fitted(torch_reader.input_sizes(program)), wish, str(path), None)
@@ -234,8 +239,8 @@ def _imported(name: str) -> torch.nn.Module:
         made = found if isinstance(found, torch.nn.Module) else found()
     except Exception as error:  # the user's code runs here
         raise ModelError(
-            f"the network {name!r} cannot be imported and called ({type(error).__name__}: {error}), allowed is "
-            "'module:callable' with a callable that takes nothing; check both names"
+            f"the network {name!r} cannot be imported and called ({type(error).__name__}: {error}), allowed "
+            "is 'module:callable' with a callable that takes nothing; check both names"
         ) from error
     finally:
         if added:
@@ -269,12 +274,13 @@ def _per_channel(name: str, given: float | Sequence[float], channels: int) -> tu
     numbers = [float(number) for number in np.ravel(np.asarray(given, np.float64))]
     if len(numbers) not in (1, channels) or not all(map(math.isfinite, numbers)):
         raise SettingError(
-            f"{name} is {given}, allowed is one finite number or one for each of the {channels} channels; give as many"
+            f"{name} is {given}, allowed is one finite number or one for each of the {channels} channels; "
+            "give as many"
         )
     return tuple(numbers * channels if len(numbers) == 1 else numbers)
 
 
 def _hint(path: Path) -> str:
     if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".safetensors"):
-        return f" ({path.suffix} files hold weights without layers: load them in a function and give module:function)"
+        return f" ({path.suffix} files hold weights without layers: give a function that loads them)"
     return ""

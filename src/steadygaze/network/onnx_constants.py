@@ -1,7 +1,7 @@
 """Constants that an ONNX file computes: chains of Shape, Gather, Concat, Reshape and their like.
 
-Exporters write the arithmetic of shapes into the file. With the batch counted as 1 all of it is known on reading, and
-none of it becomes a layer.
+Exporters write the arithmetic of shapes into the file. With the batch counted as 1 all of it is known on
+reading, and none of it becomes a layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def fold(operator: str, inputs: Sequence[np.ndarray | None], attributes: Attribu
 
 
 def axes_of(inputs: Sequence[Any], attributes: Attributes) -> tuple[int, ...] | None:
-    """The axes an operator works on: an attribute in old files, the second input in new ones; None if neither."""
+    """The axes an operator works on: an attribute in old files, the second input in new ones; None if
+    neither."""
     if "axes" in attributes:
         return tuple(int(axis) for axis in attributes["axes"])
     if len(inputs) > 1 and inputs[1] is not None:

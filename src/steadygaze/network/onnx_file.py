@@ -1,4 +1,5 @@
-"""Opening an ONNX file: a model whose weights are all in memory, none of them read from outside its folder."""
+"""Opening an ONNX file: a model whose weights are all in memory, none of them read from outside its
+folder."""
 
 from __future__ import annotations
 
@@ -16,13 +17,14 @@ from steadygaze.network.graph import check_size
 
 
 def open_onnx(path: Path) -> onnx.ModelProto:
-    """The model with its external weights read in; raises ModelError if the file is not a readable ONNX model."""
+    """The model with its external weights read in; raises ModelError if the file is not a readable ONNX
+    model."""
     try:
         model = onnx.load_model(str(path), load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
         raise ModelError(
-            f"{path} cannot be read as an ONNX model ({error}); allowed are files written by an ONNX exporter, "
-            "export the network again"
+            f"{path} cannot be read as an ONNX model ({error}); allowed are files written by an ONNX "
+            "exporter, export the network again"
         ) from error
     if not model.graph.node:
         raise ModelError(
@@ -35,7 +37,8 @@ def open_onnx(path: Path) -> onnx.ModelProto:
 
 
 def constant_of(tensor: TensorProto) -> np.ndarray:
-    """The numbers of a constant; its declared shape is checked against the bytes present before memory is taken."""
+    """The numbers of a constant; its declared shape is checked against the bytes present before memory is
+    taken."""
     shape = tuple(tensor.dims)
     name = tensor.name or "a constant"
     if min(shape, default=0) < 0 or tensor.data_type not in helper.get_all_tensor_dtypes():
@@ -67,16 +70,16 @@ def _read_external(tensor: TensorProto, path: Path) -> None:
     location = (folder / entries.get("location", "")).resolve()
     if not location.is_relative_to(folder) or not location.is_file():
         raise ModelError(
-            f"{path} keeps {tensor.name} in {entries.get('location')!r}, allowed is a file in the model's own "
-            "folder; put the file there or save the network as one file"
+            f"{path} keeps {tensor.name} in {entries.get('location')!r}, allowed is a file in the model's "
+            "own folder; put the file there or save the network as one file"
         )
     offset = int(entries.get("offset", 0))
     length = int(entries.get("length", location.stat().st_size - offset))
     expected = math.prod(tensor.dims) * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
     if offset < 0 or length != expected or offset + length > location.stat().st_size:
         raise ModelError(
-            f"{path} promises {expected} bytes of {tensor.name} in {location.name}, which holds {length} for it; "
-            "export the network again"
+            f"{path} promises {expected} bytes of {tensor.name} in {location.name}, which holds {length} "
+            "for it; export the network again"
         )
     with location.open("rb") as stream:
         stream.seek(offset)

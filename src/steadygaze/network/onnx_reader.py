@@ -22,7 +22,8 @@ _DOMAINS = ("", "ai.onnx")
 
 @dataclass(frozen=True)
 class OnnxReading:
-    """The logits as a value of the assembler, the name they have in the file, and what was left out after them."""
+    """The logits as a value of the assembler, the name they have in the file, and what was left out after
+    them."""
 
     logits: Value
     logits_name: str
@@ -35,8 +36,8 @@ def input_of(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     inputs = [one for one in model.graph.input if one.name not in weights]
     if len(inputs) != 1:
         raise ModelError(
-            f"the network has {len(inputs)} inputs {[one.name for one in inputs]}, allowed is one, the image; "
-            "export the network with the others fixed"
+            f"the network has {len(inputs)} inputs {[one.name for one in inputs]}, allowed is one, the "
+            "image; export the network with the others fixed"
         )
     return inputs[0]
 
@@ -81,8 +82,8 @@ def _check_operators(model: onnx.ModelProto) -> None:
         if node.op_type not in allowed or node.domain not in _DOMAINS:
             supported = ", ".join(sorted({*OPERATORS, *_FINAL}))
             raise ModelError(
-                f"{_title(node)} is not supported; supported are {supported} (the last two as the output only), "
-                "and constants computed from shapes; build the network from these"
+                f"{_title(node)} is not supported; supported are {supported} (the last two as the output "
+                "only), and constants computed from shapes; build the network from these"
             )
 
 

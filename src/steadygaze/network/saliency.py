@@ -1,8 +1,8 @@
 """Saliency maps: where the network looks when it says a class.
 
-In an activation region the gradient of a logit is constant, so that a gradient map is one map per region. Grad-CAM
-(Selvaraju et al., ICCV 2017) weighs the activations of the last convolution, which are affine in a region, by
-constant weights; its map there is the positive part of an affine map.
+In an activation region the gradient of a logit is constant, so that a gradient map is one map per region.
+Grad-CAM (Selvaraju et al., ICCV 2017) weighs the activations of the last convolution, which are affine in a
+region, by constant weights; its map there is the positive part of an affine map.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class AbsGradient(AbstractGradientSaliency):
 class GradCam(AbstractSaliency):
     """``relu(sum over k of alpha_k A_k)``, in the shape ``(h, w)`` of the last convolution's feature maps A.
 
-    A are the activations of the last convolution, after the activation function if one follows directly; alpha_k is
-    the spatial mean of the gradient of the class's logit with respect to A_k.
+    A are the activations of the last convolution, after the activation function if one follows directly;
+    alpha_k is the spatial mean of the gradient of the class's logit with respect to A_k.
     """
 
     name = "grad-cam"
@@ -110,7 +110,8 @@ class GradCam(AbstractSaliency):
         return self.from_parts(activations, graph.pull_back(seed, graph.pieces_at(images), to=node))
 
     def from_parts(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Maps ``(B, h, w)`` of activations A and the gradients with respect to them, both ``(B, K, h, w)``."""
+        """Maps ``(B, h, w)`` of activations A and the gradients with respect to them, both ``(B, K, h,
+        w)``."""
         return torch.einsum("bk,bkhw->bhw", gradients.mean((2, 3)), activations).clamp_min(0.0)
 
 

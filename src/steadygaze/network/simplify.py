@@ -1,37 +1,59 @@
 """Fewer nodes, the same function: what is exact in real arithmetic is folded before anything is computed.
 
 Scales and shifts (mean / std, batch normalisation, separate biases) go into the neighbouring dense layer or
-convolution, consecutive dense layers become one where that makes it no larger, and reshapes and permutations that
-follow one another become one or vanish.
+convolution, consecutive dense layers become one where that makes it no larger, and reshapes and permutations
+that follow one another become one or vanish.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from steadygaze.network.graph import Graph, GraphBuilder
+from steadygaze.network.graph import Graph, GraphBuilder, Node, trimmed
 from steadygaze.network.layers import (
     AbstractLayer,
     Conv,
     Dense,
-    Input,
     Pad,
     Permute,
     Reshape,
     ScaleShift,
-    Shape,
 )
+
+_NAMELESS = (ScaleShift, Reshape, Permute)
 
 
 def simplified(graph: Graph) -> Graph:
     """The same function of the pixels with fewer nodes; node 0 stays the pixels, the last node the logits."""
     while True:
-        smaller = _pass(graph)
+        smaller = _without_transposed_flattening(_pass(graph))
         if len(smaller.nodes) == len(graph.nodes):
             return smaller
         graph = smaller
+
+
+def _without_transposed_flattening(graph: Graph) -> Graph:
+    """Flattening in another order of axes is flattening, with the dense layer's columns reordered."""
+    nodes = list(graph.nodes)
+    for index, node in enumerate(nodes):
+        flatten = node.inputs[0] if node.inputs else index
+        permute = nodes[flatten].inputs[0] if nodes[flatten].inputs else index
+        if not isinstance(node.layer, Dense) or len(graph.readers[flatten]) != 1:
+            continue
+        reorder, reshape = nodes[permute].layer, nodes[flatten].layer
+        if isinstance(reorder, Permute) and isinstance(reshape, Reshape) and len(reshape.shape) == 1:
+            (source,) = nodes[permute].inputs
+            place = torch.arange(math.prod(nodes[source].shape)).reshape(nodes[source].shape)
+            column = place.permute(reorder.axes).flatten()
+            weight = torch.empty_like(node.layer.weight)
+            weight[:, column] = node.layer.weight
+            nodes[flatten] = replace(nodes[flatten], inputs=(source,))
+            nodes[index] = replace(node, layer=Dense(weight, node.layer.bias))
+    return trimmed(Graph(tuple(nodes)))
 
 
 def _pass(graph: Graph) -> Graph:
@@ -40,25 +62,21 @@ def _pass(graph: Graph) -> Graph:
     for index, node in enumerate(graph.nodes[1:], start=1):
         sources = tuple(place[source] for source in node.inputs)
         before = builder.nodes[sources[0]]
-        if _is_identity(node.layer, before.shape) and len(sources) == 1:
+        if len(sources) == 1 and _is_identity(node.layer, before.shape):
             place[index] = sources[0]
             continue
         # A node that others read too must stay, and computing it twice would save nothing.
-        alone = len(graph.readers[node.inputs[0]]) == 1 and len(sources) == 1
-        merged = (
-            None
-            if not alone or isinstance(before.layer, Input)
-            else _merged(before.layer, node.layer, before.shape)
-        )
+        alone = len(sources) == 1 and len(graph.readers[node.inputs[0]]) == 1
+        merged = _merged(before, node, builder) if alone else None
         if merged is None:
             place[index] = builder.add(node.layer, *sources, name=node.name)
         else:
-            name = node.name if isinstance(before.layer, (ScaleShift, Reshape, Permute)) else before.name
-            place[index] = builder.add(merged, *before.inputs, name=name)
+            named = node if isinstance(before.layer, _NAMELESS) else before
+            place[index] = builder.add(merged, *before.inputs, name=named.name)
     return builder.build(place[graph.last])
 
 
-def _is_identity(layer: AbstractLayer, shape: Shape) -> bool:
+def _is_identity(layer: AbstractLayer, shape: tuple[int, ...]) -> bool:
     if isinstance(layer, Reshape):
         return layer.shape == shape
     if isinstance(layer, Permute):
@@ -68,8 +86,9 @@ def _is_identity(layer: AbstractLayer, shape: Shape) -> bool:
     return isinstance(layer, Pad) and not any(map(any, layer.pads))
 
 
-def _merged(first: AbstractLayer, second: AbstractLayer, between: Shape) -> AbstractLayer | None:
-    """One layer that does both, or None; `between` is the shape of what `first` hands to `second`."""
+def _merged(before: Node, node: Node, builder: GraphBuilder) -> AbstractLayer | None:
+    """One layer that does what both do, or None."""
+    first, second, between = before.layer, node.layer, before.shape
     match first, second:
         case Reshape(), Reshape():
             return second
@@ -87,6 +106,8 @@ def _merged(first: AbstractLayer, second: AbstractLayer, between: Shape) -> Abst
             return _scaled_after_conv(first, second)
         case Dense(), Dense():
             return _dense_twice(first, second)
+        case Conv(), Conv():
+            return _pointwise_before_conv(first, second)
     return None
 
 
@@ -94,7 +115,7 @@ def _scaled_twice(first: ScaleShift, second: ScaleShift) -> ScaleShift:
     return ScaleShift(first.scale * second.scale, first.shift * second.scale + second.shift)
 
 
-def _scaled_before_dense(first: ScaleShift, second: Dense, between: Shape) -> Dense | None:
+def _scaled_before_dense(first: ScaleShift, second: Dense, between: tuple[int, ...]) -> Dense | None:
     vectors = [_along(c, len(between), len(between) - 1) for c in (first.scale, first.shift)]
     if vectors[0] is None or vectors[1] is None:
         return None
@@ -141,8 +162,21 @@ def _dense_twice(first: Dense, second: Dense) -> Dense | None:
     return Dense((second.weight @ first.weight).contiguous(), second.bias + second.weight @ first.bias)
 
 
+def _pointwise_before_conv(first: Conv, second: Conv) -> Conv | None:
+    plain = first.weight.shape[2:] == (1, 1) and first.stride == (1, 1) and first.padding == (0, 0)
+    mixed, channels = first.weight.shape[:2]
+    # As with a shift, zero padding would come before the first bias instead of after it.
+    padded = second.padding != (0, 0) and bool((first.bias != 0).any())
+    if not plain or padded or first.groups != 1 or second.groups != 1 or channels > mixed:
+        return None
+    weight = torch.einsum("omhw,mi->oihw", second.weight, first.weight[:, :, 0, 0]).contiguous()
+    bias = second.bias + torch.einsum("omhw,m->o", second.weight, first.bias)
+    return Conv(weight, bias, second.stride, second.padding, second.dilation)
+
+
 def _along(constant: Tensor, rank: int, axis: int) -> Tensor | None:
-    """The constant as a vector along one axis of an array of that rank; None if it varies along another axis."""
+    """The constant as a vector along one axis of an array of that rank; None if it varies along another
+    axis."""
     shape = (1,) * (rank - constant.ndim) + tuple(constant.shape)
     if math.prod(shape) != shape[axis]:
         return None

@@ -32,7 +32,8 @@ class TorchReading:
 def traced(module: torch.nn.Module, row: tuple[int, ...]) -> ExportedProgram:
     """The module's operations on one image of shape `row`; the module must be in evaluation mode.
 
-    Raises ModelError if the module cannot be traced: it branches on numbers, leaves PyTorch, or the shape is wrong.
+    Raises ModelError if the module cannot be traced: it branches on numbers, leaves PyTorch, or the shape is
+    wrong.
     """
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     example = torch.zeros((1, *row), dtype=dtype)
@@ -44,8 +45,10 @@ def traced(module: torch.nn.Module, row: tuple[int, ...]) -> ExportedProgram:
     except Exception as error:  # tracing runs the user's code
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"{type(module).__name__} cannot be traced on an input of shape {tuple(example.shape)} ({first}); "
-            "allowed are modules that take one image batch and do the same steps for every image; check layout and shape"
+            f"{type(module).__name__} cannot be traced on an input of shape {tuple(example.shape)} "
+            f"({first}); "
+            "allowed are modules that take one image batch and do the same steps for every image; check "
+            "layout and shape"
         ) from error
 
 
@@ -61,7 +64,8 @@ def input_sizes(program: ExportedProgram) -> tuple[int | None, ...]:
     inputs = _user_inputs(program)
     if len(inputs) != 1:
         raise ModelError(
-            f"the module has {len(inputs)} inputs, allowed is one, the image; wrap it in one that fixes the others"
+            f"the module has {len(inputs)} inputs, allowed is one, the image; wrap it in one that fixes the "
+            "others"
         )
     node = next(node for node in program.graph.nodes if node.name == inputs[0])
     return tuple(size if isinstance(size, int) else None for size in node.meta["val"].shape)
@@ -84,7 +88,7 @@ def read_torch(program: ExportedProgram, assembler: Assembler, image: Value) -> 
         elif node.op == "call_function" and node is not final and node.users:
             known[node] = _result(node, known, assembler)
     output = final.args[0] if final is not None else _output(program)
-    logits = known.get(output)
+    logits = known.get(output)  # type: ignore[arg-type]
     if not isinstance(logits, Value):
         raise ModelError("the module's output does not depend on the image; return the logits of the image")
     if final is not None:
@@ -147,7 +151,8 @@ def _check_softmax(node: fx.Node, shape: tuple[int, ...]) -> None:
 
 
 def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler) -> Any:
-    args, kwargs = (fx.map_arg(given, known.__getitem__) for given in (node.args, node.kwargs))
+    args: Any = fx.map_arg(node.args, known.__getitem__)
+    kwargs: Any = fx.map_arg(node.kwargs, known.__getitem__)
     if node.target is operator.getitem:
         return args[0][args[1]]
     name = _operator_name(node)
@@ -158,8 +163,8 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler) -
     if name not in OPERATORS:
         supported = ", ".join(sorted(one for one in OPERATORS if not one.startswith("_")))
         raise ModelError(
-            f"{_title(node)} is not supported; supported are {supported}, and softmax or log_softmax as the output; "
-            "build the network from these"
+            f"{_title(node)} is not supported; supported are {supported}, and softmax or log_softmax as the "
+            "output; build the network from these"
         )
     return OPERATORS[name](Call(assembler, _named(node, args, kwargs)))
 

@@ -1,0 +1,169 @@
+"""The proof that an imported network is the one that was handed in: same logits, same gradients.
+
+The original runs in single precision, ours in double, so that logits agree up to rounding. Gradients are
+compared with autograd where the original has it, away from kinks: within rounding of one, either side is
+right. Where it has none, the change of its logits along a segment is compared with the integral of our
+gradient over that segment, which holds across any number of kinks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.errors import FidelityError
+from steadygaze.network.graph import Graph
+from steadygaze.network.layers import AbstractAffine, MaxPool, PiecewiseLinear
+from steadygaze.network.load import Network
+from steadygaze.network.originals import AbstractOriginal
+
+
+@dataclass(frozen=True)
+class FidelityOptions:
+    """How much may differ, and how hard to look.
+
+    rounding is the relative rounding of the original's arithmetic that a whole network may accumulate,
+    against the sum of absolute terms in the last layer; kink is how close to one a unit may be, against the
+    largest of its layer; steps is the number of points at which an integral is sampled, segments how many
+    directions are tried.
+    """
+
+    rounding: float = 1e-4
+    kink: float = 1e-5
+    gradient: float = 1e-3
+    steps: int = 128
+    segments: int = 6
+    reach: float = 0.05
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What was found: largest differences, relative, and how gradients were compared."""
+
+    logits: float
+    gradient: float
+    gradient_by: str
+
+
+def check_fidelity(network: Network, images: np.ndarray, options: FidelityOptions | None = None) -> Fidelity:
+    """Compare the imported network with the original at pixels ``(B, C, H, W)``.
+
+    Raises FidelityError if logits or gradients differ by more than rounding explains.
+    """
+    options = options or FidelityOptions()
+    graph = network.graph
+    x = torch.from_numpy(np.ascontiguousarray(images, np.float64))
+    logits = _compare_logits(network, images, x, options)
+    label = int(graph.forward(x[:1]).argmax())
+    clear = _away_from_kinks(graph, x, options.kink)
+    theirs = network.original.gradient(images[clear], label) if clear.any() else None
+    if theirs is not None:
+        gradient, way = _compare_gradients(graph, x[torch.from_numpy(clear)], theirs, label), "autograd"
+    else:
+        gradient, way = _compare_integrals(network.original, graph, x, label, options), "finite differences"
+    if not gradient <= options.gradient:
+        raise FidelityError(
+            f"the gradient of the imported network {network.path} differs from the original's by "
+            f"{gradient:.2g} "
+            f"of its size (by {way}), allowed is {options.gradient:.2g}; please report this network"
+        )
+    return Fidelity(logits, gradient, way)
+
+
+def _compare_logits(network: Network, images: np.ndarray, x: Tensor, options: FidelityOptions) -> float:
+    theirs = np.asarray(network.original.logits(images), np.float64)
+    ours = network.graph.forward(x).numpy()
+    if theirs.shape != ours.shape:
+        raise FidelityError(
+            f"the imported network {network.path} has logits of shape {ours.shape} and the original "
+            f"{theirs.shape}, "
+            "allowed are equal shapes; please report this network"
+        )
+    difference = float(np.abs(ours - theirs).max() / _scale(network.graph, x))
+    if not difference <= options.rounding:
+        raise FidelityError(
+            f"the logits of the imported network {network.path} differ from the original's by "
+            f"{difference:.2g} "
+            f"of their size, allowed is {options.rounding:.2g}; please report this network"
+        )
+    return difference
+
+
+def _scale(graph: Graph, x: Tensor) -> float:
+    """Size of what is summed up in the last affine layer: what rounding is relative to."""
+    last = graph.nodes[-1]
+    value = graph.forward(x)
+    if isinstance(last.layer, AbstractAffine):
+        inputs = graph.values_at(x, last.inputs)
+        value = last.layer.magnitude(*(inputs[source] for source in last.inputs))
+    return max(float(value.abs().max()), np.finfo(np.float64).tiny)
+
+
+def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
+    """Which images ``(B,)`` have no unit so close to a kink that rounding could move it across.
+
+    A unit exactly on its kink stays there in the original: it sums zeros.
+    """
+    sources = {graph.nodes[index].inputs[0] for index in graph.piecewise}
+    values = graph.values_at(x, sources)
+    clear = torch.ones(len(x), dtype=torch.bool)
+    for index in graph.piecewise:
+        node = graph.nodes[index]
+        value = values[node.inputs[0]].flatten(1)
+        near = closeness * value.abs().max()
+        if isinstance(node.layer, PiecewiseLinear):
+            gaps = [(value - edge).abs() for edge in node.layer.breakpoints]
+        else:
+            gaps = _leads(node.layer, value) if isinstance(node.layer, MaxPool) else []
+        for gap in gaps:
+            clear &= ~((gap > 0) & (gap < near)).any(1)
+    return clear.numpy()
+
+
+def _leads(layer: MaxPool, flat: Tensor) -> list[Tensor]:
+    """By how much each position of a window loses to the winner."""
+    best = layer.forward(flat.reshape(len(flat), *layer.shape)).flatten(1)
+    columns = layer.windows.T
+    return [torch.where(column < 0, torch.inf, best - flat[:, column.clamp_min(0)]) for column in columns]
+
+
+def _compare_gradients(graph: Graph, x: Tensor, theirs: np.ndarray, label: int) -> float:
+    ours = graph.gradient_at(x, label).numpy()
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(np.float64).tiny))
+
+
+def _compare_integrals(
+    original: AbstractOriginal, graph: Graph, x: Tensor, label: int, options: FidelityOptions
+) -> float:
+    """Largest unexplained change of the original's logit along segments, against the change expected.
+
+    What is explained beside our gradient: rounding of the logits, and kinks between the points of the
+    integral.
+    """
+    starts, ends = _segments(x, options)
+    noise = options.rounding * _scale(graph, torch.cat([starts, ends]))
+    worst = 0.0
+    for start, end in zip(starts, ends, strict=True):
+        middle = (torch.arange(options.steps, dtype=torch.float64) + 0.5) / options.steps
+        points = start + middle[:, None, None, None] * (end - start)
+        slopes = (graph.gradient_at(points, label) * (end - start)).flatten(1).sum(1)
+        logits = original.logits(torch.stack([start, end]).numpy())[:, label].astype(np.float64)
+        explained = noise / 10 + float(slopes.diff().abs().sum()) / options.steps
+        missing = abs(float(logits[1] - logits[0]) - float(slopes.mean())) - explained
+        worst = max(worst, missing / max(float(slopes.abs().max()), np.finfo(np.float64).tiny))
+    return worst
+
+
+def _segments(x: Tensor, options: FidelityOptions) -> tuple[Tensor, Tensor]:
+    """Segments that start at the images: half along random signs, half along random smooth shades."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.arange(options.segments) % len(x)
+    starts = x[rows]
+    signs = torch.rand(starts.shape, generator=generator, dtype=torch.float64).sub(0.5).sign()
+    coarse = torch.rand((*starts.shape[:2], 3, 3), generator=generator, dtype=torch.float64) - 0.5
+    shades = torch.nn.functional.interpolate(coarse, starts.shape[2:], mode="bilinear")
+    even = (torch.arange(options.segments) % 2 == 0)[:, None, None, None]
+    return starts, starts + options.reach * torch.where(even, signs, 4 * shades)
