@@ -1,0 +1,120 @@
+"""Connected parts and outlines of sets of cells, against pixel grids and unions of polygons."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from scipy import ndimage
+
+from oracles import corners_of
+from steadygaze.geometry.cells import Cells, from_polytopes
+from steadygaze.geometry.connection import components, outline, shared_facets
+from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.measure import facets, volumes
+from steadygaze.geometry.polytope import box
+
+
+def grid(n: int, size: int) -> tuple[Cells, np.ndarray]:
+    """Unit cells of [0, size]^n by cutting, and the whole-number position of each."""
+    start = from_polytopes((box(np.zeros(n), np.full(n, float(size))),))
+    steps = [(axis, k) for k in range(1, size) for axis in range(n)]
+    np.random.default_rng(0).shuffle(steps)
+    values = np.stack([start.theta[:, axis] - k for axis, k in steps], axis=1)
+    names = np.arange(len(steps), dtype=np.uint64)
+    cells = cut(start, values, np.full(len(steps), 1e-12), names).cells
+    middles = [own.mean(axis=0) for own in corners_of(cells)]
+    return cells, np.floor(middles).astype(int)
+
+
+def chosen(cells: Cells, place: np.ndarray, mask: np.ndarray) -> tuple[Cells, np.ndarray]:
+    """The cells on the mask's pixels, and their places."""
+    picked = np.flatnonzero(mask[tuple(place.T)])
+    return cells.take(picked)[0], place[picked]
+
+
+PLANE, SPACE = grid(2, 9), grid(3, 4)
+MASKS = [
+    np.random.default_rng(seed).random((9, 9)) < share for seed in range(6) for share in (0.45, 0.6, 0.75)
+]
+
+
+def same_partition(one: np.ndarray, other: np.ndarray) -> bool:
+    return len(set(zip(one, other, strict=True))) == len(set(one)) == len(set(other))
+
+
+@pytest.mark.parametrize("number", range(len(MASKS)))
+def test_cells_connect_through_edges_and_not_through_corners(number):
+    some, place = chosen(*PLANE, MASKS[number])
+    labels, count = ndimage.label(MASKS[number])
+    found = components(some)
+    assert same_partition(found, labels[tuple(place.T)])
+    assert len(set(found)) == count
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cells_in_space_connect_through_faces_alone(seed):
+    mask = np.random.default_rng(seed).random((4, 4, 4)) < 0.4
+    some, place = chosen(*SPACE, mask)
+    assert same_partition(components(some), ndimage.label(mask)[0][tuple(place.T)])
+
+
+def test_shared_facets_are_those_between_neighbours():
+    cells, place = PLANE
+    pairs = shared_facets(facets(cells))
+    assert len(pairs) == 2 * 9 * 8
+    assert (np.abs(place[pairs[:, 0]] - place[pairs[:, 1]]).sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("number", range(len(MASKS)))
+def test_the_outline_of_each_part_is_its_union(number):
+    some, place = chosen(*PLANE, MASKS[number])
+    parts = components(some)
+    for part in range(parts.max() + 1):
+        own, _ = some.take(np.flatnonzero(parts == part))
+        shape = outline(own)
+        union = shapely.unary_union([shapely.box(x, y, x + 1, y + 1) for x, y in place[parts == part]])
+        assert shape.is_valid
+        assert shape.area == pytest.approx(volumes(own).sum())
+        assert shape.symmetric_difference(union).area == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("picture", "holes"),
+    [
+        (["###", "#.#", "###"], 1),
+        (["#####", "#.#.#", "#####"], 2),
+        (["#####", "#.###", "##.##", "#####"], 2),  # two holes that touch in a corner
+        (["#####", "#...#", "#.#.#", "#...#", "#####"], 1),  # an island, of which only the rest is asked
+        ([".###", "##.#", "#.##", "###."], 2),
+        (["####", "#..#", "#.#.", "###."], 1),  # the hole touches the outside in a corner
+    ],
+)
+def test_holes_and_pinch_points(picture, holes):
+    mask = np.zeros((9, 9), bool)
+    for row, line in enumerate(picture):
+        for column, sign in enumerate(line):
+            mask[row + 1, column + 1] = sign == "#"
+    some, _ = chosen(*PLANE, mask)
+    part = components(some)
+    largest, _ = some.take(np.flatnonzero(part == np.bincount(part).argmax()))
+    shape = outline(largest)
+    assert shape.is_valid
+    assert shape.area == pytest.approx(volumes(largest).sum())
+    assert sum(len(p.interiors) for p in shapely.get_parts(shape)) == holes
+
+
+def test_the_outline_of_cells_that_share_only_a_part_of_it():
+    # Random lines: cells of many shapes, in part with vertices in the middle of a neighbour's side.
+    rng = np.random.default_rng(2)
+    start = from_polytopes((box(np.zeros(2), np.ones(2)),))
+    normals = rng.standard_normal((9, 2))
+    values = start.theta @ normals.T - (normals * rng.random((9, 2))).sum(axis=1)
+    cells = cut(start, values, np.full(9, 1e-12), np.arange(9, dtype=np.uint64)).cells
+    some, _ = cells.take(np.flatnonzero(rng.random(cells.count) < 0.6))
+    hulls = [shapely.MultiPoint(own).convex_hull for own in corners_of(some)]
+    union = shapely.unary_union(hulls)
+    parts = components(some)
+    shapes = [outline(some.take(np.flatnonzero(parts == p))[0]) for p in range(parts.max() + 1)]
+    assert sum(shape.area for shape in shapes) == pytest.approx(union.area, rel=1e-9)
+    assert shapely.unary_union(shapes).symmetric_difference(union).area == pytest.approx(0, abs=1e-9)
