@@ -15,7 +15,7 @@ import pytest
 import answers
 from steadygaze import cli
 from steadygaze.errors import FidelityError, ModelError
-from steadygaze.report import write_report
+from steadygaze.report import figures, folder, write_report
 from steadygaze.result import schema
 
 DIGIT = ("verify", "digits-mlp", "--image", "digits:7", "--perturb", "brightness(amount=-0.3..0.3)")
@@ -26,6 +26,8 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CI", "1")
     monkeypatch.delenv("STEADYGAZE_DEBUG", raising=False)
+    monkeypatch.setattr(figures, "PIXELS", 50)
+    monkeypatch.setattr(folder, "DOTS_PER_INCH", 30)
 
 
 @pytest.fixture

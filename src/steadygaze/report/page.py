@@ -134,7 +134,7 @@ def _settings(result: Result) -> list[tuple[str, str]]:
         ("model", problem.model.path),
         ("SHA-256", problem.model.sha256 or "not a file"),
         ("size", f"{problem.model.units} units, {problem.model.parameters} parameters"),
-        ("image", source + ("" if problem.image.index is None else f" (number {problem.image.index})")),
+        ("image", source),
         ("shape", " × ".join(map(str, problem.image.shape))),
         ("class", f"{problem.image.label} (predicted: {problem.image.predicted})"),
     ]
