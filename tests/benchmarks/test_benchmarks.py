@@ -1,0 +1,167 @@
+"""The benchmarks run, and count what they say they count; nothing here looks at a clock."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from benchmarks.__main__ import main, measured
+from benchmarks.floor import counted, measured_floor, segments
+from benchmarks.measure import measure, posed
+from benchmarks.records import Failed, Measurement, Order, measurement_from, to_json
+from benchmarks.table import COLUMNS, cells
+from benchmarks.workloads import NETS, ROWS, WORKLOADS, Row, case, cases
+
+from steadygaze.inconsistency import by_name as inconsistency_by_name
+from steadygaze.network.load import load_network
+from steadygaze.network.saliency import by_name as saliency_by_name
+from steadygaze.perturbation.notation import chain_of
+from steadygaze.problem import Problem, pose
+from steadygaze.verify import solve
+
+LINE = "brightness(amount=0..0.3)"
+PLANE = f"{LINE} | patch(opacity=0..1, top=3, left=3, height=2, width=2, mode=add)"
+
+
+def order(perturbation: str = PLANE, **changed: object) -> Order:
+    row = Row("digits", "digits-mlp", perturbation, (changed.pop("expected", None),))
+    return Order(case(row, 0, None), repeat=1, **changed)
+
+
+def random_problem(perturbation: str, seed: int) -> Problem:
+    torch.manual_seed(seed)
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(),
+        torch.nn.Linear(25, 12),
+        torch.nn.ReLU(),
+        torch.nn.Linear(12, 9),
+        torch.nn.ReLU(),
+        torch.nn.Linear(9, 3),
+    )
+    return pose(
+        load_network(net, input_shape=(1, 5, 5)),
+        torch.rand((1, 5, 5), dtype=torch.float64).numpy(),
+        chain_of(perturbation),
+        label=None,
+        saliency=saliency_by_name("gradient"),
+        inconsistency=inconsistency_by_name("cosine"),
+        threshold=0.3,
+        clip=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Measurement:
+    return measure(order(expected=1))
+
+
+def test_a_measurement_is_complete(tiny):
+    assert tiny.dimension == 2
+    assert tiny.cells >= tiny.regions >= tiny.held > 0
+    assert tiny.vertices > tiny.regions > 1, "a map of polygons has more vertices than cells"
+    assert sum(tiny.shares) == pytest.approx(1.0)
+    assert tiny.verdict in ("robust", "violated", "unknown")
+    assert len(tiny.all_seconds) == 1
+    assert tiny.seconds >= tiny.search > 0
+    assert tiny.ratio == tiny.seconds / tiny.floor.seconds
+    assert tiny.needed_ratio >= tiny.ratio, "the gradients that are needed are some of all"
+    assert not tiny.as_expected, "one region was expected"
+
+
+def test_a_measurement_survives_json(tiny):
+    again = measurement_from(json.loads(json.dumps(to_json(tiny))))
+    assert to_json(again) == json.loads(json.dumps(to_json(tiny))) | {"case": to_json(again)["case"]}
+    assert again.ratio == tiny.ratio
+
+
+def test_a_row_of_the_table_flags_an_unexpected_count(tiny):
+    row = dict(zip(COLUMNS, cells(tiny), strict=True))
+    assert row["regions"].plain == str(tiny.regions)
+    assert row["expected"].plain == "1 !"
+    assert "red" in str(row["regions"].style)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_on_a_line_there_is_one_vertex_more_than_regions(seed):
+    problem = random_problem(LINE, seed)
+    with counted(problem) as births:
+        regions = len(solve(problem, threads=2).map.pattern)
+    assert regions > 1
+    assert sum(births.distinct()) + 2 == regions + 1
+    assert "cut" not in vars(problem.stages), "the counting leaves no trace"
+
+
+def test_vertices_are_counted_where_they_arise():
+    """By brute force: on a line, a vertex arises at the first layer in which some unit is 0 there."""
+    problem = random_problem(LINE, 0)
+    with counted(problem) as births:
+        map_ = solve(problem, threads=1).map
+    ends = torch.unique(torch.from_numpy(map_.cells.theta))[:, None].numpy()
+    values = problem.graph.values_at(problem.images(ends), {stage.source for stage in problem.stages.stages})
+    zero = [(values[stage.source].abs() < 1e-9).any(dim=1) for stage in problem.stages.stages]
+    assert births.distinct() == (int(zero[0].sum()), int((zero[1] & ~zero[0]).sum()))
+
+
+def test_the_floor_adds_up():
+    problem = random_problem(PLANE, 1)
+    with counted(problem) as births:
+        solve(problem, threads=1)
+    floor = measured_floor(problem, births, regions=10, held=4, threads=2)
+    assert floor.vertices == (4, *births.distinct())
+    corners, first, second = floor.vertices
+    before, between, after, backward = floor.rates
+    steps = corners * before + (corners + first) * between + (corners + first + second) * after
+    assert floor.forward == pytest.approx(steps)
+    assert floor.seconds == pytest.approx(steps + 10 * backward)
+    assert floor.needed == pytest.approx(4 * backward)
+
+
+def test_segments_hold_every_layer_once():
+    problem = posed(case(Row("digits", "digits-cnn", PLANE, (None,)), 0, None))
+    nodes = [node for segment in segments(problem.stages) for node in segment]
+    assert nodes == list(range(1, len(problem.graph.nodes)))
+
+
+def test_the_workloads_are_those_of_the_contract():
+    assert {f"W{number}" for number in range(1, 8)} <= set(WORKLOADS)
+    assert all(row.net in NETS for row in ROWS)
+    quick = list(cases(None, quick=True))
+    assert [one.net for one in quick] == ["digits-mlp"], "without the shared folder only what is built in"
+
+
+def test_a_record_is_written(tmp_path, capsys):
+    record = tmp_path / "records" / "one.json"
+    arguments = [
+        "--only",
+        "digits",
+        "--quick",
+        "--repeat",
+        "1",
+        "--record",
+        str(record),
+        "--shared",
+        str(tmp_path / "no"),
+    ]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "digits-mlp" in printed
+    assert "only the built-in networks" in printed
+    written = json.loads(record.read_text())
+    assert set(written) == {"date", "machine", "versions", "options", "outcomes"}
+    (outcome,) = written["outcomes"]
+    assert outcome["regions"] > 1
+    assert outcome["floor"]["seconds"] > 0
+    assert outcome["peak"] >= 0
+
+
+def test_what_cannot_be_measured_is_said():
+    failed = measured(order(perturbation="brightness(amount=1..2)"), limit=120)
+    assert isinstance(failed, Failed)
+    assert "amount" in failed.reason
+
+
+def test_a_case_that_takes_too_long_is_given_up():
+    failed = measured(order(), limit=0.01)
+    assert isinstance(failed, Failed)
+    assert "0.01 s" in failed.reason
