@@ -171,13 +171,17 @@ def test_ranges_in_words():
         "brightness.amount may go from -0.18 to 0.1665, the others at 0 (asked: -0.3 to 0.3).",
         "patch.opacity may go from 0 to 0.5551, the others at 0 (asked: 0 to 1).",
     )
+    nothing = replace(answers.violated().origin, ranges=((0.0, 0.0), (0.0, 0.5)))
+    assert replace(answers.violated(), origin=nothing).range_sentences()[0] == (
+        "brightness.amount: no safe range was proven, the others at 0 (asked: -0.3 to 0.3)."
+    )
     assert ", the others" not in answers.violated(1).range_sentences()[0]
     assert replace(answers.violated(), origin=None).range_sentences() == ()
 
 
 def test_the_nearest_failure_in_words():
     assert answers.violated().failure_sentence() == (
-        "Nearest failure: at brightness.amount = 0.18, patch.opacity = 0 the class stays 7, "
+        "Nearest known failure: at brightness.amount = 0.18, patch.opacity = 0 the class stays 7, "
         "but the attention moves (inconsistency 0.30000001 > 0.3, class gap 0.8)."
     )
     other = replace(answers.violated().nearest_failure, kind="class-changed", predicted=3, inconsistency=None)
@@ -186,6 +190,8 @@ def test_the_nearest_failure_in_words():
         in replace(answers.violated(), nearest_failure=other).failure_sentence()
     )
     assert answers.robust().failure_sentence() == "No failing point is known."
+    complete = replace(answers.violated(), shares=Shares(0.5, 0.25, 0.25, 0.0))
+    assert complete.failure_sentence().startswith("Nearest failure: at")
 
 
 def test_safe_scale_in_words():

@@ -293,7 +293,9 @@ class Result:
             return ()
         others = ", the others at 0" if len(self.origin.ranges) > 1 else ""
         return tuple(
-            f"{axis.name} may go from {interval(low, high)}{others} "
+            f"{axis.name}: no safe range was proven{others} (asked: {given(axis.low)} to {given(axis.high)})."
+            if low == high
+            else f"{axis.name} may go from {interval(low, high)}{others} "
             f"(asked: {given(axis.low)} to {given(axis.high)})."
             for axis, (low, high) in zip(self.problem.axes(), self.origin.ranges, strict=True)
         )
@@ -307,11 +309,12 @@ class Result:
             f"{a.name} = {number(v, 6)}" for a, v in zip(self.problem.axes(), failure.theta, strict=True)
         )
         gap = f"class gap {number(failure.class_gap)}"
+        first = "Nearest known failure" if self.shares.undecided else "Nearest failure"
         if failure.kind == "class-changed":
             drift = (
                 "" if failure.inconsistency is None else f", inconsistency {number(failure.inconsistency)}"
             )
-            return f"Nearest failure: at {where} the class becomes {failure.predicted} ({gap}{drift})."
+            return f"{first}: at {where} the class becomes {failure.predicted} ({gap}{drift})."
         limit = self.problem.threshold
         drift = (
             ""
@@ -319,7 +322,7 @@ class Result:
             else f"inconsistency {apart(failure.inconsistency, limit)} > {given(limit)}, "
         )
         return (
-            f"Nearest failure: at {where} the class stays {failure.predicted}, "
+            f"{first}: at {where} the class stays {failure.predicted}, "
             f"but the attention moves ({drift}{gap})."
         )
 

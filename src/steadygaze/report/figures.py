@@ -144,7 +144,7 @@ def _annotate(
     marks: list[Line2D | Patch] = []
     if len(axes) == 2:
         marks += _draw_boundary(panel, result)
-    elif result.origin is not None:
+    elif result.origin is not None and np.any(result.origin.ranges):
         marks += _draw_ranges(panel, result, pair)
     marks += _draw_safe_box(panel, result, axes[pair[0]], axes[pair[1]])
     marks += panel.plot(
