@@ -65,11 +65,17 @@ class AbstractAffine(AbstractLayer):
     @property
     def parameters(self) -> int:
         """Number of constants the layer holds."""
-        return 0
+        own: Any = self  # as in `to`
+        values = (getattr(self, field.name) for field in fields(own))
+        return sum(value.numel() for value in values if isinstance(value, Tensor))
 
 
 class AbstractWeighing(AbstractAffine):
     """An affine layer without a constant whose weights are all >= 0: it moves, sums or averages."""
+
+    @property
+    def parameters(self) -> int:
+        return 0
 
     def linear(self, *xs: Tensor) -> Tensor:
         return self.forward(*xs)
@@ -115,10 +121,6 @@ class Dense(AbstractAffine):
 
     def magnitude(self, *xs: Tensor) -> Tensor:
         return functional.linear(xs[0].abs(), self._absolute_weight, self.bias.abs())
-
-    @property
-    def parameters(self) -> int:
-        return self.weight.numel() + self.bias.numel()
 
     @cached_property
     def _absolute_weight(self) -> Tensor:
@@ -166,10 +168,6 @@ class Conv(AbstractAffine):
     def magnitude(self, *xs: Tensor) -> Tensor:
         return self._convolve(xs[0].abs(), self._absolute_weight, self.bias.abs())
 
-    @property
-    def parameters(self) -> int:
-        return self.weight.numel() + self.bias.numel()
-
     @cached_property
     def _absolute_weight(self) -> Tensor:
         return self.weight.abs()
@@ -212,10 +210,6 @@ class ScaleShift(AbstractAffine):
 
     def magnitude(self, *xs: Tensor) -> Tensor:
         return torch.addcmul(self.shift.abs(), xs[0].abs(), self.scale.abs())
-
-    @property
-    def parameters(self) -> int:
-        return self.scale.numel() + self.shift.numel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -423,8 +417,9 @@ class MaxPool(AbstractLayer):
         place = torch.zeros(best.shape, dtype=torch.uint8, device=x.device)
         for position in range(1, self.windows.shape[1]):
             rival = self._candidate(flat, position)
-            place.masked_fill_(rival > best, position)
-            best = torch.maximum(best, rival)
+            wins = rival > best
+            place.masked_fill_(wins, position)
+            best = torch.where(wins, rival, best)
         return best.reshape(x.shape[0], *self.pooled), place
 
     def winners(self, pieces: Tensor) -> Tensor:

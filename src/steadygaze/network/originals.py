@@ -86,18 +86,29 @@ class OnnxOriginal(AbstractOriginal):
         source = self._session.get_inputs()[0]
         self._input = source.name
         self._dtype = np.float64 if source.type == "tensor(double)" else np.float32
-        self._together = preparation.batched and not isinstance(source.shape[0], int)
+        self._together = not isinstance(source.shape[0], int) and self._takes_batches()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         rows = self.preparation.apply(images).astype(self._dtype)
-        if self._together:
-            return self._run(rows).reshape(len(images), -1)
-        batches = (row[None] if self.preparation.batched else row for row in rows)
-        return np.stack([self._run(batch).reshape(-1) for batch in batches])
+        return self._run(rows).reshape(len(images), -1) if self._together else self._run_singly(rows)
 
     def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
         del images, label
         return None
+
+    def _takes_batches(self) -> bool:
+        """Whether three images at once give what they give one by one: a reshape inside may fix the batch."""
+        rows = np.random.default_rng(0).uniform(0, 1, (3, *self.preparation.row)).astype(self._dtype)
+        singly = self._run_singly(rows)
+        try:
+            together = self._run(rows)
+        except Exception:  # the runtime raises half a dozen unrelated types
+            return False
+        return together.size == singly.size and np.allclose(together.reshape(3, -1), singly, 1e-3, 1e-3)
+
+    def _run_singly(self, rows: np.ndarray) -> np.ndarray:
+        batches = (row[None] if self.preparation.batched else row for row in rows)
+        return np.stack([self._run(batch).reshape(-1) for batch in batches])
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         return np.asarray(self._session.run(None, {self._input: batch})[0])
@@ -110,7 +121,8 @@ class TorchOriginal(AbstractOriginal):
         self.preparation = preparation
         self._module = module
         self._dtype = dtype
-        self._together = self._takes_batches()
+        self._together = False
+        self._together = preparation.batched and self._takes_batches()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -118,8 +130,11 @@ class TorchOriginal(AbstractOriginal):
 
     def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
         inputs = self._inputs(images).requires_grad_()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self._logits(inputs)[:, label].sum(), inputs)
+        try:
+            with torch.enable_grad():
+                (gradient,) = torch.autograd.grad(self._logits(inputs)[:, label].sum(), inputs)
+        except RuntimeError:  # the module overwrites what its gradient needs, or runs without gradients
+            return None
         return self.preparation.undo_gradient(gradient.numpy().astype(np.float64), images.shape[1:])
 
     def _inputs(self, images: np.ndarray) -> Tensor:
@@ -133,20 +148,16 @@ class TorchOriginal(AbstractOriginal):
 
     def _takes_batches(self) -> bool:
         """Whether three images at once give what they give one by one: a module may be fixed to one."""
-        self._together = False
-        rows = torch.rand((3, *self.preparation.row), generator=torch.Generator().manual_seed(0)).to(
-            self._dtype
-        )
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.rand((3, *self.preparation.row), generator=generator).to(self._dtype)
         with torch.no_grad():
-            single = self._logits(rows)
+            singly = self._logits(rows)
             try:
-                whole = self._module(rows).reshape(3, -1)
+                together = self._module(rows)
             except Exception:  # the module's own code runs here
                 return False
-        return (
-            self.preparation.batched
-            and whole.shape == single.shape
-            and torch.allclose(whole, single, 1e-3, 1e-3)
+        return together.numel() == singly.numel() and torch.allclose(
+            together.reshape(3, -1), singly, 1e-3, 1e-3
         )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +41,9 @@ def traced(module: torch.nn.Module, row: tuple[int, ...]) -> ExportedProgram:
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     example = torch.zeros((1, *row), dtype=dtype)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _quiet(), torch.no_grad():
+            # A wrong shape fails here in one plain sentence; tracing would not name it so well.
+            module(example)
             program = torch.export.export(module, (example,), strict=False)
             return functional(program)
     except Exception as error:  # tracing runs the user's code
@@ -50,6 +54,20 @@ def traced(module: torch.nn.Module, row: tuple[int, ...]) -> ExportedProgram:
             "allowed are modules that take one image batch and do the same steps for every image; check "
             "layout and shape"
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Tracing that fails prints and logs pages about its insides; the error says what matters."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        sink = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def functional(program: ExportedProgram) -> ExportedProgram:
