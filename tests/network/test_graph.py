@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from steadygaze.errors import ModelError
+from steadygaze.network.graph import Graph, GraphBuilder
+from steadygaze.network.layers import Add, Concat, Conv, Dense, MaxPool, PiecewiseLinear, Reshape, ScaleShift
+from steadygaze.network.simplify import simplified
+
+
+def rand(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5
+
+
+def relu(low=0.0):
+    return PiecewiseLinear(
+        torch.zeros(1).double(), torch.tensor([[low], [1.0]]).double(), torch.zeros(2, 1).double()
+    )
+
+
+def residual_graph(seed=0) -> Graph:
+    """A convolution, a max-pool, a residual block, a concatenation and two dense layers, built by hand."""
+    b = GraphBuilder((2, 8, 8))
+    first = b.add(Conv(rand(4, 2, 3, 3, seed=seed), rand(4, seed=seed + 1), padding=(1, 1)), 0, name="first")
+    act = b.add(relu(), first, name="act")
+    place = torch.arange(4 * 64).reshape(4, 4, 2, 4, 2).permute(0, 1, 3, 2, 4).reshape(-1, 4)
+    pool = b.add(MaxPool(place, (4, 8, 8), (4, 4, 4)), act, name="pool")
+    inner = b.add(
+        Conv(rand(4, 4, 3, 3, seed=seed + 2), rand(4, seed=seed + 3), padding=(1, 1)), pool, name="inner"
+    )
+    inner_act = b.add(relu(0.2), inner, name="inner act")
+    total = b.add(Add(), inner_act, pool, name="total")
+    joined = b.add(Concat(0), total, inner_act, name="joined")
+    flat = b.add(Reshape((8 * 16,)), joined, name="flat")
+    hidden = b.add(Dense(rand(20, 128, seed=seed + 4), rand(20, seed=seed + 5)), flat, name="hidden")
+    hidden_act = b.add(relu(), hidden, name="hidden act")
+    return b.build(
+        b.add(Dense(rand(5, 20, seed=seed + 6), rand(5, seed=seed + 7)), hidden_act, name="logits")
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 100, 200])
+def test_gradients_equal_autograd_through_the_forward_pass(seed):
+    graph = residual_graph(seed)
+    x = rand(9, 2, 8, 8, seed=seed + 50).requires_grad_()
+    for label in range(graph.classes):
+        (expected,) = torch.autograd.grad(graph.forward(x)[:, label].sum(), x)
+        assert torch.allclose(graph.gradient_at(x.detach(), label), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["first", "act", "pool", "inner act", "joined", "flat", "hidden"])
+def test_gradients_at_any_node_are_those_of_the_rest_of_the_network(name):
+    graph = residual_graph()
+    node = next(i for i, n in enumerate(graph.nodes) if n.name == name)
+    x = rand(5, 2, 8, 8)
+    value = graph.values_at(x, (node,))[node].requires_grad_()
+    values = graph.values_at(x, range(node)) | {node: value}
+    for index in range(node + 1, len(graph.nodes)):
+        values[index] = graph.nodes[index].layer.forward(*(values[i] for i in graph.nodes[index].inputs))
+    seed = rand(5, 5, seed=7)
+    (expected,) = torch.autograd.grad((values[graph.last] * seed).sum(), value)
+    assert torch.allclose(graph.pull_back(seed, graph.pieces_at(x), to=node), expected, atol=1e-13)
+
+
+def test_in_its_region_the_network_is_affine_with_the_pulled_back_gradient():
+    graph = residual_graph()
+    x = rand(1, 2, 8, 8)
+    pieces = graph.pieces_at(x)
+    step = 1e-6 * rand(1, 2, 8, 8, seed=3)
+    assert all(torch.equal(p, graph.pieces_at(x + step)[i]) for i, p in pieces.items())
+    change = (graph.forward(x + step) - graph.forward(x))[0]
+    for label in range(5):
+        predicted = (graph.pull_back(graph.seed(label, 1), pieces) * step).sum()
+        assert abs(change[label] - predicted) < 1e-13
+
+
+def test_rows_do_not_depend_on_the_blocks_they_are_computed_in():
+    graph = residual_graph()
+    x = rand(5000, 2, 8, 8)
+    logits, pieces = graph.logits_and_pieces(x)
+    gradients = graph.gradient_at(x, 1)
+    alone = graph.logits_and_pieces(x[4321:4322])
+    assert torch.allclose(logits[4321:4322], alone[0], atol=1e-13)
+    assert all(torch.equal(pieces[i][4321:4322], alone[1][i]) for i in graph.piecewise)
+    assert torch.allclose(gradients[4321:4322], graph.gradient_at(x[4321:4322], 1), atol=1e-13)
+
+
+def test_batches_of_none_have_the_right_shapes():
+    graph = residual_graph()
+    x = rand(0, 2, 8, 8)
+    assert graph.forward(x).shape == (0, 5)
+    assert graph.gradient_at(x, 0).shape == (0, 2, 8, 8)
+
+
+def test_what_the_graph_says_about_itself():
+    graph = residual_graph()
+    names = [node.name for node in graph.nodes]
+    assert [names[i] for i in graph.piecewise] == ["act", "pool", "inner act", "hidden act"]
+    assert (graph.units, graph.windows) == (4 * 64 + 4 * 16 + 20, 64)
+    assert graph.parameters == (4 * 2 * 9 + 4) + (4 * 4 * 9 + 4) + (128 * 20 + 20) + (20 * 5 + 5)
+    assert names[graph.last_convolution()] == "inner act"
+    assert graph.input_shape == (2, 8, 8)
+    assert graph.classes == 5
+    assert graph.to("cpu").forward(rand(2, 2, 8, 8)).equal(graph.forward(rand(2, 2, 8, 8)))
+
+
+def test_grad_cam_looks_before_an_addition():
+    b = GraphBuilder((1, 4, 4))
+    conv = b.add(Conv(rand(1, 1, 3, 3), rand(1), padding=(1, 1)), 0, name="conv")
+    total = b.add(Add(), conv, 0, name="total")
+    act = b.add(relu(), total, name="act")
+    flat = b.add(Reshape((16,)), act, name="flat")
+    graph = b.build(b.add(Dense(rand(2, 16), rand(2)), flat, name="logits"))
+    assert graph.last_convolution() == conv
+
+
+def test_nodes_without_influence_are_dropped():
+    b = GraphBuilder((1, 2, 2))
+    b.add(relu(), 0, name="idle")
+    flat = b.add(Reshape((4,)), 0, name="flat")
+    graph = b.build(b.add(Dense(rand(2, 4), rand(2)), flat, name="logits"))
+    assert [node.name for node in graph.nodes] == ["pixels", "flat", "logits"]
+
+
+@pytest.mark.parametrize("shape", [(2**14, 2**14, 8), (3, 0, 4)])
+def test_sizes_are_refused_before_memory_is_taken(shape):
+    b = GraphBuilder((1, 2, 2))
+    with pytest.raises(ModelError, match="allowed are sizes of at least 1"):
+        b.add(Reshape(shape), 0, name="huge")
+
+
+def simplified_pair(build):
+    b = GraphBuilder((2, 6, 6))
+    graph = b.build(build(b))
+    return graph, simplified(graph)
+
+
+def assert_same_function(graph, smaller):
+    x = rand(7, *graph.input_shape, seed=9)
+    assert torch.allclose(graph.forward(x), smaller.forward(x), atol=1e-12)
+    assert torch.allclose(graph.gradient_at(x, 1), smaller.gradient_at(x, 1), atol=1e-12)
+
+
+def head(b, source):
+    size = torch.Size(b.shape(source)).numel()
+    flat = b.add(Reshape((size,)), source, name="flat")
+    return b.add(Dense(rand(3, size, seed=4), rand(3, seed=5)), flat, name="logits")
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1)])
+def test_normalisation_folds_into_a_convolution_unless_padding_forbids(shift, padding):
+    def build(b):
+        scaled = b.add(ScaleShift(rand(2, 1, 1) + 1, rand(2, 1, 1) * shift), 0, name="norm")
+        conv = b.add(Conv(rand(4, 2, 3, 3), rand(4), padding=padding), scaled, name="conv")
+        return head(b, b.add(relu(), conv, name="act"))
+
+    graph, smaller = simplified_pair(build)
+    assert_same_function(graph, smaller)
+    folds = shift == 0 or padding == (0, 0)
+    assert any(isinstance(node.layer, ScaleShift) for node in smaller.nodes) is not folds
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_scales_fold_on_both_sides_of_a_grouped_convolution(groups):
+    def build(b):
+        scaled = b.add(ScaleShift(rand(2, 1, 1), rand(2, 1, 1)), 0, name="norm")
+        conv = b.add(Conv(rand(4, 2 // groups, 3, 3), rand(4), groups=groups), scaled, name="conv")
+        normed = b.add(ScaleShift(rand(4, 1, 1), rand(1)), conv, name="bn")
+        return head(b, b.add(relu(), normed, name="act"))
+
+    graph, smaller = simplified_pair(build)
+    assert_same_function(graph, smaller)
+    assert [type(n.layer).__name__ for n in smaller.nodes] == [
+        "Input",
+        "Conv",
+        "PiecewiseLinear",
+        "Reshape",
+        "Dense",
+    ]
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1)])
+def test_a_pointwise_convolution_folds_into_the_next(bias, padding):
+    def build(b):
+        point = b.add(Conv(rand(3, 2, 1, 1), rand(3) * bias), 0, name="point")
+        return head(b, b.add(Conv(rand(4, 3, 3, 3), rand(4), padding=padding), point, name="conv"))
+
+    graph, smaller = simplified_pair(build)
+    assert_same_function(graph, smaller)
+    convolutions = sum(isinstance(node.layer, Conv) for node in smaller.nodes)
+    assert convolutions == (1 if bias == 0 or padding == (0, 0) else 2)
+
+
+def test_dense_chains_with_scales_become_one_layer():
+    def build(b):
+        flat = b.add(Reshape((72,)), 0, name="flat")
+        scaled = b.add(ScaleShift(rand(72), rand(1)), flat, name="scale")
+        wide = b.add(Dense(rand(80, 72), rand(80)), scaled, name="wide")
+        again = b.add(ScaleShift(rand(80), rand(80)), wide, name="again")
+        return b.add(Dense(rand(3, 80), rand(3)), again, name="logits")
+
+    graph, smaller = simplified_pair(build)
+    assert_same_function(graph, smaller)
+    assert [node.name for node in smaller.nodes][0::2] == ["pixels", smaller.nodes[-1].name]
+    assert len(smaller.nodes) == 3
+
+
+def test_a_narrow_middle_is_kept():
+    def build(b):
+        flat = b.add(Reshape((72,)), 0, name="flat")
+        narrow = b.add(Dense(rand(2, 72), rand(2)), flat, name="narrow")
+        return b.add(Dense(rand(50, 2), rand(50)), narrow, name="logits")
+
+    graph, smaller = simplified_pair(build)
+    assert_same_function(graph, smaller)
+    assert smaller.parameters == graph.parameters
+
+
+def test_a_layer_that_others_read_is_not_folded_away():
+    def build(b):
+        scaled = b.add(ScaleShift(rand(2, 1, 1), rand(2, 1, 1)), 0, name="norm")
+        conv = b.add(Conv(rand(2, 2, 1, 1), rand(2)), scaled, name="conv")
+        return head(b, b.add(Add(), conv, scaled, name="total"))
+
+    graph, smaller = simplified_pair(build)
+    assert_same_function(graph, smaller)
+    assert sum(isinstance(node.layer, ScaleShift) for node in smaller.nodes) == 1
+
+
+def test_shape_changes_vanish_but_the_function_stays():
+    from steadygaze.network.layers import Permute
+
+    def build(b):
+        there = b.add(Permute((1, 2, 0)), 0, name="there")
+        back = b.add(Permute((2, 0, 1)), there, name="back")
+        conv = b.add(Conv(rand(3, 2, 3, 3), rand(3)), back, name="conv")
+        last = b.add(Permute((1, 2, 0)), conv, name="last")
+        deep = b.add(Reshape((8, 6)), last, name="deep")
+        return head(b, deep)
+
+    graph, smaller = simplified_pair(build)
+    assert_same_function(graph, smaller)
+    assert [type(n.layer).__name__ for n in smaller.nodes] == ["Input", "Conv", "Reshape", "Dense"]
+
+
+def test_simplifying_leaves_random_residual_networks_as_they_are():
+    graph = residual_graph(300)
+    assert_same_function(graph, simplified(graph))
+    assert dataclasses.asdict(graph.nodes[1]).keys() == {"layer", "inputs", "shape", "name"}

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import hashlib
+import textwrap
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from steadygaze.errors import ModelError, SettingError
+from steadygaze.network.load import load_network
+
+
+def flat_file(path, declared, weight_shape=(3, 12)):
+    """A dense layer after a flattening, for an input declared as given."""
+    weight = np.random.default_rng(0).normal(size=weight_shape).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["image", "shape"], ["flat"], name="flat"),
+            helper.make_node("MatMul", ["flat", "weight"], ["logits"], name="dense"),
+        ],
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, declared)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(np.array([-1, 12], np.int64), "shape"),
+            numpy_helper.from_array(weight.T.copy(), "weight"),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return weight.astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("declared", "layout"),
+    [
+        ([1, 3, 2, 2], "chw"),
+        (["N", 3, 2, 2], "chw"),
+        (["N", None, None, None], "chw"),
+        ([3, 2, 2], "chw"),
+        ([1, 2, 2, 3], "hwc"),
+        (["N", 2, 2, 3], "hwc"),
+        ([1, 12], "flat"),
+        (["N", 12], "flat"),
+        ([1, 12, 1], "flat"),
+        (["N", 1, 12, 1], "flat"),
+        ([12], "flat"),
+        ([1, 3, 2, 2], "flat"),
+    ],
+)
+def test_declared_shapes_that_fit_the_layout(declared, layout, tmp_path):
+    path = tmp_path / "net.onnx"
+    weight = flat_file(path, declared)
+    network = load_network(path, input_shape=(3, 2, 2), layout=layout, mean=0.3, std=(0.5, 0.6, 0.7))
+    images = np.random.default_rng(1).uniform(0, 1, (5, 3, 2, 2))
+    x = (images - 0.3) / np.array([0.5, 0.6, 0.7])[:, None, None]
+    fed = x.transpose(0, 2, 3, 1) if layout == "hwc" else x
+    expected = fed.reshape(5, 12) @ weight.T
+    assert np.allclose(network.graph.forward(torch.from_numpy(images)).numpy(), expected, atol=1e-12)
+    assert np.allclose(network.original.logits(images), expected, atol=1e-5)
+    assert network.graph.nodes[0].shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("declared", "layout", "way_out"),
+    [
+        ([1, 12], "chw", "use layout flat"),
+        ([1, 2, 2, 3], "chw", "use layout hwc or flat"),
+        ([1, 3, 2, 2], "hwc", "use layout chw or flat"),
+        ([1, 1, 4, 4], "chw", "use an image of the network's own size"),
+        ([8, 3, 2, 2], "chw", "export the network with a batch of 1"),
+    ],
+)
+def test_declared_shapes_that_do_not_fit_say_what_to_do(declared, layout, way_out, tmp_path):
+    flat_file(tmp_path / "net.onnx", declared)
+    with pytest.raises(ModelError, match=way_out) as caught:
+        load_network(tmp_path / "net.onnx", input_shape=(3, 2, 2), layout=layout)
+    assert "got images of shape (3, 2, 2)" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_file_is_identified_by_its_digest(tmp_path):
+    path = tmp_path / "net.onnx"
+    flat_file(path, [1, 12])
+    network = load_network(str(path), input_shape=(3, 2, 2), layout="flat")
+    assert network.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert network.path == str(path)
+    assert network.output_note is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.onnx", None, "which is not a file"),
+        ("absent.pt2", None, "which is not a file"),
+        ("broken.onnx", b"not a model at all", "cannot be read as an ONNX model"),
+        ("empty.onnx", b"", "holds no layers"),
+        ("broken.pt2", b"not a model at all", "cannot be read as a .pt2 file"),
+        ("weights.pth", b"", "give a function that loads them"),
+        ("model.tflite", b"", "allowed are a PyTorch module"),
+    ],
+)
+def test_files_that_are_no_networks_are_refused(name, content, message, tmp_path):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_network(path, input_shape=(3, 2, 2))
+    assert name in str(caught.value)
+
+
+def test_other_objects_are_refused():
+    with pytest.raises(ModelError, match="the network is a dict"):
+        load_network({}, input_shape=(3, 2, 2))
+
+
+@pytest.fixture
+def user_module(tmp_path, monkeypatch):
+    source = """
+        from torch import nn
+        class Net(nn.Sequential):
+            def __init__(self, width=4):
+                super().__init__(nn.Flatten(), nn.Linear(12, width), nn.ReLU(), nn.Linear(width, 3))
+        class Zoo:
+            small = staticmethod(lambda: Net(2))
+        ready = Net()
+        def broken():
+            raise OSError("weights not found")
+        def number():
+            return 3
+    """
+    (tmp_path / "my_own_network.py").write_text(textwrap.dedent(source))
+    monkeypatch.chdir(tmp_path)
+    return "my_own_network"
+
+
+@pytest.mark.parametrize(("attribute", "units"), [("Net", 4), ("Zoo.small", 2), ("ready", 4)])
+def test_import_paths_are_imported_and_called(user_module, attribute, units):
+    network = load_network(f"{user_module}:{attribute}", input_shape=(3, 2, 2))
+    assert network.graph.units == units
+    assert network.path == f"{user_module}:{attribute}"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ("missing", "cannot be imported and called"),
+        ("broken", "OSError: weights not found"),
+        ("number", "returns a int, allowed is a torch.nn.Module"),
+    ],
+)
+def test_import_paths_that_make_no_module_are_refused(user_module, attribute, message):
+    with pytest.raises(ModelError, match=message):
+        load_network(f"{user_module}:{attribute}", input_shape=(3, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"layout": "nchw"}, "layout is 'nchw', allowed are chw, hwc, flat"),
+        ({"mean": (0.1, 0.2)}, "one for each of the 3 channels"),
+        ({"mean": float("nan")}, "allowed is one finite number"),
+        ({"std": 0.0}, "allowed are numbers above 0"),
+        ({"std": (0.2, -0.1, 0.2)}, "allowed are numbers above 0"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(setting, message):
+    with pytest.raises(SettingError, match=message):
+        load_network(nn.Flatten(), input_shape=(3, 2, 2), **setting)
+
+
+def test_a_network_needs_two_classes():
+    with pytest.raises(ModelError, match="at least 2, one per class"):
+        load_network(nn.Sequential(nn.Flatten(), nn.Linear(12, 1)), input_shape=(3, 2, 2))
+
+
+def test_an_image_too_large_is_refused_before_anything_runs():
+    with pytest.raises(ModelError, match="the image has shape"):
+        load_network(nn.Flatten(), input_shape=(3, 2**16, 2**16))
+
+
+def test_tracing_failures_are_one_sentence_and_print_nothing(capfd):
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Linear(12, 3)
+
+        def forward(self, x):
+            return self.dense(x.flatten(1)) if x.sum() > 0 else self.dense(-x.flatten(1))
+
+    with pytest.raises(ModelError, match="Branching cannot be traced") as caught:
+        load_network(Branching(), input_shape=(3, 2, 2))
+    assert "\n" not in str(caught.value)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
