@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## verify a small network on a real digit; writes steadygaze-out/
+demo: $(STAMP) ## verify a small network on a real digit; writes steadygaze-demo/
 	@$(BIN)/steadygaze demo
 
 test: $(STAMP) ## the tests, less the slow ones

@@ -26,14 +26,16 @@ LEVELS = [
     ["inconsistency", "network", "perturbation"],
     ["problem"],
     ["search"],
-    ["verify"],
+    ["reading"],
+    ["answer", "checks"],
+    ["driver"],
     ["study"],
     ["case"],
     ["cli"],
     ["__main__"],
 ]
 LEVEL = {part: height for height, parts in enumerate(LEVELS) for part in parts}
-REPORT_MAY_IMPORT = {"errors", "words", "drawing", "result", "report"}
+REPORT_MAY_IMPORT = {"errors", "kinds", "words", "drawing", "result", "report"}
 ATTICS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "shared"}
 LONGEST_FILE, LONGEST_FUNCTION = 450, 80
 

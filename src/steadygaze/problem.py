@@ -17,8 +17,8 @@ from steadygaze.network.fidelity import check_fidelity
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Input, PiecewiseLinear
 from steadygaze.network.load import Network
-from steadygaze.network.piecewise import Stages, scales_at
-from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
+from steadygaze.network.piecewise import Stages, push_forward, scales_at
+from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.perturbation.base import AffineImage
 from steadygaze.perturbation.chain import AffinePiece, Chain
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
@@ -244,9 +244,14 @@ class Problem:
         )
 
     @property
+    def rectifies_maps(self) -> bool:
+        """Whether the map is the positive part of one that is affine on each region."""
+        return not isinstance(self.saliency, AbstractGradientSaliency)
+
+    @property
     def follows_maps(self) -> bool:
         """Whether the inconsistency varies inside a region."""
-        return self.perturbation.moves_map or not isinstance(self.saliency, AbstractGradientSaliency)
+        return self.perturbation.moves_map or self.rectifies_maps
 
     @cached_property
     def stages(self) -> Stages:
@@ -305,6 +310,38 @@ class Problem:
             margin=self.tolerance.margin,
             zero=(size == 0) | nothing,
             undecided=(size > 0) & (size < self.tolerance.vanishing * original),
+        )
+
+    def affine_maps_on(self, piece: int, pieces: Mapping[int, Tensor], middle: np.ndarray) -> AffineImage:
+        """Maps before they are rectified on regions where the units keep these pieces: base ``(R, P)``, directions ``(R, n, P)``.
+
+        middle ``(R, n)`` is a point of each region. Only for maps that are the positive part of an affine one.
+        """
+        assert isinstance(self.saliency, GradCam)
+        node = self.saliency.node(self.network.graph) + self.pixels
+        gradient = self.graph.pull_back(self.graph.seed(self.label, len(middle)), pieces, node)
+        weights = gradient.mean((2, 3))
+        directions = torch.from_numpy(self.pieces[piece].image.directions).to(weights.device)
+        slopes = torch.einsum("bk,bnkhw->bnhw", weights, push_forward(self.graph, directions, pieces, node))
+        values = self.graph.values_at(self.unclipped(middle), (node,))[node]
+        level = self._kept(torch.einsum("bk,bkhw->bhw", weights, values)).cpu().numpy()
+        slope = self._kept(slopes.flatten(0, 1)).reshape(*slopes.shape[:2], -1).cpu().numpy()
+        return AffineImage(level - np.einsum("rn,rnp->rp", middle, slope), slope)
+
+    def rectified_cones(self, form: AffineImage, rows: np.ndarray, active: np.ndarray) -> Cones:
+        """The condition on cells of the regions `rows` where only the `active` entries ``(cells, P)`` of the map are positive."""
+        target = self.target.numpy()
+        whole = np.concatenate([form.base[rows][:, None], form.directions[rows]], axis=1) * active[:, None]
+        products = whole @ target
+        return Cones(
+            a=products[:, 0],
+            b=products[:, 1:],
+            size=np.full(len(rows), np.linalg.norm(target)),
+            gram=np.einsum("rip,rjp->rij", whole, whole),
+            kappa=self._kappa,
+            margin=self.tolerance.margin,
+            zero=~active.any(axis=1),
+            undecided=np.zeros(len(rows), bool),
         )
 
     @cached_property
@@ -371,7 +408,7 @@ def pose(
         tolerance=tolerance or Tolerance(),
     )
     thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
-    check_fidelity(network, problem.images(thetas).numpy())
+    check_fidelity(replace(network, graph=network.graph.to("cpu")), problem.images(thetas).numpy())
     problem = replace(problem, label=_label(problem, label))
     _check_decidable(problem)
     if not problem.target.any():
@@ -440,7 +477,7 @@ def _check_decidable(problem: Problem) -> None:
             f"{problem.inconsistency.name} cannot be decided exactly for {cause}, because it varies inside a region; "
             "use --inconsistency cosine or l2"
         )
-    if problem.perturbation.moves_map and not isinstance(problem.saliency, AbstractGradientSaliency):
+    if problem.perturbation.moves_map and problem.rectifies_maps:
         raise NotJointlyAffine(
             f"{problem.saliency.name} maps and a perturbation that moves the expected map multiply their parameters, so that no "
             "exact engine can take the pair; use gradient or abs-gradient maps, or fix the shift as a constant"

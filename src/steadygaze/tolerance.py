@@ -18,7 +18,8 @@ class Tolerance:
         cover: the volumes of all cells must add up to that of the box within this share. Each carries some 1e-15
             of the box, and errors of a million of them do not conspire.
         located: a point lies in a cell if the cones from it over the cell's facets exceed its volume by less than this share.
-        remainder: curved boundaries inside a region are followed until less than this share of the region is undecided.
+        remainder: curved boundaries inside regions are followed until less than this share of them is undecided (with n > 2
+            parameters less than remainder^(2 / n): following a surface costs far more than following a curve).
     """
 
     hinge: float = 1e-11

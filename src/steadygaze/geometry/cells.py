@@ -46,6 +46,11 @@ class Cells:
         """The n of R^n."""
         return self.theta.shape[1]
 
+    @property
+    def compact(self) -> bool:
+        """Whether every vertex is one of some cell."""
+        return bool(np.bincount(self.idx, minlength=len(self.theta)).all())
+
     def widened(self) -> Cells:
         """The same cells with room for twice as many facets each."""
         return replace(self, mask=np.concatenate([self.mask, np.zeros_like(self.mask)], axis=1))

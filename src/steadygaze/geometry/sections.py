@@ -87,8 +87,11 @@ def plane_section(cells: Cells, axes: tuple[int, int], widths: np.ndarray) -> Se
     chosen = np.array(axes, np.int64)
     points = np.ascontiguousarray(parts.theta[:, chosen] / widths[chosen])
     corners, ptr = _polygons(points, on, parts.ptr, parts.idx)
-    whole = np.diff(ptr) > 0
-    return Section(corners * widths[chosen], np.concatenate([[0], np.cumsum(np.diff(ptr)[whole])]), parent[whole])
+    sizes = np.diff(ptr)
+    drawn = np.flatnonzero(sizes > 0)
+    drawn = drawn[np.unique(parent[drawn], return_index=True)[1]]  # all parts of a cell show the same section
+    keep = np.isin(np.repeat(np.arange(len(sizes)), sizes), drawn)
+    return Section(corners[keep] * widths[chosen], np.concatenate([[0], np.cumsum(sizes[drawn])]), parent[drawn])
 
 
 @nb.njit(cache=True, nogil=True)

@@ -56,15 +56,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Front:
-    """Values of the live nodes at the vertices of a batch of cells: rows ``(V, *shape)``, or forms in theta."""
+    """Values of the live nodes at the vertices of a batch of cells: rows ``(V, *shape)``, or forms in theta.
+
+    ``reached`` is the stage that everything has been evaluated for, -1 if the next one still has to be reached.
+    """
 
     rows: Mapping[int, Tensor]
     forms: Mapping[int, Form]
+    reached: int = -1
 
     def take(self, vertices: np.ndarray) -> Front:
         """The front at some of the vertices."""
         index = torch.from_numpy(vertices)
-        return Front({node: value[index] for node, value in self.rows.items()}, self.forms)
+        return Front({node: value[index] for node, value in self.rows.items()}, self.forms, self.reached)
 
     def at(self, node: int, theta: Tensor) -> Tensor:
         """Values of a node at all vertices, ``(V, *shape)``."""
@@ -123,6 +127,8 @@ class Stages:
 
     def reach(self, front: Front, number: int, theta: Tensor) -> Front:
         """Evaluate what stage `number` reads (past the last stage: the logits)."""
+        if front.reached == number:
+            return front
         rows, forms = dict(front.rows), dict(front.forms)
         ready = self.stages[number].ready if number < len(self.stages) else self._closing
         for index in ready:
@@ -146,6 +152,7 @@ class Stages:
         return Front(
             {node: value for node, value in rows.items() if node in keep},
             {node: form for node, form in forms.items() if node in keep},
+            number,
         )
 
     def crossing(self, values: np.ndarray, number: int) -> Crossing:
@@ -203,7 +210,7 @@ class Stages:
     def widened(self, front: Front, made: Cut) -> Front:
         """The front with its values at the vertices that a cut made."""
         born = (made.above, made.below, made.weight)
-        return Front({node: self._grown(value, born) for node, value in front.rows.items()}, front.forms)
+        return Front({node: self._grown(value, born) for node, value in front.rows.items()}, front.forms, front.reached)
 
     def sides(
         self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing
@@ -245,7 +252,12 @@ class Stages:
     def _pieces(self, sides: np.ndarray, number: int) -> np.ndarray:
         """Pieces ``(cells, units)`` from the sides of the columns (one column per unit and breakpoint)."""
         layer = self.graph.nodes[self.stages[number].node].layer
-        if isinstance(layer, MaxPool) or len(layer.breakpoints) == 1:
+        if isinstance(layer, MaxPool):
+            # A winning stand-in for padding is the first real input.
+            real = (layer.windows >= 0).cpu().numpy()
+            valid = np.take_along_axis(real.T, sides.astype(np.int64), axis=0)
+            return np.where(valid, sides, real.argmax(axis=1).astype(np.uint8))
+        if len(layer.breakpoints) == 1:
             return sides
         return sides.reshape(len(sides), len(layer.breakpoints), -1).sum(axis=1, dtype=np.uint8)
 
@@ -279,6 +291,31 @@ class Stages:
             return np.where(windows >= 0, scale[windows], 0.0).max(axis=1)
         assert isinstance(layer, PiecewiseLinear)
         return np.concatenate([np.maximum(scale, tolerance * abs(float(mark))) for mark in layer.breakpoints])
+
+
+def push_forward(graph: Graph, tangents: Tensor, pieces: Mapping[int, Tensor], to: int) -> Tensor:
+    """Derivatives of node `to` along directions of the input, where every unit keeps its piece.
+
+    tangents ``(n, C, H, W)`` are the directions, the same for all rows; pieces as for `Graph.pull_back`, B rows.
+    Returns ``(B, n, *shape)``.
+    """
+    count = len(tangents)
+    rows = next(iter(pieces.values())).shape[0]
+    moved: dict[int, Tensor] = {0: tangents.repeat(rows, 1, 1, 1)}
+    for index in range(1, to + 1):
+        node = graph.nodes[index]
+        inputs = [moved[source] for source in node.inputs]
+        if isinstance(node.layer, AbstractAffine):
+            moved[index] = node.layer.linear(*inputs)
+            continue
+        each = pieces[index].repeat_interleave(count, dim=0)
+        flat = inputs[0].flatten(1)
+        if isinstance(node.layer, MaxPool):
+            moved[index] = flat.gather(1, node.layer.winners(each)).reshape(-1, *node.shape)
+        else:
+            assert isinstance(node.layer, PiecewiseLinear)
+            moved[index] = (flat * node.layer.slopes_of(each)).reshape(-1, *node.shape)
+    return moved[to].reshape(rows, count, *graph.nodes[to].shape)
 
 
 def flat_array(values: Tensor) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 With one map fixed and the other affine, the condition inconsistency <= threshold is h(theta) >= 0 for
 h(theta) = a + b theta - kappa |s| |e(theta)|: a second-order cone, and h is concave where kappa >= 0. So a cell is wholly robust if it
-is so at its vertices, and wholly not if a tangent plane of h, which lies above h, is negative at all of them. In between the cell
-is cut along such a tangent, whose far side is decided, and halved; the slivers between chord and tangent shrink by a factor of four a
-round. Where kappa < 0 the roles are exchanged. What is left below the stated remainder is undecided.
+is so at its vertices, and wholly not if a tangent plane t of h, which lies above h, is negative at all of them. In between the cell
+is cut where t = 0, beyond which it is not robust; where t = max (t - h) over its vertices, before which it is robust, for t - h
+is convex; and in two. What is left open is slivers along the boundary, whose volume falls by a factor of four a round.
+Where kappa < 0 the roles are exchanged. What is left below the stated remainder is undecided.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def follow(problem: Problem, map_: CellMap, open_cells: Cells, cone: np.ndarray,
 
 def _judged(problem: Problem, rest: _Open, cones: Cones):
     """Yields (cells, kinds, rows of `cones`) until everything is judged or the remainder is small."""
-    allowed = problem.tolerance.remainder * volumes(rest.cells).sum()
+    # The number of slivers that resolve a boundary of dimension n - 1 grows like remainder^(-(n - 1) / 2).
+    allowed = problem.tolerance.remainder ** min(1.0, 2 / rest.cells.dimension) * volumes(rest.cells).sum()
     for number in range(_ROUNDS + 1):
         kind, mixed = _decided(rest, cones)
         done = np.flatnonzero(~mixed)
@@ -96,9 +98,9 @@ def _decided(rest: _Open, cones: Cones) -> tuple[np.ndarray, np.ndarray]:
     value, slack = cones.values(rest.cone[owner], theta)
     level, slope = cones.tangents(rest.cone, centres(cells))
     above = level[owner] + np.einsum("in,in->i", slope[owner], theta)
-    inside = np.logical_and.reduceat(value > slack, start)
-    outside = np.logical_and.reduceat(above < -slack, start)
     flat = np.logical_and.reduceat(np.abs(value) <= slack, start)
+    inside = np.logical_and.reduceat(value >= -slack, start) & ~flat
+    outside = np.logical_and.reduceat(above <= slack, start) & np.logical_or.reduceat(above < -slack, start) & ~inside
     inner, outer = (ROBUST, ATTENTION_CHANGED) if cones.concave else (ATTENTION_CHANGED, ROBUST)
     kind = np.select([inside, outside], [inner, outer], UNDECIDED).astype(np.int8)
     kind[cones.undecided[rest.cone]] = UNDECIDED
@@ -114,14 +116,14 @@ def _cut(rest: _Open, cones: Cones) -> tuple[Cells, np.ndarray, np.ndarray, _Ope
     owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
     level, slope = cones.tangents(cone, _touching(cells, cone, cones, owner))
     tangent = level[owner] + np.einsum("in,in->i", slope[owner], cells.theta)
-    values = np.stack([tangent, _halving(cells, owner)], axis=1)
+    bend = np.maximum.reduceat(tangent - cones.values(cone[owner], cells.theta)[0], cells.ptr[:-1])[owner]
+    values = np.stack([tangent, tangent - bend, _halving(cells, owner)], axis=1)
     scale = np.maximum.reduceat(np.abs(values), cells.ptr[:-1])[owner]
     values /= np.where(scale > 0, scale, 1.0)
-    made = cut(cells, values, np.full(2, 1e-12), np.array([1, 2], np.uint64), stop_below=False)
-    side = made.cells.theta
+    made = cut(cells, values, np.full(3, 1e-12), np.arange(3, dtype=np.uint64))
     parent = made.parent
     owner = np.repeat(np.arange(made.cells.count), np.diff(made.cells.ptr))
-    height = level[parent][owner] + np.einsum("in,in->i", slope[parent][owner], side[made.cells.idx])
+    height = level[parent][owner] + np.einsum("in,in->i", slope[parent][owner], made.cells.theta[made.cells.idx])
     highest = np.maximum.reduceat(height, made.cells.ptr[:-1])
     lowest = np.minimum.reduceat(height, made.cells.ptr[:-1])
     beyond = highest <= 1e-9 * np.maximum(-lowest, 0.0)

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.cells import Cells
+from steadygaze.geometry.cells import Cells, concatenate, separated
 from steadygaze.geometry.cutting import cut
-from steadygaze.geometry.measure import volumes
+from steadygaze.geometry.measure import centres, volumes
+from steadygaze.geometry.sides import above
 from steadygaze.geometry.store import Cut, interpolate
-from steadygaze.problem import Problem, joined_cones
+from steadygaze.problem import Cones, Problem, joined_cones
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.search.base import CellMap
 from steadygaze.search.following import follow
@@ -64,14 +65,40 @@ def judge(problem: Problem, piece: int, cells: Cells, logits: Tensor, patterns: 
 
 
 def _followed(problem: Problem, piece: int, map_: CellMap, held: np.ndarray, pieces_of: PiecesOf) -> CellMap:
+    """The map with the cells judged on which the inconsistency varies."""
     chosen = np.flatnonzero(map_.kind == ROBUST)
-    if not len(chosen):
+    batches = [held[first : first + _BATCH] for first in range(0, len(held), _BATCH)]
+    if not batches:
         return map_
-    cones = joined_cones(
-        [problem.cones_on(piece, pieces_of(held[first : first + _BATCH])) for first in range(0, len(held), _BATCH)]
-    )
-    region = map_.region[chosen]
-    return follow(problem, map_, map_.cells.take(chosen)[0], np.searchsorted(held, region), region, cones)
+    cells, region = map_.cells.take(chosen)[0], map_.region[chosen]
+    if not problem.rectifies_maps:
+        cones = joined_cones([problem.cones_on(piece, pieces_of(batch)) for batch in batches])
+        return follow(problem, map_, cells, np.searchsorted(held, region), region, cones)
+    parts, cones, regions = [], [], []
+    for batch in batches:
+        own = np.flatnonzero((region >= batch[0]) & (region <= batch[-1]))
+        part, cone, parent = _rectified(problem, piece, cells.take(own)[0], region[own], batch, pieces_of(batch))
+        parts.append(part)
+        cones.append(cone)
+        regions.append(region[own][parent])
+    whole = joined_cones(cones)
+    return follow(problem, map_, concatenate(parts), np.arange(whole.count), np.concatenate(regions), whole)
+
+
+def _rectified(
+    problem: Problem, piece: int, cells: Cells, region: np.ndarray, batch: np.ndarray, pieces: dict[int, Tensor]
+) -> tuple[Cells, Cones, np.ndarray]:
+    """Cut cells where entries of the map change sign; returns the parts, their conditions, and the cell of each."""
+    first = np.flatnonzero(np.diff(region, prepend=-1))
+    form = problem.affine_maps_on(piece, pieces, centres(cells)[first])
+    rows = np.searchsorted(batch, region)
+    apart = separated(cells)
+    owner = rows[np.repeat(np.arange(cells.count), np.diff(cells.ptr))]
+    values = form.base[owner] + np.einsum("in,inp->ip", apart.theta, form.directions[owner])
+    tolerance = np.full(values.shape[1], problem.tolerance.hinge * max(1.0, float(np.abs(values).max())))
+    made = cut(apart, values, tolerance, np.arange(values.shape[1], dtype=np.uint64))
+    active = above(made.cells, _grown(values, made), tolerance).astype(bool)
+    return made.cells, problem.rectified_cones(form, rows[made.parent], active), made.parent
 
 
 def by_distance(distance: np.ndarray, vanishing: np.ndarray, problem: Problem) -> np.ndarray:

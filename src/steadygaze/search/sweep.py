@@ -9,6 +9,7 @@ batches, which depends on neither threads nor time, and so is the map.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from steadygaze.geometry.cells import Cells, from_polytopes
 from steadygaze.geometry.measure import volumes
+from steadygaze.geometry.sections import gauge
 from steadygaze.geometry.store import UNFINISHED
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.network.piecewise import Front, flat_array
@@ -83,7 +85,8 @@ class Sweep(AbstractSearch):
         row = 8 * problem.stages.widest_row
         self._rows = int(np.clip(options.memory // (2 * options.threads * _COPIES * row), 64, 4 * _CELLS))
         cells = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
-        self._waiting = [self._first(cells, number) for number in reversed(range(cells.count))]
+        self._waiting: list[_Batch] = []
+        self._put([self._first(cells, number) for number in range(cells.count)])
         self._running: dict[Future[_Outcome], _Batch] = {}
         self._maps: list[tuple[tuple[int, ...], CellMap]] = []
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="sweep")
@@ -102,7 +105,6 @@ class Sweep(AbstractSearch):
         for future in sorted(done, key=lambda future: self._running[future].way, reverse=True):
             outcome = future.result()
             del self._running[future]
-            self._waiting.extend(reversed(outcome.batches))
             self._take_in(outcome)
 
     def standing(self) -> Standing:
@@ -125,10 +127,17 @@ class Sweep(AbstractSearch):
         for future in list(self._running):
             outcome = future.result()
             del self._running[future]
-            self._waiting.extend(reversed(outcome.batches))
             self._take_in(outcome)
 
+    def _put(self, batches: Sequence[_Batch]) -> None:
+        """What is nearest to 0 comes next, so that a run that is stopped knows the surroundings of 0."""
+        half = np.ptp(self._problem.box, axis=1) / 2
+        distance = [float(gauge(batch.cells.theta, half, half).min()) for batch in batches]
+        for number in sorted(range(len(batches)), key=lambda number: (distance[number], number), reverse=True):
+            self._waiting.append(batches[number])
+
     def _take_in(self, outcome: _Outcome) -> None:
+        self._put(outcome.batches)
         was, map_ = self._standing, outcome.map
         work = {phase: was.work.get(phase, 0.0) + spent for phase, spent in outcome.seconds.items()}
         work = {**was.work, **work}
@@ -195,6 +204,8 @@ class Sweep(AbstractSearch):
             trail=(*trail, (pieces, np.arange(made.cells.count))),
             patterns=batch.patterns[made.parent] + names,
         )
+        if not grown.cells.compact:
+            grown = grown.take(np.arange(grown.cells.count), grown.way)
         seconds["evaluate"] += time.perf_counter() - cut
         return self._parted(grown)
 

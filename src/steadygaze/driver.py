@@ -173,7 +173,8 @@ def solve(
     """`verify` for a problem that is already posed; the arguments are those of `verify`."""
     _check_method(method)
     limits = limits or Limits()
-    threads = threads or min(8, torch.get_num_threads())
+    threads = _checked_count("number of threads", threads, 1, min(8, torch.get_num_threads()))
+    audit_points = _checked_count("number of audited points", audit_points, 0, 0)
     tell = progress or (lambda _: None)
     began = time.perf_counter()
     with _one_thread_each(), _announced(tell):
@@ -308,6 +309,14 @@ def _check_method(method: str) -> None:
         raise SettingError(f"there is no method {method!r}; allowed: {', '.join(METHODS)}")
     if method not in ("auto", *_SEARCHES):
         raise SettingError(f"method {method!r} is not part of this release; use sweep (or auto, which picks it)")
+
+
+def _checked_count(what: str, value: int | None, least: int, default: int) -> int:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise SettingError(f"the {what} is {value!r}; it must be a whole number of at least {least}")
+    return value
 
 
 def _device(device: str) -> str:
