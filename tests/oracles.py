@@ -204,12 +204,20 @@ Row = tuple[Fraction, ...]
 
 @dataclass(frozen=True)
 class ExactRegion:
-    """An activation region: its pattern, its volume, and its class-robust part's volume and attention."""
+    """An activation region.
+
+    Attributes:
+        pattern, volume: what it is.
+        kept: volume of its class-robust part.
+        level: whether a class gap vanishes all over it.
+        attention: sign of threshold - inconsistency.
+    """
 
     pattern: tuple[int, ...]
     volume: Fraction
     kept: Fraction
-    attentive: bool
+    level: bool
+    attention: int
 
 
 def exact(array: np.ndarray) -> np.ndarray:
@@ -308,8 +316,10 @@ def exact_regions(
         wins = [
             _above(zero[label] - zero[j], lean[:, label] - lean[:, j]) for j in range(len(bias)) if j != label
         ]
-        attentive = _close(_gradient(net, pattern, label), target, threshold)
-        regions.append(ExactRegion(pattern, volume, exact_volume([*rows, *wins]), attentive))
+        kept = exact_volume([*rows, *wins])
+        level = not all(any(row) for row in wins)
+        attention = _attention(_gradient(net, pattern, label), target, threshold)
+        regions.append(ExactRegion(pattern, volume, kept, level, attention))
     return regions
 
 
@@ -357,13 +367,14 @@ def _gradient(net: ExactNet, pattern: tuple[int, ...], label: int) -> np.ndarray
     return g
 
 
-def _close(s: np.ndarray, e: np.ndarray, threshold: Fraction) -> bool:
-    """Whether 1 - cos <= threshold, without roots; a zero map is as far as can be."""
+def _attention(s: np.ndarray, e: np.ndarray, threshold: Fraction) -> int:
+    """Sign of cos - (1 - threshold), without roots, threshold being at most 1; -1 for a zero map."""
     product, kappa = s @ e, 1 - threshold
     sizes = (s @ s) * (e @ e)
-    if not sizes:
-        return False
-    return bool(product >= 0 and product**2 >= kappa**2 * sizes)
+    if not sizes or product < 0:
+        return -1
+    difference = product**2 - kappa**2 * sizes
+    return (difference > 0) - (difference < 0)
 
 
 # -- cells and volumes
@@ -382,3 +393,36 @@ def hull_volume(points: np.ndarray) -> float:
         return float(ConvexHull(points).volume)
     except QhullError:
         return float(ConvexHull(points, qhull_options="QJ").volume)
+
+
+class Locator:
+    """Finds the cells that hold a point, by the half-spaces of their hulls (Qhull)."""
+
+    def __init__(self, cells: Cells) -> None:
+        self._width = np.ptp(cells.theta, axis=0)
+        self._corners = [own / self._width for own in corners_of(cells)]
+        self._low = np.array([own.min(axis=0) for own in self._corners])
+        self._high = np.array([own.max(axis=0) for own in self._corners])
+        self._walls: dict[int, np.ndarray] = {}
+
+    def strictly(self, theta: np.ndarray, margin: float = 1e-9) -> list[int]:
+        """The cells that hold theta ``(n,)`` and whose walls are all farther than `margin` of the box from it."""
+        x = theta / self._width
+        near = np.flatnonzero(((self._low < x) & (x < self._high)).all(axis=1))
+        return [p for p in near if (self._walls_of(p) @ np.append(x, 1.0) < -margin).all()]
+
+    def _walls_of(self, p: int) -> np.ndarray:
+        if p not in self._walls:
+            self._walls[p] = _half_spaces(self._corners[p])
+        return self._walls[p]
+
+
+def _half_spaces(points: np.ndarray) -> np.ndarray:
+    """Rows (a, b) with a x + b <= 0 in the hull of the points; a flat hull holds nothing strictly."""
+    n = points.shape[1]
+    if n == 1:
+        return np.array([[1.0, -points.max()], [-1.0, points.min()]])
+    try:
+        return ConvexHull(points).equations
+    except QhullError:
+        return np.append(np.zeros(n), 1.0)[None]

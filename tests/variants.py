@@ -1,0 +1,335 @@
+"""Small problems of every kind, one line each; batteries run over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from oracles import MAPS, Sampled, grad_cam_of, gradients_of, logits_of, sampled
+from steadygaze.inconsistency import by_name as inconsistency_by_name
+from steadygaze.network.load import load_network
+from steadygaze.network.saliency import by_name as saliency_by_name
+from steadygaze.perturbation import (
+    Blend,
+    Brightness,
+    Chain,
+    Contrast,
+    Direction,
+    Patch,
+    Saturation,
+    Translate,
+)
+from steadygaze.perturbation.base import AbstractPerturbation
+from steadygaze.problem import Problem, pose
+from steadygaze.search.base import CellMap, Options
+from steadygaze.search.sweep import Sweep
+from steadygaze.tolerance import Tolerance
+
+# -- networks
+
+
+class Residual(nn.Module):
+    """Two branches that are added, then a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 3, 3, padding=1)
+        self.second = nn.Conv2d(3, 3, 3, padding=1)
+        self.third = nn.Conv2d(3, 3, 3, padding=1)
+        self.head = nn.Linear(108, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        x = torch.relu(x + self.third(torch.relu(self.second(x))))
+        return self.head(x.flatten(1))
+
+
+def mlp(activation: Callable[[], nn.Module], inputs: int = 36, width: int = 10) -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(inputs, width),
+        activation(),
+        nn.Linear(width, 8),
+        activation(),
+        nn.Linear(8, 3),
+    )
+
+
+def prelu() -> nn.Module:
+    made = nn.PReLU()
+    nn.init.constant_(made.weight, 0.3)
+    return made
+
+
+def convolutional(*middle: nn.Module, channels: int = 1) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, 3, 3, padding=1), *middle, nn.Flatten(), nn.LazyLinear(3))
+
+
+def batch_norm() -> nn.Module:
+    made = nn.BatchNorm2d(3)
+    nn.init.uniform_(made.running_mean, -0.3, 0.3)
+    nn.init.uniform_(made.running_var, 0.5, 2.0)
+    nn.init.uniform_(made.weight, -1.0, 1.5)
+    return made
+
+
+def spoilt(module: nn.Module) -> nn.Module:
+    """With units that are zero, doubled, always off and always on, as pruned networks have them."""
+    first, second = (layer for layer in module if isinstance(layer, nn.Linear) and layer.out_features > 3)
+    with torch.no_grad():
+        first.weight[0], first.bias[0] = 0.0, 0.0
+        first.weight[2], first.bias[2] = first.weight[1], first.bias[1]
+        first.weight[4], first.bias[4] = -2 * first.weight[3], -2 * first.bias[3]
+        first.bias[5] = -50.0
+        second.bias[0] = 50.0
+        second.weight[1], second.bias[1] = second.weight[2], second.bias[2]
+    return module
+
+
+def dead_layer(module: nn.Module) -> nn.Module:
+    """All units of the second layer are always on: nothing is cut there."""
+    with torch.no_grad():
+        module[3].bias += 50.0
+    return module
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "mlp": lambda: mlp(nn.ReLU),
+    "wide": lambda: mlp(nn.ReLU, width=40),
+    "leaky": lambda: mlp(lambda: nn.LeakyReLU(0.1)),
+    "prelu": lambda: mlp(prelu),
+    "hardtanh": lambda: mlp(nn.Hardtanh),
+    "relu6": lambda: mlp(nn.ReLU6),
+    "spoilt": lambda: spoilt(mlp(nn.ReLU)),
+    "dead layer": lambda: dead_layer(mlp(nn.ReLU)),
+    "max pool": lambda: convolutional(nn.ReLU(), nn.MaxPool2d(2)),
+    "pool first": lambda: convolutional(nn.MaxPool2d(3, stride=2, padding=1), nn.ReLU()),
+    "average pool": lambda: convolutional(batch_norm(), nn.ReLU(), nn.AvgPool2d(2)),
+    "residual": Residual,
+    "colour mlp": lambda: mlp(nn.ReLU, inputs=108),
+    "colour conv": lambda: convolutional(nn.ReLU(), nn.MaxPool2d(2), channels=3),
+}
+
+
+@cache
+def network(name: str) -> nn.Module:
+    """The network, with weights large enough that the box holds many regions and several classes."""
+    torch.manual_seed(sum(map(ord, name)))
+    module = NETWORKS[name]().double().eval()
+    channels = 3 if name.startswith("colour") else 1
+    with torch.no_grad():
+        module(torch.zeros(1, channels, 6, 6, dtype=torch.float64))
+        for layer in module.modules():
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                layer.weight *= 2.0
+    return module
+
+
+def picture(channels: int) -> np.ndarray:
+    """A bright stroke on a blank background: many pixels are equal, and 0, as in scanned digits."""
+    rng = np.random.default_rng(channels)
+    image = np.zeros((channels, 6, 6))
+    image[:, 1:5, 2:4] = rng.uniform(0.3, 1.0, (channels, 4, 2))
+    image[:, 2, 1:5] = 1.0
+    return image
+
+
+# -- perturbations
+
+NOISE = np.random.default_rng(8).uniform(-1, 1, (1, 6, 6))
+BRIGHT = Brightness(-0.3, 0.3)
+SPOT = Patch(0, 1, top=1, left=1, size=2)
+RED_SPOT = Patch(0, 1, top=3, left=3, size=2, value=(1, 0, 0.5))
+USUAL = Tolerance()
+CHAINS: dict[str, AbstractPerturbation] = {
+    "brightness": BRIGHT,
+    "one-sided": Brightness(0, 0.4),
+    "spot": BRIGHT | SPOT,
+    "blended spot": Patch(0, 1, top=2, left=2, height=3, width=2, value=0.4, mode="blend") | BRIGHT,
+    "contrast": Contrast(-0.5, 0.5) | BRIGHT,
+    "direction": Direction(-1, 1, array=NOISE),
+    "fog": Blend(0, 0.6, target="fog") | BRIGHT,
+    "colours": Saturation(-1, 1) | BRIGHT,
+    "colour spot": Saturation(-1, 0.5)
+    | Brightness(-0.2, 0.2)
+    | Patch(0, 1, top=3, left=3, size=2, value=(1, 0, 0.5)),
+    "three": Contrast(-0.3, 0.3) | BRIGHT | SPOT,
+    "four": Contrast(-0.2, 0.2) | BRIGHT | SPOT | Direction(0, 0.5, array=NOISE),
+    "shift": Translate(dx=(-1.5, 2.5)),
+    "shift both": Translate(dx=(-0.6, 1.2), dy=(-0.5, 0.5)),
+    "shift, brighter": Translate(dx=(-1.0, 1.0)) | Brightness(-0.2, 0.2),
+}
+
+
+# -- problems
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One small problem, and how to answer it slowly."""
+
+    net: str
+    chain: str
+    clip: tuple[float, float] | None = (0.0, 1.0)
+    saliency: str = "gradient"
+    inconsistency: str = "cosine"
+    threshold: float = 0.3
+    tolerance: Tolerance = USUAL
+
+    def __str__(self) -> str:
+        extras = [] if self.clip else ["no clip"]
+        extras += [
+            word
+            for word, usual in ((self.saliency, "gradient"), (self.inconsistency, "cosine"))
+            if word != usual
+        ]
+        return ", ".join([self.net, self.chain, *extras])
+
+    @property
+    def module(self) -> nn.Module:
+        """The network as PyTorch knows it."""
+        return network(self.net)
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """The unperturbed image."""
+        return picture(3 if self.net.startswith("colour") else 1)
+
+    @cached_property
+    def perturbation(self) -> Chain:
+        """The chain."""
+        return Chain(CHAINS[self.chain])
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The question as the searches take it."""
+        summed = self.saliency == "channel-sum"
+        return pose(
+            load_network(self.module, input_shape=self.image.shape),
+            self.image,
+            self.perturbation,
+            label=None,
+            saliency=saliency_by_name("gradient" if summed else self.saliency, channel_sum=summed),
+            inconsistency=inconsistency_by_name(self.inconsistency),
+            threshold=self.threshold,
+            clip=self.clip,
+            tolerance=self.tolerance,
+        )
+
+    @cached_property
+    def map(self) -> CellMap:
+        """What the sweep finds."""
+        return swept(self.problem)
+
+    def draw(self, count: int, seed: int = 0) -> np.ndarray:
+        """Random theta of the box."""
+        box = self.perturbation.box
+        return box[:, 0] + np.random.default_rng(seed).random((count, len(box))) * (box[:, 1] - box[:, 0])
+
+    def images(self, thetas: np.ndarray) -> np.ndarray:
+        """The images that the network gets."""
+        images = self.perturbation.apply(self.image, thetas)
+        return images if self.clip is None else np.clip(images, *self.clip)
+
+    def sampled(self, thetas: np.ndarray) -> Sampled:
+        """The verdict at points, from the PyTorch module alone."""
+        images = self.images(np.concatenate([np.zeros((1, thetas.shape[1])), thetas]))
+        logits = logits_of(self.module, images)
+        label = int(logits[0].argmax())
+        maps = self._maps(images, label)
+        original, maps = maps[0], maps[1:]
+        expected = self.perturbation.expected(original, thetas) if self.perturbation.moves_map else original
+        whole = maps.shape[-2:] == self.image.shape[-2:]
+        compared = self.perturbation.compared(self.image.shape) if whole else np.ones(maps.shape[1:], bool)
+        return sampled(
+            logits[1:],
+            maps,
+            expected,
+            compared,
+            label=label,
+            inconsistency=self.inconsistency,
+            threshold=self.threshold,
+        )
+
+    def _maps(self, images: np.ndarray, label: int) -> np.ndarray:
+        if self.saliency == "grad-cam":
+            # The last convolution with what scales and activates it directly.
+            layer = next(own for own in self.module if isinstance(own, nn.ReLU))
+            return grad_cam_of(self.module, layer, images, label)
+        return MAPS[self.saliency](gradients_of(self.module, images, label))
+
+
+def swept(problem: Problem, threads: int = 1, memory: int = 2 << 30) -> CellMap:
+    """The whole map."""
+    torch.set_num_threads(1)
+    search = Sweep(problem, Options(memory=memory, threads=threads))
+    try:
+        while search.pending():
+            search.step()
+        return search.found()
+    finally:
+        search.close()
+
+
+# Thresholds are such that most boxes hold two or three kinds of cells.
+STRICT = {"prelu": 0.1, "hardtanh": 0.02, "spoilt": 0.02, "average pool": 0.02}
+NETS = [
+    Variant(net, "spot", threshold=STRICT.get(net, 0.3)) for net in NETWORKS if not net.startswith("colour")
+]
+PERTURBED = [
+    Variant("mlp", "brightness"),
+    Variant("mlp", "brightness", clip=None),
+    Variant("wide", "one-sided"),
+    Variant("max pool", "direction"),
+    Variant("mlp", "spot", clip=None),
+    Variant("max pool", "spot", clip=None),
+    Variant("leaky", "blended spot"),
+    Variant("mlp", "contrast"),
+    Variant("average pool", "contrast", clip=(-0.5, 1.25)),
+    Variant("mlp", "fog"),
+    Variant("colour mlp", "colours"),
+    Variant("colour conv", "colours", saliency="channel-sum"),
+    Variant("colour mlp", "colour spot", clip=None),
+    Variant("mlp", "three"),
+    Variant("max pool", "three", clip=None),
+    Variant("mlp", "four", clip=None),
+    Variant("hardtanh", "four", clip=None),
+]
+MEASURED = [
+    Variant("wide", "spot", saliency="abs-gradient", threshold=0.1),
+    Variant("mlp", "spot", inconsistency="l1", threshold=0.3),
+    Variant("wide", "spot", inconsistency="l2", threshold=0.7),
+    Variant("leaky", "spot", inconsistency="linf", threshold=0.4),
+    Variant("wide", "contrast", inconsistency="top-k(3)", threshold=0.4),
+    Variant("max pool", "direction", threshold=0.9),
+    Variant("wide", "spot", threshold=0.0),
+]
+FOLLOWED = [
+    Variant("mlp", "shift"),
+    Variant("mlp", "shift", clip=None, inconsistency="l2", threshold=0.9),
+    Variant("wide", "shift", threshold=0.6),
+    Variant("mlp", "shift both", clip=None),
+    Variant("leaky", "shift both", threshold=0.2),
+    Variant("mlp", "shift, brighter"),
+    Variant("max pool", "shift, brighter", clip=None, threshold=0.5),
+    Variant("mlp", "shift, brighter", clip=None, threshold=1.1),
+    Variant("max pool", "spot", saliency="grad-cam", threshold=0.02),
+    Variant("average pool", "spot", saliency="grad-cam", threshold=0.05, clip=None),
+]
+VARIANTS = [*NETS, *PERTURBED, *MEASURED]
+EVERY = [*VARIANTS, *FOLLOWED]
+# A few that are quick and unlike each other, for what has to be answered several times.
+FEW = [NETS[0], NETS[6], NETS[8], PERTURBED[5], PERTURBED[13], FOLLOWED[5]]
+
+
+def with_tolerance(variant: Variant, factor: float) -> Variant:
+    """The same problem with all that counts as zero larger or smaller by a factor."""
+    usual = variant.tolerance
+    return replace(
+        variant, tolerance=replace(usual, hinge=usual.hinge * factor, vanishing=usual.vanishing * factor)
+    )
