@@ -406,7 +406,7 @@ class Locator:
         self._walls: dict[int, np.ndarray] = {}
 
     def strictly(self, theta: np.ndarray, margin: float = 1e-9) -> list[int]:
-        """The cells that hold theta ``(n,)`` and whose walls are all farther than `margin` of the box from it."""
+        """The cells that hold theta ``(n,)``, no wall being nearer to it than `margin` of the box."""
         x = theta / self._width
         near = np.flatnonzero(((self._low < x) & (x < self._high)).all(axis=1))
         return [p for p in near if (self._walls_of(p) @ np.append(x, 1.0) < -margin).all()]

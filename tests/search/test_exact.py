@@ -20,7 +20,7 @@ from steadygaze.problem import Problem, pose
 from variants import swept
 
 KINDS = (ROBUST, CLASS_CHANGED, ATTENTION_CHANGED, UNDECIDED)
-# (parameters, hidden layers, seed); weights are whole numbers over 4, so that hinges often meet in one vertex,
+# (parameters, hidden layers, seed); weights are whole numbers over 4, so that hinges often meet in a vertex,
 # coincide, or vanish all over a region.
 CASES = [
     (n, hidden, seed) for n, hidden in ((1, (6, 4)), (2, (5, 4)), (2, (8,)), (3, (4, 3))) for seed in range(5)
