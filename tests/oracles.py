@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+from scipy import ndimage
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull, QhullError
 
@@ -39,30 +40,25 @@ def logits_of(module: torch.nn.Module, images: np.ndarray) -> np.ndarray:
 
 
 def gradients_of(module: torch.nn.Module, images: np.ndarray, label: int) -> np.ndarray:
-    """Gradient of one logit with respect to images ``(B, C, H, W)``, by autograd, one image at a time."""
-    found = []
-    for image in images:
-        x = torch.tensor(image[None], requires_grad=True)
-        with torch.enable_grad():
-            module(x)[0, label].backward()
-        found.append(np.zeros_like(image) if x.grad is None else x.grad[0].numpy())
-    return np.stack(found)
+    """Gradient of one logit with respect to images ``(B, C, H, W)``, by autograd; rows do not mix."""
+    x = torch.tensor(images, requires_grad=True)
+    with torch.enable_grad():
+        (found,) = torch.autograd.grad(module(x)[:, label].sum(), x)
+    return found.numpy()
 
 
 def grad_cam_of(
     module: torch.nn.Module, layer: torch.nn.Module, images: np.ndarray, label: int
 ) -> np.ndarray:
     """Grad-CAM ``(B, h, w)``: the positive part of the layer's maps weighted by their mean gradients."""
-    found, kept = [], {}
+    kept = {}
     hook = layer.register_forward_hook(lambda _module, _inputs, output: kept.update(features=output))
-    for image in images:
-        with torch.enable_grad():
-            score = module(torch.tensor(image[None], requires_grad=True))[0, label]
-            (slope,) = torch.autograd.grad(score, kept["features"])
-        weights = slope[0].mean(dim=(1, 2), keepdim=True)
-        found.append((weights * kept["features"][0]).sum(dim=0).clamp(min=0).detach().numpy())
+    with torch.enable_grad():
+        score = module(torch.tensor(images, requires_grad=True))[:, label].sum()
+        (slope,) = torch.autograd.grad(score, kept["features"])
     hook.remove()
-    return np.stack(found)
+    weights = slope.mean(dim=(2, 3), keepdim=True)
+    return (weights * kept["features"]).sum(dim=1).clamp(min=0).detach().numpy()
 
 
 MAPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -133,6 +129,12 @@ def sampled(
     distance = np.array([DISTANCES[inconsistency](s[mask], e[mask]) for s, e in pairs])
     attention = np.where(distance > threshold, ATTENTION_CHANGED, ROBUST)
     return Sampled(np.where(gap <= 0, CLASS_CHANGED, attention), gap, distance)
+
+
+def connected_to(mask: np.ndarray, start: tuple[int, ...]) -> np.ndarray:
+    """The pixels of a mask that hang together with one of them through their sides."""
+    labels, _ = ndimage.label(mask)
+    return (labels == labels[start]) & mask
 
 
 # -- patterns: linear programs

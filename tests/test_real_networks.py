@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from oracles import Locator, cosine
-from variants import swept
 
+from oracles import Locator, cosine
 from steadygaze.geometry.measure import facets
 from steadygaze.inconsistency import Cosine
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
@@ -21,6 +20,7 @@ from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Translate
 from steadygaze.problem import Problem, pose
 from steadygaze.search.base import CellMap
+from variants import swept
 
 SPOT = {"top": 12, "left": 12, "size": 3}
 OTHER = {"top": 4, "left": 4, "size": 5}
@@ -68,7 +68,7 @@ def picture(folder: Path, data: str, number: int) -> np.ndarray:
     if data == "cifar10":
         images = np.load(folder / "data/cifar10/cifar10_test_exact.npz")["images"]
         return images[number].transpose(2, 0, 1) / 255.0
-    raw = gzip.open(folder / "data/mnist/t10k-images-idx3-ubyte.gz").read()
+    raw = gzip.decompress((folder / "data/mnist/t10k-images-idx3-ubyte.gz").read_bytes())
     return np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 1, 28, 28)[number] / 255.0
 
 

@@ -91,6 +91,16 @@ def spoilt(module: nn.Module) -> nn.Module:
     return module
 
 
+def without_bias(module: nn.Module) -> nn.Module:
+    """Units that see only blank pixels are 0 wherever the clip holds those at 0."""
+    module(torch.zeros(1, 1, 6, 6, dtype=next(module.parameters()).dtype))
+    with torch.no_grad():
+        for layer in module:
+            if getattr(layer, "bias", None) is not None:
+                layer.bias.zero_()
+    return module
+
+
 def dead_layer(module: nn.Module) -> nn.Module:
     """All units of the second layer are always on: nothing is cut there."""
     with torch.no_grad():
@@ -107,6 +117,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "relu6": lambda: mlp(nn.ReLU6),
     "spoilt": lambda: spoilt(mlp(nn.ReLU)),
     "dead layer": lambda: dead_layer(mlp(nn.ReLU)),
+    "no bias": lambda: without_bias(convolutional(nn.ReLU(), nn.Flatten(), nn.LazyLinear(8), nn.ReLU())),
     "max pool": lambda: convolutional(nn.ReLU(), nn.MaxPool2d(2)),
     "pool first": lambda: convolutional(nn.MaxPool2d(3, stride=2, padding=1), nn.ReLU()),
     "average pool": lambda: convolutional(batch_norm(), nn.ReLU(), nn.AvgPool2d(2)),
@@ -277,7 +288,7 @@ def swept(problem: Problem, threads: int = 1, memory: int = 2 << 30) -> CellMap:
 
 
 # Thresholds are such that most boxes hold two or three kinds of cells.
-STRICT = {"prelu": 0.1, "hardtanh": 0.02, "spoilt": 0.02, "average pool": 0.02}
+STRICT = {"prelu": 0.1, "hardtanh": 0.02, "spoilt": 0.02, "average pool": 0.02, "no bias": 0.05}
 NETS = [
     Variant(net, "spot", threshold=STRICT.get(net, 0.3)) for net in NETWORKS if not net.startswith("colour")
 ]
@@ -285,6 +296,8 @@ PERTURBED = [
     Variant("mlp", "brightness"),
     Variant("mlp", "brightness", clip=None),
     Variant("wide", "one-sided"),
+    Variant("no bias", "brightness", threshold=0.05),
+    Variant("no bias", "contrast", threshold=0.05),
     Variant("max pool", "direction"),
     Variant("mlp", "spot", clip=None),
     Variant("max pool", "spot", clip=None),
@@ -324,7 +337,14 @@ FOLLOWED = [
 VARIANTS = [*NETS, *PERTURBED, *MEASURED]
 EVERY = [*VARIANTS, *FOLLOWED]
 # A few that are quick and unlike each other, for what has to be answered several times.
-FEW = [NETS[0], NETS[6], NETS[8], PERTURBED[5], PERTURBED[13], FOLLOWED[5]]
+FEW = [
+    Variant("mlp", "spot"),
+    Variant("no bias", "brightness", threshold=0.05),
+    Variant("max pool", "spot"),
+    Variant("spoilt", "contrast", clip=None, threshold=0.05),
+    Variant("mlp", "three"),
+    Variant("mlp", "shift, brighter"),
+]
 
 
 def with_tolerance(variant: Variant, factor: float) -> Variant:
