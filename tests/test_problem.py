@@ -1,0 +1,206 @@
+"""Posing a question: what is refused, and what the numbers of a problem are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from oracles import gradients_of
+from steadygaze.errors import ImageError, NotJointlyAffine, PerturbationError, SettingError
+from steadygaze.inconsistency import by_name as inconsistency
+from steadygaze.network.load import load_network
+from steadygaze.network.saliency import by_name as saliency
+from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Saturation, Translate
+from steadygaze.problem import pose
+from variants import EVERY, FOLLOWED, Variant, picture
+
+every = pytest.mark.parametrize("variant", EVERY, ids=str)
+
+
+def ask(net="mlp", image=None, chain=None, **changed):
+    """Pose a problem that is fine but for what is changed."""
+    usual = {
+        "label": None,
+        "saliency": saliency("gradient"),
+        "inconsistency": inconsistency("cosine"),
+        "threshold": 0.3,
+        "clip": (0.0, 1.0),
+    }
+    module = net if isinstance(net, nn.Module) else Variant(net, "spot").module
+    image = picture(1) if image is None else image
+    network = load_network(module, input_shape=(1, 6, 6))
+    return pose(network, image, chain or Chain(Brightness(-0.3, 0.3)), **{**usual, **changed})
+
+
+def test_a_sound_question_is_taken():
+    problem = ask()
+    assert problem.label == ask(label=problem.label).label
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        ({"threshold": -0.1}, SettingError, ["threshold", "-0.1"]),
+        ({"threshold": float("nan")}, SettingError, ["threshold", "nan"]),
+        ({"threshold": 2.5}, SettingError, ["threshold", "2.5", "cosine"]),
+        ({"clip": (1.0, 0.0)}, SettingError, ["clip", "smaller first"]),
+        ({"clip": (0.0, float("inf"))}, SettingError, ["clip"]),
+        ({"image": np.zeros((1, 5, 6))}, ImageError, ["(1, 5, 6)", "(1, 6, 6)"]),
+        ({"image": picture(1) * 255}, ImageError, ["255", "scale"]),
+        ({"image": picture(1) - 0.5, "clip": None}, ImageError, ["-0.5"]),
+        ({"image": np.full((1, 6, 6), np.nan)}, ImageError, ["nan"]),
+        ({"label": 3}, SettingError, ["label is 3", "0 to 2"]),
+        ({"label": -1}, SettingError, ["label is -1"]),
+        ({"chain": Chain(Brightness(0.2))}, PerturbationError, ["varies"]),
+        ({"chain": Chain(Saturation(-1, 1))}, PerturbationError, ["channels"]),
+        ({"chain": Chain(Patch(0, 1, top=5, left=0, size=3))}, PerturbationError, ["patch"]),
+        ({"chain": Chain(Patch(0, 1, top=0, left=0, size=6))}, SettingError, ["zero", "under the patch"]),
+        (
+            {"chain": Chain(Translate(dx=(-1, 1))), "inconsistency": inconsistency("l1")},
+            SettingError,
+            ["l1", "cosine"],
+        ),
+        ({"saliency": saliency("grad-cam")}, SettingError, ["grad-cam", "convolution"]),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_is_refused_with_a_reason(changed, error, words):
+    with pytest.raises(error) as caught:
+        ask(**changed)
+    message = str(caught.value)
+    assert not [word for word in words if word not in message], message
+
+
+def test_a_label_that_is_not_predicted_is_refused():
+    predicted = ask().label
+    with pytest.raises(SettingError, match=f"predicts {predicted}"):
+        ask(label=(predicted + 1) % 3)
+
+
+def test_a_saturated_network_has_no_attention_to_follow():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    with torch.no_grad():
+        module[1].bias -= 100.0
+    with pytest.raises(SettingError, match="saturated"):
+        ask(module)
+
+
+def test_maps_that_bend_and_move_are_refused():
+    with pytest.raises(NotJointlyAffine, match="grad-cam"):
+        ask("max pool", chain=Chain(Translate(dx=(-1, 1))), saliency=saliency("grad-cam"))
+
+
+def test_products_of_parameters_are_refused_when_pieces_are_wanted():
+    problem = ask(chain=Chain(Brightness(-0.1, 0.1), Contrast(-0.1, 0.1)))
+    with pytest.raises(NotJointlyAffine, match=r"brightness.*contrast"):
+        _ = problem.pieces
+
+
+@every
+def test_points_are_judged_as_the_module_judges_them(variant):
+    thetas = variant.draw(60, seed=21)
+    points, plain = variant.problem.at(thetas), variant.sampled(thetas)
+    np.testing.assert_allclose(points.gap, plain.gap, atol=1e-10)
+    # Right on a kink rounding may choose another piece for one of the two.
+    np.testing.assert_allclose(points.inconsistency, plain.inconsistency, atol=1e-9)
+    np.testing.assert_array_equal(points.kind, plain.kind)
+    replayed = variant.problem.replay(thetas)
+    np.testing.assert_array_equal(replayed.kind, plain.kind)
+    assert ((points.predicted == variant.problem.label) == (points.gap > 0)).all()
+
+
+@every
+def test_the_graph_takes_the_image_before_the_clip(variant):
+    problem, thetas = variant.problem, variant.draw(20, seed=22)
+    whole = problem.graph.forward(problem.unclipped(thetas))
+    np.testing.assert_allclose(whole, problem.network.graph.forward(problem.images(thetas)), atol=1e-12)
+    assert problem.graph.nodes[problem.pixels].shape == problem.image.shape
+    if variant.clip is not None:
+        images = problem.images(thetas).numpy()
+        assert images.min() >= variant.clip[0]
+        assert images.max() <= variant.clip[1]
+
+
+def test_gradients_are_with_respect_to_the_pixels_after_the_clip():
+    # A clipped pixel does not move with theta, but the network still looks at it.
+    variant = Variant("mlp", "brightness")
+    problem, thetas = variant.problem, np.array([[-0.3], [0.25]])
+    pieces = problem.graph.pieces_at(problem.unclipped(thetas))
+    maps = problem.maps_on(pieces)
+    plain = gradients_of(variant.module, variant.images(thetas), problem.label)
+    np.testing.assert_allclose(maps, plain.reshape(2, -1), atol=1e-12)
+    assert (plain[:, :, 0, 0] != 0).all(), "the pixel is blank, and clipped at the first theta"
+
+
+def test_gaps_leave_the_label_out():
+    problem = ask()
+    logits = torch.tensor([[5.0, 1.0, 2.0]], dtype=torch.float64)
+    for label, expected in ((0, [4, 3]), (1, [-4, -1]), (2, [-3, 1])):
+        np.testing.assert_array_equal(replace(problem, label=label).gaps(logits), [expected])
+    assert len(problem.gap_names) == len(problem.gap_tolerance) == 2
+
+
+@every
+def test_the_affine_pieces_are_the_images(variant):
+    problem = variant.problem
+    for piece in problem.pieces:
+        corners = piece.polytope.vertices
+        weights = np.random.default_rng(0).dirichlet(np.ones(len(corners)), size=6)
+        thetas = weights @ corners
+        np.testing.assert_allclose(piece.image.at(thetas), problem.unclipped(thetas), atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", [v for v in FOLLOWED if v.perturbation.moves_map], ids=str)
+def test_expected_maps_are_affine_on_the_pieces(variant):
+    problem = variant.problem
+    kept = slice(None) if problem.compared is None else problem.compared.numpy()
+    for piece, expected in zip(problem.pieces, problem.expected_pieces, strict=True):
+        corners = piece.polytope.vertices
+        thetas = np.random.default_rng(0).dirichlet(np.ones(len(corners)), size=6) @ corners
+        plain = problem.expected_at(thetas).flatten(1).numpy()[:, kept]
+        np.testing.assert_allclose(expected.at(thetas), plain, atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", [v for v in FOLLOWED if v.perturbation.moves_map], ids=str)
+def test_cones_say_where_the_threshold_is_met(variant):
+    """h is positive just where the inconsistency is below the threshold, and its tangents lie above it."""
+    problem = variant.problem
+    for number, piece in enumerate(problem.pieces[:3]):
+        corners = piece.polytope.vertices
+        thetas = np.random.default_rng(number).dirichlet(np.ones(len(corners)), size=40) @ corners
+        pieces = problem.graph.pieces_at(problem.unclipped(thetas))
+        cones = problem.cones_on(number, pieces)
+        rows = np.arange(len(thetas))
+        value, slack = cones.values(rows, thetas)
+        plain = variant.sampled(thetas)
+        below = plain.inconsistency < variant.threshold
+        clear = np.abs(value) > slack
+        assert clear.mean() > 0.8
+        sign = 1 if cones.concave else -1
+        np.testing.assert_array_equal((sign * value > 0)[clear], below[clear])
+        level, slope = cones.tangents(rows, thetas)
+        for other in thetas[::7]:
+            there, _ = cones.values(rows, np.broadcast_to(other, thetas.shape))
+            assert (level + slope @ other >= there - 1e-9 * np.maximum(1, np.abs(there))).all()
+        np.testing.assert_allclose(level + (slope * thetas).sum(axis=1), value, atol=1e-9)
+
+
+def test_hidden_pixels_are_not_compared():
+    problem = Variant("mlp", "spot").problem
+    hidden = np.zeros((6, 6), bool)
+    hidden[1:3, 1:3] = True
+    assert len(problem.target) == 32
+    np.testing.assert_array_equal(problem.compared, np.flatnonzero(~hidden))
+    shown = problem.shown(problem.map0[None])[0]
+    np.testing.assert_array_equal(np.isnan(shown[0]), hidden)
+
+
+def test_probes_lie_in_the_box_and_stay_the_same():
+    variant = Variant("mlp", "three")
+    box, probes = variant.perturbation.box, variant.problem.probes
+    assert ((box[:, 0] <= probes) & (probes <= box[:, 1])).all()
+    np.testing.assert_array_equal(probes, replace(variant.problem).probes)
