@@ -3,7 +3,7 @@
 ``python -m benchmarks.measure`` takes an `Order` as JSON and answers with a `Measurement` as JSON, the last
 line of its output.
 
-What is timed is `steadygaze.verify.solve` on a network that is loaded and a problem that is posed: the
+What is timed is `steadygaze.driver.solve` on a network that is loaded and a problem that is posed: the
 map of the box, the saliency map of every region that is robust by class, volumes, the part around 0,
 safe ranges and scale, the nearest failure and its witness, the checks, the verdict. `search` is the part
 of it that finds and judges the regions.
@@ -17,8 +17,8 @@ import resource
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,13 +27,13 @@ from benchmarks.records import Measurement, Order, to_json
 from benchmarks.workloads import Case
 from steadygaze.answer import Answer
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
+from steadygaze.driver import Limits, solve
 from steadygaze.images import load_image
 from steadygaze.inconsistency import by_name as inconsistency_by_name
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.problem import Problem, pose
-from steadygaze.verify import Limits, solve
 
 _STATUS = Path("/proc/self/status")
 # A question of milliseconds that loads the kernels, so that they are no part of a case's time and memory.
@@ -79,19 +79,19 @@ def posed(question: Case) -> Problem:
 def measure(order: Order) -> Measurement:
     """Measure one case in this process."""
     began = time.perf_counter()
-    solve(posed(_WARM_UP), threads=order.threads)
-    warm_up = time.perf_counter() - began
-    began = time.perf_counter()
     problem = posed(order.case)
     load = time.perf_counter() - began
+    began = time.perf_counter()
+    solve(posed(_WARM_UP), threads=order.threads)
+    warm_up = time.perf_counter() - began
 
     gc.collect()
     before = _resident()
-    first, _ = _solved(problem, order)
+    first = _run(problem, order).answer
     peak = max(0, _highest() - before)
     with counted(problem) as births:
-        _solved(problem, order)
-    timed = [_timing(problem, order) for _ in range(order.repeat)]
+        _run(problem, order)
+    timed = [_run(problem, order) for _ in range(order.repeat)]
 
     map_, regions = first.map, len(first.map.pattern)
     held = int(np.isfinite(map_.inconsistency).sum())
@@ -104,26 +104,31 @@ def measure(order: Order) -> Measurement:
         held=held,
         verdict=str(first.result.verdict.value),
         shares=tuple(float(share or 0.0) for share in first.result.shares.values()),
-        seconds=statistics.median(spent for spent, _ in timed),
-        search=statistics.median(float(timing["search"]) for _, timing in timed),
-        all_seconds=tuple(spent for spent, _ in timed),
+        seconds=statistics.median(run.seconds for run in timed),
+        search=statistics.median(run.answer.result.timing["search"] for run in timed),
+        all_seconds=tuple(run.seconds for run in timed),
+        processor=statistics.median(run.processor for run in timed),
         warm_up=warm_up,
         load=load,
         peak=peak,
-        timing=timed[0][1],
+        timing=dict(timed[0].answer.result.timing),
         floor=floor,
     )
 
 
-def _solved(problem: Problem, order: Order) -> tuple[Answer, float]:
-    began = time.perf_counter()
+@dataclass(frozen=True)
+class _Run:
+    """One answer and the seconds that it took: by the clock, and of processor time."""
+
+    answer: Answer
+    seconds: float
+    processor: float
+
+
+def _run(problem: Problem, order: Order) -> _Run:
+    clock, processor = time.perf_counter(), time.process_time()
     answer = solve(problem, limits=Limits(memory=order.memory), threads=order.threads)
-    return answer, time.perf_counter() - began
-
-
-def _timing(problem: Problem, order: Order) -> tuple[float, dict[str, Any]]:
-    answer, spent = _solved(problem, order)
-    return spent, dict(answer.result.timing)
+    return _Run(answer, time.perf_counter() - clock, time.process_time() - processor)
 
 
 def _resident() -> int:

@@ -55,6 +55,7 @@ class Measurement:
         held: regions that are robust by class somewhere.
         verdict, shares: of the answer (shares: robust, class changed, attention changed, undecided).
         seconds: median over the repeats. search: the same of the search alone. all_seconds: each repeat.
+        processor: median processor time over all threads; steadier than the clock on a shared machine.
         warm_up: seconds of the first small answer in the process, compilation included where nothing is
             in the cache.
         load: seconds of importing the network and posing the problem, comparison with the original
@@ -74,6 +75,7 @@ class Measurement:
     seconds: float
     search: float
     all_seconds: tuple[float, ...]
+    processor: float
     warm_up: float
     load: float
     peak: int
