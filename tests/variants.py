@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from oracles import MAPS, Sampled, grad_cam_of, gradients_of, logits_of, sampled
+from oracles import MAPS, Locator, Sampled, grad_cam_of, gradients_of, logits_of, sampled
 from steadygaze.inconsistency import by_name as inconsistency_by_name
+from steadygaze.kinds import UNDECIDED
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation import (
@@ -273,6 +274,25 @@ class Variant:
             layer = next(own for own in self.module if isinstance(own, nn.ReLU))
             return grad_cam_of(self.module, layer, images, label)
         return MAPS[self.saliency](gradients_of(self.module, images, label))
+
+
+def mismatches(variant: Variant, map_: CellMap, thetas: np.ndarray) -> tuple[list[np.ndarray], int]:
+    """Theta at which the map says otherwise than the PyTorch module, and at how many it says anything.
+
+    Raises AssertionError where two cells hold the same point.
+    """
+    plain, locator = variant.sampled(thetas), Locator(map_.cells)
+    wrong, decided = [], 0
+    for k, theta in enumerate(thetas):
+        found = locator.strictly(theta)
+        assert len(found) <= 1, "cells overlap"
+        if not found or map_.kind[found[0]] == UNDECIDED:
+            continue
+        decided += 1
+        close = abs(plain.gap[k]) < 1e-9 or abs(plain.inconsistency[k] - variant.threshold) < 1e-7
+        if map_.kind[found[0]] != plain.kind[k] and not close:
+            wrong.append(theta)
+    return wrong, decided
 
 
 def swept(problem: Problem, threads: int = 1, memory: int = 2 << 30) -> CellMap:
