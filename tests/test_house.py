@@ -18,7 +18,7 @@ MODULES = {
 }
 # From the ground up: a part imports from the lines above its own, or from its own folder.
 LEVELS = [
-    ["errors", "kinds", "tolerance", "words"],
+    ["cones", "errors", "kinds", "tolerance", "words"],
     ["drawing"],
     ["result"],
     ["digits", "geometry", "report"],
@@ -93,7 +93,7 @@ def test_the_public_list_is_sorted_and_complete():
 
 def is_kernel(node: ast.FunctionDef) -> bool:
     """Whether numba compiles it, and finds the types out for itself."""
-    return any("njit" in ast.unparse(decorator) for decorator in node.decorator_list)
+    return any(ast.unparse(decorator) in ("kernel", "part", "spliced") for decorator in node.decorator_list)
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

@@ -80,7 +80,10 @@ class Answer:
             )
         points = self.problem.replay(point[None])
         return PointAnswer(
-            KINDS[points.kind[0]], int(points.predicted[0]), float(points.gap[0]), float(points.inconsistency[0])
+            KINDS[points.kind[0]],
+            int(points.predicted[0]),
+            float(points.gap[0]),
+            float(points.inconsistency[0]),
         )
 
     def plot(self) -> Figure:
@@ -102,14 +105,17 @@ class Answer:
         n = len(self.problem.box)
         if n == 1:
             return Drawing(self._intervals(), (), self._exhibits())
-        return Drawing(None, tuple(self._polygons(axes) for axes in combinations(range(n), 2)), self._exhibits())
+        return Drawing(
+            None, tuple(self._polygons(axes) for axes in combinations(range(n), 2)), self._exhibits()
+        )
 
     def _intervals(self) -> Interval1D:
         map_ = self.map
         order = np.argsort(centres(map_.cells)[:, 0])
         ends = map_.cells.theta[map_.cells.idx, 0]
         edges = np.stack(
-            [np.minimum.reduceat(ends, map_.cells.ptr[:-1]), np.maximum.reduceat(ends, map_.cells.ptr[:-1])], axis=1
+            [np.minimum.reduceat(ends, map_.cells.ptr[:-1]), np.maximum.reduceat(ends, map_.cells.ptr[:-1])],
+            axis=1,
         )[order]
         points = self.problem.at(edges.reshape(-1, 1))
         drift = np.repeat(self._inconsistency(order)[:, None], 2, axis=1)

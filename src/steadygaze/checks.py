@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 from steadygaze.errors import InternalCheckError
 from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.problem import Problem
@@ -21,7 +20,9 @@ _TRIES = 50
 
 
 def check_cover(problem: Problem, map_: CellMap) -> None:
-    """Volumes must add up to the box's, and patterns at random theta must be known. Raises InternalCheckError."""
+    """Volumes must add up to the box's, and patterns at random theta must be known. Raises
+    InternalCheckError.
+    """
     total, whole = float(map_.volume.sum()), problem.volume
     if not abs(total - whole) <= problem.tolerance.cover * whole:
         raise InternalCheckError(
@@ -35,7 +36,8 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
     for theta, name in zip(thetas, names, strict=True):
         if name in map_.pattern:
             continue
-        # On a hinge, or where the map is undecided, the pattern need not be known; then the point must lie in a cell.
+        # On a hinge, or where the map is undecided, the pattern need not be known; then the point must lie in
+        # a cell.
         if not len(cells_at(map_, theta, problem.tolerance)):
             raise InternalCheckError(
                 f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report this case"
@@ -45,7 +47,8 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
 def audit(problem: Problem, map_: CellMap, count: int) -> int:
     """Compare the map with the original model at `count` random theta; returns how many the map decides.
 
-    Raises InternalCheckError, with the theta, at the first mismatch that is not within rounding of the model's own precision.
+    Raises InternalCheckError, with the theta, at the first mismatch that is not within rounding of the
+    model's own precision.
     """
     if not count:
         return 0
@@ -55,13 +58,16 @@ def audit(problem: Problem, map_: CellMap, count: int) -> int:
     for number, theta in enumerate(thetas):
         kinds = set(map_.kind[cells_at(map_, theta, problem.tolerance)].tolist())
         if not kinds:
-            raise InternalCheckError(f"audit: theta = {theta.tolist()} lies in no cell of the map; please report this case")
+            raise InternalCheckError(
+                f"audit: theta = {theta.tolist()} lies in no cell of the map; please report this case"
+            )
         if len(kinds) > 1 or UNDECIDED in kinds:
             continue
         decided += 1
         said, (kind,) = replayed.kind[number], kinds
         close = abs(replayed.gap[number]) <= slack or (
-            abs(points.inconsistency[number] - problem.threshold) <= 1e-6 and CLASS_CHANGED not in (kind, said)
+            abs(points.inconsistency[number] - problem.threshold) <= 1e-6
+            and CLASS_CHANGED not in (kind, said)
         )
         if said != kind and not close:
             raise InternalCheckError(
@@ -89,7 +95,9 @@ def find_witness(problem: Problem, map_: CellMap) -> Witness | None:
         steps = np.concatenate([[0.0], 10.0 ** np.arange(-9.0, 0.0), [0.3, 0.6, 1.0]])[:, None]
         thetas = np.clip(found.point + steps * (inside - found.point), problem.box[:, 0], problem.box[:, 1])
         points = problem.replay(thetas)
-        failing = np.flatnonzero((points.kind == map_.kind[found.cell]) & (points.kind != ROBUST) & legal(problem, thetas))
+        failing = np.flatnonzero(
+            (points.kind == map_.kind[found.cell]) & (points.kind != ROBUST) & legal(problem, thetas)
+        )
         if len(failing):
             k = int(failing[0])
             return Witness(

@@ -76,7 +76,11 @@ class Limits:
     regions: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("time limit", self.seconds), ("memory limit", self.memory), ("regions limit", self.regions)):
+        for name, value in (
+            ("time limit", self.seconds),
+            ("memory limit", self.memory),
+            ("regions limit", self.regions),
+        ):
             if value is not None and not value > 0:
                 raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
 
@@ -109,15 +113,18 @@ def verify(
     """Prove how far the image may change before the class, or the reason for it, changes.
 
     Args:
-        model: a `torch.nn.Module`, a path to .onnx or .pt2, "module:callable", or a built-in name (digits-mlp, digits-cnn).
+        model: a `torch.nn.Module`, a path to .onnx or .pt2, "module:callable", or a built-in name
+            (digits-mlp, digits-cnn).
         image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
         perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
         label: the class that must hold; must be the predicted one, which is the default.
         saliency: gradient, abs-gradient or grad-cam; channel_sum adds the map up over the channels.
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
         method: sweep, or auto. clip: legal range of pixels, None for none.
-        layout: chw, hwc or flat, as the model wants it; mean, std: its normalisation, one number or one per channel.
-        time_limit: seconds; memory_limit: GiB; regions_limit: regions. A stopped run is an answer with its shares.
+        layout: chw, hwc or flat, as the model wants it; mean, std: its normalisation, one number or one per
+            channel.
+        time_limit: seconds; memory_limit: GiB; regions_limit: regions. A stopped run is an answer with its
+            shares.
         device: where the network's arithmetic runs, "cpu" or "cuda". threads: default all cores, at most 8.
         audit: number of random points at which the map is compared with the original model.
         progress: called now and then.
@@ -243,20 +250,34 @@ def _run(search: AbstractSearch, limits: Limits, tell: Callable[[Progress], None
     return None
 
 
-def _verdict(problem: Problem, map_: CellMap, failure: Failure | None, stopped: str | None) -> tuple[Verdict, str]:
+def _verdict(
+    problem: Problem, map_: CellMap, failure: Failure | None, stopped: str | None
+) -> tuple[Verdict, str]:
     failing = ((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED)).any()
     if failure is not None:
         early = f"; the run was ended by {stopped}, the rest of the box is undecided" if stopped else ""
         return Verdict.VIOLATED, f"a failing point was found and replays in the original model{early}"
     if failing:
-        return Verdict.UNKNOWN, "the map has failing cells, but in none of them does the original model fail in its own precision"
+        return (
+            Verdict.UNKNOWN,
+            "the map has failing cells, but in none of them does the original model fail in its own precision",
+        )
     if stopped:
         return Verdict.UNKNOWN, f"no failing point was found before {stopped} ended the run"
     if (map_.kind != ROBUST).any():
-        return Verdict.UNKNOWN, "some cells lie within the numerical tolerance of the threshold or of the class boundary"
+        return (
+            Verdict.UNKNOWN,
+            "some cells lie within the numerical tolerance of the threshold or of the class boundary",
+        )
     if map_.tight:
-        return Verdict.UNKNOWN, "no cell fails, but at a point the class gap vanishes within the numerical tolerance"
-    return Verdict.ROBUST, "every activation region in the box keeps the class and the attention, and the regions cover the box"
+        return (
+            Verdict.UNKNOWN,
+            "no cell fails, but at a point the class gap vanishes within the numerical tolerance",
+        )
+    return (
+        Verdict.ROBUST,
+        "every activation region in the box keeps the class and the attention, and the regions cover the box",
+    )
 
 
 def _described(problem: Problem, source: str | None, index: int | None) -> ProblemInfo:
@@ -264,7 +285,9 @@ def _described(problem: Problem, source: str | None, index: int | None) -> Probl
     predicted = int(problem.replay(np.zeros((1, len(problem.box)))).predicted[0])
     source = source or "array:" + hashlib.sha256(problem.image.tobytes()).hexdigest()[:16]
     return ProblemInfo(
-        model=ModelInfo(network.path, network.sha256, network.graph.units, network.graph.parameters, network.output_note),
+        model=ModelInfo(
+            network.path, network.sha256, network.graph.units, network.graph.parameters, network.output_note
+        ),
         image=ImageInfo(source, index, tuple(problem.image.shape), problem.label, predicted),
         perturbation=tuple(
             PerturbationInfo(
@@ -278,7 +301,7 @@ def _described(problem: Problem, source: str | None, index: int | None) -> Probl
         saliency=problem.saliency.name,
         inconsistency=problem.inconsistency.name,
         threshold=problem.threshold,
-        channel_sum=getattr(problem.saliency, 'channel_sum', False),
+        channel_sum=getattr(problem.saliency, "channel_sum", False),
     )
 
 
@@ -308,7 +331,9 @@ def _check_method(method: str) -> None:
     if method not in METHODS:
         raise SettingError(f"there is no method {method!r}; allowed: {', '.join(METHODS)}")
     if method not in ("auto", *_SEARCHES):
-        raise SettingError(f"method {method!r} is not part of this release; use sweep (or auto, which picks it)")
+        raise SettingError(
+            f"method {method!r} is not part of this release; use sweep (or auto, which picks it)"
+        )
 
 
 def _checked_count(what: str, value: int | None, least: int, default: int) -> int:

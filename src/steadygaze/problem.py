@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.cones import Cones
 from steadygaze.errors import ImageError, NotJointlyAffine, SettingError
 from steadygaze.inconsistency import AbstractInconsistency
+from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.fidelity import check_fidelity
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Input, PiecewiseLinear
@@ -21,10 +23,10 @@ from steadygaze.network.piecewise import Stages, push_forward, scales_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.perturbation.base import AffineImage
 from steadygaze.perturbation.chain import AffinePiece, Chain
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.tolerance import Tolerance
 
-# How many theta are drawn to compare the imported network with the original, and to learn the scale of rounding.
+# How many theta are drawn to compare the imported network with the original, and to learn the scale of
+# rounding.
 _PROBES = 16
 
 
@@ -43,77 +45,6 @@ class Points:
     gap: np.ndarray
     inconsistency: np.ndarray
     kind: np.ndarray
-
-
-@dataclass(frozen=True)
-class Cones:
-    """The condition inconsistency <= threshold on regions where one map is affine in theta and the other fixed.
-
-    h(theta) = a + b theta - kappa size |m(theta)|, |m(theta)|^2 = (1, theta) gram (1, theta)^T; robust where h >= 0.
-
-    Attributes:
-        a: ``(R,)``. b: ``(R, n)``. size: ``(R,)`` norm of the fixed map. gram: ``(R, n + 1, n + 1)`` of the affine map.
-        kappa: least cosine that is robust (see `AbstractInconsistency.cone`).
-        margin: a cosine this close to kappa is undecided.
-        zero: ``(R,)`` regions where a map is zero, so that the inconsistency is the metric's maximum.
-        undecided: ``(R,)`` regions where rounding rules the map.
-    """
-
-    a: np.ndarray
-    b: np.ndarray
-    size: np.ndarray
-    gram: np.ndarray
-    kappa: float
-    margin: float
-    zero: np.ndarray
-    undecided: np.ndarray
-
-    @property
-    def count(self) -> int:
-        """Number of regions."""
-        return len(self.a)
-
-    @property
-    def concave(self) -> bool:
-        """Whether h is concave; else -h is, and is what `values` and `tangents` give."""
-        return self.kappa >= 0
-
-    def values(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The concave one of h and -h of the given rows at theta ``(k, n)``, and the slack within which it is zero."""
-        product, length = self._parts(rows, theta)
-        h = product - self.kappa * self.size[rows] * length
-        return h if self.concave else -h, self.margin * self.size[rows] * length
-
-    def tangents(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tangent planes of the same at theta: level ``(k,)`` + slope ``(k, n)`` theta lies nowhere below it."""
-        value, _ = self.values(rows, theta)
-        _, length = self._parts(rows, theta)
-        bent = np.einsum("kij,kj->ki", self.gram[rows], _with_one(theta))[:, 1:]
-        steep = bent / np.where(length > 0, length, 1.0)[:, None]
-        slope = self.b[rows] - self.kappa * self.size[rows, None] * steep
-        slope = slope if self.concave else -slope
-        return value - np.einsum("kn,kn->k", slope, theta), slope
-
-    def inconsistency(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        """1 - cosine at theta; nan where it is not known."""
-        product, length = self._parts(rows, theta)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.zero[rows], np.nan, 1 - product / (self.size[rows] * length))
-
-    def _parts(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        whole = _with_one(theta)
-        square = np.einsum("ki,kij,kj->k", whole, self.gram[rows], whole)
-        return self.a[rows] + np.einsum("kn,kn->k", self.b[rows], theta), np.sqrt(np.maximum(square, 0.0))
-
-
-def joined_cones(parts: list[Cones]) -> Cones:
-    """The rows of several, in order."""
-    arrays = ("a", "b", "size", "gram", "zero", "undecided")
-    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays})
-
-
-def _with_one(theta: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.ones((len(theta), 1)), theta], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +70,8 @@ class Problem:
     threshold: float
     tolerance: Tolerance
 
-    # -- the question in numbers -------------------------------------------------------------------------------------
+    # -- the question in numbers
+    # -------------------------------------------------------------------------------------
 
     @property
     def box(self) -> np.ndarray:
@@ -170,16 +102,21 @@ class Problem:
         """The compared entries of the map of the unperturbed image, ``(P,)``."""
         return self._kept(self.map0[None])[0]
 
-    # -- at points ---------------------------------------------------------------------------------------------------
+    # -- at points
+    # ---------------------------------------------------------------------------------------------------
 
     def images(self, thetas: np.ndarray) -> Tensor:
-        """Images handed to the classifier, ``(B, C, H, W)`` in [0, 1] where there is a clip, at ``thetas`` (B, n)."""
+        """Images handed to the classifier, ``(B, C, H, W)`` in [0, 1] where there is a clip, at ``thetas``
+        (B, n).
+        """
         images = torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
         return images if self.clip is None else images.clamp(*self.clip)
 
     def unclipped(self, thetas: np.ndarray) -> Tensor:
         """Images ``(B, C, H, W)`` at ``thetas`` (B, n) before the clip: what node 0 of `graph` takes."""
-        return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas))).to(self.graph.device)
+        return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas))).to(
+            self.graph.device
+        )
 
     def maps_at(self, images: Tensor) -> Tensor:
         """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``."""
@@ -214,7 +151,9 @@ class Problem:
         return self._judged(logits, images, thetas)
 
     def rounding_of_original(self) -> float:
-        """How far a class gap of the original model may be from the real-valued one: float32 rounding of the logits' scale."""
+        """How far a class gap of the original model may be from the real-valued one: float32 rounding of the
+        logits' scale.
+        """
         return float(1e-4 * self._scales[self.graph.last].max())
 
     def _judged(self, logits: Tensor, images: Tensor, thetas: np.ndarray) -> Points:
@@ -226,7 +165,8 @@ class Problem:
         )
         return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
 
-    # -- on regions --------------------------------------------------------------------------------------------------
+    # -- on regions
+    # --------------------------------------------------------------------------------------------------
 
     @cached_property
     def pieces(self) -> tuple[AffinePiece, ...]:
@@ -235,7 +175,9 @@ class Problem:
 
     @cached_property
     def expected_pieces(self) -> tuple[AffineImage, ...]:
-        """The expected map on each of the pieces, the compared entries only: base ``(P,)``, directions ``(n, P)``."""
+        """The expected map on each of the pieces, the compared entries only: base ``(P,)``, directions ``(n,
+        P)``.
+        """
         forms = self.perturbation.expected_pieces(self.map0.numpy())
         kept = slice(None) if self.compared is None else self.compared.numpy()
         return tuple(
@@ -284,7 +226,9 @@ class Problem:
         return self._kept(self.saliency.from_gradient(gradient))
 
     def distances(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved expected map; and where rounding rules the map."""
+        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved expected map; and where rounding rules
+        the map.
+        """
         size = torch.linalg.vector_norm(maps, dim=1)
         vanishing = (size > 0) & (size < self.tolerance.vanishing * torch.linalg.vector_norm(self.target))
         return self.inconsistency.between(
@@ -292,7 +236,9 @@ class Problem:
         ).cpu().numpy(), vanishing.cpu().numpy()
 
     def cones_on(self, piece: int, pieces: Mapping[int, Tensor]) -> Cones:
-        """The condition on regions of an affine piece where the units keep these pieces and the expected map moves."""
+        """The condition on regions of an affine piece where the units keep these pieces and the expected map
+        moves.
+        """
         maps = self.maps_on(pieces)
         form = self.expected_pieces[piece]
         basis = torch.from_numpy(np.concatenate([form.base[None], form.directions])).to(maps.device)
@@ -315,7 +261,8 @@ class Problem:
     def affine_maps_on(self, piece: int, pieces: Mapping[int, Tensor], middle: np.ndarray) -> AffineImage:
         """Maps before they are rectified on regions where the units keep these pieces: base ``(R, P)``, directions ``(R, n, P)``.
 
-        middle ``(R, n)`` is a point of each region. Only for maps that are the positive part of an affine one.
+        middle ``(R, n)`` is a point of each region. Only for maps that are the positive part of an affine
+        one.
         """
         assert isinstance(self.saliency, GradCam)
         node = self.saliency.node(self.network.graph) + self.pixels
@@ -329,7 +276,9 @@ class Problem:
         return AffineImage(level - np.einsum("rn,rnp->rp", middle, slope), slope)
 
     def rectified_cones(self, form: AffineImage, rows: np.ndarray, active: np.ndarray) -> Cones:
-        """The condition on cells of the regions `rows` where only the `active` entries ``(cells, P)`` of the map are positive."""
+        """The condition on cells of the regions `rows` where only the `active` entries ``(cells, P)`` of the
+        map are positive.
+        """
         target = self.target.numpy()
         whole = np.concatenate([form.base[rows][:, None], form.directions[rows]], axis=1) * active[:, None]
         products = whole @ target
@@ -422,7 +371,7 @@ def pose(
 def _check_settings(
     threshold: float, clip: tuple[float, float] | None, inconsistency: AbstractInconsistency
 ) -> None:
-    if not (math.isfinite(threshold) and 0 <= threshold):
+    if not (math.isfinite(threshold) and threshold >= 0):
         raise SettingError(f"the threshold is {threshold}; it must be a number of at least 0, such as 0.3")
     if threshold > inconsistency.maximum:
         raise SettingError(

@@ -20,7 +20,8 @@ from steadygaze.tolerance import Tolerance
 def shares_of(map_: CellMap) -> Shares:
     """Shares of the box by kind; a kind that no cell has is exactly 0, and one that all have exactly 1.
 
-    The cover check has compared the sum of the volumes with that of the box; dividing by the sum makes shares add up to 1.
+    The cover check has compared the sum of the volumes with that of the box; dividing by the sum makes shares
+    add up to 1.
     """
     sums = np.array([map_.volume[map_.kind == kind].sum() for kind in range(4)])
     parts = sums / sums.sum() if sums.sum() > 0 else np.array([0.0, 0.0, 0.0, 1.0])
@@ -29,7 +30,9 @@ def shares_of(map_: CellMap) -> Shares:
 
 @dataclass(frozen=True)
 class Around:
-    """The connected robust part that contains 0: the numbers of its cells (none if 0 itself is not proven robust)."""
+    """The connected robust part that contains 0: the numbers of its cells (none if 0 itself is not proven
+    robust).
+    """
 
     cells: np.ndarray
     origin: Origin
@@ -38,7 +41,8 @@ class Around:
 def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Around:
     """R0 with its share, safe ranges along the axes and, in the plane, its outline.
 
-    A point between cells is robust only if all of them are; so 0 is outside R0 as soon as one cell at 0 is not robust.
+    A point between cells is robust only if all of them are; so 0 is outside R0 as soon as one cell at 0 is
+    not robust.
     """
     at_origin = cells_at(map_, np.zeros(len(box)), tolerance)
     robust = np.flatnonzero(map_.kind == ROBUST)
@@ -80,7 +84,9 @@ def safe_ranges(map_: CellMap, box: np.ndarray) -> tuple[tuple[float, float], ..
         met = axis_intervals(blocked, axis, widths)
         up = np.maximum(met[met[:, 1] >= 0, 0], 0.0)
         down = np.minimum(met[met[:, 0] <= 0, 1], 0.0)
-        ranges.append((float(max(down.max(initial=box[axis, 0]), box[axis, 0])), float(up.min(initial=box[axis, 1]))))
+        ranges.append(
+            (float(max(down.max(initial=box[axis, 0]), box[axis, 0])), float(up.min(initial=box[axis, 1])))
+        )
     return tuple(ranges)
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numba as nb
 import numpy as np
 
-from steadygaze.geometry.bits import mix
+from steadygaze.geometry.bits import kernel, mix
 from steadygaze.geometry.polytope import Polytope
 
 WORD = 64
@@ -57,7 +56,9 @@ class Cells:
 
     def take(self, chosen: np.ndarray) -> tuple[Cells, np.ndarray]:
         """The chosen cells (numbers, in that order) and the old numbers of the vertices that they keep."""
-        ptr, idx, mask, kept = _take(self.ptr, self.idx, self.mask, np.asarray(chosen, np.int64), len(self.theta))
+        ptr, idx, mask, kept = _take(
+            self.ptr, self.idx, self.mask, np.asarray(chosen, np.int64), len(self.theta)
+        )
         return Cells(self.theta[kept], self.names[kept], ptr, idx, mask), kept
 
 
@@ -109,7 +110,7 @@ def _pack(facets: np.ndarray, words: int) -> np.ndarray:
     return mask
 
 
-@nb.njit(cache=True)
+@kernel
 def _names_of_points(raw):
     names = np.empty(len(raw), np.uint64)
     for v in range(len(raw)):
@@ -120,7 +121,7 @@ def _names_of_points(raw):
     return names
 
 
-@nb.njit(cache=True)
+@kernel
 def _separate_names(names, owner):
     out = np.empty(len(names), np.uint64)
     for k in range(len(names)):
@@ -128,7 +129,7 @@ def _separate_names(names, owner):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _take(ptr, idx, mask, chosen, vertices):
     total = 0
     for c in chosen:
@@ -148,7 +149,8 @@ def _take(ptr, idx, mask, chosen, vertices):
                 kept[used] = v
                 used += 1
             new_idx[at] = number[v]
-            new_mask[at] = mask[t]
+            for w in range(mask.shape[1]):
+                new_mask[at, w] = mask[t, w]
             at += 1
         new_ptr[k + 1] = at
     return new_ptr, new_idx, new_mask, kept[:used].copy()

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from steadygaze.geometry.bits import U
+from steadygaze.geometry.bits import U, kernel
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.measure import Facets, cone_volumes, facets, volumes
 from steadygaze.geometry.sections import bounds, plane_section
 
-# Cells that do not meet facet to facet touch within this share of the box: their corners were computed along different ways.
+# Cells that do not meet facet to facet touch within this share of the box: their corners were computed along
+# different ways.
 _TOUCH = 1e-8
 
 
 def components(cells: Cells) -> np.ndarray:
-    """Number of the connected part that each cell belongs to, ``(cells,)``; cells connect through facets, not corners."""
+    """Number of the connected part that each cell belongs to, ``(cells,)``; cells connect through facets, not
+    corners.
+    """
     return _connected(shared_facets(facets(cells)), cells.count)
 
 
@@ -26,21 +28,32 @@ def loose_components(cells: Cells) -> np.ndarray:
     """As `components`, for cells that need not meet facet to facet: cells connect where the middle of a facet of one
     lies in the other."""
     found = facets(cells)
-    probes = _facet_centres(cells.theta, cells.ptr, cells.idx, cells.mask, found.cell, found.bit)
+    shared = shared_facets(found)
+    _, first, counts = np.unique(found.key, return_index=True, return_counts=True)
+    lone = first[counts == 1]
+    probes = _facet_centres(cells.theta, cells.ptr, cells.idx, cells.mask, found.cell[lone], found.bit[lone])
     low, high = bounds(cells)
-    slack = _TOUCH * np.ptp(cells.theta, axis=0)
-    flat = np.zeros((cells.count, 1))
-    corners = [np.hstack([b, flat])[:, :2] for b in (low - slack, high + slack)]
-    tree = shapely.STRtree(shapely.box(*corners[0].T, *corners[1].T))
-    points = np.hstack([probes, np.zeros((len(probes), 1))])[:, :2]
-    probe, other = tree.query(shapely.points(points))
-    near = (found.cell[probe] != other) & (
+    widths = np.ptp(cells.theta, axis=0)
+    slack = _TOUCH * widths
+    probe, other = _plane_tree(low - slack, high + slack).query(shapely.points(_in_plane(probes)))
+    near = (found.cell[lone[probe]] != other) & (
         (low[other] - slack <= probes[probe]) & (probes[probe] <= high[other] + slack)
     ).all(axis=1)
     probe, other = probe[near], other[near]
     cones = cone_volumes(cells, other, probes[probe])
-    touch = cones <= volumes(cells)[other] * (1 + _TOUCH) + _TOUCH**2 * np.prod(np.ptp(cells.theta, axis=0))
-    return _connected(np.stack([found.cell[probe[touch]], other[touch]], axis=1), cells.count)
+    touch = cones <= volumes(cells)[other] * (1 + _TOUCH) + _TOUCH**2 * np.prod(widths)
+    touching = np.stack([found.cell[lone[probe[touch]]], other[touch]], axis=1)
+    return _connected(np.concatenate([shared, touching]), cells.count)
+
+
+def _in_plane(points: np.ndarray) -> np.ndarray:
+    """The first two coordinates, ``(k, 2)``; the second is 0 where there is only one."""
+    return np.hstack([points, np.zeros((len(points), 1))])[:, :2]
+
+
+def _plane_tree(low: np.ndarray, high: np.ndarray) -> shapely.STRtree:
+    """A search tree over the first two coordinates of boxes."""
+    return shapely.STRtree(shapely.box(*_in_plane(low).T, *_in_plane(high).T))
 
 
 def _connected(pairs: np.ndarray, count: int) -> np.ndarray:
@@ -81,10 +94,12 @@ def loose_outline(cells: Cells) -> shapely.Geometry:
     owner = np.concatenate([owner, np.arange(len(section.ptr) - 1)])
     order = np.argsort(owner, kind="stable")
     rings = shapely.linearrings(closed[order], indices=owner[order])
-    return shapely.transform(shapely.union_all(shapely.polygons(rings), grid_size=_TOUCH), lambda points: points * widths)
+    return shapely.transform(
+        shapely.union_all(shapely.polygons(rings), grid_size=_TOUCH), lambda points: points * widths
+    )
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _facet_centres(theta, ptr, idx, mask, cell, bit):
     """Mean of the vertices of each facet, ``(facets, n)``."""
     out = np.zeros((len(cell), theta.shape[1]))
@@ -100,15 +115,21 @@ def _facet_centres(theta, ptr, idx, mask, cell, bit):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _ends(theta, ptr, idx, mask, cell, bit):
-    """The two ends of edges of plane cells: the farthest apart along either axis, should more vertices carry the label."""
+    """The two ends of edges of plane cells: the farthest apart along either axis, should more vertices carry
+    the label.
+    """
     out = np.empty((len(cell), 2), np.int64)
     for k in range(len(cell)):
         far = -1.0
         for t in range(ptr[cell[k]], ptr[cell[k] + 1]):
             for u in range(ptr[cell[k]], t):
-                if (mask[t, bit[k] // 64] >> U(bit[k] % 64)) & (mask[u, bit[k] // 64] >> U(bit[k] % 64)) & U(1):
+                if (
+                    (mask[t, bit[k] // 64] >> U(bit[k] % 64))
+                    & (mask[u, bit[k] // 64] >> U(bit[k] % 64))
+                    & U(1)
+                ):
                     a, b = idx[t], idx[u]
                     apart = abs(theta[a, 0] - theta[b, 0]) + abs(theta[a, 1] - theta[b, 1])
                     if apart > far:

@@ -13,11 +13,13 @@ no linear program; coincident hinges, slivers and vertices of any degree need no
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from steadygaze.geometry.bits import kernel, part, spliced
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.store import (
+    FIRST,
+    ONE,
     UNFINISHED,
     WHOLE,
     Cell,
@@ -68,7 +70,7 @@ def cut(
     return cut_with(cells, values, kernel)
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _crossing(rows, idx, first, last, tol, low, high, columns, stop_below):
     """Columns whose hinge crosses the cell (with `stop_below`: reaches below it); returns their number."""
     width = len(tol)
@@ -89,11 +91,11 @@ def _crossing(rows, idx, first, last, tol, low, high, columns, stop_below):
     return count
 
 
-@nb.njit(cache=True, nogil=True)
+@spliced
 def _cut_one(vertices, used, limit, parts, count, p, cell, columns, tol, hinges, stop_below, n):
     """Cut one cell by the given columns, depth first; returns the stores and whether the facets fitted."""
-    words = cell.mask.shape[1]
-    up, down, pile = new_cell(32, words), new_cell(32, words), new_cell(256, words)
+    words, roomy_size = cell.mask.shape[1], 32 * ONE
+    up, down, pile = new_cell(roomy_size, words), new_cell(roomy_size, words), new_cell(roomy_size, words)
     pile_ptr, pile_next = np.zeros(len(columns) + 2, np.int64), np.empty(len(columns) + 2, np.int64)
     top, k, stop, size = 0, 0, WHOLE, len(cell.idx)
     window, unreserved = Window(cell, 0, 0, 0), np.zeros(words, np.uint64)
@@ -119,7 +121,7 @@ def _cut_one(vertices, used, limit, parts, count, p, cell, columns, tol, hinges,
                 count += 1
             else:
                 pile = lengthened(pile, pile_ptr[top] + downs)
-                copy_cell(down, 0, downs, pile, pile_ptr[top])
+                copy_cell(down, FIRST, downs, pile, pile_ptr[top])
                 pile_next[top] = k
                 top += 1
                 pile_ptr[top] = pile_ptr[top - 1] + downs
@@ -134,11 +136,11 @@ def _cut_one(vertices, used, limit, parts, count, p, cell, columns, tol, hinges,
         top -= 1
         size = pile_ptr[top + 1] - pile_ptr[top]
         cell = roomy(cell, size)
-        copy_cell(pile, pile_ptr[top], size, cell, 0)
+        copy_cell(pile, pile_ptr[top], size, cell, FIRST)
         k, stop = pile_next[top], WHOLE
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _cut_cells(rows, names, ptr, idx, mask, tol, hinges, stop_below, room, n):
     """Cut all cells; returns (vertices, vertices used, parts, number of parts, whether the facets fitted)."""
     used, width = np.int64(len(rows)), len(tol)
@@ -153,7 +155,7 @@ def _cut_cells(rows, names, ptr, idx, mask, tol, hinges, stop_below, room, n):
         if used < limit:
             crossing = _crossing(vertices.rows, idx, first, last, tol, low, high, columns, stop_below)
         cell = new_cell(last - first, mask.shape[1])
-        copy_cell(Cell(idx, mask), first, last - first, cell, 0)
+        copy_cell(Cell(idx, mask), first, last - first, cell, FIRST)
         vertices, used, parts, count, fits = _cut_one(
             vertices, used, limit, parts, count, p, cell, columns[:crossing], tol, hinges, stop_below, n
         )

@@ -1,6 +1,7 @@
 """Cut convex cells into the parts on which each input of a window is the largest (max pooling).
 
-The part of a cell where input i wins is cut from the cell directly, by the hinges between i and its rivals, so
+The part of a cell where input i wins is cut from the cell directly, by the hinges between i and its rivals,
+so
 that no cell is cut where neither side of a hinge is the largest: the parts are the activation regions.
 A vertex is named by the face of the cell on which it lies and by the inputs that tie there, which is the same
 whichever input's part, and whichever of two neighbouring cells, made it.
@@ -8,13 +9,14 @@ whichever input's part, and whichever of two neighbouring cells, made it.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
-from steadygaze.geometry.bits import U
+from steadygaze.geometry.bits import U, kernel, part, spliced
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import NO_LIMIT
 from steadygaze.geometry.store import (
+    FIRST,
+    ONE,
     UNFINISHED,
     WHOLE,
     Cell,
@@ -39,13 +41,20 @@ _FACETS_FULL = -1
 
 
 def cut_by_windows(
-    cells: Cells, values: np.ndarray, tolerance: np.ndarray, windows: np.ndarray, size: int, *, room: int = NO_LIMIT
+    cells: Cells,
+    values: np.ndarray,
+    tolerance: np.ndarray,
+    windows: np.ndarray,
+    size: int,
+    *,
+    room: int = NO_LIMIT,
 ) -> Cut:
     """Cut every cell into the parts on which each window keeps its largest input.
 
     Args:
         cells: what is cut.
-        values: ``(vertices, windows * size)`` float64, the inputs of the windows one after the other; an input may
+        values: ``(vertices, windows * size)`` float64, the inputs of the windows one after the other; an
+            input may
             stand twice in its window (instead of padding).
         tolerance: ``(windows,)`` inputs this close together are equal.
         windows: ``(windows,)`` uint64, names of the windows; they enter the names of the new vertices.
@@ -60,7 +69,7 @@ def cut_by_windows(
     return cut_with(cells, values, kernel)
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _has_winner(rows, cell, size, first, last, tol):
     """Whether one input of the window is exceeded by no other on the whole cell."""
     for i in range(first, last):
@@ -73,11 +82,11 @@ def _has_winner(rows, cell, size, first, last, tol):
     return False
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _window_of(cell, size, first, last):
     """The cell with, in one more row, all the labels that it uses."""
     kept = new_cell(size + 1, cell.mask.shape[1])
-    copy_cell(cell, 0, size, kept, 0)
+    copy_cell(cell, FIRST, size, kept, FIRST)
     for w in range(cell.mask.shape[1]):
         used = U(0)
         for t in range(size):
@@ -86,12 +95,12 @@ def _window_of(cell, size, first, last):
     return Window(kept, size, first, last)
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _part_where(vertices, used, i, window, name, tol, up, down, n):
     """The part of the window's cell where input i wins; returns the stores, the part and its size (0: none)."""
     size = size_before = window.size  # the window's own labels stay reserved: they name its faces
     cell = new_cell(size, window.cell.mask.shape[1])
-    copy_cell(window.cell, 0, size, cell, 0)
+    copy_cell(window.cell, 0, size, cell, FIRST)
     for k in range(window.first, window.last):
         if k == i:
             continue
@@ -111,11 +120,11 @@ def _part_where(vertices, used, i, window, name, tol, up, down, n):
     return vertices, used, cell, up, down, size
 
 
-@nb.njit(cache=True, nogil=True)
+@spliced
 def _cut_one(vertices, used, limit, parts, count, p, cell, tol, windows, span, n):
     """Cut one cell by all windows, depth first; returns the stores and whether the facets fitted."""
-    words = cell.mask.shape[1]
-    up, down, pile = new_cell(32, words), new_cell(32, words), new_cell(256, words)
+    words, roomy_size = cell.mask.shape[1], 32 * ONE
+    up, down, pile = new_cell(roomy_size, words), new_cell(roomy_size, words), new_cell(roomy_size, words)
     depth = len(windows) * span + 2
     pile_ptr, pile_next = np.zeros(depth, np.int64), np.empty(depth, np.int64)
     top, k, size = 0, 0, len(cell.idx)
@@ -135,14 +144,14 @@ def _cut_one(vertices, used, limit, parts, count, p, cell, tol, windows, span, n
                     return vertices, used, parts, count, False
                 if found > 0:
                     pile = lengthened(pile, pile_ptr[top] + found)
-                    copy_cell(part, 0, found, pile, pile_ptr[top])
+                    copy_cell(part, FIRST, found, pile, pile_ptr[top])
                     pile_next[top] = k
                     top += 1
                     pile_ptr[top] = pile_ptr[top - 1] + found
             top -= 1
             size = pile_ptr[top + 1] - pile_ptr[top]
             cell = roomy(cell, size)
-            copy_cell(pile, pile_ptr[top], size, cell, 0)
+            copy_cell(pile, pile_ptr[top], size, cell, FIRST)
         parts = emit(parts, count, cell, size, p, WHOLE if k == len(windows) else UNFINISHED)
         count += 1
         if top == 0:
@@ -150,11 +159,11 @@ def _cut_one(vertices, used, limit, parts, count, p, cell, tol, windows, span, n
         top -= 1
         size = pile_ptr[top + 1] - pile_ptr[top]
         cell = roomy(cell, size)
-        copy_cell(pile, pile_ptr[top], size, cell, 0)
+        copy_cell(pile, pile_ptr[top], size, cell, FIRST)
         k = pile_next[top]
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _cut_cells(rows, names, ptr, idx, mask, tol, windows, span, room, n):
     """Cut all cells; returns (vertices, vertices used, parts, number of parts, whether the facets fitted)."""
     used = np.int64(len(rows))
@@ -165,7 +174,7 @@ def _cut_cells(rows, names, ptr, idx, mask, tol, windows, span, room, n):
     for p in range(len(ptr) - 1):
         first, last = ptr[p], ptr[p + 1]
         cell = new_cell(last - first, mask.shape[1])
-        copy_cell(Cell(idx, mask), first, last - first, cell, 0)
+        copy_cell(Cell(idx, mask), first, last - first, cell, FIRST)
         vertices, used, parts, count, fits = _cut_one(
             vertices, used, limit, parts, count, p, cell, tol, windows, span, n
         )

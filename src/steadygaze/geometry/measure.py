@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
-from steadygaze.geometry.bits import U, mix, popcount
+from steadygaze.geometry.bits import U, kernel, mix, part, popcount
 from steadygaze.geometry.cells import Cells
 
 
@@ -36,7 +35,9 @@ def cone_volumes(cells: Cells, chosen: np.ndarray, points: np.ndarray) -> np.nda
         points: ``(k, n)``.
     """
     chosen = np.asarray(chosen, np.int64)
-    return _cone_volumes(cells.theta, cells.ptr, cells.idx, cells.mask, chosen, np.ascontiguousarray(points, float))
+    return _cone_volumes(
+        cells.theta, cells.ptr, cells.idx, cells.mask, chosen, np.ascontiguousarray(points, float)
+    )
 
 
 class Facets(NamedTuple):
@@ -58,7 +59,7 @@ def facets(cells: Cells) -> Facets:
     return Facets(*_facets(cells.names, cells.ptr, cells.idx, cells.mask, cells.dimension))
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _centres(theta, ptr, idx):
     out = np.zeros((len(ptr) - 1, theta.shape[1]))
     for p in range(len(out)):
@@ -70,7 +71,7 @@ def _centres(theta, ptr, idx):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _determinant(corners, n):
     """|det| of the n x n matrix held in `corners` (overwritten), by elimination with row pivots."""
     det = 1.0
@@ -92,7 +93,7 @@ def _determinant(corners, n):
     return abs(det)
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _members(mask, old, size, bit, new):
     """Members of the vertex list `old` that carry the label; returns (their number, their fingerprint)."""
     word, flag = bit // 64, U(1) << U(bit % 64)
@@ -105,7 +106,7 @@ def _members(mask, old, size, bit, new):
     return count, print_
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _ends(points, face, count):
     """The two ends of an edge: the farthest pair, should a sliver have left more than two vertices on it."""
     if count == 2:
@@ -121,7 +122,7 @@ def _ends(points, face, count):
     return ends
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _used_bits(mask, bits):
     """Labels that occur at all; returns their number."""
     count = 0
@@ -136,12 +137,14 @@ def _used_bits(mask, bits):
     return count
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _cones(points, mask, apex, apex_vertex):
     """Sum over the simplices of the cones from `apex` over the polytope's facets of |det|.
 
-    points ``(m, n)`` are the vertices, mask ``(m, words)`` their labels; apex_vertex is the number of the vertex at the
-    apex, or -1. A walk down the faces, depth first: at depth d a face of dimension n - d is given by its vertices;
+    points ``(m, n)`` are the vertices, mask ``(m, words)`` their labels; apex_vertex is the number of the
+    vertex at the
+    apex, or -1. A walk down the faces, depth first: at depth d a face of dimension n - d is given by its
+    vertices;
     its own apex is the first of them, and only the faces that do not contain the apex make cones.
     """
     m, n = points.shape
@@ -192,7 +195,7 @@ def _cones(points, mask, apex, apex_vertex):
     return total
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _gather(theta, idx, mask, first, last):
     points = np.empty((last - first, theta.shape[1]))
     for t in range(first, last):
@@ -201,7 +204,7 @@ def _gather(theta, idx, mask, first, last):
     return points, mask[first:last]
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _factorial(n):
     out = 1.0
     for i in range(2, n + 1):
@@ -209,27 +212,27 @@ def _factorial(n):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _volumes(theta, ptr, idx, mask):
     out = np.empty(len(ptr) - 1)
     scale = _factorial(theta.shape[1])
     for p in range(len(out)):
         points, labels = _gather(theta, idx, mask, ptr[p], ptr[p + 1])
-        out[p] = _cones(points, labels, points[0], 0) / scale
+        out[p] = _cones(points, labels, points[0], np.int64(0)) / scale
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _cone_volumes(theta, ptr, idx, mask, chosen, apexes):
     out = np.empty(len(chosen))
     scale = _factorial(theta.shape[1])
     for k in range(len(chosen)):
         points, labels = _gather(theta, idx, mask, ptr[chosen[k]], ptr[chosen[k] + 1])
-        out[k] = _cones(points, labels, apexes[k], -1) / scale
+        out[k] = _cones(points, labels, apexes[k], np.int64(-1)) / scale
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _within(mask, first, last, a, b):
     """Whether every vertex that carries label a carries label b too."""
     for t in range(first, last):
@@ -238,7 +241,7 @@ def _within(mask, first, last, a, b):
     return True
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _facets(names, ptr, idx, mask, n):
     bits = 64 * mask.shape[1]
     room = 0

@@ -1,6 +1,7 @@
 """Sections of cells through the origin, and the points of cells that are nearest to it: exact, by cutting.
 
-Each question is piecewise linear in theta; once the few cells that matter are cut along its kinks, the answer is found at
+Each question is piecewise linear in theta; once the few cells that matter are cut along its kinks, the answer
+is found at
 vertices.
 """
 
@@ -9,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-import numba as nb
 import numpy as np
 
+from steadygaze.geometry.bits import kernel
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
 
@@ -32,7 +33,8 @@ def nearest(cells: Cells, below: np.ndarray, above: np.ndarray) -> Nearest | Non
     """The point nearest to 0 in the gauge max_i max(theta_i / above_i, -theta_i / below_i), or None without cells.
 
     Args:
-        below, above: ``(n,)`` lengths that count as 1 in the negative and in the positive direction (0: there is nothing that way).
+        below, above: ``(n,)`` lengths that count as 1 in the negative and in the positive direction (0: there
+            is nothing that way).
     """
     if not cells.count:
         return None
@@ -72,7 +74,9 @@ def axis_intervals(cells: Cells, axis: int, widths: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Section:
-    """Convex polygons in a plane: corners ``(corners, 2)`` in order round each, ``ptr`` (polygons + 1,), and their cells."""
+    """Convex polygons in a plane: corners ``(corners, 2)`` in order round each, ``ptr`` (polygons + 1,), and
+    their cells.
+    """
 
     corners: np.ndarray
     ptr: np.ndarray
@@ -80,7 +84,9 @@ class Section:
 
 
 def plane_section(cells: Cells, axes: tuple[int, int], widths: np.ndarray) -> Section:
-    """Where the cells meet the plane of two parameters, the others being 0; a polygon between two cells is given for both."""
+    """Where the cells meet the plane of two parameters, the others being 0; a polygon between two cells is
+    given for both.
+    """
     others = np.array([i for i in range(cells.dimension) if i not in axes], np.int64)
     parts, parent = _through_zero(cells, others, widths)
     on = (np.abs(parts.theta[:, others]) <= _ZERO * widths[others]).all(axis=1)
@@ -91,12 +97,16 @@ def plane_section(cells: Cells, axes: tuple[int, int], widths: np.ndarray) -> Se
     drawn = np.flatnonzero(sizes > 0)
     drawn = drawn[np.unique(parent[drawn], return_index=True)[1]]  # all parts of a cell show the same section
     keep = np.isin(np.repeat(np.arange(len(sizes)), sizes), drawn)
-    return Section(corners[keep] * widths[chosen], np.concatenate([[0], np.cumsum(sizes[drawn])]), parent[drawn])
+    return Section(
+        corners[keep] * widths[chosen], np.concatenate([[0], np.cumsum(sizes[drawn])]), parent[drawn]
+    )
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _polygons(points, on, ptr, idx):
-    """Corners of the polygon that the chosen vertices of each cell span, in order round it; none where it has no area."""
+    """Corners of the polygon that the chosen vertices of each cell span, in order round it; none where it has
+    no area.
+    """
     corners = np.empty((len(idx), 2))
     ends = np.zeros(len(ptr), np.int64)
     angle = np.empty(len(idx))
@@ -115,7 +125,11 @@ def _polygons(points, on, ptr, idx):
                 turn = np.arctan2(v - y / count, u - x / count)
                 k = first + size
                 while k > first and angle[k - 1] > turn:
-                    angle[k], corners[k, 0], corners[k, 1] = angle[k - 1], corners[k - 1, 0], corners[k - 1, 1]
+                    angle[k], corners[k, 0], corners[k, 1] = (
+                        angle[k - 1],
+                        corners[k - 1, 0],
+                        corners[k - 1, 1],
+                    )
                     k -= 1
                 angle[k], corners[k, 0], corners[k, 1] = turn, u, v
                 size += 1

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
-from steadygaze.geometry.bits import U, mix
+from steadygaze.geometry.bits import U, kernel, mix
 from steadygaze.geometry.cells import Cells
 
 
 def above(cells: Cells, values: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     """Whether each cell reaches above each hinge, uint8 ``(cells, hinges)``.
 
-    For cells that no hinge crosses this is the side they lie on; where a hinge vanishes on a whole cell both sides
+    For cells that no hinge crosses this is the side they lie on; where a hinge vanishes on a whole cell both
+    sides
     agree, and it counts as below.
     """
     return _above(values, tolerance, cells.ptr, cells.idx)
@@ -27,7 +27,9 @@ def winners(cells: Cells, values: np.ndarray, tolerance: np.ndarray, size: int) 
 
 
 def common_winners(values: np.ndarray, tolerance: np.ndarray, size: int) -> np.ndarray:
-    """As `winners`, for all vertices as if they were of one cell: uint8 ``(windows,)``, 0 where there is no winner."""
+    """As `winners`, for all vertices as if they were of one cell: uint8 ``(windows,)``, 0 where there is no
+    winner.
+    """
     every = np.arange(len(values))
     return _winners(values, tolerance, np.array([0, len(values)]), every, size)[0]
 
@@ -40,7 +42,7 @@ def pattern_names(sides: np.ndarray, names: np.ndarray) -> np.ndarray:
     return _pattern_names(sides, names)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _above(values, tol, ptr, idx):
     width = values.shape[1]
     out = np.zeros((len(ptr) - 1, width), np.uint8)
@@ -51,7 +53,7 @@ def _above(values, tol, ptr, idx):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _winners(values, tol, ptr, idx, size):
     windows = values.shape[1] // size
     out = np.zeros((len(ptr) - 1, windows), np.uint8)
@@ -68,7 +70,7 @@ def _winners(values, tol, ptr, idx, size):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def _pattern_names(sides, names):
     out = np.zeros(len(sides), np.uint64)
     weights = np.empty(len(names), np.uint64)

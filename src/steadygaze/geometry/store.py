@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 
-from steadygaze.geometry.bits import U, fill_table, find_slot, mix, popcount, vertex_name
+from steadygaze.geometry.bits import U, fill_table, find_slot, kernel, mix, part, popcount, vertex_name
 from steadygaze.geometry.cells import Cells
+
+FIRST, ONE = np.int64(0), np.int64(1)  # a plain 0 or 1 would have its callee compiled for that very number
 
 WHOLE = -1
 UNFINISHED = -2
@@ -26,7 +27,8 @@ class Cut:
     Attributes:
         cells: the parts; old vertices keep their numbers, new ones follow.
         parent: ``(parts,)`` number of the cell that each part was cut from.
-        stop: ``(parts,)`` ``WHOLE`` for an ordinary part, ``UNFINISHED`` for one that still has to be cut (the room
+        stop: ``(parts,)`` ``WHOLE`` for an ordinary part, ``UNFINISHED`` for one that still has to be cut
+            (the room
             ran out), else the column below which the part lies (only where parts below are final).
         above, below, weight: ``(new vertices,)``: vertex = above + weight (below - above), in order of creation,
             so that any further values at the vertices can be interpolated (`interpolate`).
@@ -41,7 +43,9 @@ class Cut:
 
 
 class Vertices(NamedTuple):
-    """All vertices: values and coordinates side by side, names, a table that finds names, and how they came about."""
+    """All vertices: values and coordinates side by side, names, a table that finds names, and how they came
+    about.
+    """
 
     rows: np.ndarray
     names: np.ndarray
@@ -113,7 +117,7 @@ def cut_with(cells: Cells, values: np.ndarray, kernel: Callable[..., tuple]) -> 
     )
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel
 def interpolate(values, above, below, weight):
     """Values ``(old + new, k)`` at all vertices from those ``(old, k)`` at the vertices before a cut."""
     old, width = values.shape
@@ -128,7 +132,7 @@ def interpolate(values, above, below, weight):
     return out
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def longer(array, size):
     """A copy with room for `size` entries."""
     bigger = np.empty(size, array.dtype)
@@ -137,7 +141,7 @@ def longer(array, size):
     return bigger
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def taller(array, size):
     """A copy with room for `size` rows."""
     bigger = np.empty((size, array.shape[1]), array.dtype)
@@ -147,7 +151,7 @@ def taller(array, size):
     return bigger
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def new_vertices(rows, names):
     """A store that holds the given vertices and has room for as many again."""
     size = 2 * len(rows) + 256
@@ -158,7 +162,7 @@ def new_vertices(rows, names):
     )  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def with_room(vertices, used, extra):
     """The vertices, with room for `extra` more."""
     if used + extra <= len(vertices.names):
@@ -171,13 +175,13 @@ def with_room(vertices, used, extra):
     )  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def new_cell(size, words):
     """Empty room for `size` incidences."""
     return Cell(np.empty(size, np.int64), np.empty((size, words), np.uint64))
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def roomy(cell, size):
     """A cell with room for `size` vertices (what it holds may be lost)."""
     if size <= len(cell.idx):
@@ -185,7 +189,7 @@ def roomy(cell, size):
     return new_cell(2 * size, cell.mask.shape[1])
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def lengthened(cell, size):
     """A cell with room for `size` vertices that keeps what it holds."""
     if size <= len(cell.idx):
@@ -193,7 +197,7 @@ def lengthened(cell, size):
     return Cell(longer(cell.idx, 2 * size), taller(cell.mask, 2 * size))
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def copy_cell(source, start, size, target, to):
     """Copy `size` incidences from one store to another."""
     for t in range(size):
@@ -202,35 +206,40 @@ def copy_cell(source, start, size, target, to):
             target.mask[to + t, w] = source.mask[start + t, w]
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def new_parts(cells, incidences, words):
     """An empty store of parts with room for about this much."""
     return Parts(
-        np.zeros(cells + 1, np.int64), np.empty(incidences, np.int64), np.empty((incidences, words), np.uint64),
+        np.zeros(cells + 1, np.int64), np.empty(incidences, np.int64), np.empty((incidences, words),
+        np.uint64),
         np.empty(cells + 1, np.int64), np.empty(cells + 1, np.int64),
     )  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def emit(parts, count, cell, size, parent, stop):
     """Add one finished part."""
     start = parts.ptr[count]
     if count + 1 >= len(parts.ptr):
         room = 2 * len(parts.ptr)
         parts = Parts(
-            longer(parts.ptr, room), parts.idx, parts.mask, longer(parts.parent, room), longer(parts.stop, room)
+            longer(parts.ptr, room),
+            parts.idx,
+            parts.mask,
+            longer(parts.parent, room),
+            longer(parts.stop, room),
         )
     if start + size > len(parts.idx):
         room = 2 * (start + size)
         parts = Parts(parts.ptr, longer(parts.idx, room), taller(parts.mask, room), parts.parent, parts.stop)
-    copy_cell(cell, 0, size, Cell(parts.idx, parts.mask), start)
+    copy_cell(cell, FIRST, size, Cell(parts.idx, parts.mask), start)
     parts.ptr[count + 1] = start + size
     parts.parent[count] = parent
     parts.stop[count] = stop
     return parts
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def free_bit(mask, size, n, reserved):
     """A facet bit that the cell does not need and that is not reserved, or -1.
 
@@ -257,7 +266,7 @@ def free_bit(mask, size, n, reserved):
     return -1
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def is_edge(mask, size, a, b, n):
     """Whether vertices a and b of a cell are joined by an edge."""
     words = mask.shape[1]
@@ -284,7 +293,7 @@ def is_edge(mask, size, a, b, n):
     return True
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def height(rows, v, hinge):
     """Value of the hinge at a vertex."""
     if hinge.minus < 0:
@@ -292,7 +301,7 @@ def height(rows, v, hinge):
     return rows[v, hinge.plus] - rows[v, hinge.minus]
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def sides(rows, cell, size, hinge):
     """How many vertices of the cell are above and below the hinge."""
     ups, downs = 0, 0
@@ -305,7 +314,7 @@ def sides(rows, cell, size, hinge):
     return ups, downs
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _name_in_window(vertices, v, cell, a, b, hinge, window):
     """Name of a vertex by the face of the window's cell on which it lies and the inputs that tie there.
 
@@ -327,9 +336,11 @@ def _name_in_window(vertices, v, cell, a, b, hinge, window):
     return mix(mix(face) ^ mix(ties ^ hinge.name))
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def _new_vertex(vertices, used, cell, a, b, hinge, window):
-    """Number of the vertex where the hinge meets the edge from a (above) to b (below); made if it is not known."""
+    """Number of the vertex where the hinge meets the edge from a (above) to b (below); made if it is not
+    known.
+    """
     rows, names = vertices.rows, vertices.names
     high, low = cell.idx[a], cell.idx[b]
     top = height(rows, high, hinge)
@@ -354,21 +365,21 @@ def _new_vertex(vertices, used, cell, a, b, hinge, window):
     return used
 
 
-@nb.njit(cache=True, nogil=True)
+@part
 def split(vertices, used, hinge, cell, size, bit, up, down, n, window):
     """Split one cell by a hinge into the parts up and down; returns (vertices used, size up, size down)."""
     rows = vertices.rows
     word, flag = bit // 64, U(1) << U(bit % 64)
-    ups, downs = 0, 0
+    ups, downs = FIRST, FIRST
     for t in range(size):
         z = height(rows, cell.idx[t], hinge)
         if z >= -hinge.tol:
-            copy_cell(cell, t, 1, up, ups)
+            copy_cell(cell, t, ONE, up, ups)
             if z <= hinge.tol:
                 up.mask[ups, word] |= flag
             ups += 1
         if z <= hinge.tol:
-            copy_cell(cell, t, 1, down, downs)
+            copy_cell(cell, t, ONE, down, downs)
             if z >= -hinge.tol:
                 down.mask[downs, word] |= flag
             downs += 1

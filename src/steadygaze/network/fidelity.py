@@ -33,7 +33,7 @@ class FidelityOptions:
 
     rounding: float = 1e-4
     kink: float = 1e-5
-    gradient: float = 1e-3
+    gradient: float = 1e-2
     steps: int = 128
     segments: int = 6
     reach: float = 0.05

@@ -1,6 +1,7 @@
 """The network as a sequence of stages, for engines that walk it region by region.
 
-A stage is a piecewise node: its source's values at the vertices of cells tell which units change piece inside a
+A stage is a piecewise node: its source's values at the vertices of cells tell which units change piece inside
+    a
 cell; once the cells are cut there, the node is affine on each of them, and so is everything up to the
 next stage. Until the first stage all values are affine in theta as a whole and are kept as such.
 """
@@ -58,7 +59,8 @@ class Stage:
 class Front:
     """Values of the live nodes at the vertices of a batch of cells: rows ``(V, *shape)``, or forms in theta.
 
-    ``reached`` is the stage that everything has been evaluated for, -1 if the next one still has to be reached.
+    ``reached`` is the stage that everything has been evaluated for, -1 if the next one still has to be
+    reached.
     """
 
     rows: Mapping[int, Tensor]
@@ -77,13 +79,16 @@ class Front:
 
 @dataclass(frozen=True)
 class Crossing:
-    """What may cut a batch of cells at one stage: the columns (hinges or windows) that are not the same all over.
+    """How the columns (hinges or windows) of one stage lie to a batch of cells as a whole.
 
     Attributes:
-        active: ``(active,)`` the columns that may cut.
+        cutting: ``(k,)`` columns that may cut some cell.
+        active: ``(k,)`` columns whose side, or winner, has to be found cell by cell: those that may cut, and
+            hinges that are positive somewhere and vanish elsewhere, never negative.
         sides: ``(columns,)`` uint8 for the others: the side, or the winner, that they keep on all cells.
     """
 
+    cutting: np.ndarray
     active: np.ndarray
     sides: np.ndarray
 
@@ -93,7 +98,8 @@ class Stages:
 
     Args:
         graph: the network; its node 0 takes the perturbed image.
-        scales: for each node that a stage reads, ``(units,)``: the scale of rounding errors (see `scales_at`).
+        scales: for each node that a stage reads, ``(units,)``: the scale of rounding errors (see
+            `scales_at`).
         tolerance: a hinge is zero below this share of its scale.
     """
 
@@ -120,7 +126,9 @@ class Stages:
         return max(width, math.prod(self.graph.nodes[0].shape))
 
     def start(self, constant: np.ndarray, directions: np.ndarray) -> Front:
-        """The front before the first stage, for images ``constant`` (C, H, W) + theta ``directions`` (n, C, H, W)."""
+        """The front before the first stage, for images ``constant`` (C, H, W) + theta ``directions`` (n, C,
+        H, W).
+        """
         device = self.graph.device
         form = Form(torch.from_numpy(constant).to(device), torch.from_numpy(directions).to(device))
         return Front({}, {0: form})
@@ -161,36 +169,42 @@ class Stages:
         if isinstance(layer, MaxPool):
             firsts = layer.pieces_of(torch.from_numpy(values).to(self.graph.device)).cpu().numpy()
             inputs = self.columns(values, number, np.arange(len(tolerance)))
-            return Crossing(
-                np.flatnonzero((firsts != firsts[0]).any(axis=0)),
-                common_winners(inputs, tolerance, self._span(number)),
-            )
+            active = np.flatnonzero((firsts != firsts[0]).any(axis=0))
+            return Crossing(active, active, common_winners(inputs, tolerance, self._span(number)))
         tensor = torch.from_numpy(values)
         low, high = (extreme.numpy() for extreme in torch.aminmax(tensor, dim=0))
         marks = layer.breakpoints.cpu().numpy()[:, None]
         low, high = (low - marks).reshape(-1), (high - marks).reshape(-1)
+        reaches = high > tolerance
         return Crossing(
-            np.flatnonzero((high > tolerance) & (low < -tolerance)), (high > tolerance).astype(np.uint8)
+            cutting=np.flatnonzero(reaches & (low < -tolerance)),
+            active=np.flatnonzero(reaches & (low <= tolerance)),
+            sides=reaches.astype(np.uint8),
         )
 
     def columns(self, values: np.ndarray, number: int, chosen: np.ndarray) -> np.ndarray:
-        """The chosen columns at the vertices: hinge values ``(V, chosen)``, or window inputs ``(V, chosen * span)``."""
+        """The chosen columns at the vertices: hinge values ``(V, chosen)``, or window inputs ``(V, chosen *
+        span)``.
+        """
         layer = self.graph.nodes[self.stages[number].node].layer
         if isinstance(layer, MaxPool):
             windows = layer.windows.cpu().numpy()[chosen]
-            # Padding never wins; its place is taken by the first real input, which then merely stands there twice.
+            # Padding never wins; its place is taken by the first real input, which then merely stands there
+            # twice.
             real = np.take_along_axis(windows, (windows >= 0).argmax(axis=1)[:, None], axis=1)
-            return values[:, np.where(windows >= 0, windows, real).reshape(-1)]
+            return np.ascontiguousarray(values[:, np.where(windows >= 0, windows, real).reshape(-1)])
         units = values.shape[1]
         if len(layer.breakpoints) == 1:
             picked = values if len(chosen) == units else values[:, chosen]
             mark = float(layer.breakpoints[0])
-            return picked - mark if mark else np.ascontiguousarray(picked)
-        return values[:, chosen % units] - layer.breakpoints.cpu().numpy()[chosen // units]
+            return np.ascontiguousarray(picked - mark if mark else picked)
+        return np.ascontiguousarray(
+            values[:, chosen % units] - layer.breakpoints.cpu().numpy()[chosen // units]
+        )
 
     def cut(self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing, room: int) -> Cut:
         """Cut the cells where the stage's units change piece."""
-        chosen = crossing.active
+        chosen = crossing.cutting
         columns = self.columns(values, number, chosen)
         tolerance, names = self._tolerances[number][chosen], self.names[number][chosen]
         span = self._span(number)
@@ -210,12 +224,16 @@ class Stages:
     def widened(self, front: Front, made: Cut) -> Front:
         """The front with its values at the vertices that a cut made."""
         born = (made.above, made.below, made.weight)
-        return Front({node: self._grown(value, born) for node, value in front.rows.items()}, front.forms, front.reached)
+        return Front(
+            {node: self._grown(value, born) for node, value in front.rows.items()}, front.forms, front.reached
+        )
 
     def sides(
         self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The side of every column on every cell, uint8 ``(cells, columns)``, and each cell's pattern name so far."""
+        """The side of every column on every cell, uint8 ``(cells, columns)``, and each cell's pattern name so
+        far.
+        """
         chosen, names = crossing.active, self.names[number]
         columns, tolerance = self.columns(values, number, chosen), self._tolerances[number][chosen]
         span = self._span(number)
@@ -228,7 +246,9 @@ class Stages:
         return self._pieces(whole, number), named
 
     def pattern_names_at(self, images: Tensor) -> np.ndarray:
-        """Pattern names, uint64 ``(B,)``, of the regions that images ``(B, C, H, W)`` lie in, by a plain forward pass."""
+        """Pattern names, uint64 ``(B,)``, of the regions that images ``(B, C, H, W)`` lie in, by a plain
+        forward pass.
+        """
         sources = {stage.source for stage in self.stages} | {stage.node for stage in self.stages}
         values = self.graph.values_at(images, sources)
         total = np.zeros(len(images), np.uint64)
@@ -296,7 +316,8 @@ class Stages:
 def push_forward(graph: Graph, tangents: Tensor, pieces: Mapping[int, Tensor], to: int) -> Tensor:
     """Derivatives of node `to` along directions of the input, where every unit keeps its piece.
 
-    tangents ``(n, C, H, W)`` are the directions, the same for all rows; pieces as for `Graph.pull_back`, B rows.
+    tangents ``(n, C, H, W)`` are the directions, the same for all rows; pieces as for `Graph.pull_back`, B
+    rows.
     Returns ``(B, n, *shape)``.
     """
     count = len(tangents)
@@ -326,7 +347,8 @@ def flat_array(values: Tensor) -> np.ndarray:
 def scales_at(graph: Graph, images: Tensor) -> dict[int, Tensor]:
     """For the logits and each node that a piecewise node reads, ``(units,)``: the largest sum of absolute terms at the images.
 
-    Rounding errors are proportional to this scale and not to the value itself, which may cancel. Up to a piecewise node
+    Rounding errors are proportional to this scale and not to the value itself, which may cancel. Up to a
+    piecewise node
     magnitudes are added up; there they start again from the values.
     """
     wanted = {graph.last} | {graph.nodes[node].inputs[0] for node in graph.piecewise}

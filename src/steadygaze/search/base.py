@@ -30,7 +30,8 @@ class CellMap:
     Attributes:
         cells: the polytopes.
         kind: ``(cells,)`` int8, ROBUST, CLASS_CHANGED, ATTENTION_CHANGED or UNDECIDED.
-        region: ``(cells,)`` number of the activation region that each cell is a part of; -1 where regions are not known.
+        region: ``(cells,)`` number of the activation region that each cell is a part of; -1 where regions are
+            not known.
         volume: ``(cells,)``.
         inconsistency: ``(regions,)`` of the map on each region; nan where it is not known or not constant.
         pattern: ``(regions,)`` uint64, name of each region's activation pattern.
@@ -51,7 +52,17 @@ class CellMap:
     def bytes(self) -> int:
         """Memory that the map takes."""
         c = self.cells
-        arrays = (c.theta, c.names, c.ptr, c.idx, c.mask, self.kind, self.region, self.volume, self.inconsistency)
+        arrays = (
+            c.theta,
+            c.names,
+            c.ptr,
+            c.idx,
+            c.mask,
+            self.kind,
+            self.region,
+            self.volume,
+            self.inconsistency,
+        )
         return sum(a.nbytes for a in arrays) + self.pattern.nbytes
 
 
@@ -109,7 +120,9 @@ class AbstractSearch(ABC):
 
     @abstractmethod
     def found(self) -> CellMap:
-        """Everything found so far; what is not judged yet is in it as undecided cells, so that the map covers the box."""
+        """Everything found so far; what is not judged yet is in it as undecided cells, so that the map covers
+        the box.
+        """
 
     @abstractmethod
     def close(self) -> None:

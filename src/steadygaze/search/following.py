@@ -2,9 +2,11 @@
 
 With one map fixed and the other affine, the condition inconsistency <= threshold is h(theta) >= 0 for
 h(theta) = a + b theta - kappa |s| |e(theta)|: a second-order cone, and h is concave where kappa >= 0. So a cell is wholly robust if it
-is so at its vertices, and wholly not if a tangent plane t of h, which lies above h, is negative at all of them. In between the cell
+is so at its vertices, and wholly not if a tangent plane t of h, which lies above h, is negative at all of
+them. In between the cell
 is cut where t = 0, beyond which it is not robust; where t = max (t - h) over its vertices, before which it is robust, for t - h
-is convex; and in two. What is left open is slivers along the boundary, whose volume falls by a factor of four a round.
+is convex; and in two. What is left open is slivers along the boundary, whose volume falls by a factor of four
+a round.
 Where kappa < 0 the roles are exchanged. What is left below the stated remainder is undecided.
 """
 
@@ -14,16 +16,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from steadygaze.cones import Cones
 from steadygaze.geometry.cells import Cells, concatenate, separated
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.measure import centres, volumes
 from steadygaze.geometry.sections import bounds
 from steadygaze.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
-from steadygaze.problem import Cones, Problem
+from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap
 
 _ROUNDS = 40
-# Rounds end early when this many cells are open: the boundary is then resolved far below what a picture shows.
+# Rounds end early when this many cells are open: the boundary is then resolved far below what a picture
+# shows.
 _OPEN_CELLS = 100_000
 
 
@@ -35,7 +39,9 @@ class _Open:
     cone: np.ndarray
 
 
-def follow(problem: Problem, map_: CellMap, open_cells: Cells, cone: np.ndarray, region: np.ndarray, cones: Cones) -> CellMap:
+def follow(
+    problem: Problem, map_: CellMap, open_cells: Cells, cone: np.ndarray, region: np.ndarray, cones: Cones
+) -> CellMap:
     """The map with its class-robust cells replaced by judged parts of them.
 
     Args:
@@ -100,7 +106,11 @@ def _decided(rest: _Open, cones: Cones) -> tuple[np.ndarray, np.ndarray]:
     above = level[owner] + np.einsum("in,in->i", slope[owner], theta)
     flat = np.logical_and.reduceat(np.abs(value) <= slack, start)
     inside = np.logical_and.reduceat(value >= -slack, start) & ~flat
-    outside = np.logical_and.reduceat(above <= slack, start) & np.logical_or.reduceat(above < -slack, start) & ~inside
+    outside = (
+        np.logical_and.reduceat(above <= slack, start)
+        & np.logical_or.reduceat(above < -slack, start)
+        & ~inside
+    )
     inner, outer = (ROBUST, ATTENTION_CHANGED) if cones.concave else (ATTENTION_CHANGED, ROBUST)
     kind = np.select([inside, outside], [inner, outer], UNDECIDED).astype(np.int8)
     kind[cones.undecided[rest.cone]] = UNDECIDED
@@ -111,7 +121,9 @@ def _decided(rest: _Open, cones: Cones) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cut(rest: _Open, cones: Cones) -> tuple[Cells, np.ndarray, np.ndarray, _Open]:
-    """Cut every cell along a tangent and in two; the far sides of the tangents are decided, the rest stays open."""
+    """Cut every cell along a tangent and in two; the far sides of the tangents are decided, the rest stays
+    open.
+    """
     cells, cone = separated(rest.cells), rest.cone
     owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
     level, slope = cones.tangents(cone, _touching(cells, cone, cones, owner))
@@ -123,18 +135,27 @@ def _cut(rest: _Open, cones: Cones) -> tuple[Cells, np.ndarray, np.ndarray, _Ope
     made = cut(cells, values, np.full(3, 1e-12), np.arange(3, dtype=np.uint64))
     parent = made.parent
     owner = np.repeat(np.arange(made.cells.count), np.diff(made.cells.ptr))
-    height = level[parent][owner] + np.einsum("in,in->i", slope[parent][owner], made.cells.theta[made.cells.idx])
+    height = level[parent][owner] + np.einsum(
+        "in,in->i", slope[parent][owner], made.cells.theta[made.cells.idx]
+    )
     highest = np.maximum.reduceat(height, made.cells.ptr[:-1])
     lowest = np.minimum.reduceat(height, made.cells.ptr[:-1])
     beyond = highest <= 1e-9 * np.maximum(-lowest, 0.0)
     outer = ATTENTION_CHANGED if cones.concave else ROBUST
     far, near = np.flatnonzero(beyond), np.flatnonzero(~beyond)
     kind = np.full(len(far), outer, np.int8)
-    return made.cells.take(far)[0], kind, cone[parent[far]], _Open(made.cells.take(near)[0], cone[parent[near]])
+    return (
+        made.cells.take(far)[0],
+        kind,
+        cone[parent[far]],
+        _Open(made.cells.take(near)[0], cone[parent[near]]),
+    )
 
 
 def _touching(cells: Cells, cone: np.ndarray, cones: Cones, owner: np.ndarray) -> np.ndarray:
-    """A point of each cell to lay the tangent at: on the boundary between its highest and lowest vertex, if there is one."""
+    """A point of each cell to lay the tangent at: on the boundary between its highest and lowest vertex, if
+    there is one.
+    """
     value, _ = cones.values(cone[owner], cells.theta)
     order = np.lexsort((value, owner))
     low, high = cells.theta[order[cells.ptr[:-1]]], cells.theta[order[cells.ptr[1:] - 1]]

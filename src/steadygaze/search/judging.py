@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from steadygaze.cones import Cones, joined_cones
 from steadygaze.geometry.cells import Cells, concatenate, separated
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.measure import centres, volumes
 from steadygaze.geometry.sides import above
 from steadygaze.geometry.store import Cut, interpolate
-from steadygaze.problem import Cones, Problem, joined_cones
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.search.following import follow
 
@@ -24,7 +24,9 @@ _BATCH = 1024
 PiecesOf = Callable[[np.ndarray], dict[int, Tensor]]
 
 
-def judge(problem: Problem, piece: int, cells: Cells, logits: Tensor, patterns: np.ndarray, pieces_of: PiecesOf) -> CellMap:
+def judge(
+    problem: Problem, piece: int, cells: Cells, logits: Tensor, patterns: np.ndarray, pieces_of: PiecesOf
+) -> CellMap:
     """The map of a batch of activation regions.
 
     Args:
@@ -77,7 +79,9 @@ def _followed(problem: Problem, piece: int, map_: CellMap, held: np.ndarray, pie
     parts, cones, regions = [], [], []
     for batch in batches:
         own = np.flatnonzero((region >= batch[0]) & (region <= batch[-1]))
-        part, cone, parent = _rectified(problem, piece, cells.take(own)[0], region[own], batch, pieces_of(batch))
+        part, cone, parent = _rectified(
+            problem, piece, cells.take(own)[0], region[own], batch, pieces_of(batch)
+        )
         parts.append(part)
         cones.append(cone)
         regions.append(region[own][parent])
@@ -86,9 +90,16 @@ def _followed(problem: Problem, piece: int, map_: CellMap, held: np.ndarray, pie
 
 
 def _rectified(
-    problem: Problem, piece: int, cells: Cells, region: np.ndarray, batch: np.ndarray, pieces: dict[int, Tensor]
+    problem: Problem,
+    piece: int,
+    cells: Cells,
+    region: np.ndarray,
+    batch: np.ndarray,
+    pieces: dict[int, Tensor],
 ) -> tuple[Cells, Cones, np.ndarray]:
-    """Cut cells where entries of the map change sign; returns the parts, their conditions, and the cell of each."""
+    """Cut cells where entries of the map change sign; returns the parts, their conditions, and the cell of
+    each.
+    """
     first = np.flatnonzero(np.diff(region, prepend=-1))
     form = problem.affine_maps_on(piece, pieces, centres(cells)[first])
     rows = np.searchsorted(batch, region)
@@ -114,7 +125,9 @@ def _grown(values: np.ndarray, made: Cut) -> np.ndarray:
 
 
 def _level(cells: Cells, gaps: np.ndarray, tolerance: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Cells that count as robust although some class gap vanishes all over them: nothing tells the two classes apart."""
+    """Cells that count as robust although some class gap vanishes all over them: nothing tells the two
+    classes apart.
+    """
     flat = (np.abs(gaps) <= tolerance).astype(np.int8)
     if not flat.any():
         return np.zeros(cells.count, bool)

@@ -1,8 +1,10 @@
 """Sweep: the complete exact map of the box, stage by stage, in batches.
 
-All vertices of a batch of cells go through the network together; at each stage the cells are cut where units change
+All vertices of a batch of cells go through the network together; at each stage the cells are cut where units
+change
 piece. A batch that has grown too large is parted, and the parts are worked off last in, first out, so that
-memory is bounded by the budget and not by the number of regions. Parts are numbered by their way through the tree of
+memory is bounded by the budget and not by the number of regions. Parts are numbered by their way through the
+tree of
 batches, which depends on neither threads nor time, and so is the map.
 """
 
@@ -27,7 +29,8 @@ from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Options, Standing, joined
 from steadygaze.search.judging import judge
 
-# A batch holds at most this many cells: enough for full matrix products, few enough for the caches and for two threads
+# A batch holds at most this many cells: enough for full matrix products, few enough for the caches and for
+# two threads
 # to share small problems evenly.
 _CELLS = 2048
 # Each thread's batch, with everything derived from it, takes about six times its rows at the vertices.
@@ -42,7 +45,8 @@ class _Batch:
         way: position in the tree of batches; orders the map.
         piece: affine piece of the perturbation.
         stage: the next stage to cross.
-        trail: for each stage crossed, pieces uint8 ``(ancestors, units)`` and ``(cells,)`` each cell's ancestor.
+        trail: for each stage crossed, pieces uint8 ``(ancestors, units)`` and ``(cells,)`` each cell's
+            ancestor.
         patterns: ``(cells,)`` uint64 names of the patterns so far.
     """
 
@@ -59,7 +63,12 @@ class _Batch:
         cells, kept = self.cells.take(chosen)
         trail = tuple((pieces, ancestor[chosen]) for pieces, ancestor in self.trail)
         return replace(
-            self, way=way, cells=cells, front=self.front.take(kept), trail=trail, patterns=self.patterns[chosen]
+            self,
+            way=way,
+            cells=cells,
+            front=self.front.take(kept),
+            trail=trail,
+            patterns=self.patterns[chosen],
         )
 
 
@@ -133,7 +142,9 @@ class Sweep(AbstractSearch):
         """What is nearest to 0 comes next, so that a run that is stopped knows the surroundings of 0."""
         half = np.ptp(self._problem.box, axis=1) / 2
         distance = [float(gauge(batch.cells.theta, half, half).min()) for batch in batches]
-        for number in sorted(range(len(batches)), key=lambda number: (distance[number], number), reverse=True):
+        for number in sorted(
+            range(len(batches)), key=lambda number: (distance[number], number), reverse=True
+        ):
             self._waiting.append(batches[number])
 
     def _take_in(self, outcome: _Outcome) -> None:
@@ -172,7 +183,14 @@ class Sweep(AbstractSearch):
         theta = torch.from_numpy(batch.cells.theta).to(self._problem.graph.device)
         front = stages.reach(batch.front, batch.stage, theta)
         logits = front.at(self._problem.graph.last, theta)
-        map_ = judge(self._problem, batch.piece, batch.cells, logits, batch.patterns, lambda rows: self._pieces(batch, rows))
+        map_ = judge(
+            self._problem,
+            batch.piece,
+            batch.cells,
+            logits,
+            batch.patterns,
+            lambda rows: self._pieces(batch, rows),
+        )
         seconds["judge"] += time.perf_counter() - began
         return _Outcome((), map_, batch.way, seconds)
 
@@ -213,7 +231,9 @@ class Sweep(AbstractSearch):
         """The room ran out in the middle of a stage: the parts cross it in batches of their own."""
         rows = self._problem.stages.widened(front, made)
         trail = tuple((older, ancestor[made.parent]) for older, ancestor in batch.trail)
-        grown = replace(batch, cells=made.cells, front=rows, trail=trail, patterns=batch.patterns[made.parent])
+        grown = replace(
+            batch, cells=made.cells, front=rows, trail=trail, patterns=batch.patterns[made.parent]
+        )
         return self._parted(grown, at_least=2)
 
     def _parted(self, batch: _Batch, at_least: int = 1) -> tuple[_Batch, ...]:

@@ -1,0 +1,85 @@
+"""The condition for attention robustness on regions where the inconsistency varies: second-order cones, in
+batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Cones:
+    """The condition inconsistency <= threshold on regions where one map is affine in theta and the other fixed.
+
+    h(theta) = a + b theta - kappa size |m(theta)|, |m(theta)|^2 = (1, theta) gram (1, theta)^T; robust where h >= 0.
+
+    Attributes:
+        a: ``(R,)``. b: ``(R, n)``. size: ``(R,)`` norm of the fixed map. gram: ``(R, n + 1, n + 1)`` of the
+            affine map.
+        kappa: least cosine that is robust (see `AbstractInconsistency.cone`).
+        margin: a cosine this close to kappa is undecided.
+        zero: ``(R,)`` regions where a map is zero, so that the inconsistency is the metric's maximum.
+        undecided: ``(R,)`` regions where rounding rules the map.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    size: np.ndarray
+    gram: np.ndarray
+    kappa: float
+    margin: float
+    zero: np.ndarray
+    undecided: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """Number of regions."""
+        return len(self.a)
+
+    @property
+    def concave(self) -> bool:
+        """Whether h is concave; else -h is, and is what `values` and `tangents` give."""
+        return self.kappa >= 0
+
+    def values(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The concave one of h and -h of the given rows at theta ``(k, n)``, and the slack within which it is
+        zero.
+        """
+        product, length = self._parts(rows, theta)
+        h = product - self.kappa * self.size[rows] * length
+        return h if self.concave else -h, self.margin * self.size[rows] * length
+
+    def tangents(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tangent planes of the same at theta: level ``(k,)`` + slope ``(k, n)`` theta lies nowhere below it."""
+        value, _ = self.values(rows, theta)
+        _, length = self._parts(rows, theta)
+        bent = np.einsum("kij,kj->ki", self.gram[rows], _with_one(theta))[:, 1:]
+        steep = bent / np.where(length > 0, length, 1.0)[:, None]
+        slope = self.b[rows] - self.kappa * self.size[rows, None] * steep
+        slope = slope if self.concave else -slope
+        return value - np.einsum("kn,kn->k", slope, theta), slope
+
+    def inconsistency(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """1 - cosine at theta; nan where it is not known."""
+        product, length = self._parts(rows, theta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.zero[rows], np.nan, 1 - product / (self.size[rows] * length))
+
+    def _parts(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        whole = _with_one(theta)
+        square = np.einsum("ki,kij,kj->k", whole, self.gram[rows], whole)
+        return self.a[rows] + np.einsum("kn,kn->k", self.b[rows], theta), np.sqrt(np.maximum(square, 0.0))
+
+
+def joined_cones(parts: list[Cones]) -> Cones:
+    """The rows of several, in order."""
+    arrays = ("a", "b", "size", "gram", "zero", "undecided")
+    return replace(
+        parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+    )
+
+
+def _with_one(theta: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.ones((len(theta), 1)), theta], axis=1)
