@@ -202,6 +202,7 @@ def _answer(case: Case, quiet: bool) -> Result:
             chain,
             image_source=loaded.source,
             image_index=loaded.index,
+            image_label=loaded.label,
             progress=progress,
             **case.settings(),
         )

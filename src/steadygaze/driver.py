@@ -85,6 +85,15 @@ class Limits:
                 raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
 
 
+@dataclass(frozen=True)
+class ImageOrigin:
+    """Where an image comes from (SRC notation), its number there, and the label that the data set gives it."""
+
+    source: str | None = None
+    index: int | None = None
+    label: int | None = None
+
+
 def verify(
     model: nn.Module | str | Path,
     image: Any,
@@ -109,6 +118,7 @@ def verify(
     progress: Callable[[Progress], None] | None = None,
     image_source: str | None = None,
     image_index: int | None = None,
+    image_label: int | None = None,
 ) -> Answer:
     """Prove how far the image may change before the class, or the reason for it, changes.
 
@@ -128,6 +138,8 @@ def verify(
         device: where the network's arithmetic runs, "cpu" or "cuda". threads: default all cores, at most 8.
         audit: number of random points at which the map is compared with the original model.
         progress: called now and then.
+        image_source, image_index, image_label: where the image comes from and what the data set calls it, for the
+            record.
 
     Raises:
         UsageError: something handed in cannot be used; the sentence says what to do.
@@ -142,6 +154,8 @@ def verify(
     source = builtin_model(model) if isinstance(model, str) and model in BUILTIN_MODELS else model
     network = load_network(source, input_shape=pixels.shape, layout=layout, mean=mean, std=std)
     network = replace(network, graph=network.graph.to(_device(device)))
+    if source is not model:
+        network = replace(network, path=str(model))
     problem = pose(
         network,
         pixels,
@@ -159,8 +173,7 @@ def verify(
         threads=threads,
         audit_points=audit,
         progress=progress,
-        source=image_source,
-        index=image_index,
+        origin=ImageOrigin(image_source, image_index, image_label),
         loading=time.perf_counter() - began,
     )
 
@@ -173,8 +186,7 @@ def solve(
     threads: int | None = None,
     audit_points: int = 0,
     progress: Callable[[Progress], None] | None = None,
-    source: str | None = None,
-    index: int | None = None,
+    origin: ImageOrigin | None = None,
     loading: float = 0.0,
 ) -> Answer:
     """`verify` for a problem that is already posed; the arguments are those of `verify`."""
@@ -197,7 +209,7 @@ def solve(
     around = around_origin(map_, problem.box, problem.tolerance)
     verdict, reason = _verdict(problem, map_, witness.failure if witness else None, stopped)
     result = Result(
-        problem=_described(problem, source, index),
+        problem=_described(problem, origin or ImageOrigin()),
         method=search.name,
         claim=search.claim,
         verdict=verdict,
@@ -280,15 +292,17 @@ def _verdict(
     )
 
 
-def _described(problem: Problem, source: str | None, index: int | None) -> ProblemInfo:
+def _described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
     network, chain = problem.network, problem.perturbation
     predicted = int(problem.replay(np.zeros((1, len(problem.box)))).predicted[0])
-    source = source or "array:" + hashlib.sha256(problem.image.tobytes()).hexdigest()[:16]
+    source = origin.source or "array:" + hashlib.sha256(problem.image.tobytes()).hexdigest()[:16]
     return ProblemInfo(
         model=ModelInfo(
             network.path, network.sha256, network.graph.units, network.graph.parameters, network.output_note
         ),
-        image=ImageInfo(source, index, tuple(problem.image.shape), problem.label, predicted),
+        image=ImageInfo(
+            source, origin.index, tuple(problem.image.shape), problem.label, predicted, origin.label
+        ),
         perturbation=tuple(
             PerturbationInfo(
                 link.name,
