@@ -48,6 +48,9 @@ def test_shares_are_those_of_samples(variant):
 @every
 def test_ranges_along_the_axes_end_where_robustness_does(variant):
     box, n = variant.perturbation.box, len(variant.perturbation.box)
+    if not len(around(variant).cells):  # 0 itself is not robust from all sides
+        assert (0.0, 0.0) in safe_ranges(variant.map, box)
+        return
     for axis, (low, high) in enumerate(safe_ranges(variant.map, box)):
         assert box[axis, 0] <= low <= 0 <= high <= box[axis, 1]
         inside = np.zeros((40, n))
