@@ -20,11 +20,11 @@ from steadygaze import inconsistency as inconsistencies
 from steadygaze.answer import Answer
 from steadygaze.checks import audit, check_cover, find_witness
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.errors import SettingError
+from steadygaze.errors import ModelError, SettingError
 from steadygaze.images import as_image
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network import saliency as saliencies
-from steadygaze.network.load import load_network
+from steadygaze.network.load import Network, load_network
 from steadygaze.perturbation.base import AbstractPerturbation
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.notation import chain_of
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
-_SEARCHES: dict[str, type[AbstractSearch]] = {"sweep": Sweep}
+_SEARCHES: dict[str, Callable[[Problem, Options], AbstractSearch]] = {"sweep": Sweep}
 # The map may take this share of the memory limit; joining and reading it takes about as much again twice.
 _MAP_SHARE = 1 / 3
 
@@ -151,11 +151,7 @@ def verify(
     pixels = as_image(image)
     chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
     began = time.perf_counter()
-    source = builtin_model(model) if isinstance(model, str) and model in BUILTIN_MODELS else model
-    network = load_network(source, input_shape=pixels.shape, layout=layout, mean=mean, std=std)
-    network = replace(network, graph=network.graph.to(_device(device)))
-    if source is not model:
-        network = replace(network, path=str(model))
+    network = _network(model, pixels.shape, layout, mean, std, device)
     problem = pose(
         network,
         pixels,
@@ -176,6 +172,33 @@ def verify(
         origin=ImageOrigin(image_source, image_index, image_label),
         loading=time.perf_counter() - began,
     )
+
+
+def _network(
+    model: nn.Module | str | Path,
+    shape: tuple[int, ...],
+    layout: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    device: str,
+) -> Network:
+    """The imported network, on its device; built-in ones are found by their names."""
+    where = _device(device)
+    builtin = isinstance(model, str) and model in BUILTIN_MODELS
+    if isinstance(model, str) and not builtin and ":" not in model and not Path(model).suffix:
+        raise ModelError(
+            f"the network is {model!r}, which is no file of a known kind and no built-in; allowed are a .onnx or .pt2 "
+            f"file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; give one of these"
+        )
+    channels, height, width = shape
+    network = load_network(
+        builtin_model(str(model)) if builtin else model,
+        input_shape=(channels, height, width),
+        layout=layout,
+        mean=mean,
+        std=std,
+    )
+    return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
 
 
 def solve(
@@ -272,7 +295,8 @@ def _verdict(
     if failing:
         return (
             Verdict.UNKNOWN,
-            "the map has failing cells, but in none of them does the original model fail in its own precision",
+            "the map has failing cells, but in none of them does the original model fail in its own "
+            "precision",
         )
     if stopped:
         return Verdict.UNKNOWN, f"no failing point was found before {stopped} ended the run"
@@ -315,7 +339,7 @@ def _described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
         saliency=problem.saliency.name,
         inconsistency=problem.inconsistency.name,
         threshold=problem.threshold,
-        channel_sum=getattr(problem.saliency, "channel_sum", False),
+        channel_sum=problem.saliency.channel_sum,
     )
 
 

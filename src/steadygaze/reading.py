@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
-from steadygaze.geometry.measure import cone_volumes
+from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.geometry.sections import Nearest, axis_intervals, bounds, nearest
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.result import Origin, Shares
@@ -30,9 +30,7 @@ def shares_of(map_: CellMap) -> Shares:
 
 @dataclass(frozen=True)
 class Around:
-    """The connected robust part that contains 0: the numbers of its cells (none if 0 itself is not proven
-    robust).
-    """
+    """The connected robust part that contains 0, by its cells' numbers: none if 0 is not proven robust."""
 
     cells: np.ndarray
     origin: Origin
@@ -72,7 +70,7 @@ def cells_at(map_: CellMap, theta: np.ndarray, tolerance: Tolerance) -> np.ndarr
     slack = tolerance.located * np.ptp(map_.cells.theta, axis=0)
     near = np.flatnonzero(((low <= theta + slack) & (theta - slack <= high)).all(axis=1))
     cones = cone_volumes(map_.cells, near, np.repeat(theta[None], len(near), axis=0))
-    return near[cones <= map_.volume[near] * (1 + tolerance.located)]
+    return near[cones <= volumes(map_.cells.take(near)[0]) * (1 + tolerance.located)]
 
 
 def safe_ranges(map_: CellMap, box: np.ndarray) -> tuple[tuple[float, float], ...]:
@@ -98,7 +96,7 @@ def safe_scale(map_: CellMap, box: np.ndarray) -> float:
 
 
 def failures_by_distance(map_: CellMap, box: np.ndarray) -> Iterator[Nearest]:
-    """The points of failing cells nearest to 0 in half-widths of the box, one for each cell, nearest first."""
+    """The point of each failing cell that is nearest to 0, in half-widths of the box, nearest first."""
     half = (box[:, 1] - box[:, 0]) / 2
     left = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
     while len(left):

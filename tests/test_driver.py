@@ -1,0 +1,184 @@
+"""The driver: limits, interrupts, verdicts, and that nothing that goes wrong inside ends as robust."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import steadygaze as sg
+from steadygaze import driver
+from steadygaze.checks import audit, check_cover, find_witness
+from steadygaze.errors import InternalCheckError, SettingError
+from steadygaze.images import load_image
+from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.result import Verdict
+from steadygaze.search.sweep import Sweep
+
+BOX = sg.Brightness(-0.3, 0.3) | sg.Patch(0, 1, top=3, left=3, size=2)
+
+
+@pytest.fixture(scope="module")
+def image():
+    return load_image("digits:202").image
+
+
+@pytest.fixture(scope="module")
+def answer(image):
+    return sg.verify("digits-mlp", image, BOX, threads=2)
+
+
+def test_the_answer_holds_together(answer):
+    shares = answer.shares
+    assert answer.verdict == Verdict.VIOLATED
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-12)
+    assert shares.undecided == 0
+    assert 0 < answer.safe_scale < 1
+    failure = answer.result.nearest_failure
+    assert answer.at(failure.theta).kind == failure.kind != "robust"
+    # The box shrunk to the safe scale is robust at its corners; a little larger it is not.
+    corners = np.stack(np.meshgrid(*answer.problem.box), -1).reshape(-1, 2) * answer.safe_scale
+    assert (answer.problem.at(corners * (1 - 1e-6)).kind == ROBUST).all()
+
+
+def test_a_small_box_is_robust(image):
+    answer = sg.verify("digits-mlp", image, sg.Brightness(-0.02, 0.02), audit=50)
+    assert answer.verdict == Verdict.ROBUST
+    assert answer.safe_scale == 1
+    assert answer.shares.robust == 1
+    assert answer.result.nearest_failure is None
+    assert answer.result.origin.ranges == ((-0.02, 0.02),)
+
+
+def test_the_result_does_not_depend_on_threads(image, answer):
+    one = sg.verify("digits-mlp", image, BOX, threads=1)
+    assert np.array_equal(np.sort(one.map.pattern), np.sort(answer.map.pattern))
+    assert one.shares.values() == pytest.approx(answer.shares.values(), abs=1e-12)
+    assert one.safe_scale == answer.safe_scale
+    assert one.result.origin.outer_boundary == answer.result.origin.outer_boundary
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [({"regions_limit": 1}, "limit of 1 regions"), ({"time_limit": 1e-9}, "time limit")],
+)
+def test_a_limit_ends_in_an_honest_partial_answer(image, limit, words, monkeypatch):
+    monkeypatch.setattr("steadygaze.search.sweep._CELLS", 8)
+    answer = sg.verify("digits-cnn", image, BOX, threads=1, **limit)
+    assert answer.shares.undecided > 0
+    assert sum(answer.shares.values()) == pytest.approx(1, abs=1e-9)
+    assert answer.verdict in (Verdict.UNKNOWN, Verdict.VIOLATED)
+    assert words in answer.result.reason
+    assert words in answer.result.settings["stopped"]
+
+
+def test_an_interrupt_gives_the_partial_answer(image, monkeypatch):
+    monkeypatch.setattr("steadygaze.search.sweep._CELLS", 8)
+
+    def interrupt(progress: sg.Progress) -> None:
+        if progress.phase == "searching" and progress.fraction > 0:
+            raise KeyboardInterrupt
+
+    answer = sg.verify("digits-cnn", image, BOX, threads=2, progress=interrupt)
+    assert 0 < answer.shares.undecided < 1
+    assert answer.result.settings["stopped"] == "an interrupt"
+    assert answer.verdict != Verdict.ROBUST
+
+
+def test_the_memory_limit_bounds_the_map(image, monkeypatch):
+    monkeypatch.setattr(driver, "_MAP_SHARE", 1e-7)
+    monkeypatch.setattr("steadygaze.search.sweep._CELLS", 8)
+    answer = sg.verify("digits-cnn", image, BOX, threads=1)
+    assert "memory limit" in answer.result.reason
+    assert answer.shares.undecided > 0
+
+
+def test_an_error_in_the_search_is_never_an_answer(image, monkeypatch):
+    def broken(self, batch):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Sweep, "_advance", broken)
+    with pytest.raises(ZeroDivisionError):
+        sg.verify("digits-mlp", image, BOX)
+
+
+def lost(map_, chosen):
+    """The map without the chosen cells."""
+    keep = np.setdiff1d(np.arange(map_.cells.count), chosen)
+    return dataclasses.replace(
+        map_,
+        cells=map_.cells.take(keep)[0],
+        kind=map_.kind[keep],
+        region=map_.region[keep],
+        volume=map_.volume[keep],
+    )
+
+
+def test_a_lost_cell_is_noticed(answer):
+    largest = int(answer.map.volume.argmax())
+    with pytest.raises(InternalCheckError, match="cover"):
+        check_cover(answer.problem, lost(answer.map, [largest]))
+
+
+def test_a_lost_cell_whose_volume_another_claims_is_noticed(answer):
+    largest = int(answer.map.volume.argmax())
+    gone = lost(answer.map, [largest])
+    swollen = gone.volume.copy()
+    swollen[0] += answer.map.volume[largest]
+    pattern = answer.map.pattern.copy()
+    pattern[answer.map.region[largest]] = 0
+    with pytest.raises(InternalCheckError, match="lies in no cell"):
+        check_cover(answer.problem, dataclasses.replace(gone, volume=swollen, pattern=pattern))
+
+
+def test_the_audit_finds_a_wrong_kind(answer):
+    assert audit(answer.problem, answer.map, 300) > 250
+    wrong = answer.map.kind.copy()
+    wrong[wrong == CLASS_CHANGED] = ROBUST
+    with pytest.raises(InternalCheckError, match="theta = "):
+        audit(answer.problem, dataclasses.replace(answer.map, kind=wrong), 300)
+
+
+def test_a_failure_that_does_not_replay_is_no_witness(answer):
+    """A map that calls robust cells failing finds no witness, so that the verdict cannot be violated."""
+    wrong = np.where(answer.map.kind == ROBUST, CLASS_CHANGED, ROBUST).astype(np.int8)
+    some = np.flatnonzero(answer.map.kind == ROBUST)[:20]
+    kept = np.full(answer.map.cells.count, UNDECIDED, np.int8)
+    kept[some] = wrong[some]
+    map_ = dataclasses.replace(answer.map, kind=kept)
+    assert find_witness(answer.problem, map_) is None
+    verdict, reason = driver._verdict(answer.problem, map_, None, None)
+    assert verdict == Verdict.UNKNOWN
+    assert "original model" in reason
+
+
+def test_a_gap_that_vanishes_at_a_point_is_not_robust(image):
+    answer = sg.verify("digits-mlp", image, sg.Brightness(-0.02, 0.02))
+    tight = dataclasses.replace(answer.map, tight=True)
+    assert driver._verdict(answer.problem, tight, None, None)[0] == Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"method": "gbs"},
+        {"method": "magic"},
+        {"device": "tpu"},
+        {"threads": 0},
+        {"threads": -2},
+        {"audit": -1},
+        {"time_limit": 0},
+        {"memory_limit": -1},
+        {"regions_limit": 0},
+        {"threshold": -0.1},
+        {"threshold": float("nan")},
+        {"threshold": 2.5},
+        {"label": 3},
+        {"label": 99},
+        {"clip": (1.0, 0.0)},
+    ],
+)
+def test_bad_settings_are_refused(image, setting):
+    with pytest.raises(SettingError):
+        sg.verify("digits-mlp", image, BOX, **setting)
