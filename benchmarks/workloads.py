@@ -146,7 +146,7 @@ ROWS = (
     ),
     Row("W5", "convSmallRELU__Point", _PLANE, (40029, 18260, 22623, 32732, 42973)),
     Row("W5", "resnet_2b", _SMALL_PLANE, (6896, 3597, 6779, 2681, 11458)),
-    Row(BLANK, "Convnet_maxpool", _PLANE, _UNKNOWN),
+    Row(BLANK, "Convnet_maxpool", _PLANE, (21125, 37615, 19562, 36576, 23743)),
     Row("W6", "256x2", _SPACE, (1649, 312, 1307, 505, 925)),
     Row("W6", "256x4", _SPACE, (10654, 505, 7764, 523, 1910)),
     Row("W6", "256x6", _SPACE, (43602, 796, 23301, 1172, 10553)),
