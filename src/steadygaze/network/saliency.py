@@ -18,9 +18,13 @@ from steadygaze.network.graph import Graph
 
 
 class AbstractSaliency(ABC):
-    """A way to make a map out of a network, images and a class."""
+    """A way to make a map out of a network, images and a class.
+
+    channel_sum adds the channels up, where the map has any: ``(C, H, W)`` becomes ``(H, W)``.
+    """
 
     name: str
+    channel_sum: bool = False
 
     @abstractmethod
     def map_shape(self, graph: Graph) -> tuple[int, ...]:
@@ -32,12 +36,7 @@ class AbstractSaliency(ABC):
 
 
 class AbstractGradientSaliency(AbstractSaliency):
-    """A map that is a function of the gradient of the class's logit with respect to the pixels.
-
-    channel_sum adds the channels up: ``(C, H, W)`` becomes ``(H, W)``.
-    """
-
-    channel_sum: bool
+    """A map that is a function of the gradient of the class's logit with respect to the pixels."""
 
     @abstractmethod
     def of(self, gradients: Tensor) -> Tensor:
@@ -110,8 +109,7 @@ class GradCam(AbstractSaliency):
         return self.from_parts(activations, graph.pull_back(seed, graph.pieces_at(images), to=node))
 
     def from_parts(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """Maps ``(B, h, w)`` of activations A and the gradients with respect to them, both ``(B, K, h,
-        w)``."""
+        """Maps ``(B, h, w)`` of activations A and of the gradients there, both ``(B, K, h, w)``."""
         return torch.einsum("bk,bkhw->bhw", gradients.mean((2, 3)), activations).clamp_min(0.0)
 
 
