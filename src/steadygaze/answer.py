@@ -76,7 +76,8 @@ class Answer:
         point, box = np.asarray(theta, np.float64).reshape(-1), self.problem.box
         if len(point) != len(box) or not ((box[:, 0] <= point) & (point <= box[:, 1])).all():
             raise SettingError(
-                f"theta is {list(theta)}; it must be {len(box)} numbers within {[tuple(r) for r in box.tolist()]}"
+                f"theta is {list(theta)}; it must be {len(box)} numbers "
+                f"within {[tuple(r) for r in box.tolist()]}"
             )
         points = self.problem.replay(point[None])
         return PointAnswer(

@@ -20,14 +20,15 @@ _TRIES = 50
 
 
 def check_cover(problem: Problem, map_: CellMap) -> None:
-    """Volumes must add up to the box's, and patterns at random theta must be known. Raises
-    InternalCheckError.
+    """Volumes must add up to the box's, and patterns at random theta must be known.
+
+    Raises InternalCheckError.
     """
     total, whole = float(map_.volume.sum()), problem.volume
     if not abs(total - whole) <= problem.tolerance.cover * whole:
         raise InternalCheckError(
-            f"the cells of the map cover {total!r} of the box's volume {whole!r}, which leaves a gap or an overlap: the answer "
-            "is withheld; please report this case"
+            f"the cells of the map cover {total!r} of the box's volume {whole!r}, which leaves a gap or an "
+            "overlap: the answer is withheld; please report this case"
         )
     if (map_.kind == UNDECIDED).all():
         return
@@ -36,11 +37,11 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
     for theta, name in zip(thetas, names, strict=True):
         if name in map_.pattern:
             continue
-        # On a hinge, or where the map is undecided, the pattern need not be known; then the point must lie in
-        # a cell.
+        # On a hinge, or where the map is undecided, the pattern need not be known, but a cell has the point.
         if not len(cells_at(map_, theta, problem.tolerance)):
             raise InternalCheckError(
-                f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report this case"
+                f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; "
+                "please report this case"
             )
 
 
@@ -72,7 +73,8 @@ def audit(problem: Problem, map_: CellMap, count: int) -> int:
         if said != kind and not close:
             raise InternalCheckError(
                 f"audit: at theta = {theta.tolist()} the map says {KINDS[kind]} and the model {KINDS[said]} "
-                f"(class gap {replayed.gap[number]:.6g}, inconsistency {replayed.inconsistency[number]:.6g}); please report this case"
+                f"(class gap {replayed.gap[number]:.6g}, inconsistency "
+                f"{replayed.inconsistency[number]:.6g}); please report this case"
             )
     return decided
 
@@ -115,7 +117,7 @@ def find_witness(problem: Problem, map_: CellMap) -> Witness | None:
 
 
 def legal(problem: Problem, thetas: np.ndarray) -> np.ndarray:
-    """Whether the images at theta are in the range that the clip allows (anything, without a clip), ``(B,)``."""
+    """Whether the images at theta are in the clip's range (anything, without a clip), ``(B,)``."""
     if problem.clip is None:
         return np.ones(len(thetas), bool)
     images = problem.images(thetas).flatten(1)

@@ -1,6 +1,4 @@
-"""The condition for attention robustness on regions where the inconsistency varies: second-order cones, in
-batches.
-"""
+"""Attention robustness on regions where the inconsistency varies: second-order cones, in batches."""
 
 from __future__ import annotations
 
@@ -11,9 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Cones:
-    """The condition inconsistency <= threshold on regions where one map is affine in theta and the other fixed.
+    """Inconsistency <= threshold on regions where one map is affine in theta and the other fixed.
 
-    h(theta) = a + b theta - kappa size |m(theta)|, |m(theta)|^2 = (1, theta) gram (1, theta)^T; robust where h >= 0.
+    That is h >= 0 for h(theta) = a + b theta - kappa size |m(theta)|, where m is the affine map and
+    |m(theta)|^2 = (1, theta) gram (1, theta)^T.
 
     Attributes:
         a: ``(R,)``. b: ``(R, n)``. size: ``(R,)`` norm of the fixed map. gram: ``(R, n + 1, n + 1)`` of the
@@ -44,15 +43,13 @@ class Cones:
         return self.kappa >= 0
 
     def values(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The concave one of h and -h of the given rows at theta ``(k, n)``, and the slack within which it is
-        zero.
-        """
+        """The concave one of h and -h, and the slack within which it is zero, at theta ``(k, n)``."""
         product, length = self._parts(rows, theta)
         h = product - self.kappa * self.size[rows] * length
         return h if self.concave else -h, self.margin * self.size[rows] * length
 
     def tangents(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tangent planes of the same at theta: level ``(k,)`` + slope ``(k, n)`` theta lies nowhere below it."""
+        """Tangent planes of the same at theta, nowhere below it: level ``(k,)`` + slope ``(k, n)`` theta."""
         value, _ = self.values(rows, theta)
         _, length = self._parts(rows, theta)
         bent = np.einsum("kij,kj->ki", self.gram[rows], _with_one(theta))[:, 1:]

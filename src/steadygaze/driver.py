@@ -87,7 +87,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ImageOrigin:
-    """Where an image comes from (SRC notation), its number there, and the label that the data set gives it."""
+    """Where an image comes from (SRC notation), its number there, and the data set's label for it."""
 
     source: str | None = None
     index: int | None = None
@@ -138,8 +138,8 @@ def verify(
         device: where the network's arithmetic runs, "cpu" or "cuda". threads: default all cores, at most 8.
         audit: number of random points at which the map is compared with the original model.
         progress: called now and then.
-        image_source, image_index, image_label: where the image comes from and what the data set calls it, for the
-            record.
+        image_source, image_index, image_label: where the image comes from and what the data set calls it, for
+            the record.
 
     Raises:
         UsageError: something handed in cannot be used; the sentence says what to do.
@@ -187,8 +187,8 @@ def _network(
     builtin = isinstance(model, str) and model in BUILTIN_MODELS
     if isinstance(model, str) and not builtin and ":" not in model and not Path(model).suffix:
         raise ModelError(
-            f"the network is {model!r}, which is no file of a known kind and no built-in; allowed are a .onnx or .pt2 "
-            f"file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; give one of these"
+            f"the network is {model!r}, which is no file of a known kind and no built-in; allowed are a "
+            f".onnx or .pt2 file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; give one of these"
         )
     channels, height, width = shape
     network = load_network(

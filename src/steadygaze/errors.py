@@ -1,14 +1,14 @@
 """Everything steadygaze raises on purpose.
 
-    SteadygazeError
-    ├── UsageError               what was handed in cannot be used; the sentence says what to do (exit code 2)
-    │   ├── ModelError           the network: missing file, unknown layer, NaN weights, wrong shape
-    │   ├── ImageError           the image: missing file, wrong shape, values outside [0, 1]
-    │   ├── PerturbationError    the perturbation: unknown name, reversed range, 0 outside the range
-    │   │   └── NotJointlyAffine the exact engines cannot take this chain; names the two links
-    │   └── SettingError         any other setting: threshold, label, method, limits
-    ├── FidelityError            the imported network disagrees with the original (exit code 1)
-    └── InternalCheckError       a self-check of the search failed: no verdict is given (exit code 1)
+SteadygazeError
+├── UsageError               what was handed in cannot be used; the sentence says what to do (exit code 2)
+│   ├── ModelError           the network: missing file, unknown layer, NaN weights, wrong shape
+│   ├── ImageError           the image: missing file, wrong shape, values outside [0, 1]
+│   ├── PerturbationError    the perturbation: unknown name, reversed range, 0 outside the range
+│   │   └── NotJointlyAffine the exact engines cannot take this chain; names the two links
+│   └── SettingError         any other setting: threshold, label, method, limits
+├── FidelityError            the imported network disagrees with the original (exit code 1)
+└── InternalCheckError       a self-check of the search failed: no verdict is given (exit code 1)
 """
 
 from __future__ import annotations

@@ -71,7 +71,6 @@ class Problem:
     tolerance: Tolerance
 
     # -- the question in numbers
-    # -------------------------------------------------------------------------------------
 
     @property
     def box(self) -> np.ndarray:
@@ -103,12 +102,9 @@ class Problem:
         return self._kept(self.map0[None])[0]
 
     # -- at points
-    # ---------------------------------------------------------------------------------------------------
 
     def images(self, thetas: np.ndarray) -> Tensor:
-        """Images handed to the classifier, ``(B, C, H, W)`` in [0, 1] where there is a clip, at ``thetas``
-        (B, n).
-        """
+        """Images handed to the classifier at ``thetas`` (B, n): ``(B, C, H, W)``, within the clip, if any."""
         images = torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
         return images if self.clip is None else images.clamp(*self.clip)
 
@@ -151,9 +147,7 @@ class Problem:
         return self._judged(logits, images, thetas)
 
     def rounding_of_original(self) -> float:
-        """How far a class gap of the original model may be from the real-valued one: float32 rounding of the
-        logits' scale.
-        """
+        """How far the original model's class gaps may be off: float32 rounding of the logits' scale."""
         return float(1e-4 * self._scales[self.graph.last].max())
 
     def _judged(self, logits: Tensor, images: Tensor, thetas: np.ndarray) -> Points:
@@ -166,7 +160,6 @@ class Problem:
         return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
 
     # -- on regions
-    # --------------------------------------------------------------------------------------------------
 
     @cached_property
     def pieces(self) -> tuple[AffinePiece, ...]:
@@ -175,9 +168,7 @@ class Problem:
 
     @cached_property
     def expected_pieces(self) -> tuple[AffineImage, ...]:
-        """The expected map on each of the pieces, the compared entries only: base ``(P,)``, directions ``(n,
-        P)``.
-        """
+        """The compared entries of the expected map on each piece: base ``(P,)``, directions ``(n, P)``."""
         forms = self.perturbation.expected_pieces(self.map0.numpy())
         kept = slice(None) if self.compared is None else self.compared.numpy()
         return tuple(
@@ -226,9 +217,7 @@ class Problem:
         return self._kept(self.saliency.from_gradient(gradient))
 
     def distances(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved expected map; and where rounding rules
-        the map.
-        """
+        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved one; and where rounding rules them."""
         size = torch.linalg.vector_norm(maps, dim=1)
         vanishing = (size > 0) & (size < self.tolerance.vanishing * torch.linalg.vector_norm(self.target))
         return self.inconsistency.between(
@@ -236,9 +225,7 @@ class Problem:
         ).cpu().numpy(), vanishing.cpu().numpy()
 
     def cones_on(self, piece: int, pieces: Mapping[int, Tensor]) -> Cones:
-        """The condition on regions of an affine piece where the units keep these pieces and the expected map
-        moves.
-        """
+        """The condition on regions where the units keep these pieces and the expected map moves."""
         maps = self.maps_on(pieces)
         form = self.expected_pieces[piece]
         basis = torch.from_numpy(np.concatenate([form.base[None], form.directions])).to(maps.device)
@@ -259,10 +246,10 @@ class Problem:
         )
 
     def affine_maps_on(self, piece: int, pieces: Mapping[int, Tensor], middle: np.ndarray) -> AffineImage:
-        """Maps before they are rectified on regions where the units keep these pieces: base ``(R, P)``, directions ``(R, n, P)``.
+        """Maps before they are rectified, on regions where the units keep these pieces.
 
-        middle ``(R, n)`` is a point of each region. Only for maps that are the positive part of an affine
-        one.
+        Only for maps that are the positive part of an affine one. middle ``(R, n)`` is a point of each
+        region; the answer has base ``(R, P)`` and directions ``(R, n, P)``.
         """
         assert isinstance(self.saliency, GradCam)
         node = self.saliency.node(self.network.graph) + self.pixels
@@ -276,9 +263,7 @@ class Problem:
         return AffineImage(level - np.einsum("rn,rnp->rp", middle, slope), slope)
 
     def rectified_cones(self, form: AffineImage, rows: np.ndarray, active: np.ndarray) -> Cones:
-        """The condition on cells of the regions `rows` where only the `active` entries ``(cells, P)`` of the
-        map are positive.
-        """
+        """The condition on cells of regions `rows` where only the `active` ``(cells, P)`` entries count."""
         target = self.target.numpy()
         whole = np.concatenate([form.base[rows][:, None], form.directions[rows]], axis=1) * active[:, None]
         products = whole @ target
@@ -289,7 +274,7 @@ class Problem:
             gram=np.einsum("rip,rjp->rij", whole, whole),
             kappa=self._kappa,
             margin=self.tolerance.margin,
-            zero=~active.any(axis=1),
+            zero=np.logical_not(active.any(axis=1)),
             undecided=np.zeros(len(rows), bool),
         )
 
@@ -362,8 +347,9 @@ def pose(
     _check_decidable(problem)
     if not problem.target.any():
         raise SettingError(
-            f"the {saliency.name} map of the image is zero wherever it is compared, so that there is no attention to "
-            "follow: is the output saturated, or all of the image under the patch? choose another image or saliency"
+            f"the {saliency.name} map of the image is zero wherever it is compared, so that there is no "
+            "attention to follow: is the output saturated, or all of the image under the patch? "
+            "choose another image or saliency"
         )
     return problem
 
@@ -375,7 +361,8 @@ def _check_settings(
         raise SettingError(f"the threshold is {threshold}; it must be a number of at least 0, such as 0.3")
     if threshold > inconsistency.maximum:
         raise SettingError(
-            f"the threshold is {threshold}, but {inconsistency.name} never exceeds {inconsistency.maximum}; give a smaller one"
+            f"the threshold is {threshold}, but {inconsistency.name} never exceeds {inconsistency.maximum}; "
+            "give a smaller one"
         )
     if clip is not None and not (math.isfinite(clip[0]) and math.isfinite(clip[1]) and clip[0] < clip[1]):
         raise SettingError(
@@ -393,8 +380,8 @@ def _check_image(image: np.ndarray, graph: Graph, clip: tuple[float, float] | No
     bounds = clip or (0.0, 1.0)
     if not (bounds[0] <= low and high <= bounds[1]):
         raise ImageError(
-            f"the image has values from {low:g} to {high:g}; they must lie within {bounds[0]:g} and {bounds[1]:g}; "
-            "scale the pixels to [0, 1]"
+            f"the image has values from {low:g} to {high:g}; they must lie within {bounds[0]:g} and "
+            f"{bounds[1]:g}; scale the pixels to [0, 1]"
         )
 
 
@@ -409,8 +396,8 @@ def _label(problem: Problem, label: int | None) -> int:
         raise SettingError(f"the label is {label}; the network has classes 0 to {len(logits) - 1}")
     if label != predicted:
         raise SettingError(
-            f"the label is {label}, but the network predicts {predicted} for the unperturbed image, so that nothing is "
-            "robust; choose another image, or leave the label out to verify the predicted class"
+            f"the label is {label}, but the network predicts {predicted} for the unperturbed image, so that "
+            "nothing is robust; choose another image, or leave the label out to verify the predicted class"
         )
     return label
 
@@ -423,13 +410,14 @@ def _check_decidable(problem: Problem) -> None:
             else f"{problem.saliency.name} maps"
         )
         raise SettingError(
-            f"{problem.inconsistency.name} cannot be decided exactly for {cause}, because it varies inside a region; "
-            "use --inconsistency cosine or l2"
+            f"{problem.inconsistency.name} cannot be decided exactly for {cause}, because it varies inside a "
+            "region; use --inconsistency cosine or l2"
         )
     if problem.perturbation.moves_map and problem.rectifies_maps:
         raise NotJointlyAffine(
-            f"{problem.saliency.name} maps and a perturbation that moves the expected map multiply their parameters, so that no "
-            "exact engine can take the pair; use gradient or abs-gradient maps, or fix the shift as a constant"
+            f"{problem.saliency.name} maps and a perturbation that moves the expected map multiply their "
+            "parameters, so that no exact engine can take the pair; "
+            "use gradient or abs-gradient maps, or fix the shift as a constant"
         )
 
 

@@ -10,9 +10,10 @@ U = np.uint64
 #: Compiles a function that Python calls: kept on disk, run without the interpreter's lock.
 kernel = nb.njit(cache=True, nogil=True, error_model="numpy")
 #: Compiles a function that only kernels call, without the wrapper for Python, which saves a tenth of the
-#: time. Calling one from
-#: Python crashes the interpreter.
-part = nb.njit(cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+#: time. Calling one from Python crashes the interpreter.
+part = nb.njit(  # pyright: ignore[reportCallIssue] -- numba's types leave out the options about wrappers
+    cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
 
 #: Puts a function's text into its one caller, which then is compiled once and not twice.
 spliced = nb.njit(inline="always", error_model="numpy")
@@ -20,14 +21,14 @@ spliced = nb.njit(inline="always", error_model="numpy")
 
 @kernel
 def mix(x: np.uint64) -> np.uint64:
-    """Finaliser of splitmix64 (Steele et al., OOPSLA 2014): a bijection that scatters neighbouring integers."""
+    """Finaliser of splitmix64 (Steele et al., OOPSLA 2014): a bijection that scatters close integers."""
     x = (x ^ (x >> U(30))) * U(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> U(27))) * U(0x94D049BB133111EB)
     return x ^ (x >> U(31))
 
 
 @kernel
-def popcount(x: np.uint64) -> int:
+def popcount(x: np.uint64) -> np.int64:
     """Number of ones, by the usual tree of partial sums."""
     x = x - ((x >> U(1)) & U(0x5555555555555555))
     x = (x & U(0x3333333333333333)) + ((x >> U(2)) & U(0x3333333333333333))
@@ -47,7 +48,7 @@ def vertex_name(a: np.uint64, b: np.uint64, hinge: np.uint64) -> np.uint64:
 
 
 @kernel
-def find_slot(table: np.ndarray, names: np.ndarray, name: np.uint64) -> int:
+def find_slot(table: np.ndarray, names: np.ndarray, name: np.uint64) -> np.int64:
     """Slot of `name` in an open-addressing table of vertex numbers (-1 = empty)."""
     size = U(table.shape[0] - 1)
     slot = mix(name) & size

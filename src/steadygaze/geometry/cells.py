@@ -83,20 +83,20 @@ def concatenate(batches: list[Cells]) -> Cells:
     masks = [np.pad(b.mask, ((0, 0), (0, words - b.mask.shape[1]))) for b in batches]
     first = np.cumsum([0] + [len(b.theta) for b in batches])
     start = np.cumsum([0] + [len(b.idx) for b in batches])
-    ptr = [b.ptr[1:] + s for b, s in zip(batches, start)]
+    ptr = [b.ptr[1:] + s for b, s in zip(batches, start[:-1], strict=True)]
     return Cells(
         theta=np.concatenate([b.theta for b in batches]),
         names=np.concatenate([b.names for b in batches]),
         ptr=np.concatenate([np.zeros(1, np.int64), *ptr]),
-        idx=np.concatenate([b.idx + f for b, f in zip(batches, first)]),
+        idx=np.concatenate([b.idx + f for b, f in zip(batches, first[:-1], strict=True)]),
         mask=np.concatenate(masks),
     )
 
 
 def separated(cells: Cells) -> Cells:
-    """The same cells sharing no vertices: vertex k belongs to incidence k, and names differ from cell to cell.
+    """The same cells sharing no vertices, for hinges that are functions of one cell only.
 
-    For hinges that are functions of one cell only.
+    Vertex k belongs to incidence k, and names differ from cell to cell.
     """
     owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
     names = _separate_names(cells.names[cells.idx], owner)

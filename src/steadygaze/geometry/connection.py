@@ -12,21 +12,24 @@ from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.measure import Facets, cone_volumes, facets, volumes
 from steadygaze.geometry.sections import bounds, plane_section
 
-# Cells that do not meet facet to facet touch within this share of the box: their corners were computed along
+# Cells that do not meet facet to facet touch within this share of the box: their corners were computed in
 # different ways.
 _TOUCH = 1e-8
 
 
 def components(cells: Cells) -> np.ndarray:
-    """Number of the connected part that each cell belongs to, ``(cells,)``; cells connect through facets, not
-    corners.
+    """Number of the connected part that each cell belongs to, ``(cells,)``.
+
+    Cells connect through facets, not corners.
     """
     return _connected(shared_facets(facets(cells)), cells.count)
 
 
 def loose_components(cells: Cells) -> np.ndarray:
-    """As `components`, for cells that need not meet facet to facet: cells connect where the middle of a facet of one
-    lies in the other."""
+    """As `components`, for cells that need not meet facet to facet.
+
+    Cells connect where the middle of a facet of one lies in the other.
+    """
     found = facets(cells)
     shared = shared_facets(found)
     _, first, counts = np.unique(found.key, return_index=True, return_counts=True)
@@ -80,8 +83,8 @@ def outline(cells: Cells) -> shapely.Geometry:
     ends = _ends(cells.theta, cells.ptr, cells.idx, cells.mask, found.cell[lone], found.bit[lone])
     _, one_of, number = np.unique(cells.names, return_index=True, return_inverse=True)
     points = cells.theta[one_of][number.reshape(-1)]
-    lines = shapely.linestrings(points[ends])
-    return shapely.build_area(shapely.geometrycollections(lines))
+    lines = np.asarray(shapely.linestrings(points[ends]))
+    return shapely.build_area(shapely.GeometryCollection(lines))
 
 
 def loose_outline(cells: Cells) -> shapely.Geometry:
@@ -117,9 +120,7 @@ def _facet_centres(theta, ptr, idx, mask, cell, bit):
 
 @kernel
 def _ends(theta, ptr, idx, mask, cell, bit):
-    """The two ends of edges of plane cells: the farthest apart along either axis, should more vertices carry
-    the label.
-    """
+    """The two ends of edges of plane cells: the farthest apart, should more vertices carry the label."""
     out = np.empty((len(cell), 2), np.int64)
     for k in range(len(cell)):
         far = -1.0

@@ -1,8 +1,7 @@
 """Cut convex cells into the parts on which each input of a window is the largest (max pooling).
 
 The part of a cell where input i wins is cut from the cell directly, by the hinges between i and its rivals,
-so
-that no cell is cut where neither side of a hinge is the largest: the parts are the activation regions.
+so that no cell is cut where neither side of a hinge is the largest: the parts are the activation regions.
 A vertex is named by the face of the cell on which it lies and by the inputs that tie there, which is the same
 whichever input's part, and whichever of two neighbouring cells, made it.
 """
@@ -54,8 +53,7 @@ def cut_by_windows(
     Args:
         cells: what is cut.
         values: ``(vertices, windows * size)`` float64, the inputs of the windows one after the other; an
-            input may
-            stand twice in its window (instead of padding).
+            input may stand twice in its window (instead of padding).
         tolerance: ``(windows,)`` inputs this close together are equal.
         windows: ``(windows,)`` uint64, names of the windows; they enter the names of the new vertices.
         size: inputs per window.
@@ -97,7 +95,7 @@ def _window_of(cell, size, first, last):
 
 @part
 def _part_where(vertices, used, i, window, name, tol, up, down, n):
-    """The part of the window's cell where input i wins; returns the stores, the part and its size (0: none)."""
+    """Cut out where input i wins in the window's cell: returns the stores, the part and its size (or 0)."""
     size = size_before = window.size  # the window's own labels stay reserved: they name its faces
     cell = new_cell(size, window.cell.mask.shape[1])
     copy_cell(window.cell, 0, size, cell, FIRST)

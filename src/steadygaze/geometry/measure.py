@@ -142,10 +142,9 @@ def _cones(points, mask, apex, apex_vertex):
     """Sum over the simplices of the cones from `apex` over the polytope's facets of |det|.
 
     points ``(m, n)`` are the vertices, mask ``(m, words)`` their labels; apex_vertex is the number of the
-    vertex at the
-    apex, or -1. A walk down the faces, depth first: at depth d a face of dimension n - d is given by its
-    vertices;
-    its own apex is the first of them, and only the faces that do not contain the apex make cones.
+    vertex at the apex, or -1. A walk down the faces, depth first: at depth d a face of dimension n - d is
+    given by its vertices; its own apex is the first of them, and only the faces that do not contain the apex
+    make cones.
     """
     m, n = points.shape
     if n == 1:

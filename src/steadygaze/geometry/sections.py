@@ -1,8 +1,7 @@
 """Sections of cells through the origin, and the points of cells that are nearest to it: exact, by cutting.
 
 Each question is piecewise linear in theta; once the few cells that matter are cut along its kinks, the answer
-is found at
-vertices.
+is found at vertices.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _ZERO = 1e-12
 
 @dataclass(frozen=True)
 class Nearest:
-    """The point nearest to 0 among those of some cells: its distance, itself ``(n,)``, and its cell's number."""
+    """The point ``(n,)`` nearest to 0 among those of some cells, with its distance and its cell's number."""
 
     distance: float
     point: np.ndarray
@@ -30,7 +29,9 @@ class Nearest:
 
 
 def nearest(cells: Cells, below: np.ndarray, above: np.ndarray) -> Nearest | None:
-    """The point nearest to 0 in the gauge max_i max(theta_i / above_i, -theta_i / below_i), or None without cells.
+    """The point nearest to 0, or None without cells.
+
+    Distance is the gauge max_i max(theta_i / above_i, -theta_i / below_i).
 
     Args:
         below, above: ``(n,)`` lengths that count as 1 in the negative and in the positive direction (0: there
@@ -62,7 +63,7 @@ def axis_intervals(cells: Cells, axis: int, widths: np.ndarray) -> np.ndarray:
     """Where the cells meet the axis: intervals ``(k, 2)``, the other parameters being 0."""
     others = np.array([i for i in range(cells.dimension) if i != axis], np.int64)
     parts, _ = _through_zero(cells, others, widths)
-    on = (np.abs(parts.theta[:, others]) <= _ZERO * widths[others]).all(axis=1)[parts.idx]
+    on = np.all(np.abs(parts.theta[:, others]) <= _ZERO * widths[others], axis=1)[parts.idx]
     along = parts.theta[parts.idx, axis]
     if not parts.count:
         return np.zeros((0, 2))
@@ -74,8 +75,12 @@ def axis_intervals(cells: Cells, axis: int, widths: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Section:
-    """Convex polygons in a plane: corners ``(corners, 2)`` in order round each, ``ptr`` (polygons + 1,), and
-    their cells.
+    """Convex polygons in a plane.
+
+    Attributes:
+        corners: ``(corners, 2)``, in order round each polygon.
+        ptr: ``(polygons + 1,)``; the corners of polygon p are ``ptr[p]:ptr[p + 1]``.
+        cell: ``(polygons,)`` number of the cell that each is a section of.
     """
 
     corners: np.ndarray
@@ -84,8 +89,9 @@ class Section:
 
 
 def plane_section(cells: Cells, axes: tuple[int, int], widths: np.ndarray) -> Section:
-    """Where the cells meet the plane of two parameters, the others being 0; a polygon between two cells is
-    given for both.
+    """Where the cells meet the plane of two parameters, the others being 0.
+
+    A polygon between two cells is given for both.
     """
     others = np.array([i for i in range(cells.dimension) if i not in axes], np.int64)
     parts, parent = _through_zero(cells, others, widths)
@@ -104,9 +110,7 @@ def plane_section(cells: Cells, axes: tuple[int, int], widths: np.ndarray) -> Se
 
 @kernel
 def _polygons(points, on, ptr, idx):
-    """Corners of the polygon that the chosen vertices of each cell span, in order round it; none where it has
-    no area.
-    """
+    """Corners of the polygon that the chosen vertices of each cell span, in order; none without an area."""
     corners = np.empty((len(idx), 2))
     ends = np.zeros(len(ptr), np.int64)
     angle = np.empty(len(idx))

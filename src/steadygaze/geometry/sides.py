@@ -12,14 +12,13 @@ def above(cells: Cells, values: np.ndarray, tolerance: np.ndarray) -> np.ndarray
     """Whether each cell reaches above each hinge, uint8 ``(cells, hinges)``.
 
     For cells that no hinge crosses this is the side they lie on; where a hinge vanishes on a whole cell both
-    sides
-    agree, and it counts as below.
+    sides agree, and it counts as below.
     """
     return _above(values, tolerance, cells.ptr, cells.idx)
 
 
 def winners(cells: Cells, values: np.ndarray, tolerance: np.ndarray, size: int) -> np.ndarray:
-    """The first input of each window that no other input of it exceeds on the cell, uint8 ``(cells, windows)``.
+    """The first input of each window that no other one exceeds on the cell, uint8 ``(cells, windows)``.
 
     values ``(vertices, windows * size)`` holds the inputs of the windows one after the other.
     """
@@ -27,9 +26,7 @@ def winners(cells: Cells, values: np.ndarray, tolerance: np.ndarray, size: int) 
 
 
 def common_winners(values: np.ndarray, tolerance: np.ndarray, size: int) -> np.ndarray:
-    """As `winners`, for all vertices as if they were of one cell: uint8 ``(windows,)``, 0 where there is no
-    winner.
-    """
+    """As `winners`, for all vertices as if they were of one cell: uint8 ``(windows,)``, 0 for no winner."""
     every = np.arange(len(values))
     return _winners(values, tolerance, np.array([0, len(values)]), every, size)[0]
 

@@ -28,10 +28,9 @@ class Cut:
         cells: the parts; old vertices keep their numbers, new ones follow.
         parent: ``(parts,)`` number of the cell that each part was cut from.
         stop: ``(parts,)`` ``WHOLE`` for an ordinary part, ``UNFINISHED`` for one that still has to be cut
-            (the room
-            ran out), else the column below which the part lies (only where parts below are final).
-        above, below, weight: ``(new vertices,)``: vertex = above + weight (below - above), in order of creation,
-            so that any further values at the vertices can be interpolated (`interpolate`).
+            (the room ran out), else the column below which the part lies (only where parts below are final).
+        above, below, weight: ``(new vertices,)``: vertex = above + weight (below - above), in order of
+            creation, so that any further values at the vertices can be interpolated (`interpolate`).
     """
 
     cells: Cells
@@ -43,9 +42,7 @@ class Cut:
 
 
 class Vertices(NamedTuple):
-    """All vertices: values and coordinates side by side, names, a table that finds names, and how they came
-    about.
-    """
+    """All vertices: values beside coordinates, names, a table that finds names, and how they came about."""
 
     rows: np.ndarray
     names: np.ndarray
@@ -210,8 +207,8 @@ def copy_cell(source, start, size, target, to):
 def new_parts(cells, incidences, words):
     """An empty store of parts with room for about this much."""
     return Parts(
-        np.zeros(cells + 1, np.int64), np.empty(incidences, np.int64), np.empty((incidences, words),
-        np.uint64),
+        np.zeros(cells + 1, np.int64),
+        np.empty(incidences, np.int64), np.empty((incidences, words), np.uint64),
         np.empty(cells + 1, np.int64), np.empty(cells + 1, np.int64),
     )  # fmt: skip
 
@@ -280,7 +277,7 @@ def is_edge(mask, size, a, b, n):
     if labels == n or size == n + 1:  # a simple vertex: its n - 1 shared facets meet in one edge
         return True
     for c in range(size):
-        if c == a or c == b:
+        if c in (a, b):
             continue
         inside = True
         for w in range(words):
@@ -338,10 +335,9 @@ def _name_in_window(vertices, v, cell, a, b, hinge, window):
 
 @part
 def _new_vertex(vertices, used, cell, a, b, hinge, window):
-    """Number of the vertex where the hinge meets the edge from a (above) to b (below); made if it is not
-    known.
-    """
+    """Number of the vertex where the hinge meets the edge from a (above) to b (below), made if not known."""
     rows, names = vertices.rows, vertices.names
+    name, slot = hinge.name, FIRST  # found below: from the edge, before the values, or from the face, after
     high, low = cell.idx[a], cell.idx[b]
     top = height(rows, high, hinge)
     weight = top / (top - height(rows, low, hinge))

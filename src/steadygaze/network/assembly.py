@@ -44,8 +44,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Value:
-    """The output of a node, as the file sees it: with a first axis of 1 for the batch, or (rarely)
-    without."""
+    """The output of a node, as the file sees it: with a first axis of 1 for the batch, or (rarely) not."""
 
     node: int
     batched: bool
@@ -142,8 +141,7 @@ class Assembler:
         variance: np.ndarray,
         epsilon: float,
     ) -> Value:
-        """``(x - mean) / sqrt(variance + epsilon) * weight + bias`` per channel (axis 1), as in
-        evaluation."""
+        """``(x - mean) / sqrt(variance + epsilon) * weight + bias`` per channel (axis 1)."""
         column = (-1,) + (1,) * (len(self.shape(x)) - 2)
         scale = 1.0 / np.sqrt(np.asarray(variance, np.float64) + epsilon)
         scale = scale if weight is None else scale * weight
@@ -280,8 +278,7 @@ class Assembler:
     def average_pool(
         self, x: Value, geometry: PoolGeometry, count_padding: bool, divisor: float | None = None
     ) -> Value:
-        """The average of each window of a map ``(1, C, H, W)``; `divisor` replaces the number of
-        positions."""
+        """The average of each window of a map ``(1, C, H, W)``; `divisor` replaces its size."""
         _, *sizes = self._map(x)
         rows, columns = (geometry.along(axis, size) for axis, size in enumerate(sizes))
         for windows, size in ((rows, sizes[0]), (columns, sizes[1])):
@@ -314,8 +311,7 @@ class Assembler:
     # Activations
 
     def leaky_relu(self, x: Value, slope: np.ndarray | float) -> Value:
-        """x above 0, ``slope * x`` below; a slope of 0 is ReLU, an array of slopes PReLU (broadcast as in
-        numpy)."""
+        """x above 0, ``slope * x`` below: 0 is ReLU, an array PReLU (broadcast as in numpy)."""
         slope = np.asarray(slope, np.float64)
         if slope.size > 1:
             if self._broadcast(self.shape(x), slope.shape) != self.shape(x):

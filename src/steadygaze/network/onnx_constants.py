@@ -27,8 +27,7 @@ def fold(operator: str, inputs: Sequence[np.ndarray | None], attributes: Attribu
 
 
 def axes_of(inputs: Sequence[Any], attributes: Attributes) -> tuple[int, ...] | None:
-    """The axes an operator works on: an attribute in old files, the second input in new ones; None if
-    neither."""
+    """The axes of an operator: an attribute in old files, the second input in new ones; None if neither."""
     if "axes" in attributes:
         return tuple(int(axis) for axis in attributes["axes"])
     if len(inputs) > 1 and inputs[1] is not None:

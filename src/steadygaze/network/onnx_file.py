@@ -1,5 +1,4 @@
-"""Opening an ONNX file: a model whose weights are all in memory, none of them read from outside its
-folder."""
+"""Opening an ONNX file: all weights in memory, none of them read from outside the model's folder."""
 
 from __future__ import annotations
 
@@ -17,8 +16,7 @@ from steadygaze.network.graph import check_size
 
 
 def open_onnx(path: Path) -> onnx.ModelProto:
-    """The model with its external weights read in; raises ModelError if the file is not a readable ONNX
-    model."""
+    """The model with its external weights read in; raises ModelError if that cannot be done."""
     try:
         model = onnx.load_model(str(path), load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
@@ -37,8 +35,7 @@ def open_onnx(path: Path) -> onnx.ModelProto:
 
 
 def constant_of(tensor: TensorProto) -> np.ndarray:
-    """The numbers of a constant; its declared shape is checked against the bytes present before memory is
-    taken."""
+    """The numbers of a constant; its shape is checked against the bytes present before memory is taken."""
     shape = tuple(tensor.dims)
     name = tensor.name or "a constant"
     if min(shape, default=0) < 0 or tensor.data_type not in helper.get_all_tensor_dtypes():

@@ -22,8 +22,7 @@ _DOMAINS = ("", "ai.onnx")
 
 @dataclass(frozen=True)
 class OnnxReading:
-    """The logits as a value of the assembler, the name they have in the file, and what was left out after
-    them."""
+    """The logits as a value of the assembler, their name in the file, and what was left out after them."""
 
     logits: Value
     logits_name: str

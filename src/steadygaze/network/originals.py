@@ -23,9 +23,9 @@ LAYOUTS: tuple[Layout, ...] = ("chw", "hwc", "flat")
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a model wants done to pixels ``(B, C, H, W)`` in [0, 1]: ``(x - mean) / std`` per channel, and a
-    layout.
+    """What a model wants done to pixels ``(B, C, H, W)`` in [0, 1].
 
+    That is ``(x - mean) / std`` per channel, and a layout.
     `row` is the shape of one image as the model takes it, the batch left out; `batched` is False for a model
     that takes one image without any batch axis.
     """
@@ -64,8 +64,7 @@ class AbstractOriginal(ABC):
 
     @abstractmethod
     def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
-        """Gradient ``(B, C, H, W)`` of one logit with respect to the pixels; None where the runtime has
-        none."""
+        """Gradient ``(B, C, H, W)`` of one logit by the pixels; None where the runtime has none."""
 
 
 class OnnxOriginal(AbstractOriginal):

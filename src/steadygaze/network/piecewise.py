@@ -1,8 +1,7 @@
 """The network as a sequence of stages, for engines that walk it region by region.
 
 A stage is a piecewise node: its source's values at the vertices of cells tell which units change piece inside
-    a
-cell; once the cells are cut there, the node is affine on each of them, and so is everything up to the
+a cell; once the cells are cut there, the node is affine on each of them, and so is everything up to the
 next stage. Until the first stage all values are affine in theta as a whole and are kept as such.
 """
 
@@ -126,8 +125,9 @@ class Stages:
         return max(width, math.prod(self.graph.nodes[0].shape))
 
     def start(self, constant: np.ndarray, directions: np.ndarray) -> Front:
-        """The front before the first stage, for images ``constant`` (C, H, W) + theta ``directions`` (n, C,
-        H, W).
+        """The front before the first stage, for images ``constant`` + theta ``directions``.
+
+        Shapes are ``(C, H, W)`` and ``(n, C, H, W)``.
         """
         device = self.graph.device
         form = Form(torch.from_numpy(constant).to(device), torch.from_numpy(directions).to(device))
@@ -165,7 +165,7 @@ class Stages:
 
     def crossing(self, values: np.ndarray, number: int) -> Crossing:
         """The columns that may cut some cell, given the source's values ``(V, units)`` at all vertices."""
-        tolerance, layer = self._tolerances[number], self.graph.nodes[self.stages[number].node].layer
+        tolerance, layer = self._tolerances[number], self._layer(number)
         if isinstance(layer, MaxPool):
             firsts = layer.pieces_of(torch.from_numpy(values).to(self.graph.device)).cpu().numpy()
             inputs = self.columns(values, number, np.arange(len(tolerance)))
@@ -183,14 +183,11 @@ class Stages:
         )
 
     def columns(self, values: np.ndarray, number: int, chosen: np.ndarray) -> np.ndarray:
-        """The chosen columns at the vertices: hinge values ``(V, chosen)``, or window inputs ``(V, chosen *
-        span)``.
-        """
-        layer = self.graph.nodes[self.stages[number].node].layer
+        """The chosen columns at the vertices: hinges ``(V, chosen)``, or windows ``(V, chosen * span)``."""
+        layer = self._layer(number)
         if isinstance(layer, MaxPool):
             windows = layer.windows.cpu().numpy()[chosen]
-            # Padding never wins; its place is taken by the first real input, which then merely stands there
-            # twice.
+            # Padding never wins; the first real input takes its place, and then merely stands there twice.
             real = np.take_along_axis(windows, (windows >= 0).argmax(axis=1)[:, None], axis=1)
             return np.ascontiguousarray(values[:, np.where(windows >= 0, windows, real).reshape(-1)])
         units = values.shape[1]
@@ -213,7 +210,7 @@ class Stages:
         return cut(cells, columns, tolerance, names, room=room)
 
     def cross(self, front: Front, number: int, made: Cut, theta: Tensor) -> tuple[Front, np.ndarray]:
-        """The front after the cut, and the source's values ``(V, units)`` at all vertices, new ones included."""
+        """The front after the cut, and the source's values ``(V, units)`` at all vertices, old and new."""
         stage, rows = self.stages[number], self.widened(front, made).rows
         source = rows[stage.source] if stage.source in rows else front.forms[stage.source].at(theta)
         forms = {node: form for node, form in front.forms.items() if node in stage.live}
@@ -231,8 +228,9 @@ class Stages:
     def sides(
         self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The side of every column on every cell, uint8 ``(cells, columns)``, and each cell's pattern name so
-        far.
+        """The side of every column on every cell, uint8 ``(cells, columns)``, and each cell's pattern name.
+
+        The name is that of this stage's part of the pattern; those of all stages add up.
         """
         chosen, names = crossing.active, self.names[number]
         columns, tolerance = self.columns(values, number, chosen), self._tolerances[number][chosen]
@@ -246,9 +244,7 @@ class Stages:
         return self._pieces(whole, number), named
 
     def pattern_names_at(self, images: Tensor) -> np.ndarray:
-        """Pattern names, uint64 ``(B,)``, of the regions that images ``(B, C, H, W)`` lie in, by a plain
-        forward pass.
-        """
+        """Pattern names, uint64 ``(B,)``, at images ``(B, C, H, W)``, by a plain forward pass."""
         sources = {stage.source for stage in self.stages} | {stage.node for stage in self.stages}
         values = self.graph.values_at(images, sources)
         total = np.zeros(len(images), np.uint64)
@@ -271,7 +267,7 @@ class Stages:
 
     def _pieces(self, sides: np.ndarray, number: int) -> np.ndarray:
         """Pieces ``(cells, units)`` from the sides of the columns (one column per unit and breakpoint)."""
-        layer = self.graph.nodes[self.stages[number].node].layer
+        layer = self._layer(number)
         if isinstance(layer, MaxPool):
             # A winning stand-in for padding is the first real input.
             real = (layer.windows >= 0).cpu().numpy()
@@ -287,8 +283,13 @@ class Stages:
         grown = torch.from_numpy(interpolate(flat_array(value), *born)).to(value.device)
         return grown.reshape(-1, *value.shape[1:])
 
-    def _span(self, number: int) -> int:
+    def _layer(self, number: int) -> PiecewiseLinear | MaxPool:
         layer = self.graph.nodes[self.stages[number].node].layer
+        assert isinstance(layer, PiecewiseLinear | MaxPool)
+        return layer
+
+    def _span(self, number: int) -> int:
+        layer = self._layer(number)
         return layer.windows.shape[1] if isinstance(layer, MaxPool) else 0
 
     @cached_property
@@ -317,8 +318,7 @@ def push_forward(graph: Graph, tangents: Tensor, pieces: Mapping[int, Tensor], t
     """Derivatives of node `to` along directions of the input, where every unit keeps its piece.
 
     tangents ``(n, C, H, W)`` are the directions, the same for all rows; pieces as for `Graph.pull_back`, B
-    rows.
-    Returns ``(B, n, *shape)``.
+    rows. Returns ``(B, n, *shape)``.
     """
     count = len(tangents)
     rows = next(iter(pieces.values())).shape[0]
@@ -345,11 +345,10 @@ def flat_array(values: Tensor) -> np.ndarray:
 
 
 def scales_at(graph: Graph, images: Tensor) -> dict[int, Tensor]:
-    """For the logits and each node that a piecewise node reads, ``(units,)``: the largest sum of absolute terms at the images.
+    """The largest sum of absolute terms at the images, ``(units,)``, of stages' sources and logits.
 
     Rounding errors are proportional to this scale and not to the value itself, which may cancel. Up to a
-    piecewise node
-    magnitudes are added up; there they start again from the values.
+    piecewise node magnitudes are added up; there they start again from the values.
     """
     wanted = {graph.last} | {graph.nodes[node].inputs[0] for node in graph.piecewise}
     values = graph.values_at(images, set(range(len(graph.nodes))))

@@ -175,8 +175,7 @@ def _pointwise_before_conv(first: Conv, second: Conv) -> Conv | None:
 
 
 def _along(constant: Tensor, rank: int, axis: int) -> Tensor | None:
-    """The constant as a vector along one axis of an array of that rank; None if it varies along another
-    axis."""
+    """The constant as a vector along one axis of an array of that rank; None if it varies along another."""
     shape = (1,) * (rank - constant.ndim) + tuple(constant.shape)
     if math.prod(shape) != shape[axis]:
         return None

@@ -12,9 +12,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of `kernel` positions, `dilation` apart, every `stride` along an axis of `size` padded at both
-    ends.
+    """Windows of `kernel` positions, `dilation` apart, every `stride` along an axis of `size`.
 
+    The axis is padded at both ends.
     With `ceil` a last window may hang over the end, as long as it starts inside the axis or the padding
     before it.
     """

@@ -72,7 +72,9 @@ def joined(maps: list[CellMap]) -> CellMap:
     return CellMap(
         cells=concatenate([m.cells for m in maps]),
         kind=np.concatenate([m.kind for m in maps]),
-        region=np.concatenate([np.where(m.region < 0, -1, m.region + f) for m, f in zip(maps, first)]),
+        region=np.concatenate(
+            [np.where(m.region < 0, -1, m.region + f) for m, f in zip(maps, first[:-1], strict=True)]
+        ),
         volume=np.concatenate([m.volume for m in maps]),
         inconsistency=np.concatenate([m.inconsistency for m in maps]),
         pattern=np.concatenate([m.pattern for m in maps]),
@@ -120,9 +122,7 @@ class AbstractSearch(ABC):
 
     @abstractmethod
     def found(self) -> CellMap:
-        """Everything found so far; what is not judged yet is in it as undecided cells, so that the map covers
-        the box.
-        """
+        """Everything found so far; what is not judged yet is undecided, so that the map covers the box."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,17 +1,17 @@
-"""Judge regions on which the inconsistency varies: the actual map, or the expected one, is affine in theta there.
+"""Judge regions on which the inconsistency varies: one map, actual or expected, is affine in theta there.
 
 With one map fixed and the other affine, the condition inconsistency <= threshold is h(theta) >= 0 for
-h(theta) = a + b theta - kappa |s| |e(theta)|: a second-order cone, and h is concave where kappa >= 0. So a cell is wholly robust if it
-is so at its vertices, and wholly not if a tangent plane t of h, which lies above h, is negative at all of
-them. In between the cell
-is cut where t = 0, beyond which it is not robust; where t = max (t - h) over its vertices, before which it is robust, for t - h
-is convex; and in two. What is left open is slivers along the boundary, whose volume falls by a factor of four
-a round.
-Where kappa < 0 the roles are exchanged. What is left below the stated remainder is undecided.
+h(theta) = a + b theta - kappa |s| |e(theta)|: a second-order cone, and h is concave where kappa >= 0. So a
+cell is wholly robust if it is so at its vertices, and wholly not if a tangent plane t of h, which lies above
+h, is negative at all of them. In between the cell is cut where t = 0, beyond which it is not robust; where
+t = max (t - h) over its vertices, before which it is robust, for t - h is convex; and in two. What is left
+open is slivers along the boundary, whose volume falls by a factor of four a round. Where kappa < 0 the roles
+are exchanged. What is left below the stated remainder is undecided.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,8 +26,7 @@ from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap
 
 _ROUNDS = 40
-# Rounds end early when this many cells are open: the boundary is then resolved far below what a picture
-# shows.
+# Rounds end early when this many cells are open: the boundary is then finer than any picture shows.
 _OPEN_CELLS = 100_000
 
 
@@ -74,7 +73,7 @@ def follow(
     )
 
 
-def _judged(problem: Problem, rest: _Open, cones: Cones):
+def _judged(problem: Problem, rest: _Open, cones: Cones) -> Iterator[tuple[Cells, np.ndarray, np.ndarray]]:
     """Yields (cells, kinds, rows of `cones`) until everything is judged or the remainder is small."""
     # The number of slivers that resolve a boundary of dimension n - 1 grows like remainder^(-(n - 1) / 2).
     allowed = problem.tolerance.remainder ** min(1.0, 2 / rest.cells.dimension) * volumes(rest.cells).sum()
@@ -121,9 +120,7 @@ def _decided(rest: _Open, cones: Cones) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cut(rest: _Open, cones: Cones) -> tuple[Cells, np.ndarray, np.ndarray, _Open]:
-    """Cut every cell along a tangent and in two; the far sides of the tangents are decided, the rest stays
-    open.
-    """
+    """Cut every cell along a tangent and in two; beyond the tangents is decided, the rest stays open."""
     cells, cone = separated(rest.cells), rest.cone
     owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
     level, slope = cones.tangents(cone, _touching(cells, cone, cones, owner))
@@ -153,9 +150,7 @@ def _cut(rest: _Open, cones: Cones) -> tuple[Cells, np.ndarray, np.ndarray, _Ope
 
 
 def _touching(cells: Cells, cone: np.ndarray, cones: Cones, owner: np.ndarray) -> np.ndarray:
-    """A point of each cell to lay the tangent at: on the boundary between its highest and lowest vertex, if
-    there is one.
-    """
+    """A point of each cell for the tangent: on the boundary between its highest and lowest vertex, if any."""
     value, _ = cones.values(cone[owner], cells.theta)
     order = np.lexsort((value, owner))
     low, high = cells.theta[order[cells.ptr[:-1]]], cells.theta[order[cells.ptr[1:] - 1]]

@@ -97,9 +97,7 @@ def _rectified(
     batch: np.ndarray,
     pieces: dict[int, Tensor],
 ) -> tuple[Cells, Cones, np.ndarray]:
-    """Cut cells where entries of the map change sign; returns the parts, their conditions, and the cell of
-    each.
-    """
+    """Cut cells where entries of the map change sign; returns parts, conditions, and the cell of each."""
     first = np.flatnonzero(np.diff(region, prepend=-1))
     form = problem.affine_maps_on(piece, pieces, centres(cells)[first])
     rows = np.searchsorted(batch, region)
@@ -113,7 +111,7 @@ def _rectified(
 
 
 def by_distance(distance: np.ndarray, vanishing: np.ndarray, problem: Problem) -> np.ndarray:
-    """Kinds int8 of class-robust cells from their inconsistency; what rounding may have decided is undecided."""
+    """Kinds int8 of class-robust cells from their inconsistency; undecided where rounding may decide."""
     kind = np.where(distance > problem.threshold, ATTENTION_CHANGED, ROBUST).astype(np.int8)
     close = np.abs(distance - problem.threshold) <= problem.tolerance.margin
     kind[close | vanishing] = UNDECIDED
@@ -125,8 +123,9 @@ def _grown(values: np.ndarray, made: Cut) -> np.ndarray:
 
 
 def _level(cells: Cells, gaps: np.ndarray, tolerance: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Cells that count as robust although some class gap vanishes all over them: nothing tells the two
-    classes apart.
+    """Cells that count as robust although some class gap vanishes all over them.
+
+    Nothing tells the two classes apart there.
     """
     flat = (np.abs(gaps) <= tolerance).astype(np.int8)
     if not flat.any():

@@ -1,11 +1,9 @@
 """Sweep: the complete exact map of the box, stage by stage, in batches.
 
 All vertices of a batch of cells go through the network together; at each stage the cells are cut where units
-change
-piece. A batch that has grown too large is parted, and the parts are worked off last in, first out, so that
-memory is bounded by the budget and not by the number of regions. Parts are numbered by their way through the
-tree of
-batches, which depends on neither threads nor time, and so is the map.
+change piece. A batch that has grown too large is parted, and the parts are worked off last in, first out, so
+that memory is bounded by the budget and not by the number of regions. Parts are numbered by their way through
+the tree of batches, which depends on neither threads nor time, and neither does the map.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor
 from steadygaze.geometry.cells import Cells, from_polytopes
 from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.sections import gauge
-from steadygaze.geometry.store import UNFINISHED
+from steadygaze.geometry.store import UNFINISHED, Cut
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.network.piecewise import Front, flat_array
 from steadygaze.problem import Problem
@@ -30,8 +29,7 @@ from steadygaze.search.base import AbstractSearch, CellMap, Options, Standing, j
 from steadygaze.search.judging import judge
 
 # A batch holds at most this many cells: enough for full matrix products, few enough for the caches and for
-# two threads
-# to share small problems evenly.
+# two threads to share small problems evenly.
 _CELLS = 2048
 # Each thread's batch, with everything derived from it, takes about six times its rows at the vertices.
 _COPIES = 6
@@ -227,7 +225,7 @@ class Sweep(AbstractSearch):
         seconds["evaluate"] += time.perf_counter() - cut
         return self._parted(grown)
 
-    def _unfinished(self, batch: _Batch, front: Front, made) -> tuple[_Batch, ...]:
+    def _unfinished(self, batch: _Batch, front: Front, made: Cut) -> tuple[_Batch, ...]:
         """The room ran out in the middle of a stage: the parts cross it in batches of their own."""
         rows = self._problem.stages.widened(front, made)
         trail = tuple((older, ancestor[made.parent]) for older, ancestor in batch.trail)
@@ -244,7 +242,7 @@ class Sweep(AbstractSearch):
         edges = np.linspace(0, count, min(parts, count) + 1).astype(int)
         return tuple(
             batch.take(np.arange(first, last), (*batch.way, part))
-            for part, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+            for part, (first, last) in enumerate(pairwise(edges))
         )
 
     def _pieces(self, batch: _Batch, rows: np.ndarray) -> dict[int, Tensor]:
