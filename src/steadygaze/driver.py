@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -360,6 +361,7 @@ def _regions(problem: Problem, map_: CellMap, visited: int) -> dict[str, int]:
     }
 
 
+@cache
 def _versions() -> dict[str, str]:
     packages = ("steadygaze", "torch", "numpy", "numba", "onnx", "shapely")
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}

@@ -19,6 +19,9 @@ from steadygaze.errors import SettingError
 
 # Entries handled at once where a temporary is needed: 1 MiB stays in the cache.
 _BLOCK = 1 << 17
+# Magnitudes that differ by less than this share of the largest are not told apart: rounding leaves some
+# 1e-14.
+_CLOSE = 1e-11
 
 
 class AbstractInconsistency(ABC):
@@ -27,9 +30,16 @@ class AbstractInconsistency(ABC):
     name: str
     maximum: float
 
+    def __repr__(self) -> str:
+        return self.name
+
     @abstractmethod
     def between(self, actual: Tensor, expected: Tensor) -> Tensor:
         """How far each row of ``actual`` (B, P) is from that of ``expected`` (B, P) or (P,): (B,)."""
+
+    def doubtful(self, actual: Tensor) -> Tensor:
+        """Rows (B,) bool of ``actual`` (B, P) whose inconsistency rounding may have decided."""
+        return torch.zeros(len(actual), dtype=torch.bool, device=actual.device)
 
     def cone(self, threshold: float) -> float | None:
         """kappa such that, for non-zero maps, inconsistency <= threshold just where <s, e> >= kappa |s| |e|.
@@ -130,10 +140,22 @@ class TopK(AbstractInconsistency):
             )
         self.k = k
 
+    def doubtful(self, actual: Tensor) -> Tensor:
+        """Rows whose k-th and next magnitude differ, but by no more than rounding leaves."""
+        k = self._count(actual.shape[-1])
+        if k == actual.shape[-1]:
+            return super().doubtful(actual)
+        first = actual.abs().topk(k + 1, dim=-1).values
+        apart = first[:, k - 1] - first[:, k]
+        return (apart > 0) & (apart <= _CLOSE * first[:, 0])
+
+    def _count(self, entries: int) -> int:
+        return min(entries, self.k) if isinstance(self.k, int) else max(1, round(self.k * entries))
+
     def between(self, actual: Tensor, expected: Tensor) -> Tensor:
         """1 - |top(s) and top(e)| / k."""
         entries = actual.shape[-1]
-        k = min(entries, self.k) if isinstance(self.k, int) else max(1, round(self.k * entries))
+        k = self._count(entries)
         wanted = _largest(torch.atleast_2d(expected).abs(), k)
         distances = torch.empty(len(actual), dtype=actual.dtype, device=actual.device)
         rows = max(1, _BLOCK // max(1, entries))

@@ -220,9 +220,9 @@ class Problem:
         """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved one; and where rounding rules them."""
         size = torch.linalg.vector_norm(maps, dim=1)
         vanishing = (size > 0) & (size < self.tolerance.vanishing * torch.linalg.vector_norm(self.target))
-        return self.inconsistency.between(
-            maps, self.target.to(maps.device)
-        ).cpu().numpy(), vanishing.cpu().numpy()
+        doubtful = vanishing | self.inconsistency.doubtful(maps)
+        distance = self.inconsistency.between(maps, self.target.to(maps.device))
+        return distance.cpu().numpy(), doubtful.cpu().numpy()
 
     def cones_on(self, piece: int, pieces: Mapping[int, Tensor]) -> Cones:
         """The condition on regions where the units keep these pieces and the expected map moves."""
@@ -286,7 +286,7 @@ class Problem:
 
     def _kept(self, maps: Tensor) -> Tensor:
         flat = maps.flatten(1)
-        return flat if self.compared is None else flat[:, self.compared.to(flat.device)]
+        return flat if self.compared is None else flat.index_select(1, self.compared.to(flat.device))
 
     @cached_property
     def _scales(self) -> dict[int, Tensor]:

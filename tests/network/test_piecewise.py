@@ -31,7 +31,7 @@ def walk(variant):
         crossing = stages.crossing(values, number)
         made = stages.cut(cells, values, number, crossing, NO_LIMIT)
         cells = made.cells
-        front, values = stages.cross(front, number, made, torch.from_numpy(cells.theta))
+        front, values = stages.cross(front, number, made, values)
         pieces, own = stages.sides(cells, values, number, crossing)
         names = names[made.parent] + own
         yield number, cells, front, values, pieces, names

@@ -25,10 +25,20 @@ def winners(cells: Cells, values: np.ndarray, tolerance: np.ndarray, size: int) 
     return _winners(values, tolerance, cells.ptr, cells.idx, size)
 
 
-def common_winners(values: np.ndarray, tolerance: np.ndarray, size: int) -> np.ndarray:
-    """As `winners`, for all vertices as if they were of one cell: uint8 ``(windows,)``, 0 for no winner."""
-    every = np.arange(len(values))
-    return _winners(values, tolerance, np.array([0, len(values)]), every, size)[0]
+def best_of_windows(
+    values: np.ndarray, windows: np.ndarray, tolerance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Largest input of each window, ``(rows, windows)``, and the first position within tolerance of it.
+
+    values ``(rows, inputs)``; windows ``(windows, size)`` holds columns of values, -1 for none; tolerance
+    ``(windows,)``; positions are uint8.
+    """
+    return _best_of_windows(np.ascontiguousarray(values), windows, tolerance)
+
+
+def extremes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest of each column of ``(rows, columns)``."""
+    return _extremes(values)
 
 
 def pattern_names(sides: np.ndarray, names: np.ndarray) -> np.ndarray:
@@ -37,6 +47,36 @@ def pattern_names(sides: np.ndarray, names: np.ndarray) -> np.ndarray:
     Names of several layers add up (modulo 2**64). Different patterns share a name with probability 2**-64.
     """
     return _pattern_names(sides, names)
+
+
+@kernel
+def _best_of_windows(values, windows, tol):
+    count, size = windows.shape
+    best = np.empty((len(values), count))
+    place = np.zeros((len(values), count), np.uint8)
+    for v in range(len(values)):
+        for w in range(count):
+            most = -np.inf
+            for k in range(size):
+                if windows[w, k] >= 0:
+                    most = max(most, values[v, windows[w, k]])
+            best[v, w] = most
+            for k in range(size):
+                if windows[w, k] >= 0 and values[v, windows[w, k]] >= most - tol[w]:
+                    place[v, w] = k
+                    break
+    return best, place
+
+
+@kernel
+def _extremes(values):
+    low, high = values[0].copy(), values[0].copy()
+    for v in range(1, len(values)):
+        for j in range(values.shape[1]):
+            z = values[v, j]
+            low[j] = z if z < low[j] else low[j]
+            high[j] = z if z > high[j] else high[j]
+    return low, high
 
 
 @kernel

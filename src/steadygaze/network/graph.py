@@ -236,7 +236,7 @@ class Graph:
         if isinstance(layer, MaxPool):
             return (layer.transpose(g, pieces[index]),)
         assert isinstance(layer, PiecewiseLinear), "only node 0 is an Input"
-        return (g * layer.slopes_of(pieces[index]).reshape(g.shape),)
+        return (layer.transpose(g, pieces[index]),)
 
 
 def check_size(shape: Shape, what: str) -> None:

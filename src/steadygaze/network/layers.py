@@ -14,10 +14,13 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 from torch.nn.grad import conv2d_input
+
+from steadygaze.geometry.sides import best_of_windows
 
 Shape: TypeAlias = tuple[int, ...]
 LayerType = TypeVar("LayerType", bound="AbstractLayer")
@@ -368,23 +371,22 @@ class PiecewiseLinear(AbstractLayer):
 
     def slopes_of(self, pieces: Tensor) -> Tensor:
         """Slope of each unit on the given pieces, float64 ``(B, N)``, for pieces ``(B, N)``."""
-        return pieces.to(self.slopes.dtype) if self._is_relu else self._chosen(self.slopes, pieces)
+        if self._is_relu:
+            return pieces.to(self.slopes.dtype)
+        out = torch.where(pieces > 0, self.slopes[1], self.slopes[0])
+        for piece in range(2, self.slopes.shape[0]):
+            out = torch.where(pieces >= piece, self.slopes[piece], out)
+        return out
 
-    def offsets_of(self, pieces: Tensor) -> Tensor:
-        """Offset of each unit on the given pieces, float64 ``(B, N)``, for pieces ``(B, N)``."""
-        return self._chosen(self.offsets, pieces)
+    def transpose(self, g: Tensor, pieces: Tensor) -> Tensor:
+        """Vector-Jacobian product of g ``(B, *shape)`` on the given pieces ``(B, N)``."""
+        slopes = pieces if self._is_relu else self.slopes_of(pieces)  # 0 and 1 need not become floats first
+        return g * slopes.reshape(g.shape)
 
     @cached_property
     def _is_relu(self) -> bool:
         rule = (self.breakpoints.tolist(), self.slopes.tolist(), self.offsets.tolist())
         return rule == ([0.0], [[0.0], [1.0]], [[0.0], [0.0]])
-
-    @staticmethod
-    def _chosen(table: Tensor, pieces: Tensor) -> Tensor:
-        out = torch.where(pieces > 0, table[1], table[0])
-        for piece in range(2, table.shape[0]):
-            out = torch.where(pieces >= piece, table[piece], out)
-        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -413,6 +415,9 @@ class MaxPool(AbstractLayer):
     def compete(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` and `pieces_of` at once."""
         flat = x.flatten(1)
+        if x.device.type == "cpu" and not x.requires_grad:  # ten times as fast as what follows
+            best, place = best_of_windows(flat.numpy(), self.windows.numpy(), np.zeros(len(self.windows)))
+            return torch.from_numpy(best).reshape(x.shape[0], *self.pooled), torch.from_numpy(place)
         best = self._candidate(flat, 0)
         place = torch.zeros(best.shape, dtype=torch.uint8, device=x.device)
         for position in range(1, self.windows.shape[1]):
@@ -435,11 +440,5 @@ class MaxPool(AbstractLayer):
         return out.reshape(g.shape[0], *self.shape)
 
     def _candidate(self, flat: Tensor, position: int) -> Tensor:
-        index, padding = self._columns[position]
-        taken = flat.index_select(1, index)
-        return taken if padding is None else taken.masked_fill_(padding, -math.inf)
-
-    @cached_property
-    def _columns(self) -> list[tuple[Tensor, Tensor | None]]:
-        columns = [(column.clamp_min(0).contiguous(), column < 0) for column in self.windows.T]
-        return [(column, padding if bool(padding.any()) else None) for column, padding in columns]
+        index = self.windows[:, position]
+        return flat.index_select(1, index.clamp_min(0)).masked_fill(index < 0, -math.inf)

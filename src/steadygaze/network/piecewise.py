@@ -19,7 +19,7 @@ from torch import Tensor
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.envelope import cut_by_windows
-from steadygaze.geometry.sides import above, common_winners, pattern_names, winners
+from steadygaze.geometry.sides import above, best_of_windows, extremes, pattern_names, winners
 from steadygaze.geometry.store import Cut, interpolate
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, MaxPool, PiecewiseLinear
@@ -167,12 +167,10 @@ class Stages:
         """The columns that may cut some cell, given the source's values ``(V, units)`` at all vertices."""
         tolerance, layer = self._tolerances[number], self._layer(number)
         if isinstance(layer, MaxPool):
-            firsts = layer.pieces_of(torch.from_numpy(values).to(self.graph.device)).cpu().numpy()
-            inputs = self.columns(values, number, np.arange(len(tolerance)))
+            _, firsts = best_of_windows(values, self._inputs[number], tolerance)
             active = np.flatnonzero((firsts != firsts[0]).any(axis=0))
-            return Crossing(active, active, common_winners(inputs, tolerance, self._span(number)))
-        tensor = torch.from_numpy(values)
-        low, high = (extreme.numpy() for extreme in torch.aminmax(tensor, dim=0))
+            return Crossing(active, active, firsts[0])
+        low, high = extremes(values)
         marks = layer.breakpoints.cpu().numpy()[:, None]
         low, high = (low - marks).reshape(-1), (high - marks).reshape(-1)
         reaches = high > tolerance
@@ -186,10 +184,7 @@ class Stages:
         """The chosen columns at the vertices: hinges ``(V, chosen)``, or windows ``(V, chosen * span)``."""
         layer = self._layer(number)
         if isinstance(layer, MaxPool):
-            windows = layer.windows.cpu().numpy()[chosen]
-            # Padding never wins; the first real input takes its place, and then merely stands there twice.
-            real = np.take_along_axis(windows, (windows >= 0).argmax(axis=1)[:, None], axis=1)
-            return np.ascontiguousarray(values[:, np.where(windows >= 0, windows, real).reshape(-1)])
+            return np.ascontiguousarray(values[:, self._inputs[number][chosen].reshape(-1)])
         units = values.shape[1]
         if len(layer.breakpoints) == 1:
             picked = values if len(chosen) == units else values[:, chosen]
@@ -209,14 +204,20 @@ class Stages:
             return cut_by_windows(cells, columns, tolerance, names, span, room=room)
         return cut(cells, columns, tolerance, names, room=room)
 
-    def cross(self, front: Front, number: int, made: Cut, theta: Tensor) -> tuple[Front, np.ndarray]:
-        """The front after the cut, and the source's values ``(V, units)`` at all vertices, old and new."""
-        stage, rows = self.stages[number], self.widened(front, made).rows
-        source = rows[stage.source] if stage.source in rows else front.forms[stage.source].at(theta)
-        forms = {node: form for node, form in front.forms.items() if node in stage.live}
-        rows = {node: value for node, value in rows.items() if node in stage.live}
+    def cross(self, front: Front, number: int, made: Cut, values: np.ndarray) -> tuple[Front, np.ndarray]:
+        """The front after the cut, and the source's values ``(V, units)`` at all vertices, old and new.
+
+        values ``(V, units)`` are the source's at the old vertices.
+        """
+        stage = self.stages[number]
+        if len(made.weight):
+            values = interpolate(values, made.above, made.below, made.weight)
+        source = torch.from_numpy(values).to(self.graph.device)
+        source = source.reshape(-1, *self.graph.nodes[stage.source].shape)
+        live = Front({node: value for node, value in front.rows.items() if node in stage.live}, {})
+        rows = dict(self.widened(live, made).rows)
         rows[stage.node] = self.graph.nodes[stage.node].layer.forward(source)
-        return Front(rows, forms), flat_array(source)
+        return Front(rows, {node: form for node, form in front.forms.items() if node in stage.live}), values
 
     def widened(self, front: Front, made: Cut) -> Front:
         """The front with its values at the vertices that a cut made."""
@@ -252,18 +253,27 @@ class Stages:
             source = flat_array(values[stage.source])
             layer = self.graph.nodes[stage.node].layer
             if isinstance(layer, MaxPool):
-                sides = self._first_winners(source, number)
+                _, sides = best_of_windows(source, self._inputs[number], self._tolerances[number])
             else:
                 every = np.arange(len(self._tolerances[number]))
                 sides = (self.columns(source, number, every) > self._tolerances[number]).astype(np.uint8)
             total += pattern_names(sides, self.names[number])
         return total
 
-    def _first_winners(self, source: np.ndarray, number: int) -> np.ndarray:
-        span, every = self._span(number), np.arange(len(self._tolerances[number]))
-        inputs = self.columns(source, number, every).reshape(len(source), -1, span)
-        highest = inputs.max(axis=2, keepdims=True)
-        return (inputs >= highest - self._tolerances[number][:, None]).argmax(axis=2).astype(np.uint8)
+    @cached_property
+    def _inputs(self) -> dict[int, np.ndarray]:
+        """For each stage of windows, their inputs ``(windows, span)``.
+
+        Padding never wins; the first real input takes its place, and then merely stands there twice.
+        """
+        found = {}
+        for number, stage in enumerate(self.stages):
+            layer = self.graph.nodes[stage.node].layer
+            if isinstance(layer, MaxPool):
+                windows = layer.windows.cpu().numpy()
+                real = np.take_along_axis(windows, (windows >= 0).argmax(axis=1)[:, None], axis=1)
+                found[number] = np.where(windows >= 0, windows, real)
+        return found
 
     def _pieces(self, sides: np.ndarray, number: int) -> np.ndarray:
         """Pieces ``(cells, units)`` from the sides of the columns (one column per unit and breakpoint)."""

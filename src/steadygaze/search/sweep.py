@@ -31,6 +31,9 @@ from steadygaze.search.judging import judge
 # A batch holds at most this many cells: enough for full matrix products, few enough for the caches and for
 # two threads to share small problems evenly.
 _CELLS = 2048
+# Rows of a batch take at most this many bytes: larger arrays are mapped afresh each time, and fault in page
+# by page.
+_CACHED = 1 << 24
 # Each thread's batch, with everything derived from it, takes about six times its rows at the vertices.
 _COPIES = 6
 
@@ -90,7 +93,8 @@ class Sweep(AbstractSearch):
         self._problem = problem
         self._threads = options.threads
         row = 8 * problem.stages.widest_row
-        self._rows = int(np.clip(options.memory // (2 * options.threads * _COPIES * row), 64, 4 * _CELLS))
+        room = min(_CACHED, options.memory // (2 * options.threads * _COPIES))
+        self._rows = int(np.clip(room // row, 64, 4 * _CELLS))
         cells = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
         self._waiting: list[_Batch] = []
         self._put([self._first(cells, number) for number in range(cells.count)])
@@ -207,8 +211,7 @@ class Sweep(AbstractSearch):
         seconds["cut"] += cut - reached
         if (made.stop == UNFINISHED).any():
             return self._unfinished(batch, front, made)
-        theta = torch.from_numpy(made.cells.theta).to(self._problem.graph.device)
-        front, values = stages.cross(front, number, made, theta)
+        front, values = stages.cross(front, number, made, values)
         pieces, names = stages.sides(made.cells, values, number, crossing)
         trail = tuple((older, ancestor[made.parent]) for older, ancestor in batch.trail)
         grown = _Batch(
