@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import shapely
 from scipy.optimize import linprog
 
 from oracles import connected_to, corners_of
+from steadygaze.geometry.cells import from_polytopes
+from steadygaze.geometry.polytope import interval
 from steadygaze.kinds import ROBUST
 from steadygaze.reading import (
     around_origin,
@@ -17,6 +21,8 @@ from steadygaze.reading import (
     safe_scale,
     shares_of,
 )
+from steadygaze.search.base import CellMap
+from steadygaze.tolerance import Tolerance
 from variants import EVERY, Variant
 
 SIZE = 60
@@ -49,7 +55,7 @@ def test_shares_are_those_of_samples(variant):
 def test_ranges_along_the_axes_end_where_robustness_does(variant):
     box, n = variant.perturbation.box, len(variant.perturbation.box)
     if not len(around(variant).cells):  # 0 itself is not robust from all sides
-        assert (0.0, 0.0) in safe_ranges(variant.map, box)
+        assert all(min(-low, high) <= 1e-12 for low, high in safe_ranges(variant.map, box))
         return
     for axis, (low, high) in enumerate(safe_ranges(variant.map, box)):
         assert box[axis, 0] <= low <= 0 <= high <= box[axis, 1]
@@ -226,3 +232,37 @@ def test_a_box_that_is_robust_all_over(clip):
     assert found.origin.holes == ()
     assert safe_scale(variant.map, box) == 1.0
     assert list(failures_by_distance(variant.map, box)) == []
+
+
+def line(*kinds_and_ends):
+    """A map of [-1, 1] from (kind, upper end) of each cell in order."""
+    ends = [-1.0, *(end for _, end in kinds_and_ends)]
+    cells = from_polytopes(tuple(interval(a, b) for a, b in pairwise(ends)))
+    count = cells.count
+    return CellMap(
+        cells=cells,
+        kind=np.array([kind for kind, _ in kinds_and_ends], np.int8),
+        region=np.arange(count),
+        volume=np.diff(ends),
+        inconsistency=np.zeros(count),
+        pattern=np.arange(count, dtype=np.uint64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("map_", "low", "high", "scale"),
+    [
+        (line((1, -0.5), (0, 0.25), (2, 1.0)), -0.5, 0.25, 0.25),
+        (line((2, -0.5), (0, -0.1), (0, 0.7), (0, 1.0)), -0.5, 1.0, 0.5),
+        (line((0, -0.2), (2, 0.3), (0, 1.0)), 0.0, 0.0, 0.0),
+        (line((0, -0.2), (0, 0.0), (3, 0.3), (0, 1.0)), 0.0, 0.0, 0.0),
+        (line((0, 0.4), (1, 0.6), (0, 1.0)), -1.0, 0.4, 0.4),
+        (line((0, -0.9), (0, 1.0)), -1.0, 1.0, 1.0),
+    ],
+    ids=range(6),
+)
+def test_maps_whose_ranges_are_plain_to_see(map_, low, high, scale):
+    box = np.array([[-1.0, 1.0]])
+    assert safe_ranges(map_, box) == ((low, high),)
+    assert safe_scale(map_, box) == scale
+    assert around_origin(map_, box, Tolerance()).origin.share == pytest.approx((high - low) / 2)
