@@ -13,7 +13,7 @@ from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.envelope import cut_by_windows
 from steadygaze.geometry.measure import facets, volumes
 from steadygaze.geometry.polytope import box
-from steadygaze.geometry.sides import common_winners, winners
+from steadygaze.geometry.sides import winners
 from steadygaze.geometry.store import UNFINISHED, interpolate
 
 TOLERANCE = 1e-12
@@ -134,7 +134,7 @@ def test_one_input_that_is_largest_all_over_cuts_nothing():
     made = cut_windows(unit_box(3), slopes, offsets, 4)
     assert made.cells.count == 1
     values = inputs_at(made.cells.theta, slopes, offsets)
-    assert common_winners(values, np.full(1, TOLERANCE), 4).tolist() == [2]
+    assert winners(made.cells, values, np.full(1, TOLERANCE), 4).tolist() == [[2]]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
