@@ -153,4 +153,4 @@ def _take(ptr, idx, mask, chosen, vertices):
                 new_mask[at, w] = mask[t, w]
             at += 1
         new_ptr[k + 1] = at
-    return new_ptr, new_idx, new_mask, kept[:used].copy()
+    return new_ptr, new_idx, new_mask, kept[:used]

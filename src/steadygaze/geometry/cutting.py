@@ -18,26 +18,23 @@ import numpy as np
 from steadygaze.geometry.bits import kernel, part, spliced
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.store import (
+    DONE,
     FIRST,
-    ONE,
+    FULL_LABELS,
+    FULL_PARTS,
+    FULL_WORK,
     UNFINISHED,
     WHOLE,
-    Cell,
     Cut,
     Hinge,
     Window,
-    copy_cell,
+    copied,
     cut_with,
     emit,
     free_bit,
-    lengthened,
-    new_cell,
-    new_parts,
-    new_vertices,
-    roomy,
+    lacking,
     sides,
     split,
-    with_room,
 )
 
 NO_LIMIT = 1 << 62
@@ -62,10 +59,12 @@ def cut(
         stop_below: the part below a hinge is final and is not cut by later hinges (robust parts are cut so).
         room: stop cutting once this many vertices are new; what is left is marked unfinished.
     """
-    n = cells.dimension
+    n, limit = cells.dimension, len(cells.theta) + room
 
-    def kernel(rows, names, ptr, idx, mask):
-        return _cut_cells(rows, names, ptr, idx, mask, tolerance, hinges, stop_below, room, n)
+    def kernel(vertices, parts, work, given, cell, used, made):  # noqa: ANN001, ANN202 (see store.Kernel)
+        return _cut_cells(
+            vertices, parts, work, given, cell, used, made, limit, tolerance, hinges, stop_below, n
+        )
 
     return cut_with(cells, values, kernel)
 
@@ -92,73 +91,73 @@ def _crossing(rows, idx, first, last, tol, low, high, columns, stop_below):
 
 
 @spliced
-def _cut_one(vertices, used, limit, parts, count, p, cell, columns, tol, hinges, stop_below, n):
-    """Cut one cell by the given columns, depth first; returns the stores and whether the facets fitted."""
-    words, roomy_size = cell.mask.shape[1], 32 * ONE
-    up, down, pile = new_cell(roomy_size, words), new_cell(roomy_size, words), new_cell(roomy_size, words)
-    pile_ptr, pile_next = np.zeros(len(columns) + 2, np.int64), np.empty(len(columns) + 2, np.int64)
-    top, k, stop, size = 0, 0, WHOLE, len(cell.idx)
-    window, unreserved = Window(cell, 0, 0, 0), np.zeros(words, np.uint64)
+def _cut_one(vertices, parts, work, given, p, used, made, limit, columns, tol, hinges, stop_below, n):
+    """Cut one cell by the given columns, depth first; returns (vertices used, parts made, why back)."""
+    size = given.ptr[p + 1] - given.ptr[p]
+    if size > len(work.pile):
+        return used, made, FULL_WORK
+    copied(given.idx, given.mask, given.ptr[p], size, work.pile, work.pile_mask, FIRST)
+    ends, nexts = np.zeros(len(columns) + 2, np.int64), np.empty(len(columns) + 2, np.int64)
+    unreserved = np.zeros(given.mask.shape[1], np.uint64)
+    top, start, k, stop = 0, FIRST, 0, WHOLE
     while True:
         while k < len(columns) and used < limit and stop == WHOLE:
             j = columns[k]
             k += 1
             hinge = Hinge(j, -1, hinges[j], tol[j])
-            ups, downs = sides(vertices.rows, cell, size, hinge)
+            ups, downs = sides(vertices.rows, work.pile, start, size, hinge)
             if downs == 0 or (ups == 0 and not stop_below):
                 continue
             if ups == 0:
                 stop = j
                 continue
-            vertices = with_room(vertices, used, ups * downs)
-            up, down = roomy(up, size + ups * downs), roomy(down, size + ups * downs)
-            bit = free_bit(cell.mask, size, n, unreserved)
-            if bit < 0:
-                return vertices, used, parts, count, False
-            used, ups, downs = split(vertices, used, hinge, cell, size, bit, up, down, n, window)
+            why = lacking(vertices, work, used, start, size, ups * downs)
+            bit = free_bit(work.pile_mask, start, size, n, unreserved)
+            if why != DONE or bit < 0:
+                return used, made, FULL_LABELS if why == DONE else why
+            used, ups, downs = split(
+                vertices, work, used, hinge, start, size, bit, n, Window(FIRST, FIRST, FIRST)
+            )
             if stop_below:
-                parts = emit(parts, count, down, downs, p, j)
-                count += 1
+                if not emit(parts, made, work.down, work.down_mask, FIRST, downs, p, j):
+                    return used, made, FULL_PARTS
+                made += 1
             else:
-                pile = lengthened(pile, pile_ptr[top] + downs)
-                copy_cell(down, FIRST, downs, pile, pile_ptr[top])
-                pile_next[top] = k
+                copied(work.down, work.down_mask, FIRST, downs, work.pile, work.pile_mask, start)
+                nexts[top] = k
+                start += downs
                 top += 1
-                pile_ptr[top] = pile_ptr[top - 1] + downs
-            cell, up = up, cell
+                ends[top] = start
             size = ups
+            copied(work.up, work.up_mask, FIRST, size, work.pile, work.pile_mask, start)
         if used >= limit and k < len(columns) and stop == WHOLE:
             stop = UNFINISHED
-        parts = emit(parts, count, cell, size, p, stop)
-        count += 1
+        if not emit(parts, made, work.pile, work.pile_mask, start, size, p, stop):
+            return used, made, FULL_PARTS
+        made += 1
         if top == 0:
-            return vertices, used, parts, count, True
+            return used, made, DONE
         top -= 1
-        size = pile_ptr[top + 1] - pile_ptr[top]
-        cell = roomy(cell, size)
-        copy_cell(pile, pile_ptr[top], size, cell, FIRST)
-        k, stop = pile_next[top], WHOLE
+        start = ends[top]
+        size = ends[top + 1] - start
+        k, stop = nexts[top], WHOLE
 
 
 @kernel
-def _cut_cells(rows, names, ptr, idx, mask, tol, hinges, stop_below, room, n):
-    """Cut all cells; returns (vertices, vertices used, parts, number of parts, whether the facets fitted)."""
-    used, width = np.int64(len(rows)), len(tol)
-    limit = used + room
-    vertices = new_vertices(rows, names)
-    parts = new_parts(len(ptr) + 255, 2 * len(idx) + 256, mask.shape[1])
+def _cut_cells(vertices, parts, work, given, p, used, made, limit, tol, hinges, stop_below, n):
+    """Cut the cells from number p on; see `store.Kernel`."""
+    width = len(tol)
     low, high, columns = np.empty(width), np.empty(width), np.empty(width, np.int64)
-    count = np.int64(0)
-    for p in range(len(ptr) - 1):
-        first, last = ptr[p], ptr[p + 1]
+    while p < len(given.ptr) - 1:
         crossing = width  # past the limit cells are only passed on, as unfinished
         if used < limit:
-            crossing = _crossing(vertices.rows, idx, first, last, tol, low, high, columns, stop_below)
-        cell = new_cell(last - first, mask.shape[1])
-        copy_cell(Cell(idx, mask), first, last - first, cell, FIRST)
-        vertices, used, parts, count, fits = _cut_one(
-            vertices, used, limit, parts, count, p, cell, columns[:crossing], tol, hinges, stop_below, n
+            crossing = _crossing(
+                vertices.rows, given.idx, given.ptr[p], given.ptr[p + 1], tol, low, high, columns, stop_below
+            )
+        now_used, now_made, why = _cut_one(
+            vertices, parts, work, given, p, used, made, limit, columns[:crossing], tol, hinges, stop_below, n
         )
-        if not fits:
-            return vertices, used, parts, count, False
-    return vertices, used, parts, count, True
+        if why != DONE:
+            return p, used, made, why
+        p, used, made = p + 1, now_used, now_made
+    return p, used, made, DONE

@@ -14,29 +14,24 @@ from steadygaze.geometry.bits import U, kernel, part, spliced
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import NO_LIMIT
 from steadygaze.geometry.store import (
+    DONE,
     FIRST,
-    ONE,
+    FULL_LABELS,
+    FULL_PARTS,
+    FULL_WORK,
     UNFINISHED,
     WHOLE,
-    Cell,
     Cut,
     Hinge,
     Window,
-    copy_cell,
+    copied,
     cut_with,
     emit,
     free_bit,
-    lengthened,
-    new_cell,
-    new_parts,
-    new_vertices,
-    roomy,
+    lacking,
     sides,
     split,
-    with_room,
 )
-
-_FACETS_FULL = -1
 
 
 def cut_by_windows(
@@ -59,123 +54,121 @@ def cut_by_windows(
         size: inputs per window.
         room: stop cutting once this many vertices are new; what is left is marked unfinished.
     """
-    n = cells.dimension
+    n, limit = cells.dimension, len(cells.theta) + room
 
-    def kernel(rows, names, ptr, idx, mask):
-        return _cut_cells(rows, names, ptr, idx, mask, tolerance, windows, size, room, n)
+    def kernel(vertices, parts, work, given, cell, used, made):  # noqa: ANN001, ANN202 (see store.Kernel)
+        return _cut_cells(vertices, parts, work, given, cell, used, made, limit, tolerance, windows, size, n)
 
     return cut_with(cells, values, kernel)
 
 
 @part
-def _has_winner(rows, cell, size, first, last, tol):
+def _has_winner(rows, idx, start, size, first, last, tol):
     """Whether one input of the window is exceeded by no other on the whole cell."""
     for i in range(first, last):
         wins = True
-        for t in range(size):
+        for t in range(start, start + size):
             for k in range(first, last):
-                wins &= rows[cell.idx[t], i] >= rows[cell.idx[t], k] - tol
+                wins &= rows[idx[t], i] >= rows[idx[t], k] - tol
         if wins:
             return True
     return False
 
 
 @part
-def _window_of(cell, size, first, last):
-    """The cell with, in one more row, all the labels that it uses."""
-    kept = new_cell(size + 1, cell.mask.shape[1])
-    copy_cell(cell, FIRST, size, kept, FIRST)
-    for w in range(cell.mask.shape[1]):
+def _keep(work, start, size):
+    """Keep the cell at `start` of the pile aside, with, in one more row, all the labels that it uses."""
+    copied(work.pile, work.pile_mask, start, size, work.kept, work.kept_mask, FIRST)
+    for w in range(work.pile_mask.shape[1]):
         used = U(0)
         for t in range(size):
-            used |= cell.mask[t, w]
-        kept.mask[size, w] = used
-    return Window(kept, size, first, last)
+            used |= work.kept_mask[t, w]
+        work.kept_mask[size, w] = used
 
 
 @part
-def _part_where(vertices, used, i, window, name, tol, up, down, n):
-    """Cut out where input i wins in the window's cell: returns the stores, the part and its size (or 0)."""
-    size = size_before = window.size  # the window's own labels stay reserved: they name its faces
-    cell = new_cell(size, window.cell.mask.shape[1])
-    copy_cell(window.cell, 0, size, cell, FIRST)
+def _part_where(vertices, work, used, i, window, name, tol, start, n):
+    """Put the part of the kept cell where input i wins at `start` of the pile.
+
+    Returns (vertices used, size of the part or 0 for none, why back).
+    """
+    size = window.size
+    copied(work.kept, work.kept_mask, FIRST, size, work.pile, work.pile_mask, start)
     for k in range(window.first, window.last):
         if k == i:
             continue
         hinge = Hinge(i, k, name, tol)
-        ups, downs = sides(vertices.rows, cell, size, hinge)
+        ups, downs = sides(vertices.rows, work.pile, start, size, hinge)
         if ups == 0 and (downs > 0 or k < i):  # exceeded, or equal to an earlier input
-            return vertices, used, cell, up, down, 0
+            return used, 0, DONE
         if downs == 0:
             continue
-        vertices = with_room(vertices, used, ups * downs + 1)
-        up, down = roomy(up, size + ups * downs), roomy(down, size + ups * downs)
-        bit = free_bit(cell.mask, size, n, window.cell.mask[size_before])
-        if bit < 0:
-            return vertices, used, cell, up, down, _FACETS_FULL
-        used, size, downs = split(vertices, used, hinge, cell, size, bit, up, down, n, window)
-        cell, up = up, cell
-    return vertices, used, cell, up, down, size
+        why = lacking(vertices, work, used, start, size, ups * downs)
+        # The window's own labels stay reserved: they name its faces.
+        bit = free_bit(work.pile_mask, start, size, n, work.kept_mask[window.size])
+        if why != DONE or bit < 0:
+            return used, 0, FULL_LABELS if why == DONE else why
+        used, size, downs = split(vertices, work, used, hinge, start, size, bit, n, window)
+        copied(work.up, work.up_mask, FIRST, size, work.pile, work.pile_mask, start)
+    return used, size, DONE
 
 
 @spliced
-def _cut_one(vertices, used, limit, parts, count, p, cell, tol, windows, span, n):
-    """Cut one cell by all windows, depth first; returns the stores and whether the facets fitted."""
-    words, roomy_size = cell.mask.shape[1], 32 * ONE
-    up, down, pile = new_cell(roomy_size, words), new_cell(roomy_size, words), new_cell(roomy_size, words)
+def _cut_one(vertices, parts, work, given, p, used, made, limit, tol, windows, span, n):
+    """Cut one cell by all windows, depth first; returns (vertices used, parts made, why back)."""
+    size = given.ptr[p + 1] - given.ptr[p]
+    if size > len(work.pile):
+        return used, made, FULL_WORK
+    copied(given.idx, given.mask, given.ptr[p], size, work.pile, work.pile_mask, FIRST)
     depth = len(windows) * span + 2
-    pile_ptr, pile_next = np.zeros(depth, np.int64), np.empty(depth, np.int64)
-    top, k, size = 0, 0, len(cell.idx)
+    ends, nexts = np.zeros(depth, np.int64), np.empty(depth, np.int64)
+    top, start, k = 0, FIRST, 0
     while True:
         while k < len(windows) and used < limit:
             first, last = k * span, (k + 1) * span
-            if _has_winner(vertices.rows, cell, size, first, last, tol[k]):
-                k += 1
-                continue
-            window = _window_of(cell, size, first, last)
             k += 1
+            if _has_winner(vertices.rows, work.pile, start, size, first, last, tol[k - 1]):
+                continue
+            if start + size + 1 > len(work.kept):
+                return used, made, FULL_WORK
+            _keep(work, start, size)
+            window = Window(size, first, last)
             for i in range(last - 1, first - 1, -1):
-                vertices, used, part, up, down, found = _part_where(
-                    vertices, used, i, window, windows[k - 1], tol[k - 1], up, down, n
+                if start + window.size > len(work.pile):
+                    return used, made, FULL_WORK
+                used, found, why = _part_where(
+                    vertices, work, used, i, window, windows[k - 1], tol[k - 1], start, n
                 )
-                if found == _FACETS_FULL:
-                    return vertices, used, parts, count, False
+                if why != DONE:
+                    return used, made, why
                 if found > 0:
-                    pile = lengthened(pile, pile_ptr[top] + found)
-                    copy_cell(part, FIRST, found, pile, pile_ptr[top])
-                    pile_next[top] = k
+                    nexts[top] = k
+                    start += found
                     top += 1
-                    pile_ptr[top] = pile_ptr[top - 1] + found
+                    ends[top] = start
             top -= 1
-            size = pile_ptr[top + 1] - pile_ptr[top]
-            cell = roomy(cell, size)
-            copy_cell(pile, pile_ptr[top], size, cell, FIRST)
-        parts = emit(parts, count, cell, size, p, WHOLE if k == len(windows) else UNFINISHED)
-        count += 1
+            start = ends[top]
+            size = ends[top + 1] - start
+        stop = WHOLE if k == len(windows) else UNFINISHED
+        if not emit(parts, made, work.pile, work.pile_mask, start, size, p, stop):
+            return used, made, FULL_PARTS
+        made += 1
         if top == 0:
-            return vertices, used, parts, count, True
+            return used, made, DONE
         top -= 1
-        size = pile_ptr[top + 1] - pile_ptr[top]
-        cell = roomy(cell, size)
-        copy_cell(pile, pile_ptr[top], size, cell, FIRST)
-        k = pile_next[top]
+        start = ends[top]
+        size = ends[top + 1] - start
+        k = nexts[top]
 
 
 @kernel
-def _cut_cells(rows, names, ptr, idx, mask, tol, windows, span, room, n):
-    """Cut all cells; returns (vertices, vertices used, parts, number of parts, whether the facets fitted)."""
-    used = np.int64(len(rows))
-    limit = used + room
-    vertices = new_vertices(rows, names)
-    parts = new_parts(len(ptr) + 255, 2 * len(idx) + 256, mask.shape[1])
-    count = np.int64(0)
-    for p in range(len(ptr) - 1):
-        first, last = ptr[p], ptr[p + 1]
-        cell = new_cell(last - first, mask.shape[1])
-        copy_cell(Cell(idx, mask), first, last - first, cell, FIRST)
-        vertices, used, parts, count, fits = _cut_one(
-            vertices, used, limit, parts, count, p, cell, tol, windows, span, n
+def _cut_cells(vertices, parts, work, given, p, used, made, limit, tol, windows, span, n):
+    """Cut the cells from number p on; see `store.Kernel`."""
+    while p < len(given.ptr) - 1:
+        now_used, now_made, why = _cut_one(
+            vertices, parts, work, given, p, used, made, limit, tol, windows, span, n
         )
-        if not fits:
-            return vertices, used, parts, count, False
-    return vertices, used, parts, count, True
+        if why != DONE:
+            return p, used, made, why
+        p, used, made = p + 1, now_used, now_made
+    return p, used, made, DONE

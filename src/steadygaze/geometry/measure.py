@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from steadygaze.geometry.bits import U, kernel, mix, part, popcount
+from steadygaze.geometry.bits import U, kernel, mix, part, popcount, spliced
 from steadygaze.geometry.cells import Cells
 
 
 def volumes(cells: Cells) -> np.ndarray:
     """Volume of each cell, ``(cells,)``, by cones from its first vertex."""
-    return _volumes(cells.theta, cells.ptr, cells.idx, cells.mask)
+    every, firsts = np.arange(cells.count), cells.theta[cells.idx[cells.ptr[:-1]]]
+    return _cone_volumes(cells.theta, cells.ptr, cells.idx, cells.mask, every, firsts, 0)
 
 
 def centres(cells: Cells) -> np.ndarray:
@@ -35,9 +36,8 @@ def cone_volumes(cells: Cells, chosen: np.ndarray, points: np.ndarray) -> np.nda
         points: ``(k, n)``.
     """
     chosen = np.asarray(chosen, np.int64)
-    return _cone_volumes(
-        cells.theta, cells.ptr, cells.idx, cells.mask, chosen, np.ascontiguousarray(points, float)
-    )
+    points = np.ascontiguousarray(points, float)
+    return _cone_volumes(cells.theta, cells.ptr, cells.idx, cells.mask, chosen, points, -1)
 
 
 class Facets(NamedTuple):
@@ -137,7 +137,7 @@ def _used_bits(mask, bits):
     return count
 
 
-@part
+@spliced
 def _cones(points, mask, apex, apex_vertex):
     """Sum over the simplices of the cones from `apex` over the polytope's facets of |det|.
 
@@ -203,31 +203,15 @@ def _gather(theta, idx, mask, first, last):
     return points, mask[first:last]
 
 
-@part
-def _factorial(n):
-    out = 1.0
-    for i in range(2, n + 1):
-        out *= i
-    return out
-
-
 @kernel
-def _volumes(theta, ptr, idx, mask):
-    out = np.empty(len(ptr) - 1)
-    scale = _factorial(theta.shape[1])
-    for p in range(len(out)):
-        points, labels = _gather(theta, idx, mask, ptr[p], ptr[p + 1])
-        out[p] = _cones(points, labels, points[0], np.int64(0)) / scale
-    return out
-
-
-@kernel
-def _cone_volumes(theta, ptr, idx, mask, chosen, apexes):
+def _cone_volumes(theta, ptr, idx, mask, chosen, apexes, apex_vertex):
     out = np.empty(len(chosen))
-    scale = _factorial(theta.shape[1])
+    scale = 1.0
+    for i in range(2, theta.shape[1] + 1):
+        scale *= i
     for k in range(len(chosen)):
         points, labels = _gather(theta, idx, mask, ptr[chosen[k]], ptr[chosen[k] + 1])
-        out[k] = _cones(points, labels, apexes[k], np.int64(-1)) / scale
+        out[k] = _cones(points, labels, apexes[k], apex_vertex) / scale
     return out
 
 

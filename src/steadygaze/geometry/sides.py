@@ -70,7 +70,9 @@ def _best_of_windows(values, windows, tol):
 
 @kernel
 def _extremes(values):
-    low, high = values[0].copy(), values[0].copy()
+    low, high = np.empty(values.shape[1]), np.empty(values.shape[1])
+    for j in range(values.shape[1]):
+        low[j] = high[j] = values[0, j]
     for v in range(1, len(values)):
         for j in range(values.shape[1]):
             z = values[v, j]

@@ -1,6 +1,8 @@
-"""Growing stores that the cutting kernels write into, and the one step that they share: splitting a cell.
+"""The stores that the cutting kernels write into, and the steps that they share: splitting a cell, emitting one.
 
-Slices are copied by loops: slice assignment pulls in error texts that take the compiler a second each.
+The stores have a fixed size while a kernel runs. One that runs full stops the kernel at the cell in hand; it is
+enlarged out here, and the kernel goes on from that cell. Growing inside the kernels would take them twice as
+long to compile.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ import numpy as np
 from steadygaze.geometry.bits import U, fill_table, find_slot, kernel, mix, part, popcount, vertex_name
 from steadygaze.geometry.cells import Cells
 
-FIRST, ONE = np.int64(0), np.int64(1)  # a plain 0 or 1 would have its callee compiled for that very number
-
 WHOLE = -1
 UNFINISHED = -2
+
+FIRST, ONE = np.int64(0), np.int64(1)  # a plain 0 or 1 would have its callee compiled for that very number
+
+# Why a kernel came back: all cells are cut, a store is full, or a cell has more facets than its labels have bits.
+DONE, FULL_VERTICES, FULL_PARTS, FULL_WORK, FULL_LABELS = range(5)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Vertices(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The parts that are finished, as in `Cells`."""
+    """Cells: those given, and the parts of them that are finished (as in `Cells`)."""
 
     ptr: np.ndarray
     idx: np.ndarray
@@ -62,11 +67,17 @@ class Parts(NamedTuple):
     stop: np.ndarray
 
 
-class Cell(NamedTuple):
-    """Room for the incidences of one cell, or of a pile of them."""
+class Work(NamedTuple):
+    """Incidences of cells in work: a pile of open ones, the two sides of a split, a cell kept aside."""
 
-    idx: np.ndarray
-    mask: np.ndarray
+    pile: np.ndarray
+    pile_mask: np.ndarray
+    up: np.ndarray
+    up_mask: np.ndarray
+    down: np.ndarray
+    down_mask: np.ndarray
+    kept: np.ndarray
+    kept_mask: np.ndarray
 
 
 class Hinge(NamedTuple):
@@ -79,39 +90,94 @@ class Hinge(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The cell as it was before a window began to cut it, its size, and the window's columns."""
+    """The columns of a window whose cell is kept aside, and that cell's size (its last row: all its labels)."""
 
-    cell: Cell
     size: int
     first: int
     last: int
 
 
-def cut_with(cells: Cells, values: np.ndarray, kernel: Callable[..., tuple]) -> Cut:
-    """Run a cutting kernel on the cells, with wider facet sets if they turn out too narrow."""
-    rows = np.concatenate([values, cells.theta], axis=1)
+Kernel = Callable[[Vertices, Parts, Work, Parts, int, int, int], tuple[int, int, int, int]]
+"""(vertices, parts, work, given, next cell, vertices used, parts made) -> (next cell, used, made, why back)."""
+
+
+def cut_with(cells: Cells, values: np.ndarray, kernel: Kernel) -> Cut:
+    """Run a cutting kernel on the cells, with larger stores whenever one runs full."""
+    old = len(cells.theta)
+    vertices = _vertices(np.concatenate([values, cells.theta], axis=1), cells.names, 2 * old + 256)
+    given, parts = (
+        _given(cells),
+        _parts(2 * cells.count + 256, 2 * len(cells.idx) + 1024, cells.mask.shape[1]),
+    )
+    work = _work(256, cells.mask.shape[1])
+    cell, used, made = 0, old, 0
     while True:
-        vertices, used, parts, count, fits = kernel(rows, cells.names, cells.ptr, cells.idx, cells.mask)
-        if fits:
+        cell, used, made, why = kernel(vertices, parts, work, given, cell, used, made)
+        if why == DONE:
             break
-        cells = cells.widened()
-    born = slice(len(rows), used)
-    end = parts.ptr[count]
-    made = Cells(
-        theta=np.ascontiguousarray(vertices.rows[:used, values.shape[1] :]),
+        if why == FULL_LABELS:
+            return cut_with(cells.widened(), values, kernel)
+        room = len(vertices.names)
+        vertices = _refilled(vertices, used, 2 * room if why == FULL_VERTICES else room)
+        if why == FULL_PARTS:
+            parts = Parts(*(_longer(array, 2 * len(array)) for array in parts))
+        if why == FULL_WORK:
+            work = _work(2 * len(work.pile), cells.mask.shape[1])
+    return _result(vertices, parts, used, made, old, values.shape[1])
+
+
+def _result(vertices: Vertices, parts: Parts, used: int, made: int, old: int, width: int) -> Cut:
+    end, born = parts.ptr[made], slice(old, used)
+    cells = Cells(
+        theta=np.ascontiguousarray(vertices.rows[:used, width:]),
         names=vertices.names[:used].copy(),
-        ptr=parts.ptr[: count + 1].copy(),
+        ptr=parts.ptr[: made + 1].copy(),
         idx=parts.idx[:end].copy(),
         mask=parts.mask[:end].copy(),
     )
-    return Cut(
-        cells=made,
-        parent=parts.parent[:count].copy(),
-        stop=parts.stop[:count].copy(),
-        above=vertices.above[born].copy(),
-        below=vertices.below[born].copy(),
-        weight=vertices.weight[born].copy(),
+    history = (vertices.above[born].copy(), vertices.below[born].copy(), vertices.weight[born].copy())
+    return Cut(cells, parts.parent[:made].copy(), parts.stop[:made].copy(), *history)
+
+
+def _vertices(rows: np.ndarray, names: np.ndarray, size: int) -> Vertices:
+    names = _longer(names, size)
+    table = fill_table(names, len(rows), size)
+    return Vertices(
+        _longer(rows, size), names, table, np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
     )
+
+
+def _refilled(vertices: Vertices, used: int, size: int) -> Vertices:
+    """The first `used` vertices in stores of that size; the cell in hand is begun again without its others."""
+    names = _longer(vertices.names[:used], size)
+    history = (_longer(array[:used], size) for array in (vertices.above, vertices.below, vertices.weight))
+    return Vertices(_longer(vertices.rows[:used], size), names, fill_table(names, used, size), *history)
+
+
+def _given(cells: Cells) -> Parts:
+    nothing = np.zeros(0, np.int64)
+    return Parts(cells.ptr, cells.idx, cells.mask, nothing, nothing)
+
+
+def _parts(cells: int, incidences: int, words: int) -> Parts:
+    return Parts(
+        np.zeros(cells + 1, np.int64),
+        np.empty(incidences, np.int64),
+        np.empty((incidences, words), np.uint64),
+        np.empty(cells, np.int64),
+        np.empty(cells, np.int64),
+    )
+
+
+def _work(size: int, words: int) -> Work:
+    rooms = [(np.empty(size, np.int64), np.empty((size, words), np.uint64)) for _ in range(4)]
+    return Work(*(array for room in rooms for array in room))
+
+
+def _longer(array: np.ndarray, size: int) -> np.ndarray:
+    longer = np.empty((size, *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    return longer
 
 
 @kernel
@@ -130,114 +196,29 @@ def interpolate(values, above, below, weight):
 
 
 @part
-def longer(array, size):
-    """A copy with room for `size` entries."""
-    bigger = np.empty(size, array.dtype)
-    for i in range(len(array)):
-        bigger[i] = array[i]
-    return bigger
-
-
-@part
-def taller(array, size):
-    """A copy with room for `size` rows."""
-    bigger = np.empty((size, array.shape[1]), array.dtype)
-    for i in range(array.shape[0]):
-        for j in range(array.shape[1]):
-            bigger[i, j] = array[i, j]
-    return bigger
-
-
-@part
-def new_vertices(rows, names):
-    """A store that holds the given vertices and has room for as many again."""
-    size = 2 * len(rows) + 256
-    named = longer(names, size)
-    return Vertices(
-        taller(rows, size), named, fill_table(named, len(rows), size),
-        np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size),
-    )  # fmt: skip
-
-
-@part
-def with_room(vertices, used, extra):
-    """The vertices, with room for `extra` more."""
-    if used + extra <= len(vertices.names):
-        return vertices
-    size = 2 * (used + extra)
-    names = longer(vertices.names, size)
-    return Vertices(
-        taller(vertices.rows, size), names, fill_table(names, used, size),
-        longer(vertices.above, size), longer(vertices.below, size), longer(vertices.weight, size),
-    )  # fmt: skip
-
-
-@part
-def new_cell(size, words):
-    """Empty room for `size` incidences."""
-    return Cell(np.empty(size, np.int64), np.empty((size, words), np.uint64))
-
-
-@part
-def roomy(cell, size):
-    """A cell with room for `size` vertices (what it holds may be lost)."""
-    if size <= len(cell.idx):
-        return cell
-    return new_cell(2 * size, cell.mask.shape[1])
-
-
-@part
-def lengthened(cell, size):
-    """A cell with room for `size` vertices that keeps what it holds."""
-    if size <= len(cell.idx):
-        return cell
-    return Cell(longer(cell.idx, 2 * size), taller(cell.mask, 2 * size))
-
-
-@part
-def copy_cell(source, start, size, target, to):
-    """Copy `size` incidences from one store to another."""
+def copied(idx, mask, start, size, to_idx, to_mask, to):
+    """Copy `size` incidences (by a loop: a slice assignment takes the compiler a second)."""
     for t in range(size):
-        target.idx[to + t] = source.idx[start + t]
-        for w in range(source.mask.shape[1]):
-            target.mask[to + t, w] = source.mask[start + t, w]
+        to_idx[to + t] = idx[start + t]
+        for w in range(mask.shape[1]):
+            to_mask[to + t, w] = mask[start + t, w]
 
 
 @part
-def new_parts(cells, incidences, words):
-    """An empty store of parts with room for about this much."""
-    return Parts(
-        np.zeros(cells + 1, np.int64),
-        np.empty(incidences, np.int64), np.empty((incidences, words), np.uint64),
-        np.empty(cells + 1, np.int64), np.empty(cells + 1, np.int64),
-    )  # fmt: skip
+def emit(parts, made, idx, mask, start, size, parent, stop):
+    """Add one finished part; returns whether there was room."""
+    at = parts.ptr[made]
+    if made >= len(parts.parent) or at + size > len(parts.idx):
+        return False
+    copied(idx, mask, start, size, parts.idx, parts.mask, at)
+    parts.ptr[made + 1] = at + size
+    parts.parent[made] = parent
+    parts.stop[made] = stop
+    return True
 
 
 @part
-def emit(parts, count, cell, size, parent, stop):
-    """Add one finished part."""
-    start = parts.ptr[count]
-    if count + 1 >= len(parts.ptr):
-        room = 2 * len(parts.ptr)
-        parts = Parts(
-            longer(parts.ptr, room),
-            parts.idx,
-            parts.mask,
-            longer(parts.parent, room),
-            longer(parts.stop, room),
-        )
-    if start + size > len(parts.idx):
-        room = 2 * (start + size)
-        parts = Parts(parts.ptr, longer(parts.idx, room), taller(parts.mask, room), parts.parent, parts.stop)
-    copy_cell(cell, FIRST, size, Cell(parts.idx, parts.mask), start)
-    parts.ptr[count + 1] = start + size
-    parts.parent[count] = parent
-    parts.stop[count] = stop
-    return parts
-
-
-@part
-def free_bit(mask, size, n, reserved):
+def free_bit(mask, start, size, n, reserved):
     """A facet bit that the cell does not need and that is not reserved, or -1.
 
     If all are taken, a label of fewer than n vertices, which marks no facet, is given up.
@@ -245,7 +226,7 @@ def free_bit(mask, size, n, reserved):
     words = mask.shape[1]
     for w in range(words):
         used = reserved[w]
-        for t in range(size):
+        for t in range(start, start + size):
             used |= mask[t, w]
         if used != U(0xFFFFFFFFFFFFFFFF):
             for bit in range(64):
@@ -254,17 +235,17 @@ def free_bit(mask, size, n, reserved):
     for w in range(words):
         for bit in range(64):
             count = 0
-            for t in range(size):
+            for t in range(start, start + size):
                 count += np.int64((mask[t, w] >> U(bit)) & U(1))
             if count < n and not (reserved[w] >> U(bit)) & U(1):
-                for t in range(size):
+                for t in range(start, start + size):
                     mask[t, w] &= ~(U(1) << U(bit))
                 return w * 64 + bit
     return -1
 
 
 @part
-def is_edge(mask, size, a, b, n):
+def is_edge(mask, start, size, a, b, n):
     """Whether vertices a and b of a cell are joined by an edge."""
     words = mask.shape[1]
     shared = 0
@@ -276,8 +257,8 @@ def is_edge(mask, size, a, b, n):
         return False
     if labels == n or size == n + 1:  # a simple vertex: its n - 1 shared facets meet in one edge
         return True
-    for c in range(size):
-        if c in (a, b):
+    for c in range(start, start + size):
+        if c == a or c == b:  # noqa: PLR1714 (a tuple takes longer to compile)
             continue
         inside = True
         for w in range(words):
@@ -299,11 +280,11 @@ def height(rows, v, hinge):
 
 
 @part
-def sides(rows, cell, size, hinge):
+def sides(rows, idx, start, size, hinge):
     """How many vertices of the cell are above and below the hinge."""
     ups, downs = 0, 0
-    for t in range(size):
-        z = height(rows, cell.idx[t], hinge)
+    for t in range(start, start + size):
+        z = height(rows, idx[t], hinge)
         if z > hinge.tol:
             ups += 1
         elif z < -hinge.tol:
@@ -312,7 +293,7 @@ def sides(rows, cell, size, hinge):
 
 
 @part
-def _name_in_window(vertices, v, cell, a, b, hinge, window):
+def _name_in_window(vertices, work, v, common, hinge, window):
     """Name of a vertex by the face of the window's cell on which it lies and the inputs that tie there.
 
     A face on which d + 1 inputs tie in one point is that point, whoever computes it.
@@ -320,12 +301,12 @@ def _name_in_window(vertices, v, cell, a, b, hinge, window):
     face, ties = U(0), U(0)
     for t in range(window.size):
         inside = True
-        for w in range(cell.mask.shape[1]):
-            common = cell.mask[a, w] & cell.mask[b, w] & window.cell.mask[window.size, w]
-            if window.cell.mask[t, w] & common != common:
+        for w in range(len(common)):
+            own = common[w] & work.kept_mask[window.size, w]
+            if work.kept_mask[t, w] & own != own:
                 inside = False
         if inside:
-            face += mix(vertices.names[window.cell.idx[t]])
+            face += mix(vertices.names[work.kept[t]])
     top = vertices.rows[v, hinge.plus]
     for k in range(window.first, window.last):
         if abs(vertices.rows[v, k] - top) <= hinge.tol:
@@ -334,24 +315,21 @@ def _name_in_window(vertices, v, cell, a, b, hinge, window):
 
 
 @part
-def _new_vertex(vertices, used, cell, a, b, hinge, window):
-    """Number of the vertex where the hinge meets the edge from a (above) to b (below), made if not known."""
+def _new_vertex(vertices, work, used, high, low, common, hinge, window):
+    """Number of the vertex where the hinge meets the edge from `high` to `low`; made if it is not known."""
     rows, names = vertices.rows, vertices.names
-    name, slot = hinge.name, FIRST  # found below: from the edge, before the values, or from the face, after
-    high, low = cell.idx[a], cell.idx[b]
     top = height(rows, high, hinge)
     weight = top / (top - height(rows, low, hinge))
-    if hinge.minus < 0:
-        name = vertex_name(names[high], names[low], hinge.name)
-        slot = find_slot(vertices.table, names, name)
-        if vertices.table[slot] >= 0:
-            return vertices.table[slot]
+    name = vertex_name(names[high], names[low], hinge.name)
+    slot = find_slot(vertices.table, names, name)
+    if hinge.minus < 0 and vertices.table[slot] >= 0:
+        return vertices.table[slot]
     for r in range(rows.shape[1]):
         rows[used, r] = rows[high, r] + weight * (rows[low, r] - rows[high, r])
     if hinge.minus < 0:
         rows[used, hinge.plus] = 0.0
     else:
-        name = _name_in_window(vertices, used, cell, a, b, hinge, window)
+        name = _name_in_window(vertices, work, used, common, hinge, window)
         slot = find_slot(vertices.table, names, name)
         if vertices.table[slot] >= 0:
             return vertices.table[slot]
@@ -362,39 +340,53 @@ def _new_vertex(vertices, used, cell, a, b, hinge, window):
 
 
 @part
-def split(vertices, used, hinge, cell, size, bit, up, down, n, window):
-    """Split one cell by a hinge into the parts up and down; returns (vertices used, size up, size down)."""
-    rows = vertices.rows
-    word, flag = bit // 64, U(1) << U(bit % 64)
+def split(vertices, work, used, hinge, start, size, bit, n, window):
+    """Split the cell at `start` of the pile into `work.up` and `work.down`.
+
+    Returns (vertices used, size up, size down).
+    """
+    rows, pile, mask = vertices.rows, work.pile, work.pile_mask
+    word, flag, words = bit // 64, U(1) << U(bit % 64), mask.shape[1]
     ups, downs = FIRST, FIRST
-    for t in range(size):
-        z = height(rows, cell.idx[t], hinge)
+    common = np.empty(words, np.uint64)
+    for t in range(start, start + size):
+        z = height(rows, pile[t], hinge)
         if z >= -hinge.tol:
-            copy_cell(cell, t, ONE, up, ups)
+            copied(pile, mask, t, ONE, work.up, work.up_mask, ups)
             if z <= hinge.tol:
-                up.mask[ups, word] |= flag
+                work.up_mask[ups, word] |= flag
             ups += 1
         if z <= hinge.tol:
-            copy_cell(cell, t, ONE, down, downs)
+            copied(pile, mask, t, ONE, work.down, work.down_mask, downs)
             if z >= -hinge.tol:
-                down.mask[downs, word] |= flag
+                work.down_mask[downs, word] |= flag
             downs += 1
-    for a in range(size):
-        if height(rows, cell.idx[a], hinge) <= hinge.tol:
+    for a in range(start, start + size):
+        if height(rows, pile[a], hinge) <= hinge.tol:
             continue
-        for b in range(size):
-            if height(rows, cell.idx[b], hinge) >= -hinge.tol or not is_edge(cell.mask, size, a, b, n):
+        for b in range(start, start + size):
+            if height(rows, pile[b], hinge) >= -hinge.tol or not is_edge(mask, start, size, a, b, n):
                 continue
-            v = _new_vertex(vertices, used, cell, a, b, hinge, window)
+            for w in range(words):
+                common[w] = mask[a, w] & mask[b, w]
+            v = _new_vertex(vertices, work, used, pile[a], pile[b], common, hinge, window)
             used = max(used, v + 1)
-            up.idx[ups] = v
-            down.idx[downs] = v
-            for w in range(cell.mask.shape[1]):
-                common = cell.mask[a, w] & cell.mask[b, w]
-                up.mask[ups, w] = common
-                down.mask[downs, w] = common
-            up.mask[ups, word] |= flag
-            down.mask[downs, word] |= flag
+            work.up[ups], work.down[downs] = v, v
+            for w in range(words):
+                work.up_mask[ups, w] = common[w]
+                work.down_mask[downs, w] = common[w]
+            work.up_mask[ups, word] |= flag
+            work.down_mask[downs, word] |= flag
             ups += 1
             downs += 1
     return used, ups, downs
+
+
+@part
+def lacking(vertices, work, used, start, size, crossings):
+    """Which store has no room for a split with that many new vertices; DONE if all have."""
+    if used + crossings + 1 > len(vertices.names):
+        return FULL_VERTICES
+    if start + 2 * (size + crossings) > len(work.pile):
+        return FULL_WORK
+    return DONE
