@@ -159,13 +159,11 @@ def test_a_long_side_meets_several_short_ones():
     assert found[4] != found[0]
 
 
-@pytest.mark.xfail(reason="only the middles of facets are probed: the part comes out too small")
 def test_sides_that_overlap_in_a_part_of_both():
     cells = from_polytopes((rectangle(0, 1, 0, 1), rectangle(0.9, 3, 1, 2)))
     assert len(set(loose_components(cells))) == 1
 
 
-@pytest.mark.xfail(reason="only the middles of facets are probed: a touching tip counts")
 def test_a_tip_in_the_middle_of_a_side_is_no_connection():
     tip = polygon(np.array([[1.0, 1.0], [1.5, 2.0], [0.5, 2.0]]))
     assert len(set(loose_components(from_polytopes((rectangle(0, 2, 0, 1), tip))))) == 2

@@ -28,25 +28,73 @@ def components(cells: Cells) -> np.ndarray:
 def loose_components(cells: Cells) -> np.ndarray:
     """As `components`, for cells that need not meet facet to facet.
 
-    Cells connect where the middle of a facet of one lies in the other.
+    A facet that no other cell has too is probed at points: where one lies inside a facet of another cell, and
+        on
+    no other facet of it, the two cells meet in more than a corner. With one or two parameters the points meet
+    every neighbour; with more a part may come out too small, never too large.
     """
     found = facets(cells)
     shared = shared_facets(found)
     _, first, counts = np.unique(found.key, return_index=True, return_counts=True)
     lone = first[counts == 1]
-    probes = _facet_centres(cells.theta, cells.ptr, cells.idx, cells.mask, found.cell[lone], found.bit[lone])
+    points, source = _probes(cells, found.cell[lone], found.bit[lone])
     low, high = bounds(cells)
-    widths = np.ptp(cells.theta, axis=0)
-    slack = _TOUCH * widths
-    probe, other = _plane_tree(low - slack, high + slack).query(shapely.points(_in_plane(probes)))
-    near = (found.cell[lone[probe]] != other) & (
-        (low[other] - slack <= probes[probe]) & (probes[probe] <= high[other] + slack)
+    slack = _TOUCH * np.ptp(cells.theta, axis=0)
+    probe, other = _plane_tree(low - slack, high + slack).query(shapely.points(_in_plane(points)))
+    near = (found.cell[lone[source[probe]]] != other) & (
+        (low[other] - slack <= points[probe]) & (points[probe] <= high[other] + slack)
     ).all(axis=1)
     probe, other = probe[near], other[near]
-    cones = cone_volumes(cells, other, probes[probe])
-    touch = cones <= volumes(cells)[other] * (1 + _TOUCH) + _TOUCH**2 * np.prod(widths)
-    touching = np.stack([found.cell[lone[probe[touch]]], other[touch]], axis=1)
+    touch = _inside_one_facet(cells, found, other, points[probe])
+    touching = np.stack([found.cell[lone[source[probe[touch]]]], other[touch]], axis=1)
     return _connected(np.concatenate([shared, touching]), cells.count)
+
+
+def _inside_one_facet(cells: Cells, found: Facets, chosen: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Whether each point ``(k, n)`` lies in its chosen cell, and on exactly one of its facets."""
+    size = volumes(cells)
+    allowed = _TOUCH * size + _TOUCH**2 * np.prod(np.ptp(cells.theta, axis=0))
+    inside = cone_volumes(cells, chosen, points) <= size[chosen] + allowed[chosen]
+    start = np.searchsorted(found.cell, np.arange(cells.count + 1))  # facets come cell by cell
+    pair = np.repeat(np.arange(len(chosen)), np.diff(start)[chosen])
+    facet = start[chosen][pair] + np.arange(len(pair)) - np.searchsorted(pair, pair)
+    cones = cone_volumes(cells, chosen[pair], points[pair], found.bit[facet])
+    met = np.bincount(pair[cones <= allowed[chosen[pair]]], minlength=len(chosen))
+    return inside & (met == 1)
+
+
+def _probes(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points inside the given facets, ``(k, n)``, and the facet of each."""
+    every = np.arange(len(cell))
+    if cells.dimension == 2:
+        return _between_corners(cells, cell, bit)
+    middles = _facet_centres(cells.theta, cells.ptr, cells.idx, cells.mask, cell, bit)
+    if cells.dimension == 1:
+        return middles, every
+    sizes = np.diff(cells.ptr)[cell]
+    owner = np.repeat(every, sizes)
+    at = cells.ptr[cell][owner] + np.arange(len(owner)) - np.searchsorted(owner, owner)
+    on = (cells.mask[at, bit[owner] // 64] >> (bit[owner] % 64).astype(np.uint64)) & U(1) > 0
+    halves = (middles[owner[on]] + cells.theta[cells.idx[at[on]]]) / 2
+    return np.concatenate([middles, halves]), np.concatenate([every, owner[on]])
+
+
+def _between_corners(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Middles of the pieces into which the corners of other cells cut the given sides of plane cells."""
+    widths = np.ptp(cells.theta, axis=0)
+    corners = cells.theta / widths
+    ends = _ends(cells.theta, cells.ptr, cells.idx, cells.mask, cell, bit)
+    first, along = corners[ends[:, 0]], corners[ends[:, 1]] - corners[ends[:, 0]]
+    side, corner = shapely.STRtree(shapely.points(corners)).query(
+        shapely.linestrings(corners[ends]), predicate="dwithin", distance=_TOUCH
+    )
+    length = (along**2).sum(axis=1)
+    place = ((corners[corner] - first[side]) * along[side]).sum(axis=1) / length[side]
+    order = np.lexsort((place, side))
+    side, place = side[order], place[order].clip(0.0, 1.0)
+    step = (side[1:] == side[:-1]) & (np.diff(place) > _TOUCH)
+    middle, source = (place[1:] + place[:-1])[step] / 2, side[:-1][step]
+    return (first[source] + middle[:, None] * along[source]) * widths, source
 
 
 def _in_plane(points: np.ndarray) -> np.ndarray:

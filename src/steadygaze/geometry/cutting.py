@@ -61,7 +61,7 @@ def cut(
     """
     n, limit = cells.dimension, len(cells.theta) + room
 
-    def kernel(vertices, parts, work, given, cell, used, made):  # noqa: ANN001, ANN202 (see store.Kernel)
+    def kernel(vertices, parts, work, given, cell, used, made):  # see store.Kernel
         return _cut_cells(
             vertices, parts, work, given, cell, used, made, limit, tolerance, hinges, stop_below, n
         )

@@ -56,7 +56,7 @@ def cut_by_windows(
     """
     n, limit = cells.dimension, len(cells.theta) + room
 
-    def kernel(vertices, parts, work, given, cell, used, made):  # noqa: ANN001, ANN202 (see store.Kernel)
+    def kernel(vertices, parts, work, given, cell, used, made):  # see store.Kernel
         return _cut_cells(vertices, parts, work, given, cell, used, made, limit, tolerance, windows, size, n)
 
     return cut_with(cells, values, kernel)

@@ -18,7 +18,8 @@ from steadygaze.geometry.cells import Cells
 def volumes(cells: Cells) -> np.ndarray:
     """Volume of each cell, ``(cells,)``, by cones from its first vertex."""
     every, firsts = np.arange(cells.count), cells.theta[cells.idx[cells.ptr[:-1]]]
-    return _cone_volumes(cells.theta, cells.ptr, cells.idx, cells.mask, every, firsts, 0)
+    whole = np.full(cells.count, -1)
+    return _cone_volumes(cells.theta, cells.ptr, cells.idx, cells.mask, every, firsts, whole, 0)
 
 
 def centres(cells: Cells) -> np.ndarray:
@@ -26,7 +27,9 @@ def centres(cells: Cells) -> np.ndarray:
     return _centres(cells.theta, cells.ptr, cells.idx)
 
 
-def cone_volumes(cells: Cells, chosen: np.ndarray, points: np.ndarray) -> np.ndarray:
+def cone_volumes(
+    cells: Cells, chosen: np.ndarray, points: np.ndarray, labels: np.ndarray | None = None
+) -> np.ndarray:
     """Sum of the volumes of the cones from each point over all facets of its chosen cell.
 
     It equals the volume of the cell if the point lies in the cell, and is larger if it does not.
@@ -34,10 +37,12 @@ def cone_volumes(cells: Cells, chosen: np.ndarray, points: np.ndarray) -> np.nda
     Args:
         chosen: ``(k,)`` cell numbers.
         points: ``(k, n)``.
+        labels: ``(k,)`` the one facet to take (its label) instead of all.
     """
     chosen = np.asarray(chosen, np.int64)
     points = np.ascontiguousarray(points, float)
-    return _cone_volumes(cells.theta, cells.ptr, cells.idx, cells.mask, chosen, points, -1)
+    labels = np.full(len(chosen), -1) if labels is None else labels
+    return _cone_volumes(cells.theta, cells.ptr, cells.idx, cells.mask, chosen, points, labels, -1)
 
 
 class Facets(NamedTuple):
@@ -138,17 +143,22 @@ def _used_bits(mask, bits):
 
 
 @spliced
-def _cones(points, mask, apex, apex_vertex):
+def _cones(points, mask, apex, only, apex_vertex):
     """Sum over the simplices of the cones from `apex` over the polytope's facets of |det|.
 
-    points ``(m, n)`` are the vertices, mask ``(m, words)`` their labels; apex_vertex is the number of the
-    vertex at the apex, or -1. A walk down the faces, depth first: at depth d a face of dimension n - d is
-    given by its vertices; its own apex is the first of them, and only the faces that do not contain the apex
-    make cones.
+    points ``(m, n)`` are the vertices, mask ``(m, words)`` their labels; only is the one facet to take, or
+    -1;
+    apex_vertex is the number of the vertex at the apex, or -1. A walk down the faces, depth first: at depth
+    d a face of dimension n - d is given by its vertices; its own apex is the first of them, and only the
+    faces that do not contain the apex make cones.
     """
     m, n = points.shape
     if n == 1:
-        return abs(points[0, 0] - apex[0]) + abs(points[1, 0] - apex[0])
+        total = 0.0
+        for t in range(m):
+            if only < 0 or (mask[t, only // 64] >> U(only % 64)) & U(1):
+                total += abs(points[t, 0] - apex[0])
+        return total
     labels = np.empty(64 * mask.shape[1], np.int64)
     label_count = _used_bits(mask, labels)
     apexes, corners = np.empty((n, n)), np.empty((n, n))
@@ -168,6 +178,8 @@ def _cones(points, mask, apex, apex_vertex):
             continue
         bit = labels[at[d]]
         at[d] += 1
+        if d == 0 and only >= 0 and bit != only:
+            continue
         if own[d] >= 0 and (mask[own[d], bit // 64] >> U(bit % 64)) & U(1):
             continue
         count, print_ = _members(mask, face[d], size[d], bit, face[d + 1])
@@ -204,14 +216,14 @@ def _gather(theta, idx, mask, first, last):
 
 
 @kernel
-def _cone_volumes(theta, ptr, idx, mask, chosen, apexes, apex_vertex):
+def _cone_volumes(theta, ptr, idx, mask, chosen, apexes, only, apex_vertex):
     out = np.empty(len(chosen))
     scale = 1.0
     for i in range(2, theta.shape[1] + 1):
         scale *= i
     for k in range(len(chosen)):
         points, labels = _gather(theta, idx, mask, ptr[chosen[k]], ptr[chosen[k] + 1])
-        out[k] = _cones(points, labels, apexes[k], apex_vertex) / scale
+        out[k] = _cones(points, labels, apexes[k], only[k], apex_vertex) / scale
     return out
 
 

@@ -1,8 +1,8 @@
-"""The stores that the cutting kernels write into, and the steps that they share: splitting a cell, emitting one.
+"""The stores that the cutting kernels write into, and the steps that they share.
 
-The stores have a fixed size while a kernel runs. One that runs full stops the kernel at the cell in hand; it is
-enlarged out here, and the kernel goes on from that cell. Growing inside the kernels would take them twice as
-long to compile.
+The stores have a fixed size while a kernel runs. One that runs full stops the kernel at the cell in hand; it
+is enlarged out here, and the kernel goes on from that cell. Growing inside the kernels would take them twice
+as long to compile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ UNFINISHED = -2
 
 FIRST, ONE = np.int64(0), np.int64(1)  # a plain 0 or 1 would have its callee compiled for that very number
 
-# Why a kernel came back: all cells are cut, a store is full, or a cell has more facets than its labels have bits.
+# Why a kernel came back: all cells are cut, a store is full, or a cell has more facets than its labels have
+# bits.
 DONE, FULL_VERTICES, FULL_PARTS, FULL_WORK, FULL_LABELS = range(5)
 
 
@@ -90,7 +91,7 @@ class Hinge(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The columns of a window whose cell is kept aside, and that cell's size (its last row: all its labels)."""
+    """The columns of a window whose cell is kept aside, and that cell's size (one more row: its labels)."""
 
     size: int
     first: int
@@ -98,7 +99,7 @@ class Window(NamedTuple):
 
 
 Kernel = Callable[[Vertices, Parts, Work, Parts, int, int, int], tuple[int, int, int, int]]
-"""(vertices, parts, work, given, next cell, vertices used, parts made) -> (next cell, used, made, why back)."""
+"""(vertices, parts, work, given, next cell, vertices used, parts made) -> (next cell, used, made, why)."""
 
 
 def cut_with(cells: Cells, values: np.ndarray, kernel: Kernel) -> Cut:
@@ -148,7 +149,7 @@ def _vertices(rows: np.ndarray, names: np.ndarray, size: int) -> Vertices:
 
 
 def _refilled(vertices: Vertices, used: int, size: int) -> Vertices:
-    """The first `used` vertices in stores of that size; the cell in hand is begun again without its others."""
+    """The first `used` vertices in stores of that size; the cell in hand is begun again without others."""
     names = _longer(vertices.names[:used], size)
     history = (_longer(array[:used], size) for array in (vertices.above, vertices.below, vertices.weight))
     return Vertices(_longer(vertices.rows[:used], size), names, fill_table(names, used, size), *history)
@@ -258,7 +259,7 @@ def is_edge(mask, start, size, a, b, n):
     if labels == n or size == n + 1:  # a simple vertex: its n - 1 shared facets meet in one edge
         return True
     for c in range(start, start + size):
-        if c == a or c == b:  # noqa: PLR1714 (a tuple takes longer to compile)
+        if c in (a, b):
             continue
         inside = True
         for w in range(words):

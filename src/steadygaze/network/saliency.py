@@ -83,8 +83,9 @@ class AbsGradient(AbstractGradientSaliency):
 class GradCam(AbstractSaliency):
     """``relu(sum over k of alpha_k A_k)``, in the shape ``(h, w)`` of the last convolution's feature maps A.
 
-    A are the activations of the last convolution, after the activation function if one follows directly;
-    alpha_k is the spatial mean of the gradient of the class's logit with respect to A_k.
+    A are the activations of the last convolution, after the activation function if one follows directly (a
+    batch normalisation counts as part of the convolution); alpha_k is the spatial mean of the gradient of the
+    class's logit with respect to A_k.
     """
 
     name = "grad-cam"
