@@ -193,7 +193,10 @@ def test_hidden_pixels_are_not_compared():
     problem = Variant("mlp", "spot").problem
     hidden = np.zeros((6, 6), bool)
     hidden[1:3, 1:3] = True
-    assert len(problem.target) == 32
+    np.testing.assert_array_equal(problem.target.numpy()[hidden.reshape(-1)], 0)
+    assert np.count_nonzero(problem.target.numpy()) == 32
+    counted = replace(problem, inconsistency=inconsistency("top-k(3)"))
+    assert len(counted.target) == 32
     np.testing.assert_array_equal(problem.compared, np.flatnonzero(~hidden))
     shown = problem.shown(problem.map0[None])[0]
     np.testing.assert_array_equal(np.isnan(shown[0]), hidden)

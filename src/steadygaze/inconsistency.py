@@ -29,6 +29,8 @@ class AbstractInconsistency(ABC):
 
     name: str
     maximum: float
+    #: Whether an entry that is 0 in both maps makes a difference.
+    counts_entries: bool = False
 
     def __repr__(self) -> str:
         return self.name
@@ -129,6 +131,7 @@ class TopK(AbstractInconsistency):
 
     name = "top-k"
     maximum = 1.0
+    counts_entries = True
 
     def __init__(self, k: int | float = 0.05) -> None:
         count = isinstance(k, int) and not isinstance(k, bool) and k >= 1

@@ -98,7 +98,7 @@ class Problem:
 
     @cached_property
     def target(self) -> Tensor:
-        """The compared entries of the map of the unperturbed image, ``(P,)``."""
+        """The map of the unperturbed image as it is compared, ``(P,)`` (see `_kept`)."""
         return self._kept(self.map0[None])[0]
 
     # -- at points
@@ -128,9 +128,7 @@ class Problem:
         """Maps ``(B, ...)`` for pictures: nan where they are not compared."""
         out = maps.clone().flatten(1)
         if self.compared is not None:
-            hidden = torch.ones(out.shape[1], dtype=torch.bool)
-            hidden[self.compared] = False
-            out[:, hidden] = torch.nan
+            out[:, self._hidden] = torch.nan
         return out.reshape(maps.shape).numpy()
 
     def at(self, thetas: np.ndarray) -> Points:
@@ -168,12 +166,14 @@ class Problem:
 
     @cached_property
     def expected_pieces(self) -> tuple[AffineImage, ...]:
-        """The compared entries of the expected map on each piece: base ``(P,)``, directions ``(n, P)``."""
+        """The expected map on each piece as it is compared: base ``(P,)``, directions ``(n, P)``."""
         forms = self.perturbation.expected_pieces(self.map0.numpy())
-        kept = slice(None) if self.compared is None else self.compared.numpy()
         return tuple(
-            AffineImage(f.base.reshape(-1)[kept], f.directions.reshape(len(f.directions), -1)[:, kept])
-            for f in forms
+            AffineImage(
+                self._kept(torch.from_numpy(form.base[None]))[0].numpy(),
+                self._kept(torch.from_numpy(np.ascontiguousarray(form.directions))).numpy(),
+            )
+            for form in forms
         )
 
     @property
@@ -214,7 +214,7 @@ class Problem:
         rows = next(iter(pieces.values())).shape[0]
         seed = self.graph.seed(self.label, rows)
         gradient = self.graph.pull_back(seed, pieces, self.pixels)
-        return self._kept(self.saliency.from_gradient(gradient))
+        return self._kept(self.saliency.from_gradient(gradient), own=True)
 
     def distances(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved one; and where rounding rules them."""
@@ -284,9 +284,26 @@ class Problem:
         assert kappa is not None, "pose refuses other measures"
         return kappa
 
-    def _kept(self, maps: Tensor) -> Tensor:
+    def _kept(self, maps: Tensor, own: bool = False) -> Tensor:
+        """Maps as rows ``(B, P)`` whose entries that are not compared are 0.
+
+        Where the number of entries counts they are left out instead. With `own` the maps may be overwritten.
+        """
         flat = maps.flatten(1)
-        return flat if self.compared is None else flat.index_select(1, self.compared.to(flat.device))
+        if self.compared is None:
+            return flat
+        if self.inconsistency.counts_entries:
+            return flat.index_select(1, self.compared.to(flat.device))
+        hidden = self._hidden.to(flat.device)
+        return flat.index_fill_(1, hidden, 0.0) if own else flat.index_fill(1, hidden, 0.0)
+
+    @cached_property
+    def _hidden(self) -> Tensor:
+        """Numbers of the map's entries that are not compared."""
+        mask = torch.ones(self.map0.numel(), dtype=torch.bool)
+        if self.compared is not None:
+            mask[self.compared] = False
+        return mask.nonzero()[:, 0]
 
     @cached_property
     def _scales(self) -> dict[int, Tensor]:

@@ -216,7 +216,7 @@ class Graph:
     def _pull_block(
         self, seed: Tensor, pieces: Mapping[int, Tensor], to: int, downstream: frozenset[int]
     ) -> Tensor:
-        pending: dict[int, Tensor] = {self.last: seed}
+        pending: dict[int, Tensor] = {self.last: seed.clone()}
         for index in range(self.last, to, -1):
             g = pending.pop(index, None)
             if g is None:

@@ -313,7 +313,7 @@ class Add(AbstractWeighing):
 
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         del input_shapes
-        return (g, g)
+        return (g, g.clone())  # nobody shares a gradient, so that activations may be multiplied in place
 
 
 @dataclass(frozen=True, eq=False)
@@ -379,9 +379,9 @@ class PiecewiseLinear(AbstractLayer):
         return out
 
     def transpose(self, g: Tensor, pieces: Tensor) -> Tensor:
-        """Vector-Jacobian product of g ``(B, *shape)`` on the given pieces ``(B, N)``."""
+        """Vector-Jacobian product of g ``(B, *shape)`` on the given pieces ``(B, N)``; g is overwritten."""
         slopes = pieces if self._is_relu else self.slopes_of(pieces)  # 0 and 1 need not become floats first
-        return g * slopes.reshape(g.shape)
+        return g.mul_(slopes.reshape(g.shape))
 
     @cached_property
     def _is_relu(self) -> bool:
