@@ -48,4 +48,5 @@ bench: $(STAMP) ## the workloads: regions, seconds, memory, floor
 	$(BIN)/python -m benchmarks
 
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo
+	find src -name __pycache__ -prune -exec rm -rf {} +
