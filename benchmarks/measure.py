@@ -33,7 +33,8 @@ from steadygaze.inconsistency import by_name as inconsistency_by_name
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.problem import Problem, pose
+from steadygaze.posing import pose
+from steadygaze.problem import Problem
 
 _STATUS = Path("/proc/self/status")
 # A question of milliseconds that loads the kernels, so that they are no part of a case's time and memory.

@@ -25,6 +25,7 @@ LEVELS = [
     ["images"],
     ["inconsistency", "network", "perturbation"],
     ["problem"],
+    ["posing"],
     ["search"],
     ["reading"],
     ["answer", "checks"],

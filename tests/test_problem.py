@@ -15,7 +15,7 @@ from steadygaze.inconsistency import by_name as inconsistency
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency
 from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Saturation, Translate
-from steadygaze.problem import pose
+from steadygaze.posing import pose
 from variants import EVERY, FOLLOWED, Variant, picture
 
 every = pytest.mark.parametrize("variant", EVERY, ids=str)

@@ -19,7 +19,8 @@ from steadygaze.network.layers import Dense, PiecewiseLinear, Reshape
 from steadygaze.network.load import Network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
-from steadygaze.problem import Problem, pose
+from steadygaze.posing import pose
+from steadygaze.problem import Problem
 from steadygaze.reading import around_origin, safe_scale, shares_of
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.sweep import Sweep

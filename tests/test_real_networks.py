@@ -18,7 +18,8 @@ from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Translate
-from steadygaze.problem import Problem, pose
+from steadygaze.posing import pose
+from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap
 from variants import swept
 

@@ -26,7 +26,8 @@ from steadygaze.perturbation import (
     Translate,
 )
 from steadygaze.perturbation.base import AbstractPerturbation
-from steadygaze.problem import Problem, pose
+from steadygaze.posing import pose
+from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.sweep import Sweep
 from steadygaze.tolerance import Tolerance

@@ -29,7 +29,8 @@ from steadygaze.network.load import Network, load_network
 from steadygaze.perturbation.base import AbstractPerturbation
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.problem import Problem, pose
+from steadygaze.posing import pose
+from steadygaze.problem import Problem
 from steadygaze.reading import around_origin, safe_scale, shares_of
 from steadygaze.result import (
     Failure,

@@ -18,7 +18,8 @@ from steadygaze.inconsistency import by_name as inconsistency_by_name
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.problem import Problem, pose
+from steadygaze.posing import pose
+from steadygaze.problem import Problem
 
 LINE = "brightness(amount=0..0.3)"
 PLANE = f"{LINE} | patch(opacity=0..1, top=3, left=3, height=2, width=2, mode=add)"

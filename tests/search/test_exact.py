@@ -16,7 +16,8 @@ from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
-from steadygaze.problem import Problem, pose
+from steadygaze.posing import pose
+from steadygaze.problem import Problem
 from variants import swept
 
 KINDS = (ROBUST, CLASS_CHANGED, ATTENTION_CHANGED, UNDECIDED)

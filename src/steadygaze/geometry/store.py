@@ -93,9 +93,9 @@ class Hinge(NamedTuple):
 class Window(NamedTuple):
     """The columns of a window whose cell is kept aside, and that cell's size (one more row: its labels)."""
 
-    size: int
-    first: int
-    last: int
+    size: int | np.int64
+    first: int | np.int64
+    last: int | np.int64
 
 
 Kernel = Callable[[Vertices, Parts, Work, Parts, int, int, int], tuple[int, int, int, int]]

@@ -1,0 +1,155 @@
+"""Posing a problem: everything that is asked is checked here, once, before any work begins."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from steadygaze.errors import ImageError, NotJointlyAffine, SettingError
+from steadygaze.inconsistency import AbstractInconsistency
+from steadygaze.network.fidelity import check_fidelity
+from steadygaze.network.graph import Graph, Node
+from steadygaze.network.layers import Input, PiecewiseLinear
+from steadygaze.network.load import Network
+from steadygaze.network.saliency import AbstractSaliency
+from steadygaze.perturbation.chain import Chain
+from steadygaze.problem import Problem
+from steadygaze.tolerance import Tolerance
+
+
+def pose(
+    network: Network,
+    image: np.ndarray,
+    perturbation: Chain,
+    *,
+    label: int | None,
+    saliency: AbstractSaliency,
+    inconsistency: AbstractInconsistency,
+    threshold: float,
+    clip: tuple[float, float] | None,
+    tolerance: Tolerance | None = None,
+) -> Problem:
+    """Check everything that is asked, and the import itself, and put it together.
+
+    Raises:
+        ImageError: the image does not fit the network, or leaves the clip's range.
+        PerturbationError: the perturbation does not fit the image.
+        SettingError: threshold or label out of range, label not predicted, pair that cannot be decided, or a
+            saliency map that is all zero.
+        FidelityError: the imported network and the original disagree.
+    """
+    _check_settings(threshold, clip, inconsistency)
+    _check_image(image, network.graph, clip)
+    perturbation.check(image.shape)
+    graph, pixels = _clipped(network.graph, clip)
+    problem = Problem(
+        network=network,
+        graph=graph,
+        pixels=pixels,
+        perturbation=perturbation,
+        image=image,
+        label=0,
+        clip=clip,
+        saliency=saliency,
+        inconsistency=inconsistency,
+        threshold=float(threshold),
+        tolerance=tolerance or Tolerance(),
+    )
+    thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
+    check_fidelity(replace(network, graph=network.graph.to("cpu")), problem.images(thetas).numpy())
+    problem = replace(problem, label=_label(problem, label))
+    _check_decidable(problem)
+    if not problem.target.any():
+        raise SettingError(
+            f"the {saliency.name} map of the image is zero wherever it is compared, so that there is no "
+            "attention to follow: is the output saturated, or all of the image under the patch? "
+            "choose another image or saliency"
+        )
+    return problem
+
+
+def _check_settings(
+    threshold: float, clip: tuple[float, float] | None, inconsistency: AbstractInconsistency
+) -> None:
+    if not (math.isfinite(threshold) and threshold >= 0):
+        raise SettingError(f"the threshold is {threshold}; it must be a number of at least 0, such as 0.3")
+    if threshold > inconsistency.maximum:
+        raise SettingError(
+            f"the threshold is {threshold}, but {inconsistency.name} never exceeds {inconsistency.maximum}; "
+            "give a smaller one"
+        )
+    if clip is not None and not (math.isfinite(clip[0]) and math.isfinite(clip[1]) and clip[0] < clip[1]):
+        raise SettingError(
+            f"the clip is {clip[0]},{clip[1]}; it must be two numbers, the smaller first, or none"
+        )
+
+
+def _check_image(image: np.ndarray, graph: Graph, clip: tuple[float, float] | None) -> None:
+    if tuple(image.shape) != tuple(graph.input_shape):
+        raise ImageError(
+            f"the image has shape {tuple(image.shape)}, but the network takes {tuple(graph.input_shape)} "
+            "(channels, height, width); hand in an image of that shape or set the layout"
+        )
+    low, high = float(image.min()), float(image.max())
+    bounds = clip or (0.0, 1.0)
+    if not (bounds[0] <= low and high <= bounds[1]):
+        raise ImageError(
+            f"the image has values from {low:g} to {high:g}; they must lie within {bounds[0]:g} and "
+            f"{bounds[1]:g}; scale the pixels to [0, 1]"
+        )
+
+
+def _label(problem: Problem, label: int | None) -> int:
+    logits = problem.network.graph.forward(
+        problem.images(np.zeros((1, len(problem.box)))).to(problem.graph.device)
+    )[0]
+    predicted = int(logits.argmax())
+    if label is None:
+        return predicted
+    if not 0 <= label < len(logits):
+        raise SettingError(f"the label is {label}; the network has classes 0 to {len(logits) - 1}")
+    if label != predicted:
+        raise SettingError(
+            f"the label is {label}, but the network predicts {predicted} for the unperturbed image, so that "
+            "nothing is robust; choose another image, or leave the label out to verify the predicted class"
+        )
+    return label
+
+
+def _check_decidable(problem: Problem) -> None:
+    if problem.follows_maps and problem.inconsistency.cone(problem.threshold) is None:
+        cause = (
+            "a perturbation that moves the map"
+            if problem.perturbation.moves_map
+            else f"{problem.saliency.name} maps"
+        )
+        raise SettingError(
+            f"{problem.inconsistency.name} cannot be decided exactly for {cause}, because it varies inside a "
+            "region; use --inconsistency cosine or l2"
+        )
+    if problem.perturbation.moves_map and problem.rectifies_maps:
+        raise NotJointlyAffine(
+            f"{problem.saliency.name} maps and a perturbation that moves the expected map multiply their "
+            "parameters, so that no exact engine can take the pair; "
+            "use gradient or abs-gradient maps, or fix the shift as a constant"
+        )
+
+
+def _clipped(graph: Graph, clip: tuple[float, float] | None) -> tuple[Graph, int]:
+    """The graph with the clip in front, and the index of the node that holds the clipped pixels."""
+    if clip is None:
+        return graph, 0
+    low, high = (torch.tensor(float(bound), dtype=torch.float64, device=graph.device) for bound in clip)
+    zero, one = torch.zeros_like(low), torch.ones_like(low)
+    layer = PiecewiseLinear(
+        torch.stack([low, high]),
+        torch.stack([zero, one, zero])[:, None],
+        torch.stack([low, zero, high])[:, None],
+    )
+    shape = graph.input_shape
+    front = (Node(Input(shape), (), shape, "image"), Node(layer, (0,), shape, "clip"))
+    rest = (replace(node, inputs=tuple(source + 1 for source in node.inputs)) for node in graph.nodes[1:])
+    return Graph((*front, *rest)), 1
