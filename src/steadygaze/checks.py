@@ -9,7 +9,7 @@ import numpy as np
 from steadygaze.errors import InternalCheckError
 from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.problem import Problem
-from steadygaze.reading import cells_at, failures_by_distance
+from steadygaze.reading import failures_by_distance, located
 from steadygaze.result import KINDS, Failure
 from steadygaze.search.base import CellMap
 
@@ -34,14 +34,13 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
         return
     thetas = _draw(problem, _DRAWN, seed=1)
     names = problem.stages.pattern_names_at(problem.unclipped(thetas))
-    for theta, name in zip(thetas, names, strict=True):
-        if name in map_.pattern:
-            continue
-        # On a hinge, or where the map is undecided, the pattern need not be known, but a cell has the point.
-        if not len(cells_at(map_, theta, problem.tolerance)):
+    strange = thetas[~np.isin(names, map_.pattern)]
+    # On a hinge, or where the map is undecided, a pattern need not be known; then the point must lie in a cell.
+    for theta, cells in zip(strange, located(map_, strange, problem.tolerance), strict=True):
+        if not len(cells):
             raise InternalCheckError(
-                f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; "
-                "please report this case"
+                f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report "
+                "this case"
             )
 
 
@@ -56,8 +55,8 @@ def audit(problem: Problem, map_: CellMap, count: int) -> int:
     thetas, decided = _draw(problem, count, seed=2), 0
     points, slack = problem.at(thetas), problem.rounding_of_original()
     replayed = problem.replay(thetas)
-    for number, theta in enumerate(thetas):
-        kinds = set(map_.kind[cells_at(map_, theta, problem.tolerance)].tolist())
+    for number, cells in enumerate(located(map_, thetas, problem.tolerance)):
+        theta, kinds = thetas[number], set(map_.kind[cells].tolist())
         if not kinds:
             raise InternalCheckError(
                 f"audit: theta = {theta.tolist()} lies in no cell of the map; please report this case"

@@ -66,11 +66,17 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Aroun
 
 def cells_at(map_: CellMap, theta: np.ndarray, tolerance: Tolerance) -> np.ndarray:
     """Numbers of the cells that contain the point ``(n,)``, their borders included."""
+    return next(located(map_, theta[None], tolerance))
+
+
+def located(map_: CellMap, thetas: np.ndarray, tolerance: Tolerance) -> Iterator[np.ndarray]:
+    """For each of the points ``(B, n)`` the numbers of the cells that contain it, their borders included."""
     low, high = bounds(map_.cells)
     slack = tolerance.located * np.ptp(map_.cells.theta, axis=0)
-    near = np.flatnonzero(((low <= theta + slack) & (theta - slack <= high)).all(axis=1))
-    cones = cone_volumes(map_.cells, near, np.repeat(theta[None], len(near), axis=0))
-    return near[cones <= volumes(map_.cells.take(near)[0]) * (1 + tolerance.located)]
+    for theta in thetas:
+        near = np.flatnonzero(((low <= theta + slack) & (theta - slack <= high)).all(axis=1))
+        cones = cone_volumes(map_.cells, near, np.repeat(theta[None], len(near), axis=0))
+        yield near[cones <= volumes(map_.cells.take(near)[0]) * (1 + tolerance.located)]
 
 
 def safe_ranges(map_: CellMap, box: np.ndarray) -> tuple[tuple[float, float], ...]:
