@@ -35,7 +35,7 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
     thetas = _draw(problem, _DRAWN, seed=1)
     names = problem.stages.pattern_names_at(problem.unclipped(thetas))
     strange = thetas[~np.isin(names, map_.pattern)]
-    # On a hinge, or where the map is undecided, a pattern need not be known; then the point must lie in a cell.
+    # On a hinge, or where the map is undecided, a pattern may be unknown; then the point must lie in a cell.
     for theta, cells in zip(strange, located(map_, strange, problem.tolerance), strict=True):
         if not len(cells):
             raise InternalCheckError(
