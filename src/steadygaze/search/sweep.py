@@ -30,7 +30,7 @@ from steadygaze.search.judging import judge
 
 # A batch holds at most this many cells: enough for full matrix products, few enough for the caches and for
 # two threads to share small problems evenly.
-_CELLS = 2048
+_CELLS = 1024
 # Rows of a batch take at most this many bytes: larger arrays are mapped afresh each time, and fault in page
 # by page.
 _CACHED = 1 << 24
