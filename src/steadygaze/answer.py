@@ -14,7 +14,7 @@ import numpy as np
 from steadygaze.drawing import Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.errors import SettingError
 from steadygaze.geometry.measure import centres
-from steadygaze.geometry.sections import plane_section
+from steadygaze.geometry.sections import bounds, plane_section
 from steadygaze.kinds import ROBUST
 from steadygaze.problem import Problem
 from steadygaze.reading import Around
@@ -113,11 +113,7 @@ class Answer:
     def _intervals(self) -> Interval1D:
         map_ = self.map
         order = np.argsort(centres(map_.cells)[:, 0])
-        ends = map_.cells.theta[map_.cells.idx, 0]
-        edges = np.stack(
-            [np.minimum.reduceat(ends, map_.cells.ptr[:-1]), np.maximum.reduceat(ends, map_.cells.ptr[:-1])],
-            axis=1,
-        )[order]
+        edges = np.hstack(bounds(map_.cells))[order]
         points = self.problem.at(edges.reshape(-1, 1))
         drift = np.repeat(self._inconsistency(order)[:, None], 2, axis=1)
         if self.problem.follows_maps:

@@ -100,15 +100,16 @@ class Problem:
     # -- at points
 
     def images(self, thetas: np.ndarray) -> Tensor:
-        """Images handed to the classifier at ``thetas`` (B, n): ``(B, C, H, W)``, within the clip, if any."""
-        images = torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
+        """Images handed to the classifier, ``(B, C, H, W)``, at ``thetas`` (B, n); within any clip."""
+        images = self._perturbed(thetas)
         return images if self.clip is None else images.clamp(*self.clip)
 
     def unclipped(self, thetas: np.ndarray) -> Tensor:
         """Images ``(B, C, H, W)`` at ``thetas`` (B, n) before the clip: what node 0 of `graph` takes."""
-        return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas))).to(
-            self.graph.device
-        )
+        return self._perturbed(thetas).to(self.graph.device)
+
+    def _perturbed(self, thetas: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
 
     def maps_at(self, images: Tensor) -> Tensor:
         """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``."""
@@ -304,10 +305,8 @@ class Problem:
     @cached_property
     def _scales(self) -> dict[int, Tensor]:
         corners = np.stack(np.meshgrid(*self.box, indexing="ij"), axis=-1).reshape(-1, len(self.box))
-        images = self.perturbation.apply(
-            self.image, np.concatenate([corners[:: max(1, len(corners) // 64)], self.probes])
-        )
-        return scales_at(self.graph, torch.from_numpy(np.ascontiguousarray(images)).to(self.graph.device))
+        thetas = np.concatenate([corners[:: max(1, len(corners) // 64)], self.probes])
+        return scales_at(self.graph, self.unclipped(thetas))
 
     @cached_property
     def probes(self) -> np.ndarray:

@@ -246,8 +246,7 @@ class Stages:
 
     def pattern_names_at(self, images: Tensor) -> np.ndarray:
         """Pattern names, uint64 ``(B,)``, at images ``(B, C, H, W)``, by a plain forward pass."""
-        sources = {stage.source for stage in self.stages} | {stage.node for stage in self.stages}
-        values = self.graph.values_at(images, sources)
+        values = self.graph.values_at(images, {stage.source for stage in self.stages})
         total = np.zeros(len(images), np.uint64)
         for number, stage in enumerate(self.stages):
             source = flat_array(values[stage.source])

@@ -58,9 +58,9 @@ def judge(
     for first in range(0, len(held), _BATCH):
         batch = held[first : first + _BATCH]
         maps = problem.maps_on(pieces_of(batch))
-        distance, vanishing = problem.distances(maps)
+        distance, doubtful = problem.distances(maps)
         inconsistency[batch] = distance
-        verdict[batch] = by_distance(distance, vanishing, problem)
+        verdict[batch] = by_distance(distance, doubtful, problem)
     robust = kind == ROBUST
     kind[robust] = verdict[made.parent[robust]]
     return map_
@@ -110,11 +110,11 @@ def _rectified(
     return made.cells, problem.rectified_cones(form, rows[made.parent], active), made.parent
 
 
-def by_distance(distance: np.ndarray, vanishing: np.ndarray, problem: Problem) -> np.ndarray:
+def by_distance(distance: np.ndarray, doubtful: np.ndarray, problem: Problem) -> np.ndarray:
     """Kinds int8 of class-robust cells from their inconsistency; undecided where rounding may decide."""
     kind = np.where(distance > problem.threshold, ATTENTION_CHANGED, ROBUST).astype(np.int8)
     close = np.abs(distance - problem.threshold) <= problem.tolerance.margin
-    kind[close | vanishing] = UNDECIDED
+    kind[close | doubtful] = UNDECIDED
     return kind
 
 

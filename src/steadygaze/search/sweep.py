@@ -62,15 +62,16 @@ class _Batch:
     def take(self, chosen: np.ndarray, way: tuple[int, ...]) -> _Batch:
         """Some of the cells, as a batch of their own."""
         cells, kept = self.cells.take(chosen)
-        trail = tuple((pieces, ancestor[chosen]) for pieces, ancestor in self.trail)
-        return replace(
-            self,
-            way=way,
-            cells=cells,
-            front=self.front.take(kept),
-            trail=trail,
-            patterns=self.patterns[chosen],
-        )
+        return replace(self._heirs(chosen), way=way, cells=cells, front=self.front.take(kept))
+
+    def parts(self, made: Cut, front: Front) -> _Batch:
+        """The parts that a cut made of the cells, and the front after it."""
+        return replace(self._heirs(made.parent), cells=made.cells, front=front)
+
+    def _heirs(self, rows: np.ndarray) -> _Batch:
+        """What cells know that come from the given ones: trail and patterns."""
+        trail = tuple((pieces, ancestor[rows]) for pieces, ancestor in self.trail)
+        return replace(self, trail=trail, patterns=self.patterns[rows])
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,7 @@ class Sweep(AbstractSearch):
             batch = self._waiting.pop()
             self._running[self._pool.submit(self._advance, batch)] = batch
         done, _ = wait(self._running, return_when=FIRST_COMPLETED)
-        for future in sorted(done, key=lambda future: self._running[future].way, reverse=True):
-            outcome = future.result()
-            del self._running[future]
-            self._take_in(outcome)
+        self._receive(sorted(done, key=lambda future: self._running[future].way, reverse=True))
 
     def standing(self) -> Standing:
         """How far the sweep has come."""
@@ -135,7 +133,10 @@ class Sweep(AbstractSearch):
 
     def _collect(self) -> None:
         wait(self._running)
-        for future in list(self._running):
+        self._receive(list(self._running))
+
+    def _receive(self, done: Sequence[Future[_Outcome]]) -> None:
+        for future in done:
             outcome = future.result()
             del self._running[future]
             self._take_in(outcome)
@@ -213,16 +214,9 @@ class Sweep(AbstractSearch):
             return self._unfinished(batch, front, made)
         front, values = stages.cross(front, number, made, values)
         pieces, names = stages.sides(made.cells, values, number, crossing)
-        trail = tuple((older, ancestor[made.parent]) for older, ancestor in batch.trail)
-        grown = _Batch(
-            way=batch.way,
-            piece=batch.piece,
-            stage=number + 1,
-            cells=made.cells,
-            front=front,
-            trail=(*trail, (pieces, np.arange(made.cells.count))),
-            patterns=batch.patterns[made.parent] + names,
-        )
+        parts = batch.parts(made, front)
+        trail = (*parts.trail, (pieces, np.arange(made.cells.count)))
+        grown = replace(parts, stage=number + 1, trail=trail, patterns=parts.patterns + names)
         if not grown.cells.compact:
             grown = grown.take(np.arange(grown.cells.count), grown.way)
         seconds["evaluate"] += time.perf_counter() - cut
@@ -230,12 +224,7 @@ class Sweep(AbstractSearch):
 
     def _unfinished(self, batch: _Batch, front: Front, made: Cut) -> tuple[_Batch, ...]:
         """The room ran out in the middle of a stage: the parts cross it in batches of their own."""
-        rows = self._problem.stages.widened(front, made)
-        trail = tuple((older, ancestor[made.parent]) for older, ancestor in batch.trail)
-        grown = replace(
-            batch, cells=made.cells, front=rows, trail=trail, patterns=batch.patterns[made.parent]
-        )
-        return self._parted(grown, at_least=2)
+        return self._parted(batch.parts(made, self._problem.stages.widened(front, made)), at_least=2)
 
     def _parted(self, batch: _Batch, at_least: int = 1) -> tuple[_Batch, ...]:
         count, vertices = batch.cells.count, len(batch.cells.theta)
@@ -259,12 +248,11 @@ class Sweep(AbstractSearch):
     @staticmethod
     def _undecided(batch: _Batch) -> CellMap:
         count = batch.cells.count
-        nothing = np.zeros(0)
         return CellMap(
             cells=batch.cells,
             kind=np.full(count, UNDECIDED, np.int8),
             region=np.full(count, -1),
             volume=volumes(batch.cells),
-            inconsistency=nothing,
+            inconsistency=np.zeros(0),
             pattern=np.zeros(0, np.uint64),
         )
