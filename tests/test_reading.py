@@ -266,3 +266,9 @@ def test_maps_whose_ranges_are_plain_to_see(map_, low, high, scale):
     assert safe_ranges(map_, box) == ((low, high),)
     assert safe_scale(map_, box) == scale
     assert around_origin(map_, box, Tolerance()).origin.share == pytest.approx((high - low) / 2)
+
+
+def test_no_range_is_safe_where_rounding_alone_keeps_a_failure_off_the_origin():
+    box = np.array([[-1.0, 1.0]])
+    map_ = line((0, 3e-17), (2, 0.3), (0, 1.0))
+    assert around_origin(map_, box, Tolerance()).origin.ranges == ((0.0, 0.0),)

@@ -56,7 +56,7 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Aroun
         chosen,
         Origin(
             share=float(map_.volume[chosen].sum() / map_.volume.sum()),
-            ranges=safe_ranges(map_, box),
+            ranges=safe_ranges(map_, box) if len(chosen) else ((0.0, 0.0),) * len(box),
             outer_boundary=outer if plane else None,
             holes=holes if plane else None,
             interior="examined",
