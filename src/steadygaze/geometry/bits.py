@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numba as nb
 import numpy as np
 
@@ -25,6 +27,11 @@ def mix(x: np.uint64) -> np.uint64:
     x = (x ^ (x >> U(30))) * U(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> U(27))) * U(0x94D049BB133111EB)
     return x ^ (x >> U(31))
+
+
+def mixed(names: np.ndarray) -> np.ndarray:
+    """`mix` of each of the names, uint64 of any shape."""
+    return cast(np.ndarray, mix.py_func(cast(Any, names)))
 
 
 @kernel

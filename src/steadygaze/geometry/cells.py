@@ -103,6 +103,16 @@ def separated(cells: Cells) -> Cells:
     return Cells(cells.theta[cells.idx], names, cells.ptr, np.arange(len(cells.idx)), cells.mask)
 
 
+def faces(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> Cells:
+    """The given facets as flat polytopes of their own, in the order given (see `measure.Facets`)."""
+    sizes = np.diff(cells.ptr)[cell]
+    owner = np.repeat(np.arange(len(cell)), sizes)
+    at = cells.ptr[cell][owner] + np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    on = (cells.mask[at, bit[owner] // WORD] >> (bit[owner] % WORD).astype(np.uint64)) & np.uint64(1) > 0
+    ptr = np.concatenate([[0], np.cumsum(np.bincount(owner[on], minlength=len(cell)))])
+    return Cells(cells.theta, cells.names, ptr, cells.idx[at[on]], cells.mask[at[on]])
+
+
 def _pack(facets: np.ndarray, words: int) -> np.ndarray:
     mask = np.zeros((len(facets), words), np.uint64)
     for f in range(facets.shape[1]):

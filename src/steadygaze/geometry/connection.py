@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 
 from steadygaze.geometry.bits import U, kernel
 from steadygaze.geometry.cells import Cells
-from steadygaze.geometry.measure import Facets, cone_volumes, facets, volumes
+from steadygaze.geometry.measure import Facets, cone_volumes, facet_centres, facets, volumes
 from steadygaze.geometry.sections import bounds, plane_section
 
 # Cells that do not meet facet to facet touch within this share of the box: their corners were computed in
@@ -68,7 +68,7 @@ def _probes(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray
     every = np.arange(len(cell))
     if cells.dimension == 2:
         return _between_corners(cells, cell, bit)
-    middles = _facet_centres(cells.theta, cells.ptr, cells.idx, cells.mask, cell, bit)
+    middles = facet_centres(cells, cell, bit)
     if cells.dimension == 1:
         return middles, every
     sizes = np.diff(cells.ptr)[cell]
@@ -148,22 +148,6 @@ def loose_outline(cells: Cells) -> shapely.Geometry:
     return shapely.transform(
         shapely.union_all(shapely.polygons(rings), grid_size=_TOUCH), lambda points: points * widths
     )
-
-
-@kernel
-def _facet_centres(theta, ptr, idx, mask, cell, bit):
-    """Mean of the vertices of each facet, ``(facets, n)``."""
-    out = np.zeros((len(cell), theta.shape[1]))
-    for k in range(len(cell)):
-        count = 0
-        for t in range(ptr[cell[k]], ptr[cell[k] + 1]):
-            if (mask[t, bit[k] // 64] >> U(bit[k] % 64)) & U(1):
-                count += 1
-                for i in range(theta.shape[1]):
-                    out[k, i] += theta[idx[t], i]
-        for i in range(theta.shape[1]):
-            out[k, i] /= count
-    return out
 
 
 @kernel

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from scipy.linalg import null_space
+from scipy.optimize import nnls
 
 from steadygaze.geometry.bits import kernel
 from steadygaze.geometry.cells import Cells
@@ -71,6 +73,55 @@ def axis_intervals(cells: Cells, axis: int, widths: np.ndarray) -> np.ndarray:
     high = np.maximum.reduceat(np.where(on, along, -np.inf), parts.ptr[:-1])
     met = low <= high
     return np.stack([low[met], high[met]], axis=1)
+
+
+def line_intervals(cells: Cells, direction: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Where each cell meets the line through 0: ``(cells, 2)`` multiples of the direction ``(n,)``.
+
+    An interval whose low end is above its high end is empty.
+    """
+    along = direction / widths
+    across = null_space(along[None]).T
+    size = along @ along
+    low, high = bounds(cells) if cells.count else (np.zeros((0, cells.dimension)),) * 2
+    middle, half = (low + high) / 2 / widths, (high - low) / 2 / widths
+    meets = (np.abs(middle @ across.T) <= half @ np.abs(across.T) + _ZERO).all(axis=1)
+    chosen = np.flatnonzero(meets)
+    some, _ = cells.take(chosen)
+    made = cut(some, *_hinges((some.theta / widths) @ across.T))
+    on = (np.abs((made.cells.theta / widths) @ across.T) <= _ZERO).all(axis=1)[made.cells.idx]
+    t = (made.cells.theta / widths) @ along / size
+    out = np.full((cells.count, 2), (np.inf, -np.inf))
+    owner = chosen[made.parent][np.repeat(np.arange(made.cells.count), np.diff(made.cells.ptr))]
+    np.minimum.at(out[:, 0], owner[on], t[made.cells.idx[on]])
+    np.maximum.at(out[:, 1], owner[on], t[made.cells.idx[on]])
+    return out
+
+
+def distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Distance of each cell, which may be flat, from 0, ``(cells,)``, in the gauge of `nearest`."""
+    made = cut(cells, *_hinges(_kinks(cells.theta, below, above)))
+    least = np.minimum.reduceat(gauge(made.cells.theta, below, above)[made.cells.idx], made.cells.ptr[:-1])
+    out = np.full(cells.count, np.inf)
+    np.minimum.at(out, made.parent, least)
+    return out
+
+
+def euclidean(cells: Cells, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Euclidean distance ``(cells,)`` of each cell from 0 and its nearest point ``(cells, n)``.
+
+    Lengths ``(n,)`` count as 1. The point of a convex hull with the least norm is found from the least
+    squares problem V^T x = 0, sum x = 1, x >= 0 with both equations weighted alike: for x = s y with
+    sum y = 1 its value is least, over s, at |V^T y|^2 / (1 + |V^T y|^2), which grows with |V^T y|.
+    """
+    out, points = np.empty(cells.count), np.empty((cells.count, cells.dimension))
+    for c in range(cells.count):
+        corners = cells.theta[cells.idx[cells.ptr[c] : cells.ptr[c + 1]]] / lengths
+        system = np.vstack([corners.T, np.ones(len(corners))])
+        share, _ = nnls(system, np.eye(len(system))[-1])
+        point = (share / share.sum()) @ corners
+        out[c], points[c] = np.linalg.norm(point), point * lengths
+    return out, points
 
 
 @dataclass(frozen=True)

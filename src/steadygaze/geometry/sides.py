@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygaze.geometry.bits import U, kernel, mix
+from steadygaze.geometry.bits import U, kernel, mixed
 from steadygaze.geometry.cells import Cells
 
 
@@ -46,7 +46,12 @@ def pattern_names(sides: np.ndarray, names: np.ndarray) -> np.ndarray:
 
     Names of several layers add up (modulo 2**64). Different patterns share a name with probability 2**-64.
     """
-    return _pattern_names(sides, names)
+    return _pattern_names(sides, pattern_weights(names))
+
+
+def pattern_weights(names: np.ndarray) -> np.ndarray:
+    """What each column counts in a pattern name, uint64 ``(columns,)``: names are sums of side * weight."""
+    return mixed(mixed(names) + U(0xD1B54A32D192ED03))
 
 
 @kernel
@@ -110,14 +115,11 @@ def _winners(values, tol, ptr, idx, size):
 
 
 @kernel
-def _pattern_names(sides, names):
+def _pattern_names(sides, weights):
     out = np.zeros(len(sides), np.uint64)
-    weights = np.empty(len(names), np.uint64)
-    for j in range(len(names)):
-        weights[j] = mix(mix(names[j]) + U(0xD1B54A32D192ED03))
     for p in range(len(sides)):
         total = U(0)
-        for j in range(len(names)):
+        for j in range(len(weights)):
             total += U(sides[p, j]) * weights[j]
         out[p] = total
     return out

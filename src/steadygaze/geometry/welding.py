@@ -1,0 +1,96 @@
+"""Points that were computed in different ways and are one: numbered once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from steadygaze.geometry.bits import U, kernel, mix
+
+
+class Weld:
+    """Numbers points ``(n,)``; one that lies within `radius` of an earlier one gets its number.
+
+    Args:
+        widths: ``(n,)`` lengths that count as 1.
+        radius: in that measure.
+    """
+
+    def __init__(self, widths: np.ndarray, radius: float) -> None:
+        self._widths, self._radius = np.asarray(widths, float), radius
+        self._points = np.empty((64, len(widths)))
+        self._names = np.empty(64, np.uint64)
+        self._table = np.full(256, -1, np.int64)
+        self.count = 0
+
+    @property
+    def points(self) -> np.ndarray:
+        """``(count, n)``."""
+        return self._points[: self.count] * self._widths
+
+    def numbers(self, points: np.ndarray) -> np.ndarray:
+        """The number of each point ``(k, n)``; new ones are entered."""
+        need = self.count + len(points)
+        if need > len(self._points):
+            size = max(need, 2 * len(self._points))
+            self._points = np.resize(self._points, (size, self._points.shape[1]))
+            self._names = np.resize(self._names, size)
+        if 4 * need > len(self._table):
+            self._table = np.full(8 * need, -1, np.int64)
+            _refill(self._table, self._names, self.count)
+        out, self.count = _weld(
+            self._table, self._points, self._names, self.count, points / self._widths, self._radius
+        )
+        return out
+
+
+@kernel
+def _cell_name(point, grid, corner):
+    """Name of the grid cell of a point, or of the neighbour that `corner` (a bit for each axis) picks.
+
+    The eight (or 2^n) cells picked so hold every point that is closer than half a grid cell.
+    """
+    name = U(0x243F6A8885A308D3)
+    for i in range(len(point)):
+        at = (
+            np.floor(point[i] / grid) if corner < 0 else np.floor(point[i] / grid - 0.5) + ((corner >> i) & 1)
+        )
+        name = mix(name ^ mix(U(np.int64(at)) + U(i + 1)))
+    return name
+
+
+@kernel
+def _refill(table, names, count):
+    for v in range(count):
+        slot = np.int64(mix(names[v]) % U(len(table)))
+        while table[slot] >= 0:
+            slot = (slot + 1) % len(table)
+        table[slot] = v
+
+
+@kernel
+def _weld(table, points, names, count, new, radius):
+    n, grid = new.shape[1], 4.0 * radius
+    out = np.full(len(new), -1, np.int64)
+    for k in range(len(new)):
+        for corner in range(1 << n):
+            name = _cell_name(new[k], grid, corner)
+            slot = np.int64(mix(name) % U(len(table)))
+            while table[slot] >= 0 and out[k] < 0:
+                v = table[slot]
+                if names[v] == name:
+                    far = 0.0
+                    for i in range(n):
+                        far = max(far, abs(points[v, i] - new[k, i]))
+                    if far <= radius:
+                        out[k] = v
+                slot = (slot + 1) % len(table)
+        if out[k] < 0:
+            name = _cell_name(new[k], grid, -1)
+            slot = np.int64(mix(name) % U(len(table)))
+            while table[slot] >= 0:
+                slot = (slot + 1) % len(table)
+            table[slot], names[count], out[k] = count, name, count
+            for i in range(n):
+                points[count, i] = new[k, i]
+            count += 1
+    return out, count
