@@ -105,14 +105,15 @@ class Stages:
     def __init__(self, graph: Graph, scales: Mapping[int, Tensor], tolerance: float) -> None:
         self.graph = graph
         self.stages = tuple(self._stage(node) for node in graph.piecewise)
-        self._tolerances = [self._tolerance(stage, scales, tolerance) for stage in self.stages]
+        #: For each stage the tolerance of each column (hinge or window).
+        self.tolerances = [self._tolerance(stage, scales, tolerance) for stage in self.stages]
 
     @cached_property
     def names(self) -> tuple[np.ndarray, ...]:
         """For each stage the names of its columns, uint64."""
         return tuple(
             np.uint64((number + 1) << 40) + np.arange(len(tolerance), dtype=np.uint64)
-            for number, tolerance in enumerate(self._tolerances)
+            for number, tolerance in enumerate(self.tolerances)
         )
 
     @cached_property
@@ -120,7 +121,7 @@ class Stages:
         """Numbers per vertex that the widest stage holds at once."""
         width = 0
         for number, stage in enumerate(self.stages):
-            columns = len(self._tolerances[number]) * max(1, self._span(number))
+            columns = len(self.tolerances[number]) * max(1, self._span(number))
             width = max(width, columns + sum(math.prod(self.graph.nodes[node].shape) for node in stage.live))
         return max(width, math.prod(self.graph.nodes[0].shape))
 
@@ -165,9 +166,9 @@ class Stages:
 
     def crossing(self, values: np.ndarray, number: int) -> Crossing:
         """The columns that may cut some cell, given the source's values ``(V, units)`` at all vertices."""
-        tolerance, layer = self._tolerances[number], self._layer(number)
+        tolerance, layer = self.tolerances[number], self._layer(number)
         if isinstance(layer, MaxPool):
-            _, firsts = best_of_windows(values, self._inputs[number], tolerance)
+            _, firsts = best_of_windows(values, self.inputs[number], tolerance)
             active = np.flatnonzero((firsts != firsts[0]).any(axis=0))
             return Crossing(active, active, firsts[0])
         low, high = extremes(values)
@@ -184,7 +185,7 @@ class Stages:
         """The chosen columns at the vertices: hinges ``(V, chosen)``, or windows ``(V, chosen * span)``."""
         layer = self._layer(number)
         if isinstance(layer, MaxPool):
-            return np.ascontiguousarray(values[:, self._inputs[number][chosen].reshape(-1)])
+            return np.ascontiguousarray(values[:, self.inputs[number][chosen].reshape(-1)])
         units = values.shape[1]
         if len(layer.breakpoints) == 1:
             picked = values if len(chosen) == units else values[:, chosen]
@@ -198,7 +199,7 @@ class Stages:
         """Cut the cells where the stage's units change piece."""
         chosen = crossing.cutting
         columns = self.columns(values, number, chosen)
-        tolerance, names = self._tolerances[number][chosen], self.names[number][chosen]
+        tolerance, names = self.tolerances[number][chosen], self.names[number][chosen]
         span = self._span(number)
         if span:
             return cut_by_windows(cells, columns, tolerance, names, span, room=room)
@@ -234,7 +235,7 @@ class Stages:
         The name is that of this stage's part of the pattern; those of all stages add up.
         """
         chosen, names = crossing.active, self.names[number]
-        columns, tolerance = self.columns(values, number, chosen), self._tolerances[number][chosen]
+        columns, tolerance = self.columns(values, number, chosen), self.tolerances[number][chosen]
         span = self._span(number)
         found = winners(cells, columns, tolerance, span) if span else above(cells, columns, tolerance)
         same = crossing.sides.copy()
@@ -242,7 +243,7 @@ class Stages:
         named = pattern_names(same[None], names)[0] + pattern_names(found, names[chosen])
         whole = np.repeat(crossing.sides[None], cells.count, axis=0)
         whole[:, chosen] = found
-        return self._pieces(whole, number), named
+        return self.pieces_of_sides(whole, number), named
 
     def pattern_names_at(self, images: Tensor) -> np.ndarray:
         """Pattern names, uint64 ``(B,)``, at images ``(B, C, H, W)``, by a plain forward pass."""
@@ -252,15 +253,15 @@ class Stages:
             source = flat_array(values[stage.source])
             layer = self.graph.nodes[stage.node].layer
             if isinstance(layer, MaxPool):
-                _, sides = best_of_windows(source, self._inputs[number], self._tolerances[number])
+                _, sides = best_of_windows(source, self.inputs[number], self.tolerances[number])
             else:
-                every = np.arange(len(self._tolerances[number]))
-                sides = (self.columns(source, number, every) > self._tolerances[number]).astype(np.uint8)
+                every = np.arange(len(self.tolerances[number]))
+                sides = (self.columns(source, number, every) > self.tolerances[number]).astype(np.uint8)
             total += pattern_names(sides, self.names[number])
         return total
 
     @cached_property
-    def _inputs(self) -> dict[int, np.ndarray]:
+    def inputs(self) -> dict[int, np.ndarray]:
         """For each stage of windows, their inputs ``(windows, span)``.
 
         Padding never wins; the first real input takes its place, and then merely stands there twice.
@@ -274,7 +275,7 @@ class Stages:
                 found[number] = np.where(windows >= 0, windows, real)
         return found
 
-    def _pieces(self, sides: np.ndarray, number: int) -> np.ndarray:
+    def pieces_of_sides(self, sides: np.ndarray, number: int) -> np.ndarray:
         """Pieces ``(cells, units)`` from the sides of the columns (one column per unit and breakpoint)."""
         layer = self._layer(number)
         if isinstance(layer, MaxPool):

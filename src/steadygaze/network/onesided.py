@@ -1,0 +1,241 @@
+"""Activation regions found from one of their boundary points: which one begins there in a given direction.
+
+At a point on hinges, units are zero and the signs of their values say nothing; the signs of their derivatives
+in the direction do, layer by layer, for each derivative is that of the pieces picked before it. So the region
+that a path enters is known exactly, however many hinges coincide, and no step of any length is taken.
+
+The same pass gives every hinge of the region as an affine function of theta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.sides import pattern_names, pattern_weights
+from steadygaze.network.layers import AbstractAffine, MaxPool, PiecewiseLinear
+from steadygaze.network.piecewise import Form, Stages
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Functions affine in theta, row by row: ``value`` (B, k) at the row's point, ``slope`` (B, n, k)."""
+
+    value: np.ndarray
+    slope: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Affine:
+        """Some of the rows."""
+        return Affine(self.value[rows], self.slope[rows])
+
+
+@dataclass(frozen=True)
+class Activation:
+    """B activation regions.
+
+    Attributes:
+        points: ``(B, n)`` a point in the closure of each.
+        hinges: all hinges of all stages, with the sign that makes them at least 0 on the region: ``(B, H)``.
+        pieces: for each piecewise node the piece, or the winner, of every unit, uint8 ``(B, units)``.
+        names: ``(B,)`` uint64 pattern names, those of `Stages.sides`.
+        packed: ``(B, bytes)`` uint8, the patterns, one bit for a hinge and eight for a window.
+        turns: ``(B, H)`` int8, what crossing each hinge alone adds to the side of its column.
+        logits: ``(B, K)``.
+    """
+
+    points: np.ndarray
+    hinges: Affine
+    pieces: dict[int, np.ndarray]
+    names: np.ndarray
+    packed: np.ndarray
+    turns: np.ndarray
+    logits: Affine
+
+    @property
+    def count(self) -> int:
+        """Number of regions."""
+        return len(self.points)
+
+    def take(self, rows: np.ndarray) -> Activation:
+        """Some of the regions."""
+        return Activation(
+            self.points[rows],
+            self.hinges.take(rows),
+            {node: pieces[rows] for node, pieces in self.pieces.items()},
+            self.names[rows],
+            self.packed[rows],
+            self.turns[rows],
+            self.logits.take(rows),
+        )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A node's values ``(B, *shape)`` at the points and their derivatives ``(B, n, *shape)``."""
+
+    value: Tensor
+    slope: Tensor
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one stage adds to the regions."""
+
+    hinges: Affine
+    pieces: np.ndarray
+    names: np.ndarray
+    packed: np.ndarray
+    turns: np.ndarray
+
+
+def regions_from(stages: Stages, form: Form, points: np.ndarray, directions: np.ndarray) -> Activation:
+    """The regions that contain ``points`` + e ``directions`` (both ``(B, n)``) for all small e > 0.
+
+    form is the perturbed image, affine in theta. A direction must not run along a hinge through its point.
+    """
+    graph = stages.graph
+    theta = torch.from_numpy(np.ascontiguousarray(points)).to(graph.device)
+    toward = torch.from_numpy(np.ascontiguousarray(directions)).to(graph.device)
+    number = {stage.node: k for k, stage in enumerate(stages.stages)}
+    nodes: dict[int, Form | _Rows] = {0: form}
+    found: list[_Found] = []
+    pieces = {}
+    for index in range(1, len(graph.nodes)):
+        node = graph.nodes[index]
+        inputs = [nodes[source] for source in node.inputs]
+        if index in number:
+            nodes[index], stage = _picked(stages, number[index], _rows(inputs[0], theta), toward)
+            found.append(stage)
+            pieces[index] = stage.pieces
+        else:
+            assert isinstance(node.layer, AbstractAffine)
+            nodes[index] = _mapped(node.layer, inputs, theta)
+        for source in set(node.inputs):
+            if graph.readers[source][-1] == index:
+                del nodes[source]
+    return Activation(
+        points=np.ascontiguousarray(points),
+        hinges=_beside([stage.hinges for stage in found], *points.shape),
+        pieces=pieces,
+        names=sum((stage.names for stage in found), np.zeros(len(points), np.uint64)),
+        packed=_columns([stage.packed for stage in found], len(points), np.uint8),
+        turns=_columns([stage.turns for stage in found], len(points), np.int8),
+        logits=_affine(_rows(nodes[graph.last], theta)),
+    )
+
+
+def _mapped(layer: AbstractAffine, inputs: list[Form | _Rows], theta: Tensor) -> Form | _Rows:
+    forms = [each for each in inputs if isinstance(each, Form)]
+    if len(forms) == len(inputs):
+        return Form(
+            layer.forward(*(form.constant[None] for form in forms))[0],
+            layer.linear(*(form.directions for form in forms)),
+        )
+    rows = [_rows(each, theta) for each in inputs]
+    slope = layer.linear(*(each.slope.flatten(0, 1) for each in rows))
+    return _Rows(layer.forward(*(each.value for each in rows)), slope.unflatten(0, theta.shape))
+
+
+def _rows(node: Form | _Rows, theta: Tensor) -> _Rows:
+    if isinstance(node, _Rows):
+        return node
+    return _Rows(node.at(theta), node.directions.expand(len(theta), *node.directions.shape))
+
+
+def _picked(stages: Stages, number: int, rows: _Rows, toward: Tensor) -> tuple[_Rows, _Found]:
+    """Pick each unit's piece; returns the stage's output and what it says of the regions."""
+    node = stages.graph.nodes[stages.stages[number].node]
+    value, slope = rows.value.flatten(1), rows.slope.flatten(2)
+    if isinstance(node.layer, MaxPool):
+        found = _windows(stages, number, value, slope, toward)
+        winners = node.layer.winners(torch.from_numpy(found.pieces).to(value.device))
+        out = value.gather(1, winners)
+        tangent = slope.gather(2, winners[:, None].expand(-1, slope.shape[1], -1))
+    else:
+        assert isinstance(node.layer, PiecewiseLinear)
+        found = _units(stages, number, node.layer, value, slope, toward)
+        out = node.layer.forward(value)
+        tangent = slope * node.layer.slopes_of(torch.from_numpy(found.pieces).to(value.device))[:, None]
+    shape = node.shape
+    return _Rows(out.reshape(-1, *shape), tangent.reshape(*slope.shape[:2], *shape)), found
+
+
+def _units(
+    stages: Stages, number: int, layer: PiecewiseLinear, value: Tensor, slope: Tensor, toward: Tensor
+) -> _Found:
+    rate = torch.einsum("bn,bnu->bu", toward, slope)
+    tolerance = torch.from_numpy(stages.tolerances[number]).to(value.device)
+    units, marks = value.shape[1], layer.breakpoints.tolist()
+    levels, sides = [], []
+    for place, mark in enumerate(marks):
+        own = tolerance[place * units : (place + 1) * units]
+        level = value - mark if mark else value
+        sides.append(torch.where(level.abs() <= own, rate > own, level > 0))
+        levels.append(level)
+    side = torch.cat(sides, dim=1) if len(sides) > 1 else sides[0]
+    sign = side.to(value.dtype).mul_(2).sub_(1)
+    signed = (torch.cat(levels, dim=1) if len(levels) > 1 else levels[0]) * sign
+    turned = (slope.repeat(1, 1, len(marks)) if len(marks) > 1 else slope) * sign[:, None]
+    above = side.to(torch.uint8).cpu().numpy()
+    pieces = above.reshape(len(above), len(marks), -1).sum(axis=1, dtype=np.uint8)
+    return _Found(
+        Affine(signed.cpu().numpy(), turned.cpu().numpy()),
+        pieces,
+        pattern_names(above, stages.names[number]),
+        np.packbits(above, axis=1),
+        1 - 2 * above.astype(np.int8),
+    )
+
+
+def _windows(stages: Stages, number: int, value: Tensor, slope: Tensor, toward: Tensor) -> _Found:
+    """The winner of each window is the first of those that are largest, then steepest."""
+    inputs = torch.from_numpy(stages.inputs[number]).to(value.device)
+    count, span = inputs.shape
+    level = value[:, inputs.reshape(-1)].reshape(-1, count, span)
+    steep = slope[:, :, inputs.reshape(-1)].reshape(*slope.shape[:2], count, span)
+    rate = torch.einsum("bn,bnws->bws", toward, steep)
+    tolerance = torch.from_numpy(stages.tolerances[number]).to(value.device)[:, None]
+    first = level >= level.amax(dim=2, keepdim=True) - tolerance
+    rate = torch.where(first, rate, -torch.inf)
+    best = (rate >= rate.amax(dim=2, keepdim=True) - tolerance).to(torch.uint8).argmax(dim=2)
+    ahead = level.gather(2, best[..., None]) - level
+    turned = steep.gather(3, best[:, None, :, None].expand(-1, steep.shape[1], -1, 1)) - steep
+    winners = best.to(torch.uint8).cpu().numpy()
+    turns = np.arange(span, dtype=np.int8) - winners[..., None].astype(np.int8)
+    return _Found(
+        Affine(ahead.flatten(1).cpu().numpy(), turned.flatten(2).cpu().numpy()),
+        stages.pieces_of_sides(winners, number),
+        pattern_names(winners, stages.names[number]),
+        winners,
+        turns.reshape(len(winners), -1),
+    )
+
+
+def hinge_weights(stages: Stages) -> tuple[np.ndarray, np.ndarray]:
+    """What the column of each hinge of `Activation.hinges` counts in a name, and the hinge's tolerance."""
+    weights, tolerances = [np.zeros(0, np.uint64)], [np.zeros(0)]
+    for number, names in enumerate(stages.names):
+        span = stages.inputs[number].shape[1] if number in stages.inputs else 1
+        weights.append(np.repeat(pattern_weights(names), span))
+        tolerances.append(np.repeat(stages.tolerances[number], span))
+    return np.concatenate(weights), np.concatenate(tolerances)
+
+
+def _affine(rows: _Rows) -> Affine:
+    return Affine(rows.value.flatten(1).cpu().numpy(), rows.slope.flatten(2).cpu().numpy())
+
+
+def _beside(parts: list[Affine], count: int, n: int) -> Affine:
+    if not parts:
+        return Affine(np.zeros((count, 0)), np.zeros((count, n, 0)))
+    return Affine(
+        np.concatenate([part.value for part in parts], axis=1),
+        np.concatenate([part.slope for part in parts], axis=2),
+    )
+
+
+def _columns(parts: list[np.ndarray], count: int, kind: type) -> np.ndarray:
+    return np.concatenate(parts, axis=1) if parts else np.zeros((count, 0), kind)
