@@ -28,7 +28,7 @@ from steadygaze.perturbation import (
 from steadygaze.perturbation.base import AbstractPerturbation
 from steadygaze.posing import pose
 from steadygaze.problem import Problem
-from steadygaze.search.base import CellMap, Options
+from steadygaze.search.base import AbstractSearch, CellMap, Options
 from steadygaze.search.sweep import Sweep
 from steadygaze.tolerance import Tolerance
 
@@ -306,6 +306,17 @@ def swept(problem: Problem, threads: int = 1, memory: int = 2 << 30) -> CellMap:
         return search.found()
     finally:
         search.close()
+
+
+def searched(search: AbstractSearch) -> AbstractSearch:
+    """The search, come to its end, with its threads ended."""
+    torch.set_num_threads(1)
+    try:
+        while search.pending():
+            search.step()
+    finally:
+        search.close()
+    return search
 
 
 # Thresholds are such that most boxes hold two or three kinds of cells.

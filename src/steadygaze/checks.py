@@ -24,7 +24,7 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
 
     Raises InternalCheckError.
     """
-    total, whole = float(map_.volume.sum()), problem.volume
+    total, whole = float(map_.volume.sum()) + map_.rest, problem.volume
     if not abs(total - whole) <= problem.tolerance.cover * whole:
         raise InternalCheckError(
             f"the cells of the map cover {total!r} of the box's volume {whole!r}, which leaves a gap or an "
@@ -37,7 +37,12 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
     strange = thetas[~np.isin(names, map_.pattern)]
     # On a hinge, or where the map is undecided, a pattern may be unknown; then the point must lie in a cell.
     for theta, cells in zip(strange, located(map_, strange, problem.tolerance), strict=True):
-        if not len(cells):
+        if map_.rest and len(cells) == 1 and map_.kind[cells[0]] != UNDECIDED:
+            raise InternalCheckError(
+                f"theta = {theta.tolist()} lies in a cell of the map and has another activation pattern: the "
+                "answer is withheld; please report this case"
+            )
+        if not map_.rest and not len(cells):
             raise InternalCheckError(
                 f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report "
                 "this case"
@@ -57,6 +62,8 @@ def audit(problem: Problem, map_: CellMap, count: int) -> int:
     replayed = problem.replay(thetas)
     for number, cells in enumerate(located(map_, thetas, problem.tolerance)):
         theta, kinds = thetas[number], set(map_.kind[cells].tolist())
+        if not kinds and map_.rest:
+            continue
         if not kinds:
             raise InternalCheckError(
                 f"audit: theta = {theta.tolist()} lies in no cell of the map; please report this case"
@@ -86,9 +93,9 @@ class Witness:
     theta: np.ndarray
 
 
-def find_witness(problem: Problem, map_: CellMap) -> Witness | None:
+def find_witness(problem: Problem, map_: CellMap, norm: str = "linf") -> Witness | None:
     """The nearest failure, a little inside its cell, where the original model fails as the map says."""
-    for number, found in enumerate(failures_by_distance(map_, problem.box)):
+    for number, found in enumerate(failures_by_distance(map_, problem.box, norm)):
         if number == _TRIES:
             return None
         cells, _ = map_.cells.take(np.array([found.cell]))

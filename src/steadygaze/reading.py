@@ -10,8 +10,8 @@ import shapely
 
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
 from steadygaze.geometry.measure import cone_volumes, volumes
-from steadygaze.geometry.sections import Nearest, axis_intervals, bounds, nearest
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.sections import Nearest, axis_intervals, bounds, euclidean, nearest
+from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.result import Origin, Shares
 from steadygaze.search.base import CellMap
 from steadygaze.tolerance import Tolerance
@@ -24,16 +24,24 @@ def shares_of(map_: CellMap) -> Shares:
     add up to 1.
     """
     sums = np.array([map_.volume[map_.kind == kind].sum() for kind in range(4)])
+    sums[UNDECIDED] += map_.rest
     parts = sums / sums.sum() if sums.sum() > 0 else np.array([0.0, 0.0, 0.0, 1.0])
     return Shares(*(float(part) for part in parts))
 
 
 @dataclass(frozen=True)
 class Around:
-    """The connected robust part that contains 0, by its cells' numbers: none if 0 is not proven robust."""
+    """The connected robust part that contains 0.
+
+    Attributes:
+        cells: numbers of its cells in the map: none if 0 is not proven robust.
+        origin: what is known of it, None where it was not asked for.
+        boundary: pieces of its outer boundary (see `search.base.Enclosed`), where a search followed it.
+    """
 
     cells: np.ndarray
-    origin: Origin
+    origin: Origin | None
+    boundary: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
 
 def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Around:
@@ -55,7 +63,7 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Aroun
     return Around(
         chosen,
         Origin(
-            share=float(map_.volume[chosen].sum() / map_.volume.sum()),
+            share=float(map_.volume[chosen].sum() / (map_.volume.sum() + map_.rest)),
             ranges=safe_ranges(map_, box) if len(chosen) else ((0.0, 0.0),) * len(box),
             outer_boundary=outer if plane else None,
             holes=holes if plane else None,
@@ -101,10 +109,18 @@ def safe_scale(map_: CellMap, box: np.ndarray) -> float:
     return 1.0 if first is None else min(1.0, first.distance)
 
 
-def failures_by_distance(map_: CellMap, box: np.ndarray) -> Iterator[Nearest]:
-    """The point of each failing cell that is nearest to 0, in half-widths of the box, nearest first."""
+def failures_by_distance(map_: CellMap, box: np.ndarray, norm: str = "linf") -> Iterator[Nearest]:
+    """The point of each failing cell that is nearest to 0, in half-widths of the box, nearest first.
+
+    norm is "linf" or "l2".
+    """
     half = (box[:, 1] - box[:, 0]) / 2
     left = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
+    if norm == "l2":
+        distance, points = euclidean(map_.cells.take(left)[0], half)
+        for k in np.argsort(distance, kind="stable"):
+            yield Nearest(float(distance[k]), points[k], int(left[k]))
+        return
     while len(left):
         cells, _ = map_.cells.take(left)
         found = nearest(cells, half, half)

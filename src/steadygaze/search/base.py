@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from steadygaze.geometry.cells import Cells, concatenate
+from steadygaze.geometry.measure import volumes
+from steadygaze.kinds import ROBUST, UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -17,10 +20,16 @@ class Options:
     Attributes:
         memory: bytes that the batches in work and the map may take.
         threads: batches worked on at the same time.
+        norm: how `nearest` measures distance, "linf" or "l2", in half-widths of the box.
+        examine: whether `gbs` examines the inside of the boundary too.
+        reachable: whether `bfs` stays within what is reachable from 0 through robust parts.
     """
 
     memory: int = 2 << 30
     threads: int = 2
+    norm: str = "linf"
+    examine: bool = False
+    reachable: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class CellMap:
         pattern: ``(regions,)`` uint64, name of each region's activation pattern.
         tight: whether the class gap vanishes, within the tolerance, at a vertex of a region.
         conforming: whether the cells meet facet to facet, so that neighbours share vertices by name.
+        rest: volume of the box that lies in no cell, because the search has not examined it. Cells then may
+            be flat: the facets behind which it begins, undecided.
     """
 
     cells: Cells
@@ -47,6 +58,7 @@ class CellMap:
     pattern: np.ndarray
     tight: bool = False
     conforming: bool = True
+    rest: float = 0.0
 
     @property
     def bytes(self) -> int:
@@ -80,6 +92,20 @@ def joined(maps: list[CellMap]) -> CellMap:
         pattern=np.concatenate([m.pattern for m in maps]),
         tight=any(m.tight for m in maps),
         conforming=all(m.conforming for m in maps),
+        rest=sum(m.rest for m in maps),
+    )
+
+
+def unexamined(cells: Cells, flat: bool = False) -> CellMap:
+    """Cells that nobody has judged, undecided; flat ones have no volume."""
+    count = cells.count
+    return CellMap(
+        cells=cells,
+        kind=np.full(count, UNDECIDED, np.int8),
+        region=np.full(count, -1),
+        volume=np.zeros(count) if flat else volumes(cells),
+        inconsistency=np.zeros(0),
+        pattern=np.zeros(0, np.uint64),
     )
 
 
@@ -93,6 +119,9 @@ class Standing:
         regions: activation regions visited.
         bytes: memory that the map takes so far.
         work: seconds by phase, summed over threads.
+        counts: further numbers for the record.
+        radius: distance from 0, in half-widths of the box, within which all is examined and robust; None
+            where the search does not go by distance.
     """
 
     finished: float
@@ -100,6 +129,41 @@ class Standing:
     regions: int
     bytes: int
     work: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    radius: float | None = None
+
+
+@dataclass(frozen=True)
+class Enclosed:
+    """The robust part that contains 0, as a search tells it that knows it without a map of the whole box.
+
+    Attributes:
+        cells: numbers in the map of those of its cells that were found. share: of the box that its boundary
+            encloses, less the holes that are known.
+        ranges: ``(n, 2)`` safe range of each parameter, the others at 0.
+        outline: corners of the outer boundary, for two parameters. holes: theirs, None where unknown.
+        examined: whether everything inside the boundary was looked at.
+        boundary: corners ``(corners, n)`` of its pieces, which piece each belongs to ``(corners,)``, and what
+            each piece is ``(pieces,)``: "class changes", "neighbour fails", "unexamined", "face of the box".
+    """
+
+    cells: np.ndarray
+    share: float
+    ranges: np.ndarray
+    outline: tuple[tuple[float, float], ...] | None
+    holes: tuple[tuple[tuple[float, float], ...], ...] | None
+    examined: bool
+    boundary: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+
+def advanced(was: Standing, new: list[CellMap], whole: float, **now: Any) -> Standing:
+    """The standing after more cells of a box of volume `whole` were judged; `now` are fields that change."""
+    return replace(
+        was,
+        finished=was.finished + sum(float(m.volume.sum()) for m in new) / whole,
+        robust=was.robust + sum(float(m.volume[m.kind == ROBUST].sum()) for m in new) / whole,
+        **now,
+    )
 
 
 class AbstractSearch(ABC):
@@ -125,5 +189,15 @@ class AbstractSearch(ABC):
         """Everything found so far; what is not judged yet is undecided, so that the map covers the box."""
 
     @abstractmethod
+    def enclosed(self) -> Enclosed | None:
+        """The robust part around 0 where it is known otherwise than from the map; else None."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of threads; work in progress is finished first."""
+
+
+def inward(box: np.ndarray) -> np.ndarray:
+    """A direction ``(n,)`` from 0 into the box along which no hinge of a real network runs."""
+    crooked = np.modf((np.arange(len(box)) + 1) * 0.6180339887498949)[0] - 0.5
+    return (box[:, 0] + box[:, 1]) / 2 + crooked * 0.3 * (box[:, 1] - box[:, 0])

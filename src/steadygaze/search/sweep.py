@@ -19,13 +19,20 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.cells import Cells, from_polytopes
-from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.sections import gauge
 from steadygaze.geometry.store import UNFINISHED, Cut
-from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.network.piecewise import Front, flat_array
 from steadygaze.problem import Problem
-from steadygaze.search.base import AbstractSearch, CellMap, Options, Standing, joined
+from steadygaze.search.base import (
+    AbstractSearch,
+    CellMap,
+    Enclosed,
+    Options,
+    Standing,
+    advanced,
+    joined,
+    unexamined,
+)
 from steadygaze.search.judging import judge
 
 # A batch holds at most this many cells: enough for full matrix products, few enough for the caches and for
@@ -123,8 +130,12 @@ class Sweep(AbstractSearch):
     def found(self) -> CellMap:
         """The map; cells that still wait are in it, undecided."""
         self._collect()
-        rest = [(batch.way, self._undecided(batch)) for batch in self._waiting]
+        rest = [(batch.way, unexamined(batch.cells)) for batch in self._waiting]
         return joined([map_ for _, map_ in sorted(self._maps + rest, key=lambda entry: entry[0])])
+
+    def enclosed(self) -> Enclosed | None:
+        """Nothing that the map does not tell."""
+        return None
 
     def close(self) -> None:
         """Finish what runs and end the threads."""
@@ -159,14 +170,10 @@ class Sweep(AbstractSearch):
             self._standing = replace(was, work=work)
             return
         self._maps.append((outcome.way, map_))
-        whole = self._problem.volume
-        self._standing = Standing(
-            finished=was.finished + float(map_.volume.sum()) / whole,
-            robust=was.robust + float(map_.volume[map_.kind == ROBUST].sum()) / whole,
-            regions=was.regions + len(map_.pattern),
-            bytes=was.bytes + map_.bytes,
-            work=work,
-        )
+        self._standing = advanced(
+            was, [map_], self._problem.volume, regions=was.regions + len(map_.pattern),
+            bytes=was.bytes + map_.bytes, work=work,
+        )  # fmt: skip
 
     def _first(self, cells: Cells, number: int) -> _Batch:
         form = self._problem.pieces[number].image
@@ -244,15 +251,3 @@ class Sweep(AbstractSearch):
             stage.node: torch.from_numpy(pieces[ancestor[rows]]).to(device)
             for stage, (pieces, ancestor) in zip(stages, batch.trail, strict=True)
         }
-
-    @staticmethod
-    def _undecided(batch: _Batch) -> CellMap:
-        count = batch.cells.count
-        return CellMap(
-            cells=batch.cells,
-            kind=np.full(count, UNDECIDED, np.int8),
-            region=np.full(count, -1),
-            volume=volumes(batch.cells),
-            inconsistency=np.zeros(0),
-            pattern=np.zeros(0, np.uint64),
-        )

@@ -1,0 +1,243 @@
+"""Geometric boundary search (GBS): only the outermost boundary of the robust part around 0.
+
+A walk from 0 along a ray, and one each way along every axis, find where robustness is lost. From there the
+boundary is followed from piece to piece, through the regions that touch it and no others. Where the closed
+boundary does not enclose 0 it was that of a hole, and the walk goes on behind it. What is inside may have
+holes; it is not examined unless that is asked for (Munakata et al., NFM 2023, which gives the method for two
+parameters).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import shapely
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from steadygaze.geometry.measure import cone_volumes, volumes
+from steadygaze.geometry.sections import bounds, line_intervals
+from steadygaze.problem import Problem
+from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward
+from steadygaze.search.regions import WELD, Regions
+from steadygaze.search.robust_part import CLASS_BOUNDARY, Pieces, RobustPart
+from steadygaze.search.walking import Stop, regions_at_origin, robust_at_origin, to_the_end, walk
+
+# The areas of a closed boundary add up to nothing, as vectors, within this share of their sum.
+_CLOSED = 1e-6
+
+
+class Boundary(AbstractSearch):
+    """The outer boundary of the robust part that contains 0, and the safe range along each axis.
+
+    Refuses, through `Problem.pieces`, chains that are not piecewise affine.
+
+    Args:
+        outward: examine the whole robust part, from 0 outwards, instead of following its boundary first.
+    """
+
+    claim = "outer boundary"
+
+    def __init__(self, problem: Problem, options: Options, outward: bool = False) -> None:
+        self.name = "bfs" if outward else "gbs"
+        self._outward = outward
+        self._problem = problem
+        self._regions = Regions(problem, options)
+        self._part = RobustPart(self._regions)
+        self._examine = options.examine
+        self._ranges = np.zeros((len(problem.box), 2))
+        self._outer: Pieces | None = None
+        self._others: Pieces | None = None
+        self._examined = self._empty = False
+        self._standing = Standing(0.0, 0.0, 0, 0)
+        self._course = self._run()
+        self._pending = True
+
+    def pending(self) -> bool:
+        """Whether the boundary, or its inside if asked for, is not finished."""
+        return self._pending
+
+    def step(self) -> None:
+        """Walk a line, or settle the facets that touch what is known of the boundary."""
+        self._pending = next(self._course, None) is not None
+        self._standing = self._regions.standing(self._standing)
+
+    def standing(self) -> Standing:
+        """How far the search has come."""
+        return self._standing
+
+    def found(self) -> CellMap:
+        """The map of the regions that were visited; what lies behind the others' facets is undecided."""
+        return self._regions.map()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._regions.close()
+
+    def enclosed(self) -> Enclosed | None:
+        """The robust part around 0 as its boundary tells it; None where the boundary is not closed yet."""
+        n = len(self._problem.box)
+        nothing = np.zeros(0, np.int64)
+        if self._empty:
+            return Enclosed(
+                nothing, 0.0, np.zeros((n, 2)), () if n == 2 else None, () if n == 2 else None, True
+            )
+        if self._outer is None or self._others is None:
+            return None
+        plane = n == 2
+        return Enclosed(
+            cells=self._part.number[self._part.members],
+            share=self._share(),
+            ranges=self._ranges,
+            outline=rings(self._outer)[0] if plane else None,
+            holes=rings(self._others) if plane and self._examined else None,
+            examined=self._examined,
+            boundary=told(self._outer),
+        )
+
+    def _share(self) -> float:
+        assert self._outer is not None
+        if not self._examined:
+            return enclosed_share(self._outer, self._regions.widths)
+        assert self._others is not None
+        return enclosed_share(self._outer, self._regions.widths) + enclosed_share(
+            self._others, self._regions.widths
+        )
+
+    # -- the course of the search; every yield is the end of a step
+
+    def _run(self) -> Iterator[bool]:
+        regions, part = self._regions, self._part
+        zero = regions_at_origin(regions)
+        yield True
+        if not robust_at_origin(regions, zero, self._problem.tolerance.located):
+            self._empty = True
+            return
+        stops = []
+        for direction, axis, end in self._lines():
+            stop = walk(regions, zero, direction)
+            if axis >= 0:
+                self._ranges[axis, end] = stop.at * direction[axis]
+            stops.append((stop, direction))
+            yield True
+        part.absorb()
+        part.join(self._robust_at(zero, np.zeros(len(regions.widths))))
+        if not self._outward:
+            for stop, direction in stops:
+                self._seed(stop, direction)
+                yield True
+            yield from self._enclose(stops[-1][1])
+        if self._outward or self._examine or len(regions.widths) == 1:
+            yield from self._settled(part.untouched)
+            self._examined = True
+            self._divide(part.pieces(), stops[-1][1])
+
+    def _lines(self) -> Iterator[tuple[np.ndarray, int, int]]:
+        """The axes, both ways, and a ray along which no hinge runs; with axis and end, -1 for the ray."""
+        box = self._problem.box
+        for axis, end in np.ndindex(*box.shape):
+            if box[axis, end]:
+                yield np.eye(len(box))[axis] * box[axis, end], axis, end
+        yield to_the_end(box, inward(box)), -1, -1
+
+    def _seed(self, stop: Stop, direction: np.ndarray) -> None:
+        """Begin to follow the boundary where a walk ended."""
+        cells = self._robust_at(stop.regions, stop.at * direction)
+        self._part.join(cells)
+        self._part.settle(self._part.facets_of(cells))
+
+    def _robust_at(self, regions: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """The robust cells of these regions that hold the point."""
+        self._part.absorb()
+        cells = self._part.of_regions(regions)
+        if not self._problem.follows_maps:
+            return cells
+        solid = self._part.solid(cells)
+        low, high = bounds(solid)
+        slack = WELD * self._regions.widths
+        near = np.flatnonzero(((low - slack <= point) & (point <= high + slack)).all(axis=1))
+        cones = cone_volumes(solid, near, np.repeat(point[None], len(near), axis=0))
+        return cells[near[cones <= volumes(solid.take(near)[0]) * (1 + self._problem.tolerance.located)]]
+
+    def _settled(self, wanted: Callable[[], np.ndarray]) -> Iterator[bool]:
+        """Settle facets, a batch a step, until none is wanted."""
+        facet = wanted()
+        while len(facet):
+            self._part.settle(facet[: 4 * self._regions.batch])
+            yield True
+            facet = wanted()
+
+    def _enclose(self, ray: np.ndarray) -> Iterator[bool]:
+        """Follow the boundary; where it does not enclose 0, go on along the ray behind it."""
+        part, regions = self._part, self._regions
+        while True:
+            yield from self._settled(part.touched)
+            last, region = self._divide(part.pieces(), ray)
+            if region < 0:
+                return
+            stop = walk(regions, np.array([region]), ray, beyond=last)
+            self._seed(stop, ray)
+
+    def _divide(self, pieces: Pieces, ray: np.ndarray) -> tuple[float, int]:
+        """Tell the outer boundary from those of holes.
+
+        The ray's last crossing is with the outer boundary, and leaves it, unless it enters the robust part
+        behind a hole; then returns where, and the region behind; else region -1.
+        """
+        span = line_intervals(pieces.cells, ray, self._regions.widths)[:, 1]
+        crossing = int(np.argmax(span))
+        if pieces.normal[crossing] @ (ray / self._regions.widths) < 0:
+            return float(span[crossing]), int(pieces.region[crossing])
+        label = connected(pieces) if len(ray) > 1 else np.zeros(pieces.cells.count)
+        outer = label == label[crossing]
+        self._outer, self._others = pieces.take(outer), pieces.take(~outer)
+        return 1.0, -1
+
+
+def connected(pieces: Pieces) -> np.ndarray:
+    """Number of the connected part of the boundary that each piece belongs to; pieces connect by vertices."""
+    count = pieces.cells.count
+    owner = np.repeat(np.arange(count), np.diff(pieces.cells.ptr))
+    _, point = np.unique(pieces.points, return_inverse=True)
+    size = count + int(point.max(initial=-1)) + 1
+    links = coo_array((np.ones(len(owner), np.int8), (owner, count + point)), shape=(size, size))
+    return connected_components(links, directed=False)[1][:count]
+
+
+def areas(pieces: Pieces, widths: np.ndarray) -> np.ndarray:
+    """Area of each piece, ``(k,)``, in widths of the box: that of the cone from a point at distance 1."""
+    n = len(widths)
+    start = pieces.cells.theta[pieces.cells.idx[pieces.cells.ptr[:-1]]]
+    apex = start + pieces.normal * widths
+    every = np.arange(pieces.cells.count)
+    return n * cone_volumes(pieces.cells, every, apex, pieces.bit) / np.prod(widths)
+
+
+def enclosed_share(pieces: Pieces, widths: np.ndarray) -> float:
+    """Share of the box that the pieces enclose (less what they exclude): the divergence theorem."""
+    return float((areas(pieces, widths) * pieces.offset).sum() / len(widths))
+
+
+def is_closed(pieces: Pieces, widths: np.ndarray) -> bool:
+    """Whether the areas of the pieces add up to nothing, as vectors."""
+    area = areas(pieces, widths)
+    return bool(np.linalg.norm(area @ pieces.normal) <= _CLOSED * area.sum())
+
+
+def told(pieces: Pieces) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Corners, the piece of each, and the kind of each piece in words (see `Enclosed`)."""
+    words = np.array(["class changes", "neighbour fails", "unexamined", "face of the box"])
+    owner = np.repeat(np.arange(pieces.cells.count), np.diff(pieces.cells.ptr))
+    return pieces.cells.theta[pieces.cells.idx], owner, words[pieces.kind - CLASS_BOUNDARY]
+
+
+def rings(pieces: Pieces) -> tuple[tuple[tuple[float, float], ...], ...]:
+    """Polygons, largest first, that pieces of a boundary in the plane enclose."""
+    ends = pieces.theta[pieces.points].reshape(-1, 2, 2)
+    area = shapely.build_area(
+        shapely.union_all(shapely.linestrings(ends[(ends[:, 0] != ends[:, 1]).any(axis=1)]))
+    )
+    parts = sorted(shapely.get_parts(area), key=lambda polygon: -polygon.area)
+    outlines = (shapely.simplify(polygon, 0.0).exterior for polygon in parts)
+    return tuple(tuple((float(x), float(y)) for x, y in ring.coords[:-1]) for ring in outlines)

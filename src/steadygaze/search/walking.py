@@ -1,0 +1,138 @@
+"""Walks along lines through 0, from region to region, to where robustness is lost.
+
+All regions that touch the line are looked at, so that a line may run along hinges or through corners.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from steadygaze.geometry.cells import Cells, concatenate
+from steadygaze.geometry.measure import cone_volumes, volumes
+from steadygaze.geometry.sections import bounds, line_intervals
+from steadygaze.kinds import ROBUST
+from steadygaze.search.base import inward
+from steadygaze.search.regions import NOTHING, TOUCH, UNKNOWN, Regions
+
+# Places on a line closer than this share of it are one.
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a walk ended.
+
+    Attributes:
+        at: multiple of the direction; 1 is the end of the box.
+        regions: numbers of the robust regions that the walk left there.
+    """
+
+    at: float
+    regions: np.ndarray
+
+
+def regions_at_origin(regions: Regions) -> np.ndarray:
+    """All regions that contain 0."""
+    origin = np.zeros(len(regions.widths))
+    first = regions.around(origin, inward(regions.problem.box))
+    known, ahead = {first}, [first]
+    while ahead:
+        every, _ = regions.facets_of(np.array(ahead))
+        at = every[np.abs(regions.slack(every, np.broadcast_to(origin, (len(every), len(origin))))) <= TOUCH]
+        regions.cross(at)
+        behind = set(regions.neighbour[at].tolist()) - known - {-1, -2, -3}
+        known |= behind
+        ahead = sorted(behind)
+    return np.array(sorted(known))
+
+
+def robust_at_origin(regions: Regions, chosen: np.ndarray, share: float) -> bool:
+    """Whether every judged cell of these regions that holds 0 is robust."""
+    cells, kind, _ = judged(regions, chosen)
+    low, high = bounds(cells)
+    slack = TOUCH * regions.widths
+    near = np.flatnonzero(((low <= slack) & (-slack <= high)).all(axis=1))
+    cones = cone_volumes(cells, near, np.zeros((len(near), len(slack))))
+    holds = near[cones <= volumes(cells.take(near)[0]) * (1 + share)]
+    return bool((kind[holds] == ROBUST).all()) and bool(len(holds))
+
+
+def judged(regions: Regions, chosen: np.ndarray) -> tuple[Cells, np.ndarray, np.ndarray]:
+    """The judged cells of the given regions, their kinds, and the region of each."""
+    first = np.array(regions.first_of_map)
+    block = np.searchsorted(first, chosen, side="right") - 1
+    cells, kinds, owners = [], [], []
+    for k in np.unique(block):
+        map_, local = regions.maps[k], chosen[block == k] - first[k]
+        own = np.flatnonzero(np.isin(map_.region, local))
+        cells.append(map_.cells.take(own)[0])
+        kinds.append(map_.kind[own])
+        owners.append(map_.region[own] + first[k])
+    return concatenate(cells), np.concatenate(kinds), np.concatenate(owners)
+
+
+def walk(regions: Regions, start: np.ndarray, direction: np.ndarray, beyond: float = 0.0) -> Stop:
+    """Go from the regions `start` along ``direction`` (n,), past `beyond` times it, while all is robust."""
+    done: set[int] = set()
+    ahead, stop = np.asarray(start), 1.0
+    spans: list[tuple[np.ndarray, np.ndarray]] = []
+    while len(ahead):
+        done.update(ahead.tolist())
+        cells, kind, owner = judged(regions, ahead)
+        span = line_intervals(cells, direction, regions.widths)
+        met = (span[:, 0] <= span[:, 1]) & (span[:, 1] >= beyond - _SAME)
+        bad = met & (kind != ROBUST) & ((span[:, 1] > beyond + _SAME) | (beyond == 0.0))
+        stop = min(stop, np.maximum(span[bad, 0], beyond).min(initial=1.0))
+        spans.append((owner[met & ~bad], span[met & ~bad]))
+        facet = _facets_at(regions, owner[met], span[met], direction, stop)
+        regions.cross(facet)
+        behind = regions.neighbour[facet]
+        if ((behind == NOTHING) | (behind == UNKNOWN)).any():
+            blind = facet[(behind == NOTHING) | (behind == UNKNOWN)]
+            stop = min(stop, _least(regions, blind, owner[met], span[met], direction, beyond))
+        ahead = np.array(sorted(set(behind[behind >= 0].tolist()) - done), np.int64)
+    owner = np.concatenate([o for o, _ in spans])
+    span = np.concatenate([s for _, s in spans])
+    last = (span[:, 1] >= stop - _SAME) & (span[:, 0] <= stop)
+    return Stop(float(stop), np.unique(owner[last]))
+
+
+def _facets_at(
+    regions: Regions, owner: np.ndarray, span: np.ndarray, direction: np.ndarray, stop: float
+) -> np.ndarray:
+    """Facets of the regions that the line touches before `stop`."""
+    ends = span.reshape(-1)
+    region = np.repeat(owner, 2)
+    some = ends <= stop + _SAME
+    every, of = regions.facets_of(region[some])
+    points = ends[some][of, None] * direction
+    return np.unique(every[np.abs(regions.slack(every, points)) <= TOUCH])
+
+
+def _least(
+    regions: Regions,
+    facet: np.ndarray,
+    owner: np.ndarray,
+    span: np.ndarray,
+    direction: np.ndarray,
+    beyond: float,
+) -> float:
+    """The first place from `beyond` on where the line touches one of the facets."""
+    least = 1.0
+    for f in facet:
+        for end in span[owner == regions.region[f]].reshape(-1):
+            on = abs(regions.slack(np.array([f]), (end * direction)[None])[0]) <= TOUCH
+            if on and end >= beyond - _SAME:
+                least = min(least, max(end, beyond))
+    return least
+
+
+def to_the_end(box: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """The direction, scaled so that it ends on the box's border."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reach = np.where(
+            direction > 0, box[:, 1] / direction, np.where(direction < 0, box[:, 0] / direction, np.inf)
+        )
+    return direction * reach.min()
