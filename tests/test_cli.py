@@ -188,7 +188,7 @@ def test_a_traceback_only_on_request(search, capsys, monkeypatch, how):
 
 
 def now(fraction: float, phase: str = "searching") -> SimpleNamespace:
-    return SimpleNamespace(fraction=fraction, regions=12, robust_share=0.5, phase=phase)
+    return SimpleNamespace(fraction=fraction, regions=12, robust_share=0.5, phase=phase, radius=None)
 
 
 def test_progress_goes_to_standard_error_in_lines(search, capsys, monkeypatch):

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import steadygaze as sg
-from steadygaze import driver
+import steadygaze.driver
 from steadygaze.checks import audit, check_cover, find_witness
 from steadygaze.errors import InternalCheckError, SettingError
+from steadygaze.findings import Finding, verdict_of
 from steadygaze.images import load_image
 from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.result import Verdict
+from steadygaze.search.base import Standing
 from steadygaze.search.sweep import Sweep
 
 BOX = sg.Brightness(-0.3, 0.3) | sg.Patch(0, 1, top=3, left=3, size=2)
@@ -87,7 +89,7 @@ def test_an_interrupt_gives_the_partial_answer(image, monkeypatch):
 
 
 def test_the_memory_limit_bounds_the_map(image, monkeypatch):
-    monkeypatch.setattr(driver, "_MAP_SHARE", 1e-7)
+    monkeypatch.setattr(sg.driver, "_MAP_SHARE", 1e-7)
     monkeypatch.setattr("steadygaze.search.sweep._CELLS", 8)
     answer = sg.verify("digits-cnn", image, BOX, threads=1)
     assert "memory limit" in answer.result.reason
@@ -148,7 +150,8 @@ def test_a_failure_that_does_not_replay_is_no_witness(answer):
     kept[some] = wrong[some]
     map_ = dataclasses.replace(answer.map, kind=kept)
     assert find_witness(answer.problem, map_) is None
-    verdict, reason = driver._verdict(answer.problem, map_, None, None)
+    finding = Finding("sweep", "whole box", map_, None, Standing(1.0, 0.0, 1, 0), None)
+    verdict, reason = verdict_of(answer.problem, [finding], None)
     assert verdict == Verdict.UNKNOWN
     assert "original model" in reason
 
@@ -156,13 +159,18 @@ def test_a_failure_that_does_not_replay_is_no_witness(answer):
 def test_a_gap_that_vanishes_at_a_point_is_not_robust(image):
     answer = sg.verify("digits-mlp", image, sg.Brightness(-0.02, 0.02))
     tight = dataclasses.replace(answer.map, tight=True)
-    assert driver._verdict(answer.problem, tight, None, None)[0] == Verdict.UNKNOWN
+    finding = Finding("sweep", "whole box", tight, None, Standing(1.0, 1.0, 1, 0), None)
+    assert verdict_of(answer.problem, [finding], None)[0] == Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize(
     "setting",
     [
-        {"method": "gbs"},
+        {"method": "bound"},
+        {"method": "sweep", "prove_interior": True},
+        {"method": "gbs", "reachable": True},
+        {"method": "gbs", "norm": "l2"},
+        {"norm": "l7"},
         {"method": "magic"},
         {"device": "tpu"},
         {"threads": 0},

@@ -19,7 +19,7 @@ from steadygaze.result import Result, Shares, Verdict, schema
 # The contract, written out a second time on purpose: a key that goes missing here breaks users' scripts.
 TOP = {
     "schema", "problem", "method", "claim", "verdict", "reason", "shares", "origin", "safe_scale",
-    "nearest_failure", "regions", "timing", "versions", "tolerance", "settings",
+    "nearest_failure", "regions", "timing", "versions", "tolerance", "settings", "radius",
 }  # fmt: skip
 
 

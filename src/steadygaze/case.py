@@ -38,6 +38,9 @@ class Case:
     regions_limit: int | None = None
     device: str = "cpu"
     audit: int = 0
+    prove_interior: bool = False
+    reachable: bool = False
+    norm: str = "linf"
     threads: int | None = None
     out: str = "steadygaze-out"
 
@@ -171,6 +174,9 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "regions-limit": _whole,
     "device": _text,
     "audit": _whole,
+    "prove-interior": _flag,
+    "reachable": _flag,
+    "norm": _text,
     "threads": _whole,
     "out": _text,
 }

@@ -101,7 +101,20 @@ def _verify_options(command: Command) -> Command:
         click.option("--channel-sum/--no-channel-sum", default=None, help="Sum maps over the channels."),
         option("--inconsistency", "NAME", "cosine, l1, l2, linf or top-k."),
         option("--threshold", "D", "The largest inconsistency that counts as the same attention."),
-        option("--method", "auto|sweep", "How to search: bfs, gbs, nearest and bound are planned."),
+        option(
+            "--method", "auto|sweep|bfs|gbs|nearest",
+            "sweep: the whole map at once. bfs: the same, region by region. gbs: the outer boundary of "
+            "the robust part around 0. nearest: outwards to the first failure. auto: sweep, and where "
+            "half of the budget does not last, nearest and gbs. (bound is planned.)",
+        ),
+        click.option(
+            "--prove-interior", is_flag=True, default=None, help="With gbs: examine the inside too."
+        ),
+        click.option(
+            "--reachable", is_flag=True, default=None,
+            help="With bfs: only what is reachable from 0 through robust parts.",
+        ),
+        option("--norm", "linf|l2", "With nearest: how distance is measured, in half-widths of the box."),
         option("--clip", "LO,HI|none", "What changed pixels are clipped to."),
         option("--layout", "chw|hwc|flat", "How the model takes its images."),
         option("--mean", "M[,M...]", "Subtracted from pixels in [0, 1] before the model."),
@@ -277,8 +290,9 @@ def _lines() -> Progress:
 
 
 def _told(now: Any) -> str:
-    from steadygaze.words import percent
+    from steadygaze.words import number, percent
 
     if now.phase == COMPILING:
         return "compiling, only once on this machine"
-    return f"{now.phase}: {now.regions} regions, {percent(now.robust_share)} robust"
+    reached = "" if now.radius is None else f", robust within {number(now.radius, 3)} half-widths"
+    return f"{now.phase}: {now.regions} regions, {percent(now.robust_share)} robust{reached}"

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba.core.event as numba_events
-import numpy as np
 import torch
 
 from steadygaze import inconsistency as inconsistencies
 from steadygaze.answer import Answer
-from steadygaze.checks import audit, check_cover, find_witness
+from steadygaze.checks import audit, check_cover
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
+from steadygaze.engines import check_method, search_by_name
 from steadygaze.errors import ModelError, SettingError
+from steadygaze.findings import (
+    Finding,
+    around_of,
+    claim_of,
+    nearest_witness,
+    radius_of,
+    scale_of,
+    verdict_of,
+)
 from steadygaze.images import as_image
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network import saliency as saliencies
 from steadygaze.network.load import Network, load_network
 from steadygaze.perturbation.base import AbstractPerturbation
@@ -31,27 +35,17 @@ from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.posing import pose
 from steadygaze.problem import Problem
-from steadygaze.reading import around_origin, safe_scale, shares_of
-from steadygaze.result import (
-    Failure,
-    ImageInfo,
-    ModelInfo,
-    ParameterInfo,
-    PerturbationInfo,
-    ProblemInfo,
-    Result,
-    Verdict,
-)
-from steadygaze.search.base import AbstractSearch, CellMap, Options
-from steadygaze.search.sweep import Sweep
+from steadygaze.reading import shares_of
+from steadygaze.recording import ImageOrigin, described, regions_by_kind, versions
+from steadygaze.result import Result
+from steadygaze.search.base import AbstractSearch, Options
 
 if TYPE_CHECKING:
     from torch import nn
 
-METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
-_SEARCHES: dict[str, Callable[[Problem, Options], AbstractSearch]] = {"sweep": Sweep}
 # The map may take this share of the memory limit; joining and reading it takes about as much again twice.
 _MAP_SHARE = 1 / 3
+_INTERRUPT = "an interrupt"
 
 
 @dataclass(frozen=True)
@@ -61,12 +55,14 @@ class Progress:
     Attributes:
         fraction: share of the box that is judged. robust_share: share judged robust. regions: visited so far.
         phase: "compiling", "searching" or "checking".
+        radius: distance from 0, in half-widths, within which all is robust, where the search goes by it.
     """
 
     fraction: float
     regions: int
     robust_share: float
     phase: str
+    radius: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,14 +82,21 @@ class Limits:
             if value is not None and not value > 0:
                 raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
 
+    def part(self, share: float) -> Limits:
+        """A share of the time and of the regions."""
+        return Limits(
+            None if self.seconds is None else self.seconds * share,
+            self.memory,
+            None if self.regions is None else max(1, int(self.regions * share)),
+        )
 
-@dataclass(frozen=True)
-class ImageOrigin:
-    """Where an image comes from (SRC notation), its number there, and the data set's label for it."""
-
-    source: str | None = None
-    index: int | None = None
-    label: int | None = None
+    def less(self, seconds: float, regions: int) -> Limits:
+        """What is left of the time and of the regions: at least a little, so that a search can begin."""
+        return Limits(
+            None if self.seconds is None else max(self.seconds - seconds, 1e-3),
+            self.memory,
+            None if self.regions is None else max(self.regions - regions, 1),
+        )
 
 
 def verify(
@@ -116,6 +119,9 @@ def verify(
     regions_limit: int | None = None,
     device: str = "cpu",
     audit: int = 0,
+    prove_interior: bool = False,
+    reachable: bool = False,
+    norm: str = "linf",
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     image_source: str | None = None,
@@ -125,31 +131,27 @@ def verify(
     """Prove how far the image may change before the class, or the reason for it, changes.
 
     Args:
-        model: a `torch.nn.Module`, a path to .onnx or .pt2, "module:callable", or a built-in name
-            (digits-mlp, digits-cnn).
+        model: a `torch.nn.Module`, a path to .onnx or .pt2, "module:callable", digits-mlp or digits-cnn.
         image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
         perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
         label: the class that must hold; must be the predicted one, which is the default.
         saliency: gradient, abs-gradient or grad-cam; channel_sum adds the map up over the channels.
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
-        method: sweep, or auto. clip: legal range of pixels, None for none.
-        layout: chw, hwc or flat, as the model wants it; mean, std: its normalisation, one number or one per
-            channel.
-        time_limit: seconds; memory_limit: GiB; regions_limit: regions. A stopped run is an answer with its
-            shares.
-        device: where the network's arithmetic runs, "cpu" or "cuda". threads: default all cores, at most 8.
-        audit: number of random points at which the map is compared with the original model.
-        progress: called now and then.
-        image_source, image_index, image_label: where the image comes from and what the data set calls it, for
-            the record.
+        method: sweep, bfs, gbs, nearest or auto: sweep, and where its half of the budget does not last,
+            nearest and gbs. clip: legal range of pixels, None for none.
+        layout: chw, hwc or flat, as the model wants it; mean, std: its normalisation, one number or several.
+        time_limit: seconds; memory_limit: GiB; regions_limit. A stopped run is an answer with its shares.
+        device: "cpu" or "cuda". threads: default all cores, at most 8. audit: number of random points at
+            which map and original model are compared.
+        prove_interior: with gbs, examine the inside too. reachable: with bfs, stay within what is reachable
+            from 0 through robust parts. norm: with nearest, "linf" or "l2", in half-widths of the box.
+        progress: called now and then. image_source, image_index, image_label: for the record.
 
-    Raises:
-        UsageError: something handed in cannot be used; the sentence says what to do.
-        FidelityError: the imported network disagrees with the original.
-        InternalCheckError: a self-check failed; there is no answer.
+    Raises UsageError where something handed in cannot be used, FidelityError where the imported network
+    disagrees with the original, InternalCheckError where a self-check failed: there is no answer then.
     """
-    _check_method(method)
     limits = Limits(time_limit, memory_limit, regions_limit)
+    check_method(method, Options(norm=norm, examine=prove_interior, reachable=reachable))
     pixels = as_image(image)
     chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
     began = time.perf_counter()
@@ -170,6 +172,9 @@ def verify(
         limits=limits,
         threads=threads,
         audit_points=audit,
+        prove_interior=prove_interior,
+        reachable=reachable,
+        norm=norm,
         progress=progress,
         origin=ImageOrigin(image_source, image_index, image_label),
         loading=time.perf_counter() - began,
@@ -210,48 +215,53 @@ def solve(
     limits: Limits | None = None,
     threads: int | None = None,
     audit_points: int = 0,
+    prove_interior: bool = False,
+    reachable: bool = False,
+    norm: str = "linf",
     progress: Callable[[Progress], None] | None = None,
     origin: ImageOrigin | None = None,
     loading: float = 0.0,
 ) -> Answer:
     """`verify` for a problem that is already posed; the arguments are those of `verify`."""
-    _check_method(method)
     limits = limits or Limits()
     threads = _checked_count("number of threads", threads, 1, min(8, torch.get_num_threads()))
     audit_points = _checked_count("number of audited points", audit_points, 0, 0)
+    options = Options(int(limits.memory * 2**30), threads, norm, prove_interior, reachable)
+    check_method(method, options)
     tell = progress or (lambda _: None)
     began = time.perf_counter()
     with _one_thread_each(), _announced(tell):
-        search = _SEARCHES["sweep"](problem, Options(int(limits.memory * 2**30), threads))
-        stopped = _run(search, limits, tell)
-        map_ = search.found()
+        findings = _searched(problem, method, options, limits, tell)
     searched = time.perf_counter()
-    standing = search.standing()
-    tell(Progress(standing.finished, standing.regions, standing.robust, "checking"))
-    check_cover(problem, map_)
-    audited = audit(problem, map_, audit_points)
-    witness = find_witness(problem, map_)
-    around = around_origin(map_, problem.box, problem.tolerance)
-    verdict, reason = _verdict(problem, map_, witness.failure if witness else None, stopped)
+    main, standing = findings[0], findings[-1].standing
+    tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
+    for finding in findings:
+        check_cover(problem, finding.map)
+    audited = audit(problem, main.map, audit_points)
+    witness = nearest_witness(problem, findings, norm)
+    failure = witness.failure if witness else None
+    around = around_of(problem, findings)
+    verdict, reason = verdict_of(problem, findings, failure)
     result = Result(
-        problem=_described(problem, origin or ImageOrigin()),
-        method=search.name,
-        claim=search.claim,
+        problem=described(problem, origin or ImageOrigin()),
+        method=" + ".join(finding.method for finding in findings),
+        claim=claim_of(findings),
         verdict=verdict,
         reason=reason,
-        shares=shares_of(map_),
+        shares=shares_of(main.map),
         origin=around.origin,
-        safe_scale=safe_scale(map_, problem.box),
-        nearest_failure=witness.failure if witness else None,
-        regions=_regions(problem, map_, standing.regions),
+        safe_scale=scale_of(findings, problem.box),
+        nearest_failure=failure,
+        radius=radius_of(findings, problem.box, norm),
+        regions=regions_by_kind(problem, findings),
         timing={
             "load": loading,
             "search": searched - began,
             "check": time.perf_counter() - searched,
             "total": loading + time.perf_counter() - began,
-            **{f"{phase} (all threads)": spent for phase, spent in standing.work.items()},
+            **_by_phase(findings),
         },
-        versions=_versions(),
+        versions=versions(),
         tolerance=vars(problem.tolerance),
         settings={
             "threads": threads,
@@ -260,10 +270,46 @@ def solve(
             "regions_limit": limits.regions,
             "device": str(problem.graph.device),
             "audited": audited,
-            "stopped": stopped,
+            "stopped": findings[-1].stopped,
         },
     )
-    return Answer(result, problem, map_, around)
+    return Answer(result, problem, main.map, around)
+
+
+def _searched(
+    problem: Problem, method: str, options: Options, limits: Limits, tell: Callable[[Progress], None]
+) -> list[Finding]:
+    """What the search finds; with auto, what nearest and gbs add where the sweep's budget did not last."""
+    if method != "auto":
+        return [_found(method, problem, options, limits, tell)]
+    began = time.perf_counter()
+    findings = [_found("sweep", problem, replace(options, norm="linf"), limits.part(0.5), tell)]
+    if findings[0].stopped in (None, _INTERRUPT):
+        return findings
+    for name, share in (("nearest", 0.5), ("gbs", 1.0)):
+        left = limits.less(time.perf_counter() - began, sum(f.standing.regions for f in findings))
+        findings.append(_found(name, problem, options, left.part(share), tell))
+        if findings[-1].stopped == _INTERRUPT:
+            break
+    return findings
+
+
+def _found(
+    name: str, problem: Problem, options: Options, limits: Limits, tell: Callable[[Progress], None]
+) -> Finding:
+    search = search_by_name(name, problem, options)
+    stopped = _run(search, limits, tell)
+    map_, enclosed = search.found(), search.enclosed()
+    return Finding(search.name, search.claim, map_, enclosed, search.standing(), stopped)
+
+
+def _by_phase(findings: Sequence[Finding]) -> dict[str, float]:
+    """Seconds of work by phase, of all searches and threads."""
+    spent: dict[str, float] = {}
+    for finding in findings:
+        for phase, seconds in finding.standing.work.items():
+            spent[f"{phase} (all threads)"] = spent.get(f"{phase} (all threads)", 0.0) + seconds
+    return spent
 
 
 def _run(search: AbstractSearch, limits: Limits, tell: Callable[[Progress], None]) -> str | None:
@@ -273,7 +319,7 @@ def _run(search: AbstractSearch, limits: Limits, tell: Callable[[Progress], None
         while search.pending():
             search.step()
             standing = search.standing()
-            tell(Progress(standing.finished, standing.regions, standing.robust, "searching"))
+            tell(Progress(standing.finished, standing.regions, standing.robust, "searching", standing.radius))
             if limits.seconds is not None and time.perf_counter() - began > limits.seconds:
                 return f"the time limit of {limits.seconds:g} s"
             if standing.bytes > limits.memory * 2**30 * _MAP_SHARE:
@@ -281,100 +327,10 @@ def _run(search: AbstractSearch, limits: Limits, tell: Callable[[Progress], None
             if limits.regions is not None and standing.regions >= limits.regions:
                 return f"the limit of {limits.regions} regions"
     except KeyboardInterrupt:
-        return "an interrupt"
+        return _INTERRUPT
     finally:
         search.close()
     return None
-
-
-def _verdict(
-    problem: Problem, map_: CellMap, failure: Failure | None, stopped: str | None
-) -> tuple[Verdict, str]:
-    failing = ((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED)).any()
-    if failure is not None:
-        early = f"; the run was ended by {stopped}, the rest of the box is undecided" if stopped else ""
-        return Verdict.VIOLATED, f"a failing point was found and replays in the original model{early}"
-    if failing:
-        return (
-            Verdict.UNKNOWN,
-            "the map has failing cells, but in none of them does the original model fail in its own "
-            "precision",
-        )
-    if stopped:
-        return Verdict.UNKNOWN, f"no failing point was found before {stopped} ended the run"
-    if (map_.kind != ROBUST).any():
-        return (
-            Verdict.UNKNOWN,
-            "some cells lie within the numerical tolerance of the threshold or of the class boundary",
-        )
-    if map_.tight:
-        return (
-            Verdict.UNKNOWN,
-            "no cell fails, but at a point the class gap vanishes within the numerical tolerance",
-        )
-    return (
-        Verdict.ROBUST,
-        "every activation region in the box keeps the class and the attention, and the regions cover the box",
-    )
-
-
-def _described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
-    network, chain = problem.network, problem.perturbation
-    predicted = int(problem.replay(np.zeros((1, len(problem.box)))).predicted[0])
-    source = origin.source or "array:" + hashlib.sha256(problem.image.tobytes()).hexdigest()[:16]
-    return ProblemInfo(
-        model=ModelInfo(
-            network.path, network.sha256, network.graph.units, network.graph.parameters, network.output_note
-        ),
-        image=ImageInfo(
-            source, origin.index, tuple(problem.image.shape), problem.label, predicted, origin.label
-        ),
-        perturbation=tuple(
-            PerturbationInfo(
-                link.name,
-                dict(link.constants),
-                tuple(ParameterInfo(p.name, p.unit, (p.low, p.high)) for p in link.parameters),
-            )
-            for link in chain.links
-        ),
-        clip=problem.clip,
-        saliency=problem.saliency.name,
-        inconsistency=problem.inconsistency.name,
-        threshold=problem.threshold,
-        channel_sum=problem.saliency.channel_sum,
-    )
-
-
-def _regions(problem: Problem, map_: CellMap, visited: int) -> dict[str, int]:
-    """Regions by how much of each is robust."""
-    known = map_.region >= 0
-    count = len(map_.pattern)
-    good = np.bincount(map_.region[known & (map_.kind == ROBUST)], minlength=count) > 0
-    bad = np.bincount(map_.region[known & (map_.kind != ROBUST)], minlength=count) > 0
-    return {
-        "visited": visited,
-        "wholly_robust": int((good & ~bad).sum()),
-        "partly_robust": int((good & bad).sum()),
-        "not_robust": int((~good & bad).sum()),
-        "cells": map_.cells.count,
-        "vertices": len(np.unique(map_.cells.names)),
-        "affine_pieces": len(problem.pieces),
-    }
-
-
-@cache
-def _versions() -> dict[str, str]:
-    packages = ("steadygaze", "torch", "numpy", "numba", "onnx", "shapely")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
-
-
-def _check_method(method: str) -> None:
-    if method not in METHODS:
-        raise SettingError(f"there is no method {method!r}; allowed: {', '.join(METHODS)}")
-    if method not in ("auto", *_SEARCHES):
-        raise SettingError(
-            f"method {method!r} is not part of this release; use sweep (or auto, which picks it)"
-        )
 
 
 def _checked_count(what: str, value: int | None, least: int, default: int) -> int:

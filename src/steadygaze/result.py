@@ -24,7 +24,8 @@ from steadygaze.words import apart, given, interval, listing, number, percent, t
 
 __all__ = [
     "KINDS", "SCHEMA", "Axis", "Drawing", "Exhibit", "Failure", "ImageInfo", "Interval1D", "ModelInfo",
-    "Origin", "ParameterInfo", "PerturbationInfo", "Polygons", "ProblemInfo", "Result", "Shares", "Verdict",
+    "Origin", "ParameterInfo", "PerturbationInfo", "Polygons", "ProblemInfo", "Radius",
+    "Result", "Shares", "Verdict",
     "schema",
 ]  # fmt: skip
 
@@ -198,6 +199,17 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Radius:
+    """Everything in the box that is nearer to θ = 0 than ``value`` is robust.
+
+    In half-widths of the box, by ``norm``: "linf" or "l2".
+    """
+
+    norm: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Result:
     """The whole answer. ``settings`` holds the limits and devices asked for, empty where nobody filled it.
 
@@ -218,6 +230,7 @@ class Result:
     versions: Mapping[str, Any]
     tolerance: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    radius: Radius | None = None
 
     def __post_init__(self) -> None:
         if self.verdict == Verdict.ROBUST:
@@ -399,7 +412,7 @@ def _frozen(value: Any) -> Any:
 
 def _build(document: Mapping[str, Any]) -> Result:
     rest = {key: _frozen(value) for key, value in document.items() if key != "schema"}
-    origin, failure = rest["origin"], rest["nearest_failure"]
+    origin, failure, radius = rest["origin"], rest["nearest_failure"], rest.get("radius")
     return Result(
         **rest
         | {
@@ -407,6 +420,7 @@ def _build(document: Mapping[str, Any]) -> Result:
             "verdict": Verdict(rest["verdict"]),
             "shares": Shares(**rest["shares"]),
             "origin": origin and Origin(**{key: _frozen(value) for key, value in origin.items()}),
+            "radius": radius and Radius(**radius),
             "nearest_failure": failure and Failure(**failure | {"theta": _frozen(failure["theta"])}),
         }
     )

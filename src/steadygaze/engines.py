@@ -1,0 +1,57 @@
+"""The searches by their names, and what may be asked of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from steadygaze.errors import SettingError
+from steadygaze.problem import Problem
+from steadygaze.search.base import AbstractSearch, Options
+from steadygaze.search.boundary import Boundary
+from steadygaze.search.breadth_first import BreadthFirst
+from steadygaze.search.nearest import Nearest
+from steadygaze.search.sweep import Sweep
+
+METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
+NORMS = ("linf", "l2")
+
+
+def _bfs(problem: Problem, options: Options) -> AbstractSearch:
+    if options.reachable:
+        return Boundary(problem, options, outward=True)
+    return BreadthFirst(problem, options)
+
+
+_SEARCHES: Mapping[str, Callable[[Problem, Options], AbstractSearch]] = {
+    "sweep": Sweep,
+    "bfs": _bfs,
+    "gbs": Boundary,
+    "nearest": Nearest,
+}
+
+
+def search_by_name(name: str, problem: Problem, options: Options) -> AbstractSearch:
+    """The search, ready to be stepped."""
+    return _SEARCHES[name](problem, options)
+
+
+def check_method(method: str, options: Options) -> None:
+    """Raise SettingError for a method that there is not, or an option that it does not take."""
+    if method not in METHODS:
+        raise SettingError(f"there is no method {method!r}; allowed: {', '.join(METHODS)}")
+    if method != "auto" and method not in _SEARCHES:
+        raise SettingError(
+            f"method {method!r} is not part of this release; use {', '.join(_SEARCHES)}, or auto, which picks"
+        )
+    if options.norm not in NORMS:
+        raise SettingError(f"the norm is {options.norm!r}; allowed: {', '.join(NORMS)}")
+    for asked, name, takers in (
+        (options.examine, "prove-interior", ("gbs", "auto")),
+        (options.reachable, "reachable", ("bfs",)),
+        (options.norm != "linf", "norm l2", ("nearest", "auto")),
+    ):
+        if asked and method not in takers:
+            raise SettingError(
+                f"{name} is for the method {' or '.join(takers)}, and the method is {method}; "
+                f"leave it out or choose --method {takers[0]}"
+            )

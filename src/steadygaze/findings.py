@@ -1,0 +1,149 @@
+"""What searches found, and what it amounts to: verdict, robust part, safe scale, nearest failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from steadygaze.checks import Witness, find_witness
+from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.problem import Problem
+from steadygaze.reading import Around, around_origin, safe_scale
+from steadygaze.result import Failure, Origin, Radius, Verdict
+from steadygaze.search.base import CellMap, Enclosed, Standing
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one search leaves behind.
+
+    Attributes:
+        method, claim: of the search. map: the judged cells. enclosed: the robust part around 0, if the search
+            knows it otherwise than from the map.
+        stopped: what ended it early, None if it came to its end.
+    """
+
+    method: str
+    claim: str
+    map: CellMap
+    enclosed: Enclosed | None
+    standing: Standing
+    stopped: str | None
+
+    @property
+    def failing(self) -> bool:
+        """Whether some cell fails."""
+        return bool(((self.map.kind == CLASS_CHANGED) | (self.map.kind == ATTENTION_CHANGED)).any())
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole box is judged, and robust."""
+        every = self.stopped is None and self.map.rest == 0
+        return every and bool((self.map.kind == ROBUST).all()) and not self.map.tight
+
+
+def claim_of(findings: Sequence[Finding]) -> str:
+    """The strongest claim that one of the findings can make."""
+    for finding in findings:
+        if finding.stopped is None and (finding.claim != "outer boundary" or finding.enclosed is not None):
+            return finding.claim if finding.method != "nearest" or len(findings) == 1 else "radius"
+    return findings[0].claim
+
+
+def scale_of(findings: Sequence[Finding], box: np.ndarray) -> float | None:
+    """The largest safe scale that one of the findings proves; None where no inside was examined."""
+    known = [
+        safe_scale(finding.map, box)
+        for finding in findings
+        if finding.claim != "outer boundary" or (finding.enclosed is not None and finding.enclosed.examined)
+    ]
+    return max(known, default=None)
+
+
+def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius | None:
+    """How far from 0 all is robust, where a search went by distance; at most to the farthest corner."""
+    half = (box[:, 1] - box[:, 0]) / 2
+    corner = np.abs(box).max(axis=1) / half
+    farthest = float(corner.max() if norm == "linf" else np.linalg.norm(corner))
+    values = [f.standing.radius for f in findings if f.standing.radius is not None]
+    return Radius(norm, min(max(values), farthest)) if values else None
+
+
+def around_of(problem: Problem, findings: Sequence[Finding]) -> Around:
+    """The robust part around 0: as its boundary tells it, else as the first map does."""
+    first = findings[0]
+    told = next((finding for finding in findings if finding.enclosed is not None), None)
+    if told is None:
+        around = around_origin(first.map, problem.box, problem.tolerance)
+        partial = first.map.rest > 0 and first.claim != "whole box"
+        return Around(around.cells, None) if partial else around
+    enclosed = told.enclosed
+    assert enclosed is not None
+    cells = enclosed.cells
+    if told is not first:
+        cells = around_origin(first.map, problem.box, problem.tolerance).cells
+    origin = Origin(
+        share=min(max(enclosed.share, 0.0), 1.0),
+        ranges=tuple((float(low), float(high)) for low, high in enclosed.ranges),
+        outer_boundary=enclosed.outline,
+        holes=enclosed.holes,
+        interior="examined" if enclosed.examined else "not examined",
+    )
+    return Around(cells, origin, enclosed.boundary)
+
+
+def nearest_witness(problem: Problem, findings: Sequence[Finding], norm: str) -> Witness | None:
+    """The nearest failure that replays, of all findings."""
+    found = [find_witness(problem, finding.map, norm) for finding in findings]
+    return min((w for w in found if w is not None), key=lambda w: w.failure.distance, default=None)
+
+
+def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure | None) -> tuple[Verdict, str]:
+    """The verdict over the box, and why, in one sentence."""
+    last = findings[-1]
+    stopped = last.stopped
+    if failure is not None:
+        return Verdict.VIOLATED, f"a failing point was found and replays in the original model{_left(last)}"
+    if any(finding.failing for finding in findings):
+        return (
+            Verdict.UNKNOWN,
+            "the map has failing cells, but in none of them does the original model fail in its own "
+            "precision",
+        )
+    if any(finding.whole for finding in findings):
+        return (
+            Verdict.ROBUST,
+            "every activation region in the box keeps the class and the attention, and the regions cover "
+            "the box",
+        )
+    if stopped:
+        return Verdict.UNKNOWN, f"no failing point was found before {stopped} ended the run"
+    if last.enclosed is not None and not last.enclosed.examined:
+        return (
+            Verdict.UNKNOWN,
+            "no failing point was found on the outer boundary of the robust part around 0, but its interior "
+            "was not examined (prove-interior examines it)",
+        )
+    if (last.map.kind != ROBUST).any():
+        return (
+            Verdict.UNKNOWN,
+            "some cells lie within the numerical tolerance of the threshold or of the class boundary",
+        )
+    return (
+        Verdict.UNKNOWN,
+        "no cell fails, but at a point the class gap vanishes within the numerical tolerance",
+    )
+
+
+def _left(finding: Finding) -> str:
+    """What the search left undecided, as the end of a sentence."""
+    if finding.stopped:
+        return f"; the run was ended by {finding.stopped}, the rest of the box is undecided"
+    if not finding.map.rest:
+        return ""
+    if finding.claim == "radius":
+        return "; what lies farther from 0 was not examined"
+    inside = finding.enclosed is None or not finding.enclosed.examined
+    return f"; only the {'outer boundary of the ' if inside else ''}robust part around 0 was examined"

@@ -1,0 +1,81 @@
+"""From a problem and the map of it to the records of the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+
+import numpy as np
+
+from steadygaze.findings import Finding
+from steadygaze.kinds import ROBUST
+from steadygaze.problem import Problem
+from steadygaze.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
+
+
+@dataclass(frozen=True)
+class ImageOrigin:
+    """Where an image comes from (SRC notation), its number there, and the data set's label for it."""
+
+    source: str | None = None
+    index: int | None = None
+    label: int | None = None
+
+
+def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
+    """The question as the answer states it."""
+    network, chain = problem.network, problem.perturbation
+    predicted = int(problem.replay(np.zeros((1, len(problem.box)))).predicted[0])
+    source = origin.source or "array:" + hashlib.sha256(problem.image.tobytes()).hexdigest()[:16]
+    return ProblemInfo(
+        model=ModelInfo(
+            network.path, network.sha256, network.graph.units, network.graph.parameters, network.output_note
+        ),
+        image=ImageInfo(
+            source, origin.index, tuple(problem.image.shape), problem.label, predicted, origin.label
+        ),
+        perturbation=tuple(
+            PerturbationInfo(
+                link.name,
+                dict(link.constants),
+                tuple(ParameterInfo(p.name, p.unit, (p.low, p.high)) for p in link.parameters),
+            )
+            for link in chain.links
+        ),
+        clip=problem.clip,
+        saliency=problem.saliency.name,
+        inconsistency=problem.inconsistency.name,
+        threshold=problem.threshold,
+        channel_sum=problem.saliency.channel_sum,
+    )
+
+
+def regions_by_kind(problem: Problem, findings: Sequence[Finding]) -> dict[str, float]:
+    """Regions by how much of each is robust, in the first map; visited are those of all searches."""
+    map_ = findings[0].map
+    known = map_.region >= 0
+    count = len(map_.pattern)
+    good = np.bincount(map_.region[known & (map_.kind == ROBUST)], minlength=count) > 0
+    bad = np.bincount(map_.region[known & (map_.kind != ROBUST)], minlength=count) > 0
+    return {
+        "visited": sum(finding.standing.regions for finding in findings),
+        "wholly_robust": int((good & ~bad).sum()),
+        "partly_robust": int((good & bad).sum()),
+        "not_robust": int((~good & bad).sum()),
+        "cells": map_.cells.count,
+        "vertices": len(np.unique(map_.cells.names)),
+        "affine_pieces": len(problem.pieces),
+        "hinges_per_region": problem.graph.units + problem.graph.windows,
+        **{name: value for finding in findings for name, value in finding.standing.counts.items()},
+    }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what the answer depends on."""
+    packages = ("steadygaze", "torch", "numpy", "numba", "onnx", "shapely")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
