@@ -19,7 +19,7 @@ MODULES = {
 # From the ground up: a part imports from the lines above its own, or from its own folder.
 LEVELS = [
     ["cones", "errors", "kinds", "tolerance", "words"],
-    ["drawing"],
+    ["drawing", "question"],
     ["result"],
     ["digits", "geometry", "report"],
     ["images"],

@@ -103,12 +103,11 @@ class Answer:
 
     @cached_property
     def _drawing(self) -> Drawing:
-        n = len(self.problem.box)
+        n, boundary = len(self.problem.box), self.around.boundary
         if n == 1:
-            return Drawing(self._intervals(), (), self._exhibits())
-        return Drawing(
-            None, tuple(self._polygons(axes) for axes in combinations(range(n), 2)), self._exhibits()
-        )
+            return Drawing(self._intervals(), (), self._exhibits(), boundary)
+        slices = tuple(self._polygons(axes) for axes in combinations(range(n), 2))
+        return Drawing(None, slices, self._exhibits(), boundary)
 
     def _intervals(self) -> Interval1D:
         map_ = self.map

@@ -86,9 +86,25 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
+class BoundaryPieces:
+    """Pieces of an outer boundary, flat polytopes: ``corners`` ``(k, n)`` and ``(k,)`` the ``piece`` of each.
+
+    ``kind`` ``(pieces,)``: "class changes", "neighbour fails", "unexamined" or "face of the box".
+    """
+
+    corners: FloatArray
+    piece: NDArray[np.int64]
+    kind: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
 class Drawing:
-    """``intervals`` for one parameter, else one entry of ``polygons`` per pair of parameters, or none."""
+    """``intervals`` for one parameter, else one entry of ``polygons`` per pair of parameters, or none.
+
+    ``boundary`` where a search followed it.
+    """
 
     intervals: Interval1D | None
     polygons: tuple[Polygons, ...]
     exhibits: tuple[Exhibit, ...]
+    boundary: BoundaryPieces | None = None

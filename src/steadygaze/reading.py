@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
+from steadygaze.drawing import BoundaryPieces
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.geometry.sections import Nearest, axis_intervals, bounds, euclidean, nearest
@@ -41,7 +42,7 @@ class Around:
 
     cells: np.ndarray
     origin: Origin | None
-    boundary: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    boundary: BoundaryPieces | None = None
 
 
 def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Around:

@@ -20,7 +20,8 @@ import numpy as np
 
 from steadygaze.drawing import KINDS, Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.errors import InternalCheckError, UsageError
-from steadygaze.words import apart, given, interval, listing, number, percent, toward_zero
+from steadygaze.question import Axis, ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
+from steadygaze.words import apart, given, interval, number, percent, toward_zero
 
 __all__ = [
     "KINDS", "SCHEMA", "Axis", "Drawing", "Exhibit", "Failure", "ImageInfo", "Interval1D", "ModelInfo",
@@ -46,93 +47,6 @@ class Verdict(StrEnum):
     def __bool__(self) -> bool:
         raise UsageError(
             "a verdict has three values: compare it with Verdict.ROBUST, Verdict.VIOLATED or Verdict.UNKNOWN"
-        )
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """``note`` says how what was verified differs from the file, if it does."""
-
-    path: str
-    sha256: str | None
-    units: int
-    parameters: int
-    note: str | None = None
-
-
-@dataclass(frozen=True)
-class ImageInfo:
-    """``label`` is the class asked about; ``dataset_label`` is what the data set says, where it does."""
-
-    source: str | None
-    index: int | None
-    shape: tuple[int, ...]
-    label: int
-    predicted: int
-    dataset_label: int | None = None
-
-
-@dataclass(frozen=True)
-class ParameterInfo:
-    name: str
-    unit: str
-    range: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class PerturbationInfo:
-    name: str
-    constants: Mapping[str, Any]
-    parameters: tuple[ParameterInfo, ...]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One parameter of the whole chain; ``name`` is unique, e.g. ``brightness.amount``."""
-
-    name: str
-    unit: str
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class ProblemInfo:
-    """What was asked. ``clip`` is None where pixels were not clipped."""
-
-    model: ModelInfo
-    image: ImageInfo
-    perturbation: tuple[PerturbationInfo, ...]
-    clip: tuple[float, float] | None
-    saliency: str
-    inconsistency: str
-    threshold: float
-    channel_sum: bool = False
-
-    def axes(self) -> tuple[Axis, ...]:
-        """The parameters side by side, in the order of θ; a perturbation used twice is numbered."""
-        names = [link.name for link in self.perturbation]
-        axes: list[Axis] = []
-        for position, link in enumerate(self.perturbation):
-            repeated = names.count(link.name) > 1
-            owner = f"{link.name}[{names[: position + 1].count(link.name)}]" if repeated else link.name
-            axes += [
-                Axis(f"{owner}.{p.name}", p.unit, float(p.range[0]), float(p.range[1]))
-                for p in link.parameters
-            ]
-        return tuple(axes)
-
-    def basis(self) -> str:
-        """The saliency map in words."""
-        return f"{self.saliency} map" + (", summed over the channels" if self.channel_sum else "")
-
-    def question(self) -> str:
-        """What was asked, in one sentence."""
-        changes = listing([f"{a.name} from {given(a.low)} to {given(a.high)}" for a in self.axes()])
-        return (
-            f"May this image change by {changes} without the network leaving class {self.image.label}, "
-            f"and without its attention (the {self.basis()}) moving further than {given(self.threshold)} "
-            f"({self.inconsistency}) from where it should be?"
         )
 
 
@@ -300,6 +214,25 @@ class Result:
             return "The whole box is robust: it need not shrink."
         return f"Shrunk about 0 to {toward_zero(self.safe_scale)} of its size, the box is wholly robust."
 
+    def part_sentences(self) -> tuple[str, ...]:
+        """What is known of the robust part around 0, and how far from 0 all is robust."""
+        told = []
+        origin = self.origin
+        if origin is not None and origin.share is not None:
+            told.append(
+                f"The connected robust part around 0 fills {percent(origin.share)} of the box."
+                if origin.interior == "examined"
+                else f"The outer boundary of the robust part around 0 encloses {percent(origin.share)} of "
+                "the box; its interior was not examined."
+            )
+        if self.radius is not None:
+            norm = {"linf": "L-infinity", "l2": "Euclidean"}[self.radius.norm]
+            told.append(
+                f"All that is nearer to 0 than {toward_zero(self.radius.value)} half-widths of the box "
+                f"({norm} distance) is robust."
+            )
+        return tuple(told)
+
     def range_sentences(self) -> tuple[str, ...]:
         """The safe range of each parameter, the others at 0."""
         if self.origin is None:
@@ -322,7 +255,7 @@ class Result:
             f"{a.name} = {number(v, 6)}" for a, v in zip(self.problem.axes(), failure.theta, strict=True)
         )
         gap = f"class gap {number(failure.class_gap)}"
-        first = "Nearest known failure" if self.shares.undecided else "Nearest failure"
+        first = "Nearest failure" if self._is_nearest(failure) else "Nearest known failure"
         if failure.kind == "class-changed":
             drift = (
                 "" if failure.inconsistency is None else f", inconsistency {number(failure.inconsistency)}"
@@ -338,6 +271,11 @@ class Result:
             f"{first}: at {where} the class stays {failure.predicted}, "
             f"but the attention moves ({drift}{gap})."
         )
+
+    def _is_nearest(self, failure: Failure) -> bool:
+        """Whether nothing undecided can hide a nearer one."""
+        reached = self.radius is not None and failure.distance <= self.radius.value * (1 + 1e-9)
+        return reached or not self.shares.undecided
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; validated. Raises InternalCheckError where it would break the published schema."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import answers
+from steadygaze.drawing import BoundaryPieces
 from steadygaze.errors import InternalCheckError, SettingError
 from steadygaze.report import figures, write_report
 from steadygaze.report import folder as module
@@ -95,3 +98,16 @@ def test_a_full_disk_is_told_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "write_witness", full)
     with pytest.raises(SettingError, match="No space left"):
         write_report(answers.violated(), DRAWING, tmp_path)
+
+
+def test_the_pieces_of_a_boundary_are_kept_and_an_earlier_answers_are_not(tmp_path):
+    pieces = BoundaryPieces(
+        np.zeros((4, 3)), np.array([0, 0, 1, 1]), np.array(["class changes", "unexamined"])
+    )
+    bounded = dataclasses.replace(DRAWING, boundary=pieces)
+    write_report(answers.violated(), bounded, tmp_path)
+    with np.load(tmp_path / "boundary.npz") as kept:
+        assert kept["corners"].shape == (4, 3)
+        assert kept["kind"].tolist() == ["class changes", "unexamined"]
+    write_report(answers.violated(), DRAWING, tmp_path)
+    assert not (tmp_path / "boundary.npz").exists()

@@ -159,9 +159,12 @@ def _draw_boundary(panel: Axes, result: Result) -> list[Patch]:
     if origin is None or origin.outer_boundary is None:
         return []
     share = f"  {percent(origin.share)}" if origin.share is not None else ""
+    told = f"safe part around θ = 0{share}"
+    if origin.interior == "not examined":
+        told = f"outer boundary around θ = 0{share}\n(interior not examined)"
     rim = Polygon(
         np.array(origin.outer_boundary), closed=True, fill=False, lw=2.2, ec="black", zorder=4, clip_on=False,
-        joinstyle="round", path_effects=CASING, label=f"safe part around θ = 0{share}",
+        joinstyle="round", path_effects=CASING, label=told,
     )  # fmt: skip
     panel.add_patch(rim)
     holes = [

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from steadygaze.drawing import Drawing
 from steadygaze.errors import SettingError
 from steadygaze.report.exhibits import write_witness
@@ -18,7 +20,13 @@ from steadygaze.report.figures import figure
 from steadygaze.report.page import page
 from steadygaze.result import Result
 
-NAMES = ("witness", "map.png", "report.html", "result.json")  # in the order in which they are moved in
+NAMES = (
+    "witness",
+    "boundary.npz",
+    "map.png",
+    "report.html",
+    "result.json",
+)  # in the order in which they are moved in
 DOTS_PER_INCH = 130
 
 
@@ -52,6 +60,8 @@ def _write_all(result: Result, drawing: Drawing, folder: Path) -> None:
     (folder / "map.png").write_bytes(picture)
     (folder / "report.html").write_text(page(result, drawing, picture), encoding="utf-8")
     write_witness(drawing.exhibits, folder / "witness")
+    if drawing.boundary is not None:
+        np.savez_compressed(folder / "boundary.npz", **vars(drawing.boundary))
     (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
 
 
@@ -66,6 +76,9 @@ def _swap(fresh: Path, folder: Path) -> None:
     """Move the new over the old; a folder cannot be renamed over another, so the old one steps aside."""
     for name in NAMES:
         old, new = folder / name, fresh / name
+        if not new.exists():  # only gbs writes a boundary; an earlier answer's would contradict this one
+            old.unlink(missing_ok=True)
+            continue
         if old.is_dir():
             old.replace(fresh / f"old-{name}")
         new.replace(old)

@@ -86,9 +86,11 @@ PROVEN = {
     "whole box": "Every point of the box lies in a cell, judged or undecided. The cells were found by "
     "following the linear pieces of the network, not by sampling; their volumes were checked to add up "
     "to the box.",
-    "outer boundary": "The outer boundary of the safe part around 0 was followed in full.",
-    "radius": "Every region closer to 0 than the nearest failure was examined.",
+    "outer boundary": "The outer boundary of the safe part around 0 was followed in full, from region to "
+    "region, not by sampling.",
+    "radius": "Every region that is nearer to 0 than the radius was examined.",
 }
+NOT_CLOSED = "What was visited is judged; the boundary of the safe part was not followed to its end."
 REPLAYED = (
     "The nearest failure was replayed in the original model, in its own precision, and fails there too."
 )
@@ -101,7 +103,12 @@ NOT_CLAIMED = (
 
 def proven(result: Result) -> list[str]:
     """What the answer vouches for, one sentence each."""
-    return [PROVEN[result.claim], *([REPLAYED] if result.nearest_failure else []), FIDELITY]
+    followed = result.claim != "outer boundary" or result.origin is not None
+    return [
+        PROVEN[result.claim] if followed else NOT_CLOSED,
+        *([REPLAYED] if result.nearest_failure else []),
+        FIDELITY,
+    ]
 
 
 def not_proven(result: Result) -> list[str]:

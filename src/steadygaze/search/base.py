@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from steadygaze.drawing import BoundaryPieces
 from steadygaze.geometry.cells import Cells, concatenate
 from steadygaze.geometry.measure import volumes
 from steadygaze.kinds import ROBUST, UNDECIDED
@@ -143,8 +144,7 @@ class Enclosed:
         ranges: ``(n, 2)`` safe range of each parameter, the others at 0.
         outline: corners of the outer boundary, for two parameters. holes: theirs, None where unknown.
         examined: whether everything inside the boundary was looked at.
-        boundary: corners ``(corners, n)`` of its pieces, which piece each belongs to ``(corners,)``, and what
-            each piece is ``(pieces,)``: "class changes", "neighbour fails", "unexamined", "face of the box".
+        boundary: the pieces of its outer boundary, where it was followed.
     """
 
     cells: np.ndarray
@@ -153,7 +153,7 @@ class Enclosed:
     outline: tuple[tuple[float, float], ...] | None
     holes: tuple[tuple[tuple[float, float], ...], ...] | None
     examined: bool
-    boundary: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    boundary: BoundaryPieces | None = None
 
 
 def advanced(was: Standing, new: list[CellMap], whole: float, **now: Any) -> Standing:

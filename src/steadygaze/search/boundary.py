@@ -16,6 +16,7 @@ import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from steadygaze.drawing import BoundaryPieces
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.geometry.sections import bounds, line_intervals
 from steadygaze.problem import Problem
@@ -225,11 +226,11 @@ def is_closed(pieces: Pieces, widths: np.ndarray) -> bool:
     return bool(np.linalg.norm(area @ pieces.normal) <= _CLOSED * area.sum())
 
 
-def told(pieces: Pieces) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Corners, the piece of each, and the kind of each piece in words (see `Enclosed`)."""
+def told(pieces: Pieces) -> BoundaryPieces:
+    """The pieces as the answer keeps them."""
     words = np.array(["class changes", "neighbour fails", "unexamined", "face of the box"])
     owner = np.repeat(np.arange(pieces.cells.count), np.diff(pieces.cells.ptr))
-    return pieces.cells.theta[pieces.cells.idx], owner, words[pieces.kind - CLASS_BOUNDARY]
+    return BoundaryPieces(pieces.cells.theta[pieces.cells.idx], owner, words[pieces.kind - CLASS_BOUNDARY])
 
 
 def rings(pieces: Pieces) -> tuple[tuple[tuple[float, float], ...], ...]:

@@ -1,0 +1,96 @@
+"""What was asked, as plain records: the model, the image, the perturbations, and how maps are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steadygaze.words import given, listing
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """``note`` says how what was verified differs from the file, if it does."""
+
+    path: str
+    sha256: str | None
+    units: int
+    parameters: int
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """``label`` is the class asked about; ``dataset_label`` is what the data set says, where it does."""
+
+    source: str | None
+    index: int | None
+    shape: tuple[int, ...]
+    label: int
+    predicted: int
+    dataset_label: int | None = None
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    name: str
+    unit: str
+    range: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PerturbationInfo:
+    name: str
+    constants: Mapping[str, Any]
+    parameters: tuple[ParameterInfo, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One parameter of the whole chain; ``name`` is unique, e.g. ``brightness.amount``."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ProblemInfo:
+    """What was asked. ``clip`` is None where pixels were not clipped."""
+
+    model: ModelInfo
+    image: ImageInfo
+    perturbation: tuple[PerturbationInfo, ...]
+    clip: tuple[float, float] | None
+    saliency: str
+    inconsistency: str
+    threshold: float
+    channel_sum: bool = False
+
+    def axes(self) -> tuple[Axis, ...]:
+        """The parameters side by side, in the order of θ; a perturbation used twice is numbered."""
+        names = [link.name for link in self.perturbation]
+        axes: list[Axis] = []
+        for position, link in enumerate(self.perturbation):
+            repeated = names.count(link.name) > 1
+            owner = f"{link.name}[{names[: position + 1].count(link.name)}]" if repeated else link.name
+            axes += [
+                Axis(f"{owner}.{p.name}", p.unit, float(p.range[0]), float(p.range[1]))
+                for p in link.parameters
+            ]
+        return tuple(axes)
+
+    def basis(self) -> str:
+        """The saliency map in words."""
+        return f"{self.saliency} map" + (", summed over the channels" if self.channel_sum else "")
+
+    def question(self) -> str:
+        """What was asked, in one sentence."""
+        changes = listing([f"{a.name} from {given(a.low)} to {given(a.high)}" for a in self.axes()])
+        return (
+            f"May this image change by {changes} without the network leaving class {self.image.label}, "
+            f"and without its attention (the {self.basis()}) moving further than {given(self.threshold)} "
+            f"({self.inconsistency}) from where it should be?"
+        )
