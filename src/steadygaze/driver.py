@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +40,7 @@ from steadygaze.problem import Problem
 from steadygaze.reading import shares_of
 from steadygaze.recording import ImageOrigin, described, regions_by_kind, versions
 from steadygaze.result import Result
-from steadygaze.search.base import AbstractSearch, Options
+from steadygaze.search.base import AbstractSearch, Options, Standing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,6 +83,16 @@ class Limits:
         ):
             if value is not None and not value > 0:
                 raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
+
+    def exceeded(self, seconds: float, now: Standing) -> str | None:
+        """Which limit a search has run into, in words."""
+        if self.seconds is not None and seconds > self.seconds:
+            return f"the time limit of {self.seconds:g} s"
+        if now.bytes > self.memory * 2**30 * _MAP_SHARE:
+            return f"the memory limit of {self.memory:g} GiB"
+        if self.regions is not None and now.regions >= self.regions:
+            return f"the limit of {self.regions} regions"
+        return None
 
     def part(self, share: float) -> Limits:
         """A share of the time and of the regions."""
@@ -316,21 +328,40 @@ def _run(search: AbstractSearch, limits: Limits, tell: Callable[[Progress], None
     """The loop. Returns why it stopped early, or None."""
     began = time.perf_counter()
     try:
-        while search.pending():
-            search.step()
-            standing = search.standing()
-            tell(Progress(standing.finished, standing.regions, standing.robust, "searching", standing.radius))
-            if limits.seconds is not None and time.perf_counter() - began > limits.seconds:
-                return f"the time limit of {limits.seconds:g} s"
-            if standing.bytes > limits.memory * 2**30 * _MAP_SHARE:
-                return f"the memory limit of {limits.memory:g} GiB"
-            if limits.regions is not None and standing.regions >= limits.regions:
-                return f"the limit of {limits.regions} regions"
+        with _interrupts() as asked:
+            while search.pending():
+                search.step()
+                now = search.standing()
+                tell(Progress(now.finished, now.regions, now.robust, "searching", now.radius))
+                stopped = _INTERRUPT if asked() else limits.exceeded(time.perf_counter() - began, now)
+                if stopped:
+                    return stopped
     except KeyboardInterrupt:
         return _INTERRUPT
     finally:
         search.close()
     return None
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C is heeded between steps, which leaves the search whole; a second one is heeded at once."""
+    asked = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    if threading.current_thread() is not threading.main_thread():  # only it is told of signals
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
 
 
 def _checked_count(what: str, value: int | None, least: int, default: int) -> int:
