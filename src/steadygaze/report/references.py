@@ -9,7 +9,12 @@ METHOD = (
     "Neural Networks against Semantic Perturbations. NASA Formal Methods (NFM 2023), LNCS 13903; "
     "arXiv:2207.05902."
 )
+_NEAREST = (
+    "M. Jordan, J. Lewis, A. G. Dimakis: Provable Certificates for Adversarial Examples: Fitting a Ball in "
+    "the Union of Polytopes. NeurIPS 2019; arXiv:1903.08778."
+)
 BY_ENGINE = {
+    "nearest": (_NEAREST,),
     "sweep": (
         "M. Sotoudeh, A. V. Thakur: Computing Linear Restrictions of Neural Networks. NeurIPS 2019; "
         "arXiv:1908.06214.",
@@ -42,7 +47,7 @@ def references(result: Result) -> list[str]:
     problem = result.problem
     return [
         METHOD,
-        *BY_ENGINE.get(result.method, ()),
+        *(paper for engine in result.method.split(" + ") for paper in BY_ENGINE.get(engine, ())),
         *BY_SALIENCY.get(problem.saliency, ()),
         *BY_INCONSISTENCY.get(problem.inconsistency.partition("(")[0], ()),
     ]
