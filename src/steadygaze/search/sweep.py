@@ -41,6 +41,12 @@ _CELLS = 1024
 # Rows of a batch take at most this many bytes: larger arrays are mapped afresh each time, and fault in page
 # by page.
 _CACHED = 1 << 24
+# A small problem is parted early, as soon as a batch has this many cells, and again before its gradients are
+# taken, so that two threads share it; parted this often, there are batches enough.
+_SHARED, _SHARES = 64, 2
+# New vertices for which a batch has room in one stage: so many and so many more for each of its cells. What
+# is left is cut in batches of its own, which the threads share and which have fewer hinges each to try.
+_ROOM, _ROOM_EACH = 256, 4
 # Each thread's batch, with everything derived from it, takes about six times its rows at the vertices.
 _COPIES = 6
 
@@ -117,7 +123,7 @@ class Sweep(AbstractSearch):
 
     def step(self) -> None:
         """Hand out waiting batches and take in those that are done."""
-        while self._waiting and len(self._running) < self._threads:
+        while self._waiting and len(self._running) <= self._threads:  # one ahead: no thread waits for this one
             batch = self._waiting.pop()
             self._running[self._pool.submit(self._advance, batch)] = batch
         done, _ = wait(self._running, return_when=FIRST_COMPLETED)
@@ -213,7 +219,8 @@ class Sweep(AbstractSearch):
         values = flat_array(front.at(stages.stages[number].source, theta))
         crossing = stages.crossing(values, number)
         reached = time.perf_counter()
-        made = stages.cut(batch.cells, values, number, crossing, room=4 * self._rows)
+        room = min(4 * self._rows, _ROOM + _ROOM_EACH * batch.cells.count)
+        made = stages.cut(batch.cells, values, number, crossing, room=room)
         cut = time.perf_counter()
         seconds["evaluate"] += reached - began
         seconds["cut"] += cut - reached
@@ -236,6 +243,9 @@ class Sweep(AbstractSearch):
     def _parted(self, batch: _Batch, at_least: int = 1) -> tuple[_Batch, ...]:
         count, vertices = batch.cells.count, len(batch.cells.theta)
         parts = max(at_least, -(-count // _CELLS), -(-vertices // self._rows))
+        depth = _SHARES if batch.stage == len(self._problem.stages.stages) else 1
+        if len(batch.way) <= depth and count >= _SHARED:
+            parts = max(parts, 2)
         if parts == 1 or count == 1:
             return (batch,)
         edges = np.linspace(0, count, min(parts, count) + 1).astype(int)
