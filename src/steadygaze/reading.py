@@ -9,8 +9,9 @@ import numpy as np
 import shapely
 
 from steadygaze.drawing import BoundaryPieces
+from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
-from steadygaze.geometry.measure import cone_volumes, volumes
+from steadygaze.geometry.measure import Facets, cone_volumes, facets, volumes
 from steadygaze.geometry.sections import Nearest, axis_intervals, bounds, euclidean, nearest
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.result import Origin, Shares
@@ -52,15 +53,16 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Aroun
     not robust.
     """
     at_origin = cells_at(map_, np.zeros(len(box)), tolerance)
-    robust = np.flatnonzero(map_.kind == ROBUST)
-    if not len(at_origin) or (map_.kind[at_origin] != ROBUST).any():
-        chosen = np.zeros(0, np.int64)
-    else:
-        connect = components if map_.conforming else loose_components
-        part = connect(map_.cells.take(robust)[0])
-        chosen = robust[np.isin(part, part[np.isin(robust, at_origin)])]
     plane = len(box) == 2
-    outer, holes = _outlines(map_, chosen) if plane and len(chosen) else ((), ())
+    chosen, outer, holes = np.zeros(0, np.int64), (), ()
+    if len(at_origin) and (map_.kind[at_origin] == ROBUST).all():
+        robust = np.flatnonzero(map_.kind == ROBUST)
+        cells, _ = map_.cells.take(robust)
+        found = facets(cells) if map_.conforming else None
+        part = components(cells, found) if map_.conforming else loose_components(cells)
+        own = np.isin(part, part[np.isin(robust, at_origin)])
+        chosen = robust[own]
+        outer, holes = _outlines(cells, own, found) if plane else ((), ())
     return Around(
         chosen,
         Origin(
@@ -130,9 +132,12 @@ def failures_by_distance(map_: CellMap, box: np.ndarray, norm: str = "linf") -> 
         left = np.delete(left, found.cell)
 
 
-def _outlines(map_: CellMap, chosen: np.ndarray) -> tuple[tuple, tuple]:
-    draw = outline if map_.conforming else loose_outline
-    area = draw(map_.cells.take(chosen)[0])
+def _outlines(cells: Cells, own: np.ndarray, found: Facets | None) -> tuple[tuple, tuple]:
+    """Boundary and holes of the cells `own` (bool); their facets are known where they meet facet to facet."""
+    if found is None:
+        area = loose_outline(cells.take(np.flatnonzero(own))[0])
+    else:
+        area = outline(cells, Facets(*(column[own[found.cell]] for column in found)))
     polygons = [shapely.simplify(p, 0.0) for p in shapely.get_parts(area)]
     if not polygons:
         return (), ()

@@ -17,12 +17,12 @@ from steadygaze.geometry.sections import bounds, plane_section
 _TOUCH = 1e-8
 
 
-def components(cells: Cells) -> np.ndarray:
+def components(cells: Cells, found: Facets | None = None) -> np.ndarray:
     """Number of the connected part that each cell belongs to, ``(cells,)``.
 
-    Cells connect through facets, not corners.
+    Cells connect through facets, not corners. found: the cells' facets, if they are at hand.
     """
-    return _connected(shared_facets(facets(cells)), cells.count)
+    return _connected(shared_facets(facets(cells) if found is None else found), cells.count)
 
 
 def loose_components(cells: Cells) -> np.ndarray:
@@ -120,18 +120,19 @@ def shared_facets(found: Facets) -> np.ndarray:
     return np.stack([found.cell[order[twin]], found.cell[order[twin + 1]]], axis=1)
 
 
-def outline(cells: Cells) -> shapely.Geometry:
+def outline(cells: Cells, found: Facets | None = None) -> shapely.Geometry:
     """The union of plane cells that meet edge to edge, from the edges that only one of them has.
 
     Returns a (multi)polygon with holes. Vertices of the same name are one point, wherever rounding put them.
+    found: the facets, if they are at hand; where they are those of some of the cells, these are united.
     """
-    found = facets(cells)
+    found = facets(cells) if found is None else found
     _, first, counts = np.unique(found.key, return_index=True, return_counts=True)
     lone = first[counts == 1]
     ends = _ends(cells.theta, cells.ptr, cells.idx, cells.mask, found.cell[lone], found.bit[lone])
-    _, one_of, number = np.unique(cells.names, return_index=True, return_inverse=True)
-    points = cells.theta[one_of][number.reshape(-1)]
-    lines = np.asarray(shapely.linestrings(points[ends]))
+    _, one_of, number = np.unique(cells.names[ends], return_index=True, return_inverse=True)
+    points = cells.theta[ends.reshape(-1)[one_of]]
+    lines = np.asarray(shapely.linestrings(points[number.reshape(ends.shape)]))
     return shapely.build_area(shapely.GeometryCollection(lines))
 
 

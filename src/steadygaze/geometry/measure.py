@@ -271,15 +271,21 @@ def _facets(names, ptr, idx, mask, n):
     labels, keys, sizes = np.empty(bits, np.int64), np.empty(bits, np.uint64), np.empty(bits, np.int64)
     for p in range(len(ptr) - 1):
         first, last, count = ptr[p], ptr[p + 1], 0
-        for b in range(bits):
-            size, total = 0, U(0)
+        for w in range(mask.shape[1]):
+            left = U(0)
             for t in range(first, last):
-                if (mask[t, b // 64] >> U(b % 64)) & U(1):
-                    size += 1
-                    total += mix(names[idx[t]])
-            if size >= n:
-                labels[count], keys[count], sizes[count] = b, total, size
-                count += 1
+                left |= mask[t, w]
+            while left:
+                lowest = left & (~left + U(1))
+                left ^= lowest
+                size, total = 0, U(0)
+                for t in range(first, last):
+                    if mask[t, w] & lowest:
+                        size += 1
+                        total += mix(names[idx[t]])
+                if size >= n:
+                    labels[count], keys[count], sizes[count] = 64 * w + popcount(lowest - U(1)), total, size
+                    count += 1
         for a in range(count):
             maximal = True
             for b in range(count):
