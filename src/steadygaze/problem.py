@@ -138,8 +138,15 @@ class Problem:
     def replay(self, thetas: np.ndarray) -> Points:
         """The same in the original model, in its own precision; maps come from the imported network."""
         images = self.images(thetas)
-        logits = torch.from_numpy(np.asarray(self.network.original.logits(images.numpy()), np.float64))
-        return self._judged(logits, images, thetas)
+        return self._judged(self._original_logits(images), images, thetas)
+
+    @cached_property
+    def predicted(self) -> int:
+        """The class that the original model gives the unperturbed image."""
+        return int(self._original_logits(self.images(np.zeros((1, len(self.box))))).argmax())
+
+    def _original_logits(self, images: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(self.network.original.logits(images.numpy()), np.float64))
 
     def rounding_of_original(self) -> float:
         """How far the original model's class gaps may be off: float32 rounding of the logits' scale."""

@@ -29,14 +29,13 @@ class ImageOrigin:
 def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
     """The question as the answer states it."""
     network, chain = problem.network, problem.perturbation
-    predicted = int(problem.replay(np.zeros((1, len(problem.box)))).predicted[0])
     source = origin.source or "array:" + hashlib.sha256(problem.image.tobytes()).hexdigest()[:16]
     return ProblemInfo(
         model=ModelInfo(
             network.path, network.sha256, network.graph.units, network.graph.parameters, network.output_note
         ),
         image=ImageInfo(
-            source, origin.index, tuple(problem.image.shape), problem.label, predicted, origin.label
+            source, origin.index, tuple(problem.image.shape), problem.label, problem.predicted, origin.label
         ),
         perturbation=tuple(
             PerturbationInfo(
