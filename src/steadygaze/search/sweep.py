@@ -123,7 +123,8 @@ class Sweep(AbstractSearch):
 
     def step(self) -> None:
         """Hand out waiting batches and take in those that are done."""
-        while self._waiting and len(self._running) <= self._threads:  # one ahead: no thread waits for this one
+        # One more than there are threads: none has to wait until this one is back here.
+        while self._waiting and len(self._running) <= self._threads:
             batch = self._waiting.pop()
             self._running[self._pool.submit(self._advance, batch)] = batch
         done, _ = wait(self._running, return_when=FIRST_COMPLETED)
