@@ -19,7 +19,8 @@ class Cones:
             affine map.
         kappa: least cosine that is robust (see `AbstractInconsistency.cone`).
         margin: a cosine this close to kappa is undecided.
-        zero: ``(R,)`` regions where a map is zero, so that the inconsistency is the metric's maximum.
+        zero: ``(R,)`` regions where a map is zero, and the metric's maximum above the threshold. At a
+            threshold of just that maximum h vanishes there, which leaves them undecided.
         undecided: ``(R,)`` regions where rounding rules the map.
     """
 

@@ -245,7 +245,7 @@ class Problem:
             gram=np.broadcast_to(gram, (len(size), *gram.shape)),
             kappa=self._kappa,
             margin=self.tolerance.margin,
-            zero=(size == 0) | nothing,
+            zero=((size == 0) | nothing) & self._zero_fails,
             undecided=(size > 0) & (size < self.tolerance.vanishing * original),
         )
 
@@ -278,7 +278,7 @@ class Problem:
             gram=np.einsum("rip,rjp->rij", whole, whole),
             kappa=self._kappa,
             margin=self.tolerance.margin,
-            zero=np.logical_not(active.any(axis=1)),
+            zero=np.logical_not(active.any(axis=1)) & self._zero_fails,
             undecided=np.zeros(len(rows), bool),
         )
 
@@ -287,6 +287,11 @@ class Problem:
         kappa = self.inconsistency.cone(self.threshold)
         assert kappa is not None, "pose refuses other measures"
         return kappa
+
+    @property
+    def _zero_fails(self) -> bool:
+        """Whether the inconsistency of a zero map, the metric's maximum, is above the threshold."""
+        return self.inconsistency.maximum > self.threshold
 
     def _kept(self, maps: Tensor, own: bool = False) -> Tensor:
         """Maps as rows ``(B, P)`` whose entries that are not compared are 0.

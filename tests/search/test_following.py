@@ -6,10 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from oracles import corners_of
+from steadygaze.inconsistency import Cosine
 from steadygaze.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
-from variants import FOLLOWED
+from steadygaze.network.load import load_network
+from steadygaze.network.saliency import Gradient
+from steadygaze.perturbation import Chain, Translate
+from steadygaze.posing import pose
+from variants import FOLLOWED, picture, swept
 
 followed = pytest.mark.parametrize("variant", FOLLOWED, ids=str)
 
@@ -57,3 +64,27 @@ def test_a_smaller_remainder_leaves_less_undecided():
         one, other = (m.volume[m.kind == kind].sum() / m.volume.sum() for m in (coarse, fine))
         assert one <= other + left[1]
         assert other <= one + left[0]
+
+
+@pytest.mark.parametrize(("threshold", "fails"), [(1.9, True), (2.0, False)])
+def test_a_zero_map_fails_only_above_the_threshold(threshold, fails):
+    """The one unit is off where the stroke is shifted away; the class is kept there and the map is zero."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(36, 1), nn.ReLU(), nn.Linear(1, 2)).double()
+    with torch.no_grad():
+        module[1].weight[:] = torch.eye(6, dtype=torch.float64)[2].repeat(6)
+        module[1].bias[:] = -2.0
+        module[3].weight[:], module[3].bias[:] = torch.tensor([[1.0], [0.0]]), torch.tensor([1.0, 0.0])
+    image = picture(1)
+    problem = pose(
+        load_network(module, input_shape=image.shape),
+        image,
+        Chain(Translate(dx=(0, 2.5))),
+        label=None,
+        saliency=Gradient(),
+        inconsistency=Cosine(),
+        threshold=threshold,
+        clip=None,
+    )
+    assert (problem.at(np.array([[2.4]])).kind == (ATTENTION_CHANGED if fails else ROBUST)).all()
+    map_ = swept(problem)
+    assert (map_.kind == ATTENTION_CHANGED).any() == fails
