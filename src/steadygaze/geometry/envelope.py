@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygaze.geometry.bits import U, kernel, part, spliced
+from steadygaze.geometry.bits import U, kernel, spliced
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import NO_LIMIT
 from steadygaze.geometry.store import (
@@ -62,7 +62,7 @@ def cut_by_windows(
     return cut_with(cells, values, kernel)
 
 
-@part
+@spliced
 def _has_winner(rows, idx, start, size, first, last, tol):
     """Whether one input of the window is exceeded by no other on the whole cell."""
     for i in range(first, last):
@@ -75,7 +75,7 @@ def _has_winner(rows, idx, start, size, first, last, tol):
     return False
 
 
-@part
+@spliced
 def _keep(work, start, size):
     """Keep the cell at `start` of the pile aside, with, in one more row, all the labels that it uses."""
     copied(work.pile, work.pile_mask, start, size, work.kept, work.kept_mask, FIRST)
@@ -86,7 +86,7 @@ def _keep(work, start, size):
         work.kept_mask[size, w] = used
 
 
-@part
+@spliced
 def _part_where(vertices, work, used, i, window, name, tol, start, n):
     """Put the part of the kept cell where input i wins at `start` of the pile.
 
