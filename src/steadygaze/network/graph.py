@@ -82,16 +82,14 @@ class Graph:
         """
         downstream = self._downstream_of(to)
         rows = self._block_rows(seed)
-        blocks = [
-            self._pull_block(
-                seed[first : first + rows],
-                {i: p[first : first + rows] for i, p in pieces.items()},
-                to,
-                downstream,
-            )
-            for first in range(0, max(len(seed), 1), rows)
-        ]
-        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+        if len(seed) <= rows:
+            return self._pull_block(seed, pieces, to, downstream)
+        pulled = seed.new_empty((len(seed), *self.nodes[to].shape))
+        for first in range(0, len(seed), rows):
+            block = slice(first, first + rows)
+            own = {index: chosen[block] for index, chosen in pieces.items()}
+            pulled[block] = self._pull_block(seed[block], own, to, downstream)
+        return pulled
 
     def seed(self, label: int, rows: int) -> Tensor:
         """One-hot rows ``(rows, K)`` that make `pull_back` the gradient of one logit."""
