@@ -19,7 +19,7 @@ MODULES = {
 # From the ground up: a part imports from the lines above its own, or from its own folder.
 LEVELS = [
     ["cones", "errors", "kinds", "tolerance", "words"],
-    ["drawing", "question"],
+    ["case", "drawing", "question"],
     ["result"],
     ["digits", "geometry", "report"],
     ["images"],
@@ -33,7 +33,6 @@ LEVELS = [
     ["recording"],
     ["driver"],
     ["study"],
-    ["case"],
     ["cli"],
     ["__main__"],
 ]

@@ -1,0 +1,116 @@
+"""What a case is about, as one number: two cases with the same key have the same answer.
+
+The key is the SHA-256 of what the answer depends on: the bytes of the model's file (and of the files that an
+ONNX model keeps its weights in), the pixels of the image, the chain of perturbations with the contents of
+its arrays, every setting and limit, the method, and the version of the package. Where a file lies and what
+it is called does not count, so that a study can go on elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from steadygaze.case import Case
+from steadygaze.digits import BUILTIN_MODELS, builtin_model
+from steadygaze.errors import ModelError
+from steadygaze.images import load_image
+from steadygaze.network.onnx_file import open_onnx
+from steadygaze.perturbation.base import AbstractPerturbation
+from steadygaze.perturbation.notation import chain_of
+
+SCHEME = "steadygaze/case/1"
+_PLACES = ("model", "image", "perturb", "out")
+
+
+class Digests:
+    """The digests of models, images and chains that were computed already, by what they are called."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, str] = {}
+        self._images: dict[str, str] = {}
+        self._chains: dict[tuple[str, ...], list[Any]] = {}
+
+    def model(self, name: str) -> str:
+        """SHA-256 of the model's content. Raises ModelError where there is no such file."""
+        if name not in self._models:
+            self._models[name] = _model_digest(name)
+        return self._models[name]
+
+    def image(self, source: str) -> str:
+        """SHA-256 of the image's shape and pixels. Raises ImageError where it cannot be read."""
+        if source not in self._images:
+            self._images[source] = _array_digest(load_image(source).image)
+        return self._images[source]
+
+    def chain(self, specifications: tuple[str, ...]) -> list[Any]:
+        """The chain link by link, with digests in place of arrays."""
+        if specifications not in self._chains:
+            self._chains[specifications] = [_link(link) for link in chain_of(specifications).links]
+        return self._chains[specifications]
+
+
+def content_key(case: Case, digests: Digests | None = None) -> str:
+    """The content key of a case: 64 hexadecimal digits.
+
+    Raises ModelError, ImageError or PerturbationError where what the case names cannot be read.
+    """
+    digests = digests or Digests()
+    settings = {name: value for name, value in asdict(case).items() if name not in _PLACES}
+    content = {
+        "scheme": SCHEME,
+        "version": version("steadygaze"),
+        "model": digests.model(case.model),
+        "image": digests.image(case.image),
+        "perturbation": digests.chain(case.perturb),
+        "settings": settings,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _model_digest(name: str) -> str:
+    path = builtin_model(name) if name in BUILTIN_MODELS else Path(name)
+    if path.suffix.lower() not in (".onnx", ".pt2"):
+        raise ModelError(
+            f"the model is {name!r}; a study takes .onnx and .pt2 files and {', '.join(BUILTIN_MODELS)}, "
+            "whose content can be told: save the module with torch.export.save"
+        )
+    if not path.is_file():
+        raise ModelError(f"the model is {name!r}, which is not a file; check the path")
+    digest = hashlib.sha256(path.read_bytes())
+    if path.suffix.lower() == ".onnx" and _keeps_weights_apart(path):
+        for tensor in open_onnx(path).graph.initializer:
+            digest.update(tensor.raw_data)
+    return digest.hexdigest()
+
+
+def _keeps_weights_apart(path: Path) -> bool:
+    try:
+        graph = onnx.load_model(str(path), load_external_data=False).graph
+    except Exception:  # a damaged file: its record will say so, in the words of the reader
+        return False
+    return any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer)
+
+
+def _array_digest(array: np.ndarray) -> str:
+    values = np.ascontiguousarray(array, np.float64)
+    return hashlib.sha256(str(values.shape).encode() + values.tobytes()).hexdigest()
+
+
+def _link(link: AbstractPerturbation) -> dict[str, Any]:
+    """A link by what it does: an array counts by its numbers, not by the file that it was read from."""
+    arrays = {s.name: getattr(link, s.name, None) for s in link.settings if s.kind == "array"}
+    digests = {name: _array_digest(value) for name, value in arrays.items() if isinstance(value, np.ndarray)}
+    return {
+        "name": link.name,
+        "parameters": [[p.name, p.unit, p.low, p.high] for p in link.parameters],
+        "constants": {**link.constants, **digests},
+    }

@@ -1,0 +1,117 @@
+"""Plans, and the keys that tell cases apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from steadygaze.digits import builtin_model
+from steadygaze.errors import SettingError
+from steadygaze.images import load_image
+from steadygaze.study import Plan, PlannedCase, content, content_key, make_case
+
+BRIGHTNESS = "brightness(amount=-0.1..0.1)"
+CASE = make_case({"model": "digits-mlp", "image": "digits:2", "perturb": [BRIGHTNESS]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "digits-cnn"},
+        {"image": "digits:3"},
+        {"perturb": ("brightness(amount=-0.1..0.2)",)},
+        {"perturb": (BRIGHTNESS, "contrast(amount=0)")},
+        {"label": 2},
+        {"saliency": "abs-gradient"},
+        {"channel_sum": True},
+        {"inconsistency": "l2"},
+        {"threshold": 0.31},
+        {"method": "sweep"},
+        {"clip": None},
+        {"layout": "hwc"},
+        {"mean": (0.5,)},
+        {"std": (0.5,)},
+        {"time_limit": 1.0},
+        {"memory_limit": 1.0},
+        {"regions_limit": 5},
+        {"audit": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_ingredient_changes_the_key(change):
+    assert content_key(replace(CASE, **change)) != content_key(CASE)
+
+
+def test_the_version_changes_the_key(monkeypatch):
+    before = content_key(CASE)
+    monkeypatch.setattr(content, "version", lambda package: "99.0")
+    assert content_key(CASE) != before
+
+
+def test_names_and_places_do_not_change_the_key(tmp_path):
+    model, image = tmp_path / "elsewhere.onnx", tmp_path / "image.npy"
+    model.write_bytes(builtin_model("digits-mlp").read_bytes())
+    np.save(image, load_image("digits:2").image)
+    moved = replace(
+        CASE, model=str(model), image=str(image), out="other", perturb=("brightness( amount = -0.1..0.1 )",)
+    )
+    assert content_key(moved) == content_key(CASE)
+
+
+def test_an_array_counts_by_its_numbers(tmp_path):
+    keys = []
+    for name, value in (("a.npy", 0.5), ("b.npy", 0.5), ("c.npy", 0.6)):
+        np.save(tmp_path / name, np.full((8, 8), value))
+        keys.append(content_key(replace(CASE, perturb=(f"blend(amount=0..0.1, target={tmp_path / name})",))))
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_weights_beside_an_onnx_file_count(tmp_path):
+    model = onnx.load(builtin_model("digits-mlp"))
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=0)
+    before = content_key(replace(CASE, model=str(path)))
+    weights = bytearray((tmp_path / "weights").read_bytes())
+    weights[4] ^= 1
+    (tmp_path / "weights").write_bytes(weights)
+    assert content_key(replace(CASE, model=str(path))) != before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"perturb": ("brightnes(amount=0..1)",)}, "no perturbation named 'brightnes'"),
+        ({"method": "magic"}, "no method 'magic'"),
+        ({"time_limit": -1.0}, "time limit is -1"),
+    ],
+)
+def test_a_case_that_cannot_be_asked_is_refused_with_its_number(change, words):
+    with pytest.raises(SettingError, match=rf"^case 1 of the plan 'p': .*{words}"):
+        Plan("p", (PlannedCase(CASE), PlannedCase(replace(CASE, **change))))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "absent.onnx"}, "not a file"),
+        ({"model": "package:network"}, r"torch\.export\.save"),
+        ({"image": "digits:9999"}, "no digit 9999"),
+        ({}, "cases 0 and 1 .* ask the same"),
+    ],
+)
+def test_a_case_without_content_of_its_own_is_refused(change, words):
+    plan = Plan("p", (PlannedCase(CASE), PlannedCase(replace(CASE, **change), {"other": 1})))
+    with pytest.raises(SettingError, match=words):
+        plan.keyed()
+
+
+def test_an_empty_plan_and_odd_tags_are_refused():
+    with pytest.raises(SettingError, match="no cases"):
+        Plan("p", ())
+    with pytest.raises(SettingError, match="the tag 'x' is"):
+        Plan("p", (PlannedCase(CASE, {"x": [1]}),))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(SettingError, match="the tag 'x' is nan"):
+        Plan("p", (PlannedCase(CASE, {"x": float("nan")}),))
