@@ -1,0 +1,1 @@
+"""How far networks classify with the same basis, and what it costs to prove: see README.md."""
