@@ -1,4 +1,4 @@
-# make demo | test | check | bench: each sets up .venv/ here when it is missing or out of date.
+# make demo | test | check | bench | study: each sets up .venv/ here when it is missing or out of date.
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.steadygaze-ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench clean
+.PHONY: help setup demo test test-slow check format bench study clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,10 @@ format: $(STAMP) ## mend the style in place
 bench: $(STAMP) ## the workloads: regions, seconds, memory, floor
 	$(BIN)/python -m benchmarks
 
+study: $(STAMP) ## the study of the NFM 2023 paper, quick form, and its report in nfm2023-out/
+	$(BIN)/python -m studies.nfm2023 run --quick
+	$(BIN)/python -m studies.nfm2023 report
+
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo nfm2023-out
 	find src -name __pycache__ -prune -exec rm -rf {} +

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from steadygaze.images import load_image
 from steadygaze.perturbation.notation import parse
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests/README.md"]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("studies/*/*.md"), ROOT / "tests/README.md"]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -39,6 +41,17 @@ def test_the_case_example_is_understood():
     case = tomllib.loads(text)
     assert [parse(one).name for one in case["perturb"]] == ["brightness", "patch"]
     assert load_image(case["image"]).label == 0
+
+
+def test_the_example_of_a_study_runs(tmp_path):
+    (example,) = blocks("docs/study.md", "python")
+    (tmp_path / "digits.py").write_text(example.replace("workers=2", "workers=1"))
+    done = subprocess.run(
+        [sys.executable, "digits.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "4 cases in" in done.stdout
+    assert "no work was done" in done.stdout
+    assert done.stdout.count(" solved ") == 4
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):

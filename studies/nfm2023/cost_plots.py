@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from steadygaze.study import Status
 from studies.nfm2023.cases import DELTA, ENGINES, FULL_WIDTH, SETS
@@ -174,9 +174,10 @@ def cost_of_training(rows: Sequence[Row], engine: str) -> Figure | None:
                 panel.plot([place + shift - 0.12, place + shift + 0.12], [middle.median] * 2, color="black")
     panel.axhline(1, color="#333333", linewidth=0.8)
     panel.set(yscale="log", ylabel="regions, robust over plain")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     panel.yaxis.set_major_formatter("{x:g}")
-    panel.yaxis.set_minor_formatter(NullFormatter())
-    panel.grid(axis="y", which="both", alpha=0.3)
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.grid(axis="y", alpha=0.3)
     panel.set_xticks(range(len(SETS)), list(SETS), rotation=20, ha="right", fontsize=8)
     handles = [Patch(color=ATTENTION, label=PGD), Patch(color="#e58b3a", label=NOISE)]
     panel.legend(handles=handles, fontsize=8)

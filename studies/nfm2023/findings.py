@@ -23,14 +23,14 @@ from studies.nfm2023.statistics import LEAST, paired_p
 
 @dataclass(frozen=True)
 class Finding:
-    """A heading, what was found in sentences, the figure that shows it, the table behind it.
+    """A heading, what was found in sentences, what draws the figure that shows it, the table behind it.
 
     keys: of the records that the sentences were computed from.
     """
 
     title: str
     sentences: tuple[str, ...]
-    figure: Figure | None
+    draw: Callable[[], Figure | None]
     table: str
     keys: tuple[str, ...]
 
@@ -70,8 +70,8 @@ def _told(
     known = tuple(dict.fromkeys(keys))
     if n < LEAST:
         few = f"Too few records for a finding: {n} {what}, where at least {LEAST} are asked for."
-        return Finding(title, (few,), draw(), table, known)
-    return Finding(title, tuple(sentences()), draw(), table, known)
+        return Finding(title, (few,), draw, table, known)
+    return Finding(title, tuple(sentences()), draw, table, known)
 
 
 def _keys(pairs: Iterable[Pair]) -> list[str]:
@@ -143,8 +143,9 @@ def attention_before_class(rows: Sequence[Row]) -> Finding:
         if kept:
             lower, median, upper = np.quantile(kept, [0.25, 0.5, 0.75])
             told.append(
-                f"Of the range in which the class holds inside the box, the attention holds in {percent(float(median))} "
-                f"(median; quartiles {percent(float(lower))} and {percent(float(upper))})."
+                "Of the range in which the class holds inside the box, the attention holds in "
+                f"{percent(float(median))} (median; quartiles {percent(float(lower))} and "
+                f"{percent(float(upper))})."
             )
         shares = {
             perturbation: [

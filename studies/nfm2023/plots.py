@@ -92,7 +92,7 @@ def safe_ranges(rows: Sequence[Row]) -> Figure | None:
         ),
         Line2D([], [], marker="$+n$", color=LOST, linestyle="", markersize=12, label="n images cut off"),
     ]
-    chart.legend(handles=handles, loc="outside upper center", ncols=5, fontsize=8)
+    chart.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8)
     return chart
 
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from steadygaze.errors import SettingError
 from steadygaze.study import Entry, Record, Status, read
-from studies.nfm2023.cases import CLASS_ONLY, DELTA, FULL_WIDTH, SETS, specification
+from studies.nfm2023.cases import CLASS_ONLY, DELTA, FULL_WIDTH
 from studies.nfm2023.findings import Finding, findings
 from studies.nfm2023.plots import png
 from studies.nfm2023.rows import SHORT, rows_of
@@ -83,7 +83,8 @@ def _page(entries: Sequence[Entry], found: Sequence[Finding], shown: Sequence[Ta
 
 
 def _finding(number: int, finding: Finding) -> dict[str, Any]:
-    picture = None if finding.figure is None else b64encode(png(finding.figure)).decode("ascii")
+    figure = finding.draw()
+    picture = None if figure is None else b64encode(png(figure)).decode("ascii")
     return {
         "number": number,
         "title": finding.title[0].upper() + finding.title[1:],
@@ -128,7 +129,10 @@ def _setup(entries: Sequence[Entry], records: Sequence[Record]) -> list[tuple[st
 
     return [
         ("plan", [f"{entries[0].plan}: {len(entries)} cases, {len(records)} finished"]),
-        ("perturbations", [f"{name}: {' | '.join(specification(name))}" for name in SETS]),
+        ("perturbations at full width", distinct(
+            f"{tag['perturbation']}: {' | '.join(question['perturb'])}"
+            for tag, question in zip(tags, questions, strict=True) if tag["width"] == FULL_WIDTH
+        )),
         ("widths of the box", distinct(f"{tag['width']:g}" for tag in tags)),
         ("thresholds", [f"{value:g}" for value in sorted({question["threshold"] for question in questions})]),
         ("class alone", [f"threshold {CLASS_ONLY:g}, the largest value that the cosine inconsistency takes"]),
