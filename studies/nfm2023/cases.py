@@ -20,6 +20,7 @@ CLASS_ONLY = 2.0
 DELTA = 0.3
 """The threshold at which engines are compared and costs are measured."""
 FULL_WIDTH = 1.0
+CANDIDATES = 500  # held-out images among which those to verify are sought
 ENGINES = ("sweep", "bfs", "gbs", "nearest")
 
 # What belongs to a set at full width: name, parameters with their ranges, constants.
@@ -53,7 +54,7 @@ class Form:
     memory_limit: float
 
 
-FULL = Form("full", 10, 3, (0.1, 0.3, 0.5), (0.25, 0.5), 30.0, 2.0)
+FULL = Form("full", 10, 3, (0.1, 0.3, 0.5), (0.25, 0.5), 10.0, 2.0)
 QUICK = Form("quick", 2, 1, (0.1, 0.3), (0.5,), 3.0, 1.0)
 
 
@@ -104,7 +105,8 @@ def chosen_images(subjects: Sequence[Subject], data: DataSet, count: int) -> tup
     Raises SettingError where there are not so many.
     """
     part = data.held_out
-    rightly = torch.ones(len(part.labels), dtype=torch.bool)
+    images, labels = part.images[:CANDIDATES].double(), part.labels[:CANDIDATES]
+    rightly = torch.ones(len(labels), dtype=torch.bool)
     for subject in subjects:
         network = load_network(
             subject.model,
@@ -113,12 +115,12 @@ def chosen_images(subjects: Sequence[Subject], data: DataSet, count: int) -> tup
             mean=subject.mean,
             std=subject.std,
         )
-        rightly &= network.graph.forward(part.images.double()).argmax(1) == part.labels
+        rightly &= network.graph.forward(images).argmax(1) == labels
     numbers = torch.nonzero(rightly).ravel().tolist()[:count]
     if len(numbers) < count:
         raise SettingError(
-            f"only {len(numbers)} held-out images of {data.name} are classified rightly by all of its "
-            f"{len(subjects)} networks, where {count} are needed; give more images or fewer networks"
+            f"only {len(numbers)} of {len(labels)} held-out images of {data.name} are classified rightly by "
+            f"all of its {len(subjects)} networks, where {count} are needed; give more images or fewer networks"
         )
     return tuple(part.sources[number] for number in numbers)
 

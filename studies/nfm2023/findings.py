@@ -2,80 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from steadygaze.study import Status
 from steadygaze.words import listing, number, percent
-from studies.nfm2023 import cost_plots, plots
-from studies.nfm2023.cases import CLASS_ONLY, DELTA, ENGINES, FULL_WIDTH, SETS
-from studies.nfm2023.cost_tables import exponents
+from studies.nfm2023 import plots
+from studies.nfm2023.cases import CLASS_ONLY, DELTA, SETS
+from studies.nfm2023.cost_findings import cost_findings
+from studies.nfm2023.finding import Finding, concluded, keys_of
 from studies.nfm2023.networks import NOISE, PGD
 from studies.nfm2023.range_tables import cut_off_questions
-from studies.nfm2023.rows import Pair, Row, class_and_attention, costs, engines, reaches, trainings
+from studies.nfm2023.rows import Row, class_and_attention, reaches, trainings
 from studies.nfm2023.statistics import LEAST, paired_p
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A heading, what was found in sentences, what draws the figure that shows it, the table behind it.
-
-    keys: of the records that the sentences were computed from.
-    """
-
-    title: str
-    sentences: tuple[str, ...]
-    draw: Callable[[], Figure | None]
-    table: str
-    keys: tuple[str, ...]
 
 
 def findings(rows: Sequence[Row]) -> list[Finding]:
     """All findings, in the order of the report; one with too few records says so."""
-    engine = busiest(rows)
     return [
         safe_ranges(rows),
         attention_before_class(rows),
         thresholds(rows),
         robust_training(rows),
-        outcomes(rows),
-        engine_pair(rows, "bfs", "gbs"),
-        engine_pair(rows, "sweep", "nearest"),
-        size(rows, engine),
-        width(rows, engine),
-        training_cost(rows, engine),
+        *cost_findings(rows),
     ]
-
-
-def busiest(rows: Sequence[Row]) -> str:
-    """The engine that solved the most cases at full width: its costs are shown."""
-    solved = Counter(row.method for row in rows if row.solved and row.threshold == DELTA)
-    return max(ENGINES, key=lambda engine: solved[engine])
-
-
-def _told(
-    title: str,
-    table: str,
-    keys: Iterable[str],
-    n: int,
-    sentences: Callable[[], list[str]],
-    draw: Callable[[], Figure | None],
-    what: str = "comparisons",
-) -> Finding:
-    known = tuple(dict.fromkeys(keys))
-    if n < LEAST:
-        few = f"Too few records for a finding: {n} {what}, where at least {LEAST} are asked for."
-        return Finding(title, (few,), draw, table, known)
-    return Finding(title, tuple(sentences()), draw, table, known)
-
-
-def _keys(pairs: Iterable[Pair]) -> list[str]:
-    return [key for pair in pairs for key in pair.keys]
 
 
 def safe_ranges(rows: Sequence[Row]) -> Finding:
@@ -126,7 +77,7 @@ def safe_ranges(rows: Sequence[Row]) -> Finding:
 
     keys = [found[place].row.short for place in both for found in (classes, attentions)]
     draw = partial(plots.safe_ranges, rows)
-    return _told("How far class and attention hold", "ranges", keys, len(both), sentences, draw)
+    return concluded("How far class and attention hold", "ranges", keys, len(both), sentences, draw)
 
 
 def attention_before_class(rows: Sequence[Row]) -> Finding:
@@ -163,10 +114,10 @@ def attention_before_class(rows: Sequence[Row]) -> Finding:
         return told
 
     draw = partial(plots.class_against_attention, rows)
-    return _told(
+    return concluded(
         "Is attention lost before the class?",
         "attention-against-class",
-        _keys(pairs),
+        keys_of(pairs),
         len(pairs),
         sentences,
         draw,
@@ -193,7 +144,7 @@ def thresholds(rows: Sequence[Row]) -> Finding:
     keys = [one[place].row.short for place in common for one in found]
     draw = partial(plots.thresholds, rows)
     n = len(common) if len(asked) > 1 else 0
-    return _told("What the threshold does", "ranges", keys, n, sentences, draw, "questions")
+    return concluded("What the threshold does", "ranges", keys, n, sentences, draw, "questions")
 
 
 def robust_training(rows: Sequence[Row]) -> Finding:
@@ -227,149 +178,12 @@ def robust_training(rows: Sequence[Row]) -> Finding:
     pairs = [pair for group in groups.values() for pair in group]
     draw = partial(plots.robust_training, rows)
     n = max((len(group) for group in groups.values()), default=0)
-    return _told(
-        "Does robust training steady attention?", "robust-training", _keys(pairs), n, sentences, draw, "pairs"
+    return concluded(
+        "Does robust training steady attention?",
+        "robust-training",
+        keys_of(pairs),
+        n,
+        sentences,
+        draw,
+        "pairs",
     )
-
-
-def outcomes(rows: Sequence[Row]) -> Finding:
-    """Which engines come to their end."""
-    asked = [row for row in rows if row.threshold == DELTA and row.width == FULL_WIDTH]
-
-    def sentences() -> list[str]:
-        told = []
-        for engine in ENGINES:
-            ended = Counter(row.status for row in asked if row.method == engine)
-            if ended:
-                parts = [f"{ended[status]} {status.value}" for status in Status if ended[status]]
-                told.append(f"{engine}: {listing(parts)} of {sum(ended.values())}.")
-        only = _solved_by_one(asked)
-        told += [f"{count} cases were solved by {engine} alone." for engine, count in only.items()]
-        return told
-
-    draw = partial(cost_plots.outcomes, rows)
-    keys = [row.short for row in asked]
-    return _told("Which engines come to an end", "outcomes", keys, len(asked), sentences, draw, "cases")
-
-
-def _solved_by_one(asked: Sequence[Row]) -> Counter[str]:
-    by_case: dict[tuple[str, str, str], list[str]] = {}
-    for row in asked:
-        solvers = by_case.setdefault((row.network, row.image, row.perturbation), [])
-        solvers += [row.method] if row.solved else []
-    return Counter(solvers[0] for solvers in by_case.values() if len(solvers) == 1)
-
-
-def engine_pair(rows: Sequence[Row], first: str, second: str) -> Finding:
-    """Two engines on the same cases."""
-    pairs = engines(rows, first, second)
-
-    def sentences() -> list[str]:
-        ratios = [pair.second_value / pair.first_value for pair in pairs]
-        lower, median, upper = np.quantile(ratios, [0.25, 0.5, 0.75])
-        fewer = sum(ratio < 1 for ratio in ratios)
-        told = [
-            f"{second} visits {percent(float(median))} of the regions that {first} visits (median of "
-            f"{len(pairs)} cases that both solved; quartiles {percent(float(lower))} and "
-            f"{percent(float(upper))}); fewer in {fewer}."
-        ]
-        timed = [p for p in pairs if p.first.seconds and p.second.seconds]
-        if timed:
-            quick = np.array([(p.second.seconds or 0.0) / (p.first.seconds or 1.0) for p in timed])
-            told.append(
-                f"It takes {number(float(np.median(quick)), 3)} times as long (median); less time in "
-                f"{int((quick < 1).sum())} of {len(timed)}."
-            )
-        large = [ratio for ratio, pair in zip(ratios, pairs, strict=True) if pair.first_value >= 5_000]
-        if len(large) >= LEAST:
-            told.append(
-                f"Where {first} visits 5,000 regions or more ({len(large)} cases), the median is "
-                f"{percent(float(np.median(large)))}."
-            )
-        return told
-
-    draw = partial(cost_plots.engine_pairs, rows, first, second)
-    return _told(
-        f"{_title(second)} against {_title(first)}", "engine-pairs", _keys(pairs), len(pairs), sentences,
-        draw, "cases that both solved",
-    )  # fmt: skip
-
-
-def _title(engine: str) -> str:
-    return engine.upper() if len(engine) == 3 else engine
-
-
-def _exponent_sentences(rows: Sequence[Row], engine: str, how: str) -> tuple[list[str], tuple[str, ...]]:
-    told, keys = [], []
-    for row in exponents(rows).rows:
-        if row["engine"] == engine and row["how"] == how and row["driver"] != "layers":
-            told.append(
-                f"{row['perturbation']}: {row['quantity']} grow like {row['driver']} to the power "
-                f"{number(row['exponent'], 3)} (95 % interval {number(row['95 % from'], 3)} to "
-                f"{number(row['95 % to'], 3)}; n = {row['n']})."
-            )
-            keys += row["records"]
-    return told, tuple(keys)
-
-
-def size(rows: Sequence[Row], engine: str) -> Finding:
-    """Cost against the size of the network."""
-    told, keys = _exponent_sentences(rows, engine, "across networks")
-    draw = partial(cost_plots.cost_against_size, rows, engine)
-    n = max((row["n"] for row in exponents(rows).rows if row["how"] == "across networks"), default=0)
-    return _told(
-        f"Cost against units ({engine})", "exponents", keys, n if told else 0, lambda: told, draw,
-        "networks with a known median",
-    )  # fmt: skip
-
-
-def width(rows: Sequence[Row], engine: str) -> Finding:
-    """Cost against the width of the box."""
-    told, keys = _exponent_sentences(rows, engine, "within cases")
-    draw = partial(cost_plots.cost_against_width, rows, engine)
-    n = max((row["n"] for row in exponents(rows).rows if row["how"] == "within cases"), default=0)
-    return _told(
-        f"Cost against the width of the box ({engine})", "exponents", keys, n if told else 0, lambda: told,
-        draw, "cases solved at all widths",
-    )  # fmt: skip
-
-
-def training_cost(rows: Sequence[Row], engine: str) -> Finding:
-    """Cost of robustly trained networks."""
-    found = cost_plots.cost_ratios(rows, engine)
-
-    def sentences() -> list[str]:
-        told = []
-        for kind in (PGD, NOISE):
-            ratios = [ratio for _, row, ratio in found if row.training == kind]
-            if len(ratios) < LEAST:
-                told.append(f"Trained by {kind}: too few records ({len(ratios)} pairs).")
-            else:
-                lower, median, upper = np.quantile(ratios, [0.25, 0.5, 0.75])
-                told.append(
-                    f"A network trained by {kind} has {number(float(median), 3)} times the regions of its "
-                    f"plain sibling (median of {len(ratios)}; quartiles {number(float(lower), 3)} and "
-                    f"{number(float(upper), 3)})."
-                )
-        hardest = _by_perturbation(rows, engine)
-        return told + ([f"Median regions by perturbation: {listing(hardest)}."] if hardest else [])
-
-    draw = partial(cost_plots.cost_of_training, rows, engine)
-    keys = [row.short for first, second, _ in found for row in (first, second)]
-    return _told(
-        f"Cost against kind of perturbation and training ({engine})", "costs", keys, len(found), sentences,
-        draw, "pairs",
-    )  # fmt: skip
-
-
-def _by_perturbation(rows: Sequence[Row], engine: str) -> list[str]:
-    """The medians, cases that were cut off counted as larger than all."""
-    told = []
-    for perturbation in SETS:
-        here = [row for row in costs(rows, engine) if row.perturbation == perturbation]
-        values = sorted(row.regions or 0 for row in here if row.solved)
-        if here and len(here) >= LEAST:
-            middle = (len(here) - 1) // 2
-            value = f"{values[middle]:,}" if middle < len(values) else "not known (half or more were cut off)"
-            told.append(f"{value} under {perturbation}")
-    return told

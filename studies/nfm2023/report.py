@@ -13,7 +13,8 @@ from jinja2 import Environment, StrictUndefined
 from steadygaze.errors import SettingError
 from steadygaze.study import Entry, Record, Status, read
 from studies.nfm2023.cases import CLASS_ONLY, DELTA, FULL_WIDTH
-from studies.nfm2023.findings import Finding, findings
+from studies.nfm2023.finding import Finding
+from studies.nfm2023.findings import findings
 from studies.nfm2023.plots import png
 from studies.nfm2023.rows import SHORT, rows_of
 from studies.nfm2023.statistics import LEAST

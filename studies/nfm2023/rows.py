@@ -66,6 +66,7 @@ class Row:
     safe_scale: float | None = None
     robust_share: float | None = None
     origin_share: float | None = None
+    interior: str | None = None
     nearest: float | None = None
     nearest_kind: str | None = None
 
@@ -85,11 +86,16 @@ class Row:
         return self.key[:SHORT]
 
     def measures(self) -> dict[str, float]:
-        """How far it is safe: of one perturbation along each parameter, of several by the safe scale."""
+        """How far it is safe: of one perturbation along each parameter, of several by the safe scale.
+
+        Where only the outer boundary is known, an axis may cross a hole on its way there, unless it is the
+        only one: its range is then no value.
+        """
         if not self.solved:
             return {}
         if "," not in self.perturbation:
-            return {axis.name: axis.share for axis in self.axes}
+            whole = self.interior != "not examined" or self.dimension == 1
+            return {axis.name: axis.share for axis in self.axes} if whole else {}
         return {} if self.safe_scale is None else {SCALE: self.safe_scale}
 
 
@@ -138,6 +144,7 @@ def _answered(answer: Mapping[str, Any], memory: Mapping[str, int]) -> dict[str,
         "safe_scale": answer["safe_scale"],
         "robust_share": answer["shares"]["robust"],
         "origin_share": answer["origin_share"],
+        "interior": answer["interior"],
         "nearest": failure and failure["distance"],
         "nearest_kind": failure and failure["kind"],
     }

@@ -58,7 +58,7 @@ def records(rows: Sequence[Row]) -> Table:
     names = (
         "network", "data", "training", "family", "perturbation", "width", "image", "threshold", "method",
         "status", "verdict", "units", "layers", "dimension", "regions", "seconds", "wall", "memory", "hinges",
-        "facets", "safe_scale", "robust_share", "origin_share", "nearest", "nearest_kind",
+        "facets", "safe_scale", "robust_share", "origin_share", "interior", "nearest", "nearest_kind",
     )  # fmt: skip
     told = [
         {

@@ -48,6 +48,7 @@ def planted(number: int, **changed) -> tuple[PlannedCase, Record]:
         "regions": 100,
         "units": 100,
         "scale": 0.5,
+        "interior": "examined",
     } | changed
     case = make_case(
         {
@@ -75,6 +76,7 @@ def planted(number: int, **changed) -> tuple[PlannedCase, Record]:
         "safe_scale": asked["scale"],
         "shares": {"robust": 0.5},
         "origin_share": 0.5,
+        "interior": asked["interior"],
         "versions": {"steadygaze": "0"},
         "tolerance": {"margin": 1e-9},
         "model_sha256": "ab",
@@ -136,6 +138,21 @@ def test_engines_are_compared_pair_by_pair():
     assert "6 cases were solved by gbs alone" in told("come to an end", *cut)
 
 
+def test_a_range_through_an_unexamined_interior_is_no_value():
+    outer = [
+        (
+            planned,
+            replace(
+                record,
+                answer=record.answer
+                | {"axes": 2 * record.answer["axes"], "ranges": 2 * record.answer["ranges"]},
+            ),
+        )
+        for planned, record in pairs({"threshold": CLASS_ONLY}, {"interior": "not examined"})
+    ]
+    assert "Too few records for a finding: 0 comparisons" in told("attention lost", *outer)
+
+
 def test_training_is_compared_with_its_sibling():
     better = pairs({}, {"network": "N-1 pgd", "training": "pgd", "high": 0.3})
     worse = pairs({}, {"network": "N-1 pgd", "training": "pgd", "high": 0.0})
@@ -149,7 +166,7 @@ def test_exponents_are_those_that_were_planted():
         for number, units in enumerate((10, 20, 40, 80, 160, 320))
     ]
     said = told("against units", *plants)
-    assert "regions grow like units to the power 2 (95 % interval 2 to 2; n = 6)" in said
+    assert "regions grow like units to the power 2 (2 to 2; n = 6)" in said
     widths = [
         planted(number, width=width, regions=int(1000 * width**3), image=f"img:{number // 3}")
         for number, width in enumerate((0.1, 0.5, 1.0) * 6)
@@ -227,7 +244,7 @@ def test_a_small_study_from_the_plan_to_the_report(tmp_path, monkeypatch):
     assert "What this does not show" in page
     assert listed(tmp_path / "tables/ranges.csv")
     too_many = replace(form, images=13)
-    with pytest.raises(SettingError, match="only 12 held-out images"):
+    with pytest.raises(SettingError, match="only 12 of 12 held-out images"):
         plan_of([Subject("net", "MNIST", "standard", "FNN-100", "FNN", str(file))], sets, too_many)
 
 
