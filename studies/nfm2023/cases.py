@@ -120,7 +120,8 @@ def chosen_images(subjects: Sequence[Subject], data: DataSet, count: int) -> tup
     if len(numbers) < count:
         raise SettingError(
             f"only {len(numbers)} of {len(labels)} held-out images of {data.name} are classified rightly by "
-            f"all of its {len(subjects)} networks, where {count} are needed; give more images or fewer networks"
+            f"all of its {len(subjects)} networks, where {count} are needed; give more images or fewer "
+            "networks"
         )
     return tuple(part.sources[number] for number in numbers)
 
