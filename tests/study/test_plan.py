@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import onnx
@@ -17,30 +17,38 @@ BRIGHTNESS = "brightness(amount=-0.1..0.1)"
 CASE = make_case({"model": "digits-mlp", "image": "digits:2", "perturb": [BRIGHTNESS]})
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"model": "digits-cnn"},
-        {"image": "digits:3"},
-        {"perturb": ("brightness(amount=-0.1..0.2)",)},
-        {"perturb": (BRIGHTNESS, "contrast(amount=0)")},
-        {"label": 2},
-        {"saliency": "abs-gradient"},
-        {"channel_sum": True},
-        {"inconsistency": "l2"},
-        {"threshold": 0.31},
-        {"method": "sweep"},
-        {"clip": None},
-        {"layout": "hwc"},
-        {"mean": (0.5,)},
-        {"std": (0.5,)},
-        {"time_limit": 1.0},
-        {"memory_limit": 1.0},
-        {"regions_limit": 5},
-        {"audit": 1},
-    ],
-    ids=lambda change: next(iter(change)),
-)
+CHANGES = [
+    {"model": "digits-cnn"},
+    {"image": "digits:3"},
+    {"perturb": ("brightness(amount=-0.1..0.2)",)},
+    {"perturb": (BRIGHTNESS, "contrast(amount=0)")},
+    {"label": 2},
+    {"saliency": "abs-gradient"},
+    {"channel_sum": True},
+    {"inconsistency": "l2"},
+    {"threshold": 0.31},
+    {"method": "sweep"},
+    {"clip": None},
+    {"layout": "hwc"},
+    {"mean": (0.5,)},
+    {"std": (0.5,)},
+    {"time_limit": 1.0},
+    {"memory_limit": 1.0},
+    {"regions_limit": 5},
+    {"audit": 1},
+    {"prove_interior": True},
+    {"reachable": True},
+    {"norm": "l2"},
+    {"device": "cuda"},
+    {"threads": 2},
+]
+
+
+def test_the_changes_below_are_of_every_setting():
+    assert {name for change in CHANGES for name in change} == {f.name for f in fields(CASE)} - {"out"}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_every_ingredient_changes_the_key(change):
     assert content_key(replace(CASE, **change)) != content_key(CASE)
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from steadygaze.case import Case
-from steadygaze.driver import METHODS, Limits
+from steadygaze.driver import Limits
+from steadygaze.engines import METHODS
 from steadygaze.errors import SettingError, SteadygazeError, UsageError
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.study.content import Digests, content_key

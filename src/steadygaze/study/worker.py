@@ -126,7 +126,7 @@ def answer_of(answer: Answer) -> dict[str, Any]:
             name: document[name]
             for name in (
                 "method", "claim", "verdict", "reason", "shares", "safe_scale", "nearest_failure", "regions",
-                "timing", "versions", "tolerance", "settings",
+                "timing", "versions", "tolerance", "settings", "radius",
             )
         },
         "ranges": origin and origin["ranges"],
