@@ -55,7 +55,7 @@ class Form:
 
 
 FULL = Form("full", 10, 3, (0.1, 0.3, 0.5), (0.25, 0.5), 10.0, 2.0)
-QUICK = Form("quick", 2, 1, (0.1, 0.3), (0.5,), 3.0, 1.0)
+QUICK = Form("quick", 2, 1, (0.1, 0.3), (0.5,), 2.0, 1.0)
 
 
 @dataclass(frozen=True)
