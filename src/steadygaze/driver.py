@@ -22,6 +22,7 @@ from steadygaze.engines import check_method, search_by_name
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.findings import (
     Finding,
+    Stopped,
     around_of,
     claim_of,
     nearest_witness,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 # The map may take this share of the memory limit; joining and reading it takes about as much again twice.
 _MAP_SHARE = 1 / 3
-_INTERRUPT = "an interrupt"
+_INTERRUPT = Stopped("interrupt", "an interrupt")
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,14 @@ class Limits:
             if value is not None and not value > 0:
                 raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
 
-    def exceeded(self, seconds: float, now: Standing) -> str | None:
-        """Which limit a search has run into, in words."""
+    def exceeded(self, seconds: float, now: Standing) -> Stopped | None:
+        """Which limit a search has run into."""
         if self.seconds is not None and seconds > self.seconds:
-            return f"the time limit of {self.seconds:g} s"
+            return Stopped("time", f"the time limit of {self.seconds:g} s")
         if now.bytes > self.memory * 2**30 * _MAP_SHARE:
-            return f"the memory limit of {self.memory:g} GiB"
+            return Stopped("memory", f"the memory limit of {self.memory:g} GiB")
         if self.regions is not None and now.regions >= self.regions:
-            return f"the limit of {self.regions} regions"
+            return Stopped("regions", f"the limit of {self.regions} regions")
         return None
 
     def part(self, share: float) -> Limits:
@@ -245,7 +246,7 @@ def solve(
     with _one_thread_each(), _announced(tell):
         findings = _searched(problem, method, options, limits, tell)
     searched = time.perf_counter()
-    main, standing = findings[0], findings[-1].standing
+    main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
     tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
     for finding in findings:
         check_cover(problem, finding.map)
@@ -282,7 +283,8 @@ def solve(
             "regions_limit": limits.regions,
             "device": str(problem.graph.device),
             "audited": audited,
-            "stopped": findings[-1].stopped,
+            "stopped": stopped.words if stopped else None,
+            "stopped_by": stopped.by if stopped else None,
         },
     )
     return Answer(result, problem, main.map, around)
@@ -324,7 +326,7 @@ def _by_phase(findings: Sequence[Finding]) -> dict[str, float]:
     return spent
 
 
-def _run(search: AbstractSearch, limits: Limits, tell: Callable[[Progress], None]) -> str | None:
+def _run(search: AbstractSearch, limits: Limits, tell: Callable[[Progress], None]) -> Stopped | None:
     """The loop. Returns why it stopped early, or None."""
     began = time.perf_counter()
     try:

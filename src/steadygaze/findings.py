@@ -16,6 +16,14 @@ from steadygaze.search.base import CellMap, Enclosed, Standing
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """What ended a search early: "time", "memory", "regions" or "interrupt", and the same in words."""
+
+    by: str
+    words: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """What one search leaves behind.
 
@@ -30,7 +38,7 @@ class Finding:
     map: CellMap
     enclosed: Enclosed | None
     standing: Standing
-    stopped: str | None
+    stopped: Stopped | None
 
     @property
     def failing(self) -> bool:
@@ -45,11 +53,9 @@ class Finding:
 
 
 def claim_of(findings: Sequence[Finding]) -> str:
-    """The strongest claim that one of the findings can make."""
-    for finding in findings:
-        if finding.stopped is None and (finding.claim != "outer boundary" or finding.enclosed is not None):
-            return finding.claim if finding.method != "nearest" or len(findings) == 1 else "radius"
-    return findings[0].claim
+    """What the answer speaks of: the claim of its search; of several, of the last that came to its end."""
+    ended = [finding.claim for finding in findings if finding.stopped is None]
+    return ended[-1] if ended else findings[0].claim
 
 
 def scale_of(findings: Sequence[Finding], box: np.ndarray) -> float | None:
@@ -87,7 +93,7 @@ def around_of(problem: Problem, findings: Sequence[Finding]) -> Around:
     origin = Origin(
         share=min(max(enclosed.share, 0.0), 1.0),
         ranges=tuple((float(low), float(high)) for low, high in enclosed.ranges),
-        outer_boundary=enclosed.outline,
+        outer_boundary=enclosed.outline or None,
         holes=enclosed.holes,
         interior="examined" if enclosed.examined else "not examined",
     )
@@ -119,7 +125,7 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
             "the box",
         )
     if stopped:
-        return Verdict.UNKNOWN, f"no failing point was found before {stopped} ended the run"
+        return Verdict.UNKNOWN, f"no failing point was found before {stopped.words} ended the run"
     if last.enclosed is not None and not last.enclosed.examined:
         return (
             Verdict.UNKNOWN,
@@ -140,7 +146,7 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
 def _left(finding: Finding) -> str:
     """What the search left undecided, as the end of a sentence."""
     if finding.stopped:
-        return f"; the run was ended by {finding.stopped}, the rest of the box is undecided"
+        return f"; the run was ended by {finding.stopped.words}, the rest of the box is undecided"
     if not finding.map.rest:
         return ""
     if finding.claim == "radius":

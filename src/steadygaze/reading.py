@@ -68,7 +68,7 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Aroun
         Origin(
             share=float(map_.volume[chosen].sum() / (map_.volume.sum() + map_.rest)),
             ranges=safe_ranges(map_, box) if len(chosen) else ((0.0, 0.0),) * len(box),
-            outer_boundary=outer if plane else None,
+            outer_boundary=outer or None,
             holes=holes if plane else None,
             interior="examined",
         ),

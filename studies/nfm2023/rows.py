@@ -88,14 +88,13 @@ class Row:
     def measures(self) -> dict[str, float]:
         """How far it is safe: of one perturbation along each parameter, of several by the safe scale.
 
-        Where only the outer boundary is known, an axis may cross a hole on its way there, unless it is the
-        only one: its range is then no value.
+        Ranges along axes are walked from 0, so that no hole on the way is missed even where the interior of
+        the outer boundary was not examined.
         """
         if not self.solved:
             return {}
         if "," not in self.perturbation:
-            whole = self.interior != "not examined" or self.dimension == 1
-            return {axis.name: axis.share for axis in self.axes} if whole else {}
+            return {axis.name: axis.share for axis in self.axes}
         return {} if self.safe_scale is None else {SCALE: self.safe_scale}
 
 

@@ -89,6 +89,8 @@ def _between_corners(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[n
         shapely.linestrings(corners[ends]), predicate="dwithin", distance=_TOUCH
     )
     length = (along**2).sum(axis=1)
+    real = length[side] > 0  # sides of slivers may have no length
+    side, corner = side[real], corner[real]
     place = ((corners[corner] - first[side]) * along[side]).sum(axis=1) / length[side]
     order = np.lexsort((place, side))
     side, place = side[order], place[order].clip(0.0, 1.0)

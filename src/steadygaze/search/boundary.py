@@ -165,7 +165,7 @@ class Boundary(AbstractSearch):
         """Settle facets, a batch a step, until none is wanted."""
         facet = wanted()
         while len(facet):
-            self._part.settle(facet[: 4 * self._regions.batch])
+            self._part.settle(facet[: self._regions.batch])
             yield True
             facet = wanted()
 

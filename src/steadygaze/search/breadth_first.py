@@ -34,7 +34,7 @@ class BreadthFirst(AbstractSearch):
         if not regions.count:
             regions.around(np.zeros(len(self._problem.box)), inward(self._problem.box))
         else:
-            ahead = regions.neighbour[self._next : self._next + 4 * regions.batch]
+            ahead = regions.neighbour[self._next : self._next + regions.batch]
             chosen = self._next + np.flatnonzero(ahead == UNKNOWN)
             self._next += len(ahead)
             regions.cross(chosen)

@@ -35,8 +35,9 @@ from steadygaze.search.judging import judge
 
 #: What `Regions.neighbour` says of a facet besides the number of the region behind it.
 UNKNOWN, OUTSIDE, NOTHING = -1, -2, -3
-# Regions are worked out in batches of at most this many.
-_BATCH = 512
+# Regions are worked out in batches of at most this many; of fewer where judging one takes long, because
+# curved boundaries inside it are closed in, so that a limit of time is kept.
+_BATCH, _SLOW_BATCH = 512, 16
 # Two points this close, in widths of the box, count as one: vertices that were found in different ways differ
 # by less, and facets smaller than this hide no region that matters.
 TOUCH = 1e-9
@@ -93,7 +94,8 @@ class Regions:
         self._faces = [planes_of_facets(cells, *_every_facet(cells), self.widths) for cells in self._pieces]
         self._forms = [_form(problem, piece.image) for piece in problem.pieces]
         row = 8 * (n + 2) * max(1, len(self._weights)) * 4
-        self._rows = int(np.clip(options.memory // (8 * options.threads * row), 1, _BATCH))
+        most = _SLOW_BATCH if problem.follows_maps else _BATCH
+        self._rows = int(np.clip(options.memory // (8 * options.threads * row), 1, most))
         self._threads = options.threads
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="regions")
 

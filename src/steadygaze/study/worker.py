@@ -30,9 +30,9 @@ _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 # How the driver says which limit ended a run, and how the record calls it.
 _STOPPED = {
-    "the time limit": Status.TIMED_OUT,
-    "the memory limit": Status.OUT_OF_MEMORY,
-    "the limit of": Status.OUT_OF_REGIONS,
+    "time": Status.TIMED_OUT,
+    "memory": Status.OUT_OF_MEMORY,
+    "regions": Status.OUT_OF_REGIONS,
 }
 
 
@@ -100,11 +100,7 @@ def _verified(case: Case) -> tuple[Status, str, Mapping[str, Any]]:
         image_label=loaded.label,
         **settings,
     )
-    stopped = answer.result.settings.get("stopped")
-    status = next(
-        (status for start, status in _STOPPED.items() if stopped and stopped.startswith(start)),
-        Status.SOLVED,
-    )
+    status = _STOPPED.get(str(answer.result.settings.get("stopped_by")), Status.SOLVED)
     return status, answer.result.reason, answer_of(answer)
 
 
