@@ -11,14 +11,17 @@ from itertools import combinations
 
 import numpy as np
 from scipy.linalg import null_space
-from scipy.optimize import nnls
+from scipy.optimize import linprog, nnls
 
+from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.bits import kernel
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
 
 # Coordinates are compared after scaling by the box; rounding leaves some 1e-16 of it.
 _ZERO = 1e-12
+# With more parameters than this, distances are found by linear programs.
+_MOST_CUT = 4
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,18 @@ def nearest(cells: Cells, below: np.ndarray, above: np.ndarray) -> Nearest | Non
     """
     if not cells.count:
         return None
-    low, high = bounds(cells)
     reach = np.minimum.reduceat(gauge(cells.theta, below, above)[cells.idx], cells.ptr[:-1]).min()
-    toward = np.where(low > 0, low, np.where(high < 0, high, 0.0))
-    chosen = np.flatnonzero(gauge(toward, below, above) <= reach)
+    chosen = np.flatnonzero(least_distances(cells, below, above) <= reach)
     some, _ = cells.take(chosen)
-    made = cut(some, *_hinges(_kinks(some.theta, below, above)))
-    distance = gauge(made.cells.theta, below, above)[made.cells.idx]
-    at = int(distance.argmin())
-    part = int(np.searchsorted(made.cells.ptr, at, side="right")) - 1
-    point = made.cells.theta[made.cells.idx[at]]
-    return Nearest(float(distance[at]), point, int(chosen[made.parent[part]]))
+    found, points = distances(some, below, above)
+    best = int(found.argmin())
+    return Nearest(float(found[best]), points[best], int(chosen[best]))
+
+
+def least_distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Lower bounds ``(cells,)`` on the distance from 0: that of each cell's bounding box."""
+    low, high = bounds(cells)
+    return gauge(np.where(low > 0, low, np.where(high < 0, high, 0.0)), below, above)
 
 
 def gauge(theta: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
@@ -98,13 +102,45 @@ def line_intervals(cells: Cells, direction: np.ndarray, widths: np.ndarray) -> n
     return out
 
 
-def distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Distance of each cell, which may be flat, from 0, ``(cells,)``, in the gauge of `nearest`."""
+def distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of each cell, which may be flat, from 0, and its nearest point; gauge as in `nearest`.
+
+    Returns ``(cells,)`` and ``(cells, n)``.
+    """
+    if cells.dimension > _MOST_CUT:
+        return _by_programs(cells, below, above)
     made = cut(cells, *_hinges(_kinks(cells.theta, below, above)))
-    least = np.minimum.reduceat(gauge(made.cells.theta, below, above)[made.cells.idx], made.cells.ptr[:-1])
-    out = np.full(cells.count, np.inf)
-    np.minimum.at(out, made.parent, least)
-    return out
+    far = gauge(made.cells.theta, below, above)[made.cells.idx]
+    owner = np.repeat(made.parent, np.diff(made.cells.ptr))
+    order = np.lexsort((far, owner))
+    first = order[np.searchsorted(owner[order], np.arange(cells.count))]
+    return far[first], made.cells.theta[made.cells.idx[first]]
+
+
+def _by_programs(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`distances` by a linear program for each cell: cutting along all kinks grows exponentially with n."""
+    out, points = np.empty(cells.count), np.empty((cells.count, cells.dimension))
+    for c in range(cells.count):
+        corners = cells.theta[cells.idx[cells.ptr[c] : cells.ptr[c + 1]]]
+        ways = [corners[:, i] / s for i in range(cells.dimension) for s in (above[i], -below[i]) if s]
+        # Where there is nothing one way, the corners lie on the other side, within rounding.
+        walls = np.stack(ways)
+        found = linprog(
+            np.append(np.zeros(len(corners)), 1.0),
+            A_ub=np.hstack([walls, -np.ones((len(walls), 1))]),
+            b_ub=np.zeros(len(walls)),
+            A_eq=np.append(np.ones(len(corners)), 0.0)[None],
+            b_eq=[1.0],
+            method="highs",
+        )
+        if found.x is None:
+            raise InternalCheckError(
+                f"a linear program for a distance failed ({found.message}): please report"
+            )
+        share = np.maximum(found.x[:-1], 0.0)
+        points[c] = (share / share.sum()) @ corners
+        out[c] = gauge(points[c], below, above)
+    return out, points
 
 
 def euclidean(cells: Cells, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from steadygaze.geometry.cells import Cells
-from steadygaze.geometry.sections import distances, euclidean
+from steadygaze.geometry.sections import distances, euclidean, least_distances
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward
@@ -23,14 +23,17 @@ from steadygaze.search.regions import UNKNOWN, Regions
 _FIRST_BATCH = 8
 # Distances closer than this are equal.
 _SAME = 1e-12
+# With more parameters the distances of facets are bounded, not found: there are too many of them.
+_MOST_EXACT = 4
 
 
 class Nearest(AbstractSearch):
     """The nearest failure in half-widths of the box, L-infinity or L2, and with it the safe scale.
 
     The two distances, in half-widths and in the box's own shape about 0, order regions differently where 0 is
-    not in the middle; the search goes on until both answers are certain. Refuses, through `Problem.pieces`,
-    chains that are not piecewise affine.
+    not in the middle; the search goes on until both answers are certain. With more than four parameters
+    facets are ordered by lower bounds of their distances: more regions are looked at, for the same answers.
+    Refuses, through `Problem.pieces`, chains that are not piecewise affine.
     """
 
     name = "nearest"
@@ -39,7 +42,7 @@ class Nearest(AbstractSearch):
     def __init__(self, problem: Problem, options: Options) -> None:
         self._problem = problem
         self._norm = options.norm
-        self._regions = Regions(problem, options, self._measured)
+        self._regions = Regions(problem, options, self._bounded)
         self._open = np.zeros(0, np.int64)
         self._seen = 0
         self._judged = 0
@@ -93,8 +96,17 @@ class Nearest(AbstractSearch):
         """Distances ``(cells, 2)`` from 0, in half-widths and in the box's own shape."""
         box = self._problem.box
         half = np.ptp(box, axis=1) / 2
-        near = distances(cells, half, half) if self._norm == "linf" else euclidean(cells, half)[0]
-        return np.stack([near, distances(cells, -box[:, 0], box[:, 1])], axis=1)
+        near = distances(cells, half, half) if self._norm == "linf" else euclidean(cells, half)
+        return np.stack([near[0], distances(cells, -box[:, 0], box[:, 1])[0]], axis=1)
+
+    def _bounded(self, cells: Cells) -> np.ndarray:
+        """The same of facets; with many parameters lower bounds, which order them well enough."""
+        box = self._problem.box
+        if len(box) <= _MOST_EXACT:
+            return self._measured(cells)
+        half = np.ptp(box, axis=1) / 2
+        near = [least_distances(cells, half, half), least_distances(cells, -box[:, 0], box[:, 1])]
+        return np.stack(near, axis=1)
 
     def _take_stock(self) -> None:
         regions = self._regions
