@@ -107,7 +107,7 @@ def test_the_boundary_is_that_of_the_complete_map(variant, examine):
     if wanted.outer_boundary:
         mine, theirs = shapely.Polygon(found.outline), shapely.Polygon(wanted.outer_boundary)
         assert mine.symmetric_difference(theirs).area <= close * problem.volume
-    if wanted.share:
+    if wanted.share and variant not in FOLLOWED:
         assert is_closed(search._outer, np.ptp(problem.box, axis=1))
 
 

@@ -17,13 +17,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from steadygaze.drawing import BoundaryPieces
+from steadygaze.geometry.connection import loose_outline
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.geometry.sections import bounds, line_intervals
 from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward
 from steadygaze.search.regions import WELD, Regions
 from steadygaze.search.robust_part import CLASS_BOUNDARY, Pieces, RobustPart
-from steadygaze.search.walking import Stop, regions_at_origin, robust_at_origin, to_the_end, walk
+from steadygaze.search.walking import Stop, Walk, regions_at_origin, robust_at_origin, to_the_end, walked
+
+Ring = tuple[tuple[float, float], ...]
 
 # The areas of a closed boundary add up to nothing, as vectors, within this share of their sum.
 _CLOSED = 1e-6
@@ -50,7 +53,7 @@ class Boundary(AbstractSearch):
         self._ranges = np.zeros((len(problem.box), 2))
         self._outer: Pieces | None = None
         self._others: Pieces | None = None
-        self._examined = self._empty = False
+        self._examined = self._empty = self._closed = False
         self._standing = Standing(0.0, 0.0, 0, 0)
         self._course = self._run()
         self._pending = True
@@ -84,27 +87,36 @@ class Boundary(AbstractSearch):
             return Enclosed(
                 nothing, 0.0, np.zeros((n, 2)), () if n == 2 else None, () if n == 2 else None, True
             )
-        if self._outer is None or self._others is None:
+        if self._outer is None or self._others is None or not (self._closed or self._examined):
             return None
-        plane = n == 2
+        outlines = self._outlines() if n == 2 else ((), ())
         return Enclosed(
             cells=self._part.number[self._part.members],
             share=self._share(),
             ranges=self._ranges,
-            outline=rings(self._outer)[0] if plane else None,
-            holes=rings(self._others) if plane and self._examined else None,
+            outline=outlines[0] if n == 2 else None,
+            holes=outlines[1] if n == 2 and self._examined else None,
             examined=self._examined,
-            boundary=told(self._outer),
+            boundary=told(self._outer) if self._closed else None,
         )
 
     def _share(self) -> float:
+        """Of the cells that make the part up where all are known, else of what the boundary encloses."""
         assert self._outer is not None
         if not self._examined:
             return enclosed_share(self._outer, self._regions.widths)
+        volume = np.concatenate([map_.volume for map_ in self._regions.maps])
+        return float(volume[self._part.number[self._part.members]].sum()) / self._problem.volume
+
+    def _outlines(self) -> tuple[Ring, tuple[Ring, ...]]:
+        """The outer boundary and those of holes, in the plane."""
+        assert self._outer is not None
         assert self._others is not None
-        return enclosed_share(self._outer, self._regions.widths) + enclosed_share(
-            self._others, self._regions.widths
-        )
+        if self._closed:
+            return rings(self._outer)[0], rings(self._others)
+        area = loose_outline(self._part.solid(self._part.members))
+        main = max(shapely.get_parts(area), key=lambda polygon: polygon.area)
+        return corners(main.exterior), tuple(corners(hole) for hole in main.interiors)
 
     # -- the course of the search; every yield is the end of a step
 
@@ -115,13 +127,13 @@ class Boundary(AbstractSearch):
         if not robust_at_origin(regions, zero, self._problem.tolerance.located):
             self._empty = True
             return
-        stops = []
-        for direction, axis, end in self._lines():
-            stop = walk(regions, zero, direction)
+        lines = list(self._lines())
+        walks = [Walk(regions, zero, direction) for direction, _, _ in lines]
+        yield from walked(regions, walks)
+        stops = [(walk.stop(), walk.direction) for walk in walks]
+        for (stop, direction), (_, axis, end) in zip(stops, lines, strict=True):
             if axis >= 0:
                 self._ranges[axis, end] = stop.at * direction[axis]
-            stops.append((stop, direction))
-            yield True
         part.absorb()
         part.join(self._robust_at(zero, np.zeros(len(regions.widths))))
         if not self._outward:
@@ -129,7 +141,9 @@ class Boundary(AbstractSearch):
                 self._seed(stop, direction)
                 yield True
             yield from self._enclose(stops[-1][1])
-        if self._outward or self._examine or len(regions.widths) == 1:
+        # Pieces that do not close, where slivers along curved boundaries are too thin, say nothing of the
+        # inside: then all of it is examined.
+        if self._outward or self._examine or len(regions.widths) == 1 or not self._closed:
             yield from self._settled(part.untouched)
             self._examined = True
             self._divide(part.pieces(), stops[-1][1])
@@ -177,8 +191,9 @@ class Boundary(AbstractSearch):
             last, region = self._divide(part.pieces(), ray)
             if region < 0:
                 return
-            stop = walk(regions, np.array([region]), ray, beyond=last)
-            self._seed(stop, ray)
+            onward = Walk(regions, np.array([region]), ray, beyond=last)
+            yield from walked(regions, [onward])
+            self._seed(onward.stop(), ray)
 
     def _divide(self, pieces: Pieces, ray: np.ndarray) -> tuple[float, int]:
         """Tell the outer boundary from those of holes.
@@ -190,9 +205,13 @@ class Boundary(AbstractSearch):
         crossing = int(np.argmax(span))
         if pieces.normal[crossing] @ (ray / self._regions.widths) < 0:
             return float(span[crossing]), int(pieces.region[crossing])
+        if span[crossing] < 0:  # the ray meets no piece: what is known cannot be all of a boundary
+            self._outer, self._others, self._closed = pieces, pieces.take(np.zeros(len(span), bool)), False
+            return 1.0, -1
         label = connected(pieces) if len(ray) > 1 else np.zeros(pieces.cells.count)
         outer = label == label[crossing]
         self._outer, self._others = pieces.take(outer), pieces.take(~outer)
+        self._closed = is_closed(self._outer, self._regions.widths)
         return 1.0, -1
 
 
@@ -233,12 +252,17 @@ def told(pieces: Pieces) -> BoundaryPieces:
     return BoundaryPieces(pieces.cells.theta[pieces.cells.idx], owner, words[pieces.kind - CLASS_BOUNDARY])
 
 
-def rings(pieces: Pieces) -> tuple[tuple[tuple[float, float], ...], ...]:
+def rings(pieces: Pieces) -> tuple[Ring, ...]:
     """Polygons, largest first, that pieces of a boundary in the plane enclose."""
     ends = pieces.theta[pieces.points].reshape(-1, 2, 2)
     area = shapely.build_area(
         shapely.union_all(shapely.linestrings(ends[(ends[:, 0] != ends[:, 1]).any(axis=1)]))
     )
     parts = sorted(shapely.get_parts(area), key=lambda polygon: -polygon.area)
-    outlines = (shapely.simplify(polygon, 0.0).exterior for polygon in parts)
-    return tuple(tuple((float(x), float(y)) for x, y in ring.coords[:-1]) for ring in outlines)
+    return tuple(corners(polygon.exterior) for polygon in parts)
+
+
+def corners(ring: shapely.LinearRing) -> Ring:
+    """The corners of a ring, those left out that lie on a straight side."""
+    plain = shapely.simplify(shapely.Polygon(ring), 0.0).exterior
+    return tuple((float(x), float(y)) for x, y in plain.coords[:-1])

@@ -38,6 +38,8 @@ UNKNOWN, OUTSIDE, NOTHING = -1, -2, -3
 # Regions are worked out in batches of at most this many; of fewer where judging one takes long, because
 # curved boundaries inside it are closed in, so that a limit of time is kept.
 _BATCH, _SLOW_BATCH = 512, 16
+# So few are worked out by one thread: handing them to two takes longer.
+_ALONE = 32
 # Two points this close, in widths of the box, count as one: vertices that were found in different ways differ
 # by less, and facets smaller than this hide no region that matters.
 TOUCH = 1e-9
@@ -79,7 +81,7 @@ class Regions:
         self.maps: list[CellMap] = []
         self.first_of_map: list[int] = [0]
         self.work = {"forms": 0.0, "clip": 0.0, "judge": 0.0}
-        self.tested = self._counted = 0
+        self.tested = self._counted = self._map_bytes = 0
         self._keys = NameIndex()
         self._number = Growing((), np.int64)
         self._packed: list[np.ndarray] = []
@@ -144,7 +146,7 @@ class Regions:
             self._normal, self._offset, self._beyond, self._distance,
         )  # fmt: skip
         held = sum(array.bytes for array in arrays) + self._keys.bytes
-        return held + sum(p.nbytes for p in self._packed) + sum(m.bytes for m in self.maps)
+        return held + self._map_bytes
 
     def standing(self, was: Standing) -> Standing:
         """How far the search that walks on these regions has come since it stood there."""
@@ -296,7 +298,7 @@ class Regions:
         return out
 
     def _chunks(self, rows: np.ndarray) -> list[np.ndarray]:
-        size = max(1, min(self._rows, -(-len(rows) // self._threads)))
+        size = max(1, min(self._rows, max(_ALONE, -(-len(rows) // self._threads))))
         return [rows[first : first + size] for first in range(0, len(rows), size)]
 
     def _each(self, do: Callable, parts: Iterable) -> list:
@@ -414,8 +416,10 @@ class Regions:
         self._beyond.append(found.beyond)
         self._distance.append(found.distance)
         self.tested += found.tested
+        self._map_bytes += act.packed.nbytes
         if count:
             self.maps.append(found.map)
+            self._map_bytes += found.map.bytes
             self.first_of_map.append(first + count)
 
 

@@ -5,6 +5,7 @@ All regions that touch the line are looked at, so that a line may run along hing
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,30 +74,66 @@ def judged(regions: Regions, chosen: np.ndarray) -> tuple[Cells, np.ndarray, np.
     return concatenate(cells), np.concatenate(kinds), np.concatenate(owners)
 
 
-def walk(regions: Regions, start: np.ndarray, direction: np.ndarray, beyond: float = 0.0) -> Stop:
-    """Go from the regions `start` along ``direction`` (n,), past `beyond` times it, while all is robust."""
-    done: set[int] = set()
-    ahead, stop = np.asarray(start), 1.0
-    spans: list[tuple[np.ndarray, np.ndarray]] = []
-    while len(ahead):
-        done.update(ahead.tolist())
-        cells, kind, owner = judged(regions, ahead)
-        span = line_intervals(cells, direction, regions.widths)
+class Walk:
+    """From the regions `start` along ``direction`` (n,), past `beyond` times it, while all is robust.
+
+    Round by round: cross the facets that `wanted` gives, then `advance`; several walks share their rounds.
+    """
+
+    def __init__(
+        self, regions: Regions, start: np.ndarray, direction: np.ndarray, beyond: float = 0.0
+    ) -> None:
+        self._regions, self.direction, self._beyond = regions, direction, beyond
+        self._ahead = np.asarray(start)
+        self._done: set[int] = set()
+        self._at = 1.0
+        self._spans: list[tuple[np.ndarray, np.ndarray]] = []
+        self._met = (np.zeros(0, np.int64), np.zeros((0, 2)))
+        self._facet = np.zeros(0, np.int64)
+
+    def wanted(self) -> np.ndarray:
+        """The facets that the line touches in the regions reached last; none at the end of the walk."""
+        if not len(self._ahead):
+            return np.zeros(0, np.int64)
+        self._done.update(self._ahead.tolist())
+        cells, kind, owner = judged(self._regions, self._ahead)
+        span = line_intervals(cells, self.direction, self._regions.widths)
+        beyond = self._beyond
         met = (span[:, 0] <= span[:, 1]) & (span[:, 1] >= beyond - _SAME)
         bad = met & (kind != ROBUST) & ((span[:, 1] > beyond + _SAME) | (beyond == 0.0))
-        stop = min(stop, np.maximum(span[bad, 0], beyond).min(initial=1.0))
-        spans.append((owner[met & ~bad], span[met & ~bad]))
-        facet = _facets_at(regions, owner[met], span[met], direction, stop)
-        regions.cross(facet)
-        behind = regions.neighbour[facet]
-        if ((behind == NOTHING) | (behind == UNKNOWN)).any():
-            blind = facet[(behind == NOTHING) | (behind == UNKNOWN)]
-            stop = min(stop, _least(regions, blind, owner[met], span[met], direction, beyond))
-        ahead = np.array(sorted(set(behind[behind >= 0].tolist()) - done), np.int64)
-    owner = np.concatenate([o for o, _ in spans])
-    span = np.concatenate([s for _, s in spans])
-    last = (span[:, 1] >= stop - _SAME) & (span[:, 0] <= stop)
-    return Stop(float(stop), np.unique(owner[last]))
+        self._at = min(self._at, np.maximum(span[bad, 0], beyond).min(initial=1.0))
+        self._spans.append((owner[met & ~bad], span[met & ~bad]))
+        self._met = (owner[met], span[met])
+        self._facet = _facets_at(self._regions, *self._met, self.direction, self._at)
+        return self._facet
+
+    def advance(self) -> None:
+        """Go on to the regions behind the facets, which have been crossed."""
+        behind = self._regions.neighbour[self._facet]
+        blind = self._facet[(behind == NOTHING) | (behind == UNKNOWN)]
+        if len(blind):
+            self._at = min(self._at, _least(self._regions, blind, *self._met, self.direction, self._beyond))
+        self._ahead = np.array(sorted(set(behind[behind >= 0].tolist()) - self._done), np.int64)
+        self._facet = np.zeros(0, np.int64)
+
+    def stop(self) -> Stop:
+        """Where the walk ended."""
+        owner = np.concatenate([owner for owner, _ in self._spans])
+        span = np.concatenate([span for _, span in self._spans])
+        last = (span[:, 1] >= self._at - _SAME) & (span[:, 0] <= self._at)
+        return Stop(float(self._at), np.unique(owner[last]))
+
+
+def walked(regions: Regions, walks: Sequence[Walk]) -> Iterator[bool]:
+    """Take walks to their ends, side by side; yields after each round."""
+    while True:
+        facets = [walk.wanted() for walk in walks]
+        if not any(len(facet) for facet in facets):
+            return
+        regions.cross(np.concatenate(facets))
+        for walk in walks:
+            walk.advance()
+        yield True
 
 
 def _facets_at(
