@@ -10,7 +10,7 @@ import numpy as np
 from steadygaze.checks import Witness, find_witness
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.problem import Problem
-from steadygaze.reading import Around, around_origin, safe_scale
+from steadygaze.reading import Around, around_origin, cells_at, safe_scale
 from steadygaze.result import Failure, Origin, Radius, Verdict
 from steadygaze.search.base import CellMap, Enclosed, Standing
 
@@ -82,9 +82,10 @@ def around_of(problem: Problem, findings: Sequence[Finding]) -> Around:
     first = findings[0]
     told = next((finding for finding in findings if finding.enclosed is not None), None)
     if told is None:
-        around = around_origin(first.map, problem.box, problem.tolerance)
-        partial = first.map.rest > 0 and first.claim != "whole box"
-        return Around(around.cells, None) if partial else around
+        if first.map.rest == 0 or first.claim == "whole box":
+            return around_origin(first.map, problem.box, problem.tolerance)
+        here = cells_at(first.map, np.zeros(len(problem.box)), problem.tolerance)
+        return Around(here[first.map.kind[here] == ROBUST], None)
     enclosed = told.enclosed
     assert enclosed is not None
     cells = enclosed.cells

@@ -21,7 +21,9 @@ from steadygaze.geometry.cutting import cut
 # Coordinates are compared after scaling by the box; rounding leaves some 1e-16 of it.
 _ZERO = 1e-12
 # With more parameters than this, distances are found by linear programs.
-_MOST_CUT = 4
+_MOST_CUT = 3
+# Cells whose distances are found at once, those first that may be nearest.
+_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,19 @@ def nearest(cells: Cells, below: np.ndarray, above: np.ndarray) -> Nearest | Non
     if not cells.count:
         return None
     reach = np.minimum.reduceat(gauge(cells.theta, below, above)[cells.idx], cells.ptr[:-1]).min()
-    chosen = np.flatnonzero(least_distances(cells, below, above) <= reach)
-    some, _ = cells.take(chosen)
-    found, points = distances(some, below, above)
-    best = int(found.argmin())
-    return Nearest(float(found[best]), points[best], int(chosen[best]))
+    bound = least_distances(cells, below, above)
+    chosen = np.flatnonzero(bound <= reach)
+    chosen = chosen[np.argsort(bound[chosen], kind="stable")]
+    best = None
+    for first in range(0, len(chosen), _AT_ONCE):
+        batch = chosen[first : first + _AT_ONCE]
+        if best is not None and bound[batch[0]] >= best.distance:
+            break
+        found, points = distances(cells.take(batch)[0], below, above)
+        k = int(found.argmin())
+        if best is None or found[k] < best.distance:
+            best = Nearest(float(found[k]), points[k], int(batch[k]))
+    return best
 
 
 def least_distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> np.ndarray:

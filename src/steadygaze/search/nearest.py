@@ -24,14 +24,14 @@ _FIRST_BATCH = 8
 # Distances closer than this are equal.
 _SAME = 1e-12
 # With more parameters the distances of facets are bounded, not found: there are too many of them.
-_MOST_EXACT = 4
+_MOST_EXACT = 3
 
 
 class Nearest(AbstractSearch):
     """The nearest failure in half-widths of the box, L-infinity or L2, and with it the safe scale.
 
     The two distances, in half-widths and in the box's own shape about 0, order regions differently where 0 is
-    not in the middle; the search goes on until both answers are certain. With more than four parameters
+    not in the middle; the search goes on until both answers are certain. With more than three parameters
     facets are ordered by lower bounds of their distances: more regions are looked at, for the same answers.
     Refuses, through `Problem.pieces`, chains that are not piecewise affine.
     """
