@@ -5,7 +5,8 @@ SteadygazeError
 │   ├── ModelError           the network: missing file, unknown layer, NaN weights, wrong shape
 │   ├── ImageError           the image: missing file, wrong shape, values outside [0, 1]
 │   ├── PerturbationError    the perturbation: unknown name, reversed range, 0 outside the range
-│   │   └── NotJointlyAffine the exact engines cannot take this chain; names the two links
+│   │   ├── NotJointlyAffine the exact engines cannot take this chain; names the two links
+│   │   └── NotEnclosable    the bound engine cannot take this chain; names the link
 │   └── SettingError         any other setting: threshold, label, method, limits
 ├── FidelityError            the imported network disagrees with the original (exit code 1)
 └── InternalCheckError       a self-check of the search failed: no verdict is given (exit code 1)
@@ -36,6 +37,10 @@ class PerturbationError(UsageError):
 
 class NotJointlyAffine(PerturbationError):
     """The chain multiplies parameters, so that no exact engine can take it."""
+
+
+class NotEnclosable(PerturbationError):
+    """A link of the chain does not say where its images lie for a box of amounts."""
 
 
 class SettingError(UsageError):

@@ -2,8 +2,10 @@
 
 Three classes to inherit from, each asking for more and giving more:
 
-- ``AbstractPerturbation``: ``apply`` alone. Such a perturbation can be sampled and drawn.
-- ``AbstractPiecewiseAffinePerturbation``: its affine pieces too. The exact engines take it.
+- ``AbstractPerturbation``: ``apply`` alone. Such a perturbation can be sampled and drawn; with ``enclose``,
+  ``slope_bounds`` or ``interval`` the bound engine takes it.
+- ``AbstractPiecewiseAffinePerturbation``: its affine pieces too. The exact engines take it, and
+  the bound engine where nothing varies before it.
 - ``AbstractAffinePerturbation``: the short way to an own one that is x + sum_j theta_j direction_j.
 """
 
@@ -17,8 +19,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from steadygaze.errors import PerturbationError
+from steadygaze.errors import NotEnclosable, PerturbationError
+from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.polytope import Polytope, box
+from steadygaze.perturbation.enclosing import by_range, by_slopes
 
 #: A constant of a perturbation as reports and specifications show it.
 Constant = float | int | bool | str | tuple[float, ...]
@@ -107,6 +111,76 @@ class AbstractPerturbation(ABC):
         """Where the pixels of ``mask`` (H, W) may end up, wholly or in part, for any amounts in the range."""
         return mask
 
+    def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
+        """Where the changed images (B, C, H, W) lie, for ``amounts`` (B, k) enclosed over the same boxes.
+
+        By default read off ``slope_bounds`` (the mean-value form) or else ``interval``, for images that
+        nothing has varied before. Raises NotEnclosable where neither is defined, or the images vary.
+        """
+        if images.is_exact and self._overrides("slope_bounds"):
+            return by_slopes(self, images, amounts)
+        if images.is_exact and self._overrides("interval"):
+            return by_range(self, images, amounts)
+        raise NotEnclosable(self.why_not_enclosable(self.name, varied=not images.is_exact))
+
+    def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
+        """Where the maps (B, ..., H, W) that ``expect`` gives lie: by default unchanged.
+
+        Raises NotEnclosable where ``expect`` moves maps and this is not overridden.
+        """
+        del amounts
+        if self.moves_map:
+            raise NotEnclosable(self.why_not_enclosable(self.name, varied=False))
+        return maps
+
+    def slope_bounds(
+        self, image: np.ndarray, lows: np.ndarray, highs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest derivatives of each pixel by each amount over boxes; to be overridden.
+
+        For ``image`` (C, H, W), and boxes from ``lows`` to ``highs``, both (B, k): two arrays
+        (B, k, C, H, W). They are trusted; ``apply`` must be continuous.
+        """
+        raise NotImplementedError
+
+    def interval(
+        self, image: np.ndarray, lows: np.ndarray, highs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest values of each pixel over boxes, two arrays (B, C, H, W); to be overridden.
+
+        Arguments as for ``slope_bounds``, which gives tighter bounds and goes first. They are trusted.
+        """
+        raise NotImplementedError
+
+    def why_not_enclosable(self, name: str, varied: bool) -> str:
+        """Why ``enclose`` or ``enclose_expected`` cannot be asked, in a sentence; '' where they can.
+
+        ``name`` is what the sentence calls this perturbation; ``varied`` whether an earlier link varies the
+        images.
+        """
+        if self.moves_map and not self._overrides("enclose_expected"):
+            return (
+                f"{name} moves the expected map and does not say where it lies over a box of amounts, which "
+                "--method bound needs: define its enclose_expected()"
+            )
+        if self._overrides("enclose"):
+            return ""
+        known = self._overrides("slope_bounds") or self._overrides("interval")
+        if known and not varied:
+            return ""
+        if known:
+            return (
+                f"{name} bounds its images only where no varying perturbation comes before it, so that "
+                "--method bound cannot take the chain: put it first, or define its enclose()"
+            )
+        return (
+            f"{name} does not say where its images lie over a box of amounts, which --method bound needs: "
+            "define its enclose(), slope_bounds() or interval()"
+        )
+
+    def _overrides(self, method: str) -> bool:
+        return getattr(type(self), method) is not getattr(AbstractPerturbation, method)
+
     def describe(self) -> str:
         """In plain words, for the report."""
         amounts = " and ".join(f"{p.name} from {p.low:g} to {p.high:g}" for p in self.parameters)
@@ -139,6 +213,20 @@ class AbstractPiecewiseAffinePerturbation(AbstractPerturbation):
 
         Both must be affine in the image where an earlier link of the chain varies it.
         """
+
+    def slope_bounds(
+        self, image: np.ndarray, lows: np.ndarray, highs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Over the slopes of all pieces whose bounding boxes meet each box."""
+        pieces = self.pieces()
+        slopes = np.stack([self.affine_parts(image[None], piece)[1][0] for piece in pieces])
+        first = np.stack([piece.vertices.min(axis=0) for piece in pieces])
+        last = np.stack([piece.vertices.max(axis=0) for piece in pieces])
+        least, most = np.empty((2, len(lows), *slopes.shape[1:]))
+        for b in range(len(lows)):
+            met = np.all((first <= highs[b]) & (last >= lows[b]), axis=1)
+            least[b], most[b] = slopes[met].min(axis=0), slopes[met].max(axis=0)
+        return least, most
 
     def expected_parts(self, maps: np.ndarray, piece: Polytope) -> tuple[np.ndarray, np.ndarray]:
         """The same for the expected map of ``maps`` (B, ...): by default unchanged, slopes 0."""

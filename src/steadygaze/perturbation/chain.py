@@ -14,7 +14,8 @@ from typing import final
 
 import numpy as np
 
-from steadygaze.errors import NotJointlyAffine, PerturbationError
+from steadygaze.errors import NotEnclosable, NotJointlyAffine, PerturbationError
+from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.polytope import Polytope, product
 from steadygaze.perturbation.base import (
     AbstractPerturbation,
@@ -139,8 +140,65 @@ class Chain(AbstractPerturbation):
         map0 = np.asarray(map0, dtype=np.float64)
         return tuple(piece.image for piece in self._folded(map0, lambda link: link.expected_parts))
 
+    def why_not_enclosable(self, name: str = "", varied: bool = False) -> str:
+        """Which link says nothing of its images over boxes of parameters, in a sentence; '' where all do."""
+        del name
+        for own, link in zip(self.names, self.links, strict=True):
+            reason = link.why_not_enclosable(own, varied) if link.parameters or varied else ""
+            if reason:
+                return reason
+            varied = varied or bool(link.parameters)
+        return ""
+
+    def enclose(self, images: np.ndarray | Enclosure, amounts: np.ndarray | Enclosure) -> Enclosure:
+        """Where the images lie over boxes of parameters, affine in the coordinates t of each box.
+
+        ``images`` is an image (C, H, W), and ``amounts`` are boxes (B, n, 2), low and high, in which
+        theta_j = middle_j + half_j t_j (``Enclosure.of_boxes``); or both are enclosures already. Returns
+        (B, C, H, W), not clipped. What constant links make of the image before anything varies is taken as
+        computed. Raises NotEnclosable where a link does not say where its images lie.
+        """
+        images, amounts = self._enclosures(images, amounts)
+        self.check((images.shape[0], images.shape[1], images.shape[2]))
+        for link, start, stop in self._slices():
+            if not link.parameters and images.is_exact:
+                images = Enclosure.exact(
+                    link.apply(images.centre, np.zeros((len(images.centre), 0))), images.count
+                )
+            else:
+                images = link.enclose(images, amounts[start:stop])
+        return images
+
+    def enclose_expected(self, maps: np.ndarray | Enclosure, amounts: np.ndarray | Enclosure) -> Enclosure:
+        """Where the expected map of ``maps``, (C, H, W) or (H, W), lies: see ``enclose``."""
+        maps, amounts = self._enclosures(maps, amounts)
+        for link, start, stop in self._slices():
+            if not link.parameters and maps.is_exact:
+                maps = _unvaried(link.expect, maps)
+            else:
+                maps = link.enclose_expected(maps, amounts[start:stop])
+        return maps
+
+    def _enclosures(
+        self, values: np.ndarray | Enclosure, amounts: np.ndarray | Enclosure
+    ) -> tuple[Enclosure, Enclosure]:
+        reason = self.why_not_enclosable(varied=isinstance(values, Enclosure) and not values.is_exact)
+        if reason:
+            raise NotEnclosable(reason)
+        if not isinstance(amounts, Enclosure):
+            amounts = Enclosure.of_boxes(np.asarray(amounts, dtype=np.float64))
+        if not isinstance(values, Enclosure):
+            single = np.asarray(values, dtype=np.float64)
+            values = Enclosure.exact(
+                np.broadcast_to(single, (len(amounts.centre), *single.shape)), amounts.count
+            )
+        return values, amounts
+
+    def _slices(self) -> Iterable[tuple[AbstractPerturbation, int, int]]:
+        yield from zip(self.links, self._first, self._first[1:], strict=False)
+
     def _own(self, thetas: np.ndarray) -> Iterable[tuple[AbstractPerturbation, np.ndarray]]:
-        for link, start, stop in zip(self.links, self._first, self._first[1:], strict=False):
+        for link, start, stop in self._slices():
             yield link, thetas[:, start:stop]
 
     def _folded(self, image: np.ndarray, parts_of: _PartsOf) -> tuple[AffinePiece, ...]:
@@ -149,7 +207,7 @@ class Chain(AbstractPerturbation):
             if not isinstance(link, AbstractPiecewiseAffinePerturbation):
                 raise NotJointlyAffine(
                     f"{name} has no affine pieces, so that no exact engine can take it: leave it out, or use "
-                    "--method bound where it is available"
+                    "--method bound"
                 )
         grown, clash = self._grown(image, parts_of)
         if clash is not None:
@@ -179,7 +237,7 @@ class Chain(AbstractPerturbation):
         return (
             f"{before} and then {after} multiply each other's parameters, so that the image is not jointly "
             f"piecewise affine and no exact engine can take it: {order}fix the parameters of {before} or "
-            f"of {after} as constants, or use --method bound where it is available"
+            f"of {after} as constants, or use --method bound"
         )
 
     def _agree(self, image: np.ndarray, piece: AffinePiece) -> None:
@@ -224,6 +282,13 @@ def _extended(
     directions[varied] = linear
     directions[first : first + slopes.shape[1]] = slopes[0]
     return AffineImage(constants[0], directions), None
+
+
+def _unvaried(change: Callable[[np.ndarray, np.ndarray], np.ndarray], values: Enclosure) -> Enclosure:
+    """The same known values in every row, changed by a link without parameters: once for all."""
+    changed = change(values.centre[:1], np.zeros((1, 0)))
+    rows = np.broadcast_to(changed, (len(values.centre), *changed.shape[1:]))
+    return Enclosure.exact(rows, values.count)
 
 
 def _largest(values: np.ndarray) -> float:

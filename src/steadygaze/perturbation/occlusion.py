@@ -7,6 +7,7 @@ from typing import final
 import numpy as np
 
 from steadygaze.errors import PerturbationError
+from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation.base import Constant, Setting
 from steadygaze.perturbation.photometric import AbstractOneAmount
 from steadygaze.perturbation.settings import channels, choice, per_channel, varying, whole
@@ -94,6 +95,12 @@ class Patch(AbstractOneAmount):
         return (
             mask * (value - images) if self.mode == "blend" else np.broadcast_to(mask * value, images.shape)
         )
+
+    def enclosed(self, images: Enclosure, amount: Enclosure) -> Enclosure:
+        """x + amount M value, or (1 - amount M) x + amount M value."""
+        under = amount * self._mask(images.shape[-2:])
+        added = under * per_channel("patch value", self.value, images.shape[0])
+        return (1.0 - under) * images + added if self.mode == "blend" else images + added
 
     def hidden(self, size: tuple[int, int]) -> np.ndarray | None:
         """The rectangle, unless it is compared."""

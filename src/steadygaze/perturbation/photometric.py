@@ -9,6 +9,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from steadygaze.errors import PerturbationError
+from steadygaze.geometry.enclosures import Enclosure, Weights
 from steadygaze.geometry.polytope import Polytope
 from steadygaze.perturbation.base import (
     AbstractPiecewiseAffinePerturbation,
@@ -44,6 +45,20 @@ class AbstractOneAmount(AbstractPiecewiseAffinePerturbation):
     @abstractmethod
     def direction(self, images: np.ndarray) -> np.ndarray:
         """The change of each image (B, C, H, W) by an amount of 1."""
+
+    @abstractmethod
+    def enclosed(self, images: Enclosure, amount: Enclosure) -> Enclosure:
+        """``changed`` for images (B, C, H, W) and an amount (B, 1, 1, 1) of which only enclosures are known.
+
+        Written so that errors of the images go through what multiplies the images as a whole.
+        """
+
+    def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
+        """``enclosed`` for the amount, which may be constant."""
+        if self.parameters:
+            return self.enclosed(images, amounts.reshaped(1, 1, 1))
+        constant = np.full((len(images.centre), 1, 1, 1), self._constant())
+        return self.enclosed(images, Enclosure.exact(constant, images.count))
 
     def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The images (B, C, H, W) changed by ``thetas`` (B, 1), or (B, 0) where the amount is constant."""
@@ -90,6 +105,10 @@ class Brightness(AbstractOneAmount):
         """All ones."""
         return np.ones_like(images)
 
+    def enclosed(self, images: Enclosure, amount: Enclosure) -> Enclosure:
+        """x + amount."""
+        return images + amount
+
     def describe(self) -> str:
         """In plain words."""
         return f"brightness changed by {self.amount_in_words()}"
@@ -112,6 +131,10 @@ class Contrast(AbstractOneAmount):
     def direction(self, images: np.ndarray) -> np.ndarray:
         """x - 1/2."""
         return images - _MIDDLE
+
+    def enclosed(self, images: Enclosure, amount: Enclosure) -> Enclosure:
+        """1/2 + (1 + amount)(x - 1/2)."""
+        return (amount + 1.0) * (images - _MIDDLE) + _MIDDLE
 
     def describe(self) -> str:
         """In plain words."""
@@ -148,6 +171,10 @@ class Saturation(AbstractOneAmount):
         """x - grey(x)."""
         return images - _grey(images)
 
+    def enclosed(self, images: Enclosure, amount: Enclosure) -> Enclosure:
+        """(1 + amount) x - amount grey(x)."""
+        return (amount + 1.0) * images - amount * images.linear(_grey, _GREY_WEIGHTS)
+
     def describe(self) -> str:
         """In plain words."""
         return f"saturation changed by {self.amount_in_words()}"
@@ -179,6 +206,10 @@ class Direction(AbstractOneAmount):
     def direction(self, images: np.ndarray) -> np.ndarray:
         """The array."""
         return np.broadcast_to(self.array, images.shape)
+
+    def enclosed(self, images: Enclosure, amount: Enclosure) -> Enclosure:
+        """x + amount * array."""
+        return images + amount * self.array
 
     def describe(self) -> str:
         """In plain words."""
@@ -256,6 +287,17 @@ class Blend(AbstractOneAmount):
         """target - x."""
         return self._target_of(images) - images
 
+    def enclosed(self, images: Enclosure, amount: Enclosure) -> Enclosure:
+        """(1 - amount) x + amount target."""
+        target: Enclosure | np.ndarray
+        if isinstance(self.target, str) and self.target == "grey":
+            target = images.linear(_grey, _GREY_WEIGHTS)
+        elif isinstance(self.target, str) and self.target == "blur":
+            target = self._blurred_enclosure(images)
+        else:
+            target = self._target_of(images.centre)
+        return (1.0 - amount) * images + amount * target
+
     def describe(self) -> str:
         """In plain words."""
         named = {"grey": "its own grey picture", "blur": f"itself blurred by {self.sigma:g} pixels"}
@@ -271,10 +313,21 @@ class Blend(AbstractOneAmount):
             return _blurred(images, self.sigma)
         return per_channel("blend colour", self.colour, images.shape[1])
 
+    def _blurred_enclosure(self, images: Enclosure) -> Enclosure:
+        def blur(values: np.ndarray) -> np.ndarray:
+            return _blurred(values, self.sigma)
+
+        # All weights are positive: |W| is W. Rows and columns are summed, and the weights normalised.
+        return images.linear(blur, Weights(blur, sum(images.shape[-2:]) + 4))
+
 
 def _grey(images: np.ndarray) -> np.ndarray:
     """(B, 3, H, W) -> (B, 1, H, W)."""
     return np.einsum("c,bchw->bhw", _GREY, images)[:, None]
+
+
+#: The weights are positive: |W| is W.
+_GREY_WEIGHTS = Weights(_grey, 3)
 
 
 def _blurred(images: np.ndarray, sigma: float) -> np.ndarray:
