@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from steadygaze.perturbation.geometric import Translate
     from steadygaze.perturbation.occlusion import Patch
     from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
+    from steadygaze.perturbation.resampling import Rotate, Scale, Shear
     from steadygaze.problem import Problem
     from steadygaze.result import Result, Verdict
 
@@ -65,8 +66,11 @@ __all__ = [
     "Problem",
     "Progress",
     "Result",
+    "Rotate",
     "Saturation",
+    "Scale",
     "SettingError",
+    "Shear",
     "SteadygazeError",
     "Translate",
     "UsageError",
@@ -103,7 +107,10 @@ _HOMES = {
         "Direction",
         "Parameter",
         "Patch",
+        "Rotate",
         "Saturation",
+        "Scale",
+        "Shear",
         "Translate",
     ),
     "problem": ("Problem",),

@@ -31,6 +31,14 @@ SPELLINGS = [
     ("blend(amount=0..1, target=grey)", "blend(amount=0..1, target=grey)"),
     ("translate(dx=-2..2, dy=0)", "translate(dx=-2..2, dy=0, fill=0)"),
     ("translate(dy=-1.5..0)", "translate(dx=0, dy=-1.5..0, fill=0)"),
+    (
+        "translate(interpolation=bilinear, dx=-2..2)",
+        "translate(dx=-2..2, dy=0, fill=0, interpolation=bilinear)",
+    ),
+    ("translate(dx=-2..2, interpolation=triangles)", "translate(dx=-2..2, dy=0, fill=0)"),
+    ("rotate(degrees=-10..10)", "rotate(degrees=-10..10, fill=0)"),
+    ("scale(fill=(0, 0.5, 1), amount=0.25)", "scale(amount=0.25, fill=(0, 0.5, 1))"),
+    ("shear(y=-0.5..0.5)", "shear(x=0, y=-0.5..0.5, fill=0)"),
     ("contrast(amount=0..1)|brightness(amount=0..1)", "contrast(amount=0..1) | brightness(amount=0..1)"),
 ]
 

@@ -130,6 +130,10 @@ class Enclosure:
             self.error.reshape(rows, *shape),
         )
 
+    def as_layers(self) -> Enclosure:
+        """Rows (..., H, W) as rows (M, H, W)."""
+        return self.reshaped(-1, *self.shape[-2:])
+
     def widened(self, error: np.ndarray | float) -> Enclosure:
         """With so much more error."""
         return replace(self, error=(self.error + error) * self._upward)

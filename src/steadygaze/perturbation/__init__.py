@@ -13,6 +13,7 @@ from steadygaze.perturbation.chain import AffinePiece, Chain
 from steadygaze.perturbation.geometric import Translate
 from steadygaze.perturbation.occlusion import Patch
 from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
+from steadygaze.perturbation.resampling import Rotate, Scale, Shear
 
 #: Every perturbation that a specification can name.
 BUILT_IN: tuple[type[AbstractPerturbation], ...] = (
@@ -23,6 +24,9 @@ BUILT_IN: tuple[type[AbstractPerturbation], ...] = (
     Blend,
     Direction,
     Translate,
+    Rotate,
+    Scale,
+    Shear,
 )
 
 __all__ = [
@@ -39,6 +43,9 @@ __all__ = [
     "Direction",
     "Parameter",
     "Patch",
+    "Rotate",
     "Saturation",
+    "Scale",
+    "Shear",
     "Translate",
 ]

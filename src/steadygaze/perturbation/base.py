@@ -197,11 +197,14 @@ class AbstractPerturbation(ABC):
 
 
 class AbstractPiecewiseAffinePerturbation(AbstractPerturbation):
-    """A perturbation that is affine in its amounts on each of its ``pieces``.
+    """A perturbation that is affine in its amounts on each of its ``pieces``; ``has_pieces`` where it is.
 
     ``apply`` stays a definition of its own: a chain compares the two at the vertices of every piece and
     refuses a perturbation that disagrees with itself.
     """
+
+    #: False where a setting takes the pieces away.
+    has_pieces: bool = True
 
     @abstractmethod
     def pieces(self) -> tuple[Polytope, ...]:

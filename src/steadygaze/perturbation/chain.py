@@ -204,7 +204,7 @@ class Chain(AbstractPerturbation):
     def _folded(self, image: np.ndarray, parts_of: _PartsOf) -> tuple[AffinePiece, ...]:
         """The pieces of the whole chain, or NotJointlyAffine."""
         for name, link in zip(self.names, self.links, strict=True):
-            if not isinstance(link, AbstractPiecewiseAffinePerturbation):
+            if not (isinstance(link, AbstractPiecewiseAffinePerturbation) and link.has_pieces):
                 raise NotJointlyAffine(
                     f"{name} has no affine pieces, so that no exact engine can take it: leave it out, or use "
                     "--method bound"

@@ -10,9 +10,12 @@ from typing import final
 import numpy as np
 
 from steadygaze.errors import PerturbationError
+from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.polytope import Polytope, box, interval, polygon
+from steadygaze.geometry.resampling import resampled
 from steadygaze.perturbation.base import AbstractPiecewiseAffinePerturbation, Constant, Parameter, Setting
-from steadygaze.perturbation.settings import Amount, channels, ends, number, per_channel, varying
+from steadygaze.perturbation.resampling import boxes_of, read, touched
+from steadygaze.perturbation.settings import Amount, channels, choice, ends, number, per_channel, varying
 
 # Knots nearer than this (in pixels) are one: 0.1 * 3 and 0.3 make no piece between them.
 _SAME = 1e-13
@@ -25,16 +28,29 @@ class Translate(AbstractPiecewiseAffinePerturbation):
     ``dx`` and ``dy`` are ranges (low, high) or single numbers; ``fill`` is one number or one per channel.
     Between whole pixels the image is interpolated on the two triangles of the unit cell of the fractions
     (u, v) of (dx, dy), split along u = v: weights 1 - max(u, v), max(u - v, 0), max(v - u, 0) and min(u, v)
-    of the images moved by whole pixels. Along one axis alone that is linear interpolation.
+    of the images moved by whole pixels. Along one axis alone that is linear interpolation. With
+    ``interpolation='bilinear'`` it is linear along each axis in turn, and not piecewise affine.
 
     Raises PerturbationError for a range that is reversed or leaves out 0, and for NaN.
     """
 
     name = "translate"
     moves_map = True
-    settings = (Setting("dx", "range"), Setting("dy", "range"), Setting("fill", "channels"))
+    interpolations = ("triangles", "bilinear")
+    settings = (
+        Setting("dx", "range"),
+        Setting("dy", "range"),
+        Setting("fill", "channels"),
+        Setting("interpolation", "word", interpolations),
+    )
 
-    def __init__(self, dx: Amount = 0.0, dy: Amount = 0.0, fill: float | tuple[float, ...] = 0.0) -> None:
+    def __init__(
+        self,
+        dx: Amount = 0.0,
+        dy: Amount = 0.0,
+        fill: float | tuple[float, ...] = 0.0,
+        interpolation: str = "triangles",
+    ) -> None:
         parameters: tuple[Parameter, ...] = ()
         constants: dict[str, Constant] = {}
         for name, amount in (("dx", dx), ("dy", dy)):
@@ -43,7 +59,11 @@ class Translate(AbstractPiecewiseAffinePerturbation):
             constants |= constant
         self.fill = channels("translate fill", fill)
         self.parameters = parameters
+        word = choice("translate interpolation", interpolation, self.interpolations)
+        self.has_pieces = word == "triangles"
         self.constants = {**constants, "fill": self.fill}
+        if not self.has_pieces:
+            self.constants["interpolation"] = word
 
     def check(self, shape: tuple[int, int, int]) -> None:
         """Raise PerturbationError if the content leaves the image wholly, or ``fill`` does not fit."""
@@ -58,11 +78,21 @@ class Translate(AbstractPiecewiseAffinePerturbation):
 
     def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The images (B, C, H, W) moved by ``thetas`` (B, k), point by point."""
-        return _moved(images, self._shifts(thetas), per_channel("translate fill", self.fill, images.shape[1]))
+        return self._changed(images, thetas, per_channel("translate fill", self.fill, images.shape[1]))
 
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The maps (B, ..., H, W) moved the same way, 0 where uncovered."""
-        return _moved(maps, self._shifts(thetas), np.zeros(()))
+        return self._changed(maps, thetas, np.zeros(()))
+
+    def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
+        """The images read at enclosed places, across triangles: see ``geometry.resampling``."""
+        fill = per_channel("translate fill", self.fill, images.shape[0])
+        return self._read(images, amounts, np.broadcast_to(fill[:, 0, 0], images.shape[:1]))
+
+    def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
+        """The maps read at the same places, 0 where uncovered."""
+        layers = maps.as_layers()
+        return self._read(layers, amounts, np.zeros(layers.shape[0])).reshaped(*maps.shape)
 
     def pieces(self) -> tuple[Polytope, ...]:
         """Intervals between the knots of one varying shift, clipped triangles of two, a point of none."""
@@ -85,6 +115,8 @@ class Translate(AbstractPiecewiseAffinePerturbation):
 
     def carry(self, mask: np.ndarray) -> np.ndarray:
         """Every pixel that takes a share of a pixel of ``mask`` somewhere in the ranges."""
+        if not self.has_pieces:
+            return touched(mask, *self._places(boxes_of(self.parameters), mask.shape))
         # A corner's weight is affine on a piece: if it is ever above 0, then at a vertex of the piece.
         shifts = self._shifts(np.vstack([piece.vertices for piece in self.pieces()]))
         carried = np.zeros_like(mask)
@@ -96,7 +128,32 @@ class Translate(AbstractPiecewiseAffinePerturbation):
     def describe(self) -> str:
         """In plain words."""
         across, along = (_in_words(*self._range(name)) for name in ("dx", "dy"))
-        return f"content moved {across} pixels to the right and {along} down"
+        read = "" if self.has_pieces else ", read bilinearly"
+        return f"content moved {across} pixels to the right and {along} down{read}"
+
+    def _changed(self, values: np.ndarray, thetas: np.ndarray, fill: np.ndarray) -> np.ndarray:
+        shifts = self._shifts(thetas)
+        if self.has_pieces:
+            return _moved(values, shifts, fill)
+        height, width = values.shape[-2:]
+        across = np.arange(width) - shifts[:, 0, None, None]
+        down = np.arange(height)[:, None] - shifts[:, 1, None, None]
+        u, v = np.broadcast_arrays(across, down)
+        return read(values, u, v, fill)
+
+    def _read(self, values: Enclosure, amounts: Enclosure, fill: np.ndarray) -> Enclosure:
+        u, v = self._places(amounts, values.shape)
+        return resampled(values, u, v, fill, triangles=self.has_pieces)
+
+    def _places(self, amounts: Enclosure, shape: tuple[int, ...]) -> tuple[Enclosure, Enclosure]:
+        """Where every pixel comes from, (B, H, W)."""
+        rows, columns = np.indices(shape[-2:], dtype=np.float64)
+        places, varied = [], iter(range(amounts.shape[0]))
+        for name, at in (("dx", columns), ("dy", rows)):
+            own = Enclosure.exact(np.broadcast_to(at, (len(amounts.centre), *at.shape)), amounts.count)
+            constant = name in self.constants
+            places.append(own - (self._range(name)[0] if constant else amounts[next(varied)].reshaped(1, 1)))
+        return places[0], places[1]
 
     def _range(self, name: str) -> tuple[float, float]:
         for parameter in self.parameters:
