@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Parameter,
     )
     from steadygaze.perturbation.chain import Chain
+    from steadygaze.perturbation.curved import Blur, Gamma, Hue
     from steadygaze.perturbation.geometric import Translate
     from steadygaze.perturbation.occlusion import Patch
     from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
@@ -47,11 +48,14 @@ __all__ = [
     "AbstractPiecewiseAffinePerturbation",
     "Answer",
     "Blend",
+    "Blur",
     "Brightness",
     "Chain",
     "Contrast",
     "Direction",
     "FidelityError",
+    "Gamma",
+    "Hue",
     "ImageError",
     "InternalCheckError",
     "Limits",
@@ -101,10 +105,13 @@ _HOMES = {
         "AbstractPerturbation",
         "AbstractPiecewiseAffinePerturbation",
         "Blend",
+        "Blur",
         "Brightness",
         "Chain",
         "Contrast",
         "Direction",
+        "Gamma",
+        "Hue",
         "Parameter",
         "Patch",
         "Rotate",

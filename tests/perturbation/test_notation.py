@@ -38,6 +38,9 @@ SPELLINGS = [
     ("translate(dx=-2..2, interpolation=triangles)", "translate(dx=-2..2, dy=0, fill=0)"),
     ("rotate(degrees=-10..10)", "rotate(degrees=-10..10, fill=0)"),
     ("scale(fill=(0, 0.5, 1), amount=0.25)", "scale(amount=0.25, fill=(0, 0.5, 1))"),
+    ("hue(degrees=-30..30)", "hue(degrees=-30..30)"),
+    ("gamma(amount=-0.5..1)", "gamma(amount=-0.5..1)"),
+    ("blur(sigma=0..1.5)", "blur(sigma=0..1.5)"),
     ("shear(y=-0.5..0.5)", "shear(x=0, y=-0.5..0.5, fill=0)"),
     ("contrast(amount=0..1)|brightness(amount=0..1)", "contrast(amount=0..1) | brightness(amount=0..1)"),
 ]

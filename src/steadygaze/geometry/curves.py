@@ -1,9 +1,8 @@
 """Smooth functions of enclosed numbers: a chord, and how far the function is from it.
 
-On [low, high] f(x) - λ x, λ the slope of the chord, is evaluated at the ends of equal steps h. Between two of
-them a function with m <= f'' <= M lies above the lower of its two values less max(M, 0) h²/8, and below the
-higher one plus max(-m, 0) h²/8 (the error of linear interpolation). The chord's own distance from f is about
-f'' w²/8 for an interval of width w: of second order, and the steps add little to it.
+Over [low, high], of width w, the function less λ x, λ being the slope of the chord, stays within about
+|f''| w²/8 of a constant: of second order. Where it turns round in the interval a constant alone may be
+better, and then is what is used.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 from steadygaze.geometry.enclosures import UNIT, Enclosure
 
-# How many steps, and so values, an interval is looked at by.
+# How many steps an interval is cut into where a function is neither convex nor concave.
 _STEPS = 16
 # Up to how many units of roundoff exp, log, cos, sin and powers may be off, as a share of their value; the
 # usual libraries promise 8.
@@ -23,21 +22,28 @@ _FUNCTION = 32
 _NARROW = 1e-12
 
 _Function = Callable[[np.ndarray], np.ndarray]
+_Range = tuple[np.ndarray, np.ndarray]
 
 
 def smooth(
     x: Enclosure,
     function: _Function,
-    curvature: tuple[np.ndarray | float, np.ndarray | float],
+    curvature: Callable[[np.ndarray, np.ndarray], _Range],
+    limits: tuple[float, float],
     rounding: np.ndarray | float = 0.0,
-    ends: tuple[np.ndarray, np.ndarray] | None = None,
+    ends: _Range | None = None,
 ) -> Enclosure:
-    """``function`` of ``x``: rows (B, *shape) that it may broadcast to a larger shape.
+    """``function`` of ``x``, whose rows (B, *shape) it may broadcast to a larger shape.
+
+    Evaluated at the ends of equal steps h. Between two of them a function with m <= f'' <= M lies above the
+    lower of its two values less max(M, 0) h²/8, and below the higher one plus max(-m, 0) h²/8: the error of
+    linear interpolation.
 
     Args:
-        function: of arrays (steps, B, *shape).
-        curvature: bounds of its second derivative over ``ends``, arrays that broadcast to its values.
-        rounding: how far it may be off its true value, beside a few roundings of that.
+        function: of arrays (steps + 1, B, *shape).
+        curvature: m and M from one end of each step to the next, both (steps, B, *shape).
+        limits: what no value of the function is below and above.
+        rounding: how far its values may be off the true ones, beside a few roundings of those.
         ends: where ``x`` lies, if more is known than its bounds say.
     """
     low, high = x.bounds() if ends is None else ends
@@ -45,23 +51,48 @@ def smooth(
     knots = np.minimum(low + shares * (high - low), high)
     knots[-1] = high
     values = function(knots)
-    step = (knots[1:] - knots[:-1]).max(axis=0) * (1 + 4 * UNIT)
-    above, below = (np.maximum(bound, 0.0) * step**2 / 8 for bound in (-curvature[0], curvature[1]))
-    away = knots - x.centre
-    wide = high - low > _NARROW * (1 + np.abs(low) + np.abs(high))
-    slope = np.where(wide, (values[-1] - values[0]) / np.where(wide, high - low, 1.0), 0.0)
-    deviation = values - slope * away
-    middle, error = _range(deviation, above, below)
-    flat_middle, flat_error = _range(values, above, below)
-    # For functions that turn round in the interval a chord may be worse than none.
-    flat = flat_error < error
-    slope, middle, error = (
-        np.where(flat, *pair) for pair in ((0.0, slope), (flat_middle, middle), (flat_error, error))
+    eighth = ((knots[1:] - knots[:-1]) * (1 + 4 * UNIT)) ** 2 / 8
+    least, most = curvature(knots[:-1], knots[1:])
+    above, below = np.maximum(-least, 0.0) * eighth, np.maximum(most, 0.0) * eighth
+    slope, away = _chord(low, high, values[0], values[-1]), knots - x.centre
+
+    def between(at: np.ndarray) -> _Range:
+        lower, upper = np.minimum(at[1:], at[:-1]) - below, np.maximum(at[1:], at[:-1]) + above
+        return lower.min(axis=0), upper.max(axis=0)
+
+    lowest, highest = between(values)
+    return _made(
+        x,
+        slope,
+        between(values - slope * away),
+        (np.maximum(lowest, limits[0]), np.minimum(highest, limits[1])),
+        _FUNCTION * UNIT * (np.abs(values).max(axis=0) + np.abs(slope * away).max(axis=0)) + rounding,
     )
-    size = np.abs(values).max(axis=0) + np.abs(slope) * np.abs(away).max(axis=0)
-    off = error + _FUNCTION * UNIT * size + rounding
-    turned = Enclosure(np.zeros_like(middle), x.slopes * slope[:, None], x.error * np.abs(slope))
-    return (turned + middle).widened(off)
+
+
+def convex(x: Enclosure, function: _Function, derivative: _Function, ends: _Range | None = None) -> Enclosure:
+    """A convex function of ``x`` that rises, or falls, all the way; else as for ``smooth``.
+
+    Less its chord it is largest at both ends. It lies above its tangent in the middle, which is as steep as
+    the chord up to the second order, so that this costs an error of the third.
+    """
+    low, high = x.bounds() if ends is None else ends
+    middle = np.minimum(low + (high - low) / 2, high)
+    values = [function(at) for at in (low, middle, high)]
+    slope, away = _chord(low, high, values[0], values[2]), [at - x.centre for at in (low, middle, high)]
+    first, centre, last = (value - slope * d for value, d in zip(values, away, strict=True))
+    tangent = derivative(middle)
+    # Half the width, rounded up, on either side of the middle.
+    sag = np.abs(tangent - slope) * (high - low) / 2 * (1 + 8 * UNIT)
+    size = np.maximum(np.abs(values[0]), np.abs(values[2])) + np.abs(slope) * np.abs(away[0])
+    size = size + np.abs(slope) * np.abs(away[2]) + np.abs(tangent) * (high - low)
+    return _made(
+        x,
+        slope,
+        (np.minimum(centre - sag, np.minimum(first, last)), np.maximum(first, last)),
+        (np.minimum(values[0], values[2]), np.maximum(values[0], values[2])),
+        _FUNCTION * UNIT * size,
+    )
 
 
 def cosine(x: Enclosure) -> Enclosure:
@@ -76,31 +107,40 @@ def sine(x: Enclosure) -> Enclosure:
 
 def reciprocal(x: Enclosure) -> Enclosure:
     """1 / x for x above 0."""
-    low, high = x.bounds()
-    return smooth(x, np.reciprocal, (2 / high**3, 2 / low**3))
+    return convex(x, np.reciprocal, lambda at: -1 / at**2)
 
 
 def exponential(x: Enclosure) -> Enclosure:
     """e to the power of x."""
-    low, high = x.bounds()
-    # An argument rounded by u |x| moves the value by that share of itself.
-    return smooth(x, np.exp, (np.exp(low), np.exp(high) * (1 + _FUNCTION * UNIT)))
+    return convex(x, np.exp, np.exp)
 
 
 def logarithm(x: Enclosure) -> Enclosure:
     """The natural logarithm of x above 0."""
-    low, high = x.bounds()
-    return smooth(x, np.log, (-(1 + _FUNCTION * UNIT) / low**2, -1 / (2 * high**2)))
+    return -convex(x, lambda at: -np.log(at), lambda at: -1 / at)
 
 
 def _wave(x: Enclosure, function: _Function) -> Enclosure:
     # Turned into radians with a rounding or two, each moving the value by at most as much.
     rounding = 4 * UNIT * np.deg2rad(x.magnitude())
     most = np.deg2rad(1.0) ** 2 * (1 + 8 * UNIT)
-    return smooth(x, lambda degrees: function(np.deg2rad(degrees)), (-most, most), rounding)
+
+    def curvature(low: np.ndarray, high: np.ndarray) -> _Range:
+        everywhere = np.full(np.broadcast_shapes(low.shape, high.shape), most)
+        return -everywhere, everywhere
+
+    return smooth(x, lambda degrees: function(np.deg2rad(degrees)), curvature, (-1.0, 1.0), rounding)
 
 
-def _range(values: np.ndarray, above: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and half-width of where values lie that were met at the ends of steps."""
-    least, most = values.min(axis=0) - below, values.max(axis=0) + above
-    return least + (most - least) / 2, (most - least) / 2
+def _chord(low: np.ndarray, high: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    wide = high - low > _NARROW * (1 + np.abs(low) + np.abs(high))
+    return np.where(wide, (last - first) / np.where(wide, high - low, 1.0), 0.0)
+
+
+def _made(x: Enclosure, slope: np.ndarray, tilted: _Range, level: _Range, rounding: np.ndarray) -> Enclosure:
+    """slope (x - centre) plus a number in ``tilted``, or a number in ``level``, what is less uncertain."""
+    flat = level[1] - level[0] < tilted[1] - tilted[0]
+    slope = np.where(flat, 0.0, slope)
+    low, high = (np.where(flat, *pair) for pair in zip(level, tilted, strict=True))
+    turned = Enclosure(np.zeros_like(low), x.slopes * slope[:, None], x.error * np.abs(slope))
+    return (turned + (low + (high - low) / 2)).widened((high - low) / 2 + rounding)

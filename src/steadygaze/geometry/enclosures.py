@@ -232,3 +232,13 @@ class Weights:
 
     absolute: Callable[[np.ndarray], np.ndarray]
     terms: int
+
+
+def tighter(first: Enclosure, second: Enclosure) -> Enclosure:
+    """Of two enclosures of the same values, for each of them the one with the smaller error."""
+    better = second.error < first.error
+    return Enclosure(
+        np.where(better, second.centre, first.centre),
+        np.where(better[:, None], second.slopes, first.slopes),
+        np.where(better, second.error, first.error),
+    )

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from steadygaze.geometry.bits import kernel, part
-from steadygaze.geometry.enclosures import UNIT, Enclosure
+from steadygaze.geometry.enclosures import UNIT, Enclosure, tighter
 
 # Values, differences and places are each the result of fewer roundings than this.
 _ROUNDINGS = 16
@@ -49,7 +49,12 @@ def resampled(
     if values.error.any():
         error = error + extremes(framed(values.error, np.zeros_like(fill)), u, v, triangles=triangles)[1]
     rounding = 4 * UNIT * np.abs(slopes).sum(axis=1)
-    return Enclosure(made.centre, slopes, np.zeros_like(error)).widened(error + rounding)
+    wide = Enclosure(made.centre, slopes, np.zeros_like(error)).widened(error + rounding)
+    # What is read lies between the least and the largest value of its channel, or of the fill.
+    low, high = values.bounds()
+    least = np.minimum(low.min(axis=(2, 3)), fill)[:, :, None, None]
+    most = np.maximum(high.max(axis=(2, 3)), fill)[:, :, None, None]
+    return tighter(wide, Enclosure.between(least, most, values.count))
 
 
 def extremes(

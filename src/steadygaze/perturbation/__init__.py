@@ -10,6 +10,7 @@ from steadygaze.perturbation.base import (
     Parameter,
 )
 from steadygaze.perturbation.chain import AffinePiece, Chain
+from steadygaze.perturbation.curved import Blur, Gamma, Hue
 from steadygaze.perturbation.geometric import Translate
 from steadygaze.perturbation.occlusion import Patch
 from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
@@ -27,6 +28,9 @@ BUILT_IN: tuple[type[AbstractPerturbation], ...] = (
     Rotate,
     Scale,
     Shear,
+    Hue,
+    Gamma,
+    Blur,
 )
 
 __all__ = [
@@ -37,10 +41,13 @@ __all__ = [
     "AffineImage",
     "AffinePiece",
     "Blend",
+    "Blur",
     "Brightness",
     "Chain",
     "Contrast",
     "Direction",
+    "Gamma",
+    "Hue",
     "Parameter",
     "Patch",
     "Rotate",

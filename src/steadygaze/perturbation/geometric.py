@@ -12,7 +12,6 @@ import numpy as np
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.polytope import Polytope, box, interval, polygon
-from steadygaze.geometry.resampling import resampled
 from steadygaze.perturbation.base import AbstractPiecewiseAffinePerturbation, Constant, Parameter, Setting
 from steadygaze.perturbation.resampling import boxes_of, read, touched
 from steadygaze.perturbation.settings import Amount, channels, choice, ends, number, per_channel, varying
@@ -142,6 +141,8 @@ class Translate(AbstractPiecewiseAffinePerturbation):
         return read(values, u, v, fill)
 
     def _read(self, values: Enclosure, amounts: Enclosure, fill: np.ndarray) -> Enclosure:
+        from steadygaze.geometry.resampling import resampled  # numba, where it is needed
+
         u, v = self._places(amounts, values.shape)
         return resampled(values, u, v, fill, triangles=self.has_pieces)
 

@@ -9,12 +9,12 @@ import numpy as np
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation.base import Constant, Setting
-from steadygaze.perturbation.photometric import AbstractOneAmount
+from steadygaze.perturbation.photometric import AbstractAffineAmount
 from steadygaze.perturbation.settings import channels, choice, per_channel, varying, whole
 
 
 @final
-class Patch(AbstractOneAmount):
+class Patch(AbstractAffineAmount):
     """A rectangle M of one colour: ``add``, x + opacity M value; ``blend``, x + opacity M (value - x).
 
     ``top`` and ``left`` count pixels from 0; the rectangle is ``height`` x ``width``, or ``size`` square.

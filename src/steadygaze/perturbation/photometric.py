@@ -11,6 +11,7 @@ import numpy as np
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.enclosures import Enclosure, Weights
 from steadygaze.geometry.polytope import Polytope
+from steadygaze.perturbation.amount import AbstractOneAmount
 from steadygaze.perturbation.base import (
     AbstractPiecewiseAffinePerturbation,
     Constant,
@@ -31,39 +32,12 @@ _MIDDLE = 0.5
 _AMOUNT = Setting("amount", "amount")
 
 
-class AbstractOneAmount(AbstractPiecewiseAffinePerturbation):
-    """x + amount * direction(x) for one amount that varies or is constant; x and direction(x) affine in x.
-
-    A final class gives ``changed``, the definition in its own words, and ``direction``, and sets
-    ``parameters`` and ``constants`` with ``settings.varying``.
-    """
-
-    @abstractmethod
-    def changed(self, images: np.ndarray, amount: np.ndarray) -> np.ndarray:
-        """The images (B, C, H, W) changed by ``amount`` (B, 1, 1, 1)."""
+class AbstractAffineAmount(AbstractOneAmount, AbstractPiecewiseAffinePerturbation):
+    """x + amount * direction(x) for one amount that varies or is constant; x and direction(x) affine in x."""
 
     @abstractmethod
     def direction(self, images: np.ndarray) -> np.ndarray:
         """The change of each image (B, C, H, W) by an amount of 1."""
-
-    @abstractmethod
-    def enclosed(self, images: Enclosure, amount: Enclosure) -> Enclosure:
-        """``changed`` for images (B, C, H, W) and an amount (B, 1, 1, 1) of which only enclosures are known.
-
-        Written so that errors of the images go through what multiplies the images as a whole.
-        """
-
-    def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
-        """``enclosed`` for the amount, which may be constant."""
-        if self.parameters:
-            return self.enclosed(images, amounts.reshaped(1, 1, 1))
-        constant = np.full((len(images.centre), 1, 1, 1), self._constant())
-        return self.enclosed(images, Enclosure.exact(constant, images.count))
-
-    def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
-        """The images (B, C, H, W) changed by ``thetas`` (B, 1), or (B, 0) where the amount is constant."""
-        amount = thetas if self.parameters else np.full((len(images), 1), self._constant())
-        return self.changed(images, amount[:, :, None, None])
 
     def pieces(self) -> tuple[Polytope, ...]:
         """The whole range."""
@@ -75,20 +49,11 @@ class AbstractOneAmount(AbstractPiecewiseAffinePerturbation):
         direction = self.direction(images)
         if self.parameters:
             return images, direction[:, None]
-        return images + self._constant() * direction, np.zeros((len(images), 0, *images.shape[1:]))
-
-    def amount_in_words(self) -> str:
-        """'-0.3 to 0.3', or the constant."""
-        if not self.parameters:
-            return f"{self._constant():g}"
-        return f"{self.parameters[0].low:g} to {self.parameters[0].high:g}"
-
-    def _constant(self) -> float:
-        return number(self.name, self.constants[self.settings[0].name])
+        return images + self.constant() * direction, np.zeros((len(images), 0, *images.shape[1:]))
 
 
 @final
-class Brightness(AbstractOneAmount):
+class Brightness(AbstractAffineAmount):
     """x + amount. The amount is in pixel values; one number instead of a range is a constant."""
 
     name = "brightness"
@@ -115,7 +80,7 @@ class Brightness(AbstractOneAmount):
 
 
 @final
-class Contrast(AbstractOneAmount):
+class Contrast(AbstractAffineAmount):
     """1/2 + (1 + amount)(x - 1/2). -1 leaves a uniform grey of 1/2."""
 
     name = "contrast"
@@ -142,7 +107,7 @@ class Contrast(AbstractOneAmount):
 
 
 @final
-class Saturation(AbstractOneAmount):
+class Saturation(AbstractAffineAmount):
     """grey(x) + (1 + amount)(x - grey(x)), grey being the Rec. 601 luma. -1 leaves a grey picture.
 
     Needs three channels, red, green and blue; other images are refused when the chain meets them.
@@ -181,7 +146,7 @@ class Saturation(AbstractOneAmount):
 
 
 @final
-class Direction(AbstractOneAmount):
+class Direction(AbstractAffineAmount):
     """x + amount * array, for an array (C, H, W) of the image's shape; (H, W) stands for one channel.
 
     ``source`` is the name that reports show for the array, such as its file.
@@ -217,7 +182,7 @@ class Direction(AbstractOneAmount):
 
 
 @final
-class Blend(AbstractOneAmount):
+class Blend(AbstractAffineAmount):
     """x + amount * (target - x): at 1 only the target is left.
 
     ``target`` is an image array (C, H, W); ``'grey'``, the Rec. 601 luma of the image itself (3 channels

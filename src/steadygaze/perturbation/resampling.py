@@ -14,7 +14,6 @@ import numpy as np
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.curves import cosine, reciprocal, sine
 from steadygaze.geometry.enclosures import Enclosure
-from steadygaze.geometry.resampling import extremes, framed, resampled
 from steadygaze.perturbation.base import AbstractPerturbation, Constant, Parameter, Setting
 from steadygaze.perturbation.settings import Amount, channels, ends, number, per_channel, varying
 
@@ -87,6 +86,8 @@ class AbstractResampling(AbstractPerturbation):
         return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
     def _read(self, values: Enclosure, amounts: Enclosure, fill: np.ndarray) -> Enclosure:
+        from steadygaze.geometry.resampling import resampled  # numba, where it is needed
+
         u, v = self._enclosed_places(amounts, values.shape)
         return resampled(values, u, v, fill, triangles=False)
 
@@ -174,6 +175,8 @@ def boxes_of(parameters: tuple[Parameter, ...]) -> Enclosure:
 
 def touched(mask: np.ndarray, u: Enclosure, v: Enclosure) -> np.ndarray:
     """The pixels (H, W) that, read bilinearly at some of the places (B, H, W), take a share of ``mask``."""
+    from steadygaze.geometry.resampling import extremes, framed  # numba, where it is needed
+
     image = framed(mask[None, None].astype(np.float64), np.zeros(1))
     return np.any(extremes(image, u, v, triangles=False)[1] > 0, axis=(0, 1))
 
