@@ -17,12 +17,18 @@ from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation import (
     Blend,
+    Blur,
     Brightness,
     Chain,
     Contrast,
     Direction,
+    Gamma,
+    Hue,
     Patch,
+    Rotate,
     Saturation,
+    Scale,
+    Shear,
     Translate,
 )
 from steadygaze.perturbation.base import AbstractPerturbation
@@ -176,6 +182,15 @@ CHAINS: dict[str, AbstractPerturbation] = {
     "shift": Translate(dx=(-1.5, 2.5)),
     "shift both": Translate(dx=(-0.6, 1.2), dy=(-0.5, 0.5)),
     "shift, brighter": Translate(dx=(-1.0, 1.0)) | Brightness(-0.2, 0.2),
+    # Not piecewise affine: for bounds.
+    "product": BRIGHT | Contrast(-0.3, 0.3),
+    "turn": Rotate(-15, 15),
+    "zoom, brighter": Scale(-0.2, 0.2) | BRIGHT,
+    "sheared": Shear(x=(-0.2, 0.2), y=(-0.1, 0.1)),
+    "bilinear shift": Translate(dx=(-0.6, 1.2), dy=(-0.5, 0.5), interpolation="bilinear"),
+    "blurred": Blur(0, 1) | BRIGHT,
+    "gamma": Gamma(-0.3, 0.5),
+    "hue": Hue(-40, 60) | BRIGHT,
 }
 
 

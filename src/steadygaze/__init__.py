@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SteadygazeError,
         UsageError,
     )
+    from steadygaze.geometry.enclosures import Enclosure
     from steadygaze.images import LoadedImage, load_image
     from steadygaze.perturbation.base import (
         AbstractAffinePerturbation,
@@ -53,6 +54,7 @@ __all__ = [
     "Chain",
     "Contrast",
     "Direction",
+    "Enclosure",
     "FidelityError",
     "Gamma",
     "Hue",
@@ -99,6 +101,7 @@ _HOMES = {
         "SteadygazeError",
         "UsageError",
     ),
+    "geometry.enclosures": ("Enclosure",),
     "images": ("LoadedImage", "load_image"),
     "perturbation": (
         "AbstractAffinePerturbation",

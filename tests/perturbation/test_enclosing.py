@@ -10,6 +10,7 @@ from steadygaze.errors import NotEnclosable, PerturbationError
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.polytope import interval
 from steadygaze.perturbation import (
+    BUILT_IN,
     AbstractAffinePerturbation,
     AbstractPerturbation,
     AbstractPiecewiseAffinePerturbation,
@@ -20,6 +21,7 @@ from steadygaze.perturbation import (
     Saturation,
 )
 from steadygaze.perturbation.notation import chain_of
+from variants import CHAINS, picture
 
 RNG = np.random.default_rng(31)
 GREY = RNG.random((1, 6, 7))
@@ -262,3 +264,23 @@ def test_bounds_of_ones_own_are_checked(found, sentence):
 
     with pytest.raises(PerturbationError, match=sentence):
         Chain(Own()).enclose(COLOUR, np.array([[[0.0, 1.0]]]))
+
+
+@pytest.mark.parametrize("name", sorted(CHAINS))
+def test_every_chain_of_the_variants_is_enclosed(name):
+    chain = Chain(CHAINS[name])
+    image = picture(3 if {"hue", "saturation"} & set(chain.names) else 1)
+    for boxes in boxes_in(chain.box, RNG):
+        assert excess_of(chain, image, boxes, RNG, count=6) <= 0
+
+
+def test_every_built_in_says_where_its_images_lie():
+    assert not [cls.name for cls in BUILT_IN if not declares(cls)]
+    named = {name for chain in CHAINS.values() for name in Chain(chain).names}
+    assert {cls.name for cls in BUILT_IN} <= {name.partition("#")[0] for name in named}
+
+
+def declares(cls):
+    """Whether the class has an enclosure of its own, and one of its map if that moves."""
+    images = cls.enclose is not AbstractPerturbation.enclose
+    return images and (not cls.moves_map or cls.enclose_expected is not AbstractPerturbation.enclose_expected)

@@ -29,7 +29,7 @@ EnclosedRow = tuple[Enclosure | float, Enclosure | float, Enclosure | float]
 class AbstractResampling(AbstractPerturbation):
     """The image read at places that are affine in the pixel, and smooth in the amounts.
 
-    A final class gives ``places``, the definition in its own words, and ``enclosed_places``, and sets
+    A final class gives ``sources``, the definition in its own words, and ``enclosed_sources``, and sets
     ``parameters``, ``constants`` and ``fill``; ``amounts`` names its amounts in order.
     """
 
@@ -38,11 +38,11 @@ class AbstractResampling(AbstractPerturbation):
     amounts: tuple[str, ...]
 
     @abstractmethod
-    def places(self, amounts: np.ndarray) -> tuple[Row, Row]:
+    def sources(self, amounts: np.ndarray) -> tuple[Row, Row]:
         """Column and row of the old image for the amounts (k, B), varying or not: see ``Row``."""
 
     @abstractmethod
-    def enclosed_places(self, amounts: Enclosure) -> tuple[EnclosedRow, EnclosedRow]:
+    def enclosed_sources(self, amounts: Enclosure) -> tuple[EnclosedRow, EnclosedRow]:
         """The same for amounts (B, k) of which only enclosures are known, each entry being (B,)."""
 
     def check(self, shape: tuple[int, int, int]) -> None:
@@ -52,11 +52,11 @@ class AbstractResampling(AbstractPerturbation):
     def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The images (B, C, H, W) read at the places for ``thetas`` (B, k)."""
         fill = per_channel(f"{self.name} fill", self.fill, images.shape[1])
-        return read(images, *self._places(thetas, images.shape), fill)
+        return read(images, *self._sources(thetas, images.shape), fill)
 
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The maps (B, ..., H, W) read at the same places, 0 outside."""
-        return read(maps, *self._places(thetas, maps.shape), np.zeros(()))
+        return read(maps, *self._sources(thetas, maps.shape), np.zeros(()))
 
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """The images read at enclosed places: see ``geometry.resampling``."""
@@ -70,7 +70,7 @@ class AbstractResampling(AbstractPerturbation):
 
     def carry(self, mask: np.ndarray) -> np.ndarray:
         """Every pixel that may take a share of a pixel of ``mask`` somewhere in the ranges."""
-        return touched(mask, *self._enclosed_places(boxes_of(self.parameters), mask.shape))
+        return touched(mask, *self._enclosed_sources(boxes_of(self.parameters), mask.shape))
 
     def range_of(self, name: str) -> tuple[float, float]:
         """Least and largest amount of this name; equal where it is constant."""
@@ -88,26 +88,26 @@ class AbstractResampling(AbstractPerturbation):
     def _read(self, values: Enclosure, amounts: Enclosure, fill: np.ndarray) -> Enclosure:
         from steadygaze.geometry.resampling import resampled  # numba, where it is needed
 
-        u, v = self._enclosed_places(amounts, values.shape)
+        u, v = self._enclosed_sources(amounts, values.shape)
         return resampled(values, u, v, fill, triangles=False)
 
-    def _places(self, thetas: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def _sources(self, thetas: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Column and row (B, H, W) of the old image for every pixel."""
         x, y, middle = _centred(shape)
         amounts = np.empty((len(self.amounts), len(thetas)))
         varied = iter(thetas.T)
         for k, name in enumerate(self.amounts):
             amounts[k] = self.range_of(name)[0] if name in self.constants else next(varied)
-        across, down = (_upright(a) * x + _upright(b) * y + _upright(c) for a, b, c in self.places(amounts))
+        across, down = (_upright(a) * x + _upright(b) * y + _upright(c) for a, b, c in self.sources(amounts))
         return across + middle[0], down + middle[1]
 
-    def _enclosed_places(self, amounts: Enclosure, shape: tuple[int, ...]) -> tuple[Enclosure, Enclosure]:
+    def _enclosed_sources(self, amounts: Enclosure, shape: tuple[int, ...]) -> tuple[Enclosure, Enclosure]:
         x, y, middle = _centred(shape)
         rows, count = len(amounts.centre), amounts.count
         nowhere = Enclosure.exact(np.zeros((rows, *x.shape)), count)
         every = self._every(amounts)
         across, down = (
-            nowhere + _spread(a) * x + _spread(b) * y + _spread(c) for a, b, c in self.enclosed_places(every)
+            nowhere + _spread(a) * x + _spread(b) * y + _spread(c) for a, b, c in self.enclosed_sources(every)
         )
         return across + middle[0], down + middle[1]
 
@@ -196,13 +196,13 @@ class Rotate(AbstractResampling):
         self.fill = channels("rotate fill", fill)
         self.constants = {**amount, "fill": self.fill}
 
-    def places(self, amounts: np.ndarray) -> tuple[Row, Row]:
+    def sources(self, amounts: np.ndarray) -> tuple[Row, Row]:
         """Turned back: rows run down, so that counter-clockwise is from right to up, to smaller rows."""
         angle = np.deg2rad(amounts[0])
         cos, sin = np.cos(angle), np.sin(angle)
         return (cos, -sin, 0.0), (sin, cos, 0.0)
 
-    def enclosed_places(self, amounts: Enclosure) -> tuple[EnclosedRow, EnclosedRow]:
+    def enclosed_sources(self, amounts: Enclosure) -> tuple[EnclosedRow, EnclosedRow]:
         """The same."""
         cos, sin = cosine(amounts[0]), sine(amounts[0])
         return (cos, -sin, 0.0), (sin, cos, 0.0)
@@ -232,12 +232,12 @@ class Scale(AbstractResampling):
                 f"scale amount reaches {least:g}; it must be above -1, where nothing of the content is left"
             )
 
-    def places(self, amounts: np.ndarray) -> tuple[Row, Row]:
+    def sources(self, amounts: np.ndarray) -> tuple[Row, Row]:
         """Nearer to the centre by the factor."""
         factor = 1 / (1 + amounts[0])
         return (factor, 0.0, 0.0), (0.0, factor, 0.0)
 
-    def enclosed_places(self, amounts: Enclosure) -> tuple[EnclosedRow, EnclosedRow]:
+    def enclosed_sources(self, amounts: Enclosure) -> tuple[EnclosedRow, EnclosedRow]:
         """The same."""
         factor = reciprocal(amounts[0] + 1.0)
         return (factor, 0.0, 0.0), (0.0, factor, 0.0)
@@ -270,12 +270,12 @@ class Shear(AbstractResampling):
         self.parameters = parameters
         self.constants = {**constants, "fill": self.fill}
 
-    def places(self, amounts: np.ndarray) -> tuple[Row, Row]:
+    def sources(self, amounts: np.ndarray) -> tuple[Row, Row]:
         """Undone in turn: first y - b x, then x - a times that."""
         a, b = amounts
         return (1 + a * b, -a, 0.0), (-b, 1.0, 0.0)
 
-    def enclosed_places(self, amounts: Enclosure) -> tuple[EnclosedRow, EnclosedRow]:
+    def enclosed_sources(self, amounts: Enclosure) -> tuple[EnclosedRow, EnclosedRow]:
         """The same."""
         a, b = amounts[0], amounts[1]
         return (a * b + 1.0, -a, 0.0), (-b, 1.0, 0.0)
