@@ -299,13 +299,13 @@ def test_a_final_softmax_is_taken_off_and_reported(operator, opset, tmp_path):
 
 
 REFUSED = {
-    "sigmoid": (
-        [node("Sigmoid", None)],
+    "sine": (
+        [node("Sin", None)],
         {},
-        r"layer 'Sigmoid' \(node 'Sigmoid_0'\) is not supported; supported are Add",
+        r"layer 'Sin' \(node 'Sin_0'\) is not supported; supported are Add",
     ),
     "softmax-inside": ([node("Softmax", None)], {}, r"layer 'Softmax' \(node 'Softmax_0'\)"),
-    "product": ([node("Mul", None, None)], {}, "factor is computed from the image"),
+    "product": ([node("Mul", None, None)], {}, "two values computed from the image"),
     "matmul-product": ([node("MatMul", None, None)], {}, "two computed values"),
     "max-with-mode": (
         [node("Pad", None, "p", mode="reflect")],
