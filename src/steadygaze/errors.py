@@ -6,6 +6,7 @@ SteadygazeError
 │   ├── ImageError           the image: missing file, wrong shape, values outside [0, 1]
 │   ├── PerturbationError    the perturbation: unknown name, reversed range, 0 outside the range
 │   │   └── NotJointlyAffine the exact engines cannot take this chain; names the two links
+│   ├── NotPiecewiseAffine   the exact engines cannot take this network or this saliency map; names it
 │   └── SettingError         any other setting: threshold, label, method, limits
 ├── FidelityError            the imported network disagrees with the original (exit code 1)
 └── InternalCheckError       a self-check of the search failed: no verdict is given (exit code 1)
@@ -36,6 +37,10 @@ class PerturbationError(UsageError):
 
 class NotJointlyAffine(PerturbationError):
     """The chain multiplies parameters, so that no exact engine can take it."""
+
+
+class NotPiecewiseAffine(UsageError):
+    """The network is not piecewise linear, or its map varies within a region: no exact engine can take it."""
 
 
 class SettingError(UsageError):
