@@ -49,6 +49,7 @@ def workplace(tmp_path, monkeypatch):
     weight = rng.normal(size=(10, 64))
     dense_onnx(tmp_path / "nan.onnx", np.where(np.eye(10, 64) > 0, np.nan, weight))
     dense_onnx(tmp_path / "sine.onnx", weight, activation="Sin")
+    dense_onnx(tmp_path / "sigmoid.onnx", weight, activation="Sigmoid")
     dense_onnx(tmp_path / "big.onnx", rng.normal(size=(10, 784)), inputs=(1, 1, 28, 28))
     (tmp_path / "rubbish.onnx").write_bytes(b"this is no network")
     np.save(tmp_path / "bright.npy", np.full((8, 8), 1.5))
@@ -78,6 +79,14 @@ BAD = {
     "built-in misspelt": (arguments(model="digits-mpl"), "digits-mlp"),
     "weights not finite": (arguments(model="nan.onnx"), "nan|finite"),
     "layer unknown": (arguments(model="sine.onnx"), "Sin"),
+    "network that is smooth": (
+        arguments(model="sigmoid.onnx", method="sweep"),
+        r"Sigmoid.* is smooth.*use --method bound",
+    ),
+    "map that varies in a region": (
+        arguments(saliency="softmax-gradient", method="nearest"),
+        "softmax-gradient.*use --method bound",
+    ),
     "network for another shape": (arguments(model="big.onnx"), "28"),
     "image file missing": (arguments(image="none.png"), "none.png"),
     "image source not understood": (arguments(image="digit-7"), "digits:7"),

@@ -10,15 +10,23 @@ import torch
 from torch import nn
 
 from oracles import gradients_of
-from steadygaze.errors import ImageError, NotJointlyAffine, PerturbationError, SettingError
+from steadygaze.driver import solve
+from steadygaze.errors import (
+    ImageError,
+    NotJointlyAffine,
+    NotPiecewiseAffine,
+    PerturbationError,
+    SettingError,
+)
 from steadygaze.inconsistency import by_name as inconsistency
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency
 from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Saturation, Translate
 from steadygaze.posing import pose
-from variants import EVERY, FOLLOWED, Variant, picture
+from variants import EVERY, FOLLOWED, INEXACT, SMOOTH, Variant, picture
 
 every = pytest.mark.parametrize("variant", EVERY, ids=str)
+at_points = pytest.mark.parametrize("variant", [*EVERY, *INEXACT], ids=str)
 
 
 def ask(net="mlp", image=None, chain=None, **changed):
@@ -100,7 +108,27 @@ def test_products_of_parameters_are_refused_when_pieces_are_wanted():
         _ = problem.pieces
 
 
-@every
+@pytest.mark.parametrize("variant", INEXACT, ids=str)
+def test_what_is_not_piecewise_affine_is_refused_when_stages_are_wanted(variant):
+    with pytest.raises(NotPiecewiseAffine, match="use --method bound") as caught:
+        _ = variant.problem.stages
+    assert ("is smooth" if variant.net in SMOOTH else variant.saliency) in str(caught.value)
+
+
+def test_the_first_smooth_layer_is_named():
+    with pytest.raises(NotPiecewiseAffine, match=r"^layer 'silu' \(node '2'\) is smooth"):
+        Variant("silu conv", "spot").problem.check_exact()
+    assert Variant("mlp", "spot").problem.check_exact() is None
+
+
+@pytest.mark.parametrize("method", ["sweep", "bfs", "gbs", "nearest"])
+@pytest.mark.parametrize("variant", [INEXACT[0], INEXACT[6]], ids=str)
+def test_no_exact_engine_takes_what_is_not_piecewise_affine(variant, method):
+    with pytest.raises(NotPiecewiseAffine, match="use --method bound"):
+        solve(variant.problem, method=method)
+
+
+@at_points
 def test_points_are_judged_as_the_module_judges_them(variant):
     thetas = variant.draw(60, seed=21)
     points, plain = variant.problem.at(thetas), variant.sampled(thetas)
@@ -113,7 +141,7 @@ def test_points_are_judged_as_the_module_judges_them(variant):
     assert ((points.predicted == variant.problem.label) == (points.gap > 0)).all()
 
 
-@every
+@at_points
 def test_the_graph_takes_the_image_before_the_clip(variant):
     problem, thetas = variant.problem, variant.draw(20, seed=22)
     whole = problem.graph.forward(problem.unclipped(thetas))

@@ -130,6 +130,11 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "pool first": lambda: convolutional(nn.MaxPool2d(3, stride=2, padding=1), nn.ReLU()),
     "average pool": lambda: convolutional(batch_norm(), nn.ReLU(), nn.AvgPool2d(2)),
     "residual": Residual,
+    "sigmoid": lambda: mlp(nn.Sigmoid),
+    "tanh": lambda: mlp(nn.Tanh),
+    "gelu": lambda: mlp(nn.GELU),
+    "softplus": lambda: mlp(lambda: nn.Softplus(beta=3.0)),
+    "silu conv": lambda: convolutional(batch_norm(), nn.SiLU(), nn.MaxPool2d(2)),
     "colour mlp": lambda: mlp(nn.ReLU, inputs=108),
     "colour conv": lambda: convolutional(nn.ReLU(), nn.MaxPool2d(2), channels=3),
 }
@@ -287,9 +292,12 @@ class Variant:
     def _maps(self, images: np.ndarray, label: int) -> np.ndarray:
         if self.saliency == "grad-cam":
             # The last convolution with what scales and activates it directly.
-            layer = next(own for own in self.module if isinstance(own, nn.ReLU))
+            layer = next(own for own in self.module if isinstance(own, nn.ReLU | nn.SiLU))
             return grad_cam_of(self.module, layer, images, label)
-        return MAPS[self.saliency](gradients_of(self.module, images, label))
+        if self.saliency == "softmax-gradient":
+            return gradients_of(nn.Sequential(self.module, nn.Softmax(1)), images, label)
+        gradients = gradients_of(self.module, images, label)
+        return gradients * images if self.saliency == "gradient-x-input" else MAPS[self.saliency](gradients)
 
 
 def mismatches(variant: Variant, map_: CellMap, thetas: np.ndarray) -> tuple[list[np.ndarray], int]:
@@ -336,8 +344,11 @@ def searched(search: AbstractSearch) -> AbstractSearch:
 
 # Thresholds are such that most boxes hold two or three kinds of cells.
 STRICT = {"prelu": 0.1, "hardtanh": 0.02, "spoilt": 0.02, "average pool": 0.02, "no bias": 0.05}
+SMOOTH = ("sigmoid", "tanh", "gelu", "softplus", "silu conv")
 NETS = [
-    Variant(net, "spot", threshold=STRICT.get(net, 0.3)) for net in NETWORKS if not net.startswith("colour")
+    Variant(net, "spot", threshold=STRICT.get(net, 0.3))
+    for net in NETWORKS
+    if not net.startswith("colour") and net not in SMOOTH
 ]
 PERTURBED = [
     Variant("mlp", "brightness"),
@@ -383,6 +394,19 @@ FOLLOWED = [
 ]
 VARIANTS = [*NETS, *PERTURBED, *MEASURED]
 EVERY = [*VARIANTS, *FOLLOWED]
+# What no exact engine takes: smooth networks, and maps that vary within a region.
+INEXACT = [
+    Variant("sigmoid", "spot", threshold=0.05),
+    Variant("tanh", "three"),
+    Variant("gelu", "shift", threshold=0.5),
+    Variant("softplus", "contrast", clip=None, saliency="abs-gradient", threshold=0.1),
+    Variant("silu conv", "spot", saliency="grad-cam", threshold=0.05),
+    Variant("sigmoid", "brightness", saliency="softmax-gradient", threshold=0.1),
+    Variant("mlp", "spot", saliency="softmax-gradient"),
+    Variant("max pool", "direction", saliency="softmax-gradient", clip=None),
+    Variant("wide", "spot", saliency="gradient-x-input"),
+    Variant("gelu", "shift, brighter", saliency="gradient-x-input"),
+]
 # A few that are quick and unlike each other, for what has to be answered several times.
 FEW = [
     Variant("mlp", "spot"),

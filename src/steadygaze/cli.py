@@ -97,7 +97,10 @@ def _verify_options(command: Command) -> Command:
             help="Such as 'brightness(amount=-0.3..0.3)'; repeat for a chain.",
         ),
         option("--label", "N", "The class to hold.  [the predicted one]"),
-        option("--saliency", "NAME", "gradient, abs-gradient or grad-cam."),
+        option(
+            "--saliency", "NAME",
+            "gradient, abs-gradient or grad-cam; with bound also gradient-x-input or softmax-gradient.",
+        ),
         click.option("--channel-sum/--no-channel-sum", default=None, help="Sum maps over the channels."),
         option("--inconsistency", "NAME", "cosine, l1, l2, linf or top-k."),
         option("--threshold", "D", "The largest inconsistency that counts as the same attention."),

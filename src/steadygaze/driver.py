@@ -148,7 +148,7 @@ def verify(
         image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
         perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
         label: the class that must hold; must be the predicted one, which is the default.
-        saliency: gradient, abs-gradient or grad-cam; channel_sum adds the map up over the channels.
+        saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it.
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
         method: sweep, bfs, gbs, nearest or auto: sweep, and where its half of the budget does not last,
             nearest and gbs. clip: legal range of pixels, None for none.

@@ -7,6 +7,7 @@ SteadygazeError
 │   ├── PerturbationError    the perturbation: unknown name, reversed range, 0 outside the range
 │   │   ├── NotJointlyAffine the exact engines cannot take this chain; names the two links
 │   │   └── NotEnclosable    the bound engine cannot take this chain; names the link
+│   ├── NotPiecewiseAffine   the exact engines cannot take this network or this saliency map; names it
 │   └── SettingError         any other setting: threshold, label, method, limits
 ├── FidelityError            the imported network disagrees with the original (exit code 1)
 └── InternalCheckError       a self-check of the search failed: no verdict is given (exit code 1)
@@ -41,6 +42,10 @@ class NotJointlyAffine(PerturbationError):
 
 class NotEnclosable(PerturbationError):
     """A link of the chain does not say where its images lie for a box of amounts."""
+
+
+class NotPiecewiseAffine(UsageError):
+    """The network is not piecewise linear, or its map varies within a region: no exact engine can take it."""
 
 
 class SettingError(UsageError):

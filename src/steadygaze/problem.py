@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.cones import Cones
+from steadygaze.errors import NotPiecewiseAffine
 from steadygaze.inconsistency import AbstractInconsistency
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.graph import Graph
@@ -190,9 +191,23 @@ class Problem:
         """Whether the inconsistency varies inside a region."""
         return self.perturbation.moves_map or self.rectifies_maps
 
+    def check_exact(self) -> None:
+        """Raise NotPiecewiseAffine where the network or its map has no exact form on activation regions."""
+        if not self.graph.piecewise_linear:
+            raise NotPiecewiseAffine(
+                f"{self.graph.nodes[self.graph.smooth[0]].name} is smooth, so that the network has no "
+                "linear pieces and no exact engine can take it; use --method bound"
+            )
+        if self.saliency.varies:
+            raise NotPiecewiseAffine(
+                f"{self.saliency.name} maps vary within a linear piece of the network, so that no exact "
+                "engine can take them; use --method bound, or gradient or abs-gradient maps"
+            )
+
     @cached_property
     def stages(self) -> Stages:
-        """The network stage by stage."""
+        """The network stage by stage, for exact engines. Raises NotPiecewiseAffine as `check_exact` does."""
+        self.check_exact()
         return Stages(self.graph, self._scales, self.tolerance.hinge)
 
     @cached_property

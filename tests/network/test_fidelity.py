@@ -112,6 +112,23 @@ def test_a_gradient_that_takes_the_wrong_winner_is_found(network, images):
         check_fidelity(misrouted, images)
 
 
+@pytest.mark.parametrize("autograd", [True, False])
+def test_a_wrong_derivative_of_smooth_units_is_found(images, autograd):
+    class Steeper(Graph):
+        def logits_and_pieces(self, x):
+            logits, pieces = super().logits_and_pieces(x)
+            return logits, {i: 1.1 * p if i in self.smooth else p for i, p in pieces.items()}
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Sigmoid(), nn.Linear(8, 3))
+    network = load_network(module, input_shape=(1, 8, 8))
+    original = network.original if autograd else WithoutGradient(network.original)
+    network = replace(network, original=original)
+    assert check_fidelity(network, images).gradient < 1e-3
+    with pytest.raises(FidelityError, match="the gradient"):
+        check_fidelity(replace(network, graph=Steeper(network.graph.nodes)), images)
+
+
 def test_units_on_their_kink_do_not_raise_alarms():
     """Blank images put every unit without a bias exactly on its kink."""
     torch.manual_seed(0)

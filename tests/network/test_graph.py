@@ -9,6 +9,7 @@ from steadygaze.errors import ModelError
 from steadygaze.network.graph import Graph, GraphBuilder
 from steadygaze.network.layers import Add, Concat, Conv, Dense, MaxPool, PiecewiseLinear, Reshape, ScaleShift
 from steadygaze.network.simplify import simplified
+from steadygaze.network.smooth import RULES, Smooth
 
 
 def rand(*shape, seed=0):
@@ -105,6 +106,56 @@ def test_what_the_graph_says_about_itself():
     assert graph.input_shape == (2, 8, 8)
     assert graph.classes == 5
     assert graph.to("cpu").forward(rand(2, 2, 8, 8)).equal(graph.forward(rand(2, 2, 8, 8)))
+
+
+def smooth_graph(function) -> Graph:
+    """Smooth units after a convolution, around a residual block, before the logits; ReLU and max-pool too."""
+    b = GraphBuilder((2, 6, 6))
+    first = b.add(Conv(4 * rand(3, 2, 3, 3), rand(3)), 0, name="first")
+    act = b.add(Smooth(function), first, name="act")
+    inner = b.add(relu(), b.add(Conv(rand(3, 3, 1, 1), rand(3)), act, name="inner"), name="inner act")
+    total = b.add(Add(), inner, act, name="total")
+    place = torch.arange(3 * 16).reshape(3, 2, 2, 2, 2).permute(0, 1, 3, 2, 4).reshape(-1, 4)
+    pool = b.add(MaxPool(place, (3, 4, 4), (3, 2, 2)), total, name="pool")
+    flat = b.add(Reshape((12,)), pool, name="flat")
+    hidden = b.add(Smooth(function), b.add(Dense(rand(7, 12), rand(7)), flat, name="hidden"), name="bent")
+    return b.build(b.add(Dense(rand(4, 7), rand(4)), hidden, name="logits"))
+
+
+@pytest.mark.parametrize("function", RULES)
+def test_gradients_of_smooth_networks_equal_autograd_through_the_forward_pass(function):
+    graph = smooth_graph(function)
+    x = rand(8000, 2, 6, 6, seed=5).requires_grad_()  # more than one block
+    for label in (0, 3):
+        (expected,) = torch.autograd.grad(graph.forward(x)[:, label].sum(), x)
+        assert torch.allclose(graph.gradient_at(x.detach(), label), expected, atol=1e-12)
+
+
+def test_what_a_smooth_graph_says_about_itself():
+    graph = smooth_graph("gelu")
+    names = [node.name for node in graph.nodes]
+    assert [names[i] for i in graph.smooth] == ["act", "bent"]
+    assert [names[i] for i in graph.piecewise] == ["inner act", "pool"]
+    assert not graph.piecewise_linear
+    assert residual_graph().piecewise_linear
+    assert graph.units == 48 + 48 + 7
+    x = rand(5, 2, 6, 6)
+    pieces = graph.pieces_at(x)
+    (act, _), (inner, pool) = graph.smooth, graph.piecewise
+    value = graph.values_at(x, (graph.nodes[act].inputs[0],)).popitem()[1].requires_grad_()
+    (slope,) = torch.autograd.grad(torch.nn.functional.gelu(value).sum(), value)
+    assert pieces[act].dtype == torch.float64
+    assert torch.allclose(pieces[act], slope.flatten(1), atol=1e-14)
+    assert pieces[inner].dtype == pieces[pool].dtype == torch.uint8
+
+
+def test_grad_cam_looks_after_a_smooth_activation():
+    b = GraphBuilder((1, 4, 4))
+    conv = b.add(Conv(rand(1, 1, 3, 3), rand(1)), 0, name="conv")
+    act = b.add(Smooth("silu"), conv, name="act")
+    flat = b.add(Reshape((4,)), act, name="flat")
+    graph = b.build(b.add(Dense(rand(2, 4), rand(2)), flat, name="logits"))
+    assert graph.last_convolution() == act
 
 
 def test_grad_cam_looks_before_an_addition():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from steadygaze.errors import ModelError
 from steadygaze.network.fidelity import check_fidelity
@@ -114,6 +117,12 @@ OPERATORS = {
         13,
     ),
     "clip-old": ([node("Conv", None, "k"), node("Clip", None, min=-0.1, max=0.3)], C, 48, 9),
+    "sigmoid": ([node("Conv", None, "k"), node("Sigmoid", None)], C, 48, 13),
+    "tanh": ([node("Conv", None, "k"), node("Tanh", None)], C, 48, 13),
+    "erf": ([node("Conv", None, "k"), node("Erf", None)], C, 48, 13),
+    "softplus": ([node("Conv", None, "k"), node("Softplus", None)], C, 48, 13),
+    "gelu": ([node("Conv", None, "k"), node("Gelu", None)], C, 48, 20),
+    "gelu-tanh": ([node("Conv", None, "k"), node("Gelu", None, approximate="tanh")], C, 48, 20),
     "max-pool": ([node("MaxPool", None, **POOL)], {}, 20, 13),
     "max-pool-pads": ([node("MaxPool", None, pads=[1, 0, 1, 1], **POOL)], {}, 36, 13),
     "max-pool-ceil": ([node("MaxPool", None, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)], {}, 18, 13),
@@ -285,6 +294,114 @@ def test_operator_agrees_with_onnxruntime(name, batch, tmp_path):
     assert_agrees(with_head(nodes, constants, width, opset=opset, batch=batch), tmp_path)
 
 
+S = {"root": np.float32(np.sqrt(2)), "one": np.float32(1), "half": np.float32(0.5), "k": array(3, 2, 3, 3)}
+CONV = node("Conv", None, "k")
+
+# Activations written as products: nodes (the convolution is v0), constants, and the function they are.
+WRITTEN_OUT = {
+    "silu": ([CONV, node("Sigmoid", None), node("Mul", "v0", None)], S, "silu"),
+    "silu-left": ([CONV, node("Sigmoid", None), node("Mul", None, "v0")], S, "silu"),
+    "silu-steep": (
+        [CONV, node("Mul", None, "steep"), node("Sigmoid", None), node("Mul", "v0", None)],
+        {**S, "steep": np.float32(1.702)},
+        "silu",
+    ),
+    "silu-scaled": (
+        [CONV, node("Mul", None, "half"), node("Sigmoid", None), node("Neg", None), node("Mul", "v1", None)],
+        S,
+        "silu",
+    ),
+    "gelu": (
+        [
+            CONV,
+            node("Div", None, "root"),
+            node("Erf", None),
+            node("Add", None, "one"),
+            node("Mul", "v0", None),
+            node("Mul", None, "half"),
+        ],
+        S,
+        "gelu",
+    ),
+    "gelu-half-first": (
+        [
+            CONV,
+            node("Div", None, "root"),
+            node("Erf", None),
+            node("Add", "one", None),
+            node("Mul", "v0", "half"),
+            node("Mul", None, "v3"),
+        ],
+        S,
+        "gelu",
+    ),
+    "gelu-half-on-the-gate": (
+        [
+            CONV,
+            node("Div", None, "root"),
+            node("Erf", None),
+            node("Add", None, "one"),
+            node("Mul", None, "half"),
+            node("Mul", "v0", None),
+        ],
+        S,
+        "gelu",
+    ),
+}
+
+
+def functions_of(network):
+    return [network.graph.nodes[index].layer.function for index in network.graph.smooth]
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+def test_an_activation_written_as_a_product_is_one_layer(name, tmp_path):
+    nodes, constants, function = WRITTEN_OUT[name]
+    # Weights twice as large: more of the curve.
+    model = with_head(nodes, {**constants, "k": 2 * constants["k"]}, 48)
+    assert functions_of(assert_agrees(model, tmp_path)) == [function]
+
+
+@pytest.mark.parametrize("opset", [13, 20])
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "gelu", "silu", "softplus"])
+def test_what_pytorch_exports_is_read_as_the_module_is(name, opset, tmp_path):
+    activations = {
+        "sigmoid": nn.Sigmoid(),
+        "tanh": nn.Tanh(),
+        "gelu": nn.GELU(),
+        "silu": nn.SiLU(),
+        "softplus": nn.Softplus(),
+    }
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(2, 3, 3), activations[name], nn.Flatten(), nn.Linear(48, 3)).eval()
+    path = tmp_path / "net.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this exporter is old, but needs no other package
+        torch.onnx.export(module, torch.zeros(1, *SHAPE), path, opset_version=opset, dynamo=False)
+    network, direct = load_network(path, input_shape=SHAPE), load_network(module, input_shape=SHAPE)
+    assert functions_of(network) == functions_of(direct) == [name]
+    x = torch.rand(5, *SHAPE, dtype=torch.float64)
+    assert torch.allclose(network.graph.forward(x), direct.graph.forward(x), atol=1e-7)
+    check_fidelity(network, x.numpy())
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [CONV, node("Tanh", None), node("Mul", "v0", None)],
+        [CONV, node("Sigmoid", None), node("Add", None, "one"), node("Mul", "v0", None)],
+        [CONV, node("Erf", None), node("Add", None, "half"), node("Mul", "v0", None)],
+        [CONV, node("Add", None, "one"), node("Sigmoid", "v0"), node("Mul", "v1", None)],
+        [CONV, node("Add", None, "one"), node("Sigmoid", None), node("Mul", "v0", None)],
+        [CONV, node("Neg", None), node("Relu", "v0"), node("Sigmoid", None), node("Mul", "v1", None)],
+    ],
+    ids=["tanh", "gate-shifted", "no-distribution", "factor-shifted", "argument-shifted", "another-factor"],
+)
+def test_other_products_are_refused(nodes, tmp_path):
+    with pytest.raises(ModelError, match=r"two values computed from the image; allowed .* x \* sigmoid\(x\)"):
+        imported(with_head(nodes, S, 48), tmp_path)
+
+
 @pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax"])
 @pytest.mark.parametrize("opset", [9, 13])
 def test_a_final_softmax_is_taken_off_and_reported(operator, opset, tmp_path):
@@ -299,13 +416,13 @@ def test_a_final_softmax_is_taken_off_and_reported(operator, opset, tmp_path):
 
 
 REFUSED = {
-    "sigmoid": (
-        [node("Sigmoid", None)],
+    "sine": (
+        [node("Sin", None)],
         {},
-        r"layer 'Sigmoid' \(node 'Sigmoid_0'\) is not supported; supported are Add",
+        r"layer 'Sin' \(node 'Sin_0'\) is not supported; supported are Add",
     ),
     "softmax-inside": ([node("Softmax", None)], {}, r"layer 'Softmax' \(node 'Softmax_0'\)"),
-    "product": ([node("Mul", None, None)], {}, "factor is computed from the image"),
+    "product": ([node("Mul", None, None)], {}, "two values computed from the image"),
     "matmul-product": ([node("MatMul", None, None)], {}, "two computed values"),
     "max-with-mode": (
         [node("Pad", None, "p", mode="reflect")],

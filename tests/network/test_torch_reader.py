@@ -102,6 +102,20 @@ BODIES = {
     "clamp": (lambda m, x: m.first(x).clamp(-0.2, 0.3), 256),
     "clamp-min": (lambda m, x: m.first(x).clamp_min(-0.1), 256),
     "clamp-max": (lambda m, x: m.first(x).clamp(max=0.1), 256),
+    "sigmoid": (lambda m, x: m.first(x).sigmoid(), 256),
+    "tanh-in-place": (lambda m, x: m.first(x).mul(2).tanh_(), 256),
+    "erf": (lambda m, x: torch.erf(m.first(x)), 256),
+    "gelu": (lambda m, x: functional.gelu(3 * m.first(x)), 256),
+    "gelu-tanh": (lambda m, x: functional.gelu(3 * m.first(x), approximate="tanh"), 256),
+    "silu": (lambda m, x: functional.silu(m.first(x)), 256),
+    "silu-in-place": (lambda m, x: functional.silu(m.first(x) + 1, inplace=True), 256),
+    "silu-written-out": (lambda m, x: (lambda y: y * torch.sigmoid(1.5 * y))(m.first(x)), 256),
+    "softplus": (lambda m, x: functional.softplus(m.first(x)), 256),
+    "softplus-steep": (lambda m, x: functional.softplus(m.first(x), beta=4.0, threshold=25.0), 256),
+    "smooth-residual": (
+        lambda m, x: (lambda y: functional.silu(m.norm(m.second(y)) + y))(m.first(x).tanh()),
+        256,
+    ),
     "pad": (lambda m, x: functional.pad(m.first(x), (1, 2, 0, 1), value=0.3).relu(), 396),
     "normalised": (
         lambda m, x: m.first((x - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / 0.25).relu(),
@@ -269,7 +283,11 @@ def test_exported_files_agree_with_the_module(name, dynamic, tmp_path):
 
 
 REFUSED = {
-    "sigmoid": (lambda m, x: m.first(x).sigmoid(), "layer 'sigmoid' .* is not supported; supported are"),
+    "sine": (lambda m, x: m.first(x).sin(), "layer 'sin' .* is not supported; supported are"),
+    "softplus-cut": (
+        lambda m, x: functional.softplus(m.first(x), threshold=5.0),
+        "its threshold 5; allowed are .* at least 20",
+    ),
     "inner-softmax": (lambda m, x: m.first(x).softmax(1), "layer 'softmax' .* is not supported"),
     "product": (lambda m, x: m.first(x) * m.second(m.first(x)), "computed from the image"),
     "branch": (lambda m, x: m.first(x) if x.sum() > 0 else m.second(m.first(x)), "cannot be traced"),

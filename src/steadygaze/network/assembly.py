@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
+from steadygaze.network.gates import gated
 from steadygaze.network.graph import Graph, GraphBuilder, check_size
 from steadygaze.network.layers import (
     AbstractLayer,
@@ -32,11 +33,14 @@ from steadygaze.network.layers import (
     ScaleShift,
     Shape,
 )
+from steadygaze.network.smooth import Smooth
 from steadygaze.network.windows import Windows, adaptive_averages
 
 # Single-precision files write "no bound" as the largest finite number.
 _UNBOUNDED = 3e38
 _LARGEST_WINDOW = 255
+# Beyond it softplus is x to within exp(-20) = 2e-9, and PyTorch takes x: a way of computing, not of defining.
+_SOFTPLUS_THRESHOLD = 20.0
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 """Rows (before, after), columns (before, after)."""
@@ -339,6 +343,31 @@ class Assembler:
         offsets = ([] if low is None else [low]) + [0.0] + ([] if high is None else [high])
         edges, *columns = (torch.tensor(v, dtype=torch.float64) for v in (limits, slopes, offsets))
         return self._add(PiecewiseLinear(edges, *(column[:, None] for column in columns)), x)
+
+    def smooth(self, x: Value, function: str) -> Value:
+        """A smooth function of each number, by its name in `smooth.RULES`."""
+        return self._add(Smooth(function), x)
+
+    def softplus(self, x: Value, beta: float, threshold: float) -> Value:
+        """``log(1 + exp(beta x)) / beta``; runtimes take x itself beyond ``beta x = threshold``."""
+        if not beta > 0 or threshold < _SOFTPLUS_THRESHOLD:
+            raise self.refuse(
+                f"its beta is {beta:g} and its threshold {threshold:g}",
+                f"allowed are a beta above 0 and a threshold of at least {_SOFTPLUS_THRESHOLD:g}",
+            )
+        return self.scale_shift(self.smooth(self.scale_shift(x, beta, 0.0), "softplus"), 1.0 / beta, 0.0)
+
+    def product(self, a: Value, b: Value) -> Value:
+        """The product of two computed values where it is an activation written out (see `gates`)."""
+        for factor, gate in ((a, b), (b, a)):
+            found = gated(self._builder.nodes, factor.node, gate.node)
+            if found is not None and (self.shape(a), a.batched) == (self.shape(b), b.batched):
+                x = self.scale_shift(Value(found.source, a.batched), found.inner, 0.0)
+                return self.scale_shift(self.smooth(x, found.function), found.outer, 0.0)
+        raise self.refuse(
+            "it multiplies two values computed from the image",
+            "allowed are products with constants, x * sigmoid(x) and x * (1 + erf(x / sqrt(2)))",
+        )
 
     # Constants and shapes
 

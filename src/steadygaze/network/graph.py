@@ -24,6 +24,7 @@ from steadygaze.network.layers import (
     PiecewiseLinear,
     Shape,
 )
+from steadygaze.network.smooth import Smooth
 
 # Bytes of the largest output in one block of rows: measured, networks of large maps run 2-4 times as fast in
 # blocks that stay in the cache as in one block of a thousand rows.
@@ -58,7 +59,11 @@ class Graph:
         return self._joined([self._evaluate(block, nodes, None) for block in self._blocks(x)])
 
     def pieces_at(self, x: Tensor) -> dict[int, Tensor]:
-        """Of each piecewise node the piece of every unit, or the winner of every window: uint8 ``(B, N)``."""
+        """What the gradient at a point depends on, ``(B, N)`` for each node that is not affine.
+
+        Of a piecewise node the piece of every unit, or the winner of every window, uint8; of a smooth one the
+        derivative of every unit, float64.
+        """
         return self.logits_and_pieces(x)[1]
 
     def logits_and_pieces(self, x: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
@@ -77,6 +82,7 @@ class Graph:
     def pull_back(self, seed: Tensor, pieces: Mapping[int, Tensor], to: int = 0) -> Tensor:
         """Gradient of ``<seed, logits>`` at the output of node `to` where every unit keeps its piece.
 
+        Of smooth units the derivative is that at the point.
         seed is ``(B, K)``, pieces are those of `pieces_at` (only nodes after `to` are read); returns
         ``(B, *nodes[to].shape)``.
         """
@@ -120,9 +126,19 @@ class Graph:
         )
 
     @cached_property
+    def smooth(self) -> tuple[int, ...]:
+        """Indices of the `Smooth` nodes."""
+        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node.layer, Smooth))
+
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether the network is affine wherever every unit keeps its piece: it has no smooth node."""
+        return not self.smooth
+
+    @cached_property
     def units(self) -> int:
-        """Number of piecewise-linear units (ReLU and its relatives)."""
-        return sum(math.prod(n.shape) for n in self.nodes if isinstance(n.layer, PiecewiseLinear))
+        """Number of units with an activation: piecewise linear (ReLU and its relatives) or smooth."""
+        return sum(math.prod(n.shape) for n in self.nodes if isinstance(n.layer, PiecewiseLinear | Smooth))
 
     @cached_property
     def windows(self) -> int:
@@ -156,7 +172,7 @@ class Graph:
             return None
         index = convolutions[-1]
         readers = self.readers[index]
-        activated = len(readers) == 1 and isinstance(self.nodes[readers[0]].layer, PiecewiseLinear)
+        activated = len(readers) == 1 and isinstance(self.nodes[readers[0]].layer, PiecewiseLinear | Smooth)
         return readers[0] if activated else index
 
     def to(self, device: torch.device | str) -> Graph:
@@ -209,6 +225,8 @@ class Graph:
             return value
         if pieces is not None and isinstance(layer, PiecewiseLinear):
             pieces[index] = layer.pieces_of(inputs[0])
+        if pieces is not None and isinstance(layer, Smooth):
+            pieces[index] = layer.derivative(inputs[0])
         return layer.forward(*inputs)
 
     def _pull_block(
@@ -231,9 +249,7 @@ class Graph:
         layer = node.layer
         if isinstance(layer, AbstractAffine):
             return layer.transpose(g, tuple(self.nodes[source].shape for source in node.inputs))
-        if isinstance(layer, MaxPool):
-            return (layer.transpose(g, pieces[index]),)
-        assert isinstance(layer, PiecewiseLinear), "only node 0 is an Input"
+        assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
         return (layer.transpose(g, pieces[index]),)
 
 

@@ -2,8 +2,8 @@
 
 Tensors are float64 and batch first, ``(B, *shape)``; shapes in this module leave the batch out, so that a
 layer takes any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant), or
-it picks one affine piece per unit (`PiecewiseLinear`) or one input per window (`MaxPool`). Nothing here knows
-of graphs or of files.
+it picks one affine piece per unit (`PiecewiseLinear`) or one input per window (`MaxPool`), or it is smooth
+(`Smooth`, in `smooth`). Nothing here knows of graphs or of files.
 """
 
 from __future__ import annotations

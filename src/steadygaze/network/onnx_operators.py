@@ -166,6 +166,8 @@ def _linear_binary(first_scale: float, second_scale: float) -> Rule:
 
 def _mul(call: Call) -> Value:
     a, b = call.inputs
+    if isinstance(a, Value) and isinstance(b, Value):
+        return call.assembler.product(a, b)
     if isinstance(a, Value):
         return call.assembler.scale_shift(a, call.constant(1, "factor"), 0.0)
     return call.assembler.scale_shift(
@@ -281,6 +283,15 @@ def _leaky_relu(call: Call) -> Value:
     return call.assembler.leaky_relu(call.value(), call.get("alpha", 0.01))
 
 
+def _smooth(function: str) -> Rule:
+    return lambda call: call.assembler.smooth(call.value(), function)
+
+
+def _gelu(call: Call) -> Value:
+    approximate = call.get("approximate", b"none").decode() == "tanh"
+    return call.assembler.smooth(call.value(), "gelu-tanh" if approximate else "gelu")
+
+
 OPERATORS: dict[str, Rule] = {
     "Add": _linear_binary(1.0, 1.0),
     "AveragePool": _average_pool,
@@ -291,7 +302,9 @@ OPERATORS: dict[str, Rule] = {
     "Conv": _conv,
     "Div": _div,
     "Dropout": Call.value,
+    "Erf": _smooth("erf"),
     "Flatten": _flatten,
+    "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda call: call.assembler.adaptive_average(call.value(), (1, 1)),
     "GlobalMaxPool": _global_max_pool,
@@ -306,10 +319,13 @@ OPERATORS: dict[str, Rule] = {
     "ReduceMean": _reduce_mean,
     "Relu": lambda call: call.assembler.leaky_relu(call.value(), 0.0),
     "Reshape": _reshape,
+    "Sigmoid": _smooth("sigmoid"),
     "Slice": _slice,
+    "Softplus": _smooth("softplus"),
     "Squeeze": _squeeze,
     "Sub": _linear_binary(1.0, -1.0),
     "Sum": _sum,
+    "Tanh": _smooth("tanh"),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

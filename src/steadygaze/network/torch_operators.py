@@ -199,6 +199,8 @@ def _reversed_sub(call: Call) -> Value:
 
 
 def _mul(call: Call) -> Value:
+    if isinstance(call["self"], Value) and isinstance(call["other"], Value):
+        return call.assembler.product(call["self"], call["other"])
     if isinstance(call["self"], Value):
         return call.assembler.scale_shift(call.value(), call.constant("other"), 0.0)
     return call.assembler.scale_shift(call.value("other"), call.constant("self"), 0.0)
@@ -316,6 +318,18 @@ def _same(call: Call) -> Value:
     return call.value(next(iter(call.arguments)))
 
 
+def _smooth(function: str) -> Rule:
+    return lambda call: call.assembler.smooth(call.value(), function)
+
+
+def _gelu(call: Call) -> Value:
+    return call.assembler.smooth(call.value(), "gelu-tanh" if call["approximate"] == "tanh" else "gelu")
+
+
+def _softplus(call: Call) -> Value:
+    return call.assembler.softplus(call.value(), float(call["beta"]), float(call["threshold"]))
+
+
 OPERATORS: dict[str, Rule] = {
     "_adaptive_avg_pool2d": lambda call: call.assembler.adaptive_average(
         call.value(), _pair(call["output_size"])
@@ -348,8 +362,10 @@ OPERATORS: dict[str, Rule] = {
     "detach": _same,
     "div": _div,
     "dropout": _dropout,
+    "erf": _smooth("erf"),
     "feature_dropout": _dropout,
     "flatten": _flatten,
+    "gelu": _gelu,
     "hardtanh": _clip,
     "leaky_relu": lambda call: call.assembler.leaky_relu(call.value(), call["negative_slope"]),
     "lift_fresh_copy": _same,
@@ -370,12 +386,16 @@ OPERATORS: dict[str, Rule] = {
     "reshape": _reshape,
     "rsub": _reversed_sub,
     "select": _select,
+    "sigmoid": _smooth("sigmoid"),
+    "silu": _smooth("silu"),
     "slice": _slice,
+    "softplus": _softplus,
     "split": _parts,
     "split_with_sizes": _parts,
     "squeeze": _squeeze,
     "sub": _sum_of(-1.0),
     "t": _transpose,
+    "tanh": _smooth("tanh"),
     "to": _same,
     "transpose": _transpose,
     "unflatten": _unflatten,

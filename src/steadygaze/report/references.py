@@ -29,6 +29,11 @@ _GRADIENT = (
 BY_SALIENCY = {
     "gradient": (_GRADIENT,),
     "abs-gradient": (_GRADIENT,),
+    "gradient-x-input": (
+        "A. Shrikumar, P. Greenside, A. Shcherbina, A. Kundaje: Not Just a Black Box: Learning Important "
+        "Features Through Propagating Activation Differences. 2016; arXiv:1605.01713.",
+    ),
+    "softmax-gradient": (_GRADIENT,),
     "grad-cam": (
         "R. R. Selvaraju, M. Cogswell, A. Das, R. Vedantam, D. Parikh, D. Batra: Grad-CAM: Visual "
         "Explanations from Deep Networks via Gradient-Based Localization. ICCV 2017; arXiv:1610.02391.",

@@ -1,0 +1,323 @@
+"""Smooth activations: their values, their derivatives, and affine enclosures of both over intervals.
+
+An enclosure of g over ``[low, high]`` is a line and an error, ``g(z) in slope z + offset ± error`` there. The
+line is parallel to the chord: for the chord's slope λ the deviation ``g(z) - λ z`` is equal at both ends, and
+where it is largest or smallest inside, g' is λ. For most functions these places are known in closed form. For
+the others the deviation is taken at the ends of `_PARTS` equal parts of width h: between two of them it
+leaves the range of its two values by no more than ``sup|g''| h² / 8``, the error of linear interpolation.
+Either way the error shrinks with the square of the interval's width. Over wide intervals the range of g
+itself, which is the enclosure of slope 0, may be tighter, and is then taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from steadygaze.network.layers import AbstractLayer, Shape
+
+Curve: TypeAlias = Callable[[Tensor], Tensor]
+Places: TypeAlias = Callable[[Tensor], Sequence[Tensor]]
+
+# Parts in which a deviation is looked at: the interpolation between them adds less than a hundredth to the
+# error of a chord over which g'' hardly varies.
+_PARTS = 16
+# What rounding may add to an enclosure, relative to the largest of 1 and the numbers that go into it: the
+# functions here are good to a few units of 2^-53, and a deviation is a difference of two such numbers. Places
+# in closed form are themselves rounded; as the deviation is flat there, they miss its extreme by less.
+_ROUNDING = 2.0**-46
+# Below this width (relative, where z is large) the chord is a difference of nearly equal numbers.
+_NARROW = 2.0**-26
+# All derivatives of the bell-shaped terms below are 0 in float64 from here on; it keeps 0 * inf out.
+_FAR = 40.0
+
+_GAUSS = 1 / math.sqrt(2 * math.pi)
+_TWO_BY_ROOT_PI = 2 / math.sqrt(math.pi)
+# Approximate GELU is x sigmoid(v), v = scale x (1 + cube x²) (Hendrycks and Gimpel, 2016, section 2).
+_GELU_SCALE, _GELU_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is known of one function f on all of R.
+
+    Attributes:
+        value, derivative, second: f, f', f'', elementwise in float64, for any finite argument.
+        curvature: at least sup|f''|. third: at least sup|f'''|.
+        turns: all z with f'(z) = 0. bends: all z with f''(z) = 0.
+        slopes: places that hold all z with f'(z) = λ, given λ, or None where there is no closed form.
+            Other places among them do no harm.
+        seconds: the same for f''(z) = λ.
+    """
+
+    value: Curve
+    derivative: Curve
+    second: Curve
+    curvature: float
+    third: float
+    turns: tuple[float, ...] = ()
+    bends: tuple[float, ...] = ()
+    slopes: Places | None = None
+    seconds: Places | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Smooth(AbstractLayer):
+    """One smooth function, unit by unit; `function` is its name in `RULES`."""
+
+    function: str
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return self.rule.value(xs[0])
+
+    def derivative(self, x: Tensor) -> Tensor:
+        """f' of each unit, ``(B, N)``, for pre-activations ``(B, *shape)``."""
+        return self.rule.derivative(x.flatten(1))
+
+    def transpose(self, g: Tensor, derivative: Tensor) -> Tensor:
+        """Vector-Jacobian product of g ``(B, *shape)`` at the given derivatives ``(B, N)``; overwrites g."""
+        return g.mul_(derivative.reshape(g.shape))
+
+    @property
+    def rule(self) -> Rule:
+        """What is known of the function."""
+        return RULES[self.function]
+
+
+def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Slope, offset and error, in the shape of low and high: ``f(z) in slope z + offset ± error``.
+
+    That holds for every z of each ``[low, high]`` (float64, finite, low <= high; equal ends are allowed),
+    rounding included. See the module for how.
+    """
+    rule = layer.rule
+    return _enclosed(rule.value, rule.derivative, rule.curvature, rule.turns, rule.slopes, low, high)
+
+
+def derivative_relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `relaxed`, for the derivative: ``f'(z) in slope z + offset ± error``."""
+    rule = layer.rule
+    return _enclosed(rule.derivative, rule.second, rule.third, rule.bends, rule.seconds, low, high)
+
+
+def _enclosed(
+    curve: Curve,
+    slope_of: Curve,
+    curvature: float,
+    turns: Sequence[float],
+    places: Places | None,
+    low: Tensor,
+    high: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    reach = torch.maximum(low.abs(), high.abs())
+    first, last = curve(low), curve(high)
+    narrow = high - low <= _NARROW * (1 + reach)
+    chord = torch.where(narrow, slope_of((low + high) / 2), (last - first) / (high - low).clamp_min(_NARROW))
+    # The range of g: it turns nowhere else, so that its extremes are at the ends or at a turn within.
+    bottom, top = torch.minimum(first, last), torch.maximum(first, last)
+    for turn in turns:
+        value = curve(torch.full_like(low, turn).clamp(low, high))
+        bottom, top = torch.minimum(bottom, value), torch.maximum(top, value)
+    if places is None:
+        below, above = _sampled(curve, curvature, chord, low, high)
+    else:
+        ends = (first - chord * low, last - chord * high)
+        below, above = torch.minimum(*ends), torch.maximum(*ends)
+        for place in places(chord):
+            z = place.clamp(low, high)
+            deviation = curve(z) - chord * z
+            below, above = torch.minimum(below, deviation), torch.maximum(above, deviation)
+    flat = top - bottom < above - below
+    slope = torch.where(flat, 0.0, chord)
+    below, above = torch.where(flat, bottom, below), torch.where(flat, top, above)
+    size = 1 + torch.maximum(bottom.abs(), top.abs()) + slope.abs() * reach
+    return slope, (below + above) / 2, (above - below) / 2 + _ROUNDING * size
+
+
+def _sampled(
+    curve: Curve, curvature: float, slope: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The range of ``g(z) - slope z``, from its values at the ends of equal parts."""
+    step = (high - low) / _PARTS
+    below, above = torch.full_like(low, torch.inf), torch.full_like(low, -torch.inf)
+    for part in range(_PARTS + 1):
+        z = (low + part * step).clamp(low, high)
+        deviation = curve(z) - slope * z
+        below, above = torch.minimum(below, deviation), torch.maximum(above, deviation)
+    # The factor: rounding may move the ends of a part, and so make it wider, in the last places.
+    between = step.square() * (curvature * (1 + 2.0**-20) / 8)
+    return below - between, above + between
+
+
+# -- the functions: sigmoid
+
+
+def _bell(x: Tensor) -> Tensor:
+    """sigmoid', without the cancellation of s (1 - s)."""
+    return torch.sigmoid(x) * torch.sigmoid(-x)
+
+
+def _bell_slope(x: Tensor) -> Tensor:
+    """sigmoid''."""
+    return _bell(x) * (torch.sigmoid(-x) - torch.sigmoid(x))
+
+
+def _bell_places(level: Tensor) -> tuple[Tensor, ...]:
+    """sigmoid'(z) = level: with s = (1 ± r) / 2, r = sqrt(1 - 4 level), z is ± log((1 + r)² / (4 level))."""
+    level = level.clamp_min(torch.finfo(level.dtype).tiny)
+    root = (1 - 4 * level).clamp_min(0.0).sqrt()
+    z = 2 * torch.log1p(root) - torch.log(4 * level)
+    return (z, -z)
+
+
+def _bell_slope_places(level: Tensor) -> tuple[Tensor, ...]:
+    """sigmoid''(z) = level: with t = -tanh(z / 2) that is t³ - t + 4 level = 0, whose roots are cosines."""
+    angle = torch.acos((-6 * math.sqrt(3) * level).clamp(-1.0, 1.0)) / 3
+    within = 1 - torch.finfo(level.dtype).eps
+    roots = (2 / math.sqrt(3) * torch.cos(angle - 2 * math.pi * k / 3) for k in range(3))
+    return tuple(-2 * torch.atanh(root.clamp(-within, within)) for root in roots)
+
+
+def _logit(level: Tensor) -> tuple[Tensor, ...]:
+    """sigmoid(z) = level."""
+    kind = torch.finfo(level.dtype)
+    level = level.clamp(kind.tiny, 1 - kind.eps)
+    return (torch.log(level) - torch.log1p(-level),)
+
+
+# -- the error function, SiLU and GELU
+
+
+def _erf_slope(x: Tensor) -> Tensor:
+    return _TWO_BY_ROOT_PI * torch.exp(-x.square())
+
+
+def _erf_places(level: Tensor) -> tuple[Tensor, ...]:
+    """2 / sqrt(pi) exp(-z²) = level."""
+    z = (math.log(_TWO_BY_ROOT_PI) - torch.log(level.clamp_min(torch.finfo(level.dtype).tiny))).clamp_min(0.0)
+    return (z.sqrt(), -z.sqrt())
+
+
+def _silu_slope(x: Tensor) -> Tensor:
+    return torch.sigmoid(x) + x * _bell(x)
+
+
+def _silu_second(x: Tensor) -> Tensor:
+    return 2 * _bell(x) + x * _bell_slope(x)
+
+
+def _gauss(x: Tensor) -> Tensor:
+    return _GAUSS * torch.exp(-x.square() / 2)
+
+
+def _gelu_second(x: Tensor) -> Tensor:
+    x = x.clamp(-_FAR, _FAR)
+    return (2 - x.square()) * _gauss(x)
+
+
+def _gelu_inner(x: Tensor) -> Tensor:
+    return _GELU_SCALE * x * (1 + _GELU_CUBE * x.square())
+
+
+def _gelu_inner_slope(x: Tensor) -> Tensor:
+    return _GELU_SCALE * (1 + 3 * _GELU_CUBE * x.square())
+
+
+def _gelu_tanh_slope(x: Tensor) -> Tensor:
+    near = x.clamp(-_FAR, _FAR)
+    inner = _gelu_inner(near)
+    return torch.sigmoid(_gelu_inner(x)) + near * _bell(inner) * _gelu_inner_slope(near)
+
+
+def _gelu_tanh_second(x: Tensor) -> Tensor:
+    x = x.clamp(-_FAR, _FAR)
+    inner, slope, second = _gelu_inner(x), _gelu_inner_slope(x), 6 * _GELU_SCALE * _GELU_CUBE * x
+    return _bell(inner) * (2 * slope + x * second) + x * _bell_slope(inner) * slope.square()
+
+
+RULES: dict[str, Rule] = {
+    # s' = (1 - t²) / 4 with t = 1 - 2 s in (-1, 1). s'' = t (1 - t²) / 4 is largest at t² = 1/3, where it is
+    # 1 / (6 sqrt 3). s''' = s' (1 - 6 s') with s' in (0, 1/4]: between -1/8 and 1/24.
+    "sigmoid": Rule(
+        torch.sigmoid,
+        _bell,
+        _bell_slope,
+        curvature=0.0962251,
+        third=0.125,
+        bends=(0.0,),
+        slopes=_bell_places,
+        seconds=_bell_slope_places,
+    ),
+    # 2 sigmoid(2 z) - 1: 8 and 16 times the bounds of sigmoid.
+    "tanh": Rule(
+        torch.tanh,
+        lambda x: 4 * _bell(2 * x),
+        lambda x: 8 * _bell_slope(2 * x),
+        curvature=0.7698004,
+        third=2.0,
+        bends=(0.0,),
+        slopes=lambda level: tuple(z / 2 for z in _bell_places(level / 4)),
+        seconds=lambda level: tuple(z / 2 for z in _bell_slope_places(level / 8)),
+    ),
+    # f'' = -2 z f' is largest at z² = 1/2, sqrt(8 / (pi e)); f''' = (4 z² - 2) f' at 0, 4 / sqrt(pi).
+    "erf": Rule(
+        torch.erf,
+        _erf_slope,
+        lambda x: -2 * x * _erf_slope(x),
+        curvature=0.9678829,
+        third=2.2567584,
+        bends=(0.0,),
+        slopes=_erf_places,
+    ),
+    # log(1 + exp z), whose derivative is sigmoid: f'' <= 1/4, and f''' is sigmoid''.
+    "softplus": Rule(
+        lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+        torch.sigmoid,
+        _bell,
+        curvature=0.25,
+        third=0.0962251,
+        slopes=_logit,
+        seconds=_bell_places,
+    ),
+    # z s(z) (Elfwing, Uchibe and Doya, 2018). f'' = s' (2 - z tanh(z / 2)) is 1/2 at 0 and changes sign once
+    # on each side, as z tanh(z / 2) grows with |z|. f''' = 3 s'' + z s''' is 0.30818152 at most, at ±1.03196.
+    "silu": Rule(
+        lambda x: x * torch.sigmoid(x),
+        _silu_slope,
+        _silu_second,
+        curvature=0.5,
+        third=0.3081816,
+        turns=(-1.278464542761074,),
+        bends=(-2.399357280515468, 2.399357280515468),
+    ),
+    # z Phi(z) (Hendrycks and Gimpel, 2016). f'' = (2 - z²) phi is largest at 0, sqrt(2 / pi). f''' is
+    # (z³ - 4 z) phi, largest where z⁴ - 7 z² + 4 = 0: 0.77877 at z² = (7 - sqrt 33) / 2.
+    "gelu": Rule(
+        lambda x: x * torch.special.ndtr(x),
+        lambda x: torch.special.ndtr(x) + x * _gauss(x),
+        _gelu_second,
+        curvature=0.7978846,
+        third=0.7788,
+        turns=(-0.7517915246935645,),
+        bends=(-math.sqrt(2), math.sqrt(2)),
+    ),
+    # z s(v(z)). f'' is largest at 0, 2 s' v' = sqrt(2 / pi); f''' is 0.77669146 at most, at ±0.78757.
+    "gelu-tanh": Rule(
+        lambda x: x * torch.sigmoid(_gelu_inner(x)),
+        _gelu_tanh_slope,
+        _gelu_tanh_second,
+        curvature=0.7978846,
+        third=0.7766915,
+        turns=(-0.7524614220710163,),
+        bends=(-1.4185040087908288, 1.4185040087908288),
+    ),
+}
+"""The functions by their names."""
