@@ -12,6 +12,7 @@ from steadygaze.drawing import BoundaryPieces
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
 from steadygaze.geometry.measure import Facets, cone_volumes, facets, volumes
+from steadygaze.geometry.outside import clearly_outside
 from steadygaze.geometry.sections import Nearest, axis_intervals, bounds, euclidean, nearest
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.result import Origin, Shares
@@ -83,9 +84,12 @@ def cells_at(map_: CellMap, theta: np.ndarray, tolerance: Tolerance) -> np.ndarr
 def located(map_: CellMap, thetas: np.ndarray, tolerance: Tolerance) -> Iterator[np.ndarray]:
     """For each of the points ``(B, n)`` the numbers of the cells that contain it, their borders included."""
     low, high = bounds(map_.cells)
-    slack = tolerance.located * np.ptp(map_.cells.theta, axis=0)
+    widths = np.ptp(map_.cells.theta, axis=0)
+    slack = tolerance.located * widths
     for theta in thetas:
         near = np.flatnonzero(((low <= theta + slack) & (theta - slack <= high)).all(axis=1))
+        here = np.repeat(theta[None], len(near), axis=0)
+        near = near[~clearly_outside(map_.cells, near, here, widths)]
         cones = cone_volumes(map_.cells, near, np.repeat(theta[None], len(near), axis=0))
         yield near[cones <= volumes(map_.cells.take(near)[0]) * (1 + tolerance.located)]
 
