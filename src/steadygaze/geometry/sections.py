@@ -6,7 +6,9 @@ is found at vertices.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import combinations
 
 import numpy as np
@@ -22,7 +24,7 @@ from steadygaze.geometry.cutting import cut
 _ZERO = 1e-12
 # With more parameters than this, distances are found by linear programs.
 _MOST_CUT = 3
-# Cells whose distances are found at once, those first that may be nearest.
+# At most so many cells have their distances found at once, those first that may be nearest.
 _AT_ONCE = 128
 
 
@@ -44,28 +46,49 @@ def nearest(cells: Cells, below: np.ndarray, above: np.ndarray) -> Nearest | Non
         below, above: ``(n,)`` lengths that count as 1 in the negative and in the positive direction (0: there
             is nothing that way).
     """
-    if not cells.count:
-        return None
-    reach = np.minimum.reduceat(gauge(cells.theta, below, above)[cells.idx], cells.ptr[:-1]).min()
-    bound = least_distances(cells, below, above)
-    chosen = np.flatnonzero(bound <= reach)
-    chosen = chosen[np.argsort(bound[chosen], kind="stable")]
-    best = None
-    for first in range(0, len(chosen), _AT_ONCE):
-        batch = chosen[first : first + _AT_ONCE]
-        if best is not None and bound[batch[0]] >= best.distance:
-            break
-        found, points = distances(cells.take(batch)[0], below, above)
-        k = int(found.argmin())
-        if best is None or found[k] < best.distance:
-            best = Nearest(float(found[k]), points[k], int(batch[k]))
-    return best
+    found = by_distance(
+        cells, least_distances(cells, below, above), lambda some: distances(some, below, above)
+    )
+    return next(found, None)
+
+
+def by_distance(
+    cells: Cells, bound: np.ndarray, exact: Callable[[Cells], tuple[np.ndarray, np.ndarray]]
+) -> Iterator[Nearest]:
+    """The nearest point to 0 of each cell, nearest cell first; worked out only as far as is asked for.
+
+    Args:
+        bound: ``(cells,)`` lower bounds of their distances.
+        exact: gives distances ``(some,)`` and nearest points ``(some, n)`` of some of the cells.
+    """
+    order, at, size = np.argsort(bound, kind="stable"), 0, 1
+    heap: list[tuple[float, int, np.ndarray]] = []
+    while heap or at < len(order):
+        if at < len(order) and not (heap and heap[0][0] < bound[order[at]]):
+            some = order[at : at + size]
+            distance, points = exact(cells.take(some)[0])
+            for entry in zip(distance.tolist(), some.tolist(), points, strict=True):
+                heappush(heap, entry)
+            at, size = at + size, min(2 * size, _AT_ONCE)
+            continue
+        far, cell, point = heappop(heap)
+        yield Nearest(far, point, cell)
 
 
 def least_distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> np.ndarray:
     """Lower bounds ``(cells,)`` on the distance from 0: that of each cell's bounding box."""
+    return gauge(_nearest_of_boxes(cells), below, above)
+
+
+def least_euclidean(cells: Cells, lengths: np.ndarray) -> np.ndarray:
+    """The same for the Euclidean distance; `lengths` as in `euclidean`."""
+    return np.linalg.norm(_nearest_of_boxes(cells) / lengths, axis=1)
+
+
+def _nearest_of_boxes(cells: Cells) -> np.ndarray:
+    """The point of each cell's bounding box that is nearest to 0, ``(cells, n)``."""
     low, high = bounds(cells)
-    return gauge(np.where(low > 0, low, np.where(high < 0, high, 0.0)), below, above)
+    return np.clip(0.0, low, high)
 
 
 def gauge(theta: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
