@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -12,7 +12,18 @@ from steadygaze.drawing import BoundaryPieces
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
 from steadygaze.geometry.measure import Facets, cone_volumes, facets, volumes
-from steadygaze.geometry.sections import Nearest, axis_intervals, bounds, euclidean, nearest
+from steadygaze.geometry.outside import clearly_outside
+from steadygaze.geometry.sections import (
+    Nearest,
+    axis_intervals,
+    bounds,
+    by_distance,
+    distances,
+    euclidean,
+    least_distances,
+    least_euclidean,
+    nearest,
+)
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.result import Origin, Shares
 from steadygaze.search.base import CellMap
@@ -83,9 +94,12 @@ def cells_at(map_: CellMap, theta: np.ndarray, tolerance: Tolerance) -> np.ndarr
 def located(map_: CellMap, thetas: np.ndarray, tolerance: Tolerance) -> Iterator[np.ndarray]:
     """For each of the points ``(B, n)`` the numbers of the cells that contain it, their borders included."""
     low, high = bounds(map_.cells)
-    slack = tolerance.located * np.ptp(map_.cells.theta, axis=0)
+    widths = np.ptp(map_.cells.theta, axis=0)
+    slack = tolerance.located * widths
     for theta in thetas:
         near = np.flatnonzero(((low <= theta + slack) & (theta - slack <= high)).all(axis=1))
+        here = np.repeat(theta[None], len(near), axis=0)
+        near = near[~clearly_outside(map_.cells, near, here, widths)]
         cones = cone_volumes(map_.cells, near, np.repeat(theta[None], len(near), axis=0))
         yield near[cones <= volumes(map_.cells.take(near)[0]) * (1 + tolerance.located)]
 
@@ -118,18 +132,16 @@ def failures_by_distance(map_: CellMap, box: np.ndarray, norm: str = "linf") -> 
     norm is "linf" or "l2".
     """
     half = (box[:, 1] - box[:, 0]) / 2
-    left = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
+    failing = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
+    cells, _ = map_.cells.take(failing)
     if norm == "l2":
-        distance, points = euclidean(map_.cells.take(left)[0], half)
-        for k in np.argsort(distance, kind="stable"):
-            yield Nearest(float(distance[k]), points[k], int(left[k]))
-        return
-    while len(left):
-        cells, _ = map_.cells.take(left)
-        found = nearest(cells, half, half)
-        assert found is not None
-        yield Nearest(found.distance, found.point, int(left[found.cell]))
-        left = np.delete(left, found.cell)
+        found = by_distance(cells, least_euclidean(cells, half), lambda some: euclidean(some, half))
+    else:
+        found = by_distance(
+            cells, least_distances(cells, half, half), lambda some: distances(some, half, half)
+        )
+    for each in found:
+        yield replace(each, cell=int(failing[each.cell]))
 
 
 def _outlines(cells: Cells, own: np.ndarray, found: Facets | None) -> tuple[tuple, tuple]:

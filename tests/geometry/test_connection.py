@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import shapely
 from scipy import ndimage
+from scipy.sparse.csgraph import connected_components
 
 from oracles import corners_of
 from steadygaze.geometry.cells import Cells, from_polytopes, separated
@@ -18,7 +19,7 @@ from steadygaze.geometry.connection import (
 )
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.measure import facets, volumes
-from steadygaze.geometry.polytope import box, polygon
+from steadygaze.geometry.polytope import box, interval, polygon, product
 
 
 def grid(n: int, size: int) -> tuple[Cells, np.ndarray]:
@@ -167,3 +168,53 @@ def test_sides_that_overlap_in_a_part_of_both():
 def test_a_tip_in_the_middle_of_a_side_is_no_connection():
     tip = polygon(np.array([[1.0, 1.0], [1.5, 2.0], [0.5, 2.0]]))
     assert len(set(loose_components(from_polytopes((rectangle(0, 2, 0, 1), tip))))) == 2
+
+
+def bricks(n, size, seed):
+    """Boxes with whole-number corners that fill [0, size]^n without a pattern, as low and high corners."""
+    rng, left, done = np.random.default_rng(seed), [(np.zeros(n, int), np.full(n, size))], []
+    while left:
+        low, high = left.pop()
+        axis = rng.integers(n)
+        if high[axis] - low[axis] < 2 or rng.random() < 0.1:
+            done.append((low, high))
+            continue
+        at = rng.integers(low[axis] + 1, high[axis])
+        left += [
+            (low, np.where(np.arange(n) == axis, at, high)),
+            (np.where(np.arange(n) == axis, at, low), high),
+        ]
+    return np.array([low for low, _ in done]), np.array([high for _, high in done])
+
+
+@pytest.mark.parametrize("pairs_at_once", [1, 50, 100_000])
+@pytest.mark.parametrize("seed", range(4))
+def test_bricks_that_overlap_in_parts_of_their_faces(seed, pairs_at_once, monkeypatch):
+    """In space a part may come out too small, never too large; it does where faces barely overlap."""
+    monkeypatch.setattr("steadygaze.geometry.connection._PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr("steadygaze.geometry.connection._FACETS_AT_ONCE", 30)
+    low, high = bricks(3, 6, seed)
+    some = np.random.default_rng(seed).random(len(low)) < 0.5
+    low, high = low[some], high[some]
+    common = np.minimum(high, high[:, None]) - np.maximum(low, low[:, None])
+    meets = (common >= 0).all(axis=2) & ((common > 0).sum(axis=2) == 2)
+    right = connected_components(meets)[1]
+    cells = from_polytopes(
+        tuple(box(a.astype(float), b.astype(float)) for a, b in zip(low, high, strict=True))
+    )
+    found = loose_components(separated(cells))
+    assert same_partition(found, right)
+
+
+def test_faces_that_overlap_near_a_corner_of_both():
+    cells = (
+        box(np.zeros(3), np.array([4.0, 4.0, 1.0])),
+        box(np.array([2.5, 2.5, 1.0]), np.array([9.0, 9.0, 2.0])),
+    )
+    assert len(set(loose_components(from_polytopes(cells)))) == 1
+
+
+def test_an_edge_across_the_middle_of_a_face_is_no_connection():
+    roof = product(polygon(np.array([[1.0, 1.0], [1.5, 2.0], [0.5, 2.0]])), interval(0, 2))
+    below = box(np.zeros(3), np.array([2.0, 1.0, 2.0]))
+    assert len(set(loose_components(from_polytopes((below, roof))))) == 2

@@ -10,7 +10,18 @@ from scipy.optimize import linprog
 from steadygaze.geometry.cells import from_polytopes
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.polytope import box, interval
-from steadygaze.geometry.sections import axis_intervals, bounds, gauge, nearest, plane_section
+from steadygaze.geometry.sections import (
+    axis_intervals,
+    bounds,
+    by_distance,
+    distances,
+    euclidean,
+    gauge,
+    least_distances,
+    least_euclidean,
+    nearest,
+    plane_section,
+)
 
 
 def arrangement(low, high, hinges, seed):
@@ -85,6 +96,35 @@ def test_the_nearest_point_against_linear_programs(low, high, seed):
         assert gauge(found.point, below, above) == pytest.approx(found.distance, abs=1e-12)
         assert (found.point >= np.array(low) - 1e-12).all()
         assert (found.point <= np.array(high) + 1e-12).all()
+
+
+@pytest.mark.parametrize("norm", ["gauge", "euclidean"])
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_cells_come_nearest_first_and_no_more_is_worked_out_than_that_takes(n, norm):
+    cells, _, _ = arrangement([-0.7] * n, [1.0] * n, 6, n)
+    one = np.ones(n)
+    exact, bound = (
+        (lambda some: distances(some, one, one), least_distances(cells, one, one))
+        if norm == "gauge"
+        else (lambda some: euclidean(some, one), least_euclidean(cells, one))
+    )
+    every, _ = exact(cells)
+    assert (bound <= every + 1e-12).all()
+    asked = []
+
+    def counted(some):
+        asked.append(some.count)
+        return exact(some)
+
+    order = by_distance(cells, bound, counted)
+    first = next(order)
+    assert first.distance == pytest.approx(every.min(), abs=1e-12)
+    assert sum(asked) <= 2 * (bound <= every.min()).sum() + 8
+    found = [first, *order]
+    assert [each.distance for each in found] == sorted(each.distance for each in found)
+    np.testing.assert_allclose([each.distance for each in found], np.sort(every), atol=1e-12)
+    np.testing.assert_allclose(every[[each.cell for each in found]], np.sort(every), atol=1e-12)
+    assert sum(asked) == cells.count
 
 
 def test_a_cell_that_holds_the_origin_is_at_distance_zero():

@@ -8,13 +8,13 @@ import pytest
 from steadygaze.geometry.welding import Weld
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8])
 def test_shaken_points_keep_their_numbers(n):
     rng = np.random.default_rng(n)
     widths = np.full(n, 0.3)
     points = rng.random((3000, n)) * 0.3 - 0.1
     # Those on the seams of the grid behind it, where a number could be lost.
-    points[:500] = np.round(points[:500] / (0.3 * 4e-8)) * (0.3 * 4e-8)
+    points[:500] = np.round(points[:500] / (0.3 * 64e-8)) * (0.3 * 64e-8)
     weld = Weld(widths, 1e-8)
     first = weld.numbers(points)
     for _ in range(3):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
+
 import numpy as np
 import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from steadygaze.geometry.bits import U, kernel
-from steadygaze.geometry.cells import Cells
+from steadygaze.geometry.boxes import BoxTree
+from steadygaze.geometry.cells import Cells, faces
 from steadygaze.geometry.measure import Facets, cone_volumes, facet_centres, facets, volumes
+from steadygaze.geometry.outside import clearly_outside
 from steadygaze.geometry.sections import bounds, plane_section
 
 # Cells that do not meet facet to facet touch within this share of the box: their corners were computed in
 # different ways.
 _TOUCH = 1e-8
+# Facets whose probes are looked up at once, and pairs of a probe and a cell that may hold it.
+_FACETS_AT_ONCE, _PAIRS_AT_ONCE = 4096, 100_000
 
 
 def components(cells: Cells, found: Facets | None = None) -> np.ndarray:
@@ -29,54 +35,80 @@ def loose_components(cells: Cells) -> np.ndarray:
     """As `components`, for cells that need not meet facet to facet.
 
     A facet that no other cell has too is probed at points: where one lies inside a facet of another cell, and
-        on
-    no other facet of it, the two cells meet in more than a corner. With one or two parameters the points meet
-    every neighbour; with more a part may come out too small, never too large.
+    on no other facet of it, the two cells meet in more than a corner. With one or two parameters the points
+    meet every neighbour; with more a part may come out too small, never too large.
     """
     found = facets(cells)
-    shared = shared_facets(found)
+    part = _connected(shared_facets(found), cells.count)
     _, first, counts = np.unique(found.key, return_index=True, return_counts=True)
     lone = first[counts == 1]
-    points, source = _probes(cells, found.cell[lone], found.bit[lone])
     low, high = bounds(cells)
-    slack = _TOUCH * np.ptp(cells.theta, axis=0)
-    probe, other = _plane_tree(low - slack, high + slack).query(shapely.points(_in_plane(points)))
-    near = (found.cell[lone[source[probe]]] != other) & (
-        (low[other] - slack <= points[probe]) & (points[probe] <= high[other] + slack)
-    ).all(axis=1)
-    probe, other = probe[near], other[near]
-    touch = _inside_one_facet(cells, found, other, points[probe])
-    touching = np.stack([found.cell[lone[source[probe[touch]]]], other[touch]], axis=1)
-    return _connected(np.concatenate([shared, touching]), cells.count)
+    widths = np.ptp(cells.theta, axis=0)
+    tree = BoxTree(low - _TOUCH * widths, high + _TOUCH * widths)
+    # In the plane all sides are cut by all corners at once; in space most cells meet at middles of facets.
+    kinds = {1: (_middles,), 2: (_between_corners,)}.get(cells.dimension, (_middles, _halves))
+    step = _FACETS_AT_ONCE if cells.dimension > 2 else max(1, len(lone))
+    for probes, at in product(kinds, range(0, len(lone), step)):
+        some = lone[at : at + step]
+        points, source = probes(cells, found.cell[some], found.bit[some])
+        part = _met(cells, found, tree, points, found.cell[some[source]], part, widths)
+    return part
 
 
-def _inside_one_facet(cells: Cells, found: Facets, chosen: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _met(
+    cells: Cells,
+    found: Facets,
+    tree: BoxTree,
+    points: np.ndarray,
+    own: np.ndarray,
+    part: np.ndarray,
+    widths: np.ndarray,
+) -> np.ndarray:
+    """The parts ``(cells,)`` once cells are joined with those that the points ``(k, n)`` of `own` meet."""
+    tree.grouped(part)
+    counts = tree.count(points, part[own])
+    points, own, pairs = points[counts > 0], own[counts > 0], np.cumsum(counts[counts > 0])
+    # So few points at once that the pairs fit into little memory; those of later points are fewer by then.
+    edges = np.searchsorted(pairs, np.arange(0, counts.sum(), _PAIRS_AT_ONCE), side="right")
+    for first, last in pairwise(np.unique([*edges, len(points)])):
+        probe, other = tree.holding(points[first:last], part[own[first:last]])
+        probe += first
+        near = ~clearly_outside(cells, other, points[probe], widths)
+        probe, other = probe[near], other[near]
+        touch = _inside_one_facet(cells, found, other, points[probe], widths)
+        if touch.any():
+            joined = np.stack([part[own[probe[touch]]], part[other[touch]]], axis=1)
+            part = _connected(joined, int(part.max()) + 1)[part]
+            tree.grouped(part)
+    return part
+
+
+def _inside_one_facet(
+    cells: Cells, found: Facets, chosen: np.ndarray, points: np.ndarray, widths: np.ndarray
+) -> np.ndarray:
     """Whether each point ``(k, n)`` lies in its chosen cell, and on exactly one of its facets."""
-    size = volumes(cells)
-    allowed = _TOUCH * size + _TOUCH**2 * np.prod(np.ptp(cells.theta, axis=0))
-    inside = cone_volumes(cells, chosen, points) <= size[chosen] + allowed[chosen]
+    once, row = np.unique(chosen, return_inverse=True)
+    size = volumes(cells.take(once)[0])[row]
+    allowed = _TOUCH * size + _TOUCH**2 * np.prod(widths)
+    inside = np.flatnonzero(cone_volumes(cells, chosen, points) <= size + allowed)
     start = np.searchsorted(found.cell, np.arange(cells.count + 1))  # facets come cell by cell
-    pair = np.repeat(np.arange(len(chosen)), np.diff(start)[chosen])
+    pair = np.repeat(inside, np.diff(start)[chosen[inside]])
     facet = start[chosen][pair] + np.arange(len(pair)) - np.searchsorted(pair, pair)
     cones = cone_volumes(cells, chosen[pair], points[pair], found.bit[facet])
-    met = np.bincount(pair[cones <= allowed[chosen[pair]]], minlength=len(chosen))
-    return inside & (met == 1)
+    met = np.bincount(pair[cones <= allowed[pair]], minlength=len(chosen))
+    return met == 1
 
 
-def _probes(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points inside the given facets, ``(k, n)``, and the facet of each."""
-    every = np.arange(len(cell))
-    if cells.dimension == 2:
-        return _between_corners(cells, cell, bit)
-    middles = facet_centres(cells, cell, bit)
-    if cells.dimension == 1:
-        return middles, every
-    sizes = np.diff(cells.ptr)[cell]
-    owner = np.repeat(every, sizes)
-    at = cells.ptr[cell][owner] + np.arange(len(owner)) - np.searchsorted(owner, owner)
-    on = (cells.mask[at, bit[owner] // 64] >> (bit[owner] % 64).astype(np.uint64)) & U(1) > 0
-    halves = (middles[owner[on]] + cells.theta[cells.idx[at[on]]]) / 2
-    return np.concatenate([middles, halves]), np.concatenate([every, owner[on]])
+def _middles(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points in the middle of the given facets, ``(k, n)``, and the facet of each."""
+    return facet_centres(cells, cell, bit), np.arange(len(cell))
+
+
+def _halves(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points half-way from the middle of each given facet to its vertices."""
+    flat = faces(cells, cell, bit)
+    owner = np.repeat(np.arange(len(cell)), np.diff(flat.ptr))
+    return (facet_centres(cells, cell, bit)[owner] + flat.theta[flat.idx]) / 2, owner
 
 
 def _between_corners(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,16 +129,6 @@ def _between_corners(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[n
     step = (side[1:] == side[:-1]) & (np.diff(place) > _TOUCH)
     middle, source = (place[1:] + place[:-1])[step] / 2, side[:-1][step]
     return (first[source] + middle[:, None] * along[source]) * widths, source
-
-
-def _in_plane(points: np.ndarray) -> np.ndarray:
-    """The first two coordinates, ``(k, 2)``; the second is 0 where there is only one."""
-    return np.hstack([points, np.zeros((len(points), 1))])[:, :2]
-
-
-def _plane_tree(low: np.ndarray, high: np.ndarray) -> shapely.STRtree:
-    """A search tree over the first two coordinates of boxes."""
-    return shapely.STRtree(shapely.box(*_in_plane(low).T, *_in_plane(high).T))
 
 
 def _connected(pairs: np.ndarray, count: int) -> np.ndarray:

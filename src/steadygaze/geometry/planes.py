@@ -31,7 +31,7 @@ def planes_of_facets(cells: Cells, cell: np.ndarray, bit: np.ndarray, widths: np
         rows = np.flatnonzero(sizes == size)
         points = corners[flat.ptr[rows][:, None] + np.arange(size)]
         middle[rows] = points.mean(axis=1)
-        normal[rows] = np.linalg.svd(points - middle[rows][:, None], full_matrices=True)[2][:, -1]
+        normal[rows] = np.linalg.svd(points - middle[rows][:, None], full_matrices=False)[2][:, -1]
     inside = centres(cells)[cell] / widths
     inward = np.einsum("kn,kn->k", normal, inside - middle) > 0
     normal[inward] *= -1

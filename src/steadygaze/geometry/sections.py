@@ -6,12 +6,15 @@ is found at vertices.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import combinations
 
 import numpy as np
 from scipy.linalg import null_space
 from scipy.optimize import linprog, nnls
+from scipy.sparse import csr_array
 
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.bits import kernel
@@ -22,8 +25,8 @@ from steadygaze.geometry.cutting import cut
 _ZERO = 1e-12
 # With more parameters than this, distances are found by linear programs.
 _MOST_CUT = 3
-# Cells whose distances are found at once, those first that may be nearest.
-_AT_ONCE = 128
+# The distances of so many cells are found at once, those first that may be nearest: few at first, then more.
+_FIRST, _AT_ONCE = 8, 128
 
 
 @dataclass(frozen=True)
@@ -44,28 +47,49 @@ def nearest(cells: Cells, below: np.ndarray, above: np.ndarray) -> Nearest | Non
         below, above: ``(n,)`` lengths that count as 1 in the negative and in the positive direction (0: there
             is nothing that way).
     """
-    if not cells.count:
-        return None
-    reach = np.minimum.reduceat(gauge(cells.theta, below, above)[cells.idx], cells.ptr[:-1]).min()
-    bound = least_distances(cells, below, above)
-    chosen = np.flatnonzero(bound <= reach)
-    chosen = chosen[np.argsort(bound[chosen], kind="stable")]
-    best = None
-    for first in range(0, len(chosen), _AT_ONCE):
-        batch = chosen[first : first + _AT_ONCE]
-        if best is not None and bound[batch[0]] >= best.distance:
-            break
-        found, points = distances(cells.take(batch)[0], below, above)
-        k = int(found.argmin())
-        if best is None or found[k] < best.distance:
-            best = Nearest(float(found[k]), points[k], int(batch[k]))
-    return best
+    found = by_distance(
+        cells, least_distances(cells, below, above), lambda some: distances(some, below, above)
+    )
+    return next(found, None)
+
+
+def by_distance(
+    cells: Cells, bound: np.ndarray, exact: Callable[[Cells], tuple[np.ndarray, np.ndarray]]
+) -> Iterator[Nearest]:
+    """The nearest point to 0 of each cell, nearest cell first; worked out only as far as is asked for.
+
+    Args:
+        bound: ``(cells,)`` lower bounds of their distances.
+        exact: gives distances ``(some,)`` and nearest points ``(some, n)`` of some of the cells.
+    """
+    order, at, size = np.argsort(bound, kind="stable"), 0, _FIRST
+    heap: list[tuple[float, int, np.ndarray]] = []
+    while heap or at < len(order):
+        if at < len(order) and not (heap and heap[0][0] < bound[order[at]]):
+            some = order[at : at + size]
+            distance, points = exact(cells.take(some)[0])
+            for entry in zip(distance.tolist(), some.tolist(), points, strict=True):
+                heappush(heap, entry)
+            at, size = at + size, min(2 * size, _AT_ONCE)
+            continue
+        far, cell, point = heappop(heap)
+        yield Nearest(far, point, cell)
 
 
 def least_distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> np.ndarray:
     """Lower bounds ``(cells,)`` on the distance from 0: that of each cell's bounding box."""
+    return gauge(_nearest_of_boxes(cells), below, above)
+
+
+def least_euclidean(cells: Cells, lengths: np.ndarray) -> np.ndarray:
+    """The same for the Euclidean distance; `lengths` as in `euclidean`."""
+    return np.linalg.norm(_nearest_of_boxes(cells) / lengths, axis=1)
+
+
+def _nearest_of_boxes(cells: Cells) -> np.ndarray:
+    """The point of each cell's bounding box that is nearest to 0, ``(cells, n)``."""
     low, high = bounds(cells)
-    return gauge(np.where(low > 0, low, np.where(high < 0, high, 0.0)), below, above)
+    return np.clip(0.0, low, high)
 
 
 def gauge(theta: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
@@ -128,29 +152,40 @@ def distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np.nd
 
 
 def _by_programs(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`distances` by a linear program for each cell: cutting along all kinks grows exponentially with n."""
-    out, points = np.empty(cells.count), np.empty((cells.count, cells.dimension))
-    for c in range(cells.count):
-        corners = cells.theta[cells.idx[cells.ptr[c] : cells.ptr[c + 1]]]
-        ways = [corners[:, i] / s for i in range(cells.dimension) for s in (above[i], -below[i]) if s]
-        # Where there is nothing one way, the corners lie on the other side, within rounding.
-        walls = np.stack(ways)
-        found = linprog(
-            np.append(np.zeros(len(corners)), 1.0),
-            A_ub=np.hstack([walls, -np.ones((len(walls), 1))]),
-            b_ub=np.zeros(len(walls)),
-            A_eq=np.append(np.ones(len(corners)), 0.0)[None],
-            b_eq=[1.0],
-            method="highs",
-        )
-        if found.x is None:
-            raise InternalCheckError(
-                f"a linear program for a distance failed ({found.message}): please report"
-            )
-        share = np.maximum(found.x[:-1], 0.0)
-        points[c] = (share / share.sum()) @ corners
-        out[c] = gauge(points[c], below, above)
-    return out, points
+    """`distances` by linear programming, for cutting along all kinks grows exponentially with n.
+
+    One program holds all cells side by side, so that setting it up is paid for once.
+    """
+    count, corners = cells.count, cells.theta[cells.idx]
+    owner = np.repeat(np.arange(count), np.diff(cells.ptr))
+    shares = np.arange(len(corners))
+    # Where there is nothing one way, the corners lie on the other side, within rounding.
+    ways = [corners[:, i] / s for i in range(cells.dimension) for s in (above[i], -below[i]) if s]
+    every = np.arange(len(ways) * count)
+    walls = csr_array(
+        (
+            np.concatenate([*ways, -np.ones(len(every))]),
+            (
+                np.concatenate([*(w * count + owner for w in range(len(ways))), every]),
+                np.concatenate([*(shares for _ in ways), len(shares) + every % max(count, 1)]),
+            ),
+        ),
+        shape=(len(every), len(shares) + count),
+    )
+    found = linprog(
+        np.concatenate([np.zeros(len(shares)), np.ones(count)]),
+        A_ub=walls,
+        b_ub=np.zeros(len(every)),
+        A_eq=csr_array((np.ones(len(shares)), (owner, shares)), shape=(count, len(shares) + count)),
+        b_eq=np.ones(count),
+        method="highs",
+    )
+    if found.x is None:
+        raise InternalCheckError(f"a linear program for distances failed ({found.message}): please report")
+    share = np.maximum(found.x[: len(shares)], 0.0)
+    sums = np.add.reduceat(share, cells.ptr[:-1])
+    points = np.add.reduceat(share[:, None] * corners, cells.ptr[:-1]) / sums[:, None]
+    return gauge(points, below, above), points
 
 
 def euclidean(cells: Cells, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

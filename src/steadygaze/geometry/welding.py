@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygaze.geometry.bits import U, kernel, mix
+from steadygaze.geometry.bits import U, kernel, mix, part
+
+# Width of the grid's cells, in radii: so wide that few points lie near the border of theirs.
+_GRID = 64.0
 
 
 class Weld:
@@ -43,17 +46,24 @@ class Weld:
         return out
 
 
-@kernel
-def _cell_name(point, grid, corner):
-    """Name of the grid cell of a point, or of the neighbour that `corner` (a bit for each axis) picks.
+@part
+def _near(point, grid, radius, aside):
+    """For each axis where the next grid cell is within the radius, the way to it; returns their bits."""
+    bits = 0
+    for i in range(len(point)):
+        place = point[i] / grid - np.floor(point[i] / grid)
+        aside[i] = -1.0 if place < 0.5 else 1.0
+        if min(place, 1.0 - place) * grid <= 1.01 * radius:
+            bits |= 1 << i
+    return bits
 
-    The eight (or 2^n) cells picked so hold every point that is closer than half a grid cell.
-    """
+
+@part
+def _cell_name(point, grid, aside, axes):
+    """Name of the grid cell of a point, or of the one aside from it along the axes of these bits."""
     name = U(0x243F6A8885A308D3)
     for i in range(len(point)):
-        at = (
-            np.floor(point[i] / grid) if corner < 0 else np.floor(point[i] / grid - 0.5) + ((corner >> i) & 1)
-        )
+        at = np.floor(point[i] / grid) + (aside[i] if (axes >> i) & 1 else 0.0)
         name = mix(name ^ mix(U(np.int64(at)) + U(i + 1)))
     return name
 
@@ -69,11 +79,14 @@ def _refill(table, names, count):
 
 @kernel
 def _weld(table, points, names, count, new, radius):
-    n, grid = new.shape[1], 4.0 * radius
-    out = np.full(len(new), -1, np.int64)
+    n, grid = new.shape[1], _GRID * radius
+    out, aside = np.full(len(new), -1, np.int64), np.empty(n)
     for k in range(len(new)):
-        for corner in range(1 << n):
-            name = _cell_name(new[k], grid, corner)
+        near = _near(new[k], grid, radius, aside)
+        for axes in range(1 << n):
+            if axes & ~near:
+                continue
+            name = _cell_name(new[k], grid, aside, axes)
             slot = np.int64(mix(name) % U(len(table)))
             while table[slot] >= 0 and out[k] < 0:
                 v = table[slot]
@@ -85,7 +98,7 @@ def _weld(table, points, names, count, new, radius):
                         out[k] = v
                 slot = (slot + 1) % len(table)
         if out[k] < 0:
-            name = _cell_name(new[k], grid, -1)
+            name = _cell_name(new[k], grid, aside, 0)
             slot = np.int64(mix(name) % U(len(table)))
             while table[slot] >= 0:
                 slot = (slot + 1) % len(table)

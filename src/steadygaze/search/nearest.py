@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from steadygaze.geometry.cells import Cells
-from steadygaze.geometry.sections import distances, euclidean, least_distances
+from steadygaze.geometry.sections import by_distance, distances, euclidean, least_distances, least_euclidean
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward
@@ -92,31 +92,48 @@ class Nearest(AbstractSearch):
         before = (near < self._failure - _SAME) | (scale < min(self._scale, 1.0) - _SAME)
         return self._open[before][np.argsort(near[before], kind="stable")]
 
-    def _measured(self, cells: Cells) -> np.ndarray:
-        """Distances ``(cells, 2)`` from 0, in half-widths and in the box's own shape."""
+    def _near(self, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+        """Distances ``(cells,)`` from 0 in half-widths of the box, and the points of the cells at them."""
+        half = np.ptp(self._problem.box, axis=1) / 2
+        return distances(cells, half, half) if self._norm == "linf" else euclidean(cells, half)
+
+    def _scaled(self, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+        """The same in the box's own shape."""
+        box = self._problem.box
+        return distances(cells, -box[:, 0], box[:, 1])
+
+    def _least(self, cells: Cells) -> np.ndarray:
+        """Lower bounds ``(cells, 2)`` on both."""
         box = self._problem.box
         half = np.ptp(box, axis=1) / 2
-        near = distances(cells, half, half) if self._norm == "linf" else euclidean(cells, half)
-        return np.stack([near[0], distances(cells, -box[:, 0], box[:, 1])[0]], axis=1)
+        near = least_distances(cells, half, half) if self._norm == "linf" else least_euclidean(cells, half)
+        return np.stack([near, least_distances(cells, -box[:, 0], box[:, 1])], axis=1)
 
     def _bounded(self, cells: Cells) -> np.ndarray:
-        """The same of facets; with many parameters lower bounds, which order them well enough."""
-        box = self._problem.box
-        if len(box) <= _MOST_EXACT:
-            return self._measured(cells)
-        half = np.ptp(box, axis=1) / 2
-        near = [least_distances(cells, half, half), least_distances(cells, -box[:, 0], box[:, 1])]
-        return np.stack(near, axis=1)
+        """Both distances ``(facets, 2)``; with many parameters lower bounds, which order well enough."""
+        if len(self._problem.box) > _MOST_EXACT:
+            return self._least(cells)
+        return np.stack([self._near(cells)[0], self._scaled(cells)[0]], axis=1)
+
+    def _nearer(self, cells: Cells, known: float, which: int) -> float:
+        """The least distance of the cells, unless it is above what is known."""
+        bound = self._least(cells)[:, which]
+        chosen = np.flatnonzero(bound < known)
+        exact = (self._near, self._scaled)[which]
+        found = next(by_distance(cells.take(chosen)[0], bound[chosen], exact), None)
+        return known if found is None else min(known, found.distance)
 
     def _take_stock(self) -> None:
         regions = self._regions
         for map_ in regions.maps[self._judged :]:
             bad = np.flatnonzero(map_.kind != ROBUST)
             if len(bad):
-                near, scale = self._measured(map_.cells.take(bad)[0]).T
-                self._block, self._scale = min(self._block, near.min()), min(self._scale, scale.min())
-                failing = near[map_.kind[bad] != UNDECIDED]
-                self._failure = min(self._failure, failing.min(initial=np.inf))
+                cells, _ = map_.cells.take(bad)
+                open_ = map_.kind[bad] == UNDECIDED
+                failing, undecided = (cells.take(np.flatnonzero(some))[0] for some in (~open_, open_))
+                self._failure = self._nearer(failing, self._failure, 0)
+                self._block = self._nearer(undecided, min(self._block, self._failure), 0)
+                self._scale = self._nearer(cells, self._scale, 1)
         frontier = regions.distance[self._open, 0].min(initial=np.inf)
         self._standing = replace(
             regions.standing(self._standing),

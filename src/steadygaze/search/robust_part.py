@@ -188,19 +188,15 @@ class RobustPart:
         chosen = np.flatnonzero((state >= CLASS_BOUNDARY) & self._member.rows[self._cell.rows])
         flat, _ = concatenate(self._flat).take(chosen)
         owner = self._cell.rows[chosen]
-        planes = [
-            planes_of_facets(solid, np.zeros(1, np.int64), self._bit.rows[[f]], self.regions.widths)
-            for f, solid in zip(chosen, self._each_solid(owner), strict=True)
-        ]
+        normal, offset = self._planes(owner, self._bit.rows[chosen])
         starts, sizes = self._first.rows[chosen], np.diff(self._first.rows)[chosen]
         at = np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
-        n = len(self.regions.widths)
         return Pieces(
             cells=flat,
             bit=self._bit.rows[chosen],
             kind=state[chosen],
-            normal=np.concatenate([p.normal for p in planes]) if planes else np.zeros((0, n)),
-            offset=np.concatenate([p.offset for p in planes]) if planes else np.zeros(0),
+            normal=normal,
+            offset=offset,
             points=self._point.rows[at],
             theta=self.weld.points,
             region=self._region.rows[owner],
@@ -325,6 +321,19 @@ class RobustPart:
         starts = np.cumsum([0] + [part.count for part in self._solid])
         block = np.searchsorted(starts, cells, side="right") - 1
         return [self._solid[k].take(np.array([c - starts[k]]))[0] for c, k in zip(cells, block, strict=True)]
+
+    def _planes(self, cells: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Normals and offsets of the planes of facets of the given robust cells (see `Planes`)."""
+        starts = np.cumsum([0] + [part.count for part in self._solid])
+        block = np.searchsorted(starts, cells, side="right") - 1
+        normal, offset = np.empty((len(cells), len(self.regions.widths))), np.empty(len(cells))
+        for k in np.unique(block):
+            mine = np.flatnonzero(block == k)
+            planes = planes_of_facets(
+                self._solid[k], cells[mine] - starts[k], bit[mine], self.regions.widths
+            )
+            normal[mine], offset[mine] = planes.normal, planes.offset
+        return normal, offset
 
     def _walls(self, flat: Cells, region: np.ndarray) -> np.ndarray:
         """The facet of its region that each facet of a cell lies on, or none."""
