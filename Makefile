@@ -44,7 +44,7 @@ format: $(STAMP) ## mend the style in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## the workloads: regions, seconds, memory, floor
+bench: $(STAMP) ## the workloads, by every search: regions, seconds, memory, floor
 	$(BIN)/python -m benchmarks
 
 study: $(STAMP) ## the study of the NFM 2023 paper, quick form, and its report in nfm2023-out/

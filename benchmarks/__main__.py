@@ -11,14 +11,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.records import Failed, Measurement, Order, measurement_from, to_json
-from benchmarks.table import LEGEND, table
-from benchmarks.workloads import WORKLOADS, cases
+from benchmarks.table import LEGEND, side_by_side, table
+from benchmarks.workloads import METHODS, WORKLOADS, cases, methods_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Columns of the table where the output is not a terminal.
@@ -39,21 +39,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes: list[Measurement | Failed] = []
     for workload, asked in groupby(cases(shared, options.only, options.quick), key=lambda one: one.workload):
         here = []
-        for one in asked:
-            order = Order(one, options.repeat, options.threads, options.memory)
-            with console.status(f"{workload}: {one.net}, image {one.image}"):
+        for one, method in product(asked, options.method or methods_of(workload)):
+            order = Order(one, method, options.repeat, options.threads, options.memory)
+            with console.status(f"{workload}: {one.net}, image {one.image}, {method}"):
                 here.append(measured(order, options.limit))
-        console.print(table(workload, [one for one in here if isinstance(one, Measurement)]))
-        for one in here:
-            if isinstance(one, Failed):
-                console.print(
-                    f"{one.case.net}, image {one.case.image}: no measurement: {one.reason}", style="red"
-                )
+        _show(console, workload, here)
         outcomes.extend(here)
     console.print(LEGEND)
     _write(options.record, outcomes, options)
     console.print(f"Record: {options.record}")
     return 0 if all(isinstance(one, Measurement) and one.as_expected for one in outcomes) else 1
+
+
+def _show(console: Console, workload: str, outcomes: Sequence[Measurement | Failed]) -> None:
+    """Print a table of the sweeps, one of the other searches beside them, and what went wrong."""
+    done = [one for one in outcomes if isinstance(one, Measurement)]
+    sweeps = [one for one in done if one.method == "sweep"]
+    if sweeps:
+        console.print(table(workload, sweeps))
+    if len(sweeps) < len(done):
+        console.print(side_by_side(workload, done))
+    for one in outcomes:
+        where = f"{one.case.net}, image {one.case.image}, {one.method}"
+        if isinstance(one, Failed):
+            console.print(f"{where}: no measurement: {one.reason}", style="red")
+        elif one.stopped:
+            console.print(f"{where}: stopped by {one.stopped}, {one.judged:.1%} of the box judged")
 
 
 def measured(order: Order, limit: float) -> Measurement | Failed:
@@ -70,10 +81,10 @@ def measured(order: Order, limit: float) -> Measurement | Failed:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Failed(order.case, f"it took longer than {limit:g} s (--limit)")
+        return Failed(order.case, order.method, f"it took longer than {limit:g} s (--limit)")
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
-        return Failed(order.case, said[-1])
+        return Failed(order.case, order.method, said[-1])
     return measurement_from(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -112,6 +123,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=WORKLOADS,
         metavar="W",
         help=f"which of {', '.join(WORKLOADS)}",
+    )
+    parser.add_argument(
+        "--method",
+        nargs="+",
+        default=[],
+        choices=METHODS,
+        metavar="M",
+        help=f"which of {', '.join(METHODS)} (default sweep; in three and four parameters the others too)",
     )
     parser.add_argument(
         "--quick", action="store_true", help="of each workload the smallest network and the first image"

@@ -1,13 +1,15 @@
 """The floor of a run: the time that the unavoidable neural arithmetic takes on this machine.
 
-    floor = sum over stages (distinct vertices that arise there x one forward from there on)
-            + regions x one backward
+    sweep:  floor = sum over stages (distinct vertices that arise there x one forward from there on)
+                    + regions x one backward
+    others: floor = regions visited x (n + 1 rows of a forward from the first stage on + one backward)
 
-It holds: affine layers, activations and max pooling from the layer where a vertex arises to the logits,
-once for each distinct vertex; and the gradient of one logit with respect to the pixels, slopes included,
-once for each activation region. It holds no geometry, no values at vertices up to the layer where they
-arise (they lie on edges and are interpolated), no finding of pieces, no distances of maps, no volumes,
-no verdict.
+It holds: affine layers, activations and max pooling to the logits; and the gradient of one logit with
+respect to the pixels, slopes included, once for each activation region. A sweep takes each distinct vertex
+forward from the layer where it arises: up to there vertices lie on edges and are interpolated. A search
+across facets takes the values at a point of each region and their derivatives by the n parameters forward
+from the first hinges: up to there all is affine in the parameters. The floor holds no geometry, no finding
+of pieces, no distances of maps, no volumes, no verdict.
 
 The rates are measured with the layers that the search itself uses, in float64, at the network's real
 values in the box, in batches of the size that is fastest, by as many threads as the search has: each with
@@ -80,23 +82,33 @@ def counted(problem: Problem) -> Iterator[Births]:
         del vars(stages)["cut"]
 
 
-def measured_floor(problem: Problem, births: Births, regions: int, held: int, threads: int) -> Floor:
+def vertices_by_stage(problem: Problem, births: Births) -> tuple[int, ...]:
+    """Rows that a sweep takes forward: the corners of the box and its pieces, then the vertices it made."""
+    return (sum(len(piece.polytope.vertices) for piece in problem.pieces), *births.distinct())
+
+
+def rows_of_regions(problem: Problem, regions: int) -> tuple[int, ...]:
+    """Rows that a search across facets takes forward, all from the first stage on."""
+    later = len(problem.stages.stages) - 1
+    return (0, *([regions * (len(problem.box) + 1)] + [0] * later)[: later + 1])
+
+
+def measured_floor(problem: Problem, rows: tuple[int, ...], regions: int, held: int, threads: int) -> Floor:
     """The floor of a search of the problem.
 
     Args:
-        births: the vertices that it made.
+        rows: how many begin before the first stage and at each stage.
         regions: activation regions; held: those of them that are robust by class somewhere.
         threads: what the search had.
     """
-    arisen = (sum(len(piece.polytope.vertices) for piece in problem.pieces), *births.distinct())
     rates = [_rate(problem, _forward_of(segment), threads) for segment in segments(problem.stages)]
     rates.append(_rate(problem, _backward, threads))
-    reached = np.cumsum(arisen)
+    reached = np.cumsum(rows)
     return Floor(
         forward=float(np.dot(reached, rates[:-1])),
         backward=regions * rates[-1],
         needed=held * rates[-1],
-        vertices=arisen,
+        rows=rows,
         rates=tuple(rates),
     )
 

@@ -4,9 +4,9 @@
 line of its output.
 
 What is timed is `steadygaze.driver.solve` on a network that is loaded and a problem that is posed: the
-map of the box, the saliency map of every region that is robust by class, volumes, the part around 0,
-safe ranges and scale, the nearest failure and its witness, the checks, the verdict. `search` is the part
-of it that finds and judges the regions.
+map of the regions that the search visits, the saliency map of every one that is robust by class, volumes,
+the part around 0, safe ranges and scale, the nearest failure and its witness, the checks, the verdict, as
+far as the search tells them. `search` is the part of it that finds and judges the regions.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.floor import counted, measured_floor
+from benchmarks.floor import counted, measured_floor, rows_of_regions, vertices_by_stage
 from benchmarks.records import Measurement, Order, to_json
 from benchmarks.workloads import Case
-from steadygaze.answer import Answer
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.driver import Limits, solve
 from steadygaze.images import load_image
@@ -35,8 +34,11 @@ from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.posing import pose
 from steadygaze.problem import Problem
+from steadygaze.result import Result
 
 _STATUS = Path("/proc/self/status")
+# An answer that takes this many seconds is timed once, when its memory is measured.
+_LONG = 20.0
 # A question of milliseconds that loads the kernels, so that they are no part of a case's time and memory.
 _WARM_UP = Case(
     workload="warm-up",
@@ -83,53 +85,76 @@ def measure(order: Order) -> Measurement:
     problem = posed(order.case)
     load = time.perf_counter() - began
     began = time.perf_counter()
-    solve(posed(_WARM_UP), threads=order.threads)
+    solve(posed(_WARM_UP), method=order.method, threads=order.threads)
     warm_up = time.perf_counter() - began
 
     gc.collect()
     before = _resident()
-    first = _run(problem, order).answer
+    first = _run(problem, order)
     peak = max(0, _highest() - before)
-    with counted(problem) as births:
-        _run(problem, order)
-    timed = [_run(problem, order) for _ in range(order.repeat)]
+    repeat = order.repeat if first.seconds < _LONG else 0
+    timed = [_run(problem, order) for _ in range(repeat)] or [first]
 
-    map_, regions = first.map, len(first.map.pattern)
-    held = int(np.isfinite(map_.inconsistency).sum())
-    floor = measured_floor(problem, births, regions, held, order.threads)
+    floor = measured_floor(
+        problem, _rows(problem, order, first.regions), first.regions, first.held, order.threads
+    )
+    result = first.result
     return Measurement(
         case=order.case,
+        method=order.method,
         dimension=len(problem.box),
-        regions=regions,
-        cells=map_.cells.count,
-        held=held,
-        verdict=str(first.result.verdict.value),
-        shares=tuple(float(share or 0.0) for share in first.result.shares.values()),
+        regions=first.regions,
+        cells=first.cells,
+        held=first.held,
+        verdict=str(result.verdict.value),
+        shares=tuple(float(share or 0.0) for share in result.shares.values()),
+        stopped=result.settings["stopped"],
+        enclosed=result.origin.share if result.origin else None,
+        safe_scale=result.safe_scale,
         seconds=statistics.median(run.seconds for run in timed),
-        search=statistics.median(run.answer.result.timing["search"] for run in timed),
+        search=statistics.median(run.result.timing["search"] for run in timed),
         all_seconds=tuple(run.seconds for run in timed),
         processor=statistics.median(run.processor for run in timed),
         warm_up=warm_up,
         load=load,
         peak=peak,
-        timing=dict(timed[0].answer.result.timing),
+        timing=dict(timed[0].result.timing),
         floor=floor,
     )
 
 
+def _rows(problem: Problem, order: Order, regions: int) -> tuple[int, ...]:
+    """The rows of the floor; those of a sweep are counted by one more of it."""
+    if order.method != "sweep":
+        return rows_of_regions(problem, regions)
+    with counted(problem) as births:
+        _run(problem, order)
+    return vertices_by_stage(problem, births)
+
+
 @dataclass(frozen=True)
 class _Run:
-    """One answer and the seconds that it took: by the clock, and of processor time."""
+    """What one answer says, and the seconds that it took: by the clock, and of processor time.
 
-    answer: Answer
+    regions, cells, held: as in `Measurement`. The map itself is let go, for the next answer needs the room.
+    """
+
+    result: Result
+    regions: int
+    cells: int
+    held: int
     seconds: float
     processor: float
 
 
 def _run(problem: Problem, order: Order) -> _Run:
     clock, processor = time.perf_counter(), time.process_time()
-    answer = solve(problem, limits=Limits(memory=order.memory), threads=order.threads)
-    return _Run(answer, time.perf_counter() - clock, time.process_time() - processor)
+    limits = Limits(memory=order.memory)
+    answer = solve(problem, method=order.method, limits=limits, threads=order.threads)
+    seconds, used = time.perf_counter() - clock, time.process_time() - processor
+    map_ = answer.map
+    held = int(np.isfinite(map_.inconsistency).sum())
+    return _Run(answer.result, len(map_.pattern), map_.cells.count, held, seconds, used)
 
 
 def _resident() -> int:

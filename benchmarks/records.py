@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.workloads import Case
+from benchmarks.workloads import WHOLE, Case
 
 
 @dataclass(frozen=True)
 class Order:
     """What to measure and how.
 
-    repeat: timed answers; threads: of the search; memory: limit in GiB.
+    method: the search; repeat: timed answers; threads: of the search; memory: limit in GiB.
     """
 
     case: Case
+    method: str = "sweep"
     repeat: int = 3
     threads: int = 2
     memory: float = 2.0
@@ -26,17 +27,18 @@ class Floor:
     """Seconds of neural arithmetic; `benchmarks.floor` says of which.
 
     Attributes:
-        forward: of all distinct vertices. backward: of one gradient for each region.
+        forward: of all rows. backward: of one gradient for each region.
         needed: as backward, for the regions that are robust by class somewhere.
-        vertices: distinct vertices by the stage that they arise at; the first are the corners of the box.
-        rates: seconds for each row: of the forward from each stage to the next, as `vertices`, and of
+        rows: how many rows begin before the first stage and at each stage: those of the vertices that arise
+            there (before the first: the corners of the box), or those of regions.
+        rates: seconds for each row: of the forward from each stage to the next, as `rows`, and of
             the backward, last.
     """
 
     forward: float
     backward: float
     needed: float
-    vertices: tuple[int, ...]
+    rows: tuple[int, ...]
     rates: tuple[float, ...]
 
     @property
@@ -50,10 +52,13 @@ class Measurement:
     """What was measured.
 
     Attributes:
-        case: the question.
-        dimension: number of parameters. regions: activation regions. cells: parts of them on the map.
+        case: the question. method: the search.
+        dimension: number of parameters. regions: activation regions visited. cells: parts of them on the map.
         held: regions that are robust by class somewhere.
         verdict, shares: of the answer (shares: robust, class changed, attention changed, undecided).
+        stopped: the limit that ended the search, None if it came to its end.
+        enclosed: share of the box of the robust part around 0. safe_scale: of the answer. Each None where the
+            answer does not tell it.
         seconds: median over the repeats. search: the same of the search alone. all_seconds: each repeat.
         processor: median processor time over all threads; steadier than the clock on a shared machine.
         warm_up: seconds of the first small answer in the process, compilation included where nothing is
@@ -66,12 +71,16 @@ class Measurement:
     """
 
     case: Case
+    method: str
     dimension: int
     regions: int
     cells: int
     held: int
     verdict: str
     shares: tuple[float, ...]
+    stopped: str | None
+    enclosed: float | None
+    safe_scale: float | None
     seconds: float
     search: float
     all_seconds: tuple[float, ...]
@@ -83,9 +92,14 @@ class Measurement:
     floor: Floor
 
     @property
-    def vertices(self) -> int:
-        """Distinct vertices of the activation regions."""
-        return sum(self.floor.vertices)
+    def rows(self) -> int:
+        """Rows that go forward: the distinct vertices of a sweep; in other searches n + 1 for each region."""
+        return sum(self.floor.rows)
+
+    @property
+    def judged(self) -> float:
+        """Share of the box that is not undecided."""
+        return 1.0 - self.shares[-1]
 
     @property
     def ratio(self) -> float:
@@ -99,8 +113,8 @@ class Measurement:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the number of regions is the known one, or none is known."""
-        return self.case.expected in (None, self.regions)
+        """Whether the number of regions in the box is the known one, or none is known or counted."""
+        return self.method not in WHOLE or self.case.expected in (None, self.regions)
 
 
 @dataclass(frozen=True)
@@ -108,10 +122,11 @@ class Failed:
     """A case that gave no measurement, and the last thing that its process said."""
 
     case: Case
+    method: str
     reason: str
 
 
-_DERIVED = ("vertices", "ratio", "needed_ratio", "as_expected")
+_DERIVED = ("rows", "judged", "ratio", "needed_ratio", "as_expected")
 
 
 def to_json(outcome: Order | Measurement | Failed) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BLANK = "blank"
+#: The searches; those that take the whole box apart, as far as the budget lasts.
+METHODS = ("sweep", "bfs", "gbs", "nearest")
+WHOLE = ("sweep", "bfs")
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,13 @@ ROWS = (
 )
 
 WORKLOADS = tuple(dict.fromkeys(row.workload for row in ROWS))
+
+_MEASURED = {"W6": METHODS, "W7": METHODS}
+
+
+def methods_of(workload: str) -> tuple[str, ...]:
+    """The searches that are measured on a workload where none is asked for."""
+    return _MEASURED.get(workload, ("sweep",))
 
 
 def cases(shared: Path | None, only: Collection[str] = (), quick: bool = False) -> Iterator[Case]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from benchmarks.__main__ import main, measured
-from benchmarks.floor import counted, measured_floor, segments
+from benchmarks.floor import counted, measured_floor, rows_of_regions, segments, vertices_by_stage
 from benchmarks.measure import measure, posed
 from benchmarks.records import Failed, Measurement, Order, measurement_from, to_json
-from benchmarks.table import COLUMNS, cells
-from benchmarks.workloads import NETS, ROWS, WORKLOADS, Row, case, cases
+from benchmarks.table import COLUMNS, TRAVERSED, cells, traversed
+from benchmarks.workloads import METHODS, NETS, ROWS, WORKLOADS, Row, case, cases, methods_of
 
 from steadygaze.driver import solve
 from steadygaze.inconsistency import by_name as inconsistency_by_name
@@ -57,10 +58,18 @@ def tiny() -> Measurement:
     return measure(order(expected=1))
 
 
+@pytest.fixture(scope="module")
+def followed() -> Measurement:
+    return measure(order(expected=1, method="gbs"))
+
+
 def test_a_measurement_is_complete(tiny):
     assert tiny.dimension == 2
     assert tiny.cells >= tiny.regions >= tiny.held > 0
-    assert tiny.vertices > tiny.regions > 1, "a map of polygons has more vertices than cells"
+    assert tiny.method == "sweep"
+    assert tiny.stopped is None
+    assert tiny.judged == pytest.approx(1.0)
+    assert tiny.rows > tiny.regions > 1, "a map of polygons has more vertices than cells"
     assert sum(tiny.shares) == pytest.approx(1.0)
     assert tiny.verdict in ("robust", "violated", "unknown")
     assert len(tiny.all_seconds) == 1
@@ -81,6 +90,33 @@ def test_a_row_of_the_table_flags_an_unexpected_count(tiny):
     assert row["regions"].plain == str(tiny.regions)
     assert row["expected"].plain == "1 !"
     assert "red" in str(row["regions"].style)
+
+
+def test_a_search_across_facets_is_measured(tiny, followed):
+    """It is held against the sweep, and no count of the whole box against it."""
+    assert followed.method == "gbs"
+    assert followed.rows == 3 * followed.regions, "a value and two derivatives for each region"
+    assert followed.floor.rows[0] == 0, "up to the first hinges all is affine in the parameters"
+    assert followed.enclosed == pytest.approx(tiny.enclosed)
+    assert followed.safe_scale is None
+    assert followed.as_expected
+    row = dict(zip(TRAVERSED, traversed(followed, [tiny, followed]), strict=True))
+    assert row["of all"].plain == f"{followed.regions / tiny.regions:.2%}"
+    assert row["sweep"].plain.endswith("s")
+    assert row["answer"].plain == f"encloses {followed.enclosed:.2%}"
+    alone = dict(zip(TRAVERSED, traversed(followed, [followed]), strict=True))
+    assert alone["of all"].plain == f"{followed.regions / 1:.2%}", "then what is known of the box counts"
+    assert alone["sweep"].plain == "–"
+
+
+def test_a_stopped_search_says_so(tiny):
+    stopped = measure(order(memory=1e-5))
+    assert "memory limit" in stopped.stopped
+    row = traversed(replace(tiny, method="bfs", stopped="the memory limit"), [stopped])
+    row = dict(zip(TRAVERSED, row, strict=True))
+    assert row["answer"].plain == "stopped"
+    assert row["sweep"].plain.startswith(">")
+    assert row["of all"].plain == f"{tiny.regions / 1:.2%}", "a stopped sweep does not know all regions"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -108,14 +144,24 @@ def test_the_floor_adds_up():
     problem = random_problem(PLANE, 1)
     with counted(problem) as births:
         solve(problem, threads=1)
-    floor = measured_floor(problem, births, regions=10, held=4, threads=2)
-    assert floor.vertices == (4, *births.distinct())
-    corners, first, second = floor.vertices
+    rows = vertices_by_stage(problem, births)
+    floor = measured_floor(problem, rows, regions=10, held=4, threads=2)
+    assert floor.rows == rows == (4, *births.distinct())
+    corners, first, second = rows
     before, between, after, backward = floor.rates
     steps = corners * before + (corners + first) * between + (corners + first + second) * after
     assert floor.forward == pytest.approx(steps)
     assert floor.seconds == pytest.approx(steps + 10 * backward)
     assert floor.needed == pytest.approx(4 * backward)
+
+
+def test_the_floor_of_a_search_across_facets_begins_at_the_first_hinges():
+    problem = random_problem(PLANE, 1)
+    rows = rows_of_regions(problem, 10)
+    assert rows == (0, 30, 0)
+    floor = measured_floor(problem, rows, regions=10, held=4, threads=1)
+    _, between, after, backward = floor.rates
+    assert floor.seconds == pytest.approx(30 * (between + after) + 10 * backward)
 
 
 def test_segments_hold_every_layer_once():
@@ -126,6 +172,8 @@ def test_segments_hold_every_layer_once():
 
 def test_the_workloads_are_those_of_the_contract():
     assert {f"W{number}" for number in range(1, 8)} <= set(WORKLOADS)
+    assert methods_of("W2") == ("sweep",)
+    assert methods_of("W6") == methods_of("W7") == METHODS
     assert all(row.net in NETS for row in ROWS)
     quick = list(cases(None, quick=True))
     assert [one.net for one in quick] == ["digits-mlp"], "without the shared folder only what is built in"
@@ -133,27 +181,20 @@ def test_the_workloads_are_those_of_the_contract():
 
 def test_a_record_is_written(tmp_path, capsys):
     record = tmp_path / "records" / "one.json"
-    arguments = [
-        "--only",
-        "digits",
-        "--quick",
-        "--repeat",
-        "1",
-        "--record",
-        str(record),
-        "--shared",
-        str(tmp_path / "no"),
-    ]
-    assert main(arguments) == 0
+    settings = ["--quick", "--repeat", "1", "--record", str(record), "--shared", str(tmp_path / "no")]
+    assert main(["--only", "digits", "--method", "sweep", "nearest", *settings]) == 0
     printed = capsys.readouterr().out
     assert "digits-mlp" in printed
+    assert "region by region" in printed
     assert "only the built-in networks" in printed
     written = json.loads(record.read_text())
     assert set(written) == {"date", "machine", "versions", "options", "outcomes"}
-    (outcome,) = written["outcomes"]
-    assert outcome["regions"] > 1
-    assert outcome["floor"]["seconds"] > 0
-    assert outcome["peak"] >= 0
+    sweep, nearest = written["outcomes"]
+    assert (sweep["method"], nearest["method"]) == ("sweep", "nearest")
+    assert sweep["regions"] >= nearest["regions"] > 1
+    assert sweep["safe_scale"] == pytest.approx(nearest["safe_scale"])
+    assert sweep["floor"]["seconds"] > 0
+    assert sweep["peak"] >= 0
 
 
 def test_what_cannot_be_measured_is_said():
