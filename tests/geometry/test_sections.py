@@ -127,6 +127,18 @@ def test_cells_come_nearest_first_and_no_more_is_worked_out_than_that_takes(n, n
     assert sum(asked) == cells.count
 
 
+@pytest.mark.parametrize(("low", "high"), BOXES)
+def test_bounds_on_distances_against_linear_programs(low, high):
+    cells, _, _ = arrangement(low, high, 6, 5)
+    below, above = -np.array(low), np.array(high)
+    bound = least_distances(cells, below, above)
+    exact = np.array([distance(corners(cells, p), below, above) for p in range(cells.count)])
+    low_corner, high_corner = bounds(cells)
+    boxed = gauge(np.clip(0.0, low_corner, high_corner), below, above)
+    assert (bound <= exact + 1e-9).all()
+    assert (bound >= boxed - 1e-12).all(), "no worse than the bounding box"
+
+
 def test_a_cell_that_holds_the_origin_is_at_distance_zero():
     cells, _, _ = arrangement([-1.0, -1.0], [1.0, 1.0], 3, 0)
     found = nearest(cells, np.ones(2), np.ones(2))
@@ -142,9 +154,12 @@ def test_the_nearest_point_may_lie_inside_an_edge():
     beyond = [
         p for p in range(2) if (corners(cells, p).max(axis=0) == 1).all() and corners(cells, p).min() > 0
     ][:1]
-    found = nearest(cells.take(np.array(beyond))[0], np.ones(2), np.ones(2))
+    chosen, _ = cells.take(np.array(beyond))
+    found = nearest(chosen, np.ones(2), np.ones(2))
     assert found.distance == pytest.approx(0.98 / 1.7, rel=1e-12)
     np.testing.assert_allclose(found.point, 0.98 / 1.7, rtol=1e-12)
+    # The mean of both coordinates is least, and more than any one of them, at (1, 0.1).
+    np.testing.assert_allclose(least_distances(chosen, np.ones(2), np.ones(2)), [0.55], rtol=1e-12)
 
 
 def test_the_gauge_of_a_side_without_length():

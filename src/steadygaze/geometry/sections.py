@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from scipy.linalg import null_space
@@ -27,6 +27,8 @@ _ZERO = 1e-12
 _MOST_CUT = 3
 # The distances of so many cells are found at once, those first that may be nearest: few at first, then more.
 _FIRST, _AT_ONCE = 8, 128
+# Bounds on distances are means over at most this many axes: there are too many sets of more.
+_MOST_AXES = 3
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,20 @@ def by_distance(
 
 
 def least_distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Lower bounds ``(cells,)`` on the distance from 0: that of each cell's bounding box."""
-    return gauge(_nearest_of_boxes(cells), below, above)
+    """Lower bounds ``(cells,)`` on the distance from 0, gauge as in `nearest`.
+
+    One is the distance of a cell's bounding box. Others see nearest points off the axes: the gauge is the
+    largest of several linear functions of theta, so that a mean of some is at most that, and on a cell a mean
+    is least at a vertex. Means are over one side each of two or three axes.
+    """
+    found = gauge(_nearest_of_boxes(cells), below, above)
+    for size in range(2, min(cells.dimension, _MOST_AXES) + 1 if cells.count else 0):
+        for axes in combinations(range(cells.dimension), size):
+            for lengths in product(*((above[i], -below[i]) for i in axes)):
+                if all(lengths):
+                    mean = (cells.theta[:, axes] @ (1 / np.array(lengths))) / size
+                    found = np.maximum(found, np.minimum.reduceat(mean[cells.idx], cells.ptr[:-1]))
+    return found
 
 
 def least_euclidean(cells: Cells, lengths: np.ndarray) -> np.ndarray:
