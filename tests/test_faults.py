@@ -17,6 +17,7 @@ from steadygaze.geometry.measure import facets, volumes
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.piecewise import Stages
 from steadygaze.problem import Problem
+from steadygaze.reading import failures_by_distance
 from steadygaze.result import Verdict
 from steadygaze.search import following, judging, sweep
 from steadygaze.search.base import CellMap
@@ -255,6 +256,23 @@ def test_a_failure_that_does_not_replay_is_no_violation():
     assert set(map_.kind) == {ROBUST}
     false = replace(map_, kind=np.full(map_.cells.count, CLASS_CHANGED, np.int8))
     assert find_witness(problem, false) is None
+
+
+def test_a_witness_fails_by_more_than_rounding(monkeypatch):
+    """On a cell's border the model fails in one batch and holds in the next: the witness lies behind that."""
+    problem, map_ = Variant("wide", "spot").problem, Variant("wide", "spot").map
+    replay, plain = Problem.replay, find_witness(problem, map_)
+
+    def noisy(self, thetas):
+        found = replay(self, thetas)
+        kind = found.kind.copy()
+        kind[[1, 3]] = ROBUST
+        return replace(found, kind=kind)
+
+    monkeypatch.setattr(Problem, "replay", noisy)
+    deeper, first = find_witness(problem, map_), next(failures_by_distance(map_, problem.box)).point
+    assert np.abs(plain.theta - first).max() < np.abs(deeper.theta - first).max() < 1e-3
+    assert deeper.failure.distance == plain.failure.distance
 
 
 def test_a_claim_of_robustness_is_found_out():

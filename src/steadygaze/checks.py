@@ -94,7 +94,11 @@ class Witness:
 
 
 def find_witness(problem: Problem, map_: CellMap, norm: str = "linf") -> Witness | None:
-    """The nearest failure, a little inside its cell, where the original model fails as the map says."""
+    """The nearest failure, a little inside its cell, where the original model fails as the map says.
+
+    On the cell's border rounding decides what the model does, and decides otherwise in another batch: the
+    witness is one step farther inside than where the model fails from there on.
+    """
     for number, found in enumerate(failures_by_distance(map_, problem.box, norm)):
         if number == _TRIES:
             return None
@@ -103,11 +107,10 @@ def find_witness(problem: Problem, map_: CellMap, norm: str = "linf") -> Witness
         steps = np.concatenate([[0.0], 10.0 ** np.arange(-9.0, 0.0), [0.3, 0.6, 1.0]])[:, None]
         thetas = np.clip(found.point + steps * (inside - found.point), problem.box[:, 0], problem.box[:, 1])
         points = problem.replay(thetas)
-        failing = np.flatnonzero(
-            (points.kind == map_.kind[found.cell]) & (points.kind != ROBUST) & legal(problem, thetas)
-        )
-        if len(failing):
-            k = int(failing[0])
+        failing = (points.kind == map_.kind[found.cell]) & (points.kind != ROBUST) & legal(problem, thetas)
+        if failing[-1]:
+            k = int(np.flatnonzero(~failing).max(initial=-1)) + 2
+            k = min(k, len(failing) - 1)
             return Witness(
                 Failure(
                     theta=tuple(thetas[k].tolist()),
