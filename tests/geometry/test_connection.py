@@ -152,6 +152,20 @@ def test_the_outline_of_cells_without_common_vertices(number):
     assert one.symmetric_difference(other).area == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_no_crack_is_left_where_a_corner_lies_on_a_slanting_side(seed):
+    """One triangle on a side and two on the other, which meet in its middle: rounding moves that corner."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.random(2) * (1, 0.2), rng.random(2) * (1, 0.2) + (0, 0.7)
+    middle = a + rng.uniform(0.2, 0.8) * (b - a)
+    left, right = np.array([-1.0, rng.random()]), np.array([2.0, rng.random()])
+    corners = [(a, b, left), (a, middle, right), (middle, b, right)]
+    found = loose_outline(from_polytopes(tuple(polygon(np.array(three)) for three in corners)))
+    assert found.geom_type == "Polygon"
+    assert not found.interiors
+    assert found.area == pytest.approx(shapely.Polygon([a, right, b, left]).area, rel=1e-7)
+
+
 def test_a_long_side_meets_several_short_ones():
     beside = [rectangle(1, 2, k / 3, (k + 1) / 3) for k in range(3)]
     apart = [rectangle(1, 2, 1.5, 2)]

@@ -161,7 +161,11 @@ def outline(cells: Cells, found: Facets | None = None) -> shapely.Geometry:
 
 
 def loose_outline(cells: Cells) -> shapely.Geometry:
-    """As `outline`, for plane cells that need not meet edge to edge."""
+    """As `outline`, for plane cells that need not meet edge to edge.
+
+    Rounding moves a corner off the slanting edge that it lies on, and leaves a crack; cracks are closed, by
+    moving the border out and back again.
+    """
     widths = np.ptp(cells.theta, axis=0)
     section = plane_section(cells, (0, 1), widths)
     owner = np.repeat(np.arange(len(section.ptr) - 1), np.diff(section.ptr))
@@ -170,9 +174,10 @@ def loose_outline(cells: Cells) -> shapely.Geometry:
     owner = np.concatenate([owner, np.arange(len(section.ptr) - 1)])
     order = np.argsort(owner, kind="stable")
     rings = shapely.linearrings(closed[order], indices=owner[order])
-    return shapely.transform(
-        shapely.union_all(shapely.polygons(rings), grid_size=_TOUCH), lambda points: points * widths
-    )
+    area = shapely.union_all(shapely.polygons(rings), grid_size=_TOUCH)
+    for way in (2 * _TOUCH, -2 * _TOUCH):
+        area = shapely.buffer(area, way, join_style="mitre", mitre_limit=10.0)
+    return shapely.transform(area, lambda points: points * widths)
 
 
 @kernel
