@@ -158,10 +158,20 @@ def test_gradients_are_with_respect_to_the_pixels_after_the_clip():
     variant = Variant("mlp", "brightness")
     problem, thetas = variant.problem, np.array([[-0.3], [0.25]])
     pieces = problem.graph.pieces_at(problem.unclipped(thetas))
-    maps = problem.maps_on(pieces)
+    maps = problem.maps_on(pieces, len(thetas))
     plain = gradients_of(variant.module, variant.images(thetas), problem.label)
     np.testing.assert_allclose(maps, plain.reshape(2, -1), atol=1e-12)
     assert (plain[:, :, 0, 0] != 0).all(), "the pixel is blank, and clipped at the first theta"
+
+
+@pytest.mark.parametrize("method", ["sweep", "bfs", "gbs", "nearest"])
+@pytest.mark.parametrize("change", [Brightness(-0.3, 0.3), Translate(dx=(-0.4, 0.6))], ids=repr)
+def test_a_network_without_hidden_units_has_one_region(change, method):
+    """Nothing picks pieces, neither unit nor clip; only the shift has two pieces of its own."""
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).double()
+    answer = solve(ask(module, chain=Chain(change), clip=None), method=method, audit_points=50)
+    assert answer.result.regions["visited"] == (2 if change.moves_map else 1)
 
 
 def test_gaps_leave_the_label_out():
@@ -201,7 +211,7 @@ def test_cones_say_where_the_threshold_is_met(variant):
         corners = piece.polytope.vertices
         thetas = np.random.default_rng(number).dirichlet(np.ones(len(corners)), size=40) @ corners
         pieces = problem.graph.pieces_at(problem.unclipped(thetas))
-        cones = problem.cones_on(number, pieces)
+        cones = problem.cones_on(number, pieces, len(thetas))
         rows = np.arange(len(thetas))
         value, slack = cones.values(rows, thetas)
         plain = variant.sampled(thetas)

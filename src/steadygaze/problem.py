@@ -227,10 +227,12 @@ class Problem:
         others = others + (others >= self.label)
         return logits[:, self.label : self.label + 1] - logits[:, others]
 
-    def maps_on(self, pieces: Mapping[int, Tensor]) -> Tensor:
-        """Saliency maps ``(B, P)``, compared entries only, on regions where the units keep these pieces."""
+    def maps_on(self, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
+        """Saliency maps ``(rows, P)``, compared entries only, on regions where the units keep these pieces.
+
+        A network without hidden units has no pieces, and still one region: `rows` says how many there are.
+        """
         assert isinstance(self.saliency, AbstractGradientSaliency)
-        rows = next(iter(pieces.values())).shape[0]
         seed = self.graph.seed(self.label, rows)
         gradient = self.graph.pull_back(seed, pieces, self.pixels)
         return self._kept(self.saliency.from_gradient(gradient), own=True)
@@ -243,9 +245,9 @@ class Problem:
         distance = self.inconsistency.between(maps, self.target.to(maps.device))
         return distance.cpu().numpy(), doubtful.cpu().numpy()
 
-    def cones_on(self, piece: int, pieces: Mapping[int, Tensor]) -> Cones:
+    def cones_on(self, piece: int, pieces: Mapping[int, Tensor], rows: int) -> Cones:
         """The condition on regions where the units keep these pieces and the expected map moves."""
-        maps = self.maps_on(pieces)
+        maps = self.maps_on(pieces, rows)
         form = self.expected_pieces[piece]
         basis = torch.from_numpy(np.concatenate([form.base[None], form.directions])).to(maps.device)
         products = (maps @ basis.T).cpu().numpy()
@@ -275,7 +277,8 @@ class Problem:
         gradient = self.graph.pull_back(self.graph.seed(self.label, len(middle)), pieces, node)
         weights = gradient.mean((2, 3))
         directions = torch.from_numpy(self.pieces[piece].image.directions).to(weights.device)
-        slopes = torch.einsum("bk,bnkhw->bnhw", weights, push_forward(self.graph, directions, pieces, node))
+        moved = push_forward(self.graph, directions, pieces, node, len(middle))
+        slopes = torch.einsum("bk,bnkhw->bnhw", weights, moved)
         values = self.graph.values_at(self.unclipped(middle), (node,))[node]
         level = self._kept(torch.einsum("bk,bkhw->bhw", weights, values)).cpu().numpy()
         slope = self._kept(slopes.flatten(0, 1)).reshape(*slopes.shape[:2], -1).cpu().numpy()

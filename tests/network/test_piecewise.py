@@ -121,7 +121,7 @@ def test_directions_pushed_forward(net):
     tangents = torch.from_numpy(rng.standard_normal((2, *graph.input_shape)))
     pieces = graph.pieces_at(points)
     for node in (graph.piecewise[0], graph.last):
-        found = push_forward(graph, tangents, pieces, node)
+        found = push_forward(graph, tangents, pieces, node, len(points))
         assert found.shape == (5, 2, *graph.nodes[node].shape)
         for k, tangent in enumerate(tangents):
             step = 1e-7 * tangent

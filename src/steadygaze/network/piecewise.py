@@ -324,14 +324,13 @@ class Stages:
         return np.concatenate([np.maximum(scale, tolerance * abs(float(mark))) for mark in layer.breakpoints])
 
 
-def push_forward(graph: Graph, tangents: Tensor, pieces: Mapping[int, Tensor], to: int) -> Tensor:
+def push_forward(graph: Graph, tangents: Tensor, pieces: Mapping[int, Tensor], to: int, rows: int) -> Tensor:
     """Derivatives of node `to` along directions of the input, where every unit keeps its piece.
 
-    tangents ``(n, C, H, W)`` are the directions, the same for all rows; pieces as for `Graph.pull_back`, B
-    rows. Returns ``(B, n, *shape)``.
+    tangents ``(n, C, H, W)`` are the directions, the same for all rows; pieces as for `Graph.pull_back`.
+    Returns ``(rows, n, *shape)``.
     """
     count = len(tangents)
-    rows = next(iter(pieces.values())).shape[0]
     moved: dict[int, Tensor] = {0: tangents.repeat(rows, 1, 1, 1)}
     for index in range(1, to + 1):
         node = graph.nodes[index]

@@ -57,7 +57,7 @@ def judge(
     verdict = np.full(cells.count, ROBUST, np.int8)
     for first in range(0, len(held), _BATCH):
         batch = held[first : first + _BATCH]
-        maps = problem.maps_on(pieces_of(batch))
+        maps = problem.maps_on(pieces_of(batch), len(batch))
         distance, doubtful = problem.distances(maps)
         inconsistency[batch] = distance
         verdict[batch] = by_distance(distance, doubtful, problem)
@@ -74,7 +74,7 @@ def _followed(problem: Problem, piece: int, map_: CellMap, held: np.ndarray, pie
         return map_
     cells, region = map_.cells.take(chosen)[0], map_.region[chosen]
     if not problem.rectifies_maps:
-        cones = joined_cones([problem.cones_on(piece, pieces_of(batch)) for batch in batches])
+        cones = joined_cones([problem.cones_on(piece, pieces_of(batch), len(batch)) for batch in batches])
         return follow(problem, map_, cells, np.searchsorted(held, region), region, cones)
     parts, cones, regions = [], [], []
     for batch in batches:
