@@ -16,6 +16,7 @@ from steadygaze.kinds import ROBUST
 from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from steadygaze.result import Verdict
 from steadygaze.search import regions as regions_module
+from steadygaze.search import walking
 from steadygaze.search.base import Options
 from steadygaze.search.boundary import Boundary, is_closed
 from steadygaze.search.breadth_first import BreadthFirst
@@ -161,6 +162,30 @@ def test_the_far_side_of_a_hole_is_no_outer_boundary(monkeypatch):
     right = searched(Boundary(problem, Options())).enclosed().share
     assert right == pytest.approx(1.0)
     assert searched(Boundary(islands(2), Options())).enclosed().share == pytest.approx(0.65)
+
+
+def test_a_walk_that_loses_its_way_claims_no_range_behind(monkeypatch):
+    """No facet is found where the line leaves the first region: what lies behind is not called safe."""
+    facets_at, problem = walking._facets_at, MIXED.problem
+    monkeypatch.setattr(walking, "_facets_at", lambda *arguments: facets_at(*arguments)[:0])
+    found = searched(Boundary(problem, Options())).enclosed()
+    wanted = np.array(around_origin(MIXED.map, problem.box, problem.tolerance).origin.ranges)
+    assert found is None or (np.abs(found.ranges) <= np.abs(wanted) + 1e-9).all()
+    assert found is None or (np.abs(found.ranges) < np.abs(wanted) - 1e-6).any()
+
+
+def test_a_walk_that_brings_nothing_new_ends_the_search(monkeypatch):
+    """The ray seems to enter the robust part at the same place again and again: its inside is examined."""
+    monkeypatch.setattr(Boundary, "_divide", lambda self, pieces, ray: (0.5, 0))
+    search = Boundary(MIXED.problem, Options())
+    for _ in range(1000):
+        if search.pending():
+            search.step()
+    search.close()
+    assert not search.pending()
+    wanted = around_origin(MIXED.map, MIXED.problem.box, MIXED.problem.tolerance).origin
+    assert search.enclosed().examined
+    assert search.enclosed().share == pytest.approx(wanted.share)
 
 
 def test_what_breaks_in_a_thread_surfaces(monkeypatch):

@@ -185,12 +185,16 @@ class Boundary(AbstractSearch):
 
     def _enclose(self, ray: np.ndarray) -> Iterator[bool]:
         """Follow the boundary; where it does not enclose 0, go on along the ray behind it."""
-        part, regions = self._part, self._regions
+        part, regions, reached = self._part, self._regions, -np.inf
         while True:
             yield from self._settled(part.touched)
             last, region = self._divide(part.pieces(), ray)
             if region < 0:
                 return
+            if last <= reached:  # slivers: the walk behind the hole has come back to the same piece
+                self._leave_open(part.pieces())
+                return
+            reached = last
             onward = Walk(regions, np.array([region]), ray, beyond=last)
             yield from walked(regions, [onward])
             self._seed(onward.stop(), ray)
@@ -202,17 +206,22 @@ class Boundary(AbstractSearch):
         behind a hole; then returns where, and the region behind; else region -1.
         """
         span = line_intervals(pieces.cells, ray, self._regions.widths)[:, 1]
+        if not (span >= 0).any():  # the ray meets no piece: what is known cannot be all of a boundary
+            self._leave_open(pieces)
+            return 1.0, -1
         crossing = int(np.argmax(span))
         if pieces.normal[crossing] @ (ray / self._regions.widths) < 0:
             return float(span[crossing]), int(pieces.region[crossing])
-        if span[crossing] < 0:  # the ray meets no piece: what is known cannot be all of a boundary
-            self._outer, self._others, self._closed = pieces, pieces.take(np.zeros(len(span), bool)), False
-            return 1.0, -1
         label = connected(pieces) if len(ray) > 1 else np.zeros(pieces.cells.count)
         outer = label == label[crossing]
         self._outer, self._others = pieces.take(outer), pieces.take(~outer)
         self._closed = is_closed(self._outer, self._regions.widths)
         return 1.0, -1
+
+    def _leave_open(self, pieces: Pieces) -> None:
+        """Take all pieces for a boundary that does not close."""
+        self._outer, self._others = pieces, pieces.take(np.zeros(pieces.cells.count, bool))
+        self._closed = False
 
 
 def connected(pieces: Pieces) -> np.ndarray:

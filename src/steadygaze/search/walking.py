@@ -15,7 +15,7 @@ from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.geometry.sections import bounds, line_intervals
 from steadygaze.kinds import ROBUST
 from steadygaze.search.base import inward
-from steadygaze.search.regions import NOTHING, TOUCH, UNKNOWN, Regions
+from steadygaze.search.regions import NOTHING, TOUCH, UNKNOWN, WELD, Regions
 
 # Places on a line closer than this share of it are one.
 _SAME = 1e-9
@@ -120,8 +120,18 @@ class Walk:
         """Where the walk ended."""
         owner = np.concatenate([owner for owner, _ in self._spans])
         span = np.concatenate([span for _, span in self._spans])
-        last = (span[:, 1] >= self._at - _SAME) & (span[:, 0] <= self._at)
-        return Stop(float(self._at), np.unique(owner[last]))
+        at = min(self._at, self._covered(span))
+        last = (span[:, 1] >= at - _SAME) & (span[:, 0] <= at)
+        return Stop(float(at), np.unique(owner[last]))
+
+    def _covered(self, span: np.ndarray) -> float:
+        """How far the robust cells follow one upon another; behind a gap nothing is known."""
+        reach = self._beyond
+        for low, high in span[np.argsort(span[:, 0])]:
+            if low > reach + WELD:
+                break
+            reach = max(reach, high)
+        return np.inf if reach >= self._at - WELD else float(reach)
 
 
 def walked(regions: Regions, walks: Sequence[Walk]) -> Iterator[bool]:
