@@ -11,7 +11,7 @@ import shapely
 from steadygaze.drawing import BoundaryPieces
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
-from steadygaze.geometry.measure import Facets, cone_volumes, facets, volumes
+from steadygaze.geometry.measure import Facets, cone_volumes, facets
 from steadygaze.geometry.outside import clearly_outside
 from steadygaze.geometry.sections import (
     Nearest,
@@ -101,7 +101,7 @@ def located(map_: CellMap, thetas: np.ndarray, tolerance: Tolerance) -> Iterator
         here = np.repeat(theta[None], len(near), axis=0)
         near = near[~clearly_outside(map_.cells, near, here, widths)]
         cones = cone_volumes(map_.cells, near, np.repeat(theta[None], len(near), axis=0))
-        yield near[cones <= volumes(map_.cells.take(near)[0]) * (1 + tolerance.located)]
+        yield near[cones <= map_.volume[near] * (1 + tolerance.located)]
 
 
 def safe_ranges(map_: CellMap, box: np.ndarray) -> tuple[tuple[float, float], ...]:

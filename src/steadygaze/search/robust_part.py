@@ -7,6 +7,7 @@ the regions that touch it are ever found.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,7 @@ class RobustPart:
         self._first, self._point = Growing((), np.int64), Growing((), np.int64)
         self._first.append(np.zeros(1, np.int64))
         self._flat: list[Cells] = []
+        self._first_flat: list[int] = []
         self._solid: list[Cells] = []
         self._active = np.zeros(64, bool)
         # Facets that were met from the other side: in parts, so that a corner of a part may lie inside them.
@@ -295,6 +297,7 @@ class RobustPart:
     # -- storage
 
     def _enter(self, cell: np.ndarray, bit: np.ndarray, wall: np.ndarray, flat: Cells, state: int) -> None:
+        self._first_flat.append(len(self._cell.rows))
         self._cell.append(cell)
         self._bit.append(bit)
         self._wall.append(wall)
@@ -313,9 +316,8 @@ class RobustPart:
             self._active[self._point.rows[self._first.rows[f] : self._first.rows[f + 1]]] = True
 
     def _flat_of(self, f: int) -> Cells:
-        starts = np.cumsum([0] + [part.count for part in self._flat])
-        block = int(np.searchsorted(starts, f, side="right")) - 1
-        return self._flat[block].take(np.array([f - starts[block]]))[0]
+        block = bisect_right(self._first_flat, f) - 1
+        return self._flat[block].take(np.array([f - self._first_flat[block]]))[0]
 
     def _each_solid(self, cells: np.ndarray) -> list[Cells]:
         starts = np.cumsum([0] + [part.count for part in self._solid])
@@ -329,9 +331,7 @@ class RobustPart:
         normal, offset = np.empty((len(cells), len(self.regions.widths))), np.empty(len(cells))
         for k in np.unique(block):
             mine = np.flatnonzero(block == k)
-            planes = planes_of_facets(
-                self._solid[k], cells[mine] - starts[k], bit[mine], self.regions.widths
-            )
+            planes = planes_of_facets(self._solid[k], cells[mine] - starts[k], bit[mine], self.regions.widths)
             normal[mine], offset[mine] = planes.normal, planes.offset
         return normal, offset
 
