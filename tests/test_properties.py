@@ -15,8 +15,9 @@ from steadygaze.errors import SettingError
 from steadygaze.inconsistency import Cosine
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.graph import GraphBuilder
-from steadygaze.network.layers import Dense, PiecewiseLinear, Reshape
+from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.load import Network
+from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
 from steadygaze.posing import pose

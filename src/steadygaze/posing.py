@@ -12,8 +12,9 @@ from steadygaze.errors import ImageError, NotJointlyAffine, SettingError
 from steadygaze.inconsistency import AbstractInconsistency
 from steadygaze.network.fidelity import check_fidelity
 from steadygaze.network.graph import Graph, Node
-from steadygaze.network.layers import Input, PiecewiseLinear
+from steadygaze.network.layers import Input
 from steadygaze.network.load import Network
+from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.saliency import AbstractSaliency
 from steadygaze.perturbation.chain import Chain
 from steadygaze.problem import Problem

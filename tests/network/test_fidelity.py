@@ -12,9 +12,10 @@ from torch import nn
 from steadygaze.errors import FidelityError
 from steadygaze.network.fidelity import check_fidelity
 from steadygaze.network.graph import Graph
-from steadygaze.network.layers import Conv, Dense, MaxPool, PiecewiseLinear
+from steadygaze.network.layers import Conv, Dense
 from steadygaze.network.load import load_network
 from steadygaze.network.originals import AbstractOriginal
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 
 
 class WithoutGradient(AbstractOriginal):

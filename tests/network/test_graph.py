@@ -7,7 +7,8 @@ import torch
 
 from steadygaze.errors import ModelError
 from steadygaze.network.graph import Graph, GraphBuilder
-from steadygaze.network.layers import Add, Concat, Conv, Dense, MaxPool, PiecewiseLinear, Reshape, ScaleShift
+from steadygaze.network.layers import Add, Concat, Conv, Dense, Reshape, ScaleShift
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.simplify import simplified
 from steadygaze.network.smooth import RULES, Smooth
 

@@ -10,7 +10,8 @@ from oracles import corners_of
 from steadygaze.geometry.cells import from_polytopes
 from steadygaze.geometry.cutting import NO_LIMIT
 from steadygaze.network.graph import GraphBuilder
-from steadygaze.network.layers import Dense, MaxPool, PiecewiseLinear, Reshape
+from steadygaze.network.layers import Dense, Reshape
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.piecewise import Form, Front, flat_array, push_forward, scales_at
 from variants import NETS, PERTURBED, Variant
 

@@ -25,14 +25,13 @@ from steadygaze.network.layers import (
     Concat,
     Conv,
     Dense,
-    MaxPool,
     Pad,
     Permute,
-    PiecewiseLinear,
     Reshape,
     ScaleShift,
     Shape,
 )
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 from steadygaze.network.windows import Windows, adaptive_averages
 

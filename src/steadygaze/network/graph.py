@@ -15,15 +15,8 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.network.layers import (
-    AbstractAffine,
-    AbstractLayer,
-    Conv,
-    Input,
-    MaxPool,
-    PiecewiseLinear,
-    Shape,
-)
+from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Input, Shape
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
 # Bytes of the largest output in one block of rows: measured, networks of large maps run 2-4 times as fast in

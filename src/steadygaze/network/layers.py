@@ -1,9 +1,9 @@
 """The table of layers: everything a network may be made of, and the rule of each.
 
 Tensors are float64 and batch first, ``(B, *shape)``; shapes in this module leave the batch out, so that a
-layer takes any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant), or
-it picks one affine piece per unit (`PiecewiseLinear`) or one input per window (`MaxPool`), or it is smooth
-(`Smooth`, in `smooth`). Nothing here knows of graphs or of files.
+layer takes any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant; they
+are all here), or it picks one affine piece per unit or one input per window (`pieces`), or it is smooth
+(`smooth`). Nothing here knows of graphs or of files.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 from torch.nn.grad import conv2d_input
-
-from steadygaze.geometry.sides import best_of_windows
 
 Shape: TypeAlias = tuple[int, ...]
 LayerType = TypeVar("LayerType", bound="AbstractLayer")
@@ -61,9 +58,22 @@ class AbstractAffine(AbstractLayer):
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         """Vector-Jacobian product of ``g`` ``(B, *output shape)``: one ``(B, *input shape)`` per input."""
 
+    @cached_property
+    def absolute(self) -> AbstractAffine:
+        """The layer with weights ``|W|`` and constant ``|b|``."""
+        return self._absolute()
+
     @abstractmethod
+    def _absolute(self) -> AbstractAffine: ...
+
+    @property
+    @abstractmethod
+    def terms(self) -> int:
+        """The largest number of products summed for one value, by `linear` or by `transpose`."""
+
     def magnitude(self, *xs: Tensor) -> Tensor:
         """``|W| |x| + |b|``: the scale against which the rounding error of `forward` is measured."""
+        return self.absolute.forward(*(x.abs() for x in xs))
 
     @property
     def parameters(self) -> int:
@@ -80,11 +90,15 @@ class AbstractWeighing(AbstractAffine):
     def parameters(self) -> int:
         return 0
 
+    def _absolute(self) -> AbstractAffine:
+        return self
+
+    @property
+    def terms(self) -> int:
+        return 2
+
     def linear(self, *xs: Tensor) -> Tensor:
         return self.forward(*xs)
-
-    def magnitude(self, *xs: Tensor) -> Tensor:
-        return self.forward(*(x.abs() for x in xs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,12 +136,12 @@ class Dense(AbstractAffine):
         del input_shapes
         return (g @ self.weight,)
 
-    def magnitude(self, *xs: Tensor) -> Tensor:
-        return functional.linear(xs[0].abs(), self._absolute_weight, self.bias.abs())
+    def _absolute(self) -> Dense:
+        return Dense(self.weight.abs(), self.bias.abs())
 
-    @cached_property
-    def _absolute_weight(self) -> Tensor:
-        return self.weight.abs()
+    @property
+    def terms(self) -> int:
+        return max(self.weight.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,12 +182,12 @@ class Conv(AbstractAffine):
         # Its annotation says int where its documentation and its code take pairs.
         return (conv2d_input(size, self.weight, g, *options),)  # type: ignore[arg-type]
 
-    def magnitude(self, *xs: Tensor) -> Tensor:
-        return self._convolve(xs[0].abs(), self._absolute_weight, self.bias.abs())
+    def _absolute(self) -> Conv:
+        return replace(self, weight=self.weight.abs(), bias=self.bias.abs())
 
-    @cached_property
-    def _absolute_weight(self) -> Tensor:
-        return self.weight.abs()
+    @property
+    def terms(self) -> int:
+        return self.weight[0, 0].numel() * max(self.weight.shape[:2])
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         options = (self.stride, self.padding, self.dilation, self.groups)
@@ -211,8 +225,12 @@ class ScaleShift(AbstractAffine):
         del input_shapes
         return (g * self.scale,)
 
-    def magnitude(self, *xs: Tensor) -> Tensor:
-        return torch.addcmul(self.shift.abs(), xs[0].abs(), self.scale.abs())
+    def _absolute(self) -> ScaleShift:
+        return ScaleShift(self.scale.abs(), self.shift.abs())
+
+    @property
+    def terms(self) -> int:
+        return 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,6 +253,10 @@ class AveragePool(AbstractWeighing):
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         del input_shapes
         return (self.rows.T @ g @ self.columns,)
+
+    @property
+    def terms(self) -> int:
+        return sum(self.rows.shape) + sum(self.columns.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,8 +314,12 @@ class Pad(AbstractAffine):
         del input_shapes
         return (functional.pad(g, [-amount for amount in self._flat()]),)
 
-    def magnitude(self, *xs: Tensor) -> Tensor:
-        return functional.pad(xs[0].abs(), self._flat(), value=abs(self.value))
+    def _absolute(self) -> Pad:
+        return replace(self, value=abs(self.value))
+
+    @property
+    def terms(self) -> int:
+        return 1
 
     def _flat(self) -> list[int]:
         return [amount for pad in reversed(self.pads) for amount in pad]
@@ -332,113 +358,3 @@ class Concat(AbstractWeighing):
 
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         return g.split([shape[self.axis] for shape in input_shapes], dim=self.axis + 1)
-
-
-@dataclass(frozen=True, eq=False)
-class PiecewiseLinear(AbstractLayer):
-    """Unit by unit, ``slope * x + offset`` on each piece between breakpoints, continuous.
-
-    breakpoints ``(k,)`` ascend and are the same for all units (k is 1 or 2); slopes and offsets are
-    ``(k + 1, 1)``, or ``(k + 1, N)`` with one column per unit in flattened order. A point on a breakpoint
-    belongs to the piece below it, so that the derivative of ReLU at 0 is 0.
-    """
-
-    breakpoints: Tensor
-    slopes: Tensor
-    offsets: Tensor
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return shapes[0]
-
-    def forward(self, *xs: Tensor) -> Tensor:
-        (x,) = xs
-        if self._is_relu:
-            return x.clamp_min(0.0)
-        flat = x.flatten(1)
-        out = torch.addcmul(self.offsets[0], flat, self.slopes[0])
-        for piece, edge in enumerate(self.breakpoints, start=1):
-            above = torch.addcmul(self.offsets[piece], flat, self.slopes[piece])
-            out = torch.where(flat > edge, above, out)
-        return out.reshape(x.shape)
-
-    def pieces_of(self, x: Tensor) -> Tensor:
-        """Index of the piece each unit is on, uint8 ``(B, N)``, for pre-activations ``(B, *shape)``."""
-        flat = x.flatten(1)
-        pieces = (flat > self.breakpoints[0]).to(torch.uint8)
-        for edge in self.breakpoints[1:]:
-            pieces += flat > edge
-        return pieces
-
-    def slopes_of(self, pieces: Tensor) -> Tensor:
-        """Slope of each unit on the given pieces, float64 ``(B, N)``, for pieces ``(B, N)``."""
-        if self._is_relu:
-            return pieces.to(self.slopes.dtype)
-        out = torch.where(pieces > 0, self.slopes[1], self.slopes[0])
-        for piece in range(2, self.slopes.shape[0]):
-            out = torch.where(pieces >= piece, self.slopes[piece], out)
-        return out
-
-    def transpose(self, g: Tensor, pieces: Tensor) -> Tensor:
-        """Vector-Jacobian product of g ``(B, *shape)`` on the given pieces ``(B, N)``; g is overwritten."""
-        slopes = pieces if self._is_relu else self.slopes_of(pieces)  # 0 and 1 need not become floats first
-        return g.mul_(slopes.reshape(g.shape))
-
-    @cached_property
-    def _is_relu(self) -> bool:
-        rule = (self.breakpoints.tolist(), self.slopes.tolist(), self.offsets.tolist())
-        return rule == ([0.0], [[0.0], [1.0]], [[0.0], [0.0]])
-
-
-@dataclass(frozen=True, eq=False)
-class MaxPool(AbstractLayer):
-    """The largest input of each window; the first of several equal ones.
-
-    windows ``(N_out, k)``, int64: positions in the flattened input of shape `shape`; -1 marks padding, which
-    never wins. `pooled` is the output's shape. k is at most 255.
-    """
-
-    windows: Tensor
-    shape: Shape
-    pooled: Shape
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        del shapes
-        return self.pooled
-
-    def forward(self, *xs: Tensor) -> Tensor:
-        return self.compete(xs[0])[0]
-
-    def pieces_of(self, x: Tensor) -> Tensor:
-        """Position in its window of each winner, uint8 ``(B, N_out)``, for inputs ``(B, *shape)``."""
-        return self.compete(x)[1]
-
-    def compete(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` and `pieces_of` at once."""
-        flat = x.flatten(1)
-        if x.device.type == "cpu" and not x.requires_grad:  # ten times as fast as what follows
-            best, place = best_of_windows(flat.numpy(), self.windows.numpy(), np.zeros(len(self.windows)))
-            return torch.from_numpy(best).reshape(x.shape[0], *self.pooled), torch.from_numpy(place)
-        best = self._candidate(flat, 0)
-        place = torch.zeros(best.shape, dtype=torch.uint8, device=x.device)
-        for position in range(1, self.windows.shape[1]):
-            rival = self._candidate(flat, position)
-            wins = rival > best
-            place.masked_fill_(wins, position)
-            best = torch.where(wins, rival, best)
-        return best.reshape(x.shape[0], *self.pooled), place
-
-    def winners(self, pieces: Tensor) -> Tensor:
-        """Positions of the winners in the flattened input, int64 ``(B, N_out)``."""
-        count, size = self.windows.shape
-        starts = torch.arange(0, count * size, size, device=self.windows.device)
-        return self.windows.flatten()[pieces + starts]
-
-    def transpose(self, g: Tensor, pieces: Tensor) -> Tensor:
-        """Vector-Jacobian product ``(B, *shape)`` of g ``(B, *pooled)`` where the given positions win."""
-        out = g.new_zeros((g.shape[0], math.prod(self.shape)))
-        out.scatter_add_(1, self.winners(pieces), g.flatten(1))
-        return out.reshape(g.shape[0], *self.shape)
-
-    def _candidate(self, flat: Tensor, position: int) -> Tensor:
-        index = self.windows[:, position]
-        return flat.index_select(1, index.clamp_min(0)).masked_fill(index < 0, -math.inf)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.sides import pattern_names, pattern_weights
-from steadygaze.network.layers import AbstractAffine, MaxPool, PiecewiseLinear
+from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.piecewise import Form, Stages
 
 

@@ -22,7 +22,8 @@ from steadygaze.geometry.envelope import cut_by_windows
 from steadygaze.geometry.sides import above, best_of_windows, extremes, pattern_names, winners
 from steadygaze.geometry.store import Cut, interpolate
 from steadygaze.network.graph import Graph
-from steadygaze.network.layers import AbstractAffine, MaxPool, PiecewiseLinear
+from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 
 
 @dataclass(frozen=True)

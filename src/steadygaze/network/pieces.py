@@ -1,0 +1,124 @@
+"""The layers that pick: one affine piece per unit, or one input per window."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.sides import best_of_windows
+from steadygaze.network.layers import AbstractLayer, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class PiecewiseLinear(AbstractLayer):
+    """Unit by unit, ``slope * x + offset`` on each piece between breakpoints, continuous.
+
+    breakpoints ``(k,)`` ascend and are the same for all units (k is 1 or 2); slopes and offsets are
+    ``(k + 1, 1)``, or ``(k + 1, N)`` with one column per unit in flattened order. A point on a breakpoint
+    belongs to the piece below it, so that the derivative of ReLU at 0 is 0.
+    """
+
+    breakpoints: Tensor
+    slopes: Tensor
+    offsets: Tensor
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        (x,) = xs
+        if self._is_relu:
+            return x.clamp_min(0.0)
+        flat = x.flatten(1)
+        out = torch.addcmul(self.offsets[0], flat, self.slopes[0])
+        for piece, edge in enumerate(self.breakpoints, start=1):
+            above = torch.addcmul(self.offsets[piece], flat, self.slopes[piece])
+            out = torch.where(flat > edge, above, out)
+        return out.reshape(x.shape)
+
+    def pieces_of(self, x: Tensor) -> Tensor:
+        """Index of the piece each unit is on, uint8 ``(B, N)``, for pre-activations ``(B, *shape)``."""
+        flat = x.flatten(1)
+        pieces = (flat > self.breakpoints[0]).to(torch.uint8)
+        for edge in self.breakpoints[1:]:
+            pieces += flat > edge
+        return pieces
+
+    def slopes_of(self, pieces: Tensor) -> Tensor:
+        """Slope of each unit on the given pieces, float64 ``(B, N)``, for pieces ``(B, N)``."""
+        if self._is_relu:
+            return pieces.to(self.slopes.dtype)
+        out = torch.where(pieces > 0, self.slopes[1], self.slopes[0])
+        for piece in range(2, self.slopes.shape[0]):
+            out = torch.where(pieces >= piece, self.slopes[piece], out)
+        return out
+
+    def transpose(self, g: Tensor, pieces: Tensor) -> Tensor:
+        """Vector-Jacobian product of g ``(B, *shape)`` on the given pieces ``(B, N)``; g is overwritten."""
+        slopes = pieces if self._is_relu else self.slopes_of(pieces)  # 0 and 1 need not become floats first
+        return g.mul_(slopes.reshape(g.shape))
+
+    @cached_property
+    def _is_relu(self) -> bool:
+        rule = (self.breakpoints.tolist(), self.slopes.tolist(), self.offsets.tolist())
+        return rule == ([0.0], [[0.0], [1.0]], [[0.0], [0.0]])
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(AbstractLayer):
+    """The largest input of each window; the first of several equal ones.
+
+    windows ``(N_out, k)``, int64: positions in the flattened input of shape `shape`; -1 marks padding, which
+    never wins. `pooled` is the output's shape. k is at most 255.
+    """
+
+    windows: Tensor
+    shape: Shape
+    pooled: Shape
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        del shapes
+        return self.pooled
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return self.compete(xs[0])[0]
+
+    def pieces_of(self, x: Tensor) -> Tensor:
+        """Position in its window of each winner, uint8 ``(B, N_out)``, for inputs ``(B, *shape)``."""
+        return self.compete(x)[1]
+
+    def compete(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` and `pieces_of` at once."""
+        flat = x.flatten(1)
+        if x.device.type == "cpu" and not x.requires_grad:  # ten times as fast as what follows
+            best, place = best_of_windows(flat.numpy(), self.windows.numpy(), np.zeros(len(self.windows)))
+            return torch.from_numpy(best).reshape(x.shape[0], *self.pooled), torch.from_numpy(place)
+        best = self._candidate(flat, 0)
+        place = torch.zeros(best.shape, dtype=torch.uint8, device=x.device)
+        for position in range(1, self.windows.shape[1]):
+            rival = self._candidate(flat, position)
+            wins = rival > best
+            place.masked_fill_(wins, position)
+            best = torch.where(wins, rival, best)
+        return best.reshape(x.shape[0], *self.pooled), place
+
+    def winners(self, pieces: Tensor) -> Tensor:
+        """Positions of the winners in the flattened input, int64 ``(B, N_out)``."""
+        count, size = self.windows.shape
+        starts = torch.arange(0, count * size, size, device=self.windows.device)
+        return self.windows.flatten()[pieces + starts]
+
+    def transpose(self, g: Tensor, pieces: Tensor) -> Tensor:
+        """Vector-Jacobian product ``(B, *shape)`` of g ``(B, *pooled)`` where the given positions win."""
+        out = g.new_zeros((g.shape[0], math.prod(self.shape)))
+        out.scatter_add_(1, self.winners(pieces), g.flatten(1))
+        return out.reshape(g.shape[0], *self.shape)
+
+    def _candidate(self, flat: Tensor, position: int) -> Tensor:
+        index = self.windows[:, position]
+        return flat.index_select(1, index.clamp_min(0)).masked_fill(index < 0, -math.inf)
