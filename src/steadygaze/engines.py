@@ -8,6 +8,7 @@ from steadygaze.errors import SettingError
 from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.search.boundary import Boundary
+from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.breadth_first import BreadthFirst
 from steadygaze.search.nearest import Nearest
 from steadygaze.search.sweep import Sweep
@@ -27,6 +28,7 @@ _SEARCHES: Mapping[str, Callable[[Problem, Options], AbstractSearch]] = {
     "bfs": _bfs,
     "gbs": Boundary,
     "nearest": Nearest,
+    "bound": BranchAndBound,
 }
 
 
@@ -39,10 +41,6 @@ def check_method(method: str, options: Options) -> None:
     """Raise SettingError for a method that there is not, or an option that it does not take."""
     if method not in METHODS:
         raise SettingError(f"there is no method {method!r}; allowed: {', '.join(METHODS)}")
-    if method != "auto" and method not in _SEARCHES:
-        raise SettingError(
-            f"method {method!r} is not part of this release; use {', '.join(_SEARCHES)}, or auto, which picks"
-        )
     if options.norm not in NORMS:
         raise SettingError(f"the norm is {options.norm!r}; allowed: {', '.join(NORMS)}")
     for asked, name, takers in (

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import SettingError
+from steadygaze.geometry.angles import cosine_bounds
+from steadygaze.geometry.enclosures import UNIT
+from steadygaze.geometry.forms import Forms
 
 # Entries handled at once where a temporary is needed: 1 MiB stays in the cache.
 _BLOCK = 1 << 17
@@ -38,6 +41,10 @@ class AbstractInconsistency(ABC):
     @abstractmethod
     def between(self, actual: Tensor, expected: Tensor) -> Tensor:
         """How far each row of ``actual`` (B, P) is from that of ``expected`` (B, P) or (P,): (B,)."""
+
+    @abstractmethod
+    def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
+        """Least and largest inconsistency (B,) of maps known as forms (P,), over each box."""
 
     def doubtful(self, actual: Tensor) -> Tensor:
         """Rows (B,) bool of ``actual`` (B, P) whose inconsistency rounding may have decided."""
@@ -64,6 +71,11 @@ class Cosine(AbstractInconsistency):
         sizes = torch.linalg.vector_norm(actual, dim=-1) * torch.linalg.vector_norm(expected, dim=-1)
         distances = 1 - (products / sizes).clamp_(-1, 1)
         return distances.masked_fill_(sizes == 0, self.maximum)
+
+    def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
+        """See ``geometry.angles``."""
+        least, most = cosine_bounds(actual, expected)
+        return 1 - most, 1 - least
 
     def cone(self, threshold: float) -> float | None:
         """1 - threshold."""
@@ -92,6 +104,22 @@ class _AbstractNorm(AbstractInconsistency):
         # Rounding may leave opposite maps a unit in the last place beyond the maximum.
         return distances.clamp_(max=self.maximum).masked_fill_(zero, self.maximum)
 
+    def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
+        """The distance of the centres, give or take how far each unit vector may be from its centre's.
+
+        In every norm |x/|x| - c/|c|| <= 2 |x - c| / |c|, for x/|x| - c/|c| = (x - c)/|c| + x (1/|x| - 1/|c|).
+        """
+        distance = self.between(actual.centre, expected.centre)
+        slack = self._turn(actual) + self._turn(expected)
+        slack = slack + 16 * (actual.rows.shape[-1] + 16) * UNIT
+        return (distance - slack).clamp_min(0.0), (distance + slack).clamp_max(self.maximum)
+
+    def _turn(self, forms: Forms) -> Tensor:
+        """How far unit vectors may be from their centre's, (B,); infinite where a map may vanish."""
+        size = torch.linalg.vector_norm(forms.centre, self.order, dim=-1)
+        away = torch.linalg.vector_norm(forms.reach, self.order, dim=-1)
+        return torch.where(away < size, 2 * away / size, torch.inf)
+
 
 @final
 class L1(_AbstractNorm):
@@ -107,6 +135,13 @@ class L2(_AbstractNorm):
 
     name = "l2"
     order = 2.0
+
+    def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
+        """By the angle between the maps: |s/|s| - e/|e||^2 = 2 - 2 cos."""
+        least, most = cosine_bounds(actual, expected)
+        low = (2 - 2 * most - 8 * UNIT).clamp_min(0.0).sqrt() * (1 - 4 * UNIT)
+        high = (2 - 2 * least + 8 * UNIT).sqrt() * (1 + 4 * UNIT)
+        return low, high.clamp_max(self.maximum)
 
     def cone(self, threshold: float) -> float | None:
         """1 - threshold^2 / 2, for |s/|s| - e/|e||^2 = 2 - 2 cos."""
@@ -155,6 +190,19 @@ class TopK(AbstractInconsistency):
     def _count(self, entries: int) -> int:
         return min(entries, self.k) if isinstance(self.k, int) else max(1, round(self.k * entries))
 
+    def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
+        """By the entries that must, and those that may, be among the k largest of each map.
+
+        The top of two maps has at least the entries in common that must be in both, and at most those that
+        may. If n entries may be in either top, the two of k entries share at least 2 k - n.
+        """
+        k = self._count(actual.shape[0])
+        (must, may), (wanted, allowed) = _tops(actual, k), _tops(expected, k)
+        least = torch.maximum((must & wanted).sum(-1), 2 * k - (may | allowed).sum(-1)).clamp_min(0)
+        most = (may & allowed).sum(-1).clamp_max(k)
+        low, high = (1 - common.to(actual.error.dtype) / k for common in (most, least))
+        return low, high.masked_fill(_may_vanish(actual) | _may_vanish(expected), self.maximum)
+
     def between(self, actual: Tensor, expected: Tensor) -> Tensor:
         """1 - |top(s) and top(e)| / k."""
         entries = actual.shape[-1]
@@ -168,6 +216,26 @@ class TopK(AbstractInconsistency):
             distances[block] = 1 - common.sum(-1, dtype=actual.dtype) / k
         zero = ~actual.any(dim=-1) | ~expected.any(dim=-1)
         return distances.masked_fill_(zero, self.maximum)
+
+
+def _tops(forms: Forms, k: int) -> tuple[Tensor, Tensor]:
+    """Masks (B, P) of the entries that must, and that may, be among the k of largest magnitude.
+
+    An entry must be if fewer than k others can reach it, and may not be if k others are certainly above it.
+    """
+    low, high = forms.bounds()
+    least = torch.maximum(low, -high).clamp_min(0.0)
+    most = torch.maximum(high, -low)
+    entries = least.shape[-1]
+    above = entries - torch.searchsorted(least.sort(dim=-1).values, most, right=True)
+    reaching = entries - torch.searchsorted(most.sort(dim=-1).values, least, right=False)
+    return reaching - 1 < k, above < k
+
+
+def _may_vanish(forms: Forms) -> Tensor:
+    """Whether every entry may be 0 at once, (B,)."""
+    low, high = forms.bounds()
+    return ((low <= 0) & (high >= 0)).all(dim=-1)
 
 
 def _largest(magnitudes: Tensor, k: int) -> Tensor:

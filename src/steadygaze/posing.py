@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from steadygaze.errors import ImageError, NotJointlyAffine, SettingError
+from steadygaze.errors import ImageError, SettingError
 from steadygaze.inconsistency import AbstractInconsistency
 from steadygaze.network.fidelity import check_fidelity
 from steadygaze.network.graph import Graph, Node
@@ -38,8 +38,7 @@ def pose(
     Raises:
         ImageError: the image does not fit the network, or leaves the clip's range.
         PerturbationError: the perturbation does not fit the image.
-        SettingError: threshold or label out of range, label not predicted, pair that cannot be decided, or a
-            saliency map that is all zero.
+        SettingError: threshold or label out of range, label not predicted, a saliency map that is all zero.
         FidelityError: the imported network and the original disagree.
     """
     _check_settings(threshold, clip, inconsistency)
@@ -62,7 +61,6 @@ def pose(
     thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
     check_fidelity(replace(network, graph=network.graph.to("cpu")), problem.images(thetas).numpy())
     problem = replace(problem, label=_label(problem, label))
-    _check_decidable(problem)
     if not problem.target.any():
         raise SettingError(
             f"the {saliency.name} map of the image is zero wherever it is compared, so that there is no "
@@ -118,25 +116,6 @@ def _label(problem: Problem, label: int | None) -> int:
             "nothing is robust; choose another image, or leave the label out to verify the predicted class"
         )
     return label
-
-
-def _check_decidable(problem: Problem) -> None:
-    if problem.follows_maps and problem.inconsistency.cone(problem.threshold) is None:
-        cause = (
-            "a perturbation that moves the map"
-            if problem.perturbation.moves_map
-            else f"{problem.saliency.name} maps"
-        )
-        raise SettingError(
-            f"{problem.inconsistency.name} cannot be decided exactly for {cause}, because it varies inside a "
-            "region; use --inconsistency cosine or l2"
-        )
-    if problem.perturbation.moves_map and problem.rectifies_maps:
-        raise NotJointlyAffine(
-            f"{problem.saliency.name} maps and a perturbation that moves the expected map multiply their "
-            "parameters, so that no exact engine can take the pair; "
-            "use gradient or abs-gradient maps, or fix the shift as a constant"
-        )
 
 
 def _clipped(graph: Graph, clip: tuple[float, float] | None) -> tuple[Graph, int]:

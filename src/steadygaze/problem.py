@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from steadygaze.cones import Cones
-from steadygaze.errors import NotPiecewiseAffine
+from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
+from steadygaze.geometry.forms import Forms
 from steadygaze.inconsistency import AbstractInconsistency
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.network.bounds import Bounds, bounds_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.load import Network
+from steadygaze.network.pieces import MaxPool
 from steadygaze.network.piecewise import Stages, push_forward, scales_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.perturbation.base import AffineImage
@@ -192,7 +195,11 @@ class Problem:
         return self.perturbation.moves_map or self.rectifies_maps
 
     def check_exact(self) -> None:
-        """Raise NotPiecewiseAffine where the network or its map has no exact form on activation regions."""
+        """Raise where no exact engine can take the question: NotPiecewiseAffine, NotJointlyAffine.
+
+        The first where the network or its map has no exact form on activation regions or the inconsistency
+        no exact test; the second where the chain has no affine pieces, or moves a map that is rectified.
+        """
         if not self.graph.piecewise_linear:
             raise NotPiecewiseAffine(
                 f"{self.graph.nodes[self.graph.smooth[0]].name} is smooth, so that the network has no "
@@ -203,12 +210,84 @@ class Problem:
                 f"{self.saliency.name} maps vary within a linear piece of the network, so that no exact "
                 "engine can take them; use --method bound, or gradient or abs-gradient maps"
             )
+        moves = self.perturbation.moves_map
+        if self.follows_maps and self.inconsistency.cone(self.threshold) is None:
+            cause = "a perturbation that moves the map" if moves else f"{self.saliency.name} maps"
+            raise NotPiecewiseAffine(
+                f"{self.inconsistency.name} cannot be decided exactly for {cause}, because it varies inside "
+                "a region; use --inconsistency cosine or l2, or --method bound"
+            )
+        if moves and self.rectifies_maps:
+            raise NotJointlyAffine(
+                f"{self.saliency.name} maps and a perturbation that moves the expected map multiply their "
+                "parameters, so that no exact engine can take the pair; use gradient or abs-gradient maps, "
+                "--method bound, or fix the shift as a constant"
+            )
+        _ = self.pieces
 
     @cached_property
     def stages(self) -> Stages:
         """The network stage by stage, for exact engines. Raises NotPiecewiseAffine as `check_exact` does."""
         self.check_exact()
         return Stages(self.graph, self._scales, self.tolerance.hinge)
+
+    # -- over boxes
+
+    def check_enclosable(self) -> None:
+        """Raise NotEnclosable where the perturbation does not say where its images lie over a box."""
+        reason = self.perturbation.why_not_enclosable()
+        if reason:
+            raise NotEnclosable(reason)
+
+    def bounds(self, boxes: np.ndarray, room: int) -> Bounds:
+        """The network over boxes ``(B, n, 2)`` of parameters, with room for so many symbols each.
+
+        Raises NotEnclosable where the perturbation does not say where its images lie.
+        """
+        device = self.graph.device
+        image = Forms.of(self.perturbation.enclose(self.image, boxes), device)
+        reads = self.saliency.reads(self.graph, self.pixels)
+        return bounds_of(self.graph, image, {self.graph.last, *reads}, self._node_tolerances, room)
+
+    def enclosed_gaps(self, bounds: Bounds) -> Forms:
+        """Forms ``(K - 1,)`` of the class gaps over boxes."""
+        others = [k for k in range(self.graph.classes) if k != self.label]
+        return bounds.values[self.graph.last].linear(
+            lambda x: x[:, self.label : self.label + 1] - x[:, others],
+            lambda x: x[:, self.label : self.label + 1] + x[:, others],
+            terms=2,
+        )
+
+    def enclosed_inconsistency(self, boxes: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest inconsistency ``(B,)`` over boxes, whose bounds are known."""
+        device = self.graph.device
+        maps = self.saliency.enclosed(bounds, self.label, self.pixels)
+        if self.perturbation.moves_map:
+            expected = Forms.of(self.perturbation.enclose_expected(self.map0.numpy(), boxes), device)
+        else:
+            expected = Forms.exact(self.map0.to(device).expand(len(boxes), *self.map0.shape), len(boxes[0]))
+        low, high = self.inconsistency.bounds(self._compared(maps), self._compared(expected))
+        return low.cpu().numpy(), high.cpu().numpy()
+
+    def _compared(self, maps: Forms) -> Forms:
+        """The entries that are compared, as forms ``(P,)``."""
+        flat = maps.flattened()
+        if self.compared is None:
+            return flat
+        kept = self.compared.to(flat.error.device)
+        return replace(flat, rows=flat.rows.index_select(2, kept), error=flat.error.index_select(1, kept))
+
+    @cached_property
+    def _node_tolerances(self) -> dict[int, Tensor]:
+        """For each node that picks, how far a unit or window may go beyond a breakpoint without doing so."""
+        found = {}
+        for index in self.graph.piecewise:
+            node = self.graph.nodes[index]
+            scale = self._scales[node.inputs[0]] * self.tolerance.hinge
+            if isinstance(node.layer, MaxPool):
+                scale = torch.where(node.layer.windows >= 0, scale[node.layer.windows], 0.0).amax(dim=1)
+            found[index] = scale
+        return found
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:

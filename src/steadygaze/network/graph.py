@@ -79,7 +79,7 @@ class Graph:
         seed is ``(B, K)``, pieces are those of `pieces_at` (only nodes after `to` are read); returns
         ``(B, *nodes[to].shape)``.
         """
-        downstream = self._downstream_of(to)
+        downstream = self.downstream_of(to)
         rows = self._block_rows(seed)
         if len(seed) <= rows:
             return self._pull_block(seed, pieces, to, downstream)
@@ -172,7 +172,8 @@ class Graph:
         """The same graph with its constants on `device`."""
         return Graph(tuple(replace(node, layer=node.layer.to(device)) for node in self.nodes))
 
-    def _downstream_of(self, index: int) -> frozenset[int]:
+    def downstream_of(self, index: int) -> frozenset[int]:
+        """The node itself and all nodes that depend on it."""
         found = {index}
         for later in range(index + 1, len(self.nodes)):
             if found.intersection(self.nodes[later].inputs):

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,19 +91,19 @@ class MaxPool(AbstractLayer):
         """Position in its window of each winner, uint8 ``(B, N_out)``, for inputs ``(B, *shape)``."""
         return self.compete(x)[1]
 
-    def compete(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` and `pieces_of` at once."""
+    def compete(self, x: Tensor, tolerance: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` and `pieces_of` at once; inputs that differ by less than `tolerance` count as equal."""
         flat = x.flatten(1)
+        slack = torch.zeros(len(self.windows), dtype=x.dtype) if tolerance is None else tolerance
+        slack = slack.expand(len(self.windows)).contiguous().to(x.device)
         if x.device.type == "cpu" and not x.requires_grad:  # ten times as fast as what follows
-            best, place = best_of_windows(flat.numpy(), self.windows.numpy(), np.zeros(len(self.windows)))
+            best, place = best_of_windows(flat.numpy(), self.windows.numpy(), slack.numpy())
             return torch.from_numpy(best).reshape(x.shape[0], *self.pooled), torch.from_numpy(place)
-        best = self._candidate(flat, 0)
+        candidates = [self._candidate(flat, position) for position in range(self.windows.shape[1])]
+        best = torch.stack(candidates).amax(dim=0)
         place = torch.zeros(best.shape, dtype=torch.uint8, device=x.device)
-        for position in range(1, self.windows.shape[1]):
-            rival = self._candidate(flat, position)
-            wins = rival > best
-            place.masked_fill_(wins, position)
-            best = torch.where(wins, rival, best)
+        for position in reversed(range(len(candidates))):
+            place.masked_fill_(candidates[position] >= best - slack, position)
         return best.reshape(x.shape[0], *self.pooled), place
 
     def winners(self, pieces: Tensor) -> Tensor:

@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import SettingError
+from steadygaze.geometry.enclosures import UNIT
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounds import Bounds
 from steadygaze.network.graph import Graph
+from steadygaze.network.relaxing import magnitudes, rectified
 
 
 class AbstractSaliency(ABC):
@@ -37,6 +41,14 @@ class AbstractSaliency(ABC):
     def maps(self, graph: Graph, images: Tensor, label: int) -> Tensor:
         """Maps ``(B, *map_shape)`` of class `label` at pixels ``(B, C, H, W)``."""
 
+    @abstractmethod
+    def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
+        """The nodes whose values `enclosed` asks of bounds; node `pixels` is handed to the classifier."""
+
+    @abstractmethod
+    def enclosed(self, bounds: Bounds, label: int, pixels: int) -> Forms:
+        """Where the maps lie over boxes: forms ``(B, *map_shape)``."""
+
 
 class AbstractGradientSaliency(AbstractSaliency):
     """A map that is a function of one gradient with respect to the pixels.
@@ -55,12 +67,21 @@ class AbstractGradientSaliency(AbstractSaliency):
         seed[:, label] = 1.0
         return seed
 
+    def enclosed_seed(self, logits: Forms, label: int) -> Forms:
+        """The same over boxes, given forms ``(K,)``; its symbols are new."""
+        return Forms.exact(self.seed(logits.centre, label), logits.count)
+
     @abstractmethod
     def of(self, gradients: Tensor) -> Tensor:
         """Maps ``(B, C, H, W)``, before channels are added, of gradients of the same shape.
 
         The gradients are multiplied by the pixels already, where they are to be.
         """
+
+    def of_enclosed(self, gradients: Forms, room: int) -> Forms:
+        """The same over boxes, for forms ``(N,)`` with room for so many symbols: by default the gradient."""
+        del room
+        return gradients
 
     def from_gradient(self, gradients: Tensor) -> Tensor:
         """Maps in flattened order, ``(B, P)``, of gradients ``(B, C, H, W)``."""
@@ -73,6 +94,20 @@ class AbstractGradientSaliency(AbstractSaliency):
         logits, pieces = graph.logits_and_pieces(images)
         gradients = graph.pull_back(self.seed(logits, label), pieces)
         return self._summed(gradients * images if self.times_pixels else gradients)
+
+    def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
+        return (graph.last, pixels) if self.times_pixels else (graph.last,)
+
+    def enclosed(self, bounds: Bounds, label: int, pixels: int) -> Forms:
+        seed = self.enclosed_seed(bounds.values[bounds.graph.last], label)
+        gradients = bounds.pull_back(seed, pixels)
+        if self.times_pixels:
+            gradients = gradients.times(bounds.values[pixels])
+        shape = gradients.shape
+        maps = self.of_enclosed(gradients.flattened(), bounds.room).reshaped(*shape)
+        if not self.channel_sum:
+            return maps
+        return maps.linear(lambda x: x.sum(1), lambda x: x.sum(1), shape[0])
 
     def _summed(self, gradients: Tensor) -> Tensor:
         maps = self.of(gradients)
@@ -99,6 +134,9 @@ class AbsGradient(AbstractGradientSaliency):
 
     def of(self, gradients: Tensor) -> Tensor:
         return gradients.abs()
+
+    def of_enclosed(self, gradients: Forms, room: int) -> Forms:
+        return magnitudes(gradients, room)
 
 
 @dataclass(frozen=True)
@@ -131,6 +169,23 @@ class SoftmaxGradient(AbstractGradientSaliency):
         seed[:, label] = 0.0
         seed[:, label] = -seed.sum(dim=1)  # 1 - p_c, without its cancellation where p_c is nearly 1
         return seed
+
+    def enclosed_seed(self, logits: Forms, label: int) -> Forms:
+        """The mean-value form of softmax p: its derivatives p_j (1[j = k] - p_k), p within its own range."""
+        logits = logits.without_symbols().with_symbols(0)
+        p = torch.softmax(logits.centre, dim=1)
+        low, high = _softmax_range(logits)
+        own = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+        least = torch.where(_eye(p), (low * (1 - high))[:, None], -high[:, :, None] * high[:, None, :])
+        most = torch.where(_eye(p), (high * (1 - low))[:, None], -low[:, :, None] * low[:, None, :])
+        radius = torch.maximum(own - least, most - own)
+        rows = torch.cat([p[:, None], logits.rows[:, 1:] @ own], dim=1)
+        error = (radius @ logits.reach[..., None] + own.abs() @ logits.error[..., None])[..., 0]
+        rounding = 64 * (p.shape[1] + 4) * UNIT * (1 + logits.size.amax(dim=1, keepdim=True))
+        rows, error = -rows, error + rounding
+        rows[..., label], error[..., label] = 0.0, 0.0
+        rows[..., label], error[..., label] = -rows.sum(dim=-1), error.sum(dim=-1)
+        return Forms(rows, error, logits.count)
 
     def of(self, gradients: Tensor) -> Tensor:
         return gradients
@@ -166,9 +221,41 @@ class GradCam(AbstractSaliency):
         seed = graph.seed(label, len(images))
         return self.from_parts(activations, graph.pull_back(seed, graph.pieces_at(images), to=node))
 
+    def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
+        del pixels
+        return (graph.last, self.node(graph))
+
+    def enclosed(self, bounds: Bounds, label: int, pixels: int) -> Forms:
+        del pixels
+        node = self.node(bounds.graph)
+        logits, activations = bounds.values[bounds.graph.last], bounds.values[node]
+        seed = torch.zeros_like(logits.centre)
+        seed[:, label] = 1.0
+        gradients = bounds.pull_back(Forms.exact(seed, logits.count), node)
+        places = gradients.shape[1] * gradients.shape[2]
+        alpha = gradients.linear(lambda x: x.mean((2, 3)), lambda x: x.mean((2, 3)), places)
+        weighed = alpha.reshaped(-1, 1, 1).times(activations)
+        maps = weighed.linear(lambda x: x.sum(1), lambda x: x.sum(1), gradients.shape[0])
+        return rectified(maps.flattened(), bounds.room).reshaped(*maps.shape)
+
     def from_parts(self, activations: Tensor, gradients: Tensor) -> Tensor:
         """Maps ``(B, h, w)`` of activations A and of the gradients there, both ``(B, K, h, w)``."""
         return torch.einsum("bk,bkhw->bhw", gradients.mean((2, 3)), activations).clamp_min(0.0)
+
+
+def _softmax_range(logits: Forms) -> tuple[Tensor, Tensor]:
+    """Least and largest probabilities ``(B, K)``: p_j = 1 / (1 + sum over k != j of exp(z_k - z_j))."""
+    rows = logits.rows[:, :, None, :] - logits.rows[:, :, :, None]
+    away = rows[:, 1:].abs().sum(dim=1) + logits.error[:, None] + logits.error[..., None]
+    away = away + 64 * UNIT * (logits.size[:, None] + logits.size[..., None])
+    none = torch.where(_eye(logits.error), -torch.inf, 0.0)
+    smallest, largest = rows[:, 0] - away + none, rows[:, 0] + away + none
+    return 1 / (1 + torch.exp(largest).sum(dim=-1)), 1 / (1 + torch.exp(smallest).sum(dim=-1))
+
+
+def _eye(rows: Tensor) -> Tensor:
+    """The diagonal ``(K, K)`` bool for rows ``(B, K)``."""
+    return torch.eye(rows.shape[1], dtype=torch.bool, device=rows.device)
 
 
 _GRADIENTS: dict[str, type[Gradient | AbsGradient | GradientTimesInput | SoftmaxGradient]] = {

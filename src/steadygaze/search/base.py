@@ -24,6 +24,9 @@ class Options:
         norm: how `nearest` measures distance, "linf" or "l2", in half-widths of the box.
         examine: whether `gbs` examines the inside of the boundary too.
         reachable: whether `bfs` stays within what is reachable from 0 through robust parts.
+        undecided: the share of the box that `bound` may leave undecided once a failure is known; None for
+            none where exact engines can take over, and 0.01 elsewhere.
+        handover: whether `bound` leaves boxes in which few units change their piece to an exact engine.
     """
 
     memory: int = 2 << 30
@@ -31,6 +34,8 @@ class Options:
     norm: str = "linf"
     examine: bool = False
     reachable: bool = False
+    undecided: float | None = None
+    handover: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class CellMap:
         conforming: whether the cells meet facet to facet, so that neighbours share vertices by name.
         rest: volume of the box that lies in no cell, because the search has not examined it. Cells then may
             be flat: the facets behind which it begins, undecided.
+        failing: ``(k, n)`` points in undecided cells at which class or attention fails, where some are known.
     """
 
     cells: Cells
@@ -60,6 +66,7 @@ class CellMap:
     tight: bool = False
     conforming: bool = True
     rest: float = 0.0
+    failing: np.ndarray | None = None
 
     @property
     def bytes(self) -> int:
@@ -82,6 +89,7 @@ class CellMap:
 def joined(maps: list[CellMap]) -> CellMap:
     """One map of the cells of several, in order; regions are renumbered."""
     first = np.cumsum([0] + [len(m.pattern) for m in maps])
+    failing = [m.failing for m in maps if m.failing is not None]
     return CellMap(
         cells=concatenate([m.cells for m in maps]),
         kind=np.concatenate([m.kind for m in maps]),
@@ -94,6 +102,7 @@ def joined(maps: list[CellMap]) -> CellMap:
         tight=any(m.tight for m in maps),
         conforming=all(m.conforming for m in maps),
         rest=sum(m.rest for m in maps),
+        failing=np.concatenate(failing) if failing else None,
     )
 
 

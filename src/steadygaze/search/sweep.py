@@ -103,15 +103,18 @@ class Sweep(AbstractSearch):
     name = "sweep"
     claim = "whole box"
 
-    def __init__(self, problem: Problem, options: Options) -> None:
+    def __init__(
+        self, problem: Problem, options: Options, start: Sequence[tuple[int, Cells]] | None = None
+    ) -> None:
+        """By default the whole box; `start` names parts of it, each within one piece of the perturbation."""
         self._problem = problem
         self._threads = options.threads
         row = 8 * problem.stages.widest_row
         room = min(_CACHED, options.memory // (2 * options.threads * _COPIES))
         self._rows = int(np.clip(room // row, 64, 4 * _CELLS))
-        cells = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
         self._waiting: list[_Batch] = []
-        self._put([self._first(cells, number) for number in range(cells.count)])
+        start = _pieces_of(problem) if start is None else start
+        self._put([self._first(number, piece, cells) for number, (piece, cells) in enumerate(start)])
         self._running: dict[Future[_Outcome], _Batch] = {}
         self._maps: list[tuple[tuple[int, ...], CellMap]] = []
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="sweep")
@@ -182,11 +185,10 @@ class Sweep(AbstractSearch):
             bytes=was.bytes + map_.bytes, work=work,
         )  # fmt: skip
 
-    def _first(self, cells: Cells, number: int) -> _Batch:
-        form = self._problem.pieces[number].image
-        one, _ = cells.take(np.array([number]))
+    def _first(self, number: int, piece: int, cells: Cells) -> _Batch:
+        form = self._problem.pieces[piece].image
         front = self._problem.stages.start(form.base, form.directions)
-        return _Batch((number,), number, 0, one, front, (), np.zeros(1, np.uint64))
+        return _Batch((number,), piece, 0, cells, front, (), np.zeros(cells.count, np.uint64))
 
     def _advance(self, batch: _Batch) -> _Outcome:
         """Take a batch through the stages until it is judged or has to be parted."""
@@ -262,3 +264,9 @@ class Sweep(AbstractSearch):
             stage.node: torch.from_numpy(pieces[ancestor[rows]]).to(device)
             for stage, (pieces, ancestor) in zip(stages, batch.trail, strict=True)
         }
+
+
+def _pieces_of(problem: Problem) -> list[tuple[int, Cells]]:
+    """The affine pieces of the perturbation, which tile the box."""
+    cells = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
+    return [(number, cells.take(np.array([number]))[0]) for number in range(cells.count)]

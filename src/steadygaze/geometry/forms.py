@@ -1,0 +1,260 @@
+"""Numbers affine in the coordinates of a box and in symbols of its own, plus or minus an error: batches.
+
+Row b of such forms says where numbers lie over one box of parameters: they are
+
+    rows[b, 0] + sum_i t_i rows[b, i] + sum_k s_k rows[b, n + k] + e,    |t_i|, |s_k| <= 1, |e| <= error[b],
+
+with t the n coordinates of the box, shared by all forms of the same boxes, and s symbols that stand for what
+else is not known: mostly, which piece a unit is on. A symbol means the same wherever it goes, so that what it
+does to two numbers may cancel; what is only an error never cancels. Of some symbols it is known that they are
+-1 or 1 and nothing between, as a unit is on one of two pieces; and some are products of two others. (Affine
+arithmetic; in the verification of networks such forms are called zonotopes: Singh et al., Fast and Effective
+Robustness Certification, NeurIPS 2018.)
+
+Rounding is accounted for as in `enclosures`: a sum of m products in float64 is off by at most (m + 1) u times
+the sum of the absolute values of its terms, u = 2**-53, in whatever order it is summed up. Every operation
+adds that bound to the error, and multiplies the error by a factor above 1 for the rounding of the bound
+itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.enclosures import UNIT, Enclosure
+
+
+@dataclass(frozen=True, eq=False)
+class Forms:
+    """Batches of affine forms; see the module.
+
+    Attributes:
+        rows: ``(B, 1 + n + symbols, *shape)`` float64: the centre, then the coefficients.
+        error: ``(B, *shape)`` >= 0.
+        count: n, the number of coordinates of the boxes.
+        origin: ``(B, k, 2)`` int64, of the first k symbols what is known of each: twice ANY, twice SIGN if
+            it is -1 or 1, or the numbers of two symbols, of which it is the product. None if all are ANY.
+    """
+
+    rows: Tensor
+    error: Tensor
+    count: int
+    origin: Tensor | None = None
+
+    @staticmethod
+    def of(enclosure: Enclosure, device: torch.device) -> Forms:
+        """The forms of an enclosure, which has no symbols."""
+        rows = np.concatenate([enclosure.centre[:, None], enclosure.slopes], axis=1)
+        error = np.ascontiguousarray(enclosure.error)
+        return Forms(torch.from_numpy(rows).to(device), torch.from_numpy(error).to(device), enclosure.count)
+
+    @staticmethod
+    def exact(values: Tensor, count: int) -> Forms:
+        """Known numbers ``(B, *shape)``."""
+        return Forms(values[:, None], torch.zeros_like(values), count)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one form."""
+        return tuple(self.error.shape[1:])
+
+    @property
+    def centre(self) -> Tensor:
+        """``(B, *shape)``."""
+        return self.rows[:, 0]
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """How far the coefficients reach, ``(B, *shape)``."""
+        return self.rows[:, 1:].abs().sum(dim=1)
+
+    @property
+    def reach(self) -> Tensor:
+        """How far values may be from the centre, ``(B, *shape)``, rounded up."""
+        return (self.spread + self.error) * _upward(self.rows.shape[1])
+
+    @property
+    def size(self) -> Tensor:
+        """Sum of the absolute values of centre and coefficients: what rounding is a share of."""
+        return self.centre.abs() + self.spread
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Least and largest values ``(B, *shape)``, rounded outwards."""
+        reach = self.reach
+        outward = 2 * UNIT * (self.centre.abs() + reach)
+        return self.centre - reach - outward, self.centre + reach + outward
+
+    def take(self, chosen: Tensor) -> Forms:
+        """The forms of some boxes."""
+        origin = None if self.origin is None else self.origin[chosen]
+        return Forms(self.rows[chosen], self.error[chosen], self.count, origin)
+
+    def flattened(self) -> Forms:
+        """The same numbers with shape ``(N,)``."""
+        return replace(self, rows=self.rows.flatten(2), error=self.error.flatten(1))
+
+    def reshaped(self, *shape: int) -> Forms:
+        """The same numbers in another shape."""
+        return replace(
+            self,
+            rows=self.rows.reshape(*self.rows.shape[:2], *shape),
+            error=self.error.reshape(len(self.error), *shape),
+        )
+
+    def with_symbols(self, symbols: int) -> Forms:
+        """With room for so many symbols: their coefficients are 0."""
+        missing = 1 + self.count + symbols - self.rows.shape[1]
+        if missing <= 0:
+            return self
+        nothing = self.rows.new_zeros((len(self.rows), missing, *self.shape))
+        return replace(self, rows=torch.cat([self.rows, nothing], dim=1))
+
+    @property
+    def symbols(self) -> int:
+        """Number of symbols that the rows have room for."""
+        return max(0, self.rows.shape[1] - 1 - self.count)
+
+    def without_symbols(self) -> Forms:
+        """What the symbols do as an error: afterwards nothing cancels."""
+        return Forms(self.rows[:, : 1 + self.count], self.strays, self.count)
+
+    @property
+    def strays(self) -> Tensor:
+        """How far values may be from an affine function of the coordinates, ``(B, *shape)``, rounded up."""
+        own = self.rows[:, 1 + self.count :]
+        return (self.error + own.abs().sum(dim=1)) * _upward(self.rows.shape[1])
+
+    def linear(
+        self,
+        function: Callable[[Tensor], Tensor],
+        absolute: Callable[[Tensor], Tensor],
+        terms: int,
+        constant: Tensor | None = None,
+    ) -> Forms:
+        """W x + constant, where `function` is x -> W x and `absolute` x -> |W| x, batches ``(B, *shape)``.
+
+        `terms` is the largest number of products that are summed for one value; constant ``(1, *other)``.
+        """
+        moved = function(self.rows.flatten(0, 1))
+        rows = moved.reshape(*self.rows.shape[:2], *moved.shape[1:])
+        share = (terms + 4) * UNIT
+        error = absolute(self.error + share * self.size)
+        if constant is not None:
+            rows[:, 0] += constant[0]
+            error = error + share * (constant.abs() + rows[:, 0].abs())
+        return Forms(rows, error * (1 + 2 * (terms + 8) * UNIT), self.count, self.origin)
+
+    def __add__(self, other: Forms) -> Forms:
+        symbols = max(self.symbols, other.symbols)
+        first, second = self.with_symbols(symbols), other.with_symbols(symbols)
+        rows = first.rows + second.rows
+        error = first.error + second.error + UNIT * (first.size + second.size)
+        return Forms(rows, error * _upward(rows.shape[1]), self.count, _either(self.origin, other.origin))
+
+    def __neg__(self) -> Forms:
+        return replace(self, rows=-self.rows)
+
+    def scaled(self, factor: Tensor) -> Forms:
+        """Times numbers ``(B, *shape)`` or ``(*shape,)``, entry by entry."""
+        rows = self.rows * (factor[:, None] if factor.ndim == self.error.ndim else factor)
+        error = (self.error + UNIT * self.size) * factor.abs()
+        return replace(self, rows=rows, error=error * _upward(rows.shape[1]))
+
+    def raised(self, amount: Tensor) -> Forms:
+        """Plus numbers ``(B, *shape)``."""
+        rows = self.rows.clone()
+        rows[:, 0] += amount
+        return replace(self, rows=rows, error=(self.error + UNIT * rows[:, 0].abs()) * _upward(1))
+
+    def times(self, other: Forms) -> Forms:
+        """The product, entry by entry; the second factor's symbols, which are not the first's, are dropped.
+
+        With first = a + α + d and second = b + β + e, the products of α, d with β, e are not followed.
+        """
+        first, second = self.with_symbols(0), other.without_symbols().with_symbols(0)
+        a, b = first.centre, second.centre
+        rows = first.rows * b[:, None]
+        rows[:, 1 : 1 + self.count] += a[:, None] * second.rows[:, 1:]
+        rounding = (self.count + 4) * UNIT * first.size * second.size
+        error = first.error * b.abs() + second.error * a.abs() + first.reach * second.reach + rounding
+        return Forms(rows, error * _upward(rows.shape[1]), self.count, self.origin)
+
+    def widened(self, deviation: Tensor, room: int, used: int) -> Forms:
+        """With a symbol for each of the largest deviations ``(B, *shape)`` >= 0; the rest is added to errors.
+
+        room is the number of symbols that forms may have in all; the first `used` stand for something else.
+        """
+        fresh = fresh_symbols(deviation.flatten(1), room - used)
+        error = (self.error + fresh.rest.reshape(self.error.shape)) * _upward(1)
+        rows = fresh.rows.reshape(*fresh.rows.shape[:2], *self.shape)
+        return replace(self, error=error).joined(rows, used, None)
+
+    def joined(self, symbols: Tensor, used: int, origin: Tensor | None) -> Forms:
+        """With new symbols behind the first `used`: rows ``(B, k, *shape)``, origin ``(B, k, 2)``."""
+        boxes, fresh = symbols.shape[:2]
+        if not fresh:
+            return self
+        rows = torch.cat([self.with_symbols(used).rows, symbols], dim=1)
+        if origin is None:
+            return replace(self, rows=rows)
+        place = origin.new_full((boxes, used + fresh, 2), ANY)
+        place[:, used:] = origin
+        return replace(self, rows=rows, origin=_either(place, self.origin))
+
+
+#: What is known of a symbol: that it is between -1 and 1, or that it is one of the two.
+ANY, SIGN = -2, -1
+
+# Deviations below this share of the box's largest get no symbol: measured, bounds are hardly less tight.
+_WORTHY = 0.05
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """New symbols, as rows ``(B, k, N)`` of one entry each; what got none, ``(B, N)``.
+
+    place ``(B, k)`` is each row's entry, and amount ``(B, k)`` what stands there.
+    """
+
+    rows: Tensor
+    rest: Tensor
+    place: Tensor
+    amount: Tensor
+
+
+def fresh_symbols(deviation: Tensor, room: int) -> Fresh:
+    """Symbols for the largest of the deviations ``(B, N)`` >= 0, at most `room` of them for a box.
+
+    There are as many rows as the box that needs the most has deviations worth a symbol.
+    """
+    boxes, entries = deviation.shape
+    fresh = 0
+    if room > 0 and deviation.numel():
+        worthy = deviation > _WORTHY * deviation.amax(dim=1, keepdim=True)
+        fresh = min(room, entries, int(worthy.sum(dim=1).max()))
+    largest, place = deviation.topk(fresh, dim=1)
+    rows = deviation.new_zeros((boxes, fresh, entries))
+    rows.scatter_(2, place[..., None], largest[..., None])
+    rest = deviation.scatter(1, place, 0.0) if fresh else deviation
+    return Fresh(rows, rest, place, largest)
+
+
+def _either(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """What is known of symbols from two forms: of one that the first lacks, the second may know it."""
+    if first is None or second is None:
+        return first if second is None else second
+    longer, shorter = (first, second) if first.shape[1] >= second.shape[1] else (second, first)
+    either = longer.clone()
+    either[:, : shorter.shape[1]] = torch.maximum(longer[:, : shorter.shape[1]], shorter)
+    return either
+
+
+def _upward(terms: int) -> float:
+    """Makes up for rounding a sum of so many numbers >= 0 and a few more operations."""
+    return 1 + 2 * (terms + 8) * UNIT

@@ -1,0 +1,143 @@
+"""Bounds of a network over boxes of parameters: values forward, gradients backward, as affine forms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.graph import Graph
+from steadygaze.network.layers import AbstractAffine, Shape
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.relaxing import Choice, Derivative, relax
+from steadygaze.network.smooth import Smooth
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """What is known of a network over B boxes.
+
+    Attributes:
+        graph: the network.
+        values: forms ``(B, *shape)`` of the nodes that were asked for.
+        slopes: of each node that is not affine, what its gradient needs.
+        pull: ``(B, n)``, what part of the doubt about units each coordinate of the box is to blame for.
+        doubts: ``(B,)`` number of units that may be on several pieces, and of windows that several may win.
+        room: symbols that the forms of one box may have.
+    """
+
+    graph: Graph
+    values: Mapping[int, Forms]
+    slopes: Mapping[int, Derivative | Choice]
+    pull: Tensor
+    doubts: Tensor
+    room: int
+
+    def take(self, chosen: Tensor) -> Bounds:
+        """What is known over some of the boxes."""
+        return replace(
+            self,
+            values={index: forms.take(chosen) for index, forms in self.values.items()},
+            slopes={index: slopes.take(chosen) for index, slopes in self.slopes.items()},
+            pull=self.pull[chosen],
+            doubts=self.doubts[chosen],
+        )
+
+    def pull_back(self, seed: Forms, to: int) -> Forms:
+        """Forms ``(B, *shape)`` of the gradient of ``<seed, logits>`` at the output of node `to`.
+
+        seed has the shape ``(K,)``; its symbols must not be those of `values`.
+        """
+        graph, used = self.graph, seed.symbols
+        pending: dict[int, Forms] = {graph.last: seed}
+        downstream = graph.downstream_of(to)
+        for index in range(graph.last, to, -1):
+            gradient = pending.pop(index, None)
+            if gradient is None:
+                continue
+            for source, part in zip(
+                graph.nodes[index].inputs, self._pulled(index, gradient, used), strict=True
+            ):
+                if source in downstream:
+                    pending[source] = pending[source] + part if source in pending else part
+                    used = max(used, part.symbols)
+        if to in pending:
+            return pending[to].reshaped(*graph.nodes[to].shape)
+        nothing = seed.error.new_zeros((len(seed.error), *graph.nodes[to].shape))
+        return Forms.exact(nothing, seed.count)
+
+    def _pulled(self, index: int, gradient: Forms, used: int) -> tuple[Forms, ...]:
+        node = self.graph.nodes[index]
+        shapes = tuple(self.graph.nodes[source].shape for source in node.inputs)
+        layer = node.layer
+        if isinstance(layer, AbstractAffine):
+            return tuple(_transposed(layer, gradient, shapes, k) for k in range(len(shapes)))
+        flat = gradient.flattened()
+        return (self.slopes[index].pulled(flat, self.room, used).reshaped(*shapes[0]),)
+
+
+def _transposed(layer: AbstractAffine, gradient: Forms, shapes: tuple[Shape, ...], source: int) -> Forms:
+    """The part of a gradient that goes to one input of an affine layer."""
+    return gradient.linear(
+        lambda g: layer.transpose(g, shapes)[source],
+        lambda g: layer.absolute.transpose(g, shapes)[source],
+        layer.terms,
+    )
+
+
+def bounds_of(
+    graph: Graph, pixels: Forms, nodes: Collection[int], tolerances: Mapping[int, Tensor], room: int
+) -> Bounds:
+    """The network over boxes, node 0 being known to lie within `pixels` ``(B, C, H, W)``.
+
+    nodes: those whose values are kept. tolerances ``(N,)`` of each node that picks: see `relax`.
+    room: the number of symbols that the forms of one box may have; more make bounds tighter and slower.
+    """
+    values: dict[int, Forms] = {0: pixels}
+    kept: dict[int, Forms] = {0: pixels} if 0 in nodes else {}
+    slopes: dict[int, Derivative | Choice] = {}
+    pull = pixels.error.new_zeros((len(pixels.error), pixels.count))
+    doubts = pixels.error.new_zeros(len(pixels.error))
+    used = 0
+    for index in range(1, len(graph.nodes)):
+        node, layer = graph.nodes[index], graph.nodes[index].layer
+        inputs = tuple(values[source] for source in node.inputs)
+        if isinstance(layer, AbstractAffine):
+            values[index] = affine(layer, *inputs)
+        else:
+            assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
+            done = relax(layer, inputs[0], tolerances.get(index), room, used)
+            values[index], slopes[index] = done.values, done.slopes
+            used = max(used, done.values.symbols)
+            pull, doubts = pull + done.pull, doubts + done.slopes.doubts
+        if index in nodes:
+            kept[index] = values[index]
+        for source in node.inputs:
+            if graph.readers[source][-1] == index:
+                values.pop(source, None)
+    return Bounds(graph, kept, slopes, pull, doubts, room)
+
+
+def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:
+    """What an affine layer makes of forms; several are set side by side, to be one linear function."""
+    symbols = max((forms.symbols for forms in inputs), default=0)
+    flat = [(forms.with_symbols(symbols) if len(inputs) > 1 else forms).flattened() for forms in inputs]
+    sizes = [math.prod(forms.shape) for forms in inputs]
+    rows = flat[0].rows if len(flat) == 1 else torch.cat([forms.rows for forms in flat], dim=2)
+    error = flat[0].error if len(flat) == 1 else torch.cat([forms.error for forms in flat], dim=1)
+
+    def parts(joined: Tensor) -> tuple[Tensor, ...]:
+        split = joined.split(sizes, dim=1)
+        return tuple(part.reshape(len(part), *forms.shape) for part, forms in zip(split, inputs, strict=True))
+
+    constant = layer.forward(*parts(rows.new_zeros((1, sum(sizes)))))
+    return Forms(rows, error, flat[0].count).linear(
+        lambda x: layer.linear(*parts(x)),
+        lambda x: layer.absolute.linear(*parts(x)),
+        layer.terms,
+        constant if constant.any() else None,
+    )

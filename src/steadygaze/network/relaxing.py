@@ -1,0 +1,360 @@
+"""Layers that are not affine, over boxes of parameters: what they make of affine forms, and of gradients.
+
+Forward, unit by unit, ``f(z) in slope z + offset ± deviation`` over the range of z; each deviation becomes a
+symbol of its own. Backward a gradient g is multiplied by the unit's derivative D, known as D = d + D' with
+|D'| <= radius: D g is d g, and whatever D' g is, |D' g| <= radius max|g|, again a symbol of its own. As D'
+multiplies all of the true gradient, there are no products of symbols and no remainder: the layers below
+follow what the unit's doubt does to the map as one direction, and doubts of one gradient cancel or add up as
+they do in the network.
+
+A unit on one of two pieces has D' = -radius or radius, and its symbol is -1 or 1 as far as g is known. Where
+g itself depends on symbols of that kind, from units behind, their products with it are symbols too: the
+units' pieces are then told apart in all combinations. What is left of g is one more deviation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.forms import ANY, SIGN, Forms, fresh_symbols
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.smooth import Smooth, derivative_relaxed, relaxed
+
+
+@dataclass(frozen=True, eq=False)
+class Derivative:
+    """Derivatives of units over boxes: centre + sum_i t_i slopes_i ± radius.
+
+    Attributes:
+        centre, radius: ``(B, N)``. slopes: ``(B, n, N)``, None where they are 0.
+        two: ``(B, N)`` whether it is at one end or the other; None where that is not known of any.
+    """
+
+    centre: Tensor
+    radius: Tensor
+    slopes: Tensor | None = None
+    two: Tensor | None = None
+
+    @property
+    def doubts(self) -> Tensor:
+        """``(B,)`` number of units whose derivative is not known."""
+        return (self.radius > 0).sum(dim=1)
+
+    def take(self, chosen: Tensor) -> Derivative:
+        """Those of some boxes."""
+        slopes, two = (None if own is None else own[chosen] for own in (self.slopes, self.two))
+        return Derivative(self.centre[chosen], self.radius[chosen], slopes, two)
+
+    def pulled(self, gradient: Forms, room: int, used: int) -> Forms:
+        """The gradient before the units, given the one behind them, ``(B, N)``.
+
+        room and used: see `Forms.widened`.
+        """
+        scaled = gradient.scaled(self.centre)
+        if self.two is not None:
+            picked = torch.where(self.two, self.radius, 0.0)
+            doubts = _split(gradient, picked, room, used)
+            scaled = scaled.joined(doubts.rows, used, doubts.origin)
+            used = max(used, scaled.symbols)
+            whole = (self.radius - picked) * (gradient.centre.abs() + gradient.reach)
+            return scaled.widened((whole + doubts.rest) * (1 + _ROUNDING), room, used)
+        deviation = self.radius * (gradient.centre.abs() + gradient.reach)
+        if self.slopes is not None:
+            moved = gradient.centre[:, None] * self.slopes
+            scaled = scaled + Forms(
+                torch.cat([torch.zeros_like(moved[:, :1]), moved], dim=1),
+                _UNIT * moved.abs().sum(dim=1),
+                gradient.count,
+            )
+            deviation = deviation + self.slopes.abs().sum(dim=1) * gradient.reach
+        return scaled.widened(deviation * (1 + _ROUNDING), room, used)
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Which inputs may win the windows of a pool over boxes.
+
+    Attributes:
+        winner: ``(B, N_out)`` position in the flattened input of the one that wins in the middle.
+        rival: ``(B, N_out, k)`` whether another input, in its place in the window, may win.
+        layer: the pool.
+    """
+
+    winner: Tensor
+    rival: Tensor
+    layer: MaxPool
+
+    @property
+    def doubts(self) -> Tensor:
+        """``(B,)`` number of windows that several may win."""
+        return self.rival.any(dim=2).sum(dim=1)
+
+    def take(self, chosen: Tensor) -> Choice:
+        """Those of some boxes."""
+        return replace(self, winner=self.winner[chosen], rival=self.rival[chosen])
+
+    def pulled(self, gradient: Forms, room: int, used: int) -> Forms:
+        """The gradient before the windows, ``(B, N_in)``, given the one behind them, ``(B, N_out)``.
+
+        A rival j takes a share between 0 and 1 of the window's gradient from the winner w: half of it, plus a
+        symbol along e_j - e_w.
+        """
+        boxes, windows, span = self.rival.shape
+        size = int(torch.tensor(self.layer.shape).prod())
+        taken = 0.5 * self.rival.to(gradient.rows.dtype)
+        places = self.layer.windows.clamp_min(0).expand(boxes, windows, span)
+        count = gradient.rows.shape[1]
+        rows = gradient.rows.new_zeros((boxes, count, size))
+        left = 1 - taken.sum(dim=2)
+        rows.scatter_add_(2, _each(self.winner, count), gradient.rows * left[:, None])
+        error = gradient.error.new_zeros((boxes, size))
+        error.scatter_add_(1, self.winner, gradient.error * left.abs())
+        if not self.rival.any():
+            return Forms(rows, error * (1 + _ROUNDING), gradient.count, gradient.origin)
+        for j in range(span):
+            rows.scatter_add_(2, _each(places[:, :, j], count), gradient.rows * taken[:, None, :, j])
+            error.scatter_add_(1, places[:, :, j], gradient.error * taken[..., j])
+        # Up to `span` roundings meet in one entry for each window that it is in.
+        error = error + 4 * span * _UNIT * rows.abs().sum(dim=1)
+        pulled = Forms(rows, error * (1 + _ROUNDING), gradient.count, gradient.origin)
+        one = (self.rival.sum(dim=2) == 1).to(taken.dtype) / 2
+        doubts = _split(gradient, one, room, used)
+        only = self.rival.to(torch.uint8).argmax(dim=2)
+        places = self.layer.windows.clamp_min(0).expand(boxes, -1, -1)
+        rival = places.gather(2, only[..., None])[..., 0]
+        pulled = pulled.joined(_moved(doubts.rows, rival, self.winner, size), used, doubts.origin)
+        used = max(used, pulled.symbols)
+        several = torch.where(one[..., None] > 0, 0.0, taken)
+        rest = several * (gradient.centre.abs() + gradient.reach)[..., None]
+        rest.scatter_add_(2, only[..., None], doubts.rest[..., None])
+        fresh = fresh_symbols(rest.flatten(1) * (1 + _ROUNDING), room - used)
+        loser = self.winner[..., None].expand(rest.shape).flatten(1)
+        error = pulled.error.scatter_add(1, loser, fresh.rest).scatter_add(1, places.flatten(1), fresh.rest)
+        own = _moved(fresh.rows, places.flatten(1), loser, size)
+        return replace(pulled, error=error * (1 + _ROUNDING)).joined(own, used, None)
+
+
+@dataclass(frozen=True)
+class _Doubts:
+    """Symbols of units on one of two pieces: rows ``(B, k, N)``, origin ``(B, k, 2)``; rest ``(B, N)``."""
+
+    rows: Tensor
+    origin: Tensor
+    rest: Tensor
+
+
+def _split(gradient: Forms, radius: Tensor, room: int, used: int) -> _Doubts:
+    """D' g for D' = ± radius ``(B, N)``: symbols for what is known of g and for products with its own."""
+    known = radius * gradient.centre.abs()
+    fresh = fresh_symbols(known, room - used)
+    rest = fresh.rest + radius * gradient.reach + 4 * _UNIT * known
+    boxes, count = fresh.place.shape
+    origin = torch.full((boxes, count, 2), SIGN, device=fresh.place.device)
+    old = gradient.origin
+    many = min(_PRODUCTS, room - used - count)
+    if old is None or not count or many <= 0 or not (old != ANY).any():
+        return _Doubts(fresh.rows, origin, rest)
+    first = 1 + gradient.count
+    symbols = gradient.rows[:, first : first + old.shape[1]]
+    symbols = symbols * (old[:, : symbols.shape[1], :1] != ANY)
+    place = fresh.place[:, None].expand(-1, symbols.shape[1], -1)
+    sign = torch.where(gradient.centre < 0, -1.0, 1.0) * radius
+    products = symbols.gather(2, place) * sign.gather(1, fresh.place)[:, None]
+    products = products * (fresh.amount > 0)[:, None]
+    largest = products.abs().flatten(1).topk(min(many, symbols.shape[1] * count), dim=1)
+    of, unit = largest.indices // count, largest.indices % count
+    amount = products.flatten(1).gather(1, largest.indices)
+    own = known.new_zeros((boxes, amount.shape[1], known.shape[1]))
+    where = fresh.place.gather(1, unit)
+    own.scatter_(2, where[..., None], amount[..., None])
+    parents = torch.where((amount == 0)[..., None], ANY, torch.stack([of, used + unit], dim=2))
+    # What a product takes is no longer in the rest; a share of it makes up for rounding.
+    rest = rest.scatter_add(1, where, -amount.abs() * (1 - 8 * _UNIT)).clamp_min(0.0)
+    rest = rest + 8 * _UNIT * radius * gradient.reach
+    return _Doubts(torch.cat([fresh.rows, own], dim=1), torch.cat([origin, parents], dim=1), rest)
+
+
+def _moved(rows: Tensor, to: Tensor, away: Tensor, size: int) -> Tensor:
+    """Rows ``(B, k, M)`` written where `to` says, and their opposites where `away` says: ``(B, k, size)``."""
+    out = rows.new_zeros((*rows.shape[:2], size))
+    out.scatter_add_(2, _each(to, rows.shape[1]), rows)
+    return out.scatter_add_(2, _each(away, rows.shape[1]), -rows)
+
+
+# Products of symbols that are followed for one layer.
+_PRODUCTS = 12
+_UNIT = 2.0**-53
+# What rounding in a handful of operations may add, as a share.
+_ROUNDING = 2.0**-46
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxed:
+    """What a layer makes of forms.
+
+    Attributes:
+        values: ``(B, *shape)``. slopes: what its gradient needs. pull: ``(B, n)``, what part of the doubt
+            about its units each coordinate of the box is to blame for.
+    """
+
+    values: Forms
+    slopes: Derivative | Choice
+    pull: Tensor
+
+
+def relax(
+    layer: PiecewiseLinear | MaxPool | Smooth, forms: Forms, tolerance: Tensor | None, room: int, used: int
+) -> Relaxed:
+    """The layer over boxes.
+
+    tolerance ``(N,)``: a unit that reaches above a breakpoint by less keeps its piece, as in the exact
+    engines; its value is bounded all the same. So does one that touches a breakpoint from above, if it is
+    affine over the box: then it does so on a face at most. None: 0. room and used: see `Forms.widened`.
+    """
+    tolerance = forms.error.new_zeros(()) if tolerance is None else tolerance
+    if isinstance(layer, MaxPool):
+        return _pooled(layer, forms, tolerance, room, used)
+    flat = forms.flattened()
+    low, high = flat.bounds()
+    if isinstance(layer, Smooth):
+        slope, offset, deviation = relaxed(layer, low, high)
+        derivative = _smooth_derivative(layer, flat, low, high)
+    else:
+        touching = torch.where(flat.strays <= tolerance, tolerance, 0.0)
+        slope, offset, deviation, derivative = _piecewise(layer, low, high, touching, tolerance)
+    values = flat.scaled(slope).raised(offset).widened(deviation, room, used)
+    return Relaxed(values.reshaped(*forms.shape), derivative, _pull(flat, deviation))
+
+
+def magnitudes(forms: Forms, room: int) -> Forms:
+    """Absolute values ``(B, N)`` of forms ``(B, N)``."""
+    return _bent(_ABSOLUTE, forms, room)
+
+
+def rectified(forms: Forms, room: int) -> Forms:
+    """Positive parts ``(B, N)`` of forms ``(B, N)``."""
+    return _bent(_RECTIFIED, forms, room)
+
+
+def _bent(layer: PiecewiseLinear, forms: Forms, room: int) -> Forms:
+    low, high = forms.bounds()
+    nothing = low.new_zeros(())
+    slope, offset, deviation, _ = _piecewise(layer.to(low.device), low, high, nothing, nothing)
+    return forms.scaled(slope).raised(offset).widened(deviation, room, forms.symbols)
+
+
+def _piecewise(
+    layer: PiecewiseLinear, low: Tensor, high: Tensor, below_low: Tensor, below_high: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Derivative]:
+    """Slope, offset and deviation, ``(B, N)``, and the derivative, for ranges ``(B, N)``.
+
+    The slope is that of the chord, or of the piece that the unit keeps; what the function deviates from it is
+    largest at the ends of the range or at a breakpoint. Which pieces a unit may be on is read off the range
+    from low + below_low to high - below_high.
+    """
+    last = layer.pieces_of(high - below_high)
+    first = torch.minimum(layer.pieces_of(low + below_low), last)
+    slopes = torch.stack([layer.slopes_of(first), layer.slopes_of(last)])
+    for piece in range(1, len(layer.slopes) - 1):
+        inner = layer.slopes_of(torch.full_like(first, piece))
+        within = (first < piece) & (piece < last)
+        slopes = torch.stack(
+            [
+                torch.where(within, torch.minimum(slopes.amin(dim=0), inner), slopes.amin(dim=0)),
+                torch.where(within, torch.maximum(slopes.amax(dim=0), inner), slopes.amax(dim=0)),
+            ]
+        )
+    least, most = slopes.amin(dim=0), slopes.amax(dim=0)
+    derivative = Derivative((least + most) / 2, (most - least) / 2, two=last == first + 1)
+    at_low, at_high = layer.forward(low), layer.forward(high)
+    chord = (at_high - at_low) / (high - low).clamp_min(torch.finfo(low.dtype).tiny)
+    slope = torch.where(first == last, derivative.centre, torch.minimum(torch.maximum(chord, least), most))
+    ends = (at_low - slope * low, at_high - slope * high)
+    below, above = torch.minimum(*ends), torch.maximum(*ends)
+    for edge in layer.breakpoints:
+        at = torch.minimum(torch.maximum(edge, low), high)
+        gap = layer.forward(at) - slope * at
+        below, above = torch.minimum(below, gap), torch.maximum(above, gap)
+    offset, deviation = (below + above) / 2, (above - below) / 2
+    # A unit that keeps a piece without a constant term is computed without rounding of its own.
+    size = torch.maximum(below.abs(), above.abs()) + slope.abs() * torch.maximum(low.abs(), high.abs())
+    plain = (low >= 0) | (high <= 0)
+    rounded = 4 * _UNIT * size
+    exact = (first == last) & (offset == 0) & (deviation == 0) & plain
+    return slope, offset, torch.where(exact, deviation, deviation + rounded), derivative
+
+
+def _smooth_derivative(layer: Smooth, forms: Forms, low: Tensor, high: Tensor) -> Derivative:
+    """f'(z) in slope z + offset ± error, with z as it depends on the coordinates of the box."""
+    slope, offset, error = derivative_relaxed(layer, low, high)
+    known = forms.without_symbols()
+    centre = slope * known.centre + offset
+    slopes = slope[:, None] * known.rows[:, 1 : 1 + forms.count]
+    size = centre.abs() + offset.abs() + slopes.abs().sum(dim=1)
+    return Derivative(centre, error + slope.abs() * known.error + 8 * _UNIT * size, slopes)
+
+
+def _pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int) -> Relaxed:
+    """Windows: the winner of the middle plus how far each rival may exceed what is the largest so far."""
+    flat = forms.flattened()
+    boxes, windows = len(flat.error), len(layer.windows)
+    place = layer.compete(flat.centre, tolerance)[1]
+    winner = layer.winners(place)
+    best = largest = _gathered(flat, winner)
+    rival = torch.zeros((boxes, *layer.windows.shape), dtype=torch.bool, device=winner.device)
+    # The largest so far is `largest` plus or minus this.
+    total = flat.error.new_zeros((boxes, windows))
+    positive, nothing = _RECTIFIED.to(winner.device), total.new_zeros(())
+    for j in range(layer.windows.shape[1]):
+        index = layer.windows[:, j].clamp_min(0).expand(boxes, -1)
+        real = (layer.windows[:, j] >= 0) & (index != winner)
+        other = _gathered(flat, index)
+        beyond = other + -best
+        exceeds = beyond.bounds()[1]
+        # Of equal inputs the first wins: one that only touches counts where it is equal on part of the box.
+        first = (exceeds > -tolerance) & (beyond.strays > tolerance) & (j < place)
+        rival[..., j] = real & ((exceeds > tolerance) | first)
+        ahead = other + -largest
+        low, high = ahead.bounds()
+        keep = real & (high + total > 0)
+        if not keep.any():
+            continue
+        slope, offset, deviation, _ = _piecewise(positive, low - total, high + total, nothing, nothing)
+        moved = largest + ahead.scaled(slope).raised(offset)
+        largest = Forms(
+            torch.where(keep[:, None], moved.rows, largest.rows),
+            torch.where(keep, moved.error, largest.error),
+            flat.count,
+        )
+        total = torch.where(keep, ((1 - slope) * total + deviation) * (1 + _ROUNDING), total)
+    values = largest.widened(total, room, used)
+    return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), _pull(best, total))
+
+
+def _gathered(forms: Forms, index: Tensor) -> Forms:
+    rows = forms.rows.gather(2, _each(index, forms.rows.shape[1]))
+    return replace(forms, rows=rows, error=forms.error.gather(1, index))
+
+
+def _each(index: Tensor, count: int) -> Tensor:
+    """The index ``(B, N)`` for each of `count` rows."""
+    return index[:, None].expand(-1, count, -1)
+
+
+def _pull(forms: Forms, deviation: Tensor) -> Tensor:
+    """What part of the deviations ``(B, N)`` the coordinates are to blame for, ``(B, n)``."""
+    share = deviation / forms.reach.clamp_min(torch.finfo(deviation.dtype).tiny)
+    own = forms.with_symbols(0).rows[:, 1 : 1 + forms.count]
+    return torch.einsum("bn,bin->bi", share, own.abs())
+
+
+def _simple(*slopes: float) -> PiecewiseLinear:
+    """The function with a bend at 0 and these slopes below and above."""
+    columns = torch.tensor(slopes, dtype=torch.float64)[:, None]
+    return PiecewiseLinear(torch.zeros(1, dtype=torch.float64), columns, torch.zeros_like(columns))
+
+
+_RECTIFIED, _ABSOLUTE = _simple(0.0, 1.0), _simple(-1.0, 1.0)

@@ -1,0 +1,225 @@
+"""Branch and bound: boxes of parameters, judged by bounds and halved where these leave the answer open.
+
+Takes every perturbation that says where its images lie over a box, and every network of the table. Of the
+open boxes the largest come next, as they hold most of what is undecided; in turn with them those nearest to
+0, in the shape of the whole box, as the safe scale depends on these. Early on points are tried, so that a
+failure comes to light long before bounds prove one.
+
+Where the problem is piecewise affine, boxes in which few units change their piece are left to the sweep,
+which takes them apart exactly; there nothing remains undecided but what is within the tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from steadygaze.errors import NotJointlyAffine, NotPiecewiseAffine
+from steadygaze.kinds import ROBUST, UNDECIDED
+from steadygaze.problem import Problem
+from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined
+from steadygaze.search.boxes import Judged, gauges_of, halved, judge_boxes, map_of, volumes_of
+from steadygaze.search.falsifying import Falsifier
+from steadygaze.search.handover import Handover
+
+# Symbols that forms may have: measured, more make the bounds of real networks tighter by less than they cost.
+_ROOM = 32
+# Bytes that a batch's widest forms may take: larger ones leave the cache.
+_BATCH_BYTES = 1 << 24
+# Batches to a step; a fixed number, so that the map does not depend on the number of threads.
+_BATCHES = 4
+# Boxes whose every edge is below this share of the whole box's are not halved any more.
+_SMALLEST = 2.0**-24
+# Of the boxes of a step, so many are the nearest to 0; the rest the largest.
+_NEAR_SHARE = 0.5
+# The safe scale is pursued until it is known up to this share of itself.
+_SCALE_CLOSE = 0.01
+_LEFT_OPEN = 0.01
+
+
+class BranchAndBound(AbstractSearch):
+    """See the module. Raises NotEnclosable where the perturbation does not say where its images lie."""
+
+    name = "bound"
+    claim = "whole box"
+
+    def __init__(self, problem: Problem, options: Options) -> None:
+        self._problem, self._options = problem, options
+        problem.check_enclosable()
+        exact = options.handover and _is_exact(problem)
+        self._handover = Handover(problem, options) if exact else None
+        default = 0.0 if exact else _LEFT_OPEN
+        self._wanted = default if options.undecided is None else options.undecided
+        widest = max(math.prod(node.shape) for node in problem.graph.nodes)
+        row = 8 * widest * (1 + len(problem.box) + _ROOM)
+        self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
+        self._open = problem.box[None].copy()
+        self._done: list[CellMap] = []
+        self._falsifier = Falsifier(problem)
+        self._blocked = np.inf
+        self._small: list[np.ndarray] = []
+        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="bound")
+        self._counts = {"boxes": 0, "boxes_robust": 0, "boxes_failing": 0, "boxes_handed_over": 0}
+        self._shares = {"share_by_bounds": 0.0, "share_by_regions": 0.0}
+        self._standing = Standing(0.0, 0.0, 0, 0)
+
+    def pending(self) -> bool:
+        """Whether boxes are open, and more of them are to be decided."""
+        if self._handover is not None and self._handover.pending():
+            return True
+        return bool(len(self._open)) and not self._satisfied()
+
+    def step(self) -> None:
+        """Judge some boxes, or go on with those that were handed over."""
+        began = time.perf_counter()
+        if not self._standing.regions:
+            self._falsifier.search()
+        if self._handover is not None and (self._handover.ready() or not len(self._open)):
+            self._take_in(self._handover.step())
+            phase = "regions"
+        else:
+            self._judge(self._chosen())
+            phase = "bounds"
+        self._note(phase, time.perf_counter() - began)
+
+    def standing(self) -> Standing:
+        """How far the search has come."""
+        return self._standing
+
+    def found(self) -> CellMap:
+        """The map: boxes, and cells of those that were handed over; open boxes are in it, undecided."""
+        rest = np.concatenate([self._open, *self._small])
+        maps = [*self._done, map_of(rest, np.full(len(rest), UNDECIDED, np.int8))]
+        if self._handover is not None:
+            maps += self._handover.found()
+        whole = joined([map_ for map_ in maps if map_.cells.count])
+        return replace(whole, failing=self._falsifier.found(), conforming=False)
+
+    def enclosed(self) -> Enclosed | None:
+        """Nothing that the map does not tell."""
+        return None
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+        if self._handover is not None:
+            self._handover.close()
+
+    # -- which boxes come next
+
+    def _satisfied(self) -> bool:
+        """Whether enough is decided: never while the whole box may still turn out robust."""
+        failing = np.isfinite(self._blocked) or len(self._falsifier.found())
+        return bool(failing) and 1 - self._standing.finished <= self._wanted and not len(self._near())
+
+    def _near(self) -> np.ndarray:
+        """The open boxes on which the safe scale depends, nearest first."""
+        gauge = gauges_of(self._open, self._problem.box)
+        limit = min(self._blocked, self._falsifier.least_gauge, 1.0)
+        near = np.flatnonzero(gauge < limit)
+        near = near[np.argsort(gauge[near], kind="stable")]
+        return near if len(near) and gauge[near[0]] < limit * (1 - _SCALE_CLOSE) else near[:0]
+
+    def _chosen(self) -> np.ndarray:
+        """Takes the boxes of this step out of the open ones."""
+        count = min(_BATCHES * self._batch, len(self._open))
+        near = self._near()[: int(count * _NEAR_SHARE)]
+        rest = np.setdiff1d(np.arange(len(self._open)), near)
+        largest = np.argsort(-volumes_of(self._open[rest]), kind="stable")[: count - len(near)]
+        taken = np.concatenate([near, rest[largest]])
+        boxes = self._open[taken]
+        self._open = np.delete(self._open, taken, axis=0)
+        return boxes
+
+    # -- what becomes of them
+
+    def _judge(self, boxes: np.ndarray) -> None:
+        parts = np.array_split(boxes, min(_BATCHES, -(-len(boxes) // 4)))
+        judged = _together(list(self._pool.map(self._judged, parts)))
+        self._counts["boxes"] += len(boxes)
+        decided = judged.kind != UNDECIDED
+        if decided.any():
+            self._enter(boxes[decided], judged.kind[decided])
+        left = np.flatnonzero(~decided)
+        self._falsifier.try_at(boxes[left].mean(axis=2))
+        if self._handover is not None:
+            given = self._handover.takes(boxes[left], judged.doubts[left])
+            self._counts["boxes_handed_over"] += int(given.sum())
+            left = left[~given]
+        self._halve(boxes[left], judged.pull[left])
+
+    def _judged(self, boxes: np.ndarray) -> Judged:
+        return judge_boxes(self._problem, boxes, _ROOM)
+
+    def _enter(self, boxes: np.ndarray, kind: np.ndarray) -> None:
+        map_ = map_of(boxes, kind)
+        self._done.append(map_)
+        robust = kind == ROBUST
+        self._counts["boxes_robust"] += int(robust.sum())
+        self._counts["boxes_failing"] += int((~robust).sum())
+        self._shares["share_by_bounds"] += float(map_.volume.sum()) / self._problem.volume
+        if not robust.all():
+            self._blocked = min(self._blocked, float(gauges_of(boxes[~robust], self._problem.box).min()))
+        self._count([map_])
+
+    def _halve(self, boxes: np.ndarray, pull: np.ndarray) -> None:
+        """Along the parameter that is to blame for most of the doubt, long edges counting for more."""
+        share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
+        small = (share < _SMALLEST).all(axis=1)
+        self._small.append(boxes[small])
+        length = share / share.max(axis=1, keepdims=True)
+        axis = ((pull + 1 / (4 * share.shape[1])) * length).argmax(axis=1)
+        self._open = np.concatenate([self._open, halved(boxes[~small], axis[~small])])
+
+    def _take_in(self, new: Sequence[CellMap]) -> None:
+        for map_ in new:
+            self._shares["share_by_regions"] += float(map_.volume.sum()) / self._problem.volume
+            failing = (map_.kind != ROBUST) & (map_.kind != UNDECIDED)
+            if failing.any():
+                corners, _ = map_.cells.take(np.flatnonzero(failing))
+                points = corners.theta[:, :, None].repeat(2, axis=2)
+                self._blocked = min(self._blocked, float(gauges_of(points, self._problem.box).min()))
+        self._count(new)
+
+    def _count(self, new: Sequence[CellMap]) -> None:
+        whole = self._problem.volume
+        known = sum(float(m.volume[m.kind != UNDECIDED].sum()) for m in new) / whole
+        robust = sum(float(m.volume[m.kind == ROBUST].sum()) for m in new) / whole
+        was = self._standing
+        self._standing = replace(
+            was,
+            finished=was.finished + known,
+            robust=was.robust + robust,
+            bytes=was.bytes + sum(m.bytes for m in new),
+        )
+
+    def _note(self, phase: str, seconds: float) -> None:
+        inner = self._handover.regions if self._handover is not None else 0
+        work = {**self._standing.work, phase: self._standing.work.get(phase, 0.0) + seconds}
+        self._standing = replace(
+            self._standing,
+            regions=self._counts["boxes"] + inner,
+            work=work,
+            counts={**self._counts, **self._shares},
+        )
+
+
+def _is_exact(problem: Problem) -> bool:
+    try:
+        problem.check_exact()
+    except (NotPiecewiseAffine, NotJointlyAffine):
+        return False
+    return True
+
+
+def _together(parts: Sequence[Judged]) -> Judged:
+    return Judged(
+        np.concatenate([part.kind for part in parts]),
+        np.concatenate([part.doubts for part in parts]),
+        np.concatenate([part.pull for part in parts]),
+    )

@@ -1,0 +1,97 @@
+"""Boxes that bounds leave to the sweep, which takes them apart into activation regions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from steadygaze.geometry.cells import from_polytopes
+from steadygaze.geometry.measure import cone_volumes, volumes
+from steadygaze.problem import Problem
+from steadygaze.search.base import CellMap, Options, unexamined
+from steadygaze.search.boxes import cells_of
+from steadygaze.search.sweep import Sweep
+
+# A box is handed over when so few of its units are in doubt: it then holds some tens of regions, which the
+# sweep judges in the time that bounds take for one or two boxes.
+_DOUBTS = 48
+# Boxes are collected until there are so many: the sweep works on batches.
+_TOGETHER = 128
+
+
+class Handover:
+    """Collects boxes, and runs a sweep over them whenever enough have come together."""
+
+    def __init__(self, problem: Problem, options: Options) -> None:
+        self._problem = problem
+        self._options = replace(options, memory=options.memory // 2)
+        self._pieces = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
+        self._waiting: list[tuple[int, np.ndarray]] = []
+        self._sweep: Sweep | None = None
+        self._maps: list[CellMap] = []
+        self._before = 0
+
+    @property
+    def regions(self) -> int:
+        """Regions visited so far."""
+        return self._before + (self._sweep.standing().regions if self._sweep is not None else 0)
+
+    def takes(self, boxes: np.ndarray, doubts: np.ndarray) -> np.ndarray:
+        """Which of the boxes ``(B, n, 2)`` are taken over, ``(B,)``, given how many units are in doubt."""
+        piece = np.full(len(boxes), -1)
+        few = np.flatnonzero(doubts <= _DOUBTS)
+        piece[few] = self._piece_of(boxes[few])
+        for number in np.unique(piece[piece >= 0]):
+            self._waiting.append((int(number), boxes[piece == number]))
+        return piece >= 0
+
+    def ready(self) -> bool:
+        """Whether a sweep runs, or enough boxes wait for one."""
+        return self._sweep is not None or sum(len(boxes) for _, boxes in self._waiting) >= _TOGETHER
+
+    def pending(self) -> bool:
+        """Whether anything is left to do."""
+        return self._sweep is not None or bool(self._waiting)
+
+    def step(self) -> list[CellMap]:
+        """One step of the sweep; what it has found, once it is through."""
+        if self._sweep is None:
+            start = [(piece, cells_of(boxes)) for piece, boxes in self._waiting]
+            self._sweep, self._waiting = Sweep(self._problem, self._options, start), []
+        if self._sweep.pending():
+            self._sweep.step()
+        if self._sweep.pending():
+            return []
+        self.close()
+        return self._maps[-1:]
+
+    def found(self) -> list[CellMap]:
+        """All that was found; boxes that wait are in it, undecided."""
+        running = [self._sweep.found()] if self._sweep is not None else []
+        return [*self._maps, *running, *(unexamined(cells_of(boxes)) for _, boxes in self._waiting)]
+
+    def close(self) -> None:
+        """End the sweep that runs, and keep what it has found."""
+        if self._sweep is not None:
+            self._sweep.close()
+            self._maps.append(self._sweep.found())
+            self._before += self._sweep.standing().regions
+            self._sweep = None
+
+    def _piece_of(self, boxes: np.ndarray) -> np.ndarray:
+        """The piece of the perturbation that each box lies in, -1 where it reaches into several."""
+        if self._pieces.count == 1:
+            return np.zeros(len(boxes), np.int64)
+        found = np.full(len(boxes), -1)
+        n = boxes.shape[1]
+        ends = np.array(list(product((0, 1), repeat=n)))
+        corners = boxes[:, np.arange(n), ends]
+        size = volumes(self._pieces)
+        for piece in range(self._pieces.count):
+            of = np.full(corners.shape[0] * len(ends), piece)
+            cones = cone_volumes(self._pieces, of, np.ascontiguousarray(corners.reshape(-1, n)))
+            inside = cones <= size[piece] * (1 + self._problem.tolerance.located)
+            found[inside.reshape(-1, len(ends)).all(axis=1)] = piece
+        return found
