@@ -89,7 +89,7 @@ def test_an_interrupt_gives_the_partial_answer(image, monkeypatch):
 
 
 def test_the_memory_limit_bounds_the_map(image, monkeypatch):
-    monkeypatch.setattr(sg.driver, "_MAP_SHARE", 1e-7)
+    monkeypatch.setattr(sg.budget, "_MAP_SHARE", 1e-7)
     monkeypatch.setattr("steadygaze.search.sweep._CELLS", 8)
     answer = sg.verify("digits-cnn", image, BOX, threads=1)
     assert "memory limit" in answer.result.reason
@@ -166,7 +166,9 @@ def test_a_gap_that_vanishes_at_a_point_is_not_robust(image):
 @pytest.mark.parametrize(
     "setting",
     [
-        {"method": "bound"},
+        {"method": "sweep", "undecided": 0.1},
+        {"method": "bound", "undecided": 1.0},
+        {"method": "nearest", "handover": False},
         {"method": "sweep", "prove_interior": True},
         {"method": "gbs", "reachable": True},
         {"method": "gbs", "norm": "l2"},

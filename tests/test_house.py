@@ -30,7 +30,7 @@ LEVELS = [
     ["reading"],
     ["answer", "checks", "engines"],
     ["findings"],
-    ["recording"],
+    ["budget", "recording"],
     ["driver"],
     ["study"],
     ["cli"],

@@ -67,11 +67,6 @@ def test_a_sound_question_is_taken():
         ({"chain": Chain(Saturation(-1, 1))}, PerturbationError, ["channels"]),
         ({"chain": Chain(Patch(0, 1, top=5, left=0, size=3))}, PerturbationError, ["patch"]),
         ({"chain": Chain(Patch(0, 1, top=0, left=0, size=6))}, SettingError, ["zero", "under the patch"]),
-        (
-            {"chain": Chain(Translate(dx=(-1, 1))), "inconsistency": inconsistency("l1")},
-            SettingError,
-            ["l1", "cosine"],
-        ),
         ({"saliency": saliency("grad-cam")}, SettingError, ["grad-cam", "convolution"]),
     ],
     ids=str,
@@ -97,9 +92,18 @@ def test_a_saturated_network_has_no_attention_to_follow():
         ask(module)
 
 
-def test_maps_that_bend_and_move_are_refused():
-    with pytest.raises(NotJointlyAffine, match="grad-cam"):
-        ask("max pool", chain=Chain(Translate(dx=(-1, 1))), saliency=saliency("grad-cam"))
+def test_maps_that_bend_and_move_are_refused_by_exact_engines():
+    problem = ask("max pool", chain=Chain(Translate(dx=(-1, 1))), saliency=saliency("grad-cam"))
+    with pytest.raises(NotJointlyAffine, match=r"grad-cam.*--method bound"):
+        problem.check_exact()
+    assert not problem.is_exact
+
+
+def test_measures_without_an_exact_test_are_refused_by_exact_engines():
+    problem = ask(chain=Chain(Translate(dx=(-1, 1))), inconsistency=inconsistency("l1"))
+    with pytest.raises(NotPiecewiseAffine, match=r"l1.*cosine.*--method bound"):
+        problem.check_exact()
+    assert not problem.is_exact
 
 
 def test_products_of_parameters_are_refused_when_pieces_are_wanted():

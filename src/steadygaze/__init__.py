@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from steadygaze.answer import Answer, PointAnswer
-    from steadygaze.driver import Limits, Progress, solve, verify
+    from steadygaze.budget import Limits, Progress
+    from steadygaze.driver import solve, verify
     from steadygaze.errors import (
         FidelityError,
         ImageError,
@@ -90,7 +91,8 @@ __all__ = [
 
 _HOMES = {
     "answer": ("Answer", "PointAnswer"),
-    "driver": ("Limits", "Progress", "solve", "verify"),
+    "budget": ("Limits", "Progress"),
+    "driver": ("solve", "verify"),
     "errors": (
         "FidelityError",
         "ImageError",

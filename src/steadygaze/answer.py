@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# Points along the axis at which curves are drawn where they vary inside cells.
+_STEPS = 512
+
+
 @dataclass(frozen=True)
 class PointAnswer:
     """What holds at one point, by plain evaluation of the original model.
@@ -113,10 +117,13 @@ class Answer:
         map_ = self.map
         order = np.argsort(centres(map_.cells)[:, 0])
         edges = np.hstack(bounds(map_.cells))[order]
+        varies = self.problem.follows_maps | (map_.region[order] < 0)
+        # Where values vary inside a cell they are drawn at points within, too.
+        parts = np.ceil(varies * np.ptp(edges, axis=1) / np.ptp(edges) * _STEPS).astype(int).clip(1)
+        edges, order, varies = _parted(edges, parts), np.repeat(order, parts), np.repeat(varies, parts)
         points = self.problem.at(edges.reshape(-1, 1))
         drift = np.repeat(self._inconsistency(order)[:, None], 2, axis=1)
-        if self.problem.follows_maps:
-            drift = points.inconsistency.reshape(-1, 2)
+        drift = np.where(varies[:, None], points.inconsistency.reshape(-1, 2), drift)
         return Interval1D(edges, map_.kind[order], drift, points.gap.reshape(-1, 2))
 
     def _polygons(self, axes: tuple[int, int]) -> Polygons:
@@ -168,3 +175,11 @@ class Answer:
             inconsistency=float(points.inconsistency[0]),
             kind=int(points.kind[0]),
         )
+
+
+def _parted(edges: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Each interval ``(M, 2)`` cut into so many equal parts ``(M,)``, in order."""
+    number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    low, high = np.repeat(edges, parts, axis=0).T
+    share = np.stack([number, number + 1], axis=1) / np.repeat(parts, parts)[:, None]
+    return low[:, None] * (1 - share) + high[:, None] * share

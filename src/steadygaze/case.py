@@ -41,6 +41,8 @@ class Case:
     prove_interior: bool = False
     reachable: bool = False
     norm: str = "linf"
+    undecided: float | None = None
+    handover: bool = True
     threads: int | None = None
     out: str = "steadygaze-out"
 
@@ -177,6 +179,8 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "prove-interior": _flag,
     "reachable": _flag,
     "norm": _text,
+    "undecided": _number,
+    "handover": _flag,
     "threads": _whole,
     "out": _text,
 }

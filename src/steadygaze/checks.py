@@ -8,7 +8,7 @@ import numpy as np
 
 from steadygaze.errors import InternalCheckError
 from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
-from steadygaze.problem import Problem
+from steadygaze.problem import Points, Problem
 from steadygaze.reading import failures_by_distance, located
 from steadygaze.result import KINDS, Failure
 from steadygaze.search.base import CellMap
@@ -17,6 +17,8 @@ from steadygaze.search.base import CellMap
 _DRAWN = 64
 # Failing cells that are tried for a witness before none is believed to exist.
 _TRIES = 50
+# At points an inconsistency this close to the threshold says nothing against a map.
+_CLOSE = 1e-6
 
 
 def check_cover(problem: Problem, map_: CellMap) -> None:
@@ -33,6 +35,10 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
     if (map_.kind == UNDECIDED).all():
         return
     thetas = _draw(problem, _DRAWN, seed=1)
+    if (map_.region < 0).any():
+        _check_points(problem, map_, thetas)
+    if not len(map_.pattern):
+        return
     names = problem.stages.pattern_names_at(problem.unclipped(thetas))
     strange = thetas[~np.isin(names, map_.pattern)]
     # On a hinge, or where the map is undecided, a pattern may be unknown; then the point must lie in a cell.
@@ -46,6 +52,31 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
             raise InternalCheckError(
                 f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report "
                 "this case"
+            )
+
+
+def _check_points(problem: Problem, map_: CellMap, thetas: np.ndarray) -> None:
+    """Cells that are no parts of regions are held against plain evaluation of the imported network.
+
+    Raises InternalCheckError where a point lies in no cell, or in one that says otherwise than it is there.
+    """
+    points = problem.at(thetas)
+    for number, cells in enumerate(located(map_, thetas, problem.tolerance)):
+        theta, kinds = thetas[number], set(map_.kind[cells].tolist())
+        if not kinds and not map_.rest:
+            raise InternalCheckError(
+                f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report "
+                "this case"
+            )
+        said = points.kind[number]
+        near = (
+            abs(points.gap[number]) <= problem.gap_tolerance.max()
+            or abs(points.inconsistency[number] - problem.threshold) <= _CLOSE
+        )
+        if kinds and said not in kinds and UNDECIDED not in kinds and not near:
+            raise InternalCheckError(
+                f"theta = {theta.tolist()} is {KINDS[said]}, and the map says {KINDS[min(kinds)]}: the "
+                "answer is withheld; please report this case"
             )
 
 
@@ -73,7 +104,7 @@ def audit(problem: Problem, map_: CellMap, count: int) -> int:
         decided += 1
         said, (kind,) = replayed.kind[number], kinds
         close = abs(replayed.gap[number]) <= slack or (
-            abs(points.inconsistency[number] - problem.threshold) <= 1e-6
+            abs(points.inconsistency[number] - problem.threshold) <= _CLOSE
             and CLASS_CHANGED not in (kind, said)
         )
         if said != kind and not close:
@@ -97,8 +128,26 @@ def find_witness(problem: Problem, map_: CellMap, norm: str = "linf") -> Witness
     """The nearest failure, a little inside its cell, where the original model fails as the map says.
 
     On the cell's border rounding decides what the model does, and decides otherwise in another batch: the
-    witness is one step farther inside than where the model fails from there on.
+    witness is one step farther inside than where the model fails from there on. Failing points that the map
+    knows of beside its cells count as they are.
     """
+    known = [_witness_in_cells(problem, map_, norm), _witness_at_points(problem, map_, norm)]
+    return min((w for w in known if w is not None), key=lambda w: w.failure.distance, default=None)
+
+
+def _witness_at_points(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
+    if map_.failing is None or not len(map_.failing):
+        return None
+    half = (problem.box[:, 1] - problem.box[:, 0]) / 2
+    distance = np.linalg.norm(map_.failing / half, np.inf if norm == "linf" else 2, axis=1)
+    order = np.argsort(distance)
+    thetas = map_.failing[order]
+    points = problem.replay(thetas)
+    failing = np.flatnonzero((points.kind != ROBUST) & legal(problem, thetas))
+    return _witness(points, thetas, int(failing[0]), distance[order]) if len(failing) else None
+
+
+def _witness_in_cells(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
     for number, found in enumerate(failures_by_distance(map_, problem.box, norm)):
         if number == _TRIES:
             return None
@@ -111,18 +160,20 @@ def find_witness(problem: Problem, map_: CellMap, norm: str = "linf") -> Witness
         if failing[-1]:
             k = int(np.flatnonzero(~failing).max(initial=-1)) + 2
             k = min(k, len(failing) - 1)
-            return Witness(
-                Failure(
-                    theta=tuple(thetas[k].tolist()),
-                    kind=KINDS[points.kind[k]],
-                    distance=found.distance,
-                    class_gap=float(points.gap[k]),
-                    inconsistency=float(points.inconsistency[k]),
-                    predicted=int(points.predicted[k]),
-                ),
-                thetas[k],
-            )
+            return _witness(points, thetas, k, np.full(len(thetas), found.distance))
     return None
+
+
+def _witness(points: Points, thetas: np.ndarray, k: int, distance: np.ndarray) -> Witness:
+    failure = Failure(
+        theta=tuple(thetas[k].tolist()),
+        kind=KINDS[points.kind[k]],
+        distance=float(distance[k]),
+        class_gap=float(points.gap[k]),
+        inconsistency=float(points.inconsistency[k]),
+        predicted=int(points.predicted[k]),
+    )
+    return Witness(failure, thetas[k])
 
 
 def legal(problem: Problem, thetas: np.ndarray) -> np.ndarray:

@@ -105,10 +105,12 @@ def _verify_options(command: Command) -> Command:
         option("--inconsistency", "NAME", "cosine, l1, l2, linf or top-k."),
         option("--threshold", "D", "The largest inconsistency that counts as the same attention."),
         option(
-            "--method", "auto|sweep|bfs|gbs|nearest",
+            "--method", "auto|sweep|bfs|gbs|nearest|bound",
             "sweep: the whole map at once. bfs: the same, region by region. gbs: the outer boundary of "
-            "the robust part around 0. nearest: outwards to the first failure. auto: sweep, and where "
-            "half of the budget does not last, nearest and gbs. (bound is planned.)",
+            "the robust part around 0. nearest: outwards to the first failure. bound: any perturbation "
+            "and network, by bounds over boxes. auto: sweep, and where half of the budget does not last, "
+            "nearest and gbs (with three and more parameters bound before them); bound for what has no "
+            "affine pieces.",
         ),
         click.option(
             "--prove-interior", is_flag=True, default=None, help="With gbs: examine the inside too."
@@ -118,6 +120,15 @@ def _verify_options(command: Command) -> Command:
             help="With bfs: only what is reachable from 0 through robust parts.",
         ),
         option("--norm", "linf|l2", "With nearest: how distance is measured, in half-widths of the box."),
+        option(
+            "--undecided", "SHARE",
+            "With bound: what may be left undecided once a failure is known.  [0 where exact engines can "
+            "take over, else 0.01]",
+        ),
+        click.option(
+            "--handover/--no-handover", default=None,
+            help="With bound: whether exact engines take over where few units change their piece.",
+        ),
         option("--clip", "LO,HI|none", "What changed pixels are clipped to."),
         option("--layout", "chw|hwc|flat", "How the model takes its images."),
         option("--mean", "M[,M...]", "Subtracted from pixels in [0, 1] before the model."),
@@ -244,7 +255,7 @@ def _summary(result: Result, case: Case) -> str:
             result.safe_scale_sentence(),
             result.failure_sentence(),
             "",
-            f"{number(visited, 12)} regions by {result.method} in {number(seconds, 3)} s.",
+            f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
             f"Written to {Path(case.out)}: result.json, map.png, report.html, witness.",
         ]
     )

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import torch
 
 from steadygaze import inconsistency as inconsistencies
 from steadygaze.answer import Answer
+from steadygaze.budget import Limits, Progress
 from steadygaze.checks import audit, check_cover
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.engines import check_method, search_by_name
@@ -41,75 +42,14 @@ from steadygaze.problem import Problem
 from steadygaze.reading import shares_of
 from steadygaze.recording import ImageOrigin, described, regions_by_kind, versions
 from steadygaze.result import Result
-from steadygaze.search.base import AbstractSearch, Options, Standing
+from steadygaze.search.base import AbstractSearch, Options
 
 if TYPE_CHECKING:
     from torch import nn
 
-# The map may take this share of the memory limit; joining and reading it takes about as much again twice.
-_MAP_SHARE = 1 / 3
 _INTERRUPT = Stopped("interrupt", "an interrupt")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-        fraction: share of the box that is judged. robust_share: share judged robust. regions: visited so far.
-        phase: "compiling", "searching" or "checking".
-        radius: distance from 0, in half-widths, within which all is robust, where the search goes by it.
-    """
-
-    fraction: float
-    regions: int
-    robust_share: float
-    phase: str
-    radius: float | None = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When to stop with what is known: seconds, GiB, activation regions (None: no limit)."""
-
-    seconds: float | None = None
-    memory: float = 2.0
-    regions: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (
-            ("time limit", self.seconds),
-            ("memory limit", self.memory),
-            ("regions limit", self.regions),
-        ):
-            if value is not None and not value > 0:
-                raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
-
-    def exceeded(self, seconds: float, now: Standing) -> Stopped | None:
-        """Which limit a search has run into."""
-        if self.seconds is not None and seconds > self.seconds:
-            return Stopped("time", f"the time limit of {self.seconds:g} s")
-        if now.bytes > self.memory * 2**30 * _MAP_SHARE:
-            return Stopped("memory", f"the memory limit of {self.memory:g} GiB")
-        if self.regions is not None and now.regions >= self.regions:
-            return Stopped("regions", f"the limit of {self.regions} regions")
-        return None
-
-    def part(self, share: float) -> Limits:
-        """A share of the time and of the regions."""
-        return Limits(
-            None if self.seconds is None else self.seconds * share,
-            self.memory,
-            None if self.regions is None else max(1, int(self.regions * share)),
-        )
-
-    def less(self, seconds: float, regions: int) -> Limits:
-        """What is left of the time and of the regions: at least a little, so that a search can begin."""
-        return Limits(
-            None if self.seconds is None else max(self.seconds - seconds, 1e-3),
-            self.memory,
-            None if self.regions is None else max(self.regions - regions, 1),
-        )
+# From so many parameters on, auto lets bounds prune for the exact engines.
+_MANY = 3
 
 
 def verify(
@@ -135,6 +75,8 @@ def verify(
     prove_interior: bool = False,
     reachable: bool = False,
     norm: str = "linf",
+    undecided: float | None = None,
+    handover: bool = True,
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     image_source: str | None = None,
@@ -150,29 +92,29 @@ def verify(
         label: the class that must hold; must be the predicted one, which is the default.
         saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it.
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
-        method: sweep, bfs, gbs, nearest or auto: sweep, and where its half of the budget does not last,
-            nearest and gbs. clip: legal range of pixels, None for none.
+        method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
         layout: chw, hwc or flat, as the model wants it; mean, std: its normalisation, one number or several.
         time_limit: seconds; memory_limit: GiB; regions_limit. A stopped run is an answer with its shares.
-        device: "cpu" or "cuda". threads: default all cores, at most 8. audit: number of random points at
-            which map and original model are compared.
+        device: "cpu" or "cuda". threads: default all cores, at most 8.
+        audit: number of random points at which map and original model are compared.
         prove_interior: with gbs, examine the inside too. reachable: with bfs, stay within what is reachable
             from 0 through robust parts. norm: with nearest, "linf" or "l2", in half-widths of the box.
+        undecided: with bound, the share of the box that may be left so once a failure is known; by default
+            none where exact engines can take over, else 0.01. handover: with bound, whether they do.
         progress: called now and then. image_source, image_index, image_label: for the record.
 
     Raises UsageError where something handed in cannot be used, FidelityError where the imported network
-    disagrees with the original, InternalCheckError where a self-check failed: there is no answer then.
+    disagrees with the original, InternalCheckError where a self-check failed.
     """
     limits = Limits(time_limit, memory_limit, regions_limit)
-    check_method(method, Options(norm=norm, examine=prove_interior, reachable=reachable))
+    options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
+    check_method(method, options)
     pixels = as_image(image)
-    chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
     began = time.perf_counter()
-    network = _network(model, pixels.shape, layout, mean, std, device)
     problem = pose(
-        network,
+        _network(model, pixels.shape, layout, mean, std, device),
         pixels,
-        chain,
+        perturbation if isinstance(perturbation, Chain) else chain_of(perturbation),
         label=label,
         saliency=saliencies.by_name(saliency, channel_sum=channel_sum),
         inconsistency=inconsistencies.by_name(inconsistency),
@@ -185,9 +127,7 @@ def verify(
         limits=limits,
         threads=threads,
         audit_points=audit,
-        prove_interior=prove_interior,
-        reachable=reachable,
-        norm=norm,
+        options=options,
         progress=progress,
         origin=ImageOrigin(image_source, image_index, image_label),
         loading=time.perf_counter() - began,
@@ -228,18 +168,19 @@ def solve(
     limits: Limits | None = None,
     threads: int | None = None,
     audit_points: int = 0,
-    prove_interior: bool = False,
-    reachable: bool = False,
-    norm: str = "linf",
+    options: Options | None = None,
     progress: Callable[[Progress], None] | None = None,
     origin: ImageOrigin | None = None,
     loading: float = 0.0,
 ) -> Answer:
-    """`verify` for a problem that is already posed; the arguments are those of `verify`."""
+    """`verify` for a problem that is already posed.
+
+    The arguments are those of `verify`; of `options` memory and threads are set by `limits` and `threads`.
+    """
     limits = limits or Limits()
     threads = _checked_count("number of threads", threads, 1, min(8, torch.get_num_threads()))
     audit_points = _checked_count("number of audited points", audit_points, 0, 0)
-    options = Options(int(limits.memory * 2**30), threads, norm, prove_interior, reachable)
+    options = replace(options or Options(), memory=int(limits.memory * 2**30), threads=threads)
     check_method(method, options)
     tell = progress or (lambda _: None)
     began = time.perf_counter()
@@ -251,7 +192,7 @@ def solve(
     for finding in findings:
         check_cover(problem, finding.map)
     audited = audit(problem, main.map, audit_points)
-    witness = nearest_witness(problem, findings, norm)
+    witness = nearest_witness(problem, findings, options.norm)
     failure = witness.failure if witness else None
     around = around_of(problem, findings)
     verdict, reason = verdict_of(problem, findings, failure)
@@ -265,7 +206,7 @@ def solve(
         origin=around.origin,
         safe_scale=scale_of(findings, problem.box),
         nearest_failure=failure,
-        radius=radius_of(findings, problem.box, norm),
+        radius=radius_of(findings, problem.box, options.norm),
         regions=regions_by_kind(problem, findings),
         timing={
             "load": loading,
@@ -293,19 +234,23 @@ def solve(
 def _searched(
     problem: Problem, method: str, options: Options, limits: Limits, tell: Callable[[Progress], None]
 ) -> list[Finding]:
-    """What the search finds; with auto, what nearest and gbs add where the sweep's budget did not last."""
+    """What the search finds, first what the answer's map is; with auto, what others add to the sweep's."""
     if method != "auto":
         return [_found(method, problem, options, limits, tell)]
+    if not problem.is_exact:
+        return [_found("bound", problem, options, limits, tell)]
     began = time.perf_counter()
     findings = [_found("sweep", problem, replace(options, norm="linf"), limits.part(0.5), tell)]
     if findings[0].stopped in (None, _INTERRUPT):
         return findings
-    for name, share in (("nearest", 0.5), ("gbs", 1.0)):
+    # Bounds pay where there are many regions to a box: with three and more parameters.
+    others = [("bound", 0.5)] if len(problem.box) >= _MANY else []
+    for name, share in (*others, ("nearest", 0.5), ("gbs", 1.0)):
         left = limits.less(time.perf_counter() - began, sum(f.standing.regions for f in findings))
         findings.append(_found(name, problem, options, left.part(share), tell))
         if findings[-1].stopped == _INTERRUPT:
             break
-    return findings
+    return sorted(findings, key=lambda finding: -finding.standing.finished * (finding.claim == "whole box"))
 
 
 def _found(

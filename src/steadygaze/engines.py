@@ -39,6 +39,10 @@ def search_by_name(name: str, problem: Problem, options: Options) -> AbstractSea
 
 def check_method(method: str, options: Options) -> None:
     """Raise SettingError for a method that there is not, or an option that it does not take."""
+    if options.undecided is not None and not 0 <= options.undecided < 1:
+        raise SettingError(
+            f"the undecided share is {options.undecided}; it must be at least 0 and below 1, such as 0.01"
+        )
     if method not in METHODS:
         raise SettingError(f"there is no method {method!r}; allowed: {', '.join(METHODS)}")
     if options.norm not in NORMS:
@@ -47,6 +51,8 @@ def check_method(method: str, options: Options) -> None:
         (options.examine, "prove-interior", ("gbs", "auto")),
         (options.reachable, "reachable", ("bfs",)),
         (options.norm != "linf", "norm l2", ("nearest", "auto")),
+        (options.undecided is not None, "undecided", ("bound", "auto")),
+        (not options.handover, "no-handover", ("bound", "auto")),
     ):
         if asked and method not in takers:
             raise SettingError(

@@ -52,6 +52,12 @@ class Finding:
         return every and bool((self.map.kind == ROBUST).all()) and not self.map.tight
 
 
+_WHOLE_BY_REGIONS = (
+    "every activation region in the box keeps the class and the attention, and the regions cover the box"
+)
+_WHOLE = {"bound": "bounds prove class and attention everywhere in boxes that cover the whole box"}
+
+
 def claim_of(findings: Sequence[Finding]) -> str:
     """What the answer speaks of: the claim of its search; of several, of the last that came to its end."""
     ended = [finding.claim for finding in findings if finding.stopped is None]
@@ -120,11 +126,7 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
             "precision",
         )
     if any(finding.whole for finding in findings):
-        return (
-            Verdict.ROBUST,
-            "every activation region in the box keeps the class and the attention, and the regions cover "
-            "the box",
-        )
+        return (Verdict.ROBUST, _WHOLE.get(last.method, _WHOLE_BY_REGIONS))
     if stopped:
         return Verdict.UNKNOWN, f"no failing point was found before {stopped.words} ended the run"
     if last.enclosed is not None and not last.enclosed.examined:
@@ -133,6 +135,8 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
             "no failing point was found on the outer boundary of the robust part around 0, but its interior "
             "was not examined (prove-interior examines it)",
         )
+    if last.method == "bound":
+        return (Verdict.UNKNOWN, "bounds leave some boxes undecided, and no failing point was found in them")
     if (last.map.kind != ROBUST).any():
         return (
             Verdict.UNKNOWN,

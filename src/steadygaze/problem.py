@@ -194,6 +194,15 @@ class Problem:
         """Whether the inconsistency varies inside a region."""
         return self.perturbation.moves_map or self.rectifies_maps
 
+    @cached_property
+    def is_exact(self) -> bool:
+        """Whether exact engines can take the question."""
+        try:
+            self.check_exact()
+        except (NotPiecewiseAffine, NotJointlyAffine):
+            return False
+        return True
+
     def check_exact(self) -> None:
         """Raise where no exact engine can take the question: NotPiecewiseAffine, NotJointlyAffine.
 

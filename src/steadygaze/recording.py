@@ -67,7 +67,7 @@ def regions_by_kind(problem: Problem, findings: Sequence[Finding]) -> dict[str, 
         "not_robust": int((~good & bad).sum()),
         "cells": map_.cells.count,
         "vertices": len(np.unique(map_.cells.names)),
-        "affine_pieces": len(problem.pieces),
+        "affine_pieces": len(problem.pieces) if problem.is_exact else 0,
         "hinges_per_region": problem.graph.units + problem.graph.windows,
         **{name: value for finding in findings for name, value in finding.standing.counts.items()},
     }

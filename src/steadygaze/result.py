@@ -174,6 +174,10 @@ class Result:
     def _failure_size(self) -> int | None:
         return None if self.nearest_failure is None else len(self.nearest_failure.theta)
 
+    def unit_of_work(self) -> str:
+        """What `regions.visited` counts, in words."""
+        return {"bound": "boxes and regions"}.get(self.method, "regions")
+
     def headline(self) -> str:
         """The verdict in one sentence; the terminal and the report both say exactly this."""
         label, shares = self.problem.image.label, self.shares
@@ -255,7 +259,7 @@ class Result:
             f"{a.name} = {number(v, 6)}" for a, v in zip(self.problem.axes(), failure.theta, strict=True)
         )
         gap = f"class gap {number(failure.class_gap)}"
-        first = "Nearest failure" if self._is_nearest(failure) else "Nearest known failure"
+        first = self.failure_name().capitalize()
         if failure.kind == "class-changed":
             drift = (
                 "" if failure.inconsistency is None else f", inconsistency {number(failure.inconsistency)}"
@@ -272,10 +276,11 @@ class Result:
             f"but the attention moves ({drift}{gap})."
         )
 
-    def _is_nearest(self, failure: Failure) -> bool:
-        """Whether nothing undecided can hide a nearer one."""
-        reached = self.radius is not None and failure.distance <= self.radius.value * (1 + 1e-9)
-        return reached or not self.shares.undecided
+    def failure_name(self) -> str:
+        """The nearest failure, or the nearest known one where something undecided may hide another."""
+        failure, radius = self.nearest_failure, self.radius
+        reached = failure and radius is not None and failure.distance <= radius.value * (1 + 1e-9)
+        return "nearest failure" if reached or not self.shares.undecided else "nearest known failure"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; validated. Raises InternalCheckError where it would break the published schema."""

@@ -51,7 +51,15 @@ def test_the_legend_gives_the_shares_and_what_is_drawn():
     said = texts(drawn(answers.violated(), answers.drawing(side=8)))
     for part in ("robust  50.0 %", "class-changed  25.0 %", "attention-changed  20.0 %", "undecided  5.0 %"):
         assert part in said
-    for part in ("45.0 %", "holes", "0.4123", "nearest failure", "θ = 0", "δ = 0.3", "[of full brightness]"):
+    for part in (
+        "45.0 %",
+        "holes",
+        "0.4123",
+        "nearest known failure",
+        "θ = 0",
+        "δ = 0.3",
+        "[of full brightness]",
+    ):
         assert part in said
 
 

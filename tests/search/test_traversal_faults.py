@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from landscapes import hole, islands
+from steadygaze.budget import Limits
 from steadygaze.checks import check_cover
-from steadygaze.driver import Limits, solve
+from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError
 from steadygaze.kinds import ROBUST
 from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of

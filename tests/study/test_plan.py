@@ -39,6 +39,8 @@ CHANGES = [
     {"prove_interior": True},
     {"reachable": True},
     {"norm": "l2"},
+    {"undecided": 0.05},
+    {"handover": False},
     {"device": "cuda"},
     {"threads": 2},
 ]

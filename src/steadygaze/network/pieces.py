@@ -100,7 +100,9 @@ class MaxPool(AbstractLayer):
             best, place = best_of_windows(flat.numpy(), self.windows.numpy(), slack.numpy())
             return torch.from_numpy(best).reshape(x.shape[0], *self.pooled), torch.from_numpy(place)
         candidates = [self._candidate(flat, position) for position in range(self.windows.shape[1])]
-        best = torch.stack(candidates).amax(dim=0)
+        best = candidates[0]
+        for rival in candidates[1:]:  # not amax: its gradient is shared between equal inputs
+            best = torch.where(rival > best, rival, best)
         place = torch.zeros(best.shape, dtype=torch.uint8, device=x.device)
         for position in reversed(range(len(candidates))):
             place.masked_fill_(candidates[position] >= best - slack, position)

@@ -223,7 +223,7 @@ def _draw_failure(panel: Axes, result: Result, pair: tuple[int, int]) -> list[Li
     return panel.plot(
         failure.theta[pair[0]], failure.theta[pair[1]], "D", markersize=8, zorder=8, clip_on=False, ls="none",
         color="none" if elsewhere else "#ffe34d", markeredgecolor="black", markeredgewidth=1.4,
-        label="nearest failure" if len(failure.theta) == 2 else "nearest failure (hollow: beside the slice)",
+        label=result.failure_name() + ("" if len(failure.theta) == 2 else " (hollow: beside the slice)"),
     )  # fmt: skip
 
 
@@ -282,7 +282,7 @@ def _annotate_axis(panel: Axes, result: Result) -> list[Line2D | Patch]:
         marks.append(safe)
     if result.nearest_failure is not None:
         at = result.nearest_failure.theta[0]
-        marks.append(panel.axvline(at, color="black", ls=":", lw=1.6, label="nearest failure"))
+        marks.append(panel.axvline(at, color="black", ls=":", lw=1.6, label=result.failure_name()))
     return marks
 
 

@@ -82,6 +82,12 @@ def _exhibit(exhibit: Exhibit, result: Result) -> dict[str, Any]:
     }
 
 
+BY_BOUNDS = (
+    "Every point of the box lies in a cell, judged or undecided. The cells are boxes in which bounds, which "
+    "hold at every point of them, decide class and attention{}; their volumes were checked to add up to the "
+    "box."
+)
+HANDED_OVER = ", and parts of boxes that were taken apart into the linear pieces of the network"
 PROVEN = {
     "whole box": "Every point of the box lies in a cell, judged or undecided. The cells were found by "
     "following the linear pieces of the network, not by sampling; their volumes were checked to add up "
@@ -104,8 +110,11 @@ NOT_CLAIMED = (
 def proven(result: Result) -> list[str]:
     """What the answer vouches for, one sentence each."""
     followed = result.claim != "outer boundary" or result.origin is not None
+    found = PROVEN[result.claim] if followed else NOT_CLOSED
+    if result.method.startswith("bound"):
+        found = BY_BOUNDS.format(HANDED_OVER if result.regions.get("boxes_handed_over") else "")
     return [
-        PROVEN[result.claim] if followed else NOT_CLOSED,
+        found,
         *([REPLAYED] if result.nearest_failure else []),
         FIDELITY,
     ]

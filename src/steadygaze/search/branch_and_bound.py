@@ -19,7 +19,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from steadygaze.errors import NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined
@@ -51,7 +50,7 @@ class BranchAndBound(AbstractSearch):
     def __init__(self, problem: Problem, options: Options) -> None:
         self._problem, self._options = problem, options
         problem.check_enclosable()
-        exact = options.handover and _is_exact(problem)
+        exact = options.handover and problem.is_exact
         self._handover = Handover(problem, options) if exact else None
         default = 0.0 if exact else _LEFT_OPEN
         self._wanted = default if options.undecided is None else options.undecided
@@ -207,14 +206,6 @@ class BranchAndBound(AbstractSearch):
             work=work,
             counts={**self._counts, **self._shares},
         )
-
-
-def _is_exact(problem: Problem) -> bool:
-    try:
-        problem.check_exact()
-    except (NotPiecewiseAffine, NotJointlyAffine):
-        return False
-    return True
 
 
 def _together(parts: Sequence[Judged]) -> Judged:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from steadygaze.budget import Limits
 from steadygaze.case import Case
-from steadygaze.driver import Limits
 from steadygaze.engines import METHODS
 from steadygaze.errors import SettingError, SteadygazeError, UsageError
 from steadygaze.perturbation.notation import chain_of
