@@ -23,7 +23,7 @@ few dozen operations that follow; and where that is not small, nothing is claime
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ def cosine_bounds(first: Forms, second: Forms) -> tuple[Tensor, Tensor]:
     They are -1 and 1 where a vector may vanish, or turn by more than a right angle from its centre. The
     symbols of the second are taken for errors.
     """
-    second = second.without_symbols()
+    first, second = _near_one(first), _near_one(second.without_symbols())
     within, between = first.rows @ first.rows.mT, first.rows @ second.rows.mT
     beside = second.rows @ second.rows.mT
     weights = _combinations(first, within)
@@ -73,21 +73,31 @@ def cosine_bounds(first: Forms, second: Forms) -> tuple[Tensor, Tensor]:
     e = _side(beside, whole, others, between.mT @ weights.mT, second.error)
     product = (weights @ between[:, :, :1])[..., 0]
     c = (product / (s.size * e.size)).clamp(-1.0, 1.0)
-    lower, upper = _around(c, s, e, first.count)
     gross = within.diagonal(dim1=1, dim2=2).sqrt()
     gross = gross[:, :1] + (gross[:, None, 1:] * weights[..., 1:].abs()).sum(dim=2)
-    share = s.size / gross.clamp_min(_tiny(gross))
+    # The size of a vector that vanishes is `_tiny`; what it is divided by must not be as small.
+    share = s.size / gross.clamp_min(UNIT)
     rounding = 64 * (first.rows.shape[2] + 32) * UNIT / share.square().clamp_min(_CANCELLED**2)
-    certain = (s.along < 1) & (e.along < 1) & (share > _CANCELLED) & (e.size > 0)
+    lower, upper = _around(c, s, e, first.count, rounding)
+    certain = (s.along < 1) & (e.along < 1) & (share > _CANCELLED) & (e.size > UNIT)
     low = torch.where(certain, c - lower * (1 + rounding) - rounding, -1.0)
     high = torch.where(certain, c + upper * (1 + rounding) + rounding, 1.0)
     return low.amin(dim=1).clamp(-1.0, 1.0), high.amax(dim=1).clamp(-1.0, 1.0)
 
 
-def _around(c: Tensor, s: _Side, e: _Side, count: int) -> tuple[Tensor, Tensor]:
-    """How far the cosine may be below and above that of the centres, ``(B, V)``."""
+def _near_one(forms: Forms) -> Forms:
+    """The forms of each box times a power of 2, with which products of rows neither over- nor underflow."""
+    largest = torch.maximum(forms.rows.abs().amax(dim=(1, 2)), forms.error.amax(dim=1))
+    exponent = torch.frexp(largest).exponent.clamp(-1000, 1000)
+    scale = torch.exp2(-exponent.to(forms.rows.dtype))
+    return replace(forms, rows=forms.rows * scale[:, None, None], error=forms.error * scale[:, None])
+
+
+def _around(c: Tensor, s: _Side, e: _Side, count: int, rounding: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the cosine may be below and above that of the centres, ``(B, V)``; rounding: of c."""
     sizes = s.size * e.size
-    sine = (1 - c.square()).clamp_min(0.0).sqrt()
+    # Where c is nearly 1 or -1, what rounding does to it moves the sine by much more.
+    sine = (1 - c.square() + rounding).clamp_min(0.0).sqrt()
     own = s.other / sizes[..., None] - c[..., None] * s.own / s.size.square()[..., None]
     others = e.other / sizes[..., None] - c[..., None] * e.own / e.size.square()[..., None]
     shared = min(own.shape[2], others.shape[2], 1 + count)
