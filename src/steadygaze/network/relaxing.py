@@ -184,6 +184,8 @@ def _moved(rows: Tensor, to: Tensor, away: Tensor, size: int) -> Tensor:
     return out.scatter_add_(2, _each(away, rows.shape[1]), -rows)
 
 
+# Forward, deviations below this share of the largest reach of a layer's values are errors, not symbols.
+_NEGLIGIBLE = 2e-3
 # Products of symbols that are followed for one layer.
 _PRODUCTS = 12
 _UNIT = 2.0**-53
@@ -225,7 +227,11 @@ def relax(
     else:
         touching = torch.where(flat.strays <= tolerance, tolerance, 0.0)
         slope, offset, deviation, derivative = _piecewise(layer, low, high, touching, tolerance)
-    values = flat.scaled(slope).raised(offset).widened(deviation, room, used)
+    # What is far below the reach of the layer's own values needs no symbol to cancel.
+    plain = deviation * (deviation < _NEGLIGIBLE * flat.reach.amax(dim=1, keepdim=True))
+    values = flat.scaled(slope).raised(offset)
+    values = replace(values, error=(values.error + plain) * (1 + _ROUNDING))
+    values = values.widened(deviation - plain, room, used)
     return Relaxed(values.reshaped(*forms.shape), derivative, _pull(flat, deviation))
 
 
