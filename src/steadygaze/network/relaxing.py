@@ -14,6 +14,7 @@ units' pieces are then told apart in all combinations. What is left of g is one 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -54,14 +55,17 @@ class Derivative:
         room and used: see `Forms.widened`.
         """
         scaled = gradient.scaled(self.centre)
+        known = gradient.centre.abs() + gradient.reach
         if self.two is not None:
             picked = torch.where(self.two, self.radius, 0.0)
             doubts = _split(gradient, picked, room, used)
             scaled = scaled.joined(doubts.rows, used, doubts.origin)
             used = max(used, scaled.symbols)
-            whole = (self.radius - picked) * (gradient.centre.abs() + gradient.reach)
+            # Centre and radius of two slopes are themselves rounded; one slope is what it is.
+            rounded = torch.where(self.radius > 0, 2 * _UNIT * (self.centre.abs() + self.radius), 0.0)
+            whole = (self.radius - picked + rounded) * known
             return scaled.widened((whole + doubts.rest) * (1 + _ROUNDING), room, used)
-        deviation = self.radius * (gradient.centre.abs() + gradient.reach)
+        deviation = self.radius * known
         if self.slopes is not None:
             moved = gradient.centre[:, None] * self.slopes
             scaled = scaled + Forms(
@@ -103,22 +107,25 @@ class Choice:
         symbol along e_j - e_w.
         """
         boxes, windows, span = self.rival.shape
-        size = int(torch.tensor(self.layer.shape).prod())
+        size = math.prod(self.layer.shape)
         taken = 0.5 * self.rival.to(gradient.rows.dtype)
         places = self.layer.windows.clamp_min(0).expand(boxes, windows, span)
         count = gradient.rows.shape[1]
         rows = gradient.rows.new_zeros((boxes, count, size))
         left = 1 - taken.sum(dim=2)
         rows.scatter_add_(2, _each(self.winner, count), gradient.rows * left[:, None])
+        some, shared = bool(self.rival.any()), _windows_of_one(self.layer)
+        doubt = gradient.error
+        if some or shared > 1:
+            # An entry sums up what it gets from each of its windows, and that may cancel.
+            doubt = doubt + (shared + 2) * _UNIT * gradient.size
         error = gradient.error.new_zeros((boxes, size))
-        error.scatter_add_(1, self.winner, gradient.error * left.abs())
-        if not self.rival.any():
+        error.scatter_add_(1, self.winner, doubt * left.abs())
+        if not some:
             return Forms(rows, error * (1 + _ROUNDING), gradient.count, gradient.origin)
         for j in range(span):
             rows.scatter_add_(2, _each(places[:, :, j], count), gradient.rows * taken[:, None, :, j])
-            error.scatter_add_(1, places[:, :, j], gradient.error * taken[..., j])
-        # Up to `span` roundings meet in one entry for each window that it is in.
-        error = error + 4 * span * _UNIT * rows.abs().sum(dim=1)
+            error.scatter_add_(1, places[:, :, j], doubt * taken[..., j])
         pulled = Forms(rows, error * (1 + _ROUNDING), gradient.count, gradient.origin)
         one = (self.rival.sum(dim=2) == 1).to(taken.dtype) / 2
         doubts = _split(gradient, one, room, used)
@@ -135,6 +142,11 @@ class Choice:
         error = pulled.error.scatter_add(1, loser, fresh.rest).scatter_add(1, places.flatten(1), fresh.rest)
         own = _moved(fresh.rows, places.flatten(1), loser, size)
         return replace(pulled, error=error * (1 + _ROUNDING)).joined(own, used, None)
+
+
+def _windows_of_one(layer: MaxPool) -> int:
+    """The largest number of windows that one input is in."""
+    return int(torch.bincount(layer.windows[layer.windows >= 0]).max())
 
 
 @dataclass(frozen=True)
@@ -171,9 +183,9 @@ def _split(gradient: Forms, radius: Tensor, room: int, used: int) -> _Doubts:
     where = fresh.place.gather(1, unit)
     own.scatter_(2, where[..., None], amount[..., None])
     parents = torch.where((amount == 0)[..., None], ANY, torch.stack([of, used + unit], dim=2))
-    # What a product takes is no longer in the rest; a share of it makes up for rounding.
+    # What a product takes is no longer in the rest; a share of it makes up for rounding, once for each.
     rest = rest.scatter_add(1, where, -amount.abs() * (1 - 8 * _UNIT)).clamp_min(0.0)
-    rest = rest + 8 * _UNIT * radius * gradient.reach
+    rest = rest + (_PRODUCTS + 8) * _UNIT * radius * gradient.reach
     return _Doubts(torch.cat([fresh.rows, own], dim=1), torch.cat([origin, parents], dim=1), rest)
 
 
