@@ -123,14 +123,25 @@ class Choice:
         error.scatter_add_(1, self.winner, doubt * left.abs())
         if not some:
             return Forms(rows, error * (1 + _ROUNDING), gradient.count, gradient.origin)
+        # From here on only windows matter that some box leaves open.
+        open_ = self.rival.any(dim=2).any(dim=0).nonzero()[:, 0]
+        part = Choice(self.winner[:, open_], self.rival[:, open_], self.layer)
+        own = replace(gradient, rows=gradient.rows[:, :, open_], error=gradient.error[:, open_])
+        places, taken, doubt = places[:, open_], taken[:, open_], doubt[:, open_]
         for j in range(span):
-            rows.scatter_add_(2, _each(places[:, :, j], count), gradient.rows * taken[:, None, :, j])
+            rows.scatter_add_(2, _each(places[:, :, j], count), own.rows * taken[:, None, :, j])
             error.scatter_add_(1, places[:, :, j], doubt * taken[..., j])
         pulled = Forms(rows, error * (1 + _ROUNDING), gradient.count, gradient.origin)
+        return part._torn(pulled, own, places, taken, room, used)
+
+    def _torn(
+        self, pulled: Forms, gradient: Forms, places: Tensor, taken: Tensor, room: int, used: int
+    ) -> Forms:
+        """With what rivals may take beyond their half, or leave: places, taken ``(B, windows, k)``."""
+        size = pulled.error.shape[1]
         one = (self.rival.sum(dim=2) == 1).to(taken.dtype) / 2
         doubts = _split(gradient, one, room, used)
         only = self.rival.to(torch.uint8).argmax(dim=2)
-        places = self.layer.windows.clamp_min(0).expand(boxes, -1, -1)
         rival = places.gather(2, only[..., None])[..., 0]
         pulled = pulled.joined(_moved(doubts.rows, rival, self.winner, size), used, doubts.origin)
         used = max(used, pulled.symbols)
@@ -318,17 +329,39 @@ def _smooth_derivative(layer: Smooth, forms: Forms, low: Tensor, high: Tensor) -
 def _pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int) -> Relaxed:
     """Windows: the winner of the middle plus how far each rival may exceed what is the largest so far."""
     flat = forms.flattened()
-    boxes, windows = len(flat.error), len(layer.windows)
     place = layer.compete(flat.centre, tolerance)[1]
     winner = layer.winners(place)
+    best = _gathered(flat, winner)
+    # Most windows are settled by the ranges alone.
+    low, high = flat.bounds()
+    other = torch.where(layer.windows >= 0, high[:, layer.windows.clamp_min(0)], -torch.inf)
+    other = other.scatter(2, place[..., None].long(), -torch.inf).amax(dim=2)
+    near = (other >= low.gather(1, winner) - tolerance).any(dim=0).nonzero()[:, 0]
+    rival = torch.zeros((len(winner), *layer.windows.shape), dtype=torch.bool, device=winner.device)
+    total = torch.zeros_like(best.error)
+    largest = best
+    if len(near):
+        chosen = (layer.windows[near], winner[:, near], place[:, near])
+        allowed = tolerance.expand(len(layer.windows))[near]
+        few, rival[:, near], total[:, near] = _overtaken(flat, *chosen, allowed)
+        rows, error = best.rows.index_copy(2, near, few.rows), best.error.index_copy(1, near, few.error)
+        largest = replace(best, rows=rows, error=error)
+    values = largest.widened(total, room, used)
+    return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), _pull(best, total))
+
+
+def _overtaken(
+    flat: Forms, windows: Tensor, winner: Tensor, place: Tensor, tolerance: Tensor
+) -> tuple[Forms, Tensor, Tensor]:
+    """Of some windows ``(N, k)`` the largest input, which inputs may be it, and a deviation ``(B, N)``."""
     best = largest = _gathered(flat, winner)
-    rival = torch.zeros((boxes, *layer.windows.shape), dtype=torch.bool, device=winner.device)
+    rival = torch.zeros((len(winner), *windows.shape), dtype=torch.bool, device=winner.device)
     # The largest so far is `largest` plus or minus this.
-    total = flat.error.new_zeros((boxes, windows))
+    total = torch.zeros_like(best.error)
     positive, nothing = _RECTIFIED.to(winner.device), total.new_zeros(())
-    for j in range(layer.windows.shape[1]):
-        index = layer.windows[:, j].clamp_min(0).expand(boxes, -1)
-        real = (layer.windows[:, j] >= 0) & (index != winner)
+    for j in range(windows.shape[1]):
+        index = windows[:, j].clamp_min(0).expand(len(winner), -1)
+        real = (windows[:, j] >= 0) & (index != winner)
         other = _gathered(flat, index)
         beyond = other + -best
         exceeds = beyond.bounds()[1]
@@ -342,14 +375,13 @@ def _pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: in
             continue
         slope, offset, deviation, _ = _piecewise(positive, low - total, high + total, nothing, nothing)
         moved = largest + ahead.scaled(slope).raised(offset)
-        largest = Forms(
-            torch.where(keep[:, None], moved.rows, largest.rows),
-            torch.where(keep, moved.error, largest.error),
-            flat.count,
+        largest = replace(
+            largest,
+            rows=torch.where(keep[:, None], moved.rows, largest.rows),
+            error=torch.where(keep, moved.error, largest.error),
         )
         total = torch.where(keep, ((1 - slope) * total + deviation) * (1 + _ROUNDING), total)
-    values = largest.widened(total, room, used)
-    return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), _pull(best, total))
+    return largest, rival, total
 
 
 def _gathered(forms: Forms, index: Tensor) -> Forms:
