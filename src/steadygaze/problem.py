@@ -21,6 +21,7 @@ from steadygaze.network.load import Network
 from steadygaze.network.pieces import MaxPool
 from steadygaze.network.piecewise import Stages, push_forward, scales_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
+from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.base import AffineImage
 from steadygaze.perturbation.chain import AffinePiece, Chain
 from steadygaze.tolerance import Tolerance
@@ -255,8 +256,8 @@ class Problem:
         """
         device = self.graph.device
         image = Forms.of(self.perturbation.enclose(self.image, boxes), device)
-        reads = self.saliency.reads(self.graph, self.pixels)
-        return bounds_of(self.graph, image, {self.graph.last, *reads}, self._node_tolerances, room)
+        graph, tolerances = self._bounded
+        return bounds_of(graph, image, {graph.last, *self._reads}, tolerances, room)
 
     def enclosed_gaps(self, bounds: Bounds) -> Forms:
         """Forms ``(K - 1,)`` of the class gaps over boxes."""
@@ -286,17 +287,23 @@ class Problem:
         kept = self.compared.to(flat.error.device)
         return replace(flat, rows=flat.rows.index_select(2, kept), error=flat.error.index_select(1, kept))
 
+    @property
+    def _reads(self) -> tuple[int, ...]:
+        """The nodes whose values the saliency map is made of."""
+        return self.saliency.reads(self.graph, self.pixels)
+
     @cached_property
-    def _node_tolerances(self) -> dict[int, Tensor]:
-        """For each node that picks, how far a unit or window may go beyond a breakpoint without doing so."""
-        found = {}
-        for index in self.graph.piecewise:
-            node = self.graph.nodes[index]
-            scale = self._scales[node.inputs[0]] * self.tolerance.hinge
+    def _bounded(self) -> tuple[Graph, dict[int, Tensor]]:
+        """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
+        graph, found = pooled_first(self.graph, {*self._reads, self.pixels}), {}
+        scales = scales_at(graph, self.unclipped(self._scaling))
+        for index in graph.piecewise:
+            node = graph.nodes[index]
+            scale = scales[node.inputs[0]] * self.tolerance.hinge
             if isinstance(node.layer, MaxPool):
                 scale = torch.where(node.layer.windows >= 0, scale[node.layer.windows], 0.0).amax(dim=1)
             found[index] = scale
-        return found
+        return graph, found
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:
@@ -422,9 +429,13 @@ class Problem:
 
     @cached_property
     def _scales(self) -> dict[int, Tensor]:
+        return scales_at(self.graph, self.unclipped(self._scaling))
+
+    @property
+    def _scaling(self) -> np.ndarray:
+        """The theta from which the scale of rounding is learnt: corners of the box, and random ones."""
         corners = np.stack(np.meshgrid(*self.box, indexing="ij"), axis=-1).reshape(-1, len(self.box))
-        thetas = np.concatenate([corners[:: max(1, len(corners) // 64)], self.probes])
-        return scales_at(self.graph, self.unclipped(thetas))
+        return np.concatenate([corners[:: max(1, len(corners) // 64)], self.probes])
 
     @cached_property
     def probes(self) -> np.ndarray:

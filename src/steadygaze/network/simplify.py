@@ -8,6 +8,7 @@ that follow one another become one or vanish.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -23,6 +24,7 @@ from steadygaze.network.layers import (
     Reshape,
     ScaleShift,
 )
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 
 _NAMELESS = (ScaleShift, Reshape, Permute)
 
@@ -34,6 +36,31 @@ def simplified(graph: Graph) -> Graph:
         if len(smaller.nodes) == len(graph.nodes):
             return smaller
         graph = smaller
+
+
+def pooled_first(graph: Graph, keep: Collection[int]) -> Graph:
+    """The same function, gradients included, with activations behind the max pooling that reads them.
+
+    The largest of activated values is the activated largest value where the activation never falls, and one
+    unit is in doubt where a whole window was. The nodes keep their numbers; those in `keep` are left alone.
+    """
+    nodes = list(graph.nodes)
+    for index, node in enumerate(graph.nodes):
+        readers = graph.readers[index]
+        if index in keep or len(readers) != 1 or not _never_falls(node.layer):
+            continue
+        behind = graph.nodes[readers[0]]
+        if isinstance(behind.layer, MaxPool):
+            nodes[index] = replace(node, layer=behind.layer, shape=behind.shape, name=behind.name)
+            nodes[readers[0]] = replace(behind, layer=node.layer, name=node.name)
+    return Graph(tuple(nodes))
+
+
+def _never_falls(layer: AbstractLayer) -> bool:
+    """Whether it is one function for all units, and a larger value never becomes a smaller one."""
+    if isinstance(layer, PiecewiseLinear):
+        return layer.slopes.shape[1] == 1 and bool((layer.slopes >= 0).all())
+    return False
 
 
 def _without_transposed_flattening(graph: Graph) -> Graph:

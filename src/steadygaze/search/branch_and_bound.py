@@ -34,8 +34,12 @@ _BATCH_BYTES = 1 << 24
 _BATCHES = 4
 # Boxes whose every edge is below this share of the whole box's are not halved any more.
 _SMALLEST = 2.0**-24
-# Of the boxes of a step, so many are the nearest to 0; the rest the largest.
-_NEAR_SHARE = 0.5
+# Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
+# scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart.
+_NEAR_SHARE, _NEAR_LEAST, _NEAR_FALL = 0.5, 0.05, 0.9
+# A box with so many units in doubt has rarely been decided: one with twice as many is quartered at once, one
+# with four times as many cut in eight, and so on up to so many halvings.
+_DECIDABLE, _HALVINGS = 32, 4
 # The safe scale is pursued until it is known up to this share of itself.
 _SCALE_CLOSE = 0.01
 _LEFT_OPEN = 0.01
@@ -62,6 +66,7 @@ class BranchAndBound(AbstractSearch):
         self._falsifier = Falsifier(problem)
         self._blocked = np.inf
         self._small: list[np.ndarray] = []
+        self._near_share, self._reached = _NEAR_SHARE, 0.0
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="bound")
         self._counts = {"boxes": 0, "boxes_robust": 0, "boxes_failing": 0, "boxes_handed_over": 0}
         self._shares = {"share_by_bounds": 0.0, "share_by_regions": 0.0}
@@ -127,13 +132,22 @@ class BranchAndBound(AbstractSearch):
     def _chosen(self) -> np.ndarray:
         """Takes the boxes of this step out of the open ones."""
         count = min(_BATCHES * self._batch, len(self._open))
-        near = self._near()[: int(count * _NEAR_SHARE)]
+        near = self._near()
+        if len(near):
+            self._pace(float(gauges_of(self._open[near[:1]], self._problem.box)[0]))
+        near = near[: math.ceil(count * self._near_share)]
         rest = np.setdiff1d(np.arange(len(self._open)), near)
         largest = np.argsort(-volumes_of(self._open[rest]), kind="stable")[: count - len(near)]
         taken = np.concatenate([near, rest[largest]])
         boxes = self._open[taken]
         self._open = np.delete(self._open, taken, axis=0)
         return boxes
+
+    def _pace(self, reached: float) -> None:
+        """The share of the boxes near 0, given how far from there all is robust now."""
+        self._near_share = max(self._near_share * _NEAR_FALL, _NEAR_LEAST)
+        if reached > self._reached:
+            self._near_share, self._reached = _NEAR_SHARE, reached
 
     # -- what becomes of them
 
@@ -150,7 +164,7 @@ class BranchAndBound(AbstractSearch):
             given = self._handover.takes(boxes[left], judged.doubts[left])
             self._counts["boxes_handed_over"] += int(given.sum())
             left = left[~given]
-        self._halve(boxes[left], judged.pull[left])
+        self._cut(boxes[left], judged.pull[left], judged.doubts[left])
 
     def _judged(self, boxes: np.ndarray) -> Judged:
         return judge_boxes(self._problem, boxes, _ROOM)
@@ -166,14 +180,26 @@ class BranchAndBound(AbstractSearch):
             self._blocked = min(self._blocked, float(gauges_of(boxes[~robust], self._problem.box).min()))
         self._count([map_])
 
-    def _halve(self, boxes: np.ndarray, pull: np.ndarray) -> None:
-        """Along the parameter that is to blame for most of the doubt, long edges counting for more."""
+    def _cut(self, boxes: np.ndarray, pull: np.ndarray, doubts: np.ndarray) -> None:
+        """Halve boxes, once or several times, and open the parts; the smallest are left as they are."""
         share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
         small = (share < _SMALLEST).all(axis=1)
         self._small.append(boxes[small])
+        times = np.ones(len(boxes), np.int64)
+        if not self._problem.graph.smooth:  # there all units are in doubt
+            times = np.ceil(np.log2(np.maximum(doubts, 1) / _DECIDABLE)).astype(int).clip(1, _HALVINGS)
+        boxes, pull, times = boxes[~small], pull[~small], times[~small]
+        while len(boxes):
+            boxes = halved(boxes, self._axes(boxes, pull))
+            pull, times = np.tile(pull, (2, 1)), np.tile(times - 1, 2)
+            self._open = np.concatenate([self._open, boxes[times == 0]])
+            boxes, pull, times = boxes[times > 0], pull[times > 0], times[times > 0]
+
+    def _axes(self, boxes: np.ndarray, pull: np.ndarray) -> np.ndarray:
+        """For each box the parameter that is to blame for most of the doubt, long edges counting for more."""
+        share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
         length = share / share.max(axis=1, keepdims=True)
-        axis = ((pull + 1 / (4 * share.shape[1])) * length).argmax(axis=1)
-        self._open = np.concatenate([self._open, halved(boxes[~small], axis[~small])])
+        return ((pull + 1 / (4 * share.shape[1])) * length).argmax(axis=1)
 
     def _take_in(self, new: Sequence[CellMap]) -> None:
         for map_ in new:
