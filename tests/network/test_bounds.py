@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
+from branching import BRANCHING
 from formed import affine_part
 from intervals import interval_gradient
 from oracles import gradients_of, logits_of
@@ -20,36 +20,6 @@ COUNT = 2
 ROOMS = (0, 3, 40)
 
 
-class Concatenated(nn.Module):
-    """Branches of different activations side by side, and the input once more behind them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(1, 2, 3, padding=1)
-        self.second = nn.Conv2d(1, 2, 3, padding=1)
-        self.third = nn.Conv2d(4, 3, 3, padding=1)
-        self.head = nn.Linear(27 + 36, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        sides = [torch.relu(self.first(x)), nn.functional.leaky_relu(self.second(x), 0.2)]
-        pooled = nn.functional.max_pool2d(torch.relu(self.third(torch.cat(sides, 1))), 2)
-        return self.head(torch.cat([pooled.flatten(1), (sides[0][:, :1] - x).flatten(1)], 1))
-
-
-class Twice(nn.Module):
-    """A sum of a branch with itself, a difference of branches, and a skip around everything."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.head = nn.Linear(36, 8), nn.Linear(8, 8), nn.Linear(8, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        z = torch.relu(self.first(x.flatten(1)))
-        z = z + z
-        return self.head(nn.functional.hardtanh(torch.relu(self.second(z)) - z) + 0.1 * z)
-
-
-BRANCHING = {"concatenated": Concatenated, "twice": Twice}
 NAMES = [*(name for name in NETWORKS if not name.startswith("colour")), *BRANCHING]
 
 
