@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from formed import MIXED, coordinates, drawn, some_forms, symbols_of
 from steadygaze.errors import SettingError
-from steadygaze.inconsistency import BUILT_IN, L2, Cosine, TopK, by_name
+from steadygaze.geometry.forms import Forms
+from steadygaze.inconsistency import BUILT_IN, L1, L2, Cosine, Linf, TopK, by_name
 
 RNG = np.random.default_rng(0)
 ACTUAL = RNG.standard_normal((300, 700))
@@ -126,3 +130,82 @@ def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(SettingError) as caught:
         by_name("ssim")
     assert all(name in str(caught.value) for name in NAMES)
+
+
+# -- over boxes
+
+BOUNDED = [*NAMES, "top-k(3)", "top-k(1)"]
+FAR = 1e-12
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 0.03, 0.3, 3.0])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_bounds_hold_at_samples(name, spread, seed):
+    rng, measure = np.random.default_rng(seed), by_name(name)
+    actual = some_forms(rng, shape=(8,), spread=spread, error=spread, origin=MIXED if seed % 2 else None)
+    expected = some_forms(rng, shape=(8,), spread=spread * rng.choice([0.0, 1.0]), error=0.0, symbols=0)
+    if seed % 3 == 0:  # nearly the same map, some entries level with others
+        expected = replace(expected, rows=actual.rows[:, :3].round(decimals=1), error=actual.error)
+    low, high = measure.bounds(actual, expected)
+    for _ in range(8):
+        t, s = coordinates(rng, 3, 2), symbols_of(rng, actual)
+        found = measure.between(drawn(rng, actual, t, s), drawn(rng, expected, t, s[:, :0]))
+        assert (low <= found + FAR).all()
+        assert (found <= high + FAR).all()
+    assert (low >= 0).all()
+    assert (high <= measure.maximum + FAR).all()
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounds_of_known_maps_are_their_inconsistency(name):
+    measure = by_name(name)
+    actual, expected = torch.from_numpy(ACTUAL[:20]), torch.from_numpy(EXPECTED[:20])
+    found = measure.between(actual, expected)
+    for bound in measure.bounds(Forms.exact(actual, 2), Forms.exact(expected, 2)):
+        torch.testing.assert_close(bound, found, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounds_of_maps_that_vanish(name):
+    """One that is 0 all over the box is as far as can be; one that may be 0, possibly."""
+    measure = by_name(name)
+    nothing = torch.zeros((1, 2, 6), dtype=torch.float64)
+    known = Forms.exact(torch.arange(1.0, 7.0, dtype=torch.float64)[None], 1)
+    vanishing = Forms(nothing, nothing[:, 0], 1)
+    for low, high in (measure.bounds(vanishing, known), measure.bounds(known, vanishing)):
+        assert (low.item(), high.item()) == (measure.maximum, measure.maximum)
+    moving = nothing.clone()
+    moving[:, 1] = known.centre
+    around = nothing[:, 0] + 1e-300
+    for forms in (Forms(moving, nothing[:, 0], 1), Forms(nothing, around, 1)):
+        for low, high in (measure.bounds(forms, known), measure.bounds(known, forms)):
+            assert low.item() < measure.maximum
+            assert high.item() == measure.maximum
+
+
+def test_top_k_is_told_where_order_is():
+    """Only entries that may be among the k largest of one map and not of the other make a difference."""
+    rows = torch.tensor([[[9.0, 8.0, -7.0, 1.0, 0.5]]], dtype=torch.float64)
+    error = torch.tensor([[0.0, 0.0, 0.0, 2.0, 0.0]], dtype=torch.float64)
+    same = Forms.exact(rows[:, 0], 0)
+    assert [bound.item() for bound in TopK(3).bounds(Forms(rows, error, 0), same)] == [0.0, 0.0]
+    low, high = TopK(3).bounds(Forms(rows, error + torch.tensor([0.0, 0.0, 0.0, 5.0, 0.0]), 0), same)
+    assert low.item() == 0.0
+    assert high.item() == pytest.approx(1 / 3)
+    other = Forms.exact(rows[:, 0].flip(1), 0)
+    low, high = TopK(1).bounds(Forms(rows, error, 0), other)
+    assert (low.item(), high.item()) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("measure", [L1(), L2(), Linf(), Cosine()], ids=repr)
+def test_bounds_close_in_with_the_map(measure):
+    """Halving what is not known of a map at least nearly halves what is not known of its distance."""
+    rng = np.random.default_rng(12)
+    actual = some_forms(rng, shape=(8,), error=0.0)
+    known, wide = Forms.exact(some_forms(rng, shape=(8,)).centre, 2), []
+    for share in (2e-3, 1e-3):
+        rows = torch.cat([actual.rows[:, :1], share * actual.rows[:, 1:]], dim=1)
+        low, high = measure.bounds(replace(actual, rows=rows), known)
+        wide.append(high - low)
+    assert (wide[1] < 0.51 * wide[0]).all()

@@ -75,7 +75,7 @@ class Cosine(AbstractInconsistency):
     def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
         """See ``geometry.angles``."""
         least, most = cosine_bounds(actual, expected)
-        return 1 - most, 1 - least
+        return (1 - most).masked_fill(_vanish(actual) | _vanish(expected), self.maximum), 1 - least
 
     def cone(self, threshold: float) -> float | None:
         """1 - threshold."""
@@ -112,7 +112,8 @@ class _AbstractNorm(AbstractInconsistency):
         distance = self.between(actual.centre, expected.centre)
         slack = self._turn(actual) + self._turn(expected)
         slack = slack + 16 * (actual.rows.shape[-1] + 16) * UNIT
-        return (distance - slack).clamp_min(0.0), (distance + slack).clamp_max(self.maximum)
+        low = (distance - slack).clamp_min(0.0).masked_fill(_vanish(actual) | _vanish(expected), self.maximum)
+        return low, (distance + slack).clamp_max(self.maximum)
 
     def _turn(self, forms: Forms) -> Tensor:
         """How far unit vectors may be from their centre's, (B,); infinite where a map may vanish."""
@@ -141,6 +142,7 @@ class L2(_AbstractNorm):
         least, most = cosine_bounds(actual, expected)
         low = (2 - 2 * most - 8 * UNIT).clamp_min(0.0).sqrt() * (1 - 4 * UNIT)
         high = (2 - 2 * least + 8 * UNIT).sqrt() * (1 + 4 * UNIT)
+        low = low.masked_fill(_vanish(actual) | _vanish(expected), self.maximum)
         return low, high.clamp_max(self.maximum)
 
     def cone(self, threshold: float) -> float | None:
@@ -201,6 +203,7 @@ class TopK(AbstractInconsistency):
         least = torch.maximum((must & wanted).sum(-1), 2 * k - (may | allowed).sum(-1)).clamp_min(0)
         most = (may & allowed).sum(-1).clamp_max(k)
         low, high = (1 - common.to(actual.error.dtype) / k for common in (most, least))
+        low = low.masked_fill(_vanish(actual) | _vanish(expected), self.maximum)
         return low, high.masked_fill(_may_vanish(actual) | _may_vanish(expected), self.maximum)
 
     def between(self, actual: Tensor, expected: Tensor) -> Tensor:
@@ -230,6 +233,11 @@ def _tops(forms: Forms, k: int) -> tuple[Tensor, Tensor]:
     above = entries - torch.searchsorted(least.sort(dim=-1).values, most, right=True)
     reaching = entries - torch.searchsorted(most.sort(dim=-1).values, least, right=False)
     return reaching - 1 < k, above < k
+
+
+def _vanish(forms: Forms) -> Tensor:
+    """Whether the map is 0 all over the box, (B,), and so as far from any other as can be."""
+    return ~(forms.rows.flatten(1).any(dim=1) | forms.error.any(dim=1))
 
 
 def _may_vanish(forms: Forms) -> Tensor:

@@ -103,8 +103,10 @@ class Choice:
     def pulled(self, gradient: Forms, room: int, used: int) -> Forms:
         """The gradient before the windows, ``(B, N_in)``, given the one behind them, ``(B, N_out)``.
 
-        A rival j takes a share between 0 and 1 of the window's gradient from the winner w: half of it, plus a
-        symbol along e_j - e_w.
+        A window's only rival j takes all of its gradient from the winner w, or nothing: half of it, and a
+        symbol along e_j - e_w. Of several each has a share between 0 and 1, as the winner has: half of it
+        again, and a symbol each. (That they add up to 1 is not followed: what each takes from the winner, as
+        symbols along e_j - e_w, would let the winner's share be anything between 1 and 1 less their number.)
         """
         boxes, windows, span = self.rival.shape
         size = math.prod(self.layer.shape)
@@ -112,7 +114,7 @@ class Choice:
         places = self.layer.windows.clamp_min(0).expand(boxes, windows, span)
         count = gradient.rows.shape[1]
         rows = gradient.rows.new_zeros((boxes, count, size))
-        left = 1 - taken.sum(dim=2)
+        left = 1 - 0.5 * self.rival.any(dim=2).to(taken.dtype)
         rows.scatter_add_(2, _each(self.winner, count), gradient.rows * left[:, None])
         some, shared = bool(self.rival.any()), _windows_of_one(self.layer)
         doubt = gradient.error
@@ -120,7 +122,7 @@ class Choice:
             # An entry sums up what it gets from each of its windows, and that may cancel.
             doubt = doubt + (shared + 2) * _UNIT * gradient.size
         error = gradient.error.new_zeros((boxes, size))
-        error.scatter_add_(1, self.winner, doubt * left.abs())
+        error.scatter_add_(1, self.winner, doubt * left)
         if not some:
             return Forms(rows, error * (1 + _ROUNDING), gradient.count, gradient.origin)
         # From here on only windows matter that some box leaves open.
@@ -145,13 +147,18 @@ class Choice:
         rival = places.gather(2, only[..., None])[..., 0]
         pulled = pulled.joined(_moved(doubts.rows, rival, self.winner, size), used, doubts.origin)
         used = max(used, pulled.symbols)
-        several = torch.where(one[..., None] > 0, 0.0, taken)
-        rest = several * (gradient.centre.abs() + gradient.reach)[..., None]
+        # All that may win, the winner last; an only rival's doubt is taken from the winner's share.
+        single = one[..., None] > 0
+        halves = torch.cat([taken, 1 - left[..., None]], dim=2)
+        rest = torch.where(single, 0.0, halves) * (gradient.centre.abs() + gradient.reach)[..., None]
         rest.scatter_add_(2, only[..., None], doubts.rest[..., None])
         fresh = fresh_symbols(rest.flatten(1) * (1 + _ROUNDING), room - used)
+        taker = torch.cat([places, self.winner[..., None]], dim=2).flatten(1)
         loser = self.winner[..., None].expand(rest.shape).flatten(1)
-        error = pulled.error.scatter_add(1, loser, fresh.rest).scatter_add(1, places.flatten(1), fresh.rest)
-        own = _moved(fresh.rows, places.flatten(1), loser, size)
+        from_winner = single.expand(rest.shape).flatten(1).to(taken.dtype)
+        error = pulled.error.scatter_add(1, taker, fresh.rest)
+        error = error.scatter_add(1, loser, fresh.rest * from_winner)
+        own = _moved(fresh.rows, taker, loser, size, from_winner)
         return replace(pulled, error=error * (1 + _ROUNDING)).joined(own, used, None)
 
 
@@ -200,11 +207,15 @@ def _split(gradient: Forms, radius: Tensor, room: int, used: int) -> _Doubts:
     return _Doubts(torch.cat([fresh.rows, own], dim=1), torch.cat([origin, parents], dim=1), rest)
 
 
-def _moved(rows: Tensor, to: Tensor, away: Tensor, size: int) -> Tensor:
-    """Rows ``(B, k, M)`` written where `to` says, and their opposites where `away` says: ``(B, k, size)``."""
+def _moved(rows: Tensor, to: Tensor, away: Tensor, size: int, share: Tensor | None = None) -> Tensor:
+    """Rows ``(B, k, M)`` written where `to` says, and a share of their opposites where `away` says.
+
+    share ``(B, M)``: all of them by default. Returns ``(B, k, size)``.
+    """
     out = rows.new_zeros((*rows.shape[:2], size))
     out.scatter_add_(2, _each(to, rows.shape[1]), rows)
-    return out.scatter_add_(2, _each(away, rows.shape[1]), -rows)
+    lost = rows if share is None else rows * share[:, None]
+    return out.scatter_add_(2, _each(away, rows.shape[1]), -lost)
 
 
 # Forward, deviations below this share of the largest reach of a layer's values are errors, not symbols.

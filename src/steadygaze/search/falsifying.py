@@ -96,7 +96,7 @@ class Falsifier:
 
     def _keep(self, thetas: np.ndarray) -> None:
         if len(thetas):
-            every = np.concatenate([self._found, thetas])
+            every = np.unique(np.concatenate([self._found, thetas]), axis=0)
             self._found = every[np.argsort(self._gauges(every), kind="stable")[:_KEPT]]
 
     def _gauges(self, thetas: np.ndarray) -> np.ndarray:

@@ -17,6 +17,9 @@ from steadygaze.search.sweep import Sweep
 # A box is handed over when so few of its units are in doubt: it then holds some tens of regions, which the
 # sweep judges in the time that bounds take for one or two boxes.
 _DOUBTS = 48
+# A corner lies in a piece if the cones from it over the piece's facets exceed its volume by less than this
+# share, which is rounding: a box much smaller than `Tolerance.located` could lie beyond a border altogether.
+_OUTSIDE = 1e-12
 # Boxes are collected until there are so many: the sweep works on batches.
 _TOGETHER = 128
 
@@ -92,6 +95,6 @@ class Handover:
         for piece in range(self._pieces.count):
             of = np.full(corners.shape[0] * len(ends), piece)
             cones = cone_volumes(self._pieces, of, np.ascontiguousarray(corners.reshape(-1, n)))
-            inside = cones <= size[piece] * (1 + self._problem.tolerance.located)
+            inside = cones <= size[piece] * (1 + _OUTSIDE)
             found[inside.reshape(-1, len(ends)).all(axis=1)] = piece
         return found

@@ -1,0 +1,154 @@
+"""Boxes of parameters: how they are judged, halved and written down."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oracles import Locator, corners_of, hull_volume
+from steadygaze.geometry.measure import facets, volumes
+from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.search.boxes import cells_of, gauges_of, halved, judge_boxes, map_of, volumes_of
+from variants import EVERY, INEXACT, Variant
+
+ROOM = 32
+SMOOTH = [Variant("mlp", "turn"), Variant("max pool", "zoom, brighter"), Variant("tanh", "product")]
+
+
+def random_boxes(box, rng, count):
+    """Boxes of all sizes within `box` (n, 2); some without width along an axis, some with 0 on a face."""
+    extent = box[:, 1] - box[:, 0]
+    width = extent * 10.0 ** rng.uniform(-5, 0, (count, len(box)))
+    width = np.where(rng.random(width.shape) < 0.05, 0.0, width)
+    low = box[:, 0] + rng.random(width.shape) * (extent - width)
+    low = np.where(rng.random(width.shape) < 0.1, np.clip(0.0, box[:, 0], box[:, 1] - width), low)
+    return np.stack([low, np.minimum(low + width, box[:, 1])], axis=2)
+
+
+# -- judging
+
+
+@pytest.mark.parametrize("variant", [*EVERY, *INEXACT, *SMOOTH], ids=str)
+def test_judgements_never_contradict_samples(variant):
+    """Inside boxes, where no hinge of a blank background runs along a face."""
+    rng = np.random.default_rng(1)
+    boxes = random_boxes(variant.perturbation.box, rng, 60)
+    boxes = boxes[(boxes[..., 1] > boxes[..., 0]).all(axis=1)]
+    judged = judge_boxes(variant.problem, boxes, ROOM)
+    decided = np.flatnonzero(judged.kind != UNDECIDED)
+    assert len(decided) > 3
+    share = rng.uniform(1e-3, 1 - 1e-3, (len(decided), 12, boxes.shape[1]))
+    points = boxes[decided, None, :, 0] + share * np.ptp(boxes[decided], axis=2)[:, None]
+    plain = variant.sampled(points.reshape(-1, boxes.shape[1]))
+    kind = plain.kind.reshape(len(decided), -1)
+    assert (kind == judged.kind[decided, None]).all()
+    assert ((judged.pull >= 0) & (judged.pull <= 1)).all()
+    np.testing.assert_allclose(judged.pull.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("variant", EVERY, ids=str)
+def test_judgements_never_contradict_the_sweep(variant):
+    """Every vertex of a cell of another kind stays outside of a box that is judged."""
+    boxes = random_boxes(variant.perturbation.box, np.random.default_rng(2), 150)
+    boxes = boxes[(boxes[..., 1] > boxes[..., 0]).all(axis=1)]
+    kind = judge_boxes(variant.problem, boxes, ROOM).kind
+    map_, locator = variant.map, Locator(variant.map.cells)
+    middles = boxes.mean(axis=2)
+    for box, found, middle in zip(boxes, kind, middles, strict=True):
+        if found == UNDECIDED:
+            continue
+        for cell in locator.strictly(middle):
+            assert map_.kind[cell] in (found, UNDECIDED)
+        corners = map_.cells.theta
+        inner = box + np.ptp(box, axis=1)[:, None] * np.array([1e-6, -1e-6])
+        within = np.flatnonzero(((corners > inner[:, 0]) & (corners < inner[:, 1])).all(axis=1))
+        cells = np.repeat(np.arange(map_.cells.count), np.diff(map_.cells.ptr))[
+            np.isin(map_.cells.idx, within)
+        ]
+        assert set(map_.kind[cells]) <= {found, UNDECIDED}
+
+
+def test_each_kind_is_told():
+    variant = Variant("max pool", "shift, brighter", clip=None, threshold=0.5)
+    boxes = variant.draw(200)[:, :, None] + np.array([-1e-5, 1e-5])
+    kind = judge_boxes(variant.problem, boxes, ROOM).kind
+    assert set(kind) >= {ROBUST, CLASS_CHANGED, ATTENTION_CHANGED}
+    assert (kind != UNDECIDED).mean() > 0.95
+
+
+def test_a_box_across_a_boundary_stays_open():
+    for variant in (
+        Variant("max pool", "spot"),
+        Variant("gelu", "turn", threshold=0.05),
+        Variant("mlp", "turn"),
+    ):
+        kinds = set(variant.sampled(variant.draw(400)).kind)
+        assert len(kinds) > 1
+        assert judge_boxes(variant.problem, variant.perturbation.box[None], ROOM).kind.tolist() == [UNDECIDED]
+
+
+# -- arithmetic of boxes
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 5))
+def test_halves_make_up_the_whole(seed, n):
+    rng = np.random.default_rng(seed)
+    boxes = random_boxes(np.stack([-rng.random(n) - 0.1, rng.random(n) + 0.1], axis=1), rng, 6)
+    axis = rng.integers(0, n, 6)
+    halves = halved(boxes, axis)
+    assert halves.shape == (12, n, 2)
+    lower, upper = halves[:6], halves[6:]
+    rows = np.arange(6)
+    np.testing.assert_array_equal(lower[rows, axis, 1], upper[rows, axis, 0])
+    np.testing.assert_array_equal(np.minimum(lower, upper)[..., 0], boxes[..., 0])
+    np.testing.assert_array_equal(np.maximum(lower, upper)[..., 1], boxes[..., 1])
+    np.testing.assert_allclose(volumes_of(lower), volumes_of(boxes) / 2)
+    np.testing.assert_allclose(volumes_of(lower) + volumes_of(upper), volumes_of(boxes), rtol=1e-14)
+    others = np.arange(n) != axis[:, None]
+    np.testing.assert_array_equal(lower[others], boxes[others])
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 4))
+def test_gauges_are_the_least_scales_that_meet_a_box(seed, n):
+    rng = np.random.default_rng(seed)
+    whole = np.stack([-rng.random(n), rng.random(n) + 0.01], axis=1)
+    whole[rng.integers(n), 0] = 0.0  # a parameter that has only one side
+    boxes = random_boxes(whole, rng, 20)
+    gauge = gauges_of(boxes, whole)
+    assert ((gauge >= 0) & (gauge <= 1 + 1e-12)).all()
+    for box, s in zip(boxes, gauge, strict=True):
+        larger, smaller = (whole * s * (1 + share) for share in (1e-9, -1e-9))
+        assert ((box[:, 0] <= larger[:, 1] + 1e-15) & (box[:, 1] >= larger[:, 0] - 1e-15)).all()
+        if s > 0:
+            assert ((box[:, 0] > smaller[:, 1]) | (box[:, 1] < smaller[:, 0])).any()
+        else:
+            assert ((box[:, 0] <= 0) & (box[:, 1] >= 0)).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_boxes_are_cells(n):
+    rng = np.random.default_rng(n)
+    whole = np.stack([-rng.random(n), rng.random(n)], axis=1)
+    boxes = halved(whole[None], np.array([n - 1]))
+    cells = cells_of(boxes)
+    np.testing.assert_allclose(volumes(cells), volumes_of(boxes), rtol=1e-12)
+    np.testing.assert_allclose([hull_volume(own) for own in corners_of(cells)], volumes_of(boxes), rtol=1e-9)
+    found = facets(cells)
+    assert len(found.key) == 2 * 2 * n
+    assert len(np.unique(found.key)) == 4 * n - 1, "one facet is of both"
+    for own, box in zip(corners_of(cells), boxes, strict=True):
+        np.testing.assert_array_equal(own.min(axis=0), box[:, 0])
+        np.testing.assert_array_equal(own.max(axis=0), box[:, 1])
+        assert len(np.unique(own, axis=0)) == 2**n
+
+
+def test_the_map_of_boxes_claims_nothing_more():
+    boxes = halved(np.array([[[-1.0, 1.0], [0.0, 2.0]]]), np.array([0]))
+    map_ = map_of(boxes, np.array([ROBUST, UNDECIDED], np.int8))
+    assert map_.kind.tolist() == [ROBUST, UNDECIDED]
+    assert map_.region.tolist() == [-1, -1]
+    assert map_.volume.tolist() == [2.0, 2.0]
+    assert not map_.conforming
+    assert map_.rest == 0.0

@@ -1,0 +1,133 @@
+"""The search for failing points: it finds planted failures, and keeps the nearest that really fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.problem import Points, Problem
+from steadygaze.search.base import Options
+from steadygaze.search.branch_and_bound import BranchAndBound
+from steadygaze.search.falsifying import Falsifier
+from variants import CHAINS, EVERY, Variant
+
+LINE, PLANE, FOUR = (Variant("mlp", chain, clip=None) for chain in ("brightness", "spot", "four"))
+
+
+def planted(monkeypatch, variant, class_gap, drift=lambda thetas: np.zeros(len(thetas))):
+    """A problem whose gaps and inconsistencies at points are these functions of theta."""
+    problem = replace(variant).problem
+
+    def at(self, thetas):
+        gap, inconsistency = class_gap(thetas), drift(thetas)
+        attention = np.where(inconsistency > self.threshold, ATTENTION_CHANGED, ROBUST)
+        kind = np.where(gap <= 0, CLASS_CHANGED, attention)
+        return Points(np.zeros(len(thetas), int), gap, inconsistency, kind)
+
+    monkeypatch.setattr(Problem, "at", at)
+    return problem
+
+
+def scaled(problem, thetas):
+    """Theta with the middle of the box at 0 and its faces at -1 and 1."""
+    return (thetas - problem.box.mean(axis=1)) / (np.ptp(problem.box, axis=1) / 2)
+
+
+@pytest.mark.parametrize("variant", [LINE, PLANE, FOUR], ids=str)
+def test_nothing_is_found_where_nothing_fails(monkeypatch, variant):
+    falsifier = Falsifier(planted(monkeypatch, variant, lambda thetas: np.ones(len(thetas))))
+    falsifier.search()
+    assert falsifier.found().shape == (0, len(variant.problem.box))
+    assert falsifier.least_gauge == np.inf
+
+
+@pytest.mark.parametrize("attention", [False, True], ids=["class", "attention"])
+@pytest.mark.parametrize("variant", [LINE, PLANE, FOUR], ids=str)
+def test_a_small_failure_at_the_foot_of_a_slope_is_found(monkeypatch, variant, attention):
+    """A ball far too small to be drawn, with a slope around it that leads there."""
+    whole = variant.problem
+    at = np.linspace(0.3, 0.55, len(whole.box))
+
+    def depth(thetas):
+        return np.linalg.norm(scaled(whole, thetas) - at, axis=1) - 0.02
+
+    if attention:
+        problem = planted(
+            monkeypatch, variant, lambda t: np.ones(len(t)), lambda t: whole.threshold - 0.1 * depth(t)
+        )
+    else:
+        problem = planted(monkeypatch, variant, depth)
+    falsifier = Falsifier(problem)
+    falsifier.search()
+    assert len(falsifier.found())
+    assert (depth(falsifier.found()) <= 0).all()
+
+
+def test_a_failing_corner_is_found_once(monkeypatch):
+    problem = planted(
+        monkeypatch,
+        FOUR,
+        lambda t: np.where((scaled(FOUR.problem, t) == [1, -1, 1, -1]).all(axis=1), -1.0, 1.0),
+    )
+    falsifier = Falsifier(problem)
+    falsifier.search()
+    assert falsifier.found().tolist() == [[problem.box[i, (1, 0, 1, 0)[i]] for i in range(4)]]
+
+
+def test_the_nearest_failures_are_kept_in_order(monkeypatch):
+    """And from a failure far out the way back to 0 is looked at."""
+    problem = planted(monkeypatch, PLANE, lambda t: 0.11 - np.abs(t / problem_box(PLANE)[:, 1]).max(axis=1))
+    falsifier = Falsifier(problem)
+    falsifier.search()
+    found = falsifier.found()
+    gauge = np.abs(found / problem.box[:, 1]).max(axis=1)
+    assert (np.diff(gauge) >= 0).all()
+    assert len(found) == 32
+    assert 0.11 <= falsifier.least_gauge == pytest.approx(gauge[0])
+    assert gauge[0] < 0.2
+    falsifier.try_at(np.array([[0.1101, 0.1101]]) * problem.box[:, 1])
+    assert falsifier.least_gauge == pytest.approx(0.1101)
+    assert len(falsifier.found()) == 32
+
+
+def problem_box(variant):
+    return variant.problem.box
+
+
+def test_points_that_hold_are_not_kept(monkeypatch):
+    falsifier = Falsifier(planted(monkeypatch, PLANE, lambda thetas: thetas[:, 0]))
+    gaps = falsifier.try_at(np.array([[0.1, 0.5], [-0.1, 0.5], [0.2, 0.1]]))
+    assert gaps.tolist() == [0.1, -0.1, 0.2]
+    assert falsifier.found().tolist() == [[-0.1, 0.5]]
+    assert not len(falsifier.try_at(np.zeros((0, 2))))
+
+
+@pytest.mark.parametrize("variant", [*EVERY[::3], Variant("mlp", "turn"), Variant("gelu", "turn")], ids=str)
+def test_found_points_fail_in_the_module(variant):
+    falsifier = Falsifier(variant.problem)
+    falsifier.search()
+    found, box = falsifier.found(), variant.perturbation.box
+    failing = variant.sampled(variant.draw(300)).kind != ROBUST
+    if failing.mean() > 0.02:
+        assert len(found)
+    if not len(found):
+        return
+    assert ((found >= box[:, 0]) & (found <= box[:, 1])).all()
+    plain = variant.sampled(found)
+    close = (np.abs(plain.gap) < 1e-9) | (np.abs(plain.inconsistency - variant.threshold) < 1e-9)
+    assert ((plain.kind != ROBUST) | close).all()
+
+
+def test_a_violation_is_known_after_one_step():
+    """Long before bounds prove one."""
+    search = BranchAndBound(Variant("mlp", "three", clip=None).problem, Options(handover=False))
+    try:
+        search.step()
+        assert len(search.found().failing)
+        assert search.standing().counts["boxes_failing"] == 0
+    finally:
+        search.close()
+    assert "three" in CHAINS
