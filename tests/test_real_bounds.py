@@ -121,4 +121,6 @@ def test_angles_are_tighter_than_by_plain_intervals(name, shared, images):
     assert (forms <= 1.001 * plain + 1e-9).all()
     if name not in ("marabou_mnist5x20_leaky_relu", "resnet_2b"):
         # Of these two no box has doubts enough for a difference, or all of them far too many.
-        assert forms.sum() < 0.8 * plain.sum()
+        # Boxes on which forms know nothing say nothing.
+        some = forms < 2
+        assert forms[some].sum() < 0.8 * plain[some].sum()

@@ -12,7 +12,7 @@ from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.perturbation import Chain, Patch
 from steadygaze.search import branch_and_bound, handover
 from steadygaze.search.base import Options
-from steadygaze.search.boxes import gauges_of
+from steadygaze.search.boxes import gauges_of, volumes_of
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.falsifying import Falsifier
 from variants import CHAINS, EVERY, FEW, Variant, mismatches
@@ -251,9 +251,31 @@ def test_the_parameter_that_moves_units_is_halved_first():
     search = BranchAndBound(variant.problem, ALONE)
     boxes, pull = variant.problem.box[None].repeat(2, axis=0), np.array([[0.99, 0.01], [0.01, 0.99]])
     search._open = boxes[:0]
-    search._halve(boxes, pull)
+    search._cut(boxes, pull, np.ones(2))
     search.close()
     lower = search._open[:2]
     np.testing.assert_allclose(
         np.ptp(lower, axis=2) / np.ptp(variant.problem.box, axis=1), [[0.5, 1], [1, 0.5]]
     )
+
+
+def test_boxes_with_many_doubts_are_cut_into_several_at_once():
+    variant = Variant("mlp", "spot")
+    search = BranchAndBound(variant.problem, ALONE)
+    boxes = variant.problem.box[None].repeat(3, axis=0)
+    search._open = boxes[:0]
+    search._cut(boxes, np.full((3, 2), 0.5), branch_and_bound._DECIDABLE * np.array([0.5, 4.0, 1e6]))
+    search.close()
+    sizes, counts = np.unique(volumes_of(search._open) / variant.problem.volume, return_counts=True)
+    np.testing.assert_allclose(sizes, [1 / 16, 1 / 4, 1 / 2])
+    assert counts.tolist() == [16, 4, 2]
+
+
+def test_boxes_near_the_origin_get_fewer_turns_while_they_lead_nowhere():
+    search = BranchAndBound(Variant("mlp", "spot").problem, ALONE)
+    search.close()
+    for _ in range(100):
+        search._pace(0.0)
+    assert search._near_share == branch_and_bound._NEAR_LEAST
+    search._pace(0.1)
+    assert search._near_share == branch_and_bound._NEAR_SHARE

@@ -149,7 +149,7 @@ class Choice:
         used = max(used, pulled.symbols)
         # All that may win, the winner last; an only rival's doubt is taken from the winner's share.
         single = one[..., None] > 0
-        halves = torch.cat([taken, 1 - left[..., None]], dim=2)
+        halves = torch.cat([taken, 0.5 * self.rival.any(dim=2, keepdim=True).to(taken.dtype)], dim=2)
         rest = torch.where(single, 0.0, halves) * (gradient.centre.abs() + gradient.reach)[..., None]
         rest.scatter_add_(2, only[..., None], doubts.rest[..., None])
         fresh = fresh_symbols(rest.flatten(1) * (1 + _ROUNDING), room - used)
