@@ -344,9 +344,7 @@ def test_windows_without_rivals_hand_their_gradient_on():
 
 
 @pytest.mark.parametrize("room", [0, 30])
-@pytest.mark.parametrize(
-    "slopes", [(0.1, 1.0), (0.3, 0.9), (-0.1, 0.7), (0.7, 0.7 + 1e-9), (0.3, 0.3 + 1e-7)]
-)
+@pytest.mark.parametrize("slopes", [(0.1, 1.0), (-0.1, 0.7), (0.7, 0.7 + 1e-9)])
 def test_derivatives_of_two_slopes_are_rounded_outwards(slopes, room):
     """Neither the middle of two slopes nor half of what lies between them need be a float."""
     rng = np.random.default_rng(6)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from formed import affine_part, coordinates
 from steadygaze.errors import SettingError
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounds import bounds_of
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import (
     SALIENCIES,
@@ -146,3 +150,78 @@ def test_by_name_refuses_what_does_not_exist():
         by_name("gradcam")
     with pytest.raises(SettingError, match="leave the channel sum out"):
         by_name("grad-cam", channel_sum=True)
+
+
+# -- over boxes
+
+ENCLOSED = [*RULES, SoftmaxGradient(), SoftmaxGradient(channel_sum=True), GradCam()]
+
+
+@pytest.fixture(scope="module")
+def graphs(module, graph):
+    """A network of pieces, one of them scaled so that softmax saturates, and a smooth one."""
+    torch.manual_seed(2)
+    head = (nn.Flatten(), nn.Linear(144, 6), nn.Tanh(), nn.Linear(6, 3))
+    smooth = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), *head).double()
+    loud = nn.Sequential(*module[:-1], nn.Linear(24, 3)).double()
+    with torch.no_grad():
+        loud[-1].weight.copy_(200 * module[-1].weight)
+    return {"pieces": graph} | {
+        name: load_network(own, input_shape=(3, 8, 8)).graph
+        for name, own in (("loud", loud), ("smooth", smooth))
+    }
+
+
+@pytest.mark.parametrize("kind", ["pieces", "loud", "smooth"])
+@pytest.mark.parametrize("saliency", ENCLOSED, ids=lambda s: f"{s.name}{' summed' if s.channel_sum else ''}")
+def test_enclosed_maps_hold_the_maps(saliency, kind, graphs, images):
+    """At the coordinates where they are, whatever symbols are; and within bounds over the box."""
+    graph, rng = graphs[kind], np.random.default_rng(3)
+    for width in (1e-4, 0.02, 0.3):
+        rows = torch.from_numpy(rng.uniform(-width, width, (5, 3, 3, 8, 8)))
+        rows[:, 0] = images
+        error = torch.from_numpy(rng.choice([0.0, 0.01 * width], (5, 3, 8, 8)))
+        pixels = Forms(rows, error, 2)
+        for room in (0, 24):
+            bounds = bounds_of(graph, pixels, {*saliency.reads(graph, 0)}, {}, room)
+            enclosed = saliency.enclosed(bounds, 0, 0)
+            assert enclosed.shape == saliency.map_shape(graph)
+            low, high = enclosed.bounds()
+            for _ in range(6):
+                t = coordinates(rng, 5, 2)
+                shares = torch.from_numpy(rng.choice([-1.0, 1.0], tuple(error.shape)))
+                maps = saliency.maps(graph, affine_part(pixels, t, t[:, :0]) + shares * error, 0)
+                slack = 1e-12 * (1 + maps.abs().max())
+                assert ((maps - affine_part(enclosed, t, t[:, :0])).abs() <= enclosed.strays + slack).all()
+                assert ((maps >= low - slack) & (maps <= high + slack)).all()
+
+
+@pytest.mark.parametrize("saliency", ENCLOSED, ids=lambda s: f"{s.name}{' summed' if s.channel_sum else ''}")
+def test_enclosed_maps_close_in(saliency, graphs, images):
+    """Of a smooth network, what is not affine in the box shrinks fourfold when the box is halved."""
+    rng, lost = np.random.default_rng(4), []
+    slopes = torch.from_numpy(rng.uniform(-1, 1, (5, 2, 3, 8, 8)))
+    for width in (2e-3, 1e-3):
+        pixels = Forms(torch.cat([images[:, None], width * slopes], dim=1), torch.zeros_like(images), 2)
+        bounds = bounds_of(graphs["smooth"], pixels, {*saliency.reads(graphs["smooth"], 0)}, {}, 0)
+        lost.append(saliency.enclosed(bounds, 0, 0).strays.flatten(1).sort(dim=1).values)
+    # Less those few entries at which a magnitude bends.
+    coarse, fine = (float(own[:, : max(1, int(0.9 * own.shape[1]))].sum()) for own in lost)
+    assert fine < coarse / 3.5
+
+
+@pytest.mark.parametrize("gap", [0.0, 5.0, 40.0, 800.0])
+def test_enclosed_seeds_hold_softmax(gap):
+    """However saturated: probabilities and their complements, which add up to 0."""
+    rng, saliency = np.random.default_rng(5), SoftmaxGradient()
+    for reach in (1e-6, 0.1, 3.0, 50.0):
+        rows = torch.from_numpy(rng.uniform(-reach, reach, (20, 3, 4)))
+        rows[:, 0] += torch.tensor([gap, 0.0, 0.5, -gap])
+        error = torch.from_numpy(rng.choice([0.0, reach], (20, 4)))
+        logits = Forms(rows, error, 2)
+        seed = saliency.enclosed_seed(logits, 0)
+        for _ in range(20):
+            t = coordinates(rng, 20, 2)
+            shares = torch.from_numpy(rng.choice([-1.0, 1.0], (20, 4)))
+            plain = saliency.seed(affine_part(logits, t, t[:, :0]) + shares * error, 0)
+            assert ((plain - affine_part(seed, t, t[:, :0])).abs() <= seed.strays + 1e-15).all()
