@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from steadygaze.errors import NotEnclosable
+from steadygaze.errors import NotEnclosable, SettingError
 from steadygaze.kinds import ROBUST, UNDECIDED
-from steadygaze.perturbation import Chain, Patch
+from steadygaze.perturbation import Chain, Direction, Patch
 from steadygaze.search import branch_and_bound, handover
 from steadygaze.search.base import Options
 from steadygaze.search.boxes import gauges_of, volumes_of
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.falsifying import Falsifier
-from variants import CHAINS, EVERY, FEW, Variant, mismatches
+from variants import CHAINS, EVERY, FEW, NOISE, Variant, mismatches
 
 ALONE = Options(handover=False, undecided=0.05)
 MIXED = Variant("max pool", "shift, brighter", clip=None, threshold=0.5)
@@ -279,3 +279,10 @@ def test_boxes_near_the_origin_get_fewer_turns_while_they_lead_nowhere():
     assert search._near_share == branch_and_bound._NEAR_LEAST
     search._pace(0.1)
     assert search._near_share == branch_and_bound._NEAR_SHARE
+
+
+def test_too_many_parameters_are_refused():
+    many = Chain(*[Direction(0, 0.1, array=NOISE) for _ in range(11)])
+    variant = Variant("mlp", "brightness")
+    with pytest.raises(SettingError, match=r"up to 10 parameters.* has 11"):
+        BranchAndBound(replace(variant.problem, perturbation=many), ALONE)

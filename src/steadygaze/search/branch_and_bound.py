@@ -19,6 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from steadygaze.errors import SettingError
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined
@@ -32,6 +33,7 @@ _ROOM = 32
 _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
+_MOST_PARAMETERS = 10
 # Boxes whose every edge is below this share of the whole box's are not halved any more.
 _SMALLEST = 2.0**-24
 # Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
@@ -46,7 +48,11 @@ _LEFT_OPEN = 0.01
 
 
 class BranchAndBound(AbstractSearch):
-    """See the module. Raises NotEnclosable where the perturbation does not say where its images lie."""
+    """See the module.
+
+    Raises NotEnclosable where the perturbation does not say where its images lie, and SettingError where
+    there are too many parameters.
+    """
 
     name = "bound"
     claim = "whole box"
@@ -54,6 +60,11 @@ class BranchAndBound(AbstractSearch):
     def __init__(self, problem: Problem, options: Options) -> None:
         self._problem, self._options = problem, options
         problem.check_enclosable()
+        if len(problem.box) > _MOST_PARAMETERS:
+            raise SettingError(
+                f"bound takes up to {_MOST_PARAMETERS} parameters, as a box of n has 2^n corners, and the chain "
+                f"has {len(problem.box)}; fix some of them as constants"
+            )
         exact = options.handover and problem.is_exact
         self._handover = Handover(problem, options) if exact else None
         default = 0.0 if exact else _LEFT_OPEN
