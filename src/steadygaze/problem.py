@@ -14,6 +14,7 @@ from steadygaze.cones import Cones
 from steadygaze.errors import NotPiecewiseAffine
 from steadygaze.inconsistency import AbstractInconsistency
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.network.combined import Combined, combined
 from steadygaze.network.graph import Graph
 from steadygaze.network.load import Network
 from steadygaze.network.piecewise import Stages, push_forward, scales_at
@@ -233,16 +234,51 @@ class Problem:
         A network without hidden units has no pieces, and still one region: `rows` says how many there are.
         """
         assert isinstance(self.saliency, AbstractGradientSaliency)
-        seed = self.graph.seed(self.label, rows)
-        gradient = self.graph.pull_back(seed, pieces, self.pixels)
+        found = self._combined(pieces, rows)
+        if found is None:
+            gradient = self.graph.pull_back(self.graph.seed(self.label, rows), pieces, self.pixels)
+        else:
+            gradient = (found.weights @ found.maps.flatten(1)).reshape(rows, *found.maps.shape[1:])
+            lost = found.cancelling(torch.linalg.vector_norm(gradient.flatten(1), dim=1))
+            gradient[lost] = self._plain(pieces, lost)
         return self._kept(self.saliency.from_gradient(gradient), own=True)
 
-    def distances(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved one; and where rounding rules them."""
-        size = torch.linalg.vector_norm(maps, dim=1)
-        vanishing = (size > 0) & (size < self.tolerance.vanishing * torch.linalg.vector_norm(self.target))
+    def distances_on(self, pieces: Mapping[int, Tensor], rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inconsistency ``(rows,)`` with the unmoved map on such regions; and where rounding rules it."""
+        assert isinstance(self.saliency, AbstractGradientSaliency)
+        turning = self.saliency.linear and self.inconsistency.turns
+        found = self._combined(pieces, rows) if turning else None
+        if found is None:
+            return self._distances(self.maps_on(pieces, rows), self.target)
+        maps = self._kept(self.saliency.from_gradient(found.maps), own=True)
+        # Turned, all maps and the unmoved one lie in as few axes as there are maps to combine.
+        turned = torch.linalg.qr(torch.cat([maps, self.target[None].to(maps.device)]).T, mode="r").R
+        actual = found.weights @ turned[:, :-1].T
+        distance, doubtful = self._distances(actual, turned[:, -1])
+        lost = found.cancelling(torch.linalg.vector_norm(actual, dim=1))
+        if len(lost):
+            plain = self._kept(self.saliency.from_gradient(self._plain(pieces, lost)), own=True)
+            rows_lost = lost.cpu().numpy()
+            distance[rows_lost], doubtful[rows_lost] = self._distances(plain, self.target)
+        return distance, doubtful
+
+    def _combined(self, pieces: Mapping[int, Tensor], rows: int) -> Combined | None:
+        """The gradients on such regions as combinations of few maps, where that pays."""
+        if self.inconsistency.counts_entries:  # it tells apart entries that only rounding does
+            return None
+        return combined(self.graph, self.label, pieces, self.pixels, rows)
+
+    def _plain(self, pieces: Mapping[int, Tensor], chosen: Tensor) -> Tensor:
+        """Gradients ``(k, C, H, W)`` on the chosen ``(k,)`` of such regions, by a backward pass of each."""
+        own = {node: rows[chosen] for node, rows in pieces.items()}
+        return self.graph.pull_back(self.graph.seed(self.label, len(chosen)), own, self.pixels)
+
+    def _distances(self, maps: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the target; and where rounding rules it."""
+        size, original = torch.linalg.vector_norm(maps, dim=1), torch.linalg.vector_norm(target)
+        vanishing = (size > 0) & (size < self.tolerance.vanishing * original.to(maps.device))
         doubtful = vanishing | self.inconsistency.doubtful(maps)
-        distance = self.inconsistency.between(maps, self.target.to(maps.device))
+        distance = self.inconsistency.between(maps, target.to(maps.device))
         return distance.cpu().numpy(), doubtful.cpu().numpy()
 
     def cones_on(self, piece: int, pieces: Mapping[int, Tensor], rows: int) -> Cones:
