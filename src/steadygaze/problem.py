@@ -224,9 +224,8 @@ class Problem:
 
     def gaps(self, logits: Tensor) -> Tensor:
         """f_c - f_j for every other class j, ``(B, K - 1)``, from logits ``(B, K)``."""
-        others = torch.arange(logits.shape[1] - 1, device=logits.device)
-        others = others + (others >= self.label)
-        return logits[:, self.label : self.label + 1] - logits[:, others]
+        others = torch.cat([logits[:, : self.label], logits[:, self.label + 1 :]], dim=1)
+        return logits[:, self.label : self.label + 1] - others
 
     def maps_on(self, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
         """Saliency maps ``(rows, P)``, compared entries only, on regions where the units keep these pieces.

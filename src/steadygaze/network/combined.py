@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.network.graph import Graph
-from steadygaze.network.layers import MaxPool, PiecewiseLinear
+from steadygaze.network.layers import Dense, MaxPool, PiecewiseLinear
 
 # A gradient shorter than this share of the maps that add up to it has lost digits.
 _CANCELLED = 1e-2
@@ -68,9 +68,13 @@ def _by_gate(graph: Graph, label: int, pieces: Mapping[int, Tensor], to: int, ro
     if _PAYS * len(alive) > min(rows, math.prod(graph.nodes[to].shape)):
         return None
     back = graph.pull_back(graph.seed(label, rows), pieces, source, skip_idle=True)
-    units = back.new_zeros((len(alive), math.prod(graph.nodes[source].shape)))
-    units[torch.arange(len(alive)), alive] = 1.0
-    maps = graph.pull_back(units.reshape(-1, *graph.nodes[source].shape), {}, to, source)
+    before = graph.nodes[source]
+    if isinstance(before.layer, Dense) and len(before.shape) == 1:
+        maps = graph.pull_back(before.layer.weight.index_select(0, alive), {}, to, before.inputs[0])
+    else:
+        units = back.new_zeros((len(alive), math.prod(before.shape)))
+        units[torch.arange(len(alive)), alive] = 1.0
+        maps = graph.pull_back(units.reshape(-1, *before.shape), {}, to, source)
     return Combined(back.flatten(1).index_select(1, alive), maps, safe=True)
 
 

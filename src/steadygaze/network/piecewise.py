@@ -8,13 +8,14 @@ next stage. Until the first stage all values are affine in theta as a whole and 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
@@ -22,7 +23,10 @@ from steadygaze.geometry.envelope import cut_by_windows
 from steadygaze.geometry.sides import above, best_of_windows, extremes, pattern_names, winners
 from steadygaze.geometry.store import Cut, interpolate
 from steadygaze.network.graph import Graph
-from steadygaze.network.layers import AbstractAffine, MaxPool, PiecewiseLinear
+from steadygaze.network.layers import AbstractAffine, Dense, MaxPool, PiecewiseLinear
+
+# Units of a dense layer from which on it pays to look for idle ones before it.
+_WIDE = 32
 
 
 @dataclass(frozen=True)
@@ -150,9 +154,8 @@ class Stages:
                     node.layer.linear(*(form.directions for form in inputs)),
                 )
             else:
-                rows[index] = node.layer.forward(
-                    *(Front(rows, forms).at(source, theta) for source in node.inputs)
-                )
+                inputs = [Front(rows, forms).at(source, theta) for source in node.inputs]
+                rows[index] = _forward_of(node.layer, inputs)
         keep = (
             self.stages[number].live | {self.stages[number].source}
             if number < len(self.stages)
@@ -346,6 +349,15 @@ def push_forward(graph: Graph, tangents: Tensor, pieces: Mapping[int, Tensor], t
             assert isinstance(node.layer, PiecewiseLinear)
             moved[index] = (flat * node.layer.slopes_of(each)).reshape(-1, *node.shape)
     return moved[to].reshape(rows, count, *graph.nodes[to].shape)
+
+
+def _forward_of(layer: AbstractAffine, inputs: Sequence[Tensor]) -> Tensor:
+    """The layer's value; a dense one leaves out the units before it that are 0 on all rows."""
+    if isinstance(layer, Dense) and inputs[0].ndim == 2 and layer.weight.shape[0] >= _WIDE:
+        alive = (inputs[0] != 0).any(dim=0).nonzero()[:, 0]
+        if 2 * len(alive) <= inputs[0].shape[1]:
+            return linear(inputs[0].index_select(1, alive), layer.weight.index_select(1, alive), layer.bias)
+    return layer.forward(*inputs)
 
 
 def flat_array(values: Tensor) -> np.ndarray:
