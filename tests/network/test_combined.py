@@ -29,8 +29,17 @@ def near(graph: Graph, rows: int, size: float) -> torch.Tensor:
     return 0.2 * rand(1, *shape, seed=20) + torch.einsum("ri,ichw->rchw", sides, plane)
 
 
-@pytest.mark.parametrize("graph", [dense_graph(), dense_graph(0.2), residual_graph(), residual_graph(100)])
-@pytest.mark.parametrize("size", [0.0, 0.3, 0.5])
+CASES = {
+    "one region": (residual_graph(), 0.0),
+    "dense": (dense_graph(), 0.3),
+    "dense, wider": (dense_graph(), 0.5),
+    "leaky": (dense_graph(0.2), 0.3),
+    "residual": (residual_graph(), 0.5),
+    "more varies": (residual_graph(100), 0.1),
+}
+
+
+@pytest.mark.parametrize(("graph", "size"), CASES.values(), ids=CASES)
 @pytest.mark.parametrize("to", [0, 1])
 def test_combinations_are_the_gradients_of_each_region(graph, size, to):
     pieces = graph.pieces_at(near(graph, 400, size))

@@ -22,13 +22,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steadygaze.network.graph import Graph
-from steadygaze.network.layers import Dense, MaxPool, PiecewiseLinear
+from steadygaze.network.graph import Graph, Node
+from steadygaze.network.layers import Conv, Dense, MaxPool, PiecewiseLinear
 
 # A gradient shorter than this share of the maps that add up to it has lost digits.
 _CANCELLED = 1e-2
-# Combining pays where there are this many times as many regions as maps.
-_PAYS = 2.0
+# Combining pays where it is less than this share of the work of a pass for each region: it has its own cost.
+_PAYS = 0.5
+# Numbers that are added up in a matrix product while a layer adds up one: convolutions are slower by so much.
+_PRODUCT = 4
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def _by_gate(graph: Graph, label: int, pieces: Mapping[int, Tensor], to: int, ro
     layer, source = graph.nodes[gate].layer, graph.nodes[gate].inputs[0]
     assert isinstance(layer, PiecewiseLinear)
     alive = layer.alive(pieces[gate])
-    if _PAYS * len(alive) > min(rows, math.prod(graph.nodes[to].shape)):
+    if len(alive) > _PAYS * min(rows, math.prod(graph.nodes[to].shape)):
         return None
     back = graph.pull_back(graph.seed(label, rows), pieces, source, skip_idle=True)
     before = graph.nodes[source]
@@ -84,13 +86,14 @@ def _by_differences(
     """By the units that vary over the regions."""
     after = [node for node in graph.piecewise if node > to]
     varying = {node: (pieces[node] != pieces[node][:1]).any(dim=0).nonzero()[:, 0] for node in after}
-    room = rows / _PAYS - 1
-    if sum(len(units) for units in varying.values()) > room:
+    # Each map comes back from its unit down, and takes part in the sum for each region.
+    work = [_work(node) if index > to else 0 for index, node in enumerate(graph.nodes)]
+    passes = 1 + sum(len(units) * sum(work[:node]) for node, units in varying.items()) / max(1, sum(work))
+    count = 1 + sum(len(units) for units in varying.values())
+    sums = count * math.prod(graph.nodes[to].shape) / max(1, _PRODUCT * sum(work))
+    if passes + rows * sums > _PAYS * rows:
         return None
     ends = {node: _Ends.of(graph, node, pieces[node], units) for node, units in varying.items()}
-    count = 1 + sum(len(end.places) for end in ends.values())
-    if count > room:
-        return None
     weights = torch.ones((rows, 1), dtype=torch.float64, device=graph.device)
     pending = {graph.last: graph.seed(label, 1)}
     for index in range(graph.last, to, -1):
@@ -126,6 +129,13 @@ def _cut_at(
         part[torch.arange(began, len(part), device=g.device), ends.places] = 1.0
         weights = torch.cat([weights, coming[:, ends.unit] * ends.slope], dim=1)
     return (part.reshape(-1, *graph.nodes[graph.nodes[index].inputs[0]].shape),), weights
+
+
+def _work(node: Node) -> int:
+    """Products in one pass through a layer."""
+    if isinstance(node.layer, Dense):
+        return node.layer.weight.numel()
+    return node.layer.weight.numel() * math.prod(node.shape[1:]) if isinstance(node.layer, Conv) else 0
 
 
 @dataclass(frozen=True)
