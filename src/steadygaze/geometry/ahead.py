@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 
 import numpy as np
 
@@ -35,7 +36,9 @@ def compiled_beside(kernels: str) -> Iterator[Callable[[], None]]:
     kernels: `EVERY` search's, or with those of searches `WALKING` from region to region.
     """
     begun: list[subprocess.Popen[bytes]] = []
-    lone = (os.cpu_count() or 1) < 2 or getattr(sys, "frozen", False) or not sys.executable
+    # A worker of a pool leaves the other cores to its siblings; a frozen program has no interpreter to start.
+    lone = (os.cpu_count() or 1) < 2 or parent_process() is not None
+    lone = lone or getattr(sys, "frozen", False) or not sys.executable
 
     def begin() -> None:
         if begun or lone:
