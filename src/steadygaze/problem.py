@@ -232,23 +232,14 @@ class Problem:
 
         A network without hidden units has no pieces, and still one region: `rows` says how many there are.
         """
-        assert isinstance(self.saliency, AbstractGradientSaliency)
-        found = self._combined(pieces, rows)
-        if found is None:
-            gradient = self.graph.pull_back(self.graph.seed(self.label, rows), pieces, self.pixels)
-        else:
-            gradient = (found.weights @ found.maps.flatten(1)).reshape(rows, *found.maps.shape[1:])
-            lost = found.cancelling(torch.linalg.vector_norm(gradient.flatten(1), dim=1))
-            gradient[lost] = self._plain(pieces, lost)
-        return self._kept(self.saliency.from_gradient(gradient), own=True)
+        return self._maps(self._combined(pieces, rows), pieces, rows)
 
     def distances_on(self, pieces: Mapping[int, Tensor], rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Inconsistency ``(rows,)`` with the unmoved map on such regions; and where rounding rules it."""
         assert isinstance(self.saliency, AbstractGradientSaliency)
-        turning = self.saliency.linear and self.inconsistency.turns
-        found = self._combined(pieces, rows) if turning else None
-        if found is None:
-            return self._distances(self.maps_on(pieces, rows), self.target)
+        found = self._combined(pieces, rows)
+        if found is None or not (self.saliency.linear and self.inconsistency.turns):
+            return self._distances(self._maps(found, pieces, rows), self.target)
         maps = self._kept(self.saliency.from_gradient(found.maps), own=True)
         # Turned, all maps and the unmoved one lie in as few axes as there are maps to combine.
         turned = torch.linalg.qr(torch.cat([maps, self.target[None].to(maps.device)]).T, mode="r").R
@@ -260,6 +251,17 @@ class Problem:
             rows_lost = lost.cpu().numpy()
             distance[rows_lost], doubtful[rows_lost] = self._distances(plain, self.target)
         return distance, doubtful
+
+    def _maps(self, found: Combined | None, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
+        """The maps of `maps_on`, from combinations where there are any."""
+        assert isinstance(self.saliency, AbstractGradientSaliency)
+        if found is None:
+            gradient = self.graph.pull_back(self.graph.seed(self.label, rows), pieces, self.pixels)
+        else:
+            gradient = (found.weights @ found.maps.flatten(1)).reshape(rows, *found.maps.shape[1:])
+            lost = found.cancelling(torch.linalg.vector_norm(gradient.flatten(1), dim=1))
+            gradient[lost] = self._plain(pieces, lost)
+        return self._kept(self.saliency.from_gradient(gradient), own=True)
 
     def _combined(self, pieces: Mapping[int, Tensor], rows: int) -> Combined | None:
         """The gradients on such regions as combinations of few maps, where that pays."""
