@@ -13,9 +13,10 @@ of pieces, no distances of maps, no volumes, no verdict.
 
 The rates are measured with the layers that the search itself uses, in float64, at the network's real
 values in the box, in batches of the size that is fastest, by as many threads as the search has: each with
-batches of its own, or all inside one product, whichever is faster. A run may beat its floor: where the class
-has changed, no gradient is needed. `Floor.needed` counts the gradients of those regions only that are robust
-somewhere by class.
+batches of its own, or all inside one product, whichever is faster. Products have their full shapes: nothing
+is left out that happens to be zero. A run may beat its floor: where the class has changed, no gradient is
+needed (`Floor.needed` counts the gradients of those regions only that are robust somewhere by class), and the
+gradients of neighbouring regions are combined from few (`steadygaze.network.combined`).
 """
 
 from __future__ import annotations

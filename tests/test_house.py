@@ -24,6 +24,7 @@ LEVELS = [
     ["digits", "geometry", "report"],
     ["images"],
     ["inconsistency", "network", "perturbation"],
+    ["exactness"],
     ["problem"],
     ["posing"],
     ["search"],

@@ -23,7 +23,7 @@ from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency
 from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Saturation, Translate
 from steadygaze.posing import pose
-from variants import EVERY, FOLLOWED, INEXACT, SMOOTH, Variant, picture
+from variants import EVERY, FOLLOWED, INEXACT, SMOOTH, VARIANTS, Variant, picture
 
 every = pytest.mark.parametrize("variant", EVERY, ids=str)
 at_points = pytest.mark.parametrize("variant", [*EVERY, *INEXACT], ids=str)
@@ -249,3 +249,16 @@ def test_probes_lie_in_the_box_and_stay_the_same():
     box, probes = variant.perturbation.box, variant.problem.probes
     assert ((box[:, 0] <= probes) & (probes <= box[:, 1])).all()
     np.testing.assert_array_equal(probes, replace(variant.problem).probes)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("width", [1e-3, 0.05, 1.0])
+def test_distances_on_regions_are_those_at_their_points(variant, width):
+    problem = variant.problem
+    centre = problem.box.mean(axis=1)
+    half = width * np.ptp(problem.box, axis=1) / 2
+    thetas = centre + half * np.random.default_rng(4).uniform(-1, 1, (300, len(half)))
+    pieces = problem.graph.pieces_at(problem.unclipped(thetas))
+    distance, doubtful = problem.distances_on(pieces, len(thetas))
+    assert not doubtful.any()
+    np.testing.assert_allclose(distance, problem.at(thetas).inconsistency, atol=1e-12)

@@ -116,9 +116,17 @@ def dead_layer(module: nn.Module) -> nn.Module:
     return module
 
 
+def idle(module: nn.Module) -> nn.Module:
+    """Most units of the first layer are off everywhere, as in trained networks."""
+    with torch.no_grad():
+        module[1].bias -= 0.5
+    return module
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mlp": lambda: mlp(nn.ReLU),
     "wide": lambda: mlp(nn.ReLU, width=40),
+    "idle": lambda: idle(mlp(nn.ReLU, width=60)),
     "leaky": lambda: mlp(lambda: nn.LeakyReLU(0.1)),
     "prelu": lambda: mlp(prelu),
     "hardtanh": lambda: mlp(nn.Hardtanh),

@@ -31,6 +31,7 @@ from steadygaze.findings import (
     scale_of,
     verdict_of,
 )
+from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
 from steadygaze.images import as_image
 from steadygaze.network import saliency as saliencies
 from steadygaze.network.load import Network, load_network
@@ -184,7 +185,7 @@ def solve(
     check_method(method, options)
     tell = progress or (lambda _: None)
     began = time.perf_counter()
-    with _one_thread_each(), _announced(tell):
+    with _one_thread_each(), _announced(tell, EVERY if method in ("auto", "sweep") else WALKING):
         findings = _searched(problem, method, options, limits, tell)
     searched = time.perf_counter()
     main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
@@ -339,15 +340,17 @@ def _one_thread_each() -> Iterator[None]:
 
 
 @contextmanager
-def _announced(tell: Callable[[Progress], None]) -> Iterator[None]:
+def _announced(tell: Callable[[Progress], None], kernels: str) -> Iterator[None]:
     """Say so when kernels are compiled, which happens once on a machine: the code is kept on disk."""
+    with compiled_beside(kernels) as begin:
 
-    class Listener(numba_events.Listener):
-        def on_start(self, event: numba_events.Event) -> None:
-            tell(Progress(0.0, 0, 0.0, "compiling"))
+        class Listener(numba_events.Listener):
+            def on_start(self, event: numba_events.Event) -> None:
+                tell(Progress(0.0, 0, 0.0, "compiling"))
+                begin()
 
-        def on_end(self, event: numba_events.Event) -> None:
-            pass
+            def on_end(self, event: numba_events.Event) -> None:
+                pass
 
-    with numba_events.install_listener("numba:compile", Listener()):
-        yield
+        with numba_events.install_listener("numba:compile", Listener()):
+            yield

@@ -34,6 +34,8 @@ class AbstractInconsistency(ABC):
     maximum: float
     #: Whether an entry that is 0 in both maps makes a difference.
     counts_entries: bool = False
+    #: Whether it stays the same when both maps are turned alike: it depends on lengths and angles alone.
+    turns: bool = False
 
     def __repr__(self) -> str:
         return self.name
@@ -64,6 +66,7 @@ class Cosine(AbstractInconsistency):
 
     name = "cosine"
     maximum = 2.0
+    turns = True
 
     def between(self, actual: Tensor, expected: Tensor) -> Tensor:
         """1 - <s, e> / (|s| |e|)."""
@@ -136,6 +139,7 @@ class L2(_AbstractNorm):
 
     name = "l2"
     order = 2.0
+    turns = True
 
     def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
         """By the angle between the maps: |s/|s| - e/|e||^2 = 2 - 2 cos."""

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from steadygaze.cones import Cones
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
+from steadygaze.exactness import check_form
 from steadygaze.geometry.forms import Forms
 from steadygaze.inconsistency import AbstractInconsistency
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.bounds import Bounds, bounds_of
+from steadygaze.network.combined import Combined, combined
 from steadygaze.network.graph import Graph
 from steadygaze.network.load import Network
 from steadygaze.network.pieces import MaxPool
@@ -205,34 +207,8 @@ class Problem:
         return True
 
     def check_exact(self) -> None:
-        """Raise where no exact engine can take the question: NotPiecewiseAffine, NotJointlyAffine.
-
-        The first where the network or its map has no exact form on activation regions or the inconsistency
-        no exact test; the second where the chain has no affine pieces, or moves a map that is rectified.
-        """
-        if not self.graph.piecewise_linear:
-            raise NotPiecewiseAffine(
-                f"{self.graph.nodes[self.graph.smooth[0]].name} is smooth, so that the network has no "
-                "linear pieces and no exact engine can take it; use --method bound"
-            )
-        if self.saliency.varies:
-            raise NotPiecewiseAffine(
-                f"{self.saliency.name} maps vary within a linear piece of the network, so that no exact "
-                "engine can take them; use --method bound, or gradient or abs-gradient maps"
-            )
-        moves = self.perturbation.moves_map
-        if self.follows_maps and self.inconsistency.cone(self.threshold) is None:
-            cause = "a perturbation that moves the map" if moves else f"{self.saliency.name} maps"
-            raise NotPiecewiseAffine(
-                f"{self.inconsistency.name} cannot be decided exactly for {cause}, because it varies inside "
-                "a region; use --inconsistency cosine or l2, or --method bound"
-            )
-        if moves and self.rectifies_maps:
-            raise NotJointlyAffine(
-                f"{self.saliency.name} maps and a perturbation that moves the expected map multiply their "
-                "parameters, so that no exact engine can take the pair; use gradient or abs-gradient maps, "
-                "--method bound, or fix the shift as a constant"
-            )
+        """Raise where no exact engine can take the question; see `exactness.check_form` and `pieces`."""
+        check_form(self.graph, self.saliency, self.perturbation, self.inconsistency, self.threshold)
         _ = self.pieces
 
     @cached_property
@@ -254,10 +230,10 @@ class Problem:
 
         Raises NotEnclosable where the perturbation does not say where its images lie.
         """
-        device = self.graph.device
-        image = Forms.of(self.perturbation.enclose(self.image, boxes), device)
+        image = Forms.of(self.perturbation.enclose(self.image, boxes), self.graph.device)
         graph, tolerances = self._bounded
-        return bounds_of(graph, image, {graph.last, *self._reads}, tolerances, room)
+        reads = self.saliency.reads(self.graph, self.pixels)
+        return bounds_of(graph, image, {graph.last, *reads}, tolerances, room)
 
     def enclosed_gaps(self, bounds: Bounds) -> Forms:
         """Forms ``(K - 1,)`` of the class gaps over boxes."""
@@ -287,15 +263,11 @@ class Problem:
         kept = self.compared.to(flat.error.device)
         return replace(flat, rows=flat.rows.index_select(2, kept), error=flat.error.index_select(1, kept))
 
-    @property
-    def _reads(self) -> tuple[int, ...]:
-        """The nodes whose values the saliency map is made of."""
-        return self.saliency.reads(self.graph, self.pixels)
-
     @cached_property
     def _bounded(self) -> tuple[Graph, dict[int, Tensor]]:
         """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
-        graph, found = pooled_first(self.graph, {*self._reads, self.pixels}), {}
+        keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
+        graph, found = pooled_first(self.graph, keep), {}
         scales = scales_at(graph, self.unclipped(self._scaling))
         for index in graph.piecewise:
             node = graph.nodes[index]
@@ -318,26 +290,62 @@ class Problem:
 
     def gaps(self, logits: Tensor) -> Tensor:
         """f_c - f_j for every other class j, ``(B, K - 1)``, from logits ``(B, K)``."""
-        others = torch.arange(logits.shape[1] - 1, device=logits.device)
-        others = others + (others >= self.label)
-        return logits[:, self.label : self.label + 1] - logits[:, others]
+        others = torch.cat([logits[:, : self.label], logits[:, self.label + 1 :]], dim=1)
+        return logits[:, self.label : self.label + 1] - others
 
     def maps_on(self, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
         """Saliency maps ``(rows, P)``, compared entries only, on regions where the units keep these pieces.
 
         A network without hidden units has no pieces, and still one region: `rows` says how many there are.
         """
+        return self._maps(self._combined(pieces, rows), pieces, rows)
+
+    def distances_on(self, pieces: Mapping[int, Tensor], rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inconsistency ``(rows,)`` with the unmoved map on such regions; and where rounding rules it."""
         assert isinstance(self.saliency, AbstractGradientSaliency)
-        seed = self.graph.seed(self.label, rows)
-        gradient = self.graph.pull_back(seed, pieces, self.pixels)
+        found = self._combined(pieces, rows)
+        if found is None or not (self.saliency.linear and self.inconsistency.turns):
+            return self._distances(self._maps(found, pieces, rows), self.target)
+        maps = self._kept(self.saliency.from_gradient(found.maps), own=True)
+        # Turned, all maps and the unmoved one lie in as few axes as there are maps to combine.
+        turned = torch.linalg.qr(torch.cat([maps, self.target[None].to(maps.device)]).T, mode="r").R
+        actual = found.weights @ turned[:, :-1].T
+        distance, doubtful = self._distances(actual, turned[:, -1])
+        lost = found.cancelling(torch.linalg.vector_norm(actual, dim=1))
+        if len(lost):
+            plain = self._kept(self.saliency.from_gradient(self._plain(pieces, lost)), own=True)
+            rows_lost = lost.cpu().numpy()
+            distance[rows_lost], doubtful[rows_lost] = self._distances(plain, self.target)
+        return distance, doubtful
+
+    def _maps(self, found: Combined | None, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
+        """The maps of `maps_on`, from combinations where there are any."""
+        assert isinstance(self.saliency, AbstractGradientSaliency)
+        if found is None:
+            gradient = self.graph.pull_back(self.graph.seed(self.label, rows), pieces, self.pixels)
+        else:
+            gradient = (found.weights @ found.maps.flatten(1)).reshape(rows, *found.maps.shape[1:])
+            lost = found.cancelling(torch.linalg.vector_norm(gradient.flatten(1), dim=1))
+            gradient[lost] = self._plain(pieces, lost)
         return self._kept(self.saliency.from_gradient(gradient), own=True)
 
-    def distances(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved one; and where rounding rules them."""
-        size = torch.linalg.vector_norm(maps, dim=1)
-        vanishing = (size > 0) & (size < self.tolerance.vanishing * torch.linalg.vector_norm(self.target))
+    def _combined(self, pieces: Mapping[int, Tensor], rows: int) -> Combined | None:
+        """The gradients on such regions as combinations of few maps, where that pays."""
+        if self.inconsistency.counts_entries:  # it tells apart entries that only rounding does
+            return None
+        return combined(self.graph, self.label, pieces, self.pixels, rows)
+
+    def _plain(self, pieces: Mapping[int, Tensor], chosen: Tensor) -> Tensor:
+        """Gradients ``(k, C, H, W)`` on the chosen ``(k,)`` of such regions, by a backward pass of each."""
+        own = {node: rows[chosen] for node, rows in pieces.items()}
+        return self.graph.pull_back(self.graph.seed(self.label, len(chosen)), own, self.pixels)
+
+    def _distances(self, maps: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the target; and where rounding rules it."""
+        size, original = torch.linalg.vector_norm(maps, dim=1), torch.linalg.vector_norm(target)
+        vanishing = (size > 0) & (size < self.tolerance.vanishing * original.to(maps.device))
         doubtful = vanishing | self.inconsistency.doubtful(maps)
-        distance = self.inconsistency.between(maps, self.target.to(maps.device))
+        distance = self.inconsistency.between(maps, target.to(maps.device))
         return distance.cpu().numpy(), doubtful.cpu().numpy()
 
     def cones_on(self, piece: int, pieces: Mapping[int, Tensor], rows: int) -> Cones:

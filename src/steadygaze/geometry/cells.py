@@ -147,7 +147,9 @@ def _take(ptr, idx, mask, chosen, vertices):
     new_ptr = np.zeros(len(chosen) + 1, np.int64)
     new_idx = np.empty(total, np.int64)
     new_mask = np.empty((total, mask.shape[1]), np.uint64)
-    number = np.full(vertices, -1, np.int64)
+    number = np.empty(vertices, np.int64)
+    for v in range(vertices):  # a loop: np.full takes the compiler a quarter of a second
+        number[v] = -1
     kept = np.empty(min(vertices, total), np.int64)
     used = 0
     at = 0

@@ -28,6 +28,10 @@ def clearly_outside(cells: Cells, chosen: np.ndarray, points: np.ndarray, widths
     starts = np.cumsum(sizes) - sizes
     at = np.arange(sizes.sum()) + np.repeat(cells.ptr[:-1][chosen] - starts, sizes)
     away = (cells.theta[cells.idx[at]] - np.repeat(points, sizes, axis=0)) / widths
+    # No plane is found for a point that is a vertex of its cell: it would only use up all steps.
+    vertex = np.logical_or.reduceat((away == 0).all(axis=1), starts) if len(left) else out
+    left, away, sizes = left[~vertex], away[np.repeat(~vertex, sizes)], sizes[~vertex]
+    starts = np.cumsum(sizes) - sizes
     nearest = np.add.reduceat(away, starts) / sizes[:, None] if len(left) else np.zeros((0, len(widths)))
     for _ in range(_STEPS):
         if not len(left):

@@ -304,6 +304,8 @@ def _through_zero(cells: Cells, axes: np.ndarray, widths: np.ndarray) -> tuple[C
     meets = (low[:, axes] <= slack).all(axis=1) & (high[:, axes] >= -slack).all(axis=1)
     chosen = np.flatnonzero(meets)
     some, _ = cells.take(chosen)
+    if not ((low[chosen][:, axes] < -slack) & (high[chosen][:, axes] > slack)).any():
+        return some, chosen  # 0 is on the border of them all, as where it is on that of the box
     made = cut(some, *_hinges(some.theta[:, axes] / widths[axes]))
     return made.cells, chosen[made.parent]
 

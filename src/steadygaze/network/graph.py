@@ -7,7 +7,7 @@ normalisation that the original model wants are nodes of the graph: gradients ar
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Input, Shape
+from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -72,23 +72,57 @@ class Graph:
         """Gradient ``(B, C, H, W)`` of logit `label` with respect to the pixels ``(B, C, H, W)``."""
         return self.pull_back(self.seed(label, x.shape[0]), self.pieces_at(x))
 
-    def pull_back(self, seed: Tensor, pieces: Mapping[int, Tensor], to: int = 0) -> Tensor:
+    def pull_back(
+        self,
+        seed: Tensor,
+        pieces: Mapping[int, Tensor],
+        to: int = 0,
+        start: int | None = None,
+        skip_idle: bool = False,
+    ) -> Tensor:
         """Gradient of ``<seed, logits>`` at the output of node `to` where every unit keeps its piece.
 
         Of smooth units the derivative is that at the point.
         seed is ``(B, K)``, pieces are those of `pieces_at` (only nodes after `to` are read); returns
-        ``(B, *nodes[to].shape)``.
+        ``(B, *nodes[to].shape)``. With `start` the seed is for the output of that node, not for the logits.
+        skip_idle leaves units out of dense products through which nothing comes back on any row.
         """
+        pull = self._pulled_through_alive if skip_idle else self.pulled
+        start = self.last if start is None else start
         downstream = self.downstream_of(to)
         rows = self._block_rows(seed)
         if len(seed) <= rows:
-            return self._pull_block(seed, pieces, to, downstream)
+            return self._pull_block(seed, pieces, start, to, downstream, pull)
         pulled = seed.new_empty((len(seed), *self.nodes[to].shape))
         for first in range(0, len(seed), rows):
             block = slice(first, first + rows)
             own = {index: chosen[block] for index, chosen in pieces.items()}
-            pulled[block] = self._pull_block(seed[block], own, to, downstream)
+            pulled[block] = self._pull_block(seed[block], own, start, to, downstream, pull)
         return pulled
+
+    def pulled(self, index: int, g: Tensor, pieces: Mapping[int, Tensor]) -> tuple[Tensor, ...]:
+        """Gradients at the inputs of one node, given those at its output, ``(B, *shape)``; see `pull_back`.
+
+        The given ones may be overwritten.
+        """
+        node = self.nodes[index]
+        layer = node.layer
+        if isinstance(layer, AbstractAffine):
+            return layer.transpose(g, tuple(self.nodes[source].shape for source in node.inputs))
+        assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
+        return (layer.transpose(g, pieces[index]),)
+
+    def gate_after(self, to: int) -> int | None:
+        """The first activations after node `to`, if they are piecewise linear and all the rest reads them.
+
+        All gradients at `to` then come through them.
+        """
+        gate = next((index for index in self.piecewise if index > to), None)
+        if gate is None or not isinstance(self.nodes[gate].layer, PiecewiseLinear):
+            return None
+        before = self.downstream_of(to) - set(range(gate, len(self.nodes)))
+        past = any(before.intersection(node.inputs) for node in self.nodes[gate + 1 :])
+        return None if past else gate
 
     def seed(self, label: int, rows: int) -> Tensor:
         """One-hot rows ``(rows, K)`` that make `pull_back` the gradient of one logit."""
@@ -224,27 +258,37 @@ class Graph:
         return layer.forward(*inputs)
 
     def _pull_block(
-        self, seed: Tensor, pieces: Mapping[int, Tensor], to: int, downstream: frozenset[int]
+        self,
+        seed: Tensor,
+        pieces: Mapping[int, Tensor],
+        start: int,
+        to: int,
+        downstream: frozenset[int],
+        pull: Callable[[int, Tensor, Mapping[int, Tensor]], tuple[Tensor, ...]],
     ) -> Tensor:
-        pending: dict[int, Tensor] = {self.last: seed.clone()}
-        for index in range(self.last, to, -1):
+        pending: dict[int, Tensor] = {start: seed.clone()}
+        for index in range(start, to, -1):
             g = pending.pop(index, None)
             if g is None:
                 continue
-            for source, part in zip(self.nodes[index].inputs, self._pulled(index, g, pieces), strict=True):
+            for source, part in zip(self.nodes[index].inputs, pull(index, g, pieces), strict=True):
                 if source in downstream:
                     pending[source] = pending[source] + part if source in pending else part
         if to in pending:
             return pending[to].reshape(seed.shape[0], *self.nodes[to].shape)
         return seed.new_zeros((seed.shape[0], *self.nodes[to].shape))
 
-    def _pulled(self, index: int, g: Tensor, pieces: Mapping[int, Tensor]) -> tuple[Tensor, ...]:
-        node = self.nodes[index]
-        layer = node.layer
-        if isinstance(layer, AbstractAffine):
-            return layer.transpose(g, tuple(self.nodes[source].shape for source in node.inputs))
-        assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
-        return (layer.transpose(g, pieces[index]),)
+    def _pulled_through_alive(
+        self, index: int, g: Tensor, pieces: Mapping[int, Tensor]
+    ) -> tuple[Tensor, ...]:
+        """As `pulled`, where the gradients at activations have passed their pieces."""
+        layer, readers = self.nodes[index].layer, self.readers[index]
+        above = self.nodes[readers[0]].layer if len(readers) == 1 else None
+        if isinstance(layer, Dense) and g.ndim == 2 and isinstance(above, PiecewiseLinear):
+            alive = above.alive(pieces[readers[0]])
+            if 2 * len(alive) <= g.shape[1]:
+                return (g.index_select(1, alive) @ layer.weight.index_select(0, alive),)
+        return self.pulled(index, g, pieces)
 
 
 def check_size(shape: Shape, what: str) -> None:

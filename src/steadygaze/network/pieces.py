@@ -31,7 +31,7 @@ class PiecewiseLinear(AbstractLayer):
 
     def forward(self, *xs: Tensor) -> Tensor:
         (x,) = xs
-        if self._is_relu:
+        if self.is_relu:
             return x.clamp_min(0.0)
         flat = x.flatten(1)
         out = torch.addcmul(self.offsets[0], flat, self.slopes[0])
@@ -48,22 +48,28 @@ class PiecewiseLinear(AbstractLayer):
             pieces += flat > edge
         return pieces
 
-    def slopes_of(self, pieces: Tensor) -> Tensor:
-        """Slope of each unit on the given pieces, float64 ``(B, N)``, for pieces ``(B, N)``."""
-        if self._is_relu:
+    def slopes_of(self, pieces: Tensor, units: Tensor | None = None) -> Tensor:
+        """Slope of each unit, or of the units of the given numbers alone, on the given pieces ``(B, N)``."""
+        pieces = pieces if units is None else pieces[:, units]
+        if self.is_relu:
             return pieces.to(self.slopes.dtype)
-        out = torch.where(pieces > 0, self.slopes[1], self.slopes[0])
-        for piece in range(2, self.slopes.shape[0]):
-            out = torch.where(pieces >= piece, self.slopes[piece], out)
+        slopes = self.slopes if units is None or self.slopes.shape[1] == 1 else self.slopes[:, units]
+        out = torch.where(pieces > 0, slopes[1], slopes[0])
+        for piece in range(2, len(slopes)):
+            out = torch.where(pieces >= piece, slopes[piece], out)
         return out
+
+    def alive(self, pieces: Tensor) -> Tensor:
+        """Numbers of the units whose slope is not 0 in some row of the pieces ``(B, N)``."""
+        return (pieces if self.is_relu else self.slopes_of(pieces)).any(dim=0).nonzero()[:, 0]
 
     def transpose(self, g: Tensor, pieces: Tensor) -> Tensor:
         """Vector-Jacobian product of g ``(B, *shape)`` on the given pieces ``(B, N)``; g is overwritten."""
-        slopes = pieces if self._is_relu else self.slopes_of(pieces)  # 0 and 1 need not become floats first
+        slopes = pieces if self.is_relu else self.slopes_of(pieces)  # 0 and 1 need not become floats first
         return g.mul_(slopes.reshape(g.shape))
 
     @cached_property
-    def _is_relu(self) -> bool:
+    def is_relu(self) -> bool:
         rule = (self.breakpoints.tolist(), self.slopes.tolist(), self.offsets.tolist())
         return rule == ([0.0], [[0.0], [1.0]], [[0.0], [0.0]])
 

@@ -8,13 +8,14 @@ next stage. Until the first stage all values are affine in theta as a whole and 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
@@ -22,8 +23,11 @@ from steadygaze.geometry.envelope import cut_by_windows
 from steadygaze.geometry.sides import above, best_of_windows, extremes, pattern_names, winners
 from steadygaze.geometry.store import Cut, interpolate
 from steadygaze.network.graph import Graph
-from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+
+# Units of a dense layer from which on it pays to look for idle ones before it.
+_WIDE = 32
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,22 @@ class Stage:
 class Front:
     """Values of the live nodes at the vertices of a batch of cells: rows ``(V, *shape)``, or forms in theta.
 
-    ``reached`` is the stage that everything has been evaluated for, -1 if the next one still has to be
-    reached.
+    Attributes:
+        rows, forms: by node.
+        reached: the stage that everything has been evaluated for, -1 if the next one still has to be reached.
+        alive: for nodes whose rows are given for some units alone, ``(V, k)``, the numbers of these; the
+            others are 0 at all vertices. Only dense layers read such nodes.
     """
 
     rows: Mapping[int, Tensor]
     forms: Mapping[int, Form]
     reached: int = -1
+    alive: Mapping[int, Tensor] = field(default_factory=dict)
 
     def take(self, vertices: np.ndarray) -> Front:
         """The front at some of the vertices."""
         index = torch.from_numpy(vertices)
-        return Front({node: value[index] for node, value in self.rows.items()}, self.forms, self.reached)
+        return replace(self, rows={node: value[index] for node, value in self.rows.items()})
 
     def at(self, node: int, theta: Tensor) -> Tensor:
         """Values of a node at all vertices, ``(V, *shape)``."""
@@ -86,11 +94,14 @@ class Crossing:
         active: ``(k,)`` columns whose side, or winner, has to be found cell by cell: those that may cut, and
             hinges that are positive somewhere and vanish elsewhere, never negative.
         sides: ``(columns,)`` uint8 for the others: the side, or the winner, that they keep on all cells.
+        alive: ``(k,)`` the units that are above 0 somewhere, where they are few and nothing depends on the
+            others; None where it does, or they are many.
     """
 
     cutting: np.ndarray
     active: np.ndarray
     sides: np.ndarray
+    alive: np.ndarray | None = None
 
 
 class Stages:
@@ -151,9 +162,8 @@ class Stages:
                     node.layer.linear(*(form.directions for form in inputs)),
                 )
             else:
-                rows[index] = node.layer.forward(
-                    *(Front(rows, forms).at(source, theta) for source in node.inputs)
-                )
+                inputs = [Front(rows, forms).at(source, theta) for source in node.inputs]
+                rows[index] = _forward_of(node.layer, inputs, front.alive.get(node.inputs[0]))
         keep = (
             self.stages[number].live | {self.stages[number].source}
             if number < len(self.stages)
@@ -163,6 +173,7 @@ class Stages:
             {node: value for node, value in rows.items() if node in keep},
             {node: form for node, form in forms.items() if node in keep},
             number,
+            {node: units for node, units in front.alive.items() if node in keep},
         )
 
     def crossing(self, values: np.ndarray, number: int) -> Crossing:
@@ -176,10 +187,12 @@ class Stages:
         marks = layer.breakpoints.cpu().numpy()[:, None]
         low, high = (low - marks).reshape(-1), (high - marks).reshape(-1)
         reaches = high > tolerance
+        alive = np.flatnonzero(high > 0) if number in self._feeding_dense else None
         return Crossing(
             cutting=np.flatnonzero(reaches & (low < -tolerance)),
             active=np.flatnonzero(reaches & (low <= tolerance)),
             sides=reaches.astype(np.uint8),
+            alive=alive if alive is not None and 2 * len(alive) <= len(high) else None,
         )
 
     def columns(self, values: np.ndarray, number: int, chosen: np.ndarray) -> np.ndarray:
@@ -206,37 +219,55 @@ class Stages:
             return cut_by_windows(cells, columns, tolerance, names, span, room=room)
         return cut(cells, columns, tolerance, names, room=room)
 
-    def cross(self, front: Front, number: int, made: Cut, values: np.ndarray) -> tuple[Front, np.ndarray]:
-        """The front after the cut, and the source's values ``(V, units)`` at all vertices, old and new.
+    def cross(
+        self, front: Front, number: int, made: Cut, values: np.ndarray, crossing: Crossing
+    ) -> tuple[Front, np.ndarray]:
+        """The front after the cut, and the source's values at all vertices, old and new.
 
-        values ``(V, units)`` are the source's at the old vertices.
+        values ``(V, units)`` are the source's at the old vertices; returned are those of the units that are
+        alive, where these are few (see `Crossing`).
         """
-        stage = self.stages[number]
+        stage, alive = self.stages[number], crossing.alive
+        if alive is not None:
+            values = np.take(values, alive, axis=1)
         if len(made.weight):
             values = interpolate(values, made.above, made.below, made.weight)
         source = torch.from_numpy(values).to(self.graph.device)
-        source = source.reshape(-1, *self.graph.nodes[stage.source].shape)
-        live = Front({node: value for node, value in front.rows.items() if node in stage.live}, {})
-        rows = dict(self.widened(live, made).rows)
-        rows[stage.node] = self.graph.nodes[stage.node].layer.forward(source)
-        return Front(rows, {node: form for node, form in front.forms.items() if node in stage.live}), values
+        if alive is None:
+            source = source.reshape(-1, *self.graph.nodes[stage.source].shape)
+        live = replace(
+            front,
+            rows={node: value for node, value in front.rows.items() if node in stage.live},
+            forms={node: form for node, form in front.forms.items() if node in stage.live},
+            reached=-1,
+            alive={node: units for node, units in front.alive.items() if node in stage.live},
+        )
+        crossed = self.widened(live, made)
+        rows = {**crossed.rows, stage.node: self._layer(number).forward(source)}
+        if alive is None:
+            return replace(crossed, rows=rows), values
+        units = torch.from_numpy(alive).to(self.graph.device)
+        return replace(crossed, rows=rows, alive={**crossed.alive, stage.node: units}), values
 
     def widened(self, front: Front, made: Cut) -> Front:
         """The front with its values at the vertices that a cut made."""
         born = (made.above, made.below, made.weight)
-        return Front(
-            {node: self._grown(value, born) for node, value in front.rows.items()}, front.forms, front.reached
-        )
+        return replace(front, rows={node: self._grown(value, born) for node, value in front.rows.items()})
 
     def sides(
         self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing
     ) -> tuple[np.ndarray, np.ndarray]:
         """The side of every column on every cell, uint8 ``(cells, columns)``, and each cell's pattern name.
 
-        The name is that of this stage's part of the pattern; those of all stages add up.
+        values are those that `cross` gives. The name is that of this stage's part of the pattern; those of
+        all stages add up.
         """
         chosen, names = crossing.active, self.names[number]
-        columns, tolerance = self.columns(values, number, chosen), self.tolerances[number][chosen]
+        if crossing.alive is None:
+            columns = self.columns(values, number, chosen)
+        else:  # what is active reaches above 0, and so is alive
+            columns = np.take(values, np.searchsorted(crossing.alive, chosen), axis=1)
+        tolerance = self.tolerances[number][chosen]
         span = self._span(number)
         found = winners(cells, columns, tolerance, span) if span else above(cells, columns, tolerance)
         same = crossing.sides.copy()
@@ -287,6 +318,22 @@ class Stages:
         if len(layer.breakpoints) == 1:
             return sides
         return sides.reshape(len(sides), len(layer.breakpoints), -1).sum(axis=1, dtype=np.uint8)
+
+    @cached_property
+    def _feeding_dense(self) -> frozenset[int]:
+        """Stages that are ReLU and that nothing but dense layers reads."""
+        nodes, found = self.graph.nodes, set()
+        for number, stage in enumerate(self.stages):
+            layer, readers = nodes[stage.node].layer, self.graph.readers[stage.node]
+            dense = all(isinstance(nodes[reader].layer, Dense) for reader in readers)
+            if (
+                isinstance(layer, PiecewiseLinear)
+                and layer.is_relu
+                and dense
+                and len(nodes[stage.node].shape) == 1
+            ):
+                found.add(number)
+        return frozenset(found)
 
     def _grown(self, value: Tensor, born: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Tensor:
         if not len(born[0]):
@@ -347,6 +394,22 @@ def push_forward(graph: Graph, tangents: Tensor, pieces: Mapping[int, Tensor], t
             assert isinstance(node.layer, PiecewiseLinear)
             moved[index] = (flat * node.layer.slopes_of(each)).reshape(-1, *node.shape)
     return moved[to].reshape(rows, count, *graph.nodes[to].shape)
+
+
+def _forward_of(layer: AbstractAffine, inputs: Sequence[Tensor], alive: Tensor | None) -> Tensor:
+    """The layer's value; a dense one leaves out the units before it that are 0 on all rows.
+
+    alive are the numbers of the others, if the input is given for these alone.
+    """
+    (x, *_) = inputs
+    if alive is not None:
+        assert isinstance(layer, Dense)
+        return linear(x, layer.weight.index_select(1, alive), layer.bias)
+    if isinstance(layer, Dense) and x.ndim == 2 and layer.weight.shape[0] >= _WIDE:
+        alive = (x != 0).any(dim=0).nonzero()[:, 0]
+        if 2 * len(alive) <= x.shape[1]:
+            return linear(x.index_select(1, alive), layer.weight.index_select(1, alive), layer.bias)
+    return layer.forward(*inputs)
 
 
 def flat_array(values: Tensor) -> np.ndarray:

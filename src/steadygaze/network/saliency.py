@@ -53,10 +53,12 @@ class AbstractSaliency(ABC):
 class AbstractGradientSaliency(AbstractSaliency):
     """A map that is a function of one gradient with respect to the pixels.
 
-    That is the gradient of ``<seed, logits>``, multiplied by the pixels if times_pixels says so.
+    That is the gradient of ``<seed, logits>``, multiplied by the pixels if times_pixels says so. linear says
+    that the map of a sum of gradients is the sum of their maps.
     """
 
     times_pixels: bool = False
+    linear: bool = False
 
     def seed(self, logits: Tensor, label: int) -> Tensor:
         """How the gradients of the logits add up: weights ``(B, K)``, given logits ``(B, K)``.
@@ -120,6 +122,7 @@ class Gradient(AbstractGradientSaliency):
 
     channel_sum: bool = False
     name = "gradient"
+    linear = True
 
     def of(self, gradients: Tensor) -> Tensor:
         return gradients

@@ -62,8 +62,8 @@ class BranchAndBound(AbstractSearch):
         problem.check_enclosable()
         if len(problem.box) > _MOST_PARAMETERS:
             raise SettingError(
-                f"bound takes up to {_MOST_PARAMETERS} parameters, as a box of n has 2^n corners, and the chain "
-                f"has {len(problem.box)}; fix some of them as constants"
+                f"bound takes up to {_MOST_PARAMETERS} parameters, as a box of n has 2^n corners, and the "
+                f"chain has {len(problem.box)}; fix some of them as constants"
             )
         exact = options.handover and problem.is_exact
         self._handover = Handover(problem, options) if exact else None

@@ -57,8 +57,7 @@ def judge(
     verdict = np.full(cells.count, ROBUST, np.int8)
     for first in range(0, len(held), _BATCH):
         batch = held[first : first + _BATCH]
-        maps = problem.maps_on(pieces_of(batch), len(batch))
-        distance, doubtful = problem.distances(maps)
+        distance, doubtful = problem.distances_on(pieces_of(batch), len(batch))
         inconsistency[batch] = distance
         verdict[batch] = by_distance(distance, doubtful, problem)
     robust = kind == ROBUST

@@ -229,7 +229,7 @@ class Sweep(AbstractSearch):
         seconds["cut"] += cut - reached
         if (made.stop == UNFINISHED).any():
             return self._unfinished(batch, front, made)
-        front, values = stages.cross(front, number, made, values)
+        front, values = stages.cross(front, number, made, values, crossing)
         pieces, names = stages.sides(made.cells, values, number, crossing)
         parts = batch.parts(made, front)
         trail = (*parts.trail, (pieces, np.arange(made.cells.count)))

@@ -1,0 +1,48 @@
+"""Whether a question has an exact form on activation regions, before any of them is looked for."""
+
+from __future__ import annotations
+
+from steadygaze.errors import NotJointlyAffine, NotPiecewiseAffine
+from steadygaze.inconsistency import AbstractInconsistency
+from steadygaze.network.graph import Graph
+from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
+from steadygaze.perturbation.chain import Chain
+
+
+def check_form(
+    graph: Graph,
+    saliency: AbstractSaliency,
+    perturbation: Chain,
+    inconsistency: AbstractInconsistency,
+    threshold: float,
+) -> None:
+    """Raise where no exact engine can take the question; that the chain has affine pieces, the chain says.
+
+    Raises:
+        NotPiecewiseAffine: the network or its map has no exact form on activation regions, or the
+            inconsistency no exact test there.
+        NotJointlyAffine: the chain moves the expected map, and the actual one is rectified.
+    """
+    if not graph.piecewise_linear:
+        raise NotPiecewiseAffine(
+            f"{graph.nodes[graph.smooth[0]].name} is smooth, so that the network has no linear pieces and no "
+            "exact engine can take it; use --method bound"
+        )
+    if saliency.varies:
+        raise NotPiecewiseAffine(
+            f"{saliency.name} maps vary within a linear piece of the network, so that no exact engine can "
+            "take them; use --method bound, or gradient or abs-gradient maps"
+        )
+    moves, rectified = perturbation.moves_map, not isinstance(saliency, AbstractGradientSaliency)
+    if (moves or rectified) and inconsistency.cone(threshold) is None:
+        cause = "a perturbation that moves the map" if moves else f"{saliency.name} maps"
+        raise NotPiecewiseAffine(
+            f"{inconsistency.name} cannot be decided exactly for {cause}, because it varies inside a region; "
+            "use --inconsistency cosine or l2, or --method bound"
+        )
+    if moves and rectified:
+        raise NotJointlyAffine(
+            f"{saliency.name} maps and a perturbation that moves the expected map multiply their parameters, "
+            "so that no exact engine can take the pair; use gradient or abs-gradient maps, --method bound, or "
+            "fix the shift as a constant"
+        )

@@ -1,0 +1,90 @@
+"""Compile beside: a second process makes half of the kernels that a first run needs, while the first goes on.
+
+numba compiles under one lock, so that a second core helps only a second process. What it compiles goes into
+the cache on disk, where the first process finds it when it gets that far; what is not there yet it compiles
+itself. The kernels are those that a run needs last: those for cutting, which take longest, are not among
+them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import parent_process
+
+import numpy as np
+
+from steadygaze.geometry.cells import Cells
+from steadygaze.geometry.clipping import coincident
+from steadygaze.geometry.connection import outline
+from steadygaze.geometry.measure import centres, facet_centres, facets, volumes
+from steadygaze.geometry.sides import above, best_of_windows, pattern_names, winners
+from steadygaze.geometry.store import interpolate
+from steadygaze.geometry.welding import Weld
+
+# What the second process is told to compile.
+EVERY, WALKING = "every", "walking"
+
+
+@contextmanager
+def compiled_beside(kernels: str) -> Iterator[Callable[[], None]]:
+    """A call that starts the second process, once; on leaving, it has come to its end.
+
+    kernels: `EVERY` search's, or with those of searches `WALKING` from region to region.
+    """
+    begun: list[subprocess.Popen[bytes]] = []
+    # A worker of a pool leaves the other cores to its siblings; a frozen program has no interpreter to start.
+    lone = (os.cpu_count() or 1) < 2 or parent_process() is not None
+    lone = lone or getattr(sys, "frozen", False) or not sys.executable
+
+    def begin() -> None:
+        if begun or lone:
+            return
+        quiet = subprocess.DEVNULL
+        begun.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "steadygaze.geometry.ahead", kernels],
+                stdin=quiet,
+                stdout=quiet,
+                stderr=quiet,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        )
+
+    try:
+        yield begin
+    finally:
+        for process in begun:
+            process.wait()
+
+
+def _compile(kernels: str) -> None:
+    """Have each kernel compiled by taking it to a square, in the order in which a run needs them."""
+    square = Cells(
+        theta=np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]),
+        names=np.arange(4, dtype=np.uint64),
+        ptr=np.array([0, 4]),
+        idx=np.arange(4),
+        mask=np.array([[9], [3], [6], [12]], np.uint64),
+    )
+    values, tolerance, none = square.theta - 0.5, np.zeros(2), np.zeros(0, np.int64)
+    if kernels == WALKING:
+        found, slope = facets(square), np.zeros((1, 2, 2))
+        level = values[:1].copy()
+        coincident(square, found.cell, found.bit, level, level, slope, tolerance, np.ones((1, 2), np.uint64))
+        Weld(np.ones(2), 1e-9).numbers(square.theta)
+        facet_centres(square, found.cell, found.bit)
+        centres(square)
+    interpolate(values, none, none, np.zeros(0))
+    pattern_names(above(square, values, tolerance), np.arange(2, dtype=np.uint64))
+    best_of_windows(values, np.array([[0, 1]]), tolerance[:1])
+    volumes(square)
+    outline(square, facets(square))
+    winners(square, values, tolerance[:1], 2)
+
+
+if __name__ == "__main__":
+    _compile(sys.argv[1])
