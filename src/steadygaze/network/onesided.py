@@ -224,6 +224,18 @@ def hinge_weights(stages: Stages) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(weights), np.concatenate(tolerances)
 
 
+def hinge_windows(stages: Stages) -> np.ndarray:
+    """The window that each hinge of `Activation.hinges` belongs to, ``(H,)``; -1 for those of other units."""
+    windows, count = [np.zeros(0, np.int64)], 0
+    for number, names in enumerate(stages.names):
+        if number in stages.inputs:
+            windows.append(np.repeat(count + np.arange(len(names)), stages.inputs[number].shape[1]))
+            count += len(names)
+        else:
+            windows.append(np.full(len(names), -1))
+    return np.concatenate(windows)
+
+
 def _affine(rows: _Rows) -> Affine:
     return Affine(rows.value.flatten(1).cpu().numpy(), rows.slope.flatten(2).cpu().numpy())
 
