@@ -76,9 +76,7 @@ def test_coincident_hinges_and_hinges_that_only_touch():
             made.cells, found.cell[mine], found.bit[mine], np.zeros((1, 2)), value, slope, np.full(7, 1e-11),
             ones, np.array(windows),
         )  # fmt: skip
-        assert int(together[0]) == 0b0011111, (
-            "five copies cross together; what is 0 on all of it does not"
-        )
+        assert int(together[0]) == 0b0011111, "five copies cross together; what is 0 on all of it does not"
         assert rivals.tolist() == [several], "two of one window do not both win"
 
 
