@@ -157,8 +157,11 @@ def _picked(stages: Stages, number: int, rows: _Rows, toward: Tensor) -> tuple[_
     else:
         assert isinstance(node.layer, PiecewiseLinear)
         found = _units(stages, number, node.layer, value, slope, toward)
-        out = node.layer.forward(value)
-        tangent = slope * node.layer.slopes_of(torch.from_numpy(found.pieces).to(value.device))[:, None]
+        pieces = torch.from_numpy(found.pieces).to(value.device)
+        steep = node.layer.slopes_of(pieces)
+        # On the piece that was picked: of a unit that is off not even rounding is left.
+        level = node.layer.offsets.expand(-1, value.shape[1]).gather(0, pieces.long())
+        out, tangent = level + steep * value, slope * steep[:, None]
     shape = node.shape
     return _Rows(out.reshape(-1, *shape), tangent.reshape(*slope.shape[:2], *shape)), found
 
