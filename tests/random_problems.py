@@ -82,13 +82,15 @@ def random_network(rng: np.random.Generator) -> nn.Module:
     """Dense or convolutional, its weights as they are, on a grid, without biases, or with equal units."""
     classes, wide = int(rng.choice([2, 3])), int(rng.choice([4, 8]))
     activation = (nn.ReLU, nn.ReLU, nn.Hardtanh)[rng.integers(3)]
-    if rng.random() < 0.7:
+    stride, kind = int(rng.choice([1, 2])), rng.integers(10)
+    if kind < 5:
         layers = [nn.Flatten(), nn.Linear(PIXELS, wide), activation(), nn.Linear(wide, 5), activation()]
-        module = nn.Sequential(*layers, nn.Linear(5, classes))
     else:
-        layers = [nn.Conv2d(1, 2, 3, padding=1), activation(), nn.MaxPool2d(2), nn.Flatten()]
-        module = nn.Sequential(*layers, nn.Linear(8, 4), activation(), nn.Linear(4, classes))
-    module = module.double().eval()
+        layers = [nn.Conv2d(1, 2, 3, padding=1), activation(), nn.MaxPool2d(2, stride), nn.Flatten()]
+        layers += [nn.LazyLinear(4), activation()] if kind < 8 else []
+    module = nn.Sequential(*layers, nn.LazyLinear(classes)).double().eval()
+    with torch.no_grad():
+        module(torch.zeros(1, 1, SIDE, SIDE, dtype=torch.float64))
     factor, spoiling = float(rng.choice([1.0, 3.0])), rng.integers(6)
     with torch.no_grad():
         for layer in module:
