@@ -18,7 +18,7 @@ from steadygaze import inconsistency as inconsistencies
 from steadygaze.answer import Answer
 from steadygaze.checks import audit, check_cover
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.engines import check_method, search_by_name
+from steadygaze.engines import MOST_CORNERED, check_method, check_parameters, search_by_name
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.findings import (
     Finding,
@@ -241,6 +241,7 @@ def solve(
     audit_points = _checked_count("number of audited points", audit_points, 0, 0)
     options = Options(int(limits.memory * 2**30), threads, norm, prove_interior, reachable)
     check_method(method, options)
+    check_parameters(method, problem, options)
     tell = progress or (lambda _: None)
     began = time.perf_counter()
     with _one_thread_each(), _announced(tell):
@@ -294,6 +295,8 @@ def _searched(
     problem: Problem, method: str, options: Options, limits: Limits, tell: Callable[[Progress], None]
 ) -> list[Finding]:
     """What the search finds; with auto, what nearest and gbs add where the sweep's budget did not last."""
+    if method == "auto" and len(problem.box) > MOST_CORNERED:
+        method = "nearest"
     if method != "auto":
         return [_found(method, problem, options, limits, tell)]
     began = time.perf_counter()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from steadygaze.geometry.cells import from_polytopes
+from steadygaze.geometry.halfspaces import Halfspaces, euclidean_points
 from steadygaze.geometry.least_norm import least_norms
 from steadygaze.geometry.polytope import box
 from steadygaze.geometry.sections import euclidean
@@ -38,10 +39,12 @@ def test_of_boxes_it_is_the_nearest_corner_side_or_face():
     high = low + rng.uniform(0.1, 1, (20, 4)).round(1)
     lengths = np.array([1.0, 0.5, 2.0, 1.0])
     cells = from_polytopes(tuple(box(a, b) for a, b in zip(low, high, strict=True)))
+    walls = np.concatenate([np.eye(4), -np.eye(4)])
+    shapes = [Halfspaces(walls, np.concatenate([b, -a])) for a, b in zip(low, high, strict=True)]
     wanted = np.clip(0.0, low, high)
-    far, points = euclidean(cells, lengths)
-    np.testing.assert_allclose(points, wanted, atol=1e-12)
-    np.testing.assert_allclose(far, np.linalg.norm(wanted / lengths, axis=1), atol=1e-12)
+    for far, points in (euclidean(cells, lengths), euclidean_points(shapes, lengths)):
+        np.testing.assert_allclose(points, wanted, atol=1e-12)
+        np.testing.assert_allclose(far, np.linalg.norm(wanted / lengths, axis=1), atol=1e-12)
 
 
 def test_corners_on_which_nonnegative_least_squares_stop_early():

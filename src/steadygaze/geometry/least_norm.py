@@ -1,7 +1,7 @@
 """The point of least Euclidean norm of a polytope, known by its corners or only by what is lowest on it.
 
-P. Wolfe, *Finding the nearest point in a polytope*, Mathematical Programming 11 (1976). A least squares problem
-with weights of at least 0 would say the same, but solvers of those stop early where corners are degenerate.
+P. Wolfe, *Finding the nearest point in a polytope*, Mathematical Programming 11 (1976). A problem of least
+squares with weights of at least 0 says the same, but its solvers stop early where corners are degenerate.
 """
 
 from __future__ import annotations

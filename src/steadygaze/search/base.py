@@ -49,6 +49,9 @@ class CellMap:
         conforming: whether the cells meet facet to facet, so that neighbours share vertices by name.
         rest: volume of the box that lies in no cell, because the search has not examined it. Cells then may
             be flat: the facets behind which it begins, undecided.
+        inner: whether cells are parts inside those that they stand for; they then cover next to nothing of
+            the box.
+        within: multiple of the box up to which every cell that is not robust is known.
     """
 
     cells: Cells
@@ -60,6 +63,8 @@ class CellMap:
     tight: bool = False
     conforming: bool = True
     rest: float = 0.0
+    inner: bool = False
+    within: float = np.inf
 
     @property
     def bytes(self) -> int:
