@@ -8,7 +8,7 @@ import shapely
 import torch
 from torch import nn
 
-from landscapes import Term, edge, hole, islands, kink, landscape, slope
+from landscapes import Term, edge, hole, hourglass, islands, kink, landscape, slope
 from steadygaze.inconsistency import Cosine
 from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.load import load_network
@@ -41,6 +41,8 @@ LANDSCAPES = {
     "edge": edge(2),
     "edge in space": edge(3),
     "line": hole((0.5,), 0.2),
+    "hourglass": hourglass(2),
+    "hourglass in space": hourglass(3),
 }
 
 

@@ -11,8 +11,11 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from steadygaze.geometry.cells import Cells, concatenate, faces
+from steadygaze.geometry.connection import loose_components
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.growing import Growing
 from steadygaze.geometry.measure import Facets, facets
@@ -161,6 +164,20 @@ class RobustPart:
     def solid(self, cells: np.ndarray) -> Cells:
         """The given robust cells as polytopes."""
         return concatenate(self._each_solid(cells))
+
+    def linked(self, cells: np.ndarray) -> np.ndarray:
+        """Number ``(cells,)`` of the part of the given robust cells that each hangs together with."""
+        if self.regions.problem.follows_maps:
+            return loose_components(self.solid(cells))
+        facet = np.flatnonzero(np.isin(self._cell.rows, cells) & (self._wall.rows != _NONE))
+        behind = self.regions.neighbour[self._wall.rows[facet]]
+        other = np.where(behind >= 0, self._sole_cell(behind), _NONE)
+        both = np.isin(other, cells)
+        row = np.empty(len(self._number.rows), np.int64)
+        row[cells] = np.arange(len(cells))
+        ends = row[self._cell.rows[facet[both]]], row[other[both]]
+        links = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(len(cells),) * 2)
+        return connected_components(links, directed=False)[1]
 
     def settle(self, facet: np.ndarray) -> None:
         """Find out what the given open facets of members are; what is behind gates joins."""
