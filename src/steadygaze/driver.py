@@ -46,8 +46,8 @@ from steadygaze.search.base import AbstractSearch, Options, Standing
 if TYPE_CHECKING:
     from torch import nn
 
-# The map may take this share of the memory limit; joining and reading it takes about as much again twice.
-_MAP_SHARE = 1 / 3
+# The map may take this share of the memory limit; joining and reading it takes up to three times as much.
+_MAP_SHARE = 1 / 4
 _INTERRUPT = Stopped("interrupt", "an interrupt")
 
 
