@@ -1,4 +1,4 @@
-"""gbs visits regions as the boundary has them, not as the inside: on public networks, against the complete map."""
+"""gbs visits regions as the boundary has them, not as the inside: public networks, the complete map beside."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ def test_at_most_a_fifth_of_the_regions(shared, box, net, number):
     assert (whole.kind[wanted.cells] == ROBUST).all()
     search = searched(Boundary(posed, Options()))
     found, visited = search.enclosed(), search.standing().regions
-    print(f"{box} {net}/{number}: R0 {inside} regions, all {len(whole.pattern)}, gbs {visited}")
     assert found is not None
     assert wanted.origin is not None
     assert np.allclose(found.ranges, wanted.origin.ranges, atol=1e-8)
