@@ -122,9 +122,7 @@ _SMALL_PLANE = f"{_brightness(0, 0.05)} | {_patch(0.2)}"
 _CLIPPED_PLANE = f"{_brightness(-0.3, 0.3)} | {_patch(1)}"
 _SPACE = f"contrast(amount=-0.1..0.1) | {_brightness(0, 0.1)} | {_patch(0.5)}"
 _FOUR = f"{_SPACE} | {_patch(0.3, corner=4, size=5)}"
-_WIDE = (
-    f"contrast(amount=-0.2..0.2) | {_brightness(0, 0.3)} | {_patch(1)} | {_patch(1, corner=4, size=5)}"
-)
+_WIDE = f"contrast(amount=-0.2..0.2) | {_brightness(0, 0.3)} | {_patch(1)} | {_patch(1, corner=4, size=5)}"
 _SMALL_BOX = f"{_LINE} | {_patch(1, corner=3, size=2)}"
 _UNKNOWN = (None,) * 5
 

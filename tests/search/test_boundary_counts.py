@@ -1,4 +1,4 @@
-"""gbs visits regions as the boundary has them, not as the inside: public networks, the complete map beside."""
+"""gbs visits regions as the boundary has them, not as the inside: public networks, and the map beside."""
 
 from __future__ import annotations
 
