@@ -163,7 +163,13 @@ class Boundary(AbstractSearch):
         """
         stop, part = walk.stop(), self._part
         cells = self._robust_at(stop.regions, stop.at * walk.direction)
-        passed = np.union1d(part.of_regions(walk.passed), cells)
+        if not len(cells):
+            return
+        passed = part.of_regions(walk.passed)
+        if self._problem.follows_maps:  # a region has many cells, and few meet the line
+            span = line_intervals(part.solid(passed), walk.direction, self._regions.widths)
+            passed = passed[span[:, 0] <= span[:, 1]]
+        passed = np.union1d(passed, cells)
         number = part.linked(passed)
         own = np.isin(passed, self._robust_at(walk.start, walk.beyond * walk.direction))
         cells = np.intersect1d(cells, passed[np.isin(number, number[own])])

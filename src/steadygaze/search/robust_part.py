@@ -163,7 +163,15 @@ class RobustPart:
 
     def solid(self, cells: np.ndarray) -> Cells:
         """The given robust cells as polytopes."""
-        return concatenate(self._each_solid(cells))
+        starts = np.cumsum([0] + [part.count for part in self._solid])
+        block = np.searchsorted(starts, cells, side="right") - 1
+        order = np.argsort(block, kind="stable")
+        parts = [
+            self._solid[k].take(cells[order[block[order] == k]] - starts[k])[0] for k in np.unique(block)
+        ]
+        place = np.empty(len(cells), np.int64)
+        place[order] = np.arange(len(cells))
+        return concatenate(parts).take(place)[0]
 
     def linked(self, cells: np.ndarray) -> np.ndarray:
         """Number ``(cells,)`` of the part of the given robust cells that each hangs together with."""
@@ -335,11 +343,6 @@ class RobustPart:
     def _flat_of(self, f: int) -> Cells:
         block = bisect_right(self._first_flat, f) - 1
         return self._flat[block].take(np.array([f - self._first_flat[block]]))[0]
-
-    def _each_solid(self, cells: np.ndarray) -> list[Cells]:
-        starts = np.cumsum([0] + [part.count for part in self._solid])
-        block = np.searchsorted(starts, cells, side="right") - 1
-        return [self._solid[k].take(np.array([c - starts[k]]))[0] for c, k in zip(cells, block, strict=True)]
 
     def _planes(self, cells: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Normals and offsets of the planes of facets of the given robust cells (see `Planes`)."""
