@@ -103,7 +103,7 @@ def _growths(pairs: Sequence[Pair], first: str, second: str) -> list[str]:
     """How the regions of one engine grow with those of the other, for each set of perturbations."""
     told = []
     for perturbation, own in grouped(pairs, lambda pair: pair.first.perturbation).items():
-        counts = {first: [pair.first_value for pair in own]}
+        counts: dict[str, Sequence[float]] = {first: [pair.first_value for pair in own]}
         for fit in power_law(counts, [pair.second_value for pair in own]):
             told.append(
                 f"Under {perturbation} the regions of {second} grow like those of {first} to the power of "
