@@ -149,7 +149,7 @@ class _Run:
 
 def _run(problem: Problem, order: Order) -> _Run:
     clock, processor = time.perf_counter(), time.process_time()
-    limits = Limits(memory=order.memory)
+    limits = Limits(order.case.seconds, order.memory)
     answer = solve(problem, method=order.method, limits=limits, threads=order.threads)
     seconds, used = time.perf_counter() - clock, time.process_time() - processor
     map_ = answer.map

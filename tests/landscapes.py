@@ -99,3 +99,15 @@ def kink(n: int) -> Problem:
 def edge(n: int) -> Problem:
     """0 is a corner of the box, and the robust part touches the far faces."""
     return landscape(diamond((0.8,) * n), -0.35 * n, [(0.0, 1.0)] * n)
+
+
+def hourglass(n: int) -> Problem:
+    """Two robust cones along the first axis that touch in one point of it: |theta_1 - 0.5| > |theta_2| + ...
+
+    All numbers are sums of powers of two, so that the tips meet exactly.
+    """
+    tip = (0.5,) + (0.0,) * (n - 1)
+    slant = tuple(2.0 ** -(axis + 4) for axis in range(n))
+    tilt = Term(slant, 1.0 - float(np.dot(slant, tip)))
+    terms = [Term(term.weight, term.bias, 1.0 if term.weight[0] else -1.0) for term in diamond(tip)]
+    return landscape([*terms, tilt], -1.0, [(-1.0, 1.0)] * n)

@@ -128,6 +128,8 @@ class Answer:
 
     def _polygons(self, axes: tuple[int, int]) -> Polygons:
         box = self.problem.box
+        if self.map.inner:
+            return _proven(box, axes, self.result.safe_scale or 0.0)
         section = plane_section(self.map.cells, axes, box[:, 1] - box[:, 0])
         drift = self._inconsistency(section.cell)
         return Polygons(axes, section.corners, section.ptr, self.map.kind[section.cell], drift)
@@ -183,3 +185,10 @@ def _parted(edges: np.ndarray, parts: np.ndarray) -> np.ndarray:
     low, high = np.repeat(edges, parts, axis=0).T
     share = np.stack([number, number + 1], axis=1) / np.repeat(parts, parts)[:, None]
     return low[:, None] * (1 - share) + high[:, None] * share
+
+
+def _proven(box: np.ndarray, axes: tuple[int, int], scale: float) -> Polygons:
+    """A section through the box within which all is known to be robust, the rest being left open."""
+    (left, right), (low, high) = box[list(axes)] * scale
+    corners = np.array([[left, low], [right, low], [right, high], [left, high]])
+    return Polygons(axes, corners, np.array([0, 4]), np.array([ROBUST], np.int8), np.array([np.nan]))

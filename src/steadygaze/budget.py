@@ -8,8 +8,8 @@ from steadygaze.errors import SettingError
 from steadygaze.findings import Stopped
 from steadygaze.search.base import Standing
 
-# The map may take this share of the memory limit; joining and reading it takes about as much again twice.
-_MAP_SHARE = 1 / 3
+# The map may take this share of the memory limit; joining and reading it takes up to three times as much.
+_MAP_SHARE = 1 / 4
 
 
 @dataclass(frozen=True)

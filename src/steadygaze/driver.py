@@ -19,7 +19,7 @@ from steadygaze.answer import Answer
 from steadygaze.budget import Limits, Progress
 from steadygaze.checks import audit, check_cover
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.engines import check_method, search_by_name
+from steadygaze.engines import MOST_CORNERED, auto_bounds, check_method, check_parameters, search_by_name
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.findings import (
     Finding,
@@ -183,6 +183,7 @@ def solve(
     audit_points = _checked_count("number of audited points", audit_points, 0, 0)
     options = replace(options or Options(), memory=int(limits.memory * 2**30), threads=threads)
     check_method(method, options)
+    check_parameters(method, problem, options)
     tell = progress or (lambda _: None)
     began = time.perf_counter()
     with _one_thread_each(), _announced(tell, EVERY if method in ("auto", "sweep") else WALKING):
@@ -236,10 +237,12 @@ def _searched(
     problem: Problem, method: str, options: Options, limits: Limits, tell: Callable[[Progress], None]
 ) -> list[Finding]:
     """What the search finds, first what the answer's map is; with auto, what others add to the sweep's."""
+    if method == "auto" and auto_bounds(problem):
+        method = "bound"
+    if method == "auto" and len(problem.box) > MOST_CORNERED:
+        method = "nearest"
     if method != "auto":
         return [_found(method, problem, options, limits, tell)]
-    if not problem.is_exact:
-        return [_found("bound", problem, options, limits, tell)]
     began = time.perf_counter()
     findings = [_found("sweep", problem, replace(options, norm="linf"), limits.part(0.5), tell)]
     if findings[0].stopped in (None, _INTERRUPT):

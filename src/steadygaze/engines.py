@@ -11,23 +11,35 @@ from steadygaze.search.boundary import Boundary
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.breadth_first import BreadthFirst
 from steadygaze.search.nearest import Nearest
+from steadygaze.search.outward import Outward
 from steadygaze.search.sweep import Sweep
 
 METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
 NORMS = ("linf", "l2")
+# With more parameters regions have too many vertices, and are kept as half-spaces (docs/searches.md has the
+# figures); what needs no volumes is so from one parameter fewer.
+MOST_CORNERED = 7
 
 
 def _bfs(problem: Problem, options: Options) -> AbstractSearch:
     if options.reachable:
         return Boundary(problem, options, outward=True)
+    if len(problem.box) > MOST_CORNERED:
+        return Outward(problem, options, everything=True)
     return BreadthFirst(problem, options)
+
+
+def _nearest(problem: Problem, options: Options) -> AbstractSearch:
+    if len(problem.box) >= MOST_CORNERED and not problem.follows_maps:
+        return Outward(problem, options)
+    return Nearest(problem, options)
 
 
 _SEARCHES: Mapping[str, Callable[[Problem, Options], AbstractSearch]] = {
     "sweep": Sweep,
     "bfs": _bfs,
     "gbs": Boundary,
-    "nearest": Nearest,
+    "nearest": _nearest,
     "bound": BranchAndBound,
 }
 
@@ -59,3 +71,27 @@ def check_method(method: str, options: Options) -> None:
                 f"{name} is for the method {' or '.join(takers)}, and the method is {method}; "
                 f"leave it out or choose --method {takers[0]}"
             )
+
+
+def auto_bounds(problem: Problem) -> bool:
+    """Whether no exact engine can take the question, so that `auto` takes bounds alone."""
+    return not problem.is_exact or (len(problem.box) > MOST_CORNERED and problem.follows_maps)
+
+
+def check_parameters(method: str, problem: Problem, options: Options) -> None:
+    """Raise SettingError for a method that cannot take so many parameters."""
+    n = len(problem.box)
+    if n <= MOST_CORNERED or method == "bound" or (method == "auto" and auto_bounds(problem)):
+        return
+    if problem.follows_maps:
+        raise SettingError(
+            f"there are {n} parameters, and maps that move are judged on the corners of regions, which are "
+            f"too many for more than {MOST_CORNERED}; fix some of the parameters, or use --method bound"
+        )
+    if method in ("sweep", "gbs") or options.reachable:
+        asked = f"{method} with reachable" if options.reachable else method
+        raise SettingError(
+            f"there are {n} parameters, and {asked} takes at most {MOST_CORNERED}, for it works on the "
+            "corners of regions, which double with each; fix some of the parameters, or use --method nearest "
+            "for the nearest failure, the radius and the safe scale"
+        )

@@ -87,6 +87,8 @@ def around_of(problem: Problem, findings: Sequence[Finding]) -> Around:
     """The robust part around 0: as its boundary tells it, else as the first map does."""
     first = findings[0]
     told = next((finding for finding in findings if finding.enclosed is not None), None)
+    if first.map.inner:
+        return Around(np.zeros(0, np.int64), None)
     if told is None:
         if first.map.rest == 0 or first.claim == "whole box":
             return around_origin(first.map, problem.box, problem.tolerance)

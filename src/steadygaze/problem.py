@@ -16,11 +16,10 @@ from steadygaze.exactness import check_form
 from steadygaze.geometry.forms import Forms
 from steadygaze.inconsistency import AbstractInconsistency
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.network.bounds import Bounds, bounds_of
+from steadygaze.network.bounds import Bounds, bounds_of, tolerances_of
 from steadygaze.network.combined import Combined, combined
 from steadygaze.network.graph import Graph
 from steadygaze.network.load import Network
-from steadygaze.network.pieces import MaxPool
 from steadygaze.network.piecewise import Stages, push_forward, scales_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
@@ -267,15 +266,8 @@ class Problem:
     def _bounded(self) -> tuple[Graph, dict[int, Tensor]]:
         """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
         keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
-        graph, found = pooled_first(self.graph, keep), {}
-        scales = scales_at(graph, self.unclipped(self._scaling))
-        for index in graph.piecewise:
-            node = graph.nodes[index]
-            scale = scales[node.inputs[0]] * self.tolerance.hinge
-            if isinstance(node.layer, MaxPool):
-                scale = torch.where(node.layer.windows >= 0, scale[node.layer.windows], 0.0).amax(dim=1)
-            found[index] = scale
-        return graph, found
+        graph = pooled_first(self.graph, keep)
+        return graph, tolerances_of(graph, self.unclipped(self._scaling), self.tolerance.hinge)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:

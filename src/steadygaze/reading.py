@@ -123,7 +123,7 @@ def safe_scale(map_: CellMap, box: np.ndarray) -> float:
     """Largest s in [0, 1] with s * box wholly robust; undecided cells count as not robust."""
     blocked, _ = map_.cells.take(np.flatnonzero(map_.kind != ROBUST))
     first = nearest(blocked, -box[:, 0], box[:, 1])
-    return 1.0 if first is None else min(1.0, first.distance)
+    return min(1.0, map_.within if first is None else min(map_.within, first.distance))
 
 
 def failures_by_distance(map_: CellMap, box: np.ndarray, norm: str = "linf") -> Iterator[Nearest]:

@@ -15,8 +15,8 @@ from studies.nfm2023.cases import DELTA, ENGINES, FULL_WIDTH, SETS
 from studies.nfm2023.cost_tables import exponents
 from studies.nfm2023.finding import Finding, concluded, keys_of
 from studies.nfm2023.networks import NOISE, PGD
-from studies.nfm2023.rows import Row, costs, engines
-from studies.nfm2023.statistics import LEAST
+from studies.nfm2023.rows import Pair, Row, costs, engines
+from studies.nfm2023.statistics import LEAST, power_law
 from studies.nfm2023.table import grouped
 
 MEASURED = ("bfs", "gbs", "sweep")
@@ -90,13 +90,27 @@ def engine_pair(rows: Sequence[Row], first: str, second: str) -> Finding:
                 f"Where {first} visits 5,000 regions or more ({len(large)} cases), the median is "
                 f"{percent(float(np.median(large)))}."
             )
-        return told
+        return told + (_growths(pairs, first, second) if second == "gbs" else [])
 
     draw = partial(cost_plots.engine_pairs, rows, first, second)
     return concluded(
         f"{_title(second)} against {_title(first)}", "engine-pairs", keys_of(pairs), len(pairs), sentences,
         draw, "cases that both solved",
     )  # fmt: skip
+
+
+def _growths(pairs: Sequence[Pair], first: str, second: str) -> list[str]:
+    """How the regions of one engine grow with those of the other, for each set of perturbations."""
+    told = []
+    for perturbation, own in grouped(pairs, lambda pair: pair.first.perturbation).items():
+        counts: dict[str, Sequence[float]] = {first: [pair.first_value for pair in own]}
+        for fit in power_law(counts, [pair.second_value for pair in own]):
+            told.append(
+                f"Under {perturbation} the regions of {second} grow like those of {first} to the power of "
+                f"{number(fit.value, 3)} (95 % interval {number(fit.low, 3)} to {number(fit.high, 3)}, "
+                f"{fit.n} cases that both solved)."
+            )
+    return told
 
 
 def _title(engine: str) -> str:

@@ -66,10 +66,18 @@ def test_coincident_hinges_and_hinges_that_only_touch():
     mine = [k for k in range(4) if made.label[0, found.bit[k]] >= 0]
     assert len(mine) == 1
     ones = np.uint64(1) << np.arange(7, dtype=np.uint64)[None]
-    together = coincident(
-        made.cells, found.cell[mine], found.bit[mine], np.zeros((1, 2)), value, slope, np.full(7, 1e-11), ones
-    )
-    assert int(together[0]) == 0b0011111, "the five copies cross together, what is 0 on all of it does not"
+    for windows, several in (
+        ([-1] * 7, False),
+        ([-1, -1, 0, 1, 1, 1, 1], True),
+        ([0, 0, 1, 1, 2, 2, 2], True),
+        ([-1, -1, -1, -1, 0, 0, 0], False),
+    ):
+        together, rivals = coincident(
+            made.cells, found.cell[mine], found.bit[mine], np.zeros((1, 2)), value, slope, np.full(7, 1e-11),
+            ones, np.array(windows),
+        )  # fmt: skip
+        assert int(together[0]) == 0b0011111, "five copies cross together; what is 0 on all of it does not"
+        assert rivals.tolist() == [several], "two of one window do not both win"
 
 
 def test_what_is_thinner_than_the_tolerance_is_left_out():

@@ -67,6 +67,19 @@ def test_a_right_import_passes_by_either_way(network, images):
     assert check_fidelity(blind, images).gradient_by == "finite differences"
 
 
+@pytest.mark.parametrize("layer", [nn.Hardtanh(), nn.ReLU6()], ids=["hard tanh", "relu6"])
+def test_units_exactly_at_the_end_of_a_clip_pass(layer):
+    """PyTorch has no slope there, where others go on; some image of a few greys meets it exactly."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False), layer, nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        module[1].weight[:] = torch.tensor([[2.0, 0.0, 0.0, 0.0], [12.0, 0.0, 0.0, 0.0]])
+    images = np.concatenate(
+        [np.full((1, 1, 2, 2), 0.5), np.random.default_rng(0).uniform(0, 1, (3, 1, 2, 2))]
+    )
+    check_fidelity(load_network(module, input_shape=(1, 2, 2)), images)
+    check_fidelity(load_network(module, input_shape=(1, 2, 2)), images[:1])
+
+
 def test_a_wrong_value_anywhere_is_found(network, images):
     planted = 0
     for index, node in enumerate(network.graph.nodes):

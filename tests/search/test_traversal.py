@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
+import torch
+from torch import nn
 
-from landscapes import Term, edge, hole, islands, kink, landscape, slope
+from landscapes import Term, edge, hole, hourglass, islands, kink, landscape, slope
+from steadygaze.inconsistency import Cosine
 from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.network.load import load_network
+from steadygaze.network.saliency import Gradient
+from steadygaze.perturbation import Chain, Direction
+from steadygaze.posing import pose
 from steadygaze.problem import Problem
 from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from steadygaze.search.base import CellMap, Enclosed, Options
@@ -34,6 +41,8 @@ LANDSCAPES = {
     "edge": edge(2),
     "edge in space": edge(3),
     "line": hole((0.5,), 0.2),
+    "hourglass": hourglass(2),
+    "hourglass in space": hourglass(3),
 }
 
 
@@ -206,3 +215,35 @@ def test_five_parameters(seed):
     share = float((points.kind == ROBUST).mean())
     assert abs(share - robust_share(whole, problem)) < 5 * np.sqrt(0.25 / 2000)
     assert (points.kind == CLASS_CHANGED).any() == (robust_share(whole, problem) < 1)
+
+
+def rivals() -> Problem:
+    """One window of four pixels, of which the first and the third overtake the second at the same time.
+
+    The number of the winner then changes by 0 - 1 and by 2 - 1, which is nothing in all.
+    """
+    rise = np.array([[[1.0, 0.0], [1.0, 0.0]]])
+    module = nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1, 2)).double()
+    with torch.no_grad():
+        module[2].weight[:] = torch.tensor([[1.0], [2.0]])
+        module[2].bias[:] = torch.tensor([0.8, 0.0])
+    return pose(
+        load_network(module, input_shape=(1, 2, 2)),
+        np.array([[[0.3, 0.6], [0.3, 0.0]]]),
+        Chain(Direction(0.0, 1.0, array=rise)),
+        label=None,
+        saliency=Gradient(),
+        inconsistency=Cosine(),
+        threshold=2.0,
+        clip=None,
+    )
+
+
+def test_two_inputs_of_a_window_that_overtake_the_winner_together():
+    problem = rivals()
+    map_ = searched(BreadthFirst(problem, Options())).found()
+    np.testing.assert_array_equal(np.sort(map_.pattern), np.sort(swept(problem).pattern))
+    assert map_.rest == 0
+    near = searched(Nearest(problem, Options())).found()
+    assert safe_scale(near, problem.box) == pytest.approx(0.5)
+    assert enclosed_by(problem)[0].ranges[0, 1] == pytest.approx(0.5)

@@ -138,6 +138,16 @@ def test_engines_are_compared_pair_by_pair():
     assert "6 cases were solved by gbs alone" in told("come to an end", *cut)
 
 
+def test_the_boundary_grows_more_slowly_than_the_inside():
+    plants = [
+        planted(2 * number + which, image=f"img:{number}", method=method, regions=int(size**power))
+        for number, size in enumerate((10, 20, 40, 80, 160, 320))
+        for which, (method, power) in enumerate((("bfs", 2), ("gbs", 1)))
+    ]
+    said = told("GBS against BFS", *plants)
+    assert "Under {brightness} the regions of gbs grow like those of bfs to the power of 0.5 (95 %" in said
+
+
 def test_a_range_along_an_axis_counts_though_the_interior_is_not_examined():
     """It was walked from 0; the safe scale is another matter, and is not given then."""
     outer = pairs({"threshold": CLASS_ONLY}, {"interior": "not examined"})

@@ -74,7 +74,8 @@ def _compile(kernels: str) -> None:
     if kernels == WALKING:
         found, slope = facets(square), np.zeros((1, 2, 2))
         level = values[:1].copy()
-        coincident(square, found.cell, found.bit, level, level, slope, tolerance, np.ones((1, 2), np.uint64))
+        weights, alone = np.ones((1, 2), np.uint64), np.full(2, -1)
+        coincident(square, found.cell, found.bit, level, level, slope, tolerance, weights, alone)
         Weld(np.ones(2), 1e-9).numbers(square.theta)
         facet_centres(square, found.cell, found.bit)
         centres(square)

@@ -209,25 +209,32 @@ def coincident(
     slope: np.ndarray,
     tolerance: np.ndarray,
     weights: np.ndarray,
-) -> np.ndarray:
-    """Sum over the hinges that vanish on a whole facet, but not on its cell, of their weights.
+    window: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum ``(F,)`` over the hinges that vanish on a whole facet, but not on its cell, of their weights.
+
+    And whether several of them are of one window, ``(F,)``: of these only one wins behind the facet, and the
+    sum says nothing.
 
     Args:
         cell, bit: ``(F,)`` the facets. points ``(C, n)``, value ``(C, H)``, slope ``(C, n, H)``: the hinges
             of each cell. tolerance: ``(H,)``.
         weights: ``(C, H)`` uint64; sums wrap round.
+        window: ``(H,)`` the window that each hinge belongs to, those of one window in a row; -1 for none.
     """
     return _coincident(
-        cells.theta, cells.ptr, cells.idx, cells.mask, cell, bit, points, value, slope, tolerance, weights
-    )
+        cells.theta, cells.ptr, cells.idx, cells.mask, cell, bit, points, value, slope, tolerance, weights,
+        window,
+    )  # fmt: skip
 
 
 @kernel
-def _coincident(theta, ptr, idx, mask, cell, bit, points, value, slope, tolerance, weights):
-    n, out = theta.shape[1], np.zeros(len(cell), np.uint64)
+def _coincident(theta, ptr, idx, mask, cell, bit, points, value, slope, tolerance, weights, window):
+    n, out, rivals = theta.shape[1], np.zeros(len(cell), np.uint64), np.zeros(len(cell), np.bool_)
     corners = np.empty((len(idx), n))
     for f in range(len(cell)):
         c, count, word, flag = cell[f], 0, bit[f] // 64, U(1) << U(bit[f] % 64)
+        last = -1
         for t in range(ptr[c], ptr[c + 1]):
             if mask[t, word] & flag:
                 for i in range(n):
@@ -250,7 +257,9 @@ def _coincident(theta, ptr, idx, mask, cell, bit, points, value, slope, toleranc
                     moves |= h > tolerance[j]
                 if moves:
                     out[f] += weights[c, j]
-    return out
+                    rivals[f] |= window[j] >= 0 and window[j] == last
+                    last = window[j]
+    return out, rivals
 
 
 @kernel

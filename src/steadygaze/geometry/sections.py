@@ -13,13 +13,14 @@ from itertools import combinations, product
 
 import numpy as np
 from scipy.linalg import null_space
-from scipy.optimize import linprog, nnls
+from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.bits import kernel
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.least_norm import least_norms
 
 # Coordinates are compared after scaling by the box; rounding leaves some 1e-16 of it.
 _ZERO = 1e-12
@@ -205,18 +206,22 @@ def _by_programs(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np
 def euclidean(cells: Cells, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Euclidean distance ``(cells,)`` of each cell from 0 and its nearest point ``(cells, n)``.
 
-    Lengths ``(n,)`` count as 1. The point of a convex hull with the least norm is found from the least
-    squares problem V^T x = 0, sum x = 1, x >= 0 with both equations weighted alike: for x = s y with
-    sum y = 1 its value is least, over s, at |V^T y|^2 / (1 + |V^T y|^2), which grows with |V^T y|.
+    Lengths ``(n,)`` count as 1.
     """
-    out, points = np.empty(cells.count), np.empty((cells.count, cells.dimension))
-    for c in range(cells.count):
-        corners = cells.theta[cells.idx[cells.ptr[c] : cells.ptr[c + 1]]] / lengths
-        system = np.vstack([corners.T, np.ones(len(corners))])
-        share, _ = nnls(system, np.eye(len(system))[-1])
-        point = (share / share.sum()) @ corners
-        out[c], points[c] = np.linalg.norm(point), point * lengths
-    return out, points
+    corners, first = cells.theta[cells.idx] / lengths, cells.ptr[:-1]
+    sizes = np.diff(cells.ptr)
+
+    def lowest(some: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        owner = np.repeat(np.arange(len(some)), sizes[some])
+        at = np.arange(len(owner)) + np.repeat(
+            first[some] - np.cumsum(sizes[some]) + sizes[some], sizes[some]
+        )
+        height = np.einsum("mn,mn->m", corners[at], directions[owner])
+        order = np.lexsort((height, owner))
+        return corners[at[order[np.searchsorted(owner[order], np.arange(len(some)))]]]
+
+    points = least_norms(corners[first], lowest)
+    return np.linalg.norm(points, axis=1), points * lengths
 
 
 @dataclass(frozen=True)

@@ -158,8 +158,11 @@ def _picked(stages: Stages, number: int, rows: _Rows, toward: Tensor) -> tuple[_
     else:
         assert isinstance(node.layer, PiecewiseLinear)
         found = _units(stages, number, node.layer, value, slope, toward)
-        out = node.layer.forward(value)
-        tangent = slope * node.layer.slopes_of(torch.from_numpy(found.pieces).to(value.device))[:, None]
+        pieces = torch.from_numpy(found.pieces).to(value.device)
+        steep = node.layer.slopes_of(pieces)
+        # On the piece that was picked: of a unit that is off not even rounding is left.
+        level = node.layer.offsets.expand(-1, value.shape[1]).gather(0, pieces.long())
+        out, tangent = level + steep * value, slope * steep[:, None]
     shape = node.shape
     return _Rows(out.reshape(-1, *shape), tangent.reshape(*slope.shape[:2], *shape)), found
 
@@ -223,6 +226,18 @@ def hinge_weights(stages: Stages) -> tuple[np.ndarray, np.ndarray]:
         weights.append(np.repeat(pattern_weights(names), span))
         tolerances.append(np.repeat(stages.tolerances[number], span))
     return np.concatenate(weights), np.concatenate(tolerances)
+
+
+def hinge_windows(stages: Stages) -> np.ndarray:
+    """The window that each hinge of `Activation.hinges` belongs to, ``(H,)``; -1 for those of other units."""
+    windows, count = [np.zeros(0, np.int64)], 0
+    for number, names in enumerate(stages.names):
+        if number in stages.inputs:
+            windows.append(np.repeat(count + np.arange(len(names)), stages.inputs[number].shape[1]))
+            count += len(names)
+        else:
+            windows.append(np.full(len(names), -1))
+    return np.concatenate(windows)
 
 
 def _affine(rows: _Rows) -> Affine:

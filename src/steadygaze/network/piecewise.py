@@ -29,6 +29,9 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 # Units of a dense layer from which on it pays to look for idle ones before it.
 _WIDE = 32
 
+# Of the scale of a unit's input this share counts after the unit, too.
+_LEFT_OVER = 1e-2
+
 
 @dataclass(frozen=True)
 class Form:
@@ -421,7 +424,8 @@ def scales_at(graph: Graph, images: Tensor) -> dict[int, Tensor]:
     """The largest sum of absolute terms at the images, ``(units,)``, of stages' sources and logits.
 
     Rounding errors are proportional to this scale and not to the value itself, which may cancel. Up to a
-    piecewise node magnitudes are added up; there they start again from the values.
+    piecewise node magnitudes are added up; there they start again from the values, which are 0 where units
+    are off: what rounding may leave of those is a small share of their input's.
     """
     wanted = {graph.last} | {graph.nodes[node].inputs[0] for node in graph.piecewise}
     values = graph.values_at(images, set(range(len(graph.nodes))))
@@ -429,6 +433,10 @@ def scales_at(graph: Graph, images: Tensor) -> dict[int, Tensor]:
     for index, node in enumerate(graph.nodes):
         if isinstance(node.layer, AbstractAffine):
             sizes[index] = node.layer.magnitude(*(sizes[source] for source in node.inputs))
+        elif isinstance(node.layer, PiecewiseLinear | MaxPool):
+            before = sizes[node.inputs[0]]
+            before = node.layer.forward(before) if isinstance(node.layer, MaxPool) else before
+            sizes[index] = torch.maximum(values[index].abs(), _LEFT_OVER * before)
         else:
             sizes[index] = values[index].abs() if index else values[index].abs().clamp_min(1.0)
     return {node: sizes[node].flatten(1).amax(dim=0) for node in wanted}

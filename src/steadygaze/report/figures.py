@@ -29,6 +29,9 @@ PIXELS = 1200  # of a map's image along each side; about twice what is shown, so
 CASING = [effects.withStroke(linewidth=4.0, foreground="white")]
 LARGEST_GLYPH = 0x24F  # the font has glyphs for these; a missing one would only make a warning
 
+# Of six parameters there are fifteen pairs; of more parameters only so many of the pairs are drawn.
+_MOST_PANELS = 15
+
 
 def figure(result: Result, drawing: Drawing) -> Figure:
     """The map that ``result`` speaks of, drawn with the cells of ``drawing``."""
@@ -38,7 +41,7 @@ def figure(result: Result, drawing: Drawing) -> Figure:
     elif len(axes) == 2:
         chart = _map_figure(result, drawing, axes, [(0, 1)], (8.4, 7.2))
     else:
-        pairs = [(i, j) for i in range(len(axes)) for j in range(i + 1, len(axes))]
+        pairs = [(i, j) for i in range(len(axes)) for j in range(i + 1, len(axes))][:_MOST_PANELS]
         rows = -(-len(pairs) // 3)
         chart = _map_figure(result, drawing, axes, pairs, (12.6, 4.2 * rows + 1.4))
     FigureCanvasAgg(chart)
@@ -87,6 +90,9 @@ def _map_figure(
     chart = Figure(figsize=size, layout="constrained")
     columns = min(len(pairs), 3)
     panels = np.atleast_1d(chart.subplots(-(-len(pairs) // columns), columns)).ravel().tolist()
+    for spare in panels[len(pairs) :]:
+        spare.remove()
+    panels = panels[: len(pairs)]
     scale = _scale(result, drawing)
     cells = {tuple(part.axes): part for part in drawing.polygons}
     marks: list[Line2D | Patch] = []

@@ -55,6 +55,9 @@ class CellMap:
         rest: volume of the box that lies in no cell, because the search has not examined it. Cells then may
             be flat: the facets behind which it begins, undecided.
         failing: ``(k, n)`` points in undecided cells at which class or attention fails, where some are known.
+        inner: whether cells are parts inside those that they stand for; they then cover next to nothing of
+            the box.
+        within: multiple of the box up to which every cell that is not robust is known.
     """
 
     cells: Cells
@@ -67,6 +70,8 @@ class CellMap:
     conforming: bool = True
     rest: float = 0.0
     failing: np.ndarray | None = None
+    inner: bool = False
+    within: float = np.inf
 
     @property
     def bytes(self) -> int:

@@ -24,7 +24,7 @@ from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward
 from steadygaze.search.regions import WELD, Regions
 from steadygaze.search.robust_part import CLASS_BOUNDARY, Pieces, RobustPart
-from steadygaze.search.walking import Stop, Walk, regions_at_origin, robust_at_origin, to_the_end, walked
+from steadygaze.search.walking import Walk, regions_at_origin, robust_at_origin, to_the_end, walked
 
 Ring = tuple[tuple[float, float], ...]
 
@@ -137,8 +137,8 @@ class Boundary(AbstractSearch):
         part.absorb()
         part.join(self._robust_at(zero, np.zeros(len(regions.widths))))
         if not self._outward:
-            for stop, direction in stops:
-                self._seed(stop, direction)
+            for walk in walks:
+                self._seed(walk)
                 yield True
             yield from self._enclose(stops[-1][1])
         # Pieces that do not close, where slivers along curved boundaries are too thin, say nothing of the
@@ -156,11 +156,25 @@ class Boundary(AbstractSearch):
                 yield np.eye(len(box))[axis] * box[axis, end], axis, end
         yield to_the_end(box, inward(box)), -1, -1
 
-    def _seed(self, stop: Stop, direction: np.ndarray) -> None:
-        """Begin to follow the boundary where a walk ended."""
-        cells = self._robust_at(stop.regions, stop.at * direction)
-        self._part.join(cells)
-        self._part.settle(self._part.facets_of(cells))
+    def _seed(self, walk: Walk) -> None:
+        """Begin to follow the boundary where a walk ended.
+
+        Cells may touch the line there that hang together with those that it came through in one point only.
+        """
+        stop, part = walk.stop(), self._part
+        cells = self._robust_at(stop.regions, stop.at * walk.direction)
+        if not len(cells):
+            return
+        passed = part.of_regions(walk.passed)
+        if self._problem.follows_maps:  # a region has many cells, and few meet the line
+            span = line_intervals(part.solid(passed), walk.direction, self._regions.widths)
+            passed = passed[span[:, 0] <= span[:, 1]]
+        passed = np.union1d(passed, cells)
+        number = part.linked(passed)
+        own = np.isin(passed, self._robust_at(walk.start, walk.beyond * walk.direction))
+        cells = np.intersect1d(cells, passed[np.isin(number, number[own])])
+        part.join(cells)
+        part.settle(part.facets_of(cells))
 
     def _robust_at(self, regions: np.ndarray, point: np.ndarray) -> np.ndarray:
         """The robust cells of these regions that hold the point."""
@@ -197,7 +211,7 @@ class Boundary(AbstractSearch):
             reached = last
             onward = Walk(regions, np.array([region]), ray, beyond=last)
             yield from walked(regions, [onward])
-            self._seed(onward.stop(), ray)
+            self._seed(onward)
 
     def _divide(self, pieces: Pieces, ray: np.ndarray) -> tuple[float, int]:
         """Tell the outer boundary from those of holes.

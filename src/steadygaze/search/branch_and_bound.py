@@ -34,6 +34,8 @@ _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
 _MOST_PARAMETERS = 10
+# Boxes of more parameters are not handed over: their regions have too many corners for the sweep.
+_MOST_HANDED = 6
 # Boxes whose every edge is below this share of the whole box's are not halved any more.
 _SMALLEST = 2.0**-24
 # Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
@@ -65,7 +67,7 @@ class BranchAndBound(AbstractSearch):
                 f"bound takes up to {_MOST_PARAMETERS} parameters, as a box of n has 2^n corners, and the "
                 f"chain has {len(problem.box)}; fix some of them as constants"
             )
-        exact = options.handover and problem.is_exact
+        exact = options.handover and problem.is_exact and len(problem.box) <= _MOST_HANDED
         self._handover = Handover(problem, options) if exact else None
         default = 0.0 if exact else _LEFT_OPEN
         self._wanted = default if options.undecided is None else options.undecided

@@ -25,16 +25,18 @@ from steadygaze.geometry.growing import Growing, NameIndex
 from steadygaze.geometry.measure import facet_centres, facets
 from steadygaze.geometry.planes import Planes, planes_of_facets
 from steadygaze.geometry.welding import Weld
-from steadygaze.kinds import ROBUST
-from steadygaze.network.onesided import Activation, hinge_weights, regions_from
+from steadygaze.network.onesided import Activation, hinge_weights, hinge_windows, regions_from
 from steadygaze.network.piecewise import Form
 from steadygaze.perturbation.base import AffineImage
 from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, unexamined
+from steadygaze.search.edges import edge_of
 from steadygaze.search.judging import judge
 
 #: What `Regions.neighbour` says of a facet besides the number of the region behind it.
 UNKNOWN, OUTSIDE, NOTHING = -1, -2, -3
+# Stands for the name behind a facet that cannot be foretold; no region has it.
+_UNTOLD = np.uint64((1 << 64) - 1)
 # Regions are worked out in batches of at most this many; of fewer where judging one takes long, because
 # curved boundaries inside it are closed in, so that a limit of time is kept.
 _BATCH, _SLOW_BATCH = 512, 16
@@ -92,9 +94,10 @@ class Regions:
         self._offset, self._beyond = Growing((), np.float64), Growing((), np.uint64)
         self._distance = Growing((2,), np.float64)
         self._weights, self._tolerance = hinge_weights(problem.stages)
+        self._windows = hinge_windows(problem.stages)
         self._pieces = [from_polytopes((piece.polytope,)) for piece in problem.pieces]
         self._faces = [planes_of_facets(cells, *_every_facet(cells), self.widths) for cells in self._pieces]
-        self._forms = [_form(problem, piece.image) for piece in problem.pieces]
+        self._forms = [form_of(problem, piece.image) for piece in problem.pieces]
         row = 8 * (n + 2) * max(1, len(self._weights)) * 4
         most = _SLOW_BATCH if problem.follows_maps else _BATCH
         self._rows = int(np.clip(options.memory // (8 * options.threads * row), 1, most))
@@ -178,9 +181,16 @@ class Regions:
         if not self.maps:
             return unexamined(from_polytopes(tuple(piece.polytope for piece in self.problem.pieces)))
         known = joined(self.maps)
-        edge = self._edge(known)
+        open_ = np.flatnonzero(np.isin(self.neighbour, (UNKNOWN, NOTHING)))
+        edge = edge_of(known, open_, self.region[open_], self.slack, WELD)
         missing = self.problem.volume - float(known.volume.sum())
-        small = missing <= self.problem.tolerance.cover * self.problem.volume and not edge.cells.count
+        small = missing <= self.problem.tolerance.cover * self.problem.volume
+        if not small and not len(open_):
+            raise InternalCheckError(
+                f"every facet was crossed, and {missing / self.problem.volume:.3g} of the box lies in no "
+                "region: the answer is withheld; please report this case"
+            )
+        small &= not edge.cells.count
         map_ = joined([known, edge])
         weld = Weld(self.widths, WELD)
         names = _numbered_names(weld.numbers(map_.cells.theta))
@@ -190,28 +200,6 @@ class Regions:
             conforming=False,
             rest=0.0 if small else max(missing, 0.0),
         )
-
-    def _edge(self, known: CellMap) -> CellMap:
-        """The facets of robust cells on facets of regions that nobody has crossed, as flat cells."""
-        open_ = np.flatnonzero((self.neighbour == UNKNOWN) | (self.neighbour == NOTHING))
-        order = np.argsort(known.region, kind="stable")
-        first = np.searchsorted(known.region[order], self.region[open_])
-        last = np.searchsorted(known.region[order], self.region[open_], side="right")
-        wall = np.repeat(open_, last - first)
-        cell = order[
-            np.arange(len(wall)) + np.repeat(first - np.cumsum(last - first) + (last - first), last - first)
-        ]
-        robust = known.kind[cell] == ROBUST
-        cell, wall = cell[robust], wall[robust]
-        some, _ = known.cells.take(cell)
-        owner = np.repeat(np.arange(len(cell)), np.diff(some.ptr))
-        on = np.abs(self.slack(wall[owner], some.theta[some.idx])) <= WELD
-        sizes = np.bincount(owner[on], minlength=len(cell))
-        flat = sizes >= len(self.widths)
-        on &= flat[owner]
-        ptr = np.concatenate([[0], np.cumsum(sizes[flat])])
-        cells = Cells(some.theta, some.names, ptr, some.idx[on], some.mask[on])
-        return unexamined(cells.take(np.arange(cells.count))[0], flat=True)
 
     # -- finding more
 
@@ -230,6 +218,7 @@ class Regions:
             own = self._piece.rows[self.region[some]]
             piece = np.where(self._outer(some), self._piece_at(self.centre[some], toward, own), own)
             behind = self._enter(piece, self.centre[some], toward)
+            behind[behind == self.region[some]] = -1  # rounding hides what is there
             self._neighbour.rows[some] = np.where(behind < 0, NOTHING, behind)
             self._meet(some[behind >= 0], behind[behind >= 0])
 
@@ -345,11 +334,12 @@ class Regions:
         label = made.label[found.cell, found.bit]
         planes = self._planes(piece, own, found.cell, label)
         weights = own.turns.astype(np.int64).astype(np.uint64) * self._weights
-        across = coincident(
+        across, rivals = coincident(
             made.cells, found.cell, found.bit, own.points, own.hinges.value, own.hinges.slope,
-            self._tolerance, weights,
+            self._tolerance, weights, self._windows,
         )  # fmt: skip
         beyond = (own.names[found.cell] + across) ^ _salt(piece)
+        beyond[rivals] = _UNTOLD
         beyond[label < 0] = 0
         centre = facet_centres(made.cells, found.cell, found.bit)
         clipped = time.perf_counter()
@@ -437,7 +427,8 @@ def _every_facet(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     return found.cell, found.bit
 
 
-def _form(problem: Problem, image: AffineImage) -> Form:
+def form_of(problem: Problem, image: AffineImage) -> Form:
+    """The perturbed image as the network's graph takes it."""
     device = problem.graph.device
     return Form(
         torch.from_numpy(image.base).to(device),

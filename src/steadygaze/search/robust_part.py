@@ -11,8 +11,11 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from steadygaze.geometry.cells import Cells, concatenate, faces
+from steadygaze.geometry.connection import loose_components
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.growing import Growing
 from steadygaze.geometry.measure import Facets, facets
@@ -160,7 +163,29 @@ class RobustPart:
 
     def solid(self, cells: np.ndarray) -> Cells:
         """The given robust cells as polytopes."""
-        return concatenate(self._each_solid(cells))
+        starts = np.cumsum([0] + [part.count for part in self._solid])
+        block = np.searchsorted(starts, cells, side="right") - 1
+        order = np.argsort(block, kind="stable")
+        parts = [
+            self._solid[k].take(cells[order[block[order] == k]] - starts[k])[0] for k in np.unique(block)
+        ]
+        place = np.empty(len(cells), np.int64)
+        place[order] = np.arange(len(cells))
+        return concatenate(parts).take(place)[0]
+
+    def linked(self, cells: np.ndarray) -> np.ndarray:
+        """Number ``(cells,)`` of the part of the given robust cells that each hangs together with."""
+        if self.regions.problem.follows_maps:
+            return loose_components(self.solid(cells))
+        facet = np.flatnonzero(np.isin(self._cell.rows, cells) & (self._wall.rows != _NONE))
+        behind = self.regions.neighbour[self._wall.rows[facet]]
+        other = np.where(behind >= 0, self._sole_cell(behind), _NONE)
+        both = np.isin(other, cells)
+        row = np.empty(len(self._number.rows), np.int64)
+        row[cells] = np.arange(len(cells))
+        ends = row[self._cell.rows[facet[both]]], row[other[both]]
+        links = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(len(cells),) * 2)
+        return connected_components(links, directed=False)[1]
 
     def settle(self, facet: np.ndarray) -> None:
         """Find out what the given open facets of members are; what is behind gates joins."""
@@ -318,11 +343,6 @@ class RobustPart:
     def _flat_of(self, f: int) -> Cells:
         block = bisect_right(self._first_flat, f) - 1
         return self._flat[block].take(np.array([f - self._first_flat[block]]))[0]
-
-    def _each_solid(self, cells: np.ndarray) -> list[Cells]:
-        starts = np.cumsum([0] + [part.count for part in self._solid])
-        block = np.searchsorted(starts, cells, side="right") - 1
-        return [self._solid[k].take(np.array([c - starts[k]]))[0] for c, k in zip(cells, block, strict=True)]
 
     def _planes(self, cells: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Normals and offsets of the planes of facets of the given robust cells (see `Planes`)."""

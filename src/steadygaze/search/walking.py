@@ -83,13 +83,18 @@ class Walk:
     def __init__(
         self, regions: Regions, start: np.ndarray, direction: np.ndarray, beyond: float = 0.0
     ) -> None:
-        self._regions, self.direction, self._beyond = regions, direction, beyond
-        self._ahead = np.asarray(start)
+        self._regions, self.direction, self.beyond = regions, direction, beyond
+        self.start = self._ahead = np.asarray(start)
         self._done: set[int] = set()
         self._at = 1.0
         self._spans: list[tuple[np.ndarray, np.ndarray]] = []
         self._met = (np.zeros(0, np.int64), np.zeros((0, 2)))
         self._facet = np.zeros(0, np.int64)
+
+    @property
+    def passed(self) -> np.ndarray:
+        """The regions that were looked at."""
+        return np.array(sorted(self._done), np.int64)
 
     def wanted(self) -> np.ndarray:
         """The facets that the line touches in the regions reached last; none at the end of the walk."""
@@ -98,7 +103,7 @@ class Walk:
         self._done.update(self._ahead.tolist())
         cells, kind, owner = judged(self._regions, self._ahead)
         span = line_intervals(cells, self.direction, self._regions.widths)
-        beyond = self._beyond
+        beyond = self.beyond
         met = (span[:, 0] <= span[:, 1]) & (span[:, 1] >= beyond - _SAME)
         bad = met & (kind != ROBUST) & ((span[:, 1] > beyond + _SAME) | (beyond == 0.0))
         self._at = min(self._at, np.maximum(span[bad, 0], beyond).min(initial=1.0))
@@ -112,7 +117,7 @@ class Walk:
         behind = self._regions.neighbour[self._facet]
         blind = self._facet[(behind == NOTHING) | (behind == UNKNOWN)]
         if len(blind):
-            self._at = min(self._at, _least(self._regions, blind, *self._met, self.direction, self._beyond))
+            self._at = min(self._at, _least(self._regions, blind, *self._met, self.direction, self.beyond))
         self._ahead = np.array(sorted(set(behind[behind >= 0].tolist()) - self._done), np.int64)
         self._facet = np.zeros(0, np.int64)
 
@@ -126,7 +131,7 @@ class Walk:
 
     def _covered(self, span: np.ndarray) -> float:
         """How far the robust cells follow one upon another; behind a gap nothing is known."""
-        reach = self._beyond
+        reach = self.beyond
         for low, high in span[np.argsort(span[:, 0])]:
             if low > reach + WELD:
                 break

@@ -1,0 +1,97 @@
+"""The searches say the same of the same problem: public networks, and random ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from agreement import assert_searches_agree
+from public_networks import problem
+from random_problems import random_problem
+from steadygaze.driver import Limits, solve
+from steadygaze.errors import UsageError
+from variants import mismatches
+
+# Where the map moves, curved boundaries are closed in to this share of what they cross.
+CURVED = 2e-4
+CLIP = (0.0, 1.0)
+# Random problems with more regions are left to the campaigns.
+MANY = 3000
+
+PUBLIC = [
+    ("W1", "256x2", 0, None),
+    ("W1", "256x6", 1, None),
+    ("W2", "256x2", 1, None),
+    ("W2", "10x2", 0, None),
+    ("W2", "leaky", 0, None),
+    ("W3", "10x2", 2, CLIP),
+    ("W6", "256x2", 1, None),
+    ("W6", "leaky", 1, CLIP),
+    ("shift", "10x2", 0, CLIP),
+]
+MORE = [
+    ("W1", "max pool", 1, None),
+    ("W1", "cifar_base_kw", 0, None),
+    ("W1", "resnet_2b", 1, None),
+    ("W1", "small conv", 0, CLIP),
+    ("W1", "leaky", 0, CLIP),
+    ("W2", "256x4", 1, None),
+    ("W2", "256x6", 1, None),
+    ("W2", "small conv", 0, None),
+    ("W3", "256x2", 0, CLIP),
+    ("W3", "leaky", 0, CLIP),
+    ("small", "small conv", 1, CLIP),
+    ("small", "max pool", 0, None),
+    ("small", "max pool", 1, CLIP),
+    ("small", "resnet_2b", 0, None),
+    ("small", "cifar_base_kw", 1, CLIP),
+    ("W6", "256x2", 0, CLIP),
+    ("W6", "256x4", 3, None),
+    ("W6", "leaky", 0, None),
+    ("W6", "10x2", 2, CLIP),
+    ("W7", "256x2", 1, None),
+    ("W7", "256x4", 1, None),
+    ("W7", "leaky", 1, None),
+    ("W7", "10x2", 0, CLIP),
+    ("shift", "256x2", 1, None),
+    ("shift", "leaky", 0, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("box", "net", "number", "clip"),
+    [*PUBLIC, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE)],
+)
+def test_on_public_networks(shared, box, net, number, clip):
+    posed = problem(shared, net, box, number, clip)
+    assert_searches_agree(posed, CURVED if posed.follows_maps else 1e-9)
+
+
+# Seeds that are quick, with every number of parameters; the last two found faults once (names of windows).
+RANDOM = [1, 2, 6, 8, 17, 23, 24, 34, 255, 147, 822]
+
+
+@pytest.mark.parametrize("seed", RANDOM)
+def test_on_random_networks(seed):
+    assert_random_agrees(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(40, 160, 10))
+def test_on_many_random_networks(first):
+    assert sum(assert_random_agrees(seed) for seed in range(first, first + 10)) >= 4
+
+
+def assert_random_agrees(seed: int) -> bool:
+    """Whether the question can be asked, and is small enough to be asked of all searches."""
+    parameters = 1 + seed % 5
+    variant = random_problem(seed, parameters, moving=parameters < 3 and seed // 5 % 3 == 0)
+    try:
+        posed = variant.problem
+    except UsageError:  # no gradient at the image
+        return False
+    first = solve(posed, method="sweep", limits=Limits(regions=MANY), threads=1)
+    if first.result.settings["stopped"]:
+        return False
+    assert_searches_agree(posed, CURVED if posed.follows_maps else 1e-9)
+    assert not mismatches(variant, first.map, variant.draw(100))[0]
+    return True
