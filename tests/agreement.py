@@ -10,6 +10,7 @@ from steadygaze.answer import Answer
 from steadygaze.driver import solve
 from steadygaze.problem import Problem
 from steadygaze.result import Origin, Result
+from steadygaze.search.base import Options
 
 # Points at which the map of each search is compared with the original model.
 AUDITED = 50
@@ -26,7 +27,7 @@ def assert_searches_agree(problem: Problem, close: float = 1e-9) -> Result:
     step = _asked(problem, "bfs")
     np.testing.assert_array_equal(np.sort(step.map.pattern), np.sort(whole.map.pattern))
     bfs, near = step.result, _asked(problem, "nearest").result
-    full, rim = _asked(problem, "gbs", prove_interior=True).result, _asked(problem, "gbs").result
+    full, rim = _asked(problem, "gbs", examine=True).result, _asked(problem, "gbs").result
     reached = _asked(problem, "bfs", reachable=True).result
     assert bfs.verdict == sweep.verdict
     assert bfs.shares.values() == pytest.approx(sweep.shares.values(), abs=close)
@@ -61,7 +62,7 @@ def assert_searches_agree(problem: Problem, close: float = 1e-9) -> Result:
 
 
 def _asked(problem: Problem, method: str, **options: bool) -> Answer:
-    answer = solve(problem, method=method, threads=1, audit_points=AUDITED, **options)
+    answer = solve(problem, method=method, threads=1, audit_points=AUDITED, options=Options(**options))
     assert answer.result.settings["stopped"] is None
     return answer
 

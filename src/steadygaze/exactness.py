@@ -43,6 +43,6 @@ def check_form(
     if moves and rectified:
         raise NotJointlyAffine(
             f"{saliency.name} maps and a perturbation that moves the expected map multiply their parameters, "
-            "so that no exact engine can take the pair; use gradient or abs-gradient maps, --method bound, or "
-            "fix the shift as a constant"
+            "so that no exact engine can take the pair; use gradient or abs-gradient maps, --method bound, "
+            "or fix the shift as a constant"
         )

@@ -7,7 +7,8 @@ import pytest
 from agreement import assert_searches_agree
 from public_networks import problem
 from random_problems import random_problem
-from steadygaze.driver import Limits, solve
+from steadygaze.budget import Limits
+from steadygaze.driver import solve
 from steadygaze.errors import UsageError
 from variants import mismatches
 

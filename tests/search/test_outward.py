@@ -83,7 +83,7 @@ def test_shapes_that_searches_must_meet(problem):
 @pytest.mark.parametrize("n", [8, 12])
 def test_many_parameters(made: Callable, distance: Callable, norm: str, n: int):
     """Answers that one can work out by hand."""
-    answer = solve(made(n), method="nearest", norm=norm, audit_points=20, threads=1)
+    answer = solve(made(n), method="nearest", options=Options(norm=norm), audit_points=20, threads=1)
     assert answer.verdict == Verdict.VIOLATED
     assert answer.result.nearest_failure.distance == pytest.approx(distance(n, norm))
     assert answer.result.radius.value == pytest.approx(distance(n, norm))
@@ -138,7 +138,7 @@ def test_what_needs_corners_refuses_many_parameters(method):
     with pytest.raises(SettingError, match=r"8 parameters.*--method nearest"):
         solve(slope(8), method=method)
     with pytest.raises(SettingError, match="reachable"):
-        solve(slope(8), method="bfs", reachable=True)
+        solve(slope(8), method="bfs", options=Options(reachable=True))
 
 
 @pytest.mark.parametrize("n", [5, 8])
