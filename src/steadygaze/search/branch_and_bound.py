@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -34,6 +35,8 @@ _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
 _MOST_PARAMETERS = 10
+# Into at most so many parts the box is cut at the borders of the perturbation's pieces.
+_MOST_PARTS = 4096
 # Boxes of more parameters are not handed over: their regions have too many corners for the sweep.
 _MOST_HANDED = 6
 # Boxes whose every edge is below this share of the whole box's are not halved any more.
@@ -74,7 +77,7 @@ class BranchAndBound(AbstractSearch):
         widest = max(math.prod(node.shape) for node in problem.graph.nodes)
         row = 8 * widest * (1 + len(problem.box) + _ROOM)
         self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
-        self._open = problem.box[None].copy()
+        self._open = self._parts_at_borders() if self._handover is not None else problem.box[None].copy()
         self._done: list[CellMap] = []
         self._falsifier = Falsifier(problem)
         self._blocked = np.inf
@@ -126,6 +129,16 @@ class BranchAndBound(AbstractSearch):
         self._pool.shutdown()
         if self._handover is not None:
             self._handover.close()
+
+    def _parts_at_borders(self) -> np.ndarray:
+        """The box cut where pieces of the perturbation begin and end, so that parts lie within one piece."""
+        corners = np.concatenate([piece.polytope.vertices for piece in self._problem.pieces])
+        every = np.concatenate([corners, self._problem.box.T])
+        knots = [np.unique(values) for values in every.T]
+        if math.prod(len(own) - 1 for own in knots) > _MOST_PARTS:
+            return self._problem.box[None].copy()
+        ends = [np.stack([own[:-1], own[1:]], axis=1) for own in knots]
+        return np.array(list(product(*ends)))
 
     # -- which boxes come next
 

@@ -17,6 +17,9 @@ from steadygaze.search.sweep import Sweep
 # A box is handed over when so few of its units are in doubt: it then holds some tens of regions, which the
 # sweep judges in the time that bounds take for one or two boxes.
 _DOUBTS = 48
+# So is a box whose every edge is at most this share of the whole box's, however many are in doubt: where
+# hundreds of units share one hinge, as over a blank background, they stay in doubt in boxes of any size.
+_NARROW = 2.0**-6
 # A corner lies in a piece if the cones from it over the piece's facets exceed its volume by less than this
 # share, which is rounding: a box much smaller than `Tolerance.located` could lie beyond a border altogether.
 _OUTSIDE = 1e-12
@@ -44,7 +47,8 @@ class Handover:
     def takes(self, boxes: np.ndarray, doubts: np.ndarray) -> np.ndarray:
         """Which of the boxes ``(B, n, 2)`` are taken over, ``(B,)``, given how many units are in doubt."""
         piece = np.full(len(boxes), -1)
-        few = np.flatnonzero(doubts <= _DOUBTS)
+        share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
+        few = np.flatnonzero((doubts <= _DOUBTS) | (share <= _NARROW).all(axis=1))
         piece[few] = self._piece_of(boxes[few])
         for number in np.unique(piece[piece >= 0]):
             self._waiting.append((int(number), boxes[piece == number]))
@@ -61,7 +65,10 @@ class Handover:
     def step(self) -> list[CellMap]:
         """One step of the sweep; what it has found, once it is through."""
         if self._sweep is None:
-            start = [(piece, cells_of(boxes)) for piece, boxes in self._waiting]
+            waiting: dict[int, list[np.ndarray]] = {}
+            for piece, boxes in self._waiting:
+                waiting.setdefault(piece, []).append(boxes)
+            start = [(piece, cells_of(np.concatenate(boxes))) for piece, boxes in waiting.items()]
             self._sweep, self._waiting = Sweep(self._problem, self._options, start), []
         if self._sweep.pending():
             self._sweep.step()
