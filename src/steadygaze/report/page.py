@@ -22,7 +22,7 @@ MEANINGS = (
     "the class holds and the attention stays where it should be",
     "the network answers another class",
     "the class holds, but for another reason",
-    "not settled: within rounding of a limit, or not reached",
+    "not settled: within rounding of a limit, left open by bounds, or not reached",
 )
 
 
@@ -135,7 +135,7 @@ def not_proven(result: Result) -> list[str]:
         sentences.insert(
             0,
             f"Undecided: {percent(undecided)} of the box. What lies within the tolerance of a limit is never "
-            "guessed, and what a stopped run has not reached is not known.",
+            "guessed; what bounds leave open, or a stopped run has not reached, is not known.",
         )
     if result.origin is not None and result.origin.interior == "not examined":
         sentences.insert(0, "The interior of the safe part was not examined: its boundary may enclose holes.")

@@ -13,7 +13,12 @@ _NEAREST = (
     "M. Jordan, J. Lewis, A. G. Dimakis: Provable Certificates for Adversarial Examples: Fitting a Ball in "
     "the Union of Polytopes. NeurIPS 2019; arXiv:1903.08778."
 )
+_AFFINE_FORMS = (
+    "G. Singh, T. Gehr, M. Mirman, M. Püschel, M. Vechev: Fast and Effective Robustness Certification. "
+    "NeurIPS 2018.",
+)
 BY_ENGINE = {
+    "bound": _AFFINE_FORMS,
     "nearest": (_NEAREST,),
     "sweep": (
         "M. Sotoudeh, A. V. Thakur: Computing Linear Restrictions of Neural Networks. NeurIPS 2019; "
