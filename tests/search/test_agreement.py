@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from agreement import assert_searches_agree
 from public_networks import problem
@@ -10,6 +12,8 @@ from random_problems import random_problem
 from steadygaze.budget import Limits
 from steadygaze.driver import solve
 from steadygaze.errors import UsageError
+from steadygaze.network.pieces import MaxPool
+from steadygaze.problem import Problem
 from variants import mismatches
 
 # Where the map moves, curved boundaries are closed in to this share of what they cross.
@@ -94,5 +98,24 @@ def assert_random_agrees(seed: int) -> bool:
     if first.result.settings["stopped"]:
         return False
     assert_searches_agree(posed, CURVED if posed.follows_maps else 1e-9)
-    assert not mismatches(variant, first.map, variant.draw(100))[0]
+    wrong, _ = mismatches(variant, first.map, variant.draw(100))
+    assert not [theta for theta in wrong if not decided_by_rounding(posed, theta)]
     return True
+
+
+def decided_by_rounding(posed: Problem, theta: np.ndarray) -> bool:
+    """Whether plain evaluation at theta differs from real arithmetic: what is equal there came out unequal.
+
+    Over equal pixels the inputs of a window are equal on a whole region; rounding then says which of them
+    wins, and of a unit that is 0 there, whether it is on.
+    """
+    graph, image = posed.graph, posed.unclipped(theta[None])
+    values = graph.values_at(image, {graph.nodes[node].inputs[0] for node in graph.piecewise})
+    for node in graph.piecewise:
+        layer, own = graph.nodes[node].layer, values[graph.nodes[node].inputs[0]].flatten()
+        if isinstance(layer, MaxPool):
+            inputs = own[layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, -torch.inf)
+            own = inputs.amax(dim=1, keepdim=True) - inputs
+        if ((own != 0) & (own.abs() < 1e-12)).any():
+            return True
+    return False
