@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import ANY, SIGN, Forms, fresh_symbols
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth, derivative_relaxed, relaxed
@@ -62,7 +63,7 @@ class Derivative:
             scaled = scaled.joined(doubts.rows, used, doubts.origin)
             used = max(used, scaled.symbols)
             # Centre and radius of two slopes are themselves rounded; one slope is what it is.
-            rounded = torch.where(self.radius > 0, 2 * _UNIT * (self.centre.abs() + self.radius), 0.0)
+            rounded = torch.where(self.radius > 0, 2 * UNIT * (self.centre.abs() + self.radius), 0.0)
             whole = (self.radius - picked + rounded) * known
             return scaled.widened((whole + doubts.rest) * (1 + _ROUNDING), room, used)
         deviation = self.radius * known
@@ -70,7 +71,7 @@ class Derivative:
             moved = gradient.centre[:, None] * self.slopes
             scaled = scaled + Forms(
                 torch.cat([torch.zeros_like(moved[:, :1]), moved], dim=1),
-                _UNIT * moved.abs().sum(dim=1),
+                UNIT * moved.abs().sum(dim=1),
                 gradient.count,
             )
             deviation = deviation + self.slopes.abs().sum(dim=1) * gradient.reach
@@ -120,7 +121,7 @@ class Choice:
         doubt = gradient.error
         if some or shared > 1:
             # An entry sums up what it gets from each of its windows, and that may cancel.
-            doubt = doubt + (shared + 2) * _UNIT * gradient.size
+            doubt = doubt + (shared + 2) * UNIT * gradient.size
         error = gradient.error.new_zeros((boxes, size))
         error.scatter_add_(1, self.winner, doubt * left)
         if not some:
@@ -180,7 +181,7 @@ def _split(gradient: Forms, radius: Tensor, room: int, used: int) -> _Doubts:
     """D' g for D' = ± radius ``(B, N)``: symbols for what is known of g and for products with its own."""
     known = radius * gradient.centre.abs()
     fresh = fresh_symbols(known, room - used)
-    rest = fresh.rest + radius * gradient.reach + 4 * _UNIT * known
+    rest = fresh.rest + radius * gradient.reach + 4 * UNIT * known
     boxes, count = fresh.place.shape
     origin = torch.full((boxes, count, 2), SIGN, device=fresh.place.device)
     old = gradient.origin
@@ -202,8 +203,8 @@ def _split(gradient: Forms, radius: Tensor, room: int, used: int) -> _Doubts:
     own.scatter_(2, where[..., None], amount[..., None])
     parents = torch.where((amount == 0)[..., None], ANY, torch.stack([of, used + unit], dim=2))
     # What a product takes is no longer in the rest; a share of it makes up for rounding, once for each.
-    rest = rest.scatter_add(1, where, -amount.abs() * (1 - 8 * _UNIT)).clamp_min(0.0)
-    rest = rest + (_PRODUCTS + 8) * _UNIT * radius * gradient.reach
+    rest = rest.scatter_add(1, where, -amount.abs() * (1 - 8 * UNIT)).clamp_min(0.0)
+    rest = rest + (_PRODUCTS + 8) * UNIT * radius * gradient.reach
     return _Doubts(torch.cat([fresh.rows, own], dim=1), torch.cat([origin, parents], dim=1), rest)
 
 
@@ -222,7 +223,6 @@ def _moved(rows: Tensor, to: Tensor, away: Tensor, size: int, share: Tensor | No
 _NEGLIGIBLE = 2e-3
 # Products of symbols that are followed for one layer.
 _PRODUCTS = 12
-_UNIT = 2.0**-53
 # What rounding in a handful of operations may add, as a share.
 _ROUNDING = 2.0**-46
 
@@ -322,7 +322,7 @@ def _piecewise(
     # A unit that keeps a piece without a constant term is computed without rounding of its own.
     size = torch.maximum(below.abs(), above.abs()) + slope.abs() * torch.maximum(low.abs(), high.abs())
     plain = (low >= 0) | (high <= 0)
-    rounded = 4 * _UNIT * size
+    rounded = 4 * UNIT * size
     exact = (first == last) & (offset == 0) & (deviation == 0) & plain
     return slope, offset, torch.where(exact, deviation, deviation + rounded), derivative
 
@@ -334,7 +334,7 @@ def _smooth_derivative(layer: Smooth, forms: Forms, low: Tensor, high: Tensor) -
     centre = slope * known.centre + offset
     slopes = slope[:, None] * known.rows[:, 1 : 1 + forms.count]
     size = centre.abs() + offset.abs() + slopes.abs().sum(dim=1)
-    return Derivative(centre, error + slope.abs() * known.error + 8 * _UNIT * size, slopes)
+    return Derivative(centre, error + slope.abs() * known.error + 8 * UNIT * size, slopes)
 
 
 def _pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int) -> Relaxed:

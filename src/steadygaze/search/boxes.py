@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from steadygaze.geometry.cells import Cells, names_of_points
+from steadygaze.geometry.sections import gauge
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap
@@ -68,11 +69,7 @@ def volumes_of(boxes: np.ndarray) -> np.ndarray:
 
 def gauges_of(boxes: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """The least s such that s times the whole box ``(n, 2)`` meets each box, ``(B,)``; 0 if 0 is inside."""
-    nearest = np.clip(0.0, boxes[..., 0], boxes[..., 1])
-    side = np.where(nearest > 0, whole[:, 1], -whole[:, 0])
-    with np.errstate(divide="ignore"):
-        each = np.where(nearest == 0, 0.0, np.abs(nearest) / np.where(nearest == 0, 1.0, side))
-    return each.max(axis=1)
+    return gauge(np.clip(0.0, boxes[..., 0], boxes[..., 1]), -whole[:, 0], whole[:, 1])
 
 
 def cells_of(boxes: np.ndarray) -> Cells:

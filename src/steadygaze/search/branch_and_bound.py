@@ -21,6 +21,7 @@ from itertools import product
 import numpy as np
 
 from steadygaze.errors import SettingError
+from steadygaze.geometry.sections import gauge
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined
@@ -63,7 +64,7 @@ class BranchAndBound(AbstractSearch):
     claim = "whole box"
 
     def __init__(self, problem: Problem, options: Options) -> None:
-        self._problem, self._options = problem, options
+        self._problem = problem
         problem.check_enclosable()
         if len(problem.box) > _MOST_PARAMETERS:
             raise SettingError(
@@ -233,8 +234,8 @@ class BranchAndBound(AbstractSearch):
             failing = (map_.kind != ROBUST) & (map_.kind != UNDECIDED)
             if failing.any():
                 corners, _ = map_.cells.take(np.flatnonzero(failing))
-                points = corners.theta[:, :, None].repeat(2, axis=2)
-                self._blocked = min(self._blocked, float(gauges_of(points, self._problem.box).min()))
+                box = self._problem.box
+                self._blocked = min(self._blocked, float(gauge(corners.theta, -box[:, 0], box[:, 1]).min()))
         self._count(new)
 
     def _count(self, new: Sequence[CellMap]) -> None:

@@ -6,9 +6,9 @@ from itertools import product
 
 import numpy as np
 
+from steadygaze.geometry.sections import gauge
 from steadygaze.kinds import ROBUST
 from steadygaze.problem import Problem
-from steadygaze.search.boxes import gauges_of
 
 # Points drawn at first, from how many of them the way downhill is followed, and how many steps it has.
 _DRAWN, _FOLLOWED, _STEPS = 128, 4, 12
@@ -44,7 +44,7 @@ class Falsifier:
         full = np.zeros((len(corners), len(box)))
         full[:, : corners.shape[1]] = corners
         thetas = np.concatenate([drawn, full])
-        for worst in (self.try_at(thetas), self._margins(thetas)[1]):
+        for worst in self._margins(thetas):
             self._downhill(thetas[np.argsort(worst)[:_FOLLOWED]])
         self._approach()
 
@@ -52,9 +52,7 @@ class Falsifier:
         """Evaluate points ``(B, n)``, keep those that fail; returns the class gaps ``(B,)``."""
         if not len(thetas):
             return np.zeros(0)
-        points = self._problem.at(thetas)
-        self._keep(thetas[points.kind != ROBUST])
-        return points.gap
+        return self._margins(thetas)[0]
 
     def _margins(self, thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Class gap, and threshold less inconsistency, at points: what fails below 0."""
@@ -100,4 +98,5 @@ class Falsifier:
             self._found = every[np.argsort(self._gauges(every), kind="stable")[:_KEPT]]
 
     def _gauges(self, thetas: np.ndarray) -> np.ndarray:
-        return gauges_of(np.repeat(thetas[:, :, None], 2, axis=2), self._problem.box)
+        box = self._problem.box
+        return gauge(thetas, -box[:, 0], box[:, 1])
