@@ -111,28 +111,30 @@ def verify(
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
     pixels = as_image(image)
+    threads = _checked_threads(threads)
     began = time.perf_counter()
-    problem = pose(
-        _network(model, pixels.shape, layout, mean, std, device),
-        pixels,
-        perturbation if isinstance(perturbation, Chain) else chain_of(perturbation),
-        label=label,
-        saliency=saliencies.by_name(saliency, channel_sum=channel_sum),
-        inconsistency=inconsistencies.by_name(inconsistency),
-        threshold=threshold,
-        clip=clip,
-    )
-    return solve(
-        problem,
-        method=method,
-        limits=limits,
-        threads=threads,
-        audit_points=audit,
-        options=options,
-        progress=progress,
-        origin=ImageOrigin(image_source, image_index, image_label),
-        loading=time.perf_counter() - began,
-    )
+    with _one_thread_each():
+        problem = pose(
+            _network(model, pixels.shape, layout, mean, std, device),
+            pixels,
+            perturbation if isinstance(perturbation, Chain) else chain_of(perturbation),
+            label=label,
+            saliency=saliencies.by_name(saliency, channel_sum=channel_sum),
+            inconsistency=inconsistencies.by_name(inconsistency),
+            threshold=threshold,
+            clip=clip,
+        )
+        return solve(
+            problem,
+            method=method,
+            limits=limits,
+            threads=threads,
+            audit_points=audit,
+            options=options,
+            progress=progress,
+            origin=ImageOrigin(image_source, image_index, image_label),
+            loading=time.perf_counter() - began,
+        )
 
 
 def _network(
@@ -179,14 +181,29 @@ def solve(
     The arguments are those of `verify`; of `options` memory and threads are set by `limits` and `threads`.
     """
     limits = limits or Limits()
-    threads = _checked_count("number of threads", threads, 1, min(8, torch.get_num_threads()))
+    threads = _checked_threads(threads)
     audit_points = _checked_count("number of audited points", audit_points, 0, 0)
     options = replace(options or Options(), memory=int(limits.memory * 2**30), threads=threads)
     check_method(method, options)
     check_parameters(method, problem, options)
     tell = progress or (lambda _: None)
+    with _one_thread_each():
+        return _solved(problem, method, options, limits, audit_points, tell, origin or ImageOrigin(), loading)
+
+
+def _solved(
+    problem: Problem,
+    method: str,
+    options: Options,
+    limits: Limits,
+    audit_points: int,
+    tell: Callable[[Progress], None],
+    origin: ImageOrigin,
+    loading: float,
+) -> Answer:
+    """Search, check, and make the answer."""
     began = time.perf_counter()
-    with _one_thread_each(), _announced(tell, EVERY if method in ("auto", "sweep") else WALKING):
+    with _announced(tell, EVERY if method in ("auto", "sweep", "nearest") else WALKING):
         findings = _searched(problem, method, options, limits, tell)
     searched = time.perf_counter()
     main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
@@ -199,7 +216,7 @@ def solve(
     around = around_of(problem, findings)
     verdict, reason = verdict_of(problem, findings, failure)
     result = Result(
-        problem=described(problem, origin or ImageOrigin()),
+        problem=described(problem, origin),
         method=" + ".join(finding.method for finding in findings),
         claim=claim_of(findings),
         verdict=verdict,
@@ -220,7 +237,7 @@ def solve(
         versions=versions(),
         tolerance=vars(problem.tolerance),
         settings={
-            "threads": threads,
+            "threads": options.threads,
             "memory_limit_gib": limits.memory,
             "time_limit_s": limits.seconds,
             "regions_limit": limits.regions,
@@ -323,6 +340,10 @@ def _checked_count(what: str, value: int | None, least: int, default: int) -> in
     return value
 
 
+def _checked_threads(threads: int | None) -> int:
+    return _checked_count("number of threads", threads, 1, min(8, torch.get_num_threads()))
+
+
 def _device(device: str) -> str:
     if device not in ("cpu", "cuda"):
         raise SettingError(f"the device is {device!r}; allowed: cpu, cuda")
@@ -333,7 +354,11 @@ def _device(device: str) -> str:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """The search's own threads share the cores; torch must not start more inside each of them."""
+    """The search's own threads share the cores; torch must not start more inside each of them.
+
+    What else is evaluated, in loading and checking, is small: where another process has one of the cores,
+    threads that meet after each operation take ten to forty times as long as one alone.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
