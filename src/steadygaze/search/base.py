@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from steadygaze.drawing import BoundaryPieces
 from steadygaze.geometry.cells import Cells, concatenate
@@ -178,6 +180,15 @@ def advanced(was: Standing, new: list[CellMap], whole: float, **now: Any) -> Sta
         robust=was.robust + sum(float(m.volume[m.kind == ROBUST].sum()) for m in new) / whole,
         **now,
     )
+
+
+def threads_of(options: Options, name: str) -> ThreadPoolExecutor:
+    """The threads of a search. torch's products in each use as many threads as torch was told to.
+
+    That number holds in a thread only once it has been asked for there: until then a product takes all cores,
+    and where another process has one of them, waits for it.
+    """
+    return ThreadPoolExecutor(options.threads, name, initializer=torch.get_num_threads)
 
 
 class AbstractSearch(ABC):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 
@@ -24,7 +23,7 @@ from steadygaze.errors import SettingError
 from steadygaze.geometry.sections import gauge
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
-from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined
+from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
 from steadygaze.search.boxes import Judged, gauges_of, halved, judge_boxes, map_of, volumes_of
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.handover import Handover
@@ -84,7 +83,7 @@ class BranchAndBound(AbstractSearch):
         self._blocked = np.inf
         self._small: list[np.ndarray] = []
         self._near_share, self._reached = _NEAR_SHARE, 0.0
-        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="bound")
+        self._pool = threads_of(options, "bound")
         self._counts = {"boxes": 0, "boxes_robust": 0, "boxes_failing": 0, "boxes_handed_over": 0}
         self._shares = {"share_by_bounds": 0.0, "share_by_regions": 0.0}
         self._standing = Standing(0.0, 0.0, 0, 0)

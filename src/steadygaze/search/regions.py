@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -29,7 +28,7 @@ from steadygaze.network.onesided import Activation, hinge_weights, hinge_windows
 from steadygaze.network.piecewise import Form
 from steadygaze.perturbation.base import AffineImage
 from steadygaze.problem import Problem
-from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, unexamined
+from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, threads_of, unexamined
 from steadygaze.search.edges import edge_of
 from steadygaze.search.judging import judge
 
@@ -102,7 +101,7 @@ class Regions:
         most = _SLOW_BATCH if problem.follows_maps else _BATCH
         self._rows = int(np.clip(options.memory // (8 * options.threads * row), 1, most))
         self._threads = options.threads
-        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="regions")
+        self._pool = threads_of(options, "regions")
 
     # -- what is known
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -31,6 +31,7 @@ from steadygaze.search.base import (
     Standing,
     advanced,
     joined,
+    threads_of,
     unexamined,
 )
 from steadygaze.search.judging import judge
@@ -117,7 +118,7 @@ class Sweep(AbstractSearch):
         self._put([self._first(number, piece, cells) for number, (piece, cells) in enumerate(start)])
         self._running: dict[Future[_Outcome], _Batch] = {}
         self._maps: list[tuple[tuple[int, ...], CellMap]] = []
-        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="sweep")
+        self._pool = threads_of(options, "sweep")
         self._standing = Standing(0.0, 0.0, 0, 0)
 
     def pending(self) -> bool:
