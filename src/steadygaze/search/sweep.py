@@ -42,9 +42,10 @@ _CELLS = 1024
 # Rows of a batch take at most this many bytes: larger arrays are mapped afresh each time, and fault in page
 # by page.
 _CACHED = 1 << 24
-# A small problem is parted early, as soon as a batch has this many cells, and again before its gradients are
-# taken, so that two threads share it; parted this often, there are batches enough.
-_SHARED, _SHARES = 64, 2
+# A small problem is parted early, as soon as a batch holds this many numbers, and again before its gradients
+# are taken, so that two threads share it; parted this often, there are batches enough. Smaller batches take
+# longer on two threads than on one, for it is not products that take the time.
+_SHARED, _SHARES = 1 << 19, 2
 # New vertices for which a batch has room in one stage: so many and so many more for each of its cells. What
 # is left is cut in batches of its own, which the threads share and which have fewer hinges each to try.
 _ROOM, _ROOM_EACH = 256, 4
@@ -113,6 +114,7 @@ class Sweep(AbstractSearch):
         row = 8 * problem.stages.widest_row
         room = min(_CACHED, options.memory // (2 * options.threads * _COPIES))
         self._rows = int(np.clip(room // row, 64, 4 * _CELLS))
+        self._shared = _SHARED // problem.stages.widest_row
         self._waiting: list[_Batch] = []
         start = _pieces_of(problem) if start is None else start
         self._put([self._first(number, piece, cells) for number, (piece, cells) in enumerate(start)])
@@ -248,7 +250,7 @@ class Sweep(AbstractSearch):
         count, vertices = batch.cells.count, len(batch.cells.theta)
         parts = max(at_least, -(-count // _CELLS), -(-vertices // self._rows))
         depth = _SHARES if batch.stage == len(self._problem.stages.stages) else 1
-        if len(batch.way) <= depth and count >= _SHARED:
+        if len(batch.way) <= depth and count >= self._shared:
             parts = max(parts, 2)
         if parts == 1 or count == 1:
             return (batch,)
