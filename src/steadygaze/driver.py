@@ -103,7 +103,6 @@ def verify(
         undecided: with bound, the share of the box that may be left so once a failure is known; by default
             none where exact engines can take over, else 0.01. handover: with bound, whether they do.
         progress: called now and then. image_source, image_index, image_label: for the record.
-
     Raises UsageError where something handed in cannot be used, FidelityError where the imported network
     disagrees with the original, InternalCheckError where a self-check failed.
     """
@@ -111,7 +110,6 @@ def verify(
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
     pixels = as_image(image)
-    threads = _checked_threads(threads)
     began = time.perf_counter()
     with _one_thread_each():
         problem = pose(
@@ -124,17 +122,17 @@ def verify(
             threshold=threshold,
             clip=clip,
         )
-        return solve(
-            problem,
-            method=method,
-            limits=limits,
-            threads=threads,
-            audit_points=audit,
-            options=options,
-            progress=progress,
-            origin=ImageOrigin(image_source, image_index, image_label),
-            loading=time.perf_counter() - began,
-        )
+    return solve(
+        problem,
+        method=method,
+        limits=limits,
+        threads=threads,
+        audit_points=audit,
+        options=options,
+        progress=progress,
+        origin=ImageOrigin(image_source, image_index, image_label),
+        loading=time.perf_counter() - began,
+    )
 
 
 def _network(
@@ -181,7 +179,7 @@ def solve(
     The arguments are those of `verify`; of `options` memory and threads are set by `limits` and `threads`.
     """
     limits = limits or Limits()
-    threads = _checked_threads(threads)
+    threads = _checked_count("number of threads", threads, 1, min(8, torch.get_num_threads()))
     audit_points = _checked_count("number of audited points", audit_points, 0, 0)
     options = replace(options or Options(), memory=int(limits.memory * 2**30), threads=threads)
     check_method(method, options)
@@ -338,10 +336,6 @@ def _checked_count(what: str, value: int | None, least: int, default: int) -> in
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise SettingError(f"the {what} is {value!r}; it must be a whole number of at least {least}")
     return value
-
-
-def _checked_threads(threads: int | None) -> int:
-    return _checked_count("number of threads", threads, 1, min(8, torch.get_num_threads()))
 
 
 def _device(device: str) -> str:

@@ -17,7 +17,7 @@ from steadygaze.search.sweep import Sweep
 METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
 NORMS = ("linf", "l2")
 # With more parameters regions have too many vertices, and are kept as half-spaces (docs/searches.md has the
-# figures); what needs no volumes is so from one parameter fewer.
+# figures).
 MOST_CORNERED = 7
 
 
@@ -30,7 +30,7 @@ def _bfs(problem: Problem, options: Options) -> AbstractSearch:
 
 
 def _nearest(problem: Problem, options: Options) -> AbstractSearch:
-    if len(problem.box) >= MOST_CORNERED and not problem.follows_maps:
+    if len(problem.box) > MOST_CORNERED:
         return Outward(problem, options)
     return Nearest(problem, options)
 

@@ -17,11 +17,11 @@ from steadygaze.kinds import ROBUST
 from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from steadygaze.result import Verdict
 from steadygaze.search import regions as regions_module
+from steadygaze.search import sweep as sweep_module
 from steadygaze.search import walking
 from steadygaze.search.base import Options
 from steadygaze.search.boundary import Boundary, is_closed
 from steadygaze.search.breadth_first import BreadthFirst
-from steadygaze.search.nearest import Nearest
 from steadygaze.search.regions import Regions
 from steadygaze.search.robust_part import GATE, RobustPart
 from variants import EVERY, searched
@@ -109,14 +109,6 @@ def test_two_patterns_of_one_name(monkeypatch):
         searched(BreadthFirst(MIXED.problem, Options()))
 
 
-def test_optimistic_distances(monkeypatch):
-    wrapped(monkeypatch, Nearest, "_bounded", lambda found: 3 * found)
-    map_ = searched(Nearest(LARGE.problem, Options())).found()
-    found = next(failures_by_distance(map_, LARGE.problem.box), None)
-    wanted = next(failures_by_distance(LARGE.map, LARGE.problem.box))
-    assert found is None or found.distance > wanted.distance + 1e-9, "the sweep would tell"
-
-
 def test_gates_where_there_are_none(monkeypatch):
     """Every facet towards another region is a gate, also where that region is not robust."""
     settle = RobustPart.settle
@@ -191,6 +183,7 @@ def test_what_breaks_in_a_thread_surfaces(monkeypatch):
         raise ZeroDivisionError("planted")
 
     monkeypatch.setattr(regions_module, "clip", broken)
+    monkeypatch.setattr(sweep_module, "judge", broken)
     for method in METHODS:
         with pytest.raises(ZeroDivisionError):
             solve(MIXED.problem, method=method)

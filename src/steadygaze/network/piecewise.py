@@ -8,7 +8,7 @@ next stage. Until the first stage all values are affine in theta as a whole and 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -282,18 +282,21 @@ class Stages:
 
     def pattern_names_at(self, images: Tensor) -> np.ndarray:
         """Pattern names, uint64 ``(B,)``, at images ``(B, C, H, W)``, by a plain forward pass."""
-        values = self.graph.values_at(images, {stage.source for stage in self.stages})
         total = np.zeros(len(images), np.uint64)
+        for names, sides in zip(self.names, self.sides_at(images), strict=True):
+            total += pattern_names(sides, names)
+        return total
+
+    def sides_at(self, images: Tensor) -> Iterator[np.ndarray]:
+        """For each stage on what side of its hinges images ``(B, C, H, W)`` lie, uint8 ``(B, hinges)``."""
+        values = self.graph.values_at(images, {stage.source for stage in self.stages})
         for number, stage in enumerate(self.stages):
             source = flat_array(values[stage.source])
-            layer = self.graph.nodes[stage.node].layer
-            if isinstance(layer, MaxPool):
-                _, sides = best_of_windows(source, self.inputs[number], self.tolerances[number])
+            if isinstance(self.graph.nodes[stage.node].layer, MaxPool):
+                yield best_of_windows(source, self.inputs[number], self.tolerances[number])[1]
             else:
                 every = np.arange(len(self.tolerances[number]))
-                sides = (self.columns(source, number, every) > self.tolerances[number]).astype(np.uint8)
-            total += pattern_names(sides, self.names[number])
-        return total
+                yield (self.columns(source, number, every) > self.tolerances[number]).astype(np.uint8)
 
     @cached_property
     def inputs(self) -> dict[int, np.ndarray]:

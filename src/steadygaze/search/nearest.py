@@ -1,9 +1,10 @@
-"""Best-first search: activation regions in order of distance from 0, until the first failure.
+"""Outwards from 0 until the first failure: the sweep, in boxes about 0 that grow.
 
-The frontier is the set of facets that nobody has crossed, each with its distance from 0. What lies closer
-than all of them is examined; so the least distance is, at any time, a radius within which everything known
-is everything there is. The search ends when a failing point is known that is nearer than the frontier
-(cf. GeoCert: Jordan, Lewis, Dimakis, NeurIPS 2019, for balls in the space of pixels).
+What lies in the box examined so far is known exactly, so that the distance from 0 of its faces is, at any
+time, a radius within which everything known is everything there is. The search ends when the nearest failure
+known is nearer than what lies ahead (cf. GeoCert: Jordan, Lewis, Dimakis, NeurIPS 2019, for balls in the
+space of pixels, region by region). How far the next box reaches is a guess (`Course`), which decides how much
+is looked at and never what is answered.
 """
 
 from __future__ import annotations
@@ -12,27 +13,30 @@ from dataclasses import replace
 
 import numpy as np
 
-from steadygaze.geometry.cells import Cells
+from steadygaze.geometry.cells import Cells, concatenate, faces
+from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.sections import by_distance, distances, euclidean, least_distances, least_euclidean
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
-from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward
-from steadygaze.search.regions import UNKNOWN, Regions
+from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, unexamined
+from steadygaze.search.boxes import cells_of
+from steadygaze.search.course import Course
+from steadygaze.search.sweep import Sweep, pieces_of
 
-# The first steps cross few facets, for the nearest failure is often near; each step twice as many.
-_FIRST_BATCH = 8
 # Distances closer than this are equal.
 _SAME = 1e-12
-# With more parameters the distances of facets are bounded, not found: there are too many of them.
-_MOST_EXACT = 3
+# Faces of boxes move by at least this much, in widths of the whole box, and no nearer to its own faces.
+_CLOSE = 1e-3
+# Names of the first box's faces as hinges; those of every box differ.
+_FACES = np.uint64(1 << 59)
 
 
 class Nearest(AbstractSearch):
     """The nearest failure in half-widths of the box, L-infinity or L2, and with it the safe scale.
 
-    The two distances, in half-widths and in the box's own shape about 0, order regions differently where 0 is
-    not in the middle; the search goes on until both answers are certain. With more than three parameters
-    facets are ordered by lower bounds of their distances: more regions are looked at, for the same answers.
+    The two distances, in half-widths and in the box's own shape about 0, differ where 0 is not in the middle;
+    the search goes on until both answers are certain.
     Refuses, through `Problem.pieces`, chains that are not piecewise affine.
     """
 
@@ -40,103 +44,185 @@ class Nearest(AbstractSearch):
     claim = "radius"
 
     def __init__(self, problem: Problem, options: Options) -> None:
-        self._problem = problem
-        self._norm = options.norm
-        self._regions = Regions(problem, options, self._bounded)
-        self._open = np.zeros(0, np.int64)
-        self._seen = 0
-        self._judged = 0
-        self._size = _FIRST_BATCH
+        self._problem, self._options = problem, options
+        self._half = np.ptp(problem.box, axis=1) / 2
+        self._course: Course | None = None
+        self._examined = np.zeros_like(problem.box)
+        self._ahead = pieces_of(problem)
+        self._sweep: Sweep | None = None
+        self._boxes = 0
+        self._maps: list[tuple[int, CellMap]] = []
         # Of the nearest failure, of the nearest cell that is not robust, and of that in the box's own shape.
         self._failure, self._block, self._scale = np.inf, np.inf, np.inf
-        self._standing = Standing(0.0, 0.0, 0, 0, radius=0.0)
+        # With the boxes that are done, and with the one in work.
+        self._done = self._standing = Standing(0.0, 0.0, 0, 0, radius=0.0)
 
     def pending(self) -> bool:
         """Whether something nearer than what is known may still be found."""
-        return not self._regions.count or bool(len(self._promising()))
+        return self._sweep is not None or self._open()
 
     def step(self) -> None:
-        """Cross the nearest facets."""
-        regions = self._regions
-        if not regions.count:
-            regions.around(np.zeros(len(self._problem.box)), inward(self._problem.box))
-        else:
-            chosen = self._promising()
-            regions.cross(chosen[: self._size])
-            self._size = min(2 * self._size, regions.batch)
-        fresh = np.arange(self._seen, len(regions.neighbour))
-        self._seen += len(fresh)
-        self._open = np.concatenate([self._open, fresh])
-        self._open = self._open[regions.neighbour[self._open] == UNKNOWN]
-        self._take_stock()
+        """Begin with the next box, or go on with one."""
+        if self._sweep is None:
+            self._begin()
+        elif self._sweep.pending():
+            self._sweep.step()
+        assert self._sweep is not None
+        self._standing = self._and(self._sweep)
+        if not self._sweep.pending():
+            self._end(self._sweep)
 
     def standing(self) -> Standing:
         """How far the search has come."""
         return self._standing
 
     def found(self) -> CellMap:
-        """The map of what was examined; the facets of the frontier are in it, undecided."""
-        return self._regions.map()
+        """The map of what was examined; the faces behind which nobody has looked are in it, undecided."""
+        running = self._sweep.found_on_pieces() if self._sweep is not None else []
+        parts = [*self._maps, *running]
+        maps = _merged(parts) if self._boxes > 1 else [map_ for _, map_ in parts]
+        rest = sum(float(volumes(cells).sum()) for _, cells in self._ahead)
+        if not maps:
+            return unexamined(concatenate([cells for _, cells in self._ahead]))
+        return replace(joined([*maps, self._border()]), conforming=self._boxes == 1 and not rest, rest=rest)
 
     def enclosed(self) -> Enclosed | None:
         """Nothing that the map does not tell."""
         return None
 
     def close(self) -> None:
-        """End the threads."""
-        self._regions.close()
+        """Finish what runs and end the threads."""
+        if self._sweep is not None:
+            self._end(self._sweep)
 
-    def _promising(self) -> np.ndarray:
-        """Facets that may lie before what is known, nearest first."""
-        near, scale = self._regions.distance[self._open].T
-        before = (near < self._failure - _SAME) | (scale < min(self._scale, 1.0) - _SAME)
-        return self._open[before][np.argsort(near[before], kind="stable")]
+    # -- boxes
 
-    def _near(self, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-        """Distances ``(cells,)`` from 0 in half-widths of the box, and the points of the cells at them."""
-        half = np.ptp(self._problem.box, axis=1) / 2
-        return distances(cells, half, half) if self._norm == "linf" else euclidean(cells, half)
+    def _open(self) -> bool:
+        """Whether the faces of the examined box are nearer than what was found."""
+        return self._reach(0) < self._failure - _SAME or self._reach(1) < min(self._scale, 1.0) - _SAME
 
-    def _scaled(self, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-        """The same in the box's own shape."""
+    def _reach(self, which: int) -> float:
+        """The distance of what lies outside of the examined box, in half-widths or the box's own shape."""
+        length = np.abs(self._problem.box) if which else self._half[:, None]
+        inner = self._inner()
+        return float((np.abs(self._examined) / np.where(inner, length, 1.0))[inner].min(initial=np.inf))
+
+    def _inner(self) -> np.ndarray:
+        """Which faces ``(n, 2)`` of the examined box are not the whole box's."""
+        return self._examined != self._problem.box
+
+    def _begin(self) -> None:
+        """Take the next box, and part what lies ahead into what it holds and what it does not."""
+        if self._course is None:
+            self._course = Course(self._problem, self._half, self._options.norm)
         box = self._problem.box
-        return distances(cells, -box[:, 0], box[:, 1])
+        if self._reach(0) < self._failure - _SAME:
+            radius = self._course.next_radius(self._reach(0), self._failure)
+            wanted = np.outer(self._half, [-radius, radius])
+        else:
+            wanted = min(self._scale, 1.0) * box
+        self._examined = self._stretched(wanted)
+        inside, outside = [], []
+        for piece, cells in self._ahead:
+            for part, parts in zip(self._parted(cells), (inside, outside), strict=True):
+                parts += [(piece, part)] if part.count else []
+        self._ahead = outside
+        self._sweep = Sweep(self._problem, self._options, inside)
+        self._boxes += 1
 
-    def _least(self, cells: Cells) -> np.ndarray:
-        """Lower bounds ``(cells, 2)`` on both."""
-        box = self._problem.box
-        half = np.ptp(box, axis=1) / 2
-        near = least_distances(cells, half, half) if self._norm == "linf" else least_euclidean(cells, half)
-        return np.stack([near, least_distances(cells, -box[:, 0], box[:, 1])], axis=1)
+    def _stretched(self, wanted: np.ndarray) -> np.ndarray:
+        """The examined box ``(n, 2)`` with its faces where they are wanted, and none moved by a hair."""
+        least = _CLOSE * 2 * self._half
+        was, box = self._examined, self._problem.box
+        low = np.where(wanted[:, 0] < was[:, 0], np.minimum(wanted[:, 0], was[:, 0] - least), was[:, 0])
+        high = np.where(wanted[:, 1] > was[:, 1], np.maximum(wanted[:, 1], was[:, 1] + least), was[:, 1])
+        low = np.where(low - box[:, 0] <= least, box[:, 0], low)
+        high = np.where(box[:, 1] - high <= least, box[:, 1], high)
+        return np.stack([low, high], axis=1)
 
-    def _bounded(self, cells: Cells) -> np.ndarray:
-        """Both distances ``(facets, 2)``; with many parameters lower bounds, which order well enough."""
-        if len(self._problem.box) > _MOST_EXACT:
-            return self._least(cells)
-        return np.stack([self._near(cells)[0], self._scaled(cells)[0]], axis=1)
+    def _parted(self, cells: Cells) -> tuple[Cells, Cells]:
+        """Cells cut by the faces of the examined box: the parts inside, and those outside."""
+        axis, side = np.nonzero(self._inner())
+        if not len(axis):
+            return cells, cells.take(np.zeros(0, np.int64))[0]
+        sign = np.where(side == 1, 1.0, -1.0)
+        values = sign * (self._examined[axis, side] - cells.theta[:, axis])
+        names = _FACES + np.uint64(64 * self._boxes) + (2 * axis + side).astype(np.uint64)
+        made = cut(cells, values, 2 * _SAME * self._half[axis], names, stop_below=True)
+        return made.cells.take(np.flatnonzero(made.stop < 0))[0], made.cells.take(
+            np.flatnonzero(made.stop >= 0)
+        )[0]
 
+    def _border(self) -> CellMap:
+        axis, side = np.nonzero(self._inner())
+        whole = cells_of(self._examined[None])
+        flat = faces(whole, np.zeros(len(axis), np.int64), 2 * axis + side)
+        return unexamined(flat, flat=True)
+
+    def _end(self, sweep: Sweep) -> None:
+        """Take in what was found in a box."""
+        sweep.close()
+        self._done, self._sweep = self._and(sweep), None
+        found = sweep.found_on_pieces()
+        self._maps += found
+        for _, map_ in found:
+            self._take_stock(map_)
+        count = (
+            sum(len(map_.pattern) for map_ in _merged(self._maps)) if self._boxes > 1 else self._done.regions
+        )
+        radius = min(self._reach(0), self._block)
+        self._done = self._standing = replace(self._done, regions=count, radius=radius)
+
+    def _and(self, sweep: Sweep) -> Standing:
+        """Where the search stands, with what the sweep of the box in work has done."""
+        was, now = self._done, sweep.standing()
+        return replace(
+            was,
+            finished=was.finished + now.finished,
+            robust=was.robust + now.robust,
+            regions=was.regions + now.regions,
+            bytes=was.bytes + now.bytes,
+            work={phase: was.work.get(phase, 0.0) + spent for phase, spent in now.work.items()},
+        )
+
+    # -- distances
     def _nearer(self, cells: Cells, known: float, which: int) -> float:
-        """The least distance of the cells, unless it is above what is known."""
-        bound = self._least(cells)[:, which]
+        """The least distance of the cells, unless it is above what is known: which as for `_reach`."""
+        box, half = self._problem.box, self._half
+        below, above = (-box[:, 0], box[:, 1]) if which else (half, half)
+        if not which and self._options.norm == "l2":
+            bound = least_euclidean(cells, half)
+        else:
+            bound = least_distances(cells, below, above)
         chosen = np.flatnonzero(bound < known)
-        exact = (self._near, self._scaled)[which]
+
+        def exact(some: Cells) -> tuple[np.ndarray, np.ndarray]:
+            if not which and self._options.norm == "l2":
+                return euclidean(some, half)
+            return distances(some, below, above)
+
         found = next(by_distance(cells.take(chosen)[0], bound[chosen], exact), None)
         return known if found is None else min(known, found.distance)
 
-    def _take_stock(self) -> None:
-        regions = self._regions
-        for map_ in regions.maps[self._judged :]:
-            bad = np.flatnonzero(map_.kind != ROBUST)
-            if len(bad):
-                cells, _ = map_.cells.take(bad)
-                open_ = map_.kind[bad] == UNDECIDED
-                failing, undecided = (cells.take(np.flatnonzero(some))[0] for some in (~open_, open_))
-                self._failure = self._nearer(failing, self._failure, 0)
-                self._block = self._nearer(undecided, min(self._block, self._failure), 0)
-                self._scale = self._nearer(cells, self._scale, 1)
-        frontier = regions.distance[self._open, 0].min(initial=np.inf)
-        self._standing = replace(
-            regions.standing(self._standing),
-            radius=float(min(frontier, self._block)),
-        )
-        self._judged = len(regions.maps)
+    def _take_stock(self, map_: CellMap) -> None:
+        bad = np.flatnonzero(map_.kind != ROBUST)
+        if len(bad):
+            cells, _ = map_.cells.take(bad)
+            open_ = map_.kind[bad] == UNDECIDED
+            failing, undecided = (cells.take(np.flatnonzero(some))[0] for some in (~open_, open_))
+            self._failure = self._nearer(failing, self._failure, 0)
+            self._block = self._nearer(undecided, min(self._block, self._failure), 0)
+            self._scale = self._nearer(cells, self._scale, 1)
+
+
+def _merged(maps: list[tuple[int, CellMap]]) -> list[CellMap]:
+    """One map for each piece of the perturbation, in which regions that lie in several boxes are one."""
+    out = []
+    for piece in sorted({piece for piece, _ in maps}):
+        map_ = joined([one for number, one in maps if number == piece])
+        pattern, first, number = np.unique(map_.pattern, return_index=True, return_inverse=True)
+        inconsistency = map_.inconsistency[first]
+        np.fmax.at(inconsistency, number, map_.inconsistency)  # it is known where the class holds
+        region = np.where(map_.region < 0, -1, np.append(number, 0)[map_.region])
+        out.append(replace(map_, region=region, inconsistency=inconsistency, pattern=pattern))
+    return out

@@ -18,7 +18,7 @@ import torch
 
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.bits import mixed
-from steadygaze.geometry.cells import Cells, faces, from_polytopes
+from steadygaze.geometry.cells import Cells, from_polytopes
 from steadygaze.geometry.clipping import clip, coincident
 from steadygaze.geometry.growing import Growing, NameIndex
 from steadygaze.geometry.measure import facet_centres, facets
@@ -58,7 +58,6 @@ class _Found:
     planes: Planes
     beyond: np.ndarray
     outer: np.ndarray
-    distance: np.ndarray
     map: CellMap
     tested: int
 
@@ -67,16 +66,10 @@ class Regions:
     """All regions found so far.
 
     Facets are rows; those of region r are ``start[r]:start[r + 1]``.
-
-    Args:
-        measured: gives two distances of polytopes, flat ones too, which then are kept for every facet.
     """
 
-    def __init__(
-        self, problem: Problem, options: Options, measured: Callable[[Cells], np.ndarray] | None = None
-    ) -> None:
+    def __init__(self, problem: Problem, options: Options) -> None:
         self.problem = problem
-        self._measured = measured
         n = len(problem.box)
         self.widths = np.ptp(problem.box, axis=1)
         self.maps: list[CellMap] = []
@@ -91,7 +84,6 @@ class Regions:
         self._region, self._neighbour = Growing((), np.int64), Growing((), np.int64)
         self._centre, self._normal = Growing((n,), np.float64), Growing((n,), np.float64)
         self._offset, self._beyond = Growing((), np.float64), Growing((), np.uint64)
-        self._distance = Growing((2,), np.float64)
         self._weights, self._tolerance = hinge_weights(problem.stages)
         self._windows = hinge_windows(problem.stages)
         self._pieces = [from_polytopes((piece.polytope,)) for piece in problem.pieces]
@@ -131,11 +123,6 @@ class Regions:
         return self._centre.rows
 
     @property
-    def distance(self) -> np.ndarray:
-        """``(facets, 2)`` what `measured` said of each facet."""
-        return self._distance.rows
-
-    @property
     def batch(self) -> int:
         """How many regions are worth finding at once."""
         return self._rows * self._threads
@@ -145,7 +132,7 @@ class Regions:
         """Memory that regions, facets, patterns and maps take."""
         arrays = (
             self._number, self._piece, self._start, self._region, self._neighbour, self._centre,
-            self._normal, self._offset, self._beyond, self._distance,
+            self._normal, self._offset, self._beyond,
         )  # fmt: skip
         held = sum(array.bytes for array in arrays) + self._keys.bytes
         return held + self._map_bytes
@@ -346,12 +333,7 @@ class Regions:
         self.work["clip"] += clipped - began
         self.work["judge"] += time.perf_counter() - clipped
         outer = (label < 0) & self._on_box(made.cells, found.cell, found.bit)
-        distance = np.zeros((len(centre), 2))
-        if self._measured is not None:
-            distance = self._measured(faces(made.cells, found.cell, found.bit))
-        return _Found(
-            made.row, found.cell, centre, planes, beyond, outer, distance, map_, int(made.tested.sum())
-        )
+        return _Found(made.row, found.cell, centre, planes, beyond, outer, map_, int(made.tested.sum()))
 
     def _planes(self, piece: int, act: Activation, cell: np.ndarray, label: np.ndarray) -> Planes:
         """The planes that facets lie on, outward normals in widths of the box."""
@@ -403,7 +385,6 @@ class Regions:
         self._normal.append(found.planes.normal)
         self._offset.append(found.planes.offset)
         self._beyond.append(found.beyond)
-        self._distance.append(found.distance)
         self.tested += found.tested
         self._map_bytes += act.packed.nbytes
         if count:

@@ -116,7 +116,8 @@ class Sweep(AbstractSearch):
         self._rows = int(np.clip(room // row, 64, 4 * _CELLS))
         self._shared = _SHARED // problem.stages.widest_row
         self._waiting: list[_Batch] = []
-        start = _pieces_of(problem) if start is None else start
+        start = pieces_of(problem) if start is None else start
+        self._pieces_of_start = tuple(piece for piece, _ in start)
         self._put([self._first(number, piece, cells) for number, (piece, cells) in enumerate(start)])
         self._running: dict[Future[_Outcome], _Batch] = {}
         self._maps: list[tuple[tuple[int, ...], CellMap]] = []
@@ -142,9 +143,14 @@ class Sweep(AbstractSearch):
 
     def found(self) -> CellMap:
         """The map; cells that still wait are in it, undecided."""
+        return joined([map_ for _, map_ in self.found_on_pieces()])
+
+    def found_on_pieces(self) -> list[tuple[int, CellMap]]:
+        """The map in parts, each with the number of the piece of the perturbation that it lies in."""
         self._collect()
         rest = [(batch.way, unexamined(batch.cells)) for batch in self._waiting]
-        return joined([map_ for _, map_ in sorted(self._maps + rest, key=lambda entry: entry[0])])
+        parts = sorted(self._maps + rest, key=lambda entry: entry[0])
+        return [(self._pieces_of_start[way[0]], map_) for way, map_ in parts]
 
     def enclosed(self) -> Enclosed | None:
         """Nothing that the map does not tell."""
@@ -269,7 +275,7 @@ class Sweep(AbstractSearch):
         }
 
 
-def _pieces_of(problem: Problem) -> list[tuple[int, Cells]]:
-    """The affine pieces of the perturbation, which tile the box."""
+def pieces_of(problem: Problem) -> list[tuple[int, Cells]]:
+    """The affine pieces of the perturbation by their numbers; they tile the box."""
     cells = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
     return [(number, cells.take(np.array([number]))[0]) for number in range(cells.count)]
