@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ _out = _folder("--out", OUT, "The folder of networks, records and report.")
 
 @commands.command("run")
 @click.option("--quick", is_flag=True, help="A small form, in minutes.")
+@click.option(
+    "--images", type=click.IntRange(min=1), default=None, help="Images of each network.  [10; quick: 2]"
+)
 @_out
 @_folder("--mnist", SHARED / "data/mnist", "IDX files of MNIST.")
 @_folder("--fashion", SHARED / "data/fashion-mnist", "IDX files of Fashion-MNIST.")
@@ -52,6 +56,7 @@ _out = _folder("--out", OUT, "The folder of networks, records and report.")
 )  # fmt: skip
 def run_study(
     quick: bool,
+    images: int | None,
     out: Path,
     mnist: Path,
     fashion: Path,
@@ -62,6 +67,7 @@ def run_study(
 ) -> None:
     """Train what is not trained yet, verify what is not verified yet."""
     form = QUICK if quick else FULL
+    form = replace(form, images=images or form.images)
     sets: dict[str, DataSet] = {
         "MNIST": load_idx("MNIST", mnist.resolve()),
         "Fashion-MNIST": load_idx("Fashion-MNIST", fashion.resolve()),

@@ -54,7 +54,7 @@ class Form:
     memory_limit: float
 
 
-FULL = Form("full", 10, 3, (0.1, 0.3, 0.5), (0.25, 0.5), 10.0, 2.0)
+FULL = Form("full", 10, 3, (0.1, 0.3, 0.5), (0.25, 0.5), 5.0, 2.0)
 QUICK = Form("quick", 2, 1, (0.1, 0.3), (0.5,), 2.0, 1.0)
 
 
@@ -127,14 +127,18 @@ def chosen_images(subjects: Sequence[Subject], data: DataSet, count: int) -> tup
 
 
 def plan_of(subjects: Sequence[Subject], sets: dict[str, DataSet], form: Form) -> Plan:
-    """All cases of the study, small boxes and cheap questions first within each network."""
-    cases: list[PlannedCase] = []
+    """All cases of the study; the first image of every network before the second of any.
+
+    So an unfinished study tells of all networks, and one of few images is the beginning of one of many.
+    """
+    by_image: list[list[PlannedCase]] = [[] for _ in range(form.images)]
     for data in sets.values():
         here = [subject for subject in subjects if subject.data == data.name]
         sources = chosen_images(here, data, form.images) if here else ()
         for subject in here:
             for number, source in enumerate(sources):
-                cases += _cases(subject, source, number < form.cost_images, form)
+                by_image[number] += _cases(subject, source, number < form.cost_images, form)
+    cases = [case for of_image in by_image for case in of_image]
     return Plan(f"nfm2023 {form.name}", tuple(cases))
 
 
