@@ -11,6 +11,7 @@ import torch
 from oracles import corners_of, gradients_of, hull_volume, logits_of
 from steadygaze.geometry.measure import facets
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.search import sweep as sweep_module
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.sweep import Sweep
 from variants import EVERY, FEW, VARIANTS, Variant, mismatches, swept, with_tolerance
@@ -145,6 +146,29 @@ def test_threads_change_nothing_at_all(variant):
 @pytest.mark.parametrize("memory", [1, 4 << 20])
 def test_the_memory_budget_changes_no_cell(variant, memory):
     assert_same(swept(variant.problem, threads=2, memory=memory), variant.map)
+
+
+@few
+def test_which_batch_comes_next_changes_nothing_at_all(variant, monkeypatch):
+    """Of this little memory none is for batches that wait: those that have come farthest come first."""
+    farthest_first = swept(variant.problem, memory=1)
+    monkeypatch.setattr(sweep_module, "_WAITING", 1e-30)
+    last_first = swept(variant.problem, memory=1)
+    for name in ("kind", "region", "volume", "inconsistency", "pattern"):
+        np.testing.assert_array_equal(getattr(farthest_first, name), getattr(last_first, name))
+    np.testing.assert_array_equal(farthest_first.cells.theta, last_first.cells.theta)
+
+
+def test_memory_of_waiting_batches_is_given_back():
+    search = Sweep(Variant("max pool", "three", clip=None).problem, Options(memory=1 << 20))
+    most = 0
+    while search.pending():
+        search.step()
+        assert search._held == sum(batch.bytes for batch in search._waiting)
+        most = max(most, search._held)
+    search.close()
+    assert most > 0
+    assert search._held == 0
 
 
 def test_tiny_budgets_break_cutting_off(monkeypatch):

@@ -237,6 +237,10 @@ def test_a_small_study_from_the_plan_to_the_report(tmp_path, monkeypatch):
     form = Form("tiny", 1, 1, (DELTA,), (0.5,), 5.0, 1.0)
     plan = plan_of([Subject("net", "MNIST", "standard", "FNN-100", "FNN", str(file))], sets, form)
     assert len(plan.cases) == 2 * (6 + 3)
+    more = plan_of(
+        [Subject("net", "MNIST", "standard", "FNN-100", "FNN", str(file))], sets, replace(form, images=2)
+    )
+    assert more.cases[: len(plan.cases)] == plan.cases, "the first image comes first"
     summary = run(plan, tmp_path / "records.sqlite", workers=1)
     assert sum(summary.ended.values()) == len(plan.cases)
     assert summary.ended[Status.SOLVED] >= 2 * 3

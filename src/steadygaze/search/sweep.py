@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -51,6 +51,9 @@ _SHARED, _SHARES = 1 << 19, 2
 _ROOM, _ROOM_EACH = 256, 4
 # Each thread's batch, with everything derived from it, takes about six times its rows at the vertices.
 _COPIES = 6
+# Waiting batches may take this part of the memory; while they take more, those come next that have come
+# farthest, for they hold the most and are done soonest.
+_WAITING = 8
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,15 @@ class _Batch:
     front: Front
     trail: tuple[tuple[np.ndarray, np.ndarray], ...]
     patterns: np.ndarray
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the batch takes while it waits, with its share of the pieces that siblings have too."""
+        cells = self.cells
+        arrays = (cells.theta, cells.names, cells.idx, cells.mask, self.patterns)
+        rows = chain(self.front.rows.values(), self.front.alive.values())
+        shared = (pieces.shape[1] * min(len(pieces), cells.count) for pieces, _ in self.trail)
+        return sum(each.nbytes for each in chain(arrays, rows)) + sum(shared)
 
     def take(self, chosen: np.ndarray, way: tuple[int, ...]) -> _Batch:
         """Some of the cells, as a batch of their own."""
@@ -116,6 +128,7 @@ class Sweep(AbstractSearch):
         self._rows = int(np.clip(room // row, 64, 4 * _CELLS))
         self._shared = _SHARED // problem.stages.widest_row
         self._waiting: list[_Batch] = []
+        self._held, self._may_hold = 0, options.memory // _WAITING
         start = pieces_of(problem) if start is None else start
         self._pieces_of_start = tuple(piece for piece, _ in start)
         self._put([self._first(number, piece, cells) for number, (piece, cells) in enumerate(start)])
@@ -132,7 +145,7 @@ class Sweep(AbstractSearch):
         """Hand out waiting batches and take in those that are done."""
         # One more than there are threads: none has to wait until this one is back here.
         while self._waiting and len(self._running) <= self._threads:
-            batch = self._waiting.pop()
+            batch = self._next()
             self._running[self._pool.submit(self._advance, batch)] = batch
         done, _ = wait(self._running, return_when=FIRST_COMPLETED)
         self._receive(sorted(done, key=lambda future: self._running[future].way, reverse=True))
@@ -171,6 +184,14 @@ class Sweep(AbstractSearch):
             del self._running[future]
             self._take_in(outcome)
 
+    def _next(self) -> _Batch:
+        last = len(self._waiting) - 1
+        if self._held > self._may_hold:
+            last = max(range(len(self._waiting)), key=lambda number: (self._waiting[number].stage, number))
+        batch = self._waiting.pop(last)
+        self._held -= batch.bytes
+        return batch
+
     def _put(self, batches: Sequence[_Batch]) -> None:
         """What is nearest to 0 comes next, so that a run that is stopped knows the surroundings of 0."""
         half = np.ptp(self._problem.box, axis=1) / 2
@@ -179,6 +200,7 @@ class Sweep(AbstractSearch):
             range(len(batches)), key=lambda number: (distance[number], number), reverse=True
         ):
             self._waiting.append(batches[number])
+            self._held += batches[number].bytes
 
     def _take_in(self, outcome: _Outcome) -> None:
         self._put(outcome.batches)
