@@ -52,7 +52,7 @@ _ROOM, _ROOM_EACH = 256, 4
 # Each thread's batch, with everything derived from it, takes about six times its rows at the vertices.
 _COPIES = 6
 # Waiting batches may take this part of the memory; while they take more, those come next that have come
-# farthest, for they hold the most and are done soonest.
+# farthest, for they hold the most and are done soonest, and last of these what a stage has left over.
 _WAITING = 8
 
 
@@ -67,6 +67,7 @@ class _Batch:
         trail: for each stage crossed, pieces uint8 ``(ancestors, units)`` and ``(cells,)`` each cell's
             ancestor.
         patterns: ``(cells,)`` uint64 names of the patterns so far.
+        begun: whether the stage is begun, and these cells are what the room did not suffice for.
     """
 
     way: tuple[int, ...]
@@ -76,6 +77,7 @@ class _Batch:
     front: Front
     trail: tuple[tuple[np.ndarray, np.ndarray], ...]
     patterns: np.ndarray
+    begun: bool = False
 
     @property
     def bytes(self) -> int:
@@ -93,7 +95,7 @@ class _Batch:
 
     def parts(self, made: Cut, front: Front) -> _Batch:
         """The parts that a cut made of the cells, and the front after it."""
-        return replace(self._heirs(made.parent), cells=made.cells, front=front)
+        return replace(self._heirs(made.parent), cells=made.cells, front=front, begun=False)
 
     def _heirs(self, rows: np.ndarray) -> _Batch:
         """What cells know that come from the given ones: trail and patterns."""
@@ -187,7 +189,8 @@ class Sweep(AbstractSearch):
     def _next(self) -> _Batch:
         last = len(self._waiting) - 1
         if self._held > self._may_hold:
-            last = max(range(len(self._waiting)), key=lambda number: (self._waiting[number].stage, number))
+            far = [(batch.stage, not batch.begun, number) for number, batch in enumerate(self._waiting)]
+            last = max(far)[-1]
         batch = self._waiting.pop(last)
         self._held -= batch.bytes
         return batch
@@ -272,21 +275,31 @@ class Sweep(AbstractSearch):
 
     def _unfinished(self, batch: _Batch, front: Front, made: Cut) -> tuple[_Batch, ...]:
         """The room ran out in the middle of a stage: the parts cross it in batches of their own."""
-        return self._parted(batch.parts(made, self._problem.stages.widened(front, made)), at_least=2)
-
-    def _parted(self, batch: _Batch, at_least: int = 1) -> tuple[_Batch, ...]:
-        count, vertices = batch.cells.count, len(batch.cells.theta)
-        parts = max(at_least, -(-count // _CELLS), -(-vertices // self._rows))
-        depth = _SHARES if batch.stage == len(self._problem.stages.stages) else 1
-        if len(batch.way) <= depth and count >= self._shared:
-            parts = max(parts, 2)
-        if parts == 1 or count == 1:
-            return (batch,)
-        edges = np.linspace(0, count, min(parts, count) + 1).astype(int)
+        grown = batch.parts(made, self._problem.stages.widened(front, made))
+        left = made.stop == UNFINISHED
+        done = self._chunks(grown, np.flatnonzero(~left))
+        chunks = [*done, *self._chunks(grown, np.flatnonzero(left), at_least=1 if done else 2)]
         return tuple(
-            batch.take(np.arange(first, last), (*batch.way, part))
-            for part, (first, last) in enumerate(pairwise(edges))
+            replace(grown.take(chunk, (*batch.way, part)), begun=part >= len(done))
+            for part, chunk in enumerate(chunks)
         )
+
+    def _parted(self, batch: _Batch) -> tuple[_Batch, ...]:
+        depth = _SHARES if batch.stage == len(self._problem.stages.stages) else 1
+        shared = len(batch.way) <= depth and batch.cells.count >= self._shared
+        chunks = self._chunks(batch, np.arange(batch.cells.count), at_least=2 if shared else 1)
+        if len(chunks) == 1:
+            return (batch,)
+        return tuple(batch.take(chunk, (*batch.way, part)) for part, chunk in enumerate(chunks))
+
+    def _chunks(self, batch: _Batch, cells: np.ndarray, at_least: int = 1) -> list[np.ndarray]:
+        """The cells of the given numbers, as many together as a batch may hold."""
+        if not len(cells):
+            return []
+        vertices = len(batch.cells.theta) * len(cells) // batch.cells.count
+        parts = max(at_least, -(-len(cells) // _CELLS), -(-vertices // self._rows))
+        edges = np.linspace(0, len(cells), min(parts, len(cells)) + 1).astype(int)
+        return [cells[first:last] for first, last in pairwise(edges)]
 
     def _pieces(self, batch: _Batch, rows: np.ndarray) -> dict[int, Tensor]:
         """The pieces of all units on the given cells, by node."""
