@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from steadygaze.budget import Limits
 from steadygaze.checks import check_cover
+from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError
-from steadygaze.kinds import UNDECIDED
+from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
+from steadygaze.result import Verdict
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.course import Course
 from steadygaze.search.nearest import Nearest
@@ -84,6 +87,18 @@ def test_a_failure_that_points_miss_is_found(monkeypatch):
     monkeypatch.setattr(Course, "_fails", lambda self, thetas: np.zeros(thetas.shape[:-1], bool))
     map_ = searched(Nearest(LARGE.problem, Options())).found()
     assert first_of(map_, LARGE.problem) == pytest.approx(first_of(LARGE.map, LARGE.problem))
+
+
+def test_a_stopped_search_tells_of_the_failing_points_that_it_knows():
+    answer = solve(LARGE.problem, method="nearest", limits=Limits(seconds=1e-9), threads=1)
+    wanted, failure = first_of(LARGE.map, LARGE.problem), answer.result.nearest_failure
+    assert answer.result.settings["stopped_by"] == "time"
+    assert answer.verdict == Verdict.VIOLATED
+    assert failure is not None
+    assert failure.distance >= wanted - 1e-12
+    assert LARGE.problem.replay(np.array([failure.theta])).kind[0] != ROBUST
+    assert answer.result.radius is not None
+    assert answer.result.radius.value <= wanted
 
 
 def test_planted_a_part_is_lost(monkeypatch):

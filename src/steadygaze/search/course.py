@@ -47,7 +47,7 @@ class Course:
         farthest = self._levels[-1]
         if self._regions_within(farthest) <= _FEW:
             return float(farthest)
-        known = min(failure, self._failure) * _MARGIN
+        known = min(failure, float(self._distance(self.failing).min(initial=np.inf))) * _MARGIN
         wanted = min(known, farthest) if known > examined else farthest
         allowed = max(_FIRST, _GROWTH * self._regions_within(examined)) if examined else _FIRST
         while wanted > 2 * examined and wanted > self._levels[0] and self._regions_within(wanted) > allowed:
@@ -63,19 +63,22 @@ class Course:
         return (kind != ROBUST).reshape(thetas.shape[:-1])
 
     @cached_property
-    def _failure(self) -> float:
-        """The distance, by the norm, of a failing point: of the nearest that is found on few rays."""
+    def failing(self) -> np.ndarray:
+        """Failing points ``(k, n)`` on the rays where they begin nearest to 0; nearest by the norm first."""
         fails = self._fails(self._on_rays(self._levels[:, None], self._rays))
         hit = np.flatnonzero(fails.any(axis=0))
         if not len(hit):
-            return np.inf
+            return np.zeros((0, len(self._half)))
         first = fails[:, hit].argmax(axis=0)
         chosen = np.argsort(first, kind="stable")[:_RAYS]
         last = np.concatenate([[0.0], self._levels])[first[chosen]]
         way = last + np.linspace(0.0, 1.0, _BETWEEN + 2)[1:, None] * (self._levels[first[chosen]] - last)
         between = self._on_rays(way, self._rays[hit[chosen]])
-        failing = between[self._fails(between)] / self._half
-        return float(np.linalg.norm(failing, ord=_ORDERS[self._norm], axis=1).min(initial=np.inf))
+        found = between[self._fails(between)]
+        return found[np.argsort(self._distance(found), kind="stable")]
+
+    def _distance(self, thetas: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(thetas / self._half, ord=_ORDERS[self._norm], axis=1)
 
     def _regions_within(self, distance: float) -> float:
         """How many regions are to be expected within a distance of 0.

@@ -77,14 +77,19 @@ class Nearest(AbstractSearch):
         return self._standing
 
     def found(self) -> CellMap:
-        """The map of what was examined; the faces behind which nobody has looked are in it, undecided."""
+        """The map of what was examined; the faces behind which nobody has looked are in it, undecided.
+
+        Of a search that was stopped, failing points that plain evaluation knows are in it, too.
+        """
         running = self._sweep.found_on_pieces() if self._sweep is not None else []
         parts = [*self._maps, *running]
         maps = _merged(parts) if self._boxes > 1 else [map_ for _, map_ in parts]
         rest = sum(float(volumes(cells).sum()) for _, cells in self._ahead)
         if not maps:
             return unexamined(concatenate([cells for _, cells in self._ahead]))
-        return replace(joined([*maps, self._border()]), conforming=self._boxes == 1 and not rest, rest=rest)
+        failing = self._course.failing if self._course and self._open() else None
+        conforming = self._boxes == 1 and not rest
+        return replace(joined([*maps, self._border()]), conforming=conforming, rest=rest, failing=failing)
 
     def enclosed(self) -> Enclosed | None:
         """Nothing that the map does not tell."""
