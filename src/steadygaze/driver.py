@@ -224,7 +224,7 @@ def _solved(
         safe_scale=scale_of(findings, problem.box),
         nearest_failure=failure,
         radius=radius_of(findings, problem.box, options.norm),
-        regions=regions_by_kind(problem, findings),
+        regions=regions_by_kind(problem, findings, around),
         timing={
             "load": loading,
             "search": searched - began,

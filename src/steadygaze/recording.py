@@ -14,7 +14,9 @@ import numpy as np
 from steadygaze.findings import Finding
 from steadygaze.kinds import ROBUST
 from steadygaze.problem import Problem
+from steadygaze.reading import Around
 from steadygaze.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
+from steadygaze.search.base import CellMap
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,11 @@ def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
     )
 
 
-def regions_by_kind(problem: Problem, findings: Sequence[Finding]) -> dict[str, float]:
-    """Regions by how much of each is robust, in the first map; visited are those of all searches."""
+def regions_by_kind(problem: Problem, findings: Sequence[Finding], around: Around) -> dict[str, float]:
+    """Regions by how much of each is robust, in the first map; visited are those of all searches.
+
+    Where the robust part around 0 is known with its inside, so is how many regions it has a part in.
+    """
     map_ = findings[0].map
     known = map_.region >= 0
     count = len(map_.pattern)
@@ -65,12 +70,20 @@ def regions_by_kind(problem: Problem, findings: Sequence[Finding]) -> dict[str, 
         "wholly_robust": int((good & ~bad).sum()),
         "partly_robust": int((good & bad).sum()),
         "not_robust": int((~good & bad).sum()),
+        **_around_origin(map_, around),
         "cells": map_.cells.count,
         "vertices": len(np.unique(map_.cells.names)),
         "affine_pieces": len(problem.pieces) if problem.is_exact else 0,
         "hinges_per_region": problem.graph.units + problem.graph.windows,
         **{name: value for finding in findings for name, value in finding.standing.counts.items()},
     }
+
+
+def _around_origin(map_: CellMap, around: Around) -> dict[str, float]:
+    region = map_.region[around.cells]
+    if around.origin is None or around.origin.interior != "examined" or (region < 0).any():
+        return {}
+    return {"around_origin": len(np.unique(region))}
 
 
 @cache

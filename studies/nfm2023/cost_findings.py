@@ -90,13 +90,25 @@ def engine_pair(rows: Sequence[Row], first: str, second: str) -> Finding:
                 f"Where {first} visits 5,000 regions or more ({len(large)} cases), the median is "
                 f"{percent(float(np.median(large)))}."
             )
-        return told + (_growths(pairs, first, second) if second == "gbs" else [])
+        return told + ([*_inside(pairs), *_growths(pairs, first, second)] if second == "gbs" else [])
 
     draw = partial(cost_plots.engine_pairs, rows, first, second)
     return concluded(
         f"{_title(second)} against {_title(first)}", "engine-pairs", keys_of(pairs), len(pairs), sentences,
         draw, "cases that both solved",
     )  # fmt: skip
+
+
+def _inside(pairs: Sequence[Pair]) -> list[str]:
+    """What is left to look at where the robust part around 0 has a large inside."""
+    ratios = [pair.second_value / pair.first_value for pair in pairs if (pair.first.around or 0) >= 5_000]
+    if len(ratios) < LEAST:
+        return []
+    middle, least, most = (percent(float(value)) for value in (np.median(ratios), min(ratios), max(ratios)))
+    return [
+        f"Where R₀ holds 5,000 regions or more ({len(ratios)} cases), it is {middle} (median; at least "
+        f"{least}, at most {most})."
+    ]
 
 
 def _growths(pairs: Sequence[Pair], first: str, second: str) -> list[str]:

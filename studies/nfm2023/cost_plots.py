@@ -19,6 +19,9 @@ from studies.nfm2023.rows import Row, costs, engines, question
 from studies.nfm2023.statistics import power_law, quartiles
 from studies.nfm2023.table import grouped
 
+# Labels on a logarithmic axis are at least this factor apart.
+_APART = 1.15
+
 STATUS_COLOURS = {
     Status.SOLVED: "#3f82bb",
     Status.TIMED_OUT: "#e58b3a",
@@ -92,7 +95,7 @@ def cost_against_size(rows: Sequence[Row], engine: str) -> Figure | None:
             panel.plot([], [], mark, color=colour, markersize=5, label=perturbation)
         panel.set(xscale="log", yscale="log", xlabel="units", ylabel=f"median {what}")
         sizes = sorted({row.units for row in here if row.units})
-        panel.set_xticks(sizes, [str(size) for size in sizes], rotation=60, fontsize=7)
+        panel.set_xticks(sizes, _apart(sizes), rotation=60, fontsize=7)
         panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(alpha=0.3)
     legend_below(chart, panels)
@@ -101,6 +104,15 @@ def cost_against_size(rows: Sequence[Row], engine: str) -> Figure | None:
         fontsize=9,
     )
     return chart
+
+
+def _apart(sizes: Sequence[int]) -> list[str]:
+    """Labels of ticks on a logarithmic axis; none where one would run into the last."""
+    labels, last = [], 0.0
+    for size in sizes:
+        labels.append(str(size) if size >= _APART * last else "")
+        last = size if labels[-1] else last
+    return labels
 
 
 def _networks(panel: Axes, rows: Sequence[Row], what: str, mark: str, colour: str) -> None:

@@ -57,6 +57,7 @@ class Row:
     phases: Mapping[str, float] | None = None
     memory: int | None = None
     regions: int | None = None
+    around: int | None = None
     units: int | None = None
     layers: int | None = None
     dimension: int | None = None
@@ -134,6 +135,7 @@ def _answered(answer: Mapping[str, Any], memory: Mapping[str, int]) -> dict[str,
         "phases": {name: value for name, value in timing.items() if isinstance(value, int | float)},
         "memory": memory["peak"] - memory["before"] if "before" in memory and "peak" in memory else None,
         "regions": regions.get("visited"),
+        "around": regions.get("around_origin"),
         "units": answer["units"],
         "layers": answer["layers"],
         "dimension": len(answer["axes"]),

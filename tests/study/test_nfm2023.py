@@ -49,6 +49,7 @@ def planted(number: int, **changed) -> tuple[PlannedCase, Record]:
         "units": 100,
         "scale": 0.5,
         "interior": "examined",
+        "around": 50,
     } | changed
     case = make_case(
         {
@@ -67,7 +68,7 @@ def planted(number: int, **changed) -> tuple[PlannedCase, Record]:
     answer = {
         "verdict": "violated",
         "timing": {"total": asked["regions"] / 1000, "load": 0.0, "search": asked["regions"] / 2000},
-        "regions": {"visited": asked["regions"]},
+        "regions": {"visited": asked["regions"], "around_origin": asked["around"]},
         "nearest_failure": None,
         "units": asked["units"],
         "layers": 2,
@@ -130,6 +131,10 @@ def test_engines_are_compared_pair_by_pair():
     assert "gbs visits 10.0 % of the regions" in said
     assert "fewer in 6" in said
     assert "5,000 regions or more (6 cases)" in said
+    assert "Where R₀ holds" not in said
+    around = {"method": "bfs", "regions": 10_000, "around": 6_000}
+    said = told("GBS against BFS", *pairs(around, {"method": "gbs", "regions": 1_000}))
+    assert "Where R₀ holds 5,000 regions or more (6 cases), it is 10.0 % (median" in said
     more = pairs({"method": "bfs", "regions": 100}, {"method": "gbs", "regions": 250})
     assert "fewer in 0" in told("GBS against BFS", *more)
     cut = pairs({"method": "bfs", "status": Status.TIMED_OUT}, {"method": "gbs"})
