@@ -63,8 +63,10 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Aroun
     A point between cells is robust only if all of them are; so 0 is outside R0 as soon as one cell at 0 is
     not robust.
     """
-    at_origin = cells_at(map_, np.zeros(len(box)), tolerance)
     plane = len(box) == 2
+    if not map_.rest and (map_.kind == ROBUST).all():
+        return Around(np.arange(map_.cells.count), _everything(box))
+    at_origin = cells_at(map_, np.zeros(len(box)), tolerance)
     chosen, outer, holes = np.zeros(0, np.int64), (), ()
     if len(at_origin) and (map_.kind[at_origin] == ROBUST).all():
         robust = np.flatnonzero(map_.kind == ROBUST)
@@ -83,6 +85,19 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Aroun
             holes=holes if plane else None,
             interior="examined",
         ),
+    )
+
+
+def _everything(box: np.ndarray) -> Origin:
+    """R0 where every cell of the box is robust."""
+    (left, right), (low, high) = box[0].tolist(), box[-1].tolist()
+    plane = len(box) == 2
+    return Origin(
+        share=1.0,
+        ranges=tuple((float(first), float(last)) for first, last in box),
+        outer_boundary=((left, low), (right, low), (right, high), (left, high)) if plane else None,
+        holes=() if plane else None,
+        interior="examined",
     )
 
 
