@@ -17,11 +17,8 @@ from steadygaze.geometry.sections import (
     Nearest,
     axis_intervals,
     bounds,
-    by_distance,
-    distances,
-    euclidean,
-    least_distances,
-    least_euclidean,
+    by_euclidean,
+    by_gauge,
     nearest,
 )
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
@@ -149,13 +146,7 @@ def failures_by_distance(map_: CellMap, box: np.ndarray, norm: str = "linf") -> 
     half = (box[:, 1] - box[:, 0]) / 2
     failing = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
     cells, _ = map_.cells.take(failing)
-    if norm == "l2":
-        found = by_distance(cells, least_euclidean(cells, half), lambda some: euclidean(some, half))
-    else:
-        found = by_distance(
-            cells, least_distances(cells, half, half), lambda some: distances(some, half, half)
-        )
-    for each in found:
+    for each in by_euclidean(cells, half) if norm == "l2" else by_gauge(cells, half, half):
         yield replace(each, cell=int(failing[each.cell]))
 
 

@@ -50,22 +50,36 @@ def nearest(cells: Cells, below: np.ndarray, above: np.ndarray) -> Nearest | Non
         below, above: ``(n,)`` lengths that count as 1 in the negative and in the positive direction (0: there
             is nothing that way).
     """
-    found = by_distance(
-        cells, least_distances(cells, below, above), lambda some: distances(some, below, above)
-    )
-    return next(found, None)
+    return next(by_gauge(cells, below, above), None)
+
+
+def by_gauge(cells: Cells, below: np.ndarray, above: np.ndarray, within: float = np.inf) -> Iterator[Nearest]:
+    """As `by_distance`, by the gauge of `nearest`."""
+    bound = least_distances(cells, below, above)
+    return by_distance(cells, bound, lambda some: distances(some, below, above), within)
+
+
+def by_euclidean(cells: Cells, lengths: np.ndarray, within: float = np.inf) -> Iterator[Nearest]:
+    """As `by_distance`, by the Euclidean distance; `lengths` as in `euclidean`."""
+    bound = least_euclidean(cells, lengths)
+    return by_distance(cells, bound, lambda some: euclidean(some, lengths), within)
 
 
 def by_distance(
-    cells: Cells, bound: np.ndarray, exact: Callable[[Cells], tuple[np.ndarray, np.ndarray]]
+    cells: Cells,
+    bound: np.ndarray,
+    exact: Callable[[Cells], tuple[np.ndarray, np.ndarray]],
+    within: float = np.inf,
 ) -> Iterator[Nearest]:
     """The nearest point to 0 of each cell, nearest cell first; worked out only as far as is asked for.
 
     Args:
         bound: ``(cells,)`` lower bounds of their distances.
         exact: gives distances ``(some,)`` and nearest points ``(some, n)`` of some of the cells.
+        within: cells whose bounds are not below this are left out.
     """
     order, at, size = np.argsort(bound, kind="stable"), 0, _FIRST
+    order = order[bound[order] < within]
     heap: list[tuple[float, int, np.ndarray]] = []
     while heap or at < len(order):
         if at < len(order) and not (heap and heap[0][0] < bound[order[at]]):

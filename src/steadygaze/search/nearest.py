@@ -16,7 +16,7 @@ import numpy as np
 from steadygaze.geometry.cells import Cells, concatenate, faces
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.measure import volumes
-from steadygaze.geometry.sections import by_distance, distances, euclidean, least_distances, least_euclidean
+from steadygaze.geometry.sections import by_euclidean, by_gauge
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, unexamined
@@ -172,9 +172,7 @@ class Nearest(AbstractSearch):
         self._maps += found
         for _, map_ in found:
             self._take_stock(map_)
-        count = (
-            sum(len(map_.pattern) for map_ in _merged(self._maps)) if self._boxes > 1 else self._done.regions
-        )
+        count = _regions(self._maps) if self._boxes > 1 else self._done.regions
         radius = min(self._reach(0), self._block)
         self._done = self._standing = replace(self._done, regions=count, radius=radius)
 
@@ -191,22 +189,16 @@ class Nearest(AbstractSearch):
         )
 
     # -- distances
+
     def _nearer(self, cells: Cells, known: float, which: int) -> float:
         """The least distance of the cells, unless it is above what is known: which as for `_reach`."""
         box, half = self._problem.box, self._half
         below, above = (-box[:, 0], box[:, 1]) if which else (half, half)
         if not which and self._options.norm == "l2":
-            bound = least_euclidean(cells, half)
+            nearest_first = by_euclidean(cells, half, known)
         else:
-            bound = least_distances(cells, below, above)
-        chosen = np.flatnonzero(bound < known)
-
-        def exact(some: Cells) -> tuple[np.ndarray, np.ndarray]:
-            if not which and self._options.norm == "l2":
-                return euclidean(some, half)
-            return distances(some, below, above)
-
-        found = next(by_distance(cells.take(chosen)[0], bound[chosen], exact), None)
+            nearest_first = by_gauge(cells, below, above, known)
+        found = next(nearest_first, None)
         return known if found is None else min(known, found.distance)
 
     def _take_stock(self, map_: CellMap) -> None:
@@ -218,6 +210,15 @@ class Nearest(AbstractSearch):
             self._failure = self._nearer(failing, self._failure, 0)
             self._block = self._nearer(undecided, min(self._block, self._failure), 0)
             self._scale = self._nearer(cells, self._scale, 1)
+
+
+def _regions(maps: list[tuple[int, CellMap]]) -> int:
+    """How many regions there are, those that lie in several boxes counted once."""
+    pieces = {piece for piece, _ in maps}
+    return sum(
+        len(np.unique(np.concatenate([map_.pattern for number, map_ in maps if number == piece])))
+        for piece in pieces
+    )
 
 
 def _merged(maps: list[tuple[int, CellMap]]) -> list[CellMap]:
