@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks.floor import counted, measured_floor, rows_of_regions, vertices_by_stage
 from benchmarks.records import Measurement, Order, to_json
 from benchmarks.workloads import Case
+from steadygaze.answer.result import Result
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.driver import Limits, solve
 from steadygaze.images import load_image
@@ -34,7 +35,6 @@ from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.posing import pose
 from steadygaze.problem import Problem
-from steadygaze.result import Result
 
 _STATUS = Path("/proc/self/status")
 # An answer that takes this many seconds is timed once, when its memory is measured.

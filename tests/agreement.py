@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import shapely
 
-from steadygaze.answer import Answer
+from steadygaze.answer.result import Origin, Result
 from steadygaze.driver import solve
 from steadygaze.problem import Problem
-from steadygaze.result import Origin, Result
 from steadygaze.search.base import Options
+from steadygaze.verdict.answer import Answer
 
 # Points at which the map of each search is compared with the original model.
 AUDITED = 50

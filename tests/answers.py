@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from steadygaze.drawing import Drawing, Exhibit, Interval1D, Polygons
-from steadygaze.result import (
+from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.answer.result import (
     Failure,
     ImageInfo,
     ModelInfo,

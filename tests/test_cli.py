@@ -14,9 +14,9 @@ import pytest
 
 import answers
 from steadygaze import cli
+from steadygaze.answer.result import schema
 from steadygaze.errors import FidelityError, ModelError
 from steadygaze.report import figures, folder, write_report
-from steadygaze.result import schema
 
 DIGIT = ("verify", "digits-mlp", "--image", "digits:7", "--perturb", "brightness(amount=-0.3..0.3)")
 

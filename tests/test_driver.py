@@ -9,12 +9,12 @@ import pytest
 
 import steadygaze as sg
 import steadygaze.driver
+from steadygaze.answer.result import Verdict
 from steadygaze.checks import audit, check_cover, find_witness
 from steadygaze.errors import InternalCheckError, SettingError
 from steadygaze.findings import Finding, verdict_of
 from steadygaze.images import load_image
 from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
-from steadygaze.result import Verdict
 from steadygaze.search.base import Standing
 from steadygaze.search.sweep import Sweep
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from steadygaze.answer.result import Verdict
 from steadygaze.checks import audit, check_cover, find_witness
 from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError
@@ -18,7 +19,6 @@ from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.piecewise import Stages
 from steadygaze.problem import Problem
 from steadygaze.reading import failures_by_distance
-from steadygaze.result import Verdict
 from steadygaze.search import following, judging, sweep
 from steadygaze.search.base import CellMap
 from steadygaze.search.sweep import Sweep

@@ -18,9 +18,8 @@ MODULES = {
 }
 # From the ground up: a part imports from the lines above its own, or from its own folder.
 LEVELS = [
-    ["cones", "errors", "kinds", "tolerance", "words"],
-    ["case", "drawing", "question"],
-    ["result"],
+    ["cones", "errors", "kinds", "tolerance"],
+    ["answer", "case"],
     ["digits", "geometry", "report"],
     ["images"],
     ["inconsistency", "network", "perturbation"],
@@ -29,7 +28,7 @@ LEVELS = [
     ["posing"],
     ["search"],
     ["reading"],
-    ["answer", "checks", "engines"],
+    ["checks", "engines", "verdict"],
     ["findings"],
     ["budget", "recording"],
     ["driver"],
@@ -38,7 +37,7 @@ LEVELS = [
     ["__main__"],
 ]
 LEVEL = {part: height for height, parts in enumerate(LEVELS) for part in parts}
-REPORT_MAY_IMPORT = {"errors", "kinds", "words", "drawing", "result", "report"}
+REPORT_MAY_IMPORT = {"answer", "errors", "kinds", "report"}
 ATTICS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "shared"}
 LONGEST_FILE, LONGEST_FUNCTION = 450, 80
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steadygaze.answer import Answer, PointAnswer
+    from steadygaze.answer.result import Result, Verdict
     from steadygaze.budget import Limits, Progress
     from steadygaze.driver import solve, verify
     from steadygaze.errors import (
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
     from steadygaze.perturbation.resampling import Rotate, Scale, Shear
     from steadygaze.problem import Problem
-    from steadygaze.result import Result, Verdict
+    from steadygaze.verdict.answer import Answer, PointAnswer
 
 __version__ = version("steadygaze")
 
@@ -90,7 +90,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "answer": ("Answer", "PointAnswer"),
+    "answer.result": ("Result", "Verdict"),
     "budget": ("Limits", "Progress"),
     "driver": ("solve", "verify"),
     "errors": (
@@ -129,7 +129,7 @@ _HOMES = {
         "Translate",
     ),
     "problem": ("Problem",),
-    "result": ("Result", "Verdict"),
+    "verdict.answer": ("Answer", "PointAnswer"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from steadygaze.answer.result import KINDS, Failure
 from steadygaze.errors import InternalCheckError
 from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.problem import Points, Problem
 from steadygaze.reading import failures_by_distance, located
-from steadygaze.result import KINDS, Failure
 from steadygaze.search.base import CellMap
 
 # Points drawn to see whether their activation patterns are among the map's.

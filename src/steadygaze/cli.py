@@ -25,7 +25,7 @@ from steadygaze.case import Case, make_case, read_toml
 from steadygaze.errors import SteadygazeError, UsageError
 
 if TYPE_CHECKING:
-    from steadygaze.result import Result
+    from steadygaze.answer.result import Result
 
 EXIT_CODES = {"robust": 0, "violated": 10, "unknown": 20}
 BUG, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -197,7 +197,7 @@ def schema() -> None:
     """Print the schema of result.json."""
     import json
 
-    from steadygaze.result import schema as published
+    from steadygaze.answer.result import schema as published
 
     click.echo(json.dumps(published(), indent=2))
 
@@ -239,8 +239,8 @@ def _answer(case: Case, quiet: bool) -> Result:
 
 def _summary(result: Result, case: Case) -> str:
     """The answer in a dozen lines; the sentences are the report's."""
-    from steadygaze.drawing import KINDS
-    from steadygaze.words import number, percent
+    from steadygaze.answer.drawing import KINDS
+    from steadygaze.answer.words import number, percent
 
     shares = zip(KINDS, result.shares.values(), strict=True)
     visited, seconds = result.regions.get("visited"), result.timing.get("total")
@@ -289,7 +289,7 @@ def _bar() -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
-    from steadygaze.words import percent
+    from steadygaze.answer.words import percent
 
     last, seen = time.monotonic(), set()
 
@@ -305,7 +305,7 @@ def _lines() -> Progress:
 
 
 def _told(now: Any) -> str:
-    from steadygaze.words import number, percent
+    from steadygaze.answer.words import number, percent
 
     if now.phase == COMPILING:
         return "compiling, only once on this machine"

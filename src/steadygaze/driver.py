@@ -15,7 +15,7 @@ import numba.core.event as numba_events
 import torch
 
 from steadygaze import inconsistency as inconsistencies
-from steadygaze.answer import Answer
+from steadygaze.answer.result import Result
 from steadygaze.budget import Limits, Progress
 from steadygaze.checks import audit, check_cover
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
@@ -42,8 +42,8 @@ from steadygaze.posing import pose
 from steadygaze.problem import Problem
 from steadygaze.reading import shares_of
 from steadygaze.recording import ImageOrigin, described, regions_by_kind, versions
-from steadygaze.result import Result
 from steadygaze.search.base import AbstractSearch, Options
+from steadygaze.verdict.answer import Answer
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import shapely
 
-from steadygaze.drawing import BoundaryPieces
+from steadygaze.answer.drawing import BoundaryPieces
+from steadygaze.answer.result import Origin, Shares
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
 from steadygaze.geometry.measure import Facets, cone_volumes, facets
@@ -22,7 +23,6 @@ from steadygaze.geometry.sections import (
     nearest,
 )
 from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
-from steadygaze.result import Origin, Shares
 from steadygaze.search.base import CellMap
 from steadygaze.tolerance import Tolerance
 

@@ -11,11 +11,11 @@ from importlib.metadata import version
 
 import numpy as np
 
+from steadygaze.answer.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
 from steadygaze.findings import Finding
 from steadygaze.kinds import ROBUST
 from steadygaze.problem import Problem
 from steadygaze.reading import Around
-from steadygaze.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
 from steadygaze.search.base import CellMap
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from steadygaze.words import listing, number, percent
+from steadygaze.answer.words import listing, number, percent
 from studies.nfm2023 import plots
 from studies.nfm2023.cases import CLASS_ONLY, DELTA, SETS
 from studies.nfm2023.cost_findings import cost_findings

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import answers
-from steadygaze.drawing import Drawing, Polygons
+from steadygaze.answer.drawing import Drawing, Polygons
 from steadygaze.report import figures, palette
 from steadygaze.report.figures import figure
 from steadygaze.report.palette import Scale

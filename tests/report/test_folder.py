@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import answers
-from steadygaze.drawing import BoundaryPieces
+from steadygaze.answer.drawing import BoundaryPieces
+from steadygaze.answer.result import Result
 from steadygaze.errors import InternalCheckError, SettingError
 from steadygaze.report import figures, write_report
 from steadygaze.report import folder as module
-from steadygaze.result import Result
 
 DRAWING = answers.drawing(side=3)
 

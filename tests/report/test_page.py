@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import answers
+from steadygaze.answer.result import Origin, Shares
 from steadygaze.report.exhibits import pictures
 from steadygaze.report.page import not_proven, page, proven
-from steadygaze.result import Origin, Shares
 
 HOSTILE = "/data/<script>alert('x')</script>\"><img src=x onerror=alert(1)>.png"
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from steadygaze.answer.result import Verdict
 from steadygaze.budget import Limits
 from steadygaze.checks import check_cover
 from steadygaze.driver import solve
@@ -10,7 +11,6 @@ from steadygaze.errors import InternalCheckError
 from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
-from steadygaze.result import Verdict
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.course import Course
 from steadygaze.search.nearest import Nearest

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from landscapes import Term, edge, hole, islands, kink, landscape, slope
+from steadygaze.answer.result import Verdict
 from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError, SettingError
 from steadygaze.kinds import UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.reading import failures_by_distance, safe_scale
-from steadygaze.result import Verdict
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.nearest import Nearest
 from steadygaze.search.outward import Outward

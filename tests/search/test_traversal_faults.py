@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from landscapes import hole, islands
+from steadygaze.answer.result import Verdict
 from steadygaze.budget import Limits
 from steadygaze.checks import check_cover
 from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError
 from steadygaze.kinds import ROBUST
 from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
-from steadygaze.result import Verdict
 from steadygaze.search import regions as regions_module
 from steadygaze.search import sweep as sweep_module
 from steadygaze.search import walking

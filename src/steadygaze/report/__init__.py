@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steadygaze.drawing import Drawing
-from steadygaze.result import Result
+from steadygaze.answer.drawing import Drawing
+from steadygaze.answer.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from steadygaze.drawing import Exhibit
+from steadygaze.answer.drawing import Exhibit
 
 SHOWN_SIDE = 280  # an image is enlarged, pixel by pixel, to at least this many pixels
 NEGATIVE, POSITIVE = (33, 78, 150), (178, 34, 24)  # blue against red, white at zero

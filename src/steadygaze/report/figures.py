@@ -17,13 +17,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon, Rectangle
 from numpy.typing import NDArray
 
-from steadygaze.drawing import KINDS, Drawing, Interval1D, Polygons
+from steadygaze.answer.drawing import KINDS, Drawing, Interval1D, Polygons
+from steadygaze.answer.result import Axis, Result
+from steadygaze.answer.words import given, number, percent, toward_zero
 from steadygaze.kinds import UNDECIDED
 from steadygaze.report import palette
 from steadygaze.report.palette import Scale
 from steadygaze.report.raster import UNCOVERED, owners
-from steadygaze.result import Axis, Result
-from steadygaze.words import given, number, percent, toward_zero
 
 PIXELS = 1200  # of a map's image along each side; about twice what is shown, so that edges come out smooth
 CASING = [effects.withStroke(linewidth=4.0, foreground="white")]

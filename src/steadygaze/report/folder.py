@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from steadygaze.drawing import Drawing
+from steadygaze.answer.drawing import Drawing
+from steadygaze.answer.result import Result
 from steadygaze.errors import SettingError
 from steadygaze.report.exhibits import write_witness
 from steadygaze.report.figures import figure
 from steadygaze.report.page import page
-from steadygaze.result import Result
 
 NAMES = (
     "witness",

@@ -10,12 +10,12 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from steadygaze.drawing import KINDS, Drawing, Exhibit
+from steadygaze.answer.drawing import KINDS, Drawing, Exhibit
+from steadygaze.answer.result import PerturbationInfo, Result, Verdict
+from steadygaze.answer.words import given, listing, number, percent, quantity
 from steadygaze.report.exhibits import pictures
 from steadygaze.report.palette import FLAT
 from steadygaze.report.references import references
-from steadygaze.result import PerturbationInfo, Result, Verdict
-from steadygaze.words import given, listing, number, percent, quantity
 
 SIGNS = {Verdict.ROBUST: "✓", Verdict.VIOLATED: "✗", Verdict.UNKNOWN: "?"}  # never by colour alone
 MEANINGS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steadygaze.result import Result
+from steadygaze.answer.result import Result
 
 METHOD = (
     "S. Munakata, C. Urban, H. Yokoyama, K. Yamamoto, K. Munakata: Verifying Attention Robustness of Deep "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steadygaze.drawing import BoundaryPieces
+from steadygaze.answer.drawing import BoundaryPieces
 from steadygaze.geometry.cells import Cells, concatenate
 from steadygaze.geometry.measure import volumes
 from steadygaze.kinds import ROBUST, UNDECIDED

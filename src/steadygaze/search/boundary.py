@@ -16,7 +16,7 @@ import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from steadygaze.drawing import BoundaryPieces
+from steadygaze.answer.drawing import BoundaryPieces
 from steadygaze.geometry.connection import loose_outline
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.geometry.sections import bounds, line_intervals

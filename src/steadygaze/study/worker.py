@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from steadygaze.answer import Answer
 from steadygaze.case import Case
 from steadygaze.driver import verify
 from steadygaze.errors import FidelityError, SteadygazeError, UsageError
 from steadygaze.images import load_image
 from steadygaze.study.record import Status
+from steadygaze.verdict.answer import Answer
 
 READY = "ready"
 _STATUS = Path("/proc/self/status")

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from steadygaze.drawing import KINDS, Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.answer.asked import Axis, ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
+from steadygaze.answer.drawing import KINDS, Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.answer.words import apart, given, interval, number, percent, toward_zero
 from steadygaze.errors import InternalCheckError, UsageError
-from steadygaze.question import Axis, ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
-from steadygaze.words import apart, given, interval, number, percent, toward_zero
 
 __all__ = [
     "KINDS", "SCHEMA", "Axis", "Drawing", "Exhibit", "Failure", "ImageInfo", "Interval1D", "ModelInfo",
@@ -317,7 +317,7 @@ class Result:
 
 def schema() -> dict[str, Any]:
     """The published schema of ``result.json``."""
-    return json.loads(files("steadygaze").joinpath("result.schema.json").read_text(encoding="utf-8"))
+    return json.loads(files("steadygaze.answer").joinpath("result.schema.json").read_text(encoding="utf-8"))
 
 
 def _schema_error(document: Mapping[str, Any]) -> str | None:

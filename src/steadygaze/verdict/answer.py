@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from steadygaze.drawing import Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.answer.result import KINDS, Result, Shares, Verdict
 from steadygaze.errors import SettingError
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import bounds, plane_section
@@ -19,7 +20,6 @@ from steadygaze.kinds import ROBUST
 from steadygaze.problem import Problem
 from steadygaze.reading import Around
 from steadygaze.report import write_report
-from steadygaze.result import KINDS, Result, Shares, Verdict
 from steadygaze.search.base import CellMap
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import answers
+from steadygaze.answer.result import Result, Shares, Verdict, schema
 from steadygaze.errors import InternalCheckError, UsageError
-from steadygaze.result import Result, Shares, Verdict, schema
 
 # The contract, written out a second time on purpose: a key that goes missing here breaks users' scripts.
 TOP = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadygaze import words
+from steadygaze.answer import words
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steadygaze.words import given, listing
+from steadygaze.answer.words import given, listing
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steadygaze.drawing import Interval1D, Polygons
+from steadygaze.answer.drawing import Interval1D, Polygons
 from steadygaze.errors import InternalCheckError
 
 
