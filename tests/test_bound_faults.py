@@ -16,7 +16,7 @@ from steadygaze.checks import check_cover
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry import angles, forms
 from steadygaze.geometry.forms import SIGN, Forms
-from steadygaze.kinds import UNDECIDED
+from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.network import bounds as bounds_module
 from steadygaze.network import relaxing
 from steadygaze.network.bounds import Bounds

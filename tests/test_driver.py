@@ -13,8 +13,8 @@ from steadygaze.answer.result import Verdict
 from steadygaze.checks import audit, check_cover, find_witness
 from steadygaze.errors import InternalCheckError, SettingError
 from steadygaze.findings import Finding, verdict_of
+from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.images import load_image
-from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.search.base import Standing
 from steadygaze.search.sweep import Sweep
 

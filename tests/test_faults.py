@@ -14,8 +14,8 @@ from steadygaze.checks import audit, check_cover, find_witness
 from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.cells import concatenate
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.measure import facets, volumes
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.piecewise import Stages
 from steadygaze.problem import Problem
 from steadygaze.reading import failures_by_distance

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from steadygaze.errors import SettingError
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.inconsistency import Cosine
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.graph import GraphBuilder
 from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.load import Network

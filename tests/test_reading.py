@@ -11,8 +11,8 @@ from scipy.optimize import linprog
 
 from oracles import connected_to, corners_of
 from steadygaze.geometry.cells import from_polytopes
+from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.polytope import interval
-from steadygaze.kinds import ROBUST
 from steadygaze.reading import (
     around_origin,
     cells_at,

@@ -11,8 +11,8 @@ import pytest
 
 from oracles import Locator, cosine
 from public_networks import NETS, Net, problem
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import facets
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap
 from variants import swept

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from oracles import MAPS, Locator, Sampled, grad_cam_of, gradients_of, logits_of, sampled
+from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.inconsistency import by_name as inconsistency_by_name
-from steadygaze.kinds import UNDECIDED
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation import (

@@ -8,7 +8,7 @@ import numpy as np
 
 from steadygaze.answer.result import KINDS, Failure
 from steadygaze.errors import InternalCheckError
-from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.problem import Points, Problem
 from steadygaze.reading import failures_by_distance, located
 from steadygaze.search.base import CellMap

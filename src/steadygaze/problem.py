@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygaze.cones import Cones
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.exactness import check_form
+from steadygaze.geometry.cones import Cones
 from steadygaze.geometry.forms import Forms
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.inconsistency import AbstractInconsistency
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.bounds import Bounds, bounds_of, tolerances_of
 from steadygaze.network.combined import Combined, combined
 from steadygaze.network.graph import Graph

@@ -12,6 +12,7 @@ from steadygaze.answer.drawing import BoundaryPieces
 from steadygaze.answer.result import Origin, Shares
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import Facets, cone_volumes, facets
 from steadygaze.geometry.outside import clearly_outside
 from steadygaze.geometry.sections import (
@@ -22,7 +23,6 @@ from steadygaze.geometry.sections import (
     by_gauge,
     nearest,
 )
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.search.base import CellMap
 from steadygaze.tolerance import Tolerance
 

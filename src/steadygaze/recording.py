@@ -13,7 +13,7 @@ import numpy as np
 
 from steadygaze.answer.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
 from steadygaze.findings import Finding
-from steadygaze.kinds import ROBUST
+from steadygaze.geometry.kinds import ROBUST
 from steadygaze.problem import Problem
 from steadygaze.reading import Around
 from steadygaze.search.base import CellMap

@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from public_networks import problem
-from steadygaze.kinds import ROBUST
+from steadygaze.geometry.kinds import ROBUST
 from steadygaze.reading import around_origin
 from steadygaze.search.base import Options
 from steadygaze.search.boundary import Boundary

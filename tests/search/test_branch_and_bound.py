@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from steadygaze.errors import NotEnclosable, SettingError
-from steadygaze.kinds import ROBUST, UNDECIDED
+from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.perturbation import Chain, Direction, Patch
 from steadygaze.search import branch_and_bound, handover
 from steadygaze.search.base import Options

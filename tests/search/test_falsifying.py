@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.problem import Points, Problem
 from steadygaze.search.base import Options
 from steadygaze.search.branch_and_bound import BranchAndBound

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from oracles import corners_of
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.inconsistency import Cosine
-from steadygaze.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Translate

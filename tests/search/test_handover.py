@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from steadygaze.kinds import UNDECIDED
+from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.search import handover
 from steadygaze.search.base import Options, joined
 from steadygaze.search.boxes import halved, volumes_of

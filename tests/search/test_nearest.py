@@ -8,7 +8,7 @@ from steadygaze.budget import Limits
 from steadygaze.checks import check_cover
 from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError
-from steadygaze.kinds import ROBUST, UNDECIDED
+from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from steadygaze.search.base import CellMap, Options

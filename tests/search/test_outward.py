@@ -11,7 +11,7 @@ from landscapes import Term, edge, hole, islands, kink, landscape, slope
 from steadygaze.answer.result import Verdict
 from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError, SettingError
-from steadygaze.kinds import UNDECIDED
+from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.reading import failures_by_distance, safe_scale
 from steadygaze.search.base import CellMap, Options

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from oracles import corners_of, gradients_of, hull_volume, logits_of
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import facets
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.search import sweep as sweep_module
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.sweep import Sweep

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from landscapes import Term, edge, hole, hourglass, islands, kink, landscape, slope
+from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.inconsistency import Cosine
-from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction

@@ -14,7 +14,7 @@ from steadygaze.budget import Limits
 from steadygaze.checks import check_cover
 from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError
-from steadygaze.kinds import ROBUST
+from steadygaze.geometry.kinds import ROBUST
 from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from steadygaze.search import regions as regions_module
 from steadygaze.search import sweep as sweep_module

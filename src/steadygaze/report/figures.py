@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from steadygaze.answer.drawing import KINDS, Drawing, Interval1D, Polygons
 from steadygaze.answer.result import Axis, Result
 from steadygaze.answer.words import given, number, percent, toward_zero
-from steadygaze.kinds import UNDECIDED
+from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.report import palette
 from steadygaze.report.palette import Scale
 from steadygaze.report.raster import UNCOVERED, owners

@@ -12,8 +12,8 @@ import torch
 
 from steadygaze.answer.drawing import BoundaryPieces
 from steadygaze.geometry.cells import Cells, concatenate
+from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.measure import volumes
-from steadygaze.kinds import ROBUST, UNDECIDED
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from steadygaze.geometry.cells import Cells, names_of_points
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap
 

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from steadygaze.kinds import ROBUST
+from steadygaze.geometry.kinds import ROBUST
 from steadygaze.problem import Problem
 
 # Points lie on rays from 0, at distances that halve so often from the farthest on.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from steadygaze.geometry.cells import Cells
-from steadygaze.kinds import ROBUST
+from steadygaze.geometry.kinds import ROBUST
 from steadygaze.search.base import CellMap, unexamined
 
 

@@ -6,8 +6,8 @@ from itertools import product
 
 import numpy as np
 
+from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.sections import gauge
-from steadygaze.kinds import ROBUST
 from steadygaze.problem import Problem
 
 # Points drawn at first, from how many of them the way downhill is followed, and how many steps it has.

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steadygaze.cones import Cones
 from steadygaze.geometry.cells import Cells, concatenate, separated
+from steadygaze.geometry.cones import Cones
 from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres, volumes
 from steadygaze.geometry.sections import bounds
-from steadygaze.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-from steadygaze.cones import Cones, joined_cones
 from steadygaze.geometry.cells import Cells, concatenate, separated
+from steadygaze.geometry.cones import Cones, joined_cones
 from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres, volumes
 from steadygaze.geometry.sides import above
 from steadygaze.geometry.store import Cut, interpolate
-from steadygaze.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.search.following import follow

@@ -15,9 +15,9 @@ import numpy as np
 
 from steadygaze.geometry.cells import Cells, concatenate, faces
 from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.sections import by_euclidean, by_gauge
-from steadygaze.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, unexamined
 from steadygaze.search.boxes import cells_of

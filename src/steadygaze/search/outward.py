@@ -30,8 +30,8 @@ from steadygaze.geometry.halfspaces import (
     simplex_volumes,
     simplices,
 )
+from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
-from steadygaze.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.onesided import Activation, hinge_weights, regions_from
 from steadygaze.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward, joined

@@ -18,12 +18,12 @@ from steadygaze.geometry.cells import Cells, concatenate, faces
 from steadygaze.geometry.connection import loose_components
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.growing import Growing
+from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import Facets, facets
 from steadygaze.geometry.planes import planes_of_facets
 from steadygaze.geometry.sections import bounds
 from steadygaze.geometry.store import WHOLE
 from steadygaze.geometry.welding import Weld
-from steadygaze.kinds import ROBUST
 from steadygaze.search.regions import NOTHING, OUTSIDE, UNKNOWN, WELD, Regions
 
 # What a facet is: not settled, a gate, cut up into parts that stand for it, or a piece of the boundary where

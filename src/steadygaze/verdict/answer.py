@@ -14,9 +14,9 @@ import numpy as np
 from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.answer.result import KINDS, Result, Shares, Verdict
 from steadygaze.errors import SettingError
+from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import bounds, plane_section
-from steadygaze.kinds import ROBUST
 from steadygaze.problem import Problem
 from steadygaze.reading import Around
 from steadygaze.report import write_report
