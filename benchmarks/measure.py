@@ -3,7 +3,7 @@
 ``python -m benchmarks.measure`` takes an `Order` as JSON and answers with a `Measurement` as JSON, the last
 line of its output.
 
-What is timed is `steadygaze.driver.solve` on a network that is loaded and a problem that is posed: the
+What is timed is `verdict.driver.solve` on a network that is loaded and a problem that is posed: the
 map of the regions that the search visits, the saliency map of every one that is robust by class, volumes,
 the part around 0, safe ranges and scale, the nearest failure and its witness, the checks, the verdict, as
 far as the search tells them. `search` is the part of it that finds and judges the regions.
@@ -27,7 +27,6 @@ from benchmarks.records import Measurement, Order, to_json
 from benchmarks.workloads import Case
 from steadygaze.answer.result import Result
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.driver import Limits, solve
 from steadygaze.images import load_image
 from steadygaze.inconsistency import by_name as inconsistency_by_name
 from steadygaze.network.load import load_network
@@ -35,6 +34,7 @@ from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.posing import pose
 from steadygaze.problem import Problem
+from steadygaze.verdict.driver import Limits, solve
 
 _STATUS = Path("/proc/self/status")
 # An answer that takes this many seconds is timed once, when its memory is measured.

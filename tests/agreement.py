@@ -7,10 +7,10 @@ import pytest
 import shapely
 
 from steadygaze.answer.result import Origin, Result
-from steadygaze.driver import solve
 from steadygaze.problem import Problem
 from steadygaze.search.base import Options
 from steadygaze.verdict.answer import Answer
+from steadygaze.verdict.driver import solve
 
 # Points at which the map of each search is compared with the original model.
 AUDITED = 50

@@ -12,7 +12,6 @@ from branching import BRANCHING
 from formed import some_forms
 from oracles import Locator
 from steadygaze import inconsistency
-from steadygaze.checks import check_cover
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry import angles, forms
 from steadygaze.geometry.forms import SIGN, Forms
@@ -25,6 +24,7 @@ from steadygaze.search import branch_and_bound
 from steadygaze.search.base import Options
 from steadygaze.search.boxes import map_of
 from steadygaze.search.branch_and_bound import BranchAndBound
+from steadygaze.verdict.checks import check_cover
 from variants import NETWORKS, Variant, mismatches
 
 PLAIN = Variant("wide", "spot", clip=None)

@@ -100,7 +100,7 @@ def test_defaults_and_no_clip():
 
 
 def test_the_settings_are_arguments_of_verify_with_the_same_defaults():
-    from steadygaze.driver import verify as verify_image
+    from steadygaze.verdict.driver import verify as verify_image
 
     parameters = inspect.signature(verify_image).parameters
     for name, value in make_case(NEEDED).settings().items():

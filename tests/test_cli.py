@@ -32,7 +32,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def search(monkeypatch):
-    """Stands in for `steadygaze.driver`; `asked` keeps what it was called with."""
+    """Stands in for `steadygaze.verdict.driver`; `asked` keeps what it was called with."""
     fake = SimpleNamespace(asked=None, result=answers.violated(), raises=None, progress=[])
 
     def verify(model, image, perturbation, **settings):
@@ -46,9 +46,9 @@ def search(monkeypatch):
             result=fake.result, save=lambda folder: write_report(fake.result, drawing, folder)
         )
 
-    module = ModuleType("steadygaze.driver")
+    module = ModuleType("steadygaze.verdict.driver")
     module.verify = verify
-    monkeypatch.setitem(sys.modules, "steadygaze.driver", module)
+    monkeypatch.setitem(sys.modules, "steadygaze.verdict.driver", module)
     return fake
 
 

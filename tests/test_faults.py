@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from steadygaze.answer.result import Verdict
-from steadygaze.checks import audit, check_cover, find_witness
-from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.cells import concatenate
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.measure import facets, volumes
 from steadygaze.network.piecewise import Stages
 from steadygaze.problem import Problem
-from steadygaze.reading import failures_by_distance
 from steadygaze.search import following, judging, sweep
 from steadygaze.search.base import CellMap
 from steadygaze.search.sweep import Sweep
+from steadygaze.verdict.checks import audit, check_cover, find_witness
+from steadygaze.verdict.driver import solve
+from steadygaze.verdict.reading import failures_by_distance
 from variants import Variant, mismatches, swept
 
 MIXED = Variant("mlp", "spot", clip=None)

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from oracles import gradients_of
-from steadygaze.driver import solve
 from steadygaze.errors import (
     ImageError,
     NotJointlyAffine,
@@ -23,6 +22,7 @@ from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency
 from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Saturation, Translate
 from steadygaze.posing import pose
+from steadygaze.verdict.driver import solve
 from variants import EVERY, FOLLOWED, INEXACT, SMOOTH, VARIANTS, Variant, picture
 
 every = pytest.mark.parametrize("variant", EVERY, ids=str)

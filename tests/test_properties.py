@@ -22,9 +22,9 @@ from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
 from steadygaze.posing import pose
 from steadygaze.problem import Problem
-from steadygaze.reading import around_origin, safe_scale, shares_of
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.sweep import Sweep
+from steadygaze.verdict.reading import around_origin, safe_scale, shares_of
 from variants import swept
 
 PIXELS = 6

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from steadygaze.answer.result import Result, Verdict
-    from steadygaze.budget import Limits, Progress
-    from steadygaze.driver import solve, verify
     from steadygaze.errors import (
         FidelityError,
         ImageError,
@@ -42,6 +40,8 @@ if TYPE_CHECKING:
     from steadygaze.perturbation.resampling import Rotate, Scale, Shear
     from steadygaze.problem import Problem
     from steadygaze.verdict.answer import Answer, PointAnswer
+    from steadygaze.verdict.budget import Limits, Progress
+    from steadygaze.verdict.driver import solve, verify
 
 __version__ = version("steadygaze")
 
@@ -91,8 +91,6 @@ __all__ = [
 
 _HOMES = {
     "answer.result": ("Result", "Verdict"),
-    "budget": ("Limits", "Progress"),
-    "driver": ("solve", "verify"),
     "errors": (
         "FidelityError",
         "ImageError",
@@ -130,6 +128,8 @@ _HOMES = {
     ),
     "problem": ("Problem",),
     "verdict.answer": ("Answer", "PointAnswer"),
+    "verdict.budget": ("Limits", "Progress"),
+    "verdict.driver": ("solve", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

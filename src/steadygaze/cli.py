@@ -221,7 +221,7 @@ def _answer(case: Case, quiet: bool) -> Result:
     chain = chain_of(case.perturb)
     loaded = load_image(case.image)
     with _progress(quiet) as progress:
-        from steadygaze.driver import verify as verify_image  # here: torch takes seconds
+        from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
 
         answer = verify_image(
             case.model,

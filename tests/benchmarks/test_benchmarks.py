@@ -14,13 +14,13 @@ from benchmarks.records import Failed, Measurement, Order, measurement_from, to_
 from benchmarks.table import COLUMNS, TRAVERSED, cells, traversed
 from benchmarks.workloads import METHODS, NETS, ROWS, WORKLOADS, Row, case, cases, methods_of
 
-from steadygaze.driver import solve
 from steadygaze.inconsistency import by_name as inconsistency_by_name
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.posing import pose
 from steadygaze.problem import Problem
+from steadygaze.verdict.driver import solve
 
 LINE = "brightness(amount=0..0.3)"
 PLANE = f"{LINE} | patch(opacity=0..1, top=3, left=3, height=2, width=2, mode=add)"

@@ -9,11 +9,11 @@ import torch
 from agreement import assert_searches_agree
 from public_networks import problem
 from random_problems import random_problem
-from steadygaze.budget import Limits
-from steadygaze.driver import solve
 from steadygaze.errors import UsageError
 from steadygaze.network.pieces import MaxPool
 from steadygaze.problem import Problem
+from steadygaze.verdict.budget import Limits
+from steadygaze.verdict.driver import solve
 from variants import mismatches
 
 # Where the map moves, curved boundaries are closed in to this share of what they cross.

@@ -8,9 +8,9 @@ import shapely
 
 from public_networks import problem
 from steadygaze.geometry.kinds import ROBUST
-from steadygaze.reading import around_origin
 from steadygaze.search.base import Options
 from steadygaze.search.boundary import Boundary
+from steadygaze.verdict.reading import around_origin
 from variants import searched, swept
 
 # Questions whose R0 holds so many regions, and the share of them that gbs may visit at most.

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from steadygaze.answer.result import Verdict
-from steadygaze.budget import Limits
-from steadygaze.checks import check_cover
-from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.problem import Problem
-from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.course import Course
 from steadygaze.search.nearest import Nearest
+from steadygaze.verdict.budget import Limits
+from steadygaze.verdict.checks import check_cover
+from steadygaze.verdict.driver import solve
+from steadygaze.verdict.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from variants import EVERY, searched
 
 LARGE = next(v for v in EVERY if str(v) == "residual, spot")

@@ -9,14 +9,14 @@ import pytest
 
 from landscapes import Term, edge, hole, islands, kink, landscape, slope
 from steadygaze.answer.result import Verdict
-from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError, SettingError
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.problem import Problem
-from steadygaze.reading import failures_by_distance, safe_scale
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.nearest import Nearest
 from steadygaze.search.outward import Outward
+from steadygaze.verdict.driver import solve
+from steadygaze.verdict.reading import failures_by_distance, safe_scale
 from variants import EVERY, FOLLOWED, Variant, searched
 
 STILL = [variant for variant in EVERY if variant not in FOLLOWED]

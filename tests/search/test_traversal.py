@@ -16,11 +16,11 @@ from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
 from steadygaze.posing import pose
 from steadygaze.problem import Problem
-from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from steadygaze.search.base import CellMap, Enclosed, Options
 from steadygaze.search.boundary import Boundary, is_closed
 from steadygaze.search.breadth_first import BreadthFirst
 from steadygaze.search.nearest import Nearest
+from steadygaze.verdict.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from variants import EVERY, FOLLOWED, Variant, searched, swept
 
 # Where maps move, curved boundaries are closed in to this share of what they cross, batch by batch.

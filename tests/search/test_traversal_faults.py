@@ -10,12 +10,8 @@ import pytest
 
 from landscapes import hole, islands
 from steadygaze.answer.result import Verdict
-from steadygaze.budget import Limits
-from steadygaze.checks import check_cover
-from steadygaze.driver import solve
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import ROBUST
-from steadygaze.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from steadygaze.search import regions as regions_module
 from steadygaze.search import sweep as sweep_module
 from steadygaze.search import walking
@@ -24,6 +20,10 @@ from steadygaze.search.boundary import Boundary, is_closed
 from steadygaze.search.breadth_first import BreadthFirst
 from steadygaze.search.regions import Regions
 from steadygaze.search.robust_part import GATE, RobustPart
+from steadygaze.verdict.budget import Limits
+from steadygaze.verdict.checks import check_cover
+from steadygaze.verdict.driver import solve
+from steadygaze.verdict.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from variants import EVERY, searched
 
 MIXED = next(v for v in EVERY if str(v) == "wide, spot")

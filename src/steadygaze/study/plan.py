@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from steadygaze.budget import Limits
 from steadygaze.case import Case
-from steadygaze.engines import METHODS
 from steadygaze.errors import SettingError, SteadygazeError, UsageError
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.study.content import Digests, content_key
+from steadygaze.verdict.budget import Limits
+from steadygaze.verdict.engines import METHODS
 
 Tag = str | int | float | bool | None
 

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from steadygaze.case import Case
-from steadygaze.driver import verify
 from steadygaze.errors import FidelityError, SteadygazeError, UsageError
 from steadygaze.images import load_image
 from steadygaze.study.record import Status
 from steadygaze.verdict.answer import Answer
+from steadygaze.verdict.driver import verify
 
 READY = "ready"
 _STATUS = Path("/proc/self/status")

@@ -18,9 +18,9 @@ from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import bounds, plane_section
 from steadygaze.problem import Problem
-from steadygaze.reading import Around
 from steadygaze.report import write_report
 from steadygaze.search.base import CellMap
+from steadygaze.verdict.reading import Around
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,8 @@ from steadygaze.answer.result import KINDS, Failure
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.problem import Points, Problem
-from steadygaze.reading import failures_by_distance, located
 from steadygaze.search.base import CellMap
+from steadygaze.verdict.reading import failures_by_distance, located
 
 # Points drawn to see whether their activation patterns are among the map's.
 _DRAWN = 64

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steadygaze.errors import SettingError
-from steadygaze.findings import Stopped
 from steadygaze.search.base import Standing
+from steadygaze.verdict.findings import Stopped
 
 # The map may take this share of the memory limit; joining and reading it takes up to three times as much.
 _MAP_SHARE = 1 / 4

@@ -13,7 +13,9 @@ from oracles import connected_to, corners_of
 from steadygaze.geometry.cells import from_polytopes
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.polytope import interval
-from steadygaze.reading import (
+from steadygaze.search.base import CellMap
+from steadygaze.tolerance import Tolerance
+from steadygaze.verdict.reading import (
     around_origin,
     cells_at,
     failures_by_distance,
@@ -21,8 +23,6 @@ from steadygaze.reading import (
     safe_scale,
     shares_of,
 )
-from steadygaze.search.base import CellMap
-from steadygaze.tolerance import Tolerance
 from variants import EVERY, Variant
 
 SIZE = 60

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import steadygaze as sg
-import steadygaze.driver
+import steadygaze.verdict.driver
 from steadygaze.answer.result import Verdict
-from steadygaze.checks import audit, check_cover, find_witness
 from steadygaze.errors import InternalCheckError, SettingError
-from steadygaze.findings import Finding, verdict_of
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.images import load_image
 from steadygaze.search.base import Standing
 from steadygaze.search.sweep import Sweep
+from steadygaze.verdict.checks import audit, check_cover, find_witness
+from steadygaze.verdict.findings import Finding, verdict_of
 
 BOX = sg.Brightness(-0.3, 0.3) | sg.Patch(0, 1, top=3, left=3, size=2)
 

@@ -12,11 +12,11 @@ from importlib.metadata import version
 import numpy as np
 
 from steadygaze.answer.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
-from steadygaze.findings import Finding
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.problem import Problem
-from steadygaze.reading import Around
 from steadygaze.search.base import CellMap
+from steadygaze.verdict.findings import Finding
+from steadygaze.verdict.reading import Around
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,8 @@ import torch
 
 from steadygaze import inconsistency as inconsistencies
 from steadygaze.answer.result import Result
-from steadygaze.budget import Limits, Progress
-from steadygaze.checks import audit, check_cover
 from steadygaze.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.engines import MOST_CORNERED, auto_bounds, check_method, check_parameters, search_by_name
 from steadygaze.errors import ModelError, SettingError
-from steadygaze.findings import (
-    Finding,
-    Stopped,
-    around_of,
-    claim_of,
-    nearest_witness,
-    radius_of,
-    scale_of,
-    verdict_of,
-)
 from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
 from steadygaze.images import as_image
 from steadygaze.network import saliency as saliencies
@@ -40,10 +27,29 @@ from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.posing import pose
 from steadygaze.problem import Problem
-from steadygaze.reading import shares_of
-from steadygaze.recording import ImageOrigin, described, regions_by_kind, versions
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.verdict.answer import Answer
+from steadygaze.verdict.budget import Limits, Progress
+from steadygaze.verdict.checks import audit, check_cover
+from steadygaze.verdict.engines import (
+    MOST_CORNERED,
+    auto_bounds,
+    check_method,
+    check_parameters,
+    search_by_name,
+)
+from steadygaze.verdict.findings import (
+    Finding,
+    Stopped,
+    around_of,
+    claim_of,
+    nearest_witness,
+    radius_of,
+    scale_of,
+    verdict_of,
+)
+from steadygaze.verdict.reading import shares_of
+from steadygaze.verdict.recording import ImageOrigin, described, regions_by_kind, versions
 
 if TYPE_CHECKING:
     from torch import nn

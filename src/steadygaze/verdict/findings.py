@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from steadygaze.answer.result import Failure, Origin, Radius, Verdict
-from steadygaze.checks import Witness, find_witness
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.problem import Problem
-from steadygaze.reading import Around, around_origin, cells_at, safe_scale
 from steadygaze.search.base import CellMap, Enclosed, Standing
+from steadygaze.verdict.checks import Witness, find_witness
+from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_scale
 
 
 @dataclass(frozen=True)
