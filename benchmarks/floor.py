@@ -38,7 +38,7 @@ from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.store import Cut
 from steadygaze.network.graph import Graph
 from steadygaze.network.piecewise import Crossing, Stages
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 
 # Rows of a batch that are tried, and the bytes that all values of the network on one batch may take.
 _ROWS = (128, 512, 2048)

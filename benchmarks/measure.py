@@ -26,14 +26,14 @@ from benchmarks.floor import counted, measured_floor, rows_of_regions, vertices_
 from benchmarks.records import Measurement, Order, to_json
 from benchmarks.workloads import Case
 from steadygaze.answer.result import Result
-from steadygaze.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.images import load_image
-from steadygaze.inconsistency import by_name as inconsistency_by_name
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.posing import pose
-from steadygaze.problem import Problem
+from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
+from steadygaze.question.images import load_image
+from steadygaze.question.inconsistency import by_name as inconsistency_by_name
+from steadygaze.question.posing import pose
+from steadygaze.question.problem import Problem
 from steadygaze.verdict.driver import Limits, solve
 
 _STATUS = Path("/proc/self/status")

@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from steadygaze.digits import builtin_model, digits, is_held_out
+from steadygaze.question.digits import builtin_model, digits, is_held_out
 
 SEED = 7
 EPOCHS = 150

@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from steadygaze.answer.result import Origin, Result
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import Options
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.driver import solve

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from steadygaze.inconsistency import Cosine
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
-from steadygaze.posing import pose
-from steadygaze.problem import Problem
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
+from steadygaze.question.problem import Problem
 
 MIDDLE = 0.5  # the value of every pixel of the image
 

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from steadygaze.case import Case
+from steadygaze.question.case import Case
 from steadygaze.study import worker
 from steadygaze.study.worker import Reply
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from steadygaze.inconsistency import Cosine
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Translate
-from steadygaze.posing import pose
-from steadygaze.problem import Problem
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
+from steadygaze.question.problem import Problem
 
 SPOT = {"top": 12, "left": 12, "size": 3}
 OTHER = {"top": 4, "left": 4, "size": 5}

@@ -11,7 +11,6 @@ import torch
 from branching import BRANCHING
 from formed import some_forms
 from oracles import Locator
-from steadygaze import inconsistency
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry import angles, forms
 from steadygaze.geometry.forms import SIGN, Forms
@@ -20,6 +19,7 @@ from steadygaze.network import bounds as bounds_module
 from steadygaze.network import relaxing
 from steadygaze.network.bounds import Bounds
 from steadygaze.network.relaxing import Derivative
+from steadygaze.question import inconsistency
 from steadygaze.search import branch_and_bound
 from steadygaze.search.base import Options
 from steadygaze.search.boxes import map_of

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from steadygaze.images import load_image
 from steadygaze.perturbation.notation import parse
+from steadygaze.question.images import load_image
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("studies/*/*.md"), ROOT / "tests/README.md"]

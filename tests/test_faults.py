@@ -15,7 +15,7 @@ from steadygaze.geometry.cells import concatenate
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.measure import facets, volumes
 from steadygaze.network.piecewise import Stages
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search import following, judging, sweep
 from steadygaze.search.base import CellMap
 from steadygaze.search.sweep import Sweep

@@ -19,13 +19,9 @@ MODULES = {
 # From the ground up: a part imports from the lines above its own, or from its own folder.
 LEVELS = [
     ["errors", "tolerance"],
-    ["answer", "case", "geometry"],
-    ["digits", "report"],
-    ["images"],
-    ["inconsistency", "network", "perturbation"],
-    ["exactness"],
-    ["problem"],
-    ["posing"],
+    ["answer", "geometry"],
+    ["network", "perturbation", "report"],
+    ["question"],
     ["search"],
     ["verdict"],
     ["study"],

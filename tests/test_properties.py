@@ -13,15 +13,15 @@ from torch import nn
 
 from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.inconsistency import Cosine
 from steadygaze.network.graph import GraphBuilder
 from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.load import Network
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
-from steadygaze.posing import pose
-from steadygaze.problem import Problem
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.sweep import Sweep
 from steadygaze.verdict.reading import around_origin, safe_scale, shares_of

@@ -11,11 +11,11 @@ import torch
 from intervals import interval_gradient
 from steadygaze.geometry.angles import cosine_bounds
 from steadygaze.geometry.forms import Forms
-from steadygaze.inconsistency import Cosine
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name
 from steadygaze.perturbation import Brightness, Chain, Rotate
-from steadygaze.posing import pose
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
 
 KW = {"mean": (0.485, 0.456, 0.406), "std": (0.225, 0.225, 0.225)}
 RESNET = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)}

@@ -13,7 +13,7 @@ from oracles import Locator, cosine
 from public_networks import NETS, Net, problem
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import facets
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from variants import swept
 

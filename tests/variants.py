@@ -12,7 +12,6 @@ from torch import nn
 
 from oracles import MAPS, Locator, Sampled, grad_cam_of, gradients_of, logits_of, sampled
 from steadygaze.geometry.kinds import UNDECIDED
-from steadygaze.inconsistency import by_name as inconsistency_by_name
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation import (
@@ -32,8 +31,9 @@ from steadygaze.perturbation import (
     Translate,
 )
 from steadygaze.perturbation.base import AbstractPerturbation
-from steadygaze.posing import pose
-from steadygaze.problem import Problem
+from steadygaze.question.inconsistency import by_name as inconsistency_by_name
+from steadygaze.question.posing import pose
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Options
 from steadygaze.search.sweep import Sweep
 from steadygaze.tolerance import Tolerance

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         UsageError,
     )
     from steadygaze.geometry.enclosures import Enclosure
-    from steadygaze.images import LoadedImage, load_image
     from steadygaze.perturbation.base import (
         AbstractAffinePerturbation,
         AbstractPerturbation,
@@ -38,7 +37,8 @@ if TYPE_CHECKING:
     from steadygaze.perturbation.occlusion import Patch
     from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
     from steadygaze.perturbation.resampling import Rotate, Scale, Shear
-    from steadygaze.problem import Problem
+    from steadygaze.question.images import LoadedImage, load_image
+    from steadygaze.question.problem import Problem
     from steadygaze.verdict.answer import Answer, PointAnswer
     from steadygaze.verdict.budget import Limits, Progress
     from steadygaze.verdict.driver import solve, verify
@@ -105,7 +105,6 @@ _HOMES = {
         "UsageError",
     ),
     "geometry.enclosures": ("Enclosure",),
-    "images": ("LoadedImage", "load_image"),
     "perturbation": (
         "AbstractAffinePerturbation",
         "AbstractPerturbation",
@@ -126,7 +125,8 @@ _HOMES = {
         "Shear",
         "Translate",
     ),
-    "problem": ("Problem",),
+    "question.images": ("LoadedImage", "load_image"),
+    "question.problem": ("Problem",),
     "verdict.answer": ("Answer", "PointAnswer"),
     "verdict.budget": ("Limits", "Progress"),
     "verdict.driver": ("solve", "verify"),

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from steadygaze.case import Case, make_case, read_toml
 from steadygaze.errors import SteadygazeError, UsageError
+from steadygaze.question.case import Case, make_case, read_toml
 
 if TYPE_CHECKING:
     from steadygaze.answer.result import Result
@@ -213,8 +213,8 @@ def _case(model: str | None, options: dict[str, Any]) -> Case:
 
 def _answer(case: Case, quiet: bool) -> Result:
     """Verifies the case and writes its folder."""
-    from steadygaze.images import load_image
     from steadygaze.perturbation.notation import chain_of
+    from steadygaze.question.images import load_image
     from steadygaze.report.folder import check_folder
 
     check_folder(Path(case.out))

@@ -14,7 +14,7 @@ SOLVED = """
 import sys
 import numba.core.event as events
 from steadygaze import Brightness, Patch, verify
-from steadygaze.digits import digit
+from steadygaze.question.digits import digit
 
 class Listener(events.Listener):
     def on_start(self, event):

@@ -11,7 +11,7 @@ from public_networks import problem
 from random_problems import random_problem
 from steadygaze.errors import UsageError
 from steadygaze.network.pieces import MaxPool
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.driver import solve
 from variants import mismatches

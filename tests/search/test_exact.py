@@ -12,12 +12,12 @@ from torch import nn
 
 from oracles import ExactNet, exact, exact_regions, patterns
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
-from steadygaze.inconsistency import Cosine
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
-from steadygaze.posing import pose
-from steadygaze.problem import Problem
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
+from steadygaze.question.problem import Problem
 from variants import swept
 
 KINDS = (ROBUST, CLASS_CHANGED, ATTENTION_CHANGED, UNDECIDED)

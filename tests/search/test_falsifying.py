@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.problem import Points, Problem
+from steadygaze.question.problem import Points, Problem
 from steadygaze.search.base import Options
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.falsifying import Falsifier

@@ -11,11 +11,11 @@ from torch import nn
 
 from oracles import corners_of
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
-from steadygaze.inconsistency import Cosine
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Translate
-from steadygaze.posing import pose
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
 from variants import FOLLOWED, picture, swept
 
 followed = pytest.mark.parametrize("variant", FOLLOWED, ids=str)

@@ -6,7 +6,7 @@ import pytest
 from steadygaze.answer.result import Verdict
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.course import Course
 from steadygaze.search.nearest import Nearest

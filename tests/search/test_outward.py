@@ -11,7 +11,7 @@ from landscapes import Term, edge, hole, islands, kink, landscape, slope
 from steadygaze.answer.result import Verdict
 from steadygaze.errors import InternalCheckError, SettingError
 from steadygaze.geometry.kinds import UNDECIDED
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.nearest import Nearest
 from steadygaze.search.outward import Outward

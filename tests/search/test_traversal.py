@@ -10,12 +10,12 @@ from torch import nn
 
 from landscapes import Term, edge, hole, hourglass, islands, kink, landscape, slope
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
-from steadygaze.inconsistency import Cosine
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
-from steadygaze.posing import pose
-from steadygaze.problem import Problem
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Options
 from steadygaze.search.boundary import Boundary, is_closed
 from steadygaze.search.breadth_first import BreadthFirst

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from steadygaze.digits import builtin_model
 from steadygaze.errors import SettingError
-from steadygaze.images import load_image
+from steadygaze.question.digits import builtin_model
+from steadygaze.question.images import load_image
 from steadygaze.study import Plan, PlannedCase, content, content_key, make_case
 
 BRIGHTNESS = "brightness(amount=-0.1..0.1)"

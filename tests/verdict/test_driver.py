@@ -12,7 +12,7 @@ import steadygaze.verdict.driver
 from steadygaze.answer.result import Verdict
 from steadygaze.errors import InternalCheckError, SettingError
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
-from steadygaze.images import load_image
+from steadygaze.question.images import load_image
 from steadygaze.search.base import Standing
 from steadygaze.search.sweep import Sweep
 from steadygaze.verdict.checks import audit, check_cover, find_witness
@@ -91,7 +91,7 @@ def test_an_interrupt_gives_the_partial_answer(image, monkeypatch):
 
 
 def test_the_memory_limit_bounds_the_map(image, monkeypatch):
-    monkeypatch.setattr(sg.budget, "_MAP_SHARE", 1e-7)
+    monkeypatch.setattr("steadygaze.verdict.budget._MAP_SHARE", 1e-7)
     monkeypatch.setattr("steadygaze.search.sweep._CELLS", 8)
     answer = sg.verify("digits-cnn", image, BOX, threads=1)
     assert "memory limit" in answer.result.reason

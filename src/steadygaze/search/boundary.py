@@ -20,7 +20,7 @@ from steadygaze.answer.drawing import BoundaryPieces
 from steadygaze.geometry.connection import loose_outline
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.geometry.sections import bounds, line_intervals
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward
 from steadygaze.search.regions import WELD, Regions
 from steadygaze.search.robust_part import CLASS_BOUNDARY, Pieces, RobustPart

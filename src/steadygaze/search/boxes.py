@@ -11,7 +11,7 @@ import torch
 from steadygaze.geometry.cells import Cells, names_of_points
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 
 

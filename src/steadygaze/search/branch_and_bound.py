@@ -22,7 +22,7 @@ import numpy as np
 from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
 from steadygaze.search.boxes import Judged, gauges_of, halved, judge_boxes, map_of, volumes_of
 from steadygaze.search.falsifying import Falsifier

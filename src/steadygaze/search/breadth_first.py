@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward
 from steadygaze.search.regions import UNKNOWN, Regions
 

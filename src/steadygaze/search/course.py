@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from steadygaze.geometry.kinds import ROBUST
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 
 # Points lie on rays from 0, at distances that halve so often from the farthest on.
 _HALVINGS = 7

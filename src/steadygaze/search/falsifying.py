@@ -8,7 +8,7 @@ import numpy as np
 
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.sections import gauge
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 
 # Points drawn at first, from how many of them the way downhill is followed, and how many steps it has.
 _DRAWN, _FOLLOWED, _STEPS = 128, 4, 12

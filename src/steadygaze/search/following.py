@@ -22,7 +22,7 @@ from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres, volumes
 from steadygaze.geometry.sections import bounds
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 
 _ROUNDS = 40

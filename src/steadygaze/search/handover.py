@@ -9,7 +9,7 @@ import numpy as np
 
 from steadygaze.geometry.cells import from_polytopes
 from steadygaze.geometry.measure import cone_volumes, volumes
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, unexamined
 from steadygaze.search.boxes import cells_of
 from steadygaze.search.sweep import Sweep

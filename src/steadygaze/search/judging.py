@@ -14,7 +14,7 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, 
 from steadygaze.geometry.measure import centres, volumes
 from steadygaze.geometry.sides import above
 from steadygaze.geometry.store import Cut, interpolate
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.search.following import follow
 

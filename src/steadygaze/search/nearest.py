@@ -18,7 +18,7 @@ from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.sections import by_euclidean, by_gauge
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, unexamined
 from steadygaze.search.boxes import cells_of
 from steadygaze.search.course import Course

@@ -33,7 +33,7 @@ from steadygaze.geometry.halfspaces import (
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.network.onesided import Activation, hinge_weights, regions_from
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward, joined
 from steadygaze.search.judging import by_distance
 from steadygaze.search.regions import TOUCH, form_of

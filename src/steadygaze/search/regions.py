@@ -27,7 +27,7 @@ from steadygaze.geometry.welding import Weld
 from steadygaze.network.onesided import Activation, hinge_weights, hinge_windows, regions_from
 from steadygaze.network.piecewise import Form
 from steadygaze.perturbation.base import AffineImage
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, threads_of, unexamined
 from steadygaze.search.edges import edge_of
 from steadygaze.search.judging import judge

@@ -22,7 +22,7 @@ from steadygaze.geometry.cells import Cells, from_polytopes
 from steadygaze.geometry.sections import gauge
 from steadygaze.geometry.store import UNFINISHED, Cut
 from steadygaze.network.piecewise import Front, flat_array
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import (
     AbstractSearch,
     CellMap,

@@ -9,7 +9,7 @@ See docs/study.md.
 
 from __future__ import annotations
 
-from steadygaze.case import Case, make_case
+from steadygaze.question.case import Case, make_case
 from steadygaze.study.content import content_key
 from steadygaze.study.crew import Margins
 from steadygaze.study.plan import Plan, PlannedCase

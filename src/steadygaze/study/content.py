@@ -19,13 +19,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from steadygaze.case import Case
-from steadygaze.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.errors import ModelError
-from steadygaze.images import load_image
 from steadygaze.network.onnx_file import open_onnx
 from steadygaze.perturbation.base import AbstractPerturbation
 from steadygaze.perturbation.notation import chain_of
+from steadygaze.question.case import Case
+from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
+from steadygaze.question.images import load_image
 
 SCHEME = "steadygaze/case/1"
 _PLACES = ("model", "image", "perturb", "out")

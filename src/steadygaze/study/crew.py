@@ -21,8 +21,8 @@ from typing import TypeVar, final
 
 import psutil
 
-from steadygaze.case import Case
 from steadygaze.errors import SettingError, SteadygazeError
+from steadygaze.question.case import Case
 from steadygaze.study.record import Status
 from steadygaze.study.worker import READY, Reply, serve
 

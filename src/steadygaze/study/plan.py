@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from steadygaze.case import Case
 from steadygaze.errors import SettingError, SteadygazeError, UsageError
 from steadygaze.perturbation.notation import chain_of
+from steadygaze.question.case import Case
 from steadygaze.study.content import Digests, content_key
 from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.engines import METHODS

@@ -17,7 +17,7 @@ from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import bounds, plane_section
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.report import write_report
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.reading import Around

@@ -9,7 +9,7 @@ import numpy as np
 from steadygaze.answer.result import KINDS, Failure
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
-from steadygaze.problem import Points, Problem
+from steadygaze.question.problem import Points, Problem
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.reading import failures_by_distance, located
 

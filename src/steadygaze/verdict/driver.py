@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numba.core.event as numba_events
 import torch
 
-from steadygaze import inconsistency as inconsistencies
 from steadygaze.answer.result import Result
-from steadygaze.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
-from steadygaze.images import as_image
 from steadygaze.network import saliency as saliencies
 from steadygaze.network.load import Network, load_network
 from steadygaze.perturbation.base import AbstractPerturbation
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.posing import pose
-from steadygaze.problem import Problem
+from steadygaze.question import inconsistency as inconsistencies
+from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
+from steadygaze.question.images import as_image
+from steadygaze.question.posing import pose
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.budget import Limits, Progress

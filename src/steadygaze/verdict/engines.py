@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from steadygaze.errors import SettingError
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.search.boundary import Boundary
 from steadygaze.search.branch_and_bound import BranchAndBound

@@ -9,7 +9,7 @@ import numpy as np
 
 from steadygaze.answer.result import Failure, Origin, Radius, Verdict
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
 from steadygaze.verdict.checks import Witness, find_witness
 from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_scale

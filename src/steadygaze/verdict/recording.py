@@ -13,7 +13,7 @@ import numpy as np
 
 from steadygaze.answer.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
 from steadygaze.geometry.kinds import ROBUST
-from steadygaze.problem import Problem
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.findings import Finding
 from steadygaze.verdict.reading import Around

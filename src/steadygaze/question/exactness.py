@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from steadygaze.errors import NotJointlyAffine, NotPiecewiseAffine
-from steadygaze.inconsistency import AbstractInconsistency
 from steadygaze.network.graph import Graph
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
 from steadygaze.perturbation.chain import Chain
+from steadygaze.question.inconsistency import AbstractInconsistency
 
 
 def check_form(

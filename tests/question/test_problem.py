@@ -17,11 +17,11 @@ from steadygaze.errors import (
     PerturbationError,
     SettingError,
 )
-from steadygaze.inconsistency import by_name as inconsistency
 from steadygaze.network.load import load_network
 from steadygaze.network.saliency import by_name as saliency
 from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Saturation, Translate
-from steadygaze.posing import pose
+from steadygaze.question.inconsistency import by_name as inconsistency
+from steadygaze.question.posing import pose
 from steadygaze.verdict.driver import solve
 from variants import EVERY, FOLLOWED, INEXACT, SMOOTH, VARIANTS, Variant, picture
 

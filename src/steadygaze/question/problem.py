@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
-from steadygaze.exactness import check_form
 from steadygaze.geometry.cones import Cones
 from steadygaze.geometry.forms import Forms
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.inconsistency import AbstractInconsistency
 from steadygaze.network.bounds import Bounds, bounds_of, tolerances_of
 from steadygaze.network.combined import Combined, combined
 from steadygaze.network.graph import Graph
@@ -25,6 +23,8 @@ from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSalien
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.base import AffineImage
 from steadygaze.perturbation.chain import AffinePiece, Chain
+from steadygaze.question.exactness import check_form
+from steadygaze.question.inconsistency import AbstractInconsistency
 from steadygaze.tolerance import Tolerance
 
 # How many theta are drawn to compare the imported network with the original, and to learn the scale of

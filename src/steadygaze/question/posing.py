@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from steadygaze.errors import ImageError, SettingError
-from steadygaze.inconsistency import AbstractInconsistency
 from steadygaze.network.fidelity import check_fidelity
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Input
@@ -17,7 +16,8 @@ from steadygaze.network.load import Network
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.saliency import AbstractSaliency
 from steadygaze.perturbation.chain import Chain
-from steadygaze.problem import Problem
+from steadygaze.question.inconsistency import AbstractInconsistency
+from steadygaze.question.problem import Problem
 from steadygaze.tolerance import Tolerance
 
 

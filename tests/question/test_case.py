@@ -7,10 +7,10 @@ import tomllib
 
 import pytest
 
-from steadygaze import case as module
-from steadygaze.case import Case, make_case, read_toml
 from steadygaze.cli import verify
 from steadygaze.errors import SettingError
+from steadygaze.question import case as module
+from steadygaze.question.case import Case, make_case, read_toml
 
 NEEDED = {"model": "digits-mlp", "image": "digits:7", "perturb": ["brightness(amount=-0.3..0.3)"]}
 

@@ -10,8 +10,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from steadygaze.digits import BUILTIN_MODELS, builtin_model, digit, digits, is_held_out
 from steadygaze.errors import ImageError, ModelError
+from steadygaze.question.digits import BUILTIN_MODELS, builtin_model, digit, digits, is_held_out
 
 
 def test_the_images_are_scikit_learns():
@@ -64,8 +64,7 @@ def test_an_unknown_network_is_refused_by_name():
 
 
 def test_import_leaves_scikit_learn_and_torch_alone():
-    script = (
-        "import sys, steadygaze.images; print([m for m in ('sklearn', 'torch', 'PIL') if m in sys.modules])"
-    )
+    slow = ("sklearn", "torch", "PIL")
+    script = f"import sys, steadygaze.question.images; print([m for m in {slow} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -30,8 +30,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from steadygaze.digits import digit
 from steadygaze.errors import ImageError
+from steadygaze.question.digits import digit
 
 LARGEST_IMAGE = 2**24
 """Most values of one image: far beyond any network that can be verified, far below what memory holds."""

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from steadygaze.digits import digit
 from steadygaze.errors import ImageError
-from steadygaze.images import as_image, load_image
+from steadygaze.question.digits import digit
+from steadygaze.question.images import as_image, load_image
 
 RANDOM = np.random.default_rng(5)
 GREYS = RANDOM.integers(0, 256, (6, 5, 4), dtype=np.uint8)

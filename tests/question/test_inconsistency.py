@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from formed import MIXED, coordinates, drawn, some_forms, symbols_of
 from steadygaze.errors import SettingError
 from steadygaze.geometry.forms import Forms
-from steadygaze.inconsistency import BUILT_IN, L1, L2, Cosine, Linf, TopK, by_name
+from steadygaze.question.inconsistency import BUILT_IN, L1, L2, Cosine, Linf, TopK, by_name
 
 RNG = np.random.default_rng(0)
 ACTUAL = RNG.standard_normal((300, 700))

@@ -1,0 +1,1 @@
+"""What is asked: a case in words, images, and the problem in numbers, checked once."""
