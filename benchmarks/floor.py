@@ -16,7 +16,7 @@ values in the box, in batches of the size that is fastest, by as many threads as
 batches of its own, or all inside one product, whichever is faster. Products have their full shapes: nothing
 is left out that happens to be zero. A run may beat its floor: where the class has changed, no gradient is
 needed (`Floor.needed` counts the gradients of those regions only that are robust somewhere by class), and the
-gradients of neighbouring regions are combined from few (`steadygaze.network.combined`).
+gradients of neighbouring regions are combined from few (`steadygaze.network.regions.combined`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from benchmarks.records import Floor
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.store import Cut
 from steadygaze.network.graph import Graph
-from steadygaze.network.piecewise import Crossing, Stages
+from steadygaze.network.regions.piecewise import Crossing, Stages
 from steadygaze.question.problem import Problem
 
 # Rows of a batch that are tried, and the bytes that all values of the network on one batch may take.

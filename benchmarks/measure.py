@@ -26,7 +26,7 @@ from benchmarks.floor import counted, measured_floor, rows_of_regions, vertices_
 from benchmarks.records import Measurement, Order, to_json
 from benchmarks.workloads import Case
 from steadygaze.answer.result import Result
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model

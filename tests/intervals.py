@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steadygaze.network.bounds import Bounds
+from steadygaze.network.bounding.bounds import Bounds
+from steadygaze.network.bounding.relaxing import Choice, Derivative
 from steadygaze.network.layers import AbstractAffine
-from steadygaze.network.relaxing import Choice, Derivative
 
 
 def interval_gradient(bounds: Bounds, seed: Tensor, to: int = 0) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
 from steadygaze.question.inconsistency import Cosine

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Translate
 from steadygaze.question.inconsistency import Cosine

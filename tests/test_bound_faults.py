@@ -15,10 +15,10 @@ from steadygaze.errors import InternalCheckError
 from steadygaze.geometry import angles, forms
 from steadygaze.geometry.forms import SIGN, Forms
 from steadygaze.geometry.kinds import UNDECIDED
-from steadygaze.network import bounds as bounds_module
-from steadygaze.network import relaxing
-from steadygaze.network.bounds import Bounds
-from steadygaze.network.relaxing import Derivative
+from steadygaze.network.bounding import bounds as bounds_module
+from steadygaze.network.bounding import relaxing
+from steadygaze.network.bounding.bounds import Bounds
+from steadygaze.network.bounding.relaxing import Derivative
 from steadygaze.question import inconsistency
 from steadygaze.search import branch_and_bound
 from steadygaze.search.base import Options

@@ -14,7 +14,7 @@ from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.cells import concatenate
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.measure import facets, volumes
-from steadygaze.network.piecewise import Stages
+from steadygaze.network.regions.piecewise import Stages
 from steadygaze.question.problem import Problem
 from steadygaze.search import following, judging, sweep
 from steadygaze.search.base import CellMap

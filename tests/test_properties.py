@@ -15,8 +15,8 @@ from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.graph import GraphBuilder
 from steadygaze.network.layers import Dense, Reshape
-from steadygaze.network.load import Network
 from steadygaze.network.pieces import PiecewiseLinear
+from steadygaze.network.reading.load import Network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
 from steadygaze.question.inconsistency import Cosine

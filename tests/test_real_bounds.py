@@ -11,7 +11,7 @@ import torch
 from intervals import interval_gradient
 from steadygaze.geometry.angles import cosine_bounds
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import by_name
 from steadygaze.perturbation import Brightness, Chain, Rotate
 from steadygaze.question.inconsistency import Cosine

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from steadygaze.errors import SettingError
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 from steadygaze.study import Plan, PlannedCase, make_case
 from studies.nfm2023.data import DataSet
 from studies.nfm2023.networks import ARCHITECTURES, PUBLIC, Public

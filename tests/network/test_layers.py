@@ -6,7 +6,7 @@ import torch.nn.functional as functional
 
 from steadygaze.errors import ModelError
 from steadygaze.network import layers
-from steadygaze.network.assembly import Assembler, PoolGeometry
+from steadygaze.network.reading.assembly import Assembler, PoolGeometry
 
 
 def rand(*shape, seed=0):

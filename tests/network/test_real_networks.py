@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from steadygaze.errors import ModelError
-from steadygaze.network.fidelity import check_fidelity
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.fidelity import check_fidelity
+from steadygaze.network.reading.load import load_network
 
 KW = {"mean": (0.485, 0.456, 0.406), "std": (0.225, 0.225, 0.225)}
 RESNET = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)}

@@ -8,8 +8,8 @@ from torch import nn
 from formed import affine_part, coordinates
 from steadygaze.errors import SettingError
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounds import bounds_of
-from steadygaze.network.load import load_network
+from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import (
     SALIENCIES,
     AbsGradient,

@@ -17,7 +17,7 @@ from steadygaze.errors import (
     PerturbationError,
     SettingError,
 )
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import by_name as saliency
 from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Saturation, Translate
 from steadygaze.question.inconsistency import by_name as inconsistency

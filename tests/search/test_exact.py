@@ -12,7 +12,7 @@ from torch import nn
 
 from oracles import ExactNet, exact, exact_regions, patterns
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
 from steadygaze.question.inconsistency import Cosine

@@ -11,7 +11,7 @@ from torch import nn
 
 from oracles import corners_of
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Translate
 from steadygaze.question.inconsistency import Cosine

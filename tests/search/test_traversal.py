@@ -10,7 +10,7 @@ from torch import nn
 
 from landscapes import Term, edge, hole, hourglass, islands, kink, landscape, slope
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
 from steadygaze.question.inconsistency import Cosine

@@ -24,7 +24,7 @@ from studies.nfm2023.statistics import mean_slope, paired_p, power_law, quartile
 from studies.nfm2023.training import trained
 
 from steadygaze.errors import ImageError, SettingError
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.study import Machine, Plan, PlannedCase, Record, Status, make_case, read, run
 from steadygaze.study.store import Entry, writing

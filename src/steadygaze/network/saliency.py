@@ -17,9 +17,9 @@ from torch import Tensor
 from steadygaze.errors import SettingError
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounds import Bounds
+from steadygaze.network.bounding.bounds import Bounds
+from steadygaze.network.bounding.relaxing import magnitudes, rectified
 from steadygaze.network.graph import Graph
-from steadygaze.network.relaxing import magnitudes, rectified
 
 
 class AbstractSaliency(ABC):

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from steadygaze.errors import ImageError, SettingError
-from steadygaze.network.fidelity import check_fidelity
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Input
-from steadygaze.network.load import Network
 from steadygaze.network.pieces import PiecewiseLinear
+from steadygaze.network.reading.fidelity import check_fidelity
+from steadygaze.network.reading.load import Network
 from steadygaze.network.saliency import AbstractSaliency
 from steadygaze.perturbation.chain import Chain
 from steadygaze.question.inconsistency import AbstractInconsistency

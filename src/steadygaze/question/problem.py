@@ -14,11 +14,11 @@ from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffin
 from steadygaze.geometry.cones import Cones
 from steadygaze.geometry.forms import Forms
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.network.bounds import Bounds, bounds_of, tolerances_of
-from steadygaze.network.combined import Combined, combined
+from steadygaze.network.bounding.bounds import Bounds, bounds_of, tolerances_of
 from steadygaze.network.graph import Graph
-from steadygaze.network.load import Network
-from steadygaze.network.piecewise import Stages, push_forward, scales_at
+from steadygaze.network.reading.load import Network
+from steadygaze.network.regions.combined import Combined, combined
+from steadygaze.network.regions.piecewise import Stages, push_forward, scales_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.base import AffineImage

@@ -32,7 +32,7 @@ from steadygaze.geometry.halfspaces import (
 )
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
-from steadygaze.network.onesided import Activation, hinge_weights, regions_from
+from steadygaze.network.regions.onesided import Activation, hinge_weights, regions_from
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward, joined
 from steadygaze.search.judging import by_distance

@@ -24,8 +24,8 @@ from steadygaze.geometry.growing import Growing, NameIndex
 from steadygaze.geometry.measure import facet_centres, facets
 from steadygaze.geometry.planes import Planes, planes_of_facets
 from steadygaze.geometry.welding import Weld
-from steadygaze.network.onesided import Activation, hinge_weights, hinge_windows, regions_from
-from steadygaze.network.piecewise import Form
+from steadygaze.network.regions.onesided import Activation, hinge_weights, hinge_windows, regions_from
+from steadygaze.network.regions.piecewise import Form
 from steadygaze.perturbation.base import AffineImage
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, threads_of, unexamined

@@ -21,7 +21,7 @@ from torch import Tensor
 from steadygaze.geometry.cells import Cells, from_polytopes
 from steadygaze.geometry.sections import gauge
 from steadygaze.geometry.store import UNFINISHED, Cut
-from steadygaze.network.piecewise import Front, flat_array
+from steadygaze.network.regions.piecewise import Front, flat_array
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import (
     AbstractSearch,

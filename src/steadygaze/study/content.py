@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto
 
 from steadygaze.errors import ModelError
-from steadygaze.network.onnx_file import open_onnx
+from steadygaze.network.reading.onnx_file import open_onnx
 from steadygaze.perturbation.base import AbstractPerturbation
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.case import Case

@@ -18,7 +18,7 @@ from steadygaze.answer.result import Result
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
 from steadygaze.network import saliency as saliencies
-from steadygaze.network.load import Network, load_network
+from steadygaze.network.reading.load import Network, load_network
 from steadygaze.perturbation.base import AbstractPerturbation
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.notation import chain_of

@@ -11,10 +11,10 @@ import onnx
 from onnx import NodeProto, helper
 
 from steadygaze.errors import ModelError
-from steadygaze.network.assembly import Assembler, Value
-from steadygaze.network.onnx_constants import FOLDS, fold
-from steadygaze.network.onnx_file import constant_of
-from steadygaze.network.onnx_operators import OPERATORS, Call
+from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.onnx_constants import FOLDS, fold
+from steadygaze.network.reading.onnx_file import constant_of
+from steadygaze.network.reading.onnx_operators import OPERATORS, Call
 
 _FINAL = ("Softmax", "LogSoftmax")
 _DOMAINS = ("", "ai.onnx")

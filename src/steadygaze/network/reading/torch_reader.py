@@ -17,9 +17,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from steadygaze.errors import ModelError
-from steadygaze.network.assembly import Assembler, Value
 from steadygaze.network.graph import check_size
-from steadygaze.network.torch_operators import OPERATORS, Call
+from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.torch_operators import OPERATORS, Call
 
 _FINAL = ("softmax", "_softmax", "log_softmax", "_log_softmax", "special_log_softmax")
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from steadygaze.errors import FidelityError
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
-from steadygaze.network.load import Network
-from steadygaze.network.originals import AbstractOriginal
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.reading.load import Network
+from steadygaze.network.reading.originals import AbstractOriginal
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from steadygaze.errors import ModelError
-from steadygaze.network.fidelity import check_fidelity
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.fidelity import check_fidelity
+from steadygaze.network.reading.load import load_network
 
 SHAPE = (3, 8, 8)
 

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from steadygaze.errors import ModelError
-from steadygaze.network.fidelity import check_fidelity
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.fidelity import check_fidelity
+from steadygaze.network.reading.load import load_network
 
 SHAPE = (2, 6, 6)
 

@@ -18,11 +18,11 @@ import torch
 from torch.export import ExportedProgram
 
 from steadygaze.errors import ModelError, SettingError
-from steadygaze.network import onnx_reader, torch_reader
-from steadygaze.network.assembly import Assembler, Value
 from steadygaze.network.graph import Graph, check_size
-from steadygaze.network.onnx_file import open_onnx
-from steadygaze.network.originals import (
+from steadygaze.network.reading import onnx_reader, torch_reader
+from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.onnx_file import open_onnx
+from steadygaze.network.reading.originals import (
     LAYOUTS,
     AbstractOriginal,
     Layout,

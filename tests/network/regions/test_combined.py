@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from graphs import rand, relu, residual_graph
-from steadygaze.network.combined import Combined, combined
 from steadygaze.network.graph import Graph, GraphBuilder
 from steadygaze.network.layers import Dense, Reshape
+from steadygaze.network.regions.combined import Combined, combined
 
 
 def dense_graph(low: float = 0.0) -> Graph:

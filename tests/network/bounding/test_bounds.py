@@ -12,8 +12,8 @@ from intervals import interval_gradient
 from oracles import gradients_of, logits_of
 from steadygaze.geometry.angles import cosine_bounds
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounds import bounds_of
-from steadygaze.network.load import load_network
+from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.reading.load import load_network
 from variants import NETWORKS, network, picture
 
 COUNT = 2

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.network.gates import gated
 from steadygaze.network.graph import Graph, GraphBuilder, check_size
 from steadygaze.network.layers import (
     AbstractLayer,
@@ -32,8 +31,9 @@ from steadygaze.network.layers import (
     Shape,
 )
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.reading.gates import gated
+from steadygaze.network.reading.windows import Windows, adaptive_averages
 from steadygaze.network.smooth import Smooth
-from steadygaze.network.windows import Windows, adaptive_averages
 
 # Single-precision files write "no bound" as the largest finite number.
 _UNBOUNDED = 3e38

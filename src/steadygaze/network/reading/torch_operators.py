@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from steadygaze.network.assembly import Assembler, Pads, PoolGeometry, Value
-from steadygaze.network.windows import same_padding
+from steadygaze.network.reading.assembly import Assembler, Pads, PoolGeometry, Value
+from steadygaze.network.reading.windows import same_padding
 
 
 @dataclass(frozen=True)

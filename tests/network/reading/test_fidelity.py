@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from steadygaze.errors import FidelityError
-from steadygaze.network.fidelity import check_fidelity
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Conv, Dense
-from steadygaze.network.load import load_network
-from steadygaze.network.originals import AbstractOriginal
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.reading.fidelity import check_fidelity
+from steadygaze.network.reading.load import load_network
+from steadygaze.network.reading.originals import AbstractOriginal
 
 
 class WithoutGradient(AbstractOriginal):

@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from onnx import TensorProto
 
-from steadygaze.network.assembly import Assembler, Pads, PoolGeometry, Value
-from steadygaze.network.onnx_constants import axes_of, slices_of
-from steadygaze.network.windows import same_padding
+from steadygaze.network.reading.assembly import Assembler, Pads, PoolGeometry, Value
+from steadygaze.network.reading.onnx_constants import axes_of, slices_of
+from steadygaze.network.reading.windows import same_padding
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from steadygaze.errors import ModelError, SettingError
-from steadygaze.network.load import load_network
+from steadygaze.network.reading.load import load_network
 
 
 def flat_file(path, declared, weight_shape=(3, 12)):

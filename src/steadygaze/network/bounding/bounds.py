@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.relaxing import Choice, Derivative, relax
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.piecewise import scales_at
-from steadygaze.network.relaxing import Choice, Derivative, relax
+from steadygaze.network.regions.piecewise import scales_at
 from steadygaze.network.smooth import Smooth
 
 

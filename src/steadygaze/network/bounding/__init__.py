@@ -1,0 +1,1 @@
+"""The network over boxes of parameters: sound bounds, forward and backward."""
