@@ -131,7 +131,7 @@ class _Wish:
         shown = "x".join("any" if size is None else str(size) for size in sizes)
         others = [layout for layout in LAYOUTS if _fit(sizes, self.image_shape, layout) is not None]
         way_out = f"use layout {' or '.join(others)}" if others else "use an image of the network's own size"
-        if sizes and sizes[0] not in (1, None):
+        if not others and sizes and sizes[0] not in (1, None):
             way_out += ", and export the network with a batch of 1 or an open one"
         raise ModelError(
             f"the network takes an input of shape {shown}, got images of shape {self.image_shape} in layout "

@@ -77,8 +77,12 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
     known: dict[str, Value | np.ndarray] = {t.name: constant_of(t) for t in model.graph.initializer}
     known[input_of(model).name] = image
     opset = max((entry.version for entry in model.opset_import if entry.domain in _DOMAINS), default=1)
+    sizes = input_sizes(model)
+    any_size = not all(isinstance(size, int) for size in sizes[1:] or sizes)
     for node in nodes:
         made = _result(node, known, assembler, opset)
+        if any_size and node.op_type == "Reshape" and isinstance(made, Value):
+            _check_not_several(node, known, made, assembler)
         # Further outputs (the indices of a pooling, the mask of a dropout) are unknown to whoever reads them.
         known.update(zip(node.output, made if isinstance(made, tuple) else (made,), strict=False))
     logits = known.get(head.logits)
@@ -109,6 +113,18 @@ def _check_names(model: onnx.ModelProto) -> None:
     if twice is not None:
         raise ModelError(
             f"the network makes {twice!r} twice, allowed is one value for each name; export it again"
+        )
+
+
+def _check_not_several(
+    node: NodeProto, known: dict[str, Value | np.ndarray], made: Value, assembler: Assembler
+) -> None:
+    """Rows as many as there are: in a file for images of any size they are the batch."""
+    shape, wanted = assembler.shape(made), known[node.input[1]]
+    if len(shape) > 1 and shape[0] > 1 and isinstance(wanted, np.ndarray) and wanted[0] == -1:
+        raise assembler.refuse(
+            f"it makes {shape[0]} rows of one image, of {math.prod(shape[1:])} numbers each",
+            "allowed is one row; hand in an image of the size that the network was made for",
         )
 
 
