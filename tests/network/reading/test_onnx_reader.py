@@ -241,7 +241,7 @@ def test_external_weights_are_read_through_the_links_of_a_store(tmp_path):
     elsewhere.symlink_to(path.parent)
     (tmp_path / "plain").mkdir()
     onnx.save(
-        onnx.load(path),
+        with_head([node("Conv", None, "k", "b")], C, 48),
         tmp_path / "plain" / "n.onnx",
         save_as_external_data=True,
         location="w",
