@@ -12,7 +12,8 @@ import numpy as np
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.polytope import Polytope, box, interval, polygon
-from steadygaze.perturbation.base import AbstractPiecewiseAffinePerturbation, Constant, Parameter, Setting
+from steadygaze.perturbation.affine import AbstractPiecewiseAffinePerturbation
+from steadygaze.perturbation.records import Constant, Parameter, Setting
 from steadygaze.perturbation.resampling import boxes_of, read, touched
 from steadygaze.perturbation.settings import Amount, channels, choice, ends, number, per_channel, varying
 

@@ -14,7 +14,8 @@ import numpy as np
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.curves import cosine, reciprocal, sine
 from steadygaze.geometry.enclosures import Enclosure
-from steadygaze.perturbation.base import AbstractPerturbation, Constant, Parameter, Setting
+from steadygaze.perturbation.chain import AbstractPerturbation
+from steadygaze.perturbation.records import Constant, Parameter, Setting
 from steadygaze.perturbation.settings import Amount, channels, ends, number, per_channel, varying
 
 # Into how many boxes the ranges are cut to see where a pixel may get to.

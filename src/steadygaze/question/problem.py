@@ -21,8 +21,8 @@ from steadygaze.network.regions.combined import Combined, combined
 from steadygaze.network.regions.piecewise import Stages, push_forward, scales_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
-from steadygaze.perturbation.base import AffineImage
-from steadygaze.perturbation.chain import AffinePiece, Chain
+from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
 from steadygaze.tolerance import Tolerance
