@@ -37,7 +37,6 @@ LONGEST_FILE, LONGEST_FUNCTION = 450, 80
 LATE = {
     "": "the public list: nothing slow is imported before it is asked for",
     "cli": "--help answers at once",
-    "perturbation.geometric": "numba, where images are read over boxes",
     "perturbation.resampling": "numba, where images are read over boxes",
     "report": "matplotlib and jinja2, where something is drawn or written",
     "verdict.answer": "matplotlib, where something is drawn",

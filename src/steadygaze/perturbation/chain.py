@@ -8,8 +8,9 @@ classes to inherit from that the exact engines take.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import ClassVar, final
 
 import numpy as np
@@ -17,7 +18,8 @@ import numpy as np
 from steadygaze.errors import NotEnclosable, PerturbationError
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation.enclosing import by_range, by_slopes
-from steadygaze.perturbation.folding import check_agreement, folded
+from steadygaze.perturbation.folding import Foldable, Parts, check_agreement, folded
+from steadygaze.perturbation.placing import IN_PLACE, Placement
 from steadygaze.perturbation.records import AffineImage, AffinePiece, Constant, Parameter, Setting
 
 
@@ -48,9 +50,31 @@ class AbstractPerturbation(ABC):
         del shape
 
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
-        """The maps (B, ..., H, W) as they should become under ``thetas`` (B, k): by default unchanged."""
+        """The maps (B, ..., H, W) as they should become where the amounts go from 0 to ``thetas`` (B, k).
+
+        By default unchanged, as they always are at 0: what constants do, they have done already.
+        """
         del thetas
         return maps
+
+    def at_zero(self) -> Placement:
+        """Where the content came from that constant amounts have moved: by default it is in place."""
+        return IN_PLACE
+
+    def placed(self, later: Placement) -> AbstractPerturbation:
+        """The same change, whose ``expect`` and ``enclose_expected`` take maps seen through ``later``.
+
+        Those are maps whose entries stand elsewhere than the pixels that this one makes: constant amounts of
+        later links have moved them on, or they are fewer (see ``placing``). Raises PerturbationError where
+        ``expect`` moves maps and this is not overridden.
+        """
+        if self.moves_map and self.parameters and not later.is_identity:
+            raise PerturbationError(
+                f"{self.name} moves the expected map and does not say how where entries of the map are not "
+                "pixels of its own image: use gradient or abs-gradient maps, put it after what is constant, "
+                "or define its placed()"
+            )
+        return self
 
     def hidden(self, size: tuple[int, int]) -> np.ndarray | None:
         """The pixels (H, W) bool that are covered, so that maps are not compared there; None for none."""
@@ -166,7 +190,8 @@ class Chain(AbstractPerturbation):
         )
         sizes = [len(link.parameters) for link in self.links]
         self._first = tuple(int(start) for start in np.cumsum([0, *sizes]))
-        self.moves_map = any(link.moves_map for link in self.links)
+        self.moves_map = any(link.moves_map for link in self.links if link.parameters)
+        self._grid = IN_PLACE
 
     @property
     def box(self) -> np.ndarray:
@@ -198,16 +223,32 @@ class Chain(AbstractPerturbation):
             images = link.apply(images, own)
         return images
 
+    def at_zero(self) -> Placement:
+        """Where the content came from that all constants together have moved."""
+        placement = IN_PLACE
+        for link in self.links:
+            placement = placement.of(link.at_zero())
+        return placement
+
+    def placed(self, later: Placement) -> Chain:
+        """The same chain for maps whose entries stand at ``later`` in the image."""
+        chain = Chain(*self.links)
+        chain._grid = later
+        return chain
+
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
-        """The maps (B, ...) as they should become under ``thetas`` (B, n)."""
-        for link, own in self._own(thetas):
-            maps = link.expect(maps, own)
+        """The maps (B, ...) as they should become where the amounts go from 0 to ``thetas`` (B, n)."""
+        for mover, start, stop in self._movers:
+            maps = mover.expect(maps, thetas[:, start:stop])
         return maps
 
     def expected(self, map0: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The map of the unperturbed image, (C, H, W) or (H, W), as it should become: (B, *its shape).
 
-        Where the chain moves content, the last two axes must be those of the image.
+        The unperturbed image has all constant amounts applied already, so that the map is moved by what
+        varies alone: link by link, and where a later constant has turned, zoomed or moved the content, the
+        way that the content moves there. Where the chain moves content, the last two axes must be those of
+        the image, or those of the grid that the chain was ``placed`` on.
         """
         maps, thetas = _paired(map0, thetas, np.ndim(map0))
         return self.expect(maps, thetas)
@@ -240,7 +281,7 @@ class Chain(AbstractPerturbation):
     def expected_pieces(self, map0: np.ndarray) -> tuple[AffineImage, ...]:
         """The expected map of ``map0`` (C, H, W) or (H, W) as an affine form on each of ``affine_pieces``."""
         map0 = np.asarray(map0, dtype=np.float64)
-        forms = folded(self.names, self.links, map0, lambda link: link.expected_parts)
+        forms = folded(self.names, self.links, map0, _expected_parts)
         return tuple(piece.image for piece in forms)
 
     def why_not_enclosable(self, name: str = "", varied: bool = False) -> str:
@@ -275,12 +316,19 @@ class Chain(AbstractPerturbation):
     def enclose_expected(self, maps: np.ndarray | Enclosure, amounts: np.ndarray | Enclosure) -> Enclosure:
         """Where the expected map of ``maps``, (C, H, W) or (H, W), lies: see ``enclose``."""
         maps, amounts = self._enclosures(maps, amounts)
-        for link, start, stop in self._slices():
-            if not link.parameters and maps.is_exact:
-                maps = _unvaried(link.expect, maps)
-            else:
-                maps = link.enclose_expected(maps, amounts[start:stop])
+        for mover, start, stop in self._movers:
+            maps = mover.enclose_expected(maps, amounts[start:stop])
         return maps
+
+    @cached_property
+    def _movers(self) -> tuple[tuple[AbstractPerturbation, int, int], ...]:
+        """What moves the expected map, in order: the links that vary, as later constants show them."""
+        movers, later = [], self._grid
+        for link, start, stop in reversed(tuple(self._slices())):
+            if link.parameters:
+                movers.append((link.placed(later), start, stop))
+            later = link.at_zero().of(later)
+        return tuple(reversed(movers))
 
     def _enclosures(
         self, values: np.ndarray | Enclosure, amounts: np.ndarray | Enclosure
@@ -305,11 +353,11 @@ class Chain(AbstractPerturbation):
             yield link, thetas[:, start:stop]
 
 
-def _unvaried(change: Callable[[np.ndarray, np.ndarray], np.ndarray], values: Enclosure) -> Enclosure:
-    """The same known values in every row, changed by a link without parameters: once for all."""
-    changed = change(values.centre[:1], np.zeros((1, 0)))
-    rows = np.broadcast_to(changed, (len(values.centre), *changed.shape[1:]))
-    return Enclosure.exact(rows, values.count)
+def _expected_parts(link: Foldable) -> Parts:
+    """How a link moves the expected map, which is not at all where it does not vary."""
+    if link.parameters:
+        return link.expected_parts
+    return lambda maps, _: (maps, np.zeros((len(maps), 0, *maps.shape[1:])))
 
 
 def _paired(images: np.ndarray, thetas: np.ndarray, axes: int) -> tuple[np.ndarray, np.ndarray]:
