@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,6 +110,7 @@ def _label(problem: Problem, label: int | None) -> int:
     predicted = int(logits.argmax())
     if label is None:
         return predicted
+    label = _whole(label)
     if not 0 <= label < len(logits):
         raise SettingError(f"the label is {label}; the network has classes 0 to {len(logits) - 1}")
     if label != predicted:
@@ -116,6 +119,18 @@ def _label(problem: Problem, label: int | None) -> int:
             "nothing is robust; choose another image, or leave the label out to verify the predicted class"
         )
     return label
+
+
+def _whole(label: Any) -> int:
+    """A whole number of any library: of Python, NumPy, or a tensor of one."""
+    try:
+        if isinstance(label, bool):
+            raise TypeError("a truth value")
+        return operator.index(label)
+    except TypeError:
+        raise SettingError(
+            f"the label is {label!r}, a {type(label).__name__}; it must be a whole number, such as 3"
+        ) from None
 
 
 def _clipped(graph: Graph, clip: tuple[float, float] | None) -> tuple[Graph, int]:
