@@ -23,6 +23,7 @@ LEVELS = [
     ["network", "perturbation", "report"],
     ["question"],
     ["search"],
+    ["certificate"],
     ["verdict"],
     ["study"],
     ["cli"],
