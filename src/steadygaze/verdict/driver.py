@@ -245,6 +245,7 @@ def _solved(
             "time_limit_s": limits.seconds,
             "regions_limit": limits.regions,
             "device": str(problem.graph.device),
+            "norm": options.norm,
             "audited": audited,
             "stopped": stopped.words if stopped else None,
             "stopped_by": stopped.by if stopped else None,
