@@ -73,6 +73,7 @@ def verify(
     layout: str = "chw",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    output: str | None = None,
     time_limit: float | None = None,
     memory_limit: float = 2.0,
     regions_limit: int | None = None,
@@ -100,6 +101,7 @@ def verify(
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
         method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
         layout: chw, hwc or flat, as the model wants it; mean, std: its normalisation, one number or several.
+        output: the value of an ONNX file that holds the logits, where its outputs leave that open.
         time_limit: seconds; memory_limit: GiB; regions_limit. A stopped run is an answer with its shares.
         device: "cpu" or "cuda". threads: default all cores, at most 8.
         audit: number of random points at which map and original model are compared.
@@ -118,7 +120,7 @@ def verify(
     began = time.perf_counter()
     with _one_thread_each():
         problem = pose(
-            _network(model, pixels.shape, layout, mean, std, device),
+            _network(model, pixels.shape, layout, mean, std, output, device),
             pixels,
             perturbation if isinstance(perturbation, Chain) else chain_of(perturbation),
             label=label,
@@ -146,6 +148,7 @@ def _network(
     layout: str,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    output: str | None,
     device: str,
 ) -> Network:
     """The imported network, on its device; built-in ones are found by their names."""
@@ -163,6 +166,7 @@ def _network(
         layout=layout,
         mean=mean,
         std=std,
+        output=output,
     )
     return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
 

@@ -135,7 +135,7 @@ def test_labels_are_refused_with_the_name_of_the_logits(tmp_path):
 
 
 def test_an_output_is_for_files_that_have_names(tmp_path):
-    with pytest.raises(SettingError, match=r"an output 'logits' is named for Linear, allowed is that for"):
+    with pytest.raises(SettingError, match=r"the output 'logits' is asked of a Linear, allowed is the name"):
         load_network(torch.nn.Linear(6, 3), input_shape=SHAPE, output="logits")
 
 

@@ -43,7 +43,7 @@ class Network:
     """An imported network: our graph, the original to check it against, and where it came from.
 
     sha256 is that of the file, None if there is none; output_note says what was left out after the logits
-    or else is read otherwise than it was handed in, or None.
+    or else is read otherwise than it was handed in, or None; output is the name that was asked for, or None.
     """
 
     graph: Graph
@@ -51,6 +51,7 @@ class Network:
     path: str
     sha256: str | None
     output_note: str | None
+    output: str | None = None
 
 
 def load_network(
@@ -76,11 +77,8 @@ def load_network(
     wish = _Wish(
         tuple(input_shape), _checked_layout(layout), *_normalisation(mean, std, input_shape[0]), output
     )
-    if output is not None and not str(model).lower().endswith(".onnx"):
-        raise SettingError(
-            f"an output {output!r} is named for {model if isinstance(model, str) else type(model).__name__}, "
-            "allowed is that for .onnx files; leave it out"
-        )
+    if output is not None:
+        _check_output(output, model)
     if isinstance(model, torch.nn.Module):
         return _from_module(model, wish, type(model).__name__)
     if not isinstance(model, (str, Path)):
@@ -239,7 +237,7 @@ def _from_file(path: Path, wish: _Wish) -> Network:
         raise ModelError(f"the network is {str(path)!r}, which is not a file; check the path, {_WAYS}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     network = _from_onnx(path, wish) if path.suffix.lower() == ".onnx" else _from_pt2(path, wish)
-    return Network(network.graph, network.original, str(path), digest, network.output_note)
+    return replace(network, path=str(path), sha256=digest)
 
 
 def _from_pt2(path: Path, wish: _Wish) -> Network:
@@ -276,7 +274,7 @@ def _from_onnx(path: Path, wish: _Wish) -> Network:
     graph = _finished(assembler, reading.logits)
     original = OnnxOriginal(file.model, reading.logits_name, preparation)
     left_out = [one for one in (_note(reading.dropped), *file.notes) if one is not None]
-    return Network(graph, original, str(path), None, "; ".join(left_out) or None)
+    return Network(graph, original, str(path), None, "; ".join(left_out) or None, wish.output)
 
 
 def _finished(assembler: Assembler, logits: Value) -> Graph:
@@ -316,6 +314,16 @@ def _imported(name: str) -> torch.nn.Module:
             f"{name!r} returns a {type(made).__name__}, allowed is a torch.nn.Module; return one"
         )
     return made
+
+
+def _check_output(output: str, model: object) -> None:
+    named = isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx"
+    if not named or not isinstance(output, str) or not output:
+        what = str(model) if isinstance(model, (str, Path)) else f"a {type(model).__name__}"
+        raise SettingError(
+            f"the output {output!r} is asked of {what}, allowed is the name of a value in a .onnx file; "
+            "leave it out"
+        )
 
 
 def _checked_layout(layout: str) -> Layout:
