@@ -58,7 +58,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class ProblemInfo:
-    """What was asked. ``clip`` is None where pixels were not clipped; ``output`` is that asked for, if any."""
+    """What was asked. ``clip`` is None where pixels were not clipped; ``output`` is what was named."""
 
     model: ModelInfo
     image: ImageInfo
