@@ -102,7 +102,7 @@ def verify(
         method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
         layout: chw, hwc or flat; mean, std: the model's normalisation; output: the ONNX value of its logits.
         time_limit: seconds; memory_limit: GiB; regions_limit. A stopped run is an answer with its shares.
-        device: "cpu" or "cuda". threads: default all, at most 8. audit: random points to compare map and model at.
+        device: "cpu" or "cuda". threads: default all, at most 8. audit: points to compare map and model at.
         prove_interior: with gbs, examine the inside too. reachable: with bfs, stay within what is reachable
             from 0 through robust parts. norm: with nearest, "linf" or "l2", in half-widths of the box.
         undecided: with bound, the share of the box that may be left so once a failure is known; by default

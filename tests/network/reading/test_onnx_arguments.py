@@ -653,6 +653,16 @@ def test_the_parts_of_a_split_are_read_each(sizes, opset, attributes, tmp_path):
     )
 
 
+@pytest.mark.parametrize("operator", sorted({*COMPUTED, *CONSTANT} - {"Constant"}))
+def test_inputs_that_are_missing_are_refused(operator, tmp_path):
+    needed = defs.get_schema(operator, LATEST, "").min_input
+    for inputs in ([], [""] * needed, ["image", *[""] * (needed - 1)][: max(needed - 1, 0)]):
+        model = model_of([node("Add", "image", "v"), *FLATTENED], opset=18)
+        model.graph.node.insert(0, helper.make_node(operator, inputs, ["v"]))
+        with pytest.raises(ModelError):
+            imported(model, tmp_path)
+
+
 def test_uneven_parts_and_other_outputs_are_refused(tmp_path):
     for operator, outputs, attributes, message in [
         ("Split", ["v", "w", "x", "y"], {"axis": 2}, "split into"),

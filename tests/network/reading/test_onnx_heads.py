@@ -126,6 +126,12 @@ def test_several_outputs_that_leave_it_open_are_refused(tmp_path):
         imported(model, tmp_path, output="last")
 
 
+def test_a_file_in_circles_is_refused(tmp_path):
+    model = ending(node("Identity", "logits"))
+    with pytest.raises(ModelError, match="reads 'logits', which nothing before it makes"):
+        imported(model, tmp_path)
+
+
 def test_labels_are_refused_with_the_name_of_the_logits(tmp_path):
     model = ending(node("ArgMax", None, axis=1))
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64

@@ -244,7 +244,11 @@ def complaint(
             f"it is of operator set {opset}",
             f"allowed are {form.since} to {LATEST} where it is defined; export the network for one of these",
         )
-    known = defs.get_schema(operator, opset, "").attributes
+    schema = defs.get_schema(operator, opset, "")
+    known, needed = schema.attributes, schema.min_input
+    missing = [place for place in range(needed) if place >= len(inputs) or inputs[place] is None]
+    if missing:
+        return f"its input {missing[0]} is missing", f"allowed is one with its first {needed} inputs"
     for name, value in attributes.items():
         if name not in form.attributes or name not in known:
             allowed = ", ".join(sorted({*form.attributes} & {*known})) or "none"

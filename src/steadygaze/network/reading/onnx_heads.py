@@ -41,7 +41,7 @@ def head_of(model: onnx.ModelProto, asked: str | None) -> Head:
             )
         return _unwrapped(asked, makers)
     names = [one.name for one in model.graph.output]
-    heads = {name: _unwrapped(name, makers) for name in names if _maker(name, makers) not in _LABELS}
+    heads = {name: _unwrapped(name, makers) for name in names if not _is_label(name, makers)}
     if len(names) == 1 and not heads:
         node = makers[names[0]]
         raise ModelError(
@@ -69,18 +69,20 @@ def needed(model: onnx.ModelProto, output: str) -> list[NodeProto]:
     return kept[::-1]
 
 
-def _maker(name: str, makers: Mapping[str, NodeProto]) -> str | None:
-    return makers[name].op_type if name in makers else None
+def _is_label(name: str, makers: Mapping[str, NodeProto]) -> bool:
+    return name in makers and makers[name].op_type in _LABELS and len(makers[name].input) > 0
 
 
 def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:
     """The logits, where a softmax and what only reshapes it end in the value of that name."""
     behind, logarithms = name, 0
-    while behind in makers and _keeps_order(makers[behind]):
+    for _ in makers:  # a file may go in circles
+        if behind not in makers or not _keeps_order(makers[behind]):
+            break
         logarithms += makers[behind].op_type == "Log"
         behind = makers[behind].input[0]
     node = makers.get(behind)
-    if node is not None and logarithms <= LOGARITHMS.get(node.op_type, -1):
+    if node is not None and node.input and logarithms <= LOGARITHMS.get(node.op_type, -1):
         return Head(node.input[0], node)
     return Head(name, None)
 
@@ -88,4 +90,4 @@ def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:
 def _keeps_order(node: NodeProto) -> bool:
     if node.op_type == "Cast":
         return all(one.i in FLOATS for one in node.attribute if one.name == "to")
-    return node.op_type in _BEHIND
+    return node.op_type in _BEHIND and len(node.input) > 0
