@@ -22,6 +22,9 @@ from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 Layout: TypeAlias = Literal["chw", "hwc", "flat"]
 LAYOUTS: tuple[Layout, ...] = ("chw", "hwc", "flat")
 
+# Images differentiated at once: bounds the memory that autograd keeps.
+_ROWS = 32
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -145,13 +148,15 @@ class TorchOriginal(AbstractOriginal):
             return self._logits(self._inputs(images)).numpy()
 
     def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
+        inputs, found = self._inputs(images), []
         try:
             with undisturbed(gradients=True):
-                inputs = self._inputs(images).requires_grad_()
-                (gradient,) = torch.autograd.grad(self._logits(inputs)[:, label].sum(), inputs)
+                for rows in inputs.split(_ROWS):
+                    leaf = rows.clone().requires_grad_()
+                    found += torch.autograd.grad(self._logits(leaf)[:, label].sum(), leaf)
         except RuntimeError:  # the module overwrites what its gradient needs, or runs without gradients
             return None
-        return self.preparation.undo_gradient(gradient.numpy().astype(np.float64), images.shape[1:])
+        return self.preparation.undo_gradient(torch.cat(found).numpy().astype(np.float64), images.shape[1:])
 
     def in_double(self) -> AbstractOriginal | None:
         if self._dtype == torch.float64:
