@@ -19,6 +19,7 @@ from steadygaze.errors import ModelError, SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
 from steadygaze.network import saliency as saliencies
 from steadygaze.network.reading.load import Network, load_network
+from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.base import AbstractPerturbation
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.notation import chain_of
@@ -59,6 +60,7 @@ _INTERRUPT = Stopped("interrupt", "an interrupt")
 _MANY = 3
 
 
+@on_processor()
 def verify(
     model: nn.Module | str | Path,
     image: Any,
@@ -168,6 +170,7 @@ def _network(
     return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
 
 
+@on_processor()
 def solve(
     problem: Problem,
     *,

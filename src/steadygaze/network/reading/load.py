@@ -28,6 +28,7 @@ from steadygaze.network.reading.originals import (
     Preparation,
     TorchOriginal,
 )
+from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.network.simplify import simplified
 
 _WAYS = (
@@ -51,6 +52,7 @@ class Network:
     output_note: str | None
 
 
+@on_processor()
 def load_network(
     model: torch.nn.Module | str | Path,
     *,
