@@ -189,11 +189,11 @@ def _steps(module: torch.nn.Module, image: Tensor) -> list[tuple[Any, ...]]:
 
 
 def _check_steps(module: torch.nn.Module, program: ExportedProgram, example: Tensor, name: str) -> None:
-    """Raise ModelError unless the module does as it was traced, for an image of zeros and for others."""
+    """Raise ModelError unless the module does as it was traced, for an image of zeros and for another."""
     traced_to = _steps(runnable(program), example)
     generator = torch.Generator().manual_seed(0)
-    others = (torch.rand(example.shape, generator=generator, dtype=example.dtype) for _ in range(2))
-    if any(_steps(module, image) != traced_to for image in (example, *others)):
+    other = torch.rand(example.shape, generator=generator, dtype=example.dtype)
+    if any(_steps(module, image) != traced_to for image in (example, other)):
         raise ModelError(
             f"{name} does other steps when it runs than when it is traced, or others for another image, "
             "allowed are modules that do the same steps every time; leave out branches on numbers, and what "
