@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
+from steadygaze.network.reading.onnx_evaluator import OnnxEvaluator
 from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 
 Layout: TypeAlias = Literal["chw", "hwc", "flat"]
@@ -81,12 +83,27 @@ class AbstractOriginal(ABC):
         """
         return None
 
+    def gradients(self, images: np.ndarray, label: int) -> np.ndarray:
+        """Gradients ``(B, C, H, W)``, float64, of logit `label` by pixels ``(B, C, H, W)`` in [0, 1].
+
+        They come from the model as it was handed in, never from the imported graph; pixels are as handed to
+        the classifier, before its normalisation and layout. Raises ModelError where there are none.
+        """
+        found = self.gradient(images, label)
+        if found is None:
+            raise ModelError(
+                "the network gives no gradients by PyTorch, allowed are modules that autograd runs through; "
+                "let it neither detach values nor change them in place"
+            )
+        return found
+
 
 class OnnxOriginal(AbstractOriginal):
-    """An ONNX model in onnxruntime, on one thread; has no gradients."""
+    """An ONNX model in onnxruntime, on one thread, which has no gradients; they come from `OnnxEvaluator`."""
 
     def __init__(self, model: onnx.ModelProto, logits_name: str, preparation: Preparation) -> None:
         self.preparation = preparation
+        self._model, self._logits_name = model, logits_name
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
@@ -109,6 +126,20 @@ class OnnxOriginal(AbstractOriginal):
     def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
         del images, label
         return None
+
+    def gradients(self, images: np.ndarray, label: int) -> np.ndarray:
+        rows = self.preparation.apply(images)
+        if self._together:
+            batches = [rows[first : first + _ROWS] for first in range(0, len(rows), _ROWS)]
+        else:
+            batches = [row[None] if self.preparation.batched else row for row in rows]
+        counts = [len(batch) if self._together else 1 for batch in batches]
+        found = [self._evaluator.gradient(b, n, label) for b, n in zip(batches, counts, strict=True)]
+        return self.preparation.undo_gradient(np.concatenate(found), images.shape[1:])
+
+    @cached_property
+    def _evaluator(self) -> OnnxEvaluator:
+        return OnnxEvaluator(self._model, self._logits_name)
 
     def _takes_batches(self) -> bool:
         """Whether three images at once give what they give one by one: a reshape inside may fix the batch."""
