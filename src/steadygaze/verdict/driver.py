@@ -19,6 +19,7 @@ from steadygaze.errors import ModelError, SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
 from steadygaze.network import saliency as saliencies
 from steadygaze.network.reading.load import Network, load_network
+from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
@@ -58,6 +59,7 @@ _INTERRUPT = Stopped("interrupt", "an interrupt")
 _MANY = 3
 
 
+@on_processor()
 def verify(
     model: nn.Module | str | Path,
     image: Any,
@@ -169,6 +171,7 @@ def _network(
     return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
 
 
+@on_processor()
 def solve(
     problem: Problem,
     *,

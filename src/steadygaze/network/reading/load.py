@@ -30,6 +30,7 @@ from steadygaze.network.reading.originals import (
     Preparation,
     TorchOriginal,
 )
+from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.network.simplify import simplified
 
 _WAYS = (
@@ -54,6 +55,7 @@ class Network:
     output: str | None = None
 
 
+@on_processor()
 def load_network(
     model: torch.nn.Module | str | Path,
     *,
