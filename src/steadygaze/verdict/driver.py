@@ -66,6 +66,7 @@ def verify(
     label: int | None = None,
     saliency: str = "gradient",
     channel_sum: bool = False,
+    layer: str | None = None,
     inconsistency: str = "cosine",
     threshold: float = 0.3,
     method: str = "auto",
@@ -97,6 +98,7 @@ def verify(
         perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
         label: the class that must hold; must be the predicted one, which is the default.
         saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it.
+        layer: with grad-cam, the name of the convolution to look at, by default the last one.
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
         method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
         layout: chw, hwc or flat, as the model wants it; mean, std: its normalisation, one number or several.
@@ -122,7 +124,7 @@ def verify(
             pixels,
             perturbation if isinstance(perturbation, Chain) else chain_of(perturbation),
             label=label,
-            saliency=saliencies.by_name(saliency, channel_sum=channel_sum),
+            saliency=saliencies.by_name(saliency, channel_sum, layer),
             inconsistency=inconsistencies.by_name(inconsistency),
             threshold=threshold,
             clip=clip,
