@@ -253,6 +253,7 @@ def _summary(result: Result, case: Case) -> str:
             f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",
             *result.part_sentences(),
             *result.range_sentences(),
+            *result.problem.layer_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
             "",

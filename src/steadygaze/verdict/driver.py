@@ -97,14 +97,14 @@ def verify(
         image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
         perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
         label: the class that must hold; must be the predicted one, which is the default.
-        saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it.
-        layer: with grad-cam, the name of the convolution to look at, by default the last one.
+        saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it;
+            layer names the convolution that grad-cam looks at, by default the last one.
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
         method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
         layout: chw, hwc or flat, as the model wants it; mean, std: its normalisation, one number or several.
         time_limit: seconds; memory_limit: GiB; regions_limit. A stopped run is an answer with its shares.
-        device: "cpu" or "cuda". threads: default all cores, at most 8.
-        audit: number of random points at which map and original model are compared.
+        device: "cpu" or "cuda". threads: default all cores, at most 8. audit: number of random points at
+            which map and original model are compared.
         prove_interior: with gbs, examine the inside too. reachable: with bfs, stay within what is reachable
             from 0 through robust parts. norm: with nearest, "linf" or "l2", in half-widths of the box.
         undecided: with bound, the share of the box that may be left so once a failure is known; by default
@@ -119,16 +119,14 @@ def verify(
     pixels = as_image(image)
     began = time.perf_counter()
     with _one_thread_each():
+        chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
+        network = _network(model, pixels.shape, layout, mean, std, device)
+        measure = inconsistencies.by_name(inconsistency)
+        look = saliencies.by_name(saliency, channel_sum, layer)
         problem = pose(
-            _network(model, pixels.shape, layout, mean, std, device),
-            pixels,
-            perturbation if isinstance(perturbation, Chain) else chain_of(perturbation),
-            label=label,
-            saliency=saliencies.by_name(saliency, channel_sum, layer),
-            inconsistency=inconsistencies.by_name(inconsistency),
-            threshold=threshold,
-            clip=clip,
-        )
+            network, pixels, chain,
+            label=label, saliency=look, inconsistency=measure, threshold=threshold, clip=clip,
+        )  # fmt: skip
     return solve(
         problem,
         method=method,
@@ -247,6 +245,11 @@ def _solved(
             "time_limit_s": limits.seconds,
             "regions_limit": limits.regions,
             "device": str(problem.graph.device),
+            "norm": options.norm,
+            "prove_interior": options.prove_interior,
+            "reachable": options.reachable,
+            "undecided": options.undecided,
+            "handover": options.handover,
             "audited": audited,
             "stopped": stopped.words if stopped else None,
             "stopped_by": stopped.by if stopped else None,
