@@ -24,6 +24,7 @@ LEVELS = [
     ["network", "perturbation", "report"],
     ["question"],
     ["search"],
+    ["certificate"],
     ["verdict"],
     ["study"],
     ["cli"],

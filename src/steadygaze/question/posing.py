@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,6 +114,7 @@ def _label(problem: Problem, label: int | None) -> int:
     predicted = int(logits.argmax())
     if label is None:
         return predicted
+    label = _whole(label)
     if not 0 <= label < len(logits):
         raise SettingError(f"the label is {label}; the network has classes 0 to {len(logits) - 1}")
     if label != predicted:
@@ -132,6 +135,18 @@ def _check_unmoved(problem: Problem) -> None:
             "the unperturbed image, to which constant amounts are applied already; it must be the same: let "
             "expect() move maps by what varies alone"
         )
+
+
+def _whole(label: Any) -> int:
+    """A whole number of any library: of Python, NumPy, or a tensor of one."""
+    try:
+        if isinstance(label, bool):
+            raise TypeError("a truth value")
+        return operator.index(label)
+    except TypeError:
+        raise SettingError(
+            f"the label is {label!r}, a {type(label).__name__}; it must be a whole number, such as 3"
+        ) from None
 
 
 def _clipped(graph: Graph, clip: tuple[float, float] | None) -> tuple[Graph, int]:
