@@ -246,7 +246,7 @@ def _solved(
             "regions_limit": limits.regions,
             "device": str(problem.graph.device),
             "norm": options.norm,
-            "prove_interior": options.prove_interior,
+            "prove_interior": options.examine,
             "reachable": options.reachable,
             "undecided": options.undecided,
             "handover": options.handover,
