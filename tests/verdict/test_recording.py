@@ -161,3 +161,13 @@ def test_how_many_entries_top_k_counts_is_recorded(record, monkeypatch):
     told = {described(replace(posed[0], inconsistency=TopK(k)), ImageOrigin()).k for k in (3, 0.5)}
     assert told == {3, 0.5}
     assert inconsistency("top-k").k == described(posed[0], ImageOrigin()).k
+
+
+def test_settings_say_how_the_answer_was_looked_for():
+    answer = driver.verify(
+        network(), IMAGE, Brightness(-0.1, 0.1), threads=1, norm="l2", method="nearest", audit=3
+    )
+    told = answer.result.settings
+    assert told["norm"] == "l2"
+    assert told["audited"] == 3
+    assert {"threads", "device", "prove_interior", "reachable", "undecided", "handover"} <= set(told)
