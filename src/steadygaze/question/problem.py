@@ -129,7 +129,7 @@ class Problem:
     def _followed(self) -> Chain:
         """The perturbation as it moves and hides entries of maps, wherever those stand in the image."""
         place = astuple(self.saliency.standing(self.network.graph))
-        return self.perturbation.placed(grid(*place, self.map0.shape, self.image.shape))
+        return self.perturbation.placed(grid(*place, entries=self.map0.shape, pixels=self.image.shape))
 
     def shown(self, maps: Tensor) -> np.ndarray:
         """Maps ``(B, ...)`` for pictures: nan where they are not compared."""
