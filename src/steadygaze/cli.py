@@ -102,6 +102,7 @@ def _verify_options(command: Command) -> Command:
             "gradient, abs-gradient or grad-cam; with bound also gradient-x-input or softmax-gradient.",
         ),
         click.option("--channel-sum/--no-channel-sum", default=None, help="Sum maps over the channels."),
+        option("--layer", "NAME", "With grad-cam: the convolution to look at.  [the last one]"),
         option("--inconsistency", "NAME", "cosine, l1, l2, linf or top-k."),
         option("--threshold", "D", "The largest inconsistency that counts as the same attention."),
         option(
@@ -260,6 +261,7 @@ def _summary(result: Result, case: Case) -> str:
             f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",
             *result.part_sentences(),
             *result.range_sentences(),
+            *result.problem.layer_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
             "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,13 +22,13 @@ from steadygaze.network.regions.piecewise import Stages, push_forward, scales_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.placing import grid
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
 from steadygaze.tolerance import Tolerance
 
-# How many theta are drawn to compare the imported network with the original, and to learn the scale of
-# rounding.
+# How many theta are drawn to compare the network with the original, and to learn the scale of rounding.
 _PROBES = 16
 
 
@@ -92,10 +92,8 @@ class Problem:
     @cached_property
     def compared(self) -> Tensor | None:
         """Numbers of the map's entries that are compared; None for all."""
-        shape = tuple(self.map0.shape)
-        if shape[-2:] != self.image.shape[-2:]:
-            return None
-        mask = np.broadcast_to(self.perturbation.compared(self.image.shape), shape).reshape(-1)
+        mask = self._followed.compared(self.image.shape, self.map0.shape[-2:])
+        mask = np.broadcast_to(mask, self.map0.shape).reshape(-1)
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
 
     @cached_property
@@ -125,7 +123,13 @@ class Problem:
         """Expected maps ``(B, ...)`` at ``thetas`` (B, n)."""
         if not self.perturbation.moves_map:
             return self.map0.expand(len(thetas), *self.map0.shape)
-        return torch.from_numpy(np.ascontiguousarray(self.perturbation.expected(self.map0.numpy(), thetas)))
+        return torch.from_numpy(np.ascontiguousarray(self._followed.expected(self.map0.numpy(), thetas)))
+
+    @cached_property
+    def _followed(self) -> Chain:
+        """The perturbation as it moves and hides entries of maps, wherever those stand in the image."""
+        place = astuple(self.saliency.standing(self.network.graph))
+        return self.perturbation.placed(grid(*place, entries=self.map0.shape, pixels=self.image.shape))
 
     def shown(self, maps: Tensor) -> np.ndarray:
         """Maps ``(B, ...)`` for pictures: nan where they are not compared."""
@@ -179,7 +183,7 @@ class Problem:
     @cached_property
     def expected_pieces(self) -> tuple[AffineImage, ...]:
         """The expected map on each piece as it is compared: base ``(P,)``, directions ``(n, P)``."""
-        forms = self.perturbation.expected_pieces(self.map0.numpy())
+        forms = self._followed.expected_pieces(self.map0.numpy())
         return tuple(
             AffineImage(
                 self._kept(torch.from_numpy(form.base[None]))[0].numpy(),
@@ -250,7 +254,7 @@ class Problem:
         device = self.graph.device
         maps = self.saliency.enclosed(bounds, self.label, self.pixels)
         if self.perturbation.moves_map:
-            expected = Forms.of(self.perturbation.enclose_expected(self.map0.numpy(), boxes), device)
+            expected = Forms.of(self._followed.enclose_expected(self.map0.numpy(), boxes), device)
         else:
             expected = Forms.exact(self.map0.to(device).expand(len(boxes), *self.map0.shape), len(boxes[0]))
         low, high = self.inconsistency.bounds(self._compared(maps), self._compared(expected))
@@ -370,7 +374,7 @@ class Problem:
         region; the answer has base ``(R, P)`` and directions ``(R, n, P)``.
         """
         assert isinstance(self.saliency, GradCam)
-        node = self.saliency.node(self.network.graph) + self.pixels
+        node = self.saliency.node(self.graph, self.pixels)
         gradient = self.graph.pull_back(self.graph.seed(self.label, len(middle)), pieces, node)
         weights = gradient.mean((2, 3))
         directions = torch.from_numpy(self.pieces[piece].image.directions).to(weights.device)

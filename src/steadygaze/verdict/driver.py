@@ -68,6 +68,7 @@ def verify(
     label: int | None = None,
     saliency: str = "gradient",
     channel_sum: bool = False,
+    layer: str | None = None,
     inconsistency: str = "cosine",
     threshold: float = 0.3,
     method: str = "auto",
@@ -99,7 +100,8 @@ def verify(
         image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
         perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
         label: the class that must hold; must be the predicted one, which is the default.
-        saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it.
+        saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it;
+            layer names the convolution that grad-cam looks at, by default the last one.
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
         method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
         layout: chw, hwc or flat; mean, std: the model's normalisation; output: the ONNX value of its logits.
@@ -119,16 +121,14 @@ def verify(
     pixels = as_image(image)
     began = time.perf_counter()
     with _one_thread_each():
+        chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
+        network = _network(model, pixels.shape, layout, mean, std, output, device)
+        measure = inconsistencies.by_name(inconsistency)
+        look = saliencies.by_name(saliency, channel_sum, layer)
         problem = pose(
-            _network(model, pixels.shape, layout, mean, std, output, device),
-            pixels,
-            perturbation if isinstance(perturbation, Chain) else chain_of(perturbation),
-            label=label,
-            saliency=saliencies.by_name(saliency, channel_sum=channel_sum),
-            inconsistency=inconsistencies.by_name(inconsistency),
-            threshold=threshold,
-            clip=clip,
-        )
+            network, pixels, chain,
+            label=label, saliency=look, inconsistency=measure, threshold=threshold, clip=clip,
+        )  # fmt: skip
     return solve(
         problem,
         method=method,
@@ -251,6 +251,10 @@ def _solved(
             "regions_limit": limits.regions,
             "device": str(problem.graph.device),
             "norm": options.norm,
+            "prove_interior": options.examine,
+            "reachable": options.reachable,
+            "undecided": options.undecided,
+            "handover": options.handover,
             "audited": audited,
             "stopped": stopped.words if stopped else None,
             "stopped_by": stopped.by if stopped else None,

@@ -50,7 +50,9 @@ class Writer:
     def add(self, operator: str, *inputs: str, last: bool = False, **attributes: object) -> str:
         """One more operator; with `last` its output is the value that was begun. Returns the output's name."""
         output = self._name if last else self._part()
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=f"{output}:{operator}", **attributes))
+        self.nodes.append(
+            helper.make_node(operator, list(inputs), [output], name=f"{output}:{operator}", **attributes)
+        )
         return output
 
     def constant(self, values: object) -> str:
@@ -250,8 +252,13 @@ def regular_windows(layer: pieces.MaxPool) -> Mapping[str, object] | None:
     ]
     grid = np.indices([*layer.pooled, *kernel])
     wanted = (grid[0], grid[1] * strides[0] + grid[3], grid[2] * strides[1] + grid[4])
-    found = (places.reshape(grid.shape[1:]) if places.size == grid[0].size else None for places in (channel, row, column))
-    same = all(have is not None and np.array_equal(have, want) for have, want in zip(found, wanted, strict=True))
+    found = (
+        places.reshape(grid.shape[1:]) if places.size == grid[0].size else None
+        for places in (channel, row, column)
+    )
+    same = all(
+        have is not None and np.array_equal(have, want) for have, want in zip(found, wanted, strict=True)
+    )
     return {"kernel_shape": kernel, "strides": strides} if same else None
 
 
