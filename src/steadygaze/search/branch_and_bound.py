@@ -19,6 +19,7 @@ from itertools import product
 
 import numpy as np
 
+from steadygaze.deadline import Expired
 from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
@@ -63,7 +64,7 @@ class BranchAndBound(AbstractSearch):
     claim = "whole box"
 
     def __init__(self, problem: Problem, options: Options) -> None:
-        self._problem = problem
+        self._problem, self._deadline = problem, options.deadline
         problem.check_enclosable()
         if len(problem.box) > _MOST_PARAMETERS:
             raise SettingError(
@@ -79,7 +80,7 @@ class BranchAndBound(AbstractSearch):
         self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
         self._open = self._parts_at_borders() if self._handover is not None else problem.box[None].copy()
         self._done: list[CellMap] = []
-        self._falsifier = Falsifier(problem)
+        self._falsifier = Falsifier(problem, options.deadline)
         self._blocked = np.inf
         self._small: list[np.ndarray] = []
         self._near_share, self._reached = _NEAR_SHARE, 0.0
@@ -103,7 +104,12 @@ class BranchAndBound(AbstractSearch):
             self._take_in(self._handover.step())
             phase = "regions"
         else:
-            self._judge(self._chosen())
+            chosen = self._chosen()
+            try:
+                self._judge(chosen)
+            except Expired:  # nothing was entered: they are open as before
+                self._open = np.concatenate([self._open, chosen])
+                raise
             phase = "bounds"
         self._note(phase, time.perf_counter() - began)
 
@@ -180,12 +186,13 @@ class BranchAndBound(AbstractSearch):
     def _judge(self, boxes: np.ndarray) -> None:
         parts = np.array_split(boxes, min(_BATCHES, -(-len(boxes) // 4)))
         judged = _together(list(self._pool.map(self._judged, parts)))
+        self._deadline.ask()
         self._counts["boxes"] += len(boxes)
         decided = judged.kind != UNDECIDED
+        self._falsifier.try_at(boxes[~decided].mean(axis=2))
         if decided.any():
             self._enter(boxes[decided], judged.kind[decided])
         left = np.flatnonzero(~decided)
-        self._falsifier.try_at(boxes[left].mean(axis=2))
         if self._handover is not None:
             given = self._handover.takes(boxes[left], judged.doubts[left])
             self._counts["boxes_handed_over"] += int(given.sum())
@@ -193,6 +200,7 @@ class BranchAndBound(AbstractSearch):
         self._cut(boxes[left], judged.pull[left], judged.doubts[left])
 
     def _judged(self, boxes: np.ndarray) -> Judged:
+        self._deadline.ask()
         return judge_boxes(self._problem, boxes, _ROOM)
 
     def _enter(self, boxes: np.ndarray, kind: np.ndarray) -> None:
