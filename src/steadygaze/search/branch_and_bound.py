@@ -114,8 +114,10 @@ class BranchAndBound(AbstractSearch):
         self._note(phase, time.perf_counter() - began)
 
     def standing(self) -> Standing:
-        """How far the search has come."""
-        return self._standing
+        """How far the search has come; open boxes count as the cells of the map that they would be."""
+        n = len(self._problem.box)
+        open_ = len(self._open) * 2**n * 8 * (n + 3)
+        return replace(self._standing, bytes=self._standing.bytes + open_)
 
     def found(self) -> CellMap:
         """The map: boxes, and cells of those that were handed over; open boxes are in it, undecided."""

@@ -278,7 +278,7 @@ def _searched(
     # Bounds pay where there are many regions to a box: with three and more parameters.
     others = [("bound", 0.5)] if len(problem.box) >= _MANY else []
     for name, share in (*others, ("nearest", 0.5), ("gbs", 1.0)):
-        if budget.deadline.passed():
+        if budget.deadline.passed() or findings[-1].whole:
             break
         left = budget.less(sum(finding.standing.regions for finding in findings))
         findings.append(_found(name, problem, options, left.part(share), tell))
