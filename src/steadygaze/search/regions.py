@@ -26,7 +26,7 @@ from steadygaze.geometry.planes import Planes, planes_of_facets
 from steadygaze.geometry.welding import Weld
 from steadygaze.network.regions.onesided import Activation, hinge_weights, hinge_windows, regions_from
 from steadygaze.network.regions.piecewise import Form
-from steadygaze.perturbation.base import AffineImage
+from steadygaze.perturbation.records import AffineImage
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, threads_of, unexamined
 from steadygaze.search.edges import edge_of
