@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steadygaze.errors import SettingError
-from steadygaze.perturbation.base import AffineImage
+from steadygaze.perturbation.records import AffineImage
 from steadygaze.perturbation.chain import Chain
 
 # Bytes that the forms of one block of unit maps may take.

@@ -116,7 +116,7 @@ def verify(
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
     pixels = as_image(image)
-    with _one_thread_each():
+    with _LONE:
         problem = pose(
             _network(model, pixels.shape, layout, mean, std, device),
             pixels,
@@ -184,13 +184,13 @@ def solve(
     The arguments are those of `verify`; of `options` memory and threads are set by `limits` and `threads`.
     """
     limits = limits or Limits()
-    threads = _checked_count("number of threads", threads, 1, min(8, torch.get_num_threads()))
+    threads = _checked_count("number of threads", threads, 1, min(8, _LONE.usual))
     audit_points = _checked_count("number of audited points", audit_points, 0, 0)
     options = replace(options or Options(), memory=int(limits.memory * 2**30), threads=threads)
     check_method(method, options)
     check_parameters(method, problem, options)
     tell = progress or (lambda _: None)
-    with _one_thread_each():
+    with _LONE:
         return _solved(problem, method, options, limits, audit_points, tell, origin or ImageOrigin(), loading)
 
 
@@ -367,19 +367,40 @@ def _device(device: str) -> str:
     return device
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """The search's own threads share the cores; torch must not start more inside each of them.
+class _Lone:
+    """Has torch use one thread for each operation while any question is asked, from whichever thread.
 
-    What else is evaluated, in loading and checking, is small: where another process has one of the cores,
-    threads that meet after each operation take ten to forty times as long as one alone.
+    The search's own threads share the cores; torch must not start more inside each of them. What else is
+    evaluated, in loading and checking, is small: where another process has one of the cores, threads that
+    meet after each operation take ten to forty times as long as one alone.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asking, self._before = 0, 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._asking:
+                self._before = torch.get_num_threads()
+            self._asking += 1
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._asking -= 1
+            if not self._asking:
+                torch.set_num_threads(self._before)
+
+    @property
+    def usual(self) -> int:
+        """How many threads torch has where nothing is asked."""
+        with self._lock:
+            return self._before if self._asking else torch.get_num_threads()
+
+
+# The number of torch's threads is the process's, and so is who has changed it.
+_LONE = _Lone()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import math
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,10 @@ _WAYS = (
     "allowed are a PyTorch module, a .onnx file, a .pt2 file (torch.export.save) and 'module:callable'; "
     "give one of these"
 )
+
+# Tracing changes what all of the process shares (torch's state, the standard streams, warnings, the folders of
+# imports) and puts it back: one thread at a time.
+_READING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,11 @@ def load_network(
     """
     check_size(tuple(input_shape), "the image")
     wish = _Wish(tuple(input_shape), _checked_layout(layout), *_normalisation(mean, std, input_shape[0]))
+    with _READING:
+        return _loaded(model, wish)
+
+
+def _loaded(model: object, wish: _Wish) -> Network:
     if isinstance(model, torch.nn.Module):
         return _from_module(model, wish, type(model).__name__)
     if not isinstance(model, (str, Path)):
