@@ -33,8 +33,8 @@ DOTS_PER_INCH = 130
 
 def check_folder(folder: Path) -> None:
     """Refuse, before any long work, a folder that cannot be written; makes nothing. Raises SettingError."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     with _told(folder):
+        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not existing.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, f"{existing} is a file")
         if not os.access(existing, os.W_OK | os.X_OK):
