@@ -59,8 +59,8 @@ def folder() -> Path | None:
     except OSError:
         lost = None
     warnings.warn(
-        "there is no folder to keep compiled code in, so that it is compiled anew by each process, which takes "
-        f"up to a minute; set {VARIABLE} to a folder that can be written",
+        "there is no folder to keep compiled code in, so that each process compiles it anew, which takes up to "
+        f"a minute; set {VARIABLE} to a folder that can be written",
         RuntimeWarning,
         stacklevel=2,
     )
