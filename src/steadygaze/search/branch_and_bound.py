@@ -35,6 +35,8 @@ _ROOM = 32
 _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
+# Bytes of the map that one step may add: with many parameters a box has many corners.
+_STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
 # Into at most so many parts the box is cut at the borders of the perturbation's pieces.
 _MOST_PARTS = 4096
@@ -78,6 +80,8 @@ class BranchAndBound(AbstractSearch):
         widest = max(math.prod(node.shape) for node in problem.graph.nodes)
         row = 8 * widest * (1 + len(problem.box) + _ROOM)
         self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
+        opened = _bytes_of(2**_HALVINGS, len(problem.box))
+        self._step = max(4, min(_BATCHES * self._batch, _STEP_BYTES // opened))
         self._open = self._parts_at_borders() if self._handover is not None else problem.box[None].copy()
         self._done: list[CellMap] = []
         self._falsifier = Falsifier(problem, options.deadline)
@@ -115,8 +119,7 @@ class BranchAndBound(AbstractSearch):
 
     def standing(self) -> Standing:
         """How far the search has come; open boxes count as the cells of the map that they would be."""
-        n = len(self._problem.box)
-        open_ = len(self._open) * 2**n * 8 * (n + 3)
+        open_ = _bytes_of(len(self._open), len(self._problem.box))
         return replace(self._standing, bytes=self._standing.bytes + open_)
 
     def found(self) -> CellMap:
@@ -165,7 +168,7 @@ class BranchAndBound(AbstractSearch):
 
     def _chosen(self) -> np.ndarray:
         """Takes the boxes of this step out of the open ones."""
-        count = min(_BATCHES * self._batch, len(self._open))
+        count = min(self._step, len(self._open))
         near = self._near()
         if len(near):
             self._pace(float(gauges_of(self._open[near[:1]], self._problem.box)[0]))
@@ -268,6 +271,11 @@ class BranchAndBound(AbstractSearch):
             work=work,
             counts={**self._counts, **self._shares},
         )
+
+
+def _bytes_of(boxes: int, n: int) -> int:
+    """What so many boxes of n parameters take as cells of a map."""
+    return boxes * 2**n * 8 * (n + 3)
 
 
 def _together(parts: Sequence[Judged]) -> Judged:

@@ -192,8 +192,10 @@ class Sweep(AbstractSearch):
             batch = self._running.pop(future)
             try:
                 outcome = future.result()
-            except Expired:
+            except BaseException as error:  # its cells are undecided, as before
                 self._put([batch])
+                if not isinstance(error, Expired):
+                    raise
             else:
                 self._take_in(outcome)
 

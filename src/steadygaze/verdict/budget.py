@@ -15,7 +15,7 @@ _MAP_SHARE = 1 / 4
 _ALLOWANCE, _LEAST_ALLOWANCE = 0.1, 1.0
 # Bytes of a map that are joined, checked and read in a second, at least: a search that has found much stops
 # a little earlier.
-_READ = 200e6
+_READ = 40e6
 
 INTERRUPT = Stopped("interrupt", "an interrupt")
 

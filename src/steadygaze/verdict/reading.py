@@ -123,6 +123,9 @@ def located(
 
     Raises Expired where the deadline passes on the way.
     """
+    if not map_.cells.count:
+        yield from (np.zeros(0, np.int64) for _ in thetas)
+        return
     low, high = bounds(map_.cells)
     widths = np.ptp(map_.cells.theta, axis=0)
     slack = tolerance.located * widths

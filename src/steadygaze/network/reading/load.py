@@ -36,8 +36,8 @@ _WAYS = (
     "give one of these"
 )
 
-# Tracing changes what all of the process shares (torch's state, the standard streams, warnings, the folders of
-# imports) and puts it back: one thread at a time.
+# Tracing changes what all of the process shares (torch's state, the standard streams, warnings, where imports
+# look) and puts it back: one thread at a time.
 _READING = threading.RLock()
 
 
