@@ -105,14 +105,14 @@ def test_a_deadline_anywhere_ends_in_an_honest_answer(failing, method, times, mo
         assert answer.result.settings["stopped_by"] == "time"
 
 
-@pytest.mark.parametrize("times", (1, 20, 100))
-@pytest.mark.parametrize("method", ("sweep", "gbs", "bound"))
+@pytest.mark.parametrize("times", [1, 20, 100])
+@pytest.mark.parametrize("method", ["sweep", "gbs", "bound"])
 def test_where_maps_move(moving, method, times, monkeypatch):
     check_honest(judged(moving, method, times, monkeypatch), times)
 
 
-@pytest.mark.parametrize("times", (1, 4, 8, 16, 40))
-@pytest.mark.parametrize("method", ("nearest", "bfs", "bound"))
+@pytest.mark.parametrize("times", [1, 4, 8, 16, 40])
+@pytest.mark.parametrize("method", ["nearest", "bfs", "bound"])
 def test_with_many_parameters(wide, method, times, monkeypatch):
     check_honest(judged(wide, method, times, monkeypatch), times)
 
@@ -133,7 +133,7 @@ def test_time_that_suffices_changes_nothing(failing, monkeypatch):
     assert there.safe_scale == here.safe_scale
 
 
-@pytest.mark.parametrize("method", ("sweep", "bfs", "gbs", "nearest", "bound"))
+@pytest.mark.parametrize("method", ["sweep", "bfs", "gbs", "nearest", "bound"])
 def test_searches_ask_in_their_steps(failing, method):
     """A step that is asked to stop at once does no more than that."""
     search = search_by_name(method, failing, Options(threads=1, deadline=asked(0)))

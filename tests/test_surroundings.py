@@ -1,7 +1,8 @@
-"""What surrounds the program: readers that go, disks that are full, folders that vanish, threads side by side."""
+"""What surrounds the program: readers that go, full disks, folders that vanish, threads side by side."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import logging
@@ -77,7 +78,7 @@ def test_a_help_text_that_cannot_be_printed_is_bad_usage(monkeypatch, capsys, ar
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_as_the_program_sees_it():
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "steadygaze", "schema"], stdout=full, stderr=subprocess.PIPE, text=True
         )
@@ -172,8 +173,6 @@ def test_what_fails_on_the_way_leaves_the_process_as_it_was(monkeypatch, failure
     for place in ("verdict.driver.check_cover", "verdict.driver.pose", "search.sweep.judge"):
         with monkeypatch.context() as patched:
             patched.setattr(f"steadygaze.{place}", broken)
-            try:
+            with contextlib.suppress(failure):
                 sg.verify(module(), np.full((4, 4), 0.5), sg.Brightness(-0.1, 0.1), threads=1)
-            except failure:
-                pass
         assert shared_state() == before, place
