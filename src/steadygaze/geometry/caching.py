@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numba as nb
+from numba.core import config
 from platformdirs import user_cache_path
 
 #: The variable that names the folder; it goes before all others.
 VARIABLE = "STEADYGAZE_CACHE_DIR"
+# numba's own settings; its types do not tell what is in them.
+_SETTINGS: Any = config
 # What numba finds by itself: the folder of its own variable, or __pycache__ beside the source.
 _BESIDE = Path()
 
@@ -52,15 +55,13 @@ def folder() -> Path | None:
         )
     if found is not None:
         return found
-    try:
-        lost = Path(
-            tempfile.mkdtemp(prefix="steadygaze-")
-        )  # a new one: code found in a shared one may be anyone's
+    try:  # a new one: code found in a shared one may be anyone's
+        lost = Path(tempfile.mkdtemp(prefix="steadygaze-"))
     except OSError:
         lost = None
     warnings.warn(
-        "there is no folder to keep compiled code in, so that each process compiles it anew, which takes up to "
-        f"a minute; set {VARIABLE} to a folder that can be written",
+        "there is no folder to keep compiled code in, so that each process compiles it anew, which takes "
+        f"up to a minute; set {VARIABLE} to a folder that can be written",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -77,7 +78,7 @@ def inherited() -> dict[str, str]:
 
 def _usual() -> Path | None:
     """The package's own folder, or the user's; None where neither can be written."""
-    if nb.config.CACHE_DIR or _writable(Path(__file__).parent / "__pycache__"):
+    if _SETTINGS.CACHE_DIR or _writable(Path(__file__).parent / "__pycache__"):
         return _BESIDE
     try:
         home = user_cache_path("steadygaze") / "kernels"
@@ -98,10 +99,10 @@ def _writable(place: Path) -> bool:
 @contextmanager
 def _kept_in(place: Path | None) -> Iterator[bool]:
     """While a function is decorated: the folder for its code; yields whether there is one."""
-    before = nb.config.CACHE_DIR
+    before = _SETTINGS.CACHE_DIR
     if place not in (None, _BESIDE):
-        nb.config.CACHE_DIR = str(place)
+        _SETTINGS.CACHE_DIR = str(place)
     try:
         yield place is not None
     finally:
-        nb.config.CACHE_DIR = before
+        _SETTINGS.CACHE_DIR = before
