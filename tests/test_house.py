@@ -19,7 +19,7 @@ MODULES = {
 }
 # From the ground up: a part imports from the lines above its own, or from its own folder.
 LEVELS = [
-    ["errors", "tolerance"],
+    ["deadline", "errors", "tolerance"],
     ["answer", "geometry"],
     ["network", "perturbation", "report"],
     ["question"],

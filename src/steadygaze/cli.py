@@ -3,17 +3,19 @@
 Nothing slow is imported before it is needed, so that ``--help`` answers at once.
 
 Exit codes: 0 robust, 10 violated, 20 unknown, 2 bad usage, 1 a bug of ours, 130 interrupted before there was
-any answer.
+any answer. An answer whose reader has gone (`| head -1`) is in its folder, and its exit code stands.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from steadygaze.errors import SteadygazeError, UsageError
+from steadygaze.errors import SettingError, SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ Progress = Callable[[Any], None]  # takes the search's record: fraction, regions
 
 def main() -> NoReturn:
     """The program ``steadygaze``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where the locale knows no θ, it is written as its number
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -63,17 +68,55 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(error.format_message(), BAD_USAGE, debug)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted before there was an answer; nothing was written", INTERRUPTED, debug)
+    except SystemExit:  # click leaves so where the reader of a help text has gone
+        return _fail("what was asked for could not be printed: its reader has gone", BAD_USAGE, debug)
     except SteadygazeError as error:
         return _fail(f"{error}. {_please_report(debug)}", BUG, debug)
+    except OSError as error:  # printing a help text, most likely; the answer's folder has its own sentence
+        _silence()
+        return _fail(f"the system refuses to read or write: {error}; see to that first", BAD_USAGE, debug)
     except Exception as error:
         return _fail(f"unexpected {type(error).__name__}: {error}. {_please_report(debug)}", BUG, debug)
 
 
 def _fail(sentence: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    click.echo(f"error: {' '.join(sentence.split())}", err=True)
+    with _unheard():
+        if debug:
+            traceback.print_exc()
+        click.echo(f"error: {' '.join(sentence.split())}", err=True)
     return code
+
+
+def _unheard() -> AbstractContextManager[None]:
+    """Around what is said on standard error: that nobody can read it changes nothing else."""
+    return suppress(OSError, ValueError)
+
+
+def _printed(text: str, written: Path | None = None) -> None:
+    """Print what was asked for. An answer that is in its folder is not lost where its reader has gone.
+
+    Raises SettingError where it cannot be printed otherwise, as on a full disk.
+    """
+    try:
+        click.echo(text)
+    except OSError as error:
+        _silence()
+        kept = "" if written is None else f"; it is in {str(written)!r}"
+        if written is not None and error.errno == errno.EPIPE:
+            with _unheard():
+                click.echo(f"the answer was not printed, as its reader has gone{kept}", err=True)
+            return
+        raise SettingError(
+            f"what was asked for could not be printed ({error.strerror or error}){kept}; send it elsewhere"
+        ) from error
+
+
+def _silence() -> None:
+    """Let what standard output still holds go nowhere, so that leaving the program does not fail on it."""
+    with _unheard():
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _please_report(debug: bool) -> str:
@@ -165,7 +208,7 @@ def _common_options(command: Command) -> Command:
 def commands(context: click.Context) -> None:
     """Prove how far an image may change before a classifier changes its answer, or its reason."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        _printed(context.get_help())
 
 
 @commands.command()
@@ -182,7 +225,7 @@ def verify(model: str | None, as_json: bool, quiet: bool, **options: Any) -> int
     """
     case = _case(model, options)
     result = _answer(case, quiet)
-    click.echo(result.to_json().rstrip() if as_json else _summary(result, case))
+    _printed(result.to_json().rstrip() if as_json else _summary(result, case), Path(case.out))
     return EXIT_CODES[result.verdict.value]
 
 
@@ -193,8 +236,8 @@ def demo(out: str, quiet: bool) -> int:
     """Verify a small network on a real digit, in seconds; needs nothing."""
     case = replace(DEMO, out=out)
     result = _answer(case, quiet)
-    click.echo(f"{result.problem.question()}\n\n{_summary(result, case)}")
-    click.echo(f"The picture: {Path(out, 'map.png')}\nThe whole story: {Path(out, 'report.html')}")
+    shown = f"The picture: {Path(out, 'map.png')}\nThe whole story: {Path(out, 'report.html')}"
+    _printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))
     return 0
 
 
@@ -205,7 +248,7 @@ def schema() -> None:
 
     from steadygaze.answer.result import schema as published
 
-    click.echo(json.dumps(published(), indent=2))
+    _printed(json.dumps(published(), indent=2))
 
 
 def _case(model: str | None, options: dict[str, Any]) -> Case:
@@ -321,7 +364,8 @@ def _lines() -> Progress:
         seen.add(now.phase)
         if begins or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            click.echo(f"{percent(now.fraction)} finished; {_told(now)}", err=True)
+            with _unheard():
+                click.echo(f"{percent(now.fraction)} finished; {_told(now)}", err=True)
 
     return show
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from steadygaze.answer.result import KINDS, Failure
+from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import InternalCheckError
-from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.geometry.measure import centres
 from steadygaze.question.problem import Points, Problem
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.reading import failures_by_distance, located
@@ -21,8 +24,8 @@ _TRIES = 50
 _CLOSE = 1e-6
 
 
-def check_cover(problem: Problem, map_: CellMap) -> None:
-    """Volumes must add up to the box's, and patterns at random theta must be known.
+def check_cover(problem: Problem, map_: CellMap, deadline: Deadline = NEVER) -> None:
+    """Volumes must add up to the box's, and patterns at random theta must be known, as far as time allows.
 
     Raises InternalCheckError.
     """
@@ -34,9 +37,16 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
         )
     if (map_.kind == UNDECIDED).all():
         return
+    try:
+        _check_patterns(problem, map_, deadline)
+    except Expired:  # fewer points were looked at
+        return
+
+
+def _check_patterns(problem: Problem, map_: CellMap, deadline: Deadline) -> None:
     thetas = _draw(problem, _DRAWN, seed=1)
     if ((map_.region < 0) & (map_.kind != UNDECIDED)).any():
-        _check_points(problem, map_, thetas)
+        _check_points(problem, map_, thetas, deadline)
     if not len(map_.pattern):
         return
     names = problem.stages.pattern_names_at(problem.unclipped(thetas))
@@ -49,7 +59,7 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
             )
         return
     # On a hinge, or where the map is undecided, a pattern may be unknown; then the point must lie in a cell.
-    for theta, cells in zip(strange, located(map_, strange, problem.tolerance), strict=True):
+    for theta, cells in zip(strange, located(map_, strange, problem.tolerance, deadline), strict=True):
         if map_.rest and len(cells) == 1 and map_.kind[cells[0]] != UNDECIDED:
             raise InternalCheckError(
                 f"theta = {theta.tolist()} lies in a cell of the map and has another activation pattern: the "
@@ -62,13 +72,13 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
             )
 
 
-def _check_points(problem: Problem, map_: CellMap, thetas: np.ndarray) -> None:
+def _check_points(problem: Problem, map_: CellMap, thetas: np.ndarray, deadline: Deadline) -> None:
     """Cells that are no parts of regions are held against plain evaluation of the imported network.
 
     Raises InternalCheckError where a point lies in no cell, or in one that says otherwise than it is there.
     """
     points = problem.at(thetas)
-    for number, cells in enumerate(located(map_, thetas, problem.tolerance)):
+    for number, cells in enumerate(located(map_, thetas, problem.tolerance, deadline)):
         theta, kinds = thetas[number], set(map_.kind[cells].tolist())
         if not kinds and not map_.rest:
             raise InternalCheckError(
@@ -87,8 +97,10 @@ def _check_points(problem: Problem, map_: CellMap, thetas: np.ndarray) -> None:
             )
 
 
-def audit(problem: Problem, map_: CellMap, count: int) -> int:
+def audit(problem: Problem, map_: CellMap, count: int, deadline: Deadline = NEVER) -> int:
     """Compare the map with the original model at `count` random theta; returns how many the map decides.
+
+    Where the deadline passes on the way, at fewer, which the number tells.
 
     Raises InternalCheckError, with the theta, at the first mismatch that is not within rounding of the
     model's own precision.
@@ -98,7 +110,7 @@ def audit(problem: Problem, map_: CellMap, count: int) -> int:
     thetas, decided = _draw(problem, count, seed=2), 0
     points, slack = problem.at(thetas), problem.rounding_of_original()
     replayed = problem.replay(thetas)
-    for number, cells in enumerate(located(map_, thetas, problem.tolerance)):
+    for number, cells in enumerate(_in_time(located(map_, thetas, problem.tolerance, deadline))):
         theta, kinds = thetas[number], set(map_.kind[cells].tolist())
         if map_.inner and not map_.rest:  # all of the box is robust, the cells tell it at a few places only
             kinds = {ROBUST}
@@ -125,6 +137,14 @@ def audit(problem: Problem, map_: CellMap, count: int) -> int:
     return decided
 
 
+def _in_time(found: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """What comes before the deadline passes."""
+    try:
+        yield from found
+    except Expired:
+        return
+
+
 @dataclass(frozen=True)
 class Witness:
     """A failing point that replays in the original model, and the distance of its cell from 0."""
@@ -133,31 +153,49 @@ class Witness:
     theta: np.ndarray
 
 
-def find_witness(problem: Problem, map_: CellMap, norm: str = "linf") -> Witness | None:
+def find_witness(
+    problem: Problem, map_: CellMap, norm: str = "linf", deadline: Deadline = NEVER
+) -> Witness | None:
     """The nearest failure, a little inside its cell, where the original model fails as the map says.
 
     On the cell's border rounding decides what the model does, and decides otherwise in another batch: the
     witness is one step farther inside than where the model fails from there on. Failing points that the map
-    knows of beside its cells count as they are.
+    knows of beside its cells count as they are. Where the deadline passes on the way, some failure is taken.
     """
-    known = [_witness_in_cells(problem, map_, norm), _witness_at_points(problem, map_, norm)]
+    try:
+        inside = _witness_in_cells(problem, map_, norm, deadline)
+    except Expired:
+        inside = _witness_somewhere(problem, map_, norm)
+    known = [inside, _witness_at_points(problem, map_, norm)]
     return min((w for w in known if w is not None), key=lambda w: w.failure.distance, default=None)
 
 
 def _witness_at_points(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
-    if map_.failing is None or not len(map_.failing):
+    return None if map_.failing is None else _nearest_of(problem, map_.failing, norm)
+
+
+def _witness_somewhere(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
+    """Of the middles of failing cells, as many as are tried at most, the nearest that replays."""
+    failing = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
+    some = failing[np.argsort(-map_.volume[failing], kind="stable")[:_TRIES]]
+    return _nearest_of(problem, centres(map_.cells.take(some)[0]), norm)
+
+
+def _nearest_of(problem: Problem, thetas: np.ndarray, norm: str) -> Witness | None:
+    if not len(thetas):
         return None
     half = (problem.box[:, 1] - problem.box[:, 0]) / 2
-    distance = np.linalg.norm(map_.failing / half, np.inf if norm == "linf" else 2, axis=1)
+    distance = np.linalg.norm(thetas / half, np.inf if norm == "linf" else 2, axis=1)
     order = np.argsort(distance)
-    thetas = map_.failing[order]
+    thetas = thetas[order]
     points = problem.replay(thetas)
     failing = np.flatnonzero((points.kind != ROBUST) & legal(problem, thetas))
     return _witness(points, thetas, int(failing[0]), distance[order]) if len(failing) else None
 
 
-def _witness_in_cells(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
-    for number, found in enumerate(failures_by_distance(map_, problem.box, norm)):
+def _witness_in_cells(problem: Problem, map_: CellMap, norm: str, deadline: Deadline) -> Witness | None:
+    for number, found in enumerate(failures_by_distance(map_, problem.box, norm, deadline)):
+        deadline.ask()
         if number == _TRIES:
             return None
         cells, _ = map_.cells.take(np.array([found.cell]))
