@@ -26,7 +26,7 @@ LEVELS = [
     ["search"],
     ["certificate"],
     ["verdict"],
-    ["study"],
+    ["export", "study"],
     ["cli"],
     ["__main__"],
 ]

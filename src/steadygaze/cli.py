@@ -28,10 +28,12 @@ from steadygaze.question.case import Case, make_case, read_toml
 
 if TYPE_CHECKING:
     from steadygaze.answer.result import Result
+    from steadygaze.verdict.answer import Answer
 
 EXIT_CODES = {"robust": 0, "violated": 10, "unknown": 20}
 BUG, BAD_USAGE, INTERRUPTED = 1, 2, 130
 SECONDS_BETWEEN_LINES = 10
+EXPORTED = "steadygaze-export"  # the folder of an export that names none
 COMPILING = "compiling"  # the name of that phase
 DEMO = Case(
     model="digits-mlp",
@@ -230,6 +232,29 @@ def verify(model: str | None, as_json: bool, quiet: bool, **options: Any) -> int
 
 
 @commands.command()
+@click.argument("model", required=False, metavar="MODEL|CASE.toml")
+@_verify_options
+@click.option("--float64", is_flag=True, help="Networks in double precision, as computed here.")
+@_common_options
+def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int:
+    """Write the class question for other verifiers: ONNX from the parameters to the logits, and VNN-LIB.
+
+    Takes what verify takes, and verifies first: expected.json says what steadygaze answers. The exit code is
+    0 where the files were written.
+    """
+    from steadygaze.export.writing import write_export
+
+    case = _case(model, {"out": EXPORTED} | {name: v for name, v in options.items() if v is not None})
+    answer = _solved(case, quiet)
+    paths = write_export(answer, Path(case.out), float64)
+    click.echo(f"{answer.result.headline()}\n{answer.result.why()}\n")
+    click.echo(
+        f"Written to {case.out}: {', '.join(path.name for path in paths)}. README.md says which asks what."
+    )
+    return 0
+
+
+@commands.command()
 @click.option("--out", metavar="DIR", default=DEMO.out, show_default=True, help="The folder of the answer.")
 @_common_options
 def demo(out: str, quiet: bool) -> int:
@@ -262,6 +287,13 @@ def _case(model: str | None, options: dict[str, Any]) -> Case:
 
 def _answer(case: Case, quiet: bool) -> Result:
     """Verifies the case and writes its folder."""
+    answer = _solved(case, quiet)
+    answer.save(case.out, certificate=case.certificate)
+    return answer.result
+
+
+def _solved(case: Case, quiet: bool) -> Answer:
+    """Verifies the case; that its folder can be written is checked before."""
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
     from steadygaze.report.folder import check_folder
@@ -275,7 +307,7 @@ def _answer(case: Case, quiet: bool) -> Result:
 
         if case.certificate:
             check_certificate(case.method, len(chain.parameters))
-        answer = verify_image(
+        return verify_image(
             case.model,
             loaded.image,
             chain,
@@ -285,8 +317,6 @@ def _answer(case: Case, quiet: bool) -> Result:
             progress=progress,
             **case.settings(),
         )
-    answer.save(case.out, certificate=case.certificate)
-    return answer.result
 
 
 def _summary(result: Result, case: Case) -> str:
