@@ -19,9 +19,10 @@ from steadygaze.question.problem import Problem
 from steadygaze.search import following, judging, sweep
 from steadygaze.search.base import CellMap
 from steadygaze.search.sweep import Sweep
-from steadygaze.verdict.checks import audit, check_cover, find_witness
+from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.reading import failures_by_distance
+from steadygaze.verdict.witness import find_witness
 from variants import Variant, mismatches, swept
 
 MIXED = Variant("mlp", "spot", clip=None)

@@ -25,28 +25,12 @@ from steadygaze.perturbation.base import AffineImage
 from steadygaze.perturbation.chain import AffinePiece, Chain
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
+from steadygaze.question.points import Points, maps_of_original
 from steadygaze.tolerance import Tolerance
 
 # How many theta are drawn to compare the imported network with the original, and to learn the scale of
 # rounding.
 _PROBES = 16
-
-
-@dataclass(frozen=True)
-class Points:
-    """What plain evaluation says at B points.
-
-    Attributes:
-        predicted: ``(B,)`` class with the largest logit.
-        gap: ``(B,)`` class gap, f_c - max of the others.
-        inconsistency: ``(B,)``.
-        kind: ``(B,)`` int8, ROBUST, CLASS_CHANGED or ATTENTION_CHANGED.
-    """
-
-    predicted: np.ndarray
-    gap: np.ndarray
-    inconsistency: np.ndarray
-    kind: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +105,12 @@ class Problem:
         """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``."""
         return self.saliency.maps(self.network.graph, images.to(self.network.graph.device), self.label).cpu()
 
-    def expected_at(self, thetas: np.ndarray) -> Tensor:
-        """Expected maps ``(B, ...)`` at ``thetas`` (B, n)."""
+    def expected_at(self, thetas: np.ndarray, map0: Tensor | None = None) -> Tensor:
+        """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from another map of the image than `map0` if given."""
+        map0 = self.map0 if map0 is None else map0
         if not self.perturbation.moves_map:
-            return self.map0.expand(len(thetas), *self.map0.shape)
-        return torch.from_numpy(np.ascontiguousarray(self.perturbation.expected(self.map0.numpy(), thetas)))
+            return map0.expand(len(thetas), *map0.shape)
+        return torch.from_numpy(np.ascontiguousarray(self.perturbation.expected(map0.numpy(), thetas)))
 
     def shown(self, maps: Tensor) -> np.ndarray:
         """Maps ``(B, ...)`` for pictures: nan where they are not compared."""
@@ -137,14 +122,25 @@ class Problem:
     def at(self, thetas: np.ndarray) -> Points:
         """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
         images = self.images(thetas)
-        return self._judged(
-            self.network.graph.forward(images.to(self.network.graph.device)).cpu(), images, thetas
-        )
+        logits = self.network.graph.forward(images.to(self.network.graph.device)).cpu()
+        return self._judged(logits, self.maps_at(images), self.expected_at(thetas))
 
     def replay(self, thetas: np.ndarray) -> Points:
-        """The same in the original model, in its own precision; maps come from the imported network."""
+        """The same in the original model, in its own precision, maps included (see `replayed_maps`)."""
         images = self.images(thetas)
-        return self._judged(self._original_logits(images), images, thetas)
+        logits = self._original_logits(images)
+        return self._judged(logits, self.replayed_maps(images, logits), self.expected_at(thetas, self._own_map0))
+
+    def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
+        """Maps ``(B, ...)`` by the original's gradients; of the imported network where it has none."""
+        logits = self._original_logits(images) if logits is None else logits
+        found = maps_of_original(self.network.original, self.saliency, images, logits, self.label)
+        return self.maps_at(images) if found is None else found.reshape(-1, *self.map0.shape)
+
+    @cached_property
+    def _own_map0(self) -> Tensor:
+        """The original model's map of the unperturbed image."""
+        return self.replayed_maps(self.images(np.zeros((1, len(self.box)))))[0]
 
     @cached_property
     def predicted(self) -> int:
@@ -158,10 +154,9 @@ class Problem:
         """How far the original model's class gaps may be off: float32 rounding of the logits' scale."""
         return float(1e-4 * self._scales[self.graph.last].max())
 
-    def _judged(self, logits: Tensor, images: Tensor, thetas: np.ndarray) -> Points:
+    def _judged(self, logits: Tensor, maps: Tensor, expected: Tensor) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
-        maps, expected = self._kept(self.maps_at(images)), self._kept(self.expected_at(thetas))
-        distance = self.inconsistency.between(maps, expected).numpy()
+        distance = self.inconsistency.between(self._kept(maps), self._kept(expected)).numpy()
         kind = np.where(
             gap <= 0, CLASS_CHANGED, np.where(distance > self.threshold, ATTENTION_CHANGED, ROBUST)
         )

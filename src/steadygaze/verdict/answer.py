@@ -170,7 +170,7 @@ class Answer:
             title=title,
             theta=tuple(theta.tolist()),
             image=images[0].numpy(),
-            saliency=problem.shown(problem.maps_at(images))[0],
+            saliency=problem.shown(problem.replayed_maps(images))[0],
             expected=problem.shown(problem.expected_at(theta[None]))[0],
             predicted=int(points.predicted[0]),
             class_gap=float(points.gap[0]),

@@ -48,6 +48,7 @@ from steadygaze.verdict.findings import (
     scale_of,
     verdict_of,
 )
+from steadygaze.verdict.held import Claims, budget_of, hold
 from steadygaze.verdict.reading import shares_of
 from steadygaze.verdict.recording import ImageOrigin, described, regions_by_kind, versions
 
@@ -219,6 +220,13 @@ def _solved(
     failure = witness.failure if witness else None
     around = around_of(problem, findings)
     verdict, reason = verdict_of(problem, findings, failure)
+    scale, radius = scale_of(findings, problem.box), radius_of(findings, problem.box, options.norm)
+    held = hold(
+        problem,
+        [finding.map for finding in findings],
+        Claims(scale, around.origin, radius, failure),
+        budget_of(searched - began),
+    )
     result = Result(
         problem=described(problem, origin),
         method=" + ".join(finding.method for finding in findings),
@@ -227,14 +235,15 @@ def _solved(
         reason=reason,
         shares=shares_of(main.map),
         origin=around.origin,
-        safe_scale=scale_of(findings, problem.box),
+        safe_scale=scale,
         nearest_failure=failure,
-        radius=radius_of(findings, problem.box, options.norm),
+        radius=radius,
         regions=regions_by_kind(problem, findings, around),
         timing={
             "load": loading,
             "search": searched - began,
             "check": time.perf_counter() - searched,
+            "held against the network": held.seconds,
             "total": loading + time.perf_counter() - began,
             **_by_phase(findings),
         },
@@ -247,6 +256,8 @@ def _solved(
             "regions_limit": limits.regions,
             "device": str(problem.graph.device),
             "audited": audited,
+            "held_points": held.agreeing,
+            "held_points_too_close": held.close,
             "stopped": stopped.words if stopped else None,
             "stopped_by": stopped.by if stopped else None,
         },
