@@ -21,8 +21,8 @@ from steadygaze.network.regions.combined import Combined, combined
 from steadygaze.network.regions.piecewise import Stages, push_forward, scales_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
-from steadygaze.perturbation.base import AffineImage
-from steadygaze.perturbation.chain import AffinePiece, Chain
+from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
 from steadygaze.question.points import Points, maps_of_original
@@ -156,7 +156,10 @@ class Problem:
 
     def _judged(self, logits: Tensor, maps: Tensor, expected: Tensor) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
-        distance = self.inconsistency.between(self._kept(maps), self._kept(expected)).numpy()
+        maps, expected = self._kept(maps), self._kept(expected)
+        distance = self.inconsistency.between(maps, expected)
+        # A map that is what it should be to the last bit has not moved, whatever rounding a cosine adds.
+        distance = distance.masked_fill((maps == expected).all(dim=1) & expected.any(dim=1), 0.0).numpy()
         kind = np.where(
             gap <= 0, CLASS_CHANGED, np.where(distance > self.threshold, ATTENTION_CHANGED, ROBUST)
         )
