@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from steadygaze.deadline import NEVER, Deadline
+from steadygaze.deadline import Deadline
 from steadygaze.geometry.bits import U, fill_table, find_slot, kernel, mix, part, popcount, vertex_name
 from steadygaze.geometry.cells import Cells
 

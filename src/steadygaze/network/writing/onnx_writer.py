@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from torch import Tensor
 
 from steadygaze.errors import SettingError
