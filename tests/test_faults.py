@@ -166,11 +166,11 @@ def gaps_with(monkeypatch, change: Callable[[torch.Tensor], torch.Tensor]) -> No
     """Change the gaps that the sweep judges by, not those of plain evaluation."""
     plain = judging.judge
 
-    def judged(problem, piece, cells, logits, patterns, pieces_of):
+    def judged(problem, *rest):
         with pytest.MonkeyPatch.context() as inner:
             whole = Problem.gaps
             inner.setattr(Problem, "gaps", lambda self, logits: change(whole(self, logits)))
-            return plain(problem, piece, cells, logits, patterns, pieces_of)
+            return plain(problem, *rest)
 
     monkeypatch.setattr(sweep, "judge", judged)
 

@@ -21,6 +21,7 @@ from steadygaze.geometry.sections import bounds, plane_section
 from steadygaze.question.problem import Problem
 from steadygaze.report import write_report
 from steadygaze.search.base import CellMap
+from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.reading import Around
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class PointAnswer:
     Attributes:
         kind: "robust", "class-changed" or "attention-changed".
         predicted: the class there. class_gap: f_c - max of the others. inconsistency: of the saliency map.
+        map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides on its map.
     """
 
     kind: str
     predicted: int
     class_gap: float
     inconsistency: float
+    map_by_rounding: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,7 @@ class Answer:
             int(points.predicted[0]),
             float(points.gap[0]),
             float(points.inconsistency[0]),
+            bool(decided_by_rounding(self.problem, point[None])[0]),
         )
 
     def plot(self) -> Figure:

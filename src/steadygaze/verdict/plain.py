@@ -28,6 +28,8 @@ from steadygaze.question.problem import Problem
 # A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what rounding
 # leaves of sums, and ten times what searches take for 0.
 _ROUNDING, _OF_SEARCHES = 1e-10, 10.0
+# The same for models in single precision.
+_SINGLE = 1e-6
 # Of the terms that go into a unit this share counts behind it, too, where the unit itself is 0.
 _LEFT_OVER = 1e-2
 # An inconsistency this close to the threshold may be on either side of it: rounding leaves some 1e-14 of a cosine
@@ -72,18 +74,22 @@ class Seen:
 
 
 class PlainEvaluation:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, problem: Problem) -> None:
+    rounding: the share of the terms that make a value up below which it may be 0; by default that of double
+    precision. level: whether units that are within rounding of a breakpoint wherever one looks are taken to be on the
+    piece below it, which is the convention; else they count as near to it.
+    """
+
+    def __init__(self, problem: Problem, rounding: float = _ROUNDING, level: bool = True) -> None:
         self._problem = problem
         self._graph: Graph = problem.network.graph
-        share = max(_ROUNDING, _OF_SEARCHES * problem.tolerance.hinge)
+        share = max(rounding, _OF_SEARCHES * problem.tolerance.hinge)
         images = self._images(self._learnt())
         self._scale, tolerance = _sizes(self._graph, images, share)
         self._tolerance = tolerance
-        # Units that are within rounding of a breakpoint wherever one looks are level, and on the piece below it.
         values = self._graph.values_at(images, self._read)
-        self._level = {node: near.all(dim=0) for node, near in self._near(values).items()}
+        self._level = {node: near.all(dim=0) & level for node, near in self._near(values).items()}
 
     @cached_property
     def products(self) -> int:
@@ -256,6 +262,18 @@ class PlainEvaluation:
         whole = torch.linalg.vector_norm(self._map0)
         vanishing = (size > 0) & (size <= _VANISHING * whole)
         return (vanishing | self._problem.inconsistency.doubtful(maps)).numpy()
+
+
+def decided_by_rounding(problem: Problem, thetas: np.ndarray) -> np.ndarray:
+    """Where at theta ``(B, n)`` the rounding of the original, in single precision, may decide on its map: ``(B,)``.
+
+    Units there, or on the unperturbed image, are so near to a breakpoint that the original may put them on either side,
+    and the map is another on the other side. Level units are among them: by convention they are on the piece below,
+    which the original's noise does not know. A mismatch of maps at such a point tells nothing.
+    """
+    plain = PlainEvaluation(problem, rounding=_SINGLE, level=False)
+    near = plain.at(np.concatenate([np.zeros((1, len(problem.box))), thetas])).near
+    return near[0] | near[1:]
 
 
 def _sizes(graph: Graph, images: Tensor, share: float) -> tuple[np.ndarray, dict[int, Tensor]]:
