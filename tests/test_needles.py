@@ -1,9 +1,10 @@
 """Needles: networks whose one failing spot is known by construction, and too small for samples to meet.
 
-The spot is a box of chosen place and size in the space of the parameters. Its depth is a hat over it, made of two layers of
-rectifiers: h = max(0, 1 - |theta - place|_1 / size). Subtracted from a logit with enough weight it changes the class within
-the spot (a class needle). Added to both logits of the class and its rival it changes no gap, and turns the gradient of the
-class's logit by a right angle wherever it is not 0 (an attention needle). No engine may call robust what holds it.
+The spot is a box of chosen place and size in the space of the parameters. Its depth is a hat over it, made of
+two layers of rectifiers: h = max(0, 1 - |theta - place|_1 / size). Subtracted from a logit with enough weight
+it changes the class within the spot (a class needle). Added to both logits of the class and its rival it
+changes no gap, and turns the gradient of the class's logit by a right angle wherever it is not 0 (an
+attention needle). No engine may call robust what holds it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Needle(nn.Module):
                 self.edges.bias[2 * axis + sign] = (2.0 * sign - 1.0) * (place[axis] + MIDDLE)
             self.hat.weight[:], self.hat.bias[:] = -1.0 / size, 1.0
             self.spread.weight[:, 0] = torch.tensor([-4.0, 0.0] if kind == "class" else [1.0, 1.0])
-            # The class's own slope is along the pixel that nothing moves, at a right angle to that of the hat.
+            # The class's own slope is along the pixel that nothing moves, at a right angle to that of the
+            # hat.
             self.tilt.weight.zero_()
             self.tilt.weight[0, n], self.tilt.bias[:] = 1.0, torch.tensor([0.5, 0.0])
 
@@ -66,9 +68,7 @@ class Needle(nn.Module):
 def needle(kind: str, n: int, size: float) -> tuple[Problem, np.ndarray]:
     """The problem, and the middle of its failing spot, of the given size in half-widths of the box."""
     place = np.array(PLACE[:n])
-    chain = Chain(
-        *(Direction(-1, 1, array=np.eye(n + 1)[axis].reshape(1, 1, n + 1)) for axis in range(n))
-    )
+    chain = Chain(*(Direction(-1, 1, array=np.eye(n + 1)[axis].reshape(1, 1, n + 1)) for axis in range(n)))
     problem = pose(
         load_network(Needle(kind, place, size), input_shape=(1, 1, n + 1)),
         np.full((1, 1, n + 1), MIDDLE),
@@ -101,7 +101,8 @@ def assert_not_missed(answer: Answer, kind: str, place: np.ndarray, size: float,
 
 
 def asked(problem: Problem, method: str) -> Answer:
-    # The walk round the robust part does not see what is inside of it, which is another claim: it is told to look.
+    # The walk round the robust part does not see what is inside of it, which is another claim: it is told to
+    # look.
     options = Options(examine=method == "gbs")
     return solve(problem, method=method, options=options, limits=Limits(seconds=20), threads=1)
 

@@ -43,7 +43,9 @@ def misread(problem: Problem) -> Problem:
 
 
 @pytest.mark.parametrize("saliency", MAPS)
-@pytest.mark.parametrize("variant", [Variant("wide", "spot"), Variant("max pool", "shift, brighter")], ids=str)
+@pytest.mark.parametrize(
+    "variant", [Variant("wide", "spot"), Variant("max pool", "shift, brighter")], ids=str
+)
 def test_maps_of_the_original_are_those_of_a_right_import(variant, saliency):
     problem = replace(replace(variant).problem, saliency=by_name(saliency, channel_sum=saliency == MAPS[0]))
     thetas = variant.draw(20)

@@ -166,7 +166,9 @@ def test_columns_dropped_for_want_of_a_reader(monkeypatch, method):
         net[1].weight[:] = torch.tensor([[0.0] * 4, [1.0, 0, 1, 0], [0, 3.0, 0, 0], [0.0] * 4]).double()
         net[1].bias[:] = torch.tensor([-5.0, 1.0, 0.0, -5.0])
     with pytest.raises(InternalCheckError, match="the cell around it is called"):
-        sg.verify(net, np.full((1, 2, 2), 0.5), sg.Brightness(-0.3, 0.7), method=method, threshold=1.9, clip=None)
+        sg.verify(
+            net, np.full((1, 2, 2), 0.5), sg.Brightness(-0.3, 0.7), method=method, threshold=1.9, clip=None
+        )
 
 
 # -- faults in branch and bound
@@ -257,4 +259,9 @@ def test_a_point_in_no_cell_of_a_map_that_covers():
     map_ = MIXED.map
     cells = replace(map_.cells, theta=map_.cells.theta + 100.0)
     with pytest.raises(InternalCheckError, match="no cell"):
-        hold(MIXED.problem, [replace(map_, cells=cells, kind=np.full_like(map_.kind, UNDECIDED))], NOTHING, LONG)
+        hold(
+            MIXED.problem,
+            [replace(map_, cells=cells, kind=np.full_like(map_.kind, UNDECIDED))],
+            NOTHING,
+            LONG,
+        )

@@ -90,8 +90,8 @@ class Origin:
     """R₀, the connected robust part that contains θ = 0.
 
     ``ranges``: the safe range of each parameter with the others at 0. ``outer_boundary`` and ``holes`` are
-    for two parameters. ``interior``: "examined" or "not examined". ``complete``: whether nothing undecided may
-    belong to it; otherwise share and ranges are what is known of it at least.
+    for two parameters. ``interior``: "examined" or "not examined". ``complete``: whether nothing undecided
+    may belong to it; otherwise share and ranges are what is known of it at least.
     """
 
     share: float | None
@@ -106,10 +106,10 @@ class Origin:
 class Failure:
     """Where robustness is lost, replayed in the original model.
 
-    ``distance``, in half-widths of the box, is that of the nearest failing cell: failures come as near as that.
-    ``theta`` lies inside the cell, at ``theta_distance``, which is as much to the digits shown unless the original, in
-    its own precision, does not fail so near to the border. ``margin``: by how much it fails, in logits, or how far the
-    inconsistency is above the threshold.
+    ``distance``, in half-widths of the box, is that of the nearest failing cell: failures come as near as
+    that. ``theta`` lies inside the cell, at ``theta_distance``, which is as much to the digits shown unless
+    the original, in its own precision, does not fail so near to the border. ``margin``: by how much it fails,
+    in logits, or how far the inconsistency is above the threshold.
     """
 
     theta: Point
@@ -237,8 +237,8 @@ class Result:
             told.append(
                 f"The connected robust part around 0 fills {least}{percent(origin.share)} of the box."
                 if origin.interior == "examined"
-                else f"The outer boundary of the robust part around 0 encloses {least}{percent(origin.share)} of "
-                "the box; its interior was not examined."
+                else f"The outer boundary of the robust part around 0 encloses {least}"
+                f"{percent(origin.share)} of the box; its interior was not examined."
             )
         if self.radius is not None:
             norm = {"linf": "L-infinity", "l2": "Euclidean"}[self.radius.norm]

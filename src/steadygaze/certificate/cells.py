@@ -31,7 +31,8 @@ class Welded(NamedTuple):
     number: np.ndarray
 
 
-def write_map(map_: CellMap, pieces: tuple[AffinePiece, ...], origin: np.ndarray, files: Files) -> dict[str, object]:
+def write_map(map_: CellMap, pieces: tuple[AffinePiece, ...], origin: np.ndarray, files: Files) -> dict[str,
+object]:
     """Write the cells, but for those without volume that mark where nobody has looked.
 
     origin: numbers in the map of the cells of R0. Returns what the index says of the map.

@@ -38,8 +38,9 @@ def maps_of_original(
 ) -> Tensor | None:
     """Maps ``(B, P)`` of class `label` at pixels ``(B, C, H, W)``, by the original's own gradients.
 
-    logits ``(B, K)`` are the original's. None for maps that read activations inside the network (Grad-CAM), which
-    the original does not show, and for models that give no gradients: there the imported network has to do.
+    logits ``(B, K)`` are the original's. None for maps that read activations inside the network (Grad-CAM),
+    which the original does not show, and for models that give no gradients: there the imported network has to
+    do.
     """
     if not isinstance(saliency, AbstractGradientSaliency):
         return None

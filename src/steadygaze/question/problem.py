@@ -106,7 +106,7 @@ class Problem:
         return self.saliency.maps(self.network.graph, images.to(self.network.graph.device), self.label).cpu()
 
     def expected_at(self, thetas: np.ndarray, map0: Tensor | None = None) -> Tensor:
-        """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from another map of the image than `map0` if given."""
+        """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from `map0` or another map of the image."""
         map0 = self.map0 if map0 is None else map0
         if not self.perturbation.moves_map:
             return map0.expand(len(thetas), *map0.shape)
@@ -129,7 +129,9 @@ class Problem:
         """The same in the original model, in its own precision, maps included (see `replayed_maps`)."""
         images = self.images(thetas)
         logits = self._original_logits(images)
-        return self._judged(logits, self.replayed_maps(images, logits), self.expected_at(thetas, self._own_map0))
+        return self._judged(
+            logits, self.replayed_maps(images, logits), self.expected_at(thetas, self._own_map0)
+        )
 
     def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
         """Maps ``(B, ...)`` by the original's gradients; of the imported network where it has none."""

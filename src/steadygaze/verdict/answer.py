@@ -39,7 +39,8 @@ class PointAnswer:
     Attributes:
         kind: "robust", "class-changed" or "attention-changed".
         predicted: the class there. class_gap: f_c - max of the others. inconsistency: of the saliency map.
-        map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides on its map.
+        map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides on
+        its map.
     """
 
     kind: str

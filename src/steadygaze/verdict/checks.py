@@ -1,4 +1,4 @@
-"""Checks of a map as a whole, made by code that no search shares: its cover, and the audit by the original."""
+"""Checks of a map as a whole, by code that no search shares: its cover, and the audit by the original."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Every answer is held against the network: points of cells and of all that is claimed, evaluated plainly.
 
-What a search calls a cell is compared with what is there, at interior points of cells and at random theta; and what is
-read off its map where a slip would show first: just inside the safe scale, at the ends of the safe ranges, just nearer
-than the radius, and at the nearest failure. The kind must agree at each point whose kind rounding leaves no doubt
-about. No setting switches this off; it may take a small share of the time that the search took.
+What a search calls a cell is compared with what is there, at interior points of cells and at random theta;
+and what is read off its map where a slip would show first: just inside the safe scale, at the ends of the
+safe ranges, just nearer than the radius, and at the nearest failure. The kind must agree at each point whose
+kind rounding leaves no doubt about. No setting switches this off; it may take a small share of the time that
+the search took.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -26,16 +27,19 @@ from steadygaze.verdict.reading import cells_at
 
 # The check may take so much of the search's time, or so many seconds, whichever is more.
 _SHARE, _SECONDS = 0.05, 3e-3
-# Points evaluated at once: at first as many as so many products take forward, and those in any case; then twice as
-# many each time.
+# Points evaluated at once: at first as many as so many products take forward, and those in any case; then
+# twice as many each time.
 _FIRST, _MOST = 8, 64
 _PRODUCTS = 1.5e6
-# Up to so many decided cells all of them are looked at, and then more points in each; of more cells, so many of a
-# kind that are the largest, the smallest, around the robust part's boundary, or any.
+# Up to so many decided cells all of them are looked at, and then more points in each; of more cells, so many
+# of a kind that are the largest, the smallest, around the robust part's boundary, or any.
 _ALL, _EXTREME, _AROUND, _ANY = 96, 4, 24, 64
+# Borders are looked for in a stretch of so many cells.
+_STRETCH = 4096
 # Rounds of further random points in the cells that are looked at.
 _ROUNDS = 4
-# Random theta that are looked up in the map, points of what is claimed to be robust, and points on each range.
+# Random theta that are looked up in the map, points of what is claimed to be robust, and points on each
+# range.
 _THETAS, _SURFACE, _ON_THE_WAY = 24, 96, 8
 # How far inside of what is claimed the points lie, relatively.
 _INSIDE = 1e-6
@@ -77,17 +81,17 @@ def budget_of(seconds: float) -> float:
 def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: float) -> Held:
     """Hold maps, and what is read off them, against plain evaluation, for about so many seconds.
 
-    Raises InternalCheckError, with the theta, at the first point of another kind than is said, beyond rounding;
-    or where a point of the box lies in no cell of a map that covers it.
+    Raises InternalCheckError, with the theta, at the first point of another kind than is said, beyond
+    rounding; or where a point of the box lies in no cell of a map that covers it.
     """
     began = time.perf_counter()
     plain = PlainEvaluation(problem)
-    sources = [_claimed(problem, claims)]
-    for map_ in maps:
-        sources += [_in_cells(map_), _at_random(problem, map_)]
-    points = _in_turn(sources)
-    agreeing = close = 0
     size = int(np.clip(_PRODUCTS / plain.products, _FIRST, _MOST))
+    near = [_claimed(problem, claims), *map(_in_cells, maps)]
+    # To look a point up in a map takes longer than to evaluate it: that comes later.
+    far = [_at_random(problem, map_) for map_ in maps]
+    points = chain(islice(_in_turn(near), size), _in_turn([*near, *far]))
+    agreeing = close = 0
     expected = 0.0
     while not agreeing + close or time.perf_counter() - began + expected < seconds:
         block = list(islice(points, size))
@@ -102,7 +106,7 @@ def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: flo
 
 
 def _compared(plain: PlainEvaluation, points: Sequence[_Point]) -> int:
-    """How many of the points are beyond doubt what is said of them; raises InternalCheckError at one that is not."""
+    """How many of the points are beyond doubt what is said; raises InternalCheckError at one that is not."""
     seen = plain.at(np.array([point.theta for point in points]))
     for number, point in enumerate(points):
         if not seen.possible[number, point.kind]:
@@ -136,7 +140,9 @@ def _claimed(problem: Problem, claims: Claims) -> Iterator[_Point]:
     if claims.failure is not None:
         failure = claims.failure
         kind = KINDS.index(failure.kind)
-        sources.append(iter([_Point(np.array(failure.theta), kind, "as the nearest failure it is said to be")]))
+        sources.append(
+            iter([_Point(np.array(failure.theta), kind, "as the nearest failure it is said to be")])
+        )
     if claims.safe_scale:
         sources.append(_on_scaled_box(box * claims.safe_scale * (1 - _INSIDE), rng))
     if claims.origin is not None:
@@ -207,20 +213,26 @@ def _cells_to_see(map_: CellMap) -> np.ndarray:
         k = min(_EXTREME, len(own))
         size = map_.volume[own]
         columns += [own[np.argpartition(-size, k - 1)[:k]], own[np.argpartition(size, k - 1)[:k]]]
-        columns += [own[rng.integers(0, len(own), _ANY)], rng.permutation(_at_border(map_, own))[:_AROUND]]
+        columns.append(own[rng.integers(0, len(own), _ANY)])
+    border = rng.permutation(_at_border(map_, int(rng.integers(len(map_.kind)))))
+    columns += [border[map_.kind[border] == kind][:_AROUND] for kind in range(UNDECIDED)]
     ordered = [column[row] for row in range(_ANY) for column in columns if row < len(column)]
     _, first = np.unique(ordered, return_index=True)
     return np.array(ordered)[np.sort(first)]
 
 
-def _at_border(map_: CellMap, own: np.ndarray) -> np.ndarray:
-    """Those of the cells, all of one kind, that share a vertex with a cell of another kind."""
-    cells, kind = map_.cells, map_.kind[own[0]]
-    sizes = np.diff(cells.ptr)
-    other = np.zeros(len(cells.theta), bool)
-    other[cells.idx[np.repeat(map_.kind != kind, sizes)]] = True
-    touching = np.logical_or.reduceat(other[cells.idx], cells.ptr[:-1])
-    return own[touching[own]]
+def _at_border(map_: CellMap, start: int) -> np.ndarray:
+    """Cells that share a vertex with one of another kind, of a stretch of the map that begins at a cell."""
+    first = max(0, min(start, len(map_.kind) - _STRETCH))
+    last = min(first + _STRETCH, len(map_.kind))
+    cells, kind = map_.cells, map_.kind[first:last]
+    ptr = cells.ptr[first : last + 1]
+    idx, owner = cells.idx[ptr[0] : ptr[-1]], np.repeat(kind, np.diff(ptr))
+    low, high = np.full(len(cells.theta), UNDECIDED + 1, np.int8), np.full(len(cells.theta), -1, np.int8)
+    np.minimum.at(low, idx, owner)
+    np.maximum.at(high, idx, owner)
+    touching = np.logical_or.reduceat(low[idx] != high[idx], ptr[:-1] - ptr[0])
+    return first + np.flatnonzero(touching & (map_.volume[first:last] > 0))
 
 
 # -- random theta
@@ -238,7 +250,9 @@ def _at_random(problem: Problem, map_: CellMap) -> Iterator[_Point]:
     low, high = bounds(map_.cells)
     for theta in thetas:
         cells = np.flatnonzero(((low <= theta) & (theta <= high)).all(axis=1))
-        if map_.rest or len(set(map_.kind[cells].tolist())) != 1:  # which of the cells around it holds it matters
+        if (
+            map_.rest or len(set(map_.kind[cells].tolist())) != 1
+        ):  # which of the cells around it holds it matters
             cells = cells_at(map_, theta, problem.tolerance)
         if not len(cells) and not map_.rest:
             raise InternalCheckError(

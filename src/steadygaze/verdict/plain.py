@@ -1,9 +1,9 @@
 """Plain evaluation of the question at points: what the answers of all searches are held against.
 
-It takes from the question what was asked (image, chain, clip, label, saliency, inconsistency, threshold) and the
-imported network, which was compared with the original, and goes the shortest way: perturb, clip, forward, backward,
-compare. It knows no stages, no regions, no combinations of maps and no bounds, and nothing that `Problem` works out
-for searches. Beside the kind at each point it tells what else rounding would let it be.
+It takes from the question what was asked (image, chain, clip, label, saliency, inconsistency, threshold) and
+the imported network, which was compared with the original, and goes the shortest way: perturb, clip, forward,
+backward, compare. It knows no stages, no regions, no combinations of maps and no bounds, and nothing that
+`Problem` works out for searches. Beside the kind at each point it tells what else rounding would let it be.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from steadygaze.network.saliency import AbstractGradientSaliency, GradCam
 from steadygaze.network.smooth import Smooth
 from steadygaze.question.problem import Problem
 
-# A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what rounding
-# leaves of sums, and ten times what searches take for 0.
+# A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what
+# rounding leaves of sums, and ten times what searches take for 0.
 _ROUNDING, _OF_SEARCHES = 1e-10, 10.0
 # The same for models in single precision.
 _SINGLE = 1e-6
 # Of the terms that go into a unit this share counts behind it, too, where the unit itself is 0.
 _LEFT_OVER = 1e-2
-# An inconsistency this close to the threshold may be on either side of it: rounding leaves some 1e-14 of a cosine
-# and 1e-8 of the distance of two vectors that are nearly one.
+# An inconsistency this close to the threshold may be on either side of it: rounding leaves some 1e-14 of a
+# cosine and 1e-8 of the distance of two vectors that are nearly one.
 _CLOSE = 1e-7
 # A map below this share of the unperturbed image's has no direction that rounding leaves standing.
 _VANISHING = 1e-9
 # Random theta beside 0 and corners from which the sizes of terms are learnt.
-_LEARNT, _CORNERS = 4, 8
+_LEARNT, _CORNERS = 3, 2
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Seen:
     Attributes:
         kind: ``(B,)`` int8. possible: ``(B, 3)`` bool, by kind: what the point may be, rounding considered.
         gap: ``(B,)`` class gap; gap_rounding: how far it may be off.
-        inconsistency: ``(B,)``. near: ``(B,)`` bool, whether some unit is within rounding of a breakpoint, so that
-            another map may be the right one.
+        inconsistency: ``(B,)``. near: ``(B,)`` bool, whether some unit is within rounding of a breakpoint,
+            so that another map may be the right one.
     """
 
     kind: np.ndarray
@@ -77,8 +77,8 @@ class PlainEvaluation:
     """See the module.
 
     rounding: the share of the terms that make a value up below which it may be 0; by default that of double
-    precision. level: whether units that are within rounding of a breakpoint wherever one looks are taken to be on the
-    piece below it, which is the convention; else they count as near to it.
+    precision. level: whether units that are within rounding of a breakpoint wherever one looks are taken to
+    be on the piece below it, which is the convention; else they count as near to it.
     """
 
     def __init__(self, problem: Problem, rounding: float = _ROUNDING, level: bool = True) -> None:
@@ -86,10 +86,13 @@ class PlainEvaluation:
         self._graph: Graph = problem.network.graph
         share = max(rounding, _OF_SEARCHES * problem.tolerance.hinge)
         images = self._images(self._learnt())
-        self._scale, tolerance = _sizes(self._graph, images, share)
-        self._tolerance = tolerance
-        values = self._graph.values_at(images, self._read)
+        values = self._graph.values_at(images, range(len(self._graph.nodes)))
+        self._scale, self._tolerance = _sizes(self._graph, values, share)
         self._level = {node: near.all(dim=0) & level for node, near in self._near(values).items()}
+        # The map of the unperturbed image, which is the first of these, in its own shape.
+        first = {node: values[node][:1] for node in self._read}
+        shape = problem.saliency.map_shape(self._graph)
+        self._map0 = self._maps(images[:1], first, self._pieces(first)).reshape(shape)
 
     @cached_property
     def products(self) -> int:
@@ -149,14 +152,6 @@ class PlainEvaluation:
         )
 
     @cached_property
-    def _map0(self) -> Tensor:
-        """The map of the unperturbed image, in its own shape."""
-        images = self._images(np.zeros((1, len(self._problem.box))))
-        values = self._graph.values_at(images, self._read)
-        flat = self._maps(images, values, self._pieces(values))
-        return flat.reshape(self._problem.saliency.map_shape(self._graph))
-
-    @cached_property
     def _kept(self) -> Tensor | None:
         """Numbers of the entries that are compared; None for all."""
         shape, image = tuple(self._map0.shape), self._problem.image
@@ -170,9 +165,7 @@ class PlainEvaluation:
         corners = np.array([box[:, 0], box[:, 1]])
         draws = np.random.default_rng(3).random((_CORNERS + _LEARNT, len(box)))
         draws[:_CORNERS] = draws[:_CORNERS].round()
-        return np.concatenate(
-            [np.zeros((1, len(box))), corners, box[:, 0] + draws * (box[:, 1] - box[:, 0])]
-        )
+        return np.concatenate([np.zeros((1, len(box))), corners, box[:, 0] + draws * (box[:, 1] - box[:, 0])])
 
     def _images(self, thetas: np.ndarray) -> Tensor:
         problem = self._problem
@@ -265,23 +258,26 @@ class PlainEvaluation:
 
 
 def decided_by_rounding(problem: Problem, thetas: np.ndarray) -> np.ndarray:
-    """Where at theta ``(B, n)`` the rounding of the original, in single precision, may decide on its map: ``(B,)``.
+    """Where at theta ``(B, n)`` the rounding of the original, in single precision, may decide on its map:
+    ``(B,)``.
 
-    Units there, or on the unperturbed image, are so near to a breakpoint that the original may put them on either side,
-    and the map is another on the other side. Level units are among them: by convention they are on the piece below,
-    which the original's noise does not know. A mismatch of maps at such a point tells nothing.
+    Units there, or on the unperturbed image, are so near to a breakpoint that the original may put them on
+    either side, and the map is another on the other side. Level units are among them: by convention they are
+    on the piece below, which the original's noise does not know. A mismatch of maps at such a point tells
+    nothing.
     """
     plain = PlainEvaluation(problem, rounding=_SINGLE, level=False)
     near = plain.at(np.concatenate([np.zeros((1, len(problem.box))), thetas])).near
     return near[0] | near[1:]
 
 
-def _sizes(graph: Graph, images: Tensor, share: float) -> tuple[np.ndarray, dict[int, Tensor]]:
-    """How far from 0 rounding may bring logits ``(K,)`` and, for each node that picks, units or windows ``(N,)``.
+def _sizes(graph: Graph, values: Mapping[int, Tensor], share: float) -> tuple[np.ndarray, dict[int, Tensor]]:
+    """How far from 0 rounding may bring logits ``(K,)`` and, for each node that picks, units or windows
+    ``(N,)``.
 
-    A share of the sum of absolute terms, taken for the largest magnitudes that the images bring.
+    A share of the sum of absolute terms, taken for the largest magnitudes among the values ``(B, *shape)`` of
+    all nodes.
     """
-    values = graph.values_at(images, range(len(graph.nodes)))
     most: dict[int, Tensor] = {}
     tolerance: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes):

@@ -16,8 +16,8 @@ from steadygaze.verdict.reading import failures_by_distance
 
 # Failing cells that are tried for a witness before none is believed to exist.
 _TRIES = 50
-# By how much a witness may be farther from 0 than its cell, relatively. The first is below the digits that are
-# shown; the others are for where the model, in its own precision, does not fail so near to the border.
+# By how much a witness may be farther from 0 than its cell, relatively. The first is below the digits that
+# are shown; the others are for where the model, in its own precision, does not fail so near to the border.
 _FARTHER = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3e-3, 1e-2, 1e-1, 1.0, np.inf)
 # A corner that is farther by less is no farther.
 _NO_LONGER = 1e-300
@@ -34,9 +34,10 @@ class Witness:
 def find_witness(problem: Problem, map_: CellMap, norm: str = "linf") -> Witness | None:
     """The nearest failure, inside its cell, where the original model fails as the map says.
 
-    On the cell's border rounding decides what the model does, and decides otherwise in another runtime: the witness
-    is as deep inside as the shown digits of its distance allow, or, where the model holds there, one step farther
-    than where it fails from there on. Failing points that the map knows of beside its cells count as they are.
+    On the cell's border rounding decides what the model does, and decides otherwise in another runtime: the
+    witness is as deep inside as the shown digits of its distance allow, or, where the model holds there, one
+    step farther than where it fails from there on. Failing points that the map knows of beside its cells
+    count as they are.
     """
     known = [_in_cells(problem, map_, norm), _at_points(problem, map_, norm)]
     return min((w for w in known if w is not None), key=lambda w: w.failure.distance, default=None)
@@ -73,8 +74,8 @@ def _in_cells(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
 def _inwards(problem: Problem, map_: CellMap, found: Nearest, norm: str) -> np.ndarray:
     """Points of the cell, ``(k, n)``, that are farther and farther from its nearest one, and from its border.
 
-    On the way from the nearest point to each corner the distance from 0 is convex, so that it is known how far one may
-    go. The mean of where one arrives is well inside the part of the cell that is near enough.
+    On the way from the nearest point to each corner the distance from 0 is convex, so that it is known how
+    far one may go. The mean of where one arrives is well inside the part of the cell that is near enough.
     """
     cells = map_.cells
     corners = cells.theta[cells.idx[cells.ptr[found.cell] : cells.ptr[found.cell + 1]]]

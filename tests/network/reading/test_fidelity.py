@@ -163,7 +163,8 @@ def test_another_number_of_classes_is_found(network, images):
         check_fidelity(replace(network, original=other.original), images)
 
 
-# -- arguments that are read in part: the difference shows only where the units concerned are on the piece concerned
+# -- arguments that are read in part: the difference shows only where the units concerned are on the piece
+# concerned
 
 
 def pieced(node, slopes=None, edges=None):

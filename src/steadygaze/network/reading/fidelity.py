@@ -34,9 +34,9 @@ class FidelityOptions:
 
     rounding is the relative rounding of the original's arithmetic that a whole network may accumulate,
     against the sum of absolute terms in the last layer; kink is how close to one a unit may be, against the
-    largest of its layer; sought is how many further images are compared, each of which shows a unit on a piece that
-    none before it does, and seconds how long they are sought; steps is the number of points at which an integral is sampled, segments how many
-    directions are tried.
+    largest of its layer; sought is how many further images are compared, each of which shows a unit on a
+    piece that none before it does, and seconds how long they are sought; steps is the number of points at
+    which an integral is sampled, segments how many directions are tried.
     """
 
     rounding: float = 1e-4
@@ -82,9 +82,7 @@ def check_fidelity(network: Network, images: np.ndarray, options: FidelityOption
     return Fidelity(logits, gradient, way)
 
 
-def _gradients_apart(
-    network: Network, x: Tensor, label: int, options: FidelityOptions
-) -> tuple[float, str]:
+def _gradients_apart(network: Network, x: Tensor, label: int, options: FidelityOptions) -> tuple[float, str]:
     """How far gradients are apart where they can be told, and by what they were compared.
 
     Where the original's own runtime has no gradients, those of its evaluator are compared, if it has any, and

@@ -1,9 +1,10 @@
-"""Images at which an imported network may differ from its original: such that every unit is seen on every piece.
+"""Images at which an imported network may differ from its original: each unit is seen on each piece.
 
-What is read in part (a slope, a bound, an argument given per channel) shows only where the units concerned are on the
-piece concerned, which few images of a small box reach. So images are sought, in the legal range and beyond it, until
-each unit of each layer was seen on each of its pieces, or time is up: random ones, shades, single channels, scaled
-ones, and then, for units still missing, steps along the gradient of their own input.
+What is read in part (a slope, a bound, an argument given per channel) shows only where the units concerned
+are on the piece concerned, which few images of a small box reach. So images are sought, in the legal range
+and beyond it, until each unit of each layer was seen on each of its pieces, or time is up: random ones,
+shades, single channels, scaled ones, and then, for units still missing, steps along the gradient of their own
+input.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _BEYOND = (1.3, 4.0)
 
 
 def telling_images(graph: Graph, images: Tensor, most: int, seconds: float) -> Tensor:
-    """Up to so many images ``(k, C, H, W)``, each of which shows some unit on a piece that none before it does.
+    """Up to so many images ``(k, C, H, W)``, each of which shows a unit on a piece that none before it does.
 
-    images ``(B, C, H, W)`` are compared anyway: what they show counts as seen. Smooth units have no pieces; networks
-    of these alone get a few random images.
+    images ``(B, C, H, W)`` are compared anyway: what they show counts as seen. Smooth units have no pieces;
+    networks of these alone get a few random images.
     """
     began = time.perf_counter()
     generator = torch.Generator().manual_seed(0)
@@ -48,7 +49,7 @@ def telling_images(graph: Graph, images: Tensor, most: int, seconds: float) -> T
 
 
 def _nothing_seen(graph: Graph, index: int) -> Tensor:
-    """Which pieces ``(pieces, N)`` each unit was seen on: at first none but those that are there for padding."""
+    """Which pieces ``(pieces, N)`` each unit was seen on: at first none but those that padding has."""
     layer = graph.nodes[index].layer
     if isinstance(layer, MaxPool):
         return (layer.windows < 0).T.clone()
@@ -58,7 +59,7 @@ def _nothing_seen(graph: Graph, index: int) -> Tensor:
 
 
 def _note(graph: Graph, seen: dict[int, Tensor], batch: Tensor) -> list[int]:
-    """Note what the images show; returns the rows that show something new beside what those before them do."""
+    """Note what the images show; returns the rows that show something that none before them does."""
     pieces = graph.pieces_at(batch)
     chosen = []
     for row in range(len(batch)):
