@@ -14,11 +14,12 @@ from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffin
 from steadygaze.geometry.cones import Cones
 from steadygaze.geometry.forms import Forms
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.network.bounding.bounds import Bounds, bounds_of, tolerances_of
+from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.regions.combined import Combined, combined
-from steadygaze.network.regions.piecewise import Stages, push_forward, scales_at
+from steadygaze.network.regions.piecewise import Stages, push_forward
+from steadygaze.network.regions.rounding import scales_at, tolerances_of
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
@@ -102,8 +103,14 @@ class Problem:
         return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
 
     def maps_at(self, images: Tensor) -> Tensor:
-        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``."""
-        return self.saliency.maps(self.network.graph, images.to(self.network.graph.device), self.label).cpu()
+        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``.
+
+        Units within their tolerance of a breakpoint are on the piece below it, as they are on regions where
+        they are so throughout (see docs/exactness.md, *Level units*).
+        """
+        graph = self.network.graph
+        tolerances = {index - self.pixels: own for index, own in self._tolerances.items()}
+        return self.saliency.maps(graph, images.to(graph.device), self.label, tolerances).cpu()
 
     def expected_at(self, thetas: np.ndarray, map0: Tensor | None = None) -> Tensor:
         """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from `map0` or another map of the image."""
@@ -214,7 +221,7 @@ class Problem:
     def stages(self) -> Stages:
         """The network stage by stage, for exact engines. Raises NotPiecewiseAffine as `check_exact` does."""
         self.check_exact()
-        return Stages(self.graph, self._scales, self.tolerance.hinge)
+        return Stages(self.graph, self._tolerances)
 
     # -- over boxes
 
@@ -267,7 +274,8 @@ class Problem:
         """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
         keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
         graph = pooled_first(self.graph, keep)
-        return graph, tolerances_of(graph, self.unclipped(self._scaling), self.tolerance.hinge)
+        scales = scales_at(graph, self.unclipped(self._scaling))
+        return graph, tolerances_of(graph, scales, self.tolerance.hinge)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:
@@ -426,6 +434,11 @@ class Problem:
         if self.compared is not None:
             mask[self.compared] = False
         return mask.nonzero()[:, 0]
+
+    @cached_property
+    def _tolerances(self) -> dict[int, Tensor]:
+        """For each node of `graph` that picks, how close to a breakpoint is on it, ``(units,)``."""
+        return tolerances_of(self.graph, self._scales, self.tolerance.hinge)
 
     @cached_property
     def _scales(self) -> dict[int, Tensor]:

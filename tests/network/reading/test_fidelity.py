@@ -117,8 +117,8 @@ def test_a_wrong_gradient_is_found(network, images, autograd):
 
 def test_a_gradient_that_takes_the_wrong_winner_is_found(network, images):
     class Misrouted(Graph):
-        def logits_and_pieces(self, x):
-            logits, pieces = super().logits_and_pieces(x)
+        def logits_and_pieces(self, x, tolerances=None):
+            logits, pieces = super().logits_and_pieces(x, tolerances)
             pools = [i for i, node in enumerate(self.nodes) if isinstance(node.layer, MaxPool)]
             return logits, {i: 3 - p if i in pools else p for i, p in pieces.items()}
 
@@ -130,8 +130,8 @@ def test_a_gradient_that_takes_the_wrong_winner_is_found(network, images):
 @pytest.mark.parametrize("autograd", [True, False])
 def test_a_wrong_derivative_of_smooth_units_is_found(images, autograd):
     class Steeper(Graph):
-        def logits_and_pieces(self, x):
-            logits, pieces = super().logits_and_pieces(x)
+        def logits_and_pieces(self, x, tolerances=None):
+            logits, pieces = super().logits_and_pieces(x, tolerances)
             return logits, {i: 1.1 * p if i in self.smooth else p for i, p in pieces.items()}
 
     torch.manual_seed(0)
