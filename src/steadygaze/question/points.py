@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.reading.originals import AbstractOriginal
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
+from steadygaze.question.inconsistency import AbstractInconsistency
 
 # Gradients that count for less than this share of a map are not asked for.
 _NOTHING = 1e-12
@@ -31,6 +33,22 @@ class Points:
     gap: np.ndarray
     inconsistency: np.ndarray
     kind: np.ndarray
+
+
+def judged(
+    logits: Tensor,
+    gap: np.ndarray,
+    maps: Tensor,
+    expected: Tensor,
+    inconsistency: AbstractInconsistency,
+    threshold: float,
+) -> Points:
+    """Points from logits ``(B, K)``, class gaps ``(B,)``, and both maps as they are compared, ``(B, P)``."""
+    distance = inconsistency.between(maps, expected)
+    # A map that is what it should be to the last bit has not moved, whatever rounding a cosine adds.
+    distance = distance.masked_fill((maps == expected).all(dim=1) & expected.any(dim=1), 0.0).numpy()
+    kind = np.where(gap <= 0, CLASS_CHANGED, np.where(distance > threshold, ATTENTION_CHANGED, ROBUST))
+    return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
 
 
 def maps_of_original(

@@ -13,7 +13,6 @@ from torch import Tensor
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.geometry.cones import Cones
 from steadygaze.geometry.forms import Forms
-from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
@@ -26,7 +25,7 @@ from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
-from steadygaze.question.points import Points, maps_of_original
+from steadygaze.question.points import Points, judged, maps_of_original
 from steadygaze.tolerance import Tolerance
 
 # How many theta are drawn to compare the imported network with the original, and to learn the scale of
@@ -166,13 +165,7 @@ class Problem:
     def _judged(self, logits: Tensor, maps: Tensor, expected: Tensor) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
         maps, expected = self._kept(maps), self._kept(expected)
-        distance = self.inconsistency.between(maps, expected)
-        # A map that is what it should be to the last bit has not moved, whatever rounding a cosine adds.
-        distance = distance.masked_fill((maps == expected).all(dim=1) & expected.any(dim=1), 0.0).numpy()
-        kind = np.where(
-            gap <= 0, CLASS_CHANGED, np.where(distance > self.threshold, ATTENTION_CHANGED, ROBUST)
-        )
-        return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
+        return judged(logits, gap, maps, expected, self.inconsistency, self.threshold)
 
     # -- on regions
 
