@@ -11,8 +11,8 @@ from steadygaze.certificate.cells import piece_of_cells
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.answer import Answer
-from steadygaze.verdict.checks import find_witness
 from steadygaze.verdict.reading import safe_scale
+from steadygaze.verdict.witness import find_witness
 
 
 def of_class(map_: CellMap) -> CellMap:

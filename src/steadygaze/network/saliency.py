@@ -9,6 +9,7 @@ probability and the gradient times the pixels vary within a region in other ways
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -50,8 +51,13 @@ class AbstractSaliency(ABC):
         """Shape of one map; raises SettingError if this network has no such map."""
 
     @abstractmethod
-    def maps(self, graph: Graph, images: Tensor, label: int) -> Tensor:
-        """Maps ``(B, *map_shape)`` of class `label` at pixels ``(B, C, H, W)``."""
+    def maps(
+        self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
+        """Maps ``(B, *map_shape)`` of class `label` at pixels ``(B, C, H, W)``.
+
+        tolerances are those of `Graph.pieces_at`.
+        """
 
     @abstractmethod
     def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
@@ -104,8 +110,10 @@ class AbstractGradientSaliency(AbstractSaliency):
     def map_shape(self, graph: Graph) -> tuple[int, ...]:
         return graph.input_shape[1:] if self.channel_sum else graph.input_shape
 
-    def maps(self, graph: Graph, images: Tensor, label: int) -> Tensor:
-        logits, pieces = graph.logits_and_pieces(images)
+    def maps(
+        self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
+        logits, pieces = graph.logits_and_pieces(images, tolerances)
         gradients = graph.pull_back(self.seed(logits, label), pieces)
         return self._summed(gradients * images if self.times_pixels else gradients)
 
@@ -252,11 +260,13 @@ class GradCam(AbstractSaliency):
     def map_shape(self, graph: Graph) -> tuple[int, ...]:
         return graph.nodes[self.node(graph)].shape[1:]
 
-    def maps(self, graph: Graph, images: Tensor, label: int) -> Tensor:
+    def maps(
+        self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
         node = self.node(graph)
         activations = graph.values_at(images, (node,))[node]
-        seed = graph.seed(label, len(images))
-        return self.from_parts(activations, graph.pull_back(seed, graph.pieces_at(images), to=node))
+        gradients = graph.pull_back(graph.seed(label, len(images)), graph.pieces_at(images, tolerances), node)
+        return self.from_parts(activations, gradients)
 
     def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
         return (graph.last, self.node(graph, pixels))

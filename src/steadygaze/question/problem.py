@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,40 +13,23 @@ from torch import Tensor
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.geometry.cones import Cones
 from steadygaze.geometry.forms import Forms
-from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.network.bounding.bounds import Bounds, bounds_of, tolerances_of
+from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.regions.combined import Combined, combined
-from steadygaze.network.regions.piecewise import Stages, push_forward, scales_at
+from steadygaze.network.regions.piecewise import Stages, push_forward
+from steadygaze.network.regions.rounding import scales_at, tolerances_of
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
-from steadygaze.perturbation.placing import grid
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
+from steadygaze.question.points import Points, judged, maps_of_original, placed
 from steadygaze.tolerance import Tolerance
 
 # How many theta are drawn to compare the network with the original, and to learn the scale of rounding.
 _PROBES = 16
-
-
-@dataclass(frozen=True)
-class Points:
-    """What plain evaluation says at B points.
-
-    Attributes:
-        predicted: ``(B,)`` class with the largest logit.
-        gap: ``(B,)`` class gap, f_c - max of the others.
-        inconsistency: ``(B,)``.
-        kind: ``(B,)`` int8, ROBUST, CLASS_CHANGED or ATTENTION_CHANGED.
-    """
-
-    predicted: np.ndarray
-    gap: np.ndarray
-    inconsistency: np.ndarray
-    kind: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,20 +99,25 @@ class Problem:
         return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
 
     def maps_at(self, images: Tensor) -> Tensor:
-        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``."""
-        return self.saliency.maps(self.network.graph, images.to(self.network.graph.device), self.label).cpu()
+        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``.
 
-    def expected_at(self, thetas: np.ndarray) -> Tensor:
-        """Expected maps ``(B, ...)`` at ``thetas`` (B, n)."""
+        Units within their tolerance of a breakpoint are on the piece below it, as they are on regions where
+        they are so throughout (see docs/exactness.md, *Level units*).
+        """
+        graph = self.network.graph
+        tolerances = {index - self.pixels: own for index, own in self._tolerances.items()}
+        return self.saliency.maps(graph, images.to(graph.device), self.label, tolerances).cpu()
+
+    def expected_at(self, thetas: np.ndarray, map0: Tensor | None = None) -> Tensor:
+        """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from `map0` or another map of the image."""
+        map0 = self.map0 if map0 is None else map0
         if not self.perturbation.moves_map:
-            return self.map0.expand(len(thetas), *self.map0.shape)
-        return torch.from_numpy(np.ascontiguousarray(self._followed.expected(self.map0.numpy(), thetas)))
+            return map0.expand(len(thetas), *map0.shape)
+        return torch.from_numpy(np.ascontiguousarray(self._followed.expected(map0.numpy(), thetas)))
 
     @cached_property
     def _followed(self) -> Chain:
-        """The perturbation as it moves and hides entries of maps, wherever those stand in the image."""
-        place = astuple(self.saliency.standing(self.network.graph))
-        return self.perturbation.placed(grid(*place, entries=self.map0.shape, pixels=self.image.shape))
+        return placed(self.perturbation, self.saliency, self.network.graph, self.image.shape)
 
     def shown(self, maps: Tensor) -> np.ndarray:
         """Maps ``(B, ...)`` for pictures: nan where they are not compared."""
@@ -141,14 +129,27 @@ class Problem:
     def at(self, thetas: np.ndarray) -> Points:
         """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
         images = self.images(thetas)
-        return self._judged(
-            self.network.graph.forward(images.to(self.network.graph.device)).cpu(), images, thetas
-        )
+        logits = self.network.graph.forward(images.to(self.network.graph.device)).cpu()
+        return self._judged(logits, self.maps_at(images), self.expected_at(thetas))
 
     def replay(self, thetas: np.ndarray) -> Points:
-        """The same in the original model, in its own precision; maps come from the imported network."""
+        """The same in the original model, in its own precision, maps included (see `replayed_maps`)."""
         images = self.images(thetas)
-        return self._judged(self._original_logits(images), images, thetas)
+        logits = self._original_logits(images)
+        return self._judged(
+            logits, self.replayed_maps(images, logits), self.expected_at(thetas, self._own_map0)
+        )
+
+    def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
+        """Maps ``(B, ...)`` by the original's gradients; of the imported network where it has none."""
+        logits = self._original_logits(images) if logits is None else logits
+        found = maps_of_original(self.network.original, self.saliency, images, logits, self.label)
+        return self.maps_at(images) if found is None else found.reshape(-1, *self.map0.shape)
+
+    @cached_property
+    def _own_map0(self) -> Tensor:
+        """The original model's map of the unperturbed image."""
+        return self.replayed_maps(self.images(np.zeros((1, len(self.box)))))[0]
 
     @cached_property
     def predicted(self) -> int:
@@ -162,16 +163,10 @@ class Problem:
         """How far the original model's class gaps may be off: float32 rounding of the logits' scale."""
         return float(1e-4 * self._scales[self.graph.last].max())
 
-    def _judged(self, logits: Tensor, images: Tensor, thetas: np.ndarray) -> Points:
+    def _judged(self, logits: Tensor, maps: Tensor, expected: Tensor) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
-        maps, expected = self._kept(self.maps_at(images)), self._kept(self.expected_at(thetas))
-        distance = self.inconsistency.between(maps, expected)
-        # A map that is what it should be to the last bit has not moved, whatever rounding a cosine adds.
-        distance = distance.masked_fill((maps == expected).all(dim=1) & expected.any(dim=1), 0.0).numpy()
-        kind = np.where(
-            gap <= 0, CLASS_CHANGED, np.where(distance > self.threshold, ATTENTION_CHANGED, ROBUST)
-        )
-        return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
+        maps, expected = self._kept(maps), self._kept(expected)
+        return judged(logits, gap, maps, expected, self.inconsistency, self.threshold)
 
     # -- on regions
 
@@ -220,7 +215,7 @@ class Problem:
     def stages(self) -> Stages:
         """The network stage by stage, for exact engines. Raises NotPiecewiseAffine as `check_exact` does."""
         self.check_exact()
-        return Stages(self.graph, self._scales, self.tolerance.hinge)
+        return Stages(self.graph, self._tolerances)
 
     # -- over boxes
 
@@ -273,7 +268,8 @@ class Problem:
         """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
         keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
         graph = pooled_first(self.graph, keep)
-        return graph, tolerances_of(graph, self.unclipped(self._scaling), self.tolerance.hinge)
+        scales = scales_at(graph, self.unclipped(self._scaling))
+        return graph, tolerances_of(graph, scales, self.tolerance.hinge)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:
@@ -432,6 +428,11 @@ class Problem:
         if self.compared is not None:
             mask[self.compared] = False
         return mask.nonzero()[:, 0]
+
+    @cached_property
+    def _tolerances(self) -> dict[int, Tensor]:
+        """For each node of `graph` that picks, how close to a breakpoint is on it, ``(units,)``."""
+        return tolerances_of(self.graph, self._scales, self.tolerance.hinge)
 
     @cached_property
     def _scales(self) -> dict[int, Tensor]:

@@ -49,6 +49,7 @@ from steadygaze.verdict.findings import (
     scale_of,
     verdict_of,
 )
+from steadygaze.verdict.held import Claims, budget_of, hold
 from steadygaze.verdict.reading import shares_of
 from steadygaze.verdict.recording import ImageOrigin, described, regions_by_kind, versions
 
@@ -231,6 +232,13 @@ def _solved(
     verdict, reason = verdict_of(problem, findings, failure)
     if late.passed():
         reason += _unread(stopped or budget.out_of_time)
+    radius = radius_of(findings, problem.box, options.norm)
+    held = hold(
+        problem,
+        [finding.map for finding in findings],
+        Claims(scale, around.origin, radius, failure),
+        budget_of(searched - began),
+    )
     result = Result(
         problem=described(problem, origin),
         method=" + ".join(finding.method for finding in findings),
@@ -241,12 +249,13 @@ def _solved(
         origin=around.origin,
         safe_scale=scale,
         nearest_failure=failure,
-        radius=radius_of(findings, problem.box, options.norm),
+        radius=radius,
         regions=regions_by_kind(problem, findings, around),
         timing={
             "load": loading,
             "search": searched - began,
             "check": time.perf_counter() - searched,
+            "held against the network": held.seconds,
             "total": loading + time.perf_counter() - began,
             **_by_phase(findings),
         },
@@ -264,6 +273,8 @@ def _solved(
             "undecided": options.undecided,
             "handover": options.handover,
             "audited": audited,
+            "held_points": held.agreeing,
+            "held_points_too_close": held.close,
             "stopped": stopped.words if stopped else None,
             "stopped_by": stopped.by if stopped else None,
         },

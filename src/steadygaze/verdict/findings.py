@@ -12,8 +12,8 @@ from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
-from steadygaze.verdict.checks import Witness, find_witness
 from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_scale
+from steadygaze.verdict.witness import Witness, find_witness
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ def around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline 
         outer_boundary=enclosed.outline or None,
         holes=enclosed.holes,
         interior="examined" if enclosed.examined else "not examined",
+        complete=enclosed.boundary is None or "unexamined" not in enclosed.boundary.kind,
     )
     return Around(cells, origin, enclosed.boundary)
 

@@ -92,8 +92,19 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance, deadline
             outer_boundary=outer or None,
             holes=holes if plane else None,
             interior="examined",
+            complete=_complete(map_),
         ),
     )
+
+
+def _complete(map_: CellMap) -> bool:
+    """Whether the robust part around 0 cannot be larger than it seems.
+
+    It can where something is undecided or was not examined, and where, with three and more parameters, cells
+    do not meet facet to facet, so that some that touch are not known to.
+    """
+    known = not map_.rest and not map_.volume[map_.kind == UNDECIDED].any()
+    return known and (map_.conforming or map_.cells.dimension <= 2)
 
 
 def _everything(box: np.ndarray) -> Origin:
