@@ -133,6 +133,7 @@ def _verify_options(command: Command) -> Command:
         option("--layout", "chw|hwc|flat", "How the model takes its images."),
         option("--mean", "M[,M...]", "Subtracted from pixels in [0, 1] before the model."),
         option("--std", "S[,S...]", "Then divided by."),
+        option("--output", "NAME", "The value of an ONNX file that holds the logits.  [its output]"),
         option("--time-limit", "SECONDS", "Stop then, with an honest partial answer."),
         option("--memory-limit", "GIB", "Memory for the search."),
         option("--regions-limit", "N", "Stop after so many regions."),
@@ -247,7 +248,7 @@ def _answer(case: Case, quiet: bool) -> Result:
 def _summary(result: Result, case: Case) -> str:
     """The answer in a dozen lines; the sentences are the report's."""
     from steadygaze.answer.drawing import KINDS
-    from steadygaze.answer.words import number, percent
+    from steadygaze.answer.words import number, percent, written
 
     shares = zip(KINDS, result.shares.values(), strict=True)
     visited, seconds = result.regions.get("visited"), result.timing.get("total")
@@ -263,7 +264,7 @@ def _summary(result: Result, case: Case) -> str:
             result.failure_sentence(),
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
-            f"Written to {Path(case.out)}: result.json, map.png, report.html, witness.",
+            f"Written to {written(case.out)}: result.json, map.png, report.html, witness.",
             *_certificate_sentences(case),
         ]
     )
@@ -275,7 +276,9 @@ def _certificate_sentences(case: Case) -> tuple[str, ...]:
         return ()
     folder = Path(case.out, "certificate")
     size = sum(path.stat().st_size for path in folder.iterdir())
-    return (f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} proves or refutes it.",)
+    return (
+        f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} proves or refutes it.",
+    )
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class ProblemInfo:
-    """What was asked. ``clip`` is None where pixels were not clipped."""
+    """What was asked. ``clip`` is None where pixels were not clipped; ``output`` is what was named."""
 
     model: ModelInfo
     image: ImageInfo
@@ -68,6 +68,7 @@ class ProblemInfo:
     inconsistency: str
     threshold: float
     channel_sum: bool = False
+    output: str | None = None
 
     def axes(self) -> tuple[Axis, ...]:
         """The parameters side by side, in the order of θ; a perturbation used twice is numbered."""

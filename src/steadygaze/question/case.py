@@ -33,6 +33,7 @@ class Case:
     layout: str = "chw"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    output: str | None = None
     time_limit: float | None = None
     memory_limit: float = 2.0
     regions_limit: int | None = None
@@ -172,6 +173,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "layout": _text,
     "mean": _numbers,
     "std": _numbers,
+    "output": _text,
     "time-limit": _number,
     "memory-limit": _number,
     "regions-limit": _whole,

@@ -19,6 +19,7 @@ from steadygaze.errors import ModelError, SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
 from steadygaze.network import saliency as saliencies
 from steadygaze.network.reading.load import Network, load_network
+from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
@@ -58,6 +59,7 @@ _INTERRUPT = Stopped("interrupt", "an interrupt")
 _MANY = 3
 
 
+@on_processor()
 def verify(
     model: nn.Module | str | Path,
     image: Any,
@@ -73,6 +75,7 @@ def verify(
     layout: str = "chw",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    output: str | None = None,
     time_limit: float | None = None,
     memory_limit: float = 2.0,
     regions_limit: int | None = None,
@@ -99,10 +102,9 @@ def verify(
         saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it.
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
         method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
-        layout: chw, hwc or flat, as the model wants it; mean, std: its normalisation, one number or several.
+        layout: chw, hwc or flat; mean, std: the model's normalisation; output: the ONNX value of its logits.
         time_limit: seconds; memory_limit: GiB; regions_limit. A stopped run is an answer with its shares.
-        device: "cpu" or "cuda". threads: default all cores, at most 8.
-        audit: number of random points at which map and original model are compared.
+        device: "cpu" or "cuda". threads: default all, at most 8. audit: points to compare map and model at.
         prove_interior: with gbs, examine the inside too. reachable: with bfs, stay within what is reachable
             from 0 through robust parts. norm: with nearest, "linf" or "l2", in half-widths of the box.
         undecided: with bound, the share of the box that may be left so once a failure is known; by default
@@ -118,7 +120,7 @@ def verify(
     began = time.perf_counter()
     with _one_thread_each():
         problem = pose(
-            _network(model, pixels.shape, layout, mean, std, device),
+            _network(model, pixels.shape, layout, mean, std, output, device),
             pixels,
             perturbation if isinstance(perturbation, Chain) else chain_of(perturbation),
             label=label,
@@ -146,6 +148,7 @@ def _network(
     layout: str,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    output: str | None,
     device: str,
 ) -> Network:
     """The imported network, on its device; built-in ones are found by their names."""
@@ -163,10 +166,12 @@ def _network(
         layout=layout,
         mean=mean,
         std=std,
+        output=output,
     )
     return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
 
 
+@on_processor()
 def solve(
     problem: Problem,
     *,

@@ -12,6 +12,7 @@ from importlib.metadata import version
 import numpy as np
 
 from steadygaze.answer.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
+from steadygaze.answer.words import written
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
@@ -34,15 +35,24 @@ def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
     source = origin.source or "array:" + hashlib.sha256(problem.image.tobytes()).hexdigest()[:16]
     return ProblemInfo(
         model=ModelInfo(
-            network.path, network.sha256, network.graph.units, network.graph.parameters, network.output_note
+            written(network.path),
+            network.sha256,
+            network.graph.units,
+            network.graph.parameters,
+            network.output_note,
         ),
         image=ImageInfo(
-            source, origin.index, tuple(problem.image.shape), problem.label, problem.predicted, origin.label
+            written(source),
+            origin.index,
+            tuple(problem.image.shape),
+            problem.label,
+            problem.predicted,
+            origin.label,
         ),
         perturbation=tuple(
             PerturbationInfo(
                 link.name,
-                dict(link.constants),
+                {name: written(v) if isinstance(v, str) else v for name, v in link.constants.items()},
                 tuple(ParameterInfo(p.name, p.unit, (p.low, p.high)) for p in link.parameters),
             )
             for link in chain.links
@@ -52,6 +62,7 @@ def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
         inconsistency=problem.inconsistency.name,
         threshold=problem.threshold,
         channel_sum=problem.saliency.channel_sum,
+        output=network.output,
     )
 
 
