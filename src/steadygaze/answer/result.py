@@ -386,17 +386,13 @@ def _build_problem(problem: Mapping[str, Any]) -> ProblemInfo:
             link["name"],
             link["constants"],
             tuple(ParameterInfo(p["name"], p["unit"], _frozen(p["range"])) for p in link["parameters"]),
+            link.get("arrays", {}),
+            link.get("type"),
         )
         for link in problem["perturbation"]
     )
     image = ImageInfo(**problem["image"] | {"shape": _frozen(problem["image"]["shape"])})
-    clip = _frozen(problem["clip"])
     return ProblemInfo(
-        **{
-            **problem,
-            "model": ModelInfo(**problem["model"]),
-            "image": image,
-            "perturbation": links,
-            "clip": clip,
-        }
+        **{key: _frozen(value) for key, value in problem.items()}
+        | {"model": ModelInfo(**problem["model"]), "image": image, "perturbation": links}
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,14 +22,14 @@ from steadygaze.network.regions.rounding import scales_at, tolerances_of
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.placing import grid
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
 from steadygaze.question.points import Points, judged, maps_of_original
 from steadygaze.tolerance import Tolerance
 
-# How many theta are drawn to compare the imported network with the original, and to learn the scale of
-# rounding.
+# How many theta are drawn to compare the network with the original, and to learn the scale of rounding.
 _PROBES = 16
 
 
@@ -76,10 +76,8 @@ class Problem:
     @cached_property
     def compared(self) -> Tensor | None:
         """Numbers of the map's entries that are compared; None for all."""
-        shape = tuple(self.map0.shape)
-        if shape[-2:] != self.image.shape[-2:]:
-            return None
-        mask = np.broadcast_to(self.perturbation.compared(self.image.shape), shape).reshape(-1)
+        mask = self._followed.compared(self.image.shape, self.map0.shape[-2:])
+        mask = np.broadcast_to(mask, self.map0.shape).reshape(-1)
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
 
     @cached_property
@@ -102,11 +100,7 @@ class Problem:
         return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
 
     def maps_at(self, images: Tensor) -> Tensor:
-        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``.
-
-        Units within their tolerance of a breakpoint are on the piece below it, as they are on regions where
-        they are so throughout (see docs/exactness.md, *Level units*).
-        """
+        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``; level units are on the piece below."""
         graph = self.network.graph
         tolerances = {index - self.pixels: own for index, own in self._tolerances.items()}
         return self.saliency.maps(graph, images.to(graph.device), self.label, tolerances).cpu()
@@ -116,7 +110,13 @@ class Problem:
         map0 = self.map0 if map0 is None else map0
         if not self.perturbation.moves_map:
             return map0.expand(len(thetas), *map0.shape)
-        return torch.from_numpy(np.ascontiguousarray(self.perturbation.expected(map0.numpy(), thetas)))
+        return torch.from_numpy(np.ascontiguousarray(self._followed.expected(map0.numpy(), thetas)))
+
+    @cached_property
+    def _followed(self) -> Chain:
+        """The perturbation as it moves and hides entries of maps, wherever those stand in the image."""
+        place = astuple(self.saliency.standing(self.network.graph))
+        return self.perturbation.placed(grid(*place, entries=self.map0.shape, pixels=self.image.shape))
 
     def shown(self, maps: Tensor) -> np.ndarray:
         """Maps ``(B, ...)`` for pictures: nan where they are not compared."""
@@ -177,7 +177,7 @@ class Problem:
     @cached_property
     def expected_pieces(self) -> tuple[AffineImage, ...]:
         """The expected map on each piece as it is compared: base ``(P,)``, directions ``(n, P)``."""
-        forms = self.perturbation.expected_pieces(self.map0.numpy())
+        forms = self._followed.expected_pieces(self.map0.numpy())
         return tuple(
             AffineImage(
                 self._kept(torch.from_numpy(form.base[None]))[0].numpy(),
@@ -248,7 +248,7 @@ class Problem:
         device = self.graph.device
         maps = self.saliency.enclosed(bounds, self.label, self.pixels)
         if self.perturbation.moves_map:
-            expected = Forms.of(self.perturbation.enclose_expected(self.map0.numpy(), boxes), device)
+            expected = Forms.of(self._followed.enclose_expected(self.map0.numpy(), boxes), device)
         else:
             expected = Forms.exact(self.map0.to(device).expand(len(boxes), *self.map0.shape), len(boxes[0]))
         low, high = self.inconsistency.bounds(self._compared(maps), self._compared(expected))
@@ -369,7 +369,7 @@ class Problem:
         region; the answer has base ``(R, P)`` and directions ``(R, n, P)``.
         """
         assert isinstance(self.saliency, GradCam)
-        node = self.saliency.node(self.network.graph) + self.pixels
+        node = self.saliency.node(self.graph, self.pixels)
         gradient = self.graph.pull_back(self.graph.seed(self.label, len(middle)), pieces, node)
         weights = gradient.mean((2, 3))
         directions = torch.from_numpy(self.pieces[piece].image.directions).to(weights.device)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from steadygaze.answer.result import KINDS
+from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.question.problem import Problem
@@ -18,8 +21,8 @@ _DRAWN = 64
 _CLOSE = 1e-6
 
 
-def check_cover(problem: Problem, map_: CellMap) -> None:
-    """Volumes must add up to the box's, and patterns at random theta must be known.
+def check_cover(problem: Problem, map_: CellMap, deadline: Deadline = NEVER) -> None:
+    """Volumes must add up to the box's, and patterns at random theta must be known, as far as time allows.
 
     Raises InternalCheckError.
     """
@@ -31,9 +34,16 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
         )
     if (map_.kind == UNDECIDED).all():
         return
+    try:
+        _check_patterns(problem, map_, deadline)
+    except Expired:  # fewer points were looked at
+        return
+
+
+def _check_patterns(problem: Problem, map_: CellMap, deadline: Deadline) -> None:
     thetas = _draw(problem, _DRAWN, seed=1)
     if ((map_.region < 0) & (map_.kind != UNDECIDED)).any() and not map_.rest:
-        _check_cells(problem, map_, thetas)
+        _check_cells(problem, map_, thetas, deadline)
     if not len(map_.pattern):
         return
     names = problem.stages.pattern_names_at(problem.unclipped(thetas))
@@ -46,7 +56,7 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
             )
         return
     # On a hinge, or where the map is undecided, a pattern may be unknown; then the point must lie in a cell.
-    for theta, cells in zip(strange, located(map_, strange, problem.tolerance), strict=True):
+    for theta, cells in zip(strange, located(map_, strange, problem.tolerance, deadline), strict=True):
         if map_.rest and len(cells) == 1 and map_.kind[cells[0]] != UNDECIDED:
             raise InternalCheckError(
                 f"theta = {theta.tolist()} lies in a cell of the map and has another activation pattern: the "
@@ -59,9 +69,9 @@ def check_cover(problem: Problem, map_: CellMap) -> None:
             )
 
 
-def _check_cells(problem: Problem, map_: CellMap, thetas: np.ndarray) -> None:
+def _check_cells(problem: Problem, map_: CellMap, thetas: np.ndarray, deadline: Deadline) -> None:
     """Raise InternalCheckError where one of the points lies in no cell of a map that covers the box."""
-    for theta, cells in zip(thetas, located(map_, thetas, problem.tolerance), strict=True):
+    for theta, cells in zip(thetas, located(map_, thetas, problem.tolerance, deadline), strict=True):
         if not len(cells):
             raise InternalCheckError(
                 f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report "
@@ -69,8 +79,10 @@ def _check_cells(problem: Problem, map_: CellMap, thetas: np.ndarray) -> None:
             )
 
 
-def audit(problem: Problem, map_: CellMap, count: int) -> int:
+def audit(problem: Problem, map_: CellMap, count: int, deadline: Deadline = NEVER) -> int:
     """Compare the map with the original model at `count` random theta; returns how many the map decides.
+
+    Where the deadline passes on the way, at fewer, which the number tells.
 
     Raises InternalCheckError, with the theta, at the first mismatch that is not within rounding of the
     model's own precision; where that decides on which side of a breakpoint units are, nothing is decided.
@@ -80,7 +92,7 @@ def audit(problem: Problem, map_: CellMap, count: int) -> int:
     thetas, decided = _draw(problem, count, seed=2), 0
     points, slack = problem.at(thetas), problem.rounding_of_original()
     replayed = problem.replay(thetas)
-    for number, cells in enumerate(located(map_, thetas, problem.tolerance)):
+    for number, cells in enumerate(_in_time(located(map_, thetas, problem.tolerance, deadline))):
         theta, kinds = thetas[number], set(map_.kind[cells].tolist())
         if map_.inner and not map_.rest:  # all of the box is robust, the cells tell it at a few places only
             kinds = {ROBUST}
@@ -108,6 +120,14 @@ def audit(problem: Problem, map_: CellMap, count: int) -> int:
                 f"{replayed.inconsistency[number]:.6g}); please report this case"
             )
     return decided
+
+
+def _in_time(found: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """What comes before the deadline passes."""
+    try:
+        yield from found
+    except Expired:
+        return
 
 
 def _draw(problem: Problem, count: int, seed: int) -> np.ndarray:

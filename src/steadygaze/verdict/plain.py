@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,6 +23,8 @@ from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam
 from steadygaze.network.smooth import Smooth
+from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.placing import grid
 from steadygaze.question.problem import Problem
 
 # A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what
@@ -152,12 +154,18 @@ class PlainEvaluation:
         )
 
     @cached_property
+    def _chain(self) -> Chain:
+        """The perturbation as it moves and hides entries of maps, wherever those stand in the image."""
+        place = astuple(self._problem.saliency.standing(self._graph))
+        entries, pixels = tuple(self._map0.shape), self._problem.image.shape
+        return self._problem.perturbation.placed(grid(*place, entries=entries, pixels=pixels))
+
+    @cached_property
     def _kept(self) -> Tensor | None:
         """Numbers of the entries that are compared; None for all."""
-        shape, image = tuple(self._map0.shape), self._problem.image
-        if shape[-2:] != image.shape[-2:]:
-            return None
-        mask = np.broadcast_to(self._problem.perturbation.compared(image.shape), shape).reshape(-1)
+        shape = tuple(self._map0.shape)
+        mask = self._chain.compared(self._problem.image.shape, shape[-2:])
+        mask = np.broadcast_to(mask, shape).reshape(-1)
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
 
     def _learnt(self) -> np.ndarray:
@@ -240,7 +248,7 @@ class PlainEvaluation:
 
     def _expected(self, thetas: np.ndarray) -> Tensor:
         """Expected maps as they are compared: ``(B, P)``, or ``(P,)`` where they do not move."""
-        chain = self._problem.perturbation
+        chain = self._chain
         if not chain.moves_map:
             return self._compared(self._map0.reshape(1, -1))[0]
         moved = chain.expected(self._map0.numpy(), thetas)

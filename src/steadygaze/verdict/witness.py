@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from steadygaze.answer.result import KINDS, Failure
-from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST
+from steadygaze.deadline import NEVER, Deadline, Expired
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import Nearest
 from steadygaze.question.points import Points
 from steadygaze.question.problem import Problem
@@ -31,24 +33,38 @@ class Witness:
     theta: np.ndarray
 
 
-def find_witness(problem: Problem, map_: CellMap, norm: str = "linf") -> Witness | None:
+def find_witness(
+    problem: Problem, map_: CellMap, norm: str = "linf", deadline: Deadline = NEVER
+) -> Witness | None:
     """The nearest failure, inside its cell, where the original model fails as the map says.
 
     On the cell's border rounding decides what the model does, and decides otherwise in another runtime: the
     witness is as deep inside as the shown digits of its distance allow, or, where the model holds there, one
     step farther than where it fails from there on. Failing points that the map knows of beside its cells
     count as they are.
+    Where the deadline passes on the way, some failure is taken.
     """
-    known = [_in_cells(problem, map_, norm), _at_points(problem, map_, norm)]
+    try:
+        inside = _in_cells(problem, map_, norm, deadline)
+    except Expired:
+        inside = _somewhere(problem, map_, norm)
+    known = [inside, None if map_.failing is None else _nearest_of(problem, map_.failing, norm)]
     return min((w for w in known if w is not None), key=lambda w: w.failure.distance, default=None)
 
 
-def _at_points(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
-    if map_.failing is None or not len(map_.failing):
+def _somewhere(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
+    """Of the middles of failing cells, as many as are tried at most, the nearest that replays."""
+    failing = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
+    some = failing[np.argsort(-map_.volume[failing], kind="stable")[:_TRIES]]
+    return _nearest_of(problem, centres(map_.cells.take(some)[0]), norm)
+
+
+def _nearest_of(problem: Problem, thetas: np.ndarray, norm: str) -> Witness | None:
+    if not len(thetas):
         return None
-    distance = _distances(problem, map_.failing, norm)
+    distance = _distances(problem, thetas, norm)
     order = np.argsort(distance)
-    thetas = map_.failing[order]
+    thetas = thetas[order]
     points = problem.replay(thetas)
     failing = np.flatnonzero((points.kind != ROBUST) & legal(problem, thetas))
     if not len(failing):
@@ -57,8 +73,9 @@ def _at_points(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
     return _witness(problem, points, thetas, first, float(distance[order[first]]), norm)
 
 
-def _in_cells(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
-    for number, found in enumerate(failures_by_distance(map_, problem.box, norm)):
+def _in_cells(problem: Problem, map_: CellMap, norm: str, deadline: Deadline) -> Witness | None:
+    for number, found in enumerate(failures_by_distance(map_, problem.box, norm, deadline)):
+        deadline.ask()
         if number == _TRIES:
             return None
         thetas = _inwards(problem, map_, found, norm)
