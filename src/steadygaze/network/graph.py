@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
+from steadygaze.network.layers import AbstractAffine, AbstractLayer, Dense, Input, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -203,16 +203,6 @@ class Graph:
             for source in node.inputs:
                 readers[source].append(index)
         return tuple(tuple(found) for found in readers)
-
-    def last_convolution(self) -> int | None:
-        """The node at which Grad-CAM looks: the last convolution, or the activation that alone reads it."""
-        convolutions = [i for i, node in enumerate(self.nodes) if isinstance(node.layer, Conv)]
-        if not convolutions:
-            return None
-        index = convolutions[-1]
-        readers = self.readers[index]
-        activated = len(readers) == 1 and isinstance(self.nodes[readers[0]].layer, PiecewiseLinear | Smooth)
-        return readers[0] if activated else index
 
     def to(self, device: torch.device | str) -> Graph:
         """The same graph with its constants on `device`."""

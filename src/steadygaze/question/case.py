@@ -26,6 +26,7 @@ class Case:
     label: int | None = None
     saliency: str = "gradient"
     channel_sum: bool = False
+    layer: str | None = None
     inconsistency: str = "cosine"
     threshold: float = 0.3
     method: str = "auto"
@@ -166,6 +167,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "label": _whole,
     "saliency": _text,
     "channel-sum": _flag,
+    "layer": _text,
     "inconsistency": _text,
     "threshold": _number,
     "method": _text,

@@ -93,7 +93,7 @@ def _swap(fresh: Path, folder: Path) -> None:
             old.replace(fresh / f"old-{name}")
         if new.exists():
             new.replace(old)
-        else:  # only gbs writes a boundary; an earlier answer's, or its certificate, would contradict this one
+        else:  # only gbs writes a boundary; an earlier answer's, or certificate, would contradict this one
             old.unlink(missing_ok=True)
 
 

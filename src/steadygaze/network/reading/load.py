@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import math
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,10 @@ _WAYS = (
     "allowed are a PyTorch module, a .onnx file, a .pt2 file (torch.export.save) and 'module:callable'; "
     "give one of these"
 )
+
+# Tracing changes what all of the process shares (torch's state, the standard streams, warnings, where imports
+# look) and puts it back: one thread at a time.
+_READING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,11 @@ def load_network(
     )
     if output is not None:
         _check_output(output, model)
+    with _READING:
+        return _loaded(model, wish)
+
+
+def _loaded(model: object, wish: _Wish) -> Network:
     if isinstance(model, torch.nn.Module):
         return _from_module(model, wish, type(model).__name__)
     if not isinstance(model, (str, Path)):
