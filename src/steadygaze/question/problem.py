@@ -99,11 +99,7 @@ class Problem:
         return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
 
     def maps_at(self, images: Tensor) -> Tensor:
-        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``.
-
-        Units within their tolerance of a breakpoint are on the piece below it, as they are on regions where
-        they are so throughout (see docs/exactness.md, *Level units*).
-        """
+        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``; level units are on the piece below."""
         graph = self.network.graph
         tolerances = {index - self.pixels: own for index, own in self._tolerances.items()}
         return self.saliency.maps(graph, images.to(graph.device), self.label, tolerances).cpu()
