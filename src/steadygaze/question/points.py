@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -10,8 +10,11 @@ from torch import Tensor
 
 from steadygaze.errors import ModelError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.network.graph import Graph
 from steadygaze.network.reading.originals import AbstractOriginal
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
+from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.placing import grid
 from steadygaze.question.inconsistency import AbstractInconsistency
 
 # Gradients that count for less than this share of a map are not asked for.
@@ -71,3 +74,12 @@ def maps_of_original(
     except ModelError:
         return None
     return saliency.from_gradient(total * images if saliency.times_pixels else total)
+
+
+def placed(perturbation: Chain, saliency: AbstractSaliency, graph: Graph, pixels: tuple[int, ...]) -> Chain:
+    """The perturbation as it moves and hides entries of maps, wherever those stand in the image.
+
+    pixels: the shape ``(C, H, W)`` of the image.
+    """
+    place = astuple(saliency.standing(graph))
+    return perturbation.placed(grid(*place, entries=saliency.map_shape(graph), pixels=pixels))
