@@ -61,7 +61,7 @@ def test_plain_evaluation_sees_what_the_module_says(variant):
 @pytest.mark.parametrize("variant", EVERY[::5], ids=str)
 def test_a_right_map_is_held(variant):
     found = hold(variant.problem, [variant.map], NOTHING, LONG)
-    assert found.agreeing > 50
+    assert found.agreeing > 30
     assert found.close <= found.agreeing
 
 
