@@ -54,14 +54,14 @@ def test_plain_evaluation_sees_what_the_module_says(variant):
     seen, wanted = PlainEvaluation(variant.problem).at(thetas), variant.sampled(thetas)
     np.testing.assert_allclose(seen.gap, wanted.gap, atol=1e-9)
     np.testing.assert_allclose(seen.inconsistency, wanted.inconsistency, atol=1e-7)
-    assert (seen.kind == wanted.kind).all()
+    assert (seen.kind == wanted.kind)[seen.clear].all()
     assert seen.clear.mean() > 0.8 or variant.threshold == 0
 
 
 @pytest.mark.parametrize("variant", EVERY[::5], ids=str)
 def test_a_right_map_is_held(variant):
     found = hold(variant.problem, [variant.map], NOTHING, LONG)
-    assert found.agreeing > 30
+    assert found.agreeing >= min(50, 4 * variant.map.cells.count)
     assert found.close <= found.agreeing
 
 

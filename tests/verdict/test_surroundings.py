@@ -23,17 +23,21 @@ def small():
 def default_dtype(dtype):
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
-    yield
-    assert torch.get_default_dtype() == dtype
-    torch.set_default_dtype(before)
+    try:
+        yield
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager
 def default_device(device):
     torch.set_default_device(device)
-    yield
-    assert torch.get_default_device() == torch.device(device)
-    torch.set_default_device(None)
+    try:
+        yield
+        assert torch.get_default_device() == torch.device(device)
+    finally:
+        torch.set_default_device(None)
 
 
 AROUND = {

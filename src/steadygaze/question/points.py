@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -11,9 +11,12 @@ from torch import Tensor
 
 from steadygaze.errors import ModelError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.noise import level_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
+from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.placing import grid
 from steadygaze.question.inconsistency import AbstractInconsistency
 
 # Gradients that count for less than this share of a map are not asked for.
@@ -99,3 +102,12 @@ def corners_of(box: np.ndarray) -> np.ndarray:
     """Corners ``(k, n)`` of a box ``(n, 2)``; of many some."""
     corners = np.stack(np.meshgrid(*box, indexing="ij"), axis=-1).reshape(-1, len(box))
     return corners[:: max(1, len(corners) // _CORNERS)]
+
+
+def placed(perturbation: Chain, saliency: AbstractSaliency, graph: Graph, pixels: tuple[int, ...]) -> Chain:
+    """The perturbation as it moves and hides entries of maps, wherever those stand in the image.
+
+    pixels: the shape ``(C, H, W)`` of the image.
+    """
+    place = astuple(saliency.standing(graph))
+    return perturbation.placed(grid(*place, entries=saliency.map_shape(graph), pixels=pixels))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,15 +22,11 @@ from steadygaze.network.regions.rounding import scales_at, tolerances_of
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
-from steadygaze.perturbation.placing import grid
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
-from steadygaze.question.points import Points, corners_of, drawn, judged, maps_of_original
+from steadygaze.question.points import Points, corners_of, drawn, judged, maps_of_original, placed
 from steadygaze.tolerance import Tolerance
-
-# How many theta are drawn to compare the network with the original, and to learn the scale of rounding.
-_PROBES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +109,7 @@ class Problem:
 
     @cached_property
     def _followed(self) -> Chain:
-        """The perturbation as it moves and hides entries of maps, wherever those stand in the image."""
-        place = astuple(self.saliency.standing(self.network.graph))
-        return self.perturbation.placed(grid(*place, entries=self.map0.shape, pixels=self.image.shape))
+        return placed(self.perturbation, self.saliency, self.network.graph, self.image.shape)
 
     def shown(self, maps: Tensor) -> np.ndarray:
         """Maps ``(B, ...)`` for pictures: nan where they are not compared."""

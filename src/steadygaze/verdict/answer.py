@@ -18,6 +18,7 @@ from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import bounds, plane_section
+from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.question.problem import Problem
 from steadygaze.report import write_report
 from steadygaze.search.base import CellMap
@@ -80,6 +81,7 @@ class Answer:
         """Shares of the box by kind."""
         return self.result.shares
 
+    @on_processor()
     def at(self, theta: Sequence[float]) -> PointAnswer:
         """Evaluate the original model at one point of the box. Raises SettingError outside of it."""
         point, box = np.asarray(theta, np.float64).reshape(-1), self.problem.box
@@ -113,9 +115,11 @@ class Answer:
             check_certifiable(self.map)
         return write_report(self.result, self.drawing(), Path(folder), self._certify if certificate else None)
 
+    @on_processor()
     def _certify(self, folder: Path) -> None:
         write_certificate(self.result, self.problem, self.map, self.around.cells, folder)
 
+    @on_processor()
     def drawing(self) -> Drawing:
         """What the pictures need."""
         return self._drawing

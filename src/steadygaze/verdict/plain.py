@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,8 +23,7 @@ from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam
 from steadygaze.network.smooth import Smooth
-from steadygaze.perturbation.chain import Chain
-from steadygaze.perturbation.placing import grid
+from steadygaze.question.points import placed
 from steadygaze.question.problem import Problem
 
 # A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what
@@ -94,6 +93,7 @@ class PlainEvaluation:
         # The map of the unperturbed image, which is the first of these, in its own shape.
         first = {node: values[node][:1] for node in self._read}
         shape = problem.saliency.map_shape(self._graph)
+        self._chain = placed(problem.perturbation, problem.saliency, self._graph, problem.image.shape)
         self._map0 = self._maps(images[:1], first, self._pieces(first)).reshape(shape)
 
     @cached_property
@@ -152,13 +152,6 @@ class PlainEvaluation:
         return frozenset(
             sources | {graph.last} | ({saliency.node(graph)} if isinstance(saliency, GradCam) else set())
         )
-
-    @cached_property
-    def _chain(self) -> Chain:
-        """The perturbation as it moves and hides entries of maps, wherever those stand in the image."""
-        place = astuple(self._problem.saliency.standing(self._graph))
-        entries, pixels = tuple(self._map0.shape), self._problem.image.shape
-        return self._problem.perturbation.placed(grid(*place, entries=entries, pixels=pixels))
 
     @cached_property
     def _kept(self) -> Tensor | None:
@@ -248,10 +241,9 @@ class PlainEvaluation:
 
     def _expected(self, thetas: np.ndarray) -> Tensor:
         """Expected maps as they are compared: ``(B, P)``, or ``(P,)`` where they do not move."""
-        chain = self._chain
-        if not chain.moves_map:
+        if not self._problem.perturbation.moves_map:
             return self._compared(self._map0.reshape(1, -1))[0]
-        moved = chain.expected(self._map0.numpy(), thetas)
+        moved = self._chain.expected(self._map0.numpy(), thetas)
         return self._compared(torch.from_numpy(np.ascontiguousarray(moved)).flatten(1))
 
     def _compared(self, maps: Tensor) -> Tensor:

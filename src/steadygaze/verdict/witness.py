@@ -41,8 +41,7 @@ def find_witness(
     On the cell's border rounding decides what the model does, and decides otherwise in another runtime: the
     witness is as deep inside as the shown digits of its distance allow, or, where the model holds there, one
     step farther than where it fails from there on. Failing points that the map knows of beside its cells
-    count as they are.
-    Where the deadline passes on the way, some failure is taken.
+    count as they are. Where the deadline passes on the way, some failure is taken.
     """
     try:
         inside = _in_cells(problem, map_, norm, deadline)
@@ -60,6 +59,7 @@ def _somewhere(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
 
 
 def _nearest_of(problem: Problem, thetas: np.ndarray, norm: str) -> Witness | None:
+    """The nearest of the points ``(B, n)`` at which the original model fails."""
     if not len(thetas):
         return None
     distance = _distances(problem, thetas, norm)

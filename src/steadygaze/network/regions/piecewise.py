@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from steadygaze.deadline import Deadline
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.envelope import cut_by_windows
@@ -210,7 +210,13 @@ class Stages:
         )
 
     def cut(
-        self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing, room: int, deadline: Deadline
+        self,
+        cells: Cells,
+        values: np.ndarray,
+        number: int,
+        crossing: Crossing,
+        room: int,
+        deadline: Deadline = NEVER,
     ) -> Cut:
         """Cut the cells where the stage's units change piece. Raises Expired where the deadline passes."""
         chosen = crossing.cutting
