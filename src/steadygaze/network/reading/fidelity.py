@@ -165,8 +165,9 @@ def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
             gaps = leads(node.layer, value) if isinstance(node.layer, MaxPool) else []
         for gap in gaps:
             clear &= ~(((gap > 0) | clipped) & (gap < near)).any(1)
-        own = noise[node.inputs[0]].flatten(1)
-        clear &= ~picked_by_noise(node.layer, gaps, own).any(1)
+        if isinstance(node.layer, PiecewiseLinear | MaxPool):
+            own = noise[node.inputs[0]].flatten(1)
+            clear &= ~picked_by_noise(node.layer, gaps, own).any(1)
     return clear.numpy()
 
 
