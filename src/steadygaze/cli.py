@@ -275,7 +275,9 @@ def _certificate_sentences(case: Case) -> tuple[str, ...]:
         return ()
     folder = Path(case.out, "certificate")
     size = sum(path.stat().st_size for path in folder.iterdir())
-    return (f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} proves or refutes it.",)
+    return (
+        f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} proves or refutes it.",
+    )
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def _swap(fresh: Path, folder: Path) -> None:
             old.replace(fresh / f"old-{name}")
         if new.exists():
             new.replace(old)
-        else:  # only gbs writes a boundary; an earlier answer's, or its certificate, would contradict this one
+        else:  # an earlier answer's boundary, which only gbs writes, or certificate would contradict this one
             old.unlink(missing_ok=True)
 
 
