@@ -12,7 +12,7 @@ from steadygaze.geometry.cells import Cells, from_polytopes
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.geometry.measure import facets
 from steadygaze.geometry.planes import planes_of_facets
-from steadygaze.perturbation.chain import AffinePiece
+from steadygaze.perturbation.records import AffinePiece
 from steadygaze.search.base import CellMap
 
 # A vertex may be outside of the piece that its cell lies in by so much of the box's widths: rounding.

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from steadygaze.errors import SettingError
-from steadygaze.perturbation.base import AffineImage
 from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.records import AffineImage
 
 # Bytes that the forms of one block of unit maps may take.
 _BLOCK_BYTES = 1 << 26

@@ -11,7 +11,7 @@ from steadygaze.certificate.files import Files
 from steadygaze.errors import NotJointlyAffine
 from steadygaze.network.saliency import GradCam
 from steadygaze.network.writing.onnx_writer import Writer, onnx_of, value_names
-from steadygaze.perturbation.chain import AffinePiece
+from steadygaze.perturbation.records import AffinePiece
 from steadygaze.question.inconsistency import TopK
 from steadygaze.question.problem import Problem
 

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numba as nb
 import numpy as np
 
+from steadygaze.geometry.caching import compiler
+
 U = np.uint64
 
 #: Compiles a function that Python calls: kept on disk, run without the interpreter's lock.
-kernel = nb.njit(cache=True, nogil=True, error_model="numpy")
+kernel = compiler(nogil=True, error_model="numpy")
 #: Compiles a function that only kernels call, without the wrapper for Python, which saves a tenth of the
 #: time. Calling one from Python crashes the interpreter.
-part = nb.njit(  # pyright: ignore[reportCallIssue] -- numba's types leave out the options about wrappers
-    cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
+part = compiler(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 #: Puts a function's text into its one caller, which then is compiled once and not twice.
 spliced = nb.njit(inline="always", error_model="numpy")
 
 
-@kernel
-def mix(x: np.uint64) -> np.uint64:
+def _scattered(x: Any) -> Any:
     """Finaliser of splitmix64 (Steele et al., OOPSLA 2014): a bijection that scatters close integers."""
     x = (x ^ (x >> U(30))) * U(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> U(27))) * U(0x94D049BB133111EB)
     return x ^ (x >> U(31))
 
 
+#: `_scattered` of one name, for kernels.
+mix = kernel(_scattered)
+
+
 def mixed(names: np.ndarray) -> np.ndarray:
     """`mix` of each of the names, uint64 of any shape."""
-    return cast(np.ndarray, mix.py_func(cast(Any, names)))
+    return _scattered(names)
 
 
 @kernel

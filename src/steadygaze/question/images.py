@@ -109,13 +109,16 @@ def as_image(array: Any, *, name: str = "the image") -> np.ndarray:
 def _from_user(array: Any) -> np.ndarray:
     """As NumPy sees it; torch is looked at only where the caller has imported it already."""
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(array, torch.Tensor):
-        array = array.detach().cpu()
-        array = (array.double() if array.is_floating_point() else array).numpy()
     try:
+        if torch is not None and isinstance(array, torch.Tensor):
+            plain = array.detach().cpu()
+            return (plain.double() if plain.is_floating_point() else plain).numpy()
         return np.asarray(array)
-    except (TypeError, ValueError) as error:
-        raise ImageError(f"A {type(array).__name__} is no image ({error}): hand in a NumPy array.") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ImageError(
+            f"A {type(array).__name__} is no image ({reason}): hand in a NumPy array, or a dense tensor."
+        ) from error
 
 
 def _in_unit_range(values: np.ndarray, name: str) -> np.ndarray:
@@ -374,7 +377,12 @@ def _read_png(path: Path) -> np.ndarray:
     _check_size((height, width, 3), path)
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            pixels = np.asarray(picture)
+            pixels, transparent = np.asarray(picture), "transparency" in picture.info
     except (SyntaxError, ValueError) as error:
         raise ImageError(f"{path} cannot be read ({error}): it may be damaged; fetch it again.") from error
+    if transparent:
+        raise ImageError(
+            f"{path} is a PNG with a transparent colour; only pictures without transparency are read: "
+            "convert it, so that the pixels verified are the ones you mean."
+        )
     return np.atleast_3d(pixels).transpose(2, 0, 1) / 255

@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import Expired
 from steadygaze.geometry.cells import Cells, from_polytopes
+from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.sections import gauge
 from steadygaze.geometry.store import UNFINISHED, Cut
 from steadygaze.network.regions.piecewise import Front, flat_array
@@ -124,7 +126,7 @@ class Sweep(AbstractSearch):
     ) -> None:
         """By default the whole box; `start` names parts of it, each within one piece of the perturbation."""
         self._problem = problem
-        self._threads = options.threads
+        self._threads, self._deadline = options.threads, options.deadline
         row = 8 * problem.stages.widest_row
         room = min(_CACHED, options.memory // (2 * options.threads * _COPIES))
         self._rows = int(np.clip(room // row, 64, 4 * _CELLS))
@@ -132,7 +134,7 @@ class Sweep(AbstractSearch):
         self._waiting: list[_Batch] = []
         self._held, self._may_hold = 0, options.memory // _WAITING
         start = pieces_of(problem) if start is None else start
-        self._pieces_of_start = tuple(piece for piece, _ in start)
+        self._start = start
         self._put([self._first(number, piece, cells) for number, (piece, cells) in enumerate(start)])
         self._running: dict[Future[_Outcome], _Batch] = {}
         self._maps: list[tuple[tuple[int, ...], CellMap]] = []
@@ -163,9 +165,14 @@ class Sweep(AbstractSearch):
     def found_on_pieces(self) -> list[tuple[int, CellMap]]:
         """The map in parts, each with the number of the piece of the perturbation that it lies in."""
         self._collect()
-        rest = [(batch.way, unexamined(batch.cells)) for batch in self._waiting]
+        late = self._deadline.passed()
+        rest = [(batch.way, unexamined(batch.cells, flat=late)) for batch in self._waiting]
         parts = sorted(self._maps + rest, key=lambda entry: entry[0])
-        return [(self._pieces_of_start[way[0]], map_) for way, map_ in parts]
+        if late and rest:  # measuring what waits takes long: its volume is what the others leave
+            left = sum(float(volumes(cells).sum()) for _, cells in self._start)
+            left -= sum(float(map_.volume.sum()) for _, map_ in self._maps)
+            parts[-1] = (parts[-1][0], replace(parts[-1][1], rest=max(left, 0.0)))
+        return [(self._start[way[0]][0], map_) for way, map_ in parts]
 
     def enclosed(self) -> Enclosed | None:
         """Nothing that the map does not tell."""
@@ -182,9 +189,15 @@ class Sweep(AbstractSearch):
 
     def _receive(self, done: Sequence[Future[_Outcome]]) -> None:
         for future in done:
-            outcome = future.result()
-            del self._running[future]
-            self._take_in(outcome)
+            batch = self._running.pop(future)
+            try:
+                outcome = future.result()
+            except BaseException as error:  # its cells are undecided, as before
+                self._put([batch])
+                if not isinstance(error, Expired):
+                    raise
+            else:
+                self._take_in(outcome)
 
     def _next(self) -> _Batch:
         last = len(self._waiting) - 1
@@ -243,12 +256,14 @@ class Sweep(AbstractSearch):
             logits,
             batch.patterns,
             lambda rows: self._pieces(batch, rows),
+            self._deadline,
         )
         seconds["judge"] += time.perf_counter() - began
         return _Outcome((), map_, batch.way, seconds)
 
     def _cross(self, batch: _Batch, seconds: dict[str, float]) -> tuple[_Batch, ...]:
         """The batch past its next stage, parted if it has grown too large."""
+        self._deadline.ask()
         stages, number = self._problem.stages, batch.stage
         began = time.perf_counter()
         theta = torch.from_numpy(batch.cells.theta).to(self._problem.graph.device)
@@ -257,7 +272,7 @@ class Sweep(AbstractSearch):
         crossing = stages.crossing(values, number)
         reached = time.perf_counter()
         room = min(4 * self._rows, _ROOM + _ROOM_EACH * batch.cells.count)
-        made = stages.cut(batch.cells, values, number, crossing, room=room)
+        made = stages.cut(batch.cells, values, number, crossing, room=room, deadline=self._deadline)
         cut = time.perf_counter()
         seconds["evaluate"] += reached - began
         seconds["cut"] += cut - reached

@@ -18,9 +18,11 @@ from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import bounds, plane_section
+from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.question.problem import Problem
 from steadygaze.report import write_report
 from steadygaze.search.base import CellMap
+from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.reading import Around
 
 if TYPE_CHECKING:
@@ -38,12 +40,15 @@ class PointAnswer:
     Attributes:
         kind: "robust", "class-changed" or "attention-changed".
         predicted: the class there. class_gap: f_c - max of the others. inconsistency: of the saliency map.
+        map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides on
+        its map.
     """
 
     kind: str
     predicted: int
     class_gap: float
     inconsistency: float
+    map_by_rounding: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +81,7 @@ class Answer:
         """Shares of the box by kind."""
         return self.result.shares
 
+    @on_processor()
     def at(self, theta: Sequence[float]) -> PointAnswer:
         """Evaluate the original model at one point of the box. Raises SettingError outside of it."""
         point, box = np.asarray(theta, np.float64).reshape(-1), self.problem.box
@@ -90,6 +96,7 @@ class Answer:
             int(points.predicted[0]),
             float(points.gap[0]),
             float(points.inconsistency[0]),
+            bool(decided_by_rounding(self.problem, point[None])[0]),
         )
 
     def plot(self) -> Figure:
@@ -108,9 +115,11 @@ class Answer:
             check_certifiable(self.map)
         return write_report(self.result, self.drawing(), Path(folder), self._certify if certificate else None)
 
+    @on_processor()
     def _certify(self, folder: Path) -> None:
         write_certificate(self.result, self.problem, self.map, self.around.cells, folder)
 
+    @on_processor()
     def drawing(self) -> Drawing:
         """What the pictures need."""
         return self._drawing
@@ -180,7 +189,7 @@ class Answer:
             title=title,
             theta=tuple(theta.tolist()),
             image=images[0].numpy(),
-            saliency=problem.shown(problem.maps_at(images))[0],
+            saliency=problem.shown(problem.replayed_maps(images))[0],
             expected=problem.shown(problem.expected_at(theta[None]))[0],
             predicted=int(points.predicted[0]),
             class_gap=float(points.gap[0]),

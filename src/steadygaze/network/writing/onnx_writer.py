@@ -1,8 +1,8 @@
 """The graph as an ONNX model whose constants are the graph's own, bit for bit, in float64.
 
 Every layer becomes the operators that compute the same numbers and, at breakpoints and between equal entries
-of a window, have the same derivative: a table of rules, one for each layer. Nothing is folded or rounded, so
-that a reader who multiplies the file's numbers multiplies the graph's.
+of a window, have the same derivative: a table of rules, one for each layer. Nothing is folded, rounded or
+trained away, so that a reader who multiplies the file's numbers multiplies the graph's.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Writer:
         self._name, self._count = name, 0
 
     def add(self, operator: str, *inputs: str, last: bool = False, **attributes: object) -> str:
-        """One more operator, with `last` the one that makes the value begun; returns its output's name."""
+        """One more operator, whose output is named; with `last` it is the value that was begun."""
         output = self._name if last else self._part()
         self.nodes.append(
             helper.make_node(operator, list(inputs), [output], name=f"{output}:{operator}", **attributes)
