@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.records import Floor
+from steadygaze.deadline import Deadline
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.store import Cut
 from steadygaze.network.graph import Graph
@@ -71,8 +72,15 @@ def counted(problem: Problem) -> Iterator[Births]:
     stages = problem.stages
     births, cut = Births(len(stages.stages)), stages.cut
 
-    def counting(cells: Cells, values: np.ndarray, number: int, crossing: Crossing, room: int) -> Cut:
-        made = cut(cells, values, number, crossing, room)
+    def counting(
+        cells: Cells,
+        values: np.ndarray,
+        number: int,
+        crossing: Crossing,
+        room: int,
+        deadline: Deadline,
+    ) -> Cut:
+        made = cut(cells, values, number, crossing, room, deadline)
         births.add(number, made.cells.names[len(cells.theta) :].copy())
         return made
 

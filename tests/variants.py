@@ -454,8 +454,8 @@ FOLLOWED = [
     Variant("max pool", "spot", saliency="grad-cam", threshold=0.02),
     Variant("average pool", "spot", saliency="grad-cam", threshold=0.05, clip=None),
 ]
-VARIANTS = [*NETS, *SHAPES, *PERTURBED, *MEASURED]
-EVERY = [*VARIANTS, *FOLLOWED]
+VARIANTS = [*NETS, *PERTURBED, *MEASURED]
+EVERY = [*VARIANTS, *FOLLOWED, *SHAPES]
 # What no exact engine takes: smooth networks, and maps that vary within a region.
 INEXACT = [
     Variant("sigmoid", "spot", threshold=0.05),

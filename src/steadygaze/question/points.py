@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import Tensor
 from steadygaze.errors import ModelError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.graph import Graph
-from steadygaze.network.reading.originals import AbstractOriginal
+from steadygaze.network.reading.load import Network
+from steadygaze.network.reading.noise import level_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.placing import grid
@@ -19,6 +21,10 @@ from steadygaze.question.inconsistency import AbstractInconsistency
 
 # Gradients that count for less than this share of a map are not asked for.
 _NOTHING = 1e-12
+# How many theta are drawn to compare the import with the original, and to learn the scale of rounding.
+_PROBES = 16
+# About so many corners of a box are enough to learn that scale from.
+_CORNERS = 64
 
 
 @dataclass(frozen=True)
@@ -55,13 +61,19 @@ def judged(
 
 
 def maps_of_original(
-    original: AbstractOriginal, saliency: AbstractSaliency, images: Tensor, logits: Tensor, label: int
+    network: Network,
+    saliency: AbstractSaliency,
+    images: Tensor,
+    logits: Tensor,
+    label: int,
+    tolerances: Mapping[int, Tensor],
 ) -> Tensor | None:
     """Maps ``(B, P)`` of class `label` at pixels ``(B, C, H, W)``, by the original's own gradients.
 
     logits ``(B, K)`` are the original's. None for maps that read activations inside the network (Grad-CAM),
     which the original does not show, and for models that give no gradients: there the imported network has to
-    do.
+    do. So it has where units are level within the tolerances of `Graph.pieces_at`: the original's noise would
+    choose their slopes, and not the convention.
     """
     if not isinstance(saliency, AbstractGradientSaliency):
         return None
@@ -69,11 +81,27 @@ def maps_of_original(
     total = torch.zeros_like(images)
     try:
         for k in np.flatnonzero((seed.abs() > _NOTHING).any(dim=0).numpy()):
-            found = np.asarray(original.gradients(images.numpy(), int(k)), np.float64)
+            found = np.asarray(network.original.gradients(images.numpy(), int(k)), np.float64)
             total += seed[:, int(k), None, None, None] * torch.from_numpy(found)
     except ModelError:
         return None
-    return saliency.from_gradient(total * images if saliency.times_pixels else total)
+    maps = saliency.from_gradient(total * images if saliency.times_pixels else total)
+    seen = images.to(network.graph.device)
+    level = level_at(network.graph, seen, tolerances)
+    if level.any():
+        maps[level.cpu()] = saliency.maps(network.graph, seen[level], label, tolerances).flatten(1).cpu()
+    return maps
+
+
+def drawn(box: np.ndarray) -> np.ndarray:
+    """Random theta ``(16, n)`` of a box ``(n, 2)``, always the same."""
+    return box[:, 0] + np.random.default_rng(0).random((_PROBES, len(box))) * (box[:, 1] - box[:, 0])
+
+
+def corners_of(box: np.ndarray) -> np.ndarray:
+    """Corners ``(k, n)`` of a box ``(n, 2)``; of many some."""
+    corners = np.stack(np.meshgrid(*box, indexing="ij"), axis=-1).reshape(-1, len(box))
+    return corners[:: max(1, len(corners) // _CORNERS)]
 
 
 def placed(perturbation: Chain, saliency: AbstractSaliency, graph: Graph, pixels: tuple[int, ...]) -> Chain:

@@ -25,11 +25,8 @@ from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
-from steadygaze.question.points import Points, judged, maps_of_original, placed
+from steadygaze.question.points import Points, corners_of, drawn, judged, maps_of_original, placed
 from steadygaze.tolerance import Tolerance
-
-# How many theta are drawn to compare the network with the original, and to learn the scale of rounding.
-_PROBES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +97,8 @@ class Problem:
 
     def maps_at(self, images: Tensor) -> Tensor:
         """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``; level units are on the piece below."""
-        graph = self.network.graph
-        tolerances = {index - self.pixels: own for index, own in self._tolerances.items()}
-        return self.saliency.maps(graph, images.to(graph.device), self.label, tolerances).cpu()
+        graph, images = self.network.graph, images.to(self.network.graph.device)
+        return self.saliency.maps(graph, images, self.label, self._tolerances_of_network).cpu()
 
     def expected_at(self, thetas: np.ndarray, map0: Tensor | None = None) -> Tensor:
         """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from `map0` or another map of the image."""
@@ -131,15 +127,14 @@ class Problem:
     def replay(self, thetas: np.ndarray) -> Points:
         """The same in the original model, in its own precision, maps included (see `replayed_maps`)."""
         images = self.images(thetas)
-        logits = self._original_logits(images)
-        return self._judged(
-            logits, self.replayed_maps(images, logits), self.expected_at(thetas, self._own_map0)
-        )
+        logits, expected = self._original_logits(images), self.expected_at(thetas, self._own_map0)
+        return self._judged(logits, self.replayed_maps(images, logits), expected)
 
     def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
-        """Maps ``(B, ...)`` by the original's gradients; of the imported network where it has none."""
+        """Maps ``(B, ...)`` by the original's gradients where it has any; see `maps_of_original`."""
         logits = self._original_logits(images) if logits is None else logits
-        found = maps_of_original(self.network.original, self.saliency, images, logits, self.label)
+        tolerances = self._tolerances_of_network
+        found = maps_of_original(self.network, self.saliency, images, logits, self.label, tolerances)
         return self.maps_at(images) if found is None else found.reshape(-1, *self.map0.shape)
 
     @cached_property
@@ -264,8 +259,8 @@ class Problem:
         """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
         keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
         graph = pooled_first(self.graph, keep)
-        scales = scales_at(graph, self.unclipped(self._scaling))
-        return graph, tolerances_of(graph, scales, self.tolerance.hinge)
+        images = self.unclipped(self._scaling)
+        return graph, tolerances_of(graph, scales_at(graph, images), self.tolerance.hinge)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:
@@ -430,6 +425,10 @@ class Problem:
         """For each node of `graph` that picks, how close to a breakpoint is on it, ``(units,)``."""
         return tolerances_of(self.graph, self._scales, self.tolerance.hinge)
 
+    @property
+    def _tolerances_of_network(self) -> dict[int, Tensor]:
+        return {index - self.pixels: own for index, own in self._tolerances.items()}  # by its own nodes
+
     @cached_property
     def _scales(self) -> dict[int, Tensor]:
         return scales_at(self.graph, self.unclipped(self._scaling))
@@ -437,11 +436,9 @@ class Problem:
     @property
     def _scaling(self) -> np.ndarray:
         """The theta from which the scale of rounding is learnt: corners of the box, and random ones."""
-        corners = np.stack(np.meshgrid(*self.box, indexing="ij"), axis=-1).reshape(-1, len(self.box))
-        return np.concatenate([corners[:: max(1, len(corners) // 64)], self.probes])
+        return np.concatenate([corners_of(self.box), self.probes])
 
     @cached_property
     def probes(self) -> np.ndarray:
         """Random theta ``(16, n)`` of the box, always the same."""
-        draws = np.random.default_rng(0).random((_PROBES, len(self.box)))
-        return self.box[:, 0] + draws * (self.box[:, 1] - self.box[:, 0])
+        return drawn(self.box)

@@ -41,7 +41,7 @@ class PointAnswer:
         kind: "robust", "class-changed" or "attention-changed".
         predicted: the class there. class_gap: f_c - max of the others. inconsistency: of the saliency map.
         map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides on
-        its map.
+        its map. Of units that are level the convention decides instead (docs/exactness.md, *Level units*).
     """
 
     kind: str

@@ -111,7 +111,7 @@ class PlainEvaluation:
         values = self._graph.values_at(images, self._read)
         logits = values[self._graph.last].cpu().numpy()
         gaps = logits[:, problem.label, None] - np.delete(logits, problem.label, axis=1)
-        near = torch.zeros(len(thetas), dtype=torch.bool)
+        near = torch.zeros(len(thetas), dtype=torch.bool, device="cpu")
         for node, found in self._near(values).items():
             near |= (found & ~self._level[node]).any(dim=1).cpu()
         maps = self._compared(self._maps(images, values, self._pieces(values)))

@@ -19,6 +19,7 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import Network
+from steadygaze.network.reading.noise import leads, noise_at, picked_by_noise
 from steadygaze.network.reading.originals import AbstractOriginal
 from steadygaze.network.reading.seeking import telling_images
 
@@ -26,9 +27,6 @@ from steadygaze.network.reading.seeking import telling_images
 _SHAKE = 1e-7
 # Gradients are compared against at least this share of the largest.
 _SMALL = 0.01
-
-# Of terms that cancel single precision leaves less than this share, in sums of up to some thousand terms.
-_SINGLE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -149,10 +147,10 @@ def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
     """Which images ``(B,)`` have no unit so close to a kink that rounding could move it across.
 
     A unit exactly on its kink stays there in the original if it sums zeros; terms that cancel leave noise
-    there (see `_noise`). Which slope counts on a kink the two agree on for rectifiers; at the ends of a clip
-    runtimes differ, so that those are no place to compare.
+    there (see `noise_at`). Which slope counts on a kink the two agree on for rectifiers; at the ends of a
+    clip runtimes differ, so that those are no place to compare.
     """
-    noise = _noise(graph, x)
+    noise = noise_at(graph, x)
     sources = {graph.nodes[index].inputs[0] for index in graph.piecewise}
     values = graph.values_at(x, sources)
     clear = torch.ones(len(x), dtype=torch.bool)
@@ -164,53 +162,13 @@ def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
         if isinstance(node.layer, PiecewiseLinear):
             gaps = [(value - edge).abs() for edge in node.layer.breakpoints]
         else:
-            gaps = _leads(node.layer, value) if isinstance(node.layer, MaxPool) else []
+            gaps = leads(node.layer, value) if isinstance(node.layer, MaxPool) else []
         for gap in gaps:
             clear &= ~(((gap > 0) | clipped) & (gap < near)).any(1)
-        own = noise[node.inputs[0]].flatten(1)
-        clear &= ~_picked_by_noise(node.layer, gaps, own).any(1)
+        if isinstance(node.layer, PiecewiseLinear | MaxPool):
+            own = noise[node.inputs[0]].flatten(1)
+            clear &= ~picked_by_noise(node.layer, gaps, own).any(1)
     return clear.numpy()
-
-
-def _picked_by_noise(layer: PiecewiseLinear | MaxPool, gaps: list[Tensor], noise: Tensor) -> Tensor:
-    """Which units, or windows, ``(B, N)``, the noise ``(B, inputs)`` may put on either piece."""
-    if isinstance(layer, PiecewiseLinear):
-        return torch.stack([(gap <= noise) & (noise > 0) for gap in gaps]).any(dim=0)
-    own = noise[:, layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0).amax(dim=2)
-    near = torch.stack([gap <= own for gap in gaps]).sum(dim=0)  # the winner is one of these
-    return (near > 1) & (own > 0)
-
-
-def _noise(graph: Graph, x: Tensor) -> dict[int, Tensor]:
-    """What single precision may leave of terms that cancel, ``(B, *shape)`` of each node; 0 where all are 0.
-
-    A share of the sum of absolute terms, times the slope of each unit on a piece that it may be on: nothing
-    passes a rectifier that is off.
-    """
-    values = graph.values_at(x, range(len(graph.nodes)))
-    noise = {0: _SINGLE * x.abs()}
-    for index, node in enumerate(graph.nodes[1:], start=1):
-        before = [noise[source] for source in node.inputs]
-        if isinstance(node.layer, AbstractAffine):
-            constant = node.layer.absolute.forward(*(torch.zeros_like(own) for own in before))
-            noise[index] = node.layer.absolute.linear(*before) + _SINGLE * constant
-        elif isinstance(node.layer, PiecewiseLinear):
-            flat, own = values[node.inputs[0]].flatten(1), before[0].flatten(1)
-            ends = [node.layer.slopes_of(node.layer.pieces_of(end)) for end in (flat - own, flat + own)]
-            steepest = torch.stack(ends).abs().amax(dim=0)
-            noise[index] = (steepest * own).reshape(values[index].shape)
-        elif isinstance(node.layer, MaxPool):
-            noise[index] = node.layer.forward(before[0])
-        else:
-            noise[index] = before[0] + _SINGLE * values[index].abs()
-    return noise
-
-
-def _leads(layer: MaxPool, flat: Tensor) -> list[Tensor]:
-    """By how much each position of a window loses to the winner."""
-    best = layer.forward(flat.reshape(len(flat), *layer.shape)).flatten(1)
-    columns = layer.windows.T
-    return [torch.where(column < 0, torch.inf, best - flat[:, column.clamp_min(0)]) for column in columns]
 
 
 def _compare_gradients(graph: Graph, x: Tensor, theirs: np.ndarray, label: int) -> float:

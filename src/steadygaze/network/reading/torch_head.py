@@ -136,7 +136,7 @@ def _carries(node: fx.Node) -> bool:
         return False
     if operator_name(node) == "slice.Tensor":
         sizes = (str(one.meta["val"].shape) for one in (node, node.all_input_nodes[0]))
-        return len(set(sizes)) == 1 and node.kwargs.get("step", (*node.args, 1, 1, 1, 1)[4]) == 1
+        return len(set(sizes)) == 1 and bool(node.kwargs.get("step", (*node.args, 1, 1, 1, 1)[4]) == 1)
     return operator_name(node) in _CARRIERS
 
 

@@ -50,9 +50,9 @@ class Writer:
     def add(self, operator: str, *inputs: str, last: bool = False, **attributes: object) -> str:
         """One more operator, whose output is named; with `last` it is the value that was begun."""
         output = self._name if last else self._part()
-        self.nodes.append(
-            helper.make_node(operator, list(inputs), [output], name=f"{output}:{operator}", **attributes)
-        )
+        node = helper.make_node(operator, list(inputs), [output], name=f"{output}:{operator}")
+        node.attribute.extend(helper.make_attribute(name, attributes[name]) for name in sorted(attributes))
+        self.nodes.append(node)
         return output
 
     def constant(self, values: object) -> str:

@@ -1,0 +1,76 @@
+"""What the original's own arithmetic leaves of terms that cancel, and which pieces that may choose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from steadygaze.network.graph import Graph
+from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+
+# Of terms that cancel single precision leaves less than this share, in sums of up to some thousand terms.
+_SINGLE = 1e-6
+
+
+def picked_by_noise(layer: PiecewiseLinear | MaxPool, gaps: list[Tensor], noise: Tensor) -> Tensor:
+    """Which units, or windows, ``(B, N)``, the noise ``(B, inputs)`` may put on either piece."""
+    if isinstance(layer, PiecewiseLinear):
+        return torch.stack([(gap <= noise) & (noise > 0) for gap in gaps]).any(dim=0)
+    own = noise[:, layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0).amax(dim=2)
+    near = torch.stack([gap <= own for gap in gaps]).sum(dim=0)  # the winner is one of these
+    return (near > 1) & (own > 0)
+
+
+def noise_at(graph: Graph, x: Tensor) -> dict[int, Tensor]:
+    """What single precision may leave of terms that cancel, ``(B, *shape)`` of each node; 0 where all are 0.
+
+    A share of the sum of absolute terms, times the slope of each unit on a piece that it may be on: nothing
+    passes a rectifier that is off.
+    """
+    values = graph.values_at(x, range(len(graph.nodes)))
+    noise = {0: _SINGLE * x.abs()}
+    for index, node in enumerate(graph.nodes[1:], start=1):
+        before = [noise[source] for source in node.inputs]
+        if isinstance(node.layer, AbstractAffine):
+            constant = node.layer.absolute.forward(*(torch.zeros_like(own) for own in before))
+            noise[index] = node.layer.absolute.linear(*before) + _SINGLE * constant
+        elif isinstance(node.layer, PiecewiseLinear):
+            flat, own = values[node.inputs[0]].flatten(1), before[0].flatten(1)
+            ends = [node.layer.slopes_of(node.layer.pieces_of(end)) for end in (flat - own, flat + own)]
+            steepest = torch.stack(ends).abs().amax(dim=0)
+            noise[index] = (steepest * own).reshape(values[index].shape)
+        elif isinstance(node.layer, MaxPool):
+            noise[index] = node.layer.forward(before[0])
+        else:
+            noise[index] = before[0] + _SINGLE * values[index].abs()
+    return noise
+
+
+def leads(layer: MaxPool, flat: Tensor) -> list[Tensor]:
+    """By how much each position of a window loses to the winner."""
+    best = layer.forward(flat.reshape(len(flat), *layer.shape)).flatten(1)
+    columns = layer.windows.T
+    return [torch.where(column < 0, torch.inf, best - flat[:, column.clamp_min(0)]) for column in columns]
+
+
+def level_at(graph: Graph, x: Tensor, tolerances: Mapping[int, Tensor]) -> Tensor:
+    """At which pixels ``(B, C, H, W)`` noise may move some unit off a breakpoint, or out of a tie.
+
+    On it means within the tolerances of `Graph.pieces_at`. Units that sum zeros are not among them. ``(B,)``.
+    """
+    values, noise = graph.values_at(x, range(len(graph.nodes))), noise_at(graph, x)
+    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for index in graph.piecewise:
+        layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
+        value, own, slack = values[source].flatten(1), noise[source].flatten(1), tolerances[index]
+        if isinstance(layer, PiecewiseLinear):
+            near = torch.stack([(value - edge).abs() <= slack for edge in layer.breakpoints]).any(dim=0)
+            found |= (near & (own > 0)).any(dim=1)
+        elif isinstance(layer, MaxPool):
+            ties = torch.stack([lead <= slack for lead in leads(layer, value)]).sum(dim=0) > 1
+            windows = own[:, layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0).amax(dim=2)
+            found |= (ties & (windows > 0)).any(dim=1)
+    return found
