@@ -121,8 +121,8 @@ def _origin(certificate: Certificate, points: Points, report: Report) -> None:
         return
     base = certificate.piece_base[points.pieces_at(np.zeros(certificate.dimension))[0]]
     away = float(np.abs(base - certificate.image).max())
-    if away == 0.0 or certificate.question.get("constant_amounts") is True:
-        text = "" if away == 0.0 else f"; constant amounts change the image handed over by up to {away:.3g}"
+    if away <= 1e-12 or certificate.question.get("constant_amounts") is True:
+        text = "" if away <= 1e-12 else f"; constant amounts change the image handed over by up to {away:.3g}"
         report.add("label", CERTIFIED, f"the network says {label} at θ = 0{text}")
     else:
         text = f"the image at θ = 0 differs from image.npy by up to {away:.3g}, and no constant amounts are declared"

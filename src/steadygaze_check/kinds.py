@@ -242,21 +242,32 @@ class Examiner:
         starts, sizes = frame.ptr[cells], np.diff(frame.ptr)[cells]
         spots = frame.idx[np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())]
         begin = np.cumsum(sizes) - sizes
-        middle = np.add.reduceat(expected[spots], begin, axis=0) / sizes[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            unit = np.nan_to_num(middle / np.linalg.norm(middle, axis=1)[:, None] * (1 - 2.0**-40))
-        inner = np.add.reduceat(
-            products[np.repeat(row, sizes), spots] - kappa * size[np.repeat(row, sizes)] * lengths[spots],
-            begin,
+        rows = np.repeat(row, sizes)
+        h = products[rows, spots] - kappa * size[rows] * lengths[spots]
+        robust = np.add.reduceat(h, begin) > 0
+        frame.hold(
+            cells[robust],
+            lambda own, at: (
+                products[row[robust][own], at]
+                - kappa * size[row[robust][own]] * lengths[at]
+                - slack[row[robust][own], at]
+            ),
         )
-        robust = inner > 0
+        failing = np.flatnonzero(~robust)
+        best = np.zeros(len(failing))
+        # Unit vectors are tried from the map at each vertex; the one that proves most is kept.
+        for k in range(int(sizes[failing].max(initial=0))):
+            at_vertex = spots[begin[failing] + np.minimum(k, sizes[failing] - 1)]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                unit = np.nan_to_num(expected[at_vertex] / lengths[at_vertex, None] * (1 - 2.0**-40))
 
-        def least(own: np.ndarray, at: np.ndarray) -> np.ndarray:
-            length = np.where(robust[own], lengths[at], np.einsum("kn,kn->k", expected[at], unit[own]))
-            value = products[row[own], at] - kappa * size[row[own]] * length
-            return np.where(robust[own], value, -value) - slack[row[own], at]
+            def least(own: np.ndarray, at: np.ndarray, unit: np.ndarray = unit) -> np.ndarray:
+                length = np.einsum("kn,kn->k", expected[at], unit[own])
+                which = row[failing][own]
+                return kappa * size[which] * length - products[which, at] - slack[which, at]
 
-        frame.hold(cells, least)
+            best = np.maximum(best, frame.factors(cells[failing], least))
+        np.minimum.at(frame.shrink, cells[failing], best)
         return np.where(frame.shrink[cells] > 0, np.where(robust, ROBUST, ATTENTION_CHANGED), UNDECIDED)
 
     def _names(self, frame: _Frame, bits: np.ndarray) -> np.ndarray:
@@ -301,13 +312,17 @@ class _Frame:
         return np.unpackbits(joined.view(np.uint8), axis=1, count=flags.shape[1]).astype(bool)
 
     def hold(self, cell: np.ndarray, least: object) -> None:
-        """Shrink cells until functions that are affine on them, one for each entry of `cell`, are above 0.
+        """Shrink cells until functions that are affine on them, one for each entry of `cell`, are above 0."""
+        np.minimum.at(self.shrink, cell, self.factors(cell, least))
+
+    def factors(self, cell: np.ndarray, least: object) -> np.ndarray:
+        """The factor by which each function wants its cell to be shrunk.
 
         ``least(own, spots)`` gives lower bounds at rows `spots` of the vertices, of the functions numbered `own`.
         With lower bounds l_k at the m vertices, mean l at their mean, the shrunken vertices have the bounds
         ``(1 - t) mean + t l_k``.
         """
-        sizes = np.diff(self.ptr)[cell]
+        sizes, wanted = np.diff(self.ptr)[cell], np.ones(len(cell))
         room = 1 << 20
         ends = np.cumsum(sizes)
         for part in (
@@ -322,7 +337,6 @@ class _Frame:
             mean = np.add.reduceat(low, start) / size
             mean -= (2 * size + 8) * UNIT * (np.add.reduceat(np.abs(low), start) / size)
             with np.errstate(divide="ignore", invalid="ignore"):
-                factor = np.where(
-                    worst >= 0, 1.0, np.where(mean > 0, mean / (mean - worst) * (1 - 2.0**-44), 0.0)
-                )
-            np.minimum.at(self.shrink, cell[part], factor)
+                part_way = np.where(mean > 0, mean / (mean - worst) * (1 - 2.0**-44), 0.0)
+            wanted[part] = np.where(worst >= 0, 1.0, part_way)
+        return wanted

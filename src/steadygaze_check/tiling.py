@@ -20,6 +20,8 @@ _CELLS = 1 << 14
 # Filler between facets that lie on one another up to rounding may be this part of the box, all of it together.
 _FILLER = 1e-7
 _MOST_LEFT = 20000
+# Vertices as near to one another as this, in widths of the box, may be taken for one.
+_WELD = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,8 @@ class Tiling:
         why: a sentence: what was done, or what is missing.
         volume: ``(M,)`` lower bounds of the volumes of the cells' simplices.
         twice: upper bound of the volume that is counted more than once.
-        neighbours: ``(k, 2)`` pairs of cells that share a simplex of a facet.
+        neighbours: ``(k, 2)`` pairs of cells that share a simplex of a facet, or in the plane a part of one.
+        conforms: whether all that share a part of a facet are among them.
     """
 
     covers: bool
@@ -39,42 +42,59 @@ class Tiling:
     volume: np.ndarray
     twice: float
     neighbours: np.ndarray
+    conforms: bool = True
 
 
 def tiling(certificate: Certificate) -> Tiling:
-    """Whether the cells cover the box, counted once. See docs/checker.md for the proof."""
-    n, count = certificate.dimension, len(certificate.cell_kind)
+    """Whether the cells cover the box, counted once. See docs/checker.md for the proof.
+
+    Where facets do not face one another by the numbers of their vertices, vertices that are within rounding of one
+    another are taken for one, which moves simplices by no more than that.
+    """
     simplices, owner = simplices_of(certificate)
-    points = certificate.vertices
+    found = _tiled(certificate, simplices, owner, certificate.vertices, 0.0)
+    if found.covers or not len(simplices):
+        return found
+    width = certificate.box[:, 1] - certificate.box[:, 0]
+    scaled = np.rint((certificate.vertices - certificate.box[:, 0]) / width / _WELD)
+    _, first, number = np.unique(scaled, axis=0, return_index=True, return_inverse=True)
+    moved = (certificate.dimension + 1) * len(simplices) * _WELD * certificate.dimension * certificate.volume
+    welded = _tiled(certificate, first[number.reshape(-1)][simplices], owner, certificate.vertices, moved)
+    return welded if welded.covers else found
+
+
+def _tiled(
+    certificate: Certificate, simplices: np.ndarray, owner: np.ndarray, points: np.ndarray, moved: float
+) -> Tiling:
+    """The same for given simplices, each of which is off by some of the volume `moved`."""
+    n, count = certificate.dimension, len(certificate.cell_kind)
     low, high = volumes(points[simplices]) if len(simplices) else (np.zeros(0), np.zeros(0))
     own = np.bincount(owner, low, minlength=count) * (1 - 2.0**-40)
-    none = np.zeros((0, 2), np.int64)
     if not len(simplices):
-        return Tiling(False, "no cell has facets from which it could be taken apart", own, 0.0, none)
-    inner, outer, pairs = _faces(simplices, owner, certificate)
+        return Tiling(False, "no cell can be taken apart by its facets", own, 0.0, np.zeros((0, 2), np.int64))
+    inner, outer, pairs, at = _faces(simplices, owner, certificate)
     filler = np.zeros((0, n + 1), np.int64)
     if len(outer):
         made = _fill(outer, points, certificate.box)
+        pairs = np.concatenate([pairs, _alongside(outer, at, points, certificate.box)])
         if made is not None and len(made):
             filler = made
-            every, count_ = np.concatenate([simplices, made]), np.concatenate([owner, np.full(len(made), -1)])
-            left = _faces(every, count_, certificate)[1]
+            every, owners = np.concatenate([simplices, made]), np.append(owner, np.full(len(made), -1))
+            left = _faces(every, owners, certificate)[1]
         if made is None or not len(made) or len(left):
-            why = f"{len(outer)} of {inner + len(outer)} facets face no other and do not lie on the box's boundary"
+            why = f"{len(outer)} of {inner + len(outer)} facets face no other and are not on the box's boundary"
             return Tiling(False, why, own, 0.0, pairs)
     extra = float(volumes(points[filler])[1].sum()) if len(filler) else 0.0
     whole = float(high.sum()) * (1 + 2.0**-40) + extra
-    twice = max(0.0, whole - certificate.volume * (1 - 2.0**-50)) + extra
+    twice = max(0.0, whole - certificate.volume * (1 - 2.0**-50)) + extra + moved
     if extra > _FILLER * certificate.volume:
         return Tiling(False, "facets that face no other leave a gap between them", own, 0.0, pairs)
     if not _odd_somewhere(np.concatenate([simplices, filler]), points, certificate.box):
-        return Tiling(
-            False, "no point was found that lies in an odd number of cells for certain", own, 0.0, pairs
-        )
+        return Tiling(False, "no point lies in an odd number of cells for certain", own, 0.0, pairs)
     why = f"{len(simplices)} simplices whose {inner} inner facets cancel in pairs"
     if len(filler):
         why += f", with {len(filler)} fillers of {extra / certificate.volume:.1e} of the box"
-    return Tiling(True, why, own, twice, pairs)
+    return Tiling(True, why, own, twice, pairs, n <= 2 or not len(filler))
 
 
 # -- simplices
@@ -173,9 +193,12 @@ def determinants(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _faces(
     simplices: np.ndarray, owner: np.ndarray, certificate: Certificate
-) -> tuple[int, np.ndarray, np.ndarray]:
-    """The number of facets of simplices that cancel in pairs, those ``(k, n)`` that neither do nor lie on the
-    boundary of the box, and the pairs of cells that meet in one."""
+) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """How facets of simplices meet.
+
+    Returns the number of those that cancel in pairs, those ``(k, n)`` that neither do nor lie on the boundary of the
+    box, the pairs of cells that meet in one, and the cells ``(k,)`` of the second.
+    """
     n = certificate.dimension
     ordered = np.sort(simplices, axis=1)
     whole = (np.diff(ordered, axis=1) > 0).all(
@@ -193,17 +216,35 @@ def _faces(
     size = np.diff(np.append(begin, len(order)))
     paired = begin[size == 2]
     pairs = np.stack([cells[order[paired]], cells[order[paired + 1]]], axis=1)
-    single = faces[order[begin[size % 2 == 1]]]
+    alone = order[begin[size % 2 == 1]]
+    single, cell = faces[alone], cells[alone]
     corners = certificate.vertices[single]
     on = np.zeros(len(single), bool)
     for axis, bounds in enumerate(certificate.box):
         for bound in bounds:
             on |= (corners[:, :, axis] == bound).all(axis=1)
-    return (
-        int((size % 2 == 0).sum()),
-        single[~on],
-        pairs[(pairs[:, 0] != pairs[:, 1]) & (pairs >= 0).all(axis=1)],
-    )
+    apart = (pairs[:, 0] != pairs[:, 1]) & (pairs >= 0).all(axis=1)
+    return int((size % 2 == 0).sum()), single[~on], pairs[apart], cell[~on]
+
+
+def _alongside(outer: np.ndarray, cell: np.ndarray, points: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Pairs of cells in the plane that have a part of an edge in common, though not the same edge."""
+    pairs = [np.zeros((0, 2), np.int64)]
+    if outer.shape[1] != 2 or len(outer) > _MOST_LEFT:
+        return pairs[0]
+    scaled = points / (box[:, 1] - box[:, 0])
+    owner = {frozenset(edge): own for edge, own in zip(outer.tolist(), cell.tolist(), strict=True)}
+    for flat in _flats(set(owner), scaled):
+        edges = np.array([sorted(edge) for edge in flat])
+        ends = scaled[edges] - scaled[edges[0, 0]]
+        along = ends @ max(ends.reshape(-1, 2), key=np.linalg.norm)
+        low, high = along.min(axis=1), along.max(axis=1)
+        shared = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
+        one, two = np.nonzero(shared > 1e-3 * (high - low)[:, None])
+        owners = np.array([owner[edge] for edge in flat])
+        pairs.append(np.stack([owners[one], owners[two]], axis=1))
+    found = np.concatenate(pairs)
+    return found[found[:, 0] != found[:, 1]]
 
 
 Chain = set[frozenset[int]]
