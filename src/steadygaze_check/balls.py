@@ -31,6 +31,8 @@ from steadygaze_check.network import (
     Select,
     Sum,
     gamma,
+    norm,
+    norms,
     spectral_bound,
 )
 from steadygaze_check.onnx_reader import Network
@@ -68,7 +70,7 @@ class Ball:
     @cached_property
     def norm(self) -> np.ndarray:
         """At least the Euclidean norm of each row."""
-        return np.sqrt(np.einsum("bn,bn->b", self.value, self.value)) * UP
+        return norms(self.value)
 
     def full(self) -> Ball:
         """The same with all its columns."""
@@ -128,7 +130,7 @@ class Form:
         ones = np.ones(len(theta))
 
         def spread(columns: np.ndarray | None) -> np.ndarray:
-            return ones * (float(np.linalg.norm(error if columns is None else error[columns])) * UP)
+            return ones * norm(error if columns is None else error[columns])
 
         return Ball(self.base + theta @ self.slopes, [(error, ones)], spread, [(size, ones)])
 
@@ -246,7 +248,7 @@ def _linear(operation: AbstractLinear, x: Ball) -> Ball:
         )
         return Ball(value, terms, lambda _: everything * operation.lift, extent)
     error = gamma(operation.terms)
-    size, own = np.abs(operation.bias), error * float(np.linalg.norm(operation.bias))
+    size, own = np.abs(operation.bias), error * norm(operation.bias)
     spread = (operation.lift * everything + error * operation.size * x.norm + own + _TINY * len(size)) * UP
     extent = [(operation.reach, x.norm), (size, ones)]
     if isinstance(operation, Diagonal):
@@ -262,11 +264,11 @@ def _dense(operation: Dense, x: Ball) -> Ball:
     """A matrix, of which only the columns are read that meet something else than 0."""
     matrix = operation.matrix if x.columns is None else operation.matrix[:, x.columns]
     ones, everything = np.ones(len(x.value)), x.spread(None)
-    reach, error, size = np.linalg.norm(matrix, axis=1) * UP, gamma(matrix.shape[1]), np.abs(operation.bias)
+    reach, error, size = norms(matrix), gamma(matrix.shape[1]), np.abs(operation.bias)
 
     def spread(columns: np.ndarray | None) -> np.ndarray:
         part, bias = (matrix, size) if columns is None else (matrix[columns], size[columns])
-        own = error * (spectral_bound(np.abs(part)) * x.norm + float(np.linalg.norm(bias))) + _TINY * len(
+        own = error * (spectral_bound(np.abs(part)) * x.norm + norm(bias)) + _TINY * len(
             bias
         )
         return (spectral_bound(part) * everything + own) * UP
@@ -316,7 +318,7 @@ def _after(
     Errors are multiplied by at most `factor`; `doubt` ``(B, k)`` is what either side makes out, in whichever
     columns; each value may have been rounded once more.
     """
-    own = np.sqrt(np.einsum("bn,bn->b", doubt, doubt)) + UNIT * np.sqrt(np.einsum("bn,bn->b", value, value))
+    own = norms(doubt) + UNIT * norms(value)
     spread = (x.spread(columns) * float(factor.max(initial=0.0)) + own * UP) * UP
     most = doubt.max(axis=1, initial=0.0) + UNIT * UP * np.abs(value).max(axis=1, initial=0.0)
     every = slice(None) if columns is None else columns

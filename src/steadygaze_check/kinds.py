@@ -14,7 +14,7 @@ import numpy as np
 from steadygaze_check.balls import Form, Hinges, class_gaps, forms_of, forward
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate
 from steadygaze_check.maps import Comparison, Pattern, Side, gradients
-from steadygaze_check.network import UNIT, UP, Clip, Largest, Rectifier, gamma
+from steadygaze_check.network import SMALL, UNIT, UP, Clip, Largest, Rectifier, gamma
 from steadygaze_check.onnx_reader import Network
 from steadygaze_check.points import borders
 
@@ -268,7 +268,8 @@ class Examiner:
 
             best = np.maximum(best, frame.factors(cells[failing], least))
         np.minimum.at(frame.shrink, cells[failing], best)
-        return np.where(frame.shrink[cells] > 0, np.where(robust, ROBUST, ATTENTION_CHANGED), UNDECIDED)
+        sure = (frame.shrink[cells] > 0) & (size[row] > SMALL)
+        return np.where(sure, np.where(robust, ROBUST, ATTENTION_CHANGED), UNDECIDED)
 
     def _names(self, frame: _Frame, bits: np.ndarray) -> np.ndarray:
         """A number for each row of bytes: equal ones for equal rows; a row that differs from another of its number is

@@ -11,6 +11,7 @@ from steadygaze_check.balls import exact_linear
 from steadygaze_check.dyadic import Dyadic
 from steadygaze_check.folder import Certificate
 from steadygaze_check.network import (
+    SMALL,
     UNIT,
     UP,
     AbstractLinear,
@@ -22,10 +23,13 @@ from steadygaze_check.network import (
     Select,
     Sum,
     gamma,
+    norms,
     spectral_bound,
 )
 from steadygaze_check.onnx_reader import Network
 
+# What products that fall below the smallest double may be off, a whole row of them together.
+_TINY = 1e-280
 MOST = 2.0  # what the inconsistencies of the format can be at most
 
 
@@ -74,7 +78,8 @@ def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tupl
         elif isinstance(node.operation, AbstractLinear):
             operation = node.operation
             kept = back.value[:, operation.index >= 0] if isinstance(operation, Select) else back.value
-            own = gamma(operation.backward_terms) * operation.size * _norm(kept)
+            length = norms(kept)
+            own = gamma(operation.backward_terms) * operation.size * length + np.where(length > 0, _TINY, 0.0)
             parts = [_Back(operation.pull_back(back.value), (operation.lift * back.spread + own) * UP)]
         else:
             value, spread = _through(node.operation, pattern[number], back.value, back.spread)
@@ -98,7 +103,7 @@ class _Back:
 
 def _added(one: _Back, two: _Back) -> _Back:
     value = one.value + two.value
-    return _Back(value, (one.spread + two.spread + UNIT * _norm(value)) * UP)
+    return _Back(value, (one.spread + two.spread + UNIT * norms(value)) * UP)
 
 
 def _passing(network: Network, node: int, pattern: Pattern) -> np.ndarray | None:
@@ -114,7 +119,8 @@ def _dense_back(operation: Dense, back: _Back, columns: np.ndarray | None) -> _B
     matrix = operation.matrix if back.support is None else operation.matrix[back.support]
     matrix = matrix if columns is None else matrix[:, columns]
     g = back.value if back.support is None else back.value[:, back.support]
-    own = gamma(len(matrix)) * spectral_bound(np.abs(matrix)) * _norm(g)
+    length = norms(g)
+    own = gamma(len(matrix)) * spectral_bound(np.abs(matrix)) * length + np.where(length > 0, _TINY, 0.0)
     own[(np.abs(g).sum(axis=1) == 1) & ((g != 0).sum(axis=1) == 1)] = 0.0  # one row of the matrix, as it is
     spread = (spectral_bound(matrix) * back.spread + own) * UP
     if columns is None:
@@ -132,18 +138,18 @@ def _through(
         if not operation.slope.any():
             value, factor, doubt = np.where(side.choice, g, 0.0), 1.0, np.where(side.open, g, 0.0)
             passes = side.choice.any(axis=1) | side.open.any(axis=1)  # where nothing does, nothing is left
-            return value, np.where(passes, (spread + _norm(doubt)) * UP, 0.0)
+            return value, np.where(passes, (spread + norms(doubt)) * UP, 0.0)
         value = np.where(side.choice, g, operation.slope * g)
         factor = float(np.maximum(1.0, np.abs(operation.slope)).max())
         doubt = np.where(side.open, np.abs(g * (1.0 - operation.slope)), 0.0)
-        return value, (spread * factor + _norm(doubt) + 2 * UNIT * _norm(value)) * UP
+        return value, (spread * factor + norms(doubt) + 2 * UNIT * norms(value)) * UP
     if isinstance(operation, Clip):
-        return np.where(side.choice, g, 0.0), (spread + _norm(np.where(side.open, g, 0.0))) * UP
+        return np.where(side.choice, g, 0.0), (spread + norms(np.where(side.open, g, 0.0))) * UP
     assert isinstance(operation, Largest)
     value = np.zeros((*g.shape, operation.width))
     np.put_along_axis(value, side.choice[:, :, None], g[:, :, None], axis=2)
     doubt = np.where(side.open, g, 0.0)
-    return value.reshape(len(g), -1), (spread + 1.5 * _norm(doubt)) * UP
+    return value.reshape(len(g), -1), (spread + 1.5 * norms(doubt)) * UP
 
 
 def exact_point(
@@ -229,7 +235,7 @@ class Comparison:
         whole = np.abs(gradient) if self._absolute else gradient
         if not self._summed:
             return whole, spread
-        size, channels = _norm(whole), self._channels
+        size, channels = norms(whole), self._channels
         spread = (spread * np.sqrt(channels) + gamma(channels) * np.sqrt(channels) * size) * UP
         return whole.reshape(len(whole), channels, -1).sum(axis=1), spread
 
@@ -252,7 +258,7 @@ class Comparison:
                 terms = int(np.bincount(out, minlength=1).max(initial=0))
                 size = np.sqrt(sums[0] * sums[1]) * UP
                 worst = max(
-                    worst, size * (float(self.error[0]) + gamma(terms) * float(_norm(self._origin[None])[0]))
+                    worst, size * (float(self.error[0]) + gamma(terms) * float(norms(self._origin[None])[0]))
                 )
             self._moved[piece] = rows[:, self._kept], worst * UP
         return self._moved[piece]
@@ -261,7 +267,7 @@ class Comparison:
         """The expected maps ``(B, E)`` at θ, bounds of the norms of their errors, and of their terms' norms."""
         rows, error = self.moved_map(piece)
         weight = np.concatenate([np.ones((len(theta), 1)), theta], axis=1)
-        size = np.abs(weight) @ _norm(rows) * UP
+        size = np.abs(weight) @ norms(rows) * UP
         return weight @ rows, (np.abs(weight).sum(axis=1) * error + gamma(len(rows)) * size) * UP, size
 
     def inconsistency(
@@ -287,11 +293,7 @@ class Comparison:
         low, high = np.maximum(distance - slack, 0.0), np.minimum(distance + slack, MOST)
         if self.name == "cosine":
             low, high = low * low / 2 * (1 - 4 * UNIT), high * high / 2 * (1 + 4 * UNIT)
-        unknown = ~((own < size / 4) & (given < target / 4))
-        nothing = ((size == 0) & (own == 0)) | ((target == 0) & (given == 0))
+        unknown = ~((own < size / 4) & (given < target / 4) & (size > SMALL) & (target > SMALL))
+        nothing = (~maps.any(axis=1) & (own == 0)) | (~expected.any(axis=1) & (given == 0))
         low = np.where(nothing, MOST, np.where(unknown, 0.0, low))
         return low, np.where(nothing | unknown, MOST, high)
-
-
-def _norm(rows: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("rn,rn->r", rows, rows)) * UP

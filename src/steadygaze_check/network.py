@@ -19,11 +19,27 @@ from steadygaze_check.dyadic import Dyadic
 UNIT = 2.0**-53
 #: Factor by which bounds are enlarged where they are computed, for the rounding of that computation.
 UP = 1.0 + 2.0**-36
+#: Norms below this are not trusted to have been computed from squares.
+SMALL = 1e-140
 
 
 def gamma(terms: int) -> float:
     """Bound of the relative error of a sum of so many products, in any order, with a few operations more."""
     return (terms + 8) * UNIT * UP
+
+
+def norms(rows: np.ndarray) -> np.ndarray:
+    """At least the Euclidean norm of each row; squares that would vanish below the smallest double are not lost."""
+    found = np.sqrt(np.einsum("rn,rn->r", rows, rows)) * UP
+    small = np.flatnonzero(found < SMALL)
+    if len(small):
+        found[small] = np.abs(rows[small]).max(axis=1, initial=0.0) * np.sqrt(rows.shape[1]) * UP
+    return found
+
+
+def norm(values: np.ndarray) -> float:
+    """At least the Euclidean norm of all entries together."""
+    return float(norms(values.reshape(1, -1))[0])
 
 
 class AbstractLinear(ABC):
@@ -108,7 +124,7 @@ class Dense(AbstractLinear):
 
     @cached_property
     def reach(self) -> np.ndarray:
-        return np.linalg.norm(self.matrix, axis=1) * UP
+        return norms(self.matrix)
 
 
 @final
@@ -152,8 +168,8 @@ class Along(AbstractLinear):
 
     @cached_property
     def reach(self) -> np.ndarray:
-        norms = np.linalg.norm(self.matrix, axis=1) * UP
-        return np.tile(np.repeat(norms, self.after), self.before)
+        each = norms(self.matrix)
+        return np.tile(np.repeat(each, self.after), self.before)
 
 
 @final
@@ -256,8 +272,8 @@ class Convolution(AbstractLinear):
 
     @cached_property
     def reach(self) -> np.ndarray:
-        norms = np.linalg.norm(self.kernel.reshape(len(self.kernel), -1), axis=1) * UP
-        return np.repeat(norms, self.out_shape[1] * self.out_shape[2])
+        each = norms(self.kernel.reshape(len(self.kernel), -1))
+        return np.repeat(each, self.out_shape[1] * self.out_shape[2])
 
 
 @final
@@ -397,8 +413,8 @@ def spectral_bound(matrix: np.ndarray) -> float:
 
     Each product of doubles is off by at most gamma(k) times the product of Frobenius norms.
     """
-    frobenius = float(np.linalg.norm(matrix)) * UP
-    if frobenius == 0 or min(matrix.shape) == 1 or min(matrix.shape) > 2048:
+    frobenius = norm(matrix)
+    if frobenius < SMALL or min(matrix.shape) == 1 or min(matrix.shape) > 2048:
         return frobenius
     scaled = matrix / frobenius
     gram = scaled @ scaled.T if matrix.shape[0] <= matrix.shape[1] else scaled.T @ scaled
@@ -407,7 +423,7 @@ def spectral_bound(matrix: np.ndarray) -> float:
 
 
 def _symmetric_bound(gram: np.ndarray, squarings: int) -> float:
-    size = float(np.linalg.norm(gram)) * UP
+    size = norm(gram)
     if squarings == 0 or size == 0:
         return size
     scaled = gram / size
