@@ -47,19 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadCertificate as problem:
         print(f"steadygaze-check: {' '.join(str(problem).split())}", file=sys.stderr)
         return 2
-    except (
-        OSError,
-        MemoryError,
-        RecursionError,
-        ArithmeticError,
-        ValueError,
-        LookupError,
-        TypeError,
-    ) as problem:
-        # A folder that gets this far and fails is broken in a way that `folder` did not foresee: nothing is proven.
-        print(
-            f"steadygaze-check: nothing is proven, for {type(problem).__name__}: {problem}", file=sys.stderr
-        )
+    except Exception as problem:
+        # A folder that gets this far and fails is broken in a way that `folder` did not foresee.
+        told = " ".join(f"{type(problem).__name__}: {problem}".split())
+        print(f"steadygaze-check: nothing is proven, for {told}", file=sys.stderr)
         return 2
     return report.code
 

@@ -36,7 +36,7 @@ def test_dyadic_arithmetic_is_that_of_fractions(a, b):
 @given(arrays(np.float64, (4, 6), elements=DOUBLES))
 def test_the_spectral_bound_is_one_and_not_far_off(matrix):
     true = np.linalg.svd(matrix)[1][0]
-    assert true * (1 - 1e-12) <= spectral_bound(matrix) <= true * 1.1 + 1e-9 * np.abs(matrix).max()
+    assert true * (1 - 1e-12) <= spectral_bound(matrix) <= true * 1.1 + 1e-120
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
