@@ -67,9 +67,16 @@ class Judge:
         self._share = [float(held[self._agreed & (claimed == each)].sum()) for each in range(3)]
         self._twice = twice / certificate.volume
         self.unproven = float(max(0.0, 1.0 - sum(self._share)) + self._twice)
-        self._open = float(
-            number((certificate.claims.get("shares") or {}).get("undecided") or 0.0, "undecided")
-        )
+        undecided = claimed == UNDECIDED
+        if tiling.covers:
+            self._open = float(tiling.volume[undecided].sum()) / certificate.volume
+            self._lost = self.unproven - self._open
+        else:
+            # Nothing is known of the whole; cells that are called something count with all their bounding box.
+            low, high = self._bounds
+            around = np.prod(high - low, axis=1) / certificate.volume
+            self._open = 0.0
+            self._lost = float(around[~self._agreed & ~undecided].sum())
         self._slack = self.unproven + ROUNDING
 
     def all(self) -> Report:
@@ -96,8 +103,7 @@ class Judge:
                 sentence = f"cell {cell} is called {KINDS[told]}; at a point inside it is {KINDS[found]}"
                 self._report.add("kinds", REFUTED, sentence, self._mean[cell])
                 return
-        share = self.unproven - self._open
-        status = CERTIFIED if share <= UNPROVEN and not len(wrong) else OPEN
+        status = CERTIFIED if self._lost <= UNPROVEN and not len(wrong) else OPEN
         sentence = (
             f"{int(self._agreed.sum())} of {len(self._agreed)} cells; unproven share {self.unproven:.2e}"
         )
@@ -202,7 +208,7 @@ class Judge:
                 name, OPEN, f"{sentence}: cell {cell}, which is not robust, is not proven to lie outside"
             )
             return
-        complete = self._tiling.covers and self.unproven <= UNPROVEN + self._open
+        complete = self._tiling.covers and self._lost <= UNPROVEN
         if not complete:
             self._report.add(name, OPEN, f"{sentence}: the cells are not proven to cover the box")
         elif wider is not None and not len(self._meeting(wider, blocked)):
@@ -234,7 +240,7 @@ class Judge:
             return
         blocked = np.flatnonzero(self._c.cell_kind != ROBUST)
         near = self._within(blocked, value * (1 - ROUNDING), half, 2)
-        complete = self._tiling.covers and self.unproven <= UNPROVEN + self._open
+        complete = self._tiling.covers and self._lost <= UNPROVEN
         status = CERTIFIED if not near and complete and norm == "l2" else OPEN
         self._report.add("radius", status, f"radius {value!r} in {norm!r:.8}")
 
@@ -289,7 +295,7 @@ class Judge:
         listed = np.zeros(len(robust), bool)
         listed[self._c.origin_cells] = True
         sentence = f"R0 is {int(part.sum())} cells, {share!r} of the box"
-        sure = self._tiling.covers and self.unproven <= UNPROVEN + self._open
+        sure = self._tiling.covers and self._lost <= UNPROVEN
         if claimed is None or not sure:
             self._report.add("R0", OPEN, f"{sentence}: not proven to be all of it")
         elif (part & ~listed).sum() == 0 and (listed & robust).sum() > part.sum() and not self._tiling.conforms:
@@ -322,7 +328,8 @@ class Judge:
         order = 2 if told.get("norm") == "l2" else np.inf
         length = float(np.linalg.norm(theta / half, order))
         claimed = number(told.get("distance"), "distance")
-        kinds = {self._points.kind(piece, theta) for piece in self._points.pieces_at(theta)}
+        pieces = self._points.pieces_at(theta)
+        kinds = {self._points.kind(piece, theta) for piece in pieces}
         if not claimed * (1 - ROUNDING) <= length <= claimed * (1 + _INSIDE) + ROUNDING:
             self._report.add(
                 "nearest failure", REFUTED, f"its distance is {length!r}, claimed is {claimed!r}", theta
@@ -331,6 +338,8 @@ class Judge:
             self._report.add("nearest failure", OPEN, "its kind at its theta is not decided")
         elif kinds != {KINDS.index(told["kind"]) if told.get("kind") in KINDS else -1}:
             self._report.add("nearest failure", REFUTED, f"at its theta it is {KINDS[kinds.pop()]}", theta)
+        elif not self._points.says(pieces[0], theta, told.get("predicted"), told.get("class_gap")):
+            self._report.add("nearest failure", REFUTED, "its class or class gap is another one", theta)
         else:
             self._nearer(failing, claimed, half, order)
 
@@ -338,7 +347,7 @@ class Judge:
         """Whether a failing cell is nearer than the witness, which keeps a little off the cell's border."""
         inner = claimed * (1 - UNPROVEN)
         near = self._within(failing, inner, half, order)
-        complete = self._tiling.covers and self.unproven <= UNPROVEN + self._open
+        complete = self._tiling.covers and self._lost <= UNPROVEN
         if (
             complete
             and not len(near)

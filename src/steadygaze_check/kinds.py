@@ -64,7 +64,7 @@ class Examiner:
     def batches(self) -> Iterator[np.ndarray]:
         """Numbers of cells, each batch within one piece and small enough for the memory."""
         certificate = self._certificate
-        room = max(16, _ROOM // max(1, self.units))
+        room = max(2, _ROOM // max(self.units, self.widest))
         for piece in np.unique(certificate.cell_piece[certificate.cell_piece >= 0]):
             cells = np.flatnonzero(certificate.cell_piece == piece)
             sizes = np.cumsum(np.diff(certificate.cell_ptr)[cells])

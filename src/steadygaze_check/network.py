@@ -21,6 +21,8 @@ UNIT = 2.0**-53
 UP = 1.0 + 2.0**-36
 #: Norms below this are not trusted to have been computed from squares.
 SMALL = 1e-140
+# Numbers that the windows of convolutions may take at once.
+_PATCHES = 1 << 23
 
 
 def gamma(terms: int) -> float:
@@ -210,6 +212,10 @@ class Convolution(AbstractLinear):
         return len(self.kernel) * int(np.prod(self.kernel.shape[2:]))
 
     def multiply(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        room = max(1, _PATCHES // (self.terms * self.groups * self.out_shape[1] * self.out_shape[2]))
+        if len(rows) > room:
+            parts = [self.multiply(rows[k : k + room], weight) for k in range(0, len(rows), room)]
+            return np.concatenate(parts)
         (C, H, W), (top, left, bottom, right) = self.shape, self.pads
         padded = np.zeros((len(rows), C, H + top + bottom, W + left + right), rows.dtype)
         padded[:, :, top : top + H, left : left + W] = rows.reshape(-1, C, H, W)

@@ -26,7 +26,7 @@ from steadygaze_check.network import (
     Sum,
 )
 
-_LARGEST_MATRIX = 1 << 27
+_LARGEST_MATRIX, _MOST_ENTRIES = 1 << 27, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class Network:
         self.last = last.node
 
     def _add(self, operation: Operation, *inputs: int, entries: int) -> int:
+        _demand(entries <= _MOST_ENTRIES, f"an operator makes {entries} numbers, {_MOST_ENTRIES} are allowed")
         self.nodes.append(Node(operation, inputs, entries))
         return len(self.nodes) - 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate
+from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate, number
 from steadygaze_check.maps import Comparison, exact_point, gradients
 from steadygaze_check.network import UNIT
 from steadygaze_check.onnx_reader import Network
@@ -37,6 +37,20 @@ class Points:
         maps = self.comparison.maps(*gradients(self._network, label, pattern, 1))
         low, high = self.comparison.inconsistency(*maps, piece, theta[None])
         return ROBUST if high[0] <= threshold else ATTENTION_CHANGED if low[0] > threshold else UNDECIDED
+
+    def says(self, piece: int, theta: np.ndarray, predicted: object, gap: object) -> bool:
+        """Whether the network predicts this class with this class gap at θ.
+
+        Up to what the single precision of an original model may make out.
+        """
+        logits = [float(each) for each in exact_point(self._network, self._certificate, piece, theta)[0]]
+        label, scale = self._certificate.question["label"], 1e-4 * max(1.0, *(abs(each) for each in logits))
+        if predicted is not None and not (
+            isinstance(predicted, int) and 0 <= predicted < len(logits) and logits[predicted] >= max(logits) - scale
+        ):
+            return False
+        found = logits[label] - max((each for k, each in enumerate(logits) if k != label), default=-np.inf)
+        return gap is None or abs(number(gap, "class_gap") - found) <= scale
 
     def pieces_at(self, theta: np.ndarray) -> list[int]:
         """The pieces in which θ lies, or on whose border."""

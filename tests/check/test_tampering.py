@@ -147,6 +147,8 @@ CLAIMS = {
     "failure kind": lambda c: c["nearest_failure"].update(
         kind="attention-changed" if c["nearest_failure"]["kind"] == "class-changed" else "class-changed"
     ),
+    "predicted": lambda c: c["nearest_failure"].update(predicted=(c["nearest_failure"]["predicted"] + 1) % 3),
+    "gap": lambda c: c["nearest_failure"].update(class_gap=c["nearest_failure"]["class_gap"] + 0.01),
     "no failure": lambda c: c.update(nearest_failure=None),
 }
 
@@ -156,6 +158,23 @@ def test_changed_claims_are_refuted(what, copy, capsys):
     document = told(copy)
     CLAIMS[what](document["claims"])
     assert main([str(sealed(copy, document))]) == 10, capsys.readouterr().out
+
+
+def test_what_is_unproven_cannot_be_passed_off_as_undecided(copy, capsys):
+    """Cells that are called robust, and are not proven to be, are not covered by a share called undecided."""
+    document = told(copy)
+    flipped = []
+
+    def wrong(kind):
+        flipped.append(int(np.flatnonzero(kind != 0)[0]))
+        kind[flipped[0]] = 0
+
+    changed(copy, "cell_kind", wrong)
+    shares = document["claims"]["shares"]
+    for name in ("class_changed", "attention_changed"):
+        shares["undecided"] += 0.5 * shares[name]
+        shares[name] *= 0.5
+    assert main([str(sealed(copy, document))]) in (10, 20), capsys.readouterr().out
 
 
 def test_a_wrong_label_is_refuted(copy):
