@@ -1,12 +1,16 @@
 """Values of the network at points, each with a bound of how far it may be off.
 
-The bounds serve two purposes at once. At a point θ they enclose the exact value. At a vertex of a cell they enclose
-the value there of the affine function that the network is inside the cell, although at a vertex many units are
-within rounding of 0 and the cells around it take them for different signs: a unit is *close* where it may be of
+The bounds serve two purposes at once. At a point θ they enclose the exact value. At a vertex of a cell they
+enclose
+the value there of the affine function that the network is inside the cell, although at a vertex many units
+are
+within rounding of 0 and the cells around it take them for different signs: a unit is *close* where it may be
+of
 either sign, and what its choice makes out is added to the bound. docs/checker.md has the proof.
 
 For each row a bound of the Euclidean norm of all errors at once is carried through (`spread`), and per-entry
-bounds are sums of few products of a number for each entry and a number for each row: no second matrix product.
+bounds are sums of few products of a number for each entry and a number for each row: no second matrix
+product.
 """
 
 from __future__ import annotations
@@ -39,7 +43,8 @@ from steadygaze_check.onnx_reader import Network
 
 # Products of doubles may fall below the smallest normal number: each is then off by less than this.
 _TINY = 1e-300
-# How close to 0, beside its terms, a unit may be on the wrong side of the hinge that a vertex lies on. Soundness
+# How close to 0, beside its terms, a unit may be on the wrong side of the hinge that a vertex lies on.
+# Soundness
 # does not depend on it: a smaller one would have fewer cells certified.
 _CLOSE = 2.0**-34
 
@@ -138,7 +143,8 @@ class Form:
 def forms_of(network: Network, base: np.ndarray, directions: np.ndarray) -> dict[int, Form]:
     """The nodes that are affine in θ and are read by one that is not, by number.
 
-    The image is ``base + θ directions``; all products are exact (`dyadic`), so that nothing is lost before the
+    The image is ``base + θ directions``; all products are exact (`dyadic`), so that nothing is lost before
+    the
     first unit.
     """
     start = np.concatenate([base.reshape(1, -1), directions.reshape(len(directions), -1)])
@@ -268,9 +274,7 @@ def _dense(operation: Dense, x: Ball) -> Ball:
 
     def spread(columns: np.ndarray | None) -> np.ndarray:
         part, bias = (matrix, size) if columns is None else (matrix[columns], size[columns])
-        own = error * (spectral_bound(np.abs(part)) * x.norm + norm(bias)) + _TINY * len(
-            bias
-        )
+        own = error * (spectral_bound(np.abs(part)) * x.norm + norm(bias)) + _TINY * len(bias)
         return (spectral_bound(part) * everything + own) * UP
 
     terms = [(reach, everything + error * x.norm), (error * size + _TINY, ones)]

@@ -20,7 +20,8 @@ from steadygaze_check.points import Points
 from steadygaze_check.tiling import Tiling, volumes
 
 CERTIFIED, REFUTED, OPEN = "certified", "refuted", "not certified"
-# A claim holds up to the unproven share, which may be this much, and up to this much of rounding in its numbers.
+# A claim holds up to the unproven share, which may be this much, and up to this much of rounding in its
+# numbers.
 UNPROVEN, ROUNDING = 1e-6, 1e-9
 # How much farther than its cell a witness may be, which keeps off the border: this share of the distance.
 _INSIDE = 1e-2
@@ -53,7 +54,8 @@ class Judge:
     """Holds the claims against cells whose kinds were examined."""
 
     def __init__(
-        self, certificate: Certificate, points: Points, kind: np.ndarray, shrink: np.ndarray, name: np.ndarray,
+        self, certificate: Certificate, points: Points, kind: np.ndarray, shrink: np.ndarray, name:
+        np.ndarray,
         tiling: Tiling, report: Report,
     ) -> None:  # fmt: skip
         self._c, self._points, self._report = certificate, points, report
@@ -72,7 +74,8 @@ class Judge:
             self._open = float(tiling.volume[undecided].sum()) / certificate.volume
             self._lost = self.unproven - self._open
         else:
-            # Nothing is known of the whole; cells that are called something count with all their bounding box.
+            # Nothing is known of the whole; cells that are called something count with all their bounding
+            # box.
             low, high = self._bounds
             around = np.prod(high - low, axis=1) / certificate.volume
             self._open = 0.0
@@ -298,8 +301,12 @@ class Judge:
         sure = self._tiling.covers and self._lost <= UNPROVEN
         if claimed is None or not sure:
             self._report.add("R0", OPEN, f"{sentence}: not proven to be all of it")
-        elif (part & ~listed).sum() == 0 and (listed & robust).sum() > part.sum() and not self._tiling.conforms:
-            self._report.add("R0", OPEN, f"{sentence} through whole facets; how others hang together is not proven")
+        elif (
+            (part & ~listed).sum() == 0 and (listed & robust).sum() > part.sum() and not self._tiling.conforms
+        ):
+            self._report.add(
+                "R0", OPEN, f"{sentence} through whole facets; how others hang together is not proven"
+            )
         elif abs(number(claimed, "share of R0") - share) > self._slack or (listed != part).any():
             self._report.add("R0", REFUTED, f"{sentence}; claimed are {int(listed.sum())} cells, {claimed!r}")
         else:
@@ -392,7 +399,7 @@ def distance(points: np.ndarray) -> float:
 
 
 def _nearest_to_zero(points: np.ndarray) -> np.ndarray:
-    """About the direction of the point of the hull nearest to 0, by Wolfe's method; its users check what they need."""
+    """About the direction of the hull's point nearest to 0, by Wolfe's method; users check what they need."""
     chosen, weight = [int(np.einsum("mn,mn->m", points, points).argmin())], np.ones(1)
     for _ in range(200):
         x = weight @ points[chosen]
@@ -421,7 +428,8 @@ def _nearest_to_zero(points: np.ndarray) -> np.ndarray:
             )
     own = points[chosen]
     normal = np.linalg.svd(own[1:] - own[0])[2][len(own) - 1 :] if len(own) > 1 else np.eye(points.shape[1])
-    # Across the flat of the points chosen: they lie at one height to the last digits, however near to 0 it passes.
+    # Across the flat of the points chosen: they lie at one height to the last digits, however near to 0 it
+    # passes.
     across = normal.T @ (normal @ own.mean(axis=0))
     return across / np.linalg.norm(across) if across.any() else across
 
@@ -437,8 +445,10 @@ def _means(certificate: Certificate) -> np.ndarray:
 def _apart(certificate: Certificate, name: np.ndarray, shrink: np.ndarray) -> tuple[np.ndarray, float]:
     """Volumes of cells that are proven disjoint, where no cover is proven; 0 for the others.
 
-    Cells of different names have a unit with different signs, and so no point in common once they are shrunken. Of
-    the same name, those are kept that lie on different sides of a line or plane through a facet of one of them.
+    Cells of different names have a unit with different signs, and so no point in common once they are
+    shrunken. Of
+    the same name, those are kept that lie on different sides of a line or plane through a facet of one of
+    them.
     """
     n, count = certificate.dimension, len(name)
     own = np.zeros(count)

@@ -25,7 +25,7 @@ _SEEDS = 20260714
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 if all claims are certified, 10 if one is refuted, 20 if something is not certified, 2 for bad input."""
+    """0 if all claims are certified, 10 if one is refuted, 20 if one is not certified, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="steadygaze-check", description=__doc__)
     parser.add_argument("certificate", type=Path, help="the folder that steadygaze wrote")
     parser.add_argument(
@@ -116,7 +116,7 @@ def _origin(certificate: Certificate, points: Points, report: Report) -> None:
         text = "" if away <= 1e-12 else f"; constant amounts change the image handed over by up to {away:.3g}"
         report.add("label", CERTIFIED, f"the network says {label} at θ = 0{text}")
     else:
-        text = f"the image at θ = 0 differs from image.npy by up to {away:.3g}, and no constant amounts are declared"
+        text = f"the image at θ = 0 is {away:.3g} off image.npy, and no constant amounts are declared"
         report.add("image", OPEN, text)
 
 
@@ -219,7 +219,8 @@ def _document(report: Report) -> dict[str, object]:
 
 def _text(certificate: Certificate, report: Report) -> str:
     lines = [
-        f"{len(certificate.cell_kind)} cells, {len(certificate.vertices)} vertices, {certificate.dimension} parameters"
+        f"{len(certificate.cell_kind)} cells, {len(certificate.vertices)} vertices, "
+        f"{certificate.dimension} parameters"
     ]
     lines += [f"  {status:>13}  {name}: {text}" for name, status, text in report.findings]
     shares = report.numbers.get("certified")

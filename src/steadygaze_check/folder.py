@@ -1,6 +1,7 @@
 """Read a certificate: a folder written by somebody else, and possibly by somebody who wishes to deceive.
 
-Nothing is executed, no link is followed, no file is read whose size differs from what is declared, and no array
+Nothing is executed, no link is followed, no file is read whose size differs from what is declared, and no
+array
 is made whose size differs from that of its file. What is not as the format says raises `BadCertificate`.
 """
 
@@ -54,7 +55,8 @@ _SAMPLES: dict[str, tuple[tuple[str, ...], str]] = {
     "sample_expected": (("<f8",), "SO"),
 }
 _HEADER = re.compile(
-    r"\{'descr': '(<f8|<i8|<i4|<u8|\|i1|\|b1)', 'fortran_order': False, 'shape': \(([0-9]{1,18}(?:, [0-9]{1,18})*)?,?\), \}"
+    r"\{'descr': '(<f8|<i8|<i4|<u8|\|i1|\|b1)', 'fortran_order': False, "
+    r"'shape': \(([0-9]{1,18}(?:, [0-9]{1,18})*)?,?\), \}"
 )
 
 
@@ -101,7 +103,7 @@ class Certificate:
 
 
 def read(folder: Path) -> Certificate:
-    """The certificate in `folder`. Raises BadCertificate, with one sentence, for whatever is not in the format."""
+    """The certificate in `folder`. Raises BadCertificate, in one sentence, for what is not as it must be."""
     try:
         plain = stat.S_ISDIR(os.lstat(folder).st_mode)
     except (OSError, ValueError) as problem:
@@ -126,7 +128,7 @@ def read(folder: Path) -> Certificate:
     wanted = {**_ARRAYS, **(_MOVES if moved else {}), **(_SAMPLES if question.get("samples") else {})}
     _demand(
         set(parts["files"]) == {"network.onnx", *(f"{name}.npy" for name in wanted)},
-        f"files lists {sorted(parts['files'])!r:.300}; the format has network.onnx and {', '.join(sorted(wanted))}",
+        f"files lists {sorted(parts['files'])!r:.300}, the format has {', '.join(sorted(wanted))}",
     )
     sizes: dict[str, int] = {"n": len(box), "P": question["pieces"], "p": question["pieces"] + 1}
     arrays = {}

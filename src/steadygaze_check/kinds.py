@@ -1,7 +1,9 @@
 """What is proven of each cell: by how much it has to shrink for all signs to hold, and its kind.
 
-Everything is a function of the vertices: inside a cell every hinge is affine, so that its least value over the
-convex hull of points is the least at the points, and its value at the mean of the vertices is the mean of theirs.
+Everything is a function of the vertices: inside a cell every hinge is affine, so that its least value over
+the
+convex hull of points is the least at the points, and its value at the mean of the vertices is the mean of
+theirs.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class Proven:
         kind: ``(M,)`` int8: the kind on the shrunken cell; UNDECIDED where none is proven.
         shrink: ``(M,)`` in [0, 1]: the factor t by which the cell is shrunk about the mean of its vertices.
         crossed: ``(M,)`` bool: a unit changes its side inside the cell, beyond rounding: there is no pattern.
-        name: ``(M,)`` uint64: equal for equal patterns; 0 where a side is open. Cells of different names, not 0,
+        name: ``(M,)`` uint64: equal for equal patterns; 0 where a side is open. Cells of different names,
+        not 0,
             are disjoint where their signs are proven.
     """
 
@@ -68,8 +71,7 @@ class Examiner:
         for piece in np.unique(certificate.cell_piece[certificate.cell_piece >= 0]):
             cells = np.flatnonzero(certificate.cell_piece == piece)
             sizes = np.cumsum(np.diff(certificate.cell_ptr)[cells])
-            for batch in np.split(cells, np.flatnonzero(np.diff(sizes // (3 * room))) + 1):
-                yield batch
+            yield from np.split(cells, np.flatnonzero(np.diff(sizes // (3 * room))) + 1)
 
     def examine(self, cells: np.ndarray) -> Proven:
         """What is proven of some cells of one piece."""
@@ -112,7 +114,7 @@ class Examiner:
     # -- units
 
     def _sides(self, frame: _Frame, hinge: Hinges) -> tuple[Side, np.ndarray]:
-        """The sides of a node's units on each cell, and the same as packed bits; the frame learns what is lost."""
+        """The sides of a node's units on each cell, and as packed bits; the frame learns what is lost."""
         operation = self._network.nodes[hinge.node].operation
         if isinstance(operation, Largest):
             return self._winners(frame, hinge, operation.width)
@@ -226,10 +228,11 @@ class Examiner:
         self, frame: _Frame, cells: np.ndarray, maps: np.ndarray, error: np.ndarray, row: np.ndarray,
         theta: np.ndarray, piece: int,
     ) -> np.ndarray:  # fmt: skip
-        """Kinds of cells where the expected map e is affine in θ, and the map s of the region, `row` of maps, is not.
+        """Kinds of cells where the expected map e is affine in θ, and the map s of the region, `row` of
+        maps, is not.
 
-        Robust is h = <s, e> - kappa |s| |e| >= 0, which is concave for kappa >= 0: it holds in a cell if at its vertices.
-        |e| >= <e, u> for any unit u: if <s, e> - kappa |s| <e, u> < 0 at the vertices, h is below 0 in the cell.
+        Robust is h = <s, e> - kappa |s| |e| >= 0, concave for kappa >= 0: the vertices decide.
+        |e| >= <e, u> for any unit u: if <s, e> - kappa |s| <e, u> < 0 at the vertices, h < 0 in the cell.
         """
         compare = self._comparison
         expected, away, reach = compare.cones(piece, theta)
@@ -272,7 +275,8 @@ class Examiner:
         return np.where(sure, np.where(robust, ROBUST, ATTENTION_CHANGED), UNDECIDED)
 
     def _names(self, frame: _Frame, bits: np.ndarray) -> np.ndarray:
-        """A number for each row of bytes: equal ones for equal rows; a row that differs from another of its number is
+        """A number for each row of bytes: equal ones for equal rows; a row that differs from another of its
+        number is
         given up as crossed."""
         words = np.zeros((len(bits), -(-bits.shape[1] // 8)), np.uint64)
         words.view(np.uint8)[:, : bits.shape[1]] = bits
@@ -319,7 +323,8 @@ class _Frame:
     def factors(self, cell: np.ndarray, least: object) -> np.ndarray:
         """The factor by which each function wants its cell to be shrunk.
 
-        ``least(own, spots)`` gives lower bounds at rows `spots` of the vertices, of the functions numbered `own`.
+        ``least(own, spots)`` gives lower bounds at rows `spots` of the vertices, of the functions numbered
+        `own`.
         With lower bounds l_k at the m vertices, mean l at their mean, the shrunken vertices have the bounds
         ``(1 - t) mean + t l_k``.
         """

@@ -38,7 +38,8 @@ class Side:
     """The sides that the units of one node are on, for each of R patterns.
 
     Attributes:
-        choice: ``(R, N)`` bool, above the hinge (Rectifier) or between the bounds (Clip); for Largest the position
+        choice: ``(R, N)`` bool, above the hinge (Rectifier) or between the bounds (Clip); for Largest the
+        position
             ``(R, windows)`` of the winner.
         open: of the same shape, whether the side is not known.
     """
@@ -94,7 +95,7 @@ def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tupl
 
 @dataclass(frozen=True, eq=False)
 class _Back:
-    """Gradients at a node ``(R, N)``, bounds of the norms of their errors, and which entries are not exactly 0."""
+    """Gradients at a node ``(R, N)``, bounds of their errors' norms, and which entries are not exactly 0."""
 
     value: np.ndarray
     spread: np.ndarray
@@ -115,7 +116,7 @@ def _passing(network: Network, node: int, pattern: Pattern) -> np.ndarray | None
 
 
 def _dense_back(operation: Dense, back: _Back, columns: np.ndarray | None) -> _Back:
-    """The gradient before a matrix, but for entries that the rectifier there lets nothing past in any pattern."""
+    """The gradient before a matrix, but for entries where the rectifier there lets nothing past."""
     matrix = operation.matrix if back.support is None else operation.matrix[back.support]
     matrix = matrix if columns is None else matrix[:, columns]
     g = back.value if back.support is None else back.value[:, back.support]
@@ -178,7 +179,7 @@ def exact_point(
 
 
 def _exact_unit(operation: object, x: Dyadic) -> tuple[Dyadic, Side]:
-    """A unit's value and side; the derivative of a clip is taken for unknown where it just reaches a bound."""
+    """A unit's value and side; the derivative of a clip is open where it just reaches a bound."""
     if isinstance(operation, Rectifier):
         above = (x.whole > 0).astype(bool)
         zero = np.zeros(x.whole.shape, dtype=object)
@@ -227,7 +228,7 @@ class Comparison:
         self.kappa = 1 - self.threshold if self.name == "cosine" else 1 - self.threshold**2 / 2
 
     def maps(self, gradient: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The compared entries ``(R, E)`` of the maps of gradients, with bounds ``(R,)`` of the norm of errors."""
+        """The compared entries ``(R, E)`` of maps, and bounds ``(R,)`` of their errors' norms."""
         whole, error = self._shown(gradient, spread)
         return whole if len(self._kept) == whole.shape[1] else whole[:, self._kept], error
 
@@ -264,7 +265,7 @@ class Comparison:
         return self._moved[piece]
 
     def cones(self, piece: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The expected maps ``(B, E)`` at θ, bounds of the norms of their errors, and of their terms' norms."""
+        """The expected maps ``(B, E)`` at θ, bounds of their errors' norms, and of their terms' norms."""
         rows, error = self.moved_map(piece)
         weight = np.concatenate([np.ones((len(theta), 1)), theta], axis=1)
         size = np.abs(weight) @ norms(rows) * UP

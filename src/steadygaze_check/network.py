@@ -1,8 +1,8 @@
 """network.onnx as a list of operations on rows of numbers, each with what bounds its rounding.
 
 An operation maps rows ``(B, N)`` to rows ``(B, M)``. Linear ones know three numbers of their matrix A:
-``lift`` >= |A|_2, ``size`` >= | |A| |_2, ``reach`` (M,) >= the 2-norm of each row; and ``terms``, the number of
-products that go into an entry. The same code multiplies doubles and exact numbers.
+``lift`` >= |A|_2, ``size`` >= | |A| |_2, ``reach`` (M,) >= the 2-norm of each row; and ``terms``, the number
+of products that go into an entry. The same code multiplies doubles and exact numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def gamma(terms: int) -> float:
 
 
 def norms(rows: np.ndarray) -> np.ndarray:
-    """At least the Euclidean norm of each row; squares that would vanish below the smallest double are not lost."""
+    """At least the Euclidean norm of each row; squares below the smallest double are not lost."""
     found = np.sqrt(np.einsum("rn,rn->r", rows, rows)) * UP
     small = np.flatnonzero(found < SMALL)
     if len(small):
@@ -84,7 +84,7 @@ class AbstractLinear(ABC):
         return Dyadic.of(self.weight), Dyadic.of(self.bias)
 
     def exact(self, rows: Dyadic, constant: np.ndarray) -> Dyadic:
-        """The same without rounding; the bias is added to the rows where `constant` (B,) is 1 rather than 0."""
+        """The same without rounding; the bias is added to rows where `constant` (B,) is 1 rather than 0."""
         weight, bias = self._exact
         product = Dyadic(self.multiply(rows.whole, weight.whole), rows.exponent + weight.exponent)
         return product + Dyadic(constant[:, None] * bias.whole, bias.exponent)
@@ -177,7 +177,7 @@ class Along(AbstractLinear):
 @final
 @dataclass(frozen=True, eq=False)
 class Convolution(AbstractLinear):
-    """A convolution of images ``(C, H, W)`` with kernels ``(O, C / groups, h, w)``; pads: top, left, bottom, right."""
+    """A convolution of ``(C, H, W)`` with ``(O, C / groups, h, w)``; pads: top, left, bottom, right."""
 
     kernel: np.ndarray
     channel_bias: np.ndarray
@@ -219,13 +219,13 @@ class Convolution(AbstractLinear):
         (C, H, W), (top, left, bottom, right) = self.shape, self.pads
         padded = np.zeros((len(rows), C, H + top + bottom, W + left + right), rows.dtype)
         padded[:, :, top : top + H, left : left + W] = rows.reshape(-1, C, H, W)
-        O, tall, wide = self.out_shape
+        outs, tall, wide = self.out_shape
         (h, w), (down, across), (s, t) = self.kernel.shape[2:], self.dilations, self.strides
         windows = np.lib.stride_tricks.sliding_window_view(
             padded, ((h - 1) * down + 1, (w - 1) * across + 1), axis=(2, 3)
         )[:, :, ::s, ::t, ::down, ::across].transpose(0, 2, 3, 1, 4, 5)
-        out = np.empty((len(rows), O, tall * wide), rows.dtype)
-        each, own = O // self.groups, C // self.groups
+        out = np.empty((len(rows), outs, tall * wide), rows.dtype)
+        each, own = outs // self.groups, C // self.groups
         for g in range(self.groups):
             patches = windows[:, :, :, g * own : (g + 1) * own].reshape(len(rows) * tall * wide, -1)
             product = patches @ weight[g * each : (g + 1) * each].reshape(each, -1).T
@@ -236,11 +236,11 @@ class Convolution(AbstractLinear):
 
     def pull_back(self, rows: np.ndarray) -> np.ndarray:
         (C, H, W), (top, left, bottom, right) = self.shape, self.pads
-        O, tall, wide = self.out_shape
+        outs, tall, wide = self.out_shape
         (h, w), (down, across), (s, t) = self.kernel.shape[2:], self.dilations, self.strides
-        each, own = O // self.groups, C // self.groups
+        each, own = outs // self.groups, C // self.groups
         padded = np.zeros((len(rows), H + top + bottom, W + left + right, C), rows.dtype)
-        images = rows.reshape(len(rows), O, tall * wide).transpose(0, 2, 1)
+        images = rows.reshape(len(rows), outs, tall * wide).transpose(0, 2, 1)
         for g in range(self.groups):
             kernel = self.kernel[g * each : (g + 1) * each].transpose(0, 2, 3, 1).reshape(each, -1)
             flat = np.ascontiguousarray(images[:, :, g * each : (g + 1) * each]).reshape(-1, each)

@@ -38,7 +38,8 @@ class _Tensor:
 
 
 class Network:
-    """The operations in order. Node 0 is the image before the clip, `pixels` what is handed to the classifier.
+    """The operations in order. Node 0 is the image before the clip, `pixels` what is handed to the
+    classifier.
 
     Raises BadCertificate for operators, attributes and shapes that this checker does not know.
     """
@@ -128,7 +129,7 @@ class Network:
 
     def _conv(self, attributes: dict[str, Any], x: Any, kernel: Any, bias: Any = None) -> _Tensor:
         x, kernel = _tensor(x, 3), _array(kernel, 4)
-        O, own, h, w = kernel.shape
+        outs, own, h, w = kernel.shape
         groups = attributes.pop("group", 1)
         strides, dilations = attributes.pop("strides", [1, 1]), attributes.pop("dilations", [1, 1])
         pads = attributes.pop("pads", [0, 0, 0, 0])
@@ -141,8 +142,8 @@ class Network:
             len(strides) == len(dilations) == 2 and len(pads) == 4 and min(*strides, *dilations, groups) >= 1
         )
         sound = sound and min(pads) >= 0 and max(*strides, *dilations, *pads) < 1 << 12
-        _demand(sound and O % groups == 0 and own * groups == x.shape[0], "Conv has impossible sizes")
-        values = np.zeros(O) if bias is None else _fits(bias, (O,))
+        _demand(sound and outs % groups == 0 and own * groups == x.shape[0], "Conv has impossible sizes")
+        values = np.zeros(outs) if bias is None else _fits(bias, (outs,))
         made = Convolution(kernel, values, x.shape, tuple(strides), tuple(pads), tuple(dilations), groups)
         _demand(min(made.out_shape) >= 1, "Conv leaves nothing")
         return self._made(made, x, made.out_shape)
@@ -196,8 +197,9 @@ class Network:
             "Reshape needs a shape",
         )
         first, *rest = target.tolist()
-        _demand(first in (-1, 0, 1) and rest.count(-1) <= (first != -1) and min(rest, default=1) >= -1 and 0 not in rest,
-                f"Reshape to {target.tolist()} does not keep the batch")  # fmt: skip
+        keeps = first in (-1, 0, 1) and rest.count(-1) <= (first != -1)
+        keeps = keeps and min(rest, default=1) >= -1 and 0 not in rest
+        _demand(keeps, f"Reshape to {target.tolist()} does not keep the batch")
         known = math.prod(size for size in rest if size > 0)
         rest = [math.prod(x.shape) // known if size == -1 else size for size in rest]
         _demand(math.prod(rest) == math.prod(x.shape), f"Reshape takes {x.shape} to {rest}")
@@ -215,7 +217,7 @@ class Network:
         x = _tensor(x)
         _demand(attributes.pop("mode", b"constant") == b"constant", "Pad is not constant")
         fine = isinstance(pads, np.ndarray) and pads.dtype == np.int64 and pads.size == 2 * len(x.shape) + 2
-        _demand(fine and 0 <= pads.min() and pads.max() < 1 << 12, "Pad has impossible sizes")
+        _demand(fine and pads.min() >= 0 and pads.max() < 1 << 12, "Pad has impossible sizes")
         both = pads.reshape(2, -1).T
         _demand(not both[0].any(), "Pad does not keep the batch")
         index = np.pad(_numbers(x), [tuple(row) for row in both[1:].tolist()], constant_values=-1)
@@ -225,7 +227,7 @@ class Network:
         x = _tensor(x, 1)
         _demand(attributes.pop("axis", 0) == 1, "Gather takes another axis than 1")
         fine = isinstance(index, np.ndarray) and index.dtype == np.int64 and index.size < _LARGEST_MATRIX
-        _demand(fine and 0 <= index.min() and index.max() < x.shape[0], "Gather has numbers out of range")
+        _demand(fine and index.min() >= 0 and index.max() < x.shape[0], "Gather has numbers out of range")
         return self._selected(x, index, 0.0)
 
     def _reducemax(self, attributes: dict[str, Any], x: Any, axes: Any = None) -> _Tensor:
@@ -278,7 +280,10 @@ class Network:
 
 _OPERATORS = {
     name: f"_{name.lower()}"
-    for name in "Gemm MatMul Conv Mul Relu PRelu Clip Reshape Flatten Transpose Pad Gather ReduceMax Concat Identity".split()
+    for name in (
+        *("Gemm", "MatMul", "Conv", "Mul", "Relu", "PRelu", "Clip", "Reshape", "Flatten", "Transpose"),
+        *("Pad", "Gather", "ReduceMax", "Concat", "Identity"),
+    )
 } | {"Add": "_plus"}
 
 

@@ -46,7 +46,9 @@ class Points:
         logits = [float(each) for each in exact_point(self._network, self._certificate, piece, theta)[0]]
         label, scale = self._certificate.question["label"], 1e-4 * max(1.0, *(abs(each) for each in logits))
         if predicted is not None and not (
-            isinstance(predicted, int) and 0 <= predicted < len(logits) and logits[predicted] >= max(logits) - scale
+            isinstance(predicted, int)
+            and 0 <= predicted < len(logits)
+            and logits[predicted] >= max(logits) - scale
         ):
             return False
         found = logits[label] - max((each for k, each in enumerate(logits) if k != label), default=-np.inf)
@@ -65,7 +67,8 @@ class Points:
 def borders(
     certificate: Certificate, piece: int, theta: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """For points ``(B, n)``, functions ``(B, F)`` that are at least 0 in the piece, bounds of their errors, their size.
+    """For points ``(B, n)``, functions ``(B, F)`` that are at least 0 in the piece, bounds of their errors,
+    their size.
 
     Pieces are boxes, or polygons; of other polytopes this checker knows no borders (None).
     """

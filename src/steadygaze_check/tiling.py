@@ -1,7 +1,9 @@
 """That the cells cover the box once: by facets that face one another, or else by being disjoint.
 
-A cell is taken apart into simplices by pulling: from its vertex of the lowest number to a triangulation of each facet
-that does not hold it, and so on down. Two cells that meet in a whole facet take that facet apart alike. The facets
+A cell is taken apart into simplices by pulling: from its vertex of the lowest number to a triangulation of
+each facet
+that does not hold it, and so on down. Two cells that meet in a whole facet take that facet apart alike. The
+facets
 of cells are hints of the writer: whatever they are, simplices with vertices of a cell lie in the cell, and
 whether they cover the box is found out from the simplices alone.
 """
@@ -17,7 +19,8 @@ from steadygaze_check.folder import Certificate
 from steadygaze_check.network import UNIT, UP
 
 _CELLS = 1 << 14
-# Filler between facets that lie on one another up to rounding may be this part of the box, all of it together.
+# Filler between facets that lie on one another up to rounding may be this part of the box, all of it
+# together.
 _FILLER = 1e-7
 _MOST_LEFT = 20000
 # Vertices as near to one another as this, in widths of the box, may be taken for one.
@@ -48,7 +51,8 @@ class Tiling:
 def tiling(certificate: Certificate) -> Tiling:
     """Whether the cells cover the box, counted once. See docs/checker.md for the proof.
 
-    Where facets do not face one another by the numbers of their vertices, vertices that are within rounding of one
+    Where facets do not face one another by the numbers of their vertices, vertices that are within rounding
+    of one
     another are taken for one, which moves simplices by no more than that.
     """
     simplices, owner = simplices_of(certificate)
@@ -82,7 +86,9 @@ def _tiled(
             every, owners = np.concatenate([simplices, made]), np.append(owner, np.full(len(made), -1))
             left = _faces(every, owners, certificate)[1]
         if made is None or not len(made) or len(left):
-            why = f"{len(outer)} of {inner + len(outer)} facets face no other and are not on the box's boundary"
+            why = (
+                f"{len(outer)} of {inner + len(outer)} facets face no other and are not on the box's boundary"
+            )
             return Tiling(False, why, own, 0.0, pairs)
     extra = float(volumes(points[filler])[1].sum()) if len(filler) else 0.0
     whole = float(high.sum()) * (1 + 2.0**-40) + extra
@@ -196,7 +202,8 @@ def _faces(
 ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """How facets of simplices meet.
 
-    Returns the number of those that cancel in pairs, those ``(k, n)`` that neither do nor lie on the boundary of the
+    Returns the number of those that cancel in pairs, those ``(k, n)`` that neither do nor lie on the
+    boundary of the
     box, the pairs of cells that meet in one, and the cells ``(k,)`` of the second.
     """
     n = certificate.dimension
@@ -253,7 +260,8 @@ Chain = set[frozenset[int]]
 def _fill(outer: np.ndarray, points: np.ndarray, box: np.ndarray) -> np.ndarray | None:
     """Simplices between facets that lie on one another without being the same; None where they do not close.
 
-    Where a vertex of one cell lies within a facet or an edge of another, the facets left over lie in few planes.
+    Where a vertex of one cell lies within a facet or an edge of another, the facets left over lie in few
+    planes.
     Those of one plane, closed by flat pieces along its lines (and so on down), are coned from one of their
     vertices: they cancel, and the simplices have next to no volume. That they do close the cover is found out
     afterwards, by pairing all facets again.
@@ -353,7 +361,7 @@ def _odd_somewhere(simplices: np.ndarray, points: np.ndarray, box: np.ndarray) -
 
 
 def _unsure(corners: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """Flat simplices that the point may lie in: not those that it sees all corners of on one side of a plane."""
+    """Simplices that the point may lie in: not those on one side of a plane through it."""
     apart = np.zeros(len(corners), bool)
     for direction in (
         np.random.default_rng(5).normal(size=(64, len(point)))

@@ -92,7 +92,9 @@ def write(answer: steadygaze.Answer, folder: Path) -> Path:
         "made_by": "the tests",
         "model": {"path": None, "sha256": None},
         "question": {
-            "parameters": [{"name": p.name, "low": p.low, "high": p.high} for p in problem.perturbation.parameters],
+            "parameters": [
+                {"name": p.name, "low": p.low, "high": p.high} for p in problem.perturbation.parameters
+            ],
             "classes": problem.graph.classes,
             "label": problem.label,
             "clip": None if clip is None else list(clip),
@@ -142,7 +144,12 @@ def exported(graph: Graph) -> bytes:
         if isinstance(layer, Dense):
             x = add("Gemm", x, constant(layer.weight), constant(layer.bias), transB=1)
         elif isinstance(layer, Conv):
-            places = {"strides": layer.stride, "pads": layer.padding * 2, "dilations": layer.dilation, "group": layer.groups}
+            places = {
+                "strides": layer.stride,
+                "pads": layer.padding * 2,
+                "dilations": layer.dilation,
+                "group": layer.groups,
+            }
             x = add("Conv", x, constant(layer.weight), constant(layer.bias), **places)
         elif isinstance(layer, ScaleShift):
             x = add("Add", add("Mul", x, constant(layer.scale)), constant(layer.shift))
@@ -154,7 +161,12 @@ def exported(graph: Graph) -> bytes:
             x = add("Add", *given)
         elif isinstance(layer, MaxPool):
             flat = add("Reshape", x, constant([-1, math.prod(layer.shape)], np.int64))
-            best = add("ReduceMax", add("Gather", flat, constant(layer.windows, np.int64), axis=1), axes=[2], keepdims=0)
+            best = add(
+                "ReduceMax",
+                add("Gather", flat, constant(layer.windows, np.int64), axis=1),
+                axes=[2],
+                keepdims=0,
+            )
             x = add("Reshape", best, constant([-1, *layer.pooled], np.int64))
         else:
             assert isinstance(layer, PiecewiseLinear)

@@ -6,11 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from check.certificates import answer_of, write
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from check.certificates import answer_of, write
 from steadygaze_check.balls import class_gaps, forward
 from steadygaze_check.dyadic import Dyadic
 from steadygaze_check.folder import read
@@ -82,7 +82,9 @@ def test_logits_are_within_their_bounds_at_points(asked, shares):
         bound = sum(entry * rows[row] for entry, rows in last.terms)
         assert all(abs(float(each)) <= limit for each, limit in zip(away, bound, strict=True))
         for column, other in enumerate((1, 2)):
-            assert abs(Fraction(gaps.value[row, column]) - logits[0] + logits[other]) <= gaps.radius[row, column]
+            assert (
+                abs(Fraction(gaps.value[row, column]) - logits[0] + logits[other]) <= gaps.radius[row, column]
+            )
     assert all((hinge.radius >= 0).all() for hinge in hinges)
 
 
@@ -94,7 +96,9 @@ def test_proven_kinds_hold_at_random_points_of_the_shrunken_cells(asked):
     for cells in examiner.batches():
         proven = examiner.examine(cells)
         for cell, kind, shrink in zip(cells, proven.kind, proven.shrink, strict=True):
-            corners = certificate.vertices[certificate.cell_vertex[slice(*certificate.cell_ptr[cell : cell + 2])]]
+            corners = certificate.vertices[
+                certificate.cell_vertex[slice(*certificate.cell_ptr[cell : cell + 2])]
+            ]
             middle = corners.mean(axis=0)
             theta = middle + shrink * (draw.dirichlet(np.ones(len(corners))) @ corners - middle)
             assert kind == points.kind(0, theta)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from check.certificates import answer_of, sealed, write
 
+from check.certificates import answer_of, sealed, write
 from steadygaze_check.command import main
 
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from check.certificates import answer_of, write
 
 import steadygaze_check
+from check.certificates import answer_of, write
 
 FILES = sorted(Path(steadygaze_check.__file__).parent.glob("*.py"))
 ALLOWED = {"numpy", "onnx", "onnxruntime", "steadygaze_check"}

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from check.certificates import answer_of, sealed, weights, write
 from onnx import numpy_helper
 
+from check.certificates import answer_of, sealed, weights, write
 from steadygaze_check.command import main
 
 ASKED = [
