@@ -9,7 +9,7 @@ STAMP := $(VENV)/.steadygaze-ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench study clean
+.PHONY: help setup demo test test-slow mutate check format bench study clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,10 @@ test: $(STAMP) ## the tests, less the slow ones
 test-slow: $(STAMP) ## the slow tests alone
 	$(PYTEST) -q -n $(WORKERS) -m slow
 
+mutate: $(STAMP) ## change the code in small places and see whether tests notice (hours; ROOM=, SAMPLE=)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt cosmic-ray
+	$(BIN)/python scripts/mutate.py $(if $(ROOM),--room $(ROOM)) --sample $(or $(SAMPLE),60)
+
 check: $(STAMP) ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,5 +56,5 @@ study: $(STAMP) ## the study of the NFM 2023 paper, quick form, and its report i
 	$(BIN)/python -m studies.nfm2023 report
 
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo nfm2023-out
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo nfm2023-out mutation-out
 	find src -name __pycache__ -prune -exec rm -rf {} +

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from steadygaze.perturbation import Brightness, Chain, Contrast, Direction, Patch, Translate
-from steadygaze.perturbation.base import AbstractPerturbation
+from steadygaze.perturbation.chain import AbstractPerturbation
 from variants import Variant
 
 SIDE = 5

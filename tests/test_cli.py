@@ -33,7 +33,7 @@ def _elsewhere(tmp_path, monkeypatch):
 @pytest.fixture
 def search(monkeypatch):
     """Stands in for `steadygaze.verdict.driver`; `asked` keeps what it was called with."""
-    fake = SimpleNamespace(asked=None, result=answers.violated(), raises=None, progress=[])
+    fake = SimpleNamespace(asked=None, result=answers.violated(), raises=None, progress=[], certify=None)
 
     def verify(model, image, perturbation, **settings):
         fake.asked = {"model": model, "image": image, "perturbation": perturbation, **settings}
@@ -43,7 +43,10 @@ def search(monkeypatch):
             raise fake.raises
         drawing = answers.drawing(side=2)
         return SimpleNamespace(
-            result=fake.result, save=lambda folder: write_report(fake.result, drawing, folder)
+            result=fake.result,
+            save=lambda folder, certificate: write_report(
+                fake.result, drawing, folder, fake.certify if certificate else None
+            ),
         )
 
     module = ModuleType("steadygaze.verdict.driver")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import steadygaze
-from steadygaze.perturbation.base import AbstractPerturbation
+from steadygaze.perturbation.chain import AbstractPerturbation
 
 PACKAGE = Path(steadygaze.__file__).parent
 MODULES = {
@@ -23,6 +24,7 @@ LEVELS = [
     ["network", "perturbation", "report"],
     ["question"],
     ["search"],
+    ["certificate"],
     ["verdict"],
     ["study"],
     ["cli"],
@@ -32,6 +34,14 @@ LEVEL = {part: height for height, parts in enumerate(LEVELS) for part in parts}
 REPORT_MAY_IMPORT = {"answer", "errors", "geometry", "report"}
 ATTICS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "shared"}
 LONGEST_FILE, LONGEST_FUNCTION = 450, 80
+# The modules that import from the package later than at their top, and why.
+LATE = {
+    "": "the public list: nothing slow is imported before it is asked for",
+    "cli": "--help answers at once",
+    "perturbation.resampling": "numba, where images are read over boxes",
+    "report": "matplotlib and jinja2, where something is drawn or written",
+    "verdict.answer": "matplotlib, where something is drawn",
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -45,6 +55,49 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module)
     return {name.split(".")[1] for name in names if name.startswith("steadygaze.")}
+
+
+def module_of(name: str) -> str | None:
+    """The module that ``steadygaze.a.b`` names, or that holds b; None outside the package."""
+    own = name.removeprefix("steadygaze.") if name != "steadygaze" else ""
+    if name != "steadygaze" and own == name:
+        return None
+    return own if own in MODULES else own.rpartition(".")[0]
+
+
+def modules_in(tree: ast.AST) -> set[str]:
+    """The modules of the package that a piece of code imports, wherever in it."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {module for module in map(module_of, names) if module is not None}
+
+
+def late_imports(path: Path) -> set[str]:
+    """The modules that a file imports inside functions, or for type checkers alone."""
+    late = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        or (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"))
+    ]
+    return set().union(*map(modules_in, late))
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {module: modules_in(ast.parse(path.read_text())) for module, path in MODULES.items()}
+    order = TopologicalSorter({module: others - {module} for module, others in graph.items() if module})
+    order.prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_stand_at_the_top(module):
+    late = late_imports(MODULES[module])
+    assert module in LATE or not late, f"{module} imports {sorted(late)} late: say why in LATE, or do not"
+    assert module not in LATE or late, f"{module} imports nothing late any more"
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {""}))

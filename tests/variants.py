@@ -30,7 +30,7 @@ from steadygaze.perturbation import (
     Shear,
     Translate,
 )
-from steadygaze.perturbation.base import AbstractPerturbation
+from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.question.inconsistency import by_name as inconsistency_by_name
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem

@@ -25,17 +25,13 @@ if TYPE_CHECKING:
         UsageError,
     )
     from steadygaze.geometry.enclosures import Enclosure
-    from steadygaze.perturbation.base import (
-        AbstractAffinePerturbation,
-        AbstractPerturbation,
-        AbstractPiecewiseAffinePerturbation,
-        Parameter,
-    )
-    from steadygaze.perturbation.chain import Chain
+    from steadygaze.perturbation.affine import AbstractAffinePerturbation, AbstractPiecewiseAffinePerturbation
+    from steadygaze.perturbation.chain import AbstractPerturbation, Chain
     from steadygaze.perturbation.curved import Blur, Gamma, Hue
     from steadygaze.perturbation.geometric import Translate
     from steadygaze.perturbation.occlusion import Patch
     from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
+    from steadygaze.perturbation.records import Parameter
     from steadygaze.perturbation.resampling import Rotate, Scale, Shear
     from steadygaze.question.images import LoadedImage, load_image
     from steadygaze.question.problem import Problem

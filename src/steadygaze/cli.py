@@ -139,6 +139,10 @@ def _verify_options(command: Command) -> Command:
         option("--device", "cpu|cuda", "Where to compute."),
         option("--audit", "N", "Compare map and model at N random points; a mismatch fails the run."),
         option("--threads", "N", "Threads to compute with.  [all]"),
+        click.option(
+            "--certificate/--no-certificate", default=None,
+            help="Also write the answer in numbers, for steadygaze-check to prove or refute.",
+        ),
         option("--out", "DIR", "The folder of the answer."),
     ]  # fmt: skip
     return reduce(lambda wrapped, add: add(wrapped), reversed(options), command)
@@ -222,7 +226,10 @@ def _answer(case: Case, quiet: bool) -> Result:
     loaded = load_image(case.image)
     with _progress(quiet) as progress:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
+        from steadygaze.verdict.engines import check_certificate
 
+        if case.certificate:
+            check_certificate(case.method, len(chain.parameters))
         answer = verify_image(
             case.model,
             loaded.image,
@@ -233,7 +240,7 @@ def _answer(case: Case, quiet: bool) -> Result:
             progress=progress,
             **case.settings(),
         )
-    answer.save(case.out)
+    answer.save(case.out, certificate=case.certificate)
     return answer.result
 
 
@@ -257,8 +264,18 @@ def _summary(result: Result, case: Case) -> str:
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
             f"Written to {Path(case.out)}: result.json, map.png, report.html, witness.",
+            *_certificate_sentences(case),
         ]
     )
+
+
+def _certificate_sentences(case: Case) -> tuple[str, ...]:
+    """Where the certificate is and how large, if there is one."""
+    if not case.certificate:
+        return ()
+    folder = Path(case.out, "certificate")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    return (f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} proves or refutes it.",)
 
 
 @contextmanager

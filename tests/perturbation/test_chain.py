@@ -77,7 +77,8 @@ def test_parameters_stand_side_by_side_under_names_of_their_own():
     assert chain.box.tolist() == [[-0.3, 0.3], [0, 1], [0, 0.5]]
     assert [p.unit for p in chain.parameters] == ["pixel value", "", ""]
     assert not chain.moves_map
-    assert (chain | Translate(1, 0)).moves_map
+    assert not (chain | Translate(1, 0)).moves_map
+    assert (chain | Translate((-1, 1), 0)).moves_map
 
 
 def test_chains_unroll_and_keep_the_order():

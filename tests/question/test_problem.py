@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,9 +18,21 @@ from steadygaze.errors import (
     PerturbationError,
     SettingError,
 )
-from steadygaze.network.reading.load import load_network
+from steadygaze.geometry.kinds import ROBUST
+from steadygaze.network.reading.load import Network, load_network
+from steadygaze.network.saliency import SALIENCIES
 from steadygaze.network.saliency import by_name as saliency
-from steadygaze.perturbation import Brightness, Chain, Contrast, Patch, Saturation, Translate
+from steadygaze.perturbation import (
+    AbstractPerturbation,
+    Brightness,
+    Chain,
+    Contrast,
+    Parameter,
+    Patch,
+    Saturation,
+    Translate,
+)
+from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.inconsistency import by_name as inconsistency
 from steadygaze.question.posing import pose
 from steadygaze.verdict.driver import solve
@@ -38,9 +51,9 @@ def ask(net="mlp", image=None, chain=None, **changed):
         "threshold": 0.3,
         "clip": (0.0, 1.0),
     }
-    module = net if isinstance(net, nn.Module) else Variant(net, "spot").module
+    module = Variant(net, "spot").module if isinstance(net, str) else net
     image = picture(1) if image is None else image
-    network = load_network(module, input_shape=(1, 6, 6))
+    network = net if isinstance(net, Network) else load_network(module, input_shape=(1, 6, 6))
     return pose(network, image, chain or Chain(Brightness(-0.3, 0.3)), **{**usual, **changed})
 
 
@@ -242,6 +255,72 @@ def test_hidden_pixels_are_not_compared():
     np.testing.assert_array_equal(problem.compared, np.flatnonzero(~hidden))
     shown = problem.shown(problem.map0[None])[0]
     np.testing.assert_array_equal(np.isnan(shown[0]), hidden)
+
+
+CONSTANT = [
+    "translate(dx=-1..1, dy=1)",
+    "translate(dx=-2..2, dy=0.5)",
+    "translate(dx=1) | translate(dx=-1..1)",
+    "translate(dx=1) | brightness(amount=-0.1..0.1)",
+    "translate(dx=-1..1, dy=1, interpolation=bilinear) | rotate(degrees=90)",
+    "rotate(degrees=20) | brightness(amount=-0.1..0.1)",
+    "rotate(degrees=-20..20) | translate(dx=0.5, dy=-1)",
+    "scale(amount=0.3) | shear(x=-0.2..0.2, y=0.1)",
+    "brightness(amount=0.2) | contrast(amount=-0.1..0.1)",
+    "patch(opacity=0.3, top=1, left=1, size=2) | scale(amount=-0.2..0.2)",
+    "blur(sigma=0.4) | translate(dx=0..1) | gamma(amount=0.1)",
+]
+
+
+@cache
+def looking() -> Network:
+    """A convolutional network whose Grad-CAM map is nowhere 0 where the image is not."""
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3)).double()
+    with torch.no_grad():
+        module[0].weight.abs_()
+        module[3].weight[0].abs_()
+        module[3].bias[0] += 1
+    return load_network(module, input_shape=(1, 6, 6))
+
+
+@pytest.mark.parametrize("chain", CONSTANT)
+@pytest.mark.parametrize("measure", ["cosine", "l1", "l2", "linf", "top-k"])
+def test_at_zero_nothing_has_changed(chain, measure):
+    for name in SALIENCIES:
+        problem = ask(
+            looking(), chain=chain_of(chain), saliency=saliency(name), inconsistency=inconsistency(measure),
+            threshold=0.0, image=0.2 + picture(1) / 2,
+        )  # fmt: skip
+        zero = np.zeros((1, len(problem.box)))
+        for points in (problem.at(zero), problem.replay(zero)):
+            assert points.inconsistency[0] == 0
+            assert points.kind[0] == ROBUST
+
+
+def test_a_constant_shift_moves_no_map_and_exact_engines_take_it():
+    chain = chain_of("translate(dx=1) | brightness(amount=-0.1..0.1)")
+    shifted = ask(chain=chain)
+    assert not shifted.follows_maps
+    image = np.pad(picture(1), ((0, 0), (0, 0), (1, 0)))[..., :-1]
+    by_hand = ask(image=image, chain=Chain(Brightness(-0.1, 0.1)))
+    assert solve(shifted, method="sweep").result.shares == solve(by_hand, method="sweep").result.shares
+    assert ask(looking(), chain=chain, saliency=saliency("grad-cam")).is_exact
+
+
+def test_an_own_expected_map_that_moves_at_zero_is_refused():
+    class Rolled(AbstractPerturbation):
+        name, moves_map = "rolled", True
+        parameters = (Parameter("by", "pixels", 0.0, 1.0),)
+
+        def apply(self, images, thetas):
+            return np.roll(images, 1, axis=-1) + thetas[:, :, None, None] / 10
+
+        def expect(self, maps, thetas):
+            return np.roll(maps, 1, axis=-1)
+
+    with pytest.raises(PerturbationError, match=r"expected map of .*rolled.* at theta = 0 is off by"):
+        ask(chain=Chain(Rolled()))
 
 
 def test_probes_lie_in_the_box_and_stay_the_same():

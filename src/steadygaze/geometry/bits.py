@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -21,17 +21,20 @@ part = nb.njit(  # pyright: ignore[reportCallIssue] -- numba's types leave out t
 spliced = nb.njit(inline="always", error_model="numpy")
 
 
-@kernel
-def mix(x: np.uint64) -> np.uint64:
+def _scattered(x: Any) -> Any:
     """Finaliser of splitmix64 (Steele et al., OOPSLA 2014): a bijection that scatters close integers."""
     x = (x ^ (x >> U(30))) * U(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> U(27))) * U(0x94D049BB133111EB)
     return x ^ (x >> U(31))
 
 
+#: `_scattered` of one name, for kernels.
+mix = kernel(_scattered)
+
+
 def mixed(names: np.ndarray) -> np.ndarray:
     """`mix` of each of the names, uint64 of any shape."""
-    return cast(np.ndarray, mix.py_func(cast(Any, names)))
+    return _scattered(names)
 
 
 @kernel

@@ -12,12 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.bits import U, kernel, part
 from steadygaze.geometry.cells import WORD, Cells, names_of_points
 from steadygaze.geometry.store import FIRST, free_bit, is_edge
 
 # Why the kernel came back (see `_clip`).
 _DONE, _FULL_VERTICES, _FULL_WORK, _FULL_LABELS = range(4)
+# So many regions are clipped, or facets compared, in one call of a kernel, between which the time is asked.
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,12 @@ class _Room(NamedTuple):
 
 
 def clip(
-    start: Cells, points: np.ndarray, value: np.ndarray, slope: np.ndarray, tolerance: np.ndarray
+    start: Cells,
+    points: np.ndarray,
+    value: np.ndarray,
+    slope: np.ndarray,
+    tolerance: np.ndarray,
+    deadline: Deadline = NEVER,
 ) -> Clipped:
     """The part of a polytope, given as the one cell of `start`, where all hinges are at least 0.
 
@@ -59,6 +67,9 @@ def clip(
         points: ``(B, n)`` a point in the closure of each region.
         value: ``(B, H)`` each hinge at the region's point. slope: ``(B, n, H)``.
         tolerance: ``(H,)`` a hinge this close to zero is zero.
+        deadline: when to give up.
+
+    Raises Expired where the deadline passes on the way.
     """
     count, n = points.shape
     words, size, made = start.mask.shape[1], 256, 16 * count + 64
@@ -69,11 +80,15 @@ def clip(
     label = np.full((count, WORD * words), -1, np.int64)
     row, why = 0, _FULL_WORK
     while True:
+        deadline.ask()
+        some = points[: row + _AT_ONCE]
         row, why = _clip(
-            corners, marks, points, value, slope, tolerance, widths, room, ptr, label, tested, row
+            corners, marks, some, value, slope, tolerance, widths, room, ptr, label, tested, row
         )
-        if why == _DONE:
+        if why == _DONE and row == count:
             break
+        if why == _DONE:
+            continue
         size *= 2 if why == _FULL_WORK else 1
         made *= 2 if why == _FULL_VERTICES else 1
         if why == _FULL_LABELS:
@@ -210,6 +225,7 @@ def coincident(
     tolerance: np.ndarray,
     weights: np.ndarray,
     window: np.ndarray,
+    deadline: Deadline = NEVER,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sum ``(F,)`` over the hinges that vanish on a whole facet, but not on its cell, of their weights.
 
@@ -221,11 +237,19 @@ def coincident(
             of each cell. tolerance: ``(H,)``.
         weights: ``(C, H)`` uint64; sums wrap round.
         window: ``(H,)`` the window that each hinge belongs to, those of one window in a row; -1 for none.
+        deadline: when to give up.
+
+    Raises Expired where the deadline passes on the way.
     """
-    return _coincident(
-        cells.theta, cells.ptr, cells.idx, cells.mask, cell, bit, points, value, slope, tolerance, weights,
-        window,
-    )  # fmt: skip
+    out, rivals = np.zeros(len(cell), np.uint64), np.zeros(len(cell), np.bool_)
+    for first in range(0, len(cell), _AT_ONCE):
+        deadline.ask()
+        some = slice(first, first + _AT_ONCE)
+        out[some], rivals[some] = _coincident(
+            cells.theta, cells.ptr, cells.idx, cells.mask, cell[some], bit[some], points, value, slope,
+            tolerance, weights, window,
+        )  # fmt: skip
+    return out, rivals
 
 
 @kernel

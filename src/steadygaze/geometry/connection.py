@@ -9,6 +9,7 @@ import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.bits import U, kernel
 from steadygaze.geometry.boxes import BoxTree
 from steadygaze.geometry.cells import Cells, faces
@@ -31,14 +32,15 @@ def components(cells: Cells, found: Facets | None = None) -> np.ndarray:
     return _connected(shared_facets(facets(cells) if found is None else found), cells.count)
 
 
-def loose_components(cells: Cells) -> np.ndarray:
+def loose_components(cells: Cells, deadline: Deadline = NEVER) -> np.ndarray:
     """As `components`, for cells that need not meet facet to facet.
 
     A facet that no other cell has too is probed at points: where one lies inside a facet of another cell, and
     on no other facet of it, the two cells meet in more than a corner. With one or two parameters the points
     meet every neighbour; with more a part may come out too small, never too large.
+    Raises Expired where the deadline passes on the way.
     """
-    found = facets(cells)
+    found = facets(cells, deadline)
     part = _connected(shared_facets(found), cells.count)
     _, first, counts = np.unique(found.key, return_index=True, return_counts=True)
     lone = first[counts == 1]
@@ -49,9 +51,10 @@ def loose_components(cells: Cells) -> np.ndarray:
     kinds = {1: (_middles,), 2: (_between_corners,)}.get(cells.dimension, (_middles, _halves))
     step = _FACETS_AT_ONCE if cells.dimension > 2 else max(1, len(lone))
     for probes, at in product(kinds, range(0, len(lone), step)):
+        deadline.ask()
         some = lone[at : at + step]
         points, source = probes(cells, found.cell[some], found.bit[some])
-        part = _met(cells, found, tree, points, found.cell[some[source]], part, widths)
+        part = _met(cells, found, tree, points, found.cell[some[source]], part, widths, deadline)
     return part
 
 
@@ -63,6 +66,7 @@ def _met(
     own: np.ndarray,
     part: np.ndarray,
     widths: np.ndarray,
+    deadline: Deadline,
 ) -> np.ndarray:
     """The parts ``(cells,)`` once cells are joined with those that the points ``(k, n)`` of `own` meet."""
     tree.grouped(part)
@@ -75,7 +79,7 @@ def _met(
         probe += first
         near = ~clearly_outside(cells, other, points[probe], widths)
         probe, other = probe[near], other[near]
-        touch = _inside_one_facet(cells, found, other, points[probe], widths)
+        touch = _inside_one_facet(cells, found, other, points[probe], widths, deadline)
         if touch.any():
             joined = np.stack([part[own[probe[touch]]], part[other[touch]]], axis=1)
             part = _connected(joined, int(part.max()) + 1)[part]
@@ -84,17 +88,22 @@ def _met(
 
 
 def _inside_one_facet(
-    cells: Cells, found: Facets, chosen: np.ndarray, points: np.ndarray, widths: np.ndarray
+    cells: Cells,
+    found: Facets,
+    chosen: np.ndarray,
+    points: np.ndarray,
+    widths: np.ndarray,
+    deadline: Deadline,
 ) -> np.ndarray:
     """Whether each point ``(k, n)`` lies in its chosen cell, and on exactly one of its facets."""
     once, row = np.unique(chosen, return_inverse=True)
-    size = volumes(cells.take(once)[0])[row]
+    size = volumes(cells.take(once)[0], deadline)[row]
     allowed = _TOUCH * size + _TOUCH**2 * np.prod(widths)
-    inside = np.flatnonzero(cone_volumes(cells, chosen, points) <= size + allowed)
+    inside = np.flatnonzero(cone_volumes(cells, chosen, points, deadline=deadline) <= size + allowed)
     start = np.searchsorted(found.cell, np.arange(cells.count + 1))  # facets come cell by cell
     pair = np.repeat(inside, np.diff(start)[chosen[inside]])
     facet = start[chosen][pair] + np.arange(len(pair)) - np.searchsorted(pair, pair)
-    cones = cone_volumes(cells, chosen[pair], points[pair], found.bit[facet])
+    cones = cone_volumes(cells, chosen[pair], points[pair], found.bit[facet], deadline)
     met = np.bincount(pair[cones <= allowed[pair]], minlength=len(chosen))
     return met == 1
 

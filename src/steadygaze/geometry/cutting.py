@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.bits import kernel, part, spliced
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.store import (
@@ -48,6 +49,7 @@ def cut(
     *,
     stop_below: bool = False,
     room: int = NO_LIMIT,
+    deadline: Deadline = NEVER,
 ) -> Cut:
     """Cut every cell by every hinge that crosses it.
 
@@ -58,6 +60,9 @@ def cut(
         hinges: ``(hinges,)`` uint64, names of the hinges; they enter the names of the new vertices.
         stop_below: the part below a hinge is final and is not cut by later hinges (robust parts are cut so).
         room: stop cutting once this many vertices are new; what is left is marked unfinished.
+        deadline: when to give up.
+
+    Raises Expired where the deadline passes on the way.
     """
     n, limit = cells.dimension, len(cells.theta) + room
 
@@ -66,7 +71,7 @@ def cut(
             vertices, parts, work, given, cell, used, made, limit, tolerance, hinges, stop_below, n
         )
 
-    return cut_with(cells, values, kernel)
+    return cut_with(cells, values, kernel, deadline)
 
 
 @part

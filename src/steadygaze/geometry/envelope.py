@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.bits import U, kernel, spliced
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import NO_LIMIT
@@ -42,6 +43,7 @@ def cut_by_windows(
     size: int,
     *,
     room: int = NO_LIMIT,
+    deadline: Deadline = NEVER,
 ) -> Cut:
     """Cut every cell into the parts on which each window keeps its largest input.
 
@@ -53,13 +55,16 @@ def cut_by_windows(
         windows: ``(windows,)`` uint64, names of the windows; they enter the names of the new vertices.
         size: inputs per window.
         room: stop cutting once this many vertices are new; what is left is marked unfinished.
+        deadline: when to give up.
+
+    Raises Expired where the deadline passes on the way.
     """
     n, limit = cells.dimension, len(cells.theta) + room
 
     def kernel(vertices, parts, work, given, cell, used, made):  # see store.Kernel
         return _cut_cells(vertices, parts, work, given, cell, used, made, limit, tolerance, windows, size, n)
 
-    return cut_with(cells, values, kernel)
+    return cut_with(cells, values, kernel, deadline)
 
 
 @spliced

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.cells import Cells, names_of_points
 from steadygaze.geometry.least_norm import least_norms
@@ -52,24 +53,32 @@ class Halfspaces:
         )
 
 
-def boxes(polytopes: Sequence[Halfspaces]) -> np.ndarray:
-    """Bounding boxes ``(k, n, 2)``."""
+def boxes(polytopes: Sequence[Halfspaces], deadline: Deadline = NEVER) -> np.ndarray:
+    """Bounding boxes ``(k, n, 2)``.
+
+    Raises Expired where the deadline passes on the way; so do the others here that take one.
+    """
     if not polytopes:
         return np.zeros((0, 0, 2))
     n = polytopes[0].normal.shape[1]
     costs = np.concatenate([np.eye(n), -np.eye(n)])
     programs = [_Program(cost, p.normal, p.offset) for p in polytopes for cost in costs]
-    found = _solved(programs).reshape(len(polytopes), 2, n, n)
+    found = _solved(programs, deadline).reshape(len(polytopes), 2, n, n)
     low, high = (np.einsum("kii->ki", found[:, side]) for side in (0, 1))
     return np.stack([low, high], axis=2)
 
 
-def least(polytopes: Sequence[Halfspaces], slopes: np.ndarray) -> np.ndarray:
+def least(
+    polytopes: Sequence[Halfspaces], slopes: np.ndarray, deadline: Deadline = NEVER
+) -> np.ndarray:
     """The point ``(k, n)`` of each polytope at which its ``slope . x`` is least; slopes ``(k, n)``."""
-    return _solved([_Program(s, p.normal, p.offset) for p, s in zip(polytopes, slopes, strict=True)])
+    programs = [_Program(s, p.normal, p.offset) for p, s in zip(polytopes, slopes, strict=True)]
+    return _solved(programs, deadline)
 
 
-def balls(polytopes: Sequence[Halfspaces], flat: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def balls(
+    polytopes: Sequence[Halfspaces], flat: np.ndarray | None = None, deadline: Deadline = NEVER
+) -> tuple[np.ndarray, np.ndarray]:
     """Middle ``(k, n)`` and radius ``(k,)`` of a largest ball; the radius is below 0 where there is none.
 
     flat: ``(k,)`` the row that is to hold as an equation: then balls lie in its plane. Where the radius is
@@ -87,7 +96,7 @@ def balls(polytopes: Sequence[Halfspaces], flat: np.ndarray | None = None) -> tu
             walls[rest, -1] = np.sqrt(np.maximum(1.0 - along**2, _TILT**2))
             own = _Program(cost, walls[rest], p.offset[rest], plane, p.offset[[flat[k]]])
         programs.append(own)
-    found = _solved(programs)
+    found = _solved(programs, deadline)
     middle = found[:, :-1]
     if flat is not None and polytopes:  # onto the plane, to the last bit
         normal = np.stack([p.normal[f] for p, f in zip(polytopes, flat, strict=True)])
@@ -97,7 +106,7 @@ def balls(polytopes: Sequence[Halfspaces], flat: np.ndarray | None = None) -> tu
 
 
 def gauge_points(
-    polytopes: Sequence[Halfspaces], below: np.ndarray, above: np.ndarray
+    polytopes: Sequence[Halfspaces], below: np.ndarray, above: np.ndarray, deadline: Deadline = NEVER
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distance ``(k,)`` from 0 and the nearest point ``(k, n)``; the gauge is that of `sections.nearest`."""
     programs = []
@@ -109,18 +118,21 @@ def gauge_points(
         walls = np.concatenate([np.pad(p.normal, ((0, 0), (0, 1))), gauge])
         offset = np.concatenate([p.offset, np.zeros(len(gauge))])
         programs.append(_Program(np.append(np.zeros(len(below)), 1.0), walls, offset))
-    found = _solved(programs)
+    found = _solved(programs, deadline)
     return np.maximum(found[:, -1], 0.0), found[:, :-1]
 
 
-def euclidean_points(polytopes: Sequence[Halfspaces], lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def euclidean_points(
+    polytopes: Sequence[Halfspaces], lengths: np.ndarray, deadline: Deadline = NEVER
+) -> tuple[np.ndarray, np.ndarray]:
     """Euclidean distance ``(k,)`` from 0, `lengths` (n,) counting as 1, and the nearest point ``(k, n)``."""
-    start = _solved([_Program(np.zeros(len(lengths)), p.normal, p.offset) for p in polytopes])
+    programs = [_Program(np.zeros(len(lengths)), p.normal, p.offset) for p in polytopes]
+    start = _solved(programs, deadline)
 
     def lowest(some: np.ndarray, directions: np.ndarray) -> np.ndarray:
         size = np.linalg.norm(directions, axis=1, keepdims=True)
         ways = directions / np.where(size > 0, size, 1.0)
-        return least([polytopes[k] for k in some], ways / lengths) / lengths
+        return least([polytopes[k] for k in some], ways / lengths, deadline) / lengths
 
     points = least_norms(start / lengths, lowest)
     return np.linalg.norm(points, axis=1), points * lengths
@@ -176,12 +188,13 @@ class _Program:
     level: np.ndarray | None = None
 
 
-def _solved(programs: Sequence[_Program]) -> np.ndarray:
+def _solved(programs: Sequence[_Program], deadline: Deadline) -> np.ndarray:
     """Where each program's cost is least, ``(k, variables)``; all have equally many variables."""
     found, first, rows = [], 0, 0
     for k, program in enumerate(programs):
         rows += len(program.walls)
         if rows > _ROWS or k == len(programs) - 1:
+            deadline.ask()
             found.append(_side_by_side(programs[first : k + 1]))
             first, rows = k + 1, 0
     return np.concatenate(found) if found else np.zeros((0, 0))

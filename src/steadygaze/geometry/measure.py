@@ -11,15 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.bits import U, kernel, mix, part, popcount, spliced
 from steadygaze.geometry.cells import Cells
 
+# So many cells, or facets, are measured in one call of a kernel, between which the time is asked.
+_AT_ONCE = 256
 
-def volumes(cells: Cells) -> np.ndarray:
-    """Volume of each cell, ``(cells,)``, by cones from its first vertex."""
+
+def volumes(cells: Cells, deadline: Deadline = NEVER) -> np.ndarray:
+    """Volume of each cell, ``(cells,)``, by cones from its first vertex.
+
+    Raises Expired where the deadline passes on the way; so do the others here that take one.
+    """
     every, firsts = np.arange(cells.count), cells.theta[cells.idx[cells.ptr[:-1]]]
-    whole = np.full(cells.count, -1)
-    return _cone_volumes(cells.theta, cells.ptr, cells.idx, cells.mask, every, firsts, whole, 0)
+    return _cones_of(cells, every, firsts, np.full(cells.count, -1), 0, deadline)
 
 
 def centres(cells: Cells) -> np.ndarray:
@@ -28,7 +34,11 @@ def centres(cells: Cells) -> np.ndarray:
 
 
 def cone_volumes(
-    cells: Cells, chosen: np.ndarray, points: np.ndarray, labels: np.ndarray | None = None
+    cells: Cells,
+    chosen: np.ndarray,
+    points: np.ndarray,
+    labels: np.ndarray | None = None,
+    deadline: Deadline = NEVER,
 ) -> np.ndarray:
     """Sum of the volumes of the cones from each point over all facets of its chosen cell.
 
@@ -42,7 +52,20 @@ def cone_volumes(
     chosen = np.asarray(chosen, np.int64)
     points = np.ascontiguousarray(points, float)
     labels = np.full(len(chosen), -1) if labels is None else labels
-    return _cone_volumes(cells.theta, cells.ptr, cells.idx, cells.mask, chosen, points, labels, -1)
+    return _cones_of(cells, chosen, points, labels, -1, deadline)
+
+
+def _cones_of(
+    cells: Cells, chosen: np.ndarray, apexes: np.ndarray, only: np.ndarray, vertex: int, deadline: Deadline
+) -> np.ndarray:
+    out = np.empty(len(chosen))
+    for first in range(0, len(chosen), _AT_ONCE):
+        deadline.ask()
+        some = slice(first, first + _AT_ONCE)
+        out[some] = _cone_volumes(
+            cells.theta, cells.ptr, cells.idx, cells.mask, chosen[some], apexes[some], only[some], vertex
+        )
+    return out
 
 
 class Facets(NamedTuple):
@@ -59,9 +82,15 @@ class Facets(NamedTuple):
     key: np.ndarray
 
 
-def facets(cells: Cells) -> Facets:
+def facets(cells: Cells, deadline: Deadline = NEVER) -> Facets:
     """All facets of all cells: the labels whose vertex sets are contained in no other label's."""
-    return Facets(*_facets(cells.names, cells.ptr, cells.idx, cells.mask, cells.dimension))
+    found = []
+    for first in range(0, max(cells.count, 1), _AT_ONCE):
+        deadline.ask()
+        ptr = cells.ptr[first : first + _AT_ONCE + 1]
+        cell, bit, key = _facets(cells.names, ptr, cells.idx, cells.mask, cells.dimension)
+        found.append((first + cell, bit, key))
+    return Facets(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def facet_centres(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from scipy.linalg import null_space
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
+from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.bits import kernel
 from steadygaze.geometry.cells import Cells
@@ -41,7 +42,9 @@ class Nearest:
     cell: int
 
 
-def nearest(cells: Cells, below: np.ndarray, above: np.ndarray) -> Nearest | None:
+def nearest(
+    cells: Cells, below: np.ndarray, above: np.ndarray, deadline: Deadline = NEVER
+) -> Nearest | None:
     """The point nearest to 0, or None without cells.
 
     Distance is the gauge max_i max(theta_i / above_i, -theta_i / below_i).
@@ -49,20 +52,42 @@ def nearest(cells: Cells, below: np.ndarray, above: np.ndarray) -> Nearest | Non
     Args:
         below, above: ``(n,)`` lengths that count as 1 in the negative and in the positive direction (0: there
             is nothing that way).
+        deadline: when to give up.
+
+    Raises Expired where the deadline passes on the way; so do the others here that take one.
     """
-    return next(by_gauge(cells, below, above), None)
+    return next(by_gauge(cells, below, above, deadline=deadline), None)
 
 
-def by_gauge(cells: Cells, below: np.ndarray, above: np.ndarray, within: float = np.inf) -> Iterator[Nearest]:
+def nearest_or_less(
+    cells: Cells, below: np.ndarray, above: np.ndarray, deadline: Deadline = NEVER
+) -> float | None:
+    """The distance of `nearest`, or, where the deadline passes on the way, a lower bound of it."""
+    try:
+        found = nearest(cells, below, above, deadline)
+    except Expired:
+        return float(gauge(_nearest_of_boxes(cells), below, above).min())
+    return None if found is None else found.distance
+
+
+def by_gauge(
+    cells: Cells,
+    below: np.ndarray,
+    above: np.ndarray,
+    within: float = np.inf,
+    deadline: Deadline = NEVER,
+) -> Iterator[Nearest]:
     """As `by_distance`, by the gauge of `nearest`."""
-    bound = least_distances(cells, below, above)
-    return by_distance(cells, bound, lambda some: distances(some, below, above), within)
+    bound = least_distances(cells, below, above, deadline)
+    return by_distance(cells, bound, lambda some: distances(some, below, above, deadline), within, deadline)
 
 
-def by_euclidean(cells: Cells, lengths: np.ndarray, within: float = np.inf) -> Iterator[Nearest]:
+def by_euclidean(
+    cells: Cells, lengths: np.ndarray, within: float = np.inf, deadline: Deadline = NEVER
+) -> Iterator[Nearest]:
     """As `by_distance`, by the Euclidean distance; `lengths` as in `euclidean`."""
     bound = least_euclidean(cells, lengths)
-    return by_distance(cells, bound, lambda some: euclidean(some, lengths), within)
+    return by_distance(cells, bound, lambda some: euclidean(some, lengths), within, deadline)
 
 
 def by_distance(
@@ -70,6 +95,7 @@ def by_distance(
     bound: np.ndarray,
     exact: Callable[[Cells], tuple[np.ndarray, np.ndarray]],
     within: float = np.inf,
+    deadline: Deadline = NEVER,
 ) -> Iterator[Nearest]:
     """The nearest point to 0 of each cell, nearest cell first; worked out only as far as is asked for.
 
@@ -83,6 +109,7 @@ def by_distance(
     heap: list[tuple[float, int, np.ndarray]] = []
     while heap or at < len(order):
         if at < len(order) and not (heap and heap[0][0] < bound[order[at]]):
+            deadline.ask()
             some = order[at : at + size]
             distance, points = exact(cells.take(some)[0])
             for entry in zip(distance.tolist(), some.tolist(), points, strict=True):
@@ -93,7 +120,9 @@ def by_distance(
         yield Nearest(far, point, cell)
 
 
-def least_distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+def least_distances(
+    cells: Cells, below: np.ndarray, above: np.ndarray, deadline: Deadline = NEVER
+) -> np.ndarray:
     """Lower bounds ``(cells,)`` on the distance from 0, gauge as in `nearest`.
 
     One is the distance of a cell's bounding box. Others see nearest points off the axes: the gauge is the
@@ -103,6 +132,7 @@ def least_distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> np.nd
     found = gauge(_nearest_of_boxes(cells), below, above)
     for size in range(2, min(cells.dimension, _MOST_AXES) + 1 if cells.count else 0):
         for axes in combinations(range(cells.dimension), size):
+            deadline.ask()
             for lengths in product(*((above[i], -below[i]) for i in axes)):
                 if all(lengths):
                     mean = (cells.theta[:, axes] @ (1 / np.array(lengths))) / size
@@ -128,10 +158,12 @@ def gauge(theta: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray
     return scaled.max(axis=-1)
 
 
-def axis_intervals(cells: Cells, axis: int, widths: np.ndarray) -> np.ndarray:
+def axis_intervals(
+    cells: Cells, axis: int, widths: np.ndarray, deadline: Deadline = NEVER
+) -> np.ndarray:
     """Where the cells meet the axis: intervals ``(k, 2)``, the other parameters being 0."""
     others = np.array([i for i in range(cells.dimension) if i != axis], np.int64)
-    parts, _ = _through_zero(cells, others, widths)
+    parts, _ = _through_zero(cells, others, widths, deadline)
     on = np.all(np.abs(parts.theta[:, others]) <= _ZERO * widths[others], axis=1)[parts.idx]
     along = parts.theta[parts.idx, axis]
     if not parts.count:
@@ -165,14 +197,16 @@ def line_intervals(cells: Cells, direction: np.ndarray, widths: np.ndarray) -> n
     return out
 
 
-def distances(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distances(
+    cells: Cells, below: np.ndarray, above: np.ndarray, deadline: Deadline = NEVER
+) -> tuple[np.ndarray, np.ndarray]:
     """Distance of each cell, which may be flat, from 0, and its nearest point; gauge as in `nearest`.
 
     Returns ``(cells,)`` and ``(cells, n)``.
     """
     if cells.dimension > _MOST_CUT:
         return _by_programs(cells, below, above)
-    made = cut(cells, *_hinges(_kinks(cells.theta, below, above)))
+    made = cut(cells, *_hinges(_kinks(cells.theta, below, above)), deadline=deadline)
     far = gauge(made.cells.theta, below, above)[made.cells.idx]
     owner = np.repeat(made.parent, np.diff(made.cells.ptr))
     order = np.lexsort((far, owner))
@@ -316,7 +350,9 @@ def bounds(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum.reduceat(theta, cells.ptr[:-1]), np.maximum.reduceat(theta, cells.ptr[:-1])
 
 
-def _through_zero(cells: Cells, axes: np.ndarray, widths: np.ndarray) -> tuple[Cells, np.ndarray]:
+def _through_zero(
+    cells: Cells, axes: np.ndarray, widths: np.ndarray, deadline: Deadline = NEVER
+) -> tuple[Cells, np.ndarray]:
     """The cells that meet theta_axes = 0, cut there; and the cell that each part comes from."""
     low, high = bounds(cells) if cells.count else (np.zeros((0, cells.dimension)),) * 2
     slack = _ZERO * widths[axes]
@@ -325,7 +361,7 @@ def _through_zero(cells: Cells, axes: np.ndarray, widths: np.ndarray) -> tuple[C
     some, _ = cells.take(chosen)
     if not ((low[chosen][:, axes] < -slack) & (high[chosen][:, axes] > slack)).any():
         return some, chosen  # 0 is on the border of them all, as where it is on that of the box
-    made = cut(some, *_hinges(some.theta[:, axes] / widths[axes]))
+    made = cut(some, *_hinges(some.theta[:, axes] / widths[axes]), deadline=deadline)
     return made.cells, chosen[made.parent]
 
 

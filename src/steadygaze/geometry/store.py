@@ -13,8 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from steadygaze.deadline import Deadline
 from steadygaze.geometry.bits import U, fill_table, find_slot, kernel, mix, part, popcount, vertex_name
 from steadygaze.geometry.cells import Cells
+
+# So many cells are cut in one call of a kernel, between which the time is asked.
+_AT_ONCE = 128
 
 WHOLE = -1
 UNFINISHED = -2
@@ -102,8 +106,11 @@ Kernel = Callable[[Vertices, Parts, Work, Parts, int, int, int], tuple[int, int,
 """(vertices, parts, work, given, next cell, vertices used, parts made) -> (next cell, used, made, why)."""
 
 
-def cut_with(cells: Cells, values: np.ndarray, kernel: Kernel) -> Cut:
-    """Run a cutting kernel on the cells, with larger stores whenever one runs full."""
+def cut_with(cells: Cells, values: np.ndarray, kernel: Kernel, deadline: Deadline) -> Cut:
+    """Run a cutting kernel on the cells, with larger stores whenever one runs full.
+
+    Raises Expired where the deadline passes on the way.
+    """
     old = len(cells.theta)
     vertices = _vertices(np.concatenate([values, cells.theta], axis=1), cells.names, 2 * old + 256)
     given, parts = (
@@ -113,11 +120,15 @@ def cut_with(cells: Cells, values: np.ndarray, kernel: Kernel) -> Cut:
     work = _work(256, cells.mask.shape[1])
     cell, used, made = 0, old, 0
     while True:
-        cell, used, made, why = kernel(vertices, parts, work, given, cell, used, made)
-        if why == DONE:
+        deadline.ask()
+        some = given._replace(ptr=given.ptr[: min(cell + _AT_ONCE, cells.count) + 1])
+        cell, used, made, why = kernel(vertices, parts, work, some, cell, used, made)
+        if why == DONE and cell == cells.count:
             break
+        if why == DONE:
+            continue
         if why == FULL_LABELS:
-            return cut_with(cells.widened(), values, kernel)
+            return cut_with(cells.widened(), values, kernel, deadline)
         room = len(vertices.names)
         vertices = _refilled(vertices, used, 2 * room if why == FULL_VERTICES else room)
         if why == FULL_PARTS:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from steadygaze.perturbation.base import (
-    AbstractAffinePerturbation,
-    AbstractPerturbation,
-    AbstractPiecewiseAffinePerturbation,
-    AffineImage,
-    Parameter,
-)
-from steadygaze.perturbation.chain import AffinePiece, Chain
+from steadygaze.perturbation.affine import AbstractAffinePerturbation, AbstractPiecewiseAffinePerturbation
+from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.curved import Blur, Gamma, Hue
 from steadygaze.perturbation.geometric import Translate
 from steadygaze.perturbation.occlusion import Patch
 from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
+from steadygaze.perturbation.records import AffineImage, AffinePiece, Parameter
 from steadygaze.perturbation.resampling import Rotate, Scale, Shear
 
 #: Every perturbation that a specification can name.

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import numpy as np
 
 from steadygaze.geometry.enclosures import Enclosure
-from steadygaze.perturbation.base import AbstractPerturbation
+from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.settings import number
 
 

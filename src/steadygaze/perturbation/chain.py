@@ -1,45 +1,171 @@
-"""Perturbations one after the other, their parameters side by side.
+"""What a perturbation is, and perturbations one after the other, their parameters side by side.
 
-The affine form is folded link by link. Where a later link multiplies what an earlier one varies, the product
-of the two parameters is computed and must vanish as an array; names are never consulted. So an added patch
-after a brightness is fine, and a contrast after a brightness is refused.
+An own perturbation inherits from ``AbstractPerturbation`` and defines ``apply`` alone: it can be sampled and
+drawn; with ``enclose``, ``slope_bounds`` or ``interval`` the bound engine takes it. ``affine`` has the
+classes to inherit from that the exact engines take.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import final
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import ClassVar, final
 
 import numpy as np
 
-from steadygaze.errors import NotEnclosable, NotJointlyAffine, PerturbationError
+from steadygaze.errors import NotEnclosable, PerturbationError
 from steadygaze.geometry.enclosures import Enclosure
-from steadygaze.geometry.polytope import Polytope, product
-from steadygaze.perturbation.base import (
-    AbstractPerturbation,
-    AbstractPiecewiseAffinePerturbation,
-    AffineImage,
-    Parameter,
-)
-
-# A product of two parameters counts as zero below this share of the direction it multiplies: sums of
-# weights that add up to 1 (grey, blur) leave a few units in the last place.
-_ROUNDING = 1e-13
-# How far a link's affine form may be from its own apply(), both being sums of a few terms of order 1.
-_AGREEMENT = 1e-9
-
-_Parts = Callable[[np.ndarray, Polytope], tuple[np.ndarray, np.ndarray]]
-_PartsOf = Callable[[AbstractPiecewiseAffinePerturbation], _Parts]
+from steadygaze.perturbation.enclosing import by_range, by_slopes
+from steadygaze.perturbation.folding import Foldable, Parts, check_agreement, folded
+from steadygaze.perturbation.placing import IN_PLACE, Placement
+from steadygaze.perturbation.records import AffineImage, AffinePiece, Constant, Parameter, Setting
 
 
-@dataclass(frozen=True, eq=False)
-class AffinePiece:
-    """A polytope in the parameters of the whole chain, and the image, which is affine on it."""
+class AbstractPerturbation(ABC):
+    """A change of an image by some amounts; where all amounts are 0, nothing is changed.
 
-    polytope: Polytope
-    image: AffineImage
+    A subclass sets ``name`` (one word, lower case) and ``parameters`` and defines ``apply``. It overrides
+    ``expect`` only if the saliency map should move with the content, ``hidden`` only if it covers pixels.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...] = ()
+    #: Amounts that do not vary and other settings, by name, as the report shows them.
+    constants: Mapping[str, Constant] = {}
+    #: What a specification may name; only the built-in perturbations have any.
+    settings: ClassVar[tuple[Setting, ...]] = ()
+    #: True where the expected map depends on the amounts (``expect`` is overridden).
+    moves_map: bool = False
+    #: True where it has affine pieces, see ``AbstractPiecewiseAffinePerturbation``.
+    has_pieces: bool = False
+
+    @abstractmethod
+    def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
+        """The images (B, C, H, W) changed by the amounts ``thetas`` (B, k), one by one, without clipping."""
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raise PerturbationError if images of this shape (C, H, W) cannot be changed this way."""
+        del shape
+
+    def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
+        """The maps (B, ..., H, W) as they should become where the amounts go from 0 to ``thetas`` (B, k).
+
+        By default unchanged, as they always are at 0: what constants do, they have done already.
+        """
+        del thetas
+        return maps
+
+    def at_zero(self) -> Placement:
+        """Where the content came from that constant amounts have moved: by default it is in place."""
+        return IN_PLACE
+
+    def placed(self, later: Placement) -> AbstractPerturbation:
+        """The same change, whose ``expect`` and ``enclose_expected`` take maps seen through ``later``.
+
+        Those are maps whose entries stand elsewhere than the pixels that this one makes: constant amounts of
+        later links have moved them on, or they are fewer (see ``placing``). Raises PerturbationError where
+        ``expect`` moves maps and this is not overridden.
+        """
+        if self.moves_map and self.parameters and not later.is_identity:
+            raise PerturbationError(
+                f"{self.name} moves the expected map and does not say how where entries of the map are not "
+                "pixels of its own image: use gradient or abs-gradient maps, put it after what is constant, "
+                "or define its placed()"
+            )
+        return self
+
+    def hidden(self, size: tuple[int, int]) -> np.ndarray | None:
+        """The pixels (H, W) bool that are covered, so that maps are not compared there; None for none."""
+        del size
+        return None
+
+    def carry(self, mask: np.ndarray) -> np.ndarray:
+        """Where the pixels of ``mask`` (H, W) may end up, wholly or in part, for any amounts in the range."""
+        return mask
+
+    def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
+        """Where the changed images (B, C, H, W) lie, for ``amounts`` (B, k) enclosed over the same boxes.
+
+        By default read off ``slope_bounds`` (the mean-value form) or else ``interval``, for images that
+        nothing has varied before. Raises NotEnclosable where neither is defined, or the images vary.
+        """
+        if images.is_exact and self._overrides("slope_bounds"):
+            return by_slopes(self, images, amounts)
+        if images.is_exact and self._overrides("interval"):
+            return by_range(self, images, amounts)
+        raise NotEnclosable(self.why_not_enclosable(self.name, varied=not images.is_exact))
+
+    def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
+        """Where the maps (B, ..., H, W) that ``expect`` gives lie: by default unchanged.
+
+        Raises NotEnclosable where ``expect`` moves maps and this is not overridden.
+        """
+        del amounts
+        if self.moves_map:
+            raise NotEnclosable(self.why_not_enclosable(self.name, varied=False))
+        return maps
+
+    def slope_bounds(
+        self, image: np.ndarray, lows: np.ndarray, highs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest derivatives of each pixel by each amount over boxes; to be overridden.
+
+        For ``image`` (C, H, W), and boxes from ``lows`` to ``highs``, both (B, k): two arrays
+        (B, k, C, H, W). They are trusted; ``apply`` must be continuous.
+        """
+        raise NotImplementedError
+
+    def interval(
+        self, image: np.ndarray, lows: np.ndarray, highs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest values of each pixel over boxes, two arrays (B, C, H, W); to be overridden.
+
+        Arguments as for ``slope_bounds``, which gives tighter bounds and goes first. They are trusted.
+        """
+        raise NotImplementedError
+
+    def why_not_enclosable(self, name: str, varied: bool) -> str:
+        """Why ``enclose`` or ``enclose_expected`` cannot be asked, in a sentence; '' where they can.
+
+        ``name`` is what the sentence calls this perturbation; ``varied`` whether an earlier link varies the
+        images.
+        """
+        if self.moves_map and not self._overrides("enclose_expected"):
+            return (
+                f"{name} moves the expected map and does not say where it lies over a box of amounts, which "
+                "--method bound needs: define its enclose_expected()"
+            )
+        if self._overrides("enclose"):
+            return ""
+        known = self._overrides("slope_bounds") or self._overrides("interval")
+        if known and not varied:
+            return ""
+        if known:
+            return (
+                f"{name} bounds its images only where no varying perturbation comes before it, so that "
+                "--method bound cannot take the chain: put it first, or define its enclose()"
+            )
+        return (
+            f"{name} does not say where its images lie over a box of amounts, which --method bound needs: "
+            "define its enclose(), slope_bounds() or interval()"
+        )
+
+    def _overrides(self, method: str) -> bool:
+        return getattr(type(self), method) is not getattr(AbstractPerturbation, method)
+
+    def describe(self) -> str:
+        """In plain words, for the report."""
+        amounts = " and ".join(f"{p.name} from {p.low:g} to {p.high:g}" for p in self.parameters)
+        return f"{self.name} with {amounts}" if amounts else self.name
+
+    def __or__(self, other: AbstractPerturbation) -> AbstractPerturbation:
+        """This one first, then ``other``; the same as ``Chain``."""
+        return Chain(self, other)
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()}>"
 
 
 @final
@@ -64,7 +190,8 @@ class Chain(AbstractPerturbation):
         )
         sizes = [len(link.parameters) for link in self.links]
         self._first = tuple(int(start) for start in np.cumsum([0, *sizes]))
-        self.moves_map = any(link.moves_map for link in self.links)
+        self.moves_map = any(link.moves_map for link in self.links if link.parameters)
+        self._grid = IN_PLACE
 
     @property
     def box(self) -> np.ndarray:
@@ -96,16 +223,32 @@ class Chain(AbstractPerturbation):
             images = link.apply(images, own)
         return images
 
+    def at_zero(self) -> Placement:
+        """Where the content came from that all constants together have moved."""
+        placement = IN_PLACE
+        for link in self.links:
+            placement = placement.of(link.at_zero())
+        return placement
+
+    def placed(self, later: Placement) -> Chain:
+        """The same chain for maps whose entries stand at ``later`` in the image."""
+        chain = Chain(*self.links)
+        chain._grid = later
+        return chain
+
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
-        """The maps (B, ...) as they should become under ``thetas`` (B, n)."""
-        for link, own in self._own(thetas):
-            maps = link.expect(maps, own)
+        """The maps (B, ...) as they should become where the amounts go from 0 to ``thetas`` (B, n)."""
+        for mover, start, stop in self._movers:
+            maps = mover.expect(maps, thetas[:, start:stop])
         return maps
 
     def expected(self, map0: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The map of the unperturbed image, (C, H, W) or (H, W), as it should become: (B, *its shape).
 
-        Where the chain moves content, the last two axes must be those of the image.
+        The unperturbed image has all constant amounts applied already, so that the map is moved by what
+        varies alone: link by link, and where a later constant has turned, zoomed or moved the content, the
+        way that the content moves there. Where the chain moves content, the last two axes must be those of
+        the image, or those of the grid that the chain was ``placed`` on.
         """
         maps, thetas = _paired(map0, thetas, np.ndim(map0))
         return self.expect(maps, thetas)
@@ -130,15 +273,16 @@ class Chain(AbstractPerturbation):
         """
         image = np.asarray(image, dtype=np.float64)
         self.check(image.shape)
-        pieces = self._folded(image, lambda link: link.affine_parts)
+        pieces = folded(self.names, self.links, image, lambda link: link.affine_parts)
         for piece in pieces:
-            self._agree(image, piece)
+            check_agreement(self, lambda thetas: self.apply(image, thetas), piece, image)
         return pieces
 
     def expected_pieces(self, map0: np.ndarray) -> tuple[AffineImage, ...]:
         """The expected map of ``map0`` (C, H, W) or (H, W) as an affine form on each of ``affine_pieces``."""
         map0 = np.asarray(map0, dtype=np.float64)
-        return tuple(piece.image for piece in self._folded(map0, lambda link: link.expected_parts))
+        forms = folded(self.names, self.links, map0, _expected_parts)
+        return tuple(piece.image for piece in forms)
 
     def why_not_enclosable(self, name: str = "", varied: bool = False) -> str:
         """Which link says nothing of its images over boxes of parameters, in a sentence; '' where all do."""
@@ -172,12 +316,19 @@ class Chain(AbstractPerturbation):
     def enclose_expected(self, maps: np.ndarray | Enclosure, amounts: np.ndarray | Enclosure) -> Enclosure:
         """Where the expected map of ``maps``, (C, H, W) or (H, W), lies: see ``enclose``."""
         maps, amounts = self._enclosures(maps, amounts)
-        for link, start, stop in self._slices():
-            if not link.parameters and maps.is_exact:
-                maps = _unvaried(link.expect, maps)
-            else:
-                maps = link.enclose_expected(maps, amounts[start:stop])
+        for mover, start, stop in self._movers:
+            maps = mover.enclose_expected(maps, amounts[start:stop])
         return maps
+
+    @cached_property
+    def _movers(self) -> tuple[tuple[AbstractPerturbation, int, int], ...]:
+        """What moves the expected map, in order: the links that vary, as later constants show them."""
+        movers, later = [], self._grid
+        for link, start, stop in reversed(tuple(self._slices())):
+            if link.parameters:
+                movers.append((link.placed(later), start, stop))
+            later = link.at_zero().of(later)
+        return tuple(reversed(movers))
 
     def _enclosures(
         self, values: np.ndarray | Enclosure, amounts: np.ndarray | Enclosure
@@ -201,98 +352,12 @@ class Chain(AbstractPerturbation):
         for link, start, stop in self._slices():
             yield link, thetas[:, start:stop]
 
-    def _folded(self, image: np.ndarray, parts_of: _PartsOf) -> tuple[AffinePiece, ...]:
-        """The pieces of the whole chain, or NotJointlyAffine."""
-        for name, link in zip(self.names, self.links, strict=True):
-            if not (isinstance(link, AbstractPiecewiseAffinePerturbation) and link.has_pieces):
-                raise NotJointlyAffine(
-                    f"{name} has no affine pieces, so that no exact engine can take it: leave it out, or use "
-                    "--method bound"
-                )
-        grown, clash = self._grown(image, parts_of)
-        if clash is not None:
-            raise NotJointlyAffine(self._refusal(*clash, image))
-        return tuple(grown)
 
-    def _grown(
-        self, image: np.ndarray, parts_of: _PartsOf
-    ) -> tuple[list[AffinePiece], tuple[int, int] | None]:
-        """The pieces, link by link; second, the first two links whose parameters multiply, if any."""
-        start = AffineImage(image, np.zeros((len(self.parameters), *image.shape)))
-        grown = [AffinePiece(product(), start)]
-        links = [link for link in self.links if isinstance(link, AbstractPiecewiseAffinePerturbation)]
-        for index, link in enumerate(links):
-            parts, before, grown = parts_of(link), grown, []
-            for done, piece in itertools.product(before, link.pieces()):
-                form, clash = _extended(done.image, parts, piece, self._first[index])
-                if clash is not None:
-                    return [], (int(np.searchsorted(self._first, clash, side="right")) - 1, index)
-                grown.append(AffinePiece(product(done.polytope, piece), form))
-        return grown, None
-
-    def _refusal(self, earlier: int, later: int, image: np.ndarray) -> str:
-        before, after = self.names[earlier], self.names[later]
-        _, clash = Chain(self.links[later], self.links[earlier])._grown(image, lambda link: link.affine_parts)
-        order = "" if clash else f"put {after} before {before}, "
-        return (
-            f"{before} and then {after} multiply each other's parameters, so that the image is not jointly "
-            f"piecewise affine and no exact engine can take it: {order}fix the parameters of {before} or "
-            f"of {after} as constants, or use --method bound"
-        )
-
-    def _agree(self, image: np.ndarray, piece: AffinePiece) -> None:
-        """Compare the form with ``apply`` at the vertices and the centre, both of which it must meet."""
-        thetas = np.vstack([piece.polytope.vertices, piece.polytope.centre])
-        gaps = np.abs(self.apply(image, thetas) - piece.image.at(thetas)).reshape(len(thetas), -1).max(axis=1)
-        worst = int(gaps.argmax())
-        if not gaps[worst] <= _AGREEMENT * max(1.0, _largest(image)):
-            raise PerturbationError(
-                f"the affine pieces of {self!r} differ from its apply() by {gaps[worst]:.3g} at theta = "
-                f"{thetas[worst].tolist()}; correct the perturbation so that the two agree"
-            )
-
-
-def _extended(
-    form: AffineImage, parts: _Parts, piece: Polytope, first: int
-) -> tuple[AffineImage, int | None]:
-    """The form with one more link applied, whose parameters start at ``first``, where ``form`` is still zero.
-
-    Second, the first parameter that the link multiplies by its own or bends, None if there is no such one.
-    """
-    varied = np.flatnonzero(form.directions.reshape(len(form.directions), -1).any(axis=1))
-    directions = form.directions.copy()
-    if not len(varied):
-        constants, slopes = parts(form.base[None], piece)
-        directions[first : first + slopes.shape[1]] = slopes[0]
-        return AffineImage(constants[0], directions), None
-    moved = form.directions[varied]
-    # Two more images: 0, to take the linear part by difference, which keeps zeros exact; and a mixture,
-    # to see that the parts are affine in the image at all.
-    weights = 0.5 + 0.5 / (2.0 + np.arange(len(varied)))
-    mixture = form.base + np.tensordot(weights, moved, axes=1)
-    constants, slopes = parts(np.stack([form.base, np.zeros_like(form.base), mixture, *moved]), piece)
-    linear, products = constants[3:] - constants[1], slopes[3:] - slopes[1]
-    bent = max(
-        _largest(constants[2] - constants[0] - np.tensordot(weights, linear, axes=1)),
-        _largest(slopes[2] - slopes[0] - np.tensordot(weights, products, axes=1)),
-    )
-    for one, term, direction in zip(varied, products, moved, strict=True):
-        if _largest(term) > _ROUNDING * _largest(direction) or bent > _AGREEMENT:
-            return form, int(one)
-    directions[varied] = linear
-    directions[first : first + slopes.shape[1]] = slopes[0]
-    return AffineImage(constants[0], directions), None
-
-
-def _unvaried(change: Callable[[np.ndarray, np.ndarray], np.ndarray], values: Enclosure) -> Enclosure:
-    """The same known values in every row, changed by a link without parameters: once for all."""
-    changed = change(values.centre[:1], np.zeros((1, 0)))
-    rows = np.broadcast_to(changed, (len(values.centre), *changed.shape[1:]))
-    return Enclosure.exact(rows, values.count)
-
-
-def _largest(values: np.ndarray) -> float:
-    return float(np.abs(values).max(initial=0.0))
+def _expected_parts(link: Foldable) -> Parts:
+    """How a link moves the expected map, which is not at all where it does not vary."""
+    if link.parameters:
+        return link.expected_parts
+    return lambda maps, _: (maps, np.zeros((len(maps), 0, *maps.shape[1:])))
 
 
 def _paired(images: np.ndarray, thetas: np.ndarray, axes: int) -> tuple[np.ndarray, np.ndarray]:

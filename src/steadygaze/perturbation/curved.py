@@ -12,7 +12,7 @@ from steadygaze.errors import PerturbationError
 from steadygaze.geometry.curves import convex, cosine, sine, smooth
 from steadygaze.geometry.enclosures import UNIT, Enclosure, Weights, tighter
 from steadygaze.perturbation.amount import AbstractOneAmount
-from steadygaze.perturbation.base import Setting
+from steadygaze.perturbation.records import Setting
 from steadygaze.perturbation.settings import varying
 
 # Red, green and blue to YIQ (Rec. 601 luma; NTSC chroma), whose I and Q are 0 for greys.

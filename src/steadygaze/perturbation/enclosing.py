@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.enclosures import UNIT, Enclosure
-
-if TYPE_CHECKING:
-    from steadygaze.perturbation.base import Parameter
+from steadygaze.perturbation.records import Parameter
 
 # How many roundings of its largest pixel a perturbation of one's own may be off by, in what it computes.
 _ROUNDINGS = 256

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import pairwise
 from math import ceil, floor
-from typing import final
+from typing import Self, final
 
 import numpy as np
 
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.polytope import Polytope, box, interval, polygon
-from steadygaze.perturbation.base import AbstractPiecewiseAffinePerturbation, Constant, Parameter, Setting
-from steadygaze.perturbation.resampling import boxes_of, read, touched
+from steadygaze.perturbation.affine import AbstractPiecewiseAffinePerturbation
+from steadygaze.perturbation.placing import Placement, moved_by
+from steadygaze.perturbation.reaching import TOUCHING
+from steadygaze.perturbation.records import Constant, Parameter, Setting
+from steadygaze.perturbation.resampling import mixed, read, read_maps_over, read_over
 from steadygaze.perturbation.settings import Amount, channels, choice, ends, number, per_channel, varying
 
 # Knots nearer than this (in pixels) are one: 0.1 * 3 and 0.3 make no piece between them.
@@ -36,6 +40,7 @@ class Translate(AbstractPiecewiseAffinePerturbation):
     name = "translate"
     moves_map = True
     interpolations = ("triangles", "bilinear")
+    _back = np.eye(2)
     settings = (
         Setting("dx", "range"),
         Setting("dy", "range"),
@@ -77,21 +82,39 @@ class Translate(AbstractPiecewiseAffinePerturbation):
 
     def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The images (B, C, H, W) moved by ``thetas`` (B, k), point by point."""
-        return self._changed(images, thetas, per_channel("translate fill", self.fill, images.shape[1]))
+        fill = per_channel("translate fill", self.fill, images.shape[1])
+        return self._moved_by(images, self._shifts(thetas), fill)
 
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
-        """The maps (B, ..., H, W) moved the same way, 0 where uncovered."""
-        return self._changed(maps, thetas, np.zeros(()))
+        """The maps (B, ..., H, W) moved by what varies, 0 where uncovered."""
+        return self._moved_by(maps, self._map_shifts(thetas), np.zeros(()))
 
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """The images read at enclosed places, across triangles: see ``geometry.resampling``."""
         fill = per_channel("translate fill", self.fill, images.shape[0])
-        return self._read(images, amounts, np.broadcast_to(fill[:, 0, 0], images.shape[:1]))
+        fill = np.broadcast_to(fill[:, 0, 0], images.shape[:1])
+        shifts = [
+            self._range(name)[0] if own is None else amounts[own] for name, own in self._owners().items()
+        ]
+        return read_over(images, *_places(shifts, amounts, images.shape), fill, triangles=self.has_pieces)
 
     def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
-        """The maps read at the same places, 0 where uncovered."""
-        layers = maps.as_layers()
-        return self._read(layers, amounts, np.zeros(layers.shape[0])).reshaped(*maps.shape)
+        """The maps moved by what varies, 0 where uncovered."""
+        nothing = Enclosure.exact(np.zeros(len(amounts.centre)), amounts.count)
+        right, down = (nothing if own is None else amounts[own] for own in self._owners().values())
+        shifts = [mixed(row, right, down) for row in self._back]
+        return read_maps_over(maps, *_places(shifts, amounts, maps.shape), triangles=self.has_pieces)
+
+    def at_zero(self) -> Placement:
+        """Read from the left and from above by the constant shifts."""
+        right, down = self._shifts(np.zeros((1, len(self.parameters))))[0]
+        return moved_by(-right, -down)
+
+    def placed(self, later: Placement) -> Self:
+        """For maps seen through ``later``."""
+        placed = copy(self)
+        placed._back = np.linalg.inv(later.matrix)
+        return placed
 
     def pieces(self) -> tuple[Polytope, ...]:
         """Intervals between the knots of one varying shift, clipped triangles of two, a point of none."""
@@ -106,22 +129,19 @@ class Translate(AbstractPiecewiseAffinePerturbation):
 
     def affine_parts(self, images: np.ndarray, piece: Polytope) -> tuple[np.ndarray, np.ndarray]:
         """The triangle's interpolation between three images moved by whole pixels."""
-        return self._parts(images, piece, per_channel("translate fill", self.fill, images.shape[1]))
+        fill = per_channel("translate fill", self.fill, images.shape[1])
+        return self._parts(images, self._shifts(piece.centre[None])[0], fill)
 
     def expected_parts(self, maps: np.ndarray, piece: Polytope) -> tuple[np.ndarray, np.ndarray]:
-        """The same for the maps, 0 where uncovered."""
-        return self._parts(maps, piece, np.zeros(()))
+        """The same for the maps by what varies, 0 where uncovered: entries are pixels of the image."""
+        return self._parts(maps, self._varying_shifts(piece.centre[None])[0], np.zeros(()))
 
     def carry(self, mask: np.ndarray) -> np.ndarray:
         """Every pixel that takes a share of a pixel of ``mask`` somewhere in the ranges."""
-        if not self.has_pieces:
-            return touched(mask, *self._places(boxes_of(self.parameters), mask.shape))
-        # A corner's weight is affine on a piece: if it is ever above 0, then at a vertex of the piece.
-        shifts = self._shifts(np.vstack([piece.vertices for piece in self.pieces()]))
+        offsets = self._whole_offsets() if self.has_pieces else self._bilinear_offsets()
         carried = np.zeros_like(mask)
-        for weight, offset in _weights(shifts):
-            for right, down in np.unique(offset[weight > 0], axis=0):
-                carried |= _shifted(mask, int(right), int(down), np.zeros((), dtype=bool))
+        for right, down in offsets:
+            carried |= _shifted(mask, right, down, np.zeros((), dtype=bool))
         return carried
 
     def describe(self) -> str:
@@ -130,8 +150,25 @@ class Translate(AbstractPiecewiseAffinePerturbation):
         read = "" if self.has_pieces else ", read bilinearly"
         return f"content moved {across} pixels to the right and {along} down{read}"
 
-    def _changed(self, values: np.ndarray, thetas: np.ndarray, fill: np.ndarray) -> np.ndarray:
-        shifts = self._shifts(thetas)
+    def _whole_offsets(self) -> set[tuple[int, int]]:
+        """By how many whole pixels, right and down, shares of a pixel are moved somewhere in the ranges."""
+        # A corner's weight is affine on a piece: if it is ever above 0, then at a vertex of the piece.
+        shifts = self._shifts(np.vstack([piece.vertices for piece in self.pieces()]))
+        return {
+            (int(right), int(down))
+            for weight, offset in _weights(shifts)
+            for right, down in offset[weight > TOUCHING]
+        }
+
+    def _bilinear_offsets(self) -> set[tuple[int, int]]:
+        """The same for bilinear reading: along each axis less than one pixel from some shift."""
+        across, along = (
+            range(floor(low - 1 + TOUCHING) + 1, ceil(high + 1 - TOUCHING))
+            for low, high in (self._range("dx"), self._range("dy"))
+        )
+        return {(right, down) for right in across for down in along}
+
+    def _moved_by(self, values: np.ndarray, shifts: np.ndarray, fill: np.ndarray) -> np.ndarray:
         if self.has_pieces:
             return _moved(values, shifts, fill)
         height, width = values.shape[-2:]
@@ -140,22 +177,6 @@ class Translate(AbstractPiecewiseAffinePerturbation):
         u, v = np.broadcast_arrays(across, down)
         return read(values, u, v, fill)
 
-    def _read(self, values: Enclosure, amounts: Enclosure, fill: np.ndarray) -> Enclosure:
-        from steadygaze.geometry.resampling import resampled  # numba, where it is needed
-
-        u, v = self._places(amounts, values.shape)
-        return resampled(values, u, v, fill, triangles=self.has_pieces)
-
-    def _places(self, amounts: Enclosure, shape: tuple[int, ...]) -> tuple[Enclosure, Enclosure]:
-        """Where every pixel comes from, (B, H, W)."""
-        rows, columns = np.indices(shape[-2:], dtype=np.float64)
-        places, varied = [], iter(range(amounts.shape[0]))
-        for name, at in (("dx", columns), ("dy", rows)):
-            own = Enclosure.exact(np.broadcast_to(at, (len(amounts.centre), *at.shape)), amounts.count)
-            constant = name in self.constants
-            places.append(own - (self._range(name)[0] if constant else amounts[next(varied)].reshaped(1, 1)))
-        return places[0], places[1]
-
     def _range(self, name: str) -> tuple[float, float]:
         for parameter in self.parameters:
             if parameter.name == name:
@@ -163,16 +184,32 @@ class Translate(AbstractPiecewiseAffinePerturbation):
         constant = number(name, self.constants[name])
         return constant, constant
 
+    def _owners(self) -> dict[str, int | None]:
+        """For both shifts, which of the own parameters it is; None where it is constant."""
+        names = [parameter.name for parameter in self.parameters]
+        return {name: names.index(name) if name in names else None for name in ("dx", "dy")}
+
     def _shifts(self, thetas: np.ndarray) -> np.ndarray:
         """(dx, dy) for each theta, (B, 2)."""
-        shifts = np.empty((len(thetas), 2))
-        for column, name in enumerate(("dx", "dy")):
-            own = [index for index, parameter in enumerate(self.parameters) if parameter.name == name]
-            shifts[:, column] = thetas[:, own[0]] if own else self._range(name)[0]
+        constants = [self._range(name)[0] * (own is None) for name, own in self._owners().items()]
+        return self._varying_shifts(thetas) + constants
+
+    def _varying_shifts(self, thetas: np.ndarray) -> np.ndarray:
+        """The same without constants."""
+        shifts = np.zeros((len(thetas), 2))
+        for column, own in enumerate(self._owners().values()):
+            if own is not None:
+                shifts[:, column] = thetas[:, own]
         return shifts
 
-    def _parts(self, images: np.ndarray, piece: Polytope, fill: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (shift,) = self._shifts(piece.centre[None])
+    def _map_shifts(self, thetas: np.ndarray) -> np.ndarray:
+        """By how many of its entries the map is moved for each theta, (B, 2)."""
+        return self._varying_shifts(thetas) @ self._back.T
+
+    def _parts(
+        self, images: np.ndarray, shift: np.ndarray, fill: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Constants and slopes round a shift (2,) inside the piece."""
         right, down = floor(shift[0]), floor(shift[1])
         corner = _shifted(images, right, down, fill)
         opposite = _shifted(images, right + 1, down + 1, fill)
@@ -184,14 +221,29 @@ class Translate(AbstractPiecewiseAffinePerturbation):
             gradients = opposite - middle, middle - corner
         # From the corner outwards, so that a pixel equal in all three images is not touched by rounding.
         constants, slopes = corner, []
-        for name, gradient, origin in zip(("dx", "dy"), gradients, (right, down), strict=True):
-            if name in self.constants:
-                constants = constants + (self._range(name)[0] - origin) * gradient
+        for own, at, gradient, origin in zip(
+            self._owners().values(), shift, gradients, (right, down), strict=True
+        ):
+            if own is None:
+                constants = constants + (at - origin) * gradient
             else:
                 constants = constants - origin * gradient
                 slopes.append(gradient)
         stacked = np.stack(slopes, axis=1) if slopes else np.zeros((len(images), 0, *images.shape[1:]))
         return constants, stacked
+
+
+def _places(
+    shifts: Sequence[Enclosure | float], amounts: Enclosure, shape: tuple[int, ...]
+) -> tuple[Enclosure, Enclosure]:
+    """Where every pixel comes from that is moved by the two shifts, (B, H, W)."""
+    rows, columns = np.indices(shape[-2:], dtype=np.float64)
+    nowhere = Enclosure.exact(np.zeros((len(amounts.centre), *rows.shape)), amounts.count)
+    across, down = (
+        nowhere + at - (shift.reshaped(1, 1) if isinstance(shift, Enclosure) else shift)
+        for at, shift in zip((columns, rows), shifts, strict=True)
+    )
+    return across, down
 
 
 def _in_words(low: float, high: float) -> str:

@@ -22,8 +22,8 @@ import numpy as np
 
 from steadygaze.errors import PerturbationError
 from steadygaze.perturbation import BUILT_IN
-from steadygaze.perturbation.base import AbstractPerturbation, Constant, Setting
-from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.chain import AbstractPerturbation, Chain
+from steadygaze.perturbation.records import Constant, Setting
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\s*\.\.\s*({_NUMBER})")

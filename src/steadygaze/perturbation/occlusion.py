@@ -8,8 +8,8 @@ import numpy as np
 
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.enclosures import Enclosure
-from steadygaze.perturbation.base import Constant, Setting
 from steadygaze.perturbation.photometric import AbstractAffineAmount
+from steadygaze.perturbation.records import Constant, Setting
 from steadygaze.perturbation.settings import channels, choice, per_channel, varying, whole
 
 

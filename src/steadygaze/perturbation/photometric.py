@@ -11,13 +11,9 @@ import numpy as np
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.enclosures import Enclosure, Weights
 from steadygaze.geometry.polytope import Polytope
+from steadygaze.perturbation.affine import AbstractPiecewiseAffinePerturbation
 from steadygaze.perturbation.amount import AbstractOneAmount
-from steadygaze.perturbation.base import (
-    AbstractPiecewiseAffinePerturbation,
-    Constant,
-    Setting,
-    box_of,
-)
+from steadygaze.perturbation.records import Constant, Setting, box_of
 from steadygaze.perturbation.settings import (
     channels,
     image_array,

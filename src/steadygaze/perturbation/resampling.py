@@ -7,23 +7,28 @@ image at the place that the change moves to (x, y): A (x, y) + b, with A and b s
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import final
+from collections.abc import Sequence
+from copy import copy
+from itertools import product
+from typing import Any, Self, final
 
 import numpy as np
 
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.curves import cosine, reciprocal, sine
 from steadygaze.geometry.enclosures import Enclosure
-from steadygaze.perturbation.base import AbstractPerturbation, Constant, Parameter, Setting
+from steadygaze.perturbation.chain import AbstractPerturbation
+from steadygaze.perturbation.placing import IN_PLACE, Placement
+from steadygaze.perturbation.reaching import Spans, reached
+from steadygaze.perturbation.records import Constant, Parameter, Setting
 from steadygaze.perturbation.settings import Amount, channels, ends, number, per_channel, varying
-
-# Into how many boxes the ranges are cut to see where a pixel may get to.
-_CUTS = 256
 
 #: One row of (A, b): the factors of x and y, and the shift.
 Row = tuple[np.ndarray | float, np.ndarray | float, np.ndarray | float]
 #: The same of which only enclosures are known.
 EnclosedRow = tuple[Enclosure | float, Enclosure | float, Enclosure | float]
+#: Least and largest values (N,).
+Span = tuple[np.ndarray, np.ndarray]
 
 
 class AbstractResampling(AbstractPerturbation):
@@ -36,6 +41,9 @@ class AbstractResampling(AbstractPerturbation):
     moves_map = True
     fill: float | tuple[float, ...]
     amounts: tuple[str, ...]
+    #: Amounts that, where the others are fixed, move places along the rows alone, and in proportion.
+    along_rows: tuple[str, ...] = ()
+    _later: Placement = IN_PLACE
 
     @abstractmethod
     def sources(self, amounts: np.ndarray) -> tuple[Row, Row]:
@@ -55,22 +63,61 @@ class AbstractResampling(AbstractPerturbation):
         return read(images, *self._sources(thetas, images.shape), fill)
 
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
-        """The maps (B, ..., H, W) read at the same places, 0 outside."""
-        return read(maps, *self._sources(thetas, maps.shape), np.zeros(()))
+        """The maps (B, ..., H, W) read where their entries came from, 0 outside."""
+        x, y, middle = _centred(maps.shape)
+        rows = [[_upright(part) for part in row] for row in self.sources(self._given(thetas))]
+        right, down = self._moved(rows, x, y)
+        return read(maps, x + right + middle[0], y + down + middle[1], np.zeros(()))
 
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """The images read at enclosed places: see ``geometry.resampling``."""
         fill = per_channel(f"{self.name} fill", self.fill, images.shape[0])
-        return self._read(images, amounts, np.broadcast_to(fill[:, 0, 0], images.shape[:1]))
+        places = self._enclosed_sources(amounts, images.shape)
+        return read_over(images, *places, np.broadcast_to(fill[:, 0, 0], images.shape[:1]), triangles=False)
 
     def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
-        """The maps read at the same places, 0 outside."""
-        layers = maps.as_layers()
-        return self._read(layers, amounts, np.zeros(layers.shape[0])).reshaped(*maps.shape)
+        """The maps read at enclosed places, 0 outside."""
+        x, y, middle = _centred(maps.shape)
+        rows = [[_spread(part) for part in row] for row in self.enclosed_sources(self._every(amounts))]
+        right, down = self._moved(rows, x, y)
+        return read_maps_over(maps, right + x + middle[0], down + y + middle[1], triangles=False)
+
+    def at_zero(self) -> Placement:
+        """Read at the places for the constant amounts."""
+        (a, b, p), (c, d, q) = (
+            [float(np.ravel(part)[0]) for part in row]
+            for row in self.sources(self._given(np.zeros((1, len(self.parameters)))))
+        )
+        return Placement(np.array([[a, b], [c, d]]), np.array([p, q]))
+
+    def placed(self, later: Placement) -> Self:
+        """For maps seen through ``later``."""
+        placed = copy(self)
+        placed._later = later
+        return placed
 
     def carry(self, mask: np.ndarray) -> np.ndarray:
-        """Every pixel that may take a share of a pixel of ``mask`` somewhere in the ranges."""
-        return touched(mask, *self._enclosed_sources(boxes_of(self.parameters), mask.shape))
+        """Every pixel that takes a share of a pixel of ``mask`` somewhere in the ranges."""
+        x, y, middle = _centred(mask.shape)
+        x, y = x.ravel(), y.ravel()
+
+        def spans(pixels: np.ndarray, boxes: np.ndarray) -> Spans:
+            (left, right), (top, bottom) = self.spans(x[pixels], y[pixels], boxes)
+            return left + middle[0], right + middle[0], top + middle[1], bottom + middle[1]
+
+        ranges = np.array([(p.low, p.high) for p in self.parameters]).reshape(-1, 2)
+        halve = [index for index, p in enumerate(self.parameters) if p.name not in self.along_rows]
+        return reached(mask, ranges, halve, spans)
+
+    def spans(self, x: np.ndarray, y: np.ndarray, boxes: np.ndarray) -> tuple[Span, Span]:
+        """Between which columns and which rows pixels x, y (N,) are read over ``boxes`` (N, k, 2) of amounts.
+
+        All are counted from the centre.
+        """
+        rows = self.enclosed_sources(self._every(Enclosure.of_boxes(boxes)))
+        nowhere = Enclosure.exact(np.zeros(len(x)), boxes.shape[1])
+        across, down = (nowhere + a * x + b * y + c for a, b, c in rows)
+        return across.bounds(), down.bounds()
 
     def range_of(self, name: str) -> tuple[float, float]:
         """Least and largest amount of this name; equal where it is constant."""
@@ -85,21 +132,34 @@ class AbstractResampling(AbstractPerturbation):
         low, high = self.range_of(name)
         return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
-    def _read(self, values: Enclosure, amounts: Enclosure, fill: np.ndarray) -> Enclosure:
-        from steadygaze.geometry.resampling import resampled  # numba, where it is needed
-
-        u, v = self._enclosed_sources(amounts, values.shape)
-        return resampled(values, u, v, fill, triangles=False)
-
     def _sources(self, thetas: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Column and row (B, H, W) of the old image for every pixel."""
         x, y, middle = _centred(shape)
+        rows = self.sources(self._given(thetas))
+        across, down = (_upright(a) * x + _upright(b) * y + _upright(c) for a, b, c in rows)
+        return across + middle[0], down + middle[1]
+
+    def _given(self, thetas: np.ndarray) -> np.ndarray:
+        """All amounts in order (k, B), the constant ones too."""
         amounts = np.empty((len(self.amounts), len(thetas)))
         varied = iter(thetas.T)
         for k, name in enumerate(self.amounts):
             amounts[k] = self.range_of(name)[0] if name in self.constants else next(varied)
-        across, down = (_upright(a) * x + _upright(b) * y + _upright(c) for a, b, c in self.sources(amounts))
-        return across + middle[0], down + middle[1]
+        return amounts
+
+    def _moved(self, rows: Sequence[Sequence[Any]], x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
+        """How far to the right and down of itself each entry at x, y (H, W) came from: see ``placing``.
+
+        ``rows`` are those of ``sources`` or ``enclosed_sources``, (B, 1, 1); arrays or enclosures (B, H, W).
+        """
+        constant = self.at_zero()
+        at_x, at_y = self._later.at(x, y)
+        right, down = (
+            (a - own[0]) * at_x + (b - own[1]) * at_y + (c - shift)
+            for (a, b, c), own, shift in zip(rows, constant.matrix, constant.shift, strict=True)
+        )
+        back = np.linalg.inv(constant.matrix @ self._later.matrix)
+        return mixed(back[0], right, down), mixed(back[1], right, down)
 
     def _enclosed_sources(self, amounts: Enclosure, shape: tuple[int, ...]) -> tuple[Enclosure, Enclosure]:
         x, y, middle = _centred(shape)
@@ -159,26 +219,25 @@ def read(values: np.ndarray, u: np.ndarray, v: np.ndarray, fill: np.ndarray) -> 
     return (top + fv * (bottom - top)).reshape(values.shape)
 
 
-def boxes_of(parameters: tuple[Parameter, ...]) -> Enclosure:
-    """The ranges of one or two parameters, cut into equal boxes (B, k); a point of none."""
-    if not parameters:
-        return Enclosure.of_boxes(np.zeros((1, 0, 2)))
-    parts = round(_CUTS ** (1 / len(parameters)))
-    knots = [np.linspace(p.low, p.high, parts + 1) for p in parameters]
-    grids = np.meshgrid(*[np.arange(parts)] * len(parameters), indexing="ij")
-    low, high = (
-        np.stack([own[grid.ravel() + after] for own, grid in zip(knots, grids, strict=True)], axis=1)
-        for after in (0, 1)
-    )
-    return Enclosure.of_boxes(np.stack([low, high], axis=2))
+def read_over(
+    values: Enclosure, u: Enclosure, v: Enclosure, fill: np.ndarray, *, triangles: bool
+) -> Enclosure:
+    """Images (B, C, H, W) read at enclosed places (B, H, W), ``fill`` (C,) outside."""
+    from steadygaze.geometry.resampling import resampled  # numba, where it is needed
+
+    return resampled(values, u, v, fill, triangles=triangles)
 
 
-def touched(mask: np.ndarray, u: Enclosure, v: Enclosure) -> np.ndarray:
-    """The pixels (H, W) that, read bilinearly at some of the places (B, H, W), take a share of ``mask``."""
-    from steadygaze.geometry.resampling import extremes, framed  # numba, where it is needed
+def read_maps_over(maps: Enclosure, u: Enclosure, v: Enclosure, *, triangles: bool) -> Enclosure:
+    """Maps (B, ..., H, W) read at enclosed places (B, H, W), 0 outside."""
+    layers = maps.as_layers()
+    return read_over(layers, u, v, np.zeros(layers.shape[0]), triangles=triangles).reshaped(*maps.shape)
 
-    image = framed(mask[None, None].astype(np.float64), np.zeros(1))
-    return np.any(extremes(image, u, v, triangles=False)[1] > 0, axis=(0, 1))
+
+def mixed(weights: np.ndarray, right: Any, down: Any) -> Any:
+    """``weights`` (2,), not both 0, times two arrays or enclosures, added up."""
+    terms = [weight * part for weight, part in zip(weights, (right, down), strict=True) if weight != 0]
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
 
 @final
@@ -257,6 +316,7 @@ class Shear(AbstractResampling):
 
     name = "shear"
     amounts = ("x", "y")
+    along_rows = ("x",)
     settings = (Setting("x", "range"), Setting("y", "range"), Setting("fill", "channels"))
 
     def __init__(self, x: Amount = 0.0, y: Amount = 0.0, *, fill: float | tuple[float, ...] = 0.0) -> None:
@@ -279,6 +339,16 @@ class Shear(AbstractResampling):
         """The same."""
         a, b = amounts[0], amounts[1]
         return (a * b + 1.0, -a, 0.0), (-b, 1.0, 0.0)
+
+    def spans(self, x: np.ndarray, y: np.ndarray, boxes: np.ndarray) -> tuple[Span, Span]:
+        """Columns and rows are affine in each amount: their extremes are those of the corners."""
+        corners = np.array([*product((0, 1), repeat=boxes.shape[1])], dtype=int)
+        places = []
+        for corner in corners:
+            thetas = np.take_along_axis(boxes, np.broadcast_to(corner, boxes.shape[:2])[..., None], axis=2)
+            places.append([a * x + b * y + c for a, b, c in self.sources(self._given(thetas[..., 0]))])
+        low, high = np.min(places, axis=0), np.max(places, axis=0)
+        return (low[0], high[0]), (low[1], high[1])
 
     def describe(self) -> str:
         """In plain words."""

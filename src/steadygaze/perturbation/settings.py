@@ -9,7 +9,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from steadygaze.errors import PerturbationError
-from steadygaze.perturbation.base import Constant, Parameter, check_range
+from steadygaze.perturbation.records import Constant, Parameter, check_range
 
 #: What a range may be given as: (low, high) varies, a single number is a constant.
 Amount = float | tuple[float, float]

@@ -44,11 +44,12 @@ class Case:
     undecided: float | None = None
     handover: bool = True
     threads: int | None = None
+    certificate: bool = False
     out: str = "steadygaze-out"
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of ``verify`` beside the model, the image and the perturbation."""
-        apart = ("model", "image", "perturb", "out")
+        apart = ("model", "image", "perturb", "certificate", "out")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
 
 
@@ -182,5 +183,6 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "undecided": _number,
     "handover": _flag,
     "threads": _whole,
+    "certificate": _flag,
     "out": _text,
 }

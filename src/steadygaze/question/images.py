@@ -109,13 +109,16 @@ def as_image(array: Any, *, name: str = "the image") -> np.ndarray:
 def _from_user(array: Any) -> np.ndarray:
     """As NumPy sees it; torch is looked at only where the caller has imported it already."""
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(array, torch.Tensor):
-        array = array.detach().cpu()
-        array = (array.double() if array.is_floating_point() else array).numpy()
     try:
+        if torch is not None and isinstance(array, torch.Tensor):
+            plain = array.detach().cpu()
+            return (plain.double() if plain.is_floating_point() else plain).numpy()
         return np.asarray(array)
-    except (TypeError, ValueError) as error:
-        raise ImageError(f"A {type(array).__name__} is no image ({error}): hand in a NumPy array.") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ImageError(
+            f"A {type(array).__name__} is no image ({reason}): hand in a NumPy array, or a dense tensor."
+        ) from error
 
 
 def _in_unit_range(values: np.ndarray, name: str) -> np.ndarray:

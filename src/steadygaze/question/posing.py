@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from steadygaze.errors import ImageError, SettingError
+from steadygaze.errors import ImageError, PerturbationError, SettingError
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Input
 from steadygaze.network.pieces import PiecewiseLinear
@@ -19,6 +21,9 @@ from steadygaze.perturbation.chain import Chain
 from steadygaze.question.inconsistency import AbstractInconsistency
 from steadygaze.question.problem import Problem
 from steadygaze.tolerance import Tolerance
+
+# How far, as a share of its largest entry, rounding may take the expected map from the original at theta = 0.
+_UNMOVED = 1e-9
 
 
 def pose(
@@ -37,7 +42,7 @@ def pose(
 
     Raises:
         ImageError: the image does not fit the network, or leaves the clip's range.
-        PerturbationError: the perturbation does not fit the image.
+        PerturbationError: the perturbation does not fit the image, or moves the expected map at theta = 0.
         SettingError: threshold or label out of range, label not predicted, a saliency map that is all zero.
         FidelityError: the imported network and the original disagree.
     """
@@ -61,6 +66,7 @@ def pose(
     thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
     check_fidelity(replace(network, graph=network.graph.to("cpu")), problem.images(thetas).numpy())
     problem = replace(problem, label=_label(problem, label))
+    _check_unmoved(problem)
     if not problem.target.any():
         raise SettingError(
             f"the {saliency.name} map of the image is zero wherever it is compared, so that there is no "
@@ -108,6 +114,7 @@ def _label(problem: Problem, label: int | None) -> int:
     predicted = int(logits.argmax())
     if label is None:
         return predicted
+    label = _whole(label)
     if not 0 <= label < len(logits):
         raise SettingError(f"the label is {label}; the network has classes 0 to {len(logits) - 1}")
     if label != predicted:
@@ -116,6 +123,30 @@ def _label(problem: Problem, label: int | None) -> int:
             "nothing is robust; choose another image, or leave the label out to verify the predicted class"
         )
     return label
+
+
+def _check_unmoved(problem: Problem) -> None:
+    """At theta = 0 nothing has changed: a perturbation of one's own may see it otherwise."""
+    expected, original = problem.expected_at(np.zeros((1, len(problem.box))))[0], problem.map0
+    off = float((expected - original).abs().max()) if expected.shape == original.shape else math.inf
+    if not off <= _UNMOVED * float(original.abs().max()):
+        raise PerturbationError(
+            f"the expected map of {problem.perturbation!r} at theta = 0 is off by {off:.3g} from the map of "
+            "the unperturbed image, to which constant amounts are applied already; it must be the same: let "
+            "expect() move maps by what varies alone"
+        )
+
+
+def _whole(label: Any) -> int:
+    """A whole number of any library: of Python, NumPy, or a tensor of one."""
+    try:
+        if isinstance(label, bool):
+            raise TypeError("a truth value")
+        return operator.index(label)
+    except TypeError:
+        raise SettingError(
+            f"the label is {label!r}, a {type(label).__name__}; it must be a whole number, such as 3"
+        ) from None
 
 
 def _clipped(graph: Graph, clip: tuple[float, float] | None) -> tuple[Graph, int]:

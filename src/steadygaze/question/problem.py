@@ -21,8 +21,8 @@ from steadygaze.network.regions.combined import Combined, combined
 from steadygaze.network.regions.piecewise import Stages, push_forward, scales_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
-from steadygaze.perturbation.base import AffineImage
-from steadygaze.perturbation.chain import AffinePiece, Chain
+from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
 from steadygaze.tolerance import Tolerance
@@ -161,7 +161,9 @@ class Problem:
     def _judged(self, logits: Tensor, images: Tensor, thetas: np.ndarray) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
         maps, expected = self._kept(self.maps_at(images)), self._kept(self.expected_at(thetas))
-        distance = self.inconsistency.between(maps, expected).numpy()
+        distance = self.inconsistency.between(maps, expected)
+        # A map that is what it should be to the last bit has not moved, whatever rounding a cosine adds.
+        distance = distance.masked_fill((maps == expected).all(dim=1) & expected.any(dim=1), 0.0).numpy()
         kind = np.where(
             gap <= 0, CLASS_CHANGED, np.where(distance > self.threshold, ATTENTION_CHANGED, ROBUST)
         )

@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from steadygaze.report.figures import figure
 from steadygaze.report.page import page
 
 NAMES = (
+    "certificate",
     "witness",
     "boundary.npz",
     "map.png",
@@ -40,7 +41,9 @@ def check_folder(folder: Path) -> None:
             raise PermissionError(errno.EACCES, f"no permission to write in {existing}")
 
 
-def write(result: Result, drawing: Drawing, folder: Path) -> Path:
+def write(
+    result: Result, drawing: Drawing, folder: Path, certify: Callable[[Path], None] | None = None
+) -> Path:
     """See ``report.write_report``."""
     check_folder(folder)
     with _told(folder):
@@ -49,6 +52,9 @@ def write(result: Result, drawing: Drawing, folder: Path) -> Path:
         fresh = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
         try:
             _write_all(result, drawing, fresh)
+            if certify is not None:
+                (fresh / "certificate").mkdir()
+                certify(fresh / "certificate")
             _swap(fresh, folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -76,12 +82,12 @@ def _swap(fresh: Path, folder: Path) -> None:
     """Move the new over the old; a folder cannot be renamed over another, so the old one steps aside."""
     for name in NAMES:
         old, new = folder / name, fresh / name
-        if not new.exists():  # only gbs writes a boundary; an earlier answer's would contradict this one
-            old.unlink(missing_ok=True)
-            continue
-        if old.is_dir():
+        if old.is_dir() and not old.is_symlink():
             old.replace(fresh / f"old-{name}")
-        new.replace(old)
+        if new.exists():
+            new.replace(old)
+        else:  # only gbs writes a boundary; an earlier answer's, or its certificate, would contradict this one
+            old.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from steadygaze.answer.drawing import BoundaryPieces
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.cells import Cells, concatenate
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.measure import volumes
@@ -29,6 +30,7 @@ class Options:
         undecided: the share of the box that `bound` may leave undecided once a failure is known; None for
             none where exact engines can take over, and 0.01 elsewhere.
         handover: whether `bound` leaves boxes in which few units change their piece to an exact engine.
+        deadline: when to stop, in the middle of a step if need be.
     """
 
     memory: int = 2 << 30
@@ -38,6 +40,7 @@ class Options:
     reachable: bool = False
     undecided: float | None = None
     handover: bool = True
+    deadline: Deadline = NEVER
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,11 @@ def threads_of(options: Options, name: str) -> ThreadPoolExecutor:
 
 
 class AbstractSearch(ABC):
-    """A search never loops, prints, or watches the clock: the driver calls `step` while it is `pending`."""
+    """A search never loops or prints: the driver calls `step` while it is `pending`.
+
+    A step asks its deadline wherever it may take long, and may end with Expired; what it had in hand is then
+    undecided, and no further step is made.
+    """
 
     name: str
     claim: str
@@ -203,7 +210,7 @@ class AbstractSearch(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """Do a little of it."""
+        """Do a little of it. Raises Expired where the deadline passes on the way."""
 
     @abstractmethod
     def standing(self) -> Standing:

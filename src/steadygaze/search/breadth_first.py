@@ -36,8 +36,8 @@ class BreadthFirst(AbstractSearch):
         else:
             ahead = regions.neighbour[self._next : self._next + regions.batch]
             chosen = self._next + np.flatnonzero(ahead == UNKNOWN)
-            self._next += len(ahead)
             regions.cross(chosen)
+            self._next += len(ahead)
         self._standing = regions.standing(self._standing)
 
     def standing(self) -> Standing:

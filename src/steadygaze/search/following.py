@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.cells import Cells, concatenate, separated
 from steadygaze.geometry.cones import Cones
 from steadygaze.geometry.cutting import cut
@@ -39,7 +40,13 @@ class _Open:
 
 
 def follow(
-    problem: Problem, map_: CellMap, open_cells: Cells, cone: np.ndarray, region: np.ndarray, cones: Cones
+    problem: Problem,
+    map_: CellMap,
+    open_cells: Cells,
+    cone: np.ndarray,
+    region: np.ndarray,
+    cones: Cones,
+    deadline: Deadline = NEVER,
 ) -> CellMap:
     """The map with its class-robust cells replaced by judged parts of them.
 
@@ -48,6 +55,7 @@ def follow(
         open_cells: the class-robust cells, cut until the maps are affine on each.
         cone: ``(open,)`` row of `cones` for each. region: ``(open,)`` the region that each is a part of.
         cones: the conditions.
+        deadline: when to leave what is still open undecided.
     """
     rest = np.flatnonzero(map_.kind != ROBUST)
     kept, _ = map_.cells.take(rest)
@@ -55,7 +63,7 @@ def follow(
     volume = [map_.volume[rest]]
     region_of = np.full(cones.count, -1)
     region_of[cone] = region
-    for cells, kind, rows in _judged(problem, _Open(open_cells, cone), cones):
+    for cells, kind, rows in _judged(problem, _Open(open_cells, cone), cones, deadline):
         batches.append(cells)
         kinds.append(kind)
         regions.append(region_of[rows])
@@ -73,7 +81,9 @@ def follow(
     )
 
 
-def _judged(problem: Problem, rest: _Open, cones: Cones) -> Iterator[tuple[Cells, np.ndarray, np.ndarray]]:
+def _judged(
+    problem: Problem, rest: _Open, cones: Cones, deadline: Deadline
+) -> Iterator[tuple[Cells, np.ndarray, np.ndarray]]:
     """Yields (cells, kinds, rows of `cones`) until everything is judged or the remainder is small."""
     # The number of slivers that resolve a boundary of dimension n - 1 grows like remainder^(-(n - 1) / 2).
     allowed = problem.tolerance.remainder ** min(1.0, 2 / rest.cells.dimension) * volumes(rest.cells).sum()
@@ -84,7 +94,8 @@ def _judged(problem: Problem, rest: _Open, cones: Cones) -> Iterator[tuple[Cells
         rest = _some(rest, np.flatnonzero(mixed))
         if not rest.cells.count:
             return
-        if number == _ROUNDS or rest.cells.count > _OPEN_CELLS or volumes(rest.cells).sum() <= allowed:
+        fine = number == _ROUNDS or rest.cells.count > _OPEN_CELLS or deadline.passed()
+        if fine or volumes(rest.cells).sum() <= allowed:
             yield rest.cells, np.full(rest.cells.count, UNDECIDED, np.int8), rest.cone
             return
         cells, kind, rows, rest = _cut(rest, cones)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.cells import Cells, concatenate, separated
 from steadygaze.geometry.cones import Cones, joined_cones
 from steadygaze.geometry.cutting import cut
@@ -25,7 +26,13 @@ PiecesOf = Callable[[np.ndarray], dict[int, Tensor]]
 
 
 def judge(
-    problem: Problem, piece: int, cells: Cells, logits: Tensor, patterns: np.ndarray, pieces_of: PiecesOf
+    problem: Problem,
+    piece: int,
+    cells: Cells,
+    logits: Tensor,
+    patterns: np.ndarray,
+    pieces_of: PiecesOf,
+    deadline: Deadline = NEVER,
 ) -> CellMap:
     """The map of a batch of activation regions.
 
@@ -35,9 +42,14 @@ def judge(
         logits: ``(vertices, K)``.
         patterns: ``(regions,)`` their names.
         pieces_of: gives the pieces of the network's units on the regions of the given numbers.
+        deadline: when to give up.
+
+    Raises Expired where the deadline passes on the way.
     """
     gaps = problem.gaps(logits).cpu().numpy()
-    made = cut(cells, gaps, problem.gap_tolerance, problem.gap_names, stop_below=True)
+    made = cut(
+        cells, gaps, problem.gap_tolerance, problem.gap_names, stop_below=True, deadline=deadline
+    )
     kind = np.where(made.stop < 0, ROBUST, CLASS_CHANGED).astype(np.int8)
     level = _level(made.cells, _grown(gaps, made), problem.gap_tolerance, kind)
     kind[level] = UNDECIDED
@@ -47,15 +59,16 @@ def judge(
         cells=made.cells,
         kind=kind,
         region=made.parent,
-        volume=volumes(made.cells),
+        volume=volumes(made.cells, deadline),
         inconsistency=inconsistency,
         pattern=patterns,
         tight=bool((np.abs(gaps) <= problem.gap_tolerance).any()),
     )
     if problem.follows_maps:
-        return _followed(problem, piece, map_, held, pieces_of)
+        return _followed(problem, piece, map_, held, pieces_of, deadline)
     verdict = np.full(cells.count, ROBUST, np.int8)
     for first in range(0, len(held), _BATCH):
+        deadline.ask()
         batch = held[first : first + _BATCH]
         distance, doubtful = problem.distances_on(pieces_of(batch), len(batch))
         inconsistency[batch] = distance
@@ -65,7 +78,14 @@ def judge(
     return map_
 
 
-def _followed(problem: Problem, piece: int, map_: CellMap, held: np.ndarray, pieces_of: PiecesOf) -> CellMap:
+def _followed(
+    problem: Problem,
+    piece: int,
+    map_: CellMap,
+    held: np.ndarray,
+    pieces_of: PiecesOf,
+    deadline: Deadline,
+) -> CellMap:
     """The map with the cells judged on which the inconsistency varies."""
     chosen = np.flatnonzero(map_.kind == ROBUST)
     batches = [held[first : first + _BATCH] for first in range(0, len(held), _BATCH)]
@@ -73,19 +93,23 @@ def _followed(problem: Problem, piece: int, map_: CellMap, held: np.ndarray, pie
         return map_
     cells, region = map_.cells.take(chosen)[0], map_.region[chosen]
     if not problem.rectifies_maps:
-        cones = joined_cones([problem.cones_on(piece, pieces_of(batch), len(batch)) for batch in batches])
-        return follow(problem, map_, cells, np.searchsorted(held, region), region, cones)
+        cones = []
+        for batch in batches:
+            deadline.ask()
+            cones.append(problem.cones_on(piece, pieces_of(batch), len(batch)))
+        row = np.searchsorted(held, region)
+        return follow(problem, map_, cells, row, region, joined_cones(cones), deadline)
     parts, cones, regions = [], [], []
     for batch in batches:
         own = np.flatnonzero((region >= batch[0]) & (region <= batch[-1]))
         part, cone, parent = _rectified(
-            problem, piece, cells.take(own)[0], region[own], batch, pieces_of(batch)
+            problem, piece, cells.take(own)[0], region[own], batch, pieces_of(batch), deadline
         )
         parts.append(part)
         cones.append(cone)
         regions.append(region[own][parent])
     whole = joined_cones(cones)
-    return follow(problem, map_, concatenate(parts), np.arange(whole.count), np.concatenate(regions), whole)
+    return follow(problem, map_, concatenate(parts), np.arange(whole.count), np.concatenate(regions), whole, deadline)
 
 
 def _rectified(
@@ -95,8 +119,10 @@ def _rectified(
     region: np.ndarray,
     batch: np.ndarray,
     pieces: dict[int, Tensor],
+    deadline: Deadline,
 ) -> tuple[Cells, Cones, np.ndarray]:
     """Cut cells where entries of the map change sign; returns parts, conditions, and the cell of each."""
+    deadline.ask()
     first = np.flatnonzero(np.diff(region, prepend=-1))
     form = problem.affine_maps_on(piece, pieces, centres(cells)[first])
     rows = np.searchsorted(batch, region)
@@ -104,7 +130,9 @@ def _rectified(
     owner = rows[np.repeat(np.arange(cells.count), np.diff(cells.ptr))]
     values = form.base[owner] + np.einsum("in,inp->ip", apart.theta, form.directions[owner])
     tolerance = np.full(values.shape[1], problem.tolerance.hinge * max(1.0, float(np.abs(values).max())))
-    made = cut(apart, values, tolerance, np.arange(values.shape[1], dtype=np.uint64))
+    made = cut(
+        apart, values, tolerance, np.arange(values.shape[1], dtype=np.uint64), deadline=deadline
+    )
     active = above(made.cells, _grown(values, made), tolerance).astype(bool)
     return made.cells, problem.rectified_cones(form, rows[made.parent], active), made.parent
 

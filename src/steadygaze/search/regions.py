@@ -26,7 +26,7 @@ from steadygaze.geometry.planes import Planes, planes_of_facets
 from steadygaze.geometry.welding import Weld
 from steadygaze.network.regions.onesided import Activation, hinge_weights, hinge_windows, regions_from
 from steadygaze.network.regions.piecewise import Form
-from steadygaze.perturbation.base import AffineImage
+from steadygaze.perturbation.records import AffineImage
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, threads_of, unexamined
 from steadygaze.search.edges import edge_of
@@ -92,7 +92,7 @@ class Regions:
         row = 8 * (n + 2) * max(1, len(self._weights)) * 4
         most = _SLOW_BATCH if problem.follows_maps else _BATCH
         self._rows = int(np.clip(options.memory // (8 * options.threads * row), 1, most))
-        self._threads = options.threads
+        self._threads, self.deadline = options.threads, options.deadline
         self._pool = threads_of(options, "regions")
 
     # -- what is known
@@ -263,6 +263,7 @@ class Regions:
             rows = np.flatnonzero(piece == number)
             parts = self._chunks(rows)
             form = self._forms[number]
+            self.deadline.ask()
             began = time.perf_counter()
             acts = self._each(
                 lambda part, form=form: regions_from(self.problem.stages, form, points[part], toward[part]),
@@ -314,15 +315,18 @@ class Regions:
 
     def _worked_out(self, piece: int, act: Activation) -> _Found:
         began = time.perf_counter()
-        made = clip(self._pieces[piece], act.points, act.hinges.value, act.hinges.slope, self._tolerance)
+        made = clip(
+            self._pieces[piece], act.points, act.hinges.value, act.hinges.slope, self._tolerance,
+            self.deadline,
+        )  # fmt: skip
         own = act.take(made.row) if len(made.row) < act.count else act
-        found = facets(made.cells)
+        found = facets(made.cells, self.deadline)
         label = made.label[found.cell, found.bit]
         planes = self._planes(piece, own, found.cell, label)
         weights = own.turns.astype(np.int64).astype(np.uint64) * self._weights
         across, rivals = coincident(
             made.cells, found.cell, found.bit, own.points, own.hinges.value, own.hinges.slope,
-            self._tolerance, weights, self._windows,
+            self._tolerance, weights, self._windows, self.deadline,
         )  # fmt: skip
         beyond = (own.names[found.cell] + across) ^ _salt(piece)
         beyond[rivals] = _UNTOLD
@@ -367,7 +371,8 @@ class Regions:
         def pieces_of(rows: np.ndarray) -> dict[int, torch.Tensor]:
             return {node: torch.from_numpy(p[rows]).to(device) for node, p in act.pieces.items()}
 
-        return judge(self.problem, piece, cells, torch.from_numpy(logits).to(device), act.names, pieces_of)
+        rows = torch.from_numpy(logits).to(device)
+        return judge(self.problem, piece, cells, rows, act.names, pieces_of, self.deadline)
 
     def _register(self, piece: int, act: Activation, found: _Found) -> None:
         first, count = self.count, len(found.rows)

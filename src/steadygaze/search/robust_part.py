@@ -176,7 +176,7 @@ class RobustPart:
     def linked(self, cells: np.ndarray) -> np.ndarray:
         """Number ``(cells,)`` of the part of the given robust cells that each hangs together with."""
         if self.regions.problem.follows_maps:
-            return loose_components(self.solid(cells))
+            return loose_components(self.solid(cells), self.regions.deadline)
         facet = np.flatnonzero(np.isin(self._cell.rows, cells) & (self._wall.rows != _NONE))
         behind = self.regions.neighbour[self._wall.rows[facet]]
         other = np.where(behind >= 0, self._sole_cell(behind), _NONE)
@@ -194,6 +194,7 @@ class RobustPart:
         self.absorb()
         if self.regions.problem.follows_maps:
             for f in facet:
+                self.regions.deadline.ask()
                 if self._state.rows[f] == OPEN:
                     self._settle_parts(int(f))
             return

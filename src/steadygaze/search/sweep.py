@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import Expired
 from steadygaze.geometry.cells import Cells, from_polytopes
 from steadygaze.geometry.sections import gauge
 from steadygaze.geometry.store import UNFINISHED, Cut
@@ -124,7 +125,7 @@ class Sweep(AbstractSearch):
     ) -> None:
         """By default the whole box; `start` names parts of it, each within one piece of the perturbation."""
         self._problem = problem
-        self._threads = options.threads
+        self._threads, self._deadline = options.threads, options.deadline
         row = 8 * problem.stages.widest_row
         room = min(_CACHED, options.memory // (2 * options.threads * _COPIES))
         self._rows = int(np.clip(room // row, 64, 4 * _CELLS))
@@ -182,9 +183,13 @@ class Sweep(AbstractSearch):
 
     def _receive(self, done: Sequence[Future[_Outcome]]) -> None:
         for future in done:
-            outcome = future.result()
-            del self._running[future]
-            self._take_in(outcome)
+            batch = self._running.pop(future)
+            try:
+                outcome = future.result()
+            except Expired:
+                self._put([batch])
+            else:
+                self._take_in(outcome)
 
     def _next(self) -> _Batch:
         last = len(self._waiting) - 1
@@ -243,12 +248,14 @@ class Sweep(AbstractSearch):
             logits,
             batch.patterns,
             lambda rows: self._pieces(batch, rows),
+            self._deadline,
         )
         seconds["judge"] += time.perf_counter() - began
         return _Outcome((), map_, batch.way, seconds)
 
     def _cross(self, batch: _Batch, seconds: dict[str, float]) -> tuple[_Batch, ...]:
         """The batch past its next stage, parted if it has grown too large."""
+        self._deadline.ask()
         stages, number = self._problem.stages, batch.stage
         began = time.perf_counter()
         theta = torch.from_numpy(batch.cells.theta).to(self._problem.graph.device)
@@ -257,7 +264,7 @@ class Sweep(AbstractSearch):
         crossing = stages.crossing(values, number)
         reached = time.perf_counter()
         room = min(4 * self._rows, _ROOM + _ROOM_EACH * batch.cells.count)
-        made = stages.cut(batch.cells, values, number, crossing, room=room)
+        made = stages.cut(batch.cells, values, number, crossing, room=room, deadline=self._deadline)
         cut = time.perf_counter()
         seconds["evaluate"] += reached - began
         seconds["cut"] += cut - reached

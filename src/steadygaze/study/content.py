@@ -21,7 +21,7 @@ from onnx import TensorProto
 
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.onnx_file import open_onnx
-from steadygaze.perturbation.base import AbstractPerturbation
+from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.case import Case
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model

@@ -13,6 +13,7 @@ import numpy as np
 
 from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.answer.result import KINDS, Result, Shares, Verdict
+from steadygaze.certificate.writing import check_certifiable, write_certificate
 from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres
@@ -97,9 +98,18 @@ class Answer:
 
         return figure(self.result, self.drawing())
 
-    def save(self, folder: str | Path) -> Path:
-        """Write result.json, map.png, report.html and witness/ into the folder; returns it."""
-        return write_report(self.result, self.drawing(), Path(folder))
+    def save(self, folder: str | Path, certificate: bool = False) -> Path:
+        """Write result.json, map.png, report.html and witness/ into the folder; returns it.
+
+        certificate: also write certificate/, the answer in numbers that `steadygaze-check` proves or refutes.
+        Raises SettingError where the folder cannot be written, or the answer has no certificate.
+        """
+        if certificate:
+            check_certifiable(self.map)
+        return write_report(self.result, self.drawing(), Path(folder), self._certify if certificate else None)
+
+    def _certify(self, folder: Path) -> None:
+        write_certificate(self.result, self.problem, self.map, self.around.cells, folder)
 
     def drawing(self) -> Drawing:
         """What the pictures need."""

@@ -19,8 +19,7 @@ from steadygaze.errors import ModelError, SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
 from steadygaze.network import saliency as saliencies
 from steadygaze.network.reading.load import Network, load_network
-from steadygaze.perturbation.base import AbstractPerturbation
-from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
@@ -246,6 +245,7 @@ def _solved(
             "time_limit_s": limits.seconds,
             "regions_limit": limits.regions,
             "device": str(problem.graph.device),
+            "norm": options.norm,
             "audited": audited,
             "stopped": stopped.words if stopped else None,
             "stopped_by": stopped.by if stopped else None,

@@ -73,6 +73,16 @@ def check_method(method: str, options: Options) -> None:
             )
 
 
+def check_certificate(method: str, parameters: int) -> None:
+    """Raise SettingError, before any work, where a method will have no cells for a certificate to hold."""
+    if parameters > MOST_CORNERED and method != "bound":
+        raise SettingError(
+            f"there are {parameters} parameters, and a certificate holds cells with corners, which {method} "
+            f"has for at most {MOST_CORNERED}; fix some of the parameters, use --method bound, or leave the "
+            "certificate out"
+        )
+
+
 def auto_bounds(problem: Problem) -> bool:
     """Whether no exact engine can take the question, so that `auto` takes bounds alone."""
     return not problem.is_exact or (len(problem.box) > MOST_CORNERED and problem.follows_maps)

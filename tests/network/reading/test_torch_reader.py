@@ -294,7 +294,7 @@ REFUSED = {
     "wrong-size": (lambda m, x: m.first(x)[:, :, :4], "cannot be traced on an input of shape"),
     "circular": (
         lambda m, x: functional.pad(m.first(x), (1, 1, 1, 1), mode="reflect")[:, :, 1:-1, 1:-1],
-        "mode is 'reflect'|not supported",
+        "layer 'pad' .* its argument 'mode' is 'reflect'; allowed is 'constant'",
     ),
     "transposed": (
         lambda m, x: functional.conv_transpose2d(m.first(x), m.second.weight)[:, :, 1:-1, 1:-1],

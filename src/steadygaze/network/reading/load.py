@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import importlib
 import math
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch.export import ExportedProgram
 
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.network.graph import Graph, check_size
-from steadygaze.network.reading import onnx_reader, torch_reader
+from steadygaze.network.reading import onnx_reader, torch_head, torch_reader, torch_tracing
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.onnx_file import open_onnx
 from steadygaze.network.reading.originals import (
@@ -42,8 +40,8 @@ _WAYS = (
 class Network:
     """An imported network: our graph, the original to check it against, and where it came from.
 
-    sha256 is that of the file, None if there is none; output_note says what was left out after the logits, or
-    None.
+    sha256 is that of the file, None if there is none; output_note says what was left out after the logits
+    or else is read otherwise than it was handed in, or None.
     """
 
     graph: Graph
@@ -156,27 +154,34 @@ def _filled(declared: tuple[int | None, ...], count: int) -> tuple[int, ...] | N
 
 
 def _from_module(module: torch.nn.Module, wish: _Wish, path: str) -> Network:
-    try:
-        own = copy.deepcopy(module).cpu().eval().requires_grad_(False)
-    except (RuntimeError, TypeError) as error:
-        raise ModelError(
-            f"{path} cannot be copied ({error}), allowed are modules that copy.deepcopy can copy; detach "
-            "the tensors it keeps"
-        ) from error
-    return _from_program(torch_reader.traced(own, wish.row), wish.prepared(wish.row, True), wish, path, own)
+    own = torch_tracing.own_copy(module, path)
+    network = _from_traced(
+        torch_tracing.traced(own, wish.row), wish.prepared(wish.row, True), wish, path, from_module=True
+    )
+    if not any(part.training for part in module.modules()):
+        return network
+    note = "the module was in training mode: verified in evaluation mode"
+    return replace(network, output_note="; ".join(filter(None, (network.output_note, note))))
 
 
-def _from_program(
-    program: ExportedProgram, preparation: Preparation, wish: _Wish, path: str, module: torch.nn.Module | None
+def _from_traced(
+    traced: torch_tracing.Traced,
+    preparation: Preparation,
+    wish: _Wish,
+    path: str,
+    *,
+    from_module: bool,
 ) -> Network:
+    """The network of a traced module, which itself was handed in, or made from a file."""
     assembler, image = wish.assembler(preparation)
-    reading = torch_reader.read_torch(program, assembler, image)
-    if reading.dropped is not None:
-        module = torch_reader.without_softmax(program)
-    elif module is None:
-        module = cast(torch.nn.Module, program.module())
-    floats = (p.dtype for p in program.state_dict.values() if p.is_floating_point())
-    original = TorchOriginal(module, next(floats, torch.float32), preparation)
+    reading = torch_reader.read_torch(traced.program, assembler, image, differentiable=traced.differentiable)
+    module = traced.module if reading.dropped is None else torch_head.without(traced.program)
+    original = TorchOriginal(module, traced.precision, preparation)
+    if reading.dropped is not None and from_module:
+        # From here on the traced module stands for the one that was handed in.
+        images = np.random.default_rng(0).uniform(0.0, 1.0, (3, *wish.image_shape))
+        given = TorchOriginal(traced.module, traced.precision, preparation).logits(images)
+        torch_head.check_agreement(given, original.logits(images), reading.dropped)
     return Network(_finished(assembler, reading.logits), original, path, None, _note(reading.dropped))
 
 
@@ -199,8 +204,17 @@ def _from_pt2(path: Path, wish: _Wish) -> Network:
             f"{path} cannot be read as a .pt2 file ({first}), allowed is what torch.export.save writes; "
             "save it again"
         ) from error
-    program = torch_reader.functional(program)
-    return _from_program(program, wish.fitted(torch_reader.input_sizes(program)), wish, str(path), None)
+    program = torch_tracing.functional(program)
+    sizes, precision = torch_reader.declared_input(program)
+    preparation = wish.fitted(sizes)
+    example = (1,) * preparation.batched + preparation.row
+    return _from_traced(
+        torch_tracing.loaded(program, precision, example, str(path)),
+        preparation,
+        wish,
+        str(path),
+        from_module=False,
+    )
 
 
 def _from_onnx(path: Path, wish: _Wish) -> Network:

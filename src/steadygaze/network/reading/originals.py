@@ -5,8 +5,10 @@ Nothing here uses the graph: layout and normalisation are applied again, to nump
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,9 +18,14 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
+from steadygaze.network.reading.onnx_evaluator import OnnxEvaluator
+from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 
 Layout: TypeAlias = Literal["chw", "hwc", "flat"]
 LAYOUTS: tuple[Layout, ...] = ("chw", "hwc", "flat")
+
+# Images differentiated at once: bounds the memory that autograd keeps.
+_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -64,14 +71,39 @@ class AbstractOriginal(ABC):
 
     @abstractmethod
     def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
-        """Gradient ``(B, C, H, W)`` of one logit by the pixels; None where the runtime has none."""
+        """Gradient ``(B, C, H, W)`` of one logit by the pixels, float64; None where the runtime has none.
+
+        It is computed in the model's own precision.
+        """
+
+    def in_double(self) -> AbstractOriginal | None:
+        """The same model with its weights as they are and its arithmetic in float64; None where it has none.
+
+        Nothing of this one changes.
+        """
+        return None
+
+    def gradients(self, images: np.ndarray, label: int) -> np.ndarray:
+        """Gradients ``(B, C, H, W)``, float64, of logit `label` by pixels ``(B, C, H, W)`` in [0, 1].
+
+        They come from the model as it was handed in, never from the imported graph; pixels are as handed to
+        the classifier, before its normalisation and layout. Raises ModelError where there are none.
+        """
+        found = self.gradient(images, label)
+        if found is None:
+            raise ModelError(
+                "the network gives no gradients by PyTorch, allowed are modules that autograd runs through; "
+                "let it neither detach values nor change them in place"
+            )
+        return found
 
 
 class OnnxOriginal(AbstractOriginal):
-    """An ONNX model in onnxruntime, on one thread; has no gradients."""
+    """An ONNX model in onnxruntime, on one thread, which has no gradients; they come from `OnnxEvaluator`."""
 
     def __init__(self, model: onnx.ModelProto, logits_name: str, preparation: Preparation) -> None:
         self.preparation = preparation
+        self._model, self._logits_name = model, logits_name
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
@@ -95,6 +127,20 @@ class OnnxOriginal(AbstractOriginal):
         del images, label
         return None
 
+    def gradients(self, images: np.ndarray, label: int) -> np.ndarray:
+        rows = self.preparation.apply(images)
+        if self._together:
+            batches = [rows[first : first + _ROWS] for first in range(0, len(rows), _ROWS)]
+        else:
+            batches = [row[None] if self.preparation.batched else row for row in rows]
+        counts = [len(batch) if self._together else 1 for batch in batches]
+        found = [self._evaluator.gradient(b, n, label) for b, n in zip(batches, counts, strict=True)]
+        return self.preparation.undo_gradient(np.concatenate(found), images.shape[1:])
+
+    @cached_property
+    def _evaluator(self) -> OnnxEvaluator:
+        return OnnxEvaluator(self._model, self._logits_name)
+
     def _takes_batches(self) -> bool:
         """Whether three images at once give what they give one by one: a reshape inside may fix the batch."""
         rows = np.random.default_rng(0).uniform(0, 1, (3, *self.preparation.row)).astype(self._dtype)
@@ -114,50 +160,89 @@ class OnnxOriginal(AbstractOriginal):
 
 
 class TorchOriginal(AbstractOriginal):
-    """A PyTorch module in evaluation mode, with autograd."""
+    """A PyTorch module in evaluation mode, with autograd.
+
+    It runs as if alone, whatever mode of gradients, inference or autocast the caller is in. Raises ModelError
+    if its logits for one image are not finite, or not the same every time.
+    """
 
     def __init__(self, module: torch.nn.Module, dtype: torch.dtype, preparation: Preparation) -> None:
         self.preparation = preparation
         self._module = module
         self._dtype = dtype
         self._together = False
-        self._together = preparation.batched and self._takes_batches()
+        with traceless():
+            self._together = self._takes_batches()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
+        with undisturbed(gradients=False):
             return self._logits(self._inputs(images)).numpy()
 
     def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
-        inputs = self._inputs(images).requires_grad_()
         try:
-            with torch.enable_grad():
+            with undisturbed(gradients=True):
+                inputs = self._inputs(images).requires_grad_()
                 (gradient,) = torch.autograd.grad(self._logits(inputs)[:, label].sum(), inputs)
         except RuntimeError:  # the module overwrites what its gradient needs, or runs without gradients
             return None
         return self.preparation.undo_gradient(gradient.numpy().astype(np.float64), images.shape[1:])
 
+    def in_double(self) -> AbstractOriginal | None:
+        if self._dtype == torch.float64:
+            return self
+        try:
+            with traceless(), undisturbed(gradients=False):
+                wide = TorchOriginal(copy.deepcopy(self._module).double(), torch.float64, self.preparation)
+            rows = self._rows(1)
+            with undisturbed(gradients=False):
+                ours, theirs = wide._logits(rows.double()), self._logits(rows).double()
+        except Exception:  # the module's own code runs here, and may insist on its own precision
+            return None
+        # A module that converts to its own precision by itself is not converted.
+        near = 1e-2 * float(ours.abs().max())
+        return wide if ours.dtype == torch.float64 and torch.allclose(ours, theirs, 1e-2, near) else None
+
     def _inputs(self, images: np.ndarray) -> Tensor:
         return torch.from_numpy(self.preparation.apply(images)).to(self._dtype)
 
     def _logits(self, inputs: Tensor) -> Tensor:
+        # The module gets a copy each time: it may overwrite what it is given.
         if self._together:
-            return self._module(inputs).reshape(len(inputs), -1)
+            return self._module(inputs.clone()).reshape(len(inputs), -1)
         rows = inputs[:, None] if self.preparation.batched else inputs
-        return torch.stack([self._module(row).reshape(-1) for row in rows])
+        return torch.stack([self._module(row.clone()).reshape(-1) for row in rows])
+
+    def _rows(self, count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand((count, *self.preparation.row), generator=generator).to(self._dtype)
 
     def _takes_batches(self) -> bool:
         """Whether three images at once give what they give one by one: a module may be fixed to one."""
-        generator = torch.Generator().manual_seed(0)
-        rows = torch.rand((3, *self.preparation.row), generator=generator).to(self._dtype)
-        with torch.no_grad():
-            singly = self._logits(rows)
+        rows = self._rows(3)
+        with undisturbed(gradients=False):
+            singly, again = self._logits(rows), self._logits(rows)
+            self._check(singly, again)
+            if not self.preparation.batched:
+                return False
             try:
-                together = self._module(rows)
+                together = self._module(rows.clone())
             except Exception:  # the module's own code runs here
                 return False
         return together.numel() == singly.numel() and torch.allclose(
             together.reshape(3, -1), singly, 1e-3, 1e-3
         )
+
+    def _check(self, logits: Tensor, again: Tensor) -> None:
+        if not logits.isfinite().all():
+            raise ModelError(
+                "the network's logits are NaN or infinite for an image of random numbers, allowed are finite "
+                "ones; look for weights or a normalisation out of range"
+            )
+        if not torch.allclose(logits, again, 1e-3, 1e-3 * float(logits.abs().max())):
+            raise ModelError(
+                "the network gives the same image different logits from one call to the next, allowed are "
+                "networks that do the same every time; take random numbers and counters out"
+            )
 
 
 def _ending_in(model: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -2,61 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch._ops import OpOverload
 
-from steadygaze.network.reading.assembly import Assembler, Pads, PoolGeometry, Value
+from steadygaze.network.reading import torch_shapes as shapes
+from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
+from steadygaze.network.reading.torch_arguments import (
+    COMPUTED,
+    CONSTANT,
+    COUNT,
+    FLAG,
+    FORMAT,
+    LIMIT,
+    NONE,
+    NUMBER,
+    OPERAND,
+    PRECISION,
+    PROCESSOR,
+    SEVERAL_COMPUTED,
+    WEIGHTS,
+    WHOLE,
+    Argument,
+    Call,
+    Operator,
+    Rule,
+    only,
+    unread,
+    weights,
+    whole_numbers,
+)
 from steadygaze.network.reading.windows import same_padding
-
-
-@dataclass(frozen=True)
-class Call:
-    """One operation of the traced module; `arguments` holds all of them by name, defaults filled in."""
-
-    assembler: Assembler
-    arguments: Mapping[str, Any]
-
-    def __getitem__(self, name: str) -> Any:
-        return self.arguments[name]
-
-    def value(self, name: str = "self") -> Value:
-        """An argument that the network computes."""
-        found = self.arguments[name]
-        if not isinstance(found, Value):
-            raise self.assembler.refuse(
-                f"its argument {name!r} does not depend on the image",
-                "allowed is a value computed from the image",
-            )
-        return found
-
-    def constant(self, name: str) -> np.ndarray:
-        """A weight, or a number, float64."""
-        found = self.optional(name)
-        if found is None:
-            raise self.assembler.refuse(f"its {name} is missing", "give the layer one")
-        return found
-
-    def optional(self, name: str) -> np.ndarray | None:
-        """A weight, or a number, float64; None where there is none."""
-        found = self.arguments[name]
-        if isinstance(found, Value):
-            raise self.assembler.refuse(
-                f"its {name} is computed from the image", f"allowed is a constant {name}; make it a parameter"
-            )
-        if found is None:
-            return None
-        return found.detach().double().numpy() if isinstance(found, Tensor) else np.asarray(found, np.float64)
-
-    def shape(self, name: str = "self") -> tuple[int, ...]:
-        """Shape of a computed argument, the batch counted as 1."""
-        return self.assembler.shape(self.value(name))
-
-
-Rule: TypeAlias = Callable[[Call], Any]
 
 
 def _pair(numbers: int | Sequence[int]) -> tuple[int, int]:
@@ -75,27 +54,17 @@ def _addmm(call: Call) -> Value:
 
 def _matmul(call: Call) -> Value:
     asm = call.assembler
-    first, second = (call.arguments[name] for name in tuple(call.arguments)[:2])
-    matrix = second if isinstance(first, Value) else first
-    if isinstance(matrix, Value) or matrix.ndim != 2:
-        what = "two computed values" if isinstance(matrix, Value) else "a constant that is not a matrix"
-        raise asm.refuse(f"it multiplies {what}", "allowed is a computed value times a constant matrix")
-    weight = matrix.detach().double().numpy()
-    return asm.dense(first, weight.T, None) if isinstance(first, Value) else asm.matmul_left(weight, second)
+    first, second = tuple(call.arguments)[:2]
+    if isinstance(call[first], Value):
+        return asm.dense(call[first], call.constant(second).T, None)
+    return asm.matmul_left(call.constant(first), call.value(second))
 
 
 def _convolution(call: Call) -> Value:
-    asm, weight = call.assembler, call.constant("weight")
-    if call.arguments.get("transposed", False):
-        raise asm.refuse("it is a transposed convolution", "allowed are plain convolutions")
-    if weight.ndim != 4:
-        raise asm.refuse(
-            f"the weight has {weight.ndim} axes", "allowed are two-dimensional convolutions (4 axes)"
-        )
-    stride, dilation = _pair(call["stride"]), _pair(call["dilation"])
+    weight, stride, dilation = call.constant("weight"), _pair(call["stride"]), _pair(call["dilation"])
     pads = _conv_pads(call, weight.shape[2:], stride, dilation)
     bias = call.optional("bias")
-    return asm.conv(call.value("input"), weight, bias, stride, pads, dilation, int(call["groups"]))
+    return call.assembler.conv(call.value("input"), weight, bias, stride, pads, dilation, int(call["groups"]))
 
 
 def _conv_pads(call: Call, kernel: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int]) -> Pads:
@@ -115,13 +84,15 @@ def _both_sides(padding: tuple[int, int]) -> Pads:
 
 
 def _batch_norm(call: Call) -> Value:
-    if call.arguments.get("training", False):
-        raise call.assembler.refuse(
-            "it is in training mode", "allowed is evaluation; call model.eval() first"
-        )
-    names = ("weight", "bias", "running_mean", "running_var")
+    names, channels = ("weight", "bias", "running_mean", "running_var"), call.shape("input")[1:2]
+    for name in names:
+        given = call.optional(name)
+        if given is not None and given.shape != channels:
+            raise call.refuse(name, f"one number for each of {channels} channels")
     weight, bias = (call.optional(name) for name in names[:2])
     mean, variance = (call.constant(name) for name in names[2:])
+    if not (variance + call["eps"] > 0).all():
+        raise call.refuse("running_var", "variances that are above 0 with eps")
     return call.assembler.batch_norm(call.value("input"), weight, bias, mean, variance, call["eps"])
 
 
@@ -130,17 +101,42 @@ def _native_batch_norm(call: Call) -> list[Value]:
 
 
 def _clip(call: Call) -> Value:
-    names = (("min", "min_val"), ("max", "max_val"))
-    found = (next((call.optional(n) for n in pair if n in call.arguments), None) for pair in names)
-    low, high = (None if limit is None else float(limit.reshape(-1)[0]) for limit in found)
+    low, high = (_limit(call, *names) for names in (("min", "min_val"), ("max", "max_val")))
     return call.assembler.clip(call.value(), low, high)
+
+
+def _limit(call: Call, *names: str) -> float | None:
+    """The one number that the first of these arguments that the operator has limits all of the value to."""
+    name = next((name for name in names if name in call.arguments), None)
+    limit = None if name is None else call.optional(name)
+    if name is None or limit is None:
+        return None
+    shape, numbers = call.shape(), np.unique(limit)
+    if len(numbers) != 1 or limit.ndim > len(shape) or not _keeps(limit.shape, shape):
+        raise call.refuse(name, "one number, or a constant tensor of equal numbers")
+    return float(numbers[0])
+
+
+def _keeps(constant: Sequence[int], shape: tuple[int, ...]) -> bool:
+    """Whether a constant of that shape leaves the other shape as it is when the two are broadcast."""
+    try:
+        return np.broadcast_shapes(tuple(constant), shape) == shape
+    except ValueError:
+        return False
 
 
 def _prelu(call: Call) -> Value:
     slope, rank = call.constant("weight"), len(call.shape())
-    # A vector of slopes goes along the channels; the traced kernel has it in shape already.
-    shaped = slope.reshape((-1,) + (1,) * (rank - 2)) if slope.ndim == 1 and slope.size > 1 else slope
+    # A vector of slopes goes along the channels; one slope goes everywhere.
+    shaped = slope.reshape((-1,) + (1,) * (rank - 2)) if slope.size > 1 else slope
     return call.assembler.leaky_relu(call.value(), shaped)
+
+
+def _prelu_kernel(call: Call) -> Value:
+    slope = call.constant("weight")
+    if not _keeps(slope.shape, call.shape()):
+        raise call.refuse("weight", f"what broadcasts to {call.shape()}")
+    return call.assembler.leaky_relu(call.value(), slope)
 
 
 def _pool_geometry(call: Call) -> PoolGeometry:
@@ -163,7 +159,7 @@ def _average_pool(call: Call) -> Value:
 
 def _adaptive_max(call: Call) -> list[Value]:
     sizes, counts = call.shape()[2:], _pair(call["output_size"])
-    if any(size % count for size, count in zip(sizes, counts, strict=True)):
+    if len(sizes) != 2 or any(size % count for size, count in zip(sizes, counts, strict=True)):
         raise call.assembler.refuse(
             f"{counts} windows do not divide a map of {sizes}", "allowed are sizes that do"
         )
@@ -171,11 +167,20 @@ def _adaptive_max(call: Call) -> list[Value]:
     return [call.assembler.max_pool(call.value(), PoolGeometry(kernel, kernel))]
 
 
+def _adaptive_average(call: Call) -> Value:
+    return call.assembler.adaptive_average(call.value(), _pair(call["output_size"]))
+
+
 def _mean(call: Call) -> Value:
-    axes = call.arguments.get("dim")
-    return call.assembler.mean(
-        call.value(), range(len(call.shape())) if axes is None else axes, call["keepdim"]
-    )
+    given, keep = call.arguments.get("dim"), call.arguments.get("keepdim", False)
+    shape, value = call.shape(), call.value()
+    # No axes, or none named, are all of them.
+    axes = [given] if isinstance(given, int) else given or range(len(shape))
+    named = {axis % len(shape) for axis in axes}
+    long = [axis for axis in named if shape[axis] != 1]
+    value = call.assembler.mean(value, long, keep=True) if long else value
+    kept = [1 if axis in named else size for axis, size in enumerate(shape) if keep or axis not in named]
+    return call.assembler.reshape(value, kept)
 
 
 def _sum_of(sign: float) -> Rule:
@@ -208,113 +213,13 @@ def _mul(call: Call) -> Value:
 
 def _div(call: Call) -> Value:
     divisor = call.constant("other")
-    if (divisor == 0).any() or call.arguments.get("rounding_mode") is not None:
-        raise call.assembler.refuse("it divides by 0 or rounds", "allowed is exact division by other numbers")
+    if (divisor == 0).any():
+        raise call.assembler.refuse("it divides by 0", "allowed is division by other numbers")
     return call.assembler.scale_shift(call.value(), 1.0 / divisor, 0.0)
 
 
-def _pad(call: Call) -> Value:
-    mode = call.arguments.get("mode", "constant")
-    if mode != "constant":
-        raise call.assembler.refuse(f"the padding mode is {mode!r}", "allowed is 'constant'")
-    amounts, rank = list(call["pad"]), len(call.shape())
-    pads = [(0, 0)] * rank
-    for place in range(len(amounts) // 2):
-        pads[rank - 1 - place] = (amounts[2 * place], amounts[2 * place + 1])
-    return call.assembler.pad(call.value(), pads, float(call["value"] or 0.0))
-
-
-def _slice(call: Call) -> Value:
-    size = call.shape()[call["dim"]]
-    first, end, step = slice(call["start"], call["end"], call["step"]).indices(size)
-    return call.assembler.crop(call.value(), call["dim"], first, end, step)
-
-
-def _select(call: Call) -> Value:
-    shape = call.shape()
-    axis, index = call["dim"] % len(shape), call["index"] % shape[call["dim"]]
-    taken = call.assembler.crop(call.value(), axis, index, index + 1)
-    return call.assembler.reshape(taken, (*shape[:axis], *shape[axis + 1 :]))
-
-
-def _parts(call: Call) -> list[Value]:
-    """split, split_with_sizes, chunk."""
-    axis, size = call["dim"], call.shape()[call["dim"]]
-    if "chunks" in call.arguments:
-        length = -(-size // call["chunks"])
-    else:
-        length = call.arguments.get("split_size", call.arguments.get("split_sizes"))
-    lengths = [length] * -(-size // length) if isinstance(length, int) else list(length)
-    ends = np.minimum(np.cumsum(lengths), size).tolist()
-    firsts = [0, *ends[:-1]]
-    return [call.assembler.crop(call.value(), axis, a, b) for a, b in zip(firsts, ends, strict=True)]
-
-
-def _concat(call: Call) -> Value:
-    tensors = call["tensors"]
-    if not all(isinstance(one, Value) for one in tensors):
-        raise call.assembler.refuse(
-            "a constant is concatenated", "allowed are values computed from the image"
-        )
-    return call.assembler.concat(tensors, call["dim"])
-
-
-def _reshape(call: Call) -> Value:
-    size = call.arguments.get("size", call.arguments.get("shape"))
-    return call.assembler.reshape(call.value(), size)
-
-
-def _flatten(call: Call) -> Value:
-    shape = call.shape()
-    first, last = call["start_dim"] % len(shape), call["end_dim"] % len(shape)
-    return call.assembler.reshape(call.value(), (*shape[:first], -1, *shape[last + 1 :]))
-
-
-def _unflatten(call: Call) -> Value:
-    shape = call.shape()
-    axis = call["dim"] % len(shape)
-    sizes = [int(size) for size in call["sizes"]]
-    rest = -shape[axis] // int(np.prod(sizes)) if -1 in sizes else -1
-    return call.assembler.reshape(
-        call.value(), (*shape[:axis], *(rest if n == -1 else n for n in sizes), *shape[axis + 1 :])
-    )
-
-
-def _squeeze(call: Call) -> Value:
-    shape, given = call.shape(), call.arguments.get("dim")
-    axes = range(len(shape)) if given is None else [given] if isinstance(given, int) else given
-    dropped = {axis % len(shape) for axis in axes}
-    return call.assembler.reshape(
-        call.value(), [n for i, n in enumerate(shape) if i not in dropped or n != 1]
-    )
-
-
-def _unsqueeze(call: Call) -> Value:
-    shape = list(call.shape())
-    shape.insert(call["dim"] % (len(shape) + 1), 1)
-    return call.assembler.reshape(call.value(), shape)
-
-
-def _transpose(call: Call) -> Value:
-    order = list(range(len(call.shape())))
-    a, b = call.arguments.get("dim0", 0), call.arguments.get("dim1", -1)
-    order[a], order[b] = order[b], order[a]
-    return call.assembler.permute(call.value(), order)
-
-
-def _dropout(call: Call) -> Value:
-    if call["train"]:
-        raise call.assembler.refuse(
-            "it is in training mode", "allowed is evaluation; call model.eval() first"
-        )
-    return call.value("input")
-
-
 def _same(call: Call) -> Value:
-    """Copies and conversions that keep the numbers."""
-    kind = call.arguments.get("dtype")
-    if kind is not None and kind.itemsize < 4:
-        raise call.assembler.refuse(f"it converts to {kind}", "allowed are float32 and float64")
+    """Copies, conversions that keep the numbers, and dropout, which evaluation leaves out."""
     return call.value(next(iter(call.arguments)))
 
 
@@ -330,76 +235,155 @@ def _softplus(call: Call) -> Value:
     return call.assembler.softplus(call.value(), float(call["beta"]), float(call["threshold"]))
 
 
-OPERATORS: dict[str, Rule] = {
-    "_adaptive_avg_pool2d": lambda call: call.assembler.adaptive_average(
-        call.value(), _pair(call["output_size"])
-    ),
-    "_native_batch_norm_legit_no_training": _native_batch_norm,
-    "_prelu_kernel": _prelu,
-    "_to_copy": _same,
-    "_unsafe_view": _reshape,
-    "adaptive_avg_pool2d": lambda call: call.assembler.adaptive_average(
-        call.value(), _pair(call["output_size"])
-    ),
-    "adaptive_max_pool2d": _adaptive_max,
-    "add": _sum_of(1.0),
-    "addmm": _addmm,
-    "alias": _same,
-    "alpha_dropout": _dropout,
-    "avg_pool2d": _average_pool,
-    "batch_norm": _batch_norm,
-    "cat": _concat,
-    "chunk": _parts,
-    "clamp": _clip,
-    "clamp_max": _clip,
-    "clamp_min": _clip,
-    "clone": _same,
-    "concat": _concat,
-    "constant_pad_nd": _pad,
-    "contiguous": _same,
-    "conv2d": _convolution,
-    "convolution": _convolution,
-    "detach": _same,
-    "div": _div,
-    "dropout": _dropout,
-    "erf": _smooth("erf"),
-    "feature_dropout": _dropout,
-    "flatten": _flatten,
-    "gelu": _gelu,
-    "hardtanh": _clip,
-    "leaky_relu": lambda call: call.assembler.leaky_relu(call.value(), call["negative_slope"]),
-    "lift_fresh_copy": _same,
-    "linear": _linear,
-    "matmul": _matmul,
-    "max_pool2d": _max_pool,
-    "max_pool2d_with_indices": lambda call: [_max_pool(call)],
-    "mean": _mean,
-    "mm": _matmul,
-    "mul": _mul,
-    "neg": lambda call: call.assembler.scale_shift(call.value(), -1.0, 0.0),
-    "numpy_T": _transpose,
-    "pad": _pad,
-    "permute": lambda call: call.assembler.permute(call.value(), call["dims"]),
-    "prelu": _prelu,
-    "relu": lambda call: call.assembler.leaky_relu(call.value(), 0.0),
-    "relu6": lambda call: call.assembler.clip(call.value(), 0.0, 6.0),
-    "reshape": _reshape,
-    "rsub": _reversed_sub,
-    "select": _select,
-    "sigmoid": _smooth("sigmoid"),
-    "silu": _smooth("silu"),
-    "slice": _slice,
-    "softplus": _softplus,
-    "split": _parts,
-    "split_with_sizes": _parts,
-    "squeeze": _squeeze,
-    "sub": _sum_of(-1.0),
-    "t": _transpose,
-    "tanh": _smooth("tanh"),
-    "to": _same,
-    "transpose": _transpose,
-    "unflatten": _unflatten,
-    "unsqueeze": _unsqueeze,
-    "view": _reshape,
+def _extent(least: int) -> Argument:
+    """Rows and columns: a number for both, or one for each."""
+    return Argument("a whole number", lambda given: WHOLE.fits(given) and given >= least) | whole_numbers(
+        1, 2, least=least
+    )
+
+
+_EVALUATION = only(False)
+_NOT_USED = unread("not used in evaluation")
+_VECTOR = weights(1) | NONE
+_AXES = NONE | WHOLE | whole_numbers()
+_CONVOLUTION = {
+    "input": COMPUTED,
+    "weight": weights(4),
+    "bias": _VECTOR,
+    "stride": _extent(1),
+    "padding": _extent(0) | only("valid", "same"),
+    "dilation": _extent(1),
+    "groups": COUNT,
+    "transposed": _EVALUATION,
+    "output_padding": _extent(0),
 }
-"""Operators that become layers when an argument is computed from the image."""
+_NORM = {"input": COMPUTED, "weight": _VECTOR, "bias": _VECTOR, "momentum": _NOT_USED, "eps": NUMBER}
+_NORM |= {"running_mean": weights(1), "running_var": weights(1)}
+_NORM |= {"training": _EVALUATION, "cudnn_enabled": _NOT_USED}
+_POOL = {
+    "self": COMPUTED,
+    "kernel_size": _extent(1),
+    "stride": _extent(1) | whole_numbers(0),
+    "padding": _extent(0),
+    "dilation": _extent(1),
+    "ceil_mode": FLAG,
+    "count_include_pad": FLAG,
+    "divisor_override": NONE | COUNT,
+}
+_CAST = {
+    "self": COMPUTED,
+    "other": Argument("a constant tensor of float32 or float64", lambda given: _is_precise(given)),
+    "dtype": PRECISION,
+    "layout": NONE | Argument("dense", lambda given: given == torch.strided),
+    "device": PROCESSOR,
+    "memory_format": FORMAT,
+}
+_CAST |= dict.fromkeys(("pin_memory", "non_blocking", "copy"), unread("where it is kept"))
+
+
+def _is_precise(given: Any) -> bool:
+    return WEIGHTS.fits(given) and PRECISION.fits(given.dtype)
+
+
+def _named(names: str, rule: Rule, arguments: Mapping[str, Argument]) -> Iterator[tuple[str, Operator]]:
+    """The rows of the overloads of these names: each with the arguments that its schema has, all declared."""
+    for name in names.split():
+        declared = (argument.name for argument in overload(name)._schema.arguments)
+        yield name, Operator(rule, {argument: arguments[argument] for argument in declared})
+
+
+def overload(name: str) -> OpOverload:
+    """The ATen operator of a name in the table, such as "relu" or "add.Tensor"."""
+    packet, _, kind = name.partition(".")
+    return getattr(getattr(torch.ops.aten, packet), kind or "default")
+
+
+def overload_name(operator: OpOverload) -> str:
+    """The name that an ATen operator has in the table."""
+    name = operator._schema.name.partition("::")[2]
+    return f"{name}.{operator._overloadname}" if operator._overloadname != "default" else name
+
+
+_ONE = {"self": COMPUTED}
+_SUM = {"self": OPERAND, "other": OPERAND, "alpha": NUMBER}
+_LIMITS = dict.fromkeys(("min", "max", "min_val", "max_val"), NONE | LIMIT | WEIGHTS)
+_PART = {"dim": WHOLE, "split_size": COUNT | whole_numbers(least=0), "split_sizes": whole_numbers(least=0)}
+_ADAPTIVE = {"self": COMPUTED, "output_size": _extent(1)}
+_PADDING = {"self": COMPUTED, "pad": whole_numbers(), "mode": only("constant"), "value": NONE | NUMBER}
+_SIZES = {"self": COMPUTED, "size": whole_numbers(), "shape": whole_numbers()}
+_DROPOUT = {"input": COMPUTED, "p": _NOT_USED, "train": _EVALUATION}
+_AFFINE = {"self": WEIGHTS, "mat1": COMPUTED, "mat2": weights(2), "beta": NUMBER, "alpha": NUMBER}
+_MATRICES: dict[str, Argument] = dict.fromkeys(("self", "other", "mat2"), COMPUTED | weights(2))
+
+_ROWS: tuple[tuple[str, Rule, Mapping[str, Argument]], ...] = (
+    ("linear", _linear, {"input": COMPUTED, "weight": weights(2), "bias": _VECTOR}),
+    ("addmm", _addmm, _AFFINE),
+    ("matmul mm", _matmul, _MATRICES),
+    ("conv2d conv2d.padding convolution", _convolution, _CONVOLUTION),
+    ("batch_norm", _batch_norm, _NORM),
+    ("_native_batch_norm_legit_no_training", _native_batch_norm, _NORM),
+    ("max_pool2d", _max_pool, _POOL),
+    ("max_pool2d_with_indices", lambda call: [_max_pool(call)], _POOL),
+    ("avg_pool2d", _average_pool, _POOL),
+    ("adaptive_avg_pool2d _adaptive_avg_pool2d", _adaptive_average, _ADAPTIVE),
+    ("adaptive_max_pool2d", _adaptive_max, _ADAPTIVE),
+    ("mean mean.dim", _mean, {"self": COMPUTED, "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}),
+    ("add.Tensor add.Scalar", _sum_of(1.0), _SUM),
+    ("sub.Tensor sub.Scalar", _sum_of(-1.0), _SUM),
+    ("rsub.Tensor rsub.Scalar", _reversed_sub, {"self": COMPUTED, "other": CONSTANT, "alpha": NUMBER}),
+    ("mul.Tensor mul.Scalar", _mul, {"self": OPERAND, "other": OPERAND}),
+    (
+        "div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode",
+        _div,
+        {"self": COMPUTED, "other": CONSTANT, "rounding_mode": NONE},
+    ),
+    ("neg", lambda call: call.assembler.scale_shift(call.value(), -1.0, 0.0), _ONE),
+    ("relu", lambda call: call.assembler.leaky_relu(call.value(), 0.0), _ONE),
+    ("relu6", lambda call: call.assembler.clip(call.value(), 0.0, 6.0), _ONE),
+    (
+        "leaky_relu",
+        lambda call: call.assembler.leaky_relu(call.value(), call["negative_slope"]),
+        {"self": COMPUTED, "negative_slope": NUMBER},
+    ),
+    ("prelu", _prelu, {"self": COMPUTED, "weight": weights(0, 1)}),
+    ("_prelu_kernel", _prelu_kernel, {"self": COMPUTED, "weight": WEIGHTS}),
+    ("hardtanh", _clip, {"self": COMPUTED, **_LIMITS}),
+    ("clamp clamp.Tensor", _clip, {"self": COMPUTED, **_LIMITS}),
+    ("clamp_min clamp_min.Tensor clamp_max clamp_max.Tensor", _clip, {"self": COMPUTED, **_LIMITS}),
+    ("erf", _smooth("erf"), _ONE),
+    ("sigmoid", _smooth("sigmoid"), _ONE),
+    ("silu", _smooth("silu"), _ONE),
+    ("tanh", _smooth("tanh"), _ONE),
+    ("gelu", _gelu, {"self": COMPUTED, "approximate": only("none", "tanh")}),
+    ("softplus", _softplus, {"self": COMPUTED, "beta": NUMBER, "threshold": LIMIT}),
+    ("pad constant_pad_nd", shapes.padded, _PADDING),
+    (
+        "slice.Tensor",
+        shapes.sliced,
+        {"self": COMPUTED, "dim": WHOLE, "start": NONE | WHOLE, "end": NONE | WHOLE, "step": COUNT},
+    ),
+    ("select.int", shapes.selected, {"self": COMPUTED, "dim": WHOLE, "index": WHOLE}),
+    ("chunk", shapes.parts, {"self": COMPUTED, "chunks": COUNT, "dim": WHOLE}),
+    ("split.Tensor split.sizes split split_with_sizes", shapes.parts, {"self": COMPUTED, **_PART}),
+    ("cat concat", shapes.concatenated, {"tensors": SEVERAL_COMPUTED, "dim": WHOLE}),
+    ("reshape view _unsafe_view", shapes.reshaped, _SIZES),
+    ("flatten.using_ints", shapes.flattened, {"self": COMPUTED, "start_dim": WHOLE, "end_dim": WHOLE}),
+    ("unflatten.int", shapes.unflattened, {"self": COMPUTED, "dim": WHOLE, "sizes": whole_numbers()}),
+    ("squeeze squeeze.dim squeeze.dims", shapes.squeezed, {"self": COMPUTED, "dim": WHOLE | whole_numbers()}),
+    ("unsqueeze", shapes.unsqueezed, {"self": COMPUTED, "dim": WHOLE}),
+    (
+        "permute",
+        lambda call: call.assembler.permute(call.value(), call["dims"]),
+        {"self": COMPUTED, "dims": whole_numbers()},
+    ),
+    ("transpose.int", shapes.transposed, {"self": COMPUTED, "dim0": WHOLE, "dim1": WHOLE}),
+    ("t numpy_T", shapes.reversed_axes, _ONE),
+    ("dropout feature_dropout alpha_dropout", _same, _DROPOUT),
+    ("alias clone contiguous lift_fresh_copy", _same, _CAST),
+    ("_to_copy to.device to.dtype to.other to.dtype_layout", _same, _CAST),
+)
+
+OPERATORS: dict[str, Operator] = {
+    name: operator for names, rule, arguments in _ROWS for name, operator in _named(names, rule, arguments)
+}
+"""Operators that become layers when an argument is computed from the image, by name and overload."""

@@ -1,27 +1,36 @@
-"""PyTorch module -> graph: the module as `torch.export` traces it, with a batch of one image."""
+"""PyTorch module -> graph: every operation that `torch.export` found, by the table of operators."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import operator
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from steadygaze.errors import ModelError
 from steadygaze.network.graph import check_size
+from steadygaze.network.reading import torch_head
 from steadygaze.network.reading.assembly import Assembler, Value
-from steadygaze.network.reading.torch_operators import OPERATORS, Call
+from steadygaze.network.reading.torch_arguments import PRECISIONS
+from steadygaze.network.reading.torch_operators import OPERATORS
 
-_FINAL = ("softmax", "_softmax", "log_softmax", "_log_softmax", "special_log_softmax")
+# What torch.export makes of a block that switches something: why it is not read, and what to do.
+_BLOCKS = {
+    "wrap_with_autocast": ("it computes under torch.autocast", "switch autocast off"),
+    "wrap_with_set_grad_enabled": (
+        "it switches gradients off for a part of the network, whose saliency map is then not the gradient of "
+        "what it computes",
+        "take torch.no_grad out",
+    ),
+}
+# How far constants may differ between the module's own precision and float64, against the largest.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -32,189 +41,203 @@ class TorchReading:
     dropped: str | None
 
 
-def traced(module: torch.nn.Module, row: tuple[int, ...]) -> ExportedProgram:
-    """The module's operations on one image of shape `row`; the module must be in evaluation mode.
+@dataclass(frozen=True)
+class _Constant:
+    """What a node computes without the image: in float64, and as the module itself does."""
 
-    Raises ModelError if the module cannot be traced: it branches on numbers, leaves PyTorch, or the shape is
-    wrong.
-    """
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    example = torch.zeros((1, *row), dtype=dtype)
-    try:
-        with _quiet(), torch.no_grad():
-            # A wrong shape fails here in one plain sentence; tracing would not name it so well.
-            module(example)
-            program = torch.export.export(module, (example,), strict=False)
-            return functional(program)
-    except Exception as error:  # tracing runs the user's code
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"{type(module).__name__} cannot be traced on an input of shape {tuple(example.shape)} "
-            f"({first}); "
-            "allowed are modules that take one image batch and do the same steps for every image; check "
-            "layout and shape"
-        ) from error
+    wide: Any
+    own: Any
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Tracing that fails prints and logs pages about its insides; the error says what matters."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        sink = io.StringIO()
-        with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-def functional(program: ExportedProgram) -> ExportedProgram:
-    """The program without operations that overwrite their input."""
-    schemas = (getattr(node.target, "_schema", None) for node in program.graph.nodes)
-    mutates = any(schema is not None and schema.is_mutable for schema in schemas)
-    return program.run_decompositions({}) if mutates else program
-
-
-def input_sizes(program: ExportedProgram) -> tuple[int | None, ...]:
-    """Shape of the traced module's only input; None where the size is open."""
-    inputs = _user_inputs(program)
+def declared_input(program: ExportedProgram) -> tuple[tuple[int | None, ...], torch.dtype]:
+    """Shape of the traced module's only input, None where the size is open, and its precision."""
+    specs = program.graph_signature.input_specs
+    inputs = [spec.arg.name for spec in specs if spec.kind == InputKind.USER_INPUT]  # type: ignore[union-attr]
     if len(inputs) != 1:
         raise ModelError(
             f"the module has {len(inputs)} inputs, allowed is one, the image; wrap it in one that fixes the "
             "others"
         )
-    node = next(node for node in program.graph.nodes if node.name == inputs[0])
-    return tuple(size if isinstance(size, int) else None for size in node.meta["val"].shape)
+    made = next(node for node in program.graph.nodes if node.name == inputs[0]).meta.get("val")
+    if not isinstance(made, Tensor):
+        raise ModelError(
+            f"the module's input is a {type(made).__name__}, allowed is one tensor, the image; wrap it in "
+            "one that takes that"
+        )
+    return tuple(size if isinstance(size, int) else None for size in made.shape), made.dtype
 
 
-def read_torch(program: ExportedProgram, assembler: Assembler, image: Value) -> TorchReading:
+def read_torch(
+    program: ExportedProgram, assembler: Assembler, image: Value, *, differentiable: bool
+) -> TorchReading:
     """Append the traced module's layers to `assembler`, reading `image`, whose shape is the module's input's.
+
+    differentiable: whether PyTorch has gradients of this module; where it has none anywhere, an operation
+    that stops them does no harm.
 
     Raises ModelError, naming the layer, for anything outside the table of operators.
     """
     known: dict[fx.Node, Any] = {}
     constants = _constants(program)
-    final = final_softmax(program)
+    head = torch_head.found(program)
+    needed = _ancestors(head.logits)
     for node in program.graph.nodes:
-        assembler.where = _title(node)
+        assembler.where = torch_head.title(node)
+        if node not in needed:
+            continue
         if node.op == "placeholder":
             known[node] = constants.get(node.name, image)
         elif node.op == "get_attr":
-            known[node] = _widened(getattr(program.graph_module, node.target))
-        elif node.op == "call_function" and node is not final and node.users:
-            known[node] = _result(node, known, assembler)
-    output = final.args[0] if final is not None else _output(program)
-    logits = known.get(output)  # type: ignore[arg-type]
+            known[node] = _constant(operator.attrgetter(str(node.target))(program.graph_module))
+        elif node.op == "call_function":
+            known[node] = _result(node, known, assembler, differentiable)
+    logits = known.get(head.logits)
     if not isinstance(logits, Value):
         raise ModelError("the module's output does not depend on the image; return the logits of the image")
-    if final is not None:
-        _check_softmax(final, assembler.shape(logits))
-    return TorchReading(logits, None if final is None else _operator_name(final).strip("_"))
+    head.check(assembler.shape(logits))
+    return TorchReading(logits, head.dropped)
 
 
-def final_softmax(program: ExportedProgram) -> fx.Node | None:
-    """The softmax that is the output, if any."""
-    output = _output(program)
-    return output if output.op == "call_function" and _operator_name(output) in _FINAL else None
-
-
-def without_softmax(program: ExportedProgram) -> torch.nn.Module:
-    """The traced module as a module that stops at the logits."""
-    module = program.module()
-    (output,) = (node for node in module.graph.nodes if node.op == "output")
-    (last,) = output.all_input_nodes
-    output.args = (last.args[0],)
-    module.graph.eliminate_dead_code()
-    module.recompile()
-    return module
-
-
-def _user_inputs(program: ExportedProgram) -> list[str]:
-    specs = program.graph_signature.input_specs
-    return [spec.arg.name for spec in specs if spec.kind == InputKind.USER_INPUT]  # type: ignore[union-attr]
-
-
-def _constants(program: ExportedProgram) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for spec in program.graph_signature.input_specs:
-        if spec.kind != InputKind.USER_INPUT and spec.target is not None:
-            store = program.state_dict if spec.target in program.state_dict else program.constants
-            found[spec.arg.name] = _widened(store[spec.target])  # type: ignore[union-attr]
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    """The node, and all that it is computed from."""
+    found: set[fx.Node] = set()
+    pending = [node]
+    while pending:
+        one = pending.pop()
+        if one not in found:
+            found.add(one)
+            pending += one.all_input_nodes
     return found
 
 
-def _widened(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach().cpu()
-    return tensor.double() if tensor.is_floating_point() else tensor
+def _constants(program: ExportedProgram) -> dict[str, _Constant]:
+    found: dict[str, _Constant] = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind != InputKind.USER_INPUT and spec.target is not None:
+            store = program.state_dict if spec.target in program.state_dict else program.constants
+            found[spec.arg.name] = _constant(store[spec.target])  # type: ignore[union-attr]
+    return found
 
 
-def _output(program: ExportedProgram) -> fx.Node:
-    (node,) = (node for node in program.graph.nodes if node.op == "output")
-    found = node.all_input_nodes
-    if len(found) != 1:
+def _constant(found: Any) -> _Constant:
+    if not isinstance(found, Tensor):
+        return _Constant(found, found)
+    own = found.detach().cpu()
+    return _Constant(own.double() if own.is_floating_point() else own, own)
+
+
+def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, differentiable: bool) -> Any:
+    sources = [known[source] for source in node.all_input_nodes]
+    if node.target is operator.getitem and isinstance(sources[0], list):
+        return _part(node, sources[0], assembler)
+    name = torch_head.operator_name(node)
+    if name == "sym_size.int" and isinstance(sources[0], Value):
+        size = assembler.shape(sources[0])[node.args[1]]  # type: ignore[index]
+        return _Constant(size, size)
+    if not any(isinstance(source, (Value, list)) for source in sources):
+        return _computed(node, known, assembler)
+    if name == "detach":
+        return _detached(sources[0], assembler, differentiable)
+    if name in _BLOCKS:
+        why, way_out = _BLOCKS[name]
+        raise assembler.refuse(why, f"allowed are modules that do not; {way_out}")
+    if name not in OPERATORS or not isinstance(node.target, OpOverload):
+        supported = sorted({one.partition(".")[0] for one in OPERATORS if not one.startswith("_")})
         raise ModelError(
-            f"the module returns {len(found)} tensors, allowed is one, the logits; wrap it in one that does"
+            f"{assembler.where} is not supported; supported are {', '.join(supported)}, and softmax or "
+            "log_softmax as the output; build the network from these"
         )
-    return found[0]
+    made = OPERATORS[name](assembler, _arguments(node, known))
+    _check_precision(node, assembler)
+    return made
 
 
-def _check_softmax(node: fx.Node, shape: tuple[int, ...]) -> None:
-    axis = int(node.args[1])  # type: ignore[arg-type]
-    if len(shape) > 2 or shape[axis] != max(shape):
-        raise ModelError(
-            f"{_title(node)} works along axis {axis} of {shape}, allowed is one over all classes"
+def _part(node: fx.Node, parts: list[Value], assembler: Assembler) -> Value:
+    index = node.args[1]
+    if not isinstance(index, int) or index >= len(parts):
+        raise assembler.refuse(
+            f"its output {index} is used, of {len(parts)} that are read",
+            "allowed are values that the network computes; leave positions and statistics out",
+        )
+    return parts[index]
+
+
+def _detached(source: Any, assembler: Assembler, differentiable: bool) -> Value:
+    if differentiable:
+        raise assembler.refuse(
+            "it stops the gradient on one way from the image to the logits, so that the saliency map is not "
+            "the gradient of what the network computes",
+            "allowed are modules whose gradient is whole; take detach out",
+        )
+    return source
+
+
+def _check_precision(node: fx.Node, assembler: Assembler) -> None:
+    made = node.meta.get("val")
+    first = made[0] if isinstance(made, (tuple, list)) else made
+    if not isinstance(first, Tensor) or first.dtype not in PRECISIONS:
+        kind = str(first.dtype).removeprefix("torch.") if isinstance(first, Tensor) else type(first).__name__
+        raise assembler.refuse(
+            f"it computes in {kind}",
+            "allowed are float32 and float64, which neither cut nor round more than is verified; take the "
+            "conversion out",
         )
 
 
-def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler) -> Any:
-    args: Any = fx.map_arg(node.args, known.__getitem__)
-    kwargs: Any = fx.map_arg(node.kwargs, known.__getitem__)
-    if node.target is operator.getitem:
-        return args[0][args[1]]
-    name = _operator_name(node)
-    if name == "sym_size" and isinstance(args[0], Value):
-        return assembler.shape(args[0])[args[1]]
-    if not any(isinstance(known[source], (Value, list)) for source in node.all_input_nodes):
-        return _computed(node, args, kwargs, assembler)
-    if name not in OPERATORS:
-        supported = ", ".join(sorted(one for one in OPERATORS if not one.startswith("_")))
-        raise ModelError(
-            f"{_title(node)} is not supported; supported are {supported}, and softmax or log_softmax as the "
-            "output; build the network from these"
-        )
-    return OPERATORS[name](Call(assembler, _named(node, args, kwargs)))
-
-
-def _computed(node: fx.Node, args: Any, kwargs: Any, assembler: Assembler) -> Any:
+def _computed(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler) -> _Constant:
+    """What the node computes without the image: twice, so that a result that hangs on rounding is noticed."""
     made = node.meta.get("val")
     if isinstance(made, Tensor):
         check_size(tuple(int(size) for size in made.shape), f"a constant of {assembler.where}")
+    if isinstance(node.target, OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags:
+        raise assembler.refuse(
+            "it draws random numbers", "allowed are modules that compute the same every time; take it out"
+        )
+    wide, own = (_executed(node, known, assembler, kind) for kind in ("wide", "own"))
+    if not _close(wide, own):
+        raise assembler.refuse(
+            "its constants hang on how they are rounded",
+            "allowed are constants that float64 finds to be the same; make the result a buffer of the module",
+        )
+    return _Constant(wide, own)
+
+
+def _executed(node: fx.Node, known: Mapping[fx.Node, _Constant], assembler: Assembler, kind: str) -> Any:
+    def taken(source: fx.Node) -> Any:
+        return getattr(known[source], kind)
+
+    args, kwargs = (fx.map_arg(given, taken) for given in (node.args, node.kwargs))
     try:
-        return node.target(*args, **kwargs)  # type: ignore[operator]
-    except (RuntimeError, TypeError, ValueError) as error:
+        with torch.no_grad():
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+    except Exception as error:  # operators raise half a dozen unrelated types
         raise assembler.refuse(
             f"its constants do not fit ({error})", "make it a parameter of the module"
         ) from error
 
 
-def _named(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _close(wide: Any, own: Any) -> bool:
+    if isinstance(wide, (tuple, list)):
+        return all(_close(a, b) for a, b in zip(wide, own, strict=True))
+    if not isinstance(wide, (Tensor, int, float)):
+        return True
+    a, b = (torch.as_tensor(one) for one in (wide, own))
+    if not a.is_floating_point():
+        return torch.equal(a, b)
+    a, b = a.double(), b.double()
+    largest = float(a[a.isfinite()].abs().amax()) if a.isfinite().any() else 0.0
+    return torch.allclose(a, b, rtol=0.0, atol=_ROUNDING * largest, equal_nan=True)
+
+
+def _arguments(node: fx.Node, known: Mapping[fx.Node, Any]) -> dict[str, Any]:
+    """Every argument of the operator's schema by name, defaults filled in."""
+
+    def taken(source: fx.Node) -> Any:
+        found = known[source]
+        return found.wide if isinstance(found, _Constant) else found
+
+    args: Any = fx.map_arg(node.args, taken)
+    kwargs: Any = fx.map_arg(node.kwargs, taken)
     declared = node.target._schema.arguments  # type: ignore[union-attr]
-    named = {one.name: one.default_value for one in declared if one.has_default_value()}
     given = dict(zip((one.name for one in declared), args, strict=False)) | dict(kwargs)
-    order = [one.name for one in declared if one.name in named or one.name in given]
-    return {name: given.get(name, named.get(name)) for name in order}
-
-
-def _operator_name(node: fx.Node) -> str:
-    packet = getattr(node.target, "overloadpacket", None)
-    return packet.__name__ if packet is not None else getattr(node.target, "__name__", str(node.target))
-
-
-def _title(node: fx.Node) -> str:
-    if node.op != "call_function":
-        return f"input {node.name!r}"
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    place = stack[-1][0] if stack and stack[-1][0] else node.name
-    return f"layer {_operator_name(node)!r} (node {place!r})"
+    return {one.name: given.get(one.name, one.default_value) for one in declared}

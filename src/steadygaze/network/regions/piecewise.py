@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.envelope import cut_by_windows
@@ -212,15 +213,26 @@ class Stages:
             values[:, chosen % units] - layer.breakpoints.cpu().numpy()[chosen // units]
         )
 
-    def cut(self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing, room: int) -> Cut:
-        """Cut the cells where the stage's units change piece."""
+    def cut(
+        self,
+        cells: Cells,
+        values: np.ndarray,
+        number: int,
+        crossing: Crossing,
+        room: int,
+        deadline: Deadline = NEVER,
+    ) -> Cut:
+        """Cut the cells where the stage's units change piece.
+
+        Raises Expired where the deadline passes on the way.
+        """
         chosen = crossing.cutting
         columns = self.columns(values, number, chosen)
         tolerance, names = self.tolerances[number][chosen], self.names[number][chosen]
         span = self._span(number)
         if span:
-            return cut_by_windows(cells, columns, tolerance, names, span, room=room)
-        return cut(cells, columns, tolerance, names, room=room)
+            return cut_by_windows(cells, columns, tolerance, names, span, room=room, deadline=deadline)
+        return cut(cells, columns, tolerance, names, room=room, deadline=deadline)
 
     def cross(
         self, front: Front, number: int, made: Cut, values: np.ndarray, crossing: Crossing

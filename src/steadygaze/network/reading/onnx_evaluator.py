@@ -1,0 +1,78 @@
+"""An ONNX file evaluated node by node in float64, with gradients: the original where its runtime has none.
+
+onnxruntime has no gradients. This evaluator stands in for it: it reads the file itself, by a table of its own
+in terms of PyTorch's functions, and shares nothing with the reader, the assembly or the graph that searches
+use. Where a derivative jumps it is, as there, that of the piece below: 0 for a rectifier at 0; and of several
+equal inputs of a max pooling the first wins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import Tensor
+
+from steadygaze.errors import ModelError
+from steadygaze.network.reading.onnx_autograd import RULES, Node, tensor_of
+
+
+class OnnxEvaluator:
+    """The file's output of that name, and the gradient of its numbers by the input.
+
+    Raises ModelError on an operator outside `RULES`.
+    """
+
+    def __init__(self, model: onnx.ModelProto, output: str) -> None:
+        self._input = _image_of(model)
+        self._output = output
+        self._nodes = _needed(model, output)
+        self._weights = {one.name: tensor_of(numpy_helper.to_array(one)) for one in model.graph.initializer}
+
+    def logits(self, batch: np.ndarray, count: int) -> np.ndarray:
+        """Numbers ``(count, K)``, float64, of the `count` images in an input of the file's own shape."""
+        with torch.no_grad():
+            return self._run(_input_of(batch), count).numpy()
+
+    def gradient(self, batch: np.ndarray, count: int, label: int) -> np.ndarray:
+        """The gradient, float64 and shaped as `batch`, of each image's number `label` by its own inputs."""
+        x = _input_of(batch).requires_grad_()
+        with torch.enable_grad():
+            value = self._run(x, count)[:, label].sum()
+            return torch.autograd.grad(value, x)[0].numpy()
+
+    def _run(self, batch: Tensor, count: int) -> Tensor:
+        known: dict[str, Tensor] = {**self._weights, self._input: batch}
+        for node, attributes in self._nodes:
+            inputs = [known[name] if name else None for name in node.input]
+            made = RULES[node.op_type](Node(node.op_type, inputs, attributes))
+            known.update(zip(node.output, made if isinstance(made, tuple) else (made,), strict=False))
+        return known[self._output].reshape(count, -1)
+
+
+def _input_of(batch: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(batch, np.float64))
+
+
+def _image_of(model: onnx.ModelProto) -> str:
+    weights = {one.name for one in model.graph.initializer}
+    return next(one.name for one in model.graph.input if one.name not in weights)
+
+
+def _needed(model: onnx.ModelProto, output: str) -> list[tuple[onnx.NodeProto, dict[str, Any]]]:
+    """The nodes that the output rests on, in the file's order, with their attributes."""
+    wanted, kept = {output}, []
+    for node in reversed(model.graph.node):
+        if wanted.isdisjoint(node.output):
+            continue
+        if node.op_type not in RULES:
+            raise ModelError(
+                f"gradients of {node.op_type!r} (node {node.name!r}) are not known; allowed are "
+                f"{', '.join(sorted(RULES))}"
+            )
+        wanted.update(name for name in node.input if name)
+        kept.append((node, {one.name: helper.get_attribute_value(one) for one in node.attribute}))
+    return kept[::-1]

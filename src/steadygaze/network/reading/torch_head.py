@@ -1,0 +1,158 @@
+"""What stands behind the logits of a traced module: a softmax, and what changes no number after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
+from torch.utils import _pytree
+
+from steadygaze.errors import ModelError
+from steadygaze.network.reading.torch_arguments import PRECISIONS
+from steadygaze.network.reading.torch_operators import overload_name
+from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among
+from steadygaze.network.reading.torch_tracing import runnable
+
+_LOGARITHMS = ("log_softmax.int", "_log_softmax", "special_log_softmax")
+_SOFTMAXES = ("softmax.int", "_softmax", "special_softmax", *_LOGARITHMS)
+# These move numbers without changing their order, or copy them.
+_CARRIERS = (
+    *("view", "reshape", "_unsafe_view", "flatten.using_ints", "unflatten.int", "unsqueeze"),
+    *("squeeze", "squeeze.dim", "squeeze.dims", "alias", "clone", "contiguous", "detach"),
+    *("to.dtype", "to.dtype_layout", "to.device", "_to_copy"),
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The node of the logits, and the nodes behind it, which are left out; `softmaxes` are among them."""
+
+    logits: fx.Node
+    left_out: frozenset[fx.Node]
+    softmaxes: tuple[fx.Node, ...]
+
+    @property
+    def dropped(self) -> str | None:
+        """What was left out, by the name that users know it by."""
+        names = [operator_name(node).partition(".")[0].strip("_") for node in self.softmaxes]
+        return " of ".join(name.removeprefix("special_") for name in names) or None
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise ModelError unless every softmax runs over all the logits, which have this shape."""
+        for node in self.softmaxes:
+            axis = _argument(node, 1, "dim")
+            # An open size is that of the batch, which is read as 1.
+            sizes = [size if isinstance(size, int) else 1 for size in node.meta["val"].shape]
+            if sizes[axis] != math.prod(shape):
+                raise ModelError(
+                    f"{title(node)} works along axis {axis} of {tuple(sizes)}, allowed is one over all "
+                    "classes"
+                )
+
+
+def found(program: ExportedProgram) -> Head:
+    """The logits of the program, and what stands behind them.
+
+    Raises ModelError if it returns several tensors and none is named logits.
+    """
+    specs = program.graph_signature.output_specs
+    leaves = [
+        leaf
+        for leaf, spec in zip(_output(program.graph).args[0], specs, strict=True)  # type: ignore[arg-type]
+        if spec.kind == OutputKind.USER_OUTPUT
+    ]
+    return _before(_returned(leaves, program))
+
+
+def without(program: ExportedProgram) -> torch.nn.Module:
+    """The traced module as a module that stops at the logits."""
+    module: Any = runnable(program)
+    output = _output(module.graph)
+    last = _returned(output.args[0], program)
+    output.replace_input_with(last, _before(last).logits)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return LogitsOf(module)
+
+
+def check_agreement(returned: np.ndarray, logits: np.ndarray, dropped: str) -> None:
+    """Raise ModelError unless what the module returns is what was dropped of the logits, ``(B, K)`` both."""
+    function = torch.softmax if dropped.startswith("softmax") else torch.log_softmax
+    expected = function(torch.from_numpy(logits).double(), dim=1)
+    if not torch.allclose(torch.from_numpy(returned).double(), expected, 1e-3, 1e-4):
+        raise ModelError(
+            f"the module returns another {dropped} than that of the logits that it was traced to have, "
+            "allowed are modules that do the same traced and run; leave out what it does for export alone"
+        )
+
+
+def _output(graph: fx.Graph) -> fx.Node:
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    return output
+
+
+def _returned(leaves: Any, program: ExportedProgram) -> fx.Node:
+    """The node of what is returned for the logits, among the leaves of what is returned."""
+    structure = program.call_spec.out_spec
+    return logits_among(leaves if structure is None else _pytree.tree_unflatten(leaves, structure), fx.Node)
+
+
+def _before(last: fx.Node) -> Head:
+    """The first node before `last` that is no part of the head."""
+    logits, softmaxes, left_out = last, [], []
+    passed: list[fx.Node] = []
+    for node in _back(last):
+        passed.append(node)
+        name = operator_name(node)
+        if name in _SOFTMAXES and _is_precise(node):
+            if softmaxes and name not in _LOGARITHMS:
+                break
+            softmaxes.append(node)
+            left_out += passed
+            passed = []
+            logits = node.all_input_nodes[0]
+        elif name not in _CARRIERS or not _is_precise(node):
+            break
+    return Head(logits, frozenset(left_out), tuple(softmaxes))
+
+
+def _back(node: fx.Node) -> Iterator[fx.Node]:
+    """The node, and the first source of each, as far as there is one."""
+    while node.op == "call_function" and node.all_input_nodes:
+        yield node
+        node = node.all_input_nodes[0]
+
+
+def _is_precise(node: fx.Node) -> bool:
+    made = node.meta.get("val")
+    return isinstance(made, Tensor) and made.dtype in PRECISIONS
+
+
+def _argument(node: fx.Node, place: int, name: str) -> Any:
+    return node.args[place] if len(node.args) > place else node.kwargs[name]
+
+
+def operator_name(node: fx.Node) -> str:
+    """The name in the table of operators; others carry their namespace, so that they are not mistaken."""
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        own = target.namespace == "aten"
+        return overload_name(target) if own else f"{target.namespace}::{target.__name__}"
+    return getattr(target, "__name__", str(target))
+
+
+def title(node: fx.Node) -> str:
+    """What a message calls the node."""
+    if node.op != "call_function":
+        return f"input {node.name!r}"
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    # A module that picks the logits may have been put around the user's.
+    place = (stack[-1][0] if stack else "").removeprefix("module.") or node.name
+    return f"layer {operator_name(node).partition('.')[0]!r} (node {place!r})"

@@ -1,0 +1,55 @@
+"""What a user's module runs in: nothing of the caller's surroundings, and nothing of its own stays behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import random
+import threading
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+# Streams, logging, warnings and the random numbers belong to the whole process, and tracing is not made for
+# two threads: one at a time.
+_ALONE = threading.RLock()
+
+
+@contextlib.contextmanager
+def undisturbed(*, gradients: bool) -> Iterator[None]:
+    """Without the caller's inference mode and autocast, which would change what a module computes."""
+    with (
+        torch.inference_mode(False),
+        torch.set_grad_enabled(gradients),
+        torch.autocast("cpu", enabled=False),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def traceless() -> Iterator[None]:
+    """For code of the user's that may print, warn, or draw random numbers: the process is left as it was.
+
+    Tracing that fails prints and logs pages about its insides; the error says what matters.
+    """
+    with _ALONE:
+        disabled, python = logging.root.manager.disable, random.getstate()
+        numpy = np.random.get_state()  # noqa: NPY002 - that of the user's code, not ours
+        logging.disable(logging.CRITICAL)
+        try:
+            sink = io.StringIO()
+            with (
+                warnings.catch_warnings(),
+                contextlib.redirect_stdout(sink),
+                contextlib.redirect_stderr(sink),
+                torch.random.fork_rng(devices=[]),
+            ):
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            logging.disable(disabled)
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

@@ -1,0 +1,256 @@
+"""A PyTorch module made ready to be read: a copy of its own, in evaluation mode, traced by `torch.export`."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
+from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from steadygaze.errors import ModelError
+from steadygaze.network.reading.torch_arguments import PRECISIONS
+from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among
+from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
+
+_HANDING_ON = ("detach", "alias", "lift_fresh", "lift_fresh_copy", "_assert_tensor_metadata")
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A module that returns logits, its operations on one image, and whether its logits have gradients.
+
+    precision is that of its input.
+    """
+
+    module: torch.nn.Module
+    program: ExportedProgram
+    precision: torch.dtype
+    differentiable: bool
+
+
+def own_copy(module: torch.nn.Module, path: str) -> torch.nn.Module:
+    """A copy of the module on the processor, in evaluation mode; the module itself stays as it is.
+
+    Raises ModelError if it holds no numbers yet, numbers of a kind that is not read, or cannot be copied.
+    """
+    if isinstance(module, torch._dynamo.OptimizedModule):
+        module = module._orig_mod
+    _check_parts(module, path)
+    try:
+        with traceless(), undisturbed(gradients=True):
+            own = copy.deepcopy(module, _kept_tensors(module)).cpu().eval().requires_grad_(False)
+    except Exception as error:  # modules may bring their own way of being copied
+        raise ModelError(
+            f"{path} cannot be copied ({_first_line(error)}), allowed are modules that copy.deepcopy can "
+            "copy; detach the tensors it keeps"
+        ) from error
+    return own
+
+
+def traced(module: torch.nn.Module, row: tuple[int, ...]) -> Traced:
+    """The module's operations on one image of shape `row`; the module must be in evaluation mode.
+
+    Raises ModelError if the module cannot be traced: it branches on numbers, leaves PyTorch, brings a
+    backward pass of its own, or the shape is wrong.
+    """
+    name = type(module).__name__
+    precision = _precision(module, name)
+    example = torch.zeros((1, *row), dtype=precision)
+    try:
+        with traceless():
+            # A wrong shape fails here in one plain sentence; tracing would not name it so well.
+            whole, differentiable = _run(module, example, name)
+            module = module if whole else LogitsOf(module)
+            with undisturbed(gradients=differentiable):
+                program = torch.export.export(module, (example,), strict=False)
+            settled = functional(program)
+            _check_steps(module, program, example, name)
+            return Traced(module, settled, precision, differentiable)
+    except ModelError:
+        raise
+    except Exception as error:  # tracing runs the user's code
+        raise ModelError(
+            f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({_first_line(error)}); "
+            "allowed are modules that take one image batch and do the same steps for every image; check "
+            "layout and shape"
+        ) from error
+
+
+def loaded(program: ExportedProgram, precision: torch.dtype, sizes: tuple[int, ...], path: str) -> Traced:
+    """A program from a file, whose input has these sizes, beside the module that it makes.
+
+    Raises ModelError if it cannot run.
+    """
+    if precision not in PRECISIONS:
+        raise ModelError(_too_coarse(path, precision))
+    module = LogitsOf(runnable(program))
+    try:
+        with traceless():
+            _, differentiable = _run(module, torch.zeros(sizes, dtype=precision), path)
+    except ModelError:
+        raise
+    except Exception as error:  # the file's operations run here
+        raise ModelError(
+            f"{path} cannot be run on an input of shape {sizes} ({_first_line(error)}), allowed are programs "
+            "that run on this machine; export it again"
+        ) from error
+    return Traced(module, program, precision, differentiable)
+
+
+def runnable(program: ExportedProgram) -> torch.nn.Module:
+    """The program as a module, which takes whatever number of images its operations take."""
+    # Newer releases hold every input against the sizes at export, unless told otherwise.
+    options = inspect.signature(program.module).parameters
+    return program.module(**({"check_guards": False} if "check_guards" in options else {}))
+
+
+def functional(program: ExportedProgram) -> ExportedProgram:
+    """The program without operations that overwrite their input.
+
+    Raises ModelError if it changes its own state.
+    """
+    schemas = (getattr(node.target, "_schema", None) for node in program.graph.nodes)
+    if any(schema is not None and schema.is_mutable for schema in schemas):
+        with traceless():
+            program = program.run_decompositions({})
+    changing = (OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", None))
+    changed = [spec.target for spec in program.graph_signature.output_specs if spec.kind in changing]
+    if changed:
+        raise ModelError(
+            f"the module changes its own {changed[0]!r} while it runs, so that it is another network for the "
+            "next image; allowed are modules that stay as they are; take that out for evaluation"
+        )
+    return program
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _run(module: torch.nn.Module, example: Tensor, name: str) -> tuple[bool, bool]:
+    """Whether the module returns nothing but a tensor, and whether its logits have a gradient."""
+    with undisturbed(gradients=True):
+        # A copy of the leaf, which a module may overwrite.
+        output: Any = module(example.clone().requires_grad_().clone())
+        logits = logits_among(output, Tensor)
+    if logits.dtype not in PRECISIONS:
+        raise ModelError(_too_coarse(name, logits.dtype))
+    shape = tuple(logits.shape)
+    if sum(size != 1 for size in shape) > 1 or not logits.numel():
+        raise ModelError(
+            f"{name} returns a tensor of shape {shape} for an input of shape {tuple(example.shape)}, allowed "
+            "is one number per class, (1, classes); reduce it to the logits of the image"
+        )
+    own = next((step for step in _steps_back(logits) if isinstance(step, BackwardCFunction)), None)
+    if own is not None:
+        raise ModelError(
+            f"{name} brings a backward pass of its own ({type(own).__name__}), or a backward hook, so that "
+            "its saliency map is not the gradient of what it computes; allowed are modules without; take it "
+            "out"
+        )
+    return isinstance(output, Tensor), logits.requires_grad
+
+
+class _Steps(TorchDispatchMode):
+    """The operations that run while it is entered, by name, less those that only hand a tensor on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        del types
+        space, _, name = func._schema.name.removesuffix("_").partition("::")
+        if space != "profiler" and name not in _HANDING_ON:
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def _steps(module: torch.nn.Module, image: Tensor) -> list[str]:
+    with undisturbed(gradients=False), _Steps() as steps:
+        module(image.clone())
+    return steps.names
+
+
+def _check_steps(module: torch.nn.Module, program: ExportedProgram, example: Tensor, name: str) -> None:
+    """Raise ModelError unless the module does as it was traced, for an image of zeros and for others."""
+    traced_to = _steps(runnable(program), example)
+    generator = torch.Generator().manual_seed(0)
+    others = (torch.rand(example.shape, generator=generator, dtype=example.dtype) for _ in range(2))
+    if any(_steps(module, image) != traced_to for image in (example, *others)):
+        raise ModelError(
+            f"{name} does other steps when it runs than when it is traced, or others for another image, "
+            "allowed are modules that do the same steps every time; leave out branches on numbers, and what "
+            "it does for export alone"
+        )
+
+
+def _steps_back(logits: Tensor) -> Iterable[Any]:
+    """Every step of the backward pass."""
+    pending, seen = [logits.grad_fn], set()
+    while pending:
+        step = pending.pop()
+        if step is not None and step not in seen:
+            seen.add(step)
+            yield step
+            pending += [before for before, _ in step.next_functions]
+
+
+def _precision(module: torch.nn.Module, name: str) -> torch.dtype:
+    found = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    if found not in PRECISIONS:
+        raise ModelError(_too_coarse(name, found))
+    return found
+
+
+def _too_coarse(name: str, found: torch.dtype) -> str:
+    return (
+        f"{name} computes in {str(found).removeprefix('torch.')}, allowed are float32 and float64, whose "
+        "rounding is finer than what is verified; convert it, with .float()"
+    )
+
+
+def _check_parts(module: torch.nn.Module, path: str) -> None:
+    for place, part in module.named_modules():
+        where = f"{path} (part {place!r})" if place else path
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ModelError(
+                f"{where} is compiled by torch.jit, allowed are modules as they were written; hand in the "
+                "module that it was made from, or what torch.export.save writes of that"
+            )
+        if "quantized" in type(part).__module__.split("."):
+            raise ModelError(
+                f"{where} is quantized, allowed are networks that compute in float32 or float64; hand in the "
+                "one that it was made from"
+            )
+    for place, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if is_lazy(tensor):
+            raise ModelError(
+                f"{path} is not initialised (parameter {place!r}), allowed are modules whose parameters have "
+                "their sizes; run it on one image first"
+            )
+        if tensor.is_meta:
+            raise ModelError(
+                f"{path} holds no numbers: its parameter {place!r} is on the device meta, allowed are "
+                "parameters that have values; load the weights first"
+            )
+
+
+def _kept_tensors(module: torch.nn.Module) -> dict[int, Any]:
+    """Copies, by identity, of tensors that modules keep as plain attributes, and that deepcopy refuses.
+
+    Weights that are computed before each call are of the kind: pruning, weight and spectral norm.
+    """
+    kept = (value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor))
+    return {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}

@@ -1,0 +1,1 @@
+"""From the one graph form to files that other programs read."""

@@ -1,0 +1,87 @@
+"""What is handed in beside the network, in the types that people have it in: labels and images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import steadygaze as sg
+
+SHAPE = (1, 6, 6)
+PERTURBATION = "brightness(amount=-0.05..0.05)"
+
+
+def image():
+    return np.random.default_rng(3).uniform(0.2, 0.8, SHAPE)
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+
+
+class Overwriting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = small()
+
+    def forward(self, x):
+        return self.inner(x.mul_(0.5))
+
+
+@pytest.mark.parametrize(
+    "label", [np.int64(0), np.uint8(0), torch.tensor(0), torch.tensor([0]), np.array(0), 0]
+)
+def test_labels_are_taken_as_people_have_them(label):
+    module = small()
+    predicted = int(module(torch.from_numpy(image()).float()[None]).argmax())
+    answer = sg.verify(module, image(), PERTURBATION, label=label + predicted)
+    assert answer.result.problem.image.label == predicted
+    assert type(answer.result.problem.image.label) is int
+
+
+@pytest.mark.parametrize("label", [1.0, "1", torch.tensor(1.0), torch.tensor([1, 2]), True, [1]])
+def test_other_labels_are_refused(label):
+    with pytest.raises(sg.SettingError, match=r"the label is .*whole number"):
+        sg.verify(small(), image(), PERTURBATION, label=label)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: x.requires_grad_(),
+        lambda x: x[None].to(memory_format=torch.channels_last)[0],
+        lambda x: x.float(),
+        lambda x: (x * 2 - x).requires_grad_().sum(0, keepdim=True),
+    ],
+)
+def test_images_are_taken_as_people_have_them(convert):
+    module = Overwriting()
+    pixels = convert(torch.from_numpy(image()))
+    before = pixels.detach().clone()
+    answer = sg.verify(module, pixels, PERTURBATION)
+    assert answer.result.shares == sg.verify(module, before.double().numpy(), PERTURBATION).result.shares
+    assert torch.equal(pixels.detach(), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+def test_images_of_half_precision_are_taken_as_the_numbers_they_are(dtype):
+    pixels = torch.from_numpy(image()).to(dtype)
+    module = small()
+    found = sg.verify(module, pixels, PERTURBATION).result
+    assert found.shares == sg.verify(module, pixels.double().numpy(), PERTURBATION).result.shares
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        torch.zeros(SHAPE, device="meta"),
+        torch.zeros(SHAPE).to_sparse(),
+        torch.zeros(SHAPE, dtype=torch.complex64),
+    ],
+)
+def test_images_that_hold_no_plain_numbers_are_refused(pixels):
+    with pytest.raises(sg.ImageError):
+        sg.verify(small(), pixels, PERTURBATION)
