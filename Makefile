@@ -9,7 +9,7 @@ STAMP := $(VENV)/.steadygaze-ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow mutate check format bench study clean
+.PHONY: help setup demo test test-slow peer mutate check format bench study clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,11 @@ test: $(STAMP) ## the tests, less the slow ones
 test-slow: $(STAMP) ## the slow tests alone
 	$(PYTEST) -q -n $(WORKERS) -m slow
 
+peer: $(STAMP) ## ask Marabou what we say of exported questions; sets up .venv-peer/ with its older libraries
+	@test -x .venv-peer/bin/python || $(PYTHON) -m venv .venv-peer
+	@.venv-peer/bin/python -m pip install --quiet maraboupy==2.0.0 'numpy<2' 'onnx<1.17' 'onnxruntime<1.24'
+	$(PYTEST) -q -m peer
+
 mutate: $(STAMP) ## change the code in small places and see whether tests notice (hours; ROOM=, SAMPLE=)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt cosmic-ray
 	$(BIN)/python scripts/mutate.py $(if $(ROOM),--room $(ROOM)) --sample $(or $(SAMPLE),60)
@@ -56,5 +61,5 @@ study: $(STAMP) ## the study of the NFM 2023 paper, quick form, and its report i
 	$(BIN)/python -m studies.nfm2023 report
 
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo nfm2023-out mutation-out
+	rm -rf $(VENV) .venv-peer build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo nfm2023-out mutation-out
 	find src -name __pycache__ -prune -exec rm -rf {} +

@@ -112,6 +112,11 @@ class Measurement:
         return self.seconds / (self.floor.forward + self.floor.needed)
 
     @property
+    def holding(self) -> float:
+        """Seconds of holding the answer against plain evaluation, within `seconds`."""
+        return self.timing.get("held against the network", 0.0)
+
+    @property
     def as_expected(self) -> bool:
         """Whether the number of regions in the box is the known one, or none is known or counted."""
         return self.method not in WHOLE or self.case.expected in (None, self.regions)

@@ -20,6 +20,7 @@ COLUMNS = (
     "vertices",
     "seconds",
     "search",
+    "held",
     "memory",
     "floor",
     "ratio",
@@ -37,6 +38,7 @@ TRAVERSED = (
     "seconds",
     "sweep",
     "search",
+    "held",
     "memory",
     "floor",
     "ratio",
@@ -46,6 +48,7 @@ TRAVERSED = (
 )
 LEGEND = (
     "seconds: the whole answer, the median of the repeats; search: of that the map with its saliency; "
+    "held: of that the check of points against plain evaluation (at most 5 % of search, or 3 ms); "
     "memory: highest above what the process held before; floor: the unavoidable neural arithmetic at the "
     "rates measured beside it; ratio: seconds over the floor; needed: the same with only those gradients in "
     "the floor that the verdict needs; of all: share of the regions of the whole box; sweep: the seconds of "
@@ -93,6 +96,7 @@ def cells(row: Measurement) -> tuple[Text, ...]:
         Text(f"{row.rows:,}"),
         Text(seconds(row.seconds)),
         Text(seconds(row.search)),
+        Text(seconds(row.holding)),
         Text(f"{row.peak / 2**20:.0f} MiB"),
         Text(seconds(row.floor.seconds)),
         Text(f"{row.ratio:.2f}"),
@@ -121,6 +125,7 @@ def traversed(row: Measurement, beside: Sequence[Measurement]) -> tuple[Text, ..
         Text(seconds(row.seconds)),
         Text(next((">" * bool(one.stopped) + seconds(one.seconds) for one in sweeps), "–"), style="dim"),
         Text(seconds(row.search)),
+        Text(seconds(row.holding)),
         Text(f"{row.peak / 2**20:.0f} MiB"),
         Text(seconds(row.floor.seconds)),
         Text(f"{row.ratio:.2f}"),

@@ -158,9 +158,24 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(capsys, arguments, words):
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_search(search, capsys, tmp_path):
     (tmp_path / "file").write_text("")
-    assert cli.run([*DIGIT, "--out", "file"]) == 2
-    assert "--out" in error_line(capsys)
-    assert search.asked is None
+    (tmp_path / "nowhere").symlink_to("there/is/nothing")
+    (tmp_path / "loop").symlink_to("loop")
+    long = "x" * 300
+    for place in (
+        "file",
+        "file/x",
+        "nowhere",
+        "nowhere/x",
+        "loop",
+        "loop/x",
+        long,
+        f"new/{long}/new",
+        "a\0b",
+    ):
+        assert cli.run([*DIGIT, "--out", place]) == 2
+        assert "--out" in error_line(capsys)
+        assert search.asked is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop", "nowhere"]
 
 
 def test_errors_of_the_search_have_their_exit_codes(search, capsys):

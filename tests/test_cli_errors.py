@@ -119,6 +119,14 @@ BAD = {
     "threshold negative": (arguments(threshold=-0.1), "-0.1"),
     "threshold not a number": (arguments(threshold="nan"), "nan"),
     "saliency unknown": (arguments(saliency="gradcam"), "grad-cam"),
+    "layer of no such name": (
+        arguments(model="digits-cnn", saliency="grad-cam", layer="nope"),
+        "the layer is 'nope', allowed are layer3, layer0",
+    ),
+    "layer for maps of pixels": (
+        arguments(model="digits-cnn", layer="layer0"),
+        "looks at the pixels.*grad-cam",
+    ),
     "inconsistency unknown": (arguments(inconsistency="cosin"), "cosine"),
     "method unknown": (arguments(method="swep"), "sweep"),
     "norm unknown": (arguments(method="nearest", norm="l1"), "l2"),

@@ -19,9 +19,10 @@ from steadygaze.question.problem import Problem
 from steadygaze.search import following, judging, sweep
 from steadygaze.search.base import CellMap
 from steadygaze.search.sweep import Sweep
-from steadygaze.verdict.checks import audit, check_cover, find_witness
+from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.reading import failures_by_distance
+from steadygaze.verdict.witness import find_witness
 from variants import Variant, mismatches, swept
 
 MIXED = Variant("mlp", "spot", clip=None)
@@ -165,11 +166,11 @@ def gaps_with(monkeypatch, change: Callable[[torch.Tensor], torch.Tensor]) -> No
     """Change the gaps that the sweep judges by, not those of plain evaluation."""
     plain = judging.judge
 
-    def judged(problem, piece, cells, logits, patterns, pieces_of):
+    def judged(problem, *rest):
         with pytest.MonkeyPatch.context() as inner:
             whole = Problem.gaps
             inner.setattr(Problem, "gaps", lambda self, logits: change(whole(self, logits)))
-            return plain(problem, piece, cells, logits, patterns, pieces_of)
+            return plain(problem, *rest)
 
     monkeypatch.setattr(sweep, "judge", judged)
 

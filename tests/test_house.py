@@ -19,14 +19,14 @@ MODULES = {
 }
 # From the ground up: a part imports from the lines above its own, or from its own folder.
 LEVELS = [
-    ["errors", "tolerance"],
+    ["deadline", "errors", "tolerance"],
     ["answer", "geometry"],
     ["network", "perturbation", "report"],
     ["question"],
     ["search"],
     ["certificate"],
     ["verdict"],
-    ["study"],
+    ["export", "study"],
     ["cli"],
     ["__main__"],
 ]

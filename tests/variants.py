@@ -57,6 +57,34 @@ class Residual(nn.Module):
         return self.head(x.flatten(1))
 
 
+class TwoReaders(nn.Module):
+    """Rectified units that two layers read, a dense one and a sum or a concatenation; rectified logits."""
+
+    def __init__(self, beside: bool) -> None:
+        super().__init__()
+        self.beside = beside
+        self.first, self.second = nn.Linear(36, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(16 if beside else 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x.flatten(1)))
+        y = torch.relu(self.second(x))
+        return torch.relu(self.head(torch.cat([x, y], dim=1) if self.beside else x + y))
+
+
+def ended(*last: nn.Module, outputs: int = 3) -> nn.Module:
+    """Dense layers with something behind the logits, or other numbers of them."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, outputs), *last)
+
+
+def mostly_off(module: nn.Module) -> nn.Module:
+    """Of six classes few are ever above 0."""
+    with torch.no_grad():
+        module[3].bias[[0, 1, 3, 5]] -= 9.0
+        module[3].bias[[2, 4]] += 1.0
+    return module
+
+
 def mlp(activation: Callable[[], nn.Module], inputs: int = 36, width: int = 10) -> nn.Module:
     return nn.Sequential(
         nn.Flatten(),
@@ -138,6 +166,25 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "pool first": lambda: convolutional(nn.MaxPool2d(3, stride=2, padding=1), nn.ReLU()),
     "average pool": lambda: convolutional(batch_norm(), nn.ReLU(), nn.AvgPool2d(2)),
     "residual": Residual,
+    "rectified logits": lambda: mostly_off(ended(nn.ReLU(), outputs=6)),
+    "leaky logits": lambda: ended(nn.LeakyReLU(0.2)),
+    "clipped logits": lambda: ended(nn.Hardtanh(-2.0, 2.0)),
+    "pooled logits": lambda: ended(
+        nn.Unflatten(1, (1, 3, 2)), nn.MaxPool2d((1, 2)), nn.ReLU(), nn.Flatten(), outputs=6
+    ),
+    "two classes": lambda: ended(outputs=2),
+    "no hidden layer": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 3)),
+    "only rectified": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.ReLU()),
+    "rectified twice": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Hardtanh(), nn.Linear(8, 3)
+    ),
+    "rectified pixels": lambda: nn.Sequential(nn.ReLU(), *mlp(nn.ReLU)),
+    "pooled pixels": lambda: nn.Sequential(nn.MaxPool2d(2, 1), *mlp(nn.ReLU, inputs=25)),
+    "conv logits": lambda: nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 4), nn.ReLU(), nn.Flatten()
+    ),
+    "read twice": lambda: TwoReaders(beside=False),
+    "side by side": lambda: TwoReaders(beside=True),
     "sigmoid": lambda: mlp(nn.Sigmoid),
     "tanh": lambda: mlp(nn.Tanh),
     "gelu": lambda: mlp(nn.GELU),
@@ -353,10 +400,17 @@ def searched(search: AbstractSearch) -> AbstractSearch:
 # Thresholds are such that most boxes hold two or three kinds of cells.
 STRICT = {"prelu": 0.1, "hardtanh": 0.02, "spoilt": 0.02, "average pool": 0.02, "no bias": 0.05}
 SMOOTH = ("sigmoid", "tanh", "gelu", "softplus", "silu conv")
+# Shapes that no benchmark has: the last layer picks, there is no hidden one, or others than a dense one read.
+SHAPED = (
+    "rectified logits", "leaky logits", "clipped logits", "pooled logits", "two classes", "no hidden layer",
+    "only rectified", "rectified twice", "rectified pixels", "pooled pixels", "conv logits", "read twice",
+    "side by side",
+)  # fmt: skip
+SHAPES = [Variant(net, "blended spot" if place % 3 else "brightness") for place, net in enumerate(SHAPED)]
 NETS = [
     Variant(net, "spot", threshold=STRICT.get(net, 0.3))
     for net in NETWORKS
-    if not net.startswith("colour") and net not in SMOOTH
+    if not net.startswith("colour") and net not in (*SMOOTH, *SHAPED)
 ]
 PERTURBED = [
     Variant("mlp", "brightness"),
@@ -400,7 +454,7 @@ FOLLOWED = [
     Variant("max pool", "spot", saliency="grad-cam", threshold=0.02),
     Variant("average pool", "spot", saliency="grad-cam", threshold=0.05, clip=None),
 ]
-VARIANTS = [*NETS, *PERTURBED, *MEASURED]
+VARIANTS = [*NETS, *SHAPES, *PERTURBED, *MEASURED]
 EVERY = [*VARIANTS, *FOLLOWED]
 # What no exact engine takes: smooth networks, and maps that vary within a region.
 INEXACT = [

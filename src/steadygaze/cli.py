@@ -3,17 +3,19 @@
 Nothing slow is imported before it is needed, so that ``--help`` answers at once.
 
 Exit codes: 0 robust, 10 violated, 20 unknown, 2 bad usage, 1 a bug of ours, 130 interrupted before there was
-any answer.
+any answer. An answer whose reader has gone (`| head -1`) is in its folder, and its exit code stands.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -21,15 +23,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from steadygaze.errors import SteadygazeError, UsageError
+from steadygaze.errors import SettingError, SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
 
 if TYPE_CHECKING:
     from steadygaze.answer.result import Result
+    from steadygaze.verdict.answer import Answer
 
 EXIT_CODES = {"robust": 0, "violated": 10, "unknown": 20}
 BUG, BAD_USAGE, INTERRUPTED = 1, 2, 130
 SECONDS_BETWEEN_LINES = 10
+EXPORTED = "steadygaze-export"  # the folder of an export that names none
 COMPILING = "compiling"  # the name of that phase
 DEMO = Case(
     model="digits-mlp",
@@ -48,6 +52,9 @@ Progress = Callable[[Any], None]  # takes the search's record: fraction, regions
 
 def main() -> NoReturn:
     """The program ``steadygaze``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where the locale knows no θ, it is written as its number
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -63,17 +70,55 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(error.format_message(), BAD_USAGE, debug)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted before there was an answer; nothing was written", INTERRUPTED, debug)
+    except SystemExit:  # click leaves so where the reader of a help text has gone
+        return _fail("what was asked for could not be printed: its reader has gone", BAD_USAGE, debug)
     except SteadygazeError as error:
         return _fail(f"{error}. {_please_report(debug)}", BUG, debug)
+    except OSError as error:  # printing a help text, most likely; the answer's folder has its own sentence
+        _silence()
+        return _fail(f"the system refuses to read or write: {error}; see to that first", BAD_USAGE, debug)
     except Exception as error:
         return _fail(f"unexpected {type(error).__name__}: {error}. {_please_report(debug)}", BUG, debug)
 
 
 def _fail(sentence: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    click.echo(f"error: {' '.join(sentence.split())}", err=True)
+    with _unheard():
+        if debug:
+            traceback.print_exc()
+        click.echo(f"error: {' '.join(sentence.split())}", err=True)
     return code
+
+
+def _unheard() -> AbstractContextManager[None]:
+    """Around what is said on standard error: that nobody can read it changes nothing else."""
+    return suppress(OSError, ValueError)
+
+
+def _printed(text: str, written: Path | None = None) -> None:
+    """Print what was asked for. An answer that is in its folder is not lost where its reader has gone.
+
+    Raises SettingError where it cannot be printed otherwise, as on a full disk.
+    """
+    try:
+        click.echo(text)
+    except OSError as error:
+        _silence()
+        kept = "" if written is None else f"; it is in {str(written)!r}"
+        if written is not None and error.errno == errno.EPIPE:
+            with _unheard():
+                click.echo(f"the answer was not printed, as its reader has gone{kept}", err=True)
+            return
+        raise SettingError(
+            f"what was asked for could not be printed ({error.strerror or error}){kept}; send it elsewhere"
+        ) from error
+
+
+def _silence() -> None:
+    """Let what standard output still holds go nowhere, so that leaving the program does not fail on it."""
+    with _unheard():
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _please_report(debug: bool) -> str:
@@ -102,6 +147,7 @@ def _verify_options(command: Command) -> Command:
             "gradient, abs-gradient or grad-cam; with bound also gradient-x-input or softmax-gradient.",
         ),
         click.option("--channel-sum/--no-channel-sum", default=None, help="Sum maps over the channels."),
+        option("--layer", "NAME", "With grad-cam: the convolution to look at.  [the last one]"),
         option("--inconsistency", "NAME", "cosine, l1, l2, linf or top-k."),
         option("--threshold", "D", "The largest inconsistency that counts as the same attention."),
         option(
@@ -133,6 +179,7 @@ def _verify_options(command: Command) -> Command:
         option("--layout", "chw|hwc|flat", "How the model takes its images."),
         option("--mean", "M[,M...]", "Subtracted from pixels in [0, 1] before the model."),
         option("--std", "S[,S...]", "Then divided by."),
+        option("--output", "NAME", "The value of an ONNX file that holds the logits.  [its output]"),
         option("--time-limit", "SECONDS", "Stop then, with an honest partial answer."),
         option("--memory-limit", "GIB", "Memory for the search."),
         option("--regions-limit", "N", "Stop after so many regions."),
@@ -163,7 +210,7 @@ def _common_options(command: Command) -> Command:
 def commands(context: click.Context) -> None:
     """Prove how far an image may change before a classifier changes its answer, or its reason."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        _printed(context.get_help())
 
 
 @commands.command()
@@ -180,8 +227,31 @@ def verify(model: str | None, as_json: bool, quiet: bool, **options: Any) -> int
     """
     case = _case(model, options)
     result = _answer(case, quiet)
-    click.echo(result.to_json().rstrip() if as_json else _summary(result, case))
+    _printed(result.to_json().rstrip() if as_json else _summary(result, case), Path(case.out))
     return EXIT_CODES[result.verdict.value]
+
+
+@commands.command()
+@click.argument("model", required=False, metavar="MODEL|CASE.toml")
+@_verify_options
+@click.option("--float64", is_flag=True, help="Networks in double precision, as computed here.")
+@_common_options
+def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int:
+    """Write the class question for other verifiers: ONNX from the parameters to the logits, and VNN-LIB.
+
+    Takes what verify takes, and verifies first: expected.json says what steadygaze answers. The exit code is
+    0 where the files were written.
+    """
+    from steadygaze.export.writing import write_export
+
+    case = _case(model, {"out": EXPORTED} | {name: v for name, v in options.items() if v is not None})
+    answer = _solved(case, quiet)
+    paths = write_export(answer, Path(case.out), float64)
+    click.echo(f"{answer.result.headline()}\n{answer.result.why()}\n")
+    click.echo(
+        f"Written to {case.out}: {', '.join(path.name for path in paths)}. README.md says which asks what."
+    )
+    return 0
 
 
 @commands.command()
@@ -191,8 +261,8 @@ def demo(out: str, quiet: bool) -> int:
     """Verify a small network on a real digit, in seconds; needs nothing."""
     case = replace(DEMO, out=out)
     result = _answer(case, quiet)
-    click.echo(f"{result.problem.question()}\n\n{_summary(result, case)}")
-    click.echo(f"The picture: {Path(out, 'map.png')}\nThe whole story: {Path(out, 'report.html')}")
+    shown = f"The picture: {Path(out, 'map.png')}\nThe whole story: {Path(out, 'report.html')}"
+    _printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))
     return 0
 
 
@@ -203,7 +273,7 @@ def schema() -> None:
 
     from steadygaze.answer.result import schema as published
 
-    click.echo(json.dumps(published(), indent=2))
+    _printed(json.dumps(published(), indent=2))
 
 
 def _case(model: str | None, options: dict[str, Any]) -> Case:
@@ -217,6 +287,13 @@ def _case(model: str | None, options: dict[str, Any]) -> Case:
 
 def _answer(case: Case, quiet: bool) -> Result:
     """Verifies the case and writes its folder."""
+    answer = _solved(case, quiet)
+    answer.save(case.out, certificate=case.certificate)
+    return answer.result
+
+
+def _solved(case: Case, quiet: bool) -> Answer:
+    """Verifies the case; that its folder can be written is checked before."""
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
     from steadygaze.report.folder import check_folder
@@ -230,7 +307,7 @@ def _answer(case: Case, quiet: bool) -> Result:
 
         if case.certificate:
             check_certificate(case.method, len(chain.parameters))
-        answer = verify_image(
+        return verify_image(
             case.model,
             loaded.image,
             chain,
@@ -240,14 +317,12 @@ def _answer(case: Case, quiet: bool) -> Result:
             progress=progress,
             **case.settings(),
         )
-    answer.save(case.out, certificate=case.certificate)
-    return answer.result
 
 
 def _summary(result: Result, case: Case) -> str:
     """The answer in a dozen lines; the sentences are the report's."""
     from steadygaze.answer.drawing import KINDS
-    from steadygaze.answer.words import number, percent
+    from steadygaze.answer.words import number, percent, written
 
     shares = zip(KINDS, result.shares.values(), strict=True)
     visited, seconds = result.regions.get("visited"), result.timing.get("total")
@@ -259,11 +334,12 @@ def _summary(result: Result, case: Case) -> str:
             f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",
             *result.part_sentences(),
             *result.range_sentences(),
+            *result.problem.layer_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
-            f"Written to {Path(case.out)}: result.json, map.png, report.html, witness.",
+            f"Written to {written(case.out)}: result.json, map.png, report.html, witness.",
             *_certificate_sentences(case),
         ]
     )
@@ -275,7 +351,9 @@ def _certificate_sentences(case: Case) -> tuple[str, ...]:
         return ()
     folder = Path(case.out, "certificate")
     size = sum(path.stat().st_size for path in folder.iterdir())
-    return (f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} proves or refutes it.",)
+    return (
+        f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} proves or refutes it.",
+    )
 
 
 @contextmanager
@@ -316,7 +394,8 @@ def _lines() -> Progress:
         seen.add(now.phase)
         if begins or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            click.echo(f"{percent(now.fraction)} finished; {_told(now)}", err=True)
+            with _unheard():
+                click.echo(f"{percent(now.fraction)} finished; {_told(now)}", err=True)
 
     return show
 

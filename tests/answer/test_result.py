@@ -44,11 +44,13 @@ def test_keys_of_the_contract():
         "name": "brightness",
         "constants": {},
         "parameters": [{"name": "amount", "unit": "of full brightness", "range": [-0.3, 0.3]}],
+        "arrays": {},
+        "type": None,
     }
     assert set(document["shares"]) == {"robust", "class_changed", "attention_changed", "undecided"}
-    assert set(document["origin"]) == {"share", "ranges", "outer_boundary", "holes", "interior"}
+    assert set(document["origin"]) == {"share", "ranges", "outer_boundary", "holes", "interior", "complete"}
     assert set(document["nearest_failure"]) == {
-        "theta", "kind", "distance", "class_gap", "inconsistency", "predicted",
+        "theta", "kind", "distance", "class_gap", "inconsistency", "predicted", "theta_distance", "margin",
     }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,3 +51,17 @@ def test_constants_read_as_in_the_notation():
         "add",
         "[1, 2]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("digits:7", "digits:7"),
+        ("ümläut-日本-😀.png", "ümläut-日本-😀.png"),
+        (os.fsdecode(b"caf\xe9.png"), "caf\\xe9.png"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_names_are_text_whatever_their_bytes(name, text):
+    assert words.written(name) == text
+    assert words.written(name).encode()

@@ -7,6 +7,7 @@ import torch
 
 from graphs import rand, relu, residual_graph
 from steadygaze.errors import ModelError
+from steadygaze.network.convolutions import Convolution, convolutions
 from steadygaze.network.graph import Graph, GraphBuilder
 from steadygaze.network.layers import Add, Conv, Dense, Reshape, ScaleShift
 from steadygaze.network.pieces import MaxPool
@@ -73,7 +74,7 @@ def test_what_the_graph_says_about_itself():
     assert [names[i] for i in graph.piecewise] == ["act", "pool", "inner act", "hidden act"]
     assert (graph.units, graph.windows) == (4 * 64 + 4 * 16 + 20, 64)
     assert graph.parameters == (4 * 2 * 9 + 4) + (4 * 4 * 9 + 4) + (128 * 20 + 20) + (20 * 5 + 5)
-    assert names[graph.last_convolution()] == "inner act"
+    assert names[convolutions(graph)[0].node] == "inner act"
     assert graph.input_shape == (2, 8, 8)
     assert graph.classes == 5
     assert graph.to("cpu").forward(rand(2, 2, 8, 8)).equal(graph.forward(rand(2, 2, 8, 8)))
@@ -126,7 +127,7 @@ def test_grad_cam_looks_after_a_smooth_activation():
     act = b.add(Smooth("silu"), conv, name="act")
     flat = b.add(Reshape((4,)), act, name="flat")
     graph = b.build(b.add(Dense(rand(2, 4), rand(2)), flat, name="logits"))
-    assert graph.last_convolution() == act
+    assert convolutions(graph)[0] == Convolution("conv", act)
 
 
 def test_grad_cam_looks_before_an_addition():
@@ -136,7 +137,7 @@ def test_grad_cam_looks_before_an_addition():
     act = b.add(relu(), total, name="act")
     flat = b.add(Reshape((16,)), act, name="flat")
     graph = b.build(b.add(Dense(rand(2, 16), rand(2)), flat, name="logits"))
-    assert graph.last_convolution() == conv
+    assert convolutions(graph)[0] == Convolution("conv", conv)
 
 
 def test_nodes_without_influence_are_dropped():

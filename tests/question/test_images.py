@@ -305,6 +305,12 @@ def test_pictures_of_other_kinds_are_refused(tmp_path, mode):
     assert "8-bit grey and 8-bit RGB" in refusal(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize(("pixels", "colour"), [(GREYS[0], 0), (COLOURS[0], (0, 0, 0))])
+def test_a_transparent_colour_is_transparency(pixels, colour, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "a.png", transparency=colour)
+    assert "without transparency" in refusal(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize(
     ("array", "words"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from steadygaze.answer.words import given, listing
@@ -11,18 +11,26 @@ from steadygaze.answer.words import given, listing
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """``note`` says how what was verified differs from the file, if it does."""
+    """``note`` says how what was verified differs from the file, if it does.
+
+    ``sha256`` is that of the file, None where there is none. ``graph_sha256`` is that of the network as it
+    was read: every layer and constant, with layout and normalisation.
+    """
 
     path: str
     sha256: str | None
     units: int
     parameters: int
     note: str | None = None
+    graph_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """``label`` is the class asked about; ``dataset_label`` is what the data set says, where it does."""
+    """``label`` is the class asked about; ``dataset_label`` is what the data set says, where it does.
+
+    ``sha256`` is that of the pixels as they were handed over: float64, little-endian, (C, H, W).
+    """
 
     source: str | None
     index: int | None
@@ -30,6 +38,7 @@ class ImageInfo:
     label: int
     predicted: int
     dataset_label: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,13 @@ class ParameterInfo:
 
 @dataclass(frozen=True)
 class PerturbationInfo:
+    """``arrays`` holds the SHA-256 of each array that it uses; ``type`` names the class of one's own."""
+
     name: str
     constants: Mapping[str, Any]
     parameters: tuple[ParameterInfo, ...]
+    arrays: Mapping[str, str] = field(default_factory=dict)
+    type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class ProblemInfo:
-    """What was asked. ``clip`` is None where pixels were not clipped."""
+    """What was asked: all that the answer depends on.
+
+    ``clip`` is None where pixels were not clipped. ``layout`` is how the model takes its images, ``mean`` and
+    ``std`` its normalisation, for each channel. ``layer`` is the one that a Grad-CAM map is made in, None for
+    maps of the pixels; ``output`` the one of several outputs that was taken, None where there is one; ``k``
+    how many entries top-k counts, or which share of them.
+    """
 
     model: ModelInfo
     image: ImageInfo
@@ -68,6 +87,12 @@ class ProblemInfo:
     inconsistency: str
     threshold: float
     channel_sum: bool = False
+    layer: str | None = None
+    layout: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    output: str | None = None
+    k: float | None = None
 
     def axes(self) -> tuple[Axis, ...]:
         """The parameters side by side, in the order of θ; a perturbation used twice is numbered."""
@@ -84,7 +109,14 @@ class ProblemInfo:
 
     def basis(self) -> str:
         """The saliency map in words."""
-        return f"{self.saliency} map" + (", summed over the channels" if self.channel_sum else "")
+        where = "" if self.layer is None else f" at layer {self.layer!r}"
+        return f"{self.saliency} map{where}" + (", summed over the channels" if self.channel_sum else "")
+
+    def layer_sentences(self) -> list[str]:
+        """Where a map of a layer looks, in one sentence; none for maps of the pixels."""
+        if self.layer is None:
+            return []
+        return [f"Attention is the {self.saliency} map at layer {self.layer!r}; --layer chooses another."]
 
     def question(self) -> str:
         """What was asked, in one sentence."""

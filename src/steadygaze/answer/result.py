@@ -90,7 +90,8 @@ class Origin:
     """R₀, the connected robust part that contains θ = 0.
 
     ``ranges``: the safe range of each parameter with the others at 0. ``outer_boundary`` and ``holes`` are
-    for two parameters. ``interior``: "examined" or "not examined".
+    for two parameters. ``interior``: "examined" or "not examined". ``complete``: whether nothing undecided
+    may belong to it; otherwise share and ranges are what is known of it at least.
     """
 
     share: float | None
@@ -98,11 +99,18 @@ class Origin:
     outer_boundary: Polygon | None
     holes: tuple[Polygon, ...] | None
     interior: str
+    complete: bool = True
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Where robustness is lost, replayed in the original model; ``distance`` is in half-widths of the box."""
+    """Where robustness is lost, replayed in the original model.
+
+    ``distance``, in half-widths of the box, is that of the nearest failing cell: failures come as near as
+    that. ``theta`` lies inside the cell, at ``theta_distance``, which is as much to the digits shown unless
+    the original, in its own precision, does not fail so near to the border. ``margin``: by how much it fails,
+    in logits, or how far the inconsistency is above the threshold.
+    """
 
     theta: Point
     kind: str
@@ -110,6 +118,8 @@ class Failure:
     class_gap: float
     inconsistency: float | None
     predicted: int
+    theta_distance: float | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -223,11 +233,12 @@ class Result:
         told = []
         origin = self.origin
         if origin is not None and origin.share is not None:
+            least = "" if origin.complete else "at least "
             told.append(
-                f"The connected robust part around 0 fills {percent(origin.share)} of the box."
+                f"The connected robust part around 0 fills {least}{percent(origin.share)} of the box."
                 if origin.interior == "examined"
-                else f"The outer boundary of the robust part around 0 encloses {percent(origin.share)} of "
-                "the box; its interior was not examined."
+                else f"The outer boundary of the robust part around 0 encloses {least}"
+                f"{percent(origin.share)} of the box; its interior was not examined."
             )
         if self.radius is not None:
             norm = {"linf": "L-infinity", "l2": "Euclidean"}[self.radius.norm]
@@ -375,17 +386,13 @@ def _build_problem(problem: Mapping[str, Any]) -> ProblemInfo:
             link["name"],
             link["constants"],
             tuple(ParameterInfo(p["name"], p["unit"], _frozen(p["range"])) for p in link["parameters"]),
+            link.get("arrays", {}),
+            link.get("type"),
         )
         for link in problem["perturbation"]
     )
     image = ImageInfo(**problem["image"] | {"shape": _frozen(problem["image"]["shape"])})
-    clip = _frozen(problem["clip"])
     return ProblemInfo(
-        **{
-            **problem,
-            "model": ModelInfo(**problem["model"]),
-            "image": image,
-            "perturbation": links,
-            "clip": clip,
-        }
+        **{key: _frozen(value) for key, value in problem.items()}
+        | {"model": ModelInfo(**problem["model"]), "image": image, "perturbation": links}
     )

@@ -1,4 +1,4 @@
-"""How numbers are put into words, so that the terminal and the report never round differently.
+"""How numbers and names are put into words, so that the terminal and the report never differ.
 
 Rounding never flatters: a share just below one is not shown as 100 %, and a safe range is rounded towards
 zero.
@@ -9,6 +9,12 @@ from __future__ import annotations
 from decimal import ROUND_DOWN, Context
 
 SHOWN_DIGITS = 4
+
+
+def written(name: str) -> str:
+    """A name of the file system as text: bytes that are no UTF-8 are written as \\xe9 and the like."""
+    bytes_shown = (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in name)
+    return "".join(bytes_shown).encode("utf-8", "backslashreplace").decode()
 
 
 def percent(share: float | None) -> str:

@@ -17,13 +17,15 @@ from steadygaze.search.base import CellMap
 
 # A vertex may be outside of the piece that its cell lies in by so much of the box's widths: rounding.
 _OUTSIDE = 1e-9
+# Places that differ by no more than this share of the box's widths are one, computed in different ways.
+_SAME = 1e-9
 
 
 class Welded(NamedTuple):
     """Which vertices of a map are written, and under which numbers.
 
     Attributes:
-        chosen: ``(V,)`` numbers in the map of those that are kept: one of each name, in the order of names.
+        chosen: ``(V,)`` numbers in the map of those that are kept: in the order of names.
         number: ``(vertices of the map,)`` the number of each among those kept; of no meaning if it is unused.
     """
 
@@ -31,7 +33,9 @@ class Welded(NamedTuple):
     number: np.ndarray
 
 
-def write_map(map_: CellMap, pieces: tuple[AffinePiece, ...], origin: np.ndarray, files: Files) -> dict[str, object]:
+def write_map(
+    map_: CellMap, pieces: tuple[AffinePiece, ...], origin: np.ndarray, files: Files
+) -> dict[str, object]:
     """Write the cells, but for those without volume that mark where nobody has looked.
 
     origin: numbers in the map of the cells of R0. Returns what the index says of the map.
@@ -58,15 +62,20 @@ def write_map(map_: CellMap, pieces: tuple[AffinePiece, ...], origin: np.ndarray
 
 
 def weld(cells: Cells) -> Welded:
-    """Vertices of the same name are one: their coordinates may differ in the last place, by rounding."""
+    """Vertices of the same name and, but for rounding, the same place are one.
+
+    The place counts because names tell vertices apart only where cells meet facet to facet.
+    """
     used = np.flatnonzero(np.bincount(cells.idx, minlength=len(cells.theta)))
-    order = used[np.argsort(cells.names[used], kind="stable")]
-    names = cells.names[order]
+    theta, names = cells.theta[used], cells.names[used]
+    order = np.lexsort((*theta.T[::-1], names))
+    theta, names = theta[order], names[order]
+    near = _SAME * np.ptp(theta, axis=0) if len(theta) else 0.0
     new = np.ones(len(order), bool)
-    new[1:] = names[1:] != names[:-1]
+    new[1:] = (names[1:] != names[:-1]) | (np.abs(np.diff(theta, axis=0)) > near).any(axis=1)
     number = np.zeros(len(cells.theta), np.int64)
-    number[order] = np.cumsum(new) - 1
-    return Welded(order[new], number)
+    number[used[order]] = np.cumsum(new) - 1
+    return Welded(used[order[new]], number)
 
 
 def piece_of_cells(cells: Cells, pieces: tuple[AffinePiece, ...]) -> np.ndarray:

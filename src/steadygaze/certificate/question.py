@@ -40,7 +40,8 @@ def write_question(problem: Problem, files: Files) -> dict[str, Any]:
         _write_samples(problem, files)
     return {
         "parameters": [
-            {"name": p.name, "low": float(p.low), "high": float(p.high)} for p in problem.perturbation.parameters
+            {"name": p.name, "low": float(p.low), "high": float(p.high)}
+            for p in problem.perturbation.parameters
         ],
         "classes": graph.classes,
         "label": problem.label,

@@ -17,6 +17,7 @@ from multiprocessing import parent_process
 
 import numpy as np
 
+from steadygaze.geometry.caching import inherited
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.clipping import coincident
 from steadygaze.geometry.connection import outline
@@ -50,7 +51,7 @@ def compiled_beside(kernels: str) -> Iterator[Callable[[], None]]:
                 stdin=quiet,
                 stdout=quiet,
                 stderr=quiet,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, **inherited(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         )
 

@@ -7,15 +7,15 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+from steadygaze.geometry.caching import compiler
+
 U = np.uint64
 
 #: Compiles a function that Python calls: kept on disk, run without the interpreter's lock.
-kernel = nb.njit(cache=True, nogil=True, error_model="numpy")
+kernel = compiler(nogil=True, error_model="numpy")
 #: Compiles a function that only kernels call, without the wrapper for Python, which saves a tenth of the
 #: time. Calling one from Python crashes the interpreter.
-part = nb.njit(  # pyright: ignore[reportCallIssue] -- numba's types leave out the options about wrappers
-    cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
+part = compiler(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 #: Puts a function's text into its one caller, which then is compiled once and not twice.
 spliced = nb.njit(inline="always", error_model="numpy")

@@ -82,9 +82,7 @@ def clip(
     while True:
         deadline.ask()
         some = points[: row + _AT_ONCE]
-        row, why = _clip(
-            corners, marks, some, value, slope, tolerance, widths, room, ptr, label, tested, row
-        )
+        row, why = _clip(corners, marks, some, value, slope, tolerance, widths, room, ptr, label, tested, row)
         if why == _DONE and row == count:
             break
         if why == _DONE:

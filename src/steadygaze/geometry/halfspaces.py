@@ -68,9 +68,7 @@ def boxes(polytopes: Sequence[Halfspaces], deadline: Deadline = NEVER) -> np.nda
     return np.stack([low, high], axis=2)
 
 
-def least(
-    polytopes: Sequence[Halfspaces], slopes: np.ndarray, deadline: Deadline = NEVER
-) -> np.ndarray:
+def least(polytopes: Sequence[Halfspaces], slopes: np.ndarray, deadline: Deadline = NEVER) -> np.ndarray:
     """The point ``(k, n)`` of each polytope at which its ``slope . x`` is least; slopes ``(k, n)``."""
     programs = [_Program(s, p.normal, p.offset) for p, s in zip(polytopes, slopes, strict=True)]
     return _solved(programs, deadline)

@@ -42,9 +42,7 @@ class Nearest:
     cell: int
 
 
-def nearest(
-    cells: Cells, below: np.ndarray, above: np.ndarray, deadline: Deadline = NEVER
-) -> Nearest | None:
+def nearest(cells: Cells, below: np.ndarray, above: np.ndarray, deadline: Deadline = NEVER) -> Nearest | None:
     """The point nearest to 0, or None without cells.
 
     Distance is the gauge max_i max(theta_i / above_i, -theta_i / below_i).
@@ -158,9 +156,7 @@ def gauge(theta: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray
     return scaled.max(axis=-1)
 
 
-def axis_intervals(
-    cells: Cells, axis: int, widths: np.ndarray, deadline: Deadline = NEVER
-) -> np.ndarray:
+def axis_intervals(cells: Cells, axis: int, widths: np.ndarray, deadline: Deadline = NEVER) -> np.ndarray:
     """Where the cells meet the axis: intervals ``(k, 2)``, the other parameters being 0."""
     others = np.array([i for i in range(cells.dimension) if i != axis], np.int64)
     parts, _ = _through_zero(cells, others, widths, deadline)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
+from steadygaze.network.layers import AbstractAffine, AbstractLayer, Dense, Input, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -38,6 +38,14 @@ class Node:
 
 
 @dataclass(frozen=True)
+class _Pieces:
+    """The pieces that an evaluation picks, by node, and the tolerances that it picks them with."""
+
+    pieces: dict[int, Tensor]
+    tolerances: Mapping[int, Tensor]
+
+
+@dataclass(frozen=True)
 class Graph:
     """Nodes in topological order; rows of a batch never mix."""
 
@@ -49,24 +57,28 @@ class Graph:
 
     def values_at(self, x: Tensor, nodes: Collection[int]) -> dict[int, Tensor]:
         """Outputs ``(B, *shape)`` of the given nodes at pixels ``(B, C, H, W)``."""
-        return self._joined([self._evaluate(block, nodes, None) for block in self._blocks(x)])
+        return self._joined([self._evaluate(block, nodes) for block in self._blocks(x)])
 
-    def pieces_at(self, x: Tensor) -> dict[int, Tensor]:
+    def pieces_at(self, x: Tensor, tolerances: Mapping[int, Tensor] | None = None) -> dict[int, Tensor]:
         """What the gradient at a point depends on, ``(B, N)`` for each node that is not affine.
 
         Of a piecewise node the piece of every unit, or the winner of every window, uint8; of a smooth one the
-        derivative of every unit, float64.
+        derivative of every unit, float64. tolerances ``(N,)`` of the nodes that pick say how close to a
+        breakpoint, or to each other, values are on it, or equal: these units are on the piece below, and the
+        first of equal inputs wins. None: 0.
         """
-        return self.logits_and_pieces(x)[1]
+        return self.logits_and_pieces(x, tolerances)[1]
 
-    def logits_and_pieces(self, x: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+    def logits_and_pieces(
+        self, x: Tensor, tolerances: Mapping[int, Tensor] | None = None
+    ) -> tuple[Tensor, dict[int, Tensor]]:
         """Logits ``(B, K)`` and, as in `pieces_at`, the pieces, in one pass."""
-        pieces: list[dict[int, Tensor]] = []
-        logits: list[Tensor] = []
-        for block in self._blocks(x):
-            pieces.append({})
-            logits.append(self._evaluate(block, (self.last,), pieces[-1])[self.last])
-        return torch.cat(logits), self._joined(pieces)
+        found = [_Pieces({}, tolerances or {}) for _ in self._blocks(x)]
+        logits = [
+            self._evaluate(block, (self.last,), own)[self.last]
+            for block, own in zip(self._blocks(x), found, strict=True)
+        ]
+        return torch.cat(logits), self._joined([own.pieces for own in found])
 
     def gradient_at(self, x: Tensor, label: int) -> Tensor:
         """Gradient ``(B, C, H, W)`` of logit `label` with respect to the pixels ``(B, C, H, W)``."""
@@ -192,16 +204,6 @@ class Graph:
                 readers[source].append(index)
         return tuple(tuple(found) for found in readers)
 
-    def last_convolution(self) -> int | None:
-        """The node at which Grad-CAM looks: the last convolution, or the activation that alone reads it."""
-        convolutions = [i for i, node in enumerate(self.nodes) if isinstance(node.layer, Conv)]
-        if not convolutions:
-            return None
-        index = convolutions[-1]
-        readers = self.readers[index]
-        activated = len(readers) == 1 and isinstance(self.nodes[readers[0]].layer, PiecewiseLinear | Smooth)
-        return readers[0] if activated else index
-
     def to(self, device: torch.device | str) -> Graph:
         """The same graph with its constants on `device`."""
         return Graph(tuple(replace(node, layer=node.layer.to(device)) for node in self.nodes))
@@ -231,7 +233,7 @@ class Graph:
         return {index: torch.cat([block[index] for block in blocks]) for index in blocks[0]}
 
     def _evaluate(
-        self, x: Tensor, nodes: Collection[int], pieces: dict[int, Tensor] | None
+        self, x: Tensor, nodes: Collection[int], pieces: _Pieces | None = None
     ) -> dict[int, Tensor]:
         """Values of the given nodes; fills `pieces` if it is not None."""
         values: dict[int, Tensor] = {}
@@ -246,15 +248,15 @@ class Graph:
                     values.pop(source, None)
         return kept
 
-    def _value(self, index: int, inputs: tuple[Tensor, ...], pieces: dict[int, Tensor] | None) -> Tensor:
+    def _value(self, index: int, inputs: tuple[Tensor, ...], found: _Pieces | None) -> Tensor:
         layer = self.nodes[index].layer
-        if pieces is not None and isinstance(layer, MaxPool):
-            value, pieces[index] = layer.compete(inputs[0])
+        if found is not None and isinstance(layer, MaxPool):
+            value, found.pieces[index] = layer.compete(inputs[0], found.tolerances.get(index))
             return value
-        if pieces is not None and isinstance(layer, PiecewiseLinear):
-            pieces[index] = layer.pieces_of(inputs[0])
-        if pieces is not None and isinstance(layer, Smooth):
-            pieces[index] = layer.derivative(inputs[0])
+        if found is not None and isinstance(layer, PiecewiseLinear):
+            found.pieces[index] = layer.pieces_of(inputs[0], found.tolerances.get(index))
+        if found is not None and isinstance(layer, Smooth):
+            found.pieces[index] = layer.derivative(inputs[0])
         return layer.forward(*inputs)
 
     def _pull_block(

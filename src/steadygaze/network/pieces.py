@@ -40,11 +40,15 @@ class PiecewiseLinear(AbstractLayer):
             out = torch.where(flat > edge, above, out)
         return out.reshape(x.shape)
 
-    def pieces_of(self, x: Tensor) -> Tensor:
-        """Index of the piece each unit is on, uint8 ``(B, N)``, for pre-activations ``(B, *shape)``."""
+    def pieces_of(self, x: Tensor, tolerance: Tensor | None = None) -> Tensor:
+        """Index of the piece each unit is on, uint8 ``(B, N)``, for pre-activations ``(B, *shape)``.
+
+        A unit within its tolerance of a breakpoint, ``(N,)``, is on the piece below it; None: 0.
+        """
         flat = x.flatten(1)
-        pieces = (flat > self.breakpoints[0]).to(torch.uint8)
-        for edge in self.breakpoints[1:]:
+        edges = self.breakpoints if tolerance is None else self.breakpoints[:, None] + tolerance
+        pieces = (flat > edges[0]).to(torch.uint8)
+        for edge in edges[1:]:
             pieces += flat > edge
         return pieces
 
@@ -93,9 +97,9 @@ class MaxPool(AbstractLayer):
     def forward(self, *xs: Tensor) -> Tensor:
         return self.compete(xs[0])[0]
 
-    def pieces_of(self, x: Tensor) -> Tensor:
+    def pieces_of(self, x: Tensor, tolerance: Tensor | None = None) -> Tensor:
         """Position in its window of each winner, uint8 ``(B, N_out)``, for inputs ``(B, *shape)``."""
-        return self.compete(x)[1]
+        return self.compete(x, tolerance)[1]
 
     def compete(self, x: Tensor, tolerance: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`forward` and `pieces_of` at once; inputs that differ by less than `tolerance` count as equal."""

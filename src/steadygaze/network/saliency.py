@@ -1,7 +1,7 @@
 """Saliency maps: where the network looks when it says a class.
 
 In an activation region the gradient of a logit is constant, so that a gradient map is one map per region.
-Grad-CAM (Selvaraju et al., ICCV 2017) weighs the activations of the last convolution, which are affine in a
+Grad-CAM (Selvaraju et al., ICCV 2017) weighs the activations of a convolution, which are affine in a
 region, by constant weights; its map there is the positive part of an affine map. The gradient of a softmax
 probability and the gradient times the pixels vary within a region in other ways: they are for bounds.
 """
@@ -9,6 +9,7 @@ probability and the gradient times the pixels vary within a region in other ways
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.relaxing import magnitudes, rectified
+from steadygaze.network.convolutions import Standing, convolutions, standing
 from steadygaze.network.graph import Graph
 
 
@@ -26,20 +28,36 @@ class AbstractSaliency(ABC):
     """A way to make a map out of a network, images and a class.
 
     channel_sum adds the channels up, where the map has any: ``(C, H, W)`` becomes ``(H, W)``. varies says
-    that the map varies within an activation region in a way that no exact engine follows.
+    that the map varies within an activation region in a way that no exact engine follows. layer names the
+    layer whose activations make the map, None where it is made of gradients by the pixels.
     """
 
     name: str
     channel_sum: bool = False
     varies: bool = False
+    layer: str | None = None
+
+    def settled(self, graph: Graph) -> AbstractSaliency:
+        """The same with `layer` settled for this network; raises SettingError if it has no such layer."""
+        del graph
+        return self
+
+    def standing(self, graph: Graph) -> Standing:
+        """Where the entries of a map are in the image: by default each at its own pixel."""
+        return standing(graph, 0)
 
     @abstractmethod
     def map_shape(self, graph: Graph) -> tuple[int, ...]:
         """Shape of one map; raises SettingError if this network has no such map."""
 
     @abstractmethod
-    def maps(self, graph: Graph, images: Tensor, label: int) -> Tensor:
-        """Maps ``(B, *map_shape)`` of class `label` at pixels ``(B, C, H, W)``."""
+    def maps(
+        self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
+        """Maps ``(B, *map_shape)`` of class `label` at pixels ``(B, C, H, W)``.
+
+        tolerances are those of `Graph.pieces_at`.
+        """
 
     @abstractmethod
     def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
@@ -92,8 +110,10 @@ class AbstractGradientSaliency(AbstractSaliency):
     def map_shape(self, graph: Graph) -> tuple[int, ...]:
         return graph.input_shape[1:] if self.channel_sum else graph.input_shape
 
-    def maps(self, graph: Graph, images: Tensor, label: int) -> Tensor:
-        logits, pieces = graph.logits_and_pieces(images)
+    def maps(
+        self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
+        logits, pieces = graph.logits_and_pieces(images, tolerances)
         gradients = graph.pull_back(self.seed(logits, label), pieces)
         return self._summed(gradients * images if self.times_pixels else gradients)
 
@@ -196,41 +216,63 @@ class SoftmaxGradient(AbstractGradientSaliency):
 
 @dataclass(frozen=True)
 class GradCam(AbstractSaliency):
-    """``relu(sum over k of alpha_k A_k)``, in the shape ``(h, w)`` of the last convolution's feature maps A.
+    """``relu(sum over k of alpha_k A_k)``, in the shape ``(h, w)`` of the feature maps A of a convolution.
 
-    A are the activations of the last convolution, after the activation function if one follows directly (a
-    batch normalisation counts as part of the convolution); alpha_k is the spatial mean of the gradient of the
-    class's logit with respect to A_k.
+    A are the activations of the convolution, after the activation function if one alone reads it (a batch
+    normalisation counts as part of the convolution); alpha_k is the spatial mean of the gradient of the
+    class's logit with respect to A_k. `layer` names the convolution; None is the last one, see
+    `convolutions`. place is the node where A is in the network at hand, once it is `settled`.
     """
 
+    layer: str | None = None
+    place: int | None = None
     name = "grad-cam"
 
-    def node(self, graph: Graph) -> int:
-        """The node whose output is A; raises SettingError if the network has no convolution."""
-        index = graph.last_convolution()
-        if index is None:
+    def settled(self, graph: Graph) -> GradCam:
+        if self.place is not None:
+            return self
+        found = convolutions(graph)
+        if not found:
             raise SettingError(
                 "saliency 'grad-cam' needs a convolution and the network has none, "
                 f"allowed are {', '.join(_GRADIENTS)}; choose one of these"
             )
-        return index
+        chosen = [one for one in found if self.layer in (None, one.name)]
+        if not chosen:
+            raise SettingError(
+                f"the layer is {self.layer!r}, allowed are {', '.join(one.name for one in found)}; "
+                "choose one of these, or leave the layer out for the last convolution"
+            )
+        return GradCam(chosen[0].name, chosen[0].node)
+
+    def node(self, graph: Graph, pixels: int = 0) -> int:
+        """The node whose output is A, where node `pixels` of the graph is what the network is handed.
+
+        Raises SettingError if the network has no convolution, or none of that name.
+        """
+        if self.place is not None:
+            return self.place + pixels
+        return self.settled(graph).node(graph)
+
+    def standing(self, graph: Graph) -> Standing:
+        return standing(graph, self.node(graph))
 
     def map_shape(self, graph: Graph) -> tuple[int, ...]:
         return graph.nodes[self.node(graph)].shape[1:]
 
-    def maps(self, graph: Graph, images: Tensor, label: int) -> Tensor:
+    def maps(
+        self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
         node = self.node(graph)
         activations = graph.values_at(images, (node,))[node]
-        seed = graph.seed(label, len(images))
-        return self.from_parts(activations, graph.pull_back(seed, graph.pieces_at(images), to=node))
+        gradients = graph.pull_back(graph.seed(label, len(images)), graph.pieces_at(images, tolerances), node)
+        return self.from_parts(activations, gradients)
 
     def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
-        del pixels
-        return (graph.last, self.node(graph))
+        return (graph.last, self.node(graph, pixels))
 
     def enclosed(self, bounds: Bounds, label: int, pixels: int) -> Forms:
-        del pixels
-        node = self.node(bounds.graph)
+        node = self.node(bounds.graph, pixels)
         logits, activations = bounds.values[bounds.graph.last], bounds.values[node]
         seed = torch.zeros_like(logits.centre)
         seed[:, label] = 1.0
@@ -268,9 +310,14 @@ SALIENCIES = (*_GRADIENTS, GradCam.name)
 """Names that `by_name` takes."""
 
 
-def by_name(name: str, channel_sum: bool = False) -> AbstractSaliency:
-    """The saliency of that name; raises SettingError if there is none, or none with a channel sum."""
+def by_name(name: str, channel_sum: bool = False, layer: str | None = None) -> AbstractSaliency:
+    """The saliency of that name; raises SettingError if there is none, or none with these settings."""
     if name in _GRADIENTS:
+        if layer is not None:
+            raise SettingError(
+                f"the layer is {layer!r} and the saliency {name!r}, which looks at the pixels; allowed is a "
+                f"layer with {GradCam.name}: choose that, or leave the layer out"
+            )
         return _GRADIENTS[name](channel_sum)
     if name != GradCam.name:
         raise SettingError(f"saliency is {name!r}, allowed are {', '.join(SALIENCIES)}; choose one of these")
@@ -279,4 +326,4 @@ def by_name(name: str, channel_sum: bool = False) -> AbstractSaliency:
             "saliency 'grad-cam' has one map and got a channel sum, which is allowed with "
             f"{', '.join(_GRADIENTS)}; leave the channel sum out"
         )
-    return GradCam()
+    return GradCam(layer)

@@ -20,6 +20,7 @@ from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation.enclosing import by_range, by_slopes
 from steadygaze.perturbation.folding import Foldable, Parts, check_agreement, folded
 from steadygaze.perturbation.placing import IN_PLACE, Placement
+from steadygaze.perturbation.reaching import Near
 from steadygaze.perturbation.records import AffineImage, AffinePiece, Constant, Parameter, Setting
 
 
@@ -253,17 +254,25 @@ class Chain(AbstractPerturbation):
         maps, thetas = _paired(map0, thetas, np.ndim(map0))
         return self.expect(maps, thetas)
 
-    def compared(self, size: tuple[int, ...]) -> np.ndarray:
+    def compared(self, size: tuple[int, ...], entries: tuple[int, ...] | None = None) -> np.ndarray:
         """True where maps are compared, (H, W), for images of ``size`` (H, W) or (C, H, W).
 
-        Left out are pixels that a patch covers or, after a later shift, touches for some amounts.
+        Left out are pixels that a patch covers or, after a later move, touches for some amounts. With
+        ``entries``, those of the grid that the chain was ``placed`` on: an entry stands for the rectangle
+        round its place that reaches halfway to the next, and is left out where such a pixel overlaps that.
         """
         hidden = np.zeros(size[-2:], dtype=bool)
         for link in self.links:
             hidden = link.carry(hidden)
             own = link.hidden((size[-2], size[-1]))
             hidden = hidden if own is None else hidden | own
-        return ~hidden
+        if entries is None or (self._grid.is_identity and entries == hidden.shape):
+            return ~hidden
+        rows, columns = np.indices(entries)
+        x, y = self._grid.at(columns - (entries[1] - 1) / 2, rows - (entries[0] - 1) / 2)
+        x, y = x + (size[-1] - 1) / 2, y + (size[-2] - 1) / 2
+        wide, high = np.abs(self._grid.matrix).sum(axis=1) / 2
+        return ~Near(hidden, 0.5)(x - wide, x + wide, y - high, y + high)
 
     def affine_pieces(self, image: np.ndarray) -> tuple[AffinePiece, ...]:
         """The polytopes that tile the box, each with the image (C, H, W) as an affine form on it.

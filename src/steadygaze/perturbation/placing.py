@@ -11,6 +11,7 @@ A being the linear parts: at theta = 0 exactly p.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,23 @@ class Placement:
 def moved_by(right: float, down: float) -> Placement:
     """Every point moved by so many pixels."""
     return Placement(np.eye(2), np.array([right, down], dtype=np.float64))
+
+
+def grid(
+    origin: Sequence[float],
+    column: Sequence[float],
+    row: Sequence[float],
+    entries: Sequence[int],
+    pixels: Sequence[int],
+) -> Placement:
+    """From the entries of a map to pixels of the image, both counted from their middles.
+
+    Entry (i, j) stands at the pixel (x, y) = ``origin`` + j ``column`` + i ``row``; ``entries`` and
+    ``pixels`` are the shapes (..., H, W) of the map and of the image.
+    """
+    matrix = np.array([column, row], dtype=np.float64).T
+    (middle, centre) = (np.array([size[-1] - 1, size[-2] - 1]) / 2 for size in (entries, pixels))
+    return Placement(matrix, matrix @ middle + origin - centre)
 
 
 #: Every point where it is: the grid of maps that have the image's size.

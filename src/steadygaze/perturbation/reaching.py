@@ -35,7 +35,7 @@ def reached(
     place along one axis alone, so that ``spans`` says exactly where it gets to.
     """
     found = np.zeros(mask.size, dtype=bool)
-    near = _Near(mask)
+    near = Near(mask, 1.0)
     pixels = np.arange(mask.size)
     boxes = np.broadcast_to(ranges, (mask.size, *ranges.shape))
     halve = list(halve)
@@ -56,28 +56,30 @@ def reached(
     return found.reshape(mask.shape)
 
 
-class _Near:
-    """Whether a share of some pixel of a mask (H, W) is taken anywhere in boxes of places."""
+class Near:
+    """Whether some pixel of a mask (H, W) is less than ``reach`` away, along both axes, from boxes of places.
 
-    def __init__(self, mask: np.ndarray) -> None:
-        self._sizes = mask.shape
+    With a reach of 1 a share of it is taken somewhere in the box, with 1/2 its square overlaps the box.
+    """
+
+    def __init__(self, mask: np.ndarray, reach: float) -> None:
+        self._sizes, self._far = mask.shape, reach - TOUCHING
         self._sums = np.pad(mask.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
 
     def __call__(
         self, u_low: np.ndarray, u_high: np.ndarray, v_low: np.ndarray, v_high: np.ndarray
     ) -> np.ndarray:
-        """For columns and rows within these bounds (N,): (N,) bool."""
+        """For columns and rows within these bounds, arrays of one shape: bool of the same."""
         left, right = self._reach(u_low, u_high, self._sizes[1])
         top, bottom = self._reach(v_low, v_high, self._sizes[0])
         sums = self._sums
         count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
         return (left < right) & (top < bottom) & (count > 0)
 
-    @staticmethod
-    def _reach(low: np.ndarray, high: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """First pixel, and first one after the last, of which a share is taken between two places."""
-        first = np.floor(low - 1 + TOUCHING) + 1
-        after = np.ceil(high + 1 - TOUCHING)
+    def _reach(self, low: np.ndarray, high: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """First pixel, and first one after the last, that is near enough to what is between two places."""
+        first = np.floor(low - self._far) + 1
+        after = np.ceil(high + self._far)
         return np.clip(first, 0, size).astype(int), np.clip(after, 0, size).astype(int)
 
 

@@ -26,6 +26,7 @@ class Case:
     label: int | None = None
     saliency: str = "gradient"
     channel_sum: bool = False
+    layer: str | None = None
     inconsistency: str = "cosine"
     threshold: float = 0.3
     method: str = "auto"
@@ -33,6 +34,7 @@ class Case:
     layout: str = "chw"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    output: str | None = None
     time_limit: float | None = None
     memory_limit: float = 2.0
     regions_limit: int | None = None
@@ -165,6 +167,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "label": _whole,
     "saliency": _text,
     "channel-sum": _flag,
+    "layer": _text,
     "inconsistency": _text,
     "threshold": _number,
     "method": _text,
@@ -172,6 +175,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "layout": _text,
     "mean": _numbers,
     "std": _numbers,
+    "output": _text,
     "time-limit": _number,
     "memory-limit": _number,
     "regions-limit": _whole,

@@ -377,7 +377,12 @@ def _read_png(path: Path) -> np.ndarray:
     _check_size((height, width, 3), path)
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            pixels = np.asarray(picture)
+            pixels, transparent = np.asarray(picture), "transparency" in picture.info
     except (SyntaxError, ValueError) as error:
         raise ImageError(f"{path} cannot be read ({error}): it may be damaged; fetch it again.") from error
+    if transparent:
+        raise ImageError(
+            f"{path} is a PNG with a transparent colour; only pictures without transparency are read: "
+            "convert it, so that the pixels verified are the ones you mean."
+        )
     return np.atleast_3d(pixels).transpose(2, 0, 1) / 255

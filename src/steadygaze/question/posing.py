@@ -58,7 +58,7 @@ def pose(
         image=image,
         label=0,
         clip=clip,
-        saliency=saliency,
+        saliency=saliency.settled(network.graph),
         inconsistency=inconsistency,
         threshold=float(threshold),
         tolerance=tolerance or Tolerance(),

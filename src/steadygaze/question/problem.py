@@ -13,40 +13,23 @@ from torch import Tensor
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.geometry.cones import Cones
 from steadygaze.geometry.forms import Forms
-from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.network.bounding.bounds import Bounds, bounds_of, tolerances_of
+from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.regions.combined import Combined, combined
-from steadygaze.network.regions.piecewise import Stages, push_forward, scales_at
+from steadygaze.network.regions.piecewise import Stages, push_forward
+from steadygaze.network.regions.rounding import scales_at, tolerances_of
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
+from steadygaze.question.points import Points, judged, maps_of_original, placed
 from steadygaze.tolerance import Tolerance
 
-# How many theta are drawn to compare the imported network with the original, and to learn the scale of
-# rounding.
+# How many theta are drawn to compare the network with the original, and to learn the scale of rounding.
 _PROBES = 16
-
-
-@dataclass(frozen=True)
-class Points:
-    """What plain evaluation says at B points.
-
-    Attributes:
-        predicted: ``(B,)`` class with the largest logit.
-        gap: ``(B,)`` class gap, f_c - max of the others.
-        inconsistency: ``(B,)``.
-        kind: ``(B,)`` int8, ROBUST, CLASS_CHANGED or ATTENTION_CHANGED.
-    """
-
-    predicted: np.ndarray
-    gap: np.ndarray
-    inconsistency: np.ndarray
-    kind: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +75,8 @@ class Problem:
     @cached_property
     def compared(self) -> Tensor | None:
         """Numbers of the map's entries that are compared; None for all."""
-        shape = tuple(self.map0.shape)
-        if shape[-2:] != self.image.shape[-2:]:
-            return None
-        mask = np.broadcast_to(self.perturbation.compared(self.image.shape), shape).reshape(-1)
+        mask = self._followed.compared(self.image.shape, self.map0.shape[-2:])
+        mask = np.broadcast_to(mask, self.map0.shape).reshape(-1)
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
 
     @cached_property
@@ -118,14 +99,21 @@ class Problem:
         return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
 
     def maps_at(self, images: Tensor) -> Tensor:
-        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``."""
-        return self.saliency.maps(self.network.graph, images.to(self.network.graph.device), self.label).cpu()
+        """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``; level units are on the piece below."""
+        graph = self.network.graph
+        tolerances = {index - self.pixels: own for index, own in self._tolerances.items()}
+        return self.saliency.maps(graph, images.to(graph.device), self.label, tolerances).cpu()
 
-    def expected_at(self, thetas: np.ndarray) -> Tensor:
-        """Expected maps ``(B, ...)`` at ``thetas`` (B, n)."""
+    def expected_at(self, thetas: np.ndarray, map0: Tensor | None = None) -> Tensor:
+        """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from `map0` or another map of the image."""
+        map0 = self.map0 if map0 is None else map0
         if not self.perturbation.moves_map:
-            return self.map0.expand(len(thetas), *self.map0.shape)
-        return torch.from_numpy(np.ascontiguousarray(self.perturbation.expected(self.map0.numpy(), thetas)))
+            return map0.expand(len(thetas), *map0.shape)
+        return torch.from_numpy(np.ascontiguousarray(self._followed.expected(map0.numpy(), thetas)))
+
+    @cached_property
+    def _followed(self) -> Chain:
+        return placed(self.perturbation, self.saliency, self.network.graph, self.image.shape)
 
     def shown(self, maps: Tensor) -> np.ndarray:
         """Maps ``(B, ...)`` for pictures: nan where they are not compared."""
@@ -137,14 +125,27 @@ class Problem:
     def at(self, thetas: np.ndarray) -> Points:
         """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
         images = self.images(thetas)
-        return self._judged(
-            self.network.graph.forward(images.to(self.network.graph.device)).cpu(), images, thetas
-        )
+        logits = self.network.graph.forward(images.to(self.network.graph.device)).cpu()
+        return self._judged(logits, self.maps_at(images), self.expected_at(thetas))
 
     def replay(self, thetas: np.ndarray) -> Points:
-        """The same in the original model, in its own precision; maps come from the imported network."""
+        """The same in the original model, in its own precision, maps included (see `replayed_maps`)."""
         images = self.images(thetas)
-        return self._judged(self._original_logits(images), images, thetas)
+        logits = self._original_logits(images)
+        return self._judged(
+            logits, self.replayed_maps(images, logits), self.expected_at(thetas, self._own_map0)
+        )
+
+    def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
+        """Maps ``(B, ...)`` by the original's gradients; of the imported network where it has none."""
+        logits = self._original_logits(images) if logits is None else logits
+        found = maps_of_original(self.network.original, self.saliency, images, logits, self.label)
+        return self.maps_at(images) if found is None else found.reshape(-1, *self.map0.shape)
+
+    @cached_property
+    def _own_map0(self) -> Tensor:
+        """The original model's map of the unperturbed image."""
+        return self.replayed_maps(self.images(np.zeros((1, len(self.box)))))[0]
 
     @cached_property
     def predicted(self) -> int:
@@ -158,16 +159,10 @@ class Problem:
         """How far the original model's class gaps may be off: float32 rounding of the logits' scale."""
         return float(1e-4 * self._scales[self.graph.last].max())
 
-    def _judged(self, logits: Tensor, images: Tensor, thetas: np.ndarray) -> Points:
+    def _judged(self, logits: Tensor, maps: Tensor, expected: Tensor) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
-        maps, expected = self._kept(self.maps_at(images)), self._kept(self.expected_at(thetas))
-        distance = self.inconsistency.between(maps, expected)
-        # A map that is what it should be to the last bit has not moved, whatever rounding a cosine adds.
-        distance = distance.masked_fill((maps == expected).all(dim=1) & expected.any(dim=1), 0.0).numpy()
-        kind = np.where(
-            gap <= 0, CLASS_CHANGED, np.where(distance > self.threshold, ATTENTION_CHANGED, ROBUST)
-        )
-        return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
+        maps, expected = self._kept(maps), self._kept(expected)
+        return judged(logits, gap, maps, expected, self.inconsistency, self.threshold)
 
     # -- on regions
 
@@ -179,7 +174,7 @@ class Problem:
     @cached_property
     def expected_pieces(self) -> tuple[AffineImage, ...]:
         """The expected map on each piece as it is compared: base ``(P,)``, directions ``(n, P)``."""
-        forms = self.perturbation.expected_pieces(self.map0.numpy())
+        forms = self._followed.expected_pieces(self.map0.numpy())
         return tuple(
             AffineImage(
                 self._kept(torch.from_numpy(form.base[None]))[0].numpy(),
@@ -216,7 +211,7 @@ class Problem:
     def stages(self) -> Stages:
         """The network stage by stage, for exact engines. Raises NotPiecewiseAffine as `check_exact` does."""
         self.check_exact()
-        return Stages(self.graph, self._scales, self.tolerance.hinge)
+        return Stages(self.graph, self._tolerances)
 
     # -- over boxes
 
@@ -250,7 +245,7 @@ class Problem:
         device = self.graph.device
         maps = self.saliency.enclosed(bounds, self.label, self.pixels)
         if self.perturbation.moves_map:
-            expected = Forms.of(self.perturbation.enclose_expected(self.map0.numpy(), boxes), device)
+            expected = Forms.of(self._followed.enclose_expected(self.map0.numpy(), boxes), device)
         else:
             expected = Forms.exact(self.map0.to(device).expand(len(boxes), *self.map0.shape), len(boxes[0]))
         low, high = self.inconsistency.bounds(self._compared(maps), self._compared(expected))
@@ -269,7 +264,8 @@ class Problem:
         """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
         keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
         graph = pooled_first(self.graph, keep)
-        return graph, tolerances_of(graph, self.unclipped(self._scaling), self.tolerance.hinge)
+        scales = scales_at(graph, self.unclipped(self._scaling))
+        return graph, tolerances_of(graph, scales, self.tolerance.hinge)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:
@@ -370,7 +366,7 @@ class Problem:
         region; the answer has base ``(R, P)`` and directions ``(R, n, P)``.
         """
         assert isinstance(self.saliency, GradCam)
-        node = self.saliency.node(self.network.graph) + self.pixels
+        node = self.saliency.node(self.graph, self.pixels)
         gradient = self.graph.pull_back(self.graph.seed(self.label, len(middle)), pieces, node)
         weights = gradient.mean((2, 3))
         directions = torch.from_numpy(self.pieces[piece].image.directions).to(weights.device)
@@ -428,6 +424,11 @@ class Problem:
         if self.compared is not None:
             mask[self.compared] = False
         return mask.nonzero()[:, 0]
+
+    @cached_property
+    def _tolerances(self) -> dict[int, Tensor]:
+        """For each node of `graph` that picks, how close to a breakpoint is on it, ``(units,)``."""
+        return tolerances_of(self.graph, self._scales, self.tolerance.hinge)
 
     @cached_property
     def _scales(self) -> dict[int, Tensor]:

@@ -22,8 +22,8 @@ def write_report(
     """Write the whole answer into ``folder``, which is made where it is missing, and return it.
 
     Everything is written beside the folder first and moved in at the end, ``result.json`` last, so that an
-    interrupted run leaves an earlier answer whole. Other files in the folder are left alone. ``certify`` writes
-    the certificate into the folder that it is given.
+    interrupted run leaves an earlier answer whole. Other files in the folder are left alone. ``certify``
+    writes the certificate into the folder that it is given.
 
     Raises SettingError where the folder cannot be written, InternalCheckError where the result breaks its
     schema.

@@ -33,10 +33,17 @@ DOTS_PER_INCH = 130
 
 def check_folder(folder: Path) -> None:
     """Refuse, before any long work, a folder that cannot be written; makes nothing. Raises SettingError."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     with _told(folder):
+        if "\0" in str(folder):
+            raise OSError(errno.EINVAL, "a name cannot hold the character NUL")
+        existing = next(place for place in (folder, *folder.absolute().parents) if _is_there(place))
         if not existing.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{existing} is a file")
+            kind = "a link that leads to no folder" if existing.is_symlink() else "a file"
+            raise NotADirectoryError(errno.ENOTDIR, f"{existing} is {kind}")
+        if max(len(os.fsencode(part)) for part in folder.absolute().parts) > os.pathconf(
+            existing, "PC_NAME_MAX"
+        ):
+            raise OSError(errno.ENAMETOOLONG, "the name is too long")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, f"no permission to write in {existing}")
 
@@ -86,8 +93,17 @@ def _swap(fresh: Path, folder: Path) -> None:
             old.replace(fresh / f"old-{name}")
         if new.exists():
             new.replace(old)
-        else:  # only gbs writes a boundary; an earlier answer's, or its certificate, would contradict this one
+        else:  # only gbs writes a boundary; an earlier answer's, or certificate, would contradict this one
             old.unlink(missing_ok=True)
+
+
+def _is_there(place: Path) -> bool:
+    """Whether there is anything of that name, a link that leads nowhere included."""
+    try:
+        place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from steadygaze.answer.drawing import KINDS, Drawing, Exhibit
-from steadygaze.answer.result import PerturbationInfo, Result, Verdict
+from steadygaze.answer.result import PerturbationInfo, ProblemInfo, Result, Verdict
 from steadygaze.answer.words import given, listing, number, percent, quantity
 from steadygaze.report.exhibits import pictures
 from steadygaze.report.palette import FLAT
@@ -149,17 +149,20 @@ def _settings(result: Result) -> list[tuple[str, str]]:
     rows = [
         ("model", problem.model.path),
         ("SHA-256", problem.model.sha256 or "not a file"),
+        ("SHA-256 as read", problem.model.graph_sha256 or "not recorded"),
         ("size", f"{problem.model.units} units, {problem.model.parameters} parameters"),
         ("image", source),
         ("shape", " × ".join(map(str, problem.image.shape))),
         ("class", f"{problem.image.label} (predicted: {problem.image.predicted})"),
     ]
     if problem.model.note:
-        rows.insert(3, ("note", problem.model.note))
+        rows.insert(4, ("note", problem.model.note))
     if problem.image.dataset_label is not None:
         rows.append(("label in the data set", str(problem.image.dataset_label)))
     rows += [("perturbation", _notation(link)) for link in problem.perturbation]
     rows += [
+        ("layout", problem.layout or "not recorded"),
+        ("mean and standard deviation", _normalisation(problem)),
         ("clip", clip),
         ("saliency", problem.basis()),
         ("inconsistency", problem.inconsistency),
@@ -168,6 +171,12 @@ def _settings(result: Result) -> list[tuple[str, str]]:
         ("claim", result.claim),
     ]
     return rows + [(name.replace("_", " "), quantity(value)) for name, value in result.settings.items()]
+
+
+def _normalisation(problem: ProblemInfo) -> str:
+    if problem.mean is None or problem.std is None:
+        return "not recorded"
+    return f"{', '.join(map(given, problem.mean))} and {', '.join(map(given, problem.std))}"
 
 
 def _notation(link: PerturbationInfo) -> str:

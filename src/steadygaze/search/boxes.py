@@ -76,7 +76,9 @@ def cells_of(boxes: np.ndarray) -> Cells:
     """The boxes as cells: facets 2 i and 2 i + 1 bound axis i from below and from above."""
     count, n = boxes.shape[:2]
     ends = np.array(list(product((0, 1), repeat=n)))
-    corners = boxes[:, np.arange(n), ends].reshape(-1, n) + 0.0  # + 0.0 turns -0.0 into 0.0
+    corners = (
+        np.where(ends, boxes[:, None, :, 1], boxes[:, None, :, 0]).reshape(-1, n) + 0.0
+    )  # + 0.0 turns -0.0 into 0.0
     mask = (np.uint64(1) << (2 * np.arange(n) + ends).astype(np.uint64)).sum(axis=1, dtype=np.uint64)
     size = len(ends)
     return Cells(

@@ -19,6 +19,7 @@ from itertools import product
 
 import numpy as np
 
+from steadygaze.deadline import Expired
 from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
@@ -34,6 +35,8 @@ _ROOM = 32
 _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
+# Bytes of the map that one step may add: with many parameters a box has many corners.
+_STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
 # Into at most so many parts the box is cut at the borders of the perturbation's pieces.
 _MOST_PARTS = 4096
@@ -63,7 +66,7 @@ class BranchAndBound(AbstractSearch):
     claim = "whole box"
 
     def __init__(self, problem: Problem, options: Options) -> None:
-        self._problem = problem
+        self._problem, self._deadline = problem, options.deadline
         problem.check_enclosable()
         if len(problem.box) > _MOST_PARAMETERS:
             raise SettingError(
@@ -77,9 +80,11 @@ class BranchAndBound(AbstractSearch):
         widest = max(math.prod(node.shape) for node in problem.graph.nodes)
         row = 8 * widest * (1 + len(problem.box) + _ROOM)
         self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
+        opened = _bytes_of(2**_HALVINGS, len(problem.box))
+        self._step = max(4, min(_BATCHES * self._batch, _STEP_BYTES // opened))
         self._open = self._parts_at_borders() if self._handover is not None else problem.box[None].copy()
         self._done: list[CellMap] = []
-        self._falsifier = Falsifier(problem)
+        self._falsifier = Falsifier(problem, options.deadline)
         self._blocked = np.inf
         self._small: list[np.ndarray] = []
         self._near_share, self._reached = _NEAR_SHARE, 0.0
@@ -103,13 +108,19 @@ class BranchAndBound(AbstractSearch):
             self._take_in(self._handover.step())
             phase = "regions"
         else:
-            self._judge(self._chosen())
+            chosen = self._chosen()
+            try:
+                self._judge(chosen)
+            except Expired:  # nothing was entered: they are open as before
+                self._open = np.concatenate([self._open, chosen])
+                raise
             phase = "bounds"
         self._note(phase, time.perf_counter() - began)
 
     def standing(self) -> Standing:
-        """How far the search has come."""
-        return self._standing
+        """How far the search has come; open boxes count as the cells of the map that they would be."""
+        open_ = _bytes_of(len(self._open), len(self._problem.box))
+        return replace(self._standing, bytes=self._standing.bytes + open_)
 
     def found(self) -> CellMap:
         """The map: boxes, and cells of those that were handed over; open boxes are in it, undecided."""
@@ -157,7 +168,7 @@ class BranchAndBound(AbstractSearch):
 
     def _chosen(self) -> np.ndarray:
         """Takes the boxes of this step out of the open ones."""
-        count = min(_BATCHES * self._batch, len(self._open))
+        count = min(self._step, len(self._open))
         near = self._near()
         if len(near):
             self._pace(float(gauges_of(self._open[near[:1]], self._problem.box)[0]))
@@ -180,12 +191,13 @@ class BranchAndBound(AbstractSearch):
     def _judge(self, boxes: np.ndarray) -> None:
         parts = np.array_split(boxes, min(_BATCHES, -(-len(boxes) // 4)))
         judged = _together(list(self._pool.map(self._judged, parts)))
+        self._deadline.ask()
         self._counts["boxes"] += len(boxes)
         decided = judged.kind != UNDECIDED
+        self._falsifier.try_at(boxes[~decided].mean(axis=2))
         if decided.any():
             self._enter(boxes[decided], judged.kind[decided])
         left = np.flatnonzero(~decided)
-        self._falsifier.try_at(boxes[left].mean(axis=2))
         if self._handover is not None:
             given = self._handover.takes(boxes[left], judged.doubts[left])
             self._counts["boxes_handed_over"] += int(given.sum())
@@ -193,6 +205,7 @@ class BranchAndBound(AbstractSearch):
         self._cut(boxes[left], judged.pull[left], judged.doubts[left])
 
     def _judged(self, boxes: np.ndarray) -> Judged:
+        self._deadline.ask()
         return judge_boxes(self._problem, boxes, _ROOM)
 
     def _enter(self, boxes: np.ndarray, kind: np.ndarray) -> None:
@@ -258,6 +271,11 @@ class BranchAndBound(AbstractSearch):
             work=work,
             counts={**self._counts, **self._shares},
         )
+
+
+def _bytes_of(boxes: int, n: int) -> int:
+    """What so many boxes of n parameters take as cells of a map."""
+    return boxes * 2**n * 8 * (n + 3)
 
 
 def _together(parts: Sequence[Judged]) -> Judged:

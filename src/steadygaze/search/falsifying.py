@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
@@ -23,8 +24,8 @@ _KEPT = 32
 class Falsifier:
     """Looks for failing points by plain evaluation, and keeps the nearest to 0."""
 
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
+    def __init__(self, problem: Problem, deadline: Deadline = NEVER) -> None:
+        self._problem, self._deadline = problem, deadline
         self._found = np.zeros((0, len(problem.box)))
 
     def found(self) -> np.ndarray:
@@ -56,6 +57,7 @@ class Falsifier:
 
     def _margins(self, thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Class gap, and threshold less inconsistency, at points: what fails below 0."""
+        self._deadline.ask()
         points = self._problem.at(thetas)
         self._keep(thetas[points.kind != ROBUST])
         return points.gap, self._problem.threshold - points.inconsistency

@@ -47,9 +47,7 @@ def judge(
     Raises Expired where the deadline passes on the way.
     """
     gaps = problem.gaps(logits).cpu().numpy()
-    made = cut(
-        cells, gaps, problem.gap_tolerance, problem.gap_names, stop_below=True, deadline=deadline
-    )
+    made = cut(cells, gaps, problem.gap_tolerance, problem.gap_names, stop_below=True, deadline=deadline)
     kind = np.where(made.stop < 0, ROBUST, CLASS_CHANGED).astype(np.int8)
     level = _level(made.cells, _grown(gaps, made), problem.gap_tolerance, kind)
     kind[level] = UNDECIDED
@@ -109,7 +107,9 @@ def _followed(
         cones.append(cone)
         regions.append(region[own][parent])
     whole = joined_cones(cones)
-    return follow(problem, map_, concatenate(parts), np.arange(whole.count), np.concatenate(regions), whole, deadline)
+    return follow(
+        problem, map_, concatenate(parts), np.arange(whole.count), np.concatenate(regions), whole, deadline
+    )
 
 
 def _rectified(
@@ -130,9 +130,7 @@ def _rectified(
     owner = rows[np.repeat(np.arange(cells.count), np.diff(cells.ptr))]
     values = form.base[owner] + np.einsum("in,inp->ip", apart.theta, form.directions[owner])
     tolerance = np.full(values.shape[1], problem.tolerance.hinge * max(1.0, float(np.abs(values).max())))
-    made = cut(
-        apart, values, tolerance, np.arange(values.shape[1], dtype=np.uint64), deadline=deadline
-    )
+    made = cut(apart, values, tolerance, np.arange(values.shape[1], dtype=np.uint64), deadline=deadline)
     active = above(made.cells, _grown(values, made), tolerance).astype(bool)
     return made.cells, problem.rectified_cones(form, rows[made.parent], active), made.parent
 

@@ -13,11 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from steadygaze.deadline import Expired
 from steadygaze.geometry.cells import Cells, concatenate, faces
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.measure import volumes
-from steadygaze.geometry.sections import by_euclidean, by_gauge
+from steadygaze.geometry.sections import bounds, by_euclidean, by_gauge, gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, unexamined
 from steadygaze.search.boxes import cells_of
@@ -89,7 +90,8 @@ class Nearest(AbstractSearch):
             return unexamined(concatenate([cells for _, cells in self._ahead]))
         failing = self._course.failing if self._course and self._open() else None
         conforming = self._boxes == 1 and not rest
-        return replace(joined([*maps, self._border()]), conforming=conforming, rest=rest, failing=failing)
+        whole = joined([*maps, self._border()])
+        return replace(whole, conforming=conforming, rest=whole.rest + rest, failing=failing)
 
     def enclosed(self) -> Enclosed | None:
         """Nothing that the map does not tell."""
@@ -191,14 +193,23 @@ class Nearest(AbstractSearch):
     # -- distances
 
     def _nearer(self, cells: Cells, known: float, which: int) -> float:
-        """The least distance of the cells, unless it is above what is known: which as for `_reach`."""
-        box, half = self._problem.box, self._half
+        """The least distance of the cells, unless it is above what is known: which as for `_reach`.
+
+        Where the deadline passes, a lower bound of it: that of the boxes about the cells.
+        """
+        box, half, deadline = self._problem.box, self._half, self._options.deadline
         below, above = (-box[:, 0], box[:, 1]) if which else (half, half)
-        if not which and self._options.norm == "l2":
-            nearest_first = by_euclidean(cells, half, known)
-        else:
-            nearest_first = by_gauge(cells, below, above, known)
-        found = next(nearest_first, None)
+        euclidean = not which and self._options.norm == "l2"
+        try:
+            if euclidean:
+                nearest_first = by_euclidean(cells, half, known, deadline)
+            else:
+                nearest_first = by_gauge(cells, below, above, known, deadline)
+            found = next(nearest_first, None)
+        except Expired:
+            point = np.clip(0.0, *bounds(cells))
+            far = np.linalg.norm(point / half, axis=1) if euclidean else gauge(point, below, above)
+            return min(known, float(far.min()))
         return known if found is None else min(known, found.distance)
 
     def _take_stock(self, map_: CellMap) -> None:

@@ -71,6 +71,7 @@ class Outward(AbstractSearch):
     def __init__(self, problem: Problem, options: Options, everything: bool = False) -> None:
         self.name, self.claim = ("bfs", "whole box") if everything else ("nearest", "radius")
         self._problem, self._everything, self._norm = problem, everything, options.norm
+        self._deadline = options.deadline
         box, n = problem.box, len(problem.box)
         self._widths = np.ptp(box, axis=1)
         self._box = box / self._widths[:, None]
@@ -177,7 +178,7 @@ class Outward(AbstractSearch):
         region = self._region.rows[rows]
         local = rows - self._start.rows[region]
         shapes = [self._shape(r) for r in region]
-        centre, radius = balls(shapes, local)
+        centre, radius = balls(shapes, local, self._deadline)
         self._state.rows[rows] = np.where(radius > TOUCH, _MEASURED, _CLOSED)
         real = np.flatnonzero(radius > TOUCH)
         self._centre.rows[rows[real]] = centre[real]
@@ -192,8 +193,8 @@ class Outward(AbstractSearch):
     def _nearest(self, shapes: list[Halfspaces], which: int) -> tuple[np.ndarray, np.ndarray]:
         """Distances from 0 and points at them: which is 0 for half-widths, 1 for the box's own shape."""
         if not which and self._norm == "l2":
-            return euclidean_points(shapes, self._gauges[0][0])
-        return gauge_points(shapes, *self._gauges[which])
+            return euclidean_points(shapes, self._gauges[0][0], self._deadline)
+        return gauge_points(shapes, *self._gauges[which], self._deadline)
 
     def _cross(self, rows: np.ndarray) -> None:
         toward = self._normal.rows[rows] * self._widths
@@ -229,16 +230,17 @@ class Outward(AbstractSearch):
 
     def _work_out(self, act: Activation) -> None:
         shapes, corners = self._shapes(act)
-        middle, radius = balls(shapes)
+        middle, radius = balls(shapes, deadline=self._deadline)
         solid = np.flatnonzero(radius > _THIN)
         number = np.full(act.count, -1)
         number[solid] = self._count + np.arange(len(solid))
+        shapes, corners = [shapes[k] for k in solid], corners[solid]
+        if len(solid):  # judged before they are entered: a deadline must not leave them known and unjudged
+            own = act.take(solid) if len(solid) < act.count else act
+            self._maps.append(self._judged(own, shapes, corners, middle[solid], radius[solid]))
         self._keys.append(act.names)
         self._packed.extend(act.packed)
         self._number.append(number)
-        if not len(solid):
-            return
-        shapes, corners = [shapes[k] for k in solid], corners[solid]
         for region, shape in zip(number[solid], shapes, strict=True):
             self._start.append(self._start.rows[-1:] + len(shape.offset))
             self._region.append(np.full(len(shape.offset), region))
@@ -249,9 +251,8 @@ class Outward(AbstractSearch):
             state = np.where(np.arange(len(shape.offset)) < faces, _CLOSED, _BOUNDED)
             self._state.append(state)
             self._distance.append(self._bounds(shape, corners[region - number[solid[0]]]))
-        self._corners.append(corners)
-        own = act.take(solid) if len(solid) < act.count else act
-        self._maps.append(self._judged(own, shapes, corners, middle[solid], radius[solid]))
+        if len(solid):
+            self._corners.append(corners)
 
     def _shapes(self, act: Activation) -> tuple[list[Halfspaces], np.ndarray]:
         """Each region's half-spaces, the box's first, and its bounding box ``(B, n, 2)``.
@@ -284,7 +285,9 @@ class Outward(AbstractSearch):
                     grown.append(k)
             left, room = np.array(grown, np.int64), 2 * room
             corners[left] = (
-                boxes([self._cut(normal[k], offset[k], chosen[k]) for k in left]) if grown else 0.0
+                boxes([self._cut(normal[k], offset[k], chosen[k]) for k in left], self._deadline)
+                if grown
+                else 0.0
             )
         return [
             self._cut(normal[k], offset[k], _distinct(normal[k], offset[k], c)) for k, c in enumerate(chosen)
@@ -330,7 +333,7 @@ class Outward(AbstractSearch):
         middles, radii = middle[at], radius[at]
         cut = np.flatnonzero([part.shape is not shapes[part.region] for part in parts])
         if len(cut):
-            middles[cut], radii[cut] = balls([parts[k].shape for k in cut])
+            middles[cut], radii[cut] = balls([parts[k].shape for k in cut], deadline=self._deadline)
         kept = np.flatnonzero((radii > _THIN) | np.array([part.kind == CLASS_CHANGED for part in parts]))
         owner, tips = self._tips([parts[k] for k in kept], corners)
         owner, tips = kept[owner], tips * self._widths
@@ -361,7 +364,9 @@ class Outward(AbstractSearch):
         low, high = level + ends.min(axis=3).sum(axis=1), level + ends.max(axis=3).sum(axis=1)
         region, other = np.nonzero(low <= tolerance)
         slopes = slope[region, :, other]
-        points = least([shapes[r] for r in region], slopes) if len(region) else np.zeros(slopes.shape)
+        points = np.zeros(slopes.shape)
+        if len(region):
+            points = least([shapes[r] for r in region], slopes, self._deadline)
         gap = level[region, other] + np.einsum("kn,kn->k", slopes, points)
         lost = gap < -tolerance[other]
         parts = []

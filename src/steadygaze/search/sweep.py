@@ -20,6 +20,7 @@ from torch import Tensor
 
 from steadygaze.deadline import Expired
 from steadygaze.geometry.cells import Cells, from_polytopes
+from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.sections import gauge
 from steadygaze.geometry.store import UNFINISHED, Cut
 from steadygaze.network.regions.piecewise import Front, flat_array
@@ -133,7 +134,7 @@ class Sweep(AbstractSearch):
         self._waiting: list[_Batch] = []
         self._held, self._may_hold = 0, options.memory // _WAITING
         start = pieces_of(problem) if start is None else start
-        self._pieces_of_start = tuple(piece for piece, _ in start)
+        self._start = start
         self._put([self._first(number, piece, cells) for number, (piece, cells) in enumerate(start)])
         self._running: dict[Future[_Outcome], _Batch] = {}
         self._maps: list[tuple[tuple[int, ...], CellMap]] = []
@@ -164,9 +165,14 @@ class Sweep(AbstractSearch):
     def found_on_pieces(self) -> list[tuple[int, CellMap]]:
         """The map in parts, each with the number of the piece of the perturbation that it lies in."""
         self._collect()
-        rest = [(batch.way, unexamined(batch.cells)) for batch in self._waiting]
+        late = self._deadline.passed()
+        rest = [(batch.way, unexamined(batch.cells, flat=late)) for batch in self._waiting]
         parts = sorted(self._maps + rest, key=lambda entry: entry[0])
-        return [(self._pieces_of_start[way[0]], map_) for way, map_ in parts]
+        if late and rest:  # measuring what waits takes long: its volume is what the others leave
+            left = sum(float(volumes(cells).sum()) for _, cells in self._start)
+            left -= sum(float(map_.volume.sum()) for _, map_ in self._maps)
+            parts[-1] = (parts[-1][0], replace(parts[-1][1], rest=max(left, 0.0)))
+        return [(self._start[way[0]][0], map_) for way, map_ in parts]
 
     def enclosed(self) -> Enclosed | None:
         """Nothing that the map does not tell."""
@@ -186,8 +192,10 @@ class Sweep(AbstractSearch):
             batch = self._running.pop(future)
             try:
                 outcome = future.result()
-            except Expired:
+            except BaseException as error:  # its cells are undecided, as before
                 self._put([batch])
+                if not isinstance(error, Expired):
+                    raise
             else:
                 self._take_in(outcome)
 

@@ -21,6 +21,7 @@ from steadygaze.geometry.sections import bounds, plane_section
 from steadygaze.question.problem import Problem
 from steadygaze.report import write_report
 from steadygaze.search.base import CellMap
+from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.reading import Around
 
 if TYPE_CHECKING:
@@ -38,12 +39,15 @@ class PointAnswer:
     Attributes:
         kind: "robust", "class-changed" or "attention-changed".
         predicted: the class there. class_gap: f_c - max of the others. inconsistency: of the saliency map.
+        map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides on
+        its map.
     """
 
     kind: str
     predicted: int
     class_gap: float
     inconsistency: float
+    map_by_rounding: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,7 @@ class Answer:
             int(points.predicted[0]),
             float(points.gap[0]),
             float(points.inconsistency[0]),
+            bool(decided_by_rounding(self.problem, point[None])[0]),
         )
 
     def plot(self) -> Figure:
@@ -180,7 +185,7 @@ class Answer:
             title=title,
             theta=tuple(theta.tolist()),
             image=images[0].numpy(),
-            saliency=problem.shown(problem.maps_at(images))[0],
+            saliency=problem.shown(problem.replayed_maps(images))[0],
             expected=problem.shown(problem.expected_at(theta[None]))[0],
             predicted=int(points.predicted[0]),
             class_gap=float(points.gap[0]),

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from steadygaze.deadline import Deadline
 from steadygaze.errors import SettingError
 from steadygaze.search.base import Standing
 from steadygaze.verdict.findings import Stopped
 
 # The map may take this share of the memory limit; joining and reading it takes up to three times as much.
 _MAP_SHARE = 1 / 4
+# Reading and checking may go on after the time limit for this share of it, and for so many seconds.
+_ALLOWANCE, _LEAST_ALLOWANCE = 0.1, 1.0
+# Bytes of a map that are joined, checked and read in a second, at least: a search that has found much stops
+# a little earlier.
+_READ = 40e6
+
+INTERRUPT = Stopped("interrupt", "an interrupt")
 
 
 @dataclass(frozen=True)
@@ -46,28 +54,47 @@ class Limits:
             if value is not None and not value > 0:
                 raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
 
-    def exceeded(self, seconds: float, now: Standing) -> Stopped | None:
+    @property
+    def allowance(self) -> float:
+        """Seconds after the time limit in which the answer is to be read off what was found, and checked."""
+        return max(_LEAST_ALLOWANCE, _ALLOWANCE * (self.seconds or 0.0))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one search may use of the limits. However small its part, what is named are the limits given.
+
+    Attributes:
+        limits: those given. deadline: of this search. regions: that it may visit, None for any number.
+    """
+
+    limits: Limits
+    deadline: Deadline
+    regions: int | None
+
+    def exceeded(self, now: Standing) -> Stopped | None:
         """Which limit a search has run into."""
-        if self.seconds is not None and seconds > self.seconds:
-            return Stopped("time", f"the time limit of {self.seconds:g} s")
-        if now.bytes > self.memory * 2**30 * _MAP_SHARE:
-            return Stopped("memory", f"the memory limit of {self.memory:g} GiB")
+        reading = now.bytes / _READ
+        if self.deadline.passed() or self.deadline.left + self.limits.allowance / 2 < reading:
+            return self.out_of_time
+        if now.bytes > self.limits.memory * 2**30 * _MAP_SHARE:
+            return Stopped("memory", f"the memory limit of {self.limits.memory:g} GiB")
         if self.regions is not None and now.regions >= self.regions:
-            return Stopped("regions", f"the limit of {self.regions} regions")
+            return Stopped("regions", f"the limit of {self.limits.regions} regions")
         return None
 
-    def part(self, share: float) -> Limits:
-        """A share of the time and of the regions."""
-        return Limits(
-            None if self.seconds is None else self.seconds * share,
-            self.memory,
-            None if self.regions is None else max(1, int(self.regions * share)),
-        )
+    @property
+    def out_of_time(self) -> Stopped:
+        """What is said of a search that its deadline ended."""
+        if self.deadline.halted() or self.limits.seconds is None:
+            return INTERRUPT
+        return Stopped("time", f"the time limit of {self.limits.seconds:g} s")
 
-    def less(self, seconds: float, regions: int) -> Limits:
-        """What is left of the time and of the regions: at least a little, so that a search can begin."""
-        return Limits(
-            None if self.seconds is None else max(self.seconds - seconds, 1e-3),
-            self.memory,
-            None if self.regions is None else max(self.regions - regions, 1),
-        )
+    def part(self, share: float) -> Budget:
+        """A share of the time that is left and of the regions."""
+        regions = None if self.regions is None else max(1, int(self.regions * share))
+        return replace(self, deadline=self.deadline.part(share), regions=regions)
+
+    def less(self, regions: int) -> Budget:
+        """What is left when so many regions were visited: at least one, so that a search can begin."""
+        return replace(self, regions=None if self.regions is None else max(self.regions - regions, 1))

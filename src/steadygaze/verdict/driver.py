@@ -15,10 +15,12 @@ import numba.core.event as numba_events
 import torch
 
 from steadygaze.answer.result import Result
+from steadygaze.deadline import Deadline, Expired
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
 from steadygaze.network import saliency as saliencies
 from steadygaze.network.reading.load import Network, load_network
+from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
@@ -28,7 +30,7 @@ from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.verdict.answer import Answer
-from steadygaze.verdict.budget import Limits, Progress
+from steadygaze.verdict.budget import INTERRUPT, Budget, Limits, Progress
 from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.engines import (
     MOST_CORNERED,
@@ -47,17 +49,18 @@ from steadygaze.verdict.findings import (
     scale_of,
     verdict_of,
 )
+from steadygaze.verdict.held import Claims, budget_of, hold
 from steadygaze.verdict.reading import shares_of
 from steadygaze.verdict.recording import ImageOrigin, described, regions_by_kind, versions
 
 if TYPE_CHECKING:
     from torch import nn
 
-_INTERRUPT = Stopped("interrupt", "an interrupt")
 # From so many parameters on, auto lets bounds prune for the exact engines.
 _MANY = 3
 
 
+@on_processor()
 def verify(
     model: nn.Module | str | Path,
     image: Any,
@@ -66,6 +69,7 @@ def verify(
     label: int | None = None,
     saliency: str = "gradient",
     channel_sum: bool = False,
+    layer: str | None = None,
     inconsistency: str = "cosine",
     threshold: float = 0.3,
     method: str = "auto",
@@ -73,6 +77,7 @@ def verify(
     layout: str = "chw",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    output: str | None = None,
     time_limit: float | None = None,
     memory_limit: float = 2.0,
     regions_limit: int | None = None,
@@ -96,13 +101,13 @@ def verify(
         image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
         perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
         label: the class that must hold; must be the predicted one, which is the default.
-        saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it.
+        saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it;
+            layer names the convolution that grad-cam looks at, by default the last one.
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
         method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
-        layout: chw, hwc or flat, as the model wants it; mean, std: its normalisation, one number or several.
-        time_limit: seconds; memory_limit: GiB; regions_limit. A stopped run is an answer with its shares.
-        device: "cpu" or "cuda". threads: default all cores, at most 8.
-        audit: number of random points at which map and original model are compared.
+        layout: chw, hwc or flat; mean, std: the model's normalisation; output: the ONNX value of its logits.
+        time_limit: seconds, loading included; memory_limit: GiB; regions_limit. A stopped run is an answer.
+        device: "cpu" or "cuda". threads: default all, at most 8. audit: points to compare map and model at.
         prove_interior: with gbs, examine the inside too. reachable: with bfs, stay within what is reachable
             from 0 through robust parts. norm: with nearest, "linf" or "l2", in half-widths of the box.
         undecided: with bound, the share of the box that may be left so once a failure is known; by default
@@ -111,22 +116,20 @@ def verify(
     Raises UsageError where something handed in cannot be used, FidelityError where the imported network
     disagrees with the original, InternalCheckError where a self-check failed.
     """
+    began = time.perf_counter()
     limits = Limits(time_limit, memory_limit, regions_limit)
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
     pixels = as_image(image)
-    began = time.perf_counter()
-    with _one_thread_each():
+    with _LONE:
+        chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
+        network = _network(model, pixels.shape, layout, mean, std, output, device)
+        measure = inconsistencies.by_name(inconsistency)
+        look = saliencies.by_name(saliency, channel_sum, layer)
         problem = pose(
-            _network(model, pixels.shape, layout, mean, std, device),
-            pixels,
-            perturbation if isinstance(perturbation, Chain) else chain_of(perturbation),
-            label=label,
-            saliency=saliencies.by_name(saliency, channel_sum=channel_sum),
-            inconsistency=inconsistencies.by_name(inconsistency),
-            threshold=threshold,
-            clip=clip,
-        )
+            network, pixels, chain,
+            label=label, saliency=look, inconsistency=measure, threshold=threshold, clip=clip,
+        )  # fmt: skip
     return solve(
         problem,
         method=method,
@@ -146,6 +149,7 @@ def _network(
     layout: str,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    output: str | None,
     device: str,
 ) -> Network:
     """The imported network, on its device; built-in ones are found by their names."""
@@ -163,10 +167,12 @@ def _network(
         layout=layout,
         mean=mean,
         std=std,
+        output=output,
     )
     return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
 
 
+@on_processor()
 def solve(
     problem: Problem,
     *,
@@ -184,13 +190,13 @@ def solve(
     The arguments are those of `verify`; of `options` memory and threads are set by `limits` and `threads`.
     """
     limits = limits or Limits()
-    threads = _checked_count("number of threads", threads, 1, min(8, torch.get_num_threads()))
+    threads = _checked_count("number of threads", threads, 1, min(8, _LONE.usual))
     audit_points = _checked_count("number of audited points", audit_points, 0, 0)
     options = replace(options or Options(), memory=int(limits.memory * 2**30), threads=threads)
     check_method(method, options)
     check_parameters(method, problem, options)
     tell = progress or (lambda _: None)
-    with _one_thread_each():
+    with _LONE:
         return _solved(problem, method, options, limits, audit_points, tell, origin or ImageOrigin(), loading)
 
 
@@ -206,18 +212,33 @@ def _solved(
 ) -> Answer:
     """Search, check, and make the answer."""
     began = time.perf_counter()
-    with _announced(tell, EVERY if method in ("auto", "sweep", "nearest") else WALKING):
-        findings = _searched(problem, method, options, limits, tell)
-    searched = time.perf_counter()
-    main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
-    tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
-    for finding in findings:
-        check_cover(problem, finding.map)
-    audited = audit(problem, main.map, audit_points)
-    witness = nearest_witness(problem, findings, options.norm)
+    with _interrupts() as asked:
+        deadline = replace(Deadline.after(limits.seconds, loading), halted=asked)
+        budget = Budget(limits, deadline, limits.regions)
+        with _announced(tell, EVERY if method in ("auto", "sweep", "nearest") else WALKING):
+            findings = _searched(problem, method, options, budget, tell)
+        searched = time.perf_counter()
+        main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
+        tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
+        # One interrupt ends what is in work: the search, or, after it, the reading.
+        late = Deadline.after(limits.allowance) if asked() else deadline.later(limits.allowance)
+        for finding in findings:
+            check_cover(problem, finding.map, late)
+        audited = audit(problem, main.map, audit_points, late)
+        witness = nearest_witness(problem, findings, options.norm, late)
+        around = around_of(problem, findings, late)
+        scale = scale_of(findings, problem.box, late)
     failure = witness.failure if witness else None
-    around = around_of(problem, findings)
     verdict, reason = verdict_of(problem, findings, failure)
+    if late.passed():
+        reason += _unread(stopped or budget.out_of_time)
+    radius = radius_of(findings, problem.box, options.norm)
+    held = hold(
+        problem,
+        [finding.map for finding in findings],
+        Claims(scale, around.origin, radius, failure),
+        budget_of(searched - began),
+    )
     result = Result(
         problem=described(problem, origin),
         method=" + ".join(finding.method for finding in findings),
@@ -226,14 +247,15 @@ def _solved(
         reason=reason,
         shares=shares_of(main.map),
         origin=around.origin,
-        safe_scale=scale_of(findings, problem.box),
+        safe_scale=scale,
         nearest_failure=failure,
-        radius=radius_of(findings, problem.box, options.norm),
+        radius=radius,
         regions=regions_by_kind(problem, findings, around),
         timing={
             "load": loading,
             "search": searched - began,
             "check": time.perf_counter() - searched,
+            "held against the network": held.seconds,
             "total": loading + time.perf_counter() - began,
             **_by_phase(findings),
         },
@@ -246,7 +268,13 @@ def _solved(
             "regions_limit": limits.regions,
             "device": str(problem.graph.device),
             "norm": options.norm,
+            "prove_interior": options.examine,
+            "reachable": options.reachable,
+            "undecided": options.undecided,
+            "handover": options.handover,
             "audited": audited,
+            "held_points": held.agreeing,
+            "held_points_too_close": held.close,
             "stopped": stopped.words if stopped else None,
             "stopped_by": stopped.by if stopped else None,
         },
@@ -255,7 +283,7 @@ def _solved(
 
 
 def _searched(
-    problem: Problem, method: str, options: Options, limits: Limits, tell: Callable[[Progress], None]
+    problem: Problem, method: str, options: Options, budget: Budget, tell: Callable[[Progress], None]
 ) -> list[Finding]:
     """What the search finds, first what the answer's map is; with auto, what others add to the sweep's."""
     if method == "auto" and auto_bounds(problem):
@@ -263,28 +291,35 @@ def _searched(
     if method == "auto" and len(problem.box) > MOST_CORNERED:
         method = "nearest"
     if method != "auto":
-        return [_found(method, problem, options, limits, tell)]
-    began = time.perf_counter()
-    findings = [_found("sweep", problem, replace(options, norm="linf"), limits.part(0.5), tell)]
-    if findings[0].stopped in (None, _INTERRUPT):
+        return [_found(method, problem, options, budget, tell)]
+    findings = [_found("sweep", problem, replace(options, norm="linf"), budget.part(0.5), tell)]
+    if findings[0].stopped in (None, INTERRUPT):
         return findings
     # Bounds pay where there are many regions to a box: with three and more parameters.
     others = [("bound", 0.5)] if len(problem.box) >= _MANY else []
     for name, share in (*others, ("nearest", 0.5), ("gbs", 1.0)):
-        left = limits.less(time.perf_counter() - began, sum(f.standing.regions for f in findings))
-        findings.append(_found(name, problem, options, left.part(share), tell))
-        if findings[-1].stopped == _INTERRUPT:
+        if budget.deadline.passed() or findings[-1].whole:
             break
+        left = budget.less(sum(finding.standing.regions for finding in findings))
+        findings.append(_found(name, problem, options, left.part(share), tell))
     return sorted(findings, key=lambda finding: -finding.standing.finished * (finding.claim == "whole box"))
 
 
 def _found(
-    name: str, problem: Problem, options: Options, limits: Limits, tell: Callable[[Progress], None]
+    name: str, problem: Problem, options: Options, budget: Budget, tell: Callable[[Progress], None]
 ) -> Finding:
-    search = search_by_name(name, problem, options)
-    stopped = _run(search, limits, tell)
+    search = search_by_name(name, problem, replace(options, deadline=budget.deadline))
+    stopped = _run(search, budget, tell)
     map_, enclosed = search.found(), search.enclosed()
     return Finding(search.name, search.claim, map_, enclosed, search.standing(), stopped)
+
+
+def _unread(stopped: Stopped) -> str:
+    """The end of the reason where what was found could not be read to its end."""
+    return (
+        f"; {stopped.words} left no time to read all of what was found, so that the robust part "
+        "around 0, the safe scale and the nearest failure are given as far as they were read"
+    )
 
 
 def _by_phase(findings: Sequence[Finding]) -> dict[str, float]:
@@ -296,20 +331,20 @@ def _by_phase(findings: Sequence[Finding]) -> dict[str, float]:
     return spent
 
 
-def _run(search: AbstractSearch, limits: Limits, tell: Callable[[Progress], None]) -> Stopped | None:
+def _run(search: AbstractSearch, budget: Budget, tell: Callable[[Progress], None]) -> Stopped | None:
     """The loop. Returns why it stopped early, or None."""
-    began = time.perf_counter()
     try:
-        with _interrupts() as asked:
-            while search.pending():
-                search.step()
-                now = search.standing()
-                tell(Progress(now.finished, now.regions, now.robust, "searching", now.radius))
-                stopped = _INTERRUPT if asked() else limits.exceeded(time.perf_counter() - began, now)
-                if stopped:
-                    return stopped
+        while search.pending():
+            search.step()
+            now = search.standing()
+            tell(Progress(now.finished, now.regions, now.robust, "searching", now.radius))
+            stopped = budget.exceeded(now)
+            if stopped:
+                return stopped
+    except Expired:
+        return budget.out_of_time
     except KeyboardInterrupt:
-        return _INTERRUPT
+        return INTERRUPT
     finally:
         search.close()
     return None
@@ -317,7 +352,7 @@ def _run(search: AbstractSearch, limits: Limits, tell: Callable[[Progress], None
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is heeded between steps, which leaves the search whole; a second one is heeded at once."""
+    """Ctrl-C is heeded where the time is asked, which leaves the search whole; a second one at once."""
     asked = False
 
     def note(number: int, frame: object) -> None:
@@ -352,19 +387,40 @@ def _device(device: str) -> str:
     return device
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """The search's own threads share the cores; torch must not start more inside each of them.
+class _Lone:
+    """Has torch use one thread for each operation while any question is asked, from whichever thread.
 
-    What else is evaluated, in loading and checking, is small: where another process has one of the cores,
-    threads that meet after each operation take ten to forty times as long as one alone.
+    The search's own threads share the cores; torch must not start more inside each of them. What else is
+    evaluated, in loading and checking, is small: where another process has one of the cores, threads that
+    meet after each operation take ten to forty times as long as one alone.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asking, self._before = 0, 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._asking:
+                self._before = torch.get_num_threads()
+            self._asking += 1
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._asking -= 1
+            if not self._asking:
+                torch.set_num_threads(self._before)
+
+    @property
+    def usual(self) -> int:
+        """How many threads torch has where nothing is asked."""
+        with self._lock:
+            return self._before if self._asking else torch.get_num_threads()
+
+
+# The number of torch's threads is the process's, and so is who has changed it.
+_LONE = _Lone()
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from steadygaze.answer.result import Failure, Origin, Radius, Verdict
+from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
-from steadygaze.verdict.checks import Witness, find_witness
 from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_scale
+from steadygaze.verdict.witness import Witness, find_witness
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ def claim_of(findings: Sequence[Finding]) -> str:
     return ended[-1] if ended else findings[0].claim
 
 
-def scale_of(findings: Sequence[Finding], box: np.ndarray) -> float | None:
+def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = NEVER) -> float | None:
     """The largest safe scale that one of the findings proves; None where no inside was examined."""
     known = [
-        safe_scale(finding.map, box)
+        safe_scale(finding.map, box, deadline)
         for finding in findings
         if finding.claim != "outer boundary" or (finding.enclosed is not None and finding.enclosed.examined)
     ]
@@ -83,7 +84,7 @@ def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius
     return Radius(norm, min(max(values), farthest)) if values else None
 
 
-def around_of(problem: Problem, findings: Sequence[Finding]) -> Around:
+def around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline = NEVER) -> Around:
     """The robust part around 0: as its boundary tells it, else as the first map does."""
     first = findings[0]
     told = next((finding for finding in findings if finding.enclosed is not None), None)
@@ -91,27 +92,33 @@ def around_of(problem: Problem, findings: Sequence[Finding]) -> Around:
         return Around(np.zeros(0, np.int64), None)
     if told is None:
         if first.map.rest == 0 or first.claim == "whole box":
-            return around_origin(first.map, problem.box, problem.tolerance)
-        here = cells_at(first.map, np.zeros(len(problem.box)), problem.tolerance)
+            return around_origin(first.map, problem.box, problem.tolerance, deadline)
+        try:
+            here = cells_at(first.map, np.zeros(len(problem.box)), problem.tolerance, deadline)
+        except Expired:
+            here = np.zeros(0, np.int64)
         return Around(here[first.map.kind[here] == ROBUST], None)
     enclosed = told.enclosed
     assert enclosed is not None
     cells = enclosed.cells
     if told is not first:
-        cells = around_origin(first.map, problem.box, problem.tolerance).cells
+        cells = around_origin(first.map, problem.box, problem.tolerance, deadline).cells
     origin = Origin(
         share=min(max(enclosed.share, 0.0), 1.0),
         ranges=tuple((float(low), float(high)) for low, high in enclosed.ranges),
         outer_boundary=enclosed.outline or None,
         holes=enclosed.holes,
         interior="examined" if enclosed.examined else "not examined",
+        complete=enclosed.boundary is None or "unexamined" not in enclosed.boundary.kind,
     )
     return Around(cells, origin, enclosed.boundary)
 
 
-def nearest_witness(problem: Problem, findings: Sequence[Finding], norm: str) -> Witness | None:
+def nearest_witness(
+    problem: Problem, findings: Sequence[Finding], norm: str, deadline: Deadline = NEVER
+) -> Witness | None:
     """The nearest failure that replays, of all findings."""
-    found = [find_witness(problem, finding.map, norm) for finding in findings]
+    found = [find_witness(problem, finding.map, norm, deadline) for finding in findings]
     return min((w for w in found if w is not None), key=lambda w: w.failure.distance, default=None)
 
 

@@ -10,6 +10,7 @@ import shapely
 
 from steadygaze.answer.drawing import BoundaryPieces
 from steadygaze.answer.result import Origin, Shares
+from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
@@ -21,7 +22,7 @@ from steadygaze.geometry.sections import (
     bounds,
     by_euclidean,
     by_gauge,
-    nearest,
+    nearest_or_less,
 )
 from steadygaze.search.base import CellMap
 from steadygaze.tolerance import Tolerance
@@ -54,22 +55,32 @@ class Around:
     boundary: BoundaryPieces | None = None
 
 
-def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Around:
+def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance, deadline: Deadline = NEVER) -> Around:
     """R0 with its share, safe ranges along the axes and, in the plane, its outline.
 
     A point between cells is robust only if all of them are; so 0 is outside R0 as soon as one cell at 0 is
-    not robust.
+    not robust. Where the deadline passes on the way, ranges are given without the share, or nothing is.
     """
     plane = len(box) == 2
     if not map_.rest and (map_.kind == ROBUST).all():
         return Around(np.arange(map_.cells.count), _everything(box))
-    at_origin = cells_at(map_, np.zeros(len(box)), tolerance)
     chosen, outer, holes = np.zeros(0, np.int64), (), ()
-    if len(at_origin) and (map_.kind[at_origin] == ROBUST).all():
+    ranges = ((0.0, 0.0),) * len(box)
+    try:
+        at_origin = cells_at(map_, np.zeros(len(box)), tolerance, deadline)
+        begins = len(at_origin) > 0 and bool((map_.kind[at_origin] == ROBUST).all())
+        if begins:
+            ranges = safe_ranges(map_, box, deadline)
+    except Expired:
+        return Around(chosen, None)
+    if begins:
         robust = np.flatnonzero(map_.kind == ROBUST)
         cells, _ = map_.cells.take(robust)
-        found = facets(cells) if map_.conforming else None
-        part = components(cells, found) if map_.conforming else loose_components(cells)
+        try:
+            found = facets(cells, deadline) if map_.conforming else None
+            part = components(cells, found) if map_.conforming else loose_components(cells, deadline)
+        except Expired:
+            return Around(chosen, Origin(None, ranges, None, None, "not examined"))
         own = np.isin(part, part[np.isin(robust, at_origin)])
         chosen = robust[own]
         outer, holes = _outlines(cells, own, found) if plane else ((), ())
@@ -77,12 +88,23 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance) -> Aroun
         chosen,
         Origin(
             share=float(map_.volume[chosen].sum() / (map_.volume.sum() + map_.rest)),
-            ranges=safe_ranges(map_, box) if len(chosen) else ((0.0, 0.0),) * len(box),
+            ranges=ranges,
             outer_boundary=outer or None,
             holes=holes if plane else None,
             interior="examined",
+            complete=_complete(map_),
         ),
     )
+
+
+def _complete(map_: CellMap) -> bool:
+    """Whether the robust part around 0 cannot be larger than it seems.
+
+    It can where something is undecided or was not examined, and where, with three and more parameters, cells
+    do not meet facet to facet, so that some that touch are not known to.
+    """
+    known = not map_.rest and not map_.volume[map_.kind == UNDECIDED].any()
+    return known and (map_.conforming or map_.cells.dimension <= 2)
 
 
 def _everything(box: np.ndarray) -> Origin:
@@ -98,31 +120,50 @@ def _everything(box: np.ndarray) -> Origin:
     )
 
 
-def cells_at(map_: CellMap, theta: np.ndarray, tolerance: Tolerance) -> np.ndarray:
+def cells_at(
+    map_: CellMap, theta: np.ndarray, tolerance: Tolerance, deadline: Deadline = NEVER
+) -> np.ndarray:
     """Numbers of the cells that contain the point ``(n,)``, their borders included."""
-    return next(located(map_, theta[None], tolerance))
+    return next(located(map_, theta[None], tolerance, deadline))
 
 
-def located(map_: CellMap, thetas: np.ndarray, tolerance: Tolerance) -> Iterator[np.ndarray]:
-    """For each of the points ``(B, n)`` the numbers of the cells that contain it, their borders included."""
+def located(
+    map_: CellMap, thetas: np.ndarray, tolerance: Tolerance, deadline: Deadline = NEVER
+) -> Iterator[np.ndarray]:
+    """For each of the points ``(B, n)`` the numbers of the cells that contain it, their borders included.
+
+    Raises Expired where the deadline passes on the way.
+    """
+    if not map_.cells.count:
+        yield from (np.zeros(0, np.int64) for _ in thetas)
+        return
     low, high = bounds(map_.cells)
     widths = np.ptp(map_.cells.theta, axis=0)
     slack = tolerance.located * widths
+    # A cell that fills the box about it is that box: no cones need to be summed, which takes n! of them.
+    around = np.prod(high - low, axis=1)
+    filled = (around > 0) & (map_.volume >= around * (1 - tolerance.located))
     for theta in thetas:
+        deadline.ask()
         near = np.flatnonzero(((low <= theta + slack) & (theta - slack <= high)).all(axis=1))
+        boxes, near = near[filled[near]], near[~filled[near]]
         here = np.repeat(theta[None], len(near), axis=0)
         near = near[~clearly_outside(map_.cells, near, here, widths)]
-        cones = cone_volumes(map_.cells, near, np.repeat(theta[None], len(near), axis=0))
-        yield near[cones <= map_.volume[near] * (1 + tolerance.located)]
+        here = np.repeat(theta[None], len(near), axis=0)
+        cones = cone_volumes(map_.cells, near, here, deadline=deadline)
+        held = near[cones <= map_.volume[near] * (1 + tolerance.located)]
+        yield np.sort(np.concatenate([boxes, held]))
 
 
-def safe_ranges(map_: CellMap, box: np.ndarray) -> tuple[tuple[float, float], ...]:
+def safe_ranges(
+    map_: CellMap, box: np.ndarray, deadline: Deadline = NEVER
+) -> tuple[tuple[float, float], ...]:
     """For each parameter, the range around 0 that meets no cell but robust ones, the others being 0."""
     blocked, _ = map_.cells.take(np.flatnonzero(map_.kind != ROBUST))
     widths = box[:, 1] - box[:, 0]
     ranges = []
     for axis in range(len(box)):
-        met = axis_intervals(blocked, axis, widths)
+        met = axis_intervals(blocked, axis, widths, deadline)
         up = np.maximum(met[met[:, 1] >= 0, 0], 0.0)
         down = np.minimum(met[met[:, 0] <= 0, 1], 0.0)
         ranges.append(
@@ -131,14 +172,19 @@ def safe_ranges(map_: CellMap, box: np.ndarray) -> tuple[tuple[float, float], ..
     return tuple(ranges)
 
 
-def safe_scale(map_: CellMap, box: np.ndarray) -> float:
-    """Largest s in [0, 1] with s * box wholly robust; undecided cells count as not robust."""
+def safe_scale(map_: CellMap, box: np.ndarray, deadline: Deadline = NEVER) -> float:
+    """Largest s in [0, 1] with s * box wholly robust; undecided cells count as not robust.
+
+    Where the deadline passes on the way, a smaller one.
+    """
     blocked, _ = map_.cells.take(np.flatnonzero(map_.kind != ROBUST))
-    first = nearest(blocked, -box[:, 0], box[:, 1])
-    return min(1.0, map_.within if first is None else min(map_.within, first.distance))
+    first = nearest_or_less(blocked, -box[:, 0], box[:, 1], deadline)
+    return min(1.0, map_.within if first is None else min(map_.within, first))
 
 
-def failures_by_distance(map_: CellMap, box: np.ndarray, norm: str = "linf") -> Iterator[Nearest]:
+def failures_by_distance(
+    map_: CellMap, box: np.ndarray, norm: str = "linf", deadline: Deadline = NEVER
+) -> Iterator[Nearest]:
     """The point of each failing cell that is nearest to 0, in half-widths of the box, nearest first.
 
     norm is "linf" or "l2".
@@ -146,7 +192,12 @@ def failures_by_distance(map_: CellMap, box: np.ndarray, norm: str = "linf") -> 
     half = (box[:, 1] - box[:, 0]) / 2
     failing = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
     cells, _ = map_.cells.take(failing)
-    for each in by_euclidean(cells, half) if norm == "l2" else by_gauge(cells, half, half):
+    near = (
+        by_euclidean(cells, half, deadline=deadline)
+        if norm == "l2"
+        else by_gauge(cells, half, half, deadline=deadline)
+    )
+    for each in near:
         yield replace(each, cell=int(failing[each.cell]))
 
 

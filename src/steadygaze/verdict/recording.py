@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from math import isfinite
+from typing import TypeGuard
 
 import numpy as np
 
 from steadygaze.answer.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
+from steadygaze.answer.words import written
 from steadygaze.geometry.kinds import ROBUST
+from steadygaze.network.digests import digests
+from steadygaze.perturbation import BUILT_IN, AbstractPerturbation
+from steadygaze.question.inconsistency import TopK
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.findings import Finding
@@ -29,30 +35,74 @@ class ImageOrigin:
 
 
 def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
-    """The question as the answer states it."""
+    """The question as the answer states it: all that the answer depends on."""
     network, chain = problem.network, problem.perturbation
-    source = origin.source or "array:" + hashlib.sha256(problem.image.tobytes()).hexdigest()[:16]
+    prepared = network.original.preparation
+    pixels = _sha256(problem.image)
+    k = problem.inconsistency.k if isinstance(problem.inconsistency, TopK) else None
     return ProblemInfo(
         model=ModelInfo(
-            network.path, network.sha256, network.graph.units, network.graph.parameters, network.output_note
+            written(network.path),
+            network.sha256,
+            network.graph.units,
+            network.graph.parameters,
+            network.output_note,
+            digests(network.graph)[-1],
         ),
         image=ImageInfo(
-            source, origin.index, tuple(problem.image.shape), problem.label, problem.predicted, origin.label
+            written(origin.source or "array:" + pixels[:16]),
+            origin.index,
+            tuple(problem.image.shape),
+            problem.label,
+            problem.predicted,
+            origin.label,
+            pixels,
         ),
-        perturbation=tuple(
-            PerturbationInfo(
-                link.name,
-                dict(link.constants),
-                tuple(ParameterInfo(p.name, p.unit, (p.low, p.high)) for p in link.parameters),
-            )
-            for link in chain.links
-        ),
+        perturbation=tuple(_link(link) for link in chain.links),
         clip=problem.clip,
         saliency=problem.saliency.name,
         inconsistency=problem.inconsistency.name,
         threshold=problem.threshold,
         channel_sum=problem.saliency.channel_sum,
+        layer=problem.saliency.layer,
+        layout=prepared.layout,
+        mean=prepared.mean,
+        std=prepared.std,
+        output=network.output,
+        k=k,
     )
+
+
+def _link(link: AbstractPerturbation) -> PerturbationInfo:
+    """One perturbation; of one's own, what it keeps in its attributes counts as constants."""
+    kept = vars(link)
+    own = type(link) not in BUILT_IN
+    attributes = {name: value for name, value in kept.items() if _is_plain(value) and name != "name"}
+    constants = (attributes if own else {}) | dict(link.constants)
+    return PerturbationInfo(
+        link.name,
+        {name: written(value) if isinstance(value, str) else value for name, value in constants.items()},
+        tuple(ParameterInfo(p.name, p.unit, (p.low, p.high)) for p in link.parameters),
+        {name: _sha256(value) for name, value in kept.items() if _is_array(value)},
+        f"{type(link).__module__}.{type(link).__qualname__}" if own else None,
+    )
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a word, a finite number or a flag, or several of these."""
+    if isinstance(value, tuple):
+        return bool(value) and all(map(_is_plain, value))
+    return isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))
+
+
+def _is_array(value: object) -> TypeGuard[np.ndarray]:
+    """Whether it is an array of numbers."""
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+
+
+def _sha256(values: np.ndarray) -> str:
+    """Of the numbers as float64, little-endian."""
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f8").tobytes()).hexdigest()
 
 
 def regions_by_kind(problem: Problem, findings: Sequence[Finding], around: Around) -> dict[str, float]:

@@ -16,6 +16,7 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.fidelity import check_fidelity
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.reading.originals import AbstractOriginal
+from steadygaze.network.reading.seeking import telling_images
 
 
 class WithoutGradient(AbstractOriginal):
@@ -102,8 +103,8 @@ def test_a_wrong_value_anywhere_is_found(network, images):
 class Crooked(Graph):
     """Right values, wrong gradients."""
 
-    def pull_back(self, seed, pieces, to=0):
-        return super().pull_back(seed, pieces, to).flip(-1)
+    def pull_back(self, *given, **named):
+        return super().pull_back(*given, **named).flip(-1)
 
 
 @pytest.mark.parametrize("autograd", [True, False])
@@ -116,8 +117,8 @@ def test_a_wrong_gradient_is_found(network, images, autograd):
 
 def test_a_gradient_that_takes_the_wrong_winner_is_found(network, images):
     class Misrouted(Graph):
-        def logits_and_pieces(self, x):
-            logits, pieces = super().logits_and_pieces(x)
+        def logits_and_pieces(self, x, tolerances=None):
+            logits, pieces = super().logits_and_pieces(x, tolerances)
             pools = [i for i, node in enumerate(self.nodes) if isinstance(node.layer, MaxPool)]
             return logits, {i: 3 - p if i in pools else p for i, p in pieces.items()}
 
@@ -129,8 +130,8 @@ def test_a_gradient_that_takes_the_wrong_winner_is_found(network, images):
 @pytest.mark.parametrize("autograd", [True, False])
 def test_a_wrong_derivative_of_smooth_units_is_found(images, autograd):
     class Steeper(Graph):
-        def logits_and_pieces(self, x):
-            logits, pieces = super().logits_and_pieces(x)
+        def logits_and_pieces(self, x, tolerances=None):
+            logits, pieces = super().logits_and_pieces(x, tolerances)
             return logits, {i: 1.1 * p if i in self.smooth else p for i, p in pieces.items()}
 
     torch.manual_seed(0)
@@ -160,3 +161,82 @@ def test_another_number_of_classes_is_found(network, images):
     other = load_network(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), input_shape=(1, 8, 8))
     with pytest.raises(FidelityError, match="allowed are equal shapes"):
         check_fidelity(replace(network, original=other.original), images)
+
+
+# -- arguments that are read in part: the difference shows only where the units concerned are on the piece
+# concerned
+
+
+def pieced(node, slopes=None, edges=None):
+    """The node's layer with other slopes, ``(pieces, N)``, or other breakpoints."""
+    layer = node.layer
+    marks = layer.breakpoints if edges is None else torch.tensor(edges).double()
+    slopes = layer.slopes if slopes is None else slopes
+    offsets = [torch.zeros_like(slopes[0])]
+    for k, mark in enumerate(marks):
+        offsets.append(offsets[-1] + (slopes[k] - slopes[k + 1]) * mark)
+    if edges is None and len(marks) == 2:
+        offsets = list(layer.offsets)
+    return replace(layer, breakpoints=marks, slopes=slopes, offsets=torch.stack(offsets))
+
+
+def convolutional(activation, weight=1.0, bias=1.5):
+    """Units that are above 0 at every image in the legal range: what is below shows farther out alone."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), activation, nn.Flatten(), nn.Linear(4 * 36, 3))
+    with torch.no_grad():
+        net[0].weight.mul_(weight)
+        net[0].bias.fill_(bias)
+    return net
+
+
+@pytest.mark.parametrize("channel", range(4))
+def test_a_slope_that_is_wrong_for_one_channel_is_found(images, channel):
+    net = convolutional(nn.PReLU(4))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([0.25, 0.25, 0.25, 0.25]))
+        net[1].weight[channel] = 0.1
+    read = load_network(net, input_shape=(1, 8, 8))
+    check_fidelity(read, images[:1])
+    (index,) = read.graph.piecewise
+    slopes = read.graph.nodes[index].layer.slopes.clone()
+    slopes[0] = 0.25
+    wrong = with_layer(read, index, pieced(read.graph.nodes[index], slopes=slopes))
+    x = torch.from_numpy(images)
+    assert (wrong.graph.forward(x) - read.graph.forward(x)).abs().max() < 1e-12, "no image given shows it"
+    with pytest.raises(FidelityError):
+        check_fidelity(wrong, images)
+
+
+def test_a_clip_that_is_forgotten_where_few_units_reach_it_is_found(images):
+    """ReLU6 read as ReLU: in the legal range no unit comes near to 6."""
+    read = load_network(convolutional(nn.ReLU6()), input_shape=(1, 8, 8))
+    check_fidelity(read, images)
+    (index,) = read.graph.piecewise
+    relu = load_network(convolutional(nn.ReLU()), input_shape=(1, 8, 8))
+    wrong = with_layer(read, index, relu.graph.nodes[index].layer)
+    for original in (read.original, WithoutGradient(read.original)):
+        with pytest.raises(FidelityError):
+            check_fidelity(replace(wrong, original=original), images[:3])
+
+
+def test_a_bound_that_is_a_little_off_is_found(images):
+    read = load_network(convolutional(nn.Hardtanh(-1.0, 4.0)), input_shape=(1, 8, 8))
+    check_fidelity(read, images)
+    (index,) = read.graph.piecewise
+    wrong = with_layer(read, index, pieced(read.graph.nodes[index], edges=[-1.0, 4.2]))
+    with pytest.raises(FidelityError):
+        check_fidelity(wrong, images)
+
+
+def test_each_unit_is_seen_on_each_piece(network, images):
+    x = torch.from_numpy(images[:2])
+    sought = telling_images(network.graph, x, 400, 20.0)
+    pieces = network.graph.pieces_at(torch.cat([x, sought]))
+    for index in network.graph.piecewise:
+        layer = network.graph.nodes[index].layer
+        if isinstance(layer, PiecewiseLinear):
+            for piece in range(len(layer.breakpoints) + 1):
+                assert (pieces[index] == piece).any(dim=0).all()
+    assert len(telling_images(network.graph, x, 5, 20.0)) <= 5
+    assert len(telling_images(network.graph, x, 400, 0.0)) <= 16

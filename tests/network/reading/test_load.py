@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import textwrap
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_declared_shapes_that_fit_the_layout(declared, layout, tmp_path):
     ("declared", "layout", "way_out"),
     [
         ([1, 12], "chw", "use layout flat"),
-        ([1, 2, 2, 3], "chw", "use layout hwc or flat"),
+        ([1, 2, 2, 3], "chw", "use layout hwc"),
         ([1, 3, 2, 2], "hwc", "use layout chw or flat"),
         ([1, 1, 4, 4], "chw", "use an image of the network's own size"),
         ([8, 3, 2, 2], "chw", "export the network with a batch of 1"),
@@ -80,6 +81,101 @@ def test_declared_shapes_that_do_not_fit_say_what_to_do(declared, layout, way_ou
         load_network(tmp_path / "net.onnx", input_shape=(3, 2, 2), layout=layout)
     assert "got images of shape (3, 2, 2)" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def rows_file(path, declared, end=None):
+    """Rows of 64 numbers, as many as the input holds, each taken to 10 logits; `end` reshapes them."""
+    nodes = [
+        helper.make_node("Reshape", ["image", "rows"], ["flat"], name="rows"),
+        helper.make_node("MatMul", ["flat", "weight"], ["logits" if end is None else "each"], name="dense"),
+    ]
+    constants = {
+        "rows": np.array([-1, 64]),
+        "weight": np.ones((64, 10), np.float32),
+        "end": np.array(end or [1]),
+    }
+    if end is not None:
+        nodes.append(helper.make_node("Reshape", ["each", "end"], ["logits"], name="end"))
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, declared)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+
+
+OPEN = [
+    ["N", "C", "H", "W"],
+    ["N", 1, "H", "W"],
+    ["N", 64],
+    ["N", "M"],
+    [None, None],
+    ["M"],
+    ["N", 8, 8],
+    [4, 64],
+]
+
+
+@pytest.mark.parametrize("end", [None, [1, -1], [-1]])
+@pytest.mark.parametrize("declared", [*OPEN, ["N", 1, 8, 8], [4, 1, 8, 8]])
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 8, 8)])
+@pytest.mark.parametrize("layout", ["chw", "hwc", "flat"])
+def test_one_image_never_passes_as_several(layout, shape, declared, end, tmp_path):
+    rows_file(tmp_path / "net.onnx", declared, end)
+    with pytest.raises(ModelError) as caught:
+        load_network(tmp_path / "net.onnx", input_shape=shape, layout=layout)
+    hints = re.findall(r"use layout (\w+)(?: or (\w+))?", str(caught.value))
+    for other in filter(None, hints[0] if hints else ()):
+        with pytest.raises(ModelError, match="size that the network was made for"):
+            load_network(tmp_path / "net.onnx", input_shape=shape, layout=other)
+
+
+@pytest.mark.parametrize("declared", OPEN[:-1])
+def test_an_image_of_the_networks_own_size_is_one(declared, tmp_path):
+    rows_file(tmp_path / "net.onnx", declared)
+    layout = "flat" if len(declared) < 3 else "chw"
+    network = load_network(tmp_path / "net.onnx", input_shape=(1, 8, 8), layout=layout)
+    images = np.random.default_rng(0).uniform(0, 1, (3, 1, 8, 8))
+    assert network.graph.classes == 10
+    assert np.allclose(
+        network.original.logits(images), images.sum((1, 2, 3))[:, None].repeat(10, 1), atol=1e-4
+    )
+
+
+def test_pixels_are_never_put_where_they_do_not_belong(tmp_path):
+    for declared in ([1, 2, 2, 3], [1, 4, 3], [1, 6, 2], [1, 3, 4], [1, 12]):
+        flat_file(tmp_path / "net.onnx", declared)
+        if declared in ([1, 6, 2], [1, 3, 4], [1, 12]):
+            load_network(tmp_path / "net.onnx", input_shape=(3, 2, 2), layout="flat")
+        else:
+            with pytest.raises(ModelError, match="got images of shape"):
+                load_network(tmp_path / "net.onnx", input_shape=(3, 2, 2), layout="flat")
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (["N", 3, "S", "S"], "'S' would be both 2 and 4"),
+        (["N", "N", 2, 4], "'N' would be both 1 and 3"),
+        ([0, 3, 2, 4], "an axis of 0 entries"),
+        ([1, 3, 0, 4], "an axis of 0 entries"),
+    ],
+)
+def test_sizes_that_contradict_each_other_are_refused(declared, message, tmp_path):
+    flat_file(tmp_path / "net.onnx", declared)
+    with pytest.raises(ModelError, match=message):
+        load_network(tmp_path / "net.onnx", input_shape=(3, 2, 4))
+
+
+def test_an_output_of_another_shape_than_declared_is_refused(tmp_path):
+    flat_file(tmp_path / "net.onnx", [1, 12])
+    model = onnx.load(tmp_path / "net.onnx")
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 10]))
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ModelError, match=r"has shape \(1, 3\) \(declared as \(1, 10\)\)"):
+        load_network(tmp_path / "net.onnx", input_shape=(3, 2, 2), layout="flat")
 
 
 def test_the_file_is_identified_by_its_digest(tmp_path):

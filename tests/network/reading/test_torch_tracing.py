@@ -254,6 +254,12 @@ def sampling_elsewhere(m, x):
     return m.inner(x + random.random())
 
 
+def caching(m, x):
+    """The same steps, with a number that is not the same."""
+    m.seen = 1.01 * getattr(m, "seen", torch.ones(()))
+    return m.inner(x * m.seen)
+
+
 def quantized():
     return torch.ao.quantization.quantize_dynamic(dense(36, 8, 3), {nn.Linear})
 
@@ -299,7 +305,7 @@ REFUSED = {
         lambda: Wrapped(lambda m, x: m.inner(x) if torch.is_grad_enabled() else 2 * m.inner(x)),
         "does other steps when it runs",
     ),
-    "number-of-the-image": (lambda: Wrapped(lambda m, x: m.inner(x) * x.max().item()), "is not supported"),
+    "number-of-the-image": (lambda: Wrapped(lambda m, x: m.inner(x) * x.max().item()), "other steps"),
     "where": (lambda: Wrapped(lambda m, x: m.inner(torch.where(x > 0.5, x, 0 * x))), "is not supported"),
     "numpy": (lambda: Wrapped(lambda m, x: m.inner(torch.from_numpy(x.numpy() * 2))), "cannot be traced"),
     "integers": (lambda: Wrapped(lambda m, x: m.inner((255 * x).int() / 255)), r"int32"),
@@ -314,7 +320,8 @@ REFUSED = {
     "remainder": (lambda: Wrapped(lambda m, x: m.inner(x % 0.5)), "'remainder' .* is not supported"),
     "counter": (lambda: Wrapped(counting), "changes its own 'count' while it runs"),
     "random": (lambda: Wrapped(sampling), "draws random numbers"),
-    "random-elsewhere": (lambda: Wrapped(sampling_elsewhere), "different logits from one call to the next"),
+    "random-elsewhere": (lambda: Wrapped(sampling_elsewhere), "does other steps when it runs"),
+    "cache": (lambda: Wrapped(caching), "different logits from one call to the next"),
     "dropout-always": (lambda: Wrapped(lambda m, x: functional.dropout(m.inner(x))), "'train' is True"),
     "backward-hook": (lambda: hooked("backward"), "backward pass of its own .*or a backward hook"),
     "own-backward": (lambda: Wrapped(lambda m, x: m.inner(Straight.apply(x))), "backward pass of its own"),
@@ -520,9 +527,15 @@ def surroundings():
     )
 
 
-@pytest.mark.parametrize("name", ["training", "hook-after", "old-spectral-norm", "spectral-norm", "frozen"])
 @pytest.mark.parametrize(
-    "around", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", dtype=torch.bfloat16)]
+    ("name", "around"),
+    [
+        ("training", torch.no_grad),
+        ("hook-after", torch.inference_mode),
+        ("old-spectral-norm", torch.inference_mode),
+        ("spectral-norm", torch.no_grad),
+        ("frozen", lambda: torch.autocast("cpu", dtype=torch.bfloat16)),
+    ],
 )
 def test_nothing_stays_changed_and_nothing_around_matters(name, around):
     module = made(VERIFIED[name])

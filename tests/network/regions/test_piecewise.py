@@ -12,7 +12,8 @@ from steadygaze.geometry.cutting import NO_LIMIT
 from steadygaze.network.graph import GraphBuilder
 from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.regions.piecewise import Form, Front, flat_array, push_forward, scales_at
+from steadygaze.network.regions.piecewise import Form, Front, flat_array, push_forward
+from steadygaze.network.regions.rounding import scales_at
 from variants import NETS, PERTURBED, Variant
 
 CASES = [*NETS, *(variant for variant in PERTURBED if len(variant.perturbation.box) != 2)]

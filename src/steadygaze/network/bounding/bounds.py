@@ -14,7 +14,6 @@ from steadygaze.network.bounding.relaxing import Choice, Derivative, relax
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.regions.piecewise import scales_at
 from steadygaze.network.smooth import Smooth
 
 
@@ -142,18 +141,3 @@ def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:
         layer.terms,
         constant if constant.any() else None,
     )
-
-
-def tolerances_of(graph: Graph, images: Tensor, tolerance: float) -> dict[int, Tensor]:
-    """For each node that picks, how far units may go beyond a breakpoint without doing so, ``(N,)``.
-
-    That is a share of the scale of rounding errors at the images; see `scales_at`.
-    """
-    scales, found = scales_at(graph, images), {}
-    for index in graph.piecewise:
-        node = graph.nodes[index]
-        scale = scales[node.inputs[0]] * tolerance
-        if isinstance(node.layer, MaxPool):
-            scale = torch.where(node.layer.windows >= 0, scale[node.layer.windows], 0.0).amax(dim=1)
-        found[index] = scale
-    return found

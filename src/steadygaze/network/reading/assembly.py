@@ -124,7 +124,7 @@ class Assembler:
         groups: int,
     ) -> Value:
         """Convolution of a map ``(1, C, H, W)`` by weight ``(O, C / groups, kh, kw)``."""
-        channels, *_ = self._map(x)
+        channels, *_ = self.map_shape(x)
         self._expect(weight.ndim == 4 and weight.shape[1] * groups == channels, f"weight {weight.shape}", x)
         (top, bottom), (left, right) = pads
         padding = (top, left)
@@ -259,7 +259,7 @@ class Assembler:
 
     def max_pool(self, x: Value, geometry: PoolGeometry) -> Value:
         """The largest number of each window of a map ``(1, C, H, W)``."""
-        channels, height, width = self._map(x)
+        channels, height, width = self.map_shape(x)
         size = math.prod(geometry.kernel)
         if size > _LARGEST_WINDOW:
             raise self.refuse(
@@ -282,7 +282,7 @@ class Assembler:
         self, x: Value, geometry: PoolGeometry, count_padding: bool, divisor: float | None = None
     ) -> Value:
         """The average of each window of a map ``(1, C, H, W)``; `divisor` replaces its size."""
-        _, *sizes = self._map(x)
+        _, *sizes = self.map_shape(x)
         rows, columns = (geometry.along(axis, size) for axis, size in enumerate(sizes))
         for windows, size in ((rows, sizes[0]), (columns, sizes[1])):
             check_size((windows.count, size), f"the output of {self.where}")
@@ -293,14 +293,14 @@ class Assembler:
 
     def adaptive_average(self, x: Value, size: tuple[int, int]) -> Value:
         """Averages over windows that divide a map ``(1, C, H, W)`` into `size` parts."""
-        _, *extents = self._map(x)
+        _, *extents = self.map_shape(x)
         check_size(size, f"the output of {self.where}")
         rows, columns = (adaptive_averages(e, s) for e, s in zip(extents, size, strict=True))
         return self._add(AveragePool(rows, columns), x)
 
     def mean(self, x: Value, axes: Sequence[int], keep: bool) -> Value:
         """The mean over rows, columns or both of a map ``(1, C, H, W)``."""
-        _, *sizes = self._map(x)
+        _, *sizes = self.map_shape(x)
         chosen = {axis % 4 for axis in axes}
         if not chosen or chosen - {2, 3}:
             raise self.refuse(
@@ -393,7 +393,8 @@ class Assembler:
         node = self._builder.add(layer, *(v.node for v in values), name=self.where)
         return Value(node, values[0].batched if batched is None else batched)
 
-    def _map(self, x: Value) -> Shape:
+    def map_shape(self, x: Value) -> Shape:
+        """``(C, H, W)`` of a map ``(1, C, H, W)``; the error of a value that is none."""
         shape = self.shape(x)
         if len(shape) != 4 or not x.batched:
             raise self.refuse(

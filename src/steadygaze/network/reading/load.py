@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import math
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from steadygaze.network.graph import Graph, check_size
 from steadygaze.network.reading import onnx_reader, torch_head, torch_reader, torch_tracing
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.onnx_file import open_onnx
+from steadygaze.network.reading.onnx_heads import head_of
+from steadygaze.network.reading.onnx_precision import real_file
 from steadygaze.network.reading.originals import (
     LAYOUTS,
     AbstractOriginal,
@@ -28,6 +31,7 @@ from steadygaze.network.reading.originals import (
     Preparation,
     TorchOriginal,
 )
+from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.network.simplify import simplified
 
 _WAYS = (
@@ -35,13 +39,17 @@ _WAYS = (
     "give one of these"
 )
 
+# Tracing changes what all of the process shares (torch's state, the standard streams, warnings, where imports
+# look) and puts it back: one thread at a time.
+_READING = threading.RLock()
+
 
 @dataclass(frozen=True)
 class Network:
     """An imported network: our graph, the original to check it against, and where it came from.
 
     sha256 is that of the file, None if there is none; output_note says what was left out after the logits
-    or else is read otherwise than it was handed in, or None.
+    or else is read otherwise than it was handed in, or None; output is the name that was asked for, or None.
     """
 
     graph: Graph
@@ -49,8 +57,10 @@ class Network:
     path: str
     sha256: str | None
     output_note: str | None
+    output: str | None = None
 
 
+@on_processor()
 def load_network(
     model: torch.nn.Module | str | Path,
     *,
@@ -58,18 +68,29 @@ def load_network(
     layout: str = "chw",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    output: str | None = None,
 ) -> Network:
     """Import a network that takes images of `input_shape` (C, H, W).
 
     Arguments: model is a `torch.nn.Module` (neither changed nor kept), a path to a .onnx or .pt2 file, or
     'module:callable', which is imported and called for a module. layout is how the network wants an image:
     "chw", "hwc" or "flat" (C, H, W flattened). mean and std, one number or one per channel, are what it wants
-    pixels in [0, 1] normalised with.
+    pixels in [0, 1] normalised with. output names the value of an ONNX file that holds the logits.
 
-    Raises ModelError if the network cannot be imported, SettingError if layout, mean or std cannot be used.
+    Raises ModelError if the network cannot be imported, SettingError if layout, mean, std or output cannot be
+    used.
     """
     check_size(tuple(input_shape), "the image")
-    wish = _Wish(tuple(input_shape), _checked_layout(layout), *_normalisation(mean, std, input_shape[0]))
+    wish = _Wish(
+        tuple(input_shape), _checked_layout(layout), *_normalisation(mean, std, input_shape[0]), output
+    )
+    if output is not None:
+        _check_output(output, model)
+    with _READING:
+        return _loaded(model, wish)
+
+
+def _loaded(model: object, wish: _Wish) -> Network:
     if isinstance(model, torch.nn.Module):
         return _from_module(model, wish, type(model).__name__)
     if not isinstance(model, (str, Path)):
@@ -90,6 +111,7 @@ class _Wish:
     layout: Layout
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    output: str | None
 
     @property
     def row(self) -> tuple[int, ...]:
@@ -102,19 +124,22 @@ class _Wish:
         """An assembler and the value in it that the network takes."""
         assembler = Assembler(self.image_shape)
         mean, std = np.reshape(self.mean, (-1, 1, 1)), np.reshape(self.std, (-1, 1, 1))
-        x = assembler.scale_shift(assembler.pixels, 1.0 / std, -mean / std)
+        scale = preparation.scale
+        x = assembler.scale_shift(assembler.pixels, scale / std, -scale * mean / std)
         x = assembler.permute(x, (0, 2, 3, 1)) if self.layout == "hwc" else x
         return assembler, assembler.reshape(x, (1,) * preparation.batched + preparation.row)
 
-    def fitted(self, sizes: tuple[int | None, ...]) -> Preparation:
-        """How to feed a network that declares an input of these sizes (None: open)."""
+    def fitted(self, declared: tuple[int | str | None, ...]) -> Preparation:
+        """How to feed a network that declares an input of these sizes (a name or None: open)."""
+        sizes = tuple(size if isinstance(size, int) else None for size in declared)
         found = _fit(sizes, self.image_shape, self.layout)
         if found is not None:
+            _check_symbols(declared, (1, *found[0]) if found[1] else found[0])
             return self.prepared(*found)
         shown = "x".join("any" if size is None else str(size) for size in sizes)
         others = [layout for layout in LAYOUTS if _fit(sizes, self.image_shape, layout) is not None]
         way_out = f"use layout {' or '.join(others)}" if others else "use an image of the network's own size"
-        if sizes and sizes[0] not in (1, None):
+        if not others and sizes and sizes[0] not in (1, None):
             way_out += ", and export the network with a batch of 1 or an open one"
         raise ModelError(
             f"the network takes an input of shape {shown}, got images of shape {self.image_shape} in layout "
@@ -131,26 +156,60 @@ def _row(image_shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
 def _fit(
     sizes: tuple[int | None, ...], image_shape: tuple[int, ...], layout: Layout
 ) -> tuple[tuple[int, ...], bool] | None:
+    """The shape of one image as declared, and whether a batch axis stands before it; None if none fits.
+
+    An open first axis is the batch, never an axis of the image: it would take one image as several.
+    """
     row = _row(image_shape, layout)
     candidates = [(sizes[1:], True)] if sizes and sizes[0] in (1, None) else []
-    for declared, batched in [*candidates, (sizes, False)]:
-        filled = _filled(declared, row[0]) if layout == "flat" else _matched(declared, row)
+    if sizes[:1] != (None,) or len(sizes) == 1:
+        candidates.append((sizes, False))
+    for declared, batched in candidates:
+        filled = _filled(declared, image_shape) if layout == "flat" else _matched(declared, row)
         if filled is not None:
             return filled, batched
     return None
 
 
 def _matched(declared: tuple[int | None, ...], row: tuple[int, ...]) -> tuple[int, ...] | None:
+    if len(declared) == 2 and len(row) == 3 and row.count(1) == 1:  # a grey image without its channel
+        row = tuple(size for size in row if size != 1)
     fits = len(declared) == len(row) and all(d in (None, r) for d, r in zip(declared, row, strict=True))
     return row if fits else None
 
 
-def _filled(declared: tuple[int | None, ...], count: int) -> tuple[int, ...] | None:
-    known = math.prod(size for size in declared if size is not None)
+def _filled(declared: tuple[int | None, ...], image_shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    count, known = math.prod(image_shape), math.prod(size for size in declared if size is not None)
     if not declared or declared.count(None) > 1 or count % known:
         return None
     filled = tuple(count // known if size is None else size for size in declared)
-    return filled if math.prod(filled) == count else None
+    return filled if _joins(filled, image_shape) else None
+
+
+def _joins(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> bool:
+    """Whether neighbouring axes of (C, H, W) taken together give the shape, axes of 1 aside.
+
+    Any other shape would put pixels where they do not belong.
+    """
+    axes = [size for size in image_shape if size != 1]
+    for size in (size for size in shape if size != 1):
+        taken = 1
+        while axes and taken < size:
+            taken *= axes.pop(0)
+        if taken != size:
+            return False
+    return not axes
+
+
+def _check_symbols(declared: tuple[int | str | None, ...], shape: tuple[int, ...]) -> None:
+    """One name is one size, wherever it stands."""
+    meant: dict[str, int] = {}
+    for name, size in zip(declared, shape, strict=True):
+        if isinstance(name, str) and meant.setdefault(name, size) != size:
+            raise ModelError(
+                f"the network's input is declared as {declared}, got {shape}, where {name!r} would be both "
+                f"{meant[name]} and {size}, allowed is one size for each name; hand in an image that fits"
+            )
 
 
 def _from_module(module: torch.nn.Module, wish: _Wish, path: str) -> Network:
@@ -190,7 +249,7 @@ def _from_file(path: Path, wish: _Wish) -> Network:
         raise ModelError(f"the network is {str(path)!r}, which is not a file; check the path, {_WAYS}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     network = _from_onnx(path, wish) if path.suffix.lower() == ".onnx" else _from_pt2(path, wish)
-    return Network(network.graph, network.original, str(path), digest, network.output_note)
+    return replace(network, path=str(path), sha256=digest)
 
 
 def _from_pt2(path: Path, wish: _Wish) -> Network:
@@ -219,12 +278,15 @@ def _from_pt2(path: Path, wish: _Wish) -> Network:
 
 def _from_onnx(path: Path, wish: _Wish) -> Network:
     model = open_onnx(path)
-    preparation = wish.fitted(onnx_reader.input_sizes(model))
+    file = real_file(model, onnx_reader.input_of(model).name)
+    head = head_of(file.model, wish.output)
+    preparation = replace(wish.fitted(onnx_reader.input_sizes(model)), scale=file.scale)
     assembler, image = wish.assembler(preparation)
-    reading = onnx_reader.read_onnx(model, assembler, image)
+    reading = onnx_reader.read_onnx(file.model, assembler, image, head)
     graph = _finished(assembler, reading.logits)
-    original = OnnxOriginal(model, reading.logits_name, preparation)
-    return Network(graph, original, str(path), None, _note(reading.dropped))
+    original = OnnxOriginal(file.model, reading.logits_name, preparation)
+    left_out = [one for one in (_note(reading.dropped), *file.notes) if one is not None]
+    return Network(graph, original, str(path), None, "; ".join(left_out) or None, wish.output)
 
 
 def _finished(assembler: Assembler, logits: Value) -> Graph:
@@ -264,6 +326,16 @@ def _imported(name: str) -> torch.nn.Module:
             f"{name!r} returns a {type(made).__name__}, allowed is a torch.nn.Module; return one"
         )
     return made
+
+
+def _check_output(output: str, model: object) -> None:
+    named = isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx"
+    if not named or not isinstance(output, str) or not output:
+        what = str(model) if isinstance(model, (str, Path)) else f"a {type(model).__name__}"
+        raise SettingError(
+            f"the output {output!r} is asked of {what}, allowed is the name of a value in a .onnx file; "
+            "leave it out"
+        )
 
 
 def _checked_layout(layout: str) -> Layout:

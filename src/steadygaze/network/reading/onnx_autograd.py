@@ -38,6 +38,7 @@ class Node:
     operator: str
     inputs: Sequence[Tensor | None]
     attributes: Mapping[str, Any]
+    outputs: int = 1
 
     @property
     def x(self) -> Tensor:
@@ -311,7 +312,7 @@ def _split(node: Node) -> tuple[Tensor, ...]:
     axis = node.get("axis", 0)
     sizes = node.whole("split", 1)
     if sizes is None:
-        count = node.get("num_outputs", 0)
+        count = node.outputs
         sizes = [math.ceil(node.x.shape[axis] / count)] * count
         sizes[-1] = node.x.shape[axis] - sum(sizes[:-1])
     return node.x.split(sizes, axis)

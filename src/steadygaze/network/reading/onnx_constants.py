@@ -6,6 +6,7 @@ reading, and none of it becomes a layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -18,35 +19,57 @@ Attributes: TypeAlias = Mapping[str, Any]
 Fold: TypeAlias = Callable[[Sequence[Any], Attributes], np.ndarray]
 
 
+SLICED = ("starts", "ends", "axes", "steps")
+"""The inputs of Slice after the first; attributes in old files."""
+
+
 def fold(operator: str, inputs: Sequence[np.ndarray | None], attributes: Attributes) -> np.ndarray:
     """The constant that `operator` (one of `FOLDS`) makes of constants; inputs left out are None.
 
-    Raises ValueError, IndexError or TypeError as numpy does, if the inputs do not fit.
+    What the file would round to its own precision is kept in float64.
+
+    Raises ValueError, IndexError, TypeError or ArithmeticError as numpy does, if the inputs do not fit.
     """
-    return np.asarray(FOLDS[operator](inputs, attributes))
+    exact = [None if one is None else _exact(one) for one in inputs]
+    with np.errstate(all="ignore"):  # what is not finite is refused where the network uses it
+        return _exact(np.asarray(FOLDS[operator](exact, attributes)))
+
+
+def _exact(constant: np.ndarray) -> np.ndarray:
+    whole = np.issubdtype(constant.dtype, np.integer) or constant.dtype == np.bool_
+    return constant if whole else constant.astype(np.float64)
 
 
 def axes_of(inputs: Sequence[Any], attributes: Attributes) -> tuple[int, ...] | None:
-    """The axes of an operator: an attribute in old files, the second input in new ones; None if neither."""
-    if "axes" in attributes:
-        return tuple(int(axis) for axis in attributes["axes"])
-    if len(inputs) > 1 and inputs[1] is not None:
-        return tuple(int(axis) for axis in np.ravel(inputs[1]))
-    return None
+    """The axes of an operator: an attribute in old files, the second input in new ones; None if neither.
+
+    Raises ValueError on an empty list, which runtimes read in different ways.
+    """
+    named = attributes.get("axes", _input(inputs, 1))
+    if named is None:
+        return None
+    axes = tuple(int(axis) for axis in np.ravel(named))
+    if not axes:
+        raise ValueError("its list of axes is empty")
+    return axes
 
 
 def slices_of(inputs: Sequence[Any], attributes: Attributes, rank: int) -> tuple[slice, ...]:
-    """What Slice keeps, one slice per axis."""
-    names = ("starts", "ends", "axes", "steps")
-    given = [attributes.get(name, _input(inputs, i)) for i, name in enumerate(names, start=1)]
+    """What Slice keeps, one slice per axis. Raises ValueError where its lists do not go together."""
+    given = [attributes.get(name, _input(inputs, i)) for i, name in enumerate(SLICED, start=1)]
     starts, ends, axes, steps = (None if one is None else np.ravel(one).tolist() for one in given)
+    starts, ends = starts or [], ends or []
+    axes = list(range(len(starts))) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    if not len(starts) == len(ends) == len(axes) == len(steps):
+        raise ValueError(f"its starts {starts}, ends {ends}, axes {axes} and steps {steps} differ in number")
+    places = [axis + rank if axis < 0 else axis for axis in axes]
+    if len(set(places)) < len(places) or not all(0 <= place < rank for place in places) or 0 in steps:
+        raise ValueError(f"it slices axes {axes} of {rank} in steps of {steps}")
     kept = [slice(None)] * rank
-    axes = range(len(starts or ())) if axes is None else axes
-    for place, axis in enumerate(axes):
-        step = 1 if steps is None else steps[place]
-        end = (ends or ())[place]
+    for start, end, axis, step in zip(starts, ends, places, steps, strict=True):
         # The smallest integer stands for "past the beginning" when going backwards.
-        kept[axis] = slice((starts or ())[place], None if step < 0 and end < -(2**31) else end, step)
+        kept[axis] = slice(start, None if step < 0 and end < -(2**30) else end, step)
     return tuple(kept)
 
 
@@ -54,11 +77,24 @@ def _input(inputs: Sequence[Any], place: int) -> Any:
     return inputs[place] if place < len(inputs) else None
 
 
+def _cast(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
+    kind = helper.tensor_dtype_to_np_dtype(attributes["to"])
+    if np.issubdtype(kind, np.floating):
+        return inputs[0].astype(np.float64)
+    cast = inputs[0].astype(kind)
+    if np.issubdtype(kind, np.integer):
+        # A number that the type does not hold becomes what the machine makes of it.
+        whole = np.trunc(np.asarray(inputs[0], np.float64))
+        if not np.array_equal(cast.astype(np.float64), whole):
+            raise ValueError(f"numbers that {kind} does not hold are cast to it")
+    return cast
+
+
 def _constant_of_shape(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     shape = tuple(int(size) for size in np.ravel(inputs[0]))
     check_size(shape, "a constant of the file")
     value = attributes.get("value")
-    return np.full(shape, np.float32(0) if value is None else np.ravel(value)[0])
+    return np.full(shape, 0.0 if value is None else np.ravel(value)[0])
 
 
 def _expand(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
@@ -68,9 +104,18 @@ def _expand(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     return np.broadcast_to(inputs[0], shape)
 
 
+def _flatten(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
+    shape, axis = inputs[0].shape, attributes.get("axis", 1)
+    if not -len(shape) <= axis <= len(shape):
+        raise ValueError(f"axis {axis} of {shape}")
+    return inputs[0].reshape(math.prod(shape[: axis if axis >= 0 else len(shape) + axis]), -1)
+
+
 def _range(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     del attributes
     start, limit, delta = (np.ravel(one)[0] for one in inputs)
+    if delta == 0 or not np.isfinite([start, limit, delta]).all():
+        raise ValueError(f"a range from {start} to {limit} in steps of {delta}")
     check_size((max(int((limit - start) / delta) + 1, 1),), "a constant of the file")
     return np.arange(start, limit, delta)
 
@@ -82,6 +127,15 @@ def _reshape(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     return np.reshape(array, shape)
 
 
+def _shape(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
+    return shape_of(np.shape(inputs[0]), attributes)
+
+
+def shape_of(shape: Sequence[int], attributes: Attributes) -> np.ndarray:
+    """What Shape says of a value of that shape."""
+    return np.array(list(shape)[attributes.get("start", 0) : attributes.get("end")], dtype=np.int64)
+
+
 def _unsqueeze(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     return np.expand_dims(inputs[0], axes_of(inputs, attributes) or ())
 
@@ -89,22 +143,30 @@ def _unsqueeze(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
 def _divide(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     del attributes
     a, b = inputs
-    # Integers are divided towards zero; shapes are never negative, so that is rounding down.
-    return a // b if np.issubdtype(np.result_type(a, b), np.integer) else a / b
+    if not np.issubdtype(np.result_type(a, b), np.integer):
+        return a / b
+    if (b == 0).any():
+        raise ValueError("it divides by 0")
+    # Whole numbers are divided towards zero, where numpy rounds down.
+    quotient = a // b
+    return quotient + ((quotient < 0) & (quotient * b != a)).astype(quotient.dtype)
 
 
 def _reduce_product(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
+    named = attributes.get("axes", _input(inputs, 1))
+    if attributes.get("noop_with_empty_axes", 0) and (named is None or not np.size(named)):
+        return inputs[0]
     return np.prod(inputs[0], axis=axes_of(inputs, attributes), keepdims=bool(attributes.get("keepdims", 1)))
 
 
 FOLDS: dict[str, Fold] = {
     "Add": lambda x, a: x[0] + x[1],
-    "Cast": lambda x, a: x[0].astype(helper.tensor_dtype_to_np_dtype(a["to"])),
+    "Cast": _cast,
     "Concat": lambda x, a: np.concatenate(x, axis=a["axis"]),
     "ConstantOfShape": _constant_of_shape,
     "Div": _divide,
     "Expand": _expand,
-    "Flatten": lambda x, a: x[0].reshape(int(np.prod(x[0].shape[: a.get("axis", 1)])), -1),
+    "Flatten": _flatten,
     "Gather": lambda x, a: np.take(x[0], x[1], axis=a.get("axis", 0)),
     "Identity": lambda x, a: x[0],
     "MatMul": lambda x, a: x[0] @ x[1],
@@ -113,7 +175,7 @@ FOLDS: dict[str, Fold] = {
     "Range": _range,
     "ReduceProd": _reduce_product,
     "Reshape": _reshape,
-    "Shape": lambda x, a: np.array(np.shape(x[0])[a.get("start", 0) : a.get("end")], dtype=np.int64),
+    "Shape": _shape,
     "Slice": lambda x, a: x[0][slices_of(x, a, x[0].ndim)],
     "Sqrt": lambda x, a: np.sqrt(x[0]),
     "Squeeze": lambda x, a: np.squeeze(x[0], axes_of(x, a)),

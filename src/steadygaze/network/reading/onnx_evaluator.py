@@ -48,7 +48,7 @@ class OnnxEvaluator:
         known: dict[str, Tensor] = {**self._weights, self._input: batch}
         for node, attributes in self._nodes:
             inputs = [known[name] if name else None for name in node.input]
-            made = RULES[node.op_type](Node(node.op_type, inputs, attributes))
+            made = RULES[node.op_type](Node(node.op_type, inputs, attributes, len(node.output)))
             known.update(zip(node.output, made if isinstance(made, tuple) else (made,), strict=False))
         return known[self._output].reshape(count, -1)
 

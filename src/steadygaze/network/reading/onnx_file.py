@@ -28,7 +28,7 @@ def open_onnx(path: Path) -> onnx.ModelProto:
         raise ModelError(
             f"{path} holds no layers; allowed are ONNX models with a graph, export the network again"
         )
-    for tensor in _tensors(model):
+    for tensor in tensors_of(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             _read_external(tensor, path)
     return model
@@ -53,7 +53,8 @@ def constant_of(tensor: TensorProto) -> np.ndarray:
         ) from error
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+def tensors_of(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Every constant of the file, in weights and in attributes."""
     yield from model.graph.initializer
     for node in model.graph.node:
         for attribute in node.attribute:
@@ -63,15 +64,21 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
 
 def _read_external(tensor: TensorProto, path: Path) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    folder = path.resolve().parent
-    location = (folder / entries.get("location", "")).resolve()
-    if not location.is_relative_to(folder) or not location.is_file():
+    location = _found(entries.get("location", ""), path)
+    if location is None:
         raise ModelError(
             f"{path} keeps {tensor.name} in {entries.get('location')!r}, allowed is a file in the model's "
-            "own folder; put the file there or save the network as one file"
+            "own folder, or beside what the model's file links to; put the file there or save the network as "
+            "one file"
         )
-    offset = int(entries.get("offset", 0))
-    length = int(entries.get("length", location.stat().st_size - offset))
+    try:
+        offset = int(entries.get("offset", 0))
+        length = int(entries.get("length", location.stat().st_size - offset))
+    except ValueError as error:
+        raise ModelError(
+            f"{path} says of {tensor.name} in {location.name} what is no number ({error}); export the "
+            "network again"
+        ) from error
     expected = math.prod(tensor.dims) * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
     if offset < 0 or length != expected or offset + length > location.stat().st_size:
         raise ModelError(
@@ -83,3 +90,20 @@ def _read_external(tensor: TensorProto, path: Path) -> None:
         tensor.raw_data = stream.read(length)
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
+
+
+def _found(location: str, path: Path) -> Path | None:
+    """The file of external data, or None where it is not in the model's folder.
+
+    Stores of models keep a link for every file, all pointing into one folder: there the data lies beside the
+    file that the model's link points to. A link that leads anywhere else is not followed.
+    """
+    named = Path(location)
+    if not location or "\0" in location or named.is_absolute() or ".." in named.parts:
+        return None
+    folders = (path.parent.resolve(), path.resolve().parent)
+    for folder in folders:
+        target = (folder / named).resolve()
+        if target.is_file() and any(target.is_relative_to(home) for home in folders):
+            return target
+    return None

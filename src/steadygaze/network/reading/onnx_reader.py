@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +14,12 @@ from onnx import NodeProto, helper
 
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.assembly import Assembler, Value
-from steadygaze.network.reading.onnx_constants import FOLDS, fold
+from steadygaze.network.reading.onnx_constants import fold, shape_of
 from steadygaze.network.reading.onnx_file import constant_of
+from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, complaint
+from steadygaze.network.reading.onnx_heads import LOGARITHMS, Head, needed
 from steadygaze.network.reading.onnx_operators import OPERATORS, Call
 
-_FINAL = ("Softmax", "LogSoftmax")
 _DOMAINS = ("", "ai.onnx")
 
 
@@ -41,69 +44,111 @@ def input_of(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     return inputs[0]
 
 
-def input_sizes(model: onnx.ModelProto) -> tuple[int | None, ...]:
-    """The declared shape of the input; None where the file leaves a size open."""
+def input_sizes(model: onnx.ModelProto) -> tuple[int | str | None, ...]:
+    """The declared shape of the input: where the file leaves a size open its name there, or None."""
     kind = input_of(model).type.tensor_type
     if not kind.HasField("shape"):
         raise ModelError(
             "the network's input declares no shape; export the network again with its input's shape"
         )
-    return tuple(size.dim_value if size.dim_value > 0 else None for size in kind.shape.dim)
+    sizes = tuple(_declared(size) for size in kind.shape.dim)
+    if 0 in sizes:
+        raise ModelError(
+            f"the network's input is declared with an axis of 0 entries, got shape {sizes}, allowed are "
+            "sizes of at least 1; export the network again"
+        )
+    return sizes
 
 
-def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value) -> OnnxReading:
-    """Append the network's layers to `assembler`, reading `image`, whose shape is the file's input's.
+def _declared(size: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if size.WhichOneof("value") == "dim_value":
+        return size.dim_value if size.dim_value >= 0 else None
+    return size.dim_param or None
+
+
+def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: Head) -> OnnxReading:
+    """Append the network's layers up to `head` to `assembler`, reading `image`, shaped as the file's input.
 
     Raises ModelError, naming the layer, for anything outside the table of operators.
     """
-    _check_operators(model)
+    nodes = needed(model, head.logits)
+    _check_operators(nodes)
+    _check_names(model)
     known: dict[str, Value | np.ndarray] = {t.name: constant_of(t) for t in model.graph.initializer}
     known[input_of(model).name] = image
-    output, dropped = _output_of(model)
     opset = max((entry.version for entry in model.opset_import if entry.domain in _DOMAINS), default=1)
-    for node in model.graph.node:
-        if dropped is not None and node.output[0] == dropped.output[0]:
-            continue
-        known[node.output[0]] = _result(node, known, assembler, opset)
-    logits = known.get(output)
+    sizes = input_sizes(model)
+    any_size = not all(isinstance(size, int) for size in sizes[1:] or sizes)
+    for node in nodes:
+        made = _result(node, known, assembler, opset)
+        if any_size and node.op_type == "Reshape" and isinstance(made, Value):
+            _check_not_several(node, known, made, assembler)
+        # Further outputs (the indices of a pooling, the mask of a dropout) are unknown to whoever reads them.
+        known.update(zip(node.output, made if isinstance(made, tuple) else (made,), strict=False))
+    logits = known.get(head.logits)
     if not isinstance(logits, Value):
         raise ModelError(
-            f"the network's output {output!r} does not depend on the image; export the network again"
+            f"the network's output {head.logits!r} does not depend on the image; export the network again"
         )
-    if dropped is not None:
-        _check_softmax(dropped, assembler.shape(logits), opset)
-    return OnnxReading(logits, output, None if dropped is None else dropped.op_type)
+    if head.final is not None:
+        _check_softmax(head.final, assembler.shape(logits), opset)
+    _check_one_row(model, head, assembler.shape(logits))
+    return OnnxReading(logits, head.logits, None if head.final is None else head.final.op_type)
 
 
-def _check_operators(model: onnx.ModelProto) -> None:
-    allowed = {*OPERATORS, *FOLDS, *_FINAL, "Constant"}
-    for node in model.graph.node:
-        if node.op_type not in allowed or node.domain not in _DOMAINS:
-            supported = ", ".join(sorted({*OPERATORS, *_FINAL}))
+def _check_operators(nodes: Sequence[NodeProto]) -> None:
+    for node in nodes:
+        if node.op_type not in {*COMPUTED, *CONSTANT} or node.domain not in _DOMAINS:
+            supported = ", ".join(sorted({*COMPUTED, *LOGARITHMS}))
             raise ModelError(
-                f"{_title(node)} is not supported; supported are {supported} (the last two as the output "
+                f"{_title(node)} is not supported; supported are {supported} (softmaxes as the output "
                 "only), and constants computed from shapes; build the network from these"
             )
 
 
-def _output_of(model: onnx.ModelProto) -> tuple[str, NodeProto | None]:
-    """The name of the logits, and the final softmax that follows them, if any."""
-    names = [one.name for one in model.graph.output]
-    if len(names) != 1:
+def _check_names(model: onnx.ModelProto) -> None:
+    names = [one.name for one in model.graph.initializer]
+    names += [name for node in model.graph.node for name in node.output if name]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
         raise ModelError(
-            f"the network has {len(names)} outputs {names}, allowed is one, the logits; export only those"
+            f"the network makes {twice!r} twice, allowed is one value for each name; export it again"
         )
-    final = next((node for node in model.graph.node if names[0] in node.output), None)
-    if final is not None and final.op_type in _FINAL:
-        return final.input[0], final
-    return names[0], None
+
+
+def _check_not_several(
+    node: NodeProto, known: dict[str, Value | np.ndarray], made: Value, assembler: Assembler
+) -> None:
+    """Rows as many as there are: in a file for images of any size they are the batch."""
+    shape, wanted = assembler.shape(made), known[node.input[1]]
+    if len(shape) > 1 and shape[0] > 1 and isinstance(wanted, np.ndarray) and wanted[0] == -1:
+        raise assembler.refuse(
+            f"it makes {shape[0]} rows of one image, of {math.prod(shape[1:])} numbers each",
+            "allowed is one row; hand in an image of the size that the network was made for",
+        )
+
+
+def _check_one_row(model: onnx.ModelProto, head: Head, shape: tuple[int, ...]) -> None:
+    """An image that is not the network's own may pass as several: then there are several rows of logits."""
+    kind = next((o.type.tensor_type for o in model.graph.output if o.name == head.logits), None)
+    sizes = [] if kind is None else [_declared(size) for size in kind.shape.dim]
+    disagree = len(sizes) == len(shape) and any(
+        isinstance(size, int) and size != found for size, found in zip(sizes, shape, strict=True)
+    )
+    if disagree or sum(size > 1 for size in shape) > 1:
+        declared = f" (declared as {tuple(sizes)})" if sizes else ""
+        raise ModelError(
+            f"for one image the network's output {head.logits!r} has shape {shape}{declared}, allowed is one "
+            "row, a number for each class; hand in an image of the size that the network was made for"
+        )
 
 
 def _check_softmax(node: NodeProto, shape: tuple[int, ...], opset: int) -> None:
-    axis = _attributes(node).get("axis", 1 if opset < 13 else -1) % len(shape)
+    axis = _attributes(node).get("axis", 1 if opset < 13 else -1)
+    fits = -len(shape) <= axis < len(shape)
     # Before version 13 the axes from `axis` on were taken together.
-    together = math.prod(shape[axis:]) if opset < 13 else shape[axis]
-    if together != math.prod(shape):
+    together = shape[axis:] if opset < 13 else shape[axis : axis + 1 or None]
+    if not fits or math.prod(together) != math.prod(shape):
         raise ModelError(
             f"{_title(node)} works along axis {axis} of {shape}, allowed is one over all classes"
         )
@@ -111,29 +156,27 @@ def _check_softmax(node: NodeProto, shape: tuple[int, ...], opset: int) -> None:
 
 def _result(
     node: NodeProto, known: dict[str, Value | np.ndarray], assembler: Assembler, opset: int
-) -> Value | np.ndarray:
+) -> Value | np.ndarray | tuple[Value, ...]:
     assembler.where = _title(node)
     attributes = _attributes(node)
+    inputs = tuple(_input(node, name, known) for name in node.input)
+    computed = any(isinstance(one, Value) for one in inputs) and node.op_type != "Shape"
+    if node.op_type not in (COMPUTED if computed else CONSTANT):
+        kind, table = ("computed from the image", COMPUTED) if computed else ("constants", CONSTANT)
+        raise assembler.refuse(f"its inputs are {kind}", f"allowed there are {', '.join(sorted(table))}")
+    form = (COMPUTED if computed else CONSTANT)[node.op_type]
+    wrong = complaint(node.op_type, form, opset, attributes, inputs)
+    if wrong is not None:
+        raise assembler.refuse(*wrong)
+    if computed:
+        return OPERATORS[node.op_type](Call(assembler, inputs, attributes, len(node.output)))
     if node.op_type == "Constant":
         return _constant(node, attributes)
-    inputs = tuple(_input(node, name, known) for name in node.input)
-    if node.op_type == "Shape" and isinstance(inputs[0], Value):
-        shape = np.array(assembler.shape(inputs[0]), dtype=np.int64)
-        return shape[attributes.get("start", 0) : attributes.get("end")]
-    if any(isinstance(one, Value) for one in inputs):
-        if node.op_type not in OPERATORS:
-            raise assembler.refuse(
-                "its input is computed from the image",
-                f"allowed are constants there, and {', '.join(sorted(OPERATORS))} on computed values",
-            )
-        return OPERATORS[node.op_type](Call(assembler, inputs, attributes, opset))
-    if node.op_type not in FOLDS:
-        raise assembler.refuse(
-            "its inputs are constants", "allowed is a layer that works on the image; fold it"
-        )
+    if isinstance(inputs[0], Value):
+        return shape_of(assembler.shape(inputs[0]), attributes)
     try:
         return fold(node.op_type, [one for one in inputs if not isinstance(one, Value)], attributes)
-    except (ValueError, IndexError, TypeError, KeyError) as error:
+    except (ValueError, IndexError, TypeError, KeyError, ArithmeticError) as error:
         raise assembler.refuse(f"its constants do not fit ({error})", "export the network again") from error
 
 
@@ -146,11 +189,18 @@ def _input(node: NodeProto, name: str, known: dict[str, Value | np.ndarray]) -> 
 
 
 def _constant(node: NodeProto, attributes: dict[str, Any]) -> np.ndarray:
-    if len(attributes) != 1 or "sparse_value" in attributes:
+    if len(attributes) != 1:
         raise ModelError(
-            f"{_title(node)} is sparse or empty, allowed is one dense value; export the network again"
+            f"{_title(node)} holds {len(attributes)} values, allowed is one; export the network again"
         )
-    return np.asarray(next(iter(attributes.values())))
+    ((name, value),) = attributes.items()
+    kinds = {
+        "value_int": np.int64,
+        "value_ints": np.int64,
+        "value_float": np.float32,
+        "value_floats": np.float32,
+    }
+    return np.asarray(value, kinds.get(name))
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:

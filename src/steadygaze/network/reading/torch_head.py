@@ -118,7 +118,7 @@ def _before(last: fx.Node) -> Head:
             left_out += passed
             passed = []
             logits = node.all_input_nodes[0]
-        elif name not in _CARRIERS or not _is_precise(node):
+        elif not _carries(node):
             break
     return Head(logits, frozenset(left_out), tuple(softmaxes))
 
@@ -128,6 +128,16 @@ def _back(node: fx.Node) -> Iterator[fx.Node]:
     while node.op == "call_function" and node.all_input_nodes:
         yield node
         node = node.all_input_nodes[0]
+
+
+def _carries(node: fx.Node) -> bool:
+    """Whether the node's numbers are those of its first source, in the same order."""
+    if not _is_precise(node):
+        return False
+    if operator_name(node) == "slice.Tensor":
+        sizes = (str(one.meta["val"].shape) for one in (node, node.all_input_nodes[0]))
+        return len(set(sizes)) == 1 and node.kwargs.get("step", (*node.args, 1, 1, 1, 1)[4]) == 1
+    return operator_name(node) in _CARRIERS
 
 
 def _is_precise(node: fx.Node) -> bool:

@@ -100,16 +100,21 @@ def _native_batch_norm(call: Call) -> list[Value]:
     return [_batch_norm(call)]
 
 
-def _clip(call: Call) -> Value:
-    low, high = (_limit(call, *names) for names in (("min", "min_val"), ("max", "max_val")))
-    return call.assembler.clip(call.value(), low, high)
+def _clamp(call: Call) -> Value:
+    """Limits whose derivative at the limit itself is 1: a point on a kink belongs to the piece below it."""
+    asm, low, high = call.assembler, _limit(call, "min"), _limit(call, "max")
+    value = call.value() if low is None else _negative(call, asm.clip(_negative(call), None, -low))
+    return value if high is None else asm.clip(value, None, high)
 
 
-def _limit(call: Call, *names: str) -> float | None:
-    """The one number that the first of these arguments that the operator has limits all of the value to."""
-    name = next((name for name in names if name in call.arguments), None)
-    limit = None if name is None else call.optional(name)
-    if name is None or limit is None:
+def _negative(call: Call, value: Value | None = None) -> Value:
+    return call.assembler.scale_shift(value or call.value(), -1.0, 0.0)
+
+
+def _limit(call: Call, name: str) -> float | None:
+    """The one number that an argument limits all of the value to; None where there is none."""
+    limit = call.optional(name) if name in call.arguments else None
+    if limit is None:
         return None
     shape, numbers = call.shape(), np.unique(limit)
     if len(numbers) != 1 or limit.ndim > len(shape) or not _keeps(limit.shape, shape):
@@ -306,7 +311,7 @@ def overload_name(operator: OpOverload) -> str:
 
 _ONE = {"self": COMPUTED}
 _SUM = {"self": OPERAND, "other": OPERAND, "alpha": NUMBER}
-_LIMITS = dict.fromkeys(("min", "max", "min_val", "max_val"), NONE | LIMIT | WEIGHTS)
+_LIMITS = {"self": COMPUTED, **dict.fromkeys(("min", "max"), NONE | LIMIT | WEIGHTS)}
 _PART = {"dim": WHOLE, "split_size": COUNT | whole_numbers(least=0), "split_sizes": whole_numbers(least=0)}
 _ADAPTIVE = {"self": COMPUTED, "output_size": _extent(1)}
 _PADDING = {"self": COMPUTED, "pad": whole_numbers(), "mode": only("constant"), "value": NONE | NUMBER}
@@ -337,7 +342,7 @@ _ROWS: tuple[tuple[str, Rule, Mapping[str, Argument]], ...] = (
         _div,
         {"self": COMPUTED, "other": CONSTANT, "rounding_mode": NONE},
     ),
-    ("neg", lambda call: call.assembler.scale_shift(call.value(), -1.0, 0.0), _ONE),
+    ("neg", _negative, _ONE),
     ("relu", lambda call: call.assembler.leaky_relu(call.value(), 0.0), _ONE),
     ("relu6", lambda call: call.assembler.clip(call.value(), 0.0, 6.0), _ONE),
     (
@@ -347,9 +352,13 @@ _ROWS: tuple[tuple[str, Rule, Mapping[str, Argument]], ...] = (
     ),
     ("prelu", _prelu, {"self": COMPUTED, "weight": weights(0, 1)}),
     ("_prelu_kernel", _prelu_kernel, {"self": COMPUTED, "weight": WEIGHTS}),
-    ("hardtanh", _clip, {"self": COMPUTED, **_LIMITS}),
-    ("clamp clamp.Tensor", _clip, {"self": COMPUTED, **_LIMITS}),
-    ("clamp_min clamp_min.Tensor clamp_max clamp_max.Tensor", _clip, {"self": COMPUTED, **_LIMITS}),
+    (
+        "hardtanh",
+        lambda call: call.assembler.clip(call.value(), call["min_val"], call["max_val"]),
+        {"self": COMPUTED, "min_val": LIMIT, "max_val": LIMIT},
+    ),
+    ("clamp clamp.Tensor", _clamp, _LIMITS),
+    ("clamp_min clamp_min.Tensor clamp_max clamp_max.Tensor", _clamp, _LIMITS),
     ("erf", _smooth("erf"), _ONE),
     ("sigmoid", _smooth("sigmoid"), _ONE),
     ("silu", _smooth("silu"), _ONE),

@@ -19,9 +19,19 @@ _ALONE = threading.RLock()
 
 
 @contextlib.contextmanager
+def on_processor() -> Iterator[None]:
+    """New tensors are made on the processor, whatever default device the caller has set."""
+    # Naming a device costs time at every call of PyTorch, and is seldom needed.
+    usual = torch.get_default_device().type == "cpu"
+    with contextlib.nullcontext() if usual else torch.device("cpu"):
+        yield
+
+
+@contextlib.contextmanager
 def undisturbed(*, gradients: bool) -> Iterator[None]:
     """Without the caller's inference mode and autocast, which would change what a module computes."""
     with (
+        on_processor(),
         torch.inference_mode(False),
         torch.set_grad_enabled(gradients),
         torch.autocast("cpu", enabled=False),

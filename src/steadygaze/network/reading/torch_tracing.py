@@ -14,6 +14,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from steadygaze.errors import ModelError
@@ -161,11 +162,14 @@ def _run(module: torch.nn.Module, example: Tensor, name: str) -> tuple[bool, boo
 
 
 class _Steps(TorchDispatchMode):
-    """The operations that run while it is entered, by name, less those that only hand a tensor on."""
+    """The operations that run while it is entered, and the plain numbers that each is given.
+
+    Those that only hand a tensor on are left out.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.names: list[str] = []
+        self.steps: list[tuple[Any, ...]] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -173,22 +177,23 @@ class _Steps(TorchDispatchMode):
         del types
         space, _, name = func._schema.name.removesuffix("_").partition("::")
         if space != "profiler" and name not in _HANDING_ON:
-            self.names.append(name)
+            plain = (one for one in _pytree.tree_leaves((args, kwargs)) if isinstance(one, (int, float, str)))
+            self.steps.append((name, *plain))
         return func(*args, **(kwargs or {}))
 
 
-def _steps(module: torch.nn.Module, image: Tensor) -> list[str]:
-    with undisturbed(gradients=False), _Steps() as steps:
+def _steps(module: torch.nn.Module, image: Tensor) -> list[tuple[Any, ...]]:
+    with undisturbed(gradients=False), _Steps() as recorded:
         module(image.clone())
-    return steps.names
+    return recorded.steps
 
 
 def _check_steps(module: torch.nn.Module, program: ExportedProgram, example: Tensor, name: str) -> None:
-    """Raise ModelError unless the module does as it was traced, for an image of zeros and for others."""
+    """Raise ModelError unless the module does as it was traced, for an image of zeros and for another."""
     traced_to = _steps(runnable(program), example)
     generator = torch.Generator().manual_seed(0)
-    others = (torch.rand(example.shape, generator=generator, dtype=example.dtype) for _ in range(2))
-    if any(_steps(module, image) != traced_to for image in (example, *others)):
+    other = torch.rand(example.shape, generator=generator, dtype=example.dtype)
+    if any(_steps(module, image) != traced_to for image in (example, other)):
         raise ModelError(
             f"{name} does other steps when it runs than when it is traced, or others for another image, "
             "allowed are modules that do the same steps every time; leave out branches on numbers, and what "

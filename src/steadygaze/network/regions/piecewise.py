@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from steadygaze.deadline import NEVER, Deadline
+from steadygaze.deadline import Deadline
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.envelope import cut_by_windows
@@ -29,9 +29,6 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 
 # Units of a dense layer from which on it pays to look for idle ones before it.
 _WIDE = 32
-
-# Of the scale of a unit's input this share counts after the unit, too.
-_LEFT_OVER = 1e-2
 
 
 @dataclass(frozen=True)
@@ -113,16 +110,15 @@ class Stages:
 
     Args:
         graph: the network; its node 0 takes the perturbed image.
-        scales: for each node that a stage reads, ``(units,)``: the scale of rounding errors (see
-            `scales_at`).
-        tolerance: a hinge is zero below this share of its scale.
+        tolerances: for each piecewise node, ``(units,)``, how close to 0 a hinge is zero, or how close to the
+            largest an input is (see `tolerances_of`).
     """
 
-    def __init__(self, graph: Graph, scales: Mapping[int, Tensor], tolerance: float) -> None:
+    def __init__(self, graph: Graph, tolerances: Mapping[int, Tensor]) -> None:
         self.graph = graph
         self.stages = tuple(self._stage(node) for node in graph.piecewise)
         #: For each stage the tolerance of each column (hinge or window).
-        self.tolerances = [self._tolerance(stage, scales, tolerance) for stage in self.stages]
+        self.tolerances = [self._of_columns(stage.node, tolerances[stage.node]) for stage in self.stages]
 
     @cached_property
     def names(self) -> tuple[np.ndarray, ...]:
@@ -214,18 +210,9 @@ class Stages:
         )
 
     def cut(
-        self,
-        cells: Cells,
-        values: np.ndarray,
-        number: int,
-        crossing: Crossing,
-        room: int,
-        deadline: Deadline = NEVER,
+        self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing, room: int, deadline: Deadline
     ) -> Cut:
-        """Cut the cells where the stage's units change piece.
-
-        Raises Expired where the deadline passes on the way.
-        """
+        """Cut the cells where the stage's units change piece. Raises Expired where the deadline passes."""
         chosen = crossing.cutting
         columns = self.columns(values, number, chosen)
         tolerance, names = self.tolerances[number][chosen], self.names[number][chosen]
@@ -343,7 +330,8 @@ class Stages:
         nodes, found = self.graph.nodes, set()
         for number, stage in enumerate(self.stages):
             layer, readers = nodes[stage.node].layer, self.graph.readers[stage.node]
-            dense = all(isinstance(nodes[reader].layer, Dense) for reader in readers)
+            # The logits have no readers, and are needed whole.
+            dense = bool(readers) and all(isinstance(nodes[reader].layer, Dense) for reader in readers)
             if (
                 isinstance(layer, PiecewiseLinear)
                 and layer.is_relu
@@ -380,14 +368,11 @@ class Stages:
         )
         return Stage(node, self.graph.nodes[node].inputs[0], tuple(range(before + 1, node)), live)
 
-    def _tolerance(self, stage: Stage, scales: Mapping[int, Tensor], tolerance: float) -> np.ndarray:
-        scale = scales[stage.source].cpu().numpy().reshape(-1) * tolerance
-        layer = self.graph.nodes[stage.node].layer
-        if isinstance(layer, MaxPool):
-            windows = layer.windows.cpu().numpy()
-            return np.where(windows >= 0, scale[windows], 0.0).max(axis=1)
-        assert isinstance(layer, PiecewiseLinear)
-        return np.concatenate([np.maximum(scale, tolerance * abs(float(mark))) for mark in layer.breakpoints])
+    def _of_columns(self, node: int, tolerance: Tensor) -> np.ndarray:
+        """The tolerance of each column; a unit has one for each of its breakpoints."""
+        layer = self.graph.nodes[node].layer
+        marks = len(layer.breakpoints) if isinstance(layer, PiecewiseLinear) else 1
+        return np.tile(tolerance.cpu().numpy(), marks)
 
 
 def push_forward(graph: Graph, tangents: Tensor, pieces: Mapping[int, Tensor], to: int, rows: int) -> Tensor:
@@ -433,25 +418,3 @@ def _forward_of(layer: AbstractAffine, inputs: Sequence[Tensor], alive: Tensor |
 def flat_array(values: Tensor) -> np.ndarray:
     """Rows ``(B, units)`` as a contiguous NumPy array on the CPU."""
     return np.ascontiguousarray(values.flatten(1).cpu().numpy())
-
-
-def scales_at(graph: Graph, images: Tensor) -> dict[int, Tensor]:
-    """The largest sum of absolute terms at the images, ``(units,)``, of stages' sources and logits.
-
-    Rounding errors are proportional to this scale and not to the value itself, which may cancel. Up to a
-    piecewise node magnitudes are added up; there they start again from the values, which are 0 where units
-    are off: what rounding may leave of those is a small share of their input's.
-    """
-    wanted = {graph.last} | {graph.nodes[node].inputs[0] for node in graph.piecewise}
-    values = graph.values_at(images, set(range(len(graph.nodes))))
-    sizes: dict[int, Tensor] = {}
-    for index, node in enumerate(graph.nodes):
-        if isinstance(node.layer, AbstractAffine):
-            sizes[index] = node.layer.magnitude(*(sizes[source] for source in node.inputs))
-        elif isinstance(node.layer, PiecewiseLinear | MaxPool):
-            before = sizes[node.inputs[0]]
-            before = node.layer.forward(before) if isinstance(node.layer, MaxPool) else before
-            sizes[index] = torch.maximum(values[index].abs(), _LEFT_OVER * before)
-        else:
-            sizes[index] = values[index].abs() if index else values[index].abs().clamp_min(1.0)
-    return {node: sizes[node].flatten(1).amax(dim=0) for node in wanted}

@@ -1,8 +1,8 @@
 """The graph as an ONNX model whose constants are the graph's own, bit for bit, in float64.
 
-Every layer becomes the operators that compute the same numbers and, at breakpoints and between equal entries of
-a window, have the same derivative: a table of rules, one for each layer. Nothing is folded, rounded or trained
-away, so that a reader who multiplies the file's numbers multiplies the graph's.
+Every layer becomes the operators that compute the same numbers and, at breakpoints and between equal entries
+of a window, have the same derivative: a table of rules, one for each layer. Nothing is folded, rounded or
+trained away, so that a reader who multiplies the file's numbers multiplies the graph's.
 """
 
 from __future__ import annotations
@@ -48,9 +48,11 @@ class Writer:
         self._name, self._count = name, 0
 
     def add(self, operator: str, *inputs: str, last: bool = False, **attributes: object) -> str:
-        """One more operator; with `last` its output is the value that was begun. Returns the output's name."""
+        """One more operator, whose output is named; with `last` it is the value that was begun."""
         output = self._name if last else self._part()
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=f"{output}:{operator}", **attributes))
+        self.nodes.append(
+            helper.make_node(operator, list(inputs), [output], name=f"{output}:{operator}", **attributes)
+        )
         return output
 
     def constant(self, values: object) -> str:
@@ -250,8 +252,13 @@ def regular_windows(layer: pieces.MaxPool) -> Mapping[str, object] | None:
     ]
     grid = np.indices([*layer.pooled, *kernel])
     wanted = (grid[0], grid[1] * strides[0] + grid[3], grid[2] * strides[1] + grid[4])
-    found = (places.reshape(grid.shape[1:]) if places.size == grid[0].size else None for places in (channel, row, column))
-    same = all(have is not None and np.array_equal(have, want) for have, want in zip(found, wanted, strict=True))
+    found = (
+        places.reshape(grid.shape[1:]) if places.size == grid[0].size else None
+        for places in (channel, row, column)
+    )
+    same = all(
+        have is not None and np.array_equal(have, want) for have, want in zip(found, wanted, strict=True)
+    )
     return {"kernel_shape": kernel, "strides": strides} if same else None
 
 

@@ -1,0 +1,107 @@
+"""The folder that other verifiers are handed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment
+
+from steadygaze.errors import SettingError
+from steadygaze.export.expectation import expected_of
+from steadygaze.export.parameter_network import parameter_network
+from steadygaze.export.properties import domain_of, vnnlib_1, vnnlib_2
+from steadygaze.network.writing.onnx_writer import Writer, onnx_of
+from steadygaze.verdict.answer import Answer
+
+_README = """\
+# A class question, for any verifier of neural networks
+
+Made by {{ maker }}. Is the class of this image {{ label }} all over the range of the parameters?
+
+{% for name, low, high in parameters -%}
+- `theta[{{ loop.index0 }}]` is {{ name }}, from {{ low }} to {{ high }}
+{% endfor %}
+| file | what it is |
+|---|---|
+{% for piece in pieces -%}
+| `{{ piece }}.onnx` | from theta (1, {{ parameters | length }}) to the logits (1, {{ classes }}): the perturbed image, the clip, the network; {{ precision }} |
+| `{{ piece }}.vnnlib`, `{{ piece }}.2.vnnlib` | the property of that network, as VNN-LIB 1.0 and 2.0 |
+{% endfor -%}
+| `expected.json` | what steadygaze says, in all and of each piece |
+
+The perturbed image is affine in theta on each of {{ pieces | length }} piece(s); there is one network and one property for
+each, and the properties' domains tile the range. A property states a counterexample: theta in the piece, and another logit
+that is at least that of class {{ label }}. `sat` means that there is one, `unsat` that the class holds all over the piece.
+
+The class is all that these files ask. Whether the saliency map stays where it should be cannot be said in VNN-LIB.
+The clip is written by two ReLUs. {{ rounding }}
+"""  # noqa: E501 -- a table's row is one line
+
+
+def write_export(answer: Answer, folder: Path, float64: bool = False) -> list[Path]:
+    """Write networks, properties, README.md and expected.json into a folder, all or nothing.
+
+    Files are made beside the folder and moved in at the end; others in it are left alone. Returns the paths.
+    float64: the networks' numbers as they are; by default rounded to single precision, which is what most
+    verifiers read and the only precision in which onnxruntime convolves.
+    Raises SettingError where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as fresh:
+            _write(answer, Path(fresh), float64)
+            made = sorted(path.name for path in Path(fresh).iterdir())
+            for name in made:
+                shutil.move(Path(fresh, name), Path(folder, name))
+    except OSError as error:
+        raise SettingError(
+            f"the export cannot be written to {str(folder)!r} ({error.strerror}); choose another --out"
+        ) from error
+    return [folder / name for name in made]
+
+
+def _write(answer: Answer, folder: Path, float64: bool) -> None:
+    problem = answer.problem
+    kind = "float64" if float64 else "float32"
+    graph, names = problem.network.graph.to("cpu"), [f"piece-{k}" for k in range(len(problem.pieces))]
+    expected = expected_of(answer)
+    for name, piece, own in zip(names, problem.pieces, expected["pieces"], strict=True):
+        network = parameter_network(graph, piece.image, problem.clip)
+        writer = Writer(np.float64 if float64 else np.float32, batch=1, pooling=True)
+        model = onnx_of(network, writer, "theta", "logits")
+        (folder / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        domain = domain_of(piece.polytope)
+        about = [
+            f"{name}.onnx: is there theta in this piece where class {problem.label} is not the only largest?"
+        ]
+        (folder / f"{name}.vnnlib").write_text(vnnlib_1(domain, problem.label, graph.classes, about))
+        (folder / f"{name}.2.vnnlib").write_text(vnnlib_2(domain, problem.label, graph.classes, about, kind))
+        own |= {"network": f"{name}.onnx", "property": f"{name}.vnnlib", "property_2": f"{name}.2.vnnlib"}
+    text = json.dumps(expected, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "expected.json").write_text(f"{text}\n", encoding="utf-8")
+    (folder / "README.md").write_text(_readme(answer, names, float64), encoding="utf-8")
+
+
+def _readme(answer: Answer, names: list[str], float64: bool) -> str:
+    problem = answer.problem
+    return (
+        Environment(keep_trailing_newline=True)
+        .from_string(_README)
+        .render(
+            maker=f"steadygaze {version('steadygaze')}",
+            label=problem.label,
+            classes=problem.graph.classes,
+            parameters=[(p.name, p.low, p.high) for p in problem.perturbation.parameters],
+            pieces=names,
+            precision="float64" if float64 else "float32",
+            rounding="In floating point that may differ from a clip in the last place."
+            if float64
+            else "Numbers are rounded to float32: where weights were not float32 before, or normalisation is "
+            "folded into them, this is a slightly different network (export --float64 rounds none).",
+        )
+    )

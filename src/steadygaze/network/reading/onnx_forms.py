@@ -1,0 +1,283 @@
+"""What a node of an ONNX file may look like: every attribute and every input of each operator.
+
+Nothing else passes: an attribute that is not in the table, a value that its line does not allow, an input of
+another kind, a version of the operator that means something else. So no argument is read in part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, defs
+
+LATEST = 28
+"""The last version of the operator set that the table was held against."""
+
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
+_WHOLE = (
+    TensorProto.BOOL,
+    TensorProto.INT8,
+    TensorProto.INT16,
+    TensorProto.INT32,
+    TensorProto.INT64,
+    TensorProto.UINT8,
+    TensorProto.UINT16,
+    TensorProto.UINT32,
+    TensorProto.UINT64,
+)
+
+
+# What `helper.get_attribute_value` makes of an attribute of each type.
+_TYPES: dict[Any, type] = {
+    defs.OpSchema.AttrType.INT: int,
+    defs.OpSchema.AttrType.INTS: list,
+    defs.OpSchema.AttrType.FLOAT: float,
+    defs.OpSchema.AttrType.FLOATS: list,
+    defs.OpSchema.AttrType.STRING: bytes,
+    defs.OpSchema.AttrType.TENSOR: np.ndarray,
+}
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The values of an attribute that are read in full, and the words for them."""
+
+    words: str
+    fits: Callable[[Any], bool]
+    show: Callable[[Any], str] = repr
+
+
+class Kind(Enum):
+    """What an input may be."""
+
+    COMPUTED = "a value computed from the image"
+    WEIGHT = "a constant"
+    NUMBER = "a constant of one number"
+    WHOLES = "a constant list of whole numbers"
+    EITHER = "a value computed from the image or a constant"
+    UNREAD = "a constant, without effect in evaluation"
+    NO_TRAINING = "false"
+
+
+@dataclass(frozen=True)
+class Form:
+    """An operator: its attributes, its inputs in order (the last may be repeated), and its first version."""
+
+    attributes: Mapping[str, Allowed] = field(default_factory=dict)
+    inputs: Sequence[tuple[str, Kind]] = (("input", Kind.COMPUTED),)
+    since: int = 1
+    repeated: bool = False
+
+
+def _only(value: int, words: str) -> Allowed:
+    return Allowed(words, lambda given: given == value)
+
+
+def _word(*words: str) -> Allowed:
+    def text(given: bytes) -> str:
+        return given.decode(errors="replace") if isinstance(given, bytes) else repr(given)
+
+    return Allowed(" or ".join(words), lambda given: text(given) in words, lambda given: repr(text(given)))
+
+
+def _pair(least: int, count: int = 2) -> Allowed:
+    return Allowed(
+        f"{count} whole numbers of at least {least} (two dimensions)",
+        lambda given: len(given) == count and min(given) >= least,
+    )
+
+
+def _type(words: str, *allowed: int) -> Allowed:
+    names = dict(zip(TensorProto.DataType.values(), TensorProto.DataType.keys(), strict=True))
+    return Allowed(words, lambda given: given in allowed, lambda given: names.get(given, str(given)))
+
+
+FLAG = Allowed("0 or 1", lambda given: given in (0, 1))
+WHOLE = Allowed("a whole number", lambda given: True)
+WHOLES = Allowed("whole numbers", lambda given: True)
+COUNT = Allowed("a whole number of at least 1", lambda given: given >= 1)
+NUMBER = Allowed("a finite number", math.isfinite)
+LIMIT = Allowed("a number", lambda given: not math.isnan(given))
+UNREAD = Allowed("anything: it has no effect in evaluation", lambda given: True)
+OFF = _only(0, "0: the network in evaluation, export it with model.eval()")
+TENSOR = Allowed("a dense tensor", lambda given: True)
+ONE = Allowed("a tensor of one number", lambda given: given.size == 1)
+FLOAT_TYPE = _type("FLOAT and DOUBLE (and the half precisions)", *FLOATS)
+TYPE = _type("FLOAT, DOUBLE, whole numbers and BOOL", *FLOATS, *_WHOLE)
+
+_PADDING = {"auto_pad": _word("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), "pads": _pair(0, 4)}
+_WINDOW = {
+    **_PADDING,
+    "strides": _pair(1),
+    "dilations": _pair(1),
+    "kernel_shape": _pair(1),
+    "ceil_mode": FLAG,
+}
+_AXES = ("axes", Kind.WHOLES)
+_X = ("input", Kind.COMPUTED)
+_C = ("input", Kind.WEIGHT)
+_REDUCE = {"axes": WHOLES, "keepdims": FLAG, "noop_with_empty_axes": FLAG}
+_TWO = (("first operand", Kind.EITHER), ("second operand", Kind.EITHER))
+_TWO_CONSTANTS = (("first operand", Kind.WEIGHT), ("second operand", Kind.WEIGHT))
+_UNARY = Form(since=6)
+
+COMPUTED: dict[str, Form] = {
+    "Add": Form(inputs=_TWO, since=7),
+    "AveragePool": Form({**_WINDOW, "count_include_pad": FLAG}),
+    "BatchNormalization": Form(
+        {"epsilon": NUMBER, "momentum": UNREAD, "training_mode": OFF, "spatial": _only(1, "1")},
+        [_X, *((name, Kind.WEIGHT) for name in ("scale", "bias", "mean", "variance"))],
+        since=7,
+    ),
+    # Saturation and rounding modes are of types of eight bits and less, which are refused.
+    "Cast": Form({"to": FLOAT_TYPE, "saturate": UNREAD, "round_mode": UNREAD}, since=6),
+    "Clip": Form(
+        {"min": LIMIT, "max": LIMIT},
+        [_X, ("lower limit", Kind.NUMBER), ("upper limit", Kind.NUMBER)],
+        since=6,
+    ),
+    "Concat": Form({"axis": WHOLE}, since=4, repeated=True),
+    "Conv": Form(
+        {**_PADDING, "strides": _pair(1), "dilations": _pair(1), "kernel_shape": _pair(1), "group": COUNT},
+        [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
+    ),
+    "Div": Form(inputs=[_X, ("divisor", Kind.WEIGHT)], since=7),
+    "Dropout": Form(
+        {"ratio": UNREAD, "seed": UNREAD},
+        [_X, ("ratio", Kind.UNREAD), ("training mode", Kind.NO_TRAINING)],
+        since=7,
+    ),
+    "Erf": Form(),
+    "Flatten": Form({"axis": WHOLE}),
+    "Gelu": Form({"approximate": _word("none", "tanh")}),
+    "Gemm": Form(
+        {"alpha": NUMBER, "beta": NUMBER, "transA": FLAG, "transB": FLAG},
+        [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
+        since=7,
+    ),
+    "GlobalAveragePool": Form(),
+    "GlobalMaxPool": Form(),
+    "Identity": Form(),
+    "LeakyRelu": Form({"alpha": NUMBER}, since=6),
+    "MatMul": Form(inputs=_TWO),
+    # The order of storage is that of the indices, a second output, which no node may read.
+    "MaxPool": Form({**_WINDOW, "storage_order": FLAG}),
+    "Mul": Form(inputs=_TWO, since=7),
+    "Neg": _UNARY,
+    "PRelu": Form(inputs=[_X, ("slope", Kind.WEIGHT)], since=7),
+    "Pad": Form(
+        {"mode": _word("constant"), "pads": WHOLES, "value": NUMBER},
+        [_X, ("padding", Kind.WHOLES), ("fill", Kind.NUMBER), _AXES],
+        since=2,
+    ),
+    "ReduceMean": Form(_REDUCE, [_X, _AXES]),
+    "Relu": _UNARY,
+    "Reshape": Form({"allowzero": FLAG}, [_X, ("shape", Kind.WHOLES)], since=5),
+    "Sigmoid": _UNARY,
+    "Slice": Form(
+        {"starts": WHOLES, "ends": WHOLES, "axes": WHOLES},
+        [_X, ("starts", Kind.WHOLES), ("ends", Kind.WHOLES), _AXES, ("steps", Kind.WHOLES)],
+    ),
+    "Softplus": Form(),
+    "Split": Form(
+        {"axis": WHOLE, "split": WHOLES, "num_outputs": COUNT}, [_X, ("sizes", Kind.WHOLES)], since=2
+    ),
+    "Squeeze": Form({"axes": WHOLES}, [_X, _AXES]),
+    "Sub": Form(inputs=_TWO, since=7),
+    "Sum": Form(inputs=[("input", Kind.EITHER)], since=6, repeated=True),
+    "Tanh": _UNARY,
+    "Transpose": Form({"perm": Allowed("axes from 0 on", lambda given: min(given, default=0) >= 0)}),
+    "Unsqueeze": Form({"axes": WHOLES}, [_X, _AXES]),
+}
+"""Operators with an input that is computed from the image."""
+
+CONSTANT: dict[str, Form] = {
+    "Add": Form(inputs=_TWO_CONSTANTS, since=7),
+    "Cast": Form({"to": TYPE, "saturate": UNREAD, "round_mode": UNREAD}, [_C], since=6),
+    "Concat": Form({"axis": WHOLE}, [_C], since=4, repeated=True),
+    "Constant": Form(
+        {
+            "value": TENSOR,
+            "value_float": Allowed("a number", lambda given: True),
+            "value_floats": Allowed("numbers", lambda given: True),
+            "value_int": WHOLE,
+            "value_ints": WHOLES,
+        },
+        (),
+    ),
+    "ConstantOfShape": Form({"value": ONE}, [("shape", Kind.WHOLES)]),
+    "Div": Form(inputs=_TWO_CONSTANTS, since=7),
+    "Expand": Form(inputs=[_C, ("shape", Kind.WHOLES)]),
+    "Flatten": Form({"axis": WHOLE}, [_C]),
+    "Gather": Form({"axis": WHOLE}, [_C, ("indices", Kind.WEIGHT)]),
+    "Identity": Form(inputs=[_C]),
+    "MatMul": Form(inputs=_TWO_CONSTANTS),
+    "Mul": Form(inputs=_TWO_CONSTANTS, since=7),
+    "Neg": Form(inputs=[_C], since=6),
+    "Range": Form(
+        {"stash_type": _only(1, "1")}, [(name, Kind.NUMBER) for name in ("start", "limit", "delta")]
+    ),
+    "ReduceProd": Form(_REDUCE, [_C, _AXES]),
+    "Reshape": Form({"allowzero": FLAG}, [_C, ("shape", Kind.WHOLES)], since=5),
+    "Shape": Form({"start": WHOLE, "end": WHOLE}, [("input", Kind.EITHER)]),
+    "Slice": Form(COMPUTED["Slice"].attributes, [_C, *COMPUTED["Slice"].inputs[1:]]),
+    "Sqrt": Form(inputs=[_C], since=6),
+    "Squeeze": Form({"axes": WHOLES}, [_C, _AXES]),
+    "Sub": Form(inputs=_TWO_CONSTANTS, since=7),
+    "Transpose": Form(COMPUTED["Transpose"].attributes, [_C]),
+    "Unsqueeze": Form({"axes": WHOLES}, [_C, _AXES]),
+}
+"""Operators whose inputs are all constants of the file (or which only look at a shape)."""
+
+
+def complaint(
+    operator: str, form: Form, opset: int, attributes: Mapping[str, Any], inputs: Sequence[Any]
+) -> tuple[str, str] | None:
+    """What is wrong with a node and what is allowed, or None; inputs are arrays, None, or computed values."""
+    if not form.since <= opset <= LATEST or not defs.has(operator, opset, ""):
+        return (
+            f"it is of operator set {opset}",
+            f"allowed are {form.since} to {LATEST} where it is defined; export the network for one of these",
+        )
+    schema = defs.get_schema(operator, opset, "")
+    known, needed = schema.attributes, schema.min_input
+    missing = [place for place in range(needed) if place >= len(inputs) or inputs[place] is None]
+    if missing:
+        return f"its input {missing[0]} is missing", f"allowed is one with its first {needed} inputs"
+    for name, value in attributes.items():
+        if name not in form.attributes or name not in known:
+            allowed = ", ".join(sorted({*form.attributes} & {*known})) or "none"
+            return f"it has an attribute {name!r}", f"allowed are {allowed}; export the network without it"
+        rule = form.attributes[name]
+        if not isinstance(value, _TYPES.get(known[name].type, ())) or not rule.fits(value):
+            return f"its {name} is {rule.show(value)}", f"allowed is {rule.words}"
+    if len(inputs) > len(form.inputs) and not form.repeated:
+        return f"it has {len(inputs)} inputs", f"allowed are at most {len(form.inputs)}"
+    for place, value in enumerate(inputs):
+        name, kind = form.inputs[min(place, len(form.inputs) - 1)]
+        if value is not None and not _is_of(kind, value):
+            found = _shown(value) if isinstance(value, np.ndarray) else "computed from the image"
+            return f"its {name} is {found}", f"allowed is {kind.value}"
+    return None
+
+
+def _is_of(kind: Kind, value: Any) -> bool:
+    if not isinstance(value, np.ndarray):
+        return kind in (Kind.EITHER, Kind.COMPUTED)
+    if kind is Kind.COMPUTED:
+        return False
+    if kind is Kind.NUMBER:
+        return value.size == 1
+    if kind is Kind.WHOLES:
+        return np.issubdtype(value.dtype, np.integer) and value.ndim <= 1
+    return (value.size == 1 and not value.any()) if kind is Kind.NO_TRAINING else True
+
+
+def _shown(value: np.ndarray) -> str:
+    several = f"a constant of shape {value.shape} and type {value.dtype}"
+    return f"the constant {value.tolist()}" if value.size == 1 else several

@@ -1,0 +1,93 @@
+"""Which value of an ONNX file holds the logits: the output asked for, without the softmax behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+from onnx import NodeProto
+
+from steadygaze.errors import ModelError, SettingError
+from steadygaze.network.reading.onnx_forms import FLOATS
+
+LOGARITHMS: Mapping[str, int] = {"Softmax": 1, "LogSoftmax": 0}
+"""Operators over all classes that keep their order, left out at the end, and how often a log may follow."""
+# Behind a softmax they change neither which number belongs to which class nor the order of the numbers.
+_BEHIND = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Log")
+_LABELS = ("ArgMax", "TopK", "Hardmax")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The name of the logits, and the softmax that was left out after them, if any."""
+
+    logits: str
+    final: NodeProto | None
+
+
+def head_of(model: onnx.ModelProto, asked: str | None) -> Head:
+    """The logits behind the output `asked` for; by default the one output, or the one that all others follow.
+
+    Raises SettingError where no value has the name asked for, ModelError where the file leaves it open.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output if name}
+    if asked is not None:
+        if asked not in makers:
+            outputs = ", ".join(one.name for one in model.graph.output)
+            raise SettingError(
+                f"the output is {asked!r}, which the network does not have; allowed are its outputs "
+                f"({outputs}) and the values inside it; name one of these"
+            )
+        return _unwrapped(asked, makers)
+    names = [one.name for one in model.graph.output]
+    heads = {name: _unwrapped(name, makers) for name in names if not _is_label(name, makers)}
+    if len(names) == 1 and not heads:
+        node = makers[names[0]]
+        raise ModelError(
+            f"the network's output {names[0]!r} is the class itself, made by {node.op_type!r}, allowed are "
+            f"logits; name them as the output, such as {node.input[0]!r}"
+        )
+    logits = {head.logits for head in heads.values()}
+    named = [name for name in heads if name.lower() == "logits"]
+    if len(logits) == 1:
+        return next((h for n, h in heads.items() if n == h.logits), next(iter(heads.values())))
+    if len(named) == 1:
+        return heads[named[0]]
+    raise ModelError(
+        f"the network has {len(names)} outputs {names}, allowed is one, the logits; name it as the output"
+    )
+
+
+def needed(model: onnx.ModelProto, output: str) -> list[NodeProto]:
+    """The nodes that a value rests on, in the file's order."""
+    wanted, kept = {output}, []
+    for node in reversed(model.graph.node):
+        if not wanted.isdisjoint(name for name in node.output if name):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _is_label(name: str, makers: Mapping[str, NodeProto]) -> bool:
+    return name in makers and makers[name].op_type in _LABELS and len(makers[name].input) > 0
+
+
+def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:
+    """The logits, where a softmax and what only reshapes it end in the value of that name."""
+    behind, logarithms = name, 0
+    for _ in makers:  # a file may go in circles
+        if behind not in makers or not _keeps_order(makers[behind]):
+            break
+        logarithms += makers[behind].op_type == "Log"
+        behind = makers[behind].input[0]
+    node = makers.get(behind)
+    if node is not None and node.input and logarithms <= LOGARITHMS.get(node.op_type, -1):
+        return Head(node.input[0], node)
+    return Head(name, None)
+
+
+def _keeps_order(node: NodeProto) -> bool:
+    if node.op_type == "Cast":
+        return all(one.i in FLOATS for one in node.attribute if one.name == "to")
+    return node.op_type in _BEHIND and len(node.input) > 0

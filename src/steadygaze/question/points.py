@@ -1,0 +1,85 @@
+"""What holds at single points, and the maps of the original model, which is what replays are judged by."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.errors import ModelError
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.network.graph import Graph
+from steadygaze.network.reading.originals import AbstractOriginal
+from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
+from steadygaze.perturbation.chain import Chain
+from steadygaze.perturbation.placing import grid
+from steadygaze.question.inconsistency import AbstractInconsistency
+
+# Gradients that count for less than this share of a map are not asked for.
+_NOTHING = 1e-12
+
+
+@dataclass(frozen=True)
+class Points:
+    """What plain evaluation says at B points.
+
+    Attributes:
+        predicted: ``(B,)`` class with the largest logit.
+        gap: ``(B,)`` class gap, f_c - max of the others.
+        inconsistency: ``(B,)``.
+        kind: ``(B,)`` int8, ROBUST, CLASS_CHANGED or ATTENTION_CHANGED.
+    """
+
+    predicted: np.ndarray
+    gap: np.ndarray
+    inconsistency: np.ndarray
+    kind: np.ndarray
+
+
+def judged(
+    logits: Tensor,
+    gap: np.ndarray,
+    maps: Tensor,
+    expected: Tensor,
+    inconsistency: AbstractInconsistency,
+    threshold: float,
+) -> Points:
+    """Points from logits ``(B, K)``, class gaps ``(B,)``, and both maps as they are compared, ``(B, P)``."""
+    distance = inconsistency.between(maps, expected)
+    # A map that is what it should be to the last bit has not moved, whatever rounding a cosine adds.
+    distance = distance.masked_fill((maps == expected).all(dim=1) & expected.any(dim=1), 0.0).numpy()
+    kind = np.where(gap <= 0, CLASS_CHANGED, np.where(distance > threshold, ATTENTION_CHANGED, ROBUST))
+    return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
+
+
+def maps_of_original(
+    original: AbstractOriginal, saliency: AbstractSaliency, images: Tensor, logits: Tensor, label: int
+) -> Tensor | None:
+    """Maps ``(B, P)`` of class `label` at pixels ``(B, C, H, W)``, by the original's own gradients.
+
+    logits ``(B, K)`` are the original's. None for maps that read activations inside the network (Grad-CAM),
+    which the original does not show, and for models that give no gradients: there the imported network has to
+    do.
+    """
+    if not isinstance(saliency, AbstractGradientSaliency):
+        return None
+    seed = saliency.seed(logits, label)
+    total = torch.zeros_like(images)
+    try:
+        for k in np.flatnonzero((seed.abs() > _NOTHING).any(dim=0).numpy()):
+            found = np.asarray(original.gradients(images.numpy(), int(k)), np.float64)
+            total += seed[:, int(k), None, None, None] * torch.from_numpy(found)
+    except ModelError:
+        return None
+    return saliency.from_gradient(total * images if saliency.times_pixels else total)
+
+
+def placed(perturbation: Chain, saliency: AbstractSaliency, graph: Graph, pixels: tuple[int, ...]) -> Chain:
+    """The perturbation as it moves and hides entries of maps, wherever those stand in the image.
+
+    pixels: the shape ``(C, H, W)`` of the image.
+    """
+    place = astuple(saliency.standing(graph))
+    return perturbation.placed(grid(*place, entries=saliency.map_shape(graph), pixels=pixels))

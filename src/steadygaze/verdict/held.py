@@ -1,0 +1,264 @@
+"""Every answer is held against the network: points of cells and of all that is claimed, evaluated plainly.
+
+What a search calls a cell is compared with what is there, at interior points of cells and at random theta;
+and what is read off its map where a slip would show first: just inside the safe scale, at the ends of the
+safe ranges, just nearer than the radius, and at the nearest failure. The kind must agree at each point whose
+kind rounding leaves no doubt about. No setting switches this off; it may take a small share of the time that
+the search took.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import numpy as np
+
+from steadygaze.answer.result import KINDS, Failure, Origin, Radius
+from steadygaze.errors import InternalCheckError
+from steadygaze.geometry.kinds import ROBUST, UNDECIDED
+from steadygaze.geometry.sections import bounds
+from steadygaze.question.problem import Problem
+from steadygaze.search.base import CellMap
+from steadygaze.verdict.plain import PlainEvaluation
+from steadygaze.verdict.reading import cells_at
+
+# The check may take so much of the search's time, or so many seconds, whichever is more.
+_SHARE, _SECONDS = 0.05, 3e-3
+# Points evaluated at once: at first as many as so many products take forward, and those in any case; then
+# twice as many each time.
+_FIRST, _MOST = 8, 64
+_PRODUCTS = 1.5e6
+# Up to so many decided cells all of them are looked at, and then more points in each; of more cells, so many
+# of a kind that are the largest, the smallest, around the robust part's boundary, or any.
+_ALL, _EXTREME, _AROUND, _ANY = 96, 4, 24, 64
+# Borders are looked for in a stretch of so many cells.
+_STRETCH = 4096
+# Rounds of further random points in the cells that are looked at.
+_ROUNDS = 4
+# Random theta that are looked up in the map, points of what is claimed to be robust, and points on each
+# range.
+_THETAS, _SURFACE, _ON_THE_WAY = 24, 96, 8
+# How far inside of what is claimed the points lie, relatively.
+_INSIDE = 1e-6
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What the answer reads off its maps; as in `answer.result.Result`."""
+
+    safe_scale: float | None
+    origin: Origin | None
+    radius: Radius | None
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
+class Held:
+    """How hard was looked: points that agree, points too close to a border to tell, and seconds."""
+
+    agreeing: int
+    close: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A point at which something is said: what kind it is, and who says so."""
+
+    theta: np.ndarray
+    kind: int
+    who: str
+
+
+def budget_of(seconds: float) -> float:
+    """Seconds that the check may take after a search of so many."""
+    return max(_SECONDS, _SHARE * seconds)
+
+
+def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: float) -> Held:
+    """Hold maps, and what is read off them, against plain evaluation, for about so many seconds.
+
+    Raises InternalCheckError, with the theta, at the first point of another kind than is said, beyond
+    rounding; or where a point of the box lies in no cell of a map that covers it.
+    """
+    began = time.perf_counter()
+    plain = PlainEvaluation(problem)
+    size = int(np.clip(_PRODUCTS / plain.products, _FIRST, _MOST))
+    near = [_claimed(problem, claims), *map(_in_cells, maps)]
+    # To look a point up in a map takes longer than to evaluate it: that comes later.
+    far = [_at_random(problem, map_) for map_ in maps]
+    points = chain(islice(_in_turn(near), size), _in_turn([*near, *far]))
+    agreeing = close = 0
+    expected = 0.0
+    while not agreeing + close or time.perf_counter() - began + expected < seconds:
+        block = list(islice(points, size))
+        if not block:
+            break
+        started = time.perf_counter()
+        clear = _compared(plain, block)
+        agreeing, close = agreeing + clear, close + len(block) - clear
+        expected = (time.perf_counter() - started) * min(2, _MOST / size)
+        size = min(2 * size, _MOST)
+    return Held(agreeing, close, time.perf_counter() - began)
+
+
+def _compared(plain: PlainEvaluation, points: Sequence[_Point]) -> int:
+    """How many of the points are beyond doubt what is said; raises InternalCheckError at one that is not."""
+    seen = plain.at(np.array([point.theta for point in points]))
+    for number, point in enumerate(points):
+        if not seen.possible[number, point.kind]:
+            raise InternalCheckError(
+                f"theta = {point.theta.tolist()} is {KINDS[seen.kind[number]]} ({seen.margins(number)}), and "
+                f"{point.who} {KINDS[point.kind]}: the answer is withheld; please report this case"
+            )
+    return int(seen.clear.sum())
+
+
+def _in_turn(sources: Iterable[Iterator[_Point]]) -> Iterator[_Point]:
+    """One of each, again and again, until all are at their end."""
+    left = list(sources)
+    while left:
+        for source in tuple(left):
+            point = next(source, None)
+            if point is None:
+                left.remove(source)
+            else:
+                yield point
+
+
+# -- what is read off the map
+
+
+def _claimed(problem: Problem, claims: Claims) -> Iterator[_Point]:
+    box = problem.box
+    half = (box[:, 1] - box[:, 0]) / 2
+    rng = np.random.default_rng(5)
+    sources: list[Iterator[_Point]] = []
+    if claims.failure is not None:
+        failure = claims.failure
+        kind = KINDS.index(failure.kind)
+        sources.append(
+            iter([_Point(np.array(failure.theta), kind, "as the nearest failure it is said to be")])
+        )
+    if claims.safe_scale:
+        sources.append(_on_scaled_box(box * claims.safe_scale * (1 - _INSIDE), rng))
+    if claims.origin is not None:
+        sources.append(_on_ranges(np.array(claims.origin.ranges), rng))
+    if claims.radius is not None and claims.radius.value:
+        sources.append(_on_ball(box, half, claims.radius, rng))
+    return _in_turn(sources)
+
+
+def _on_scaled_box(box: np.ndarray, rng: np.random.Generator) -> Iterator[_Point]:
+    """Corners, and random points of the box's surface and of its inside."""
+    for number in range(_SURFACE):
+        draw = rng.random(len(box))
+        if number % 3 == 0:
+            draw = draw.round()
+        elif number % 3 == 1:
+            draw[rng.integers(len(box))] = rng.integers(2)
+        theta = box[:, 0] + draw * (box[:, 1] - box[:, 0])
+        yield _Point(theta, ROBUST, "within the safe scale all is said to be")
+
+
+def _on_ranges(ranges: np.ndarray, rng: np.random.Generator) -> Iterator[_Point]:
+    """The ends of safe ranges, and points on the way to each."""
+    for inside in (1 - _INSIDE, *rng.random(_ON_THE_WAY)):
+        for axis, end in zip(*np.nonzero(ranges), strict=True):
+            theta = np.zeros(len(ranges))
+            theta[axis] = ranges[axis, end] * inside
+            yield _Point(theta, ROBUST, "on the safe ranges all is said to be")
+
+
+def _on_ball(box: np.ndarray, half: np.ndarray, radius: Radius, rng: np.random.Generator) -> Iterator[_Point]:
+    """Random points just nearer to 0 than the radius, and nearer, brought into the box."""
+    order = np.inf if radius.norm == "linf" else 2
+    for number in range(_SURFACE):
+        direction = rng.standard_normal(len(box))
+        if order == np.inf:
+            direction = np.clip(direction * rng.uniform(1, 3), -1, 1)
+        length = radius.value * (1 - _INSIDE if number % 2 == 0 else rng.random())
+        theta = direction / np.linalg.norm(direction, order) * length * half
+        yield _Point(np.clip(theta, box[:, 0], box[:, 1]), ROBUST, "within the radius all is said to be")
+
+
+# -- cells
+
+
+def _in_cells(map_: CellMap) -> Iterator[_Point]:
+    """Interior points of cells: their middles, then random ones in the same cells."""
+    chosen = _cells_to_see(map_)
+    cells, rng = map_.cells, np.random.default_rng(7)
+    for round_ in range(_ROUNDS):
+        for cell in chosen:
+            corners = cells.theta[cells.idx[cells.ptr[cell] : cells.ptr[cell + 1]]]
+            weights = rng.dirichlet(np.ones(len(corners))) if round_ else None
+            middle = np.average(corners, axis=0, weights=weights)
+            yield _Point(middle, int(map_.kind[cell]), "the cell around it is called")
+
+
+def _cells_to_see(map_: CellMap) -> np.ndarray:
+    """Numbers of cells, the most telling ones first."""
+    decided = np.flatnonzero((map_.kind != UNDECIDED) & (map_.volume > 0))
+    if len(decided) <= _ALL:
+        return decided[np.argsort(-map_.volume[decided], kind="stable")]
+    rng, columns = np.random.default_rng(6), []
+    for kind in range(UNDECIDED):
+        own = decided[map_.kind[decided] == kind]
+        if not len(own):
+            continue
+        k = min(_EXTREME, len(own))
+        size = map_.volume[own]
+        columns += [own[np.argpartition(-size, k - 1)[:k]], own[np.argpartition(size, k - 1)[:k]]]
+        columns.append(own[rng.integers(0, len(own), _ANY)])
+    border = rng.permutation(_at_border(map_, int(rng.integers(len(map_.kind)))))
+    columns += [border[map_.kind[border] == kind][:_AROUND] for kind in range(UNDECIDED)]
+    ordered = [column[row] for row in range(_ANY) for column in columns if row < len(column)]
+    _, first = np.unique(ordered, return_index=True)
+    return np.array(ordered)[np.sort(first)]
+
+
+def _at_border(map_: CellMap, start: int) -> np.ndarray:
+    """Cells that share a vertex with one of another kind, of a stretch of the map that begins at a cell."""
+    first = max(0, min(start, len(map_.kind) - _STRETCH))
+    last = min(first + _STRETCH, len(map_.kind))
+    cells, kind = map_.cells, map_.kind[first:last]
+    ptr = cells.ptr[first : last + 1]
+    idx, owner = cells.idx[ptr[0] : ptr[-1]], np.repeat(kind, np.diff(ptr))
+    low, high = np.full(len(cells.theta), UNDECIDED + 1, np.int8), np.full(len(cells.theta), -1, np.int8)
+    np.minimum.at(low, idx, owner)
+    np.maximum.at(high, idx, owner)
+    touching = np.logical_or.reduceat(low[idx] != high[idx], ptr[:-1] - ptr[0])
+    return first + np.flatnonzero(touching & (map_.volume[first:last] > 0))
+
+
+# -- random theta
+
+
+def _at_random(problem: Problem, map_: CellMap) -> Iterator[_Point]:
+    """Random theta with the kind of the one cell that holds each."""
+    box = problem.box
+    draws = np.random.default_rng(8).random((_THETAS, len(box)))
+    thetas = box[:, 0] + draws * (box[:, 1] - box[:, 0])
+    if map_.inner:  # the cells stand for more of the box than they cover
+        if not map_.rest and (map_.kind == ROBUST).all():
+            yield from (_Point(theta, ROBUST, "the whole box is called") for theta in thetas)
+        return
+    low, high = bounds(map_.cells)
+    for theta in thetas:
+        cells = np.flatnonzero(((low <= theta) & (theta <= high)).all(axis=1))
+        if (
+            map_.rest or len(set(map_.kind[cells].tolist())) != 1
+        ):  # which of the cells around it holds it matters
+            cells = cells_at(map_, theta, problem.tolerance)
+        if not len(cells) and not map_.rest:
+            raise InternalCheckError(
+                f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report "
+                "this case"
+            )
+        kinds = set(map_.kind[cells].tolist())
+        if len(kinds) == 1 and UNDECIDED not in kinds:
+            yield _Point(theta, kinds.pop(), "the map says it is")

@@ -1,0 +1,297 @@
+"""Plain evaluation of the question at points: what the answers of all searches are held against.
+
+It takes from the question what was asked (image, chain, clip, label, saliency, inconsistency, threshold) and
+the imported network, which was compared with the original, and goes the shortest way: perturb, clip, forward,
+backward, compare. It knows no stages, no regions, no combinations of maps and no bounds, and nothing that
+`Problem` works out for searches. Beside the kind at each point it tells what else rounding would let it be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.network.graph import Graph
+from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.saliency import AbstractGradientSaliency, GradCam
+from steadygaze.network.smooth import Smooth
+from steadygaze.question.points import placed
+from steadygaze.question.problem import Problem
+
+# A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what
+# rounding leaves of sums, and ten times what searches take for 0.
+_ROUNDING, _OF_SEARCHES = 1e-10, 10.0
+# The same for models in single precision.
+_SINGLE = 1e-6
+# Of the terms that go into a unit this share counts behind it, too, where the unit itself is 0.
+_LEFT_OVER = 1e-2
+# An inconsistency this close to the threshold may be on either side of it: rounding leaves some 1e-14 of a
+# cosine and 1e-8 of the distance of two vectors that are nearly one.
+_CLOSE = 1e-7
+# A map below this share of the unperturbed image's has no direction that rounding leaves standing.
+_VANISHING = 1e-9
+# Random theta beside 0 and corners from which the sizes of terms are learnt.
+_LEARNT, _CORNERS = 3, 2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What plain evaluation sees at B points.
+
+    Attributes:
+        kind: ``(B,)`` int8. possible: ``(B, 3)`` bool, by kind: what the point may be, rounding considered.
+        gap: ``(B,)`` class gap; gap_rounding: how far it may be off.
+        inconsistency: ``(B,)``. near: ``(B,)`` bool, whether some unit is within rounding of a breakpoint,
+            so that another map may be the right one.
+    """
+
+    kind: np.ndarray
+    possible: np.ndarray
+    gap: np.ndarray
+    gap_rounding: np.ndarray
+    inconsistency: np.ndarray
+    near: np.ndarray
+
+    @property
+    def clear(self) -> np.ndarray:
+        """Points ``(B,)`` bool whose kind rounding leaves no doubt about."""
+        return self.possible.sum(axis=1) == 1
+
+    def margins(self, number: int) -> str:
+        """The numbers that decide a point, in words."""
+        near = ", a unit within rounding of a breakpoint" if self.near[number] else ""
+        return (
+            f"class gap {self.gap[number]:.6g} give or take {self.gap_rounding[number]:.1g}, "
+            f"inconsistency {self.inconsistency[number]:.9g}{near}"
+        )
+
+
+class PlainEvaluation:
+    """See the module.
+
+    rounding: the share of the terms that make a value up below which it may be 0; by default that of double
+    precision. level: whether units that are within rounding of a breakpoint wherever one looks are taken to
+    be on the piece below it, which is the convention; else they count as near to it.
+    """
+
+    def __init__(self, problem: Problem, rounding: float = _ROUNDING, level: bool = True) -> None:
+        self._problem = problem
+        self._graph: Graph = problem.network.graph
+        share = max(rounding, _OF_SEARCHES * problem.tolerance.hinge)
+        images = self._images(self._learnt())
+        values = self._graph.values_at(images, range(len(self._graph.nodes)))
+        self._scale, self._tolerance = _sizes(self._graph, values, share)
+        self._level = {node: near.all(dim=0) & level for node, near in self._near(values).items()}
+        # The map of the unperturbed image, which is the first of these, in its own shape.
+        first = {node: values[node][:1] for node in self._read}
+        shape = problem.saliency.map_shape(self._graph)
+        self._chain = placed(problem.perturbation, problem.saliency, self._graph, problem.image.shape)
+        self._map0 = self._maps(images[:1], first, self._pieces(first)).reshape(shape)
+
+    @cached_property
+    def products(self) -> int:
+        """Products that one point takes on its way forward, about; at least 1."""
+        affine = ((node.layer, node.shape) for node in self._graph.nodes)
+        return 1 + sum(
+            layer.terms * math.prod(shape) for layer, shape in affine if isinstance(layer, AbstractAffine)
+        )
+
+    def at(self, thetas: np.ndarray) -> Seen:
+        """What is seen at theta ``(B, n)``."""
+        problem = self._problem
+        images = self._images(thetas)
+        values = self._graph.values_at(images, self._read)
+        logits = values[self._graph.last].cpu().numpy()
+        gaps = logits[:, problem.label, None] - np.delete(logits, problem.label, axis=1)
+        near = torch.zeros(len(thetas), dtype=torch.bool)
+        for node, found in self._near(values).items():
+            near |= (found & ~self._level[node]).any(dim=1).cpu()
+        maps = self._compared(self._maps(images, values, self._pieces(values)))
+        rows = near.nonzero()[:, 0]
+        if len(rows):  # it does not matter which of two units wins that are 0
+            some = {node: value[rows] for node, value in values.items()}
+            other = self._compared(self._maps(images[rows], some, self._other_pieces(some)))
+            near[rows] = (other - maps[rows]).abs().amax(dim=1) > _ROUNDING * maps[rows].abs().amax(dim=1)
+        inconsistency = problem.inconsistency.between(maps, self._expected(thetas)).numpy()
+        return self._seen(gaps, inconsistency, near.numpy() | self._doubtful(maps))
+
+    def _seen(self, gaps: np.ndarray, inconsistency: np.ndarray, near: np.ndarray) -> Seen:
+        problem, slack = self._problem, self._gap_rounding
+        threshold, close = problem.threshold, max(_CLOSE, _OF_SEARCHES * problem.tolerance.margin)
+        held, lost = (gaps > slack).all(axis=1), (gaps < -slack).any(axis=1)
+        possible = np.zeros((len(gaps), 3), bool)
+        possible[:, CLASS_CHANGED] = ~held
+        possible[:, ROBUST] = ~lost & (near | (inconsistency <= threshold + close))
+        possible[:, ATTENTION_CHANGED] = ~lost & (near | (inconsistency > threshold - close))
+        worst = gaps.argmin(axis=1)
+        gap = gaps[np.arange(len(gaps)), worst]
+        kind = np.where(
+            gap <= 0, CLASS_CHANGED, np.where(inconsistency > threshold, ATTENTION_CHANGED, ROBUST)
+        )
+        return Seen(kind.astype(np.int8), possible, gap, slack[worst], inconsistency, near)
+
+    @cached_property
+    def _gap_rounding(self) -> np.ndarray:
+        """How far each class gap ``(K - 1,)`` may be off."""
+        label = self._problem.label
+        return np.delete(self._scale, label) + self._scale[label]
+
+    @cached_property
+    def _read(self) -> frozenset[int]:
+        """The nodes whose values are asked for."""
+        graph, saliency = self._graph, self._problem.saliency
+        sources = {graph.nodes[node].inputs[0] for node in (*graph.piecewise, *graph.smooth)}
+        return frozenset(
+            sources | {graph.last} | ({saliency.node(graph)} if isinstance(saliency, GradCam) else set())
+        )
+
+    @cached_property
+    def _kept(self) -> Tensor | None:
+        """Numbers of the entries that are compared; None for all."""
+        shape = tuple(self._map0.shape)
+        mask = self._chain.compared(self._problem.image.shape, shape[-2:])
+        mask = np.broadcast_to(mask, shape).reshape(-1)
+        return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
+
+    def _learnt(self) -> np.ndarray:
+        box = self._problem.box
+        corners = np.array([box[:, 0], box[:, 1]])
+        draws = np.random.default_rng(3).random((_CORNERS + _LEARNT, len(box)))
+        draws[:_CORNERS] = draws[:_CORNERS].round()
+        return np.concatenate([np.zeros((1, len(box))), corners, box[:, 0] + draws * (box[:, 1] - box[:, 0])])
+
+    def _images(self, thetas: np.ndarray) -> Tensor:
+        problem = self._problem
+        images = problem.perturbation.apply(problem.image, thetas)
+        if problem.clip is not None:
+            images = np.clip(images, *problem.clip)
+        return torch.from_numpy(np.ascontiguousarray(images)).to(self._graph.device)
+
+    def _maps(self, images: Tensor, values: Mapping[int, Tensor], pieces: Mapping[int, Tensor]) -> Tensor:
+        """Maps ``(B, P)`` at images, given values and the pieces that units are on."""
+        graph, saliency, label = self._graph, self._problem.saliency, self._problem.label
+        if isinstance(saliency, GradCam):
+            node = saliency.node(graph)
+            gradients = graph.pull_back(graph.seed(label, len(images)), pieces, to=node)
+            return saliency.from_parts(values[node], gradients).flatten(1).cpu()
+        assert isinstance(saliency, AbstractGradientSaliency)
+        gradients = graph.pull_back(saliency.seed(values[graph.last], label), pieces)
+        return saliency.from_gradient(gradients * images if saliency.times_pixels else gradients).cpu()
+
+    def _pieces(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """The piece of every unit; where rounding decides, the one below, and the first of equal inputs."""
+        pieces = {}
+        for index in (*self._graph.piecewise, *self._graph.smooth):
+            node = self._graph.nodes[index]
+            value = values[node.inputs[0]]
+            if isinstance(node.layer, Smooth):
+                pieces[index] = node.layer.derivative(value)
+            elif isinstance(node.layer, MaxPool):
+                pieces[index] = node.layer.compete(value, self._tolerance[index])[1]
+            else:
+                assert isinstance(node.layer, PiecewiseLinear)
+                edges = node.layer.breakpoints[:, None] + self._tolerance[index]
+                pieces[index] = (value.flatten(1)[:, None] > edges).sum(dim=1, dtype=torch.uint8)
+        return pieces
+
+    def _other_pieces(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """The pieces again, but where rounding decides, the piece above, and the last of equal inputs.
+
+        Level units stay on the piece below.
+        """
+        pieces = self._pieces(values)
+        for index in self._graph.piecewise:
+            node, slack = self._graph.nodes[index], self._tolerance[index]
+            value = values[node.inputs[0]]
+            if isinstance(node.layer, MaxPool):
+                turned = replace(node.layer, windows=node.layer.windows.flip(1).contiguous())
+                other = node.layer.windows.shape[1] - 1 - turned.compete(value, slack)[1]
+            else:
+                assert isinstance(node.layer, PiecewiseLinear)
+                edges = node.layer.breakpoints[:, None] - slack
+                other = (value.flatten(1)[:, None] > edges).sum(dim=1, dtype=torch.uint8)
+            pieces[index] = torch.where(self._level[index], pieces[index], other)
+        return pieces
+
+    def _near(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """For each node that picks, which units ``(B, N)`` are within rounding of picking otherwise."""
+        near = {}
+        for index in self._graph.piecewise:
+            layer = self._graph.nodes[index].layer
+            flat, slack = values[self._graph.nodes[index].inputs[0]].flatten(1), self._tolerance[index]
+            if isinstance(layer, MaxPool):
+                best = layer.forward(flat.reshape(len(flat), *layer.shape)).flatten(1)
+                ties = torch.zeros(best.shape, dtype=torch.uint8, device=flat.device)
+                for column in layer.windows.T:
+                    ties += (flat[:, column.clamp_min(0)] >= best - slack) & (column >= 0)
+                near[index] = ties > 1
+            else:
+                assert isinstance(layer, PiecewiseLinear)
+                gaps = [(flat - edge).abs() <= slack for edge in layer.breakpoints]
+                near[index] = torch.stack(gaps).any(dim=0)
+        return near
+
+    def _expected(self, thetas: np.ndarray) -> Tensor:
+        """Expected maps as they are compared: ``(B, P)``, or ``(P,)`` where they do not move."""
+        if not self._problem.perturbation.moves_map:
+            return self._compared(self._map0.reshape(1, -1))[0]
+        moved = self._chain.expected(self._map0.numpy(), thetas)
+        return self._compared(torch.from_numpy(np.ascontiguousarray(moved)).flatten(1))
+
+    def _compared(self, maps: Tensor) -> Tensor:
+        return maps if self._kept is None else maps.index_select(1, self._kept)
+
+    def _doubtful(self, maps: Tensor) -> np.ndarray:
+        """Maps ``(B, P)`` that say nothing: nearly zero, or such that rounding orders their entries."""
+        size = torch.linalg.vector_norm(maps, dim=1)
+        whole = torch.linalg.vector_norm(self._map0)
+        vanishing = (size > 0) & (size <= _VANISHING * whole)
+        return (vanishing | self._problem.inconsistency.doubtful(maps)).numpy()
+
+
+def decided_by_rounding(problem: Problem, thetas: np.ndarray) -> np.ndarray:
+    """Where at theta ``(B, n)`` the rounding of the original, in single precision, may decide on its map:
+    ``(B,)``.
+
+    Units there, or on the unperturbed image, are so near to a breakpoint that the original may put them on
+    either side, and the map is another on the other side. Level units are among them: by convention they are
+    on the piece below, which the original's noise does not know. A mismatch of maps at such a point tells
+    nothing.
+    """
+    plain = PlainEvaluation(problem, rounding=_SINGLE, level=False)
+    near = plain.at(np.concatenate([np.zeros((1, len(problem.box))), thetas])).near
+    return near[0] | near[1:]
+
+
+def _sizes(graph: Graph, values: Mapping[int, Tensor], share: float) -> tuple[np.ndarray, dict[int, Tensor]]:
+    """How far from 0 rounding may bring logits ``(K,)`` and, for each node that picks, units or windows
+    ``(N,)``.
+
+    A share of the sum of absolute terms, taken for the largest magnitudes among the values ``(B, *shape)`` of
+    all nodes.
+    """
+    most: dict[int, Tensor] = {}
+    tolerance: dict[int, Tensor] = {}
+    for index, node in enumerate(graph.nodes):
+        largest = values[index].abs().amax(dim=0, keepdim=True)
+        before = most[node.inputs[0]] if node.inputs else largest
+        if isinstance(node.layer, AbstractAffine):
+            most[index] = node.layer.magnitude(*(most[source] for source in node.inputs))
+        elif isinstance(node.layer, MaxPool):
+            own = node.layer.forward(before)
+            most[index], tolerance[index] = torch.maximum(largest, _LEFT_OVER * own), share * own.flatten()
+        elif isinstance(node.layer, PiecewiseLinear):
+            marks = float(node.layer.breakpoints.abs().max())
+            most[index] = torch.maximum(largest, _LEFT_OVER * before)
+            tolerance[index] = share * before.flatten().clamp_min(marks)
+        else:
+            most[index] = largest if index else largest.clamp_min(1.0)
+    return share * most[graph.last].flatten().cpu().numpy(), tolerance

@@ -1,0 +1,136 @@
+"""The nearest failure as a point that anybody can replay: it fails in the original model, and by a margin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from steadygaze.answer.result import KINDS, Failure
+from steadygaze.deadline import NEVER, Deadline, Expired
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.measure import centres
+from steadygaze.geometry.sections import Nearest
+from steadygaze.question.points import Points
+from steadygaze.question.problem import Problem
+from steadygaze.search.base import CellMap
+from steadygaze.verdict.reading import failures_by_distance
+
+# Failing cells that are tried for a witness before none is believed to exist.
+_TRIES = 50
+# By how much a witness may be farther from 0 than its cell, relatively. The first is below the digits that
+# are shown; the others are for where the model, in its own precision, does not fail so near to the border.
+_FARTHER = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3e-3, 1e-2, 1e-1, 1.0, np.inf)
+# A corner that is farther by less is no farther.
+_NO_LONGER = 1e-300
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A failing point that replays in the original model."""
+
+    failure: Failure
+    theta: np.ndarray
+
+
+def find_witness(
+    problem: Problem, map_: CellMap, norm: str = "linf", deadline: Deadline = NEVER
+) -> Witness | None:
+    """The nearest failure, inside its cell, where the original model fails as the map says.
+
+    On the cell's border rounding decides what the model does, and decides otherwise in another runtime: the
+    witness is as deep inside as the shown digits of its distance allow, or, where the model holds there, one
+    step farther than where it fails from there on. Failing points that the map knows of beside its cells
+    count as they are. Where the deadline passes on the way, some failure is taken.
+    """
+    try:
+        inside = _in_cells(problem, map_, norm, deadline)
+    except Expired:
+        inside = _somewhere(problem, map_, norm)
+    known = [inside, None if map_.failing is None else _nearest_of(problem, map_.failing, norm)]
+    return min((w for w in known if w is not None), key=lambda w: w.failure.distance, default=None)
+
+
+def _somewhere(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
+    """Of the middles of failing cells, as many as are tried at most, the nearest that replays."""
+    failing = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
+    some = failing[np.argsort(-map_.volume[failing], kind="stable")[:_TRIES]]
+    return _nearest_of(problem, centres(map_.cells.take(some)[0]), norm)
+
+
+def _nearest_of(problem: Problem, thetas: np.ndarray, norm: str) -> Witness | None:
+    """The nearest of the points ``(B, n)`` at which the original model fails."""
+    if not len(thetas):
+        return None
+    distance = _distances(problem, thetas, norm)
+    order = np.argsort(distance)
+    thetas = thetas[order]
+    points = problem.replay(thetas)
+    failing = np.flatnonzero((points.kind != ROBUST) & legal(problem, thetas))
+    if not len(failing):
+        return None
+    first = int(failing[0])
+    return _witness(problem, points, thetas, first, float(distance[order[first]]), norm)
+
+
+def _in_cells(problem: Problem, map_: CellMap, norm: str, deadline: Deadline) -> Witness | None:
+    for number, found in enumerate(failures_by_distance(map_, problem.box, norm, deadline)):
+        deadline.ask()
+        if number == _TRIES:
+            return None
+        thetas = _inwards(problem, map_, found, norm)
+        points = problem.replay(thetas)
+        failing = (points.kind == map_.kind[found.cell]) & (points.kind != ROBUST) & legal(problem, thetas)
+        if failing[-1]:
+            last = int(np.flatnonzero(~failing).max(initial=-1))
+            k = 0 if last < 0 else min(last + 2, len(failing) - 1)
+            return _witness(problem, points, thetas, k, found.distance, norm)
+    return None
+
+
+def _inwards(problem: Problem, map_: CellMap, found: Nearest, norm: str) -> np.ndarray:
+    """Points of the cell, ``(k, n)``, that are farther and farther from its nearest one, and from its border.
+
+    On the way from the nearest point to each corner the distance from 0 is convex, so that it is known how
+    far one may go. The mean of where one arrives is well inside the part of the cell that is near enough.
+    """
+    cells = map_.cells
+    corners = cells.theta[cells.idx[cells.ptr[found.cell] : cells.ptr[found.cell + 1]]]
+    longer = _distances(problem, corners, norm) - found.distance
+    thetas = []
+    for farther in _FARTHER:
+        room = farther * found.distance if found.distance and np.isfinite(farther) else np.inf
+        share = np.minimum(1.0, room / np.maximum(longer, _NO_LONGER))
+        thetas.append(found.point + (share[:, None] * (corners - found.point)).mean(axis=0))
+    return np.clip(np.array(thetas), problem.box[:, 0], problem.box[:, 1])
+
+
+def _distances(problem: Problem, thetas: np.ndarray, norm: str) -> np.ndarray:
+    """Distances ``(B,)`` from 0 in half-widths of the box."""
+    half = (problem.box[:, 1] - problem.box[:, 0]) / 2
+    return np.linalg.norm(thetas / half, np.inf if norm == "linf" else 2, axis=1)
+
+
+def _witness(
+    problem: Problem, points: Points, thetas: np.ndarray, k: int, distance: float, norm: str
+) -> Witness:
+    gap, inconsistency = float(points.gap[k]), float(points.inconsistency[k])
+    failure = Failure(
+        theta=tuple(thetas[k].tolist()),
+        kind=KINDS[points.kind[k]],
+        distance=distance,
+        class_gap=gap,
+        inconsistency=inconsistency,
+        predicted=int(points.predicted[k]),
+        theta_distance=float(_distances(problem, thetas[k][None], norm)[0]),
+        margin=-gap if points.kind[k] == CLASS_CHANGED else inconsistency - problem.threshold,
+    )
+    return Witness(failure, thetas[k])
+
+
+def legal(problem: Problem, thetas: np.ndarray) -> np.ndarray:
+    """Whether the images at theta are in the clip's range (anything, without a clip), ``(B,)``."""
+    if problem.clip is None:
+        return np.ones(len(thetas), bool)
+    images = problem.images(thetas).flatten(1)
+    return ((images >= problem.clip[0]) & (images <= problem.clip[1])).all(dim=1).numpy()

@@ -1,0 +1,71 @@
+"""The folder for other verifiers: what is in it, and that it says what the answer says of the class."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import variants
+from steadygaze import SettingError, cli, solve
+from steadygaze.export.expectation import expected_of
+from steadygaze.export.writing import write_export
+from steadygaze.verdict.budget import Limits
+
+
+@pytest.mark.parametrize("variant", variants.FEW, ids=str)
+def test_what_is_expected_is_so_at_points(variant):
+    answer = solve(variant.problem, method="sweep", threads=1)
+    expected = expected_of(answer)
+    assert np.isclose(sum(expected["shares"].values()), 1)
+    thetas = variant.draw(300)
+    gaps = variant.problem.at(thetas).gap
+    assert abs((gaps < 0).mean() - expected["shares"]["class_changed"]) < 0.1
+    scale = expected["safe_scale_of_class"]
+    assert (variant.problem.at(thetas * scale * (1 - 1e-9)).gap > 0).all()
+    for piece in expected["pieces"]:
+        if piece["answer"] == "sat":
+            assert variant.problem.replay(np.array([piece["witness"]])).gap[0] <= 0
+        if piece["answer"] == "unsat":
+            assert piece["witness"] is None
+    answers = {piece["answer"] for piece in expected["pieces"]}
+    assert ("sat" in answers) == (expected["shares"]["class_changed"] > 1e-9)
+
+
+def test_attention_is_left_out():
+    """A tiny threshold fails the attention nearly everywhere; the class question does not see it."""
+    variant = variants.FEW[0]
+    strict = replace(variant.problem, threshold=1e-3)
+    loose, tight = (expected_of(solve(p, method="sweep", threads=1)) for p in (variant.problem, strict))
+    assert loose["shares"] == pytest.approx(tight["shares"])
+    assert loose["safe_scale_of_class"] == pytest.approx(tight["safe_scale_of_class"])
+
+
+def test_a_stopped_run_expects_nothing_it_has_not_seen():
+    answer = solve(variants.FEW[0].problem, method="sweep", threads=1, limits=Limits(None, 2.0, 1))
+    if answer.map.rest or (answer.map.kind == 3).any():
+        assert all(piece["answer"] != "unsat" for piece in expected_of(answer)["pieces"])
+
+
+def test_the_command_writes_all_of_it(tmp_path, capsys):
+    out = tmp_path / "handed"
+    spec = ["--perturb", "translate(dx=-1..1)", "--image", "digits:357", "--out", str(out), "--quiet"]
+    assert cli.run(["export", "digits-mlp", *spec]) == 0
+    told = capsys.readouterr().out
+    expected = json.loads((out / "expected.json").read_text())
+    assert len(expected["pieces"]) == 2
+    for piece in expected["pieces"]:
+        for name in (piece["network"], piece["property"], piece["property_2"]):
+            assert (out / name).is_file()
+            assert name in told
+            assert name in (out / "README.md").read_text()
+    assert not [path for path in tmp_path.iterdir() if path != out], "nothing is left beside the folder"
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    answer = solve(variants.FEW[0].problem, method="sweep", threads=1)
+    with pytest.raises(SettingError, match="choose another --out"):
+        write_export(answer, tmp_path / "file" / "handed")

@@ -1,0 +1,267 @@
+"""Every answer is held against the network: planted faults are caught by this check alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import steadygaze as sg
+from landscapes import hole
+from steadygaze.answer.result import Failure, Origin, Radius
+from steadygaze.errors import InternalCheckError
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.network.layers import Dense
+from steadygaze.network.pieces import PiecewiseLinear
+from steadygaze.network.regions.piecewise import Stages
+from steadygaze.question.problem import Problem
+from steadygaze.search import branch_and_bound, judging, sweep
+from steadygaze.search.base import CellMap, Options
+from steadygaze.search.branch_and_bound import BranchAndBound
+from steadygaze.search.sweep import Sweep
+from steadygaze.verdict import driver
+from steadygaze.verdict.driver import solve
+from steadygaze.verdict.held import Claims, Held, budget_of, hold
+from steadygaze.verdict.plain import PlainEvaluation
+from variants import EVERY, INEXACT, Variant, searched, swept
+
+MIXED = Variant("mlp", "spot", clip=None)
+POOLED = Variant("max pool", "spot", clip=None)
+MOVED = Variant("mlp", "shift, brighter")
+WIDE = Variant("wide", "spot")
+NOTHING = Claims(None, None, None, None)
+LONG = 10.0
+
+
+def posed(variant: Variant) -> Problem:
+    """A problem of its own, so that nothing computed before the fault is reused."""
+    return replace(variant).problem
+
+
+def assert_caught(variant: Variant, map_: CellMap) -> None:
+    with pytest.raises(InternalCheckError, match=r"theta = .* is .* \(class gap"):
+        hold(replace(variant).problem, [map_], NOTHING, LONG)
+
+
+@pytest.mark.parametrize("variant", [*EVERY[::4], *INEXACT[::3]], ids=str)
+def test_plain_evaluation_sees_what_the_module_says(variant):
+    thetas = variant.draw(60)
+    seen, wanted = PlainEvaluation(variant.problem).at(thetas), variant.sampled(thetas)
+    np.testing.assert_allclose(seen.gap, wanted.gap, atol=1e-9)
+    np.testing.assert_allclose(seen.inconsistency, wanted.inconsistency, atol=1e-7)
+    assert (seen.kind == wanted.kind).all()
+    assert seen.clear.mean() > 0.8 or variant.threshold == 0
+
+
+@pytest.mark.parametrize("variant", EVERY[::5], ids=str)
+def test_a_right_map_is_held(variant):
+    found = hold(variant.problem, [variant.map], NOTHING, LONG)
+    assert found.agreeing > 50
+    assert found.close <= found.agreeing
+
+
+# -- faults planted into searches, caught without any other check
+
+
+def gaps_with(monkeypatch, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Change the gaps that the sweep judges by."""
+    plain = judging.judge
+
+    def judged(problem, *rest):
+        with pytest.MonkeyPatch.context() as inner:
+            whole = Problem.gaps
+            inner.setattr(Problem, "gaps", lambda self, logits: change(whole(self, logits)))
+            return plain(problem, *rest)
+
+    monkeypatch.setattr(sweep, "judge", judged)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        torch.neg,
+        lambda gaps: gaps + 0.3,
+        lambda gaps: gaps.index_fill(1, gaps.amin(dim=0).argmin(keepdim=True), 1.0),
+    ],
+    ids=["a wrong sign", "an optimistic boundary", "a class skipped"],
+)
+def test_wrong_class_gaps(monkeypatch, change):
+    gaps_with(monkeypatch, change)
+    assert_caught(MIXED, swept(posed(MIXED)))
+
+
+def test_an_optimistic_threshold(monkeypatch):
+    by_distance = judging.by_distance
+    monkeypatch.setattr(
+        judging,
+        "by_distance",
+        lambda *given: np.where(by_distance(*given) == ATTENTION_CHANGED, ROBUST, by_distance(*given)),
+    )
+    assert_caught(POOLED, swept(posed(POOLED)))
+
+
+def test_units_on_the_wrong_side(monkeypatch):
+    pieces_of = Sweep._pieces
+
+    def flipped(self, *given):
+        pieces = pieces_of(self, *given)
+        return {**pieces, max(pieces): 1 - pieces[max(pieces)]}
+
+    monkeypatch.setattr(Sweep, "_pieces", flipped)
+    assert_caught(WIDE, swept(posed(WIDE)))
+
+
+def test_gradients_of_other_cells(monkeypatch):
+    pieces_of = Sweep._pieces
+    monkeypatch.setattr(
+        Sweep,
+        "_pieces",
+        lambda self, *given: {k: v.roll(1, dims=0) for k, v in pieces_of(self, *given).items()},
+    )
+    assert_caught(WIDE, swept(posed(WIDE)))
+
+
+@pytest.mark.parametrize("variant", [MIXED, POOLED], ids=str)
+def test_hinges_that_are_missed(variant):
+    blunt = replace(variant, tolerance=replace(variant.tolerance, hinge=0.05))
+    assert_caught(variant, swept(blunt.problem))
+
+
+def test_an_expected_map_that_moves_the_wrong_way(monkeypatch):
+    whole = Problem.expected_pieces.func
+    monkeypatch.setattr(
+        Problem,
+        "expected_pieces",
+        property(lambda self: tuple(replace(form, directions=-form.directions) for form in whole(self))),
+    )
+    assert_caught(MOVED, swept(posed(MOVED)))
+
+
+@pytest.mark.parametrize("method", ["sweep", "nearest"])
+def test_columns_dropped_for_want_of_a_reader(monkeypatch, method):
+    """Nothing reads the last layer further: all() over no readers once dropped what is never above 0 there.
+
+    Of four logits two are left, and the second of them is taken for the label's, which was the first.
+    """
+
+    def careless(self):
+        nodes, readers = self.graph.nodes, self.graph.readers
+        return frozenset(
+            number
+            for number, stage in enumerate(self.stages)
+            if all(isinstance(nodes[reader].layer, Dense) for reader in readers[stage.node])
+            and isinstance(nodes[stage.node].layer, PiecewiseLinear)
+            and len(nodes[stage.node].shape) == 1
+        )
+
+    monkeypatch.setattr(Stages, "_feeding_dense", property(careless))
+    monkeypatch.setattr(driver, "check_cover", lambda *_: None)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU()).double()
+    with torch.no_grad():
+        net[1].weight[:] = torch.tensor([[0.0] * 4, [1.0, 0, 1, 0], [0, 3.0, 0, 0], [0.0] * 4]).double()
+        net[1].bias[:] = torch.tensor([-5.0, 1.0, 0.0, -5.0])
+    with pytest.raises(InternalCheckError, match="the cell around it is called"):
+        sg.verify(
+            net, np.full((1, 2, 2), 0.5), sg.Brightness(-0.3, 0.7), method=method, threshold=1.9, clip=None
+        )
+
+
+# -- faults in branch and bound
+
+
+@pytest.mark.parametrize("variant", [Variant("wide", "spot", clip=None), Variant("mlp", "turn")], ids=str)
+def test_boxes_judged_by_their_middles(monkeypatch, variant):
+    judge = branch_and_bound.judge_boxes
+
+    def judged(problem, boxes, room):
+        return replace(judge(problem, boxes, room), kind=problem.at(boxes.mean(axis=2)).kind)
+
+    monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
+    found = searched(BranchAndBound(posed(variant), Options(handover=False, undecided=0.05))).found()
+    assert (found.kind != UNDECIDED).all()
+    assert_caught(variant, found)
+
+
+# -- every engine asks
+
+
+@pytest.mark.parametrize("method", ["sweep", "bfs", "gbs", "nearest", "bound", "auto"])
+def test_no_engine_answers_without(monkeypatch, method):
+    """A cell with a wrong name, whichever engine called it so."""
+    found = driver._found
+
+    def renamed(*given):
+        finding = found(*given)
+        kind = np.where(finding.map.kind == CLASS_CHANGED, ROBUST, finding.map.kind)
+        return replace(finding, map=replace(finding.map, kind=kind))
+
+    monkeypatch.setattr(driver, "check_cover", lambda *_: None)
+    monkeypatch.setattr(driver, "_found", renamed)
+    monkeypatch.setattr(driver, "budget_of", lambda _: LONG)
+    with pytest.raises(InternalCheckError, match="class-changed"):
+        solve(hole((0.5, 0.3), 0.2), method=method, threads=1)
+
+
+def test_it_is_counted_and_timed():
+    answer = solve(posed(MIXED), threads=1)
+    assert answer.result.settings["held_points"] > 0
+    assert answer.result.settings["held_points_too_close"] >= 0
+    assert answer.result.timing["held against the network"] > 0
+    assert budget_of(1.0) == 0.05
+    assert budget_of(0.01) == 3e-3
+
+
+def test_it_keeps_to_its_seconds(monkeypatch):
+    at = PlainEvaluation.at
+
+    def slow(self, thetas):
+        time.sleep(0.02)
+        return at(self, thetas)
+
+    monkeypatch.setattr(PlainEvaluation, "at", slow)
+    few, more = (hold(WIDE.problem, [WIDE.map], NOTHING, seconds) for seconds in (1e-6, 1.0))
+    assert isinstance(few, Held)
+    assert 0 < few.agreeing + few.close < more.agreeing + more.close
+
+
+# -- what is read off the map
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        Claims(0.5, None, None, None),
+        Claims(None, Origin(0.9, ((-1.0, 0.9), (-1.0, 1.0)), None, None, "examined"), None, None),
+        Claims(None, None, Radius("linf", 0.6), None),
+        Claims(None, None, Radius("l2", 0.75), None),
+        Claims(None, None, None, Failure((0.1, 0.1), "class-changed", 0.1, -0.1, None, 1)),
+        Claims(None, None, None, Failure((0.5, 0.0), "attention-changed", 0.1, -0.1, None, 1)),
+    ],
+    ids=["scale", "range", "radius", "Euclidean radius", "failure", "kind of failure"],
+)
+def test_claims_beyond_what_is_true(claims):
+    """Robust but for a diamond round (0.5, 0) of radius 0.2: the nearest failure is at (0.3, 0)."""
+    problem = hole((0.5, 0.0), 0.2)
+    right = Claims(
+        0.28, Origin(0.9, ((-1.0, 0.28), (-1.0, 1.0)), None, None, "examined"), Radius("linf", 0.28), None
+    )
+    assert hold(problem, [], right, LONG).agreeing > 0
+    with pytest.raises(InternalCheckError, match="is said to be"):
+        hold(problem, [], claims, LONG)
+
+
+def test_a_point_in_no_cell_of_a_map_that_covers():
+    map_ = MIXED.map
+    cells = replace(map_.cells, theta=map_.cells.theta + 100.0)
+    with pytest.raises(InternalCheckError, match="no cell"):
+        hold(
+            MIXED.problem,
+            [replace(map_, cells=cells, kind=np.full_like(map_.kind, UNDECIDED))],
+            NOTHING,
+            LONG,
+        )
