@@ -1,83 +1,53 @@
-"""network.onnx as a list of operations on rows of numbers, each with what bounds its rounding.
+"""network.onnx as a list of operations on rows of numbers ``(B, N)``; what is not known here is refused.
 
-An operation maps rows ``(B, N)`` to rows ``(B, M)``. Linear ones know three numbers of their matrix A:
-``lift`` >= |A|_2, ``size`` >= | |A| |_2, ``reach`` (M,) >= the 2-norm of each row; and ``terms``, the number
-of products that go into an entry. The same code multiplies doubles and exact numbers.
+There are four: affine maps, sums of two nodes, rectifiers, and the largest of windows. A clip is two
+rectifiers: low + max(x - low, 0) - max(x - high, 0).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
-from steadygaze_check.dyadic import Dyadic
+from steadygaze_check.arithmetic import UP, Dyadic, norms, spectral_bound
+from steadygaze_check.folder import BadCertificate, demand
 
-UNIT = 2.0**-53
-#: Factor by which bounds are enlarged where they are computed, for the rounding of that computation.
-UP = 1.0 + 2.0**-36
-#: Norms below this are not trusted to have been computed from squares.
-SMALL = 1e-140
-# Numbers that the windows of convolutions may take at once.
-_PATCHES = 1 << 23
+_LARGEST_MATRIX, _MOST_ENTRIES, _PATCHES = 1 << 27, 1 << 22, 1 << 23
+Rows = Callable[[np.ndarray], np.ndarray]
 
 
-def gamma(terms: int) -> float:
-    """Bound of the relative error of a sum of so many products, in any order, with a few operations more."""
-    return (terms + 8) * UNIT * UP
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """``A x + b``.
 
+    Attributes:
+        weight, bias: the numbers that make A, and b.
+        apply: ``(rows, weight)`` to ``rows A^T`` where A has these entries, doubles or whole numbers.
+        transpose: rows to ``rows A``.
+        lift, size: at least |A|_2 and | |A| |_2 (not of a `matrix`, of which only parts are used).
+        reach: ``(M,)``, at least the Euclidean norm of each row of A.
+        terms: how many products go into an entry of A x at most, and into one of A^T g.
+        entrywise: ``e |A|^T`` for errors e, where rows of A have few entries; else None.
+        matrix: A, if the operation was given as one.
+    """
 
-def norms(rows: np.ndarray) -> np.ndarray:
-    """At least the Euclidean norm of each row; squares below the smallest double are not lost."""
-    found = np.sqrt(np.einsum("rn,rn->r", rows, rows)) * UP
-    small = np.flatnonzero(found < SMALL)
-    if len(small):
-        found[small] = np.abs(rows[small]).max(axis=1, initial=0.0) * np.sqrt(rows.shape[1]) * UP
-    return found
-
-
-def norm(values: np.ndarray) -> float:
-    """At least the Euclidean norm of all entries together."""
-    return float(norms(values.reshape(1, -1))[0])
-
-
-class AbstractLinear(ABC):
-    """``A x + b``."""
-
+    weight: np.ndarray
     bias: np.ndarray
-    terms: int
-    backward_terms: int
-
-    @abstractmethod
-    def multiply(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """``rows A^T`` where A has the entries of `weight`, doubles or whole numbers."""
-
-    @abstractmethod
-    def pull_back(self, rows: np.ndarray) -> np.ndarray:
-        """``rows A``."""
-
-    @property
-    @abstractmethod
-    def weight(self) -> np.ndarray:
-        """The numbers that make A."""
-
-    @property
-    @abstractmethod
-    def lift(self) -> float:
-        """At least the spectral norm of A."""
-
-    @property
-    @abstractmethod
-    def size(self) -> float:
-        """At least the spectral norm of the matrix of magnitudes of A."""
-
-    @property
-    @abstractmethod
-    def reach(self) -> np.ndarray:
-        """At least the Euclidean norm of each row of A."""
+    apply: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    transpose: Rows
+    lift: float
+    size: float
+    reach: np.ndarray
+    terms: tuple[int, int]
+    entrywise: Rows | None = None
+    matrix: np.ndarray | None = None
 
     @cached_property
     def _exact(self) -> tuple[Dyadic, Dyadic]:
@@ -86,314 +56,151 @@ class AbstractLinear(ABC):
     def exact(self, rows: Dyadic, constant: np.ndarray) -> Dyadic:
         """The same without rounding; the bias is added to rows where `constant` (B,) is 1 rather than 0."""
         weight, bias = self._exact
-        product = Dyadic(self.multiply(rows.whole, weight.whole), rows.exponent + weight.exponent)
+        product = Dyadic(self.apply(rows.whole, weight.whole), rows.exponent + weight.exponent)
         return product + Dyadic(constant[:, None] * bias.whole, bias.exponent)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Dense(AbstractLinear):
-    """A matrix."""
-
-    matrix: np.ndarray
-    bias: np.ndarray
-
-    @property
-    def weight(self) -> np.ndarray:
-        return self.matrix
-
-    @property
-    def terms(self) -> int:
-        return self.matrix.shape[1]
-
-    @property
-    def backward_terms(self) -> int:
-        return self.matrix.shape[0]
-
-    def multiply(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return rows @ weight.T
-
-    def pull_back(self, rows: np.ndarray) -> np.ndarray:
-        return rows @ self.matrix
-
-    @cached_property
-    def lift(self) -> float:
-        return spectral_bound(self.matrix)
-
-    @cached_property
-    def size(self) -> float:
-        return spectral_bound(np.abs(self.matrix))
-
-    @cached_property
-    def reach(self) -> np.ndarray:
-        return norms(self.matrix)
+def dense(matrix: np.ndarray, bias: np.ndarray) -> Affine:
+    """A matrix ``(M, N)``."""
+    terms = (matrix.shape[1], matrix.shape[0])
+    times, back = (lambda rows, weight: rows @ weight.T), (lambda rows: rows @ matrix)
+    return Affine(matrix, bias, times, back, np.inf, np.inf, norms(matrix), terms, matrix=matrix)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Along(AbstractLinear):
-    """A matrix ``(O, K)`` along the middle axis of ``(before, K, after)``; nothing is added."""
-
-    matrix: np.ndarray
-    before: int
-    after: int
-
-    @property
-    def weight(self) -> np.ndarray:
-        return self.matrix
-
-    @property
-    def bias(self) -> np.ndarray:
-        return np.zeros(self.before * len(self.matrix) * self.after)
-
-    @property
-    def terms(self) -> int:
-        return self.matrix.shape[1]
-
-    @property
-    def backward_terms(self) -> int:
-        return self.matrix.shape[0]
-
-    def multiply(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return (weight @ rows.reshape(len(rows), self.before, -1, self.after)).reshape(len(rows), -1)
-
-    def pull_back(self, rows: np.ndarray) -> np.ndarray:
-        return (self.matrix.T @ rows.reshape(len(rows), self.before, -1, self.after)).reshape(len(rows), -1)
-
-    @cached_property
-    def lift(self) -> float:
-        return spectral_bound(self.matrix)
-
-    @cached_property
-    def size(self) -> float:
-        return spectral_bound(np.abs(self.matrix))
-
-    @cached_property
-    def reach(self) -> np.ndarray:
-        each = norms(self.matrix)
-        return np.tile(np.repeat(each, self.after), self.before)
+def diagonal(factor: np.ndarray, bias: np.ndarray) -> Affine:
+    """Each entry times its own number, plus its own number."""
+    most, size = float(np.abs(factor).max()), np.abs(factor)
+    times, back = (lambda rows, weight: rows * weight), (lambda rows: rows * factor)
+    return Affine(factor, bias, times, back, most, most, size, (1, 1), lambda e: e * size)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Convolution(AbstractLinear):
-    """A convolution of ``(C, H, W)`` with ``(O, C / groups, h, w)``; pads: top, left, bottom, right."""
+def select(index: np.ndarray, bias: np.ndarray, entries: int) -> Affine:
+    """Entries by number, with repetition, plus a number each; -1 stands for none."""
+    kept = index >= 0
+    often = int(np.bincount(index[kept], minlength=1).max())
 
-    kernel: np.ndarray
-    channel_bias: np.ndarray
-    shape: tuple[int, int, int]
-    strides: tuple[int, int]
-    pads: tuple[int, int, int, int]
-    dilations: tuple[int, int]
+    def apply(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        out = rows[:, index] * weight[0]
+        out[:, ~kept] = 0
+        return out
+
+    def transpose(rows: np.ndarray) -> np.ndarray:
+        out = np.zeros((entries, len(rows)))
+        if often <= 1:
+            out[index[kept]] = rows.T[kept]
+        else:
+            np.add.at(out, index[kept], rows.T[kept])
+        return out.T
+
+    most, one = math.sqrt(often) * UP, np.ones(1)
+    reach = kept.astype(np.float64)
+    return Affine(one, bias, apply, transpose, most, most, reach, (1, often), lambda e: apply(e, one))
+
+
+def fold(low: float, entries: int) -> Affine:
+    """The first half of the entries minus the second, plus a constant."""
+    most, one = math.sqrt(2) * UP, np.ones(1)
+    return Affine(
+        one,
+        np.full(entries, low),
+        lambda rows, weight: (rows[:, :entries] - rows[:, entries:]) * weight[0],
+        lambda rows: np.concatenate([rows, -rows], axis=1),
+        most,
+        most,
+        np.full(entries, most),
+        (2, 1),
+        lambda e: e[:, :entries] + e[:, entries:],
+    )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of a convolution lie on ``(C, H, W)``; pads: top, left, bottom, right."""
+
+    shape: tuple[int, ...]
+    kernel: tuple[int, ...]
+    strides: list[int]
+    pads: list[int]
+    dilations: list[int]
     groups: int
 
     @property
-    def out_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the result."""
-        (_, H, W), (h, w) = self.shape, self.kernel.shape[2:]
-        tall = H + self.pads[0] + self.pads[2] - (h - 1) * self.dilations[0] - 1
-        wide = W + self.pads[1] + self.pads[3] - (w - 1) * self.dilations[1] - 1
-        return len(self.kernel), tall // self.strides[0] + 1, wide // self.strides[1] + 1
+    def places(self) -> tuple[int, int]:
+        """How many there are below and beside one another."""
+        room = [self.shape[1 + k] + self.pads[k] + self.pads[2 + k] for k in (0, 1)]
+        far = [(self.kernel[k] - 1) * self.dilations[k] + 1 for k in (0, 1)]
+        tall, wide = ((room[k] - far[k]) // self.strides[k] + 1 for k in (0, 1))
+        return tall, wide
 
     @property
-    def weight(self) -> np.ndarray:
-        return self.kernel
+    def overlap(self) -> int:
+        """In how many windows an entry can be: one for each tap of its own residue class."""
+        taps = [(np.arange(self.kernel[k]) * self.dilations[k]) % self.strides[k] for k in (0, 1)]
+        return math.prod(int(np.bincount(each).max()) for each in taps)
 
-    @property
-    def bias(self) -> np.ndarray:
-        return np.repeat(self.channel_bias, self.out_shape[1] * self.out_shape[2])
+    def taps(self, padded: np.ndarray) -> list[np.ndarray]:
+        """Views ``(B, C, tall, wide)`` of padded images: what each tap of the kernel meets."""
+        (h, w), (s, t), (down, across), (tall, wide) = self.kernel, self.strides, self.dilations, self.places
+        high, far = s * (tall - 1) + 1, t * (wide - 1) + 1
+        starts = [(i * down, j * across) for i in range(h) for j in range(w)]
+        return [padded[:, :, i : i + high : s, j : j + far : t] for i, j in starts]
 
-    @property
-    def terms(self) -> int:
-        return int(np.prod(self.kernel.shape[1:]))
-
-    @property
-    def backward_terms(self) -> int:
-        return len(self.kernel) * int(np.prod(self.kernel.shape[2:]))
-
-    def multiply(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        room = max(1, _PATCHES // (self.terms * self.groups * self.out_shape[1] * self.out_shape[2]))
-        if len(rows) > room:
-            parts = [self.multiply(rows[k : k + room], weight) for k in range(0, len(rows), room)]
-            return np.concatenate(parts)
+    def padded(self, count: int, kind: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Zeros with the room of padded images, and the view of it that the images take."""
         (C, H, W), (top, left, bottom, right) = self.shape, self.pads
-        padded = np.zeros((len(rows), C, H + top + bottom, W + left + right), rows.dtype)
-        padded[:, :, top : top + H, left : left + W] = rows.reshape(-1, C, H, W)
-        outs, tall, wide = self.out_shape
-        (h, w), (down, across), (s, t) = self.kernel.shape[2:], self.dilations, self.strides
-        windows = np.lib.stride_tricks.sliding_window_view(
-            padded, ((h - 1) * down + 1, (w - 1) * across + 1), axis=(2, 3)
-        )[:, :, ::s, ::t, ::down, ::across].transpose(0, 2, 3, 1, 4, 5)
-        out = np.empty((len(rows), outs, tall * wide), rows.dtype)
-        each, own = outs // self.groups, C // self.groups
-        for g in range(self.groups):
-            patches = windows[:, :, :, g * own : (g + 1) * own].reshape(len(rows) * tall * wide, -1)
-            product = patches @ weight[g * each : (g + 1) * each].reshape(each, -1).T
-            out[:, g * each : (g + 1) * each] = product.reshape(len(rows), tall * wide, each).transpose(
-                0, 2, 1
-            )
-        return out.reshape(len(rows), -1)
-
-    def pull_back(self, rows: np.ndarray) -> np.ndarray:
-        (C, H, W), (top, left, bottom, right) = self.shape, self.pads
-        outs, tall, wide = self.out_shape
-        (h, w), (down, across), (s, t) = self.kernel.shape[2:], self.dilations, self.strides
-        each, own = outs // self.groups, C // self.groups
-        padded = np.zeros((len(rows), H + top + bottom, W + left + right, C), rows.dtype)
-        images = rows.reshape(len(rows), outs, tall * wide).transpose(0, 2, 1)
-        for g in range(self.groups):
-            kernel = self.kernel[g * each : (g + 1) * each].transpose(0, 2, 3, 1).reshape(each, -1)
-            flat = np.ascontiguousarray(images[:, :, g * each : (g + 1) * each]).reshape(-1, each)
-            taps = (flat @ kernel).reshape(len(rows), tall, wide, h, w, own)
-            for i in range(h):
-                for j in range(w):
-                    high, far = i * down + s * (tall - 1) + 1, j * across + t * (wide - 1) + 1
-                    padded[:, i * down : high : s, j * across : far : t, g * own : (g + 1) * own] += taps[
-                        :, :, :, i, j
-                    ]
-        return padded[:, top : top + H, left : left + W].transpose(0, 3, 1, 2).reshape(len(rows), -1)
-
-    @property
-    def _overlap(self) -> float:
-        """In how many windows an entry can be, at most: one for each tap of its own residue class."""
-        counts = []
-        for k, s, d in zip(self.kernel.shape[2:], self.strides, self.dilations, strict=True):
-            counts.append(int(np.bincount((np.arange(k) * d) % s).max()))
-        return float(counts[0] * counts[1])
-
-    @cached_property
-    def lift(self) -> float:
-        """|A x| <= |K| |windows of x| <= |K| sqrt(overlap) |x|, where K is the matrix of kernels."""
-        return self._most(self.kernel)
-
-    @cached_property
-    def size(self) -> float:
-        return self._most(np.abs(self.kernel))
-
-    def _most(self, kernel: np.ndarray) -> float:
-        parts = np.split(kernel, self.groups)
-        return (
-            max(spectral_bound(part.reshape(len(part), -1)) for part in parts) * np.sqrt(self._overlap) * UP
-        )
-
-    @cached_property
-    def reach(self) -> np.ndarray:
-        each = norms(self.kernel.reshape(len(self.kernel), -1))
-        return np.repeat(each, self.out_shape[1] * self.out_shape[2])
+        room = np.zeros((count, C, H + top + bottom, W + left + right), kind)
+        return room, room[:, :, top : top + H, left : left + W]
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Diagonal(AbstractLinear):
-    """Each entry times its own number, plus its own number."""
+def convolution(kernel: np.ndarray, bias: np.ndarray, where: Windows) -> Affine:
+    """A convolution with kernels ``(O, C / groups, h, w)``, one group after another.
 
-    factor: np.ndarray
-    bias: np.ndarray
-    terms = 1
-    backward_terms = 1
+    |A x| <= |K| |windows of x| <= |K| sqrt(overlap) |x|, where K is the matrix of kernels.
+    """
+    outs, own, groups, (tall, wide) = len(kernel), kernel.shape[1], where.groups, where.places
+    each, spots = outs // groups, where.places[0] * where.places[1]
 
-    @property
-    def weight(self) -> np.ndarray:
-        return self.factor
+    def apply(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        batch = max(1, _PATCHES // (groups * own * math.prod(where.kernel) * spots))
+        if len(rows) > batch:
+            return np.concatenate([apply(rows[k : k + batch], weight) for k in range(0, len(rows), batch)])
+        room, inner = where.padded(len(rows), rows.dtype)
+        inner[:] = rows.reshape(-1, *where.shape)
+        patches = np.stack(where.taps(room), axis=2).reshape(len(rows), groups, -1, spots)
+        product = weight.reshape(groups, each, -1) @ patches
+        return product.reshape(len(rows), -1)
 
-    def multiply(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return rows * weight
+    def transpose(rows: np.ndarray) -> np.ndarray:
+        room, inner = where.padded(len(rows), rows.dtype)
+        taps = kernel.reshape(groups, each, -1).transpose(0, 2, 1) @ rows.reshape(-1, groups, each, spots)
+        taps = taps.reshape(len(rows), where.shape[0], -1, tall, wide)
+        for k, view in enumerate(where.taps(room)):
+            view += taps[:, :, k]
+        return inner.reshape(len(rows), -1)
 
-    def pull_back(self, rows: np.ndarray) -> np.ndarray:
-        return rows * self.factor
+    def most(matrix: np.ndarray) -> float:
+        parts = matrix.reshape(groups, each, -1)
+        return max(spectral_bound(part) for part in parts) * math.sqrt(where.overlap) * UP
 
-    @property
-    def lift(self) -> float:
-        return float(np.abs(self.factor).max())
-
-    @property
-    def size(self) -> float:
-        return self.lift
-
-    @property
-    def reach(self) -> np.ndarray:
-        return np.abs(self.factor)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Select(AbstractLinear):
-    """Entries by number, with repetition; -1 stands for the constant in `bias`, which is 0 elsewhere."""
-
-    index: np.ndarray
-    bias: np.ndarray
-    entries: int
-    terms = 1
-
-    @property
-    def backward_terms(self) -> int:
-        return int(np.bincount(self.index[self.index >= 0], minlength=1).max())
-
-    @property
-    def weight(self) -> np.ndarray:
-        return np.ones(1)
-
-    def multiply(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        out = rows[:, self.index] * weight[0]
-        out[:, self.index < 0] = 0
-        return out
-
-    def pull_back(self, rows: np.ndarray) -> np.ndarray:
-        kept = np.flatnonzero(self.index >= 0)
-        if self.backward_terms <= 1:
-            once = np.zeros((len(rows), self.entries), rows.dtype)
-            once[:, self.index[kept]] = rows[:, kept]
-            return once
-        out = np.zeros((self.entries, len(rows)), rows.dtype)
-        np.add.at(out, self.index[kept], rows.T[kept])
-        return out.T
-
-    @cached_property
-    def lift(self) -> float:
-        kept = self.index[self.index >= 0]
-        return float(np.sqrt(np.bincount(kept, minlength=1).max())) * UP if len(kept) else 0.0
-
-    @property
-    def size(self) -> float:
-        return self.lift
-
-    @property
-    def reach(self) -> np.ndarray:
-        return (self.index >= 0).astype(np.float64)
+    terms = (own * math.prod(where.kernel), each * math.prod(where.kernel))
+    reach = np.repeat(norms(kernel.reshape(outs, -1)), spots)
+    spread = np.repeat(bias, spots)
+    return Affine(kernel, spread, apply, transpose, most(kernel), most(np.abs(kernel)), reach, terms)
 
 
-@final
 @dataclass(frozen=True, eq=False)
 class Sum:
     """Two nodes added, entry by entry."""
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Join:
-    """Several nodes as one: entry `order[k]` of all their entries, one after the other."""
-
-    order: np.ndarray
-
-
-@final
 @dataclass(frozen=True, eq=False)
 class Rectifier:
-    """``x`` above 0 and ``slope * x`` below; the derivative at 0 is the slope (0 for ReLU)."""
+    """``x`` above 0 and ``slope * x`` below; the derivative at 0 is the slope (0 for ReLU), or left open."""
 
     slope: np.ndarray
+    open_at_zero: bool = False
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """``min(max(x, low), high)``."""
-
-    low: float
-    high: float
-
-
-@final
 @dataclass(frozen=True, eq=False)
 class Largest:
     """The largest of each `width` entries in a row; of equal ones the first."""
@@ -401,37 +208,272 @@ class Largest:
     width: int
 
 
-Operation = AbstractLinear | Sum | Join | Rectifier | Clip | Largest
-
-
-@final
 @dataclass(frozen=True, eq=False)
 class Node:
     """An operation, the numbers of the nodes that it reads, and its number of entries."""
 
-    operation: Operation | None
+    operation: Affine | Sum | Rectifier | Largest | None
     inputs: tuple[int, ...]
     entries: int
 
 
-def spectral_bound(matrix: np.ndarray) -> float:
-    """At least the spectral norm: |M|_2^2 = |M M^T|_2, and |G|_2^2 = |G^2|_2 <= |G^2|_F for symmetric G.
+@dataclass(frozen=True)
+class _Tensor:
+    """What a name of the graph stands for: a node and the shape of one image's entries."""
 
-    Each product of doubles is off by at most gamma(k) times the product of Frobenius norms.
+    node: int
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        return np.arange(self.size).reshape(self.shape)
+
+
+class Network:
+    """The operations in order. Node 0 is the image before the clip, `pixels` what the classifier is handed.
+
+    Raises BadCertificate for operators, attributes and shapes that this checker does not know.
     """
-    frobenius = norm(matrix)
-    if frobenius < SMALL or min(matrix.shape) == 1 or min(matrix.shape) > 2048:
-        return frobenius
-    scaled = matrix / frobenius
-    gram = scaled @ scaled.T if matrix.shape[0] <= matrix.shape[1] else scaled.T @ scaled
-    slack = gamma(max(matrix.shape)) + 4 * UNIT
-    return frobenius * float(np.sqrt(_symmetric_bound(gram, 5) + slack)) * UP
+
+    def __init__(self, data: bytes, shape: tuple[int, ...], classes: int, clip: list[float] | None) -> None:
+        self.nodes: list[Node] = [Node(None, (), math.prod(shape))]
+        image = _Tensor(0, shape)
+        image = image if clip is None else self._clipped(image, float(clip[0]), float(clip[1]))
+        self.pixels = image.node
+        graph = _parsed(data)
+        known: dict[str, _Tensor | np.ndarray] = {each.name: _constant(each) for each in graph.initializer}
+        inputs = [each for each in graph.input if each.name not in known]
+        demand(len(inputs) == 1 and len(graph.output) == 1, "the network has not one input and one output")
+        dims = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim][1:]
+        demand(tuple(dims) == shape, f"the network takes {dims}, the image is {list(shape)}")
+        known[inputs[0].name] = image
+        for node in graph.node:
+            rule = _OPERATORS.get(node.op_type)
+            if rule is None or node.domain not in ("", "ai.onnx") or len(node.output) != 1:
+                raise BadCertificate(f"operator {node.op_type:.60} is not one that this checker knows")
+            attributes = {a.name: _attribute(a) for a in node.attribute}
+            unknown = [name for name in node.input if name and name not in known]
+            demand(not unknown, f"{node.op_type} reads an unknown name")
+            try:
+                made = rule(self, attributes, *(known[n] if n else None for n in node.input))
+            except (TypeError, ValueError, AttributeError, IndexError, OverflowError):
+                raise BadCertificate(f"{node.op_type} has other arguments than the format says") from None
+            demand(not attributes, f"{node.op_type} has attributes {sorted(attributes)}, which are not known")
+            known[node.output[0]] = made
+        last = known.get(graph.output[0].name)
+        if not isinstance(last, _Tensor) or last.size != classes:
+            raise BadCertificate(f"the network does not end in {classes} logits")
+        self.last = last.node
+
+    def _made(self, operation: Affine | Rectifier | Largest, x: _Tensor, shape: tuple[int, ...]) -> _Tensor:
+        entries = math.prod(shape)
+        demand(entries <= _MOST_ENTRIES, f"an operator makes {entries} numbers, {_MOST_ENTRIES} are allowed")
+        self.nodes.append(Node(operation, (x.node,), entries))
+        return _Tensor(len(self.nodes) - 1, shape)
+
+    # -- one method for each operator; each takes what it reads out of the attributes
+
+    def _gemm(self, attributes: dict[str, Any], x: Any, weight: Any, bias: Any = None) -> _Tensor:
+        unusual = attributes.pop("alpha", 1.0), attributes.pop("beta", 1.0), attributes.pop("transA", 0)
+        demand(unusual == (1.0, 1.0, 0), "Gemm has alpha, beta or transA")
+        matrix = _array(weight, 2)
+        matrix = matrix if attributes.pop("transB", 0) else matrix.T
+        demand(_tensor(x).shape == matrix.shape[1:], f"Gemm multiplies {x.shape} by {matrix.shape}")
+        bias = np.zeros(len(matrix)) if bias is None else _fits(bias, (len(matrix),))
+        return self._made(dense(np.ascontiguousarray(matrix), bias), x, (len(matrix),))
+
+    def _matmul(self, attributes: dict[str, Any], left: Any, right: Any) -> _Tensor:
+        del attributes
+        x = _tensor(left if isinstance(left, _Tensor) else right)
+        constant = right if x is left else left
+        demand(isinstance(constant, np.ndarray) and constant.ndim >= 2, "MatMul needs one constant")
+        matrix = _array(constant.reshape(constant.shape[-2:]), 2)
+        matrix = matrix.T if x is left else matrix
+        axis = len(x.shape) - (1 if x is left else 2)
+        demand(axis >= 0 and x.shape[axis] == matrix.shape[1], f"MatMul multiplies {x.shape} by a misfit")
+        before, after = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+        shape = (*x.shape[:axis], len(matrix), *x.shape[axis + 1 :])
+        demand(math.prod(shape) * x.size < 1 << 24, "MatMul is too large")
+        whole = np.kron(np.eye(before), np.kron(matrix, np.eye(after)))
+        return self._made(dense(whole, np.zeros(len(whole))), x, shape)
+
+    def _conv(self, attributes: dict[str, Any], x: Any, kernel: Any, bias: Any = None) -> _Tensor:
+        x, kernel = _tensor(x), _array(kernel, 4)
+        outs, own, h, w = kernel.shape
+        groups, pads = attributes.pop("group", 1), attributes.pop("pads", [0, 0, 0, 0])
+        strides, dilations = attributes.pop("strides", [1, 1]), attributes.pop("dilations", [1, 1])
+        demand(attributes.pop("auto_pad", b"NOTSET") == b"NOTSET", "Conv has auto_pad")
+        demand(attributes.pop("kernel_shape", [h, w]) == [h, w], "Conv says another kernel_shape")
+        sound = len(strides) == len(dilations) == 2 and len(pads) == 4 and len(x.shape) == 3
+        sound = sound and min(*strides, *dilations, groups) >= 1 and min(pads) >= 0
+        sound = sound and max(*strides, *dilations, *pads) < 1 << 12
+        demand(sound and outs % groups == 0 and own * groups == x.shape[0], "Conv has impossible sizes")
+        where = Windows(x.shape, (h, w), strides, pads, dilations, groups)
+        demand(min(where.places) >= 1, "Conv leaves nothing")
+        values = np.zeros(outs) if bias is None else _fits(bias, (outs,))
+        return self._made(convolution(kernel, values, where), x, (outs, *where.places))
+
+    def _plus(self, attributes: dict[str, Any], x: Any, y: Any) -> _Tensor:
+        del attributes
+        if isinstance(x, _Tensor) and isinstance(y, _Tensor):
+            demand(x.shape == y.shape, f"Add takes {x.shape} and {y.shape}")
+            self.nodes.append(Node(Sum(), (x.node, y.node), x.size))
+            return _Tensor(len(self.nodes) - 1, x.shape)
+        x, constant = (x, y) if isinstance(x, _Tensor) else (_tensor(y), x)
+        return self._made(diagonal(np.ones(x.size), _fits(constant, x.shape).ravel()), x, x.shape)
+
+    def _times(self, attributes: dict[str, Any], x: Any, y: Any) -> _Tensor:
+        del attributes
+        x, constant = (x, y) if isinstance(x, _Tensor) else (_tensor(y), x)
+        return self._made(diagonal(_fits(constant, x.shape).ravel(), np.zeros(x.size)), x, x.shape)
+
+    def _relu(self, attributes: dict[str, Any], x: Any, slope: Any = np.zeros(1)) -> _Tensor:
+        del attributes
+        return self._made(Rectifier(_fits(slope, _tensor(x).shape).ravel()), x, x.shape)
+
+    def _clip(self, attributes: dict[str, Any], x: Any, low: Any, high: Any) -> _Tensor:
+        del attributes
+        return self._clipped(_tensor(x), float(_fits(low, ())), float(_fits(high, ())))
+
+    def _identity(self, attributes: dict[str, Any], x: Any) -> _Tensor:
+        del attributes
+        return _tensor(x)
+
+    def _flatten(self, attributes: dict[str, Any], x: Any) -> _Tensor:
+        demand(attributes.pop("axis", 1) == 1, "Flatten does not keep the batch")
+        return _Tensor(_tensor(x).node, (x.size,))
+
+    def _reshape(self, attributes: dict[str, Any], x: Any, target: Any) -> _Tensor:
+        demand(attributes.pop("allowzero", 0) == 0, "Reshape has allowzero")
+        demand(isinstance(target, np.ndarray) and target.dtype == np.int64, "Reshape needs a shape")
+        first, *rest = target.tolist()
+        keeps = first in (-1, 0, 1) and rest.count(-1) <= (first != -1) and 0 not in rest
+        demand(keeps and min(rest, default=1) >= -1, f"Reshape to {target.tolist()} does not keep the batch")
+        known = math.prod(size for size in rest if size > 0)
+        shape = tuple(_tensor(x).size // known if size == -1 else size for size in rest)
+        demand(math.prod(shape) == x.size, f"Reshape takes {x.shape} to {shape}")
+        return _Tensor(x.node, shape)
+
+    def _transpose(self, attributes: dict[str, Any], x: Any) -> _Tensor:
+        order = attributes.pop("perm", [])
+        fine = order[:1] == [0] and sorted(order) == list(range(len(_tensor(x).shape) + 1))
+        demand(fine, f"Transpose by {order} does not keep the batch")
+        return self._selected(x, x.numbers.transpose([axis - 1 for axis in order[1:]]))
+
+    def _pad(self, attributes: dict[str, Any], x: Any, pads: Any, value: Any = np.zeros(())) -> _Tensor:
+        demand(attributes.pop("mode", b"constant") == b"constant", "Pad is not constant")
+        fine = pads.dtype == np.int64 and pads.size == 2 * len(_tensor(x).shape) + 2
+        demand(fine and pads.min() >= 0 and pads.max() < 1 << 12, "Pad has impossible sizes")
+        both = pads.reshape(2, -1).T
+        demand(not both[0].any(), "Pad does not keep the batch")
+        index = np.pad(x.numbers, [tuple(row) for row in both[1:].tolist()], constant_values=-1)
+        return self._selected(x, index, float(_fits(value, ())))
+
+    def _gather(self, attributes: dict[str, Any], x: Any, index: Any) -> _Tensor:
+        demand(attributes.pop("axis", 0) == 1 and len(_tensor(x).shape) == 1, "Gather is not of flat entries")
+        fine = index.dtype == np.int64 and index.min() >= 0 and index.max() < x.size
+        demand(fine, "Gather has numbers out of range")
+        return self._selected(x, index)
+
+    def _reducemax(self, attributes: dict[str, Any], x: Any, axes: Any = None) -> _Tensor:
+        """The largest of windows; of rectified numbers, the largest of 0 and of the numbers before.
+
+        The derivative is 0 where none is above 0, and elsewhere that of the first of the largest, as it was.
+        """
+        axes = attributes.pop("axes", None) if axes is None else axes.tolist()
+        plain = attributes.pop("keepdims", 1) == 0 and attributes.pop("noop_with_empty_axes", 0) == 0
+        fine = axes in ([-1], [len(_tensor(x).shape)]) and len(x.shape) >= 2
+        demand(plain and fine, "ReduceMax is not of the last axis, or keeps it")
+        node, shape = self.nodes[x.node], x.shape[:-1]
+        before = self.nodes[node.inputs[0]]
+        index = self._index.get(x.node)
+        if index is not None and isinstance(before.operation, Rectifier) and not before.operation.slope.any():
+            windows = index.reshape(-1, x.shape[-1])
+            with_zero = np.concatenate([np.full((len(windows), 1), -1), windows], axis=1)
+            x = self._selected(_Tensor(before.inputs[0], (before.entries,)), with_zero)
+        return self._made(Largest(x.shape[-1]), x, shape)
+
+    # -- what several operators need
+
+    @cached_property
+    def _index(self) -> dict[int, np.ndarray]:
+        """What the nodes select that are no more than a selection, by their numbers."""
+        return {}
+
+    def _selected(self, x: _Tensor, index: np.ndarray, constant: float = 0.0) -> _Tensor:
+        flat = index.ravel()
+        made = self._made(select(flat, np.where(flat < 0, constant, 0.0), x.size), x, index.shape)
+        if flat.min() >= 0:
+            self._index[made.node] = flat
+        return made
+
+    def _clipped(self, x: _Tensor, low: float, high: float) -> _Tensor:
+        demand(low < high, "Clip has nothing between its bounds")
+        bounds = np.repeat([-low, -high], x.size)
+        above = self._made(select(np.tile(np.arange(x.size), 2), bounds, x.size), x, (2 * x.size,))
+        hinged = self._made(Rectifier(np.zeros(2 * x.size), open_at_zero=True), above, above.shape)
+        return self._made(fold(low, x.size), hinged, x.shape)
 
 
-def _symmetric_bound(gram: np.ndarray, squarings: int) -> float:
-    size = norm(gram)
-    if squarings == 0 or size == 0:
-        return size
-    scaled = gram / size
-    square = scaled @ scaled
-    return size * float(np.sqrt(_symmetric_bound(square, squarings - 1) + gamma(len(gram)) + 8 * UNIT)) * UP
+_OPERATORS: dict[str, Callable[..., _Tensor]] = {
+    name: getattr(Network, f"_{name.lower()}")
+    for name in ("Gemm MatMul Conv Relu Clip Identity Flatten Reshape Transpose Pad Gather ReduceMax").split()
+} | {"Add": Network._plus, "Mul": Network._times, "PRelu": Network._relu}
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception:  # protobuf has many ways to say that bytes are no message
+        raise BadCertificate("network.onnx is not an ONNX file") from None
+    versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
+    demand(len(versions) == 1 and 13 <= versions[0] <= 30, f"network.onnx has opset {versions}")
+    demand(not model.graph.sparse_initializer and not model.functions, "network.onnx has functions")
+    return model.graph
+
+
+def _constant(each: Any) -> np.ndarray:
+    """The numbers of a tensor, whose size is looked at before memory is taken."""
+    inside = each.data_location == onnx.TensorProto.DEFAULT and not each.external_data
+    demand(inside, "network.onnx reads other files")
+    known = each.data_type in (onnx.TensorProto.DOUBLE, onnx.TensorProto.INT64)
+    given = len(each.raw_data) // 8 or len(each.double_data) or len(each.int64_data)
+    fits = all(size > 0 for size in each.dims) and given == math.prod(each.dims) < _LARGEST_MATRIX
+    demand(known and fits, f"{each.name:.60} has other than {list(each.dims)} doubles")
+    try:
+        array = numpy_helper.to_array(each)
+    except (ValueError, TypeError):
+        raise BadCertificate(f"{each.name:.60} cannot be read") from None
+    sound = array.dtype != np.float64 or (np.isfinite(array).all() and (np.abs(array) < 1e100).all())
+    demand(sound, f"{each.name:.60} holds numbers that are not finite")
+    return array
+
+
+def _attribute(attribute: Any) -> Any:
+    demand(attribute.type in (1, 2, 3, 6, 7), f"attribute {attribute.name:.60} is of an unknown type")
+    value = onnx.helper.get_attribute_value(attribute)
+    return list(value) if attribute.type in (6, 7) else value
+
+
+def _tensor(value: Any) -> _Tensor:
+    if not isinstance(value, _Tensor):
+        raise BadCertificate("an operator has constants where it needs what depends on the image")
+    return value
+
+
+def _array(value: Any, axes: int) -> np.ndarray:
+    fine = isinstance(value, np.ndarray) and value.ndim == axes and value.dtype == np.float64
+    demand(fine, f"an operator needs a constant of doubles with {axes} axes")
+    return value
+
+
+def _fits(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Constants spread over one image's entries; a leading axis for the batch, of length 1, may be there."""
+    demand(isinstance(value, np.ndarray) and value.dtype == np.float64, "an operator needs doubles")
+    while value.ndim > len(shape) and value.shape[0] == 1:
+        value = value[0]
+    return np.broadcast_to(value, shape).copy()

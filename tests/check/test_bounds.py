@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from check.certificates import answer_of, write
-from steadygaze_check.balls import class_gaps, forward
-from steadygaze_check.dyadic import Dyadic
+from steadygaze_check.arithmetic import Dyadic, spectral_bound
+from steadygaze_check.cells import Examiner
 from steadygaze_check.folder import read
-from steadygaze_check.kinds import Examiner
-from steadygaze_check.maps import exact_point
-from steadygaze_check.network import spectral_bound
-from steadygaze_check.onnx_reader import Network
-from steadygaze_check.points import Points
+
+from steadygaze_check.network import Network
+from steadygaze_check.points import Points, exact_point
 from steadygaze_check.tiling import determinants, tiling, volumes
+from steadygaze_check.values import class_gaps, forward
 
 DOUBLES = st.floats(-1e6, 1e6, allow_subnormal=False)
 
@@ -63,7 +62,7 @@ def asked(request, tmp_path_factory):
     options = {"clip": (0.15, 0.75)} if request.param == "clip" else {}
     kind = "dense" if request.param == "clip" else request.param
     certificate = read(write(answer_of(kind, 2, **options), tmp_path_factory.mktemp(kind) / "certificate"))
-    return certificate, Network(certificate.network, (1, 6, 6), 3, certificate.clip)
+    return certificate, Network(certificate.network, (1, 6, 6), 3, certificate.question["clip"])
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=4))
@@ -72,15 +71,13 @@ def test_logits_are_within_their_bounds_at_points(asked, shares):
     low, high = certificate.box.T
     theta = np.clip(low + np.array(shares) * (high - low), low, high)
     examiner = Examiner(certificate, network, Points(certificate, network).comparison)
-    balls, hinges = forward(network, examiner.forms(0), theta, np.abs(certificate.box).max(axis=1))
-    last = balls[network.last]
+    last, hinges = forward(network, examiner.forms(0), theta, np.abs(certificate.box).max(axis=1))
     gaps = class_gaps(last, 0)
     for row, point in enumerate(theta):
         logits, _ = exact_point(network, certificate, 0, point)
         away = [Fraction(value) - exact for value, exact in zip(last.value[row], logits, strict=True)]
         assert float(sum(each * each for each in away)) ** 0.5 <= last.spread(None)[row]
-        bound = sum(entry * rows[row] for entry, rows in last.terms)
-        assert all(abs(float(each)) <= limit for each, limit in zip(away, bound, strict=True))
+        assert all(abs(float(each)) <= limit for each, limit in zip(away, last.radius[row], strict=True))
         for column, other in enumerate((1, 2)):
             assert (
                 abs(Fraction(gaps.value[row, column]) - logits[0] + logits[other]) <= gaps.radius[row, column]
@@ -94,8 +91,7 @@ def test_proven_kinds_hold_at_random_points_of_the_shrunken_cells(asked):
     examiner = Examiner(certificate, network, points.comparison)
     draw = np.random.default_rng(0)
     for cells in examiner.batches():
-        proven = examiner.examine(cells)
-        for cell, kind, shrink in zip(cells, proven.kind, proven.shrink, strict=True):
+        for cell, kind, shrink in zip(cells, *examiner.examine(cells), strict=True):
             corners = certificate.vertices[
                 certificate.cell_vertex[slice(*certificate.cell_ptr[cell : cell + 2])]
             ]
