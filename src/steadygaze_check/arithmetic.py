@@ -1,7 +1,7 @@
 """Exact numbers, and bounds of how far computed ones may be off.
 
 A double is a whole number times a power of two, and so are sums and products of them: arrays of Python's
-whole numbers (NumPy's object type) with one exponent each take part in the same products as arrays of doubles.
+whole numbers (NumPy's object type) with one exponent each take part in the same products as doubles do.
 """
 
 from __future__ import annotations

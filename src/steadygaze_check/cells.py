@@ -1,7 +1,7 @@
 """What is proven of each cell: by how much it has to shrink for all signs to hold, and its kind.
 
-Everything is a function of the vertices: inside a cell every hinge is affine, so that its least value over the
-convex hull of points is the least at the points, and its value at the mean of the vertices is their mean.
+Everything is a function of the vertices: inside a cell every hinge is affine, so that its least value over
+the convex hull of points is the least at the points, and its value at their mean is the mean of theirs.
 """
 
 from __future__ import annotations

@@ -75,7 +75,14 @@ class Judge:
         """Every claim, in the order in which a reader asks."""
         covers = CERTIFIED if self._tiling.covers else OPEN
         self.report.add("tiling", covers, self._tiling.why)
-        for claim in (self._kinds, self._shares, self._verdict, self._safe_regions, self._origin, self._nearest):
+        for claim in (
+            self._kinds,
+            self._shares,
+            self._verdict,
+            self._safe_regions,
+            self._origin,
+            self._nearest,
+        ):
             claim()
         return self.report
 
@@ -91,7 +98,9 @@ class Judge:
                 self.report.add("kinds", REFUTED, sentence, self._mean[cell])
                 return
         status = CERTIFIED if self._lost <= UNPROVEN and not len(wrong) else OPEN
-        sentence = f"{int(self._agreed.sum())} of {len(self._agreed)} cells, up to a share of {self._lost:.2e}"
+        sentence = (
+            f"{int(self._agreed.sum())} of {len(self._agreed)} cells, up to a share of {self._lost:.2e}"
+        )
         self.report.add("kinds", status, sentence)
 
     def _shares(self) -> None:
@@ -263,7 +272,9 @@ class Judge:
                 f"its distance is {length!r}, claimed is {claimed!r}",
             ),
             (
-                len(kinds) == 1 and UNDECIDED not in kinds and [KINDS[k] for k in kinds] != [told.get("kind")],
+                len(kinds) == 1
+                and UNDECIDED not in kinds
+                and [KINDS[k] for k in kinds] != [told.get("kind")],
                 "at its theta the kind is another one",
             ),
             (

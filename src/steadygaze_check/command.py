@@ -41,7 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.numbers["seconds"] = round(time.perf_counter() - began, 3)
         if options.json is not None:
             findings = [{"claim": n, "status": s, "text": t} for n, s, t in report.findings]
-            content = {"exit_code": report.code, "findings": findings, "theta": report.theta, **report.numbers}
+            content = {
+                "exit_code": report.code,
+                "findings": findings,
+                "theta": report.theta,
+                **report.numbers,
+            }
             options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         print(_text(certificate, report), flush=True)
     except Exception as problem:

@@ -25,8 +25,8 @@ KINDS = ("robust", "class-changed", "attention-changed", "undecided")
 _LONGEST_JSON, _LARGEST_FILE = 8 << 20, 16 << 30
 # Name, types and axes of each array; equal letters are equal sizes: n parameters, P pieces (p one more), Q
 # their vertices, V vertices, M cells (m one more), I incidences, w words, O entries of the map, E moves.
-_ARRAYS = """image f8 CHW; piece_base f8 PCHW; piece_directions f8 PnCHW; piece_vertices f8 Qn; piece_ptr i8 p;
-compared b1 O; vertices f8 Vn; cell_ptr i8 m; cell_vertex i8,i4 I; cell_facets u8 Iw; cell_kind i1 M;
+_ARRAYS = """image f8 CHW; piece_base f8 PCHW; piece_directions f8 PnCHW; piece_vertices f8 Qn;
+piece_ptr i8 p; compared b1 O; vertices f8 Vn; cell_ptr i8 m; cell_vertex i8,i4 I; cell_facets u8 Iw; cell_kind i1 M;
 cell_piece i4 M; cell_region i8 M; origin_cells i8 R"""
 _MOVES = "; moves_piece i4 E; moves_term i4 E; moves_out i4 E; moves_in i4 E; moves_weight f8 E"
 _SAMPLES = "; sample_theta f8 Sn; sample_image f8 SCHW; sample_expected f8 SO"
@@ -131,7 +131,9 @@ def _box(question: dict[str, Any]) -> np.ndarray:
     parameters = question.get("parameters")
     demand(isinstance(parameters, list) and 1 <= len(parameters) <= 16, "parameters is no list of 1 to 16")
     demand(all(isinstance(each, dict) for each in parameters), "a parameter is no object")
-    box = np.array([[number(each.get("low"), "low"), number(each.get("high"), "high")] for each in parameters])
+    box = np.array(
+        [[number(each.get("low"), "low"), number(each.get("high"), "high")] for each in parameters]
+    )
     demand(((box[:, 0] <= 0) & (box[:, 1] >= 0) & (box[:, 0] < box[:, 1])).all(), "0 must lie in the box")
     for name, least in (("classes", 1), ("label", 0), ("pieces", 0)):
         value = question.get(name)

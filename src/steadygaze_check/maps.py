@@ -31,7 +31,7 @@ Pattern = dict[int, Side]
 
 @dataclass(frozen=True, eq=False)
 class _Back:
-    """Gradients at a node ``(R, N)``, bounds of their errors' norms, and the entries not exactly 0, if known."""
+    """Gradients at a node ``(R, N)``, bounds of their errors' norms, and the entries that may not be 0."""
 
     value: np.ndarray
     spread: np.ndarray
@@ -142,7 +142,9 @@ class Comparison:
 
     def expected(self, piece: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The maps ``(B, E)`` expected at θ, bounds of their errors' norms, and of their terms' norms."""
-        rows, error = self._cone(piece) if self.moves else (self._origin[:, self._kept], float(self._error[0]))
+        rows, error = (
+            self._cone(piece) if self.moves else (self._origin[:, self._kept], float(self._error[0]))
+        )
         weight = np.concatenate([np.ones((len(theta), 1)), theta], axis=1)[:, : len(rows)]
         size = np.abs(weight) @ norms(rows) * UP
         return weight @ rows, (np.abs(weight).sum(axis=1) * error + gamma(len(rows)) * size) * UP, size

@@ -31,7 +31,7 @@ class Affine:
         weight, bias: the numbers that make A, and b.
         apply: ``(rows, weight)`` to ``rows A^T`` where A has these entries, doubles or whole numbers.
         transpose: rows to ``rows A``.
-        lift, size: at least |A|_2 and | |A| |_2 (not of a `matrix`, of which only parts are used).
+        lift, size: at least |A|_2 and | |A| |_2 (not of a `matrix`, of which parts are used).
         reach: ``(M,)``, at least the Euclidean norm of each row of A.
         terms: how many products go into an entry of A x at most, and into one of A^T g.
         entrywise: ``e |A|^T`` for errors e, where rows of A have few entries; else None.
@@ -97,95 +97,37 @@ def select(index: np.ndarray, bias: np.ndarray, entries: int) -> Affine:
     return Affine(one, bias, apply, transpose, most, most, reach, (1, often), lambda e: apply(e, one))
 
 
-def fold(low: float, entries: int) -> Affine:
-    """The first half of the entries minus the second, plus a constant."""
-    most, one = math.sqrt(2) * UP, np.ones(1)
-    return Affine(
-        one,
-        np.full(entries, low),
-        lambda rows, weight: (rows[:, :entries] - rows[:, entries:]) * weight[0],
-        lambda rows: np.concatenate([rows, -rows], axis=1),
-        most,
-        most,
-        np.full(entries, most),
-        (2, 1),
-        lambda e: e[:, :entries] + e[:, entries:],
-    )
+def convolution(kernel: np.ndarray, bias: np.ndarray, index: np.ndarray, entries: int) -> Affine:
+    """Kernels ``(O, K)`` for patches ``index`` (groups, K / taps, taps, places) of the entries, -1 for a 0.
 
-
-@dataclass(frozen=True)
-class Windows:
-    """Where the windows of a convolution lie on ``(C, H, W)``; pads: top, left, bottom, right."""
-
-    shape: tuple[int, ...]
-    kernel: tuple[int, ...]
-    strides: list[int]
-    pads: list[int]
-    dilations: list[int]
-    groups: int
-
-    @property
-    def places(self) -> tuple[int, int]:
-        """How many there are below and beside one another."""
-        room = [self.shape[1 + k] + self.pads[k] + self.pads[2 + k] for k in (0, 1)]
-        far = [(self.kernel[k] - 1) * self.dilations[k] + 1 for k in (0, 1)]
-        tall, wide = ((room[k] - far[k]) // self.strides[k] + 1 for k in (0, 1))
-        return tall, wide
-
-    @property
-    def overlap(self) -> int:
-        """In how many windows an entry can be: one for each tap of its own residue class."""
-        taps = [(np.arange(self.kernel[k]) * self.dilations[k]) % self.strides[k] for k in (0, 1)]
-        return math.prod(int(np.bincount(each).max()) for each in taps)
-
-    def taps(self, padded: np.ndarray) -> list[np.ndarray]:
-        """Views ``(B, C, tall, wide)`` of padded images: what each tap of the kernel meets."""
-        (h, w), (s, t), (down, across), (tall, wide) = self.kernel, self.strides, self.dilations, self.places
-        high, far = s * (tall - 1) + 1, t * (wide - 1) + 1
-        starts = [(i * down, j * across) for i in range(h) for j in range(w)]
-        return [padded[:, :, i : i + high : s, j : j + far : t] for i, j in starts]
-
-    def padded(self, count: int, kind: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Zeros with the room of padded images, and the view of it that the images take."""
-        (C, H, W), (top, left, bottom, right) = self.shape, self.pads
-        room = np.zeros((count, C, H + top + bottom, W + left + right), kind)
-        return room, room[:, :, top : top + H, left : left + W]
-
-
-def convolution(kernel: np.ndarray, bias: np.ndarray, where: Windows) -> Affine:
-    """A convolution with kernels ``(O, C / groups, h, w)``, one group after another.
-
-    |A x| <= |K| |windows of x| <= |K| sqrt(overlap) |x|, where K is the matrix of kernels.
+    |A x| <= |kernels| |patches of x| <= |kernels| sqrt(overlap) |x|, if an entry is in so many patches.
     """
-    outs, own, groups, (tall, wide) = len(kernel), kernel.shape[1], where.groups, where.places
-    each, spots = outs // groups, where.places[0] * where.places[1]
+    groups, channels, taps, places = index.shape
+    each, terms = len(kernel) // groups, channels * taps
+    overlap = float(np.bincount(index[index >= 0], minlength=1).max())
 
     def apply(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        batch = max(1, _PATCHES // (groups * own * math.prod(where.kernel) * spots))
+        batch = max(1, _PATCHES // index.size)
         if len(rows) > batch:
             return np.concatenate([apply(rows[k : k + batch], weight) for k in range(0, len(rows), batch)])
-        room, inner = where.padded(len(rows), rows.dtype)
-        inner[:] = rows.reshape(-1, *where.shape)
-        patches = np.stack(where.taps(room), axis=2).reshape(len(rows), groups, -1, spots)
-        product = weight.reshape(groups, each, -1) @ patches
-        return product.reshape(len(rows), -1)
+        with_zero = np.concatenate([rows, np.zeros((len(rows), 1), rows.dtype)], axis=1)
+        patches = with_zero[:, index.reshape(groups, terms, places)]
+        return (weight.reshape(groups, each, terms) @ patches).reshape(len(rows), -1)
 
     def transpose(rows: np.ndarray) -> np.ndarray:
-        room, inner = where.padded(len(rows), rows.dtype)
-        taps = kernel.reshape(groups, each, -1).transpose(0, 2, 1) @ rows.reshape(-1, groups, each, spots)
-        taps = taps.reshape(len(rows), where.shape[0], -1, tall, wide)
-        for k, view in enumerate(where.taps(room)):
-            view += taps[:, :, k]
-        return inner.reshape(len(rows), -1)
+        back = kernel.reshape(groups, each, terms).transpose(0, 2, 1)
+        patches = (back @ rows.reshape(len(rows), groups, each, places)).reshape(-1, *index.shape)
+        out = np.zeros((len(rows), entries + 1))
+        for tap in range(taps):  # no entry is twice in one place's patch, nor at one tap of two places
+            out[:, index[:, :, tap]] += patches[:, :, :, tap]
+        return out[:, :entries]
 
     def most(matrix: np.ndarray) -> float:
-        parts = matrix.reshape(groups, each, -1)
-        return max(spectral_bound(part) for part in parts) * math.sqrt(where.overlap) * UP
+        parts = matrix.reshape(groups, each, terms)
+        return max(spectral_bound(part) for part in parts) * math.sqrt(overlap) * UP
 
-    terms = (own * math.prod(where.kernel), each * math.prod(where.kernel))
-    reach = np.repeat(norms(kernel.reshape(outs, -1)), spots)
-    spread = np.repeat(bias, spots)
-    return Affine(kernel, spread, apply, transpose, most(kernel), most(np.abs(kernel)), reach, terms)
+    lift, size, reach = most(kernel), most(np.abs(kernel)), np.repeat(norms(kernel), places)
+    return Affine(kernel, np.repeat(bias, places), apply, transpose, lift, size, reach, (terms, each * taps))
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +182,7 @@ class Network:
     """
 
     def __init__(self, data: bytes, shape: tuple[int, ...], classes: int, clip: list[float] | None) -> None:
+        self._index: dict[int, np.ndarray] = {}  # what nodes select that are no more than a selection
         self.nodes: list[Node] = [Node(None, (), math.prod(shape))]
         image = _Tensor(0, shape)
         image = image if clip is None else self._clipped(image, float(clip[0]), float(clip[1]))
@@ -286,8 +229,7 @@ class Network:
         bias = np.zeros(len(matrix)) if bias is None else _fits(bias, (len(matrix),))
         return self._made(dense(np.ascontiguousarray(matrix), bias), x, (len(matrix),))
 
-    def _matmul(self, attributes: dict[str, Any], left: Any, right: Any) -> _Tensor:
-        del attributes
+    def _matmul(self, _: dict[str, Any], left: Any, right: Any) -> _Tensor:
         x = _tensor(left if isinstance(left, _Tensor) else right)
         constant = right if x is left else left
         demand(isinstance(constant, np.ndarray) and constant.ndim >= 2, "MatMul needs one constant")
@@ -312,13 +254,17 @@ class Network:
         sound = sound and min(*strides, *dilations, groups) >= 1 and min(pads) >= 0
         sound = sound and max(*strides, *dilations, *pads) < 1 << 12
         demand(sound and outs % groups == 0 and own * groups == x.shape[0], "Conv has impossible sizes")
-        where = Windows(x.shape, (h, w), strides, pads, dilations, groups)
-        demand(min(where.places) >= 1, "Conv leaves nothing")
+        far = [(size - 1) * step + 1 for size, step in zip((h, w), dilations, strict=True)]
+        room = np.pad(x.numbers, [(0, 0), (pads[0], pads[2]), (pads[1], pads[3])], constant_values=-1)
+        demand(room.shape[1] >= far[0] and room.shape[2] >= far[1], "Conv leaves nothing")
+        index = np.lib.stride_tricks.sliding_window_view(room, far, axis=(1, 2))
+        index = index[:, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
+        shape = (outs, *index.shape[1:3])
+        index = index.transpose(0, 3, 4, 1, 2).reshape(groups, own, h * w, -1)
         values = np.zeros(outs) if bias is None else _fits(bias, (outs,))
-        return self._made(convolution(kernel, values, where), x, (outs, *where.places))
+        return self._made(convolution(kernel.reshape(outs, -1), values, index, x.size), x, shape)
 
-    def _plus(self, attributes: dict[str, Any], x: Any, y: Any) -> _Tensor:
-        del attributes
+    def _plus(self, _: dict[str, Any], x: Any, y: Any) -> _Tensor:
         if isinstance(x, _Tensor) and isinstance(y, _Tensor):
             demand(x.shape == y.shape, f"Add takes {x.shape} and {y.shape}")
             self.nodes.append(Node(Sum(), (x.node, y.node), x.size))
@@ -326,21 +272,18 @@ class Network:
         x, constant = (x, y) if isinstance(x, _Tensor) else (_tensor(y), x)
         return self._made(diagonal(np.ones(x.size), _fits(constant, x.shape).ravel()), x, x.shape)
 
-    def _times(self, attributes: dict[str, Any], x: Any, y: Any) -> _Tensor:
-        del attributes
+    def _times(self, _: dict[str, Any], x: Any, y: Any) -> _Tensor:
         x, constant = (x, y) if isinstance(x, _Tensor) else (_tensor(y), x)
         return self._made(diagonal(_fits(constant, x.shape).ravel(), np.zeros(x.size)), x, x.shape)
 
-    def _relu(self, attributes: dict[str, Any], x: Any, slope: Any = np.zeros(1)) -> _Tensor:
-        del attributes
+    def _relu(self, _: dict[str, Any], x: Any, slope: Any = None) -> _Tensor:
+        slope = np.zeros(1) if slope is None else slope
         return self._made(Rectifier(_fits(slope, _tensor(x).shape).ravel()), x, x.shape)
 
-    def _clip(self, attributes: dict[str, Any], x: Any, low: Any, high: Any) -> _Tensor:
-        del attributes
+    def _clip(self, _: dict[str, Any], x: Any, low: Any, high: Any) -> _Tensor:
         return self._clipped(_tensor(x), float(_fits(low, ())), float(_fits(high, ())))
 
-    def _identity(self, attributes: dict[str, Any], x: Any) -> _Tensor:
-        del attributes
+    def _identity(self, _: dict[str, Any], x: Any) -> _Tensor:
         return _tensor(x)
 
     def _flatten(self, attributes: dict[str, Any], x: Any) -> _Tensor:
@@ -364,14 +307,14 @@ class Network:
         demand(fine, f"Transpose by {order} does not keep the batch")
         return self._selected(x, x.numbers.transpose([axis - 1 for axis in order[1:]]))
 
-    def _pad(self, attributes: dict[str, Any], x: Any, pads: Any, value: Any = np.zeros(())) -> _Tensor:
+    def _pad(self, attributes: dict[str, Any], x: Any, pads: Any, value: Any = None) -> _Tensor:
         demand(attributes.pop("mode", b"constant") == b"constant", "Pad is not constant")
         fine = pads.dtype == np.int64 and pads.size == 2 * len(_tensor(x).shape) + 2
         demand(fine and pads.min() >= 0 and pads.max() < 1 << 12, "Pad has impossible sizes")
         both = pads.reshape(2, -1).T
         demand(not both[0].any(), "Pad does not keep the batch")
         index = np.pad(x.numbers, [tuple(row) for row in both[1:].tolist()], constant_values=-1)
-        return self._selected(x, index, float(_fits(value, ())))
+        return self._selected(x, index, 0.0 if value is None else float(_fits(value, ())))
 
     def _gather(self, attributes: dict[str, Any], x: Any, index: Any) -> _Tensor:
         demand(attributes.pop("axis", 0) == 1 and len(_tensor(x).shape) == 1, "Gather is not of flat entries")
@@ -399,11 +342,6 @@ class Network:
 
     # -- what several operators need
 
-    @cached_property
-    def _index(self) -> dict[int, np.ndarray]:
-        """What the nodes select that are no more than a selection, by their numbers."""
-        return {}
-
     def _selected(self, x: _Tensor, index: np.ndarray, constant: float = 0.0) -> _Tensor:
         flat = index.ravel()
         made = self._made(select(flat, np.where(flat < 0, constant, 0.0), x.size), x, index.shape)
@@ -413,15 +351,30 @@ class Network:
 
     def _clipped(self, x: _Tensor, low: float, high: float) -> _Tensor:
         demand(low < high, "Clip has nothing between its bounds")
-        bounds = np.repeat([-low, -high], x.size)
-        above = self._made(select(np.tile(np.arange(x.size), 2), bounds, x.size), x, (2 * x.size,))
-        hinged = self._made(Rectifier(np.zeros(2 * x.size), open_at_zero=True), above, above.shape)
-        return self._made(fold(low, x.size), hinged, x.shape)
+        ones, parts = np.ones(x.size), []
+        for bound, sign, constant in ((low, 1.0, low), (high, -1.0, 0.0)):
+            above = self._made(diagonal(ones, -bound * ones), x, x.shape)
+            above = self._made(Rectifier(0 * ones, open_at_zero=True), above, x.shape)
+            parts.append(self._made(diagonal(sign * ones, constant * ones), above, x.shape))
+        return self._plus({}, *parts)
 
 
 _OPERATORS: dict[str, Callable[..., _Tensor]] = {
     name: getattr(Network, f"_{name.lower()}")
-    for name in ("Gemm MatMul Conv Relu Clip Identity Flatten Reshape Transpose Pad Gather ReduceMax").split()
+    for name in [
+        "Gemm",
+        "MatMul",
+        "Conv",
+        "Relu",
+        "Clip",
+        "Identity",
+        "Flatten",
+        "Reshape",
+        "Transpose",
+        "Pad",
+        "Gather",
+        "ReduceMax",
+    ]
 } | {"Add": Network._plus, "Mul": Network._times, "PRelu": Network._relu}
 
 

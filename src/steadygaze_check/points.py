@@ -54,7 +54,9 @@ class Points:
 
     def pieces_at(self, theta: np.ndarray) -> list[int]:
         """The pieces in which θ lies, or on whose border."""
-        found = {k: borders(self._certificate, k, theta[None]) for k in range(len(self._certificate.piece_base))}
+        found = {
+            k: borders(self._certificate, k, theta[None]) for k in range(len(self._certificate.piece_base))
+        }
         return [k for k, each in found.items() if each and (each[0] >= -_BORDER * each[2]).all()]
 
 

@@ -30,7 +30,9 @@ class Region:
             return True
         if self.axes is not None:
             return distance(points / self.axes) >= 1
-        corners = np.unique(np.stack(np.meshgrid(*self.box, indexing="ij"), -1).reshape(-1, len(width)), axis=0)
+        corners = np.unique(
+            np.stack(np.meshgrid(*self.box, indexing="ij"), -1).reshape(-1, len(width)), axis=0
+        )
         points, corners = points / width, corners / width
         between = (points[:, None] - corners).reshape(-1, len(width))
         # Where the two nearly touch, the direction between them is found more surely a little apart.

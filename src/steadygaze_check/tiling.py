@@ -1,7 +1,7 @@
 """That the cells cover the box once, by facets that face one another.
 
-A cell is taken apart into simplices by pulling: from its vertex of the lowest number to a triangulation of each
-facet that does not hold it, and so on down. Two cells that meet in a whole facet take that facet apart alike.
+A cell is taken apart into simplices by pulling: from its vertex of the lowest number to a triangulation of
+each facet that does not hold it, and so on down. Two cells that meet in a whole facet take that facet apart alike.
 The facets of cells are hints of the writer: whatever they are, simplices with vertices of a cell lie in the
 cell, and whether they cover the box is found out from the simplices alone.
 """
@@ -52,8 +52,8 @@ class Tiling:
 def tiling(certificate: Certificate) -> Tiling:
     """Whether the cells cover the box, counted once. See docs/checker.md for the proof.
 
-    Where facets do not face one another by the numbers of their vertices, vertices that are within rounding of
-    one another are taken for one, which moves simplices by no more than that.
+    Where facets do not face one another by the numbers of their vertices, vertices that are within rounding
+    of one another are taken for one, which moves simplices by no more than that.
     """
     simplices, owner = simplices_of(certificate)
     found = _tiled(certificate, simplices, owner, 0.0)

@@ -17,8 +17,8 @@ import numpy as np
 from steadygaze_check.arithmetic import TINY, UNIT, UP, Dyadic, gamma, norm, norms, spectral_bound
 from steadygaze_check.network import Affine, Largest, Network, Rectifier, Sum
 
-# How close to 0, in terms of the largest number of its node, a unit may be on the wrong side of the hinge that
-# a vertex lies on. Soundness does not depend on it: a smaller one would have fewer cells certified.
+# How close to 0, in terms of the largest number of its node, a unit may be on the wrong side of the hinge
+# that a vertex lies on. Soundness does not depend on it: a smaller one would have fewer cells certified.
 _CLOSE = 2.0**-34
 
 

@@ -14,7 +14,6 @@ from check.certificates import answer_of, write
 from steadygaze_check.arithmetic import Dyadic, spectral_bound
 from steadygaze_check.cells import Examiner
 from steadygaze_check.folder import read
-
 from steadygaze_check.network import Network
 from steadygaze_check.points import Points, exact_point
 from steadygaze_check.tiling import determinants, tiling, volumes
