@@ -224,13 +224,15 @@ def _signs(batch: _Batch, hinge: Hinges) -> tuple[np.ndarray, np.ndarray]:
 
 def _winners(batch: _Batch, hinge: Hinges, width: int) -> Side:
     """The winner of each window: the first that may be the largest at all vertices of a cell."""
-    may = ~batch.any(~hinge.close)
+    may, able = ~batch.any(~hinge.close), np.zeros(hinge.close.shape[1], bool)
+    able[hinge.columns] = True
+    may &= able
     windows = may.reshape(len(may), -1, width)
     choice = windows.argmax(axis=2)
-    batch.crossed |= ~windows.any(axis=2).all(axis=1)
+    batch.crossed |= (~windows.any(axis=2)).any(axis=1)
     behind = batch.any(hinge.value < 0).reshape(windows.shape)
     troubled = np.broadcast_to(np.take_along_axis(behind, choice[:, :, None], axis=2), windows.shape)
-    cell, column = np.nonzero((batch.any(hinge.close) | troubled.reshape(may.shape)) & ~may)
+    cell, column = np.nonzero((batch.any(hinge.close) | troubled.reshape(may.shape)) & ~may & able)
     first = column - column % width + choice[cell, column // width]
 
     def least(own: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -244,7 +246,7 @@ def _winners(batch: _Batch, hinge: Hinges, width: int) -> Side:
 def _classes(batch: _Batch, gaps: Hinges) -> tuple[np.ndarray, np.ndarray]:
     """Cells on which the class is kept, and those on which it is lost to one and the same other class."""
     above, below = batch.any(~gaps.close & (gaps.value > 0)), batch.any(~gaps.close & (gaps.value < 0))
-    held, beaten = (above & ~below).all(axis=1), below & ~above
+    held, beaten = ~(below | ~above).any(axis=1), below & ~above
     lost = beaten.any(axis=1)
     mean = np.add.reduceat(gaps.value[batch.rows], batch.ptr[:-1], axis=0)
     rival = np.where(beaten, mean, np.inf).argmin(axis=1)

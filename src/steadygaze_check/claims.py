@@ -41,7 +41,7 @@ class Report:
 
 
 class Judge:
-    """Holds the claims against cells whose kinds were examined: `kind` holds on cells shrunken by `shrink`."""
+    """Holds the claims against cells whose kinds were examined: `kind` holds on cells shrunk by `shrink`."""
 
     def __init__(
         self, certificate: Certificate, points: Points, tiling: Tiling, kind: np.ndarray, shrink: np.ndarray
@@ -161,7 +161,9 @@ class Judge:
         """Those of the cells that are not proven to be apart from the region."""
         low, high = self._low[cells], self._high[cells]
         near = cells[((low <= region.box[:, 1]) & (high >= region.box[:, 0])).all(axis=1)]
-        return np.array([k for k in near if not region.misses(self._c.corners(k), self._c.width)], np.int64)
+        return np.array(
+            [k for k in near if not region.misses(self._c.corners(int(k)), self._c.width)], np.int64
+        )
 
     def _covered(self, region: Region) -> bool:
         """Whether the cells cover a region, of which all but next to nothing of what they are called holds.
@@ -194,7 +196,7 @@ class Judge:
     def _failing_within(self, region: Region, cells: np.ndarray) -> np.ndarray | None:
         """A point of one of these cells that lies in a region and is not robust, if one is found."""
         for cell in cells[self._agreed[cells]]:
-            inside = self._mean[cell] + self._shrink[cell] * (self._c.corners(cell) - self._mean[cell])
+            inside = self._mean[cell] + self._shrink[cell] * (self._c.corners(int(cell)) - self._mean[cell])
             for theta in inside[region.holds(inside)][:4]:
                 if self._points.kind(int(self._c.cell_piece[cell]), theta) not in (ROBUST, UNDECIDED):
                     return theta
@@ -228,7 +230,7 @@ class Judge:
     def _component(self, claimed: Any) -> None:
         c, robust = self._c, self._c.cell_kind == ROBUST
         at = np.flatnonzero(((self._low <= 0) & (self._high >= 0)).all(axis=1))
-        at = np.array([k for k in at if not separated(c.corners(k) / c.width)], np.int64)
+        at = np.array([k for k in at if not separated(c.corners(int(k)) / c.width)], np.int64)
         part, listed = np.zeros(len(robust), bool), np.zeros(len(robust), bool)
         part[at], listed[c.origin_cells] = bool(len(at)) and robust[at].all(), True
         pairs = self._tiling.neighbours
@@ -255,7 +257,8 @@ class Judge:
                 at = self._mean[failing[0]]
                 self.report.add("nearest failure", REFUTED, "none is told, with failing cells", at)
             return
-        given, predicted = told.get("theta"), told.get("predicted")
+        predicted = told.get("predicted")
+        given: Any = told.get("theta")
         fits = isinstance(given, list) and len(given) == len(box)
         theta = np.array([number(each, "theta") for each in given] if fits else box[:, 1] * 2 + 1)
         claimed = number(told.get("distance"), "distance")

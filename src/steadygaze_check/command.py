@@ -41,12 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.numbers["seconds"] = round(time.perf_counter() - began, 3)
         if options.json is not None:
             findings = [{"claim": n, "status": s, "text": t} for n, s, t in report.findings]
-            content = {
-                "exit_code": report.code,
-                "findings": findings,
-                "theta": report.theta,
-                **report.numbers,
-            }
+            content = {"exit_code": report.code, "theta": report.theta, "findings": findings} | report.numbers
             options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         print(_text(certificate, report), flush=True)
     except Exception as problem:
@@ -60,15 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check(certificate: Certificate) -> Report:
     """Everything that is proven, refuted or left open about a certificate."""
-    question, why = certificate.question, _beyond(certificate)
+    why = _beyond(certificate)
+    if why is not None:
+        return _by_points(certificate, why)
+    question = certificate.question
     try:
         network = Network(
             certificate.network, certificate.image.shape, question["classes"], question.get("clip")
         )
     except BadCertificate as problem:
-        why = str(problem)
-    if why is not None:
-        return _by_points(certificate, why)
+        return _by_points(certificate, str(problem))
     points = Points(certificate, network)
     examiner, count = Examiner(certificate, network, points.comparison), len(certificate.cell_kind)
     kind, shrink = np.full(count, UNDECIDED, np.int8), np.zeros(count)
@@ -145,7 +141,8 @@ def _logits(certificate: Certificate, piece: int, theta: np.ndarray) -> np.ndarr
     try:
         model = onnx.load_model_from_string(certificate.network)
         given = {model.graph.input[0].name: _image(certificate, piece, theta)[None]}
-        return np.asarray(ReferenceEvaluator(model).run(None, given)[0][0], np.float64)
+        result: Any = ReferenceEvaluator(model).run(None, given)
+        return np.asarray(result[0][0], np.float64)
     except Exception:  # whatever it raises, it is no proof of anything
         return None
 

@@ -26,8 +26,8 @@ _LONGEST_JSON, _LARGEST_FILE = 8 << 20, 16 << 30
 # Name, types and axes of each array; equal letters are equal sizes: n parameters, P pieces (p one more), Q
 # their vertices, V vertices, M cells (m one more), I incidences, w words, O entries of the map, E moves.
 _ARRAYS = """image f8 CHW; piece_base f8 PCHW; piece_directions f8 PnCHW; piece_vertices f8 Qn;
-piece_ptr i8 p; compared b1 O; vertices f8 Vn; cell_ptr i8 m; cell_vertex i8,i4 I; cell_facets u8 Iw; cell_kind i1 M;
-cell_piece i4 M; cell_region i8 M; origin_cells i8 R"""
+piece_ptr i8 p; compared b1 O; vertices f8 Vn; cell_ptr i8 m; cell_vertex i8,i4 I; cell_facets u8 Iw;
+cell_kind i1 M; cell_piece i4 M; cell_region i8 M; origin_cells i8 R"""
 _MOVES = "; moves_piece i4 E; moves_term i4 E; moves_out i4 E; moves_in i4 E; moves_weight f8 E"
 _SAMPLES = "; sample_theta f8 Sn; sample_image f8 SCHW; sample_expected f8 SO"
 _HEADER = re.compile(
@@ -113,7 +113,7 @@ def read(folder: Path) -> Certificate:
     return made
 
 
-def demand(fine: Any, sentence: str) -> None:
+def demand(fine: object, sentence: str) -> None:
     """Raise BadCertificate with this sentence unless all is fine."""
     if not fine:
         raise BadCertificate(sentence)
@@ -128,7 +128,7 @@ def number(of: Any, what: str) -> float:
 
 def _box(question: dict[str, Any]) -> np.ndarray:
     """The box, after everything in the question has been looked at."""
-    parameters = question.get("parameters")
+    parameters: Any = question.get("parameters")
     demand(isinstance(parameters, list) and 1 <= len(parameters) <= 16, "parameters is no list of 1 to 16")
     demand(all(isinstance(each, dict) for each in parameters), "a parameter is no object")
     box = np.array(
@@ -145,7 +145,7 @@ def _box(question: dict[str, Any]) -> np.ndarray:
         demand(isinstance(_object(question, name).get("name"), str), f"{name} has no name")
     demand(question["saliency"].get("channel_sum") in (True, False), "channel_sum must be true or false")
     number(question.get("threshold"), "threshold")
-    clip = question.get("clip")
+    clip: Any = question.get("clip")
     demand(clip is None or (isinstance(clip, list) and len(clip) == 2), "clip must be two numbers or null")
     if clip is not None:
         demand(number(clip[0], "clip") < number(clip[1], "clip"), "nothing lies within the clip")

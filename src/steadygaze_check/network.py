@@ -178,6 +178,8 @@ class _Tensor:
 class Network:
     """The operations in order. Node 0 is the image before the clip, `pixels` what the classifier is handed.
 
+    `last` are the logits, and `needed` the nodes that they are made of.
+
     Raises BadCertificate for operators, attributes and shapes that this checker does not know.
     """
 
@@ -211,6 +213,9 @@ class Network:
         if not isinstance(last, _Tensor) or last.size != classes:
             raise BadCertificate(f"the network does not end in {classes} logits")
         self.last = last.node
+        self.needed = {last.node}
+        for number in range(last.node, 0, -1):
+            self.needed |= set(self.nodes[number].inputs) if number in self.needed else set()
 
     def _made(self, operation: Affine | Rectifier | Largest, x: _Tensor, shape: tuple[int, ...]) -> _Tensor:
         entries = math.prod(shape)
@@ -232,7 +237,8 @@ class Network:
     def _matmul(self, _: dict[str, Any], left: Any, right: Any) -> _Tensor:
         x = _tensor(left if isinstance(left, _Tensor) else right)
         constant = right if x is left else left
-        demand(isinstance(constant, np.ndarray) and constant.ndim >= 2, "MatMul needs one constant")
+        if not isinstance(constant, np.ndarray) or constant.ndim < 2:
+            raise BadCertificate("MatMul needs one constant")
         matrix = _array(constant.reshape(constant.shape[-2:]), 2)
         matrix = matrix.T if x is left else matrix
         axis = len(x.shape) - (1 if x is left else 2)

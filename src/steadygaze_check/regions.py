@@ -21,11 +21,11 @@ class Region:
 
     def holds(self, points: np.ndarray) -> np.ndarray:
         """Which of the points ``(m, n)`` lie in it."""
-        inside = ((self.box[:, 0] <= points) & (points <= self.box[:, 1])).all(axis=1)
+        inside = np.all((self.box[:, 0] <= points) & (points <= self.box[:, 1]), axis=1)
         return inside if self.axes is None else inside & (np.linalg.norm(points / self.axes, axis=1) <= 1)
 
     def misses(self, points: np.ndarray, width: np.ndarray) -> bool:
-        """Whether the hull of points is proven to have none of its inside; `width` is a scale for each axis."""
+        """Whether the hull of points is proven to have none of its inside; `width` scales the axes."""
         if (points.min(axis=0) > self.box[:, 1]).any() or (points.max(axis=0) < self.box[:, 0]).any():
             return True
         if self.axes is not None:

@@ -1,7 +1,7 @@
 """That the cells cover the box once, by facets that face one another.
 
 A cell is taken apart into simplices by pulling: from its vertex of the lowest number to a triangulation of
-each facet that does not hold it, and so on down. Two cells that meet in a whole facet take that facet apart alike.
+each facet that does not hold it, and so on down. Two cells that meet in a whole facet take it apart alike.
 The facets of cells are hints of the writer: whatever they are, simplices with vertices of a cell lie in the
 cell, and whether they cover the box is found out from the simplices alone.
 """

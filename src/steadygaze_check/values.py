@@ -49,7 +49,8 @@ class Hinges:
 
     Attributes:
         above: ``(N,)``, whether one is above 0 for certain at all points.
-        columns: numbers of those whose sign is not known everywhere. The arrays below have a column for each.
+        columns: numbers of those whose sign is not known everywhere; the arrays below have a column for each.
+            For the largest of windows these have one for all, and `columns` are those that may win.
         value, radius: ``(B, k)``, the functions and the bounds of their errors.
         close: ``(B, k)``, whether either sign is allowed.
     """
@@ -123,7 +124,8 @@ def forward(
     hinges: list[Hinges] = []
     last_use = {each: k for k, node in enumerate(network.nodes) for each in node.inputs}
     for number, node in enumerate(network.nodes):
-        if number in balls or not node.inputs or any(each not in balls for each in node.inputs):
+        ready = node.inputs and all(each in balls for each in node.inputs)
+        if number in balls or number not in network.needed or not ready:
             continue
         operation, x = node.operation, balls[node.inputs[0]]
         if isinstance(operation, Affine):
@@ -136,7 +138,9 @@ def forward(
             balls[number], hinge = _rectified(operation, number, x, level)
             hinges.append(hinge)
         elif isinstance(operation, Largest):
-            balls[number], hinge = _largest(operation, number, x)
+            form = forms.get(node.inputs[0])
+            first = np.arange(x.value.shape[1]) if form is None else form.first
+            balls[number], hinge = _largest(operation, number, x, first)
             hinges.append(hinge)
         for each in node.inputs:
             if last_use[each] == number and each != network.last:
@@ -210,8 +214,13 @@ def _rectified(operation: Rectifier, number: int, x: Ball, level: np.ndarray) ->
     return Ball(value, radius * UP, lambda _: spread, alive), hinges
 
 
-def _largest(operation: Largest, number: int, x: Ball) -> tuple[Ball, Hinges]:
-    """Hinges here are entry - largest: close where the entry may be the largest, and negative elsewhere."""
+def _largest(operation: Largest, number: int, x: Ball, first: np.ndarray) -> tuple[Ball, Hinges]:
+    """Hinges here are entry - largest: close where the entry may be the largest, and negative elsewhere.
+
+    Of entries that are the same function, with the same number in `first`, the first of a window wins.
+    """
+    ids = first.reshape(-1, operation.width)
+    again = [(ids[:, [k]] == ids[:, :k]).any(axis=1) for k in range(operation.width)]
     windows = x.value.reshape(len(x.value), -1, operation.width)
     own = x.radius.reshape(windows.shape)
     most, widest = windows.max(axis=2, keepdims=True), own.max(axis=2, keepdims=True)
@@ -222,5 +231,5 @@ def _largest(operation: Largest, number: int, x: Ball) -> tuple[Ball, Hinges]:
     spread = (x.spread(None) + norms(doubt)) * UP
     made = Ball(most[:, :, 0], (widest[:, :, 0] + doubt) * UP, lambda _: spread)
     behind, radius, close = (each.reshape(x.value.shape) for each in (behind, radius, close))
-    count = x.value.shape[1]
-    return made, Hinges(number, np.zeros(count, bool), np.arange(count), behind, radius, close)
+    columns = np.flatnonzero(~np.stack(again, axis=1).ravel())
+    return made, Hinges(number, np.zeros(len(first), bool), columns, behind, radius, close)
