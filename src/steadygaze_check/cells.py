@@ -229,7 +229,7 @@ def _winners(batch: _Batch, hinge: Hinges, width: int) -> Side:
     may &= able
     windows = may.reshape(len(may), -1, width)
     choice = windows.argmax(axis=2)
-    batch.crossed |= (~windows.any(axis=2)).any(axis=1)
+    batch.crossed |= np.logical_not(windows.any(axis=2)).any(axis=1)
     behind = batch.any(hinge.value < 0).reshape(windows.shape)
     troubled = np.broadcast_to(np.take_along_axis(behind, choice[:, :, None], axis=2), windows.shape)
     cell, column = np.nonzero((batch.any(hinge.close) | troubled.reshape(may.shape)) & ~may & able)
@@ -246,8 +246,8 @@ def _winners(batch: _Batch, hinge: Hinges, width: int) -> Side:
 def _classes(batch: _Batch, gaps: Hinges) -> tuple[np.ndarray, np.ndarray]:
     """Cells on which the class is kept, and those on which it is lost to one and the same other class."""
     above, below = batch.any(~gaps.close & (gaps.value > 0)), batch.any(~gaps.close & (gaps.value < 0))
-    held, beaten = ~(below | ~above).any(axis=1), below & ~above
-    lost = beaten.any(axis=1)
+    beaten = np.asarray(below & ~above)
+    held, lost = np.asarray((above & ~below).all(axis=1)), np.asarray(beaten.any(axis=1))
     mean = np.add.reduceat(gaps.value[batch.rows], batch.ptr[:-1], axis=0)
     rival = np.where(beaten, mean, np.inf).argmin(axis=1)
     near = batch.any(gaps.close)

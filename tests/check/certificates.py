@@ -108,7 +108,7 @@ def write(answer: steadygaze.Answer, folder: Path) -> Path:
         "claims": {
             **{key: told[key] for key in ("claim", "verdict", "shares", "safe_scale", "radius")},
             "origin": origin and {key: origin[key] for key in ("share", "ranges", "interior")},
-            "nearest_failure": failure and {**failure, "norm": "linf"},
+            "nearest_failure": failure and {**failure, "norm": (told["radius"] or {}).get("norm", "linf")},
         },
     }
     return sealed(folder, document)

@@ -42,3 +42,7 @@ def test_it_runs_where_steadygaze_cannot_be_imported(tmp_path):
     done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "All claims are certified." in done.stdout
+
+
+def test_it_stays_short_enough_to_be_read():
+    assert sum(len(path.read_text().splitlines()) for path in FILES) < 2505

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,20 @@ def test_an_honest_certificate_is_certified(kind, n, options, tmp_path, capsys):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["unproven"] < 1e-9
     assert sum(report["certified"].values()) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_what_a_nearest_search_looked_at_is_certified_though_the_rest_is_not(norm, tmp_path, capsys):
+    folder = write(answer_of("dense", 2, method="nearest", norm=norm), tmp_path / "certificate")
+    assert main([str(folder), "--json", str(tmp_path / "report.json")]) in (0, 20), capsys.readouterr().out
+    found = json.loads((tmp_path / "report.json").read_text())["findings"]
+    status = {each["claim"]: each["status"] for each in found}
+    assert status["safe scale"] == status["radius"] == "certified"
+    document = told(folder)
+    document["claims"]["radius"]["value"] *= 1.01
+    capsys.readouterr()
+    assert main([str(sealed(folder, document))]) in (10, 20)
+    assert "a share of" not in re.search("radius:.*", capsys.readouterr().out)[0]
 
 
 @pytest.fixture(scope="module")
