@@ -15,8 +15,6 @@ from steadygaze_check.tiling import Tiling, odd_somewhere
 CERTIFIED, REFUTED, OPEN = "certified", "refuted", "not certified"
 # A claim holds up to the unproven share, which may be this much, and this much of rounding in its numbers.
 UNPROVEN, ROUNDING = 1e-6, 1e-9
-# How much farther than its cell a witness may be, which keeps off the border: this share of the distance.
-_INSIDE = 1e-2
 
 
 @dataclass
@@ -261,7 +259,9 @@ class Judge:
         given: Any = told.get("theta")
         fits = isinstance(given, list) and len(given) == len(box)
         theta = np.array([number(each, "theta") for each in given] if fits else box[:, 1] * 2 + 1)
+        # The cell's distance from 0, and theta's own, which lies inside the cell.
         claimed = number(told.get("distance"), "distance")
+        own = number(told.get("theta_distance", claimed), "theta_distance")
         gap = None if told.get("class_gap") is None else number(told["class_gap"], "class_gap")
         inside = ((box[:, 0] <= theta) & (theta <= box[:, 1])).all()
         order = 2 if told.get("norm") == "l2" else np.inf
@@ -271,8 +271,8 @@ class Judge:
         wrong = [
             (not inside, "its theta does not lie in the box"),
             (
-                not claimed * (1 - ROUNDING) <= length <= claimed * (1 + _INSIDE) + ROUNDING,
-                f"its distance is {length!r}, claimed is {claimed!r}",
+                abs(length - own) > ROUNDING * (1 + own) or own < claimed * (1 - ROUNDING),
+                f"its theta is at distance {length!r}; claimed are {own!r}, in a cell at {claimed!r}",
             ),
             (
                 len(kinds) == 1

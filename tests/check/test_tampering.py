@@ -158,6 +158,9 @@ CLAIMS = {
     "R0": lambda c: c["origin"].update(share=c["origin"]["share"] * 1.001),
     "verdict": lambda c: c.update(verdict="robust"),
     "distance": lambda c: c["nearest_failure"].update(distance=c["nearest_failure"]["distance"] * 1.05),
+    "theta distance": lambda c: c["nearest_failure"].update(
+        theta_distance=c["nearest_failure"]["theta_distance"] * 1.05
+    ),
     "theta": lambda c: c["nearest_failure"].update(theta=[0.0, 0.0]),
     "failure kind": lambda c: c["nearest_failure"].update(
         kind="attention-changed" if c["nearest_failure"]["kind"] == "class-changed" else "class-changed"
