@@ -242,9 +242,12 @@ def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int
     Takes what verify takes, and verifies first: expected.json says what steadygaze answers. The exit code is
     0 where the files were written.
     """
-    from steadygaze.export.writing import write_export
+    from steadygaze.export.writing import check_exportable, write_export
+    from steadygaze.perturbation.notation import chain_of
+    from steadygaze.question.images import load_image
 
     case = _case(model, {"out": EXPORTED} | {name: v for name, v in options.items() if v is not None})
+    check_exportable(chain_of(case.perturb), load_image(case.image).image)
     answer = _solved(case, quiet)
     paths = write_export(answer, Path(case.out), float64)
     click.echo(f"{answer.result.headline()}\n{answer.result.why()}\n")

@@ -13,7 +13,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 import variants
-from steadygaze import Brightness, SettingError, Translate, solve
+from steadygaze import Brightness, SettingError, Translate, solve, verify
 from steadygaze.certificate import files
 from steadygaze.certificate.expected_map import moves_of
 from steadygaze.certificate.writing import write_certificate
@@ -226,6 +226,26 @@ def test_the_claims_are_the_results(tmp_path):
     assert claims["radius"] == result["radius"]
     assert claims["origin"]["ranges"] == result["origin"]["ranges"]
     assert (claims["verdict"], claims["safe_scale"]) == (result["verdict"], result["safe_scale"])
+
+
+@pytest.mark.parametrize(("constant", "told"), [(0.1, True), (0.0, False)])
+def test_constant_amounts_are_told(constant, told, tmp_path):
+    chain = Chain(Brightness(constant), Brightness(-0.2, 0.2))
+    answer = verify(variants.network("mlp"), variants.picture(1) * 0.5, chain, threads=1)
+    write_certificate(answer.result, answer.problem, answer.map, answer.around.cells, tmp_path)
+    written = Certificate(tmp_path)
+    assert written.question["constant_amounts"] is told
+    assert np.allclose(written.piece_base[0], written.image + constant, rtol=0, atol=1e-12)
+
+
+def test_how_the_model_takes_pixels_is_told(tmp_path):
+    answer = verify(
+        variants.network("mlp"), variants.picture(1), "brightness(amount=0..0.1)",
+        layout="flat", mean=[0.5], std=[0.25], threads=1,
+    )  # fmt: skip
+    write_certificate(answer.result, answer.problem, answer.map, answer.around.cells, tmp_path)
+    model = Certificate(tmp_path).index["model"]
+    assert (model["layout"], model["mean"], model["std"], model["scale"]) == ("flat", [0.5], [0.25], 1.0)
 
 
 def test_the_same_question_gives_the_same_bytes(tmp_path):

@@ -31,6 +31,7 @@ def test_what_is_expected_is_so_at_points(variant):
         if piece["answer"] == "unsat":
             assert piece["witness"] is None
     answers = {piece["answer"] for piece in expected["pieces"]}
+    assert expected["answer"] == ("sat" if "sat" in answers else "unsat")
     assert ("sat" in answers) == (expected["shares"]["class_changed"] > 1e-9)
 
 
@@ -62,6 +63,22 @@ def test_the_command_writes_all_of_it(tmp_path, capsys):
             assert name in told
             assert name in (out / "README.md").read_text()
     assert not [path for path in tmp_path.iterdir() if path != out], "nothing is left beside the folder"
+
+
+def test_what_has_no_affine_pieces_is_refused_before_any_work(tmp_path, capsys):
+    spec = ["--perturb", "rotate(degrees=-3..3)", "--image", "digits:357", "--out", str(tmp_path / "handed")]
+    assert cli.run(["export", "no-such-network.onnx", *spec]) == 2
+    assert "rotate has no affine pieces, and an export writes" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_earlier_export_with_more_pieces_is_replaced(tmp_path):
+    more, fewer = (solve(variants.FEW[k].problem, method="sweep", threads=1) for k in (5, 0))
+    write_export(more, tmp_path)
+    (tmp_path / "notes.txt").write_text("kept")
+    paths = write_export(fewer, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*(path.name for path in paths), "notes.txt"}
+    assert len(list(tmp_path.glob("piece-*.onnx"))) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):

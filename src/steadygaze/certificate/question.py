@@ -17,6 +17,8 @@ from steadygaze.question.problem import Problem
 
 # Points of the box, 0 first, at which a perturbation without affine pieces is written down instead.
 _SAMPLES = 64
+# A perturbation by nothing may change the last places of the pixels.
+_ROUNDING = 1e-12
 
 
 def write_question(problem: Problem, files: Files) -> dict[str, Any]:
@@ -51,8 +53,15 @@ def write_question(problem: Problem, files: Files) -> dict[str, Any]:
         "threshold": problem.threshold,
         "pieces": len(pieces),
         "moves_map": problem.perturbation.moves_map,
+        "constant_amounts": _changed_by_constants(problem),
         "samples": _SAMPLES if sampled else 0,
     }
+
+
+def _changed_by_constants(problem: Problem) -> bool:
+    """Whether the image is another one where all parameters are 0, by amounts that do not vary."""
+    unvaried = problem.perturbation.apply(problem.image, np.zeros((1, len(problem.box))))
+    return not np.allclose(unvaried[0], problem.image, rtol=0, atol=_ROUNDING)
 
 
 def pieces_of(problem: Problem) -> tuple[AffinePiece, ...]:

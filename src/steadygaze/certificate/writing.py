@@ -49,13 +49,26 @@ def write_certificate(
             "format": FORMAT,
             "made_by": f"steadygaze {version('steadygaze')}",
             "method": result.method,
-            "model": {"path": problem.network.path, "sha256": problem.network.sha256},
+            "model": _model(problem),
             "files": files.written,
             "question": question,
             "map": told,
             "claims": _claims(result),
         },
     )
+
+
+def _model(problem: Problem) -> dict[str, Any]:
+    """The original as the user named it, and how it is handed pixels."""
+    network, wanted = problem.network, problem.network.original.preparation
+    return {
+        "path": network.path,
+        "sha256": network.sha256,
+        "layout": wanted.layout,
+        "mean": list(wanted.mean),
+        "std": list(wanted.std),
+        "scale": wanted.scale,
+    }
 
 
 def _claims(result: Result) -> dict[str, Any]:

@@ -25,7 +25,8 @@ def expected_of(answer: Answer) -> dict[str, Any]:
     """The class part of an answer, whole and for each piece.
 
     `answer` of a piece is "unsat" where every cell in it keeps the class, "sat" where one does not and a
-    point of it replays in the original model, else "unknown". Shares are of the whole box.
+    point of it replays in the original model, else "unknown"; in all it is "sat" where one piece's is, and
+    "unsat" where all are. Shares are of the whole box.
     """
     problem, map_ = answer.problem, of_class(answer.map)
     where = piece_of_cells(map_.cells, problem.pieces)
@@ -35,18 +36,18 @@ def expected_of(answer: Answer) -> dict[str, Any]:
         name: float(map_.volume[map_.kind == kind].sum() / whole)
         for name, kind in (("class_kept", ROBUST), ("class_changed", CLASS_CHANGED))
     }
+    pieces = [_of_piece(answer, map_, np.flatnonzero(where == piece)) for piece in range(len(problem.pieces))]
+    told = {piece["answer"] for piece in pieces}
     return {
         "method": answer.result.method,
-        "verdict": answer.result.verdict.value,
+        "answer": "sat" if "sat" in told else "unsat" if told == {"unsat"} else "unknown",
         "label": problem.label,
         "parameters": [p.name for p in problem.perturbation.parameters],
         "box": problem.box.tolist(),
         "shares": {**shares, "undecided": max(0.0, 1.0 - sum(shares.values()))},
         "safe_scale_of_class": safe_scale(map_, problem.box),
         "nearest_class_change": None if witness is None else list(witness.failure.theta),
-        "pieces": [
-            _of_piece(answer, map_, np.flatnonzero(where == piece)) for piece in range(len(problem.pieces))
-        ],
+        "pieces": pieces,
     }
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment
 
-from steadygaze.errors import SettingError
+from steadygaze.errors import NotJointlyAffine, SettingError
 from steadygaze.export.expectation import expected_of
 from steadygaze.export.parameter_network import parameter_network
 from steadygaze.export.properties import domain_of, vnnlib_1, vnnlib_2
 from steadygaze.network.writing.onnx_writer import Writer, onnx_of
+from steadygaze.perturbation.chain import Chain
 from steadygaze.verdict.answer import Answer
 
 _README = """\
@@ -43,10 +44,23 @@ The clip is written by two ReLUs. {{ rounding }}
 """  # noqa: E501 -- a table's row is one line
 
 
-def write_export(answer: Answer, folder: Path, float64: bool = False) -> list[Path]:
-    """Write networks, properties, README.md and expected.json into a folder, all or nothing.
+def check_exportable(chain: Chain, image: np.ndarray) -> None:
+    """Raise SettingError, before any long work, for a perturbation that is no affine image on pieces."""
+    try:
+        chain.affine_pieces(image)
+    except NotJointlyAffine as error:
+        cause = str(error).split(":")[0].split(", so that")[0]
+        raise SettingError(
+            f"{cause}, and an export writes the image as an affine function of the parameters on each of its "
+            "pieces; leave it out, or fix its parameters as constants"
+        ) from error
 
-    Files are made beside the folder and moved in at the end; others in it are left alone. Returns the paths.
+
+def write_export(answer: Answer, folder: Path, float64: bool = False) -> list[Path]:
+    """Write networks, properties, README.md and expected.json into a folder; returns the paths.
+
+    Files are made beside the folder and moved in at the end, where they replace those of an earlier export;
+    others in it are left alone.
     float64: the networks' numbers as they are; by default rounded to single precision, which is what most
     verifiers read and the only precision in which onnxruntime convolves.
     Raises SettingError where the folder cannot be written.
@@ -56,6 +70,8 @@ def write_export(answer: Answer, folder: Path, float64: bool = False) -> list[Pa
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as fresh:
             _write(answer, Path(fresh), float64)
             made = sorted(path.name for path in Path(fresh).iterdir())
+            for old in folder.glob("piece-*"):  # an earlier question may have had more pieces
+                old.unlink()
             for name in made:
                 shutil.move(Path(fresh, name), Path(folder, name))
     except OSError as error:

@@ -1,0 +1,97 @@
+"""Exact numbers, and bounds of how far computed ones may be off.
+
+A double is a whole number times a power of two, and so are sums and products of them: arrays of Python's
+whole numbers (NumPy's object type) with one exponent each take part in the same products as doubles do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+UNIT = 2.0**-53
+UP = 1.0 + 2.0**-36  # enlarges bounds where they are computed, for the rounding of that computation
+SMALL = 1e-140  # norms below this are not trusted to have been computed from squares
+TINY = 1e-280  # what products below the smallest normal double may be off, a whole row of them together
+
+
+def gamma(terms: int) -> float:
+    """Bound of the relative error of a sum of so many products, in any order, with a few operations more."""
+    return (terms + 8) * UNIT * UP
+
+
+def norms(rows: np.ndarray) -> np.ndarray:
+    """At least the Euclidean norm of each row; squares below the smallest double are not lost."""
+    found = np.sqrt(np.einsum("rn,rn->r", rows, rows)) * UP
+    small = np.flatnonzero(found < SMALL)
+    if len(small):
+        found[small] = np.abs(rows[small]).max(axis=1, initial=0.0) * np.sqrt(rows.shape[1]) * UP
+    return found
+
+
+def norm(values: np.ndarray) -> float:
+    """At least the Euclidean norm of all entries together."""
+    return float(norms(values.reshape(1, -1))[0])
+
+
+def spectral_bound(matrix: np.ndarray) -> float:
+    """At least the spectral norm: |M|_2^2 = |M M^T|_2, and |G|_2^2 = |G^2|_2 <= |G^2|_F for symmetric G.
+
+    Each product of doubles is off by at most gamma(k) times the product of Frobenius norms.
+    """
+    bound = norm(matrix)
+    if bound < SMALL or min(matrix.shape) == 1 or min(matrix.shape) > 2048:
+        return bound
+    scaled, slack = matrix / bound, gamma(max(matrix.shape)) + 8 * UNIT
+    gram = scaled @ scaled.T if matrix.shape[0] <= matrix.shape[1] else scaled.T @ scaled
+    sizes = []
+    for _ in range(5):
+        sizes.append(norm(gram))
+        gram = (gram / sizes[-1]) @ (gram / sizes[-1])
+    last = norm(gram)
+    for size in reversed(sizes):
+        last = size * float(np.sqrt(last + slack)) * UP
+    return bound * float(np.sqrt(last + slack)) * UP
+
+
+@dataclass(frozen=True, eq=False)
+class Dyadic:
+    """``whole * 2**exponent``, entry by entry, never rounded."""
+
+    whole: np.ndarray
+    exponent: int
+
+    @staticmethod
+    def of(values: np.ndarray) -> Dyadic:
+        """Doubles, exactly."""
+        fraction, power = np.frexp(np.asarray(values, np.float64))
+        mantissa = (fraction * 2.0**53).astype(np.int64)
+        used = mantissa != 0
+        trailing = np.frexp(np.where(used, mantissa & -mantissa, 1).astype(np.float64))[1] - 1
+        start = power - 53 + trailing
+        exponent = int(start[used].min()) if used.any() else 0
+        shift = np.where(used, start - exponent, 0).astype(object)
+        return Dyadic((mantissa >> trailing).astype(object) * np.left_shift(1, shift), exponent)
+
+    def at(self, exponent: int) -> np.ndarray:
+        """The whole numbers that go with a smaller exponent."""
+        return self.whole if exponent == self.exponent else self.whole * (1 << (self.exponent - exponent))
+
+    def __add__(self, other: Dyadic) -> Dyadic:
+        exponent = min(self.exponent, other.exponent)
+        return Dyadic(self.at(exponent) + other.at(exponent), exponent)
+
+    def __mul__(self, other: Dyadic) -> Dyadic:
+        return Dyadic(self.whole * other.whole, self.exponent + other.exponent)
+
+    def rounded(self) -> np.ndarray:
+        """The nearest doubles; each is within one half unit in the last place."""
+        scale = Fraction(2) ** self.exponent
+        flat = [float(int(w) * scale) if w else 0.0 for w in self.whole.ravel()]
+        return np.array(flat, np.float64).reshape(self.whole.shape)
+
+    def fraction(self, *index: int) -> Fraction:
+        """One entry as a fraction."""
+        return Fraction(int(self.whole[index])) * Fraction(2) ** self.exponent

@@ -1,0 +1,193 @@
+"""Saliency maps on activation patterns, and how far they are from the expected map, with error bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from steadygaze_check.arithmetic import SMALL, TINY, UNIT, UP, gamma, norms, spectral_bound
+from steadygaze_check.folder import Certificate
+from steadygaze_check.network import Affine, Largest, Network, Rectifier, Sum
+
+MOST = 2.0  # what the inconsistencies of the format can be at most
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The sides of one node's units, for each of R patterns.
+
+    Attributes:
+        choice: ``(R, N)`` bool, above the hinge; for Largest the position ``(R, windows)`` of the winner.
+        open: of the same shape, whether the side is not known.
+    """
+
+    choice: np.ndarray
+    open: np.ndarray
+
+
+Pattern = dict[int, Side]
+
+
+@dataclass(frozen=True, eq=False)
+class _Back:
+    """Gradients at a node ``(R, N)``, bounds of their errors' norms, and the entries that may not be 0."""
+
+    value: np.ndarray
+    spread: np.ndarray
+    support: np.ndarray | None = None
+
+
+def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients ``(R, P)`` of f_label with respect to the pixels, and bounds ``(R,)`` of their errors' norms.
+
+    Where a side is open, all that either would make is within the bound.
+    """
+    seed = np.zeros((rows, network.nodes[network.last].entries))
+    seed[:, label] = 1.0
+    found: dict[int, _Back] = {network.last: _Back(seed, np.zeros(rows))}
+    for number in range(len(network.nodes) - 1, network.pixels, -1):
+        if number not in found:
+            continue
+        node, back = network.nodes[number], found.pop(number)
+        operation = node.operation
+        if isinstance(operation, Sum):
+            made = back
+        elif isinstance(operation, Affine):
+            made = _pulled(operation, back, _passing(network, node.inputs[0], pattern))
+        elif isinstance(operation, Rectifier):
+            made = _rectified(operation, pattern[number], back, _passing(network, number, pattern))
+        else:
+            assert isinstance(operation, Largest)
+            side, doubt = pattern[number], np.where(pattern[number].open, back.value, 0.0)
+            value = np.zeros((*back.value.shape, operation.width))
+            np.put_along_axis(value, side.choice[:, :, None], back.value[:, :, None], axis=2)
+            made = _Back(value.reshape(rows, -1), (back.spread + 1.5 * norms(doubt)) * UP)
+        for each in node.inputs:
+            if each in found:
+                value = found[each].value + made.value
+                found[each] = _Back(value, (found[each].spread + made.spread + UNIT * norms(value)) * UP)
+            else:
+                found[each] = made
+    nothing = _Back(np.zeros((rows, network.nodes[network.pixels].entries)), np.zeros(rows))
+    last = found.get(network.pixels, nothing)
+    return last.value, last.spread
+
+
+def _passing(network: Network, node: int, pattern: Pattern) -> np.ndarray | None:
+    """Numbers of the rectified units of a node that are above 0, or may be, in some pattern; None for all."""
+    operation = network.nodes[node].operation
+    if not isinstance(operation, Rectifier) or operation.slope.any() or node not in pattern:
+        return None
+    return np.flatnonzero(pattern[node].choice.any(axis=0) | pattern[node].open.any(axis=0))
+
+
+def _pulled(operation: Affine, back: _Back, columns: np.ndarray | None) -> _Back:
+    """The gradient before an affine operation, but for entries where a rectifier there lets nothing past."""
+    if operation.matrix is None:
+        length = norms(back.value[:, operation.reach > 0])  # nothing is made of the others
+        own = gamma(operation.terms[1]) * operation.size * length + np.where(length > 0, TINY, 0.0)
+        return _Back(operation.transpose(back.value), (operation.lift * back.spread + own) * UP)
+    matrix = operation.matrix if back.support is None else operation.matrix[back.support]
+    matrix = matrix if columns is None else matrix[:, columns]
+    g = back.value if back.support is None else back.value[:, back.support]
+    length = norms(g)
+    own = gamma(len(matrix)) * spectral_bound(np.abs(matrix)) * length + np.where(length > 0, TINY, 0.0)
+    own[(np.abs(g).sum(axis=1) == 1) & ((g != 0).sum(axis=1) == 1)] = 0.0  # one row of the matrix, as it is
+    value = np.zeros((len(g), operation.matrix.shape[1]))
+    value[:, slice(None) if columns is None else columns] = g @ matrix
+    return _Back(value, (spectral_bound(matrix) * back.spread + own) * UP)
+
+
+def _rectified(operation: Rectifier, side: Side, back: _Back, passing: np.ndarray | None) -> _Back:
+    slope, g = operation.slope, back.value
+    value = np.where(side.choice, g, slope * g)
+    doubt = norms(np.where(side.open, np.abs(g * (1.0 - slope)), 0.0))
+    spread = (back.spread * float(np.maximum(1.0, np.abs(slope)).max()) + doubt) * UP
+    if slope.any():
+        return _Back(value, spread + 2 * UNIT * norms(value))
+    passes = side.choice.any(axis=1) | side.open.any(axis=1)  # where nothing does, exactly 0 is left
+    return _Back(value, np.where(passes, spread, 0.0), passing)
+
+
+class Comparison:
+    """The map at θ = 0, given as gradient ``(1, P)`` and error, and the distance of others from it.
+
+    Attributes:
+        kappa: the cosine that a robust map has at least, for inconsistencies that are functions of the angle.
+        moves: whether what is expected depends on θ.
+    """
+
+    def __init__(self, certificate: Certificate, origin: tuple[np.ndarray, np.ndarray]) -> None:
+        question = certificate.question
+        self._certificate, self._name = certificate, question["inconsistency"]["name"]
+        self.threshold, self.moves = float(question["threshold"]), bool(question["moves_map"])
+        self.kappa = 1 - self.threshold if self._name == "cosine" else 1 - self.threshold**2 / 2
+        self._kept = np.flatnonzero(certificate.compared)
+        self._origin, self._error = self._shown(*origin)
+        self._cones: dict[int, tuple[np.ndarray, float]] = {}
+
+    def maps(self, gradient: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The compared entries ``(R, E)`` of maps, and bounds ``(R,)`` of their errors' norms."""
+        whole, error = self._shown(gradient, spread)
+        return (whole if len(self._kept) == whole.shape[1] else whole[:, self._kept]), error
+
+    def _shown(self, gradient: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        saliency, channels = self._certificate.question["saliency"], len(self._certificate.image)
+        whole = np.abs(gradient) if saliency["name"] == "abs-gradient" else gradient
+        if not saliency["channel_sum"]:
+            return whole, spread
+        spread = (spread + gamma(channels) * norms(whole)) * np.sqrt(channels) * UP
+        return whole.reshape(len(whole), channels, -1).sum(axis=1), spread
+
+    def expected(self, piece: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The maps ``(B, E)`` expected at θ, bounds of their errors' norms, and of their terms' norms."""
+        rows, error = (
+            self._cone(piece) if self.moves else (self._origin[:, self._kept], float(self._error[0]))
+        )
+        weight = np.concatenate([np.ones((len(theta), 1)), theta], axis=1)[:, : len(rows)]
+        size = np.abs(weight) @ norms(rows) * UP
+        return weight @ rows, (np.abs(weight).sum(axis=1) * error + gamma(len(rows)) * size) * UP, size
+
+    def _cone(self, piece: int) -> tuple[np.ndarray, float]:
+        """Rows ``(n + 1, E)``, the constant one and one for each parameter, and a bound of each one's error.
+
+        The matrix A of moves makes at most sqrt(|A|_1 |A|_inf) of the error of the map at 0.
+        """
+        if piece not in self._cones:
+            c = self._certificate
+            rows, worst = np.zeros((c.dimension + 1, self._origin.shape[1])), 0.0
+            for term in range(c.dimension + 1):
+                own = (c.moves_piece == piece) & (c.moves_term == term)
+                out, into, weight = c.moves_out[own], c.moves_in[own], c.moves_weight[own]
+                np.add.at(rows[term], out, weight * self._origin[0, into])
+                sums = [np.bincount(k, np.abs(weight), minlength=1).max(initial=0.0) for k in (out, into)]
+                terms = int(np.bincount(out, minlength=1).max(initial=0))
+                each = float(self._error[0]) + gamma(terms) * float(norms(self._origin)[0])
+                worst = max(worst, float(np.sqrt(sums[0] * sums[1])) * UP * each)
+            self._cones[piece] = rows[:, self._kept], worst * UP
+        return self._cones[piece]
+
+    def inconsistency(
+        self, maps: np.ndarray, error: np.ndarray, piece: int, theta: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds ``(R,)`` of the inconsistency with what is expected at θ ``(R, n)``.
+
+        For any norm, |x/|x| - y/|y|| <= 2 |x - y| / |y|; and 1 - cos is half the square of the Euclidean one.
+        """
+        expected, expected_error, _ = self.expected(piece, theta)
+        order = {"cosine": 2, "l2": 2, "l1": 1, "linf": np.inf}[self._name]
+        factor = np.sqrt(maps.shape[1]) * UP if order == 1 else 1.0
+        size, target = np.linalg.norm(maps, order, axis=1), np.linalg.norm(expected, order, axis=1)
+        own, given = error * factor, expected_error * factor
+        with np.errstate(divide="ignore", invalid="ignore"):
+            between = maps / size[:, None] - expected / target[:, None]
+            distance = np.linalg.norm(between, order, axis=1)
+            slack = (2 * own / size + 2 * given / target + 8 * gamma(4 * maps.shape[1])) * UP
+        low, high = np.maximum(distance - slack, 0.0), np.minimum(distance + slack, MOST)
+        if self._name == "cosine":
+            low, high = low * low / 2 * (1 - 4 * UNIT), high * high / 2 * (1 + 4 * UNIT)
+        unknown = ~((own < size / 4) & (given < target / 4) & (size > SMALL) & (target > SMALL))
+        nothing = (~maps.any(axis=1) & (own == 0)) | (~expected.any(axis=1) & (given == 0))
+        low = np.where(nothing, MOST, np.where(unknown, 0.0, low))
+        return low, np.where(nothing | unknown, MOST, high)

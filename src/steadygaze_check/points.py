@@ -1,0 +1,114 @@
+"""Single points in exact arithmetic up to the logits, and where the pieces of the question lie."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from steadygaze_check.arithmetic import UNIT, Dyadic
+from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate, demand
+from steadygaze_check.maps import Comparison, Pattern, Side, gradients
+from steadygaze_check.network import Largest, Network, Rectifier
+from steadygaze_check.values import exact_affine
+
+# How far beyond the border of a piece a point may be to be looked at as one of it, in widths of the box.
+_BORDER = 1e-12
+
+
+class Points:
+    """Looks at points of one question. Raises BadCertificate where no piece holds θ = 0."""
+
+    def __init__(self, certificate: Certificate, network: Network) -> None:
+        self._certificate, self._network = certificate, network
+        self._label = certificate.question["label"]
+        zero = np.zeros(certificate.dimension)
+        pieces = self.pieces_at(zero)
+        demand(pieces, "no affine piece of the image holds θ = 0")
+        self.origin_piece = pieces[0]
+        self.origin_logits, pattern = exact_point(network, certificate, pieces[0], zero)
+        self.comparison = Comparison(certificate, gradients(network, self._label, pattern, 1))
+
+    def kind(self, piece: int, theta: np.ndarray) -> int:
+        """The kind at θ, which lies in the piece; UNDECIDED where bounds do not tell."""
+        logits, pattern = exact_point(self._network, self._certificate, piece, theta)
+        if any(logits[self._label] <= other for k, other in enumerate(logits) if k != self._label):
+            return CLASS_CHANGED
+        maps = self.comparison.maps(*gradients(self._network, self._label, pattern, 1))
+        low, high = self.comparison.inconsistency(*maps, piece, theta[None])
+        threshold = self.comparison.threshold
+        return ROBUST if high[0] <= threshold else ATTENTION_CHANGED if low[0] > threshold else UNDECIDED
+
+    def says(self, piece: int, theta: np.ndarray, predicted: object, gap: float | None) -> bool:
+        """Whether the network predicts this class with this class gap at θ.
+
+        Up to what the single precision of an original model may make out.
+        """
+        logits = [float(each) for each in exact_point(self._network, self._certificate, piece, theta)[0]]
+        scale, classes = 1e-4 * max(1.0, *(abs(each) for each in logits)), range(len(logits))
+        fits = predicted is None
+        if isinstance(predicted, int) and predicted in classes:
+            fits = logits[predicted] >= max(logits) - scale
+        found = logits[self._label] - max((logits[k] for k in classes if k != self._label), default=-np.inf)
+        return fits and (gap is None or abs(gap - found) <= scale)
+
+    def pieces_at(self, theta: np.ndarray) -> list[int]:
+        """The pieces in which θ lies, or on whose border."""
+        found = {
+            k: borders(self._certificate, k, theta[None]) for k in range(len(self._certificate.piece_base))
+        }
+        return [k for k, each in found.items() if each and (each[0] >= -_BORDER * each[2]).all()]
+
+
+def exact_point(
+    network: Network, certificate: Certificate, piece: int, theta: np.ndarray
+) -> tuple[list[Fraction], Pattern]:
+    """Logits at θ and the pattern there by exact arithmetic; at 0 a unit counts as below."""
+    size = network.nodes[0].entries
+    start = Dyadic.of(certificate.piece_base[piece].reshape(1, size))
+    slopes = Dyadic.of(certificate.piece_directions[piece].reshape(len(theta), size))
+    for each, amount in enumerate(theta):
+        start += Dyadic(slopes.whole[[each]], slopes.exponent) * Dyadic.of(np.array([[amount]]))
+    values, pattern = {0: start}, {}
+    for number, node in enumerate(network.nodes[1:], 1):
+        inputs = [values[each] for each in node.inputs]
+        made, x = exact_affine(node.operation, inputs, np.array([1], dtype=object)), inputs[0]
+        if isinstance(node.operation, Rectifier):
+            above, at_zero = (x.whole > 0).astype(bool), (x.whole == 0).astype(bool)
+            below = Dyadic(np.where(above, 0, x.whole), x.exponent) * Dyadic.of(node.operation.slope[None])
+            made = Dyadic(np.where(above, x.whole, 0), x.exponent) + below
+            pattern[number] = Side(above, at_zero & node.operation.open_at_zero)
+        elif isinstance(node.operation, Largest):
+            windows = x.whole.reshape(1, -1, node.operation.width)
+            choice = windows.argmax(axis=2)
+            most = np.take_along_axis(windows, choice[:, :, None], axis=2)[:, :, 0]
+            made, pattern[number] = Dyadic(most, x.exponent), Side(choice, np.zeros(choice.shape, bool))
+        assert made is not None
+        values[number] = made
+    last = values[network.last]
+    return [last.fraction(0, k) for k in range(network.nodes[network.last].entries)], pattern
+
+
+def borders(
+    certificate: Certificate, piece: int, theta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """For points ``(B, n)``, functions ``(B, F)`` that are at least 0 in the piece, their errors, their size.
+
+    Pieces are boxes, or convex polygons; of other polytopes this checker knows no borders (None).
+    """
+    corners = certificate.piece_vertices[certificate.piece_ptr[piece] : certificate.piece_ptr[piece + 1]]
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    distinct = np.unique(corners, axis=0)
+    if len(distinct) == 2 ** len(low) and ((distinct == low) | (distinct == high)).all():
+        value = np.concatenate([theta - low, high - theta], axis=1)
+        return value, UNIT * np.abs(value), float((high - low).max())
+    if len(low) != 2 or len(distinct) < 3:
+        return None
+    away = distinct - distinct.mean(axis=0)
+    ring = distinct[np.argsort(np.arctan2(away[:, 1], away[:, 0]))]
+    span, after = np.roll(ring, -1, axis=0) - ring, np.roll(ring, -2, axis=0) - np.roll(ring, -1, axis=0)
+    if (span[:, 0] * after[:, 1] - span[:, 1] * after[:, 0] < 0).any():
+        return None
+    aside = theta[:, None] - ring
+    one, two = span[:, 0] * aside[:, :, 1], span[:, 1] * aside[:, :, 0]
+    return one - two, 8 * UNIT * (np.abs(one) + np.abs(two)), float((np.ptp(ring, axis=0) ** 2).max())
