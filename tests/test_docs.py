@@ -30,7 +30,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_command_line_example_is_understood():
-    (command,) = [block for block in blocks("README.md", "sh") if "verify" in block]
+    (command,) = [block for block in blocks("README.md", "sh") if "--perturb" in block]
     specifications = re.findall(r"--perturb '([^']+)'", command)
     assert [parse(text).name for text in specifications] == ["brightness", "patch"]
     assert load_image(re.findall(r"--image (\S+)", command)[0]).image.shape == (1, 8, 8)

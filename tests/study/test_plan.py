@@ -43,11 +43,16 @@ CHANGES = [
     {"handover": False},
     {"device": "cuda"},
     {"threads": 2},
+    {"layer": "0"},
+    {"output": "logits"},
 ]
 
 
 def test_the_changes_below_are_of_every_setting():
-    assert {name for change in CHANGES for name in change} == {f.name for f in fields(CASE)} - {"out"}
+    assert {name for change in CHANGES for name in change} == {f.name for f in fields(CASE)} - {
+        "out",
+        "certificate",
+    }
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))

@@ -28,7 +28,7 @@ from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.question.images import load_image
 
 SCHEME = "steadygaze/case/1"
-_PLACES = ("model", "image", "perturb", "out")
+_PLACES = ("model", "image", "perturb", "certificate", "out")
 
 
 class Digests:

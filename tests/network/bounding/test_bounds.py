@@ -61,7 +61,7 @@ def test_logits_and_gradients_stay_inside(name, width):
     images, ts = images_in(rng, pixels, 12)
     for room in ROOMS:
         bounds = bounds_of(graph, pixels, {graph.last}, {}, room)
-        seed = torch.zeros((4, 3), dtype=torch.float64)
+        seed = torch.zeros((4, graph.classes), dtype=torch.float64)
         seed[:, 1] = 1.0
         gradients = bounds.pull_back(Forms.exact(seed, COUNT), 0)
         assert gradients.symbols <= room
