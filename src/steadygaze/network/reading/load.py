@@ -143,7 +143,7 @@ class _Wish:
             way_out += ", and export the network with a batch of 1 or an open one"
         raise ModelError(
             f"the network takes an input of shape {shown}, got images of shape {self.image_shape} in layout "
-            f"{self.layout!r}, allowed is 1x{'x'.join(map(str, self.row))}; {way_out}"
+            f"{self.layout!r}, which come to it as 1x{'x'.join(map(str, self.row))}; {way_out}"
         )
 
 
