@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from planting import gaps_with, posed
 from steadygaze.answer.result import Verdict
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.cells import concatenate
@@ -29,11 +30,6 @@ MIXED = Variant("mlp", "spot", clip=None)
 POOLED = Variant("max pool", "spot", clip=None)
 MOVED = Variant("mlp", "shift, brighter")
 AUDITED = 300
-
-
-def posed(variant: Variant) -> Problem:
-    """A problem of its own, so that nothing computed before the fault is reused."""
-    return replace(variant).problem
 
 
 def assert_withheld(variant: Variant, audited: int = 0) -> None:
@@ -160,19 +156,6 @@ def assert_found_out(variant: Variant) -> None:
     assert mismatches(variant, map_, variant.draw(AUDITED))[0]
     with pytest.raises(InternalCheckError, match="audit"):
         audit(variant.problem, map_, AUDITED)
-
-
-def gaps_with(monkeypatch, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """Change the gaps that the sweep judges by, not those of plain evaluation."""
-    plain = judging.judge
-
-    def judged(problem, *rest):
-        with pytest.MonkeyPatch.context() as inner:
-            whole = Problem.gaps
-            inner.setattr(Problem, "gaps", lambda self, logits: change(whole(self, logits)))
-            return plain(problem, *rest)
-
-    monkeypatch.setattr(sweep, "judge", judged)
 
 
 def test_a_wrong_sign_of_the_class_gap(monkeypatch):

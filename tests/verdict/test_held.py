@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import nn
 
 import steadygaze as sg
 from landscapes import hole
+from planting import gaps_with, posed
 from steadygaze.answer.result import Failure, Origin, Radius
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
@@ -20,7 +20,7 @@ from steadygaze.network.layers import Dense
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.regions.piecewise import Stages
 from steadygaze.question.problem import Problem
-from steadygaze.search import branch_and_bound, judging, sweep
+from steadygaze.search import branch_and_bound, judging
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.sweep import Sweep
@@ -36,11 +36,6 @@ MOVED = Variant("mlp", "shift, brighter")
 WIDE = Variant("wide", "spot")
 NOTHING = Claims(None, None, None, None)
 LONG = 10.0
-
-
-def posed(variant: Variant) -> Problem:
-    """A problem of its own, so that nothing computed before the fault is reused."""
-    return replace(variant).problem
 
 
 def assert_caught(variant: Variant, map_: CellMap) -> None:
@@ -66,19 +61,6 @@ def test_a_right_map_is_held(variant):
 
 
 # -- faults planted into searches, caught without any other check
-
-
-def gaps_with(monkeypatch, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """Change the gaps that the sweep judges by."""
-    plain = judging.judge
-
-    def judged(problem, *rest):
-        with pytest.MonkeyPatch.context() as inner:
-            whole = Problem.gaps
-            inner.setattr(Problem, "gaps", lambda self, logits: change(whole(self, logits)))
-            return plain(problem, *rest)
-
-    monkeypatch.setattr(sweep, "judge", judged)
 
 
 @pytest.mark.parametrize(
