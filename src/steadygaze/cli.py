@@ -9,6 +9,7 @@ any answer. An answer whose reader has gone (`| head -1`) is in its folder, and 
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import sys
@@ -52,6 +53,9 @@ Progress = Callable[[Any], None]  # takes the search's record: fraction, regions
 
 def main() -> NoReturn:
     """The program ``steadygaze``."""
+    # Importing torch makes half a million objects that stay: looking through them for rubbish, again and
+    # again while they come, takes longer than some searches. `_solved` turns the collector on again.
+    gc.disable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # where the locale knows no θ, it is written as its number
             stream.reconfigure(errors="backslashreplace")
@@ -308,6 +312,8 @@ def _solved(case: Case, quiet: bool) -> Answer:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
         from steadygaze.verdict.engines import check_certificate
 
+        gc.freeze()
+        gc.enable()
         if case.certificate:
             check_certificate(case.method, len(chain.parameters))
         return verify_image(
