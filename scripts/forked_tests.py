@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -223,7 +224,10 @@ def run_on(module: Path, source: str, tests: Sequence[Known]) -> Outcome:
 
         def work() -> int:
             resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
-            sys.meta_path.insert(0, _Mutated(module, source))
+            with warnings.catch_warnings():  # that a number is compared by identity is for tests to notice
+                warnings.simplefilter("ignore")
+                code = compile(source, str(module), "exec")
+            sys.meta_path.insert(0, _Mutated(module, code))
             for part in (tests[:_HEAD], tests[_HEAD:]):
                 if not part:
                     continue
@@ -240,10 +244,10 @@ def run_on(module: Path, source: str, tests: Sequence[Known]) -> Outcome:
 
 @dataclass(frozen=True)
 class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Loads one module of the project from a changed source."""
+    """Loads one module of the project from code that was compiled of a changed source."""
 
     path: Path
-    source: str
+    code: CodeType
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -265,8 +269,8 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """As usual."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Execute the changed source."""
-        exec(compile(self.source, str(self.path), "exec"), module.__dict__)
+        """Execute the changed code."""
+        exec(self.code, module.__dict__)
 
 
 class _Chosen:
