@@ -30,6 +30,7 @@ from types import CodeType, FrameType, ModuleType
 
 import numba
 import pytest
+import torch
 from hypothesis import Phase, settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -47,7 +48,7 @@ _HANGS = 20.0
 # Calls of one function, and lines executed in it, that are followed in one test: the rest is repetition.
 _CALLS, _LINES = 40, 20_000
 # Tests that run before the files of the others are looked at.
-_HEAD = 8
+_HEAD = 4
 _MEMORY = 6 << 30
 
 
@@ -76,7 +77,9 @@ def import_third_parties() -> None:
             importlib.import_module(name)
         except ImportError:
             continue
-    numba.njit(lambda number: number)(0)  # the first function makes it load what it knows of types
+    # What these two load when they are first used.
+    numba.njit(lambda number: number)(0)
+    torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(1, 1),))
     gc.freeze()  # what is here by now stays: no child needs to look through it for garbage
 
 

@@ -41,8 +41,6 @@ from forked_tests import REPOSITORY, SOURCES, Known, import_third_parties, known
 
 PACKAGE = SOURCES / "steadygaze"
 EXPLAINED = REPOSITORY / "docs" / "mutation.md"
-# Processor seconds of tests that a mutant has to survive, as they are on the project as it is.
-_SECONDS = 25.0
 # A test as such costs so much, and of a family of tests each further one counts for less.
 _OVERHEAD = 0.05
 
@@ -127,6 +125,9 @@ def main() -> int:
     parser.add_argument("--room", action="append", choices=sorted(ROOMS), help="one room, may be repeated")
     parser.add_argument("--sample", type=int, default=48, help="mutants of each room; 0 takes all")
     parser.add_argument("--seed", type=int, default=0, help="which mutants the sample has")
+    parser.add_argument(
+        "--seconds", type=float, default=25.0, help="processor time of the tests that a mutant must survive"
+    )
     parser.add_argument("--again", action="store_true", help="only the survivors of the last run")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "mutation-out", help="folder of the reports")
     asked = parser.parse_args()
@@ -134,7 +135,7 @@ def main() -> int:
     rooms = asked.room or list(ROOMS)
     if len(rooms) > 1:  # each in a process of its own, for numba reads its environment once
         one = [sys.executable, __file__, "--sample", str(asked.sample), "--seed", str(asked.seed)]
-        again = ["--again"] if asked.again else []
+        again = ["--seconds", str(asked.seconds), *(["--again"] if asked.again else [])]
         runs = [
             subprocess.run([*one, *again, "--out", asked.out, "--room", room], check=False) for room in rooms
         ]
@@ -149,7 +150,7 @@ def main() -> int:
     with use_db(str(asked.out / f"{name}.sqlite")) as database:
         if not asked.again:
             _fill(database, ROOMS[name], asked.sample, asked.seed)
-        _try_all(database, ROOMS[name], asked.out)
+        _try_all(database, ROOMS[name], asked.out, asked.seconds)
         told, unexplained = _report(name, database.completed_work_items, asked.seed)
     (asked.out / f"{name}.md").write_text(told, encoding="utf-8")
     print(told.partition("\n\n## ")[0], flush=True)
@@ -219,13 +220,13 @@ def _annotated(source: str) -> set[tuple[int, int]]:
 # -- what becomes of them
 
 
-def _try_all(database: WorkDB, room: Room, out: Path) -> None:
+def _try_all(database: WorkDB, room: Room, out: Path, seconds: float) -> None:
     """Try each mutant that has not been killed."""
     done = {item.job_id for item, result in database.completed_work_items if result.is_killed}
     store = out / f"{'interpreted' if room.interpreted else 'compiled'}.json"
     every = {path for each in ROOMS.values() if each.interpreted == room.interpreted for path in each.files()}
     known = known_tests(room.test_files(), sorted(every), store)
-    order = _Order(known)
+    order = _Order(known, seconds)
     left = sorted((item for item in database.work_items if item.job_id not in done), key=_place)
     for number, item in enumerate(left):
         (mutation,) = item.mutations
@@ -256,8 +257,9 @@ def _try_all(database: WorkDB, room: Room, out: Path) -> None:
 class _Order:
     """Which tests a mutant has to survive, in their order."""
 
-    def __init__(self, known: Sequence[Known]) -> None:
+    def __init__(self, known: Sequence[Known], seconds: float) -> None:
         self._known = known
+        self._seconds = seconds
         #: How often each test killed a mutant of each module.
         self.kills: Counter[tuple[str, str]] = Counter()
 
@@ -280,7 +282,7 @@ class _Order:
             )
         chosen, total = [], 0.0
         for test in sorted(reaching, key=lambda test: price[test.name]):
-            if total + test.seconds <= _SECONDS:
+            if total + test.seconds <= self._seconds:
                 chosen.append(test)
                 total += test.seconds
         return chosen
