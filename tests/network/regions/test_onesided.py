@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from steadygaze.network.regions.onesided import hinge_weights, hinge_windows, regions_from
-from variants import NETS, PERTURBED, SHAPES
+from variants import NETS, PERTURBED, SHAPES, Variant
 
 CASES = [*NETS, *SHAPES, PERTURBED[15], PERTURBED[-1]]
 cases = pytest.mark.parametrize("variant", CASES, ids=str)
@@ -129,3 +129,31 @@ def test_a_path_from_a_hinge_begins_on_the_side_that_it_enters():
         there = variant.problem.unclipped(at + 1e-7 * toward)
         names = variant.problem.stages.pattern_names_at(there)
         np.testing.assert_array_equal(begun(variant, at, toward).names, names)
+
+
+def test_a_network_that_is_affine_is_one_region_without_hinges():
+    variant = Variant("no hidden layer", "brightness", clip=None)
+    points, directions = variant.draw(3), np.ones((3, 1))
+    act = begun(variant, points, directions)
+    assert act.hinges.value.shape == (3, 0)
+    assert act.hinges.slope.shape == (3, 1, 0)
+    assert act.packed.shape == act.turns.shape == (3, 0)
+    assert not act.names.any()
+    assert len(hinge_windows(variant.problem.stages)) == 0
+    logits = variant.problem.graph.forward(variant.problem.unclipped(points))
+    np.testing.assert_allclose(act.logits.value, logits, atol=1e-12)
+
+
+def test_hinges_know_their_window():
+    stages = Variant("pool first", "spot").problem.stages
+    windows = hinge_windows(stages)
+    expected, count = [], 0
+    for number, names in enumerate(stages.names):
+        if number in stages.inputs:
+            inputs = stages.inputs[number].shape[1]
+            expected += [count + k for k in range(len(names)) for _ in range(inputs)]
+            count += len(names)
+        else:
+            expected += [-1] * len(names)
+    assert count
+    assert windows.tolist() == expected
