@@ -19,6 +19,7 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections import defaultdict
@@ -43,7 +44,7 @@ _THIRD_PARTIES = (
 )  # fmt: skip
 # A test that takes more processor seconds than this is not used; one that takes so many more on a mutant than
 # eight times what it takes on the project as it is hangs, and the mutant counts as killed.
-_TOO_LONG = 12.0
+_TOO_LONG = 8.0
 _HANGS = 20.0
 # Calls of one function, and lines executed in it, that are followed in one test: the rest is repetition.
 _CALLS, _LINES = 40, 20_000
@@ -174,11 +175,13 @@ class _Recorder:
         signal.signal(signal.SIGPROF, _give_up)
         signal.setitimer(signal.ITIMER_PROF, _TOO_LONG, 1.0)
         began = time.process_time()
+        threading.settrace(self._enter)  # searches work in threads of their own
         sys.settrace(self._enter)
         try:
             return (yield)
         finally:
             sys.settrace(None)
+            threading.settrace(None)
             signal.setitimer(signal.ITIMER_PROF, 0)
             self._seen[item.nodeid] = time.process_time() - began, self._lines
 

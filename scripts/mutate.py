@@ -75,22 +75,19 @@ class Room:
         return found
 
 
-_WHOLE = tuple(
-    f"test_{name}.py"
-    for name in ("faults", "bound_faults", "needles", "level_units", "shapes", "properties", "box_bounds")
-)
+_WHOLE = tuple(f"test_{name}.py" for name in ("faults", "needles", "level_units", "shapes"))
 _JUDGED = ("search/judging.py", "search/following.py", "search/boxes.py")
 
 ROOMS = {
     "search": Room(("search",), ("search", *_WHOLE), without=_JUDGED),
     "judging": Room(
         _JUDGED,
-        ("search/test_judging.py", "search/test_boxes.py", "search/test_branch_and_bound.py",
+        ("search/test_judging.py", "search/test_boxes.py",
          "search/test_exact.py", "search/test_following.py", "question/test_following.py", *_WHOLE),
     ),
     "checks": Room(
         ("verdict/checks.py", "verdict/held.py", "verdict/plain.py"),
-        ("verdict", "test_faults.py", "test_bound_faults.py", "test_needles.py", "test_level_units.py"),
+        ("verdict", *_WHOLE),
     ),
     "piecewise": Room(
         ("network/regions/piecewise.py", "network/regions/rounding.py"),
