@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import steadygaze as sg
-from landscapes import hole
+from landscapes import hole, slope
 from planting import gaps_with, posed
 from steadygaze.answer.result import Failure, Origin, Radius
 from steadygaze.errors import InternalCheckError
@@ -247,3 +247,79 @@ def test_a_point_in_no_cell_of_a_map_that_covers():
             NOTHING,
             LONG,
         )
+
+
+@pytest.mark.parametrize("part", ["scale", "ranges", "radius", "Euclidean radius"])
+def test_claims_a_little_beyond_what_is_true(part):
+    """Robust where theta_1 + theta_2 > -0.4: the last bit of what is claimed is where failures begin."""
+
+    def claimed(excess: float) -> Claims:
+        reach = 1.0 + excess
+        ranges = ((-0.4 * reach, 1.0), (-0.4 * reach, 1.0))
+        return {
+            "scale": Claims(0.2 * reach, None, None, None),
+            "ranges": Claims(None, Origin(0.9, ranges, None, None, "examined"), None, None),
+            "radius": Claims(None, None, Radius("linf", 0.2 * reach), None),
+            "Euclidean radius": Claims(None, None, Radius("l2", 0.4 / np.sqrt(2) * reach), None),
+        }[part]
+
+    problem = slope(2)
+    assert hold(problem, [], claimed(0.0), LONG).agreeing > 0
+    with pytest.raises(InternalCheckError, match="is said to be"):
+        hold(problem, [], claimed(1e-2), LONG)
+
+
+def test_a_euclidean_ball_is_looked_at_in_all_directions_and_not_beyond():
+    """The nearest point of the diamond is about (0.29, 0.29), on the way along the diagonal."""
+    problem = hole((0.4, 0.4), 0.2)
+    ball = Radius("l2", 0.28 * np.sqrt(2))
+    assert hold(problem, [], Claims(None, None, ball, None), LONG).agreeing > 90
+
+
+def test_a_map_of_many_cells_with_few_of_a_kind():
+    """More cells than are all looked at; one of them alone is of its kind, and has the wrong name."""
+    map_ = WIDE.map
+    assert map_.cells.count > 120
+    assert hold(WIDE.problem, [map_], NOTHING, LONG).agreeing > 100
+    largest = np.flatnonzero(map_.kind == ROBUST)[np.argmax(map_.volume[map_.kind == ROBUST])]
+    undecided = np.full_like(map_.kind, UNDECIDED)
+    undecided[map_.kind == ROBUST] = ROBUST
+    undecided[largest] = ATTENTION_CHANGED
+    with pytest.raises(InternalCheckError, match="attention-changed"):
+        hold(WIDE.problem, [replace(map_, kind=undecided)], NOTHING, LONG)
+
+
+def test_a_map_of_a_part_of_the_box_says_nothing_of_the_rest():
+    map_ = swept(WIDE.problem)
+    some = np.arange(0, map_.cells.count, 2)
+    part = replace(
+        map_, cells=map_.cells.take(some)[0], kind=map_.kind[some], region=map_.region[some],
+        volume=map_.volume[some], rest=float(map_.volume[1::2].sum()),
+    )  # fmt: skip
+    assert hold(WIDE.problem, [part], NOTHING, LONG).agreeing > 0
+
+
+def test_an_undecided_map_says_nothing():
+    map_ = WIDE.map
+    found = hold(WIDE.problem, [replace(map_, kind=np.full_like(map_.kind, UNDECIDED))], NOTHING, LONG)
+    assert found.agreeing == found.close == 0
+
+
+# -- the plain evaluation's doubts
+
+
+def test_padding_is_no_rival():
+    """Windows at the image's edge have fewer inputs, not more that tie."""
+    variant = Variant("pool first", "spot", clip=None)
+    thetas = variant.draw(200)
+    seen = PlainEvaluation(variant.problem).at(thetas)
+    assert seen.near.mean() < 0.1
+
+
+def test_what_counts_as_rounding_grows_with_what_searches_take_for_nothing():
+    variant = Variant("mlp", "spot")
+    blunt = replace(variant, tolerance=replace(variant.tolerance, hinge=1e-3))
+    usual, wide = (PlainEvaluation(each.problem).at(variant.draw(200)) for each in (variant, blunt))
+    assert (wide.gap_rounding > 1e3 * usual.gap_rounding).all()
+    assert wide.clear.sum() < usual.clear.sum()
+    np.testing.assert_array_equal(wide.kind, usual.kind)
