@@ -215,7 +215,8 @@ def _solved(
     with _interrupts() as asked:
         deadline = replace(limits.deadline(loading), halted=asked)
         budget = Budget(limits, deadline, limits.regions)
-        with _announced(tell, EVERY if method in ("auto", "sweep", "nearest") else WALKING):
+        kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
+        with _announced(tell, kernels, deadline):
             findings = _searched(problem, method, options, budget, tell)
         searched = time.perf_counter()
         main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
@@ -432,9 +433,9 @@ _LONE = _Lone()
 
 
 @contextmanager
-def _announced(tell: Callable[[Progress], None], kernels: str) -> Iterator[None]:
+def _announced(tell: Callable[[Progress], None], kernels: str, deadline: Deadline) -> Iterator[None]:
     """Say so when kernels are compiled, which happens once on a machine: the code is kept on disk."""
-    with compiled_beside(kernels) as begin:
+    with compiled_beside(kernels, deadline) as begin:
 
         class Listener(numba_events.Listener):
             def on_start(self, event: numba_events.Event) -> None:
