@@ -5,6 +5,7 @@ The search is replaced by a made-up one; `test_cli_errors.py` runs the real one.
 
 from __future__ import annotations
 
+import codecs
 import json
 import subprocess
 import sys
@@ -99,6 +100,16 @@ def test_the_search_gets_what_was_asked(search):
     assert (asked["threshold"], asked["clip"], asked["mean"], asked["time_limit"]) == (0.2, None, (0.5,), 3.0)
     assert asked["channel_sum"] is True
     assert asked["method"] == "auto"
+    assert asked["spent"] > 0  # the time limit counts from the program's start
+
+
+@pytest.mark.parametrize("name", ["case.toml", "CASE.TOML"])
+def test_a_file_as_some_editors_write_it(search, tmp_path, name):
+    """A byte order mark at the start, carriage returns, a name in capitals."""
+    text = 'model = "digits-cnn"\r\nimage = "digits:3"\r\nperturb = "brightness(amount=-0.1..0.1)"\r\n'
+    (tmp_path / name).write_bytes(codecs.BOM_UTF8 + text.encode())
+    cli.run(["verify", name])
+    assert search.asked["model"] == "digits-cnn"
 
 
 def test_a_file_says_the_same_and_options_override_it(search, tmp_path):

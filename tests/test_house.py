@@ -26,7 +26,7 @@ LEVELS = [
     ["search"],
     ["certificate"],
     ["verdict"],
-    ["export", "study"],
+    ["digits", "export", "study"],
     ["cli"],
     ["__main__"],
 ]

@@ -287,7 +287,7 @@ def _case(model: str | None, options: dict[str, Any]) -> Case:
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     if model is None:
         return make_case(given)
-    if model.endswith(".toml"):
+    if model.lower().endswith(".toml"):
         return make_case(read_toml(Path(model)), given)
     return make_case(given | {"model": model})
 
@@ -300,7 +300,8 @@ def _answer(case: Case, quiet: bool) -> Result:
 
 
 def _solved(case: Case, quiet: bool) -> Answer:
-    """Verifies the case; that its folder can be written is checked before."""
+    """Verifies the case; that its folder can be written is checked before. A time limit counts from here."""
+    began = time.perf_counter()
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
     from steadygaze.report.folder import check_folder
@@ -324,6 +325,7 @@ def _solved(case: Case, quiet: bool) -> Answer:
             image_index=loaded.index,
             image_label=loaded.label,
             progress=progress,
+            spent=time.perf_counter() - began,
             **case.settings(),
         )
 

@@ -90,6 +90,7 @@ def verify(
     handover: bool = True,
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    spent: float = 0.0,
     image_source: str | None = None,
     image_index: int | None = None,
     image_label: int | None = None,
@@ -106,7 +107,8 @@ def verify(
         inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
         method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
         layout: chw, hwc or flat; mean, std: the model's normalisation; output: the ONNX value of its logits.
-        time_limit: seconds, loading included; memory_limit: GiB; regions_limit. A stopped run is an answer.
+        time_limit: seconds, loading and those `spent` before the call included; memory_limit: GiB;
+            regions_limit. A stopped run is an answer.
         device: "cpu" or "cuda". threads: default all, at most 8. audit: points to compare map and model at.
         prove_interior: with gbs, examine the inside too. reachable: with bfs, stay within what is reachable
             from 0 through robust parts. norm: with nearest, "linf" or "l2", in half-widths of the box.
@@ -117,18 +119,16 @@ def verify(
     disagrees with the original, InternalCheckError where a self-check failed.
     """
     began = time.perf_counter()
-    limits = Limits(time_limit, memory_limit, regions_limit)
+    limits = Limits(time_limit, memory_limit, regions_limit, spent)
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
     pixels = as_image(image)
     with _LONE:
         chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
         network = _network(model, pixels.shape, layout, mean, std, output, device)
-        measure = inconsistencies.by_name(inconsistency)
-        look = saliencies.by_name(saliency, channel_sum, layer)
         problem = pose(
-            network, pixels, chain,
-            label=label, saliency=look, inconsistency=measure, threshold=threshold, clip=clip,
+            network, pixels, chain, label=label, saliency=saliencies.by_name(saliency, channel_sum, layer),
+            inconsistency=inconsistencies.by_name(inconsistency), threshold=threshold, clip=clip,
         )  # fmt: skip
     return solve(
         problem,
@@ -213,9 +213,10 @@ def _solved(
     """Search, check, and make the answer."""
     began = time.perf_counter()
     with _interrupts() as asked:
-        deadline = replace(Deadline.after(limits.seconds, loading), halted=asked)
+        deadline = replace(limits.deadline(loading), halted=asked)
         budget = Budget(limits, deadline, limits.regions)
-        with _announced(tell, EVERY if method in ("auto", "sweep", "nearest") else WALKING):
+        kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
+        with _announced(tell, kernels, deadline):
             findings = _searched(problem, method, options, budget, tell)
         searched = time.perf_counter()
         main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
@@ -256,22 +257,14 @@ def _solved(
             "search": searched - began,
             "check": time.perf_counter() - searched,
             "held against the network": held.seconds,
+            **({"before the call": limits.spent} if limits.spent else {}),
             "total": loading + time.perf_counter() - began,
             **_by_phase(findings),
         },
         versions=versions(),
         tolerance=vars(problem.tolerance),
         settings={
-            "threads": options.threads,
-            "memory_limit_gib": limits.memory,
-            "time_limit_s": limits.seconds,
-            "regions_limit": limits.regions,
-            "device": str(problem.graph.device),
-            "norm": options.norm,
-            "prove_interior": options.examine,
-            "reachable": options.reachable,
-            "undecided": options.undecided,
-            "handover": options.handover,
+            **_asked_for(problem, options, limits),
             "audited": audited,
             "held_points": held.agreeing,
             "held_points_too_close": held.close,
@@ -280,6 +273,22 @@ def _solved(
         },
     )
     return Answer(result, problem, main.map, around)
+
+
+def _asked_for(problem: Problem, options: Options, limits: Limits) -> dict[str, object]:
+    """The settings of a run, by the names of the record."""
+    return {
+        "threads": options.threads,
+        "memory_limit_gib": limits.memory,
+        "time_limit_s": limits.seconds,
+        "regions_limit": limits.regions,
+        "device": str(problem.graph.device),
+        "norm": options.norm,
+        "prove_interior": options.examine,
+        "reachable": options.reachable,
+        "undecided": options.undecided,
+        "handover": options.handover,
+    }
 
 
 def _searched(
@@ -424,9 +433,9 @@ _LONE = _Lone()
 
 
 @contextmanager
-def _announced(tell: Callable[[Progress], None], kernels: str) -> Iterator[None]:
+def _announced(tell: Callable[[Progress], None], kernels: str, deadline: Deadline) -> Iterator[None]:
     """Say so when kernels are compiled, which happens once on a machine: the code is kept on disk."""
-    with compiled_beside(kernels) as begin:
+    with compiled_beside(kernels, deadline) as begin:
 
         class Listener(numba_events.Listener):
             def on_start(self, event: numba_events.Event) -> None:
