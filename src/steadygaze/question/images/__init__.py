@@ -4,6 +4,8 @@
     idx:FOLDER:17                    the t10k pair of IDX files as MNIST ships them, .gz or not
     idx:FOLDER:train:17              the training pair
     npz:FILE:17                      `images` (N, H, W) or (N, H, W, C), C of 1 or 3; perhaps `labels` (N,)
+    folder:FOLDER:cat/1.jpg          of a folder with a subfolder for each class; `folder:FOLDER:17` by number
+    csv:FILE:17                      of a table of paths and labels
     FILE.npy                         (H, W), (C, H, W) or (H, W, C): see `as_image`
     FILE.jpg, FILE.png, ...          a picture, as Pillow reads it
 
