@@ -59,7 +59,7 @@ def classes_of(setting: str | None, names: Iterable[str], where: str) -> Classes
         shown = ", ".join([*ordered[:6], *(["..."] if len(ordered) > 6 else [])])
         raise ImageError(
             f"The classes of {where} are named {shown}: as numbers these are other classes than by their "
-            "place in sorted order, by which torchvision's ImageFolder goes; say which with classes=numbers or "
+            "place in sorted order, which torchvision's ImageFolder takes; say which with classes=numbers or "
             "classes=sorted."
         )
     if setting in (None, "sorted"):
