@@ -13,6 +13,7 @@ from steadygaze.question.framing import Framing
 from steadygaze.question.images.arrays import as_pixels, scaled
 from steadygaze.question.images.files import is_file, is_folder, path_of
 from steadygaze.question.images.folders import ClassFolder
+from steadygaze.question.images.hub import HubSet
 from steadygaze.question.images.idx import IdxPair
 from steadygaze.question.images.notation import Reference, parsed
 from steadygaze.question.images.npz import NpzArchive
@@ -29,7 +30,7 @@ FORMS = (
     "FILE.npy, or a picture such as FILE.jpg"
 )
 _SETS: Mapping[str, type[AbstractImageSet]] = {
-    one.kind: one for one in (Digits, IdxPair, NpzArchive, ClassFolder, Table)
+    one.kind: one for one in (Digits, IdxPair, NpzArchive, ClassFolder, Table, HubSet)
 }
 _AS_IT_IS = Framing()
 
