@@ -12,8 +12,8 @@
 
 Settings stand before the number: ``classes=``, ``split=``, and columns by ``path=``, ``image=``, ``label=``.
 For `images_of` several numbers may stand where one is asked for, ``digits:0..99`` or ``digits:7,20..29``, or
-none for all. Numbers count from 0 and ranges hold both ends. Files are data: nothing is unpickled, and sizes are
-checked before memory is taken, so that a header which claims too much is an error. Every error is an
+none for all. Numbers count from 0 and ranges hold both ends. Files are data: nothing is unpickled, and sizes
+are checked before memory is taken, so that a header which claims too much is an error. Every error is an
 ImageError of one sentence.
 """
 
