@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
     from steadygaze.perturbation.records import Parameter
     from steadygaze.perturbation.resampling import Rotate, Scale, Shear
-    from steadygaze.question.images import LoadedImage, load_image
+    from steadygaze.question.framing import Framing
+    from steadygaze.question.images import ImageEntry, LoadedImage, images_of, load_image
     from steadygaze.question.problem import Problem
     from steadygaze.verdict.answer import Answer, PointAnswer
     from steadygaze.verdict.budget import Limits, Progress
@@ -54,8 +55,10 @@ __all__ = [
     "Direction",
     "Enclosure",
     "FidelityError",
+    "Framing",
     "Gamma",
     "Hue",
+    "ImageEntry",
     "ImageError",
     "InternalCheckError",
     "Limits",
@@ -80,6 +83,7 @@ __all__ = [
     "Translate",
     "UsageError",
     "Verdict",
+    "images_of",
     "load_image",
     "solve",
     "verify",
@@ -121,7 +125,8 @@ _HOMES = {
         "Shear",
         "Translate",
     ),
-    "question.images": ("LoadedImage", "load_image"),
+    "question.framing": ("Framing",),
+    "question.images": ("ImageEntry", "LoadedImage", "images_of", "load_image"),
     "question.problem": ("Problem",),
     "verdict.answer": ("Answer", "PointAnswer"),
     "verdict.budget": ("Limits", "Progress"),

@@ -140,7 +140,13 @@ def _verify_options(command: Command) -> Command:
         return click.option(name, metavar=metavar, help=text if default is None else f"{text}  [{default}]")
 
     options = [
-        option("--image", "SRC", "digits:7, idx:FOLDER:17, npz:FILE:17, FILE.png or FILE.npy."),
+        option("--image", "SRC", "A picture, digits:7, idx:FOLDER:17, npz:FILE:17 or FILE.npy."),
+        option("--resize", "N|HxW", "Resize the image first; N is its shorter edge."),
+        option("--crop", "HxW|L,T,W,H", "Then crop it: the centre, or by left, top, width and height."),
+        option("--resampling", "NAME", "bilinear, bicubic, nearest or lanczos, of Pillow."),
+        click.option(
+            "--background", metavar="V[,V,V]", help="What shows through transparency.  [1, which is white]"
+        ),
         click.option(
             "--perturb", metavar="SPEC", multiple=True,
             help="Such as 'brightness(amount=-0.3..0.3)'; repeat for a chain.",
@@ -251,7 +257,7 @@ def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int
     from steadygaze.question.images import load_image
 
     case = _case(model, {"out": EXPORTED} | {name: v for name, v in options.items() if v is not None})
-    check_exportable(chain_of(case.perturb), load_image(case.image).image)
+    check_exportable(chain_of(case.perturb), load_image(case.image, case.framing()).image)
     answer = _solved(case, quiet)
     paths = write_export(answer, Path(case.out), float64)
     click.echo(f"{answer.result.headline()}\n{answer.result.why()}\n")
@@ -308,7 +314,7 @@ def _solved(case: Case, quiet: bool) -> Answer:
 
     check_folder(Path(case.out))
     chain = chain_of(case.perturb)
-    loaded = load_image(case.image)
+    loaded = load_image(case.image, case.framing())
     with _progress(quiet) as progress:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
         from steadygaze.verdict.engines import check_certificate
@@ -319,11 +325,8 @@ def _solved(case: Case, quiet: bool) -> Answer:
             check_certificate(case.method, len(chain.parameters))
         return verify_image(
             case.model,
-            loaded.image,
+            loaded,
             chain,
-            image_source=loaded.source,
-            image_index=loaded.index,
-            image_label=loaded.label,
             progress=progress,
             spent=time.perf_counter() - began,
             **case.settings(),
@@ -346,6 +349,7 @@ def _summary(result: Result, case: Case) -> str:
             *result.part_sentences(),
             *result.range_sentences(),
             *result.problem.layer_sentences(),
+            *result.problem.image_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
             "",

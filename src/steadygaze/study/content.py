@@ -1,9 +1,10 @@
 """What a case is about, as one number: two cases with the same key have the same answer.
 
 The key is the SHA-256 of what the answer depends on: the bytes of the model's file (and of the files that an
-ONNX model keeps its weights in), the pixels of the image, the chain of perturbations with the contents of
-its arrays, every setting and limit, the method, and the version of the package. Where a file lies and what
-it is called does not count, so that a study can go on elsewhere.
+ONNX model keeps its weights in), the pixels of the image as they are after resizing and cropping, the chain
+of perturbations with the contents of its arrays, every setting and limit, the method, and the version of the
+package. Where a file lies and what it is called does not count, so that a study can go on elsewhere; nor does
+the class that a data set gives an image, which changes nothing that is proven.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from steadygaze.errors import ModelError
 from steadygaze.network.reading.onnx_file import open_onnx
 from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.question.case import Case
+from steadygaze.question.case import FRAMING, Case
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.question.images import load_image
+from steadygaze.question.images import Framing, load_image
 
 SCHEME = "steadygaze/case/1"
-_PLACES = ("model", "image", "perturb", "certificate", "out")
+_PLACES = ("model", "image", "perturb", *FRAMING, "certificate", "out")
 
 
 class Digests:
@@ -36,7 +37,7 @@ class Digests:
 
     def __init__(self) -> None:
         self._models: dict[str, str] = {}
-        self._images: dict[str, str] = {}
+        self._images: dict[tuple[str, Framing], str] = {}
         self._chains: dict[tuple[str, ...], list[Any]] = {}
 
     def model(self, name: str) -> str:
@@ -45,11 +46,11 @@ class Digests:
             self._models[name] = _model_digest(name)
         return self._models[name]
 
-    def image(self, source: str) -> str:
-        """SHA-256 of the image's shape and pixels. Raises ImageError where it cannot be read."""
-        if source not in self._images:
-            self._images[source] = _array_digest(load_image(source).image)
-        return self._images[source]
+    def image(self, source: str, framing: Framing) -> str:
+        """SHA-256 of the image's shape and pixels once framed. Raises ImageError where it cannot be read."""
+        if (source, framing) not in self._images:
+            self._images[source, framing] = _array_digest(load_image(source, framing).image)
+        return self._images[source, framing]
 
     def chain(self, specifications: tuple[str, ...]) -> list[Any]:
         """The chain link by link, with digests in place of arrays."""
@@ -69,7 +70,7 @@ def content_key(case: Case, digests: Digests | None = None) -> str:
         "scheme": SCHEME,
         "version": version("steadygaze"),
         "model": digests.model(case.model),
-        "image": digests.image(case.image),
+        "image": digests.image(case.image, case.framing()),
         "perturbation": digests.chain(case.perturb),
         "settings": settings,
     }

@@ -32,8 +32,8 @@ class PlannedCase:
 class Plan:
     """The cases of a study, in the order in which they are begun.
 
-    Raises SettingError for a plan without cases, a tag that is no plain value, a perturbation or limit that
-    cannot be used, or an unknown method; the sentence gives the number of the case, counted from 0.
+    Raises SettingError for a plan without cases, a tag that is no plain value, a perturbation, size or limit
+    that cannot be used, or an unknown method; the sentence gives the number of the case, counted from 0.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Plan:
 def _check(planned: PlannedCase) -> None:
     case = planned.case
     chain_of(case.perturb)
+    case.framing()
     Limits(case.time_limit, case.memory_limit, case.regions_limit)
     if case.method not in METHODS:
         raise SettingError(f"there is no method {case.method!r}; allowed: {', '.join(METHODS)}")

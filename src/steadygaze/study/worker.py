@@ -89,15 +89,12 @@ def answered(case: Case) -> Reply:
 
 
 def _verified(case: Case) -> tuple[Status, str, Mapping[str, Any]]:
-    loaded = load_image(case.image)
+    loaded = load_image(case.image, case.framing())
     settings = replace(case, threads=case.threads or 1).settings()
     answer = verify(
         case.model,
-        loaded.image,
+        loaded,
         case.perturb,
-        image_source=loaded.source,
-        image_index=loaded.index,
-        image_label=loaded.label,
         **settings,
     )
     status = _STOPPED.get(str(answer.result.settings.get("stopped_by")), Status.SOLVED)
@@ -112,6 +109,7 @@ def answer_of(answer: Answer) -> dict[str, Any]:
         "label": problem["image"]["label"],
         "predicted": problem["image"]["predicted"],
         "dataset_label": problem["image"]["dataset_label"],
+        "dataset_class": problem["image"]["dataset_class"],
         "axes": [asdict(axis) for axis in answer.result.problem.axes()],
         "units": graph.units,
         "windows": graph.windows,

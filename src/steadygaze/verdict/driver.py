@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.question.images import as_image
+from steadygaze.question.fitting import fitted
+from steadygaze.question.framing import framing_of
+from steadygaze.question.images.loading import image_from
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
@@ -51,7 +54,7 @@ from steadygaze.verdict.findings import (
 )
 from steadygaze.verdict.held import Claims, budget_of, hold
 from steadygaze.verdict.reading import shares_of
-from steadygaze.verdict.recording import ImageOrigin, described, regions_by_kind, versions
+from steadygaze.verdict.recording import ImageOrigin, described, origin_of, regions_by_kind, versions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,6 +69,10 @@ def verify(
     image: Any,
     perturbation: AbstractPerturbation | str | Sequence[str | AbstractPerturbation],
     *,
+    resize: int | str | Sequence[int] | None = None,
+    crop: int | str | Sequence[int] | None = None,
+    resampling: str = "bilinear",
+    background: float | Sequence[float] = (1.0,),
     label: int | None = None,
     saliency: str = "gradient",
     channel_sum: bool = False,
@@ -99,7 +106,9 @@ def verify(
 
     Args:
         model: a `torch.nn.Module`, a path to .onnx or .pt2, "module:callable", digits-mlp or digits-cnn.
-        image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
+        image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1], NumPy or torch; or a picture
+            of Pillow's, or what `load_image` takes or gives.
+        resize, crop, resampling, background: what is done to the image first, see `Framing`.
         perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
         label: the class that must hold; must be the predicted one, which is the default.
         saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it;
@@ -122,25 +131,21 @@ def verify(
     limits = Limits(time_limit, memory_limit, regions_limit, spent)
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
-    pixels = as_image(image)
+    loaded = image_from(image, framing_of(resize, crop, resampling, background))
     with _LONE:
         chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
-        network = _network(model, pixels.shape, layout, mean, std, output, device)
+        read = partial(_network, model, layout=layout, mean=mean, std=std, output=output, device=device)
+        network, loaded = fitted(loaded, read)
         problem = pose(
-            network, pixels, chain, label=label, saliency=saliencies.by_name(saliency, channel_sum, layer),
-            inconsistency=inconsistencies.by_name(inconsistency), threshold=threshold, clip=clip,
+            network, loaded.image, chain, label=label, threshold=threshold, clip=clip,
+            saliency=saliencies.by_name(saliency, channel_sum, layer),
+            inconsistency=inconsistencies.by_name(inconsistency),
         )  # fmt: skip
     return solve(
-        problem,
-        method=method,
-        limits=limits,
-        threads=threads,
-        audit_points=audit,
-        options=options,
-        progress=progress,
-        origin=ImageOrigin(image_source, image_index, image_label),
+        problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,
+        progress=progress, origin=origin_of(loaded, image_source, image_index, image_label),
         loading=time.perf_counter() - began,
-    )
+    )  # fmt: skip
 
 
 def _network(
