@@ -8,9 +8,9 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from steadygaze.campaign import worker
+from steadygaze.campaign.worker import Reply
 from steadygaze.question.case import Case
-from steadygaze.study import worker
-from steadygaze.study.worker import Reply
 
 CRASHES, HANGS, GROWS, RAISES = (f"digits:{index}" for index in range(900, 904))
 

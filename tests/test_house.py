@@ -26,7 +26,7 @@ LEVELS = [
     ["search"],
     ["certificate"],
     ["verdict"],
-    ["export", "study"],
+    ["campaign", "export"],
     ["cli"],
     ["__main__"],
 ]

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
+from steadygaze.campaign import Plan, PlannedCase, content, content_key, make_case
 from steadygaze.errors import SettingError
 from steadygaze.question.digits import builtin_model
 from steadygaze.question.images import load_image
-from steadygaze.study import Plan, PlannedCase, content, content_key, make_case
 
 BRIGHTNESS = "brightness(amount=-0.1..0.1)"
 CASE = make_case({"model": "digits-mlp", "image": "digits:2", "perturb": [BRIGHTNESS]})

@@ -4,18 +4,18 @@
     summary = run(plan, Path("records.sqlite"), workers=2)
     entries = read(Path("records.sqlite"))
 
-See docs/study.md.
+See docs/campaigns.md.
 """
 
 from __future__ import annotations
 
+from steadygaze.campaign.content import content_key
+from steadygaze.campaign.crew import Margins
+from steadygaze.campaign.plan import Plan, PlannedCase
+from steadygaze.campaign.record import Machine, Record, Status
+from steadygaze.campaign.run import RunProgress, Summary, run
+from steadygaze.campaign.store import Entry, read
 from steadygaze.question.case import Case, make_case
-from steadygaze.study.content import content_key
-from steadygaze.study.crew import Margins
-from steadygaze.study.plan import Plan, PlannedCase
-from steadygaze.study.record import Machine, Record, Status
-from steadygaze.study.run import RunProgress, Summary, run
-from steadygaze.study.store import Entry, read
 
 __all__ = [
     "Case",

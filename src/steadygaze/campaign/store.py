@@ -1,6 +1,6 @@
 """The file that keeps the records: SQLite, one writer, every finished case on the disk before the next.
 
-While a study runs, the file is in WAL mode, so that reports may read it meanwhile. When the writer closes
+While a campaign runs, the file is in WAL mode, so that reports may read it meanwhile. When the writer closes
 it, everything is folded back into the one file, which can then be copied anywhere and read from a folder that
 may not be written. A writer that was killed leaves its finished cases in the ``-wal`` file beside; the next
 one to open the store takes them in. WAL needs a local disk: a network folder is for the closed file.
@@ -18,9 +18,9 @@ from typing import Any, final
 
 from filelock import FileLock, Timeout
 
+from steadygaze.campaign.plan import Plan, PlannedCase, Tag
+from steadygaze.campaign.record import Record, Status
 from steadygaze.errors import SettingError
-from steadygaze.study.plan import Plan, PlannedCase, Tag
-from steadygaze.study.record import Record, Status
 
 APPLICATION = 0x53474753
 SCHEMA = 1
@@ -165,7 +165,7 @@ def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
         raise
     except sqlite3.DatabaseError as error:
         raise SettingError(
-            f"{str(path)!r} is not a store of records ({error}); give the file that a study wrote"
+            f"{str(path)!r} is not a store of records ({error}); give the file that a campaign wrote"
         ) from error
     return tables == 0
 
@@ -175,7 +175,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
         raise SettingError(
-            f"{str(path)!r} is a database of another program; give the file that a study wrote"
+            f"{str(path)!r} is a database of another program; give the file that a campaign wrote"
         )
     if schema != SCHEMA:
         raise SettingError(
@@ -185,12 +185,12 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def read(path: Path) -> list[Entry]:
-    """The cases of the latest plan, in its order, with their records; also while a study runs.
+    """The cases of the latest plan, in its order, with their records; also while a campaign runs.
 
     Raises SettingError where there is no such file, or it is no store of this version.
     """
     if not path.is_file():
-        raise SettingError(f"there is no store {str(path)!r}; run the study first, or check the path")
+        raise SettingError(f"there is no store {str(path)!r}; run the campaign first, or check the path")
     try:
         with closing(_reading(path)) as connection:
             if _is_empty(connection, path):
@@ -202,7 +202,7 @@ def read(path: Path) -> list[Entry]:
             ).fetchall()
     except sqlite3.DatabaseError as error:
         raise SettingError(
-            f"the store {str(path)!r} cannot be read ({error}); close the study that writes it, or take a "
+            f"the store {str(path)!r} cannot be read ({error}); close the campaign that writes it, or take a "
             "whole copy"
         ) from error
     return [

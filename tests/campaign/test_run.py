@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import misbehaving
+from steadygaze.campaign import Margins, Plan, PlannedCase, Status, crew, make_case, read, run
+from steadygaze.campaign.worker import Reply
 from steadygaze.errors import SettingError
-from steadygaze.study import Margins, Plan, PlannedCase, Status, crew, make_case, read, run
-from steadygaze.study.worker import Reply
 
 CASE = make_case(
     {"model": "digits-mlp", "image": "digits:2", "perturb": "brightness(amount=-0.3..0.3)", "time-limit": 60}
@@ -24,7 +24,7 @@ CASE = make_case(
 SCRIPT = """
 import sys
 from pathlib import Path
-from steadygaze.study import Plan, PlannedCase, make_case, run
+from steadygaze.campaign import Plan, PlannedCase, make_case, run
 if __name__ == "__main__":
     cases = tuple(
         PlannedCase(make_case({"model": "digits-cnn", "image": f"digits:{i}", "perturb": [
@@ -107,7 +107,7 @@ def test_whatever_a_worker_does_is_a_record(tmp_path, monkeypatch):
     def repaired(jobs, *_):
         yield from ((key, Reply(Status.SOLVED, "repaired", 0.1, {}, None)) for key in jobs)
 
-    monkeypatch.setattr(sys.modules["steadygaze.study.run"], "work", repaired)
+    monkeypatch.setattr(sys.modules["steadygaze.campaign.run"], "work", repaired)
     again = run(Plan("p", cases), store, retry={Status.CRASHED})
     assert (again.before, again.ended) == (3, {Status.SOLVED: 2})
     assert [entry.record.sentence for entry in read(store)].count("repaired") == 2

@@ -21,10 +21,10 @@ from typing import TypeVar, final
 
 import psutil
 
+from steadygaze.campaign.record import Status
+from steadygaze.campaign.worker import READY, Reply, serve
 from steadygaze.errors import SettingError, SteadygazeError
 from steadygaze.question.case import Case
-from steadygaze.study.record import Status
-from steadygaze.study.worker import READY, Reply, serve
 
 POLL = 0.1  # seconds between two looks at the memory of the workers
 LONGEST_START = 300.0  # seconds until a worker must be ready: imports, and compiling on a new machine

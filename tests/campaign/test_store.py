@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from steadygaze.campaign import Machine, Plan, PlannedCase, Record, Status, make_case, read
+from steadygaze.campaign.store import writing
 from steadygaze.errors import SettingError, UsageError
-from steadygaze.study import Machine, Plan, PlannedCase, Record, Status, make_case, read
-from steadygaze.study.store import writing
 
 CASE = make_case({"model": "digits-mlp", "image": "digits:2", "perturb": "brightness(amount=-0.1..0.1)"})
 PLAN = Plan("p", tuple(PlannedCase(replace(CASE, threshold=t), {"t": t}) for t in (0.1, 0.2, 0.3)))
@@ -30,7 +30,7 @@ RECORD = Record(
 KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
-from steadygaze.study.store import writing
+from steadygaze.campaign.store import writing
 plan, record, path = pickle.load(sys.stdin.buffer)
 with writing(Path(path)) as store:
     keyed = plan.keyed()

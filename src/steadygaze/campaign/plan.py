@@ -1,4 +1,4 @@
-"""A plan: the cases of a study, each with the tags that its report will group it by."""
+"""A plan: the cases of a campaign, each with the tags that its report will group it by."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from steadygaze.campaign.content import Digests, content_key
 from steadygaze.errors import SettingError, SteadygazeError, UsageError
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.case import Case
-from steadygaze.study.content import Digests, content_key
 from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.engines import METHODS
 
@@ -18,7 +18,7 @@ Tag = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class PlannedCase:
-    """A question (model, image, perturbation, settings, method, limits) and what its study calls it.
+    """A question (model, image, perturbation, settings, method, limits) and what its campaign calls it.
 
     Tags are names and plain values for reports, such as ``{"network": "small", "width": 0.5}``. They are no
     part of the question: changing them asks for no new work.
@@ -30,7 +30,7 @@ class PlannedCase:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cases of a study, in the order in which they are begun.
+    """The cases of a campaign, in the order in which they are begun.
 
     Raises SettingError for a plan without cases, a tag that is no plain value, a perturbation or limit that
     cannot be used, or an unknown method; the sentence gives the number of the case, counted from 0.

@@ -3,7 +3,7 @@
 The key is the SHA-256 of what the answer depends on: the bytes of the model's file (and of the files that an
 ONNX model keeps its weights in), the pixels of the image, the chain of perturbations with the contents of
 its arrays, every setting and limit, the method, and the version of the package. Where a file lies and what
-it is called does not count, so that a study can go on elsewhere.
+it is called does not count, so that a campaign can go on elsewhere.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _model_digest(name: str) -> str:
     path = builtin_model(name) if name in BUILTIN_MODELS else Path(name)
     if path.suffix.lower() not in (".onnx", ".pt2"):
         raise ModelError(
-            f"the model is {name!r}; a study takes .onnx and .pt2 files and {', '.join(BUILTIN_MODELS)}, "
+            f"the model is {name!r}; a campaign takes .onnx and .pt2 files and {', '.join(BUILTIN_MODELS)}, "
             "whose content can be told: save the module with torch.export.save"
         )
     if not path.is_file():

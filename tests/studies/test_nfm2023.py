@@ -23,11 +23,11 @@ from studies.nfm2023.rows import rows_of
 from studies.nfm2023.statistics import mean_slope, paired_p, power_law, quartiles
 from studies.nfm2023.training import trained
 
+from steadygaze.campaign import Machine, Plan, PlannedCase, Record, Status, make_case, read, run
+from steadygaze.campaign.store import Entry, writing
 from steadygaze.errors import ImageError, SettingError
 from steadygaze.network.reading.load import load_network
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.study import Machine, Plan, PlannedCase, Record, Status, make_case, read, run
-from steadygaze.study.store import Entry, writing
 
 pytestmark = pytest.mark.timeout(60)
 MACHINE = Machine("Linux x86_64", "made <up> & so", 2, 1, 1)

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
+from steadygaze.campaign.record import Status
 from steadygaze.errors import FidelityError, SteadygazeError, UsageError
 from steadygaze.question.case import Case
 from steadygaze.question.images import load_image
-from steadygaze.study.record import Status
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.driver import verify
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from steadygaze.campaign.crew import Margins, work
+from steadygaze.campaign.plan import Plan, PlannedCase
+from steadygaze.campaign.record import Machine, Record, Status, this_machine
+from steadygaze.campaign.store import Writer, writing
+from steadygaze.campaign.worker import Reply
 from steadygaze.errors import SettingError
-from steadygaze.study.crew import Margins, work
-from steadygaze.study.plan import Plan, PlannedCase
-from steadygaze.study.record import Machine, Record, Status, this_machine
-from steadygaze.study.store import Writer, writing
-from steadygaze.study.worker import Reply
 
 
 @dataclass(frozen=True)
