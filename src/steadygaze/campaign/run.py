@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -11,12 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from steadygaze.campaign.crew import Margins, work
+from steadygaze.campaign.crew import AbstractCrew, Margins, Reply, Task
 from steadygaze.campaign.plan import Plan, PlannedCase
-from steadygaze.campaign.record import Machine, Record, Status, this_machine
+from steadygaze.campaign.pool import PoolCrew
+from steadygaze.campaign.record import Record, Status
 from steadygaze.campaign.store import Writer, writing
-from steadygaze.campaign.worker import Reply
-from steadygaze.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ def run(
     *,
     workers: int | None = None,
     margins: Margins | None = None,
+    crew: AbstractCrew | None = None,
     retry: Collection[Status] = (),
     progress: Callable[[RunProgress], None] | None = None,
 ) -> Summary:
@@ -79,6 +78,7 @@ def run(
     Arguments:
         store: the file of the records, made where it is missing. workers: processes side by side, by default
             one for each core. margins: how far a worker may overrun a case's limits before it is ended.
+        crew: who answers the cases instead of such processes; workers and margins are then its own.
         retry: cases that ended so are done again, such as ``{Status.CRASHED}`` after a repair.
         progress: called a few times a second.
 
@@ -89,7 +89,7 @@ def run(
             being written by another process or cannot be written.
         SteadygazeError: no worker process can be started.
     """
-    workers = _checked(workers)
+    crew = crew or PoolCrew(workers, margins)
     began = time.monotonic()
     ended: Counter[Status] = Counter()
     interrupted = False
@@ -106,7 +106,7 @@ def run(
 
         try:
             if jobs:
-                _work_off(jobs, keyed, writer, workers, margins or Margins(), ended, tell)
+                _work_off(jobs, keyed, writer, crew, ended, tell)
         except KeyboardInterrupt:
             interrupted = True
         tell(())
@@ -117,28 +117,19 @@ def _work_off(
     jobs: list[str],
     keyed: Mapping[str, PlannedCase],
     writer: Writer,
-    workers: int,
-    margins: Margins,
+    crew: AbstractCrew,
     ended: Counter[Status],
     tell: Callable[[Collection[str]], None],
 ) -> None:
-    methods = tuple(sorted({keyed[key].case.method for key in jobs}))
-    machine = this_machine(workers)
-    replies = work(jobs, lambda key: keyed[key].case, methods, workers, margins, tell)
+    tasks = [Task(key, keyed[key].case) for key in jobs]
+    replies = crew.work(tasks, lambda at_work: tell([task.key for task in at_work]))
     with closing(replies):  # Ctrl-C lands here: the processes end before the store is closed
-        for key, reply in replies:
-            writer.settle(key, keyed[key], _recorded(reply, machine))
+        for task, reply in replies:
+            writer.settle(task.key, keyed[task.key], _recorded(reply))
             ended[reply.status] += 1
 
 
-def _recorded(reply: Reply, machine: Machine) -> Record:
+def _recorded(reply: Reply) -> Record:
     finished = datetime.now(UTC).isoformat(timespec="seconds")
-    return Record(reply.status, reply.sentence, reply.seconds, reply.memory, machine, finished, reply.answer)
-
-
-def _checked(workers: int | None) -> int:
-    if workers is None:
-        return os.cpu_count() or 1
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise SettingError(f"the number of workers is {workers!r}; it must be a whole number of at least 1")
-    return workers
+    told = (reply.status, reply.sentence, reply.seconds, reply.memory, reply.machine)
+    return Record(*told, finished, reply.answer)

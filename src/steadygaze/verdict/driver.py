@@ -62,7 +62,7 @@ _MANY = 3
 
 @on_processor()
 def verify(
-    model: nn.Module | str | Path,
+    model: nn.Module | str | Path | Network,
     image: Any,
     perturbation: AbstractPerturbation | str | Sequence[str | AbstractPerturbation],
     *,
@@ -97,7 +97,7 @@ def verify(
     """Prove how far the image may change before the class, or the reason for it, changes.
 
     Args:
-        model: a `torch.nn.Module`, a path to .onnx or .pt2, "module:callable", digits-mlp or digits-cnn.
+        model: a `torch.nn.Module`, .onnx or .pt2, "module:callable", a built-in, or `network_of` one of them.
         image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
         perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
         label: the class that must hold; must be the predicted one, which is the default.
@@ -123,7 +123,7 @@ def verify(
     pixels = as_image(image)
     with _LONE:
         chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
-        network = _network(model, pixels.shape, layout, mean, std, output, device)
+        network = network_of(model, pixels.shape, layout, mean, std, output, device)
         measure = inconsistencies.by_name(inconsistency)
         look = saliencies.by_name(saliency, channel_sum, layer)
         problem = pose(
@@ -143,16 +143,22 @@ def verify(
     )
 
 
-def _network(
-    model: nn.Module | str | Path,
+@on_processor()
+def network_of(
+    model: nn.Module | str | Path | Network,
     shape: tuple[int, ...],
-    layout: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    output: str | None,
-    device: str,
+    layout: str = "chw",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    output: str | None = None,
+    device: str = "cpu",
 ) -> Network:
-    """The imported network, on its device; built-in ones are found by their names."""
+    """The network of a model for images ``(C, H, W)`` of that shape, on its device; arguments as of `verify`.
+
+    One that was made before is taken as it is. Raises ModelError or SettingError.
+    """
+    if isinstance(model, Network):
+        return model
     where = _device(device)
     builtin = isinstance(model, str) and model in BUILTIN_MODELS
     if isinstance(model, str) and not builtin and ":" not in model and not Path(model).suffix:
