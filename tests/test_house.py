@@ -37,6 +37,9 @@ LONGEST_FILE, LONGEST_FUNCTION = 450, 80
 # The modules that import from the package later than at their top, and why.
 LATE = {
     "": "the public list: nothing slow is imported before it is asked for",
+    "campaign": "its public list, as above",
+    "campaign.content": "torch, where a model keeps its weights in other files",
+    "campaign.pool": "torch, in the worker processes alone",
     "cli": "--help answers at once",
     "perturbation.resampling": "numba, where images are read over boxes",
     "report": "matplotlib and jinja2, where something is drawn or written",

@@ -190,10 +190,10 @@ def test_the_report_says_what_the_store_holds(tmp_path):
     store = tmp_path / "records.sqlite"
     plan = Plan("p", tuple(planned for planned, _ in plants))
     with writing(store) as writer:
-        keyed = plan.keyed()
-        writer.begin(plan, keyed)
-        for (key, planned), (_, record) in zip(keyed.items(), plants, strict=True):
-            writer.settle(key, planned, record)
+        keys = plan.keys()
+        writer.begin(plan, keys)
+        for key, (planned, record) in zip(keys, plants, strict=True):
+            writer.settle(key, planned, record, {})
     page = write(store, tmp_path).read_text()
     assert "<b>N</b>" not in page
     assert "&lt;b&gt;N&lt;/b&gt;" in page

@@ -19,8 +19,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from steadygaze.errors import ModelError
-from steadygaze.network.reading.onnx_file import open_onnx
+from steadygaze.errors import ImageError, ModelError
 from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.case import Case
@@ -46,9 +45,15 @@ class Digests:
         return self._models[name]
 
     def image(self, source: str) -> str:
-        """SHA-256 of the image's shape and pixels. Raises ImageError where it cannot be read."""
+        """SHA-256 of the image's shape and pixels.
+
+        An image that cannot be read has a digest of why: mended, it is another.
+        """
         if source not in self._images:
-            self._images[source] = _array_digest(load_image(source).image)
+            try:
+                self._images[source] = _array_digest(load_image(source).image)
+            except ImageError as error:
+                self._images[source] = hashlib.sha256(f"unreadable: {error}".encode()).hexdigest()
         return self._images[source]
 
     def chain(self, specifications: tuple[str, ...]) -> list[Any]:
@@ -61,7 +66,7 @@ class Digests:
 def content_key(case: Case, digests: Digests | None = None) -> str:
     """The content key of a case: 64 hexadecimal digits.
 
-    Raises ModelError, ImageError or PerturbationError where what the case names cannot be read.
+    Raises ModelError or PerturbationError where what the case names cannot be read.
     """
     digests = digests or Digests()
     settings = {name: value for name, value in asdict(case).items() if name not in _PLACES}
@@ -87,6 +92,8 @@ def _model_digest(name: str) -> str:
         raise ModelError(f"the model is {name!r}, which is not a file; check the path")
     digest = hashlib.sha256(path.read_bytes())
     if path.suffix.lower() == ".onnx" and _keeps_weights_apart(path):
+        from steadygaze.network.reading.onnx_file import open_onnx  # here: torch comes with it
+
         for tensor in open_onnx(path).graph.initializer:
             digest.update(tensor.raw_data)
     return digest.hexdigest()

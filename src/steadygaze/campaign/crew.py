@@ -15,6 +15,8 @@ from steadygaze.errors import SettingError
 from steadygaze.question.case import Case
 
 GIB = 2**30
+READY = "ready"  # what a worker process says when it may be given tasks
+KEEP = ("none", "failing", "all")  # "failing": all that is not robust
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,17 @@ class Task:
 
     Attributes:
         key: its content key. case: the question.
-        keep: whether the folder of the answer is wanted too, as files of the reply.
+        keep: of which answers the folder is wanted too, as files of the reply: one of `KEEP`.
     """
 
     key: str
     case: Case
-    keep: bool = False
+    keep: str = "none"
+
+
+def is_kept(keep: str, verdict: str | None) -> bool:
+    """Whether the folder of an answer with this verdict is wanted; None is no answer."""
+    return verdict is not None and (keep == "all" or (keep == "failing" and verdict != "robust"))
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,21 @@ from typing import final
 
 import psutil
 
-from steadygaze.campaign.crew import GIB, AbstractCrew, Margins, Reply, Task
+from steadygaze.campaign.crew import GIB, READY, AbstractCrew, Margins, Reply, Task
 from steadygaze.campaign.record import Status, this_machine
-from steadygaze.campaign.worker import READY, serve
 from steadygaze.errors import SettingError, SteadygazeError
 from steadygaze.question.case import Case
 
 POLL = 0.1  # seconds between two looks at the memory of the workers
 LONGEST_START = 300.0  # seconds until a worker must be ready: imports, and compiling on a new machine
 MOST_UNBORN = 3  # workers in a row that may die before they have a case, killed by somebody perhaps
+
+
+def serve(connection: connections.Connection, methods: tuple[str, ...], workers: int) -> None:
+    """Answer tasks from the connection until it closes. The process starts here."""
+    from steadygaze.campaign import worker  # here: torch takes seconds, and only these processes need it
+
+    worker.serve(connection, methods, workers)
 
 
 @final

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steadygaze.campaign.crew import Reply, Task
+from steadygaze.campaign.crew import READY, Reply, Task, is_kept
 from steadygaze.campaign.record import Machine, Status, this_machine
 from steadygaze.campaign.shelf import Shelf
 from steadygaze.deadline import Deadline
@@ -30,7 +30,6 @@ from steadygaze.question.case import Case
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.driver import verify
 
-READY = "ready"
 _SECONDS_FOR_SCALES = 5.0  # after that bounds are given
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -92,7 +91,7 @@ def answered(task: Task, shelf: Shelf, machine: Machine) -> Reply:
     try:
         answer = _verified(task.case, shelf)
         status, sentence, kept = _status(answer), answer.result.reason, answer_of(answer)
-        files = _folder(answer, task.case.certificate) if task.keep else files
+        files = _folder(answer, task.case.certificate) if is_kept(task.keep, kept["verdict"]) else files
     except (UsageError, FidelityError) as error:
         status, sentence, kept = Status.REFUSED, str(error), None
     except MemoryError as error:

@@ -15,6 +15,9 @@ from typing import Any
 
 from steadygaze.errors import SettingError
 
+METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
+NORMS = ("linf", "l2")
+
 
 @dataclass(frozen=True)
 class Case:

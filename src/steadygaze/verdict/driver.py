@@ -26,11 +26,12 @@ from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.question.images import as_image
+from steadygaze.question.limits import Limits
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.verdict.answer import Answer
-from steadygaze.verdict.budget import INTERRUPT, Budget, Limits, Progress
+from steadygaze.verdict.budget import INTERRUPT, Budget, Progress
 from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.engines import (
     MOST_CORNERED,
