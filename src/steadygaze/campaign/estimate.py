@@ -1,7 +1,7 @@
 """How long the rest will take, from what was finished: by kind of question, whatever the image.
 
-Cases of one model, perturbation, map and method cost alike, those of different ones may differ a thousandfold.
-So each kind has a mean of its own; a kind of which nothing is finished yet counts as the mean of all.
+Cases of one model, perturbation, map and method cost alike, others may differ a thousandfold. So each kind
+has a mean of its own; a kind of which nothing is finished yet counts as the mean of all.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class RunProgress:
     """How far a run has come.
 
     Attributes:
-        total: different questions of the plan. before: of these, finished by earlier runs. ended: by this one,
-            by status. verdicts: the answers of both, by verdict.
+        total: different questions of the plan. before: of these, finished by earlier runs. ended: by this
+            one, by status. verdicts: the answers of both, by verdict.
         at_work: the cases that are being verified now.
         seconds: since this run began. rest: how long the rest will take, None while nobody knows.
     """
@@ -130,9 +130,7 @@ class _Course:
         crew: AbstractCrew,
         progress: Callable[[RunProgress], None],
     ) -> None:
-        self._planned = {
-            key: planned for key, planned in zip(reversed(keys), reversed(plan.cases), strict=True)
-        }
+        self._planned = dict(zip(reversed(keys), reversed(plan.cases), strict=True))
         self._writer, self._crew, self._progress = writer, crew, progress
         endings = writer.endings(self._planned.keys())
         kept = {key: end for key, end in endings.items() if not self._again(key, end, path, retry)}

@@ -46,8 +46,8 @@ CREATE TABLE cases (             -- of the latest plan; several may ask the same
     question TEXT NOT NULL       -- JSON
 );
 CREATE INDEX cases_key ON cases (key);
-CREATE TABLE plan (name TEXT NOT NULL, document TEXT NOT NULL);  -- one row: the latest, as it was written down
-CREATE TABLE run (state TEXT NOT NULL);                          -- one row: the latest run, JSON of `RunState`
+CREATE TABLE plan (name TEXT NOT NULL, document TEXT NOT NULL); -- one row: the latest, as it was written
+CREATE TABLE run (state TEXT NOT NULL);                         -- one row: the latest, JSON of `RunState`
 """
 # From the version in which a case was kept under its key.
 _FROM_1 = f"""
@@ -170,8 +170,8 @@ def _said(path: Path) -> Iterator[None]:
         yield
     except (OSError, sqlite3.OperationalError) as error:
         raise SettingError(
-            f"the store {str(path)!r} cannot be written any more ({error}); what was finished before is kept: "
-            "see whether the disk is full, make room, and run the same again to go on"
+            f"the store {str(path)!r} cannot be written any more ({error}); what was finished before is "
+            "kept: see whether the disk is full, make room, and run the same again to go on"
         ) from error
 
 
