@@ -141,6 +141,7 @@ def _verify_options(command: Command) -> Command:
             "--perturb", metavar="SPEC", multiple=True,
             help="Such as 'brightness(amount=-0.3..0.3)'; repeat for a chain.",
         ),
+        option("--preset", "NAME", "Perturbations under a name; `steadygaze campaign presets` lists them."),
         option("--label", "N", "The class to hold.  [the predicted one]"),
         option(
             "--saliency", "NAME",
@@ -245,9 +246,11 @@ def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int
     from steadygaze.export.writing import check_exportable, write_export
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
+    from steadygaze.question.lengths import in_pixels
 
     case = _case(model, {"out": EXPORTED} | {name: v for name, v in options.items() if v is not None})
-    check_exportable(chain_of(case.perturb), load_image(case.image).image)
+    image = load_image(case.image).image
+    check_exportable(chain_of(in_pixels(case.perturb, image.shape)), image)
     answer = _solved(case, quiet)
     paths = write_export(answer, Path(case.out), float64)
     click.echo(f"{answer.result.headline()}\n{answer.result.why()}\n")
@@ -299,11 +302,12 @@ def _solved(case: Case, quiet: bool) -> Answer:
     """Verifies the case; that its folder can be written is checked before."""
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
+    from steadygaze.question.lengths import in_pixels
     from steadygaze.report.folder import check_folder
 
     check_folder(Path(case.out))
-    chain = chain_of(case.perturb)
     loaded = load_image(case.image)
+    chain = chain_of(in_pixels(case.perturb, loaded.image.shape))
     with _progress(quiet) as progress:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
         from steadygaze.verdict.engines import check_certificate

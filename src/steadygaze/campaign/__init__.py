@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from steadygaze.campaign.crew import AbstractCrew, Margins, Reply, Task
     from steadygaze.campaign.estimate import Estimate
     from steadygaze.campaign.plan import Plan, PlannedCase
+    from steadygaze.campaign.planfile import plan_of, read_plan, store_of
     from steadygaze.campaign.pool import PoolCrew
     from steadygaze.campaign.record import Machine, Record, Status
     from steadygaze.campaign.running import RunProgress, Summary, run
@@ -28,6 +29,7 @@ _HOMES = {
     "steadygaze.campaign.crew": ("AbstractCrew", "Margins", "Reply", "Task"),
     "steadygaze.campaign.estimate": ("Estimate",),
     "steadygaze.campaign.plan": ("Plan", "PlannedCase"),
+    "steadygaze.campaign.planfile": ("plan_of", "read_plan", "store_of"),
     "steadygaze.campaign.pool": ("PoolCrew",),
     "steadygaze.campaign.record": ("Machine", "Record", "Status"),
     "steadygaze.campaign.running": ("RunProgress", "Summary", "run"),
@@ -55,10 +57,13 @@ __all__ = [
     "Task",
     "content_key",
     "make_case",
+    "plan_of",
     "read",
     "read_document",
+    "read_plan",
     "read_state",
     "run",
+    "store_of",
 ]
 
 

@@ -25,6 +25,7 @@ from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.case import Case
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.question.images import load_image
+from steadygaze.question.lengths import NOMINAL, texts_in_pixels
 
 SCHEME = "steadygaze/case/1"
 _PLACES = ("model", "image", "perturb", "certificate", "out")
@@ -35,7 +36,7 @@ class Digests:
 
     def __init__(self) -> None:
         self._models: dict[str, str] = {}
-        self._images: dict[str, str] = {}
+        self._images: dict[str, tuple[str, tuple[int, ...]]] = {}
         self._chains: dict[tuple[str, ...], list[Any]] = {}
 
     def model(self, name: str) -> str:
@@ -44,16 +45,17 @@ class Digests:
             self._models[name] = _model_digest(name)
         return self._models[name]
 
-    def image(self, source: str) -> str:
-        """SHA-256 of the image's shape and pixels.
+    def image(self, source: str) -> tuple[str, tuple[int, ...]]:
+        """SHA-256 of the image's shape and pixels, and the shape.
 
         An image that cannot be read has a digest of why: mended, it is another.
         """
         if source not in self._images:
             try:
-                self._images[source] = _array_digest(load_image(source).image)
+                image = load_image(source).image
+                self._images[source] = _array_digest(image), image.shape
             except ImageError as error:
-                self._images[source] = hashlib.sha256(f"unreadable: {error}".encode()).hexdigest()
+                self._images[source] = hashlib.sha256(f"unreadable: {error}".encode()).hexdigest(), NOMINAL
         return self._images[source]
 
     def chain(self, specifications: tuple[str, ...]) -> list[Any]:
@@ -69,13 +71,15 @@ def content_key(case: Case, digests: Digests | None = None) -> str:
     Raises ModelError or PerturbationError where what the case names cannot be read.
     """
     digests = digests or Digests()
+    image, shape = digests.image(case.image)
+    specifications = texts_in_pixels(case.perturb, shape)
     settings = {name: value for name, value in asdict(case).items() if name not in _PLACES}
     content = {
         "scheme": SCHEME,
         "version": version("steadygaze"),
         "model": digests.model(case.model),
-        "image": digests.image(case.image),
-        "perturbation": digests.chain(case.perturb),
+        "image": image,
+        "perturbation": digests.chain(specifications),
         "settings": settings,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

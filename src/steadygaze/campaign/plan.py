@@ -12,6 +12,7 @@ from steadygaze.campaign.crew import KEEP
 from steadygaze.errors import SettingError, SteadygazeError, UsageError
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.case import METHODS, Case
+from steadygaze.question.lengths import NOMINAL, in_pixels
 from steadygaze.question.limits import Limits
 
 Tag = str | int | float | bool | None
@@ -74,7 +75,7 @@ def _check(planned: PlannedCase, seen: set[tuple[str, ...]]) -> None:
     """``seen``: the chains that were read already."""
     case = planned.case
     if case.perturb not in seen:
-        chain_of(case.perturb)
+        chain_of(in_pixels(case.perturb, NOMINAL))
         seen.add(case.perturb)
     Limits(case.time_limit, case.memory_limit, case.regions_limit)
     if case.method not in METHODS:

@@ -26,6 +26,7 @@ from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.question.images import as_image
+from steadygaze.question.lengths import in_pixels
 from steadygaze.question.limits import Limits
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
@@ -123,7 +124,8 @@ def verify(
     check_method(method, options)
     pixels = as_image(image)
     with _LONE:
-        chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
+        given = in_pixels(perturbation, pixels.shape)
+        chain = given if isinstance(given, Chain) else chain_of(given)
         network = network_of(model, pixels.shape, layout, mean, std, output, device)
         measure = inconsistencies.by_name(inconsistency)
         look = saliencies.by_name(saliency, channel_sum, layer)
