@@ -11,16 +11,17 @@
     [settings]
     time_limit = 60
 
-All keys are in `KEYS`; `settings`, and the table of a model, take the settings of a case file. Paths are taken as
-on the command line: from the folder one works in.
+All keys are in `KEYS`; `settings`, and the table of a model, take the settings of a case file. Paths are taken
+as on the command line: from the folder one works in.
 """
 
 from __future__ import annotations
 
 import random
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def store_of(path: str | Path) -> Path:
-    """The store of a plan file, or the store itself: beside the plan, under its name, unless it says otherwise.
+    """The store of a plan file (beside it, under its name, unless it says otherwise), or a store itself.
 
     Raises SettingError where the plan cannot be read.
     """
@@ -106,10 +107,11 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
     keep = document.get("keep", "none")
     if keep not in KEEP:
         raise SettingError(f"keep is {keep!r}; allowed: {', '.join(KEEP)}")
-    common = {"time-limit": DEFAULT_TIME_LIMIT} | _settings("settings", document.get("settings", {}), _APART)
+    common = _settings("settings", document.get("settings", {}), _APART)
     cases = [
         PlannedCase(
             make_case(
+                {"time-limit": DEFAULT_TIME_LIMIT},
                 common,
                 model.settings,
                 look.settings,
@@ -216,17 +218,13 @@ def _images(document: Mapping[str, Any]) -> list[_Image]:
     for image in found:
         references.setdefault(image.entry.reference, image)
     found = list(references.values())
-    names = [image.entry.name for image in found]
-    return (
-        [
-            image
-            if names.count(image.entry.name) == 1
-            else _Image(image.entry._replace(name=image.entry.reference), image.source)
-            for image in found
-        ]
-        if len(set(names)) < len(names)
-        else found
-    )
+    names = Counter(image.entry.name for image in found)
+    return [
+        replace(image, entry=image.entry._replace(name=image.entry.reference))
+        if names[image.entry.name] > 1
+        else image
+        for image in found
+    ]
 
 
 def _chosen(entries: list[ImageEntry], table: Mapping[str, Any]) -> list[ImageEntry]:
@@ -251,8 +249,8 @@ def _sets(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     own = document.get("perturbations", {})
     if not isinstance(own, dict):
         raise SettingError(
-            f"perturbations is {own!r}; it must be a table of names, each with a text or a list of texts such "
-            "as 'brightness(amount=-0.3..0.3)'"
+            f"perturbations is {own!r}; it must be a table of names, each with a text or a list of "
+            "texts such as 'brightness(amount=-0.3..0.3)'"
         )
     sets = {name: _texts(f"perturbations.{name}", texts) for name, texts in own.items()}
     for name in _listed("presets", document, (str,), default=[]):
