@@ -1,4 +1,4 @@
-"""The command line: options -> case -> verify -> report. The only file that prints or exits.
+"""The command line: options -> case -> verify -> report. With `commands`, all that prints or exits.
 
 Nothing slow is imported before it is needed, so that ``--help`` answers at once.
 
@@ -8,14 +8,13 @@ any answer. An answer whose reader has gone (`| head -1`) is in its folder, and 
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -23,8 +22,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from steadygaze.errors import SettingError, SteadygazeError, UsageError
+from steadygaze.commands.campaign import campaign
+from steadygaze.errors import SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
+from steadygaze.terminal import printed, silence, unheard
 
 if TYPE_CHECKING:
     from steadygaze.answer.result import Result
@@ -75,50 +76,18 @@ def run(arguments: Sequence[str]) -> int:
     except SteadygazeError as error:
         return _fail(f"{error}. {_please_report(debug)}", BUG, debug)
     except OSError as error:  # printing a help text, most likely; the answer's folder has its own sentence
-        _silence()
+        silence()
         return _fail(f"the system refuses to read or write: {error}; see to that first", BAD_USAGE, debug)
     except Exception as error:
         return _fail(f"unexpected {type(error).__name__}: {error}. {_please_report(debug)}", BUG, debug)
 
 
 def _fail(sentence: str, code: int, debug: bool) -> int:
-    with _unheard():
+    with unheard():
         if debug:
             traceback.print_exc()
         click.echo(f"error: {' '.join(sentence.split())}", err=True)
     return code
-
-
-def _unheard() -> AbstractContextManager[None]:
-    """Around what is said on standard error: that nobody can read it changes nothing else."""
-    return suppress(OSError, ValueError)
-
-
-def _printed(text: str, written: Path | None = None) -> None:
-    """Print what was asked for. An answer that is in its folder is not lost where its reader has gone.
-
-    Raises SettingError where it cannot be printed otherwise, as on a full disk.
-    """
-    try:
-        click.echo(text)
-    except OSError as error:
-        _silence()
-        kept = "" if written is None else f"; it is in {str(written)!r}"
-        if written is not None and error.errno == errno.EPIPE:
-            with _unheard():
-                click.echo(f"the answer was not printed, as its reader has gone{kept}", err=True)
-            return
-        raise SettingError(
-            f"what was asked for could not be printed ({error.strerror or error}){kept}; send it elsewhere"
-        ) from error
-
-
-def _silence() -> None:
-    """Let what standard output still holds go nowhere, so that leaving the program does not fail on it."""
-    with _unheard():
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _please_report(debug: bool) -> str:
@@ -211,7 +180,7 @@ def _common_options(command: Command) -> Command:
 def commands(context: click.Context) -> None:
     """Prove how far an image may change before a classifier changes its answer, or its reason."""
     if context.invoked_subcommand is None:
-        _printed(context.get_help())
+        printed(context.get_help())
 
 
 @commands.command()
@@ -228,7 +197,7 @@ def verify(model: str | None, as_json: bool, quiet: bool, **options: Any) -> int
     """
     case = _case(model, options)
     result = _answer(case, quiet)
-    _printed(result.to_json().rstrip() if as_json else _summary(result, case), Path(case.out))
+    printed(result.to_json().rstrip() if as_json else _summary(result, case), Path(case.out))
     return EXIT_CODES[result.verdict.value]
 
 
@@ -268,7 +237,7 @@ def demo(out: str, quiet: bool) -> int:
     case = replace(DEMO, out=out)
     result = _answer(case, quiet)
     shown = f"The picture: {Path(out, 'map.png')}\nThe whole story: {Path(out, 'report.html')}"
-    _printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))
+    printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))
     return 0
 
 
@@ -279,7 +248,10 @@ def schema() -> None:
 
     from steadygaze.answer.result import schema as published
 
-    _printed(json.dumps(published(), indent=2))
+    printed(json.dumps(published(), indent=2))
+
+
+commands.add_command(campaign)
 
 
 def _case(model: str | None, options: dict[str, Any]) -> Case:
@@ -401,7 +373,7 @@ def _lines() -> Progress:
         seen.add(now.phase)
         if begins or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            with _unheard():
+            with unheard():
                 click.echo(f"{percent(now.fraction)} finished; {_told(now)}", err=True)
 
     return show

@@ -14,6 +14,9 @@ from typing import final
 
 from steadygaze.question.case import Case
 
+# The fields of a case that say how much it costs, as far as that is known before.
+KIND = ("model", "perturb", "saliency", "inconsistency", "method")
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -26,7 +29,7 @@ class Estimate:
 
 def kind_of(case: Case) -> Hashable:
     """What cases that cost alike have in common."""
-    return case.model, case.perturb, case.saliency, case.inconsistency, case.method
+    return tuple(str(getattr(case, name)) for name in KIND)
 
 
 @dataclass

@@ -11,8 +11,8 @@
     [settings]
     time_limit = 60
 
-All keys are in `KEYS`; `settings`, and the table of a model, take the settings of a case file. Paths are taken
-as on the command line: from the folder one works in.
+All keys are in `KEYS`; `settings`, and the table of a model, take the settings of a case file. Paths are
+taken as on the command line: from the folder one works in.
 """
 
 from __future__ import annotations
