@@ -46,7 +46,7 @@ if __name__ == "__main__":
 """
 
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 
 class Repaired(AbstractCrew):

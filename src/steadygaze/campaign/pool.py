@@ -9,13 +9,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection as connections
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import final
 
 import psutil
@@ -41,7 +43,7 @@ def serve(connection: connections.Connection, methods: tuple[str, ...], workers:
 class PoolCrew(AbstractCrew):
     """Worker processes on this machine, each with one thread to compute with.
 
-    They are started by ``spawn``: a script makes them work under ``if __name__ == "__main__":``.
+    They import the script that makes them work: it does so under ``if __name__ == "__main__":``.
     """
 
     def __init__(self, workers: int | None = None, margins: Margins | None = None) -> None:
@@ -89,11 +91,10 @@ class Worker:
     """One process. It dies with this object's ``end``, or by itself; then another takes its place."""
 
     def __init__(self, methods: tuple[str, ...], workers: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        arguments = (theirs, methods, workers)
-        self.process: SpawnProcess = context.Process(target=serve, args=arguments, daemon=True)
-        with _quiet_start():
+        with _quiet_start() as context:
+            self.connection, theirs = context.Pipe()
+            arguments = (theirs, methods, workers)
+            self.process: BaseProcess = context.Process(target=serve, args=arguments, daemon=True)  # pyright: ignore[reportAttributeAccessIssue]
             self.process.start()
         theirs.close()
         self.ready, self.dead, self._workers, self._highest = False, False, workers, 0
@@ -186,15 +187,21 @@ class Worker:
 
 
 @contextmanager
-def _quiet_start() -> Iterator[None]:
-    """A process started in here computes with one thread, and leaves Ctrl-C to the one that started it."""
+def _quiet_start() -> Iterator[BaseContext]:
+    """A process started in here computes with one thread, and leaves Ctrl-C to the one that started it.
+
+    On Linux it is forked from a process that has imported everything and done nothing else, so that one that
+    crashed is soon replaced. Elsewhere forking is not safe, and each imports for itself.
+    """
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload(["steadygaze.campaign.worker"])
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
     try:
-        yield
+        yield context
     finally:
         if handler is not None:
             signal.signal(signal.SIGINT, handler)

@@ -95,7 +95,7 @@ def run(
         retry: cases that ended so are done again, such as ``{Status.CRASHED}`` after a repair.
         progress: called a few times a second.
 
-    The processes are started by ``spawn``: a script calls this under ``if __name__ == "__main__":``.
+    The processes import the script that calls this: it does so under ``if __name__ == "__main__":``.
 
     Raises:
         SettingError: a model of the plan cannot be read, the store is being written by another process, or
