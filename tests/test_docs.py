@@ -43,8 +43,8 @@ def test_the_case_example_is_understood():
     assert load_image(case["image"]).label == 0
 
 
-def test_the_example_of_a_study_runs(tmp_path):
-    (example,) = blocks("docs/study.md", "python")
+def test_the_example_of_a_campaign_runs(tmp_path):
+    (example,) = blocks("docs/campaigns.md", "python")
     (tmp_path / "digits.py").write_text(example.replace("workers=2", "workers=1"))
     done = subprocess.run(
         [sys.executable, "digits.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from steadygaze.perturbation.resampling import Rotate, Scale, Shear
     from steadygaze.question.framing import Framing
     from steadygaze.question.images import ImageEntry, LoadedImage, images_of, load_image
+    from steadygaze.question.limits import Limits
     from steadygaze.question.problem import Problem
     from steadygaze.verdict.answer import Answer, PointAnswer
-    from steadygaze.verdict.budget import Limits, Progress
+    from steadygaze.verdict.budget import Progress
     from steadygaze.verdict.driver import solve, verify
 
 __version__ = version("steadygaze")
@@ -129,7 +130,8 @@ _HOMES = {
     "question.images": ("ImageEntry", "LoadedImage", "images_of", "load_image"),
     "question.problem": ("Problem",),
     "verdict.answer": ("Answer", "PointAnswer"),
-    "verdict.budget": ("Limits", "Progress"),
+    "question.limits": ("Limits",),
+    "verdict.budget": ("Progress",),
     "verdict.driver": ("solve", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

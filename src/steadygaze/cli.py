@@ -1,4 +1,4 @@
-"""The command line: options -> case -> verify -> report. The only file that prints or exits.
+"""The command line: options -> case -> verify -> report. With `commands`, all that prints or exits.
 
 Nothing slow is imported before it is needed, so that ``--help`` answers at once.
 
@@ -8,7 +8,6 @@ any answer. An answer whose reader has gone (`| head -1`) is in its folder, and 
 
 from __future__ import annotations
 
-import errno
 import gc
 import io
 import os
@@ -16,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -24,8 +23,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from steadygaze.errors import SettingError, SteadygazeError, UsageError
+from steadygaze.commands.campaign import campaign
+from steadygaze.errors import SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
+from steadygaze.terminal import printed, silence, unheard
 
 if TYPE_CHECKING:
     from steadygaze.answer.result import Result
@@ -79,50 +80,18 @@ def run(arguments: Sequence[str]) -> int:
     except SteadygazeError as error:
         return _fail(f"{error}. {_please_report(debug)}", BUG, debug)
     except OSError as error:  # printing a help text, most likely; the answer's folder has its own sentence
-        _silence()
+        silence()
         return _fail(f"the system refuses to read or write: {error}; see to that first", BAD_USAGE, debug)
     except Exception as error:
         return _fail(f"unexpected {type(error).__name__}: {error}. {_please_report(debug)}", BUG, debug)
 
 
 def _fail(sentence: str, code: int, debug: bool) -> int:
-    with _unheard():
+    with unheard():
         if debug:
             traceback.print_exc()
         click.echo(f"error: {' '.join(sentence.split())}", err=True)
     return code
-
-
-def _unheard() -> AbstractContextManager[None]:
-    """Around what is said on standard error: that nobody can read it changes nothing else."""
-    return suppress(OSError, ValueError)
-
-
-def _printed(text: str, written: Path | None = None) -> None:
-    """Print what was asked for. An answer that is in its folder is not lost where its reader has gone.
-
-    Raises SettingError where it cannot be printed otherwise, as on a full disk.
-    """
-    try:
-        click.echo(text)
-    except OSError as error:
-        _silence()
-        kept = "" if written is None else f"; it is in {str(written)!r}"
-        if written is not None and error.errno == errno.EPIPE:
-            with _unheard():
-                click.echo(f"the answer was not printed, as its reader has gone{kept}", err=True)
-            return
-        raise SettingError(
-            f"what was asked for could not be printed ({error.strerror or error}){kept}; send it elsewhere"
-        ) from error
-
-
-def _silence() -> None:
-    """Let what standard output still holds go nowhere, so that leaving the program does not fail on it."""
-    with _unheard():
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _please_report(debug: bool) -> str:
@@ -151,6 +120,7 @@ def _verify_options(command: Command) -> Command:
             "--perturb", metavar="SPEC", multiple=True,
             help="Such as 'brightness(amount=-0.3..0.3)'; repeat for a chain.",
         ),
+        option("--preset", "NAME", "Perturbations under a name; `steadygaze campaign presets` lists them."),
         option("--label", "N", "The class to hold.  [the predicted one]"),
         option(
             "--saliency", "NAME",
@@ -220,7 +190,7 @@ def _common_options(command: Command) -> Command:
 def commands(context: click.Context) -> None:
     """Prove how far an image may change before a classifier changes its answer, or its reason."""
     if context.invoked_subcommand is None:
-        _printed(context.get_help())
+        printed(context.get_help())
 
 
 @commands.command()
@@ -237,7 +207,7 @@ def verify(model: str | None, as_json: bool, quiet: bool, **options: Any) -> int
     """
     case = _case(model, options)
     result = _answer(case, quiet)
-    _printed(result.to_json().rstrip() if as_json else _summary(result, case), Path(case.out))
+    printed(result.to_json().rstrip() if as_json else _summary(result, case), Path(case.out))
     return EXIT_CODES[result.verdict.value]
 
 
@@ -255,9 +225,11 @@ def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int
     from steadygaze.export.writing import check_exportable, write_export
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
+    from steadygaze.question.lengths import in_pixels
 
     case = _case(model, {"out": EXPORTED} | {name: v for name, v in options.items() if v is not None})
-    check_exportable(chain_of(case.perturb), load_image(case.image, case.framing()).image)
+    image = load_image(case.image, case.framing()).image
+    check_exportable(chain_of(in_pixels(case.perturb, image.shape)), image)
     answer = _solved(case, quiet)
     paths = write_export(answer, Path(case.out), float64)
     click.echo(f"{answer.result.headline()}\n{answer.result.why()}\n")
@@ -275,7 +247,7 @@ def demo(out: str, quiet: bool) -> int:
     case = replace(DEMO, out=out)
     result = _answer(case, quiet)
     shown = f"The picture: {Path(out, 'map.png')}\nThe whole story: {Path(out, 'report.html')}"
-    _printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))
+    printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))
     return 0
 
 
@@ -286,7 +258,10 @@ def schema() -> None:
 
     from steadygaze.answer.result import schema as published
 
-    _printed(json.dumps(published(), indent=2))
+    printed(json.dumps(published(), indent=2))
+
+
+commands.add_command(campaign)
 
 
 def _case(model: str | None, options: dict[str, Any]) -> Case:
@@ -310,11 +285,12 @@ def _solved(case: Case, quiet: bool) -> Answer:
     began = time.perf_counter()
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
+    from steadygaze.question.lengths import in_pixels
     from steadygaze.report.folder import check_folder
 
     check_folder(Path(case.out))
-    chain = chain_of(case.perturb)
     loaded = load_image(case.image, case.framing())
+    chain = chain_of(in_pixels(case.perturb, loaded.image.shape))
     with _progress(quiet) as progress:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
         from steadygaze.verdict.engines import check_certificate
@@ -409,7 +385,7 @@ def _lines() -> Progress:
         seen.add(now.phase)
         if begins or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            with _unheard():
+            with unheard():
                 click.echo(f"{percent(now.fraction)} finished; {_told(now)}", err=True)
 
     return show

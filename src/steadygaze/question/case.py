@@ -15,6 +15,10 @@ from typing import Any
 
 from steadygaze.errors import SettingError
 from steadygaze.question.framing import Framing, sizes
+from steadygaze.question.preset import preset
+
+METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
+NORMS = ("linf", "l2")
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,17 @@ FRAMING = ("resize", "crop", "resampling", "background")
 NEEDED = {
     "model": "name a model: an .onnx or .pt2 file, module:callable, digits-mlp or digits-cnn",
     "image": "name an image with --image, such as digits:7 or FILE.png",
-    "perturb": "name a perturbation with --perturb, such as 'brightness(amount=-0.3..0.3)'",
+    "perturb": (
+        "name a perturbation with --perturb, such as 'brightness(amount=-0.3..0.3)', or one of "
+        "`steadygaze campaign presets` with --preset"
+    ),
 }
 
 
 def make_case(*sources: Mapping[str, Any]) -> Case:
     """A case from one or more sets of values by option name, later ones first in rank.
+
+    The perturbations of a preset come before those that are given beside it.
 
     Raises SettingError for an unknown name, a value of the wrong form, or where model, image or perturbation
     is missing.
@@ -83,6 +92,8 @@ def make_case(*sources: Mapping[str, Any]) -> Case:
     values: dict[str, Any] = {}
     for source in sources:
         values |= _read(source)
+    if name := values.pop("preset", None):
+        values["perturb"] = (*preset(name).perturb, *values.get("perturb", ()))
     for name, hint in NEEDED.items():
         if not values.get(name):
             raise SettingError(f"no {'perturbation' if name == 'perturb' else name} is given: {hint}")
@@ -176,6 +187,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "model": _text,
     "image": _text,
     "perturb": _texts,
+    "preset": _text,
     "resize": sizes,
     "crop": sizes,
     "resampling": _text,

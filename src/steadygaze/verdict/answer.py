@@ -14,6 +14,7 @@ import numpy as np
 from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.answer.result import KINDS, Result, Shares, Verdict
 from steadygaze.certificate.writing import check_certifiable, write_certificate
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres
@@ -23,7 +24,7 @@ from steadygaze.question.problem import Problem
 from steadygaze.report import write_report
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.plain import decided_by_rounding
-from steadygaze.verdict.reading import Around
+from steadygaze.verdict.reading import Around, Scales, scales_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,6 +99,11 @@ class Answer:
             float(points.inconsistency[0]),
             bool(decided_by_rounding(self.problem, point[None])[0]),
         )
+
+    def scales(self, deadline: Deadline = NEVER) -> Scales:
+        """How far class and attention hold each, and where they fail, as multiples of the box."""
+        result = self.result
+        return scales_of(self.map, self.problem.box, result.safe_scale, result.nearest_failure, deadline)
 
     def plot(self) -> Figure:
         """The map as a matplotlib figure."""

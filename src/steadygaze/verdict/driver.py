@@ -17,23 +17,25 @@ import torch
 
 from steadygaze.answer.result import Result
 from steadygaze.deadline import Deadline, Expired
-from steadygaze.errors import ModelError, SettingError
+from steadygaze.errors import SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
 from steadygaze.network import saliency as saliencies
-from steadygaze.network.reading.load import Network, load_network
+from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
-from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.question.fitting import fitted
 from steadygaze.question.framing import framing_of
 from steadygaze.question.images.loading import image_from
+from steadygaze.question.lengths import in_pixels
+from steadygaze.question.limits import Limits
+from steadygaze.question.networks import network_of
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.verdict.answer import Answer
-from steadygaze.verdict.budget import INTERRUPT, Budget, Limits, Progress
+from steadygaze.verdict.budget import INTERRUPT, Budget, Progress
 from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.engines import (
     MOST_CORNERED,
@@ -65,7 +67,7 @@ _MANY = 3
 
 @on_processor()
 def verify(
-    model: nn.Module | str | Path,
+    model: nn.Module | str | Path | Network,
     image: Any,
     perturbation: AbstractPerturbation | str | Sequence[str | AbstractPerturbation],
     *,
@@ -105,7 +107,7 @@ def verify(
     """Prove how far the image may change before the class, or the reason for it, changes.
 
     Args:
-        model: a `torch.nn.Module`, a path to .onnx or .pt2, "module:callable", digits-mlp or digits-cnn.
+        model: a `torch.nn.Module`, .onnx or .pt2, "module:callable", a built-in, or `network_of` one of them.
         image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1], NumPy or torch; or a picture
             of Pillow's, or what `load_image` takes or gives.
         resize, crop, resampling, background: what is done to the image first, see `Framing`.
@@ -133,8 +135,9 @@ def verify(
     check_method(method, options)
     loaded = image_from(image, framing_of(resize, crop, resampling, background))
     with _LONE:
-        chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
-        read = partial(_network, model, layout=layout, mean=mean, std=std, output=output, device=device)
+        given = in_pixels(perturbation, loaded.image.shape)
+        chain = given if isinstance(given, Chain) else chain_of(given)
+        read = partial(network_of, model, layout=layout, mean=mean, std=std, output=output, device=device)
         network, loaded = fitted(loaded, read)
         problem = pose(
             network, loaded.image, chain, label=label, threshold=threshold, clip=clip,
@@ -146,35 +149,6 @@ def verify(
         progress=progress, origin=origin_of(loaded, image_source, image_index, image_label),
         loading=time.perf_counter() - began,
     )  # fmt: skip
-
-
-def _network(
-    model: nn.Module | str | Path,
-    shape: tuple[int, ...],
-    layout: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    output: str | None,
-    device: str,
-) -> Network:
-    """The imported network, on its device; built-in ones are found by their names."""
-    where = _device(device)
-    builtin = isinstance(model, str) and model in BUILTIN_MODELS
-    if isinstance(model, str) and not builtin and ":" not in model and not Path(model).suffix:
-        raise ModelError(
-            f"the network is {model!r}, which is no file of a known kind and no built-in; allowed are a "
-            f".onnx or .pt2 file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; give one of these"
-        )
-    channels, height, width = shape
-    network = load_network(
-        builtin_model(str(model)) if builtin else model,
-        input_shape=(channels, height, width),
-        layout=layout,
-        mean=mean,
-        std=std,
-        output=output,
-    )
-    return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
 
 
 @on_processor()
@@ -391,14 +365,6 @@ def _checked_count(what: str, value: int | None, least: int, default: int) -> in
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise SettingError(f"the {what} is {value!r}; it must be a whole number of at least {least}")
     return value
-
-
-def _device(device: str) -> str:
-    if device not in ("cpu", "cuda"):
-        raise SettingError(f"the device is {device!r}; allowed: cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingError("the device is cuda, but torch sees no CUDA device here; use --device cpu")
-    return device
 
 
 class _Lone:

@@ -62,7 +62,7 @@ class Record:
         memory: bytes resident in the worker, ``{"before": ..., "peak": ...}``; empty where nobody could look.
         machine: where it ran. finished: when, UTC, ISO 8601.
         answer: what `answer_of` (worker.py) makes of the result; None where there is none. Its keys are
-            listed in docs/study.md.
+            listed in docs/campaigns.md.
     """
 
     status: Status
@@ -90,6 +90,6 @@ class Record:
             )
         except (TypeError, KeyError, ValueError) as error:
             raise UsageError(
-                f"this is not a record of a study ({error}); it must be one that this version wrote: "
+                f"this is not a record of a campaign ({error}); it must be one that this version wrote: "
                 "run the case again"
             ) from error

@@ -14,9 +14,20 @@ from pathlib import Path
 import pytest
 
 import misbehaving
+from steadygaze.campaign import (
+    AbstractCrew,
+    Margins,
+    Plan,
+    PlannedCase,
+    Reply,
+    Status,
+    make_case,
+    pool,
+    read,
+    run,
+)
+from steadygaze.campaign.record import this_machine
 from steadygaze.errors import SettingError
-from steadygaze.study import Margins, Plan, PlannedCase, Status, crew, make_case, read, run
-from steadygaze.study.worker import Reply
 
 CASE = make_case(
     {"model": "digits-mlp", "image": "digits:2", "perturb": "brightness(amount=-0.3..0.3)", "time-limit": 60}
@@ -24,7 +35,7 @@ CASE = make_case(
 SCRIPT = """
 import sys
 from pathlib import Path
-from steadygaze.study import Plan, PlannedCase, make_case, run
+from steadygaze.campaign import Plan, PlannedCase, make_case, run
 if __name__ == "__main__":
     cases = tuple(
         PlannedCase(make_case({"model": "digits-cnn", "image": f"digits:{i}", "perturb": [
@@ -35,7 +46,19 @@ if __name__ == "__main__":
 """
 
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
+
+
+class Repaired(AbstractCrew):
+    """Answers at once."""
+
+    workers = 1
+
+    def work(self, tasks, watch):
+        watch(tasks)
+        yield from (
+            (task, Reply(Status.SOLVED, "repaired", 0.1, {}, this_machine(1), None)) for task in tasks
+        )
 
 
 def test_answers_are_kept_and_not_asked_for_again(tmp_path, monkeypatch):
@@ -71,25 +94,27 @@ def test_answers_are_kept_and_not_asked_for_again(tmp_path, monkeypatch):
     def unwanted(*_):
         raise AssertionError("a finished plan starts no process")
 
-    monkeypatch.setattr(crew, "Worker", unwanted)
+    monkeypatch.setattr(pool, "Worker", unwanted)
     again = run(plan, store)
     assert (again.before, again.ended) == (3, {})
     assert "no work was done" in again.sentence()
 
 
 def test_whatever_a_worker_does_is_a_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(crew, "serve", misbehaving.serve)
+    monkeypatch.setattr(pool, "serve", misbehaving.serve)
     expected = {
         "digits:2": (Status.SOLVED, "a failing point was found"),
         misbehaving.RAISES: (Status.CRASHED, "unexpected ZeroDivisionError: planted"),
         misbehaving.HANGS: (Status.TIMED_OUT, "beyond the time limit of 0.5 s"),
         misbehaving.GROWS: (Status.OUT_OF_MEMORY, "beyond the memory limit of 0.5 GiB"),
         misbehaving.CRASHES: (Status.CRASHED, "exit code 3"),
+        misbehaving.SEGFAULTS: (Status.CRASHED, "killed by signal 11"),
+        misbehaving.SPINS: (Status.TIMED_OUT, "beyond the time limit of 0.5 s"),
     }
     cases = tuple(
         PlannedCase(replace(CASE, image=image, memory_limit=0.5, time_limit=limit))
         for image in expected
-        for limit in [0.5 if image == misbehaving.HANGS else None]
+        for limit in [0.5 if image in (misbehaving.HANGS, misbehaving.SPINS) else None]
     )
     store = tmp_path / "a.sqlite"
     summary = run(Plan("p", cases), store, workers=2, margins=Margins(1.0, 1.5, 0.5))
@@ -99,18 +124,14 @@ def test_whatever_a_worker_does_is_a_record(tmp_path, monkeypatch):
         assert words in record.sentence
     assert summary.ended == {
         Status.SOLVED: 1,
-        Status.CRASHED: 2,
-        Status.TIMED_OUT: 1,
+        Status.CRASHED: 3,
+        Status.TIMED_OUT: 2,
         Status.OUT_OF_MEMORY: 1,
     }
 
-    def repaired(jobs, *_):
-        yield from ((key, Reply(Status.SOLVED, "repaired", 0.1, {}, None)) for key in jobs)
-
-    monkeypatch.setattr(sys.modules["steadygaze.study.run"], "work", repaired)
-    again = run(Plan("p", cases), store, retry={Status.CRASHED})
-    assert (again.before, again.ended) == (3, {Status.SOLVED: 2})
-    assert [entry.record.sentence for entry in read(store)].count("repaired") == 2
+    again = run(Plan("p", cases), store, retry={Status.CRASHED}, crew=Repaired())
+    assert (again.before, again.ended) == (4, {Status.SOLVED: 3})
+    assert [entry.record.sentence for entry in read(store)].count("repaired") == 3
 
 
 def test_an_interrupt_keeps_what_is_finished(tmp_path):
@@ -154,7 +175,7 @@ def test_settings_of_a_run_are_checked(tmp_path):
 
 def test_starting_a_worker_leaves_the_environment_alone():
     before, threads = dict(os.environ), threading.active_count()
-    with crew._quiet_start():
+    with pool._quiet_start():
         assert os.environ["OMP_NUM_THREADS"] == "1"
     assert dict(os.environ) == before
     assert threading.active_count() == threads

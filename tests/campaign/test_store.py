@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from steadygaze.campaign import Machine, Plan, PlannedCase, Record, Status, make_case, read
+from steadygaze.campaign.store import Ending, writing
 from steadygaze.errors import SettingError, UsageError
-from steadygaze.study import Machine, Plan, PlannedCase, Record, Status, make_case, read
-from steadygaze.study.store import writing
 
 CASE = make_case({"model": "digits-mlp", "image": "digits:2", "perturb": "brightness(amount=-0.1..0.1)"})
 PLAN = Plan("p", tuple(PlannedCase(replace(CASE, threshold=t), {"t": t}) for t in (0.1, 0.2, 0.3)))
@@ -30,24 +30,23 @@ RECORD = Record(
 KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
-from steadygaze.study.store import writing
+from steadygaze.campaign.store import writing
 plan, record, path = pickle.load(sys.stdin.buffer)
 with writing(Path(path)) as store:
-    keyed = plan.keyed()
-    store.begin(plan, keyed)
-    key = next(iter(keyed))
-    store.settle(key, keyed[key], record)
+    keys = plan.keys()
+    store.begin(plan, keys)
+    store.settle(keys[0], plan.cases[0], record, {})
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def fill(path: Path, plan: Plan = PLAN, count: int = 2) -> list[str]:
     with writing(path) as store:
-        keyed = plan.keyed()
-        store.begin(plan, keyed)
-        for key in list(keyed)[:count]:
-            store.settle(key, keyed[key], RECORD)
-    return list(keyed)
+        keys = plan.keys()
+        store.begin(plan, keys)
+        for key, planned in zip(keys[:count], plan.cases, strict=False):
+            store.settle(key, planned, RECORD, {})
+    return keys
 
 
 def test_records_come_back_as_they_were(tmp_path):
@@ -80,17 +79,16 @@ def test_what_was_settled_outlives_a_killed_writer(tmp_path):
     assert ended.returncode == -9
     assert [entry.record for entry in read(path)] == [RECORD, None, None]
     with writing(path) as store:
-        assert list(store.statuses(PLAN.keyed()).values()) == [Status.SOLVED]
+        assert list(store.endings(PLAN.keys()).values()) == [Ending(Status.SOLVED, "robust", 1.5)]
     assert [entry.record for entry in read(path)] == [RECORD, None, None]
 
 
 def test_it_can_be_read_while_it_is_written_but_by_one_writer_only(tmp_path):
     path = tmp_path / "a.sqlite"
     with writing(path) as store:
-        keyed = PLAN.keyed()
-        store.begin(PLAN, keyed)
-        key = next(iter(keyed))
-        store.settle(key, keyed[key], RECORD)
+        keys = PLAN.keys()
+        store.begin(PLAN, keys)
+        store.settle(keys[0], PLAN.cases[0], RECORD, {})
         assert [entry.record for entry in read(path)] == [RECORD, None, None]
         with pytest.raises(SettingError, match="written by another process"), writing(path):
             pass

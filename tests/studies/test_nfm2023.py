@@ -23,11 +23,11 @@ from studies.nfm2023.rows import rows_of
 from studies.nfm2023.statistics import mean_slope, paired_p, power_law, quartiles
 from studies.nfm2023.training import trained
 
+from steadygaze.campaign import Machine, Plan, PlannedCase, Record, Status, make_case, read, run
+from steadygaze.campaign.store import Entry, writing
 from steadygaze.errors import ImageError, SettingError
 from steadygaze.network.reading.load import load_network
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.study import Machine, Plan, PlannedCase, Record, Status, make_case, read, run
-from steadygaze.study.store import Entry, writing
 
 pytestmark = pytest.mark.timeout(60)
 MACHINE = Machine("Linux x86_64", "made <up> & so", 2, 1, 1)
@@ -190,10 +190,10 @@ def test_the_report_says_what_the_store_holds(tmp_path):
     store = tmp_path / "records.sqlite"
     plan = Plan("p", tuple(planned for planned, _ in plants))
     with writing(store) as writer:
-        keyed = plan.keyed()
-        writer.begin(plan, keyed)
-        for (key, planned), (_, record) in zip(keyed.items(), plants, strict=True):
-            writer.settle(key, planned, record)
+        keys = plan.keys()
+        writer.begin(plan, keys)
+        for key, (planned, record) in zip(keys, plants, strict=True):
+            writer.settle(key, planned, record, {})
     page = write(store, tmp_path).read_text()
     assert "<b>N</b>" not in page
     assert "&lt;b&gt;N&lt;/b&gt;" in page

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from PIL import Image
 
+from steadygaze.campaign import Plan, PlannedCase, content, content_key, make_case
 from steadygaze.errors import SettingError
 from steadygaze.question.digits import builtin_model
 from steadygaze.question.images import load_image
-from steadygaze.study import Plan, PlannedCase, content, content_key, make_case
 
 BRIGHTNESS = "brightness(amount=-0.1..0.1)"
 CASE = make_case({"model": "digits-mlp", "image": "digits:2", "perturb": [BRIGHTNESS]})
@@ -127,14 +127,29 @@ def test_a_case_that_cannot_be_asked_is_refused_with_its_number(change, words):
     [
         ({"model": "absent.onnx"}, "not a file"),
         ({"model": "package:network"}, r"torch\.export\.save"),
-        ({"image": "digits:9999"}, "no digit 9999"),
-        ({}, "cases 0 and 1 .* ask the same"),
     ],
 )
-def test_a_case_without_content_of_its_own_is_refused(change, words):
+def test_a_model_without_content_of_its_own_is_refused(change, words):
     plan = Plan("p", (PlannedCase(CASE), PlannedCase(replace(CASE, **change), {"other": 1})))
     with pytest.raises(SettingError, match=words):
-        plan.keyed()
+        plan.keys()
+
+
+def test_cases_that_ask_the_same_have_the_same_key_and_share_a_record():
+    first, again, other = Plan(
+        "p", tuple(PlannedCase(c) for c in (CASE, CASE, replace(CASE, threshold=1.0)))
+    ).keys()
+    assert first == again != other
+
+
+def test_an_image_that_cannot_be_read_has_a_key_until_it_is_mended(tmp_path):
+    path = tmp_path / "image.npy"
+    case = replace(CASE, image=str(path))
+    keys = [content_key(case)]
+    for pixels in (np.full((8, 8), np.nan), np.full((8, 8), 0.5)):
+        np.save(path, pixels)
+        keys.append(content_key(case))
+    assert len(set(keys)) == 3
 
 
 def test_an_empty_plan_and_odd_tags_are_refused():
