@@ -19,7 +19,7 @@ MODULES = {
 }
 # From the ground up: a part imports from the lines above its own, or from its own folder.
 LEVELS = [
-    ["deadline", "errors", "terminal", "tolerance"],
+    ["deadline", "errors", "tolerance"],
     ["answer", "geometry"],
     ["network", "perturbation", "report"],
     ["question"],
@@ -27,7 +27,7 @@ LEVELS = [
     ["certificate"],
     ["verdict"],
     ["campaign", "export"],
-    ["commands"],
+    ["aggregate"],
     ["cli"],
     ["__main__"],
 ]
@@ -42,8 +42,6 @@ LATE = {
     "campaign.content": "torch, where a model keeps its weights in other files",
     "campaign.pool": "torch, in the worker processes alone",
     "cli": "--help answers at once",
-    "commands.campaign": "--help answers at once",
-    "commands.campaign_words": "--help answers at once",
     "perturbation.resampling": "numba, where images are read over boxes",
     "report": "matplotlib and jinja2, where something is drawn or written",
     "verdict.answer": "matplotlib, where something is drawn",
