@@ -26,7 +26,6 @@ from steadygaze.campaign.record import Machine, Status, this_machine
 from steadygaze.campaign.shelf import Shelf
 from steadygaze.deadline import Deadline
 from steadygaze.errors import FidelityError, SteadygazeError, UsageError
-from steadygaze.question.case import Case
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.driver import verify
 
@@ -89,7 +88,7 @@ def answered(task: Task, shelf: Shelf, machine: Machine) -> Reply:
     began = time.perf_counter()
     files: Mapping[str, bytes] = {}
     try:
-        answer = _verified(task.case, shelf)
+        answer = _verified(task, shelf)
         status, sentence, kept = _status(answer), answer.result.reason, answer_of(answer)
         files = _folder(answer, task.case.certificate) if is_kept(task.keep, kept["verdict"]) else files
     except (UsageError, FidelityError) as error:
@@ -104,8 +103,9 @@ def answered(task: Task, shelf: Shelf, machine: Machine) -> Reply:
     return Reply(status, sentence, seconds, before | _highest(), machine, kept, files)
 
 
-def _verified(case: Case, shelf: Shelf) -> Answer:
-    loaded = shelf.image(case)
+def _verified(task: Task, shelf: Shelf) -> Answer:
+    case, freight = task.case, task.freight
+    loaded = shelf.image(case) if freight is None else freight.loaded
     began = time.perf_counter()
     network = shelf.network(case, loaded.image.shape)
     settings = replace(case, threads=case.threads or 1).settings()
@@ -114,7 +114,7 @@ def _verified(case: Case, shelf: Shelf) -> Answer:
     return verify(
         network,
         loaded.image,
-        case.perturb,
+        case.perturb if freight is None else freight.chain,
         image_source=loaded.source,
         image_index=loaded.index,
         image_label=loaded.label,
