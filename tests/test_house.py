@@ -20,7 +20,7 @@ MODULES = {
 # From the ground up: a part imports from the lines above its own, or from its own folder.
 LEVELS = [
     ["deadline", "errors", "tolerance"],
-    ["answer", "geometry"],
+    ["answer", "geometry", "terminal"],
     ["network", "perturbation", "report"],
     ["question"],
     ["search"],
@@ -28,6 +28,7 @@ LEVELS = [
     ["verdict"],
     ["campaign", "export"],
     ["aggregate"],
+    ["commands"],
     ["cli"],
     ["__main__"],
 ]
@@ -42,6 +43,11 @@ LATE = {
     "campaign.content": "torch, where a model keeps its weights in other files",
     "campaign.pool": "torch, in the worker processes alone",
     "cli": "--help answers at once",
+    "commands.campaign": "--help answers at once",
+    "commands.campaign_words": "--help answers at once",
+    "commands.compare": "--help answers at once",
+    "commands.crews": "--help answers at once; Ray is optional",
+    "commands.gate": "--help answers at once",
     "perturbation.resampling": "numba, where images are read over boxes",
     "report": "matplotlib and jinja2, where something is drawn or written",
     "verdict.answer": "matplotlib, where something is drawn",

@@ -107,7 +107,13 @@ def _verify_options(command: Command) -> Command:
         return click.option(name, metavar=metavar, help=text if default is None else f"{text}  [{default}]")
 
     options = [
-        option("--image", "SRC", "digits:7, idx:FOLDER:17, npz:FILE:17, FILE.png or FILE.npy."),
+        option("--image", "SRC", "A picture, digits:7, idx:FOLDER:17, npz:FILE:17 or FILE.npy."),
+        option("--resize", "N|HxW", "Resize the image first; N is its shorter edge."),
+        option("--crop", "HxW|L,T,W,H", "Then crop it: the centre, or by left, top, width and height."),
+        option("--resampling", "NAME", "bilinear, bicubic, nearest or lanczos, of Pillow."),
+        click.option(
+            "--background", metavar="V[,V,V]", help="What shows through transparency.  [1, which is white]"
+        ),
         click.option(
             "--perturb", metavar="SPEC", multiple=True,
             help="Such as 'brightness(amount=-0.3..0.3)'; repeat for a chain.",
@@ -220,7 +226,7 @@ def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int
     from steadygaze.question.lengths import in_pixels
 
     case = _case(model, {"out": EXPORTED} | {name: v for name, v in options.items() if v is not None})
-    image = load_image(case.image).image
+    image = load_image(case.image, case.framing()).image
     check_exportable(chain_of(in_pixels(case.perturb, image.shape)), image)
     answer = _solved(case, quiet)
     paths = write_export(answer, Path(case.out), float64)
@@ -281,7 +287,7 @@ def _solved(case: Case, quiet: bool) -> Answer:
     from steadygaze.report.folder import check_folder
 
     check_folder(Path(case.out))
-    loaded = load_image(case.image)
+    loaded = load_image(case.image, case.framing())
     chain = chain_of(in_pixels(case.perturb, loaded.image.shape))
     with _progress(quiet) as progress:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
@@ -291,11 +297,8 @@ def _solved(case: Case, quiet: bool) -> Answer:
             check_certificate(case.method, len(chain.parameters))
         return verify_image(
             case.model,
-            loaded.image,
+            loaded,
             chain,
-            image_source=loaded.source,
-            image_index=loaded.index,
-            image_label=loaded.label,
             progress=progress,
             **case.settings(),
         )
@@ -317,6 +320,7 @@ def _summary(result: Result, case: Case) -> str:
             *result.part_sentences(),
             *result.range_sentences(),
             *result.problem.layer_sentences(),
+            *result.problem.image_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
             "",

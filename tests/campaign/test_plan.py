@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from steadygaze.campaign import Plan, PlannedCase, content, content_key, make_case
 from steadygaze.errors import SettingError
@@ -45,14 +46,16 @@ CHANGES = [
     {"threads": 2},
     {"layer": "0"},
     {"output": "logits"},
+    {"resize": (9,)},
+    {"crop": (7, 7)},
 ]
+# What counts by the pixels that come of it, see below.
+BY_PIXELS = {"resampling", "background"}
 
 
 def test_the_changes_below_are_of_every_setting():
-    assert {name for change in CHANGES for name in change} == {f.name for f in fields(CASE)} - {
-        "out",
-        "certificate",
-    }
+    told = {name for change in CHANGES for name in change}
+    assert told | BY_PIXELS == {f.name for f in fields(CASE)} - {"out", "certificate"}
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
@@ -74,6 +77,16 @@ def test_names_and_places_do_not_change_the_key(tmp_path):
         CASE, model=str(model), image=str(image), out="other", perturb=("brightness( amount = -0.1..0.1 )",)
     )
     assert content_key(moved) == content_key(CASE)
+
+
+def test_how_an_image_is_made_counts_by_its_pixels(tmp_path):
+    clear = tmp_path / "clear.png"
+    Image.new("LA", (8, 8), (10, 100)).save(clear)
+    same = [CASE, replace(CASE, resampling="nearest"), replace(CASE, background=(0.0,))]
+    assert len({content_key(case) for case in same}) == 1
+    other = [replace(CASE, resize=(9,)), replace(CASE, resize=(9,), resampling="nearest")]
+    other += [replace(CASE, image=str(clear), background=(value,)) for value in (0.0, 1.0)]
+    assert len({content_key(case) for case in other}) == 4
 
 
 def test_an_array_counts_by_its_numbers(tmp_path):
@@ -101,6 +114,7 @@ def test_weights_beside_an_onnx_file_count(tmp_path):
         ({"perturb": ("brightnes(amount=0..1)",)}, "no perturbation named 'brightnes'"),
         ({"method": "magic"}, "no method 'magic'"),
         ({"time_limit": -1.0}, "time limit is -1"),
+        ({"resize": (0,)}, "resize is 0"),
     ],
 )
 def test_a_case_that_cannot_be_asked_is_refused_with_its_number(change, words):

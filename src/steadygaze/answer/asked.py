@@ -30,6 +30,8 @@ class ImageInfo:
     """``label`` is the class asked about; ``dataset_label`` is what the data set says, where it does.
 
     ``sha256`` is that of the pixels as they were handed over: float64, little-endian, (C, H, W).
+    ``dataset_class`` is the data set's name for its label, ``conversions`` what was done to the stored pixels
+    before they were handed over, in order.
     """
 
     source: str | None
@@ -39,6 +41,8 @@ class ImageInfo:
     predicted: int
     dataset_label: int | None = None
     sha256: str | None = None
+    dataset_class: str | None = None
+    conversions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,19 @@ class ProblemInfo:
         if self.layer is None:
             return []
         return [f"Attention is the {self.saliency} map at layer {self.layer!r}; --layer chooses another."]
+
+    def image_sentences(self) -> list[str]:
+        """What was done to the stored image, and whether the network is wrong about it from the start."""
+        image, told = self.image, list[str]()
+        if image.conversions:
+            told.append(f"The image, before anything else: {'; '.join(image.conversions)}.")
+        if image.dataset_label is not None and image.dataset_label != image.predicted:
+            name = "" if image.dataset_class is None else f" ({image.dataset_class})"
+            told.append(
+                f"The network is wrong about the unperturbed image: it predicts class {image.predicted}, "
+                f"while the data set says {image.dataset_label}{name}. The proof is of class {image.label}."
+            )
+        return told
 
     def question(self) -> str:
         """What was asked, in one sentence."""

@@ -1,9 +1,10 @@
 """What a case is about, as one number: two cases with the same key have the same answer.
 
 The key is the SHA-256 of what the answer depends on: the bytes of the model's file (and of the files that an
-ONNX model keeps its weights in), the pixels of the image, the chain of perturbations with the contents of
-its arrays, every setting and limit, the method, and the version of the package. Where a file lies and what
-it is called does not count, so that a campaign can go on elsewhere.
+ONNX model keeps its weights in), the pixels of the image as they are after resizing and cropping, the chain
+of perturbations with the contents of its arrays, every setting and limit, the method, and the version of the
+package. Where a file lies and what it is called does not count, so that a campaign can go on elsewhere; nor
+does the class that a data set gives an image, which changes nothing that is proven.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from onnx import TensorProto
 from steadygaze.errors import ImageError, ModelError
 from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.question.case import Case
+from steadygaze.question.case import FRAMING, Case
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.question.images import load_image
+from steadygaze.question.images import Framing, load_image
 from steadygaze.question.lengths import NOMINAL, texts_in_pixels
 
 SCHEME = "steadygaze/case/1"
-_PLACES = ("model", "image", "perturb", "certificate", "out")
+_PLACES = ("model", "image", "perturb", *FRAMING, "certificate", "out")
 
 
 class Digests:
@@ -36,7 +37,7 @@ class Digests:
 
     def __init__(self) -> None:
         self._models: dict[str, str] = {}
-        self._images: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._images: dict[tuple[str, Framing], tuple[str, tuple[int, ...]]] = {}
         self._chains: dict[tuple[str, ...], list[Any]] = {}
 
     def model(self, name: str) -> str:
@@ -45,18 +46,14 @@ class Digests:
             self._models[name] = _model_digest(name)
         return self._models[name]
 
-    def image(self, source: str) -> tuple[str, tuple[int, ...]]:
-        """SHA-256 of the image's shape and pixels, and the shape.
+    def image(self, source: str, framing: Framing) -> tuple[str, tuple[int, ...]]:
+        """SHA-256 of the image's shape and pixels once framed, and the shape.
 
         An image that cannot be read has a digest of why: mended, it is another.
         """
-        if source not in self._images:
-            try:
-                image = load_image(source).image
-                self._images[source] = _array_digest(image), image.shape
-            except ImageError as error:
-                self._images[source] = hashlib.sha256(f"unreadable: {error}".encode()).hexdigest(), NOMINAL
-        return self._images[source]
+        if (source, framing) not in self._images:
+            self._images[source, framing] = _image_digest(source, framing)
+        return self._images[source, framing]
 
     def chain(self, specifications: tuple[str, ...]) -> list[Any]:
         """The chain link by link, with digests in place of arrays."""
@@ -71,7 +68,7 @@ def content_key(case: Case, digests: Digests | None = None) -> str:
     Raises ModelError or PerturbationError where what the case names cannot be read.
     """
     digests = digests or Digests()
-    image, shape = digests.image(case.image)
+    image, shape = digests.image(case.image, case.framing())
     specifications = texts_in_pixels(case.perturb, shape)
     settings = {name: value for name, value in asdict(case).items() if name not in _PLACES}
     content = {
@@ -109,6 +106,14 @@ def _keeps_weights_apart(path: Path) -> bool:
     except Exception:  # a damaged file: its record will say so, in the words of the reader
         return False
     return any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer)
+
+
+def _image_digest(source: str, framing: Framing) -> tuple[str, tuple[int, ...]]:
+    try:
+        image = load_image(source, framing).image
+    except ImageError as error:
+        return hashlib.sha256(f"unreadable: {error}".encode()).hexdigest(), NOMINAL
+    return _array_digest(image), image.shape
 
 
 def _array_digest(array: np.ndarray) -> str:

@@ -68,8 +68,9 @@ class Packer:
             self._models[case.model] = self._stored(case.model)
         if case.perturb not in self._chains:
             self._chains[case.perturb] = chain_of(case.perturb)
-        if self._image is None or self._image[0] != case.image:
-            self._image = case.image, load_image(case.image)
+        asked = case.image, case.framing()
+        if self._image is None or self._image[0] != asked:
+            self._image = asked, load_image(*asked)
         name = case.model if case.model in BUILTIN_MODELS else Path(case.model).name
         return Freight(self._image[1], self._chains[case.perturb], name, *self._models[case.model])
 

@@ -38,8 +38,8 @@ class Plan:
 
     document: the plan as it was written down, for those who read the store; empty where it was not.
 
-    Raises SettingError for a plan without cases, a tag that is no plain value, a perturbation or limit that
-    cannot be used, or an unknown method; the sentence gives the number of the case, counted from 0.
+    Raises SettingError for a plan without cases, a tag that is no plain value, a perturbation, size or limit
+    that cannot be used, or an unknown method; the sentence gives the number of the case, counted from 0.
     """
 
     name: str
@@ -77,6 +77,7 @@ def _check(planned: PlannedCase, seen: set[tuple[str, ...]]) -> None:
     if case.perturb not in seen:
         chain_of(in_pixels(case.perturb, NOMINAL))
         seen.add(case.perturb)
+    case.framing()
     Limits(case.time_limit, case.memory_limit, case.regions_limit)
     if case.method not in METHODS:
         raise SettingError(f"there is no method {case.method!r}; allowed: {', '.join(METHODS)}")

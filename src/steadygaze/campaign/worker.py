@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ from steadygaze.campaign.record import Machine, Status, this_machine
 from steadygaze.campaign.shelf import Shelf
 from steadygaze.deadline import Deadline
 from steadygaze.errors import FidelityError, SteadygazeError, UsageError
+from steadygaze.question.fitting import fitted
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.driver import verify
 
@@ -105,21 +107,11 @@ def answered(task: Task, shelf: Shelf, machine: Machine) -> Reply:
 
 def _verified(task: Task, shelf: Shelf) -> Answer:
     case, freight = task.case, task.freight
-    loaded = shelf.image(case) if freight is None else freight.loaded
-    began = time.perf_counter()
-    network = shelf.network(case, loaded.image.shape)
+    found = shelf.image(case) if freight is None else freight.loaded
+    network, loaded = fitted(found, partial(shelf.network, case))
     settings = replace(case, threads=case.threads or 1).settings()
-    if settings["time_limit"] is not None:  # loading included
-        settings["time_limit"] = max(settings["time_limit"] - (time.perf_counter() - began), 1e-3)
-    return verify(
-        network,
-        loaded.image,
-        case.perturb if freight is None else freight.chain,
-        image_source=loaded.source,
-        image_index=loaded.index,
-        image_label=loaded.label,
-        **settings,
-    )
+    perturbation = case.perturb if freight is None else freight.chain
+    return verify(network, loaded, perturbation, **settings)
 
 
 def _status(answer: Answer) -> Status:
@@ -145,6 +137,7 @@ def answer_of(answer: Answer) -> dict[str, Any]:
         "label": problem["image"]["label"],
         "predicted": problem["image"]["predicted"],
         "dataset_label": problem["image"]["dataset_label"],
+        "dataset_class": problem["image"]["dataset_class"],
         "axes": [asdict(axis) for axis in answer.result.problem.axes()],
         "units": graph.units,
         "windows": graph.windows,

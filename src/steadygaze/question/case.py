@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from steadygaze.errors import SettingError
+from steadygaze.question.framing import Framing, sizes
 from steadygaze.question.preset import preset
 
 METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
@@ -27,6 +28,10 @@ class Case:
     model: str
     image: str
     perturb: tuple[str, ...]
+    resize: tuple[int, ...] | None = None
+    crop: tuple[int, ...] | None = None
+    resampling: str = "bilinear"
+    background: tuple[float, ...] = (1.0,)
     label: int | None = None
     saliency: str = "gradient"
     channel_sum: bool = False
@@ -54,10 +59,17 @@ class Case:
     out: str = "steadygaze-out"
 
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments of ``verify`` beside the model, the image and the perturbation."""
-        apart = ("model", "image", "perturb", "certificate", "out")
+        """The keyword arguments of ``verify`` beside the model, the framed image and the perturbation."""
+        apart = ("model", "image", "perturb", *FRAMING, "certificate", "out")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
 
+    def framing(self) -> Framing:
+        """What is done to the image before the network sees it. Raises SettingError."""
+        return Framing(self.resize, self.crop, self.resampling, self.background)
+
+
+FRAMING = ("resize", "crop", "resampling", "background")
+"""The fields that say so."""
 
 NEEDED = {
     "model": "name a model: an .onnx or .pt2 file, module:callable, digits-mlp or digits-cnn",
@@ -176,6 +188,10 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "image": _text,
     "perturb": _texts,
     "preset": _text,
+    "resize": sizes,
+    "crop": sizes,
+    "resampling": _text,
+    "background": _numbers,
     "label": _whole,
     "saliency": _text,
     "channel-sum": _flag,

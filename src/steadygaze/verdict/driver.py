@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,20 @@ import torch
 
 from steadygaze.answer.result import Result
 from steadygaze.deadline import Deadline, Expired
-from steadygaze.errors import ModelError, SettingError
+from steadygaze.errors import SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
 from steadygaze.network import saliency as saliencies
-from steadygaze.network.reading.load import Network, load_network
+from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
-from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.question.images import as_image
+from steadygaze.question.fitting import fitted
+from steadygaze.question.framing import framing_of
+from steadygaze.question.images.loading import image_from
 from steadygaze.question.lengths import in_pixels
 from steadygaze.question.limits import Limits
+from steadygaze.question.networks import network_of
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
@@ -53,7 +56,7 @@ from steadygaze.verdict.findings import (
 )
 from steadygaze.verdict.held import Claims, budget_of, hold
 from steadygaze.verdict.reading import shares_of
-from steadygaze.verdict.recording import ImageOrigin, described, regions_by_kind, versions
+from steadygaze.verdict.recording import ImageOrigin, described, origin_of, regions_by_kind, versions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,6 +71,10 @@ def verify(
     image: Any,
     perturbation: AbstractPerturbation | str | Sequence[str | AbstractPerturbation],
     *,
+    resize: int | str | Sequence[int] | None = None,
+    crop: int | str | Sequence[int] | None = None,
+    resampling: str = "bilinear",
+    background: float | Sequence[float] = (1.0,),
     label: int | None = None,
     saliency: str = "gradient",
     channel_sum: bool = False,
@@ -100,7 +107,9 @@ def verify(
 
     Args:
         model: a `torch.nn.Module`, .onnx or .pt2, "module:callable", a built-in, or `network_of` one of them.
-        image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
+        image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1], NumPy or torch; or a picture
+            of Pillow's, or what `load_image` takes or gives.
+        resize, crop, resampling, background: what is done to the image first, see `Framing`.
         perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
         label: the class that must hold; must be the predicted one, which is the default.
         saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it;
@@ -122,63 +131,22 @@ def verify(
     limits = Limits(time_limit, memory_limit, regions_limit)
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
-    pixels = as_image(image)
+    loaded = image_from(image, framing_of(resize, crop, resampling, background))
     with _LONE:
-        given = in_pixels(perturbation, pixels.shape)
+        given = in_pixels(perturbation, loaded.image.shape)
         chain = given if isinstance(given, Chain) else chain_of(given)
-        network = network_of(model, pixels.shape, layout, mean, std, output, device)
-        measure = inconsistencies.by_name(inconsistency)
-        look = saliencies.by_name(saliency, channel_sum, layer)
+        read = partial(network_of, model, layout=layout, mean=mean, std=std, output=output, device=device)
+        network, loaded = fitted(loaded, read)
         problem = pose(
-            network, pixels, chain,
-            label=label, saliency=look, inconsistency=measure, threshold=threshold, clip=clip,
+            network, loaded.image, chain, label=label, threshold=threshold, clip=clip,
+            saliency=saliencies.by_name(saliency, channel_sum, layer),
+            inconsistency=inconsistencies.by_name(inconsistency),
         )  # fmt: skip
     return solve(
-        problem,
-        method=method,
-        limits=limits,
-        threads=threads,
-        audit_points=audit,
-        options=options,
-        progress=progress,
-        origin=ImageOrigin(image_source, image_index, image_label),
+        problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,
+        progress=progress, origin=origin_of(loaded, image_source, image_index, image_label),
         loading=time.perf_counter() - began,
-    )
-
-
-@on_processor()
-def network_of(
-    model: nn.Module | str | Path | Network,
-    shape: tuple[int, ...],
-    layout: str = "chw",
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    output: str | None = None,
-    device: str = "cpu",
-) -> Network:
-    """The network of a model for images ``(C, H, W)`` of that shape, on its device; arguments as of `verify`.
-
-    One that was made before is taken as it is. Raises ModelError or SettingError.
-    """
-    if isinstance(model, Network):
-        return model
-    where = _device(device)
-    builtin = isinstance(model, str) and model in BUILTIN_MODELS
-    if isinstance(model, str) and not builtin and ":" not in model and not Path(model).suffix:
-        raise ModelError(
-            f"the network is {model!r}, which is no file of a known kind and no built-in; allowed are a "
-            f".onnx or .pt2 file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; give one of these"
-        )
-    channels, height, width = shape
-    network = load_network(
-        builtin_model(str(model)) if builtin else model,
-        input_shape=(channels, height, width),
-        layout=layout,
-        mean=mean,
-        std=std,
-        output=output,
-    )
-    return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
+    )  # fmt: skip
 
 
 @on_processor()
@@ -386,14 +354,6 @@ def _checked_count(what: str, value: int | None, least: int, default: int) -> in
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise SettingError(f"the {what} is {value!r}; it must be a whole number of at least {least}")
     return value
-
-
-def _device(device: str) -> str:
-    if device not in ("cpu", "cuda"):
-        raise SettingError(f"the device is {device!r}; allowed: cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingError("the device is cuda, but torch sees no CUDA device here; use --device cpu")
-    return device
 
 
 class _Lone:

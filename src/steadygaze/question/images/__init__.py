@@ -15,8 +15,8 @@ sentence.
 
 from __future__ import annotations
 
+from steadygaze.question.framing import Framing
 from steadygaze.question.images.arrays import as_image
-from steadygaze.question.images.framing import Framing
 from steadygaze.question.images.loading import images_of, load_image
 from steadygaze.question.images.records import ImageEntry, LoadedImage
 

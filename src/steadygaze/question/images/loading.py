@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from steadygaze.errors import ImageError, SettingError
+from steadygaze.question.framing import Framing
 from steadygaze.question.images.arrays import array_of_file, as_pixels, scaled
 from steadygaze.question.images.files import is_file, path_of, readable
-from steadygaze.question.images.framing import Framing
 from steadygaze.question.images.idx import IdxPair
 from steadygaze.question.images.notation import Reference, parsed
 from steadygaze.question.images.npz import NpzArchive
 from steadygaze.question.images.pictures import SUFFIXES, picture_pixels, read_picture
 from steadygaze.question.images.records import ImageEntry, Labelled, LoadedImage, Pixels
+from steadygaze.question.images.resizing import framed
 from steadygaze.question.images.scans import Digits
 from steadygaze.question.images.sets import AbstractImageSet, Entry
 
@@ -52,7 +53,7 @@ def image_from(image: Any, framing: Framing = _AS_IT_IS) -> LoadedImage:
         return load_image(str(image), framing)
     if _is_picture(image):
         return _framed(Labelled(picture_pixels(image, framing.background)), None, framing)
-    pixels = framing.applied(as_pixels(image), "The image")
+    pixels = framed(as_pixels(image), framing, "The image")
     return LoadedImage(scaled(pixels.values), conversions=pixels.conversions)
 
 
@@ -136,7 +137,7 @@ def _unnumbered(source: str) -> ImageError:
 
 def _framed(found: Labelled, source: str | None, framing: Framing) -> LoadedImage:
     name = "The picture" if source is None else source
-    pixels: Pixels = framing.applied(found.pixels, name)
+    pixels: Pixels = framed(found.pixels, framing, name)
     return LoadedImage(
         scaled(pixels.values),
         found.label,
