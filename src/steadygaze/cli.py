@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from steadygaze.commands.campaign import campaign
+from steadygaze.commands.compare import compare
+from steadygaze.commands.gate import gate
 from steadygaze.errors import SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
 from steadygaze.terminal import printed, silence, unheard
@@ -261,7 +263,8 @@ def schema() -> None:
     printed(json.dumps(published(), indent=2))
 
 
-commands.add_command(campaign)
+for command in (campaign, compare, gate):
+    commands.add_command(command)
 
 
 def _case(model: str | None, options: dict[str, Any]) -> Case:
