@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
     from steadygaze.perturbation.records import Parameter
     from steadygaze.perturbation.resampling import Rotate, Scale, Shear
-    from steadygaze.question.images import LoadedImage, load_image
+    from steadygaze.question.framing import Framing
+    from steadygaze.question.images import ImageEntry, LoadedImage, images_of, load_image
     from steadygaze.question.limits import Limits
     from steadygaze.question.problem import Problem
     from steadygaze.verdict.answer import Answer, PointAnswer
@@ -55,8 +56,10 @@ __all__ = [
     "Direction",
     "Enclosure",
     "FidelityError",
+    "Framing",
     "Gamma",
     "Hue",
+    "ImageEntry",
     "ImageError",
     "InternalCheckError",
     "Limits",
@@ -81,6 +84,7 @@ __all__ = [
     "Translate",
     "UsageError",
     "Verdict",
+    "images_of",
     "load_image",
     "solve",
     "verify",
@@ -122,7 +126,8 @@ _HOMES = {
         "Shear",
         "Translate",
     ),
-    "question.images": ("LoadedImage", "load_image"),
+    "question.framing": ("Framing",),
+    "question.images": ("ImageEntry", "LoadedImage", "images_of", "load_image"),
     "question.problem": ("Problem",),
     "verdict.answer": ("Answer", "PointAnswer"),
     "question.limits": ("Limits",),

@@ -10,22 +10,28 @@ import numpy as np
 
 from steadygaze.errors import ImageError, SettingError
 from steadygaze.question.framing import Framing
-from steadygaze.question.images.arrays import array_of_file, as_pixels, scaled
-from steadygaze.question.images.files import is_file, path_of, readable
+from steadygaze.question.images.arrays import as_pixels, scaled
+from steadygaze.question.images.files import is_file, is_folder, path_of
+from steadygaze.question.images.folders import ClassFolder
+from steadygaze.question.images.hub import HubSet
 from steadygaze.question.images.idx import IdxPair
 from steadygaze.question.images.notation import Reference, parsed
 from steadygaze.question.images.npz import NpzArchive
-from steadygaze.question.images.pictures import SUFFIXES, picture_pixels, read_picture
+from steadygaze.question.images.pictures import picture_pixels
 from steadygaze.question.images.records import ImageEntry, Labelled, LoadedImage, Pixels
 from steadygaze.question.images.resizing import framed
 from steadygaze.question.images.scans import Digits
 from steadygaze.question.images.sets import AbstractImageSet, Entry
+from steadygaze.question.images.single import is_image_name, read_file
+from steadygaze.question.images.tables import Table
 
 FORMS = (
-    "digits:7, idx:FOLDER:17, idx:FOLDER:train:17, npz:FILE:17, FILE.npy, or a picture such as FILE.png or "
-    "FILE.jpg"
+    "digits:7, idx:FOLDER:17, idx:FOLDER:train:17, npz:FILE:17, folder:FOLDER:cat/1.jpg, csv:FILE:17, "
+    "FILE.npy, or a picture such as FILE.jpg"
 )
-_SETS: Mapping[str, type[AbstractImageSet]] = {one.kind: one for one in (Digits, IdxPair, NpzArchive)}
+_SETS: Mapping[str, type[AbstractImageSet]] = {
+    one.kind: one for one in (Digits, IdxPair, NpzArchive, ClassFolder, Table, HubSet)
+}
 _AS_IT_IS = Framing()
 
 
@@ -90,38 +96,36 @@ def _found(source: str, framing: Framing) -> Labelled:
     """The stored image."""
     reference = _reference(source)
     if reference is not None:
-        if not reference.is_numbered:
+        if not reference.is_one:
             raise _unnumbered(source)
-        return _set_of(reference).image(reference.entry)
-    path = path_of(_checked_file(source))
-    with readable(path):
-        if path.suffix.lower() == ".npy":
-            return Labelled(as_pixels(array_of_file(path), name=f"the image in {path}"))
-        return Labelled(read_picture(path, framing.background))
+        return _set_of(reference, framing).image(reference.entry)
+    return Labelled(read_file(path_of(_checked_file(source)), framing.background))
 
 
 def _reference(source: str) -> Reference | None:
     """The source taken apart; None for a file of one image."""
     kind, colon, rest = source.partition(":")
+    path = path_of(source)
     # A file of exactly that name comes first, so that a colon in a file's name does no harm.
-    if is_file(path_of(source)) or kind not in _SETS or not (colon or kind == "digits"):
-        return None
-    reference = parsed(kind, rest, _SETS[kind].keys, files=False)
-    where = reference.where.removesuffix(":train")
-    if bool(where) == (kind == "digits"):
+    if is_file(path):
+        return Reference("csv", source) if path.suffix.lower() in (".csv", ".tsv") else None
+    if kind not in _SETS or not (colon or kind == "digits"):
+        return Reference("folder", source) if source and is_folder(path) else None
+    reference = parsed(kind, rest, _SETS[kind].keys, _SETS[kind].names_files)
+    if bool(reference.where.removesuffix(":train")) == (kind == "digits"):
         raise _unnumbered(source)
     return reference
 
 
-def _set_of(reference: Reference) -> AbstractImageSet:
-    return _SETS[reference.kind](reference.where, reference.settings)
+def _set_of(reference: Reference, framing: Framing = _AS_IT_IS) -> AbstractImageSet:
+    return _SETS[reference.kind](reference.where, reference.settings, framing.background)
 
 
 def _checked_file(source: str) -> str:
     """The source where it is a file that may hold one image."""
     path = path_of(source)
     suffix = path.suffix.lower()
-    if suffix == ".npz" or not (is_file(path) or suffix in (".npy", *SUFFIXES)):
+    if suffix == ".npz" or not (is_file(path) or is_image_name(path.name)):
         hint = f"; for an image inside an npz file write npz:{source}:INDEX" if suffix == ".npz" else ""
         raise ImageError(f"The image source {source!r} is not understood: write {FORMS}{hint}.")
     if not is_file(path):

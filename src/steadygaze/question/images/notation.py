@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from steadygaze.question.images.files import is_folder, path_of
+
 _NUMBER = r"\d{1,18}"
 _NUMBERS = re.compile(rf"{_NUMBER}(\.\.{_NUMBER})?(,{_NUMBER}(\.\.{_NUMBER})?)*", re.ASCII)
 _FILE = re.compile(r"[^/\\:][^:]*[/\\][^:]*|[^/\\:]+\.[A-Za-z0-9]+")
@@ -25,9 +27,9 @@ class Reference:
     entry: str = ""
 
     @property
-    def is_numbered(self) -> bool:
-        """Whether the entry is one number."""
-        return self.entry.isascii() and self.entry.isdigit()
+    def is_one(self) -> bool:
+        """Whether the entry is one: a number, or the name of a file."""
+        return bool(self.entry) and (self.entry.isdigit() or not self.spans)
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -53,7 +55,9 @@ def parsed(kind: str, rest: str, keys: tuple[str, ...], files: bool) -> Referenc
     head, colon, tail = last.rpartition(":")
     if not colon and kind == "digits":
         head, tail, colon = "", last, ":"
-    if colon and (_NUMBERS.fullmatch(tail) or (files and _FILE.fullmatch(tail))):
+    if colon and (
+        _NUMBERS.fullmatch(tail) or (files and _FILE.fullmatch(tail) and not is_folder(path_of(rest)))
+    ):
         parts[-1], entry = head, tail
     settings = dict(part.split("=", 1) for part in parts[1:])
     return Reference(kind, parts[0], settings, entry)

@@ -182,7 +182,8 @@ def _shown(
     if picture.mode in ("P", "PA"):
         notes.append("colours looked up in its palette")
     if picture.mode in _WITH_ALPHA or "transparency" in picture.info:
-        if picture.mode not in (*_WITH_ALPHA, "P") and raw not in ("", picture.mode):
+        known = picture.mode in ("L", "RGB") and (raw in ("", picture.mode) or picture.format == "GIF")
+        if picture.mode not in (*_WITH_ALPHA, "P") and not known:
             raise _refused_transparency(name)  # Pillow would compare it with pixels of another scale
         picture, how = _composited(picture, background)
         notes.append(how)

@@ -22,15 +22,19 @@ class Entry:
 class AbstractImageSet(ABC):
     """A file or folder of many images, as a reference names it: ``kind:where:setting=value:entry``.
 
-    kind: the word it starts with; keys: the settings that it may have. Made from `where` and the settings,
-    which are checked when something is read: every method raises ImageError.
+    kind: the word it starts with; keys: the settings that it may have; names_files: whether entries may be
+    names of files beside numbers. Made from `where`, the settings and the background of what is transparent,
+    which are looked at when something is read: every method raises ImageError.
     """
 
     kind: ClassVar[str]
     keys: ClassVar[tuple[str, ...]] = ()
+    names_files: ClassVar[bool] = False
 
-    def __init__(self, where: str, settings: Mapping[str, str]) -> None:
-        self.where, self.settings = where, settings
+    def __init__(
+        self, where: str, settings: Mapping[str, str], background: tuple[float, ...] = (1.0,)
+    ) -> None:
+        self.where, self.settings, self.background = where, settings, background
 
     @abstractmethod
     def entries(self) -> list[Entry]:
