@@ -323,12 +323,12 @@ def _summary(result: Result, case: Case) -> str:
         [
             result.headline(),
             result.why(),
+            *result.problem.image_sentences(),
             "",
             f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",
             *result.part_sentences(),
             *result.range_sentences(),
             *result.problem.layer_sentences(),
-            *result.problem.image_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
             "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from steadygaze.campaign import (
     run,
 )
 from steadygaze.campaign.record import this_machine
+from steadygaze.campaign.store import folder_of
 from steadygaze.errors import SettingError
 
 CASE = make_case(
@@ -98,6 +100,22 @@ def test_answers_are_kept_and_not_asked_for_again(tmp_path, monkeypatch):
     again = run(plan, store)
     assert (again.before, again.ended) == (3, {})
     assert "no work was done" in again.sentence()
+
+
+def test_folders_are_kept_where_the_plan_wants_them(tmp_path):
+    store = tmp_path / "a.sqlite"
+    cases = (CASE, replace(CASE, threshold=2.0, perturb=("brightness(amount=-0.001..0.001)",)))
+    plan = Plan("p", tuple(PlannedCase(case, keep="failing") for case in (*cases, CASE)))
+    summary = run(plan, store, workers=1)
+    assert (summary.total, summary.verdicts) == (2, {"violated": 1, "robust": 1})
+    violated, robust, again = read(store)
+    assert violated.record == again.record
+    assert {path.name for path in folder_of(store, violated.key).iterdir()} >= {"result.json", "witness"}
+    assert not folder_of(store, robust.key).exists()
+    assert run(plan, store, workers=1).ended == {}
+    shutil.rmtree(folder_of(store, violated.key))
+    assert run(plan, store, workers=1).ended == {Status.SOLVED: 1}
+    assert folder_of(store, violated.key).is_dir()
 
 
 def test_whatever_a_worker_does_is_a_record(tmp_path, monkeypatch):

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from steadygaze.campaign import Machine, Plan, PlannedCase, Record, Status, make_case, read
-from steadygaze.campaign.store import Ending, writing
+from steadygaze.campaign import (
+    Machine,
+    Plan,
+    PlannedCase,
+    Record,
+    RunState,
+    Status,
+    make_case,
+    read,
+    read_document,
+    read_state,
+)
+from steadygaze.campaign.store import Ending, folder_of, writing
 from steadygaze.errors import SettingError, UsageError
 
 CASE = make_case({"model": "digits-mlp", "image": "digits:2", "perturb": "brightness(amount=-0.1..0.1)"})
@@ -130,3 +143,66 @@ def test_other_files_and_other_versions_are_refused(tmp_path):
 def test_what_is_no_record_is_said_so():
     with pytest.raises(UsageError, match="not a record"):
         Record.from_dict({"status": "dreamt"})
+
+
+VERSION_1 = """
+PRAGMA application_id = 1397180243; PRAGMA user_version = 1;
+CREATE TABLE cases (key TEXT PRIMARY KEY, position INTEGER, plan TEXT NOT NULL, tags TEXT NOT NULL,
+    question TEXT NOT NULL);
+CREATE TABLE records (key TEXT PRIMARY KEY REFERENCES cases (key), status TEXT NOT NULL, method TEXT NOT NULL,
+    verdict TEXT, seconds REAL NOT NULL, regions INTEGER, finished TEXT NOT NULL, record TEXT NOT NULL);
+CREATE INDEX records_status ON records (status, method);
+"""
+
+
+def test_a_store_of_the_first_version_is_read_and_taken_over(tmp_path):
+    path = tmp_path / "a.sqlite"
+    keys, question = PLAN.keys(), json.dumps(asdict(CASE))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(VERSION_1)
+        for position, key in ((None, "gone"), (1, keys[1]), (0, keys[0])):
+            connection.execute("INSERT INTO cases VALUES (?, ?, 'old', '{}', ?)", (key, position, question))
+            row = (key, "solved", "auto", "robust", 1.5, 7, "2030", json.dumps(RECORD.to_dict()))
+            connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    before = read(path)
+    assert [(entry.key, entry.plan, entry.record) for entry in before] == [
+        (keys[0], "old", RECORD),
+        (keys[1], "old", RECORD),
+    ]
+    assert (read_document(path), read_state(path)) == ({}, None)
+    with writing(path) as store:
+        assert set(store.endings([*keys, "gone"])) == {keys[0], keys[1], "gone"}
+    assert read(path) == before
+    fill(path, count=0)
+    assert [entry.record for entry in read(path)] == [RECORD, RECORD, None]
+
+
+def test_plan_and_run_are_kept(tmp_path):
+    path = tmp_path / "a.sqlite"
+    fill(path, replace(PLAN, document={"models": ["a"], "gate": {"x": 1}}))
+    assert read_document(path) == {"models": ["a"], "gate": {"x": 1}}
+    assert read_state(path) is None
+    state = RunState(7, "host", 2, 1.0, 2.0, None, ({"t": 0.1},))
+    with writing(path) as store:
+        store.tell(replace(state, beat=1.5))
+        store.tell(state)
+    assert read_state(path) == state
+
+
+def test_cases_that_ask_the_same_are_all_there(tmp_path):
+    path = tmp_path / "a.sqlite"
+    fill(path, Plan("p", (PLAN.cases[0], replace(PLAN.cases[0], tags={"t": "again"}))), count=1)
+    assert [(entry.tags["t"], entry.record) for entry in read(path)] == [(0.1, RECORD), ("again", RECORD)]
+
+
+def test_folders_of_answers_lie_beside_the_store_and_are_whole(tmp_path):
+    path = tmp_path / "a.sqlite"
+    with writing(path) as store:
+        keys = PLAN.keys()
+        store.begin(PLAN, keys)
+        for content in (b"first", b"second"):
+            store.settle(keys[0], PLAN.cases[0], RECORD, {"result.json": content, "witness/a.png": b"png"})
+    folder = folder_of(path, keys[0])
+    assert (folder / "result.json").read_bytes() == b"second"
+    assert (folder / "witness" / "a.png").read_bytes() == b"png"
+    assert [one.name for one in folder.parent.iterdir()] == [keys[0]]

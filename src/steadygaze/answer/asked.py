@@ -44,6 +44,11 @@ class ImageInfo:
     dataset_class: str | None = None
     conversions: tuple[str, ...] = ()
 
+    def true_class(self) -> str:
+        """What the data set says the class is: its number, and its name where that says more."""
+        named = self.dataset_class is not None and self.dataset_class != str(self.dataset_label)
+        return f"{self.dataset_label} ({self.dataset_class})" if named else f"{self.dataset_label}"
+
 
 @dataclass(frozen=True)
 class ParameterInfo:
@@ -128,10 +133,9 @@ class ProblemInfo:
         if image.conversions:
             told.append(f"The image, before anything else: {'; '.join(image.conversions)}.")
         if image.dataset_label is not None and image.dataset_label != image.predicted:
-            name = "" if image.dataset_class is None else f" ({image.dataset_class})"
             told.append(
                 f"The network is wrong about the unperturbed image: it predicts class {image.predicted}, "
-                f"while the data set says {image.dataset_label}{name}. The proof is of class {image.label}."
+                f"while the data set says {image.true_class()}. The proof is of class {image.label}."
             )
         return told
 

@@ -158,8 +158,7 @@ def _settings(result: Result) -> list[tuple[str, str]]:
     if problem.model.note:
         rows.insert(4, ("note", problem.model.note))
     if problem.image.dataset_label is not None:
-        name = "" if problem.image.dataset_class is None else f" ({problem.image.dataset_class})"
-        rows.append(("label in the data set", f"{problem.image.dataset_label}{name}"))
+        rows.append(("label in the data set", problem.image.true_class()))
     rows += [("image conversion", how) for how in problem.image.conversions]
     rows += [("perturbation", _notation(link)) for link in problem.perturbation]
     rows += [

@@ -141,7 +141,7 @@ class HubSet(AbstractImageSet):
                 f"A label of {self._path} is {label!r}, which is no class number: for names say what they "
                 f"stand for, as in datasets:{self.where}:classes=FILE, or name another column with label=."
             )
-        names = getattr(self._rows.features[self._label_column], "names", None)
+        names = getattr(self._rows.features.get(self._label_column or ""), "names", None)
         return label, names[label] if names else None
 
     @cached_property
