@@ -142,7 +142,7 @@ class HubSet(AbstractImageSet):
                 f"stand for, as in datasets:{self.where}:classes=FILE, or name another column with label=."
             )
         names = getattr(self._rows.features.get(self._label_column or ""), "names", None)
-        return label, names[label] if names else None
+        return label, names[label] if names and label < len(names) else None
 
     @cached_property
     def _classes(self) -> Classes:
