@@ -50,9 +50,10 @@ def image_from(image: Any, framing: Framing = _AS_IT_IS) -> LoadedImage:
     Raises ImageError, and SettingError where a loaded image is to be framed again.
     """
     if isinstance(image, LoadedImage):
-        if not framing.keeps_size:
+        if framing != _AS_IT_IS:
             raise SettingError(
-                "the image is loaded already, so that resize and crop come too late: give them to load_image"
+                "the image is loaded already, so that resize, crop, resampling and background come too late: "
+                "give them to load_image, as in load_image(name, Framing(resize=(256,)))"
             )
         return image
     if isinstance(image, str | Path):
