@@ -6,9 +6,12 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
+from PIL import Image
 
 import variants
+from onnx_files import node, with_head
 from steadygaze import SettingError, cli, solve
 from steadygaze.export.expectation import expected_of
 from steadygaze.export.writing import write_export
@@ -86,3 +89,13 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     answer = solve(variants.FEW[0].problem, method="sweep", threads=1)
     with pytest.raises(SettingError, match="choose another --out"):
         write_export(answer, tmp_path / "file" / "handed")
+
+
+def test_a_grey_picture_for_a_network_of_rgb(tmp_path, monkeypatch):
+    """What does not fit the picture may fit what the network gets."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.arange(9, 90, dtype=np.uint8).reshape(9, 9)[:6, :6].copy()).save("grey.png")
+    onnx.save(with_head([node("LeakyRelu", None)], {}, 108, shape=(3, 6, 6)), "net.onnx")
+    colour = "patch(opacity=0..0.1, top=1, left=1, size=2, value=(1, 0, 0))"
+    assert cli.run(["export", "net.onnx", "--image", "grey.png", "--perturb", colour, "--quiet"]) == 0
+    assert (tmp_path / "steadygaze-export" / "piece-0.onnx").is_file()

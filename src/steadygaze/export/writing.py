@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment
 
-from steadygaze.errors import NotJointlyAffine, SettingError
+from steadygaze.errors import NotJointlyAffine, PerturbationError, SettingError
 from steadygaze.export.expectation import expected_of
 from steadygaze.export.parameter_network import parameter_network
 from steadygaze.export.properties import domain_of, vnnlib_1, vnnlib_2
@@ -45,7 +45,10 @@ The clip is written by two ReLUs. {{ rounding }}
 
 
 def check_exportable(chain: Chain, image: np.ndarray) -> None:
-    """Raise SettingError, before any long work, for a perturbation that is no affine image on pieces."""
+    """Raise SettingError, before any long work, for a perturbation that is no affine image on pieces.
+
+    Whether it fits the image is asked later: a grey image may become RGB for the network.
+    """
     try:
         chain.affine_pieces(image)
     except NotJointlyAffine as error:
@@ -54,6 +57,8 @@ def check_exportable(chain: Chain, image: np.ndarray) -> None:
             f"{cause}, and an export writes the image as an affine function of the parameters on each of its "
             "pieces; leave it out, or fix its parameters as constants"
         ) from error
+    except PerturbationError:
+        return
 
 
 def write_export(answer: Answer, folder: Path, float64: bool = False) -> list[Path]:
