@@ -83,7 +83,7 @@ ROOMS = {
     "judging": Room(
         _JUDGED,
         ("search/test_judging.py", "search/test_boxes.py",
-         "search/test_exact.py", "search/test_following.py", "question/test_following.py", *_WHOLE),
+         "search/test_following.py", "question/test_following.py", *_WHOLE),
     ),
     "checks": Room(
         ("verdict/checks.py", "verdict/held.py", "verdict/plain.py"),
@@ -91,14 +91,14 @@ ROOMS = {
     ),
     "piecewise": Room(
         ("network/regions/piecewise.py", "network/regions/rounding.py"),
-        ("network/regions", "search/test_exact.py", "search/test_following.py", *_WHOLE),
+        ("network/regions", "search/test_following.py", *_WHOLE),
     ),
     "onesided": Room(
         ("network/regions/onesided.py",),
-        ("network/regions", "search/test_exact.py", "search/test_outward.py", *_WHOLE),
+        ("network/regions", "search/test_judging.py", *_WHOLE),
     ),
     "combined": Room(
-        ("network/regions/combined.py",), ("network/regions", "search/test_exact.py", *_WHOLE)
+        ("network/regions/combined.py",), ("network/regions", "search/test_judging.py", *_WHOLE)
     ),
     "geometry": Room(
         tuple(
