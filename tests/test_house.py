@@ -40,7 +40,6 @@ LATE = {
     "cli": "--help answers at once",
     "perturbation.resampling": "numba, where images are read over boxes",
     "report": "matplotlib and jinja2, where something is drawn or written",
-    "verdict.answer": "matplotlib, where something is drawn",
 }
 
 

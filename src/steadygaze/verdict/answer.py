@@ -20,17 +20,19 @@ from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import bounds, plane_section
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.question.problem import Problem
-from steadygaze.report import write_report
+from steadygaze.report import cell, figure, plot_axis, plot_plane, write_report
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.reading import Around
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 # Points along the axis at which curves are drawn where they vary inside cells.
 _STEPS = 512
+CURVES = ("inconsistency", "class gap")
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,7 @@ class Answer:
     @on_processor()
     def at(self, theta: Sequence[float]) -> PointAnswer:
         """Evaluate the original model at one point of the box. Raises SettingError outside of it."""
-        point, box = np.asarray(theta, np.float64).reshape(-1), self.problem.box
-        if len(point) != len(box) or not ((box[:, 0] <= point) & (point <= box[:, 1])).all():
-            raise SettingError(
-                f"theta is {list(theta)}; it must be {len(box)} numbers "
-                f"within {[tuple(r) for r in box.tolist()]}"
-            )
+        point = self._inside(theta)
         points = self.problem.replay(point[None])
         return PointAnswer(
             KINDS[points.kind[0]],
@@ -99,11 +96,75 @@ class Answer:
             bool(decided_by_rounding(self.problem, point[None])[0]),
         )
 
-    def plot(self) -> Figure:
-        """The map as a matplotlib figure."""
-        from steadygaze.report.figures import figure  # here: matplotlib is slow to import
+    def _inside(self, theta: Sequence[float]) -> np.ndarray:
+        """The point ``(n,)``, of the box."""
+        point, box = np.asarray(theta, np.float64).reshape(-1), self.problem.box
+        if len(point) != len(box) or not ((box[:, 0] <= point) & (point <= box[:, 1])).all():
+            raise SettingError(
+                f"theta is {list(theta)}; it must be {len(box)} numbers "
+                f"within {[tuple(r) for r in box.tolist()]}"
+            )
+        return point
 
+    def figure(self) -> Figure:
+        """The picture of `map.png` as a matplotlib figure that pyplot does not know.
+
+        One parameter: inconsistency and class gap along it. Two: the map of the box. More: the slices through
+        0 for each pair.
+        """
         return figure(self.result, self.drawing())
+
+    @on_processor()
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        axes: tuple[str | int, str | int] | None = None,
+        at: Sequence[float] | None = None,
+        value: str = "inconsistency",
+        legend: bool = True,
+    ) -> Axes:
+        """Draw the map of the box on matplotlib axes, to stand beside other plots.
+
+        Args:
+            ax: the axes to draw on; by default those of a new pyplot figure.
+            axes: with three and more parameters, the two to draw across and up, by name
+                (`"brightness.amount"`) or place (`0`); by default the first two.
+            at: with three and more parameters, the point of the box that the slice goes through, one number
+                for each parameter, of which those of `axes` do not matter; by default 0.
+            value: with one parameter, the curve to draw: `"inconsistency"` or `"class gap"`.
+            legend: whether to say below the axes what is drawn.
+
+        Returns:
+            The axes drawn on.
+
+        Raises:
+            SettingError: if `axes`, `at` or `value` name nothing that the answer has.
+        """
+        if len(self.problem.box) == 1:
+            if value not in CURVES:
+                raise SettingError(f"the value is {value!r}; allowed: {', '.join(CURVES)}")
+            return plot_axis(ax, self.result, self._intervals(), value, legend)
+        pair = self._pair(axes)
+        point = None if at is None else self._inside(at)
+        cells = self._polygons(pair, point)
+        return plot_plane(ax, self.result, cells, None if point is None else tuple(point.tolist()), legend)
+
+    def _pair(self, axes: tuple[str | int, str | int] | None) -> tuple[int, int]:
+        """The places of two parameters."""
+        names = [axis.name for axis in self.result.problem.axes()]
+        chosen = [names.index(a) if a in names else a for a in axes or (0, 1)]
+        if len(chosen) != 2 or chosen[0] == chosen[1] or not set(chosen) <= set(range(len(names))):
+            raise SettingError(
+                f"the axes are {axes!r}; they must be two of {names}, or their places from 0 on"
+            )
+        return int(chosen[0]), int(chosen[1])
+
+    def _repr_html_(self) -> str:
+        return cell(self.result, self.drawing())
+
+    def __repr__(self) -> str:
+        return f"<Answer: {self.result.headline()}>"
 
     def save(self, folder: str | Path, certificate: bool = False) -> Path:
         """Write result.json, map.png, report.html and witness/ into the folder; returns it.
@@ -145,11 +206,12 @@ class Answer:
         drift = np.where(varies[:, None], points.inconsistency.reshape(-1, 2), drift)
         return Interval1D(edges, map_.kind[order], drift, points.gap.reshape(-1, 2))
 
-    def _polygons(self, axes: tuple[int, int]) -> Polygons:
+    def _polygons(self, axes: tuple[int, int], through: np.ndarray | None = None) -> Polygons:
+        """The slice along two parameters through 0, or through a point ``(n,)``."""
         box = self.problem.box
         if self.map.inner:
-            return _proven(box, axes, self.result.safe_scale or 0.0)
-        section = plane_section(self.map.cells, axes, box[:, 1] - box[:, 0])
+            return _proven(box, axes, self.result.safe_scale or 0.0, through)
+        section = plane_section(self.map.cells, axes, box[:, 1] - box[:, 0], through)
         drift = self._inconsistency(section.cell)
         return Polygons(axes, section.corners, section.ptr, self.map.kind[section.cell], drift)
 
@@ -206,8 +268,11 @@ def _parted(edges: np.ndarray, parts: np.ndarray) -> np.ndarray:
     return low[:, None] * (1 - share) + high[:, None] * share
 
 
-def _proven(box: np.ndarray, axes: tuple[int, int], scale: float) -> Polygons:
+def _proven(box: np.ndarray, axes: tuple[int, int], scale: float, through: np.ndarray | None) -> Polygons:
     """A section through the box within which all is known to be robust, the rest being left open."""
+    if through is not None:
+        rest = np.delete(through, axes), np.delete(box * scale, axes, axis=0)
+        scale *= bool(((rest[1][:, 0] <= rest[0]) & (rest[0] <= rest[1][:, 1])).all())
     (left, right), (low, high) = box[list(axes)] * scale
     corners = np.array([[left, low], [right, low], [right, high], [left, high]])
     return Polygons(axes, corners, np.array([0, 4]), np.array([ROBUST], np.int8), np.array([np.nan]))
