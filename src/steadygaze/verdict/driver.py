@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numba.core.event as numba_events
 import torch
 
 from steadygaze.answer.result import Result
 from steadygaze.deadline import Deadline, Expired
 from steadygaze.errors import ModelError, SettingError
-from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
+from steadygaze.geometry.ahead import EVERY, WALKING
 from steadygaze.network import saliency as saliencies
 from steadygaze.network.reading.load import Network, load_network
 from steadygaze.network.reading.torch_surroundings import on_processor
@@ -52,6 +48,8 @@ from steadygaze.verdict.findings import (
 from steadygaze.verdict.held import Claims, budget_of, hold
 from steadygaze.verdict.reading import shares_of
 from steadygaze.verdict.recording import ImageOrigin, described, regions_by_kind, versions
+from steadygaze.verdict.showing import check_progress, shown
+from steadygaze.verdict.surroundings import LONE, announced, interrupts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,7 +87,7 @@ def verify(
     undecided: float | None = None,
     handover: bool = True,
     threads: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | str | None = None,
     image_source: str | None = None,
     image_index: int | None = None,
     image_label: int | None = None,
@@ -120,8 +118,9 @@ def verify(
     limits = Limits(time_limit, memory_limit, regions_limit)
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
+    check_progress(progress)
     pixels = as_image(image)
-    with _LONE:
+    with LONE:
         chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
         network = _network(model, pixels.shape, layout, mean, std, output, device)
         measure = inconsistencies.by_name(inconsistency)
@@ -181,7 +180,7 @@ def solve(
     threads: int | None = None,
     audit_points: int = 0,
     options: Options | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | str | None = None,
     origin: ImageOrigin | None = None,
     loading: float = 0.0,
 ) -> Answer:
@@ -190,13 +189,12 @@ def solve(
     The arguments are those of `verify`; of `options` memory and threads are set by `limits` and `threads`.
     """
     limits = limits or Limits()
-    threads = _checked_count("number of threads", threads, 1, min(8, _LONE.usual))
+    threads = _checked_count("number of threads", threads, 1, min(8, LONE.usual))
     audit_points = _checked_count("number of audited points", audit_points, 0, 0)
     options = replace(options or Options(), memory=int(limits.memory * 2**30), threads=threads)
     check_method(method, options)
     check_parameters(method, problem, options)
-    tell = progress or (lambda _: None)
-    with _LONE:
+    with shown(progress) as tell, LONE:
         return _solved(problem, method, options, limits, audit_points, tell, origin or ImageOrigin(), loading)
 
 
@@ -212,10 +210,10 @@ def _solved(
 ) -> Answer:
     """Search, check, and make the answer."""
     began = time.perf_counter()
-    with _interrupts() as asked:
+    with interrupts() as asked:
         deadline = replace(Deadline.after(limits.seconds, loading), halted=asked)
         budget = Budget(limits, deadline, limits.regions)
-        with _announced(tell, EVERY if method in ("auto", "sweep", "nearest") else WALKING):
+        with announced(tell, EVERY if method in ("auto", "sweep", "nearest") else WALKING):
             findings = _searched(problem, method, options, budget, tell)
         searched = time.perf_counter()
         main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
@@ -350,27 +348,6 @@ def _run(search: AbstractSearch, budget: Budget, tell: Callable[[Progress], None
     return None
 
 
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is heeded where the time is asked, which leaves the search whole; a second one at once."""
-    asked = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    if threading.current_thread() is not threading.main_thread():  # only it is told of signals
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
-
-
 def _checked_count(what: str, value: int | None, least: int, default: int) -> int:
     if value is None:
         return default
@@ -385,56 +362,3 @@ def _device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingError("the device is cuda, but torch sees no CUDA device here; use --device cpu")
     return device
-
-
-class _Lone:
-    """Has torch use one thread for each operation while any question is asked, from whichever thread.
-
-    The search's own threads share the cores; torch must not start more inside each of them. What else is
-    evaluated, in loading and checking, is small: where another process has one of the cores, threads that
-    meet after each operation take ten to forty times as long as one alone.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._asking, self._before = 0, 1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._asking:
-                self._before = torch.get_num_threads()
-            self._asking += 1
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._asking -= 1
-            if not self._asking:
-                torch.set_num_threads(self._before)
-
-    @property
-    def usual(self) -> int:
-        """How many threads torch has where nothing is asked."""
-        with self._lock:
-            return self._before if self._asking else torch.get_num_threads()
-
-
-# The number of torch's threads is the process's, and so is who has changed it.
-_LONE = _Lone()
-
-
-@contextmanager
-def _announced(tell: Callable[[Progress], None], kernels: str) -> Iterator[None]:
-    """Say so when kernels are compiled, which happens once on a machine: the code is kept on disk."""
-    with compiled_beside(kernels) as begin:
-
-        class Listener(numba_events.Listener):
-            def on_start(self, event: numba_events.Event) -> None:
-                tell(Progress(0.0, 0, 0.0, "compiling"))
-                begin()
-
-            def on_end(self, event: numba_events.Event) -> None:
-                pass
-
-        with numba_events.install_listener("numba:compile", Listener()):
-            yield
