@@ -1,8 +1,8 @@
 """Builds the documentation as a site: `python scripts/documentation.py [--out site]`, which is `make docs`.
 
-The pages of docs/ are laid out beside pages from elsewhere in the repository, the notebooks with what they showed,
-and the help texts of the command line; zensical makes the site of them, strictly. It is read from disk, without a
-network.
+The pages of docs/ are laid out beside pages from elsewhere in the repository, the notebooks with what they
+showed, and the help texts of the command line; zensical makes the site of them, strictly. It opens from disk,
+without a network.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def assemble(work: Path) -> None:
 
 
 def build(out: Path) -> int:
-    """Build the site into a folder, which is replaced; returns the exit code, 0 where all links lead somewhere."""
+    """Build the site into a folder, which is replaced; returns 0 where all links lead somewhere."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         assemble(work)

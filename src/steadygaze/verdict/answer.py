@@ -40,10 +40,12 @@ class PointAnswer:
     """What holds at one point, by plain evaluation of the original model.
 
     Attributes:
-        kind: "robust", "class-changed" or "attention-changed".
-        predicted: the class there. class_gap: f_c - max of the others. inconsistency: of the saliency map.
-        map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides on
-        its map. Of units that are level the convention decides instead (docs/exactness.md, *Level units*).
+        kind: `"robust"`, `"class-changed"` or `"attention-changed"`.
+        predicted: the class there.
+        class_gap: f_c minus the largest of the other logits; above 0 the class holds.
+        inconsistency: how far the saliency map is from the expected one.
+        map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides
+            on its map. Of units that are level the convention decides instead.
     """
 
     kind: str
@@ -55,11 +57,12 @@ class PointAnswer:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What `verify` returns.
+    """What `verify` returns. In a notebook it shows itself.
 
     Attributes:
-        result: the contract (`result.json`).
-        problem: the question. map: the judged cells.
+        result: the answer as a plain record, which is what `result.json` holds.
+        problem: the question; `solve(answer.problem, method=...)` asks it again.
+        map: the judged cells.
         around: the robust part that contains 0.
     """
 
@@ -70,22 +73,33 @@ class Answer:
 
     @property
     def verdict(self) -> Verdict:
-        """Robust, violated or unknown, over the whole box."""
+        """Robust, violated or unknown, over the whole box; compare it with `Verdict.ROBUST` or
+        `"robust"`."""
         return self.result.verdict
 
     @property
     def safe_scale(self) -> float | None:
-        """Largest s in [0, 1] with s times the box wholly robust."""
+        """Largest s in [0, 1] with s times the box wholly robust; None where the engine does not know."""
         return self.result.safe_scale
 
     @property
     def shares(self) -> Shares:
-        """Shares of the box by kind."""
+        """Shares of the volume of the box by kind; together they are 1."""
         return self.result.shares
 
     @on_processor()
     def at(self, theta: Sequence[float]) -> PointAnswer:
-        """Evaluate the original model at one point of the box. Raises SettingError outside of it."""
+        """Evaluate the original model at one point of the box, in its own precision.
+
+        Args:
+            theta: one amount for each parameter, in the order of the chain.
+
+        Returns:
+            What holds there.
+
+        Raises:
+            SettingError: if the point has another number of amounts or lies outside of the box.
+        """
         point = self._inside(theta)
         points = self.problem.replay(point[None])
         return PointAnswer(
@@ -167,10 +181,18 @@ class Answer:
         return f"<Answer: {self.result.headline()}>"
 
     def save(self, folder: str | Path, certificate: bool = False) -> Path:
-        """Write result.json, map.png, report.html and witness/ into the folder; returns it.
+        """Write result.json, map.png, report.html and witness/.
 
-        certificate: also write certificate/, the answer in numbers that `steadygaze-check` proves or refutes.
-        Raises SettingError where the folder cannot be written, or the answer has no certificate.
+        Args:
+            folder: where to, made if it is missing; an earlier answer there is replaced in one go.
+            certificate: whether to write certificate/ too, the answer in numbers that `steadygaze-check`
+                proves or refutes.
+
+        Returns:
+            The folder.
+
+        Raises:
+            SettingError: if the folder cannot be written, or the answer has no certificate.
         """
         if certificate:
             check_certifiable(self.map)

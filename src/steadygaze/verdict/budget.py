@@ -25,8 +25,10 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        fraction: share of the box that is judged. robust_share: share judged robust. regions: visited so far.
-        phase: "compiling", "searching" or "checking".
+        fraction: share of the box that is judged, in [0, 1].
+        regions: visited so far.
+        robust_share: share of the box that is judged robust.
+        phase: `"compiling"`, `"searching"` or `"checking"`.
         radius: distance from 0, in half-widths, within which all is robust, where the search goes by it.
     """
 
@@ -39,7 +41,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop with what is known: seconds, GiB, activation regions (None: no limit)."""
+    """When to stop with what is known.
+
+    Attributes:
+        seconds: of the whole call, loading included; None for no limit.
+        memory: of the search, in GiB.
+        regions: activation regions to visit; None for no limit.
+
+    Raises:
+        SettingError: if a limit is not above 0.
+    """
 
     seconds: float | None = None
     memory: float = 2.0

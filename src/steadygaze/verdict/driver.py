@@ -95,24 +95,51 @@ def verify(
     """Prove how far the image may change before the class, or the reason for it, changes.
 
     Args:
-        model: a `torch.nn.Module`, a path to .onnx or .pt2, "module:callable", digits-mlp or digits-cnn.
-        image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
-        perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
-        label: the class that must hold; must be the predicted one, which is the default.
-        saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it;
-            layer names the convolution that grad-cam looks at, by default the last one.
-        inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
-        method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
-        layout: chw, hwc or flat; mean, std: the model's normalisation; output: the ONNX value of its logits.
-        time_limit: seconds, loading included; memory_limit: GiB; regions_limit. A stopped run is an answer.
-        device: "cpu" or "cuda". threads: default all, at most 8. audit: points to compare map and model at.
-        prove_interior: with gbs, examine the inside too. reachable: with bfs, stay within what is reachable
-            from 0 through robust parts. norm: with nearest, "linf" or "l2", in half-widths of the box.
+        model: a `torch.nn.Module`, which is left as it is; the path of an .onnx or .pt2 file;
+            `"module:callable"`; or a built-in, `"digits-mlp"` or `"digits-cnn"`.
+        image: `(H, W)`, `(C, H, W)` or `(H, W, C)`, values in [0, 1] or uint8; NumPy or torch.
+        perturbation: a perturbation, a chain of them (`a | b`), or specifications such as
+            `"brightness(amount=-0.3..0.3)"`, one or several.
+        label: the class that must hold; the predicted one, which is the default.
+        saliency: `"gradient"`, `"abs-gradient"` or `"grad-cam"`; for bounds also `"gradient-x-input"` or
+            `"softmax-gradient"`.
+        channel_sum: whether maps are summed over the channels.
+        layer: with grad-cam, the name of the convolution to look at; by default the last.
+        inconsistency: `"cosine"`, `"l1"`, `"l2"`, `"linf"` or `"top-k"`.
+        threshold: δ, the largest inconsistency that counts as the same attention, at least 0.
+        method: `"sweep"`, `"bfs"`, `"gbs"`, `"nearest"`, `"bound"`, or `"auto"`, which picks.
+        clip: the legal range of pixels, to which changed images are clipped; None for no clip.
+        layout: how the model takes its images: `"chw"`, `"hwc"` or `"flat"`.
+        mean: subtracted from pixels in [0, 1] before the model: one number, or one for each channel.
+        std: what pixels are then divided by, likewise.
+        output: the name of the value of an ONNX file that holds the logits; by default its output.
+        time_limit: seconds, loading included. Stopped by a limit, an answer tells what is known.
+        memory_limit: GiB, for the search.
+        regions_limit: activation regions to visit.
+        device: `"cpu"` or `"cuda"`.
+        audit: number of random points at which map and original are compared beside those of every answer;
+            one mismatch is an error.
+        prove_interior: with gbs, whether the inside of the boundary is examined too.
+        reachable: with bfs, whether to stay within what is reachable from 0 through robust parts.
+        norm: with nearest, `"linf"` or `"l2"`: how distance is measured, in half-widths of the box.
         undecided: with bound, the share of the box that may be left so once a failure is known; by default
-            none where exact engines can take over, else 0.01. handover: with bound, whether they do.
-        progress: called now and then. image_source, image_index, image_label: for the record.
-    Raises UsageError where something handed in cannot be used, FidelityError where the imported network
-    disagrees with the original, InternalCheckError where a self-check failed.
+            0 where exact engines can take over, else 0.01.
+        handover: with bound, whether exact engines take over where few units change their piece.
+        threads: to compute with; by default all of torch's, at most 8.
+        progress: a function that is called with `Progress` now and then; `"auto"` for a bar in a notebook
+            or on a terminal.
+        image_source: where the image comes from, for the record.
+        image_index: its number in a data set, for the record.
+        image_label: what the data set calls it, for the record.
+
+    Returns:
+        The answer: verdict, shares, ranges, witness; drawn, saved and asked further from there.
+
+    Raises:
+        UsageError: if something handed in cannot be used: a ModelError, ImageError, PerturbationError,
+            NotPiecewiseAffine or SettingError, whose sentence says what to do.
+        FidelityError: if the imported network disagrees with the original.
+        InternalCheckError: if a check of the search on itself failed; there is no answer then.
     """
     began = time.perf_counter()
     limits = Limits(time_limit, memory_limit, regions_limit)
@@ -184,9 +211,25 @@ def solve(
     origin: ImageOrigin | None = None,
     loading: float = 0.0,
 ) -> Answer:
-    """`verify` for a problem that is already posed.
+    """`verify` for a problem that is already posed, such as the `problem` of another answer.
 
-    The arguments are those of `verify`; of `options` memory and threads are set by `limits` and `threads`.
+    Args:
+        problem: the question.
+        method: as in `verify`.
+        limits: when to stop; by default after 2 GiB.
+        threads: as in `verify`.
+        audit_points: `audit` of `verify`.
+        options: of the searches; its memory and threads are set by `limits` and `threads`.
+        progress: as in `verify`.
+        origin: where the image comes from, for the record.
+        loading: seconds that have been spent already, which count for a limit of time.
+
+    Returns:
+        The answer.
+
+    Raises:
+        UsageError: if a method cannot take the problem, or a setting is not allowed.
+        InternalCheckError: if a check of the search on itself failed; there is no answer then.
     """
     limits = limits or Limits()
     threads = _checked_count("number of threads", threads, 1, min(8, LONE.usual))
