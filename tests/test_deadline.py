@@ -22,8 +22,9 @@ from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import cone_volumes, facets, volumes
 from steadygaze.geometry.polytope import box as box_of
 from steadygaze.question.images import load_image
+from steadygaze.question.limits import Limits
 from steadygaze.search.base import Options
-from steadygaze.verdict.budget import Budget, Limits
+from steadygaze.verdict.budget import Budget
 from steadygaze.verdict.engines import search_by_name
 from steadygaze.verdict.reading import located, safe_scale
 

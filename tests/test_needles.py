@@ -23,11 +23,11 @@ from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
 from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.limits import Limits
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import Options
 from steadygaze.verdict.answer import Answer
-from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.driver import solve
 
 MIDDLE = 0.5

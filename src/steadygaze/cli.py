@@ -1,4 +1,4 @@
-"""The command line: options -> case -> verify -> report. The only file that prints or exits.
+"""The command line: options -> case -> verify -> report. With `commands`, all that prints or exits.
 
 Nothing slow is imported before it is needed, so that ``--help`` answers at once.
 
@@ -8,14 +8,13 @@ any answer. An answer whose reader has gone (`| head -1`) is in its folder, and 
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -23,8 +22,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from steadygaze.errors import SettingError, SteadygazeError, UsageError
+from steadygaze.commands.campaign import campaign
+from steadygaze.errors import SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
+from steadygaze.terminal import printed, silence, unheard
 
 if TYPE_CHECKING:
     from steadygaze.answer.result import Result
@@ -74,50 +75,18 @@ def run(arguments: Sequence[str]) -> int:
     except SteadygazeError as error:
         return _fail(f"{error}. {_please_report(debug)}", BUG, debug)
     except OSError as error:  # printing a help text, most likely; the answer's folder has its own sentence
-        _silence()
+        silence()
         return _fail(f"the system refuses to read or write: {error}; see to that first", BAD_USAGE, debug)
     except Exception as error:
         return _fail(f"unexpected {type(error).__name__}: {error}. {_please_report(debug)}", BUG, debug)
 
 
 def _fail(sentence: str, code: int, debug: bool) -> int:
-    with _unheard():
+    with unheard():
         if debug:
             traceback.print_exc()
         click.echo(f"error: {' '.join(sentence.split())}", err=True)
     return code
-
-
-def _unheard() -> AbstractContextManager[None]:
-    """Around what is said on standard error: that nobody can read it changes nothing else."""
-    return suppress(OSError, ValueError)
-
-
-def _printed(text: str, written: Path | None = None) -> None:
-    """Print what was asked for. An answer that is in its folder is not lost where its reader has gone.
-
-    Raises SettingError where it cannot be printed otherwise, as on a full disk.
-    """
-    try:
-        click.echo(text)
-    except OSError as error:
-        _silence()
-        kept = "" if written is None else f"; it is in {str(written)!r}"
-        if written is not None and error.errno == errno.EPIPE:
-            with _unheard():
-                click.echo(f"the answer was not printed, as its reader has gone{kept}", err=True)
-            return
-        raise SettingError(
-            f"what was asked for could not be printed ({error.strerror or error}){kept}; send it elsewhere"
-        ) from error
-
-
-def _silence() -> None:
-    """Let what standard output still holds go nowhere, so that leaving the program does not fail on it."""
-    with _unheard():
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _please_report(debug: bool) -> str:
@@ -135,11 +104,18 @@ def _verify_options(command: Command) -> Command:
         return click.option(name, metavar=metavar, help=text if default is None else f"{text}  [{default}]")
 
     options = [
-        option("--image", "SRC", "digits:7, idx:FOLDER:17, npz:FILE:17, FILE.png or FILE.npy."),
+        option("--image", "SRC", "A picture, digits:7, idx:FOLDER:17, npz:FILE:17 or FILE.npy."),
+        option("--resize", "N|HxW", "Resize the image first; N is its shorter edge."),
+        option("--crop", "HxW|L,T,W,H", "Then crop it: the centre, or by left, top, width and height."),
+        option("--resampling", "NAME", "bilinear, bicubic, nearest or lanczos, of Pillow."),
+        click.option(
+            "--background", metavar="V[,V,V]", help="What shows through transparency.  [1, which is white]"
+        ),
         click.option(
             "--perturb", metavar="SPEC", multiple=True,
             help="Such as 'brightness(amount=-0.3..0.3)'; repeat for a chain.",
         ),
+        option("--preset", "NAME", "Perturbations under a name; `steadygaze campaign presets` lists them."),
         option("--label", "N", "The class to hold.  [the predicted one]"),
         option(
             "--saliency", "NAME",
@@ -209,7 +185,7 @@ def _common_options(command: Command) -> Command:
 def commands(context: click.Context) -> None:
     """Prove how far an image may change before a classifier changes its answer, or its reason."""
     if context.invoked_subcommand is None:
-        _printed(context.get_help())
+        printed(context.get_help())
 
 
 @commands.command()
@@ -226,7 +202,7 @@ def verify(model: str | None, as_json: bool, quiet: bool, **options: Any) -> int
     """
     case = _case(model, options)
     result = _answer(case, quiet)
-    _printed(result.to_json().rstrip() if as_json else _summary(result, case), Path(case.out))
+    printed(result.to_json().rstrip() if as_json else _summary(result, case), Path(case.out))
     return EXIT_CODES[result.verdict.value]
 
 
@@ -244,9 +220,11 @@ def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int
     from steadygaze.export.writing import check_exportable, write_export
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
+    from steadygaze.question.lengths import in_pixels
 
     case = _case(model, {"out": EXPORTED} | {name: v for name, v in options.items() if v is not None})
-    check_exportable(chain_of(case.perturb), load_image(case.image).image)
+    image = load_image(case.image, case.framing()).image
+    check_exportable(chain_of(in_pixels(case.perturb, image.shape)), image)
     answer = _solved(case, quiet)
     paths = write_export(answer, Path(case.out), float64)
     click.echo(f"{answer.result.headline()}\n{answer.result.why()}\n")
@@ -264,7 +242,7 @@ def demo(out: str, quiet: bool) -> int:
     case = replace(DEMO, out=out)
     result = _answer(case, quiet)
     shown = f"The picture: {Path(out, 'map.png')}\nThe whole story: {Path(out, 'report.html')}"
-    _printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))
+    printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))
     return 0
 
 
@@ -275,7 +253,10 @@ def schema() -> None:
 
     from steadygaze.answer.result import schema as published
 
-    _printed(json.dumps(published(), indent=2))
+    printed(json.dumps(published(), indent=2))
+
+
+commands.add_command(campaign)
 
 
 def _case(model: str | None, options: dict[str, Any]) -> Case:
@@ -298,11 +279,12 @@ def _solved(case: Case, quiet: bool) -> Answer:
     """Verifies the case; that its folder can be written is checked before."""
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
+    from steadygaze.question.lengths import in_pixels
     from steadygaze.report.folder import check_folder
 
     check_folder(Path(case.out))
-    chain = chain_of(case.perturb)
-    loaded = load_image(case.image)
+    loaded = load_image(case.image, case.framing())
+    chain = chain_of(in_pixels(case.perturb, loaded.image.shape))
     with _progress(quiet) as progress:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
         from steadygaze.verdict.engines import check_certificate
@@ -311,11 +293,8 @@ def _solved(case: Case, quiet: bool) -> Answer:
             check_certificate(case.method, len(chain.parameters))
         return verify_image(
             case.model,
-            loaded.image,
+            loaded,
             chain,
-            image_source=loaded.source,
-            image_index=loaded.index,
-            image_label=loaded.label,
             progress=progress,
             **case.settings(),
         )
@@ -332,6 +311,7 @@ def _summary(result: Result, case: Case) -> str:
         [
             result.headline(),
             result.why(),
+            *result.problem.image_sentences(),
             "",
             f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",
             *result.part_sentences(),
@@ -384,7 +364,7 @@ def _lines() -> Progress:
         seen.add(now.phase)
         if begins or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            with _unheard():
+            with unheard():
                 click.echo(f"{percent(now.fraction)} finished; {sentence(now)}", err=True)
 
     return show

@@ -12,7 +12,7 @@ import variants
 from steadygaze import SettingError, cli, solve
 from steadygaze.export.expectation import expected_of
 from steadygaze.export.writing import write_export
-from steadygaze.verdict.budget import Limits
+from steadygaze.question.limits import Limits
 
 
 @pytest.mark.parametrize("variant", variants.FEW, ids=str)

@@ -11,8 +11,8 @@ from public_networks import problem
 from random_problems import random_problem
 from steadygaze.errors import UsageError
 from steadygaze.network.pieces import MaxPool
+from steadygaze.question.limits import Limits
 from steadygaze.question.problem import Problem
-from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.driver import solve
 from variants import mismatches
 

@@ -30,6 +30,8 @@ class ImageInfo:
     """``label`` is the class asked about; ``dataset_label`` is what the data set says, where it does.
 
     ``sha256`` is that of the pixels as they were handed over: float64, little-endian, (C, H, W).
+    ``dataset_class`` is the data set's name for its label, ``conversions`` what was done to the stored pixels
+    before they were handed over, in order.
     """
 
     source: str | None
@@ -39,6 +41,13 @@ class ImageInfo:
     predicted: int
     dataset_label: int | None = None
     sha256: str | None = None
+    dataset_class: str | None = None
+    conversions: tuple[str, ...] = ()
+
+    def true_class(self) -> str:
+        """What the data set says the class is: its number, and its name where that says more."""
+        named = self.dataset_class is not None and self.dataset_class != str(self.dataset_label)
+        return f"{self.dataset_label} ({self.dataset_class})" if named else f"{self.dataset_label}"
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,18 @@ class ProblemInfo:
         if self.layer is None:
             return []
         return [f"Attention is the {self.saliency} map at layer {self.layer!r}; --layer chooses another."]
+
+    def image_sentences(self) -> list[str]:
+        """What was done to the stored image, and whether the network is wrong about it from the start."""
+        image, told = self.image, list[str]()
+        if image.conversions:
+            told.append(f"The image, before anything else: {'; '.join(image.conversions)}.")
+        if image.dataset_label is not None and image.dataset_label != image.predicted:
+            told.append(
+                f"The network is wrong about the unperturbed image: it predicts class {image.predicted}, "
+                f"while the data set says {image.true_class()}. The proof is of class {image.label}."
+            )
+        return told
 
     def question(self) -> str:
         """What was asked, in one sentence."""

@@ -346,7 +346,7 @@ def _build_problem(problem: Mapping[str, Any]) -> ProblemInfo:
         )
         for link in problem["perturbation"]
     )
-    image = ImageInfo(**problem["image"] | {"shape": _frozen(problem["image"]["shape"])})
+    image = ImageInfo(**{key: _frozen(value) for key, value in problem["image"].items()})
     return ProblemInfo(
         **{key: _frozen(value) for key, value in problem.items()}
         | {"model": ModelInfo(**problem["model"]), "image": image, "perturbation": links}

@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from steadygaze.errors import SettingError
+from steadygaze.question.framing import Framing, sizes
+from steadygaze.question.preset import preset
+
+METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
+NORMS = ("linf", "l2")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,10 @@ class Case:
     model: str
     image: str
     perturb: tuple[str, ...]
+    resize: tuple[int, ...] | None = None
+    crop: tuple[int, ...] | None = None
+    resampling: str = "bilinear"
+    background: tuple[float, ...] = (1.0,)
     label: int | None = None
     saliency: str = "gradient"
     channel_sum: bool = False
@@ -50,20 +59,32 @@ class Case:
     out: str = "steadygaze-out"
 
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments of ``verify`` beside the model, the image and the perturbation."""
-        apart = ("model", "image", "perturb", "certificate", "out")
+        """The keyword arguments of ``verify`` beside the model, the framed image and the perturbation."""
+        apart = ("model", "image", "perturb", *FRAMING, "certificate", "out")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
 
+    def framing(self) -> Framing:
+        """What is done to the image before the network sees it. Raises SettingError."""
+        return Framing(self.resize, self.crop, self.resampling, self.background)
+
+
+FRAMING = ("resize", "crop", "resampling", "background")
+"""The fields that say so."""
 
 NEEDED = {
     "model": "name a model: an .onnx or .pt2 file, module:callable, digits-mlp or digits-cnn",
     "image": "name an image with --image, such as digits:7 or FILE.png",
-    "perturb": "name a perturbation with --perturb, such as 'brightness(amount=-0.3..0.3)'",
+    "perturb": (
+        "name a perturbation with --perturb, such as 'brightness(amount=-0.3..0.3)', or one of "
+        "`steadygaze campaign presets` with --preset"
+    ),
 }
 
 
 def make_case(*sources: Mapping[str, Any]) -> Case:
     """A case from one or more sets of values by option name, later ones first in rank.
+
+    The perturbations of a preset come before those that are given beside it.
 
     Raises SettingError for an unknown name, a value of the wrong form, or where model, image or perturbation
     is missing.
@@ -71,6 +92,8 @@ def make_case(*sources: Mapping[str, Any]) -> Case:
     values: dict[str, Any] = {}
     for source in sources:
         values |= _read(source)
+    if name := values.pop("preset", None):
+        values["perturb"] = (*preset(name).perturb, *values.get("perturb", ()))
     for name, hint in NEEDED.items():
         if not values.get(name):
             raise SettingError(f"no {'perturbation' if name == 'perturb' else name} is given: {hint}")
@@ -164,6 +187,11 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "model": _text,
     "image": _text,
     "perturb": _texts,
+    "preset": _text,
+    "resize": sizes,
+    "crop": sizes,
+    "resampling": _text,
+    "background": _numbers,
     "label": _whole,
     "saliency": _text,
     "channel-sum": _flag,

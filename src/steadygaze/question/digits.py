@@ -32,8 +32,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits  # slow to import, and nothing else needs it
 
     scans, labels = load_digits(return_X_y=True)
-    images = (scans / LEVELS).reshape(-1, 1, 8, 8)
-    labels = labels.astype(np.int64)
+    images = (np.asarray(scans) / LEVELS).reshape(-1, 1, 8, 8)
+    labels = np.asarray(labels, np.int64)
     images.flags.writeable = labels.flags.writeable = False
     return images, labels
 

@@ -14,6 +14,7 @@ import numpy as np
 from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.answer.result import KINDS, Result, Shares, Verdict
 from steadygaze.certificate.writing import check_certifiable, write_certificate
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres
@@ -23,7 +24,7 @@ from steadygaze.question.problem import Problem
 from steadygaze.report import cell, figure, plot_axis, plot_plane, write_report
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.plain import decided_by_rounding
-from steadygaze.verdict.reading import Around
+from steadygaze.verdict.reading import Around, Scales, scales_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,6 +120,11 @@ class Answer:
                 f"within {[tuple(r) for r in box.tolist()]}"
             )
         return point
+
+    def scales(self, deadline: Deadline = NEVER) -> Scales:
+        """How far class and attention hold each, and where they fail, as multiples of the box."""
+        result = self.result
+        return scales_of(self.map, self.problem.box, result.safe_scale, result.nearest_failure, deadline)
 
     def figure(self) -> Figure:
         """The picture of `map.png` as a matplotlib figure that pyplot does not know.

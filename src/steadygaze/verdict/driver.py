@@ -5,28 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from steadygaze.answer.result import Result
 from steadygaze.deadline import Deadline, Expired
-from steadygaze.errors import ModelError, SettingError
+from steadygaze.errors import SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING
 from steadygaze.network import saliency as saliencies
-from steadygaze.network.reading.load import Network, load_network
+from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
-from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.question.images import as_image
+from steadygaze.question.fitting import fitted
+from steadygaze.question.framing import framing_of
+from steadygaze.question.images.loading import image_from
+from steadygaze.question.lengths import in_pixels
+from steadygaze.question.limits import Limits
+from steadygaze.question.networks import network_of
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.verdict.answer import Answer
-from steadygaze.verdict.budget import INTERRUPT, Budget, Limits, Progress
+from steadygaze.verdict.budget import INTERRUPT, Budget, Progress
 from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.engines import (
     MOST_CORNERED,
@@ -47,7 +50,7 @@ from steadygaze.verdict.findings import (
 )
 from steadygaze.verdict.held import Claims, budget_of, hold
 from steadygaze.verdict.reading import shares_of
-from steadygaze.verdict.recording import ImageOrigin, described, regions_by_kind, versions
+from steadygaze.verdict.recording import ImageOrigin, described, origin_of, regions_by_kind, versions
 from steadygaze.verdict.showing import check_progress, shown
 from steadygaze.verdict.surroundings import LONE, announced, interrupts
 
@@ -60,10 +63,14 @@ _MANY = 3
 
 @on_processor()
 def verify(
-    model: nn.Module | str | Path,
+    model: nn.Module | str | Path | Network,
     image: Any,
     perturbation: AbstractPerturbation | str | Sequence[str | AbstractPerturbation],
     *,
+    resize: int | str | Sequence[int] | None = None,
+    crop: int | str | Sequence[int] | None = None,
+    resampling: str = "bilinear",
+    background: float | Sequence[float] = (1.0,),
     label: int | None = None,
     saliency: str = "gradient",
     channel_sum: bool = False,
@@ -96,10 +103,16 @@ def verify(
 
     Args:
         model: a `torch.nn.Module`, which is left as it is; the path of an .onnx or .pt2 file;
-            `"module:callable"`; or a built-in, `"digits-mlp"` or `"digits-cnn"`.
-        image: `(H, W)`, `(C, H, W)` or `(H, W, C)`, values in [0, 1] or uint8; NumPy or torch.
+            `"module:callable"`; a built-in, `"digits-mlp"` or `"digits-cnn"`; or what `network_of` gives
+            for one of them.
+        image: `(H, W)`, `(C, H, W)` or `(H, W, C)`, values in [0, 1] or uint8, NumPy or torch; a picture of
+            Pillow's; or what `load_image` takes or gives.
         perturbation: a perturbation, a chain of them (`a | b`), or specifications such as
             `"brightness(amount=-0.3..0.3)"`, one or several.
+        resize: how large the image is made first, in pixels: the shorter edge, or height and width.
+        crop: what of it is kept then: height and width of the centre, or left, top, width and height.
+        resampling: `"bilinear"`, `"bicubic"`, `"nearest"` or `"lanczos"`.
+        background: what shows through where a picture is transparent, in [0, 1].
         label: the class that must hold; the predicted one, which is the default.
         saliency: `"gradient"`, `"abs-gradient"` or `"grad-cam"`; for bounds also `"gradient-x-input"` or
             `"softmax-gradient"`.
@@ -146,56 +159,22 @@ def verify(
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
     check_progress(progress)
-    pixels = as_image(image)
+    loaded = image_from(image, framing_of(resize, crop, resampling, background))
     with LONE:
-        chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
-        network = _network(model, pixels.shape, layout, mean, std, output, device)
-        measure = inconsistencies.by_name(inconsistency)
-        look = saliencies.by_name(saliency, channel_sum, layer)
+        given = in_pixels(perturbation, loaded.image.shape)
+        chain = given if isinstance(given, Chain) else chain_of(given)
+        read = partial(network_of, model, layout=layout, mean=mean, std=std, output=output, device=device)
+        network, loaded = fitted(loaded, read)
         problem = pose(
-            network, pixels, chain,
-            label=label, saliency=look, inconsistency=measure, threshold=threshold, clip=clip,
+            network, loaded.image, chain, label=label, threshold=threshold, clip=clip,
+            saliency=saliencies.by_name(saliency, channel_sum, layer),
+            inconsistency=inconsistencies.by_name(inconsistency),
         )  # fmt: skip
     return solve(
-        problem,
-        method=method,
-        limits=limits,
-        threads=threads,
-        audit_points=audit,
-        options=options,
-        progress=progress,
-        origin=ImageOrigin(image_source, image_index, image_label),
+        problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,
+        progress=progress, origin=origin_of(loaded, image_source, image_index, image_label),
         loading=time.perf_counter() - began,
-    )
-
-
-def _network(
-    model: nn.Module | str | Path,
-    shape: tuple[int, ...],
-    layout: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    output: str | None,
-    device: str,
-) -> Network:
-    """The imported network, on its device; built-in ones are found by their names."""
-    where = _device(device)
-    builtin = isinstance(model, str) and model in BUILTIN_MODELS
-    if isinstance(model, str) and not builtin and ":" not in model and not Path(model).suffix:
-        raise ModelError(
-            f"the network is {model!r}, which is no file of a known kind and no built-in; allowed are a "
-            f".onnx or .pt2 file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; give one of these"
-        )
-    channels, height, width = shape
-    network = load_network(
-        builtin_model(str(model)) if builtin else model,
-        input_shape=(channels, height, width),
-        layout=layout,
-        mean=mean,
-        std=std,
-        output=output,
-    )
-    return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
+    )  # fmt: skip
 
 
 @on_processor()
@@ -397,11 +376,3 @@ def _checked_count(what: str, value: int | None, least: int, default: int) -> in
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise SettingError(f"the {what} is {value!r}; it must be a whole number of at least {least}")
     return value
-
-
-def _device(device: str) -> str:
-    if device not in ("cpu", "cuda"):
-        raise SettingError(f"the device is {device!r}; allowed: cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingError("the device is cuda, but torch sees no CUDA device here; use --device cpu")
-    return device

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import shapely
 
-from steadygaze.answer.drawing import BoundaryPieces
-from steadygaze.answer.result import Origin, Shares
+from steadygaze.answer.drawing import KINDS, BoundaryPieces
+from steadygaze.answer.result import Failure, Origin, Shares
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
@@ -22,6 +22,8 @@ from steadygaze.geometry.sections import (
     bounds,
     by_euclidean,
     by_gauge,
+    gauge,
+    nearest,
     nearest_or_less,
 )
 from steadygaze.search.base import CellMap
@@ -180,6 +182,64 @@ def safe_scale(map_: CellMap, box: np.ndarray, deadline: Deadline = NEVER) -> fl
     blocked, _ = map_.cells.take(np.flatnonzero(map_.kind != ROBUST))
     first = nearest_or_less(blocked, -box[:, 0], box[:, 1], deadline)
     return min(1.0, map_.within if first is None else min(map_.within, first))
+
+
+@dataclass(frozen=True)
+class Scales:
+    """How far robustness holds, and where it is known to fail, as multiples s of the box.
+
+    Attributes:
+        class_holds: the class is proven to hold in all of s * box up to this s; 1 for the whole box, None
+            where no inside was examined. class_fails: the class fails in s * box for every s above this one;
+            None where no such failure is known. Between the two nothing is known.
+        attention_holds, attention_fails: the same of class and attention together.
+    """
+
+    class_holds: float | None
+    class_fails: float | None
+    attention_holds: float | None
+    attention_fails: float | None
+
+    def to_dict(self) -> dict[str, dict[str, float | None]]:
+        """Ready for JSON."""
+        return {
+            "class": {"holds": self.class_holds, "fails": self.class_fails},
+            "attention": {"holds": self.attention_holds, "fails": self.attention_fails},
+        }
+
+
+def scales_of(
+    map_: CellMap, box: np.ndarray, safe: float | None, failure: Failure | None, deadline: Deadline = NEVER
+) -> Scales:
+    """The scales of class and attention, from the map, the safe scale and the nearest failure of an answer.
+
+    What lies behind cells that lose attention alone is known where all of the box was examined; else the
+    class is proven to hold no farther than both.
+    """
+    holds = safe
+    if safe is not None and safe < 1 and map_.rest == 0 and not map_.inner:
+        loses = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == UNDECIDED))
+        first = nearest_or_less(map_.cells.take(loses)[0], -box[:, 0], box[:, 1], deadline)
+        holds = max(safe, min(1.0, map_.within, map_.within if first is None else first))
+    least = {
+        kind: _failing_from(map_, map_.kind == kind, box, deadline)
+        for kind in (CLASS_CHANGED, ATTENTION_CHANGED)
+    }
+    if failure is not None:
+        kind = KINDS.index(failure.kind)
+        there = float(gauge(np.array([failure.theta]), -box[:, 0], box[:, 1])[0])
+        least[kind] = min(least[kind], there)
+    of_class, of_either = least[CLASS_CHANGED], min(least.values())
+    return Scales(holds, of_class if of_class <= 1 else None, safe, of_either if of_either <= 1 else None)
+
+
+def _failing_from(map_: CellMap, failing: np.ndarray, box: np.ndarray, deadline: Deadline) -> float:
+    """The least multiple of the box that reaches one of the cells; infinite where none is known by then."""
+    try:
+        found = nearest(map_.cells.take(np.flatnonzero(failing))[0], -box[:, 0], box[:, 1], deadline)
+    except Expired:
+        return np.inf
+    return np.inf if found is None else found.distance
 
 
 def failures_by_distance(
