@@ -77,7 +77,9 @@ def test_the_examples_of_a_page_run_in_turn(page, tmp_path, monkeypatch, capsys)
                 Path(block.title).write_text(block.code)
             elif block.language == "python" and "__main__" in block.code:  # a program, which starts others
                 Path("program.py").write_text(block.code)
-                done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, check=True)
+                done = subprocess.run(
+                    [sys.executable, "program.py"], capture_output=True, text=True, check=True
+                )
                 printed = done.stdout
             elif block.language == "python":
                 exec(compile(block.code, where, "exec"), names)

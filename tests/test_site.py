@@ -87,7 +87,10 @@ def test_every_public_name_is_in_the_reference(pages):
 
 def test_every_command_is_in_the_reference(site):
     text = (site / "command-line.html").read_text(encoding="utf-8")
-    assert [name for name in commands.commands if f"steadygaze {name} " not in text] == []
+    names = []
+    for name, command in commands.commands.items():
+        names += [name, *(f"{name} {part}" for part in getattr(command, "commands", ()))]
+    assert [name for name in names if f"Usage: steadygaze {name} " not in text] == []
 
 
 def test_every_page_is_in_the_navigation():
