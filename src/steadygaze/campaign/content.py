@@ -25,7 +25,7 @@ from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.case import FRAMING, Case
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.question.images import Framing, load_image
+from steadygaze.question.images import Framing, Library
 from steadygaze.question.lengths import NOMINAL, texts_in_pixels
 
 SCHEME = "steadygaze/case/1"
@@ -37,6 +37,7 @@ class Digests:
 
     def __init__(self) -> None:
         self._models: dict[str, str] = {}
+        self._library = Library()
         self._images: dict[tuple[str, Framing], tuple[str, tuple[int, ...]]] = {}
         self._chains: dict[tuple[str, ...], list[Any]] = {}
 
@@ -52,7 +53,7 @@ class Digests:
         An image that cannot be read has a digest of why: mended, it is another.
         """
         if (source, framing) not in self._images:
-            self._images[source, framing] = _image_digest(source, framing)
+            self._images[source, framing] = _image_digest(self._library, source, framing)
         return self._images[source, framing]
 
     def chain(self, specifications: tuple[str, ...]) -> list[Any]:
@@ -108,9 +109,9 @@ def _keeps_weights_apart(path: Path) -> bool:
     return any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer)
 
 
-def _image_digest(source: str, framing: Framing) -> tuple[str, tuple[int, ...]]:
+def _image_digest(library: Library, source: str, framing: Framing) -> tuple[str, tuple[int, ...]]:
     try:
-        image = load_image(source, framing).image
+        image = library.load(source, framing).image
     except ImageError as error:
         return hashlib.sha256(f"unreadable: {error}".encode()).hexdigest(), NOMINAL
     return _array_digest(image), image.shape

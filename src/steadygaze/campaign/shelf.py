@@ -9,7 +9,7 @@ from typing import final
 from steadygaze.errors import UsageError
 from steadygaze.network.reading.load import Network
 from steadygaze.question.case import Case
-from steadygaze.question.images import Framing, LoadedImage, load_image
+from steadygaze.question.images import Framing, Library, LoadedImage
 from steadygaze.question.networks import network_of
 
 # A constant of a network: double in its graph, single in the original that it is held against.
@@ -28,6 +28,7 @@ class Shelf:
     def __init__(self, room: int = 2**28) -> None:
         self._room = room
         self._networks: OrderedDict[Hashable, Network | UsageError] = OrderedDict()
+        self._library = Library()
         self._image: tuple[tuple[str, Framing], LoadedImage] | None = None
 
     def network(self, case: Case, shape: tuple[int, ...]) -> Network:
@@ -51,7 +52,7 @@ class Shelf:
         """The image of a case. Raises ImageError."""
         key = (case.image, case.framing())
         if self._image is None or self._image[0] != key:
-            self._image = (key, load_image(*key))
+            self._image = (key, self._library.load(*key))
         return self._image[1]
 
     def clear(self) -> None:

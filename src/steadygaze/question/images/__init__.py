@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from steadygaze.question.framing import Framing
 from steadygaze.question.images.arrays import as_image
-from steadygaze.question.images.loading import images_of, load_image
+from steadygaze.question.images.loading import Library, images_of, load_image
 from steadygaze.question.images.records import ImageEntry, LoadedImage
 
-__all__ = ["Framing", "ImageEntry", "LoadedImage", "as_image", "images_of", "load_image"]
+__all__ = ["Framing", "ImageEntry", "Library", "LoadedImage", "as_image", "images_of", "load_image"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, final
 
@@ -53,7 +54,7 @@ class IdxPair(AbstractImageSet):
     def image(self, key: str) -> Labelled:
         """By its number. Raises ImageError."""
         index, path = int(key), self._images()
-        with readable(path), _opened(path) as stream:
+        with readable(path), self._kept(path, partial(_opened, path)) as stream:
             count, height, width = _sizes(stream, path, "images")
             check_size((height, width), path)
             check_index(index, count, path)
@@ -63,7 +64,7 @@ class IdxPair(AbstractImageSet):
         path = _file(self._folder, self._part, "labels")
         if path is None:
             return Labelled(pixels, index=index)
-        with readable(path), _opened(path) as stream:
+        with readable(path), self._kept(path, partial(_opened, path)) as stream:
             _check_pair(stream, path, count)
             skip(stream, index, path)
             return Labelled(pixels, exactly(stream, 1, path)[0], index=index)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -49,8 +50,37 @@ def load_image(source: str, framing: Framing = _AS_IT_IS) -> LoadedImage:
     Raises:
         ImageError: if the source is not understood, cannot be read, or holds no image.
     """
-    found = _found(source, framing)
-    return _framed(found, source, framing)
+    return Library().load(source, framing)
+
+
+@final
+class Library:
+    """Sets of images that stay open, so that the next image of a set is not sought from the beginning.
+
+    The last few sets are kept; files are taken to stay as they are meanwhile.
+    """
+
+    def __init__(self, room: int = 4) -> None:
+        self._room = room
+        self._sets: OrderedDict[str, AbstractImageSet] = OrderedDict()
+
+    def load(self, source: str, framing: Framing = _AS_IT_IS) -> LoadedImage:
+        """As `load_image`."""
+        return _framed(self._found(source, framing), source, framing)
+
+    def _found(self, source: str, framing: Framing) -> Labelled:
+        """The stored image."""
+        reference = _reference(source)
+        if reference is None:
+            return Labelled(read_file(path_of(_checked_file(source)), framing.background))
+        if not reference.is_one:
+            raise _unnumbered(source)
+        name = repr((reference.kind, reference.where, sorted(reference.settings.items()), framing.background))
+        known = self._sets.setdefault(name, _set_of(reference, framing))
+        self._sets.move_to_end(name)
+        while len(self._sets) > self._room:
+            self._sets.popitem(last=False)
+        return known.image(reference.entry)
 
 
 def image_from(image: Any, framing: Framing = _AS_IT_IS) -> LoadedImage:
@@ -107,16 +137,6 @@ def _chosen(entries: list[Entry], reference: Reference, source: str) -> list[Ent
             )
         chosen |= {number: entries[number] for number in range(first, last + 1)}
     return list(chosen.values())
-
-
-def _found(source: str, framing: Framing) -> Labelled:
-    """The stored image."""
-    reference = _reference(source)
-    if reference is not None:
-        if not reference.is_one:
-            raise _unnumbered(source)
-        return _set_of(reference, framing).image(reference.entry)
-    return Labelled(read_file(path_of(_checked_file(source)), framing.background))
 
 
 def _reference(source: str) -> Reference | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, final
 
@@ -43,7 +44,7 @@ class NpzArchive(AbstractImageSet):
         """By its number. Raises ImageError."""
         index, path = int(key), self._path
         with self._opened() as archive:
-            with archive.open("images.npy") as stream:
+            with self._kept("images", partial(archive.open, "images.npy")) as stream:
                 header = self._header(stream)
                 pixels = entry_of(stream, header, index, path)
             label = self._label(archive, header.shape[0], index)
@@ -83,7 +84,7 @@ class NpzArchive(AbstractImageSet):
         """The label of one of that many images, None where the archive has none."""
         if "labels.npy" not in archive.namelist():
             return None
-        with archive.open("labels.npy") as stream:
+        with self._kept("labels", partial(archive.open, "labels.npy")) as stream:
             return int(entry_of(stream, self._labels_header(stream, images), index, self._path))
 
     def _labels(self, archive: zipfile.ZipFile, images: int) -> np.ndarray | None:
