@@ -38,7 +38,6 @@ EXIT_CODES = {"robust": 0, "violated": 10, "unknown": 20}
 BUG, BAD_USAGE, INTERRUPTED = 1, 2, 130
 SECONDS_BETWEEN_LINES = 10
 EXPORTED = "steadygaze-export"  # the folder of an export that names none
-COMPILING = "compiling"  # the name of that phase
 DEMO = Case(
     model="digits-mlp",
     image="digits:357",  # not in the training set; loses both its class and, elsewhere, its attention
@@ -356,29 +355,17 @@ def _progress(quiet: bool) -> Iterator[Progress | None]:
     if quiet or (os.environ.get("CI") and not sys.stderr.isatty()):
         yield None
     elif sys.stderr.isatty():
-        with _bar() as progress:
+        from steadygaze.verdict.showing import terminal_bar
+
+        with terminal_bar() as progress:
             yield progress
     else:
         yield _lines()
 
 
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("loading", total=1.0)
-
-        def show(now: Any) -> None:
-            bar.update(task, completed=now.fraction, description=_told(now))
-
-        yield show
-
-
 def _lines() -> Progress:
     from steadygaze.answer.words import percent
+    from steadygaze.verdict.showing import COMPILING, sentence
 
     last, seen = time.monotonic(), set()
 
@@ -389,15 +376,6 @@ def _lines() -> Progress:
         if begins or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             with unheard():
-                click.echo(f"{percent(now.fraction)} finished; {_told(now)}", err=True)
+                click.echo(f"{percent(now.fraction)} finished; {sentence(now)}", err=True)
 
     return show
-
-
-def _told(now: Any) -> str:
-    from steadygaze.answer.words import number, percent
-
-    if now.phase == COMPILING:
-        return "compiling, only once on this machine"
-    reached = "" if now.radius is None else f", robust within {number(now.radius, 3)} half-widths"
-    return f"{now.phase}: {now.regions} regions, {percent(now.robust_share)} robust{reached}"

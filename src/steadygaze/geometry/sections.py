@@ -7,7 +7,7 @@ is found at vertices.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import combinations, product
 
@@ -284,11 +284,17 @@ class Section:
     cell: np.ndarray
 
 
-def plane_section(cells: Cells, axes: tuple[int, int], widths: np.ndarray) -> Section:
-    """Where the cells meet the plane of two parameters, the others being 0.
+def plane_section(
+    cells: Cells, axes: tuple[int, int], widths: np.ndarray, through: np.ndarray | None = None
+) -> Section:
+    """Where the cells meet the plane of two parameters through 0, or through the point given ``(n,)``.
 
     A polygon between two cells is given for both.
     """
+    if through is not None:
+        moved = through.copy()
+        moved[list(axes)] = 0.0
+        cells = replace(cells, theta=cells.theta - moved)
     others = np.array([i for i in range(cells.dimension) if i not in axes], np.int64)
     parts, parent = _through_zero(cells, others, widths)
     on = (np.abs(parts.theta[:, others]) <= _ZERO * widths[others]).all(axis=1)

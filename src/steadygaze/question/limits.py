@@ -16,9 +16,16 @@ _SHARE_OF_SEARCH, _LEAST_SEARCH = 0.25, 0.5
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop with what is known: seconds, GiB, activation regions (None: no limit).
+    """When to stop with what is known.
 
-    spent: of the seconds, those that were over before the call, such as with starting the program.
+    Attributes:
+        seconds: of the whole call, loading included; None for no limit.
+        memory: of the search, in GiB.
+        regions: activation regions to visit; None for no limit.
+        spent: of the seconds, those that were over before the call, such as with starting the program.
+
+    Raises:
+        SettingError: if a limit is not above 0.
     """
 
     seconds: float | None = None

@@ -31,13 +31,14 @@ from steadygaze.tolerance import Tolerance
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One question. Make it with `posing.pose`, which checks everything.
+    """One question, checked: the `problem` of an answer; `solve` asks it again in another way.
 
     Attributes:
         network: the imported network beside the original.
         graph: perturbed image -> clip -> network, as one graph; its node 0 takes the image before the clip.
         pixels: index in `graph` of the pixels handed to the classifier (after the clip).
-        perturbation, image (C, H, W), label, clip, saliency, inconsistency, threshold: as asked.
+        perturbation: the chain.
+        image: `(C, H, W)`, as it was handed in; `label`, `clip` and the rest as asked.
     """
 
     network: Network

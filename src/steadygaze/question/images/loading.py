@@ -38,9 +38,18 @@ _AS_IT_IS = Framing()
 
 
 def load_image(source: str, framing: Framing = _AS_IT_IS) -> LoadedImage:
-    """The image that a source names, in the size and cut asked for; see the head of this package.
+    """The image that a source names, in the size and cut asked for.
 
-    Raises ImageError.
+    Args:
+        source: such as `"digits:7"`, `"idx:FOLDER:17"`, `"npz:FILE:17"`, `"folder:FOLDER:cat/1.jpg"`,
+            `"csv:FILE:17"`, `"FILE.npy"` or a picture; all of them: [Formats](../formats.md#images).
+        framing: in which size and cut; by default as it is stored.
+
+    Returns:
+        The image with what the source says of it.
+
+    Raises:
+        ImageError: if the source is not understood, cannot be read, or holds no image.
     """
     return Library().load(source, framing)
 
@@ -96,9 +105,17 @@ def image_from(image: Any, framing: Framing = _AS_IT_IS) -> LoadedImage:
 
 
 def images_of(source: str) -> list[ImageEntry]:
-    """All images of a source, in order, without reading their pixels; see the head of this package.
+    """All images of a source, in order, without reading their pixels.
 
-    Raises ImageError where the source is not understood, cannot be read, or has no such images.
+    Args:
+        source: as for `load_image`, with several numbers where one is asked for, `"digits:0..99"` or
+            `"digits:7,20..29"`, or none for all.
+
+    Returns:
+        An entry for each image, at least one.
+
+    Raises:
+        ImageError: if the source is not understood, cannot be read, or has no such images.
     """
     reference = _reference(source)
     if reference is None:
