@@ -24,7 +24,7 @@ PAGES = sorted(
     }
 )
 #: Pages whose examples take longer than ten seconds.
-SLOW = {"docs/choosing.md", "docs/notebooks.md", "docs/campaigns.md", "docs/tutorial.md"}
+SLOW = {"docs/choosing.md", "docs/notebooks.md", "docs/campaigns.md", "docs/gate.md", "docs/tutorial.md"}
 ANSWERED = (0, 10, 20)
 
 
