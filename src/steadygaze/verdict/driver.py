@@ -50,6 +50,7 @@ from steadygaze.verdict.findings import (
     verdict_of,
 )
 from steadygaze.verdict.held import Claims, budget_of, hold
+from steadygaze.verdict.lone import LONE
 from steadygaze.verdict.reading import shares_of
 from steadygaze.verdict.recording import ImageOrigin, described, regions_by_kind, versions
 
@@ -121,7 +122,7 @@ def verify(
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
     pixels = as_image(image)
-    with _LONE:
+    with LONE:
         chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
         network = _network(model, pixels.shape, layout, mean, std, output, device)
         measure = inconsistencies.by_name(inconsistency)
@@ -190,13 +191,13 @@ def solve(
     The arguments are those of `verify`; of `options` memory and threads are set by `limits` and `threads`.
     """
     limits = limits or Limits()
-    threads = _checked_count("number of threads", threads, 1, min(8, _LONE.usual))
+    threads = _checked_count("number of threads", threads, 1, min(8, LONE.usual))
     audit_points = _checked_count("number of audited points", audit_points, 0, 0)
     options = replace(options or Options(), memory=int(limits.memory * 2**30), threads=threads)
     check_method(method, options)
     check_parameters(method, problem, options)
     tell = progress or (lambda _: None)
-    with _LONE:
+    with LONE:
         return _solved(problem, method, options, limits, audit_points, tell, origin or ImageOrigin(), loading)
 
 
@@ -385,42 +386,6 @@ def _device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingError("the device is cuda, but torch sees no CUDA device here; use --device cpu")
     return device
-
-
-class _Lone:
-    """Has torch use one thread for each operation while any question is asked, from whichever thread.
-
-    The search's own threads share the cores; torch must not start more inside each of them. What else is
-    evaluated, in loading and checking, is small: where another process has one of the cores, threads that
-    meet after each operation take ten to forty times as long as one alone.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._asking, self._before = 0, 1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._asking:
-                self._before = torch.get_num_threads()
-            self._asking += 1
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._asking -= 1
-            if not self._asking:
-                torch.set_num_threads(self._before)
-
-    @property
-    def usual(self) -> int:
-        """How many threads torch has where nothing is asked."""
-        with self._lock:
-            return self._before if self._asking else torch.get_num_threads()
-
-
-# The number of torch's threads is the process's, and so is who has changed it.
-_LONE = _Lone()
 
 
 @contextmanager
