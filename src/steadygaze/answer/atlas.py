@@ -22,7 +22,8 @@ WholeArray = NDArray[np.int64]
 class CellTable:
     """M cells: number in the map, kind, activation region (-1 unknown), share of the box, inconsistency.
 
-    All are ``(M,)``; an inconsistency is nan where it is not known, or varies inside the cell.
+    All are ``(M,)``; an inconsistency is nan where it is not known, and where it varies inside the
+    cell one of its values, to colour the cell by.
     """
 
     number: WholeArray
@@ -65,8 +66,8 @@ class HalfSpaces:
     """M polytopes, each what some half-spaces have in common.
 
     Plane q is normal[q] . u = offset[q], ``(Q, n)`` and ``(Q,)``. Polytope m lies on one side of each of
-    ``facet[ptr[m]:ptr[m + 1]]``: of q + 1 below plane q, of -(q + 1) above it. ``low`` and ``high`` ``(M, n)``
-    enclose each.
+    ``facet[ptr[m]:ptr[m + 1]]``: of q + 1 below plane q, of -(q + 1) above it. ``low`` and ``high``,
+    ``(M, n)``, enclose each.
     """
 
     normal: FloatArray
@@ -79,7 +80,7 @@ class HalfSpaces:
 
 @dataclass(frozen=True)
 class Forms:
-    """Pictures that are affine in theta, one for each piece: base ``(pieces, ...)``, directions ``(pieces, n, ...)``."""
+    """Pictures affine in theta on each piece: base ``(pieces, ...)``, directions ``(pieces, n, ...)``."""
 
     base: FloatArray
     directions: FloatArray
@@ -123,6 +124,7 @@ class Atlas:
         image: the image before the clip, None where stops have it. expected: the same for the expected map.
         pieces: which form holds where; None where there is one.
         gram: ``(pieces, n + 1, n + 1)`` products of the base and directions of the expected map, with angles.
+        same_inconsistency: whether the inconsistency of a cell holds all over it.
         same_map: whether the map of a stop holds all over its region.
         same_scores: whether logits and slopes do.
     """
@@ -137,5 +139,6 @@ class Atlas:
     expected: Forms | None
     pieces: HalfSpaces | None
     gram: FloatArray | None
+    same_inconsistency: bool
     same_map: bool
     same_scores: bool

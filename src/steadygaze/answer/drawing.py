@@ -45,8 +45,8 @@ class Polygons:
     """The map of two parameters, or one slice through 0 of the map of more; ``axes`` are their places in θ.
 
     Cell m has the corners ``points[offsets[m]:offsets[m + 1]]``, in order around it; ``points``: ``(P, 2)``,
-    ``offsets``: ``(M + 1,)`` from 0 to P, ``kind`` and ``inconsistency``: ``(M,)``; ``cell`` ``(M,)``: numbers
-    in the map, where there is one.
+    ``offsets``: ``(M + 1,)`` from 0 to P, ``kind`` and ``inconsistency``: ``(M,)``; ``cell`` ``(M,)``:
+    numbers in the map, where there is one.
     """
 
     axes: tuple[int, int]

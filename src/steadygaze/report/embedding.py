@@ -1,8 +1,9 @@
 """An atlas as it lies in the page: facts as JSON, arrays as bytes, within so much room.
 
-Each array is compressed by itself; numbers of several bytes are taken apart first, all lowest bytes before all
-next ones, which compress better so. What one looks at only is rounded: maps to 8 bits, images to 16. Where cells
-lie is kept to a few parts in 10^10 of the box. If there is not room for all, stops are left out from the last.
+Each array is compressed by itself; numbers of several bytes are taken apart first, all lowest bytes before
+all next ones, which compress better so. What one looks at only is rounded: maps to 8 bits, images to 16.
+Where cells lie is kept to a few parts in 10^10 of the box. If there is not room for all, stops are left out
+from the last.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from steadygaze.answer.atlas import Atlas, Forms, HalfSpaces, Sheet, Stops, Stretches
+from steadygaze.answer.atlas import Atlas, HalfSpaces, Sheet, Stops, Stretches
 from steadygaze.answer.drawing import KINDS, Drawing, Interval1D
 from steadygaze.answer.result import Result
 from steadygaze.report import palette
@@ -40,7 +41,7 @@ _PALETTE = {
 
 
 class Arrays:
-    """Arrays by name, compressed as they are handed in. `size` is what they take in the page, in characters."""
+    """Arrays by name, compressed as they are handed in. `size` is in characters of the page."""
 
     def __init__(self) -> None:
         self._told: list[dict[str, Any]] = []
@@ -131,6 +132,7 @@ def _facts(result: Result, drawing: Drawing, atlas: Atlas) -> dict[str, Any]:
         "failure_name": result.failure_name(),
         "cell_count": atlas.cell_count,
         "region_count": atlas.region_count,
+        "same_inconsistency": atlas.same_inconsistency,
         "same_map": atlas.same_map and atlas.same_scores,
         "same_scores": atlas.same_scores,
         "stops_looked_at": len(atlas.stops.theta),
@@ -193,7 +195,9 @@ def _add_sheet(arrays: Arrays, name: str, sheet: Sheet) -> None:
         return
     places = np.rint(np.clip(sheet.points, 0, 1) * _UNIT).astype(np.uint64)
     corners, number = np.unique(places[:, 0] << np.uint64(32) | places[:, 1], return_inverse=True)
-    arrays.add(f"{name}.corners", np.stack([corners >> np.uint64(32), corners & np.uint64(_UNIT)], axis=1), "u4")
+    arrays.add(
+        f"{name}.corners", np.stack([corners >> np.uint64(32), corners & np.uint64(_UNIT)], axis=1), "u4"
+    )
     arrays.add(f"{name}.corner", number.reshape(-1), "u4")
     arrays.add(f"{name}.ptr", sheet.offsets, "u4")
     arrays.add(f"{name}.cell", sheet.cell, "u4")
@@ -254,7 +258,9 @@ def _add_maps(arrays: Arrays, name: str, maps: NDArray[np.float64]) -> None:
     size = np.linalg.norm(shown.reshape(len(shown), -1), axis=1)
     safe = np.where(largest > 0, largest, 1.0)
     arrays.add(name, np.rint(127 * shown / safe), "i1")
-    arrays.add(f"{name}.unit", np.where(size > 0, largest[:, 0, 0] / 127 / np.where(size > 0, size, 1.0), 0.0), "f4")
+    arrays.add(
+        f"{name}.unit", np.where(size > 0, largest[:, 0, 0] / 127 / np.where(size > 0, size, 1.0), 0.0), "f4"
+    )
 
 
 def reduced(pictures: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -64,18 +64,18 @@ def _source(name: str) -> str:
 
 def _told(result: Result, drawing: Drawing, map_png: bytes) -> dict[str, Any]:
     """What the page says, pointed into or not."""
-    return dict(
-        result=result,
-        sign=SIGNS[result.verdict],
-        map=_data_uri(map_png),
-        shares=_share_rows(result),
-        exhibits=[_exhibit(exhibit, result) for exhibit in drawing.exhibits],
-        proven=proven(result),
-        not_proven=not_proven(result),
-        settings=_settings(result),
-        counts=_counts(result),
-        references=references(result),
-    )
+    return {
+        "result": result,
+        "sign": SIGNS[result.verdict],
+        "map": _data_uri(map_png),
+        "shares": _share_rows(result),
+        "exhibits": [_exhibit(exhibit, result) for exhibit in drawing.exhibits],
+        "proven": proven(result),
+        "not_proven": not_proven(result),
+        "settings": _settings(result),
+        "counts": _counts(result),
+        "references": references(result),
+    }
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,12 @@ from steadygaze.report.embedding import MOST_PIXELS, largest_inconsistency
 from steadygaze.report.palette import ATTENTION_RAMP, FLAT, OPEN_STRIPES, ROBUST_RAMP
 
 MODES = (("all", "all"), ("class", "class"), ("attention", "attention"), ("inconsistency", "inconsistency"))
-PICTURES = (("image", "image"), ("saliency", "saliency map"), ("expected", "expected map"), ("difference", "difference"))
+PICTURES = (
+    ("image", "image"),
+    ("saliency", "saliency map"),
+    ("expected", "expected map"),
+    ("difference", "difference"),
+)
 ALL = "all class attention inconsistency"
 
 
@@ -129,7 +134,9 @@ def _count(value: int) -> str:
 
 def _of_cells(atlas: Atlas) -> str:
     total, ground = _count(atlas.cell_count), atlas.ground
-    on_border = "A place within a billionth of the box of a border counts as on it, and is told the worse kind."
+    on_border = (
+        "A place within a billionth of the box of a border counts as on it, and is told the worse kind."
+    )
     if isinstance(ground, Stretches | HalfSpaces):
         return f"Cells: exact. The page holds all of the {_count(len(atlas.cells.kind))}. {on_border}"
     pictured = [sheet.picture for sheet in ground if sheet.picture is not None]
@@ -137,11 +144,15 @@ def _of_cells(atlas: Atlas) -> str:
     if pictured:
         rows, columns = pictured[0].shape
         told = (
-            f"At the middle of each of {columns} × {rows} picture elements the cell is exact; pointing goes to the "
-            "nearest middle."
+            f"At the middle of each of {columns} × {rows} picture elements the cell is exact; pointing goes "
+            "to the nearest middle."
         )
         return f"Cells: {total} are too many for this page. {told}" if len(ground) == 1 else f"{where} {told}"
-    return f"Cells: exact. The page holds all of the {total}. {on_border}" if len(ground) == 1 else f"{where} {on_border}"
+    return (
+        f"Cells: exact. The page holds all of the {total}. {on_border}"
+        if len(ground) == 1
+        else f"{where} {on_border}"
+    )
 
 
 def _seen(atlas: Atlas, kept: int) -> tuple[int, bool]:
@@ -155,8 +166,8 @@ def _by_regions(atlas: Atlas, kept: int, told: str) -> str:
     if every:
         return f"{told} for θ itself."
     return (
-        f"{told} for θ itself in {_count(regions)} of {_count(atlas.region_count)} regions; elsewhere that of the "
-        f"nearest of {_count(kept)} points at which the network was evaluated."
+        f"{told} for θ itself in {_count(regions)} of {_count(atlas.region_count)} regions; elsewhere that "
+        f"of the nearest of {_count(kept)} points at which the network was evaluated."
     )
 
 
@@ -165,12 +176,13 @@ def _sampled(kept: int) -> str:
 
 
 def _of_inconsistency(atlas: Atlas, kept: int) -> str:
-    if np.isfinite(atlas.cells.inconsistency).all() and len(atlas.cells.kind):
-        return "Inconsistency: exact. It is constant in each cell."
+    seen = np.isin(atlas.cells.region, atlas.stops.region[:kept]) & (atlas.cells.region >= 0)
+    known = (np.isfinite(atlas.cells.inconsistency) | seen) & atlas.same_inconsistency
+    if known.any():
+        told = "Inconsistency: exact. It is constant in each cell."
+        return told if known.all() else f"{told} Where it is not known, it is {_sampled(kept)}"
     if atlas.stops.angles is not None:
         return _by_regions(atlas, kept, "Inconsistency: computed from the angle between the two maps")
-    if np.isfinite(atlas.cells.inconsistency).any():
-        return f"Inconsistency: exact where it is constant in a cell; elsewhere {_sampled(kept)}"
     return f"Inconsistency: {_sampled(kept)}"
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ import torch
 from steadygaze.answer.atlas import Atlas, CellTable, Forms, HalfSpaces, Sheet, Stops, Stretches
 from steadygaze.answer.drawing import Exhibit, Polygons
 from steadygaze.certificate.cells import piece_of_cells
+from steadygaze.errors import NotJointlyAffine
 from steadygaze.geometry.cells import Cells, from_polytopes
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres, facets
@@ -30,9 +30,11 @@ from steadygaze.question.problem import Problem
 from steadygaze.report.raster import owners
 from steadygaze.search.base import CellMap
 
-# Looking takes about so many seconds of its thread, and stops at so many points; so many are looked at together.
+# Looking takes about so many seconds of its thread, and ends at so many points; so many are looked at at
+# once.
 _SECONDS, _MOST_STOPS, _TOGETHER = 0.4, 6000, 128
-# Facets whose planes are worked out; corners of polygons that are kept as such, and else elements of a picture.
+# Facets whose planes are worked out; corners of polygons that are kept as such; else elements of a picture
+# along a side.
 _MOST_FACETS, _MOST_CORNERS, _SIDE = 60_000, 320_000, 420
 # Points of a grid, by the number of parameters; with more of them, of the last.
 _GRID = (0, 257, 33, 11, 6, 5)
@@ -75,7 +77,7 @@ class _Survey:
         return Atlas(
             classes=tuple(map(str, range(problem.graph.classes))),
             cells=cells,
-            cell_count=int(np.count_nonzero(map_.volume > 0)),
+            cell_count=map_.cells.count,
             region_count=len(map_.pattern),
             ground=ground,
             stops=stops,
@@ -83,6 +85,7 @@ class _Survey:
             expected=self._expected_forms,
             pieces=self._pieces(),
             gram=self._gram() if stops.angles is not None else None,
+            same_inconsistency=same_map and not problem.follows_maps,
             same_map=same_map,
             same_scores=self._affine,
         )
@@ -128,7 +131,11 @@ class _Survey:
         n, scale = len(self.problem.box), self.safe_scale
         low, high = self._placed(self.problem.box.T * scale)
         table = CellTable(
-            np.zeros(1, np.int64), np.full(1, ROBUST, np.int8), np.full(1, -1), np.full(1, scale**n), np.full(1, np.nan)
+            np.zeros(1, np.int64),
+            np.full(1, ROBUST, np.int8),
+            np.full(1, -1),
+            np.full(1, scale**n),
+            np.full(1, np.nan),
         )
         side = np.arange(1, n + 1)
         facet = np.concatenate([side, -(side + n)])
@@ -186,11 +193,19 @@ class _Survey:
 
     @cached_property
     def _affine(self) -> bool:
-        """Whether the image is affine on pieces and logits are on regions."""
+        """Whether logits are affine on regions."""
         return self.problem.is_exact
 
+    @cached_property
+    def _in_pieces(self) -> bool:
+        """Whether the image is affine on pieces."""
+        try:
+            return bool(self.problem.pieces)
+        except NotJointlyAffine:
+            return False
+
     def _pieces(self) -> HalfSpaces | None:
-        if not self._affine or len(self.problem.pieces) == 1:
+        if not self._in_pieces or len(self.problem.pieces) == 1:
             return None
         tiles = from_polytopes(tuple(piece.polytope for piece in self.problem.pieces))
         found = facets(tiles)
@@ -200,7 +215,7 @@ class _Survey:
     def _image_forms(self) -> Forms | None:
         problem = self.problem
         count = (1 + len(problem.box)) * problem.image.size
-        if not self._affine or count * len(problem.pieces) > _MOST_NUMBERS:
+        if not self._in_pieces or count * len(problem.pieces) > _MOST_NUMBERS:
             return None
         return Forms(
             np.stack([piece.image.base for piece in problem.pieces]),
@@ -214,7 +229,7 @@ class _Survey:
         if not problem.perturbation.moves_map:
             base = _flat(problem.shown(problem.map0[None]))
             return Forms(base, np.zeros((1, n, *base.shape[1:])))
-        if not self._affine or (1 + n) * problem.map0.numel() * len(problem.pieces) > _MOST_NUMBERS:
+        if not self._in_pieces or (1 + n) * problem.map0.numel() * len(problem.pieces) > _MOST_NUMBERS:
             return None
         parts = [np.concatenate([form.base[None], form.directions]) for form in problem.expected_pieces]
         if problem.inconsistency.counts_entries and problem.compared is not None:  # left out, not 0
@@ -299,19 +314,11 @@ class _Survey:
             rows = torch.from_numpy(np.flatnonzero(piece == number))
             own = {node: part[rows] for node, part in pieces.items()}
             along = torch.from_numpy(np.ascontiguousarray(problem.pieces[number].image.directions))
-            moved = push_forward(problem.graph, along.to(problem.graph.device), own, problem.graph.last, len(rows))
+            moved = push_forward(
+                problem.graph, along.to(problem.graph.device), own, problem.graph.last, len(rows)
+            )
             slopes[rows.numpy()] = moved.cpu().numpy()
-        compared = [part if problem.compared is None else part.flatten(1)[:, problem.compared] for part in (maps, expected)]
-        actual, wanted = (part.flatten(1) for part in compared)
-        angles = None
-        if self._by_angles:
-            angles = np.zeros((len(theta), n + 2))
-            for number in np.unique(piece[piece >= 0]):
-                form, rows = problem.expected_pieces[number], piece == number
-                kept = actual[rows] if form.base.shape[0] == actual.shape[1] else maps[rows].flatten(1)
-                angles[rows, 0] = kept @ form.base
-                angles[rows, 1:-1] = kept @ form.directions.T
-                angles[rows, -1] = torch.linalg.vector_norm(actual[rows], dim=1)
+        actual, wanted = map(self._compared, (maps, expected))
         return Stops(
             theta,
             np.where(piece >= 0, region, -1),
@@ -321,8 +328,24 @@ class _Survey:
             problem.inconsistency.between(actual, wanted).numpy(),
             None if self._image_forms is not None else images.numpy(),
             None if self._expected_forms is not None else _flat(problem.shown(expected)),
-            angles,
+            self._angles(maps.flatten(1).numpy(), piece) if self._by_angles else None,
         )
+
+    def _compared(self, maps: torch.Tensor) -> torch.Tensor:
+        """The entries of maps ``(B, ...)`` that are compared, ``(B, P)``."""
+        chosen = self.problem.compared
+        return maps.flatten(1) if chosen is None else maps.flatten(1)[:, chosen]
+
+    def _angles(self, maps: np.ndarray, piece: np.ndarray) -> np.ndarray:
+        """What `Stops.angles` holds, of whole maps ``(B, P)`` that lie on these pieces; 0 on none."""
+        angles = np.zeros((len(maps), len(self.problem.box) + 2))
+        actual = self._compared(torch.from_numpy(maps)).numpy()
+        for number in np.unique(piece[piece >= 0]):
+            form, rows = self.problem.expected_pieces[number], piece == number
+            angles[rows, 0] = maps[rows] @ form.base  # whose entries that are not compared are 0
+            angles[rows, 1:-1] = maps[rows] @ form.directions.T
+            angles[rows, -1] = np.linalg.norm(actual[rows], axis=1)
+        return angles
 
 
 def _flat(maps: np.ndarray) -> np.ndarray:
@@ -332,4 +355,6 @@ def _flat(maps: np.ndarray) -> np.ndarray:
 
 def _joined(parts: Sequence[Stops]) -> Stops:
     columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
-    return Stops(**{name: None if found[0] is None else np.concatenate(found) for name, found in columns.items()})
+    return Stops(
+        **{name: None if found[0] is None else np.concatenate(found) for name, found in columns.items()}
+    )

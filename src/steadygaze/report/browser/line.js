@@ -173,7 +173,7 @@ export class LineView {
       if (kinds[k] === 3) continue;
       context.fillStyle = `rgb(${palette.flat[kinds[k]].join(",")})`;
       const from = this.across(edges[2 * k]);
-      context.fillRect(from, top, Math.max(0.5, this.across(edges[2 * k + 1]) - from + 0.3), height);
+      context.fillRect(Math.floor(from), top, Math.ceil(this.across(edges[2 * k + 1])) - Math.floor(from), height);
       if (kinds[k] === 0) continue;
       context.fillStyle = "rgba(0, 0, 0, .3)"; // a line along lost attention, two along a lost class
       const reach = this.across(edges[2 * k + 1]) - from;

@@ -19,17 +19,28 @@ export class Look {
     this.kinds = arrays["cells.kind"].values;
     this.region = arrays["cells.region"].values;
     this.share = arrays["cells.share"].values;
-    this.inconsistency = arrays["cells.inconsistency"].values;
     this.ground = groundOf(facts, arrays, this.placed(facts.axes.map(() => 0)));
     this.pieces = "pieces.ptr" in arrays ? new HalfSpaces(arrays, "pieces") : null;
     this.stops = arrays["stops.theta"].shape[0];
     this.stopOf = new Map();
     const regions = arrays["stops.region"].values;
     for (let s = this.stops - 1; s >= 0; s--) if (regions[s] >= 0) this.stopOf.set(regions[s], s);
+    this.inconsistency = this.drifts();
     const shape = arrays["stops.saliency"].shape;
     [this.mapRows, this.mapColumns] = [shape[1], shape[2]];
     this.compared = arrays.compared.values;
     this.imageShape = (arrays["image.base"] ?? arrays["stops.image"]).shape.slice(1);
+  }
+
+  // The inconsistency of each cell, from the search or from the point of its region; NaN where neither knows.
+  drifts() {
+    const known = this.arrays["cells.inconsistency"].values;
+    if (!this.facts.same_inconsistency) return known;
+    const own = this.arrays["stops.inconsistency"].values;
+    return known.map((value, cell) => {
+      const stop = this.stopOf.get(this.region[cell]);
+      return Number.isFinite(value) || stop === undefined ? value : own[stop];
+    });
   }
 
   placed(theta) {
@@ -113,7 +124,7 @@ export class Look {
 
   // The inconsistency: of the cell, from the angle between the maps, or that of the place that was evaluated.
   driftAt(cells, cell, stop, theta) {
-    if (cell !== null && Number.isFinite(this.inconsistency[cell])) {
+    if (this.facts.same_inconsistency && cell !== null && Number.isFinite(this.inconsistency[cell])) {
       return { value: this.inconsistency[cell], how: EXACT };
     }
     if (stop.ofRegion && "stops.angles" in this.arrays) return { value: this.byAngle(stop, theta), how: EXACT };

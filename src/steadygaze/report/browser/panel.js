@@ -77,10 +77,10 @@ export class Panel {
     if (cell === null) return `${told}In no cell: the search has not examined this place.`;
     const numbers = look.arrays["cells.number"].values;
     const region = look.region[cell];
-    const where = region < 0 ? "" : ` · region ${count(region)} of ${count(facts.region_count)}`;
+    const where = region < 0 ? "" : ` · region #${region} of ${count(facts.region_count)}`;
     const border = cells.length > 1 ? ` On the border of ${cells.length} cells: ${kindsOf(look, cells)}.` : "";
-    const share = cells.length > 1 ? "" : ` · ${percent(look.share[cell])} of the box`;
-    return `${told}Cell ${count(numbers[cell])} of ${count(facts.cell_count)}${where}${share}.${border}`;
+    const share = cells.length > 1 || !look.share[cell] ? "" : ` · ${percent(look.share[cell])} of the box`;
+    return `${told}Cell #${numbers[cell]} of ${count(facts.cell_count)}${where}${share}.${border}`;
   }
 
   showInconsistency({ inconsistency, kind }) {
