@@ -32,6 +32,11 @@ CASES = {
     "nearest": (*MLP, f"brightness(amount=-0.3..0.3)|{PATCH}", {"method": "nearest"}),
     "unknown": ("digits-cnn", 202, f"{BRIGHT}|{PATCH}", {"method": "bfs", "regions_limit": 60}),
     "looks at a layer": ("digits-cnn", 7, f"{BRIGHT}|{SMALL}", {"saliency": "grad-cam", **SHORT}),
+    "many": (
+        *MLP,
+        "|".join(f"patch(opacity=0..0.1, top={k}, left={k}, height=1, width=1, mode=add)" for k in range(8)),
+        {"method": "nearest", **SHORT},
+    ),
     "counts entries": (*MLP, f"translate(dx=-1..1)|{BRIGHT}", {"inconsistency": "top-k(8)", **SHORT}),
 }
 # The others are for `make test-slow`.
@@ -56,6 +61,9 @@ def points(case: str, count: int = 40) -> np.ndarray:
 def holding(case: str, theta: np.ndarray) -> list[set[int]]:
     """The cells of the map that hold each point, by the planes of their facets, or by their ends."""
     map_, widths = answer(case).map, np.ptp(answer(case).problem.box, axis=1)
+    if map_.inner:  # one cell, the part of the box that is known to be robust
+        low, high = answer(case).problem.box.T * answer(case).result.safe_scale
+        return [{0} if ((low <= t) & (t <= high)).all() else set() for t in theta]
     if theta.shape[1] == 1:
         low, high = bounds(map_.cells)
         return [set(np.flatnonzero((low[:, 0] <= t) & (t <= high[:, 0]))) for t in theta[:, 0]]

@@ -32,7 +32,7 @@ def test_pointing_tells_the_cell_of_the_map_and_what_the_model_says(case, browse
             assert one["kind"] == "undecided"
             assert result.shares.undecided != 0
             continue
-        assert one["kind"] in {KINDS[own.map.kind[cell]] for cell in cells}
+        assert own.map.inner or one["kind"] in {KINDS[own.map.kind[cell]] for cell in cells}
         if one["kind"] != "undecided":
             assert seen.possible[at, KINDS.index(one["kind"])]
         if one["scoresHow"] == "exact":

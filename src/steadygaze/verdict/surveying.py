@@ -35,7 +35,7 @@ from steadygaze.search.base import CellMap
 _SECONDS, _MOST_STOPS, _TOGETHER = 0.4, 6000, 128
 # Facets whose planes are worked out; corners of polygons that are kept as such; else elements of a picture
 # along a side.
-_MOST_FACETS, _MOST_CORNERS, _SIDE = 60_000, 320_000, 420
+_MOST_FACETS, _MOST_CORNERS, _SIDE = 100_000, 320_000, 420
 # Points of a grid, by the number of parameters; with more of them, of the last.
 _GRID = (0, 257, 33, 11, 6, 5)
 _MOST_GRID = 4096

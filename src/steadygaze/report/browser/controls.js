@@ -1,6 +1,7 @@
 // Sliders, buttons, colours: everything that is not the map itself.
 
 import { MODES } from "./paint.js";
+import { Tracks } from "./tracks.js";
 import { number } from "./words.js";
 
 const STEPS = 1000; // of a slider
@@ -10,6 +11,7 @@ const STOPS = 10; // steps of that way where motion is to be reduced
 export function connectControls(root, state) {
   const player = new Player(root, state);
   connectSliders(root, state);
+  new Tracks(root, state);
   connectPlane(root, state);
   connectColours(root, state);
   connectZoom(root, state);
