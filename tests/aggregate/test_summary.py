@@ -7,7 +7,7 @@ import json
 import pytest
 
 from recorded import entry
-from steadygaze.aggregate import grouped, summary_of
+from steadygaze.aggregate import ATTENTION, grouped, robust, summary_of
 from steadygaze.campaign import Status
 
 ENTRIES = [
@@ -52,6 +52,9 @@ def test_a_group_tells_who_ended_how_and_what_is_worst():
     assert curves["class_robust"] == {"certain": [3, 3, 2, 2], "unsettled": [1, 1, 1, 1]}
     assert curves["attention_robust"] == {"certain": [3, 3, 2, 1], "unsettled": [1, 1, 1, 1]}
     assert curves["other_reason"] == {"certain": [0, 0, 0, 1], "unsettled": [1, 1, 1, 1]}
+    assert curves["attention_robust_accuracy"] == {"certain": [2, 2, 1, 1], "unsettled": [0, 0, 0, 0]}
+    assert (curves["n"], curves["labelled"]) == (4, 3)
+    assert curves["between"]["attention_robust"] == {"certain": [3, 2, 1], "unsettled": [1, 1, 1]}
     scales = group["scales"]["attention"]
     assert (scales["n"], scales["known"]) == (4, 3)
     assert scales["quantiles"] == pytest.approx([0.2, 0.24, 0.3, 0.4, 0.7, 0.88, 1.0])
@@ -73,3 +76,20 @@ def test_models_that_were_asked_the_same_are_paired():
     }
     (whole,) = [p for p in pairs if p["claim"] == "attention" and p["scale"] == 1.0]
     assert (whole["n"], whole["only_first"], whole["only_second"], whole["unsettled"]) == (2, 1, 1, 1)
+
+
+@pytest.mark.parametrize("count", [12, 400])
+def test_between_steps_a_curve_never_says_more_than_is_known(count):
+    """Where all steps are told it says all that is; where there are too many it may leave more open."""
+    made = [entry(str(k), (1, None, k / count, (k + k % 3) / count)) for k in range(count)]
+    ((_, outcomes),) = grouped(made).items()
+    curves = summary_of(grouped(made))["groups"][0]["curves"]
+    told, scales = curves["between"]["attention_robust"], curves["scale"]
+    for low, high, certain, unsettled in zip(
+        scales[:-1], scales[1:], told["certain"], told["unsettled"], strict=True
+    ):
+        for part in (0.1, 0.5, 0.9):
+            known = robust(outcomes, ATTENTION, low + part * (high - low))
+            assert certain <= known.certain
+            assert certain + unsettled >= known.certain + known.unsettled
+            assert count > 100 or (certain, unsettled) == (known.certain, known.unsettled)

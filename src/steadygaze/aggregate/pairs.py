@@ -7,8 +7,9 @@ of which either side is not settled are counted beside, for there the difference
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -18,6 +19,7 @@ from steadygaze.aggregate.rates import CONFIDENCE, Rate, robust
 from steadygaze.errors import UsageError
 
 _DRAWS, _SEED = 9999, 20260714
+_AT_ONCE = 2**20  # numbers that are drawn before they are summed
 FEWEST = 6  # pairs that differ, below which a signed-rank test cannot come below 0.03
 
 
@@ -50,18 +52,37 @@ class Comparison:
     scale_p: float | None
 
 
+class Reach(NamedTuple):
+    """How much farther the first is certified than the second: the part of a comparison without a scale."""
+
+    difference: float
+    interval: tuple[float, float] | None
+    p: float | None
+
+
 def compared(first: Outcomes, second: Outcomes, claim: int, scale: float) -> Comparison:
     """Compare on the images that both have, and both answered.
 
     Raises UsageError where there are none.
     """
+    (found,) = compared_at(first, second, claim, (scale,))
+    return found
+
+
+def compared_at(first: Outcomes, second: Outcomes, claim: int, scales: Sequence[float]) -> list[Comparison]:
+    """The same at several scales. Raises UsageError as `compared`."""
     one, two = _paired(first, second)
+    values = np.clip(one.holds[claim], 0.0, 1.0) - np.clip(two.holds[claim], 0.0, 1.0)
+    reach = Reach(float(values.mean()), _bootstrapped(values), _signed_rank(values))
+    return [_compared(one, two, claim, scale, reach) for scale in scales]
+
+
+def _compared(one: Outcomes, two: Outcomes, claim: int, scale: float, reach: Reach) -> Comparison:
     a, b = robust(one, claim, scale), robust(two, claim, scale)
     certified = np.stack([one.holds[claim] >= scale, two.holds[claim] >= scale])
     failing = ~certified & np.stack([one.fails[claim] <= scale, two.fails[claim] <= scale])
     alone = certified & ~certified[::-1]
     only_first, only_second = (int(flags.sum()) for flags in alone)
-    reached = np.clip(one.holds[claim], 0.0, 1.0) - np.clip(two.holds[claim], 0.0, 1.0)
     return Comparison(
         n=len(one),
         first=a,
@@ -72,9 +93,9 @@ def compared(first: Outcomes, second: Outcomes, claim: int, scale: float) -> Com
         difference=(only_first - only_second) / len(one),
         interval=_agresti_min(only_first, only_second, len(one)),
         p=_mcnemar(only_first, only_second),
-        scale_difference=float(reached.mean()),
-        scale_interval=_bootstrapped(reached),
-        scale_p=_signed_rank(reached),
+        scale_difference=reach.difference,
+        scale_interval=reach.interval,
+        scale_p=reach.p,
     )
 
 
@@ -115,6 +136,7 @@ def _bootstrapped(values: np.ndarray) -> tuple[float, float] | None:
         (values,),
         np.mean,
         n_resamples=_DRAWS,
+        batch=max(1, _AT_ONCE // len(values)),
         confidence_level=CONFIDENCE,
         method="percentile",
         rng=np.random.default_rng(_SEED),

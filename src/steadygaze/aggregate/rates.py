@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import betaincinv
 
 from steadygaze.aggregate.outcomes import ATTENTION, CLASS, UNKNOWN, Outcomes
 
 CONFIDENCE = 0.95
+MOST_STEPS = 201
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,9 @@ class Rate:
 
         The lower end takes what is not settled as contrary, the upper one as in favour.
         """
-        if not self.n:
-            return 0.0, 1.0
-        ends = (
-            stats.binomtest(k, self.n).proportion_ci(CONFIDENCE, "exact")
-            for k in (self.certain, self.certain + self.unsettled)
-        )
-        (low, _), (_, high) = ends
-        return float(low), float(high)
+        tail, k, most = (1 - CONFIDENCE) / 2, self.certain, self.certain + self.unsettled
+        low = float(betaincinv(k, self.n - k + 1, tail)) if k else 0.0
+        return low, float(betaincinv(most + 1, self.n - most, 1 - tail)) if most < self.n else 1.0
 
 
 def robust(outcomes: Outcomes, claim: int, scale: float, accuracy: bool = False) -> Rate:
@@ -58,7 +54,7 @@ def robust(outcomes: Outcomes, claim: int, scale: float, accuracy: bool = False)
     """
     if not accuracy:
         return _rate(*_sides(outcomes, claim, scale))
-    known = outcomes.chosen(outcomes.label != UNKNOWN)
+    known = labelled(outcomes)
     certain, contrary = _sides(known, claim, scale)
     wrong = known.answered & ~known.correct
     return _rate(certain & ~wrong, contrary | wrong)
@@ -73,15 +69,33 @@ def other_reason(outcomes: Outcomes, scale: float) -> Rate:
 
 def accurate(outcomes: Outcomes) -> Rate:
     """How many images of known class the model has right as they are."""
-    known = outcomes.chosen(outcomes.label != UNKNOWN)
+    known = labelled(outcomes)
     return _rate(known.correct, known.answered & ~known.correct)
 
 
-def steps(outcomes: Outcomes, most: int = 201) -> np.ndarray:
+def labelled(outcomes: Outcomes) -> Outcomes:
+    """Those whose true class is known."""
+    told = outcomes.label != UNKNOWN
+    return outcomes if told.all() else outcomes.chosen(told)
+
+
+def steps(outcomes: Outcomes, most: int = MOST_STEPS) -> np.ndarray:
     """Scales in [0, 1] at which some rate changes, with 0 and 1; of very many, `most` spread evenly."""
     ends = np.concatenate([outcomes.holds.ravel(), outcomes.fails.ravel(), [0.0, 1.0]])
     inside = np.unique(ends[(ends >= 0) & (ends <= 1)])
-    return inside if len(inside) <= most else np.linspace(0.0, 1.0, most)
+    return inside if len(inside) < most else np.linspace(0.0, 1.0, most)
+
+
+def between(low: Rate, middle: Rate, high: Rate, every: bool) -> Rate:
+    """The rate at the scales between two neighbouring steps, these left out.
+
+    Between two of `every` step it is what it is in the middle. Of steps spread evenly, what is certain at
+    the upper one is certain before, what is contrary at the lower one stays so, and the rest is not settled.
+    """
+    if every:
+        return middle
+    contrary = low.n - low.certain - low.unsettled
+    return Rate(low.n, high.certain, low.n - high.certain - min(contrary, low.n - high.certain))
 
 
 def _sides(outcomes: Outcomes, claim: int, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from steadygaze.aggregate.outcomes import ATTENTION, CLAIMS, UNKNOWN, Group, Outcomes
-from steadygaze.aggregate.pairs import compared
-from steadygaze.aggregate.rates import Rate, accurate, other_reason, robust, steps
+from steadygaze.aggregate.pairs import compared_at
+from steadygaze.aggregate.rates import (
+    MOST_STEPS,
+    Rate,
+    accurate,
+    between,
+    labelled,
+    other_reason,
+    robust,
+    steps,
+)
 from steadygaze.errors import UsageError
 
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -60,21 +70,21 @@ def pair_summaries(groups: Mapping[Group, Outcomes]) -> list[dict[str, Any]]:
         if one.question != two.question or one.model == two.model:
             continue
         for claim, name in enumerate(CLAIMS):
-            for scale in SCALES:
-                try:
-                    made = compared(groups[one], groups[two], claim, scale)
-                except UsageError:  # nothing in common: nothing to say
-                    continue
-                found.append(
-                    {
-                        "first_model": one.model,
-                        "second_model": two.model,
-                        **{name: value for name, value in one._asdict().items() if name != "model"},
-                        "claim": name,
-                        "scale": scale,
-                        **(asdict(made) | {"first": _told(made.first), "second": _told(made.second)}),
-                    }
-                )
+            try:
+                made = compared_at(groups[one], groups[two], claim, SCALES)
+            except UsageError:  # nothing in common: nothing to say
+                continue
+            found += [
+                {
+                    "first_model": one.model,
+                    "second_model": two.model,
+                    **{name: value for name, value in one._asdict().items() if name != "model"},
+                    "claim": name,
+                    "scale": scale,
+                    **(asdict(each) | {"first": _told(each.first), "second": _told(each.second)}),
+                }
+                for scale, each in zip(SCALES, made, strict=True)
+            ]
     return found
 
 
@@ -98,16 +108,38 @@ def _told(rate: Rate) -> dict[str, Any]:
 
 
 def _curves(outcomes: Outcomes) -> dict[str, Any]:
-    """Counts at every step; a count holds from its scale (excluded below, included at) to the next."""
-    scales = steps(outcomes)
-    made: dict[str, Any] = {"scale": scales.tolist(), "n": len(outcomes)}
-    measures = {f"{name}_robust": (robust, k) for k, name in enumerate(CLAIMS)}
-    for name, (measure, claim) in measures.items():
-        rates = [measure(outcomes, claim, scale) for scale in scales]
-        made[name] = {"certain": [r.certain for r in rates], "unsettled": [r.unsettled for r in rates]}
-    rates = [other_reason(outcomes, scale) for scale in scales]
-    made["other_reason"] = {"certain": [r.certain for r in rates], "unsettled": [r.unsettled for r in rates]}
+    """Counts at every step, and under ``between`` those at the scales between one step and the next.
+
+    Of accuracies `n` is the number of ``labelled`` images, of the others that of all.
+    """
+    scales, known = steps(outcomes), labelled(outcomes)
+    every = len(scales) < MOST_STEPS
+    measures: dict[str, Callable[[float], Rate]] = {
+        f"{name}_robust": partial(robust, outcomes, claim) for claim, name in enumerate(CLAIMS)
+    }
+    measures["other_reason"] = partial(other_reason, outcomes)
+    measures |= {
+        f"{name}_robust_accuracy": partial(robust, known, claim, accuracy=True)
+        for claim, name in enumerate(CLAIMS)
+    }
+    made: dict[str, Any] = {
+        "scale": scales.tolist(),
+        "n": len(outcomes),
+        "labelled": len(known),
+        "between": {},
+    }
+    for name, measure in measures.items():
+        rates = [measure(scale) for scale in scales]
+        middles = [measure(scale) for scale in (scales[:-1] + scales[1:]) / 2] if every else rates[1:]
+        made[name] = _counts(rates)
+        made["between"][name] = _counts(
+            [between(a, m, b, every) for a, m, b in zip(rates[:-1], middles, rates[1:], strict=True)]
+        )
     return made
+
+
+def _counts(rates: Sequence[Rate]) -> dict[str, list[int]]:
+    return {"certain": [r.certain for r in rates], "unsettled": [r.unsettled for r in rates]}
 
 
 def _row(outcomes: Outcomes, scale: float) -> dict[str, Any]:
