@@ -49,15 +49,15 @@ class Page:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
-    def open(self, path: Path, scripts: bool = True) -> None:
-        """Opens a file; waits until it is alive, if scripts may run."""
+    def open(self, path: Path, scripts: bool = True, part: str = "pointing") -> None:
+        """Opens a file; waits until that part of it is alive, if scripts may run."""
         self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
         self.driver.get("about:blank")
         self.driver.get_log("browser")
         self.driver.get(path.as_uri())
         if scripts:
             WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(
-                lambda _: self.run("return document.getElementById('pointing')?.dataset.ready")
+                lambda _: self.run("return document.getElementById(arguments[0])?.dataset.ready", part)
             )
             self.settle()
 

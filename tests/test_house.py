@@ -28,6 +28,7 @@ LEVELS = [
     ["verdict"],
     ["campaign", "digits", "export"],
     ["aggregate"],
+    ["overview"],
     ["commands"],
     ["cli"],
     ["__main__"],

@@ -25,6 +25,12 @@ def test_every_module_is_in_the_script_once_and_after_what_it_imports():
     assert not re.search(r"^(import|export) ", text, re.MULTILINE)
 
 
+def test_a_part_of_the_package_may_import_what_is_the_reports():
+    text = script("overview", part="overview")
+    assert text.index("const from_theme = ") < text.index("const from_cases = ")
+    assert not re.search(r"^(import|export) ", text, re.MULTILINE)
+
+
 def test_what_is_imported_is_exported():
     for file in FOLDER.iterdir():
         source = file.read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import Any, final
 import click
 
 from steadygaze.commands.crews import crew_of, crew_options
-from steadygaze.terminal import printed
+from steadygaze.terminal import printed, unheard
 
 INTERRUPTED = 130
 RETRIED = ("crashed", "timed-out", "out-of-memory", "out-of-regions", "refused", "solved")
@@ -44,6 +44,19 @@ def campaign() -> None:
     """
 
 
+def _page(store: Path) -> Path | None:
+    """The page of a finished run, beside the store; that it cannot be written is no failure of the run."""
+    from steadygaze.errors import SettingError
+    from steadygaze.overview import page_of, write_overview
+
+    try:
+        return write_overview(store, page_of(store))
+    except SettingError as error:
+        with unheard():
+            click.echo(f"note: {error}", err=True)
+        return None
+
+
 def _target(command: Any) -> Any:
     return click.argument("target", metavar="PLAN.toml|STORE.sqlite", type=click.Path(path_type=Path))(
         command
@@ -70,6 +83,7 @@ _where = click.option(
     "--retry", metavar="STATUS", type=click.Choice(RETRIED), multiple=True,
     help=f"Do cases again that ended so: {', '.join(RETRIED)}; repeat for several.",
 )  # fmt: skip
+@click.option("--no-report", is_flag=True, help="Write no page of it at the end.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @_debug
 def run(
@@ -78,9 +92,10 @@ def run(
     workers: int | None,
     cluster: str | None,
     retry: tuple[str, ...],
+    no_report: bool,
     quiet: bool,
 ) -> int:
-    """Do what the plan asks and the store does not hold yet."""
+    """Do what the plan asks and the store does not hold yet, and write a page about it beside the store."""
     from steadygaze.campaign import read_plan, run, store_of
     from steadygaze.campaign.record import Status
     from steadygaze.commands.campaign_words import summarised, watching
@@ -95,7 +110,8 @@ def run(
             retry={Status(name.replace("-", " ")) for name in retry},
             progress=progress,
         )
-    printed(summarised(planned, summary, path, plan), path)
+    page = None if no_report or summary.interrupted else _page(path)
+    printed(summarised(planned, summary, path, plan, page), path)
     return INTERRUPTED if summary.interrupted else 0
 
 
@@ -147,6 +163,25 @@ def export(target: Path, out: Path, where: tuple[str, ...]) -> None:
     found = chosen(rows(read(store_of(target))), where)
     export(found, out)
     printed(f"{len(found)} rows written to {out}.", out)
+
+
+@campaign.command()
+@_target
+@click.option(
+    "--out", metavar="FILE.html", type=click.Path(path_type=Path), help="The file.  [STORE.report.html]"
+)
+@_debug
+def report(target: Path, out: Path | None) -> None:
+    """Write all that is known as one page: curves, ranges, worst images, models compared, all cases.
+
+    It opens from disk and needs no network; while a campaign runs it tells what is known by then.
+    """
+    from steadygaze.campaign.planfile import store_of
+    from steadygaze.overview import page_of, write_overview
+
+    store = store_of(target)
+    page = write_overview(store, out or page_of(store))
+    printed(f"The report: {page} ({page.stat().st_size / 1e6:.1f} MB)", page)
 
 
 @campaign.command()

@@ -82,7 +82,7 @@ def told(now: RunProgress) -> str:
     return "; ".join(parts)
 
 
-def summarised(plan: Plan, summary: Summary, store: Path, file: Path) -> str:
+def summarised(plan: Plan, summary: Summary, store: Path, file: Path, page: Path | None) -> str:
     """What a run did, what is known now, and what can be done next."""
     from steadygaze.campaign.store import read
 
@@ -99,6 +99,7 @@ def summarised(plan: Plan, summary: Summary, store: Path, file: Path) -> str:
         others = len(unsolved) - SHOWN_REASONS
         lines.append(f"and {others} other reasons: steadygaze campaign list {file} --where verdict=")
     lines.append(f"Records: {store}.")
+    lines += [f"Report: {page}."] if page is not None else []
     if summary.interrupted:
         lines.append(f"To go on: steadygaze campaign {file}")
     else:

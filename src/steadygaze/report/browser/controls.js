@@ -1,5 +1,6 @@
 // Sliders, buttons, colours: everything that is not the map itself.
 
+import { copied } from "./clipboard.js";
 import { MODES } from "./paint.js";
 import { Tracks } from "./tracks.js";
 import { number } from "./words.js";
@@ -130,16 +131,6 @@ function connectCopies(root, state) {
       const text = texts[button.dataset.copy]();
       said.textContent = (await copied(text)) ? `copied: ${text}` : text;
     });
-  }
-}
-
-// Whether the text is on the clipboard; pages from a disk may be refused it.
-async function copied(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return false;
   }
 }
 

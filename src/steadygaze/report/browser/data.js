@@ -21,7 +21,7 @@ export async function unpacked(facts, text) {
   return Object.fromEntries(await Promise.all(waiting));
 }
 
-async function inflated(packed) {
+export async function inflated(packed) {
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }

@@ -7,6 +7,7 @@ import { Look } from "./look.js";
 import { MapView } from "./map.js";
 import { Panel } from "./panel.js";
 import { State } from "./state.js";
+import { connectTheme } from "./theme.js";
 
 connectTheme();
 const facts = JSON.parse(document.getElementById("atlas-facts")?.textContent ?? "null");
@@ -33,23 +34,4 @@ function begin(told, arrays) {
   panel.refresh();
   document.addEventListener("theme", () => view.refresh(true));
   root.dataset.ready = "true";
-}
-
-// Light or dark by the system's wish, until the button says otherwise.
-function connectTheme() {
-  const button = document.querySelector("button[name=theme]");
-  if (!button) return;
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  button.hidden = false;
-  const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
-  const show = () => {
-    button.setAttribute("aria-pressed", String(isDark()));
-    document.dispatchEvent(new Event("theme"));
-  };
-  button.addEventListener("click", () => {
-    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    show();
-  });
-  dark.addEventListener("change", show);
-  show();
 }
