@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from steadygaze.errors import ImageError
-from steadygaze.question.images import images_of, load_image
+from steadygaze.question.images import Library, images_of, load_image
+from steadygaze.question.images.tables import Table
 
 
 @pytest.fixture
@@ -126,3 +127,22 @@ def test_files_that_are_no_table(folder):
             images_of(f"csv:{table(folder, text)}")
     with pytest.raises(ImageError, match="There is no table"):
         images_of("csv:none.csv")
+
+
+def test_the_next_image_of_a_long_table_is_not_sought_from_its_beginning(folder, monkeypatch):
+    """A table that stays open is read once for its first image, once for all others."""
+    path = table(folder, "path,label\n" + "a.png,0\nin ner/b.png,1\n" * 50)
+    read, library = [], Library()
+    rows = Table._rows
+    monkeypatch.setattr(Table, "_rows", lambda self: read.append(1) or rows(self))
+    assert [library.load(f"csv:{path}:{k}").label for k in range(100)] == [0, 1] * 50
+    assert len(read) == 2
+    with pytest.raises(ImageError, match="holds 100"):
+        library.load(f"csv:{path}:100")
+
+
+def test_rows_before_a_damaged_one_are_read_again_and_again(folder):
+    path, library = table(folder, "path,label\na.png,0\nin ner/b.png,1\n,1\n"), Library()
+    assert [library.load(f"csv:{path}:{k}").label for k in (0, 1, 0, 1)] == [0, 1, 0, 1]
+    with pytest.raises(ImageError, match="Line 4"):
+        library.load(f"csv:{path}:2")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,8 @@ from steadygaze.question.images.single import is_image_name, read_file
 
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
 LABEL_NAMES = ("label", "class", "target", "category", "class_id", "label_id", "y")
+LARGEST_KEPT = 2**26
+"""Bytes of a table whose rows are kept in memory."""
 _DELIMITERS = ("\t", ";")  # else a comma
 
 
@@ -43,6 +46,12 @@ class Table(AbstractImageSet):
     kind: ClassVar[str] = "csv"
     keys: ClassVar[tuple[str, ...]] = ("path", "label", "classes")
 
+    def __init__(
+        self, where: str, settings: Mapping[str, str], background: tuple[float, ...] = (1.0,)
+    ) -> None:
+        super().__init__(where, settings, background)
+        self._asked, self._kept_rows = 0, list[_Row]()
+
     def entries(self) -> list[Entry]:
         """Named by their paths as written, numbered where a path comes twice. Raises ImageError."""
         rows = list(self._rows())
@@ -58,17 +67,32 @@ class Table(AbstractImageSet):
 
     def image(self, key: str) -> Labelled:
         """By its number. Raises ImageError."""
-        index, count = int(key), 0
+        index = int(key)
+        row = self._at(index)
+        label, name = self._label(row)
+        path = self._file.parent / path_of(row.path)
+        if not is_file(path):
+            raise ImageError(
+                f"There is no image file {str(path)!r}, which line {row.line} of {self._file} names: "
+                "paths count from the folder of the table."
+            )
+        return Labelled(read_file(path, self.background), label, name, index)
+
+    def _at(self, index: int) -> _Row:
+        """The row of that number. Whoever reads one does not read beyond it; from the second on all are kept.
+
+        Where they are too many, or a later line is damaged, each is sought anew. Raises ImageError.
+        """
+        self._asked += 1
+        if self._asked == 2 and is_file(self._file) and self._file.stat().st_size <= LARGEST_KEPT:
+            with suppress(ImageError):
+                self._kept_rows = list(self._rows())
+        if index < len(self._kept_rows):
+            return self._kept_rows[index]
+        count = 0
         for row in self._rows():
             if count == index:
-                label, name = self._label(row)
-                path = self._file.parent / path_of(row.path)
-                if not is_file(path):
-                    raise ImageError(
-                        f"There is no image file {str(path)!r}, which line {row.line} of {self._file} names: "
-                        "paths count from the folder of the table."
-                    )
-                return Labelled(read_file(path, self.background), label, name, index)
+                return row
             count += 1
         raise no_such_index(index, count, self._file)
 
