@@ -27,7 +27,7 @@ def test_every_module_is_in_the_script_once_and_after_what_it_imports():
 
 def test_a_part_of_the_package_may_import_what_is_the_reports():
     text = script("overview", part="overview")
-    assert text.index("const from_theme = ") < text.index("const from_cases = ")
+    assert text.index("const from_clipboard = ") < text.index("const from_cases = ")
     assert not re.search(r"^(import|export) ", text, re.MULTILINE)
 
 

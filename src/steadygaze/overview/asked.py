@@ -28,7 +28,7 @@ def asked(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
         ),
         (
             "thresholds δ",
-            [number(each) for each in sorted({entry.question["threshold"] for entry in entries})],
+            [number(each) for each in sorted({e.question["threshold"] for e in entries})],
         ),
         ("saliency maps", sorted({str(entry.question["saliency"]) for entry in entries})),
         ("settings", _settings(entries)),
@@ -49,7 +49,7 @@ def surroundings(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
         ("machines", _counted(_machine(record.machine) for record in records)),
         ("finished", [f"{finished[0]} to {finished[-1]} (UTC)"] if finished else []),
         (
-            "time of all cases together",
+            "time of all cases",
             [f"{number(sum(r.seconds for r in records), 3)} s"] if records else [],
         ),
     ]
@@ -94,7 +94,8 @@ def _settings(entries: Sequence[Entry]) -> list[str]:
 
 
 def _machine(machine: Any) -> str:
-    return f"{machine.processor or 'unknown'}, {machine.system}, {machine.cores} cores, {machine.workers} workers"
+    processor = machine.processor or "unknown"
+    return f"{processor}, {machine.system}, {machine.cores} cores, {machine.workers} workers"
 
 
 def _counted(values: Any) -> list[str]:

@@ -52,7 +52,7 @@ class Strip:
 
 
 def strip(quantiles: Sequence[float], low: float, high: float) -> Strip:
-    """The lane from `low` to `high`; quantiles at the shares that `summary_of` names (0, .1, .25, .5, ...)."""
+    """The lane from `low` to `high`; quantiles at the shares that `summary_of` names."""
     span = (high - low) or 1.0
     at = [min(100.0, max(0.0, 100 * (value - low) / span)) for value in quantiles]
     return Strip((at[0], at[6] - at[0]), (at[1], at[5] - at[1]), (at[2], at[4] - at[2]), at[3])

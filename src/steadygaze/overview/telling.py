@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steadygaze.answer.words import number, percent
+from steadygaze.answer.words import interval, number, percent, toward_zero
 from steadygaze.overview.charts import curve, strip
 from steadygaze.report.palette import FLAT
 
@@ -114,9 +114,9 @@ def headline(view: Mapping[str, Any]) -> str:
     """The whole of a model's answer in one sentence."""
     robust = view["robust"]
     told = f"{robust['certain']} of {robust['n']} images keep class and attention in the whole box"
-    if robust["unsettled"]:
-        told += f", at most {robust['certain'] + robust['unsettled']} with the {robust['unsettled']} open"
-    return f"{told}."
+    if not robust["unsettled"]:
+        return f"{told}; none is open."
+    return f"{told}, at most {robust['certain'] + robust['unsettled']} with the {robust['unsettled']} open."
 
 
 def _charts(groups: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ def _lanes(groups: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, Any
                 lane = lanes.setdefault(
                     f"scale {claim}",
                     {
-                        "title": f"Proven up to this part s of the box: {words}",
+                        "title": f"Proven up to this s: {words}",
                         "low": "0",
                         "high": "1",
                         "rows": [],
@@ -166,7 +166,7 @@ def _lanes(groups: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, Any
                 lane["rows"].append(
                     about
                     | {"n": told["n"], "known": told["known"], "strips": [strip(told["quantiles"], 0.0, 1.0)]}
-                    | {"median": number(told["quantiles"][3], 3), "quantiles": [told["quantiles"]]}
+                    | {"median": toward_zero(told["quantiles"][3]), "quantiles": [told["quantiles"]]}
                 )
         for told in group["ranges"]:
             low, high = told["box"]
@@ -179,7 +179,7 @@ def _lanes(groups: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, Any
                 about
                 | {"n": told["n"], "known": told["known"]}
                 | {"strips": [strip(told[end], low, high) for end in ("low", "high")]}
-                | {"median": f"{number(told['low'][3], 3)} to {number(told['high'][3], 3)}"}
+                | {"median": interval(told["low"][3], told["high"][3])}
                 | {"quantiles": [told["low"], told["high"]]}
             )
     return list(lanes.values())
@@ -229,7 +229,7 @@ def worst_words(case: Mapping[str, Any]) -> str:
     fails, holds = case["attention_fails"], case["attention_holds"]
     kinds = {"class-changed": "another class", "attention-changed": "another reason"}
     if fails is None:
-        return f"proven up to s = {number(holds, 3)}; no failure is known"
+        return f"proven up to s = {toward_zero(holds)}; no failure is known"
     told = f"fails from s = {number(fails, 3)} on"
     if case["failure"] in kinds:
         told += f": {kinds[case['failure']]}"

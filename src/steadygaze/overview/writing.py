@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -37,7 +36,8 @@ def page_of(store: Path) -> Path:
 def write_overview(store: str | Path, out: str | Path) -> Path:
     """Write the page of what a store holds now, and return its file; an earlier page is replaced as a whole.
 
-    Raises SettingError where the store cannot be read, holds no cases, or the page cannot be written or is called otherwise.
+    Raises SettingError where the store cannot be read or holds no cases, or the page cannot be written, or
+    its name does not end in one of `ENDINGS`.
     """
     store, out = Path(store), Path(out)
     if out.suffix.lower() not in ENDINGS:
@@ -51,7 +51,7 @@ def write_overview(store: str | Path, out: str | Path) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(overview_of(entries, store, out), encoding="utf-8")
-        os.replace(fresh, out)
+        fresh.replace(out)
     except OSError as error:
         raise SettingError(
             f"the report {str(out)!r} cannot be written ({error.strerror or error}); give another file, or "
@@ -104,6 +104,7 @@ def _add_pictures(told: Sequence[dict[str, Any]], store: Path, links: Mapping[st
             model["worst"] = [
                 {**case, "link": links.get(case["key"]), "pictures": [], "words": telling.worst_words(case)}
                 for case in model["worst"][: telling.MOST_WORST]
+                if case["attention_holds"] < 1
             ]
     for rank in range(telling.MOST_WORST):
         for model in (model for section in told for model in section["models"]):

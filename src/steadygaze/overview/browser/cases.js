@@ -20,7 +20,7 @@ const COLUMNS = [
   { name: "attention_fails", title: "fails from s", number: true },
   { name: "failure_kind", title: "first failure" },
   { name: "seconds", title: "seconds", number: true },
-  { name: "status", title: "ended" },
+  { name: "status", title: "ended", few: true },
 ];
 const CHOICES = ["verdict", "model", "perturbation", "saliency", "threshold", "failure_kind", "status"];
 const TITLES = { failure_kind: "failure", status: "ended", perturbation: "perturbations", saliency: "map", threshold: "δ" };
@@ -93,7 +93,7 @@ export class CaseTable {
     const form = this.root.querySelector("form");
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("input", () => this.filter());
-    form.addEventListener("reset", () => queueMicrotask(() => this.filter()));
+    form.addEventListener("reset", () => setTimeout(() => this.filter())); // once it is
     const turn = (name, to) => this.root.querySelector(`button[name=${name}]`).addEventListener("click", () => this.turn(to()));
     turn("first", () => 0);
     turn("previous", () => this.page - 1);
