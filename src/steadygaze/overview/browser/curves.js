@@ -18,7 +18,7 @@ export function countsAt(curves, measure, s) {
 export function rateWords({ n, certain, unsettled }) {
   if (!n) return "of no image";
   const most = unsettled ? `: at most ${percent((certain + unsettled) / n)}` : "";
-  return `${percent(certain / n)} (${certain} of ${n}; ${unsettled} open${most})`;
+  return `${percent(certain / n)} (${certain} of ${n}; ${unsettled} open${most})`.replaceAll(" %", "\u00a0%");
 }
 
 export function connectCurves(figure, curves) {
