@@ -278,15 +278,17 @@ def test_a_euclidean_ball_is_looked_at_in_all_directions_and_not_beyond():
 
 def test_a_map_of_many_cells_with_few_of_a_kind():
     """More cells than are all looked at; one of them alone is of its kind, and has the wrong name."""
-    map_ = WIDE.map
-    assert map_.cells.count > 120
+    every = np.tile(np.flatnonzero(WIDE.map.kind == ROBUST), 4)
+    map_ = replace(
+        WIDE.map, cells=WIDE.map.cells.take(every)[0], kind=WIDE.map.kind[every],
+        region=WIDE.map.region[every], volume=WIDE.map.volume[every], rest=0.1,
+    )  # fmt: skip
+    assert map_.cells.count > 96
     assert hold(WIDE.problem, [map_], NOTHING, LONG).agreeing > 100
-    largest = np.flatnonzero(map_.kind == ROBUST)[np.argmax(map_.volume[map_.kind == ROBUST])]
-    undecided = np.full_like(map_.kind, UNDECIDED)
-    undecided[map_.kind == ROBUST] = ROBUST
-    undecided[largest] = ATTENTION_CHANGED
+    kind = map_.kind.copy()
+    kind[len(kind) // 2] = ATTENTION_CHANGED
     with pytest.raises(InternalCheckError, match="attention-changed"):
-        hold(WIDE.problem, [replace(map_, kind=undecided)], NOTHING, LONG)
+        hold(WIDE.problem, [replace(map_, kind=kind)], NOTHING, LONG)
 
 
 def test_a_map_of_a_part_of_the_box_says_nothing_of_the_rest():
@@ -320,6 +322,6 @@ def test_what_counts_as_rounding_grows_with_what_searches_take_for_nothing():
     variant = Variant("mlp", "spot")
     blunt = replace(variant, tolerance=replace(variant.tolerance, hinge=1e-3))
     usual, wide = (PlainEvaluation(each.problem).at(variant.draw(200)) for each in (variant, blunt))
-    assert (wide.gap_rounding > 1e3 * usual.gap_rounding).all()
+    np.testing.assert_allclose(wide.gap_rounding, 1e8 * usual.gap_rounding, err_msg="ten times the hinge")
     assert wide.clear.sum() < usual.clear.sum()
     np.testing.assert_array_equal(wide.kind, usual.kind)
