@@ -16,6 +16,7 @@ from planting import gaps_with, posed
 from steadygaze.answer.result import Failure, Origin, Radius
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.geometry.measure import centres
 from steadygaze.network.layers import Dense
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.regions.piecewise import Stages
@@ -325,3 +326,23 @@ def test_what_counts_as_rounding_grows_with_what_searches_take_for_nothing():
     np.testing.assert_allclose(wide.gap_rounding, 1e8 * usual.gap_rounding, err_msg="ten times the hinge")
     assert wide.clear.sum() < usual.clear.sum()
     np.testing.assert_array_equal(wide.kind, usual.kind)
+
+
+@pytest.mark.parametrize(
+    ("beside", "possible"), [(0.0, [True, True]), (1e-5, [True, False]), (-1e-5, [False, True])]
+)
+def test_a_threshold_that_a_region_meets_exactly_leaves_both_kinds_open(beside, possible):
+    """robust is at most the threshold; rounding may put the same number on either side of it."""
+    map_ = WIDE.map
+    some = np.flatnonzero((map_.kind == ATTENTION_CHANGED) & (map_.volume > 1e-4))[0]
+    problem = replace(WIDE, threshold=float(map_.inconsistency[map_.region[some]]) + beside).problem
+    seen = PlainEvaluation(problem).at(centres(map_.cells.take(np.array([some]))[0]))
+    assert seen.possible[0, [ROBUST, ATTENTION_CHANGED]].tolist() == possible
+
+
+@pytest.mark.parametrize("variant", INEXACT, ids=str)
+def test_plain_evaluation_begins_from_one_map(variant):
+    """The unperturbed image's, whatever the saliency is made of."""
+    still = variant.sampled(np.zeros((1, len(variant.perturbation.box))))
+    seen = PlainEvaluation(variant.problem).at(np.zeros((2, len(variant.perturbation.box))))
+    np.testing.assert_allclose(seen.inconsistency, still.inconsistency[0], atol=1e-7)
