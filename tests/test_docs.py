@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from steadygaze import cli
 from steadygaze.perturbation.notation import parse
 from steadygaze.question.images import load_image
 
@@ -47,11 +49,29 @@ def test_the_example_of_a_campaign_runs(tmp_path):
     (example,) = blocks("docs/campaigns.md", "python")
     (tmp_path / "digits.py").write_text(example.replace("workers=2", "workers=1"))
     done = subprocess.run(
-        [sys.executable, "digits.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "digits.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=200
     )
+    assert "2 cases in" in done.stdout
     assert "4 cases in" in done.stdout
     assert "no work was done" in done.stdout
     assert done.stdout.count(" solved ") == 4
+
+
+@pytest.mark.slow
+def test_the_first_campaign_says_what_the_page_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/campaigns.md").read_text()
+    (tmp_path / "digits.toml").write_text(
+        re.findall(r'```toml title="digits.toml"\n(.*?)```', page, re.DOTALL)[0]
+    )
+    commands = [line for block in blocks("docs/campaigns.md", "sh") for line in block.splitlines()]
+    assert len(commands) == 5
+    for command in commands:
+        assert cli.run(shlex.split(command)[1:]) == 0
+    said = capsys.readouterr().out
+    (shown,) = blocks("docs/campaigns.md", "text")
+    assert all(line.removesuffix("...") in said for line in shown.splitlines())
+    assert (tmp_path / "cases.csv").is_file()
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
