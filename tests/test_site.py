@@ -15,12 +15,9 @@ import steadygaze.campaign
 from steadygaze.cli import commands
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("zensical") is None, reason="the extra 'docs' is not installed: no zensical"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("zensical") is None, reason="the extra 'docs' is not installed: no zensical"
+)
 
 
 class Loaded(HTMLParser):
