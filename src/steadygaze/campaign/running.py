@@ -189,6 +189,7 @@ class _Course:
         """Those who wait, each time; those who look on from elsewhere, now and then."""
         here = tuple(self._planned[task.key] for task in at_work)
         now = time.monotonic()
+        self._writer.keep()
         if now - self._told > BEAT:
             self._told = now
             tags = tuple(dict(planned.tags) for planned in here)
