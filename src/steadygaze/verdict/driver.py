@@ -104,8 +104,8 @@ def verify(
 
     Args:
         model: a `torch.nn.Module`, which is left as it is; the path of an .onnx or .pt2 file;
-            `"module:callable"`; a built-in, `"digits-mlp"` or `"digits-cnn"`; or what `network_of` gives
-            for one of them.
+            `"module:callable"`; a built-in, `"digits-mlp"` or `"digits-cnn"`; or a network that was
+            imported before, such as `answer.problem.network`.
         image: `(H, W)`, `(C, H, W)` or `(H, W, C)`, values in [0, 1] or uint8, NumPy or torch; a picture of
             Pillow's; or what `load_image` takes or gives.
         perturbation: a perturbation, a chain of them (`a | b`), or specifications such as
