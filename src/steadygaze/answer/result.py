@@ -135,7 +135,8 @@ class Radius:
 
 @dataclass(frozen=True)
 class Result:
-    """The whole answer. ``settings`` holds the limits and devices asked for, empty where nobody filled it.
+    """The whole answer. ``settings`` holds the limits and devices asked for, empty where nobody filled it;
+    ``notes`` are sentences on maps that rounding has decided.
 
     Raises InternalCheckError where the verdict contradicts the rest: no slip may turn into ``robust``.
     """
@@ -155,6 +156,7 @@ class Result:
     tolerance: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     radius: Radius | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.verdict == Verdict.ROBUST:
