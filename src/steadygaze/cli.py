@@ -330,6 +330,7 @@ def _summary(result: Result, case: Case) -> str:
             *result.problem.layer_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
+            *result.notes,
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
             f"Written to {written(case.out)}: result.json, map.png, report.html, witness.",
