@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -354,7 +355,8 @@ def _flat(maps: np.ndarray) -> np.ndarray:
 
 
 def _joined(parts: Sequence[Stops]) -> Stops:
-    columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
-    return Stops(
-        **{name: None if found[0] is None else np.concatenate(found) for name, found in columns.items()}
-    )
+    columns: dict[str, Any] = {
+        name: None if value is None else np.concatenate([getattr(part, name) for part in parts])
+        for name, value in vars(parts[0]).items()
+    }
+    return Stops(**columns)
