@@ -49,6 +49,7 @@ from steadygaze.verdict.findings import (
     verdict_of,
 )
 from steadygaze.verdict.held import Claims, budget_of, hold
+from steadygaze.verdict.lone import LONE
 from steadygaze.verdict.notes import notes_of
 from steadygaze.verdict.reading import shares_of
 from steadygaze.verdict.recording import (
@@ -60,7 +61,7 @@ from steadygaze.verdict.recording import (
     versions,
 )
 from steadygaze.verdict.showing import check_progress, shown
-from steadygaze.verdict.surroundings import LONE, announced, interrupts
+from steadygaze.verdict.surroundings import announced, interrupts
 
 if TYPE_CHECKING:
     from torch import nn
