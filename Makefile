@@ -1,4 +1,4 @@
-# make demo | test | check | bench | study: each sets up .venv/ here when it is missing or out of date.
+# make demo | test | check | docs | bench | study: each sets up .venv/ here when it is missing or out of date.
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.steadygaze-ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow peer mutate check format bench study clean
+.PHONY: help setup demo test test-slow peer mutate check format docs notebooks bench study clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,12 @@ format: $(STAMP) ## mend the style in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP) ## the documentation as a site, in site/: it opens from disk
+	$(BIN)/python scripts/documentation.py
+
+notebooks: $(STAMP) ## run the notebooks of examples/ and keep what they show
+	$(BIN)/python scripts/notebooks.py
+
 bench: $(STAMP) ## the workloads, by every search: regions, seconds, memory, floor
 	$(BIN)/python -m benchmarks
 
@@ -62,5 +68,5 @@ study: $(STAMP) ## the study of the NFM 2023 paper, quick form, and its report i
 	$(BIN)/python -m studies.nfm2023 report
 
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) .venv-peer build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo nfm2023-out mutation-out
+	rm -rf $(VENV) .venv-peer build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo site nfm2023-out mutation-out
 	find src -name __pycache__ -prune -exec rm -rf {} +

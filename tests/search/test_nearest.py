@@ -10,12 +10,12 @@ from steadygaze.answer.result import Verdict
 from steadygaze.deadline import NEVER
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
+from steadygaze.question.limits import Limits
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.boxes import cells_of
 from steadygaze.search.course import Course
 from steadygaze.search.nearest import Nearest
-from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.checks import check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.reading import around_origin, failures_by_distance, safe_scale, shares_of

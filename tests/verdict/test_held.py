@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -25,10 +24,10 @@ from steadygaze.search import branch_and_bound, judging
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.sweep import Sweep
-from steadygaze.verdict import driver
+from steadygaze.verdict import driver, held
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.held import Claims, Held, budget_of, hold
-from steadygaze.verdict.plain import PlainEvaluation
+from steadygaze.verdict.plain import PlainEvaluation, Seen
 from variants import EVERY, INEXACT, Variant, searched, swept
 
 MIXED = Variant("mlp", "spot", clip=None)
@@ -199,17 +198,47 @@ def test_it_is_counted_and_timed():
     assert budget_of(0.01) == 3e-3
 
 
-def test_it_keeps_to_its_seconds(monkeypatch):
-    at = PlainEvaluation.at
+class Paced:
+    """A clock that only plain evaluation moves, as if the network were large: so much for a block, and so
+    much for each of its points.
+    """
 
-    def slow(self, thetas):
-        time.sleep(0.02)
-        return at(self, thetas)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, block: float, point: float) -> None:
+        self.now, self.sizes = 0.0, []
+        self._block, self._point, self._at = block, point, PlainEvaluation.at
+        monkeypatch.setattr(held, "time", self)
+        monkeypatch.setattr(PlainEvaluation, "at", lambda plain, thetas: self.at(plain, thetas))
+        monkeypatch.setattr(PlainEvaluation, "products", 600_000)
 
-    monkeypatch.setattr(PlainEvaluation, "at", slow)
-    few, more = (hold(WIDE.problem, [WIDE.map], NOTHING, seconds) for seconds in (1e-6, 1.0))
-    assert isinstance(few, Held)
-    assert 0 < few.agreeing + few.close < more.agreeing + more.close
+    def perf_counter(self) -> float:
+        return self.now
+
+    def at(self, plain: PlainEvaluation, thetas: np.ndarray) -> Seen:
+        self.now += self._block + self._point * len(thetas)
+        self.sizes.append(len(thetas))
+        return self._at(plain, thetas)
+
+
+@pytest.mark.parametrize(
+    ("block", "point", "seconds"),
+    [(1e-3, 6e-5, 3e-3), (1e-3, 6e-5, 0.02), (0.0, 2e-3, 0.15), (5e-3, 1e-3, 0.1), (2e-3, 1e-5, 1.0)],
+)
+def test_it_keeps_to_its_seconds(monkeypatch, block, point, seconds):
+    """Whatever blocks and points cost, what is begun is finished in time, and the time is used."""
+    clock = Paced(monkeypatch, block, point)
+    found = hold(WIDE.problem, [WIDE.map], NOTHING, seconds)
+    assert found.agreeing + found.close == sum(clock.sizes)
+    assert len(clock.sizes) > 1
+    assert found.seconds <= seconds
+    assert found.seconds > seconds / 2 or sum(clock.sizes) > 300
+
+
+def test_some_points_are_looked_at_however_little_time_there_is(monkeypatch):
+    clock = Paced(monkeypatch, 1.0, 1.0)
+    found = hold(WIDE.problem, [WIDE.map], NOTHING, 1e-6)
+    assert isinstance(found, Held)
+    assert len(clock.sizes) == 1
+    assert clock.sizes[0] >= 4
 
 
 # -- what is read off the map
