@@ -119,7 +119,7 @@ ROOMS = {
         ),
         tuple(
             f"geometry/test_{name}.py"
-            for name in ("sides", "welding", "cells", "boxes", "polytope", "envelope", "clipping", "sections",
+            for name in ("sides", "store", "welding", "cells", "boxes", "polytope", "envelope", "clipping", "sections",
                          "measure", "cutting", "connection")
         ),
         interpreted=True,
