@@ -119,8 +119,8 @@ ROOMS = {
         ),
         tuple(
             f"geometry/test_{name}.py"
-            for name in ("sides", "store", "welding", "cells", "boxes", "polytope", "envelope", "clipping", "sections",
-                         "measure", "cutting", "connection")
+            for name in ("sides", "store", "welding", "cells", "boxes", "polytope", "envelope", "clipping",
+                         "sections", "measure", "cutting", "connection")
         ),
         interpreted=True,
     ),
