@@ -40,9 +40,10 @@ peer: $(STAMP) ## ask Marabou what we say of exported questions; sets up .venv-p
 	@.venv-peer/bin/python -m pip install --quiet maraboupy==2.0.0 'numpy<2' 'onnx<1.17' 'onnxruntime<1.24'
 	$(PYTEST) -q -m peer
 
-mutate: $(STAMP) ## change the code in small places and see whether tests notice (hours; ROOM=, SAMPLE=)
+mutate: $(STAMP) ## change the code in small places and see whether tests notice (ROOM=, SAMPLE=, SEED=, AGAIN=1)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt cosmic-ray
-	$(BIN)/python scripts/mutate.py $(if $(ROOM),--room $(ROOM)) --sample $(or $(SAMPLE),60)
+	$(BIN)/python scripts/mutate.py $(if $(ROOM),--room $(ROOM)) --sample $(or $(SAMPLE),44) \
+		--seed $(or $(SEED),0) $(if $(AGAIN),--again)
 
 check: $(STAMP) ## style and types
 	$(BIN)/ruff check .

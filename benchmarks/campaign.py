@@ -1,8 +1,8 @@
 """What the machinery of campaigns costs beside the cases: ``python -m benchmarks.campaign``.
 
-Times are between the first case that a worker is handed and the last record on the disk; starting the worker
-processes comes before, once, and is told apart. Run it on a quiet machine: what another program takes from a
-core counts as the machinery's.
+Times are between the first case that a worker is handed and the last record that is kept; starting the worker
+processes comes before, once, and is told apart, ending them after. Run it on a quiet machine: what another
+program takes from a core counts as the machinery's.
 """
 
 from __future__ import annotations
@@ -48,20 +48,21 @@ class Course:
 
 def course(cases: Sequence[Case], workers: int, folder: Path) -> Course:
     """Run the cases into a new store."""
-    began, first = time.perf_counter(), list[float]()
+    began, first, last = time.perf_counter(), list[float](), list[float]()
 
     def watch(now: RunProgress) -> None:
         if now.at_work and not first:
             first.append(time.perf_counter())
+        if now.finished == now.total and not last:
+            last.append(time.perf_counter())
 
     store = folder / f"{len(list(folder.iterdir()))}.sqlite"
     run(Plan("benchmark", tuple(map(PlannedCase, cases))), store, workers=workers, progress=watch)
-    ended = time.perf_counter()
     records = [entry.record for entry in read(store) if entry.record is not None]
     return Course(
         len(records),
         first[0] - began,
-        ended - first[0],
+        last[0] - first[0],
         sum(record.seconds for record in records),
         sum(record.status is not Status.SOLVED for record in records),
     )
@@ -103,13 +104,12 @@ def _on_mnist(shared: Path, count: int, folder: Path) -> None:
     print(
         f"{long.cases} cases of W2 on 256x6, 1 worker: {long.own / long.cases:.2f} s each, "
         f"{1e3 * long.overhead(1):.1f} ms of machinery each, "
-        f"{100 * long.overhead(1) * long.cases / long.own:.2f} %; {long.unsolved} unsolved "
-        f"(load {_load()})"
+        f"{100 * long.overhead(1) * long.cases / long.own:.2f} %; {long.unsolved} unsolved (load {_load()})"
     )
     line = cases("256x2", LINE, count)
     one, two = course(line, 1, folder), course(line, 2, folder)
     print(
-        f"{one.cases} cases of W1 on 256x2, 1 worker: {one.working:.2f} s ({1e3 * one.own / one.cases:.1f} ms "
+        f"{one.cases} cases of W1 on 256x2: 1 worker {one.working:.2f} s ({1e3 * one.own / one.cases:.1f} ms "
         f"each, {1e3 * one.overhead(1):.2f} ms of machinery each); 2 workers: {two.working:.2f} s, "
         f"{one.working / two.working:.2f} times as fast; starting took {one.starting:.1f} and "
         f"{two.starting:.1f} s; {one.unsolved} unsolved (load {_load()})"

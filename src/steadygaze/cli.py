@@ -8,6 +8,7 @@ any answer. An answer whose reader has gone (`| head -1`) is in its folder, and 
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from steadygaze.commands.campaign import campaign
+from steadygaze.commands.compare import compare
+from steadygaze.commands.gate import gate
 from steadygaze.errors import SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
 from steadygaze.terminal import printed, silence, unheard
@@ -52,6 +55,9 @@ Progress = Callable[[Any], None]  # takes the search's record: fraction, regions
 
 def main() -> NoReturn:
     """The program ``steadygaze``."""
+    # Importing torch makes half a million objects that stay: looking through them for rubbish, again and
+    # again while they come, takes longer than some searches. `_solved` turns the collector on again.
+    gc.disable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # where the locale knows no θ, it is written as its number
             stream.reconfigure(errors="backslashreplace")
@@ -256,14 +262,15 @@ def schema() -> None:
     printed(json.dumps(published(), indent=2))
 
 
-commands.add_command(campaign)
+for command in (campaign, compare, gate):
+    commands.add_command(command)
 
 
 def _case(model: str | None, options: dict[str, Any]) -> Case:
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     if model is None:
         return make_case(given)
-    if model.endswith(".toml"):
+    if model.lower().endswith(".toml"):
         return make_case(read_toml(Path(model)), given)
     return make_case(given | {"model": model})
 
@@ -276,7 +283,8 @@ def _answer(case: Case, quiet: bool) -> Result:
 
 
 def _solved(case: Case, quiet: bool) -> Answer:
-    """Verifies the case; that its folder can be written is checked before."""
+    """Verifies the case; that its folder can be written is checked before. A time limit counts from here."""
+    began = time.perf_counter()
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
     from steadygaze.question.lengths import in_pixels
@@ -289,6 +297,8 @@ def _solved(case: Case, quiet: bool) -> Answer:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
         from steadygaze.verdict.engines import check_certificate
 
+        gc.freeze()
+        gc.enable()
         if case.certificate:
             check_certificate(case.method, len(chain.parameters))
         return verify_image(
@@ -296,6 +306,7 @@ def _solved(case: Case, quiet: bool) -> Answer:
             loaded,
             chain,
             progress=progress,
+            spent=time.perf_counter() - began,
             **case.settings(),
         )
 
@@ -319,6 +330,7 @@ def _summary(result: Result, case: Case) -> str:
             *result.problem.layer_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
+            *result.notes,
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
             f"Written to {written(case.out)}: result.json, map.png, report.html, witness.",

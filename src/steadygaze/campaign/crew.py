@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from steadygaze.campaign.freight import Freight
 from steadygaze.campaign.record import Machine, Status
 from steadygaze.errors import SettingError
 from steadygaze.question.case import Case
@@ -27,11 +28,13 @@ class Task:
         key: its content key.
         case: the question.
         keep: of which answers the folder is wanted too, as files of the reply: one of `KEEP`.
+        freight: image, perturbations and model, where the one who answers cannot read them for itself.
     """
 
     key: str
     case: Case
     keep: str = "none"
+    freight: Freight | None = None
 
 
 def is_kept(keep: str, verdict: str | None) -> bool:

@@ -13,7 +13,6 @@ from itertools import combinations, product
 
 import numpy as np
 from scipy.linalg import null_space
-from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from steadygaze.deadline import NEVER, Deadline, Expired
@@ -215,6 +214,8 @@ def _by_programs(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np
 
     One program holds all cells side by side, so that setting it up is paid for once.
     """
+    from scipy.optimize import linprog  # here: slow to import, and few answers need it
+
     count, corners = cells.count, cells.theta[cells.idx]
     owner = np.repeat(np.arange(count), np.diff(cells.ptr))
     shares = np.arange(len(corners))

@@ -107,7 +107,7 @@ def make_case(*sources: Mapping[str, Any]) -> Case:
 def read_toml(path: Path) -> dict[str, Any]:
     """The values of a case file. Raises SettingError where it is missing or is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
     except FileNotFoundError:
         raise SettingError(f"there is no case file {str(path)!r}: check the path") from None
     except OSError as error:

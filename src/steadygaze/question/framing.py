@@ -47,11 +47,6 @@ class Framing:
                 "red, green and blue, such as 1 for white"
             )
 
-    @property
-    def keeps_size(self) -> bool:
-        """Whether neither size nor cut is asked for."""
-        return self.resize is None and self.crop is None
-
 
 def framing_of(
     resize: Any = None, crop: Any = None, resampling: str = "bilinear", background: Any = 1.0

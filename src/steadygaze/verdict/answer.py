@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from steadygaze.answer.atlas import Atlas
 from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.answer.result import KINDS, Result, Shares, Verdict
 from steadygaze.certificate.writing import check_certifiable, write_certificate
@@ -23,8 +24,10 @@ from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.question.problem import Problem
 from steadygaze.report import cell, figure, plot_axis, plot_plane, write_report
 from steadygaze.search.base import CellMap
+from steadygaze.verdict.lone import LONE
 from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.reading import Around, Scales, scales_of
+from steadygaze.verdict.surveying import survey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -202,7 +205,14 @@ class Answer:
         """
         if certificate:
             check_certifiable(self.map)
-        return write_report(self.result, self.drawing(), Path(folder), self._certify if certificate else None)
+        drawing = replace(self.drawing(), atlas=self._atlas())
+        return write_report(self.result, drawing, Path(folder), self._certify if certificate else None)
+
+    @on_processor()
+    def _atlas(self) -> Atlas:
+        drawing, scale = self._drawing, self.result.safe_scale or 0.0
+        with LONE:
+            return survey(self.problem, self.map, drawing.polygons, drawing.exhibits, scale)
 
     @on_processor()
     def _certify(self, folder: Path) -> None:
@@ -241,7 +251,7 @@ class Answer:
             return _proven(box, axes, self.result.safe_scale or 0.0, through)
         section = plane_section(self.map.cells, axes, box[:, 1] - box[:, 0], through)
         drift = self._inconsistency(section.cell)
-        return Polygons(axes, section.corners, section.ptr, self.map.kind[section.cell], drift)
+        return Polygons(axes, section.corners, section.ptr, self.map.kind[section.cell], drift, section.cell)
 
     def _inconsistency(self, cells: np.ndarray) -> np.ndarray:
         region = self.map.region[cells]

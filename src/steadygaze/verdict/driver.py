@@ -49,10 +49,19 @@ from steadygaze.verdict.findings import (
     verdict_of,
 )
 from steadygaze.verdict.held import Claims, budget_of, hold
+from steadygaze.verdict.lone import LONE
+from steadygaze.verdict.notes import notes_of
 from steadygaze.verdict.reading import shares_of
-from steadygaze.verdict.recording import ImageOrigin, described, origin_of, regions_by_kind, versions
+from steadygaze.verdict.recording import (
+    ImageOrigin,
+    asked_for,
+    described,
+    origin_of,
+    regions_by_kind,
+    versions,
+)
 from steadygaze.verdict.showing import check_progress, shown
-from steadygaze.verdict.surroundings import LONE, announced, interrupts
+from steadygaze.verdict.surroundings import announced, interrupts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,6 +104,7 @@ def verify(
     handover: bool = True,
     threads: int | None = None,
     progress: Callable[[Progress], None] | str | None = None,
+    spent: float = 0.0,
     image_source: str | None = None,
     image_index: int | None = None,
     image_label: int | None = None,
@@ -126,7 +136,8 @@ def verify(
         mean: subtracted from pixels in [0, 1] before the model: one number, or one for each channel.
         std: what pixels are then divided by, likewise.
         output: the name of the value of an ONNX file that holds the logits; by default its output.
-        time_limit: seconds, loading included. Stopped by a limit, an answer tells what is known.
+        time_limit: seconds, loading and those `spent` before the call included. Stopped by a limit, an answer
+            tells what is known.
         memory_limit: GiB, for the search.
         regions_limit: activation regions to visit.
         device: `"cpu"` or `"cuda"`.
@@ -141,6 +152,7 @@ def verify(
         threads: to compute with; by default all of torch's, at most 8.
         progress: a function that is called with `Progress` now and then; `"auto"` for a bar in a notebook
             or on a terminal.
+        spent: seconds of the time limit that were over before the call, such as with starting the program.
         image_source: where the image comes from, for the record.
         image_index: its number in a data set, for the record.
         image_label: what the data set calls it, for the record.
@@ -155,7 +167,7 @@ def verify(
         InternalCheckError: if a check of the search on itself failed; there is no answer then.
     """
     began = time.perf_counter()
-    limits = Limits(time_limit, memory_limit, regions_limit)
+    limits = Limits(time_limit, memory_limit, regions_limit, spent)
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
     check_progress(progress)
@@ -233,9 +245,10 @@ def _solved(
     """Search, check, and make the answer."""
     began = time.perf_counter()
     with interrupts() as asked:
-        deadline = replace(Deadline.after(limits.seconds, loading), halted=asked)
+        deadline = replace(limits.deadline(loading), halted=asked)
         budget = Budget(limits, deadline, limits.regions)
-        with announced(tell, EVERY if method in ("auto", "sweep", "nearest") else WALKING):
+        kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
+        with announced(tell, kernels, deadline):
             findings = _searched(problem, method, options, budget, tell)
         searched = time.perf_counter()
         main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
@@ -276,22 +289,15 @@ def _solved(
             "search": searched - began,
             "check": time.perf_counter() - searched,
             "held against the network": held.seconds,
+            **({"before the call": limits.spent} if limits.spent else {}),
             "total": loading + time.perf_counter() - began,
             **_by_phase(findings),
         },
         versions=versions(),
+        notes=notes_of(problem, failure),
         tolerance=vars(problem.tolerance),
         settings={
-            "threads": options.threads,
-            "memory_limit_gib": limits.memory,
-            "time_limit_s": limits.seconds,
-            "regions_limit": limits.regions,
-            "device": str(problem.graph.device),
-            "norm": options.norm,
-            "prove_interior": options.examine,
-            "reachable": options.reachable,
-            "undecided": options.undecided,
-            "handover": options.handover,
+            **asked_for(problem, options, limits),
             "audited": audited,
             "held_points": held.agreeing,
             "held_points_too_close": held.close,
