@@ -133,8 +133,7 @@ def verify(
     check_method(method, options)
     loaded = image_from(image, framing_of(resize, crop, resampling, background))
     with _LONE:
-        given = in_pixels(perturbation, loaded.image.shape)
-        chain = given if isinstance(given, Chain) else chain_of(given)
+        chain = _chain(in_pixels(perturbation, loaded.image.shape))
         read = partial(network_of, model, layout=layout, mean=mean, std=std, output=output, device=device)
         network, loaded = fitted(loaded, read)
         problem = pose(
@@ -147,6 +146,11 @@ def verify(
         progress=progress, origin=origin_of(loaded, image_source, image_index, image_label),
         loading=time.perf_counter() - began,
     )  # fmt: skip
+
+
+def _chain(given: AbstractPerturbation | str | Sequence[str | AbstractPerturbation]) -> Chain:
+    """A chain as it is; of anything else the one that it makes."""
+    return given if isinstance(given, Chain) else chain_of(given)
 
 
 @on_processor()
