@@ -5,6 +5,7 @@ The search is replaced by a made-up one; `test_cli_errors.py` runs the real one.
 
 from __future__ import annotations
 
+import codecs
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 import answers
 from steadygaze import cli
-from steadygaze.answer.result import schema
+from steadygaze.answer.result import Result, schema
 from steadygaze.errors import FidelityError, ModelError
 from steadygaze.report import figures, folder, write_report
 
@@ -81,6 +82,15 @@ def test_the_answer_in_words(search, capsys, tmp_path):
     }  # fmt: skip
 
 
+def test_what_rounding_has_decided_is_told(search, capsys, tmp_path):
+    search.result = replace(answers.violated(), notes=("The map is decided by rounding.",))
+    cli.run([*DIGIT, "--out", "there"])
+    assert "The map is decided by rounding." in capsys.readouterr().out
+    assert "The map is decided by rounding." in (tmp_path / "there" / "report.html").read_text()
+    written = Result.from_json((tmp_path / "there" / "result.json").read_text())
+    assert written.notes == search.result.notes
+
+
 def test_json_is_all_that_is_printed(search, capsys, tmp_path):
     assert cli.run([*DIGIT, "--json"]) == 10
     out, err = capsys.readouterr()
@@ -100,6 +110,16 @@ def test_the_search_gets_what_was_asked(search):
     assert (asked["threshold"], asked["clip"], asked["mean"], asked["time_limit"]) == (0.2, None, (0.5,), 3.0)
     assert asked["channel_sum"] is True
     assert asked["method"] == "auto"
+    assert asked["spent"] > 0  # the time limit counts from the program's start
+
+
+@pytest.mark.parametrize("name", ["case.toml", "CASE.TOML"])
+def test_a_file_as_some_editors_write_it(search, tmp_path, name):
+    """A byte order mark at the start, carriage returns, a name in capitals."""
+    text = 'model = "digits-cnn"\r\nimage = "digits:3"\r\nperturb = "brightness(amount=-0.1..0.1)"\r\n'
+    (tmp_path / name).write_bytes(codecs.BOM_UTF8 + text.encode())
+    cli.run(["verify", name])
+    assert search.asked["model"] == "digits-cnn"
 
 
 def test_the_image_is_made_as_asked(search, capsys):

@@ -8,6 +8,7 @@ any answer. An answer whose reader has gone (`| head -1`) is in its folder, and 
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from steadygaze.commands.campaign import campaign
+from steadygaze.commands.compare import compare
+from steadygaze.commands.gate import gate
 from steadygaze.errors import SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
 from steadygaze.terminal import printed, silence, unheard
@@ -35,7 +38,6 @@ EXIT_CODES = {"robust": 0, "violated": 10, "unknown": 20}
 BUG, BAD_USAGE, INTERRUPTED = 1, 2, 130
 SECONDS_BETWEEN_LINES = 10
 EXPORTED = "steadygaze-export"  # the folder of an export that names none
-COMPILING = "compiling"  # the name of that phase
 DEMO = Case(
     model="digits-mlp",
     image="digits:357",  # not in the training set; loses both its class and, elsewhere, its attention
@@ -53,6 +55,9 @@ Progress = Callable[[Any], None]  # takes the search's record: fraction, regions
 
 def main() -> NoReturn:
     """The program ``steadygaze``."""
+    # Importing torch makes half a million objects that stay: looking through them for rubbish, again and
+    # again while they come, takes longer than some searches. `_solved` turns the collector on again.
+    gc.disable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # where the locale knows no θ, it is written as its number
             stream.reconfigure(errors="backslashreplace")
@@ -257,14 +262,15 @@ def schema() -> None:
     printed(json.dumps(published(), indent=2))
 
 
-commands.add_command(campaign)
+for command in (campaign, compare, gate):
+    commands.add_command(command)
 
 
 def _case(model: str | None, options: dict[str, Any]) -> Case:
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     if model is None:
         return make_case(given)
-    if model.endswith(".toml"):
+    if model.lower().endswith(".toml"):
         return make_case(read_toml(Path(model)), given)
     return make_case(given | {"model": model})
 
@@ -277,7 +283,8 @@ def _answer(case: Case, quiet: bool) -> Result:
 
 
 def _solved(case: Case, quiet: bool) -> Answer:
-    """Verifies the case; that its folder can be written is checked before."""
+    """Verifies the case; that its folder can be written is checked before. A time limit counts from here."""
+    began = time.perf_counter()
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
     from steadygaze.question.lengths import in_pixels
@@ -290,6 +297,8 @@ def _solved(case: Case, quiet: bool) -> Answer:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
         from steadygaze.verdict.engines import check_certificate
 
+        gc.freeze()
+        gc.enable()
         if case.certificate:
             check_certificate(case.method, len(chain.parameters))
         return verify_image(
@@ -297,6 +306,7 @@ def _solved(case: Case, quiet: bool) -> Answer:
             loaded,
             chain,
             progress=progress,
+            spent=time.perf_counter() - began,
             **case.settings(),
         )
 
@@ -320,6 +330,7 @@ def _summary(result: Result, case: Case) -> str:
             *result.problem.layer_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
+            *result.notes,
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
             f"Written to {written(case.out)}: result.json, map.png, report.html, witness.",
@@ -345,29 +356,17 @@ def _progress(quiet: bool) -> Iterator[Progress | None]:
     if quiet or (os.environ.get("CI") and not sys.stderr.isatty()):
         yield None
     elif sys.stderr.isatty():
-        with _bar() as progress:
+        from steadygaze.verdict.showing import terminal_bar
+
+        with terminal_bar() as progress:
             yield progress
     else:
         yield _lines()
 
 
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("loading", total=1.0)
-
-        def show(now: Any) -> None:
-            bar.update(task, completed=now.fraction, description=_told(now))
-
-        yield show
-
-
 def _lines() -> Progress:
     from steadygaze.answer.words import percent
+    from steadygaze.verdict.showing import COMPILING, sentence
 
     last, seen = time.monotonic(), set()
 
@@ -378,15 +377,6 @@ def _lines() -> Progress:
         if begins or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             with unheard():
-                click.echo(f"{percent(now.fraction)} finished; {_told(now)}", err=True)
+                click.echo(f"{percent(now.fraction)} finished; {sentence(now)}", err=True)
 
     return show
-
-
-def _told(now: Any) -> str:
-    from steadygaze.answer.words import number, percent
-
-    if now.phase == COMPILING:
-        return "compiling, only once on this machine"
-    reached = "" if now.radius is None else f", robust within {number(now.radius, 3)} half-widths"
-    return f"{now.phase}: {now.regions} regions, {percent(now.robust_share)} robust{reached}"

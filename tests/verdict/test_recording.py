@@ -83,7 +83,7 @@ ASKED = {
 # What `settings` holds instead: how the answer is looked for, and how far.
 SETTINGS = {
     "method", "time_limit", "memory_limit", "regions_limit", "device", "audit", "prove_interior", "reachable",
-    "norm", "undecided", "handover", "threads",
+    "norm", "undecided", "handover", "threads", "spent",
 }  # fmt: skip
 # The class asked about is the predicted one, or an error; outputs have names in files alone (see
 # test_recorded_names); the rest is for the record, or for whoever waits.

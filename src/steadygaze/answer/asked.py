@@ -82,10 +82,21 @@ class Axis:
 class ProblemInfo:
     """What was asked: all that the answer depends on.
 
-    ``clip`` is None where pixels were not clipped. ``layout`` is how the model takes its images, ``mean`` and
-    ``std`` its normalisation, for each channel. ``layer`` is the one that a Grad-CAM map is made in, None for
-    maps of the pixels; ``output`` the one of several outputs that was taken, None where there is one; ``k``
-    how many entries top-k counts, or which share of them.
+    Attributes:
+        model: the network: its path, digests and size.
+        image: the image: where it comes from, its digest, shape and label.
+        perturbation: the links of the chain, with their constants and parameters.
+        clip: the legal range of pixels; None where they were not clipped.
+        saliency: the name of the map.
+        inconsistency: the name of the measure.
+        threshold: δ.
+        channel_sum: whether maps were summed over the channels.
+        layer: the layer that a Grad-CAM map is made in; None for maps of the pixels.
+        layout: how the model takes its images.
+        mean: of its normalisation, for each channel.
+        std: likewise.
+        output: the one of several outputs that was taken; None where there is one.
+        k: how many entries top-k counts, or which share of them.
     """
 
     model: ModelInfo

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from steadygaze.campaign.content import content_key
     from steadygaze.campaign.crew import AbstractCrew, Margins, Reply, Task
     from steadygaze.campaign.estimate import Estimate
+    from steadygaze.campaign.frame import frame
     from steadygaze.campaign.plan import Plan, PlannedCase
     from steadygaze.campaign.planfile import plan_of, read_plan, store_of
     from steadygaze.campaign.pool import PoolCrew
@@ -28,6 +29,7 @@ _HOMES = {
     "steadygaze.campaign.content": ("content_key",),
     "steadygaze.campaign.crew": ("AbstractCrew", "Margins", "Reply", "Task"),
     "steadygaze.campaign.estimate": ("Estimate",),
+    "steadygaze.campaign.frame": ("frame",),
     "steadygaze.campaign.plan": ("Plan", "PlannedCase"),
     "steadygaze.campaign.planfile": ("plan_of", "read_plan", "store_of"),
     "steadygaze.campaign.pool": ("PoolCrew",),
@@ -56,6 +58,7 @@ __all__ = [
     "Summary",
     "Task",
     "content_key",
+    "frame",
     "make_case",
     "plan_of",
     "read",

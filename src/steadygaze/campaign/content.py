@@ -69,7 +69,13 @@ class Digests:
 def content_key(case: Case, digests: Digests | None = None) -> str:
     """The content key of a case: 64 hexadecimal digits.
 
-    Raises ModelError or PerturbationError where what the case names cannot be read.
+    Args:
+        case: the question.
+        digests: of files that were read already, for many cases.
+
+    Raises:
+        ModelError: if the model cannot be read.
+        PerturbationError: if what a perturbation names cannot be read.
     """
     digests = digests or Digests()
     image, shape = digests.image(case.image, case.framing())

@@ -49,7 +49,15 @@ class PoolCrew(AbstractCrew):
     """
 
     def __init__(self, workers: int | None = None, margins: Margins | None = None) -> None:
-        """``workers``: processes side by side, by default one for each core. Raises SettingError."""
+        """A crew of this machine.
+
+        Args:
+            workers: processes side by side, by default one for each core.
+            margins: how far a worker may overrun a case's limits before it is ended.
+
+        Raises:
+            SettingError: if the number of workers is not at least 1.
+        """
         self._workers = _checked(workers)
         self._margins = margins or Margins()
 

@@ -27,7 +27,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a case ran. ``threads``: those of one worker; ``workers``: processes side by side."""
+    """Where a case ran.
+
+    Attributes:
+        system: the operating system.
+        processor: its name.
+        cores: how many it has.
+        workers: processes side by side.
+        threads: of one worker.
+    """
 
     system: str
     processor: str
@@ -57,12 +65,14 @@ class Record:
     """A finished case.
 
     Attributes:
-        status: how it ended. sentence: why, in words.
+        status: how it ended.
+        sentence: why, in words.
         seconds: wall-clock time in the worker, loading included; until its end where it was ended.
         memory: bytes resident in the worker, ``{"before": ..., "peak": ...}``; empty where nobody could look.
-        machine: where it ran. finished: when, UTC, ISO 8601.
-        answer: what `answer_of` (worker.py) makes of the result; None where there is none. Its keys are
-            listed in docs/campaigns.md.
+        machine: where it ran.
+        finished: when, UTC, ISO 8601.
+        answer: the answer in short, None where there is none; its keys:
+            [Campaigns](../campaigns.md#the-records).
     """
 
     status: Status

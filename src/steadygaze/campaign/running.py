@@ -29,10 +29,13 @@ class RunProgress:
     """How far a run has come.
 
     Attributes:
-        total: different questions of the plan. before: of these, finished by earlier runs. ended: by this
-            one, by status. verdicts: the answers of both, by verdict.
+        total: different questions of the plan.
+        before: of these, finished by earlier runs.
+        ended: by this one, by status.
+        verdicts: the answers of both, by verdict.
         at_work: the cases that are being verified now.
-        seconds: since this run began. rest: how long the rest will take, None while nobody knows.
+        seconds: since this run began.
+        rest: how long the rest will take, None while nobody knows.
     """
 
     total: int
@@ -51,7 +54,16 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did. Attributes as of `RunProgress`; interrupted: it was stopped by Ctrl-C."""
+    """What a run did.
+
+    Attributes:
+        total: as in `RunProgress`.
+        before: as in `RunProgress`.
+        ended: as in `RunProgress`.
+        seconds: as in `RunProgress`.
+        interrupted: whether Ctrl-C stopped it.
+        verdicts: as in `RunProgress`.
+    """
 
     total: int
     before: int
@@ -86,16 +98,20 @@ def run(
     """Do what the plan asks and the store does not hold yet.
 
     A case that is refused, crashes, hangs or eats memory is a record like any other and never a stop. Ctrl-C
-    ends the run; what was finished is kept, and running the same plan again goes on from there.
+    ends the run; what was finished is kept, and running the same plan again goes on from there. The
+    processes import the script that calls this: it does so under `if __name__ == "__main__":`.
 
-    Arguments:
-        store: the file of the records, made where it is missing. workers: processes side by side, by default
-            one for each core. margins: how far a worker may overrun a case's limits before it is ended.
+    Args:
+        plan: the cases.
+        store: the file of the records, made where it is missing.
+        workers: processes side by side, by default one for each core.
+        margins: how far a worker may overrun a case's limits before it is ended.
         crew: who answers the cases instead of such processes; workers and margins are then its own.
-        retry: cases that ended so are done again, such as ``{Status.CRASHED}`` after a repair.
+        retry: cases that ended so are done again, such as `{Status.CRASHED}` after a repair.
         progress: called a few times a second.
 
-    The processes import the script that calls this: it does so under ``if __name__ == "__main__":``.
+    Returns:
+        What was done.
 
     Raises:
         SettingError: a model of the plan cannot be read, the store is being written by another process, or

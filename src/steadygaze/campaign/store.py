@@ -69,9 +69,14 @@ DROP TABLE former;
 
 @dataclass(frozen=True)
 class Entry:
-    """A case of the latest plan with its record, None while it is not finished.
+    """A case of the latest plan with its record.
 
-    question: the fields of ``Case``, as JSON keeps them. tags: as planned.
+    Attributes:
+        key: its content key.
+        plan: the name of the plan.
+        tags: as planned.
+        question: the fields of `Case`, as JSON keeps them.
+        record: how it ended; None while it is not finished.
     """
 
     key: str
@@ -86,9 +91,12 @@ class RunState:
     """What the driver of a run says of itself, for those who look on.
 
     Attributes:
-        process: its number. host: of which machine. workers: cases side by side.
-        began, beat: when it began, and when it last said so, in seconds since 1970. ended: how, None while it
-            is at work.
+        process: its number.
+        host: of which machine.
+        workers: cases side by side.
+        began: when, in seconds since 1970.
+        beat: when it last said so.
+        ended: how, None while it is at work.
         at_work: the tags of the cases that are being verified.
     """
 
@@ -300,7 +308,14 @@ def _version(connection: sqlite3.Connection) -> int:
 def read(path: str | Path) -> list[Entry]:
     """The cases of the latest plan, in its order, with their records; also while a campaign runs.
 
-    Raises SettingError where there is no such file, or it is no store of this version.
+    Args:
+        path: the store.
+
+    Returns:
+        An entry for each case; none where nothing was planned.
+
+    Raises:
+        SettingError: if there is no such file, or it is no store of this version.
     """
     with _read(Path(path)) as connection:
         if connection is None:

@@ -27,7 +27,6 @@ from steadygaze.campaign.record import Machine, Status, this_machine
 from steadygaze.campaign.shelf import Shelf
 from steadygaze.deadline import Deadline
 from steadygaze.errors import FidelityError, SteadygazeError, UsageError
-from steadygaze.question.case import Case
 from steadygaze.question.fitting import fitted
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.driver import verify
@@ -91,7 +90,7 @@ def answered(task: Task, shelf: Shelf, machine: Machine) -> Reply:
     began = time.perf_counter()
     files: Mapping[str, bytes] = {}
     try:
-        answer = _verified(task.case, shelf)
+        answer = _verified(task, shelf)
         status, sentence, kept = _status(answer), answer.result.reason, answer_of(answer)
         files = _folder(answer, task.case.certificate) if is_kept(task.keep, kept["verdict"]) else files
     except (UsageError, FidelityError) as error:
@@ -106,15 +105,13 @@ def answered(task: Task, shelf: Shelf, machine: Machine) -> Reply:
     return Reply(status, sentence, seconds, before | _highest(), machine, kept, files)
 
 
-def _verified(case: Case, shelf: Shelf) -> Answer:
-    network, loaded = fitted(shelf.image(case), partial(shelf.network, case))
+def _verified(task: Task, shelf: Shelf) -> Answer:
+    case, freight = task.case, task.freight
+    found = shelf.image(case) if freight is None else freight.loaded
+    network, loaded = fitted(found, partial(shelf.network, case))
     settings = replace(case, threads=case.threads or 1).settings()
-    return verify(
-        network,
-        loaded,
-        case.perturb,
-        **settings,
-    )
+    perturbation = case.perturb if freight is None else freight.chain
+    return verify(network, loaded, perturbation, **settings)
 
 
 def _status(answer: Answer) -> Status:

@@ -12,6 +12,7 @@ from typing import Any, final
 
 import click
 
+from steadygaze.commands.crews import crew_of, crew_options
 from steadygaze.terminal import printed
 
 INTERRUPTED = 130
@@ -64,22 +65,28 @@ _where = click.option(
 @click.option(
     "--store", metavar="FILE", type=click.Path(path_type=Path), help="The file of the records.  [PLAN.sqlite]"
 )
-@click.option("--workers", metavar="N", type=int, help="Processes side by side.  [all cores]")
+@crew_options
 @click.option(
     "--retry", metavar="STATUS", type=click.Choice(RETRIED), multiple=True,
     help=f"Do cases again that ended so: {', '.join(RETRIED)}; repeat for several.",
 )  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress.")
 @_debug
-def run(plan: Path, store: Path | None, workers: int | None, retry: tuple[str, ...], quiet: bool) -> int:
+def run(
+    plan: Path,
+    store: Path | None,
+    workers: int | None,
+    cluster: str | None,
+    retry: tuple[str, ...],
+    quiet: bool,
+) -> int:
     """Do what the plan asks and the store does not hold yet."""
     from steadygaze.campaign import read_plan, run, store_of
-    from steadygaze.campaign.pool import PoolCrew
     from steadygaze.campaign.record import Status
     from steadygaze.commands.campaign_words import summarised, watching
 
     planned, path = read_plan(plan), store or store_of(plan)
-    crew = PoolCrew(workers)
+    crew = crew_of(workers, cluster)
     with watching(quiet) as progress:
         summary = run(
             planned,

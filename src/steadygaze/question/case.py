@@ -86,8 +86,12 @@ def make_case(*sources: Mapping[str, Any]) -> Case:
 
     The perturbations of a preset come before those that are given beside it.
 
-    Raises SettingError for an unknown name, a value of the wrong form, or where model, image or perturbation
-    is missing.
+    Args:
+        sources: values by the names of the options of `steadygaze verify`, as numbers or in words.
+
+    Raises:
+        SettingError: for an unknown name, a value of the wrong form, or where model, image or perturbation
+            is missing.
     """
     values: dict[str, Any] = {}
     for source in sources:
@@ -103,7 +107,7 @@ def make_case(*sources: Mapping[str, Any]) -> Case:
 def read_toml(path: Path) -> dict[str, Any]:
     """The values of a case file. Raises SettingError where it is missing or is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
     except FileNotFoundError:
         raise SettingError(f"there is no case file {str(path)!r}: check the path") from None
     except OSError as error:

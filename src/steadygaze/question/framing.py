@@ -17,10 +17,16 @@ _LARGEST_EDGE = 2**24
 class Framing:
     """What is done to stored pixels before the network sees them: resized first, then cropped.
 
-    resize: the shorter edge, as ``(256,)``, or ``(height, width)``; crop: ``(height, width)`` of the centre,
-    ``(edge,)`` for a square one, or ``(left, top, width, height)``; all in pixels. resampling: one of
-    RESAMPLINGS, as Pillow names them. background: what shows through where a picture is transparent, grey or
-    one value for each channel, in [0, 1]. Raises SettingError.
+    Attributes:
+        resize: in pixels, the shorter edge, as `(256,)`, or `(height, width)`; None to keep the size.
+        crop: in pixels, `(height, width)` of the centre, `(edge,)` for a square one, or `(left, top, width,
+            height)`; None to keep all.
+        resampling: `"bilinear"`, `"bicubic"`, `"nearest"` or `"lanczos"`, as Pillow names them.
+        background: what shows through where a picture is transparent, grey or one value for each channel,
+            in [0, 1].
+
+    Raises:
+        SettingError: if sizes are not above 0, or a name or a value is not allowed.
     """
 
     resize: tuple[int, ...] | None = None
@@ -40,11 +46,6 @@ class Framing:
                 f"the background is {self.background}; it must be one number within 0 and 1, or three for "
                 "red, green and blue, such as 1 for white"
             )
-
-    @property
-    def keeps_size(self) -> bool:
-        """Whether neither size nor cut is asked for."""
-        return self.resize is None and self.crop is None
 
 
 def framing_of(

@@ -23,8 +23,10 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        fraction: share of the box that is judged. robust_share: share judged robust. regions: visited so far.
-        phase: "compiling", "searching" or "checking".
+        fraction: share of the box that is judged, in [0, 1].
+        regions: visited so far.
+        robust_share: share of the box that is judged robust.
+        phase: `"compiling"`, `"searching"` or `"checking"`.
         radius: distance from 0, in half-widths, within which all is robust, where the search goes by it.
     """
 

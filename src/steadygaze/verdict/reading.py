@@ -13,6 +13,7 @@ from steadygaze.answer.result import Failure, Origin, Shares
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
+from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import Facets, cone_volumes, facets
 from steadygaze.geometry.outside import clearly_outside
@@ -122,39 +123,52 @@ def _everything(box: np.ndarray) -> Origin:
     )
 
 
+class Locator:
+    """Finds the cells of a map that contain a point; what it takes once for all points is done when made."""
+
+    def __init__(self, map_: CellMap, tolerance: Tolerance) -> None:
+        self._map, self._tolerance = map_, tolerance
+        if not map_.cells.count:
+            return
+        self._low, self._high = bounds(map_.cells)
+        self._widths = np.ptp(map_.cells.theta, axis=0)
+        # A cell that fills the box about it is that box: no cones need to be summed, which takes n! of them.
+        around = np.prod(self._high - self._low, axis=1)
+        self._filled = (around > 0) & (map_.volume >= around * (1 - tolerance.located))
+
+    def at(self, theta: np.ndarray, deadline: Deadline = NEVER) -> np.ndarray:
+        """Numbers of the cells that contain the point ``(n,)``, their borders included.
+
+        Raises Expired where the deadline passes on the way.
+        """
+        map_, slack = self._map, self._tolerance.located
+        if not map_.cells.count:
+            return np.zeros(0, np.int64)
+        deadline.ask()
+        reach = slack * self._widths
+        near = np.flatnonzero(((self._low <= theta + reach) & (theta - reach <= self._high)).all(axis=1))
+        boxes, near = near[self._filled[near]], near[~self._filled[near]]
+        here = np.repeat(theta[None], len(near), axis=0)
+        near = near[~clearly_outside(map_.cells, near, here, self._widths)]
+        here = np.repeat(theta[None], len(near), axis=0)
+        cones = cone_volumes(map_.cells, near, here, deadline=deadline)
+        held = near[cones <= map_.volume[near] * (1 + slack)]
+        return np.sort(np.concatenate([boxes, held]))
+
+
 def cells_at(
     map_: CellMap, theta: np.ndarray, tolerance: Tolerance, deadline: Deadline = NEVER
 ) -> np.ndarray:
-    """Numbers of the cells that contain the point ``(n,)``, their borders included."""
-    return next(located(map_, theta[None], tolerance, deadline))
+    """`Locator.at` of one point ``(n,)``."""
+    return Locator(map_, tolerance).at(theta, deadline)
 
 
 def located(
     map_: CellMap, thetas: np.ndarray, tolerance: Tolerance, deadline: Deadline = NEVER
 ) -> Iterator[np.ndarray]:
-    """For each of the points ``(B, n)`` the numbers of the cells that contain it, their borders included.
-
-    Raises Expired where the deadline passes on the way.
-    """
-    if not map_.cells.count:
-        yield from (np.zeros(0, np.int64) for _ in thetas)
-        return
-    low, high = bounds(map_.cells)
-    widths = np.ptp(map_.cells.theta, axis=0)
-    slack = tolerance.located * widths
-    # A cell that fills the box about it is that box: no cones need to be summed, which takes n! of them.
-    around = np.prod(high - low, axis=1)
-    filled = (around > 0) & (map_.volume >= around * (1 - tolerance.located))
-    for theta in thetas:
-        deadline.ask()
-        near = np.flatnonzero(((low <= theta + slack) & (theta - slack <= high)).all(axis=1))
-        boxes, near = near[filled[near]], near[~filled[near]]
-        here = np.repeat(theta[None], len(near), axis=0)
-        near = near[~clearly_outside(map_.cells, near, here, widths)]
-        here = np.repeat(theta[None], len(near), axis=0)
-        cones = cone_volumes(map_.cells, near, here, deadline=deadline)
-        held = near[cones <= map_.volume[near] * (1 + tolerance.located)]
-        yield np.sort(np.concatenate([boxes, held]))
+    """`Locator.at` of each of the points ``(B, n)``."""
+    locator = Locator(map_, tolerance)
+    yield from (locator.at(theta, deadline) for theta in thetas)
 
 
 def safe_ranges(
@@ -249,7 +263,7 @@ def failures_by_distance(
 
     norm is "linf" or "l2".
     """
-    half = (box[:, 1] - box[:, 0]) / 2
+    half = half_widths(box)
     failing = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
     cells, _ = map_.cells.take(failing)
     near = (

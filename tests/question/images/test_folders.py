@@ -58,6 +58,11 @@ def test_a_file_that_is_added_leaves_references_right(photos):
     np.testing.assert_array_equal(load_image(before).image, level)
 
 
+def test_a_name_that_is_not_there_is_no_image(photos):
+    with pytest.raises(ImageError, match=r"no file 'cat/none\.png' among the 6 images"):
+        images_of(f"folder:{photos}:cat/none.png")
+
+
 def test_an_empty_folder_is_a_class(photos):
     (photos / "bird").mkdir()
     assert [entry.label for entry in images_of(str(photos))] == [1, 1, 1, 2, 2, 3]

@@ -150,7 +150,7 @@ def test_parquet_files_that_say_nothing_of_their_columns(package, tmp_path):
     Image.fromarray(GREYS[0]).save(stream, "png")
     rows = {"image": [{"bytes": stream.getvalue(), "path": "x.png"}] * 2, "label": [1, 0]}
     write_table(rows, tmp_path / "plain.parquet", row_group_size=1)
-    assert [entry.label for entry in images_of(f"datasets:{tmp_path}/plain.parquet")] == [1, 0]
+    assert [entry.label for entry in images_of(f"{tmp_path}/plain.parquet")] == [1, 0]
     loaded = load_image(f"datasets:{tmp_path}/plain.parquet:1")
     np.testing.assert_array_equal(loaded.image[0], GREYS[0] / 255)
     assert (loaded.label, loaded.class_name) == (0, None)

@@ -15,6 +15,7 @@ from steadygaze.errors import ImageError
 from steadygaze.question.framing import Framing
 from steadygaze.question.images import load_image
 from steadygaze.question.images.loading import image_from
+from steadygaze.question.images.pictures import decoded
 
 RANDOM = np.random.default_rng(11)
 GREY = RANDOM.integers(0, 256, (6, 9), dtype=np.uint8)
@@ -293,12 +294,41 @@ def test_files_that_are_no_pictures(tmp_path, content, words):
     assert words in refusal(tmp_path / "a.png")
 
 
+def test_a_damaged_picture_is_refused_or_a_picture():
+    damage = np.random.default_rng(7)
+    for mode in ("RGB", "RGBA", "P", "L", "1", "I;16", "CMYK"):
+        picture = (
+            Image.new(mode, (24, 24)) if mode == "I;16" else Image.fromarray(SMOOTH[:24, :24]).convert(mode)
+        )
+        for kind in ("png", "jpeg", "webp", "tiff", "gif", "bmp", "ppm"):
+            stream = io.BytesIO()
+            try:
+                picture.save(stream, kind)
+            except (OSError, ValueError):  # not every kind knows every mode
+                continue
+            for _ in range(8):
+                content = bytearray(stream.getvalue())
+                for _ in range(damage.integers(1, 5)):
+                    content[damage.integers(0, min(300, len(content)))] = damage.integers(0, 256)
+                try:
+                    values = decoded(io.BytesIO(bytes(content)), "it", (1.0,)).values
+                except ImageError:
+                    continue
+                assert values.shape[0] in (1, 3)
+                assert values.dtype == np.uint8 or ((values >= 0) & (values <= 1)).all()
+
+
 @pytest.mark.parametrize("side", [9_000, 11_000, 30_000])
 def test_pictures_that_claim_too_many_pixels_take_no_memory(tmp_path, side):
     (tmp_path / "a.png").write_bytes(png(side, side, 8, 0, b"\0" * 100))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "at most 67,108,864 are read" in refusal(tmp_path / "a.png")
+
+
+def test_deep_pictures_are_smaller(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(5000, 5000, 16, 0, b"\0" * 100))
+    assert "at most 16,777,216 are read" in refusal(tmp_path / "a.png")
 
 
 def test_a_large_picture_that_is_made_small(tmp_path):

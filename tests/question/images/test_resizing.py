@@ -130,5 +130,5 @@ def test_what_is_no_framing(asked, words):
 
 
 def test_the_default_leaves_images_alone():
-    assert Framing().keeps_size
-    assert not Framing(resize=(8,)).keeps_size
+    assert framing_of() == Framing()
+    assert made(background=(0.5, 0.5, 1)).values is STORED.values

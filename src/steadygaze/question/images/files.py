@@ -76,9 +76,14 @@ def skip(stream: Stream, count: int, path: Path) -> None:
 def check_index(index: int, count: int, path: Path) -> None:
     """Raises ImageError where a set that holds `count` images has none of that number."""
     if index >= count:
-        raise ImageError(
-            f"There is no image {index} in {path}: it holds {count}, numbered from 0; choose another."
-        )
+        raise no_such_index(index, count, path)
+
+
+def no_such_index(index: int, count: int, path: Path) -> ImageError:
+    """What is wrong with the number of an image beyond the last."""
+    return ImageError(
+        f"There is no image {index} in {path}: it holds {count}, numbered from 0; choose another."
+    )
 
 
 def check_count(count: int, path: Path) -> None:

@@ -19,7 +19,14 @@ import numpy as np
 from steadygaze.errors import ImageError
 from steadygaze.question.images.arrays import as_pixels
 from steadygaze.question.images.classes import Classes, classes_of
-from steadygaze.question.images.files import check_count, check_index, is_file, is_folder, path_of
+from steadygaze.question.images.files import (
+    check_count,
+    check_index,
+    is_file,
+    is_folder,
+    no_such_index,
+    path_of,
+)
 from steadygaze.question.images.pictures import decoded, read_picture
 from steadygaze.question.images.records import Labelled, Pixels
 from steadygaze.question.images.sets import AbstractImageSet, Entry
@@ -142,7 +149,7 @@ class HubSet(AbstractImageSet):
                 f"stand for, as in datasets:{self.where}:classes=FILE, or name another column with label=."
             )
         names = getattr(self._rows.features.get(self._label_column or ""), "names", None)
-        return label, names[label] if names else None
+        return label, names[label] if names and label < len(names) else None
 
     @cached_property
     def _classes(self) -> Classes:
@@ -229,14 +236,15 @@ class ParquetRows(AbstractRows):
 
     def value(self, column: str, row: int) -> Any:
         """See `AbstractRows`."""
+        before = 0
         for one in self._files:
             for group in range(one.num_row_groups):
                 count = one.metadata.row_group(group).num_rows
-                if row < count:
+                if row < before + count:
                     read = _guarded(self._path, lambda f=one, g=group: f.read_row_group(g, columns=[column]))
-                    return read.column(0)[row].as_py()
-                row -= count
-        raise AssertionError("an index below the count was found above")
+                    return read.column(0)[row - before].as_py()
+                before += count
+        raise no_such_index(row, before, self._path)
 
     def values(self, column: str) -> list[Any]:
         """See `AbstractRows`."""

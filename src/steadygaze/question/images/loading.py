@@ -28,18 +28,28 @@ from steadygaze.question.images.tables import Table
 
 FORMS = (
     "digits:7, idx:FOLDER:17, idx:FOLDER:train:17, npz:FILE:17, folder:FOLDER:cat/1.jpg, csv:FILE:17, "
-    "FILE.npy, or a picture such as FILE.jpg"
+    "datasets:PATH:17, FILE.npy, or a picture such as FILE.jpg"
 )
 _SETS: Mapping[str, type[AbstractImageSet]] = {
     one.kind: one for one in (Digits, IdxPair, NpzArchive, ClassFolder, Table, HubSet)
 }
+_TABLES = {".csv": Table.kind, ".tsv": Table.kind, ".parquet": HubSet.kind}
 _AS_IT_IS = Framing()
 
 
 def load_image(source: str, framing: Framing = _AS_IT_IS) -> LoadedImage:
-    """The image that a source names, in the size and cut asked for; see the head of this package.
+    """The image that a source names, in the size and cut asked for.
 
-    Raises ImageError.
+    Args:
+        source: such as `"digits:7"`, `"idx:FOLDER:17"`, `"npz:FILE:17"`, `"folder:FOLDER:cat/1.jpg"`,
+            `"csv:FILE:17"`, `"FILE.npy"` or a picture; all of them: [Formats](../formats.md#images).
+        framing: in which size and cut; by default as it is stored.
+
+    Returns:
+        The image with what the source says of it.
+
+    Raises:
+        ImageError: if the source is not understood, cannot be read, or holds no image.
     """
     return Library().load(source, framing)
 
@@ -80,9 +90,10 @@ def image_from(image: Any, framing: Framing = _AS_IT_IS) -> LoadedImage:
     Raises ImageError, and SettingError where a loaded image is to be framed again.
     """
     if isinstance(image, LoadedImage):
-        if not framing.keeps_size:
+        if framing != _AS_IT_IS:
             raise SettingError(
-                "the image is loaded already, so that resize and crop come too late: give them to load_image"
+                "the image is loaded already, so that resize, crop, resampling and background come too late: "
+                "give them to load_image, as in load_image(name, Framing(resize=(256,)))"
             )
         return image
     if isinstance(image, str | Path):
@@ -94,9 +105,17 @@ def image_from(image: Any, framing: Framing = _AS_IT_IS) -> LoadedImage:
 
 
 def images_of(source: str) -> list[ImageEntry]:
-    """All images of a source, in order, without reading their pixels; see the head of this package.
+    """All images of a source, in order, without reading their pixels.
 
-    Raises ImageError where the source is not understood, cannot be read, or has no such images.
+    Args:
+        source: as for `load_image`, with several numbers where one is asked for, `"digits:0..99"` or
+            `"digits:7,20..29"`, or none for all.
+
+    Returns:
+        An entry for each image, at least one.
+
+    Raises:
+        ImageError: if the source is not understood, cannot be read, or has no such images.
     """
     reference = _reference(source)
     if reference is None:
@@ -110,7 +129,13 @@ def _chosen(entries: list[Entry], reference: Reference, source: str) -> list[Ent
     if not reference.entry:
         return entries
     if not reference.spans:
-        return [entry for entry in entries if entry.key == reference.entry]
+        named = [entry for entry in entries if entry.key == reference.entry]
+        if not named:
+            raise ImageError(
+                f"There is no file {reference.entry!r} among the {len(entries)} images of "
+                f"{reference.where!r}: check the name."
+            )
+        return named
     chosen: dict[int, Entry] = {}
     for first, last in reference.spans:
         if not first <= last < len(entries):
@@ -128,7 +153,8 @@ def _reference(source: str) -> Reference | None:
     path = path_of(source)
     # A file of exactly that name comes first, so that a colon in a file's name does no harm.
     if is_file(path):
-        return Reference("csv", source) if path.suffix.lower() in (".csv", ".tsv") else None
+        kind = _TABLES.get(path.suffix.lower())
+        return None if kind is None else Reference(kind, source)
     if kind not in _SETS or not (colon or kind == "digits"):
         return Reference("folder", source) if source and is_folder(path) else None
     reference = parsed(kind, rest, _SETS[kind].keys, _SETS[kind].names_files)

@@ -14,7 +14,7 @@ import numpy as np
 
 from steadygaze.errors import ImageError
 from steadygaze.question.images.arrays import checked
-from steadygaze.question.images.files import readable
+from steadygaze.question.images.files import LARGEST_IMAGE, readable
 from steadygaze.question.images.records import Pixels
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SUFFIXES = (
     ".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 LARGEST_PICTURE = 2**26
-"""Most pixels of a picture that is read to be made smaller: some 200 MB of RGB."""
+"""Most pixels of a picture of 8 bits that is read to be made smaller: some 200 MB of RGB."""
 
 _FORMATS = (
     "BMP",
@@ -110,8 +110,9 @@ def _guarded(opened: Callable[[], Image.Image], name: str, background: tuple[flo
 def _check_picture(picture: Image.Image, name: str) -> None:
     """Before its pixels are taken."""
     width, height = picture.size
-    if not 0 < width * height <= LARGEST_PICTURE:
-        raise _too_large(name, f"{width} x {height} pixels")
+    most = LARGEST_IMAGE if picture.mode in (*_DEEP, "I", "F") else LARGEST_PICTURE
+    if not 0 < width * height <= most:
+        raise _too_large(name, f"{width} x {height} pixels", most)
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
         raise ImageError(
             f"{name} holds {getattr(picture, 'n_frames', 'several')} pictures, as an animation or several "
@@ -119,9 +120,9 @@ def _check_picture(picture: Image.Image, name: str) -> None:
         )
 
 
-def _too_large(name: str, claim: str) -> ImageError:
+def _too_large(name: str, claim: str, most: int = LARGEST_PICTURE) -> ImageError:
     return ImageError(
-        f"{name} claims {claim}; at most {LARGEST_PICTURE:,} are read: shrink it with another program, or "
+        f"{name} claims {claim}; at most {most:,} are read: shrink it with another program, or "
         "fetch it again if it is not so large."
     )
 

@@ -37,11 +37,15 @@ class Labelled:
 class LoadedImage:
     """An image and where it comes from.
 
-    image: float64 (C, H, W) in [0, 1]; label: the true class as the data set gives it, None where it gives
-    none; source: as the user wrote it, None for what came as an array; index: its number in the data set,
-    None where it has none; class_name: what the data set calls the class; conversions: what was done to the
-    pixels that were stored, in order; stored: whether they come from a picture or a data set, which may be
-    made grey or RGB as a network wants, where an array is taken as it is.
+    Attributes:
+        image: float64 `(C, H, W)` in [0, 1].
+        label: the true class as the data set gives it, None where it gives none.
+        source: as the user wrote it, None for what came as an array.
+        index: its number in the data set, None where it has none.
+        class_name: what the data set calls the class.
+        conversions: what was done to the pixels that were stored, in order, in words.
+        stored: whether they come from a picture or a data set, which may be made grey or RGB as a network
+            wants, where an array is taken as it is.
     """
 
     image: np.ndarray
@@ -56,8 +60,10 @@ class LoadedImage:
 class ImageEntry(NamedTuple):
     """One image of a source.
 
-    name: short, and no other image of the source has it; reference: names this image wherever an image is
-    asked for, with no other setting needed; label: its true class, None where the source gives none.
+    Attributes:
+        name: short, and no other image of the source has it.
+        reference: names this image wherever an image is asked for, with no other setting needed.
+        label: its true class, None where the source gives none.
     """
 
     name: str

@@ -11,7 +11,7 @@ from typing import ClassVar, final
 
 from steadygaze.errors import ImageError
 from steadygaze.question.images.classes import Classes, classes_of, is_number
-from steadygaze.question.images.files import LARGEST_SET, check_index, is_file, path_of, readable
+from steadygaze.question.images.files import LARGEST_SET, is_file, no_such_index, path_of, readable
 from steadygaze.question.images.records import Labelled
 from steadygaze.question.images.sets import AbstractImageSet, Entry
 from steadygaze.question.images.single import is_image_name, read_file
@@ -70,8 +70,7 @@ class Table(AbstractImageSet):
                     )
                 return Labelled(read_file(path, self.background), label, name, index)
             count += 1
-        check_index(index, count, self._file)
-        raise AssertionError("an index below the count was found above")
+        raise no_such_index(index, count, self._file)
 
     @property
     def _file(self) -> Path:
