@@ -18,7 +18,6 @@ from steadygaze_check.claims import CERTIFIED, OPEN, REFUTED, Judge, Report
 from steadygaze_check.folder import CLASS_CHANGED, KINDS, UNDECIDED, BadCertificate, Certificate, read
 from steadygaze_check.network import Network
 from steadygaze_check.points import Points, borders
-from steadygaze_check.tiling import tiling
 
 _PROVABLE_MAPS, _PROVABLE_MEASURES = ("gradient", "abs-gradient"), ("cosine", "l2", "l1", "linf")
 _POINTS, _SEED = 256, 20260714
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         certificate = read(options.certificate)
         report = check(certificate)
         if options.model is not None:
-            report.add("original", *_compared(certificate, options.model))
+            report.add("original", (True, *_compared(certificate, options.model)))
         report.numbers["seconds"] = round(time.perf_counter() - began, 3)
         if options.json is not None:
             findings = [{"claim": n, "status": s, "text": t} for n, s, t in report.findings]
@@ -70,9 +69,9 @@ def check(certificate: Certificate) -> Report:
     kind, shrink = np.full(count, UNDECIDED, np.int8), np.zeros(count)
     for cells in examiner.batches():
         kind[cells], shrink[cells] = examiner.examine(cells)
-    judge = Judge(certificate, points, tiling(certificate), kind, shrink)
-    judge.report.add(*_origin(certificate, points))
-    return judge.all()
+    report = Report()
+    report.add("label", (True, *_origin(certificate, points)))
+    return Judge(certificate, points, kind, shrink, report).all()
 
 
 def _beyond(certificate: Certificate) -> str | None:
@@ -90,17 +89,17 @@ def _beyond(certificate: Certificate) -> str | None:
     return None
 
 
-def _origin(certificate: Certificate, points: Points) -> tuple[str, str, str, np.ndarray | None]:
+def _origin(certificate: Certificate, points: Points) -> tuple[Any, ...]:
     """The image at θ = 0 before the clip is the image handed over, and the network gives it the label."""
     label, logits = certificate.question["label"], points.origin_logits
     best = max(range(len(logits)), key=lambda k: logits[k])
     if best != label:
         theta = np.zeros(certificate.dimension)
-        return "label", REFUTED, f"at θ = 0 the network says {best}, not {label}", theta
+        return REFUTED, f"at θ = 0 the network says {best}, not {label}", theta
     away = float(np.abs(certificate.piece_base[points.origin_piece] - certificate.image).max())
     declared = certificate.question.get("constant_amounts") is True
     text = f"the network says {label} at θ = 0, where the image is {away:.3g} off image.npy"
-    return "label", CERTIFIED if away <= 1e-12 or declared else OPEN, text, None
+    return CERTIFIED if away <= 1e-12 or declared else OPEN, text
 
 
 def _by_points(certificate: Certificate, why: str) -> Report:
@@ -120,10 +119,10 @@ def _by_points(certificate: Certificate, why: str) -> Report:
         gap = logits[label] - np.delete(logits, label).max()
         if abs(gap) > 1e-6 * max(1.0, np.abs(logits).max()) and (gap < 0) != (told == CLASS_CHANGED):
             text = f"cell {cell} is called {KINDS[told]}, and its class gap at a point inside is {gap:.6g}"
-            report.add("kinds", REFUTED, text, theta)
+            report.add("kinds", (True, REFUTED, text, theta))
             return report
     text = f"checked at {looked} points, not certified: {why}; only the class was looked at"
-    report.add("kinds", OPEN, text)
+    report.add("kinds", (True, OPEN, text))
     return report
 
 

@@ -16,7 +16,7 @@ from steadygaze.errors import SettingError
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 
-FORMAT = "steadygaze/certificate/1"
+FORMAT = "steadygaze/certificate/2"
 INDEX = "certificate.json"
 
 
@@ -42,7 +42,7 @@ def write_certificate(
     check_certifiable(map_)
     files = Files(folder)
     question = write_question(problem, files)
-    told = write_map(map_, pieces_of(problem), origin, files)
+    told = write_map(map_, pieces_of(problem), origin, result, problem.box, files)
     files.index(
         INDEX,
         {
