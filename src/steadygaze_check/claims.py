@@ -61,36 +61,28 @@ class Judge:
         sums = np.array([held[c.cell_kind == each].sum() for each in range(3)]) * (1 - 2.0**-45)
         share = np.maximum(sums - self._tiling.surplus(self._part), 0.0) / c.volume * self._covers
         self._share, self._unproven = share.tolist(), max(0.0, 1.0 - float(share.sum()))
-        told = c.claims.get("nearest_failure") or {}
-        self._theta = [np.array([number(x, "theta") for x in told["theta"]])] if "theta" in told else []
-        self._fails = [
-            each for each in [*c.failing, *self._theta] if self._kinds_at(each) in ({1}, {2}, {1, 2})
-        ]
+        told = c.claims.get("nearest_failure")
+        self._theta = None if told is None else np.array([number(each, "theta") for each in told["theta"]])
+        known = [*c.failing, *([] if told is None else [self._theta])]
+        self._fails = [each for each in known if self._kinds_at(each) in ({1}, {2}, {1, 2})]
+        self._fails += list(self._mean[self._failing][:1])
 
     def all(self) -> Report:
         """Every claim, in the order in which a reader asks."""
         self.report.add("tiling", (True, CERTIFIED if self._covers else OPEN, self._tiling.told))
-        for claim in (
-            self._kinds,
-            self._shares,
-            self._verdict,
-            self._safe_regions,
-            self._origin,
-            self._nearest,
-        ):
+        for claim in (self._kinds, self._shares, self._verdict, self._regions, self._origin, self._nearest):
             claim()
         return self.report
 
     def _kinds_at(self, theta: np.ndarray) -> set[int]:
         """The kinds that are found at a point, exactly; none outside of the box."""
-        inside = len(theta) == self._c.dimension and Region(self._c.box).holds(theta)
-        return {self._points.kind(each, theta) for each in self._points.pieces_at(theta)} if inside else set()
+        pieces = self._points.pieces_at(theta) if Region(self._c.box).holds(theta) else []
+        return {self._points.kind(piece, theta) for piece in pieces}
 
     def _kinds(self) -> None:
-        told, doubtful = self._c.cell_kind, np.flatnonzero((self._proven == UNDECIDED) & self._called)
-        wrong = np.flatnonzero((self._proven != told) & (self._proven != UNDECIDED) & self._called)[
-            :1
-        ].tolist()
+        told, unknown = self._c.cell_kind, self._proven == UNDECIDED
+        wrong = np.flatnonzero((self._proven != told) & ~unknown & self._called)[:1].tolist()
+        doubtful = np.flatnonzero(unknown & self._called)
         for cell in doubtful[np.argsort(-self._tiling.high[doubtful])][:16]:
             found = self._kinds_at(self._mean[cell])
             wrong += [cell] if len(found) == 1 and found.isdisjoint({told[cell], UNDECIDED}) else []
@@ -102,32 +94,29 @@ class Judge:
         )
 
     def _shares(self) -> None:
-        told, slack = self._c.claims.get("shares") or {}, self._unproven + ROUNDING
+        told, slack = self._c.claims.get("shares"), self._unproven + ROUNDING
         certified = dict(zip(_SHARES, self._share, strict=False))
         self.report.numbers |= {"certified": certified, "unproven": self._unproven}
-        values = [number(told[each], "a share") for each in _SHARES if told.get(each) is not None]
-        fits = (
-            len(values) == 4 and abs(sum(values) - 1) <= ROUNDING and min(values) >= 0 and values[3] <= slack
-        )
-        near = all(s - ROUNDING <= v <= s + slack for s, v in zip(self._share, values, strict=False))
-        known = fits and self._covers and self._unproven - values[3] <= UNPROVEN
-        text = ", ".join(f"{name} {value!r}" for name, value in zip(_SHARES, values, strict=False))
-        self.report.add(
-            "shares",
-            (len(values) < 4, OPEN, "the certificate leaves shares out"),
-            (not (fits and near), REFUTED, f"{text}; proven are {certified}"),
-            (True, CERTIFIED if known else OPEN, f"{text}, each within {self._unproven:.2e}"),
-        )
+        if not told or None in told.values():
+            self.report.add("shares", (True, OPEN, "the certificate leaves shares out"))
+            return
+        values = [number(told[each], "a share") for each in _SHARES]
+        fits = abs(sum(values) - 1) <= ROUNDING and min(values) >= 0 and values[3] <= slack
+        fits &= all(s - ROUNDING <= v <= s + slack for s, v in zip(self._share, values, strict=False))
+        known = self._covers and self._unproven - values[3] <= UNPROVEN
+        text = f"{', '.join(f'{each} {told[each]!r}' for each in _SHARES)}, each within {self._unproven:.2e}"
+        self.report.add("shares", (not fits, REFUTED, text), (True, CERTIFIED if known else OPEN, text))
 
     def _verdict(self) -> None:
-        told, failing = self._c.claims.get("verdict"), [*self._fails, *self._mean[self._failing][:1]]
-        cells, sure = int(self._failing.sum()), self._unproven <= UNPROVEN and self._robust.all()
+        told, failing = self._c.claims.get("verdict"), int(self._failing.sum())
+        sure = self._unproven <= UNPROVEN and self._robust.all()
+        text = f"{told!r:.40}: {failing} failing cells, unproven {self._unproven:.2e}"
         self.report.add(
             "verdict",
             (told not in ("robust", "violated"), CERTIFIED, f"{told!r:.40} claims nothing"),
-            (told == "violated", CERTIFIED if failing else OPEN, f"violated: {cells} failing cells"),
-            (failing, REFUTED, "called robust, with failing points", *failing[:1]),
-            (True, CERTIFIED if sure else OPEN, f"robust, up to {self._unproven:.2e} of the box"),
+            (told == "violated", CERTIFIED if self._fails else OPEN, text),
+            (self._fails, REFUTED, text, *self._fails[:1]),
+            (True, CERTIFIED if sure else OPEN, text),
         )
 
     # -- regions of the box that are said to be robust
@@ -149,30 +138,36 @@ class Judge:
         """The failing points known that lie in a region."""
         return [each for each in self._fails if region.holds(each)]
 
-    def _safe(self, name: str, region: Region, wider: list[Region], sentence: str) -> None:
+    def _safe(self, name: str, sentence: str, region: Region, wider: list[Region]) -> None:
         """A region that is said to be robust, and wider ones that are said not to be, or to be undecided."""
-        inside = self._within(region)
-        ends = [r for r in wider if not (self._within(r) or (~self._called & ~self._apart(r)).any())]
+        inside, limits, unknown = (
+            self._within(region),
+            self._c.box,
+            ~self._called & (self._proven == UNDECIDED),
+        )
+        ends = [each for each in wider if not (self._within(each) or (unknown & ~self._apart(each)).any())]
+        beyond = (region.box < limits[:, :1]) | (region.box > limits[:, 1:])
         # Of the image itself the label is proven, and its map is the expected one.
         robust = not region.box.any() or self._is_robust(region)
         self.report.add(
             name,
+            (beyond.any(), REFUTED, f"{sentence} is not within the box"),
             (inside, REFUTED, f"{sentence}: a failing point lies inside", *inside[:1]),
-            (not robust, OPEN, f"{sentence}: the robust cells are not proven to cover it, and no others"),
+            (not robust, OPEN, f"{sentence}: it is not proven that robust cells cover it, and no others"),
             (any(map(self._is_robust, ends)), REFUTED, f"{sentence}: more than that is robust"),
             (ends, OPEN, f"{sentence}: that no more is robust is not shown"),
             (True, CERTIFIED, f"{sentence}, {self._up_to}"),
         )
 
-    def _safe_regions(self) -> None:
+    def _regions(self) -> None:
         box, scale, told = self._c.box, self._c.claims.get("safe_scale"), self._c.claims.get("radius")
         if scale is not None:
-            s = number(scale, "safe_scale", 0, 1)
+            s = number(scale, "safe_scale", 0)
             wider = [Region(box * min(1.0, s * (1 + UNPROVEN) + ROUNDING))] if s < 1 else []
-            self._safe("safe scale", Region(box * s * (1 - ROUNDING)), wider, f"{scale!r} times the box")
+            self._safe("safe scale", f"{s!r} times the box", Region(box * s * (1 - ROUNDING)), wider)
         if told is not None:
-            ball = self._ball(number(told["value"], "radius", 0) * (1 - ROUNDING), told["norm"])
-            self._safe("radius", ball, [], f"radius {told['value']!r} in {told['norm']!r:.8}")
+            r, norm = number(told["value"], "radius", 0), told["norm"]
+            self._safe("radius", f"radius {r!r} in {norm!r:.8}", self._ball(r * (1 - ROUNDING), norm), [])
 
     def _ball(self, radius: float, norm: object) -> Region:
         """The points nearer than a radius in half-widths of the box."""
@@ -191,95 +186,65 @@ class Judge:
             return
         for axis, ends in enumerate(boxed(told.get("ranges"), len(box), "ranges")):
             region, wider = np.zeros_like(box), np.zeros((2, *box.shape))
-            region[axis] = np.clip(ends, *box[axis]) * (1 - ROUNDING)
+            region[axis] = ends * (1 - ROUNDING)
             wider[[0, 1], axis, [0, 1]] = ends * (1 + UNPROVEN) + ROUNDING * box[axis]
-            beyond = [Region(wider[side]) for side in (0, 1) if ends[side] != box[axis, side]]
-            self._safe("ranges", Region(region), beyond, f"parameter {axis + 1} within {ends.tolist()}")
+            further = [Region(wider[side]) for side in (0, 1) if ends[side] != box[axis, side]]
+            self._safe("ranges", f"parameter {axis + 1} within {ends.tolist()}", Region(region), further)
         self._component(told.get("share"))
 
     def _component(self, claimed: Any) -> None:
-        """R0 goes on through shared faces. What fillers lead to may belong to it, or may not."""
-        c, count, pairs = self._c, len(self._robust), self._tiling.pairs
-        at, listed, fillers = (
-            ~self._apart(Region(0 * c.box)),
-            np.zeros(count, bool),
-            np.zeros(len(c.simplices), bool),
-        )
+        """R0 goes on through shared faces; what fillers or flat faces lead to may belong to it, or not."""
+        c, tiling, count = self._c, self._tiling, len(self._robust)
+        cells, listed = np.arange(count + len(c.simplices)) < count, np.zeros(count, bool)
         listed[c.origin_cells] = True
-        parts = []
-        for goes_on in (np.append(self._robust, fillers), np.append(self._robust, ~fillers)):
-            own, part = pairs[goes_on[pairs].all(axis=1)], np.append(at & self._robust[at].all(), fillers)
-            while (meets := part[own].any(axis=1) & ~part[own].all(axis=1)).any():
-                part[own[meets]] = True
+        at = c.simplex_cell[tiling.holding(0 * c.width)[0]]
+        seed, robust, parts = np.zeros(len(cells), bool), np.append(self._robust, ~cells[count:]), []
+        seed[at[at >= 0]] = self._robust[at[at >= 0]].all()
+        sure = tiling.pairs[tiling.solid & (robust & cells)[tiling.pairs].all(axis=1)]
+        for pairs in (sure, tiling.pairs[robust[tiling.pairs].all(axis=1)]):
+            part = seed.copy()
+            while (meets := part[pairs].any(axis=1) & ~part[pairs].all(axis=1)).any():
+                part[pairs[meets]] = True
             parts.append(part[:count])
-        whole = self._sound and self._covers and bool((self._part.box == c.box).all())
-        share = float(self._tiling.high[parts[0]].sum()) / c.volume
-        near = (
-            claimed is not None and abs(number(claimed, "share of R0") - share) <= self._unproven + ROUNDING
-        )
-        own = pairs[np.append(self._robust, fillers)[pairs].all(axis=1)]
+        once = tiling.surplus(self._part) <= UNPROVEN * c.volume and self._covers and self._sound
+        share, slack = float(tiling.high[parts[0]].sum()) / c.volume, self._unproven + ROUNDING
+        fits = claimed is not None and abs(number(claimed, "share of R0") - share) <= slack
+        whole = once and bool((self._part.box == c.box).all())
+        torn = (listed[sure[:, 0]] != listed[sure[:, 1]]).any()
         sentence = f"R0 is {int(parts[0].sum())} cells, {share!r} of the box"
+        told = f"{sentence} through shared faces; claimed are {int(listed.sum())}, {claimed!r}"
         self.report.add(
             "R0",
             (not whole, OPEN, f"{sentence}: not proven to be all of it"),
-            (
-                (listed[own[:, 0]] != listed[own[:, 1]]).any(),
-                REFUTED,
-                f"{sentence}; it goes on beyond what is claimed",
-            ),
-            (
-                (parts != listed).any(),
-                OPEN,
-                f"{sentence} through shared faces; claimed are {int(listed.sum())} cells",
-            ),
-            (True, CERTIFIED if near else REFUTED, f"{sentence}; claimed is a share of {claimed!r}"),
+            (torn, REFUTED, f"{told}, and it goes on from them"),
+            ((np.array(parts) != listed).any(), OPEN, told),
+            (True, CERTIFIED if fits else REFUTED, told),
         )
 
     def _nearest(self) -> None:
         """The witness is replayed exactly, and no failing cell is nearer."""
-        told, failing = self._c.claims.get("nearest_failure"), [*self._mean[self._failing][:1], *self._fails]
-        if not self._theta:
-            if failing:
-                self.report.add(
-                    "nearest failure", (True, REFUTED, "none is told, with failing points", failing[0])
-                )
+        told, theta, name = self._c.claims.get("nearest_failure"), self._theta, "nearest failure"
+        if told is None or theta is None:
+            none = (self._fails, REFUTED, "none is told, with failing points", *self._fails[:1])
+            self.report.add(name, none, (True, CERTIFIED, "none is told"))
             return
-        theta, norm, claimed = self._theta[0], told.get("norm"), number(told["distance"], "distance", 0)
         # The cell's distance from 0, and theta's own, which lies inside the cell.
-        own = number(told.get("theta_distance", claimed), "theta_distance")
-        gap = None if told.get("class_gap") is None else number(told["class_gap"], "class_gap")
-        kinds = self._kinds_at(theta)
-        pieces = self._points.pieces_at(theta) if kinds else []
-        says = all(self._points.says(each, theta, told.get("predicted"), gap) for each in pieces)
-        length = (
-            float(np.linalg.norm(theta / self._c.width * 2, 2 if norm == "l2" else np.inf)) if pieces else 0.0
-        )
+        claimed, own = (number(told[each], each, 0) for each in ("distance", "theta_distance"))
+        kinds, norm, gap = self._kinds_at(theta), told["norm"], number(told["class_gap"], "class_gap")
+        says = [self._points.says(p, theta, told["predicted"], gap) for p in self._points.pieces_at(theta)]
+        length = float(np.linalg.norm(theta / self._c.width * 2, 2 if norm == "l2" else np.inf))
         far = abs(length - own) > ROUNDING * (1 + own) or own < claimed * (1 - ROUNDING)
-        another = UNDECIDED not in kinds and told.get("kind") not in {KINDS[each] for each in kinds}
-        inner, wider = (
-            self._ball(claimed * (1 - UNPROVEN), norm),
-            self._ball(claimed * (1 + UNPROVEN) + ROUNDING, norm),
-        )
-        nearer, sentence = self._within(inner), f"distance {claimed!r}, replayed"
+        another = UNDECIDED not in kinds and told["kind"] not in {KINDS[each] for each in kinds}
+        inner = self._ball(claimed * (1 - UNPROVEN), norm)
+        wider = self._ball(claimed * (1 + UNPROVEN) + ROUNDING, norm)
+        nearer, text = self._within(inner), f"distance {claimed!r}, replayed at {length!r}"
         self.report.add(
-            "nearest failure",
-            (not pieces, REFUTED, "its theta does not lie in the box"),
-            (
-                far,
-                REFUTED,
-                f"its theta is at {length!r}; claimed is {own!r}, in a cell at {claimed!r}",
-                theta,
-            ),
-            (
-                another or not says,
-                REFUTED,
-                "at its theta the kind, the class or its gap is another one",
-                theta,
-            ),
-            (len(kinds) > 1 or UNDECIDED in kinds, OPEN, "its kind at its theta is not decided"),
-            (nearer, REFUTED, f"{sentence}; there is a nearer one", *nearer[:1]),
-            ((self._failing & ~self._apart(inner)).any(), OPEN, f"{sentence}; a nearer one is not excluded"),
-            (self._is_robust(wider), REFUTED, f"no failing cell is as near as {claimed!r}"),
-            (not self._within(wider), OPEN, f"{sentence}; that one is as near is not shown"),
-            (True, CERTIFIED, f"{sentence}, and no failing cell is nearer"),
+            name,
+            (far or another or not all(says), REFUTED, f"{text}: there it is not what is claimed"),
+            (len(kinds) > 1 or UNDECIDED in kinds, OPEN, f"{text}: its kind there is not decided"),
+            (nearer, REFUTED, f"{text}; there is a nearer one", *nearer[:1]),
+            ((self._failing & ~self._apart(inner)).any(), OPEN, f"{text}; a nearer one is not excluded"),
+            (self._is_robust(wider), REFUTED, f"{text}; no failing cell is as near"),
+            (not self._within(wider), OPEN, f"{text}; that one is as near is not shown"),
+            (True, CERTIFIED, f"{text}, and no failing cell is nearer"),
         )

@@ -22,12 +22,12 @@ FORMAT = "steadygaze/certificate/2"
 ROBUST, CLASS_CHANGED, ATTENTION_CHANGED, UNDECIDED = range(4)
 KINDS = ("robust", "class-changed", "attention-changed", "undecided")
 
-_LONGEST_JSON, _LARGEST_FILE = 8 << 20, 16 << 30
+_LONGEST_JSON, _LARGEST_FILE, _MOST_POINTS = 8 << 20, 16 << 30, 64
 # Name, types and axes of each array, and the range of its whole numbers. Equal letters are equal sizes: n
-# parameters (N one more), P pieces (p one more), Q their vertices, O entries of the map, V vertices, M cells (m
-# one more), I incidences, S simplices; E, R, S, A and F, like P and Q, may be 0. D are the entries of a map.
+# parameters (N one more), P pieces (p one more), Q their vertices, O entries of the map (D as they must be),
+# V vertices, M cells (m one more), I incidences, S simplices. E, R, S, A and F, like P and Q, may be 0.
 _ARRAYS = """image f8 CHW; piece_base f8 PCHW; piece_directions f8 PnCHW; piece_vertices f8 Qn;
-piece_ptr i8 p 0 Q; compared b1 O; vertices f8 Vn; cell_ptr i8 m 0 I; cell_vertex i8,i4 I 0 V; cell_kind i1 M 0 4;
+piece_ptr i8 p; compared b1 O; vertices f8 Vn; cell_ptr i8 m; cell_vertex i8,i4 I 0 V; cell_kind i1 M 0 4;
 cell_piece i4 M -1 P; cell_region i8 M; origin_cells i8 R 0 M; simplices i8,i4 SN 0 V;
 simplex_cell i8,i4 S -1 M; apart_cell i8 A 0 M; apart_normal f8 An; failing f8 Fn"""
 _MOVES = """; moves_piece i4 E 0 P; moves_term i4 E 0 N; moves_out i4 E 0 D; moves_in i4 E 0 D;
@@ -46,7 +46,8 @@ class BadCertificate(Exception):
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a folder says: the parts of certificate.json, the box ``(n, 2)``, the bytes of network.onnx.
+    """What a folder says: the parts of certificate.json, the box ``(n, 2)`` with the number of parameters n,
+    widths and volume, the arrays, and the bytes of network.onnx.
 
     Arrays are attributes, by name as in docs/formats.md; all are finite, and all numbers in range.
     """
@@ -56,29 +57,14 @@ class Certificate:
     model: dict[str, Any]
     map: dict[str, Any]
     box: np.ndarray
+    dimension: int
+    width: np.ndarray
+    volume: float
     arrays: dict[str, np.ndarray]
     network: bytes
 
     def __getattr__(self, name: str) -> np.ndarray:
-        try:
-            return self.__dict__["arrays"][name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    @property
-    def dimension(self) -> int:
-        """Number of parameters n."""
-        return len(self.box)
-
-    @property
-    def width(self) -> np.ndarray:
-        """Widths of the box."""
-        return self.box[:, 1] - self.box[:, 0]
-
-    @property
-    def volume(self) -> float:
-        """Volume of the box."""
-        return float(np.prod(self.width))
+        return self.__dict__["arrays"][name]
 
     def corners(self, cell: int) -> np.ndarray:
         """The vertices ``(m, n)`` of a cell."""
@@ -93,18 +79,16 @@ def demand(fine: object, sentence: str) -> None:
 
 def number(of: Any, what: str, least: float = -1e300, most: float = 1e300) -> float:
     """`of` as a float within limits; raises BadCertificate naming `what`."""
-    fine = isinstance(of, (int, float)) and not isinstance(of, bool) and least <= of <= most
-    demand(fine, f"{what} is {of!r:.60}, it must be a number from {least:g} to {most:g}")
+    demand(type(of) in (int, float) and least <= of <= most, f"{what} is {of!r:.60}")
     return float(of)
 
 
 def boxed(pairs: Any, rows: int, what: str) -> np.ndarray:
-    """Pairs of numbers with 0 between them ``(rows, 2)``, out of JSON; raises BadCertificate naming `what`."""
-    fine = isinstance(pairs, list) and all(isinstance(each, list) and len(each) == 2 for each in pairs)
-    demand(fine and len(pairs) == rows, f"{what}: there must be {rows} pairs of numbers")
-    box = np.array([[number(end, what) for end in pair] for pair in pairs]).reshape(-1, 2)
-    demand(((box[:, 0] <= 0) & (box[:, 1] >= 0)).all(), f"{what}: 0 must lie between two numbers")
-    return box
+    """Pairs of numbers about 0 ``(rows, 2)``, out of JSON; raises BadCertificate naming `what`."""
+    demand(type(pairs) is list and len(pairs) == rows, f"{what} is no list of {rows} pairs")
+    return np.array([[number(low, what, most=0), number(high, what, 0)] for low, high in pairs]).reshape(
+        -1, 2
+    )
 
 
 def read(folder: Path) -> Certificate:
@@ -114,7 +98,7 @@ def read(folder: Path) -> Certificate:
         content = json.loads(_bytes(folder, "certificate.json", None).decode("utf-8"))
         demand(content["format"] == FORMAT, f"its format is not {FORMAT}")
         parts = [content[name] for name in ("question", "claims", "model", "map", "files")]
-        demand(all(isinstance(part, dict) for part in parts), "a part of certificate.json is no object")
+        demand(all(type(part) is dict for part in parts), "a part of certificate.json is no object")
         question, files = parts[0], parts[-1]
         box = _box(question)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as problem:
@@ -125,55 +109,56 @@ def read(folder: Path) -> Certificate:
     wanted = [entry.split() for entry in listed.split(";")]
     names = {"network.onnx", *(f"{name}.npy" for name, *_ in wanted)}
     demand(set(files) == names, f"files must list {', '.join(sorted(names))}")
-    data = {name: _bytes(folder, name, files[name]) for name in names}
-    sizes = {"n": len(box), "N": len(box) + 1, "P": question["pieces"]}
+    data, n = {name: _bytes(folder, name, files[name]) for name in names}, len(box)
+    sizes = {"n": n, "N": n + 1, "P": question["pieces"], "p": question["pieces"] + 1}
     arrays = {name: _array(name, data[f"{name}.npy"], types, axes, sizes) for name, types, axes, *_ in wanted}
     sizes["D"] = arrays["image"][0 if question["saliency"]["channel_sum"] else slice(None)].size
+    demand(
+        sizes["m"] == sizes["M"] + 1 and len(arrays["failing"]) <= _MOST_POINTS,
+        "cells or points are too many",
+    )
     for name, _, _, *ends in wanted:
-        least, limit = (int(sizes.get(end, end)) for end in ends) if ends else (0, 0)
-        fine = not ends or not arrays[name].size or least <= arrays[name].min() <= arrays[name].max() < limit
-        demand(fine or name.endswith("ptr"), f"{name}.npy is out of range")
-    made = Certificate(*parts[:-1], box, arrays, data["network.onnx"])
+        if ends and arrays[name].size:
+            least, limit = (int(sizes.get(end, end)) for end in ends)
+            demand(least <= arrays[name].min() <= arrays[name].max() < limit, f"{name}.npy is out of range")
+    width = box[:, 1] - box[:, 0]
+    made = Certificate(*parts[:-1], box, n, width, float(np.prod(width)), arrays, data["network.onnx"])
     _consistent(made, sizes)
     return made
 
 
 def _box(question: dict[str, Any]) -> np.ndarray:
     """The box, after everything in the question has been looked at."""
-    for name, least, limit in (
-        ("classes", 1, 1 << 24),
-        ("label", 0, question["classes"]),
-        ("pieces", 0, 1 << 24),
-    ):
-        value = question[name]
-        demand(type(value) is int and least <= value < limit, f"{name} is {value!r:.60}")
-    for value in (question["moves_map"], question["saliency"]["channel_sum"]):
-        demand(isinstance(value, bool), f"{value!r:.60} must be true or false")
-    for value in (question["saliency"]["name"], question["inconsistency"]["name"]):
-        demand(isinstance(value, str), f"{value!r:.60} must be a name")
-    number(question["threshold"], "threshold")
-    if question["clip"] is not None:
-        low, high = (number(each, "clip") for each in question["clip"])
-        demand(low < high, "nothing lies within the clip")
-    pairs = [[each["low"], each["high"]] for each in question["parameters"]]
-    box = boxed(pairs, min(max(len(pairs), 1), 16), "parameters")
+    many = 1 << 24
+    for name, least, limit in (("classes", 1, many), ("label", 0, question["classes"]), ("pieces", 0, many)):
+        fine = type(question[name]) is int and least <= question[name] < limit
+        demand(fine, f"{name} is {question[name]!r:.60}")
+    saliency, measure = question["saliency"], question["inconsistency"]
+    fine = type(question["moves_map"]) is bool and type(saliency["channel_sum"]) is bool
+    demand(fine, "moves_map and channel_sum must be true or false")
     demand(
-        ((np.ptp(box, axis=1) >= 1e-30) & (np.ptp(box, axis=1) <= 1e30)).all(), "a range is not 1e-30 to 1e30"
+        type(saliency["name"]) is str and type(measure["name"]) is str,
+        "saliency or inconsistency has no name",
     )
+    number(question["threshold"], "threshold")
+    low, high = (number(each, "clip") for each in question["clip"] or (0, 1))
+    pairs = [(each["low"], each["high"]) for each in question["parameters"]]
+    box = boxed(pairs, min(max(len(pairs), 1), 16), "parameters")
+    wide = (np.ptp(box, axis=1) >= 1e-30) & (np.ptp(box, axis=1) <= 1e30)
+    demand(low < high and wide.all(), "a range is empty or cannot be computed with")
     return box
 
 
 def _consistent(made: Certificate, sizes: dict[str, int]) -> None:
     """Raise BadCertificate where arrays that fit the format do not fit one another."""
     for name, array in made.arrays.items():
-        fine = array.dtype.kind != "f" or bool(np.isfinite(array).all() and (np.abs(array) < 1e100).all())
+        fine = array.dtype.kind != "f" or bool((np.abs(array) < 1e100).all())
         demand(fine, f"{name}.npy holds numbers that are not finite, or above 1e100")
-    if made.question["saliency"]["name"] in ("gradient", "abs-gradient"):
-        demand(sizes["O"] == sizes["D"], f"compared.npy has {sizes['O']} entries, the map {sizes['D']}")
-    for name, rows, last in (("piece_ptr", sizes["P"], sizes["Q"]), ("cell_ptr", sizes["M"], sizes["I"])):
-        array = made.arrays[name]
-        fine = len(array) == rows + 1 and array[0] == 0 and array[-1] == last and (np.diff(array) > 0).all()
-        demand(fine, f"{name}.npy does not rise from 0 to {last}")
+    map_is_known = made.question["saliency"]["name"] in ("gradient", "abs-gradient")
+    demand(not map_is_known or sizes["O"] == sizes["D"], "compared.npy is not of the size of a map")
+    for ptr, last in ((made.piece_ptr, sizes["Q"]), (made.cell_ptr, sizes["I"])):
+        fine = ptr[0] == 0 and ptr[-1] == last and (np.diff(ptr) > 0).all()
+        demand(fine, f"piece_ptr.npy or cell_ptr.npy does not rise from 0 to {last}")
     for points in (made.vertices, made.failing):
         inside = (points >= made.box[:, 0]) & (points <= made.box[:, 1])
         demand(inside.all(), "a vertex or a failing point lies outside of the box")
@@ -190,24 +175,20 @@ def _array(name: str, data: bytes, types: str, axes: str, sizes: dict[str, int])
     match = _HEADER.match(data[:1024])
     if match is None or match[1].decode() not in types.split(","):
         raise BadCertificate(f"{name}.npy has a header that is not one of {types} in C order")
-    shape, kind = (
-        tuple(int(part) for part in (match[2] or b"").split(b", ") if part),
-        np.dtype(match[1].decode()),
-    )
-    room = len(data) - match.end()
+    shape = tuple(int(part) for part in (match[2] or b"").split(b", ") if part)
+    kind, room = np.dtype(match[1].decode()).newbyteorder("<"), len(data) - match.end()
     fits = len(shape) == len(axes) and math.prod(shape) * kind.itemsize == room
     demand(fits, f"{name}.npy has {room} bytes of numbers, its header says {shape}, the format {axes}")
-    for letter, size in zip(axes, shape, strict=True):
-        demand(sizes.setdefault(letter, size) == size, f"{name}.npy does not fit the other arrays")
-    raw = np.frombuffer(data, np.uint8, offset=match.end())
-    demand(kind.kind != "b" or (raw <= 1).all(), f"{name}.npy holds what is neither true nor false")
-    demand(math.prod(shape) > 0 or axes[0] in "REPQSAF", f"{name}.npy is empty")
-    return np.frombuffer(data, kind.newbyteorder("<"), offset=match.end()).reshape(shape)
+    fits = all(sizes.setdefault(letter, size) == size for letter, size in zip(axes, shape, strict=True))
+    demand(fits and (room or axes[0] in "REPQSAF"), f"{name}.npy does not fit the other arrays, or is empty")
+    array = np.frombuffer(data, kind, offset=match.end()).reshape(shape)
+    demand(kind.kind != "b" or (array.view(np.uint8) <= 1).all(), f"{name}.npy holds neither true nor false")
+    return array
 
 
 def _bytes(folder: Path, name: str, told: Any) -> bytes:
     """The bytes of a plain file, which must be as many as `told` says and have that SHA-256."""
-    size = _LONGEST_JSON if told is None else told.get("bytes") if isinstance(told, dict) else None
+    size = _LONGEST_JSON if told is None else told.get("bytes") if type(told) is dict else None
     demand(type(size) is int and 0 <= size <= _LARGEST_FILE, f"files says no size for {name}")
     try:
         handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -216,11 +197,8 @@ def _bytes(folder: Path, name: str, told: Any) -> bytes:
     with os.fdopen(handle, "rb") as file:
         found = os.fstat(handle)
         fits = found.st_size <= size if told is None else found.st_size == size
-        demand(
-            stat.S_ISREG(found.st_mode) and fits, f"{name} is not a plain file of {size} bytes, as it must be"
-        )
+        demand(stat.S_ISREG(found.st_mode) and fits, f"{name} is not a plain file of {size} bytes")
         data = file.read(size + 1)
-    demand(len(data) == found.st_size, f"{name} changed while it was read")
     same = told is None or hashlib.sha256(data).hexdigest() == told.get("sha256")
-    demand(same, f"{name} does not have the SHA-256 that certificate.json declares")
+    demand(len(data) == found.st_size and same, f"{name} is not what certificate.json declares")
     return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ def write_map(
     kept = (map_.kind != UNDECIDED) | (map_.region >= 0) | (map_.volume > 0)
     cells = map_.cells if kept.all() else map_.cells.take(np.flatnonzero(kept))[0]
     placed, covered = _placed(cells, box)
-    vertices, n = len(placed.theta), cells.dimension
+    vertices = len(placed.theta)
     kind = "<i4" if max(vertices, cells.count) < 2**31 else "<i8"
     files.whole("vertices", "<f8", placed.theta)
     files.whole("cell_ptr", "<i8", placed.ptr)
@@ -64,7 +65,8 @@ def write_map(
     files.whole("cell_piece", "<i4", piece_of_cells(cells, pieces))
     files.whole("cell_region", "<i8", map_.region[kept])
     files.whole("origin_cells", "<i8", (np.cumsum(kept) - 1)[origin[kept[origin]]])
-    parted, directions = apart(cells, map_.kind[kept], regions_of(result, box))
+    written = replace(cells, theta=placed.theta, ptr=placed.ptr, idx=placed.vertex)
+    parted, directions = apart(written, map_.kind[kept], regions_of(result, box))
     files.whole("apart_cell", "<i8", parted)
     files.whole("apart_normal", "<f8", directions)
     files.whole("failing", "<f8", failing_points(cells, map_.kind[kept], result, box))

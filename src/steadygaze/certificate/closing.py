@@ -82,7 +82,7 @@ def fans(edges: np.ndarray, scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def closing(faces: np.ndarray, scaled: np.ndarray) -> np.ndarray:
-    """Simplices ``(k, n + 1)`` between faces ``(., n)`` that lie on one another; none where they do not close.
+    """Simplices ``(k, n + 1)`` between faces ``(., n)`` that lie on one another; none if they do not close.
 
     The faces of one flat, closed by flat pieces along the lines where flats meet (and so on down), are coned
     from one of their vertices. Whoever uses the simplices has to see whether they do close the gaps.

@@ -26,11 +26,10 @@ _ROUNDING = 1e-13
 
 @dataclass(frozen=True)
 class Region:
-    """A box ``(n, 2)``, or with half axes ``(n,)`` an ellipsoid about 0; `robust`: whether robust cells count."""
+    """A box ``(n, 2)``, or with half axes ``(n,)`` an ellipsoid about 0."""
 
     box: np.ndarray
     axes: np.ndarray | None = None
-    robust: bool = False
 
 
 def regions_of(result: Result, box: np.ndarray) -> Iterator[Region]:
@@ -46,7 +45,6 @@ def regions_of(result: Result, box: np.ndarray) -> Iterator[Region]:
     if result.safe_scale is not None:
         yield Region(box * result.safe_scale * (1 - _WITHIN))
     if result.origin is not None:
-        yield Region(np.zeros_like(box), robust=True)
         for axis, ends in enumerate(result.origin.ranges):
             part = np.zeros_like(box)
             part[axis] = np.array(ends) * (1 - _WITHIN)
@@ -56,13 +54,13 @@ def regions_of(result: Result, box: np.ndarray) -> Iterator[Region]:
 def apart(cells: Cells, kind: np.ndarray, regions: Iterator[Region]) -> tuple[np.ndarray, np.ndarray]:
     """Cells ``(A,)`` and directions ``(A, n)``: on the cell <u, θ> is larger than on one of the regions.
 
-    Only cells whose bounding box meets a region are asked, of which robust ones seldom matter.
+    Only cells that are not robust and whose bounding box meets a region are asked.
     """
     found, directions = [np.zeros(0, np.int64)], [np.zeros((0, cells.dimension))]
     low, high = bounds(cells)
     for region in regions:
         meets = ((low <= region.box[:, 1]) & (high >= region.box[:, 0])).all(axis=1)
-        left = np.flatnonzero(meets & (region.robust | (kind != ROBUST)))
+        left = np.flatnonzero(meets & (kind != ROBUST))
         for smaller in _SMALLER if region.axes is None else (1.0,):
             if not len(left):
                 break
@@ -75,7 +73,7 @@ def apart(cells: Cells, kind: np.ndarray, regions: Iterator[Region]) -> tuple[np
 
 
 def failing_points(cells: Cells, kind: np.ndarray, result: Result, box: np.ndarray) -> np.ndarray:
-    """Failing points ``(k, n)`` just beyond what an answer says to be robust, or to be the nearest failure."""
+    """Failing points ``(k, n)`` just beyond what an answer says to be robust, or the nearest failure."""
     half, points = np.ptp(box, axis=1) / 2, []
     fails = np.flatnonzero((kind != ROBUST) & (kind != UNDECIDED))
     some, told = cells.take(fails)[0], result.nearest_failure

@@ -17,8 +17,8 @@ def simplices_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Simplices ``(S, n + 1)`` of vertex numbers in rising order, and the cell ``(S,)`` of each.
 
-    None where there would be too many. By pulling: from a cell's vertex of the lowest number to the simplices of each facet that does not hold it,
-    and so on down (cf. De Loera, Rambau, Santos, Triangulations, 2010, section 4.3).
+    None where there would be too many. By pulling: from a cell's vertex of the lowest number to the simplices
+    of each facet that does not hold it, and so on down (cf. De Loera, Rambau, Santos, Triangulations, 2010).
 
     Args:
         ptr: ``(M + 1,)``; the incidences of cell p are ``ptr[p]:ptr[p + 1]``.

@@ -74,6 +74,9 @@ def _model(problem: Problem) -> dict[str, Any]:
 def _claims(result: Result) -> dict[str, Any]:
     document = result.to_dict()
     origin, failure = document["origin"], document["nearest_failure"]
+    if failure:
+        own = failure["distance"] if failure["theta_distance"] is None else failure["theta_distance"]
+        failure |= {"theta_distance": own, "norm": document["settings"].get("norm", "linf")}
     return {
         "claim": document["claim"],
         "verdict": document["verdict"],
@@ -81,5 +84,5 @@ def _claims(result: Result) -> dict[str, Any]:
         "safe_scale": document["safe_scale"],
         "radius": document["radius"],
         "origin": origin and {key: origin[key] for key in ("share", "ranges", "interior")},
-        "nearest_failure": failure and {**failure, "norm": document["settings"].get("norm", "linf")},
+        "nearest_failure": failure,
     }
