@@ -1,4 +1,4 @@
-"""Certificates for the tests of the checker, in which the question is written without the product's own writer.
+"""Certificates for the tests of the checker, whose question the product's own writer did not write.
 
 What the tests import of steadygaze's insides stands here alone.
 """
