@@ -22,6 +22,7 @@ from steadygaze.certificate.files import Files
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Add, Conv, Dense, Permute, Reshape, ScaleShift
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from variants import Variant
 
 
 class Residual(nn.Module):
@@ -57,6 +58,13 @@ def answer_of(kind: str, n: int, seed: int = 0, **options: object) -> steadygaze
     asked = {1: asked[1:2], 2: asked[1:], 3: asked}[n]
     given = {"clip": None, "method": "sweep", "threshold": 0.1, **options}
     return steadygaze.verify(network(kind, seed), image, asked, **given)
+
+
+def part_of_the_box(method: str = "nearest") -> steadygaze.Answer:
+    """The map of a search that left most of the box alone."""
+    answer = steadygaze.solve(Variant("max pool", "spot").problem, method=method, threads=1)
+    assert answer.map.rest > 0
+    return answer
 
 
 def write(answer: steadygaze.Answer, folder: Path) -> Path:
