@@ -193,32 +193,20 @@ class Judge:
         self._component(told.get("share"))
 
     def _component(self, claimed: Any) -> None:
-        """R0 goes on through shared faces; what fillers or flat faces lead to may belong to it, or not."""
-        c, tiling, count = self._c, self._tiling, len(self._robust)
-        cells, listed = np.arange(count + len(c.simplices)) < count, np.zeros(count, bool)
-        listed[c.origin_cells] = True
-        at = c.simplex_cell[tiling.holding(0 * c.width)[0]]
-        seed, robust, parts = np.zeros(len(cells), bool), np.append(self._robust, ~cells[count:]), []
-        seed[at[at >= 0]] = self._robust[at[at >= 0]].all()
-        sure = tiling.pairs[tiling.solid & (robust & cells)[tiling.pairs].all(axis=1)]
-        for pairs in (sure, tiling.pairs[robust[tiling.pairs].all(axis=1)]):
-            part = seed.copy()
-            while (meets := part[pairs].any(axis=1) & ~part[pairs].all(axis=1)).any():
-                part[pairs[meets]] = True
-            parts.append(part[:count])
+        """R0 goes on through shared faces; what is not known to fail, and fillers, may belong to it or not."""
+        c, tiling, slack = self._c, self._tiling, self._unproven + ROUNDING
+        least, most = tiling.part(self._robust, surely=True), tiling.part(~self._failing, surely=False)
+        listed = np.isin(np.arange(len(least)), c.origin_cells)
         once = tiling.surplus(self._part) <= UNPROVEN * c.volume and self._covers and self._sound
-        share, slack = float(tiling.high[parts[0]].sum()) / c.volume, self._unproven + ROUNDING
+        whole, share = once and (self._part.box == c.box).all(), float(tiling.high[least].sum()) / c.volume
         fits = claimed is not None and abs(number(claimed, "share of R0") - share) <= slack
-        whole = once and bool((self._part.box == c.box).all())
-        torn = (listed[sure[:, 0]] != listed[sure[:, 1]]).any()
-        sentence = f"R0 is {int(parts[0].sum())} cells, {share!r} of the box"
-        told = f"{sentence} through shared faces; claimed are {int(listed.sum())}, {claimed!r}"
+        text = f"R0 is {int(least.sum())} cells, {share!r} of the box; claimed are {int(listed.sum())}, {claimed!r}"
         self.report.add(
             "R0",
-            (not whole, OPEN, f"{sentence}: not proven to be all of it"),
-            (torn, REFUTED, f"{told}, and it goes on from them"),
-            ((np.array(parts) != listed).any(), OPEN, told),
-            (True, CERTIFIED if fits else REFUTED, told),
+            (not whole, OPEN, f"{text}: not proven to be all of it"),
+            ((least & ~listed).any(), REFUTED, text),
+            ((listed != most).any(), OPEN, f"{text}; at most {int(most.sum())} cells belong to it"),
+            (True, CERTIFIED if fits else REFUTED, text),
         )
 
     def _nearest(self) -> None:
@@ -237,14 +225,15 @@ class Judge:
         another = UNDECIDED not in kinds and told["kind"] not in {KINDS[each] for each in kinds}
         inner = self._ball(claimed * (1 - UNPROVEN), norm)
         wider = self._ball(claimed * (1 + UNPROVEN) + ROUNDING, norm)
-        nearer, text = self._within(inner), f"distance {claimed!r}, replayed at {length!r}"
+        nearer, shown = self._within(inner), self._within(wider)
+        text = f"distance {claimed!r}, replayed at {length!r}"
         self.report.add(
             name,
             (far or another or not all(says), REFUTED, f"{text}: there it is not what is claimed"),
             (len(kinds) > 1 or UNDECIDED in kinds, OPEN, f"{text}: its kind there is not decided"),
             (nearer, REFUTED, f"{text}; there is a nearer one", *nearer[:1]),
             ((self._failing & ~self._apart(inner)).any(), OPEN, f"{text}; a nearer one is not excluded"),
-            (self._is_robust(wider), REFUTED, f"{text}; no failing cell is as near"),
-            (not self._within(wider), OPEN, f"{text}; that one is as near is not shown"),
+            (not shown and self._is_robust(wider), REFUTED, f"{text}; no failing cell is as near"),
+            (not shown, OPEN, f"{text}; that one is as near is not shown"),
             (True, CERTIFIED, f"{text}, and no failing cell is nearer"),
         )

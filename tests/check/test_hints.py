@@ -309,7 +309,7 @@ def test_faces_that_meet_in_a_part_are_closed_by_flat_fillers():
 def test_a_doubled_vertex_makes_no_neighbours_of_cells_that_touch_in_a_point(place):
     """Two cells with the two names of one corner share an edge of no length."""
     tiling = made([*SQUARE, place], [[[0, 1, 4], [0, 4, 5]], [[2, 3, 4], [2, 4, 5]]])
-    between = {tuple(sorted(pair)) for pair in tiling.pairs[tiling.solid].tolist()}
+    between = {tuple(sorted(pair)) for pair in tiling._pairs[tiling._solid].tolist()}
     assert ((0, 1) in between) == (place != [0.5, 0.5])
 
 
