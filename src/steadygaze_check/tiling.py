@@ -76,24 +76,23 @@ class Tiling:
         least = products.sum(axis=1) - 2.0**-45 * np.abs(products).sum(axis=1)
         self.heights = np.minimum.reduceat(least, begin) if len(begin) else np.zeros(0)
 
-    def covers(self, region: Region, apart: np.ndarray | bool = False) -> bool:
-        """Whether simplices cover a region with inner points. Cells `apart` ``(M,)`` do not meet its inside.
+    def surplus(self, region: Region, apart: np.ndarray | bool = False) -> float:
+        """At most the volume that lies in several simplices; infinite if they may not cover a region.
 
-        See docs/checker.md for the proof.
+        apart: which cells ``(M,)`` do not meet the region. See docs/checker.md for the proof.
         """
         low, high = region.box.T
-        meets = ((self._outer.min(axis=1) < high) & (self._outer.max(axis=1) > low)).all(axis=1)
-        cells = np.zeros(len(self.high) + len(self._c.simplices), bool)
+        cells = np.zeros(len(self.high) + len(self._owner), bool)
         cells[: len(self.high)] = apart
-        if not (low < high).all() or (meets & ~cells[self._facing]).any():
-            return False
-        draw = np.random.default_rng(3)
-        for _ in range(32):
-            inside = 0.99 / np.sqrt(len(low)) if region.axes is not None else 1.0
-            found, sure = self.holding(inside * (low + draw.random(len(low)) * (high - low)))
-            if sure.all():
-                return len(found) % 2 == 1
-        return False
+        meets = ((self._outer.min(axis=1) < high) & (self._outer.max(axis=1) > low)).all(axis=1)
+        draw, core = np.random.default_rng(3), 1.0 if region.axes is None else 0.99 / np.sqrt(len(low))
+        if (low < high).all() and not (meets & ~cells[self._facing]).any():
+            for _ in range(32):
+                found, sure = self.holding(core * (low + draw.random(len(low)) * (high - low)))
+                if sure.all() and len(found) % 2:
+                    volume = (self.high.sum() + self.extra) * self._up
+                    return float(np.maximum(volume - np.prod(high - low) * (1 - 2.0**-47), 0.0))
+        return np.inf
 
     def holding(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The simplices that a point lies in or, for all that is known, may lie in; whether it surely does.
@@ -122,13 +121,6 @@ class Tiling:
         while (meets := found[pairs].any(axis=1) & ~found[pairs].all(axis=1)).any():
             found[pairs[meets]] = True
         return found[:count]
-
-    def surplus(self, region: Region) -> float:
-        """At most the volume that lies in more than one simplex, if they cover a region."""
-        sides = region.box[:, 1] - region.box[:, 0]
-        return float(
-            np.maximum((self.high.sum() + self.extra) * self._up - np.prod(sides) * (1 - 2.0**-47), 0)
-        )
 
     def held(self, middle: np.ndarray, shrink: np.ndarray) -> np.ndarray:
         """Lower bounds ``(M,)`` of the volume that is left of each cell's simplices, once the cell is shrunk.
