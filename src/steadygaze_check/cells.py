@@ -13,13 +13,15 @@ import numpy as np
 
 from steadygaze_check.arithmetic import SMALL, UNIT, UP, gamma
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate
-from steadygaze_check.maps import Comparison, Pattern, Side, gradients
-from steadygaze_check.network import Affine, Largest, Network, Sum
+from steadygaze_check.maps import Comparison, Pattern, gradients
+from steadygaze_check.network import Affine, Largest, Network, repeated
 from steadygaze_check.points import borders
-from steadygaze_check.values import Form, Hinges, class_gaps, forms_of, forward
+from steadygaze_check.values import Hinges, Start, class_gaps, exact, forward, image_rows, start_of
 
 # Numbers that a batch may hold for each of its arrays of values at vertices or of gradients.
 _ROOM = 1 << 21
+# Products of whole numbers that may be spent on units that are level, in all.
+_EXACT = 1 << 27
 # ``(own, rows)`` to lower bounds at rows of the vertices, of the functions numbered `own`.
 Least = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -40,9 +42,13 @@ class _Batch:
     crossed: np.ndarray
 
     def any(self, flags: np.ndarray) -> np.ndarray:
-        """Whether a flag ``(V, N)`` holds at any vertex of each cell: ``(M, N)``."""
-        joined = np.bitwise_or.reduceat(_packed(flags)[self.rows], self.ptr[:-1], axis=0)
-        return np.unpackbits(joined.view(np.uint8), axis=1, count=flags.shape[1]).astype(bool)
+        """Whether a flag ``(V, ...)`` holds at any vertex of each cell: ``(M, ...)``."""
+        shape = (len(self.shrink), *flags.shape[1:])
+        bits = np.packbits(flags.reshape(len(flags), flags[0].size), axis=1)
+        words = np.zeros((len(bits), -(-bits.shape[1] // 8) + 1), np.uint64)
+        words.view(np.uint8)[:, : bits.shape[1]] = bits
+        joined = np.bitwise_or.reduceat(words[self.rows], self.ptr[:-1], axis=0).view(np.uint8)
+        return np.unpackbits(joined, axis=1, count=flags[0].size).astype(bool).reshape(shape)
 
     def hold(self, cell: np.ndarray, least: Least) -> None:
         """Shrink cells until functions that are affine on them, one for each entry of `cell`, are above 0."""
@@ -83,16 +89,26 @@ class Examiner:
         self._certificate, self._network, self._comparison = certificate, network, comparison
         self._label = certificate.question["label"]
         self._widest = max(node.entries for node in network.nodes)
-        units = [node.entries for node in network.nodes if not isinstance(node.operation, (Affine, Sum))]
-        self._room = max(2, _ROOM // max(sum(units), self._widest))
-        self._forms: tuple[int, dict[int, Form]] | None = None
+        units = [node.operation.index.size for node in network.nodes if isinstance(node.operation, Largest)]
+        self._room = max(2, 2 * _ROOM // max(sum(units), 2 * self._widest))
+        self._start: tuple[int, Start] | None = None
+        parts = [
+            part
+            for node in network.nodes
+            if isinstance(node.operation, Affine)
+            for part in node.operation.parts
+        ]
+        self._products = (certificate.dimension + 1) * sum(
+            part.index.size * part.kernel.shape[1] for part in parts
+        )
+        self._left = _EXACT
 
-    def forms(self, piece: int) -> dict[int, Form]:
+    def start(self, piece: int) -> Start:
         """The affine start of the network on a piece of the box; the last one asked for is kept."""
-        if self._forms is None or self._forms[0] != piece:
+        if self._start is None or self._start[0] != piece:
             base, directions = self._certificate.piece_base[piece], self._certificate.piece_directions[piece]
-            self._forms = piece, forms_of(self._network, base, directions)
-        return self._forms[1]
+            self._start = piece, start_of(self._network, base, directions)
+        return self._start[1]
 
     def batches(self) -> Iterator[np.ndarray]:
         """Numbers of cells, each batch within one piece and small enough for the memory."""
@@ -111,8 +127,8 @@ class Examiner:
         used, rows = np.unique(c.cell_vertex[spots], return_inverse=True)
         theta, piece = c.vertices[used], int(c.cell_piece[cells[0]])
         batch = _Batch(piece, theta, rows.reshape(-1), ptr, np.ones(count), np.zeros(count, bool))
-        logits, hinges = forward(network, self.forms(piece), theta, np.abs(c.box).max(axis=1))
-        sides = [(hinge.node, self._sides(batch, hinge)) for hinge in hinges]
+        logits, hinges = forward(network, self.start(piece), theta, np.abs(c.box).max(axis=1))
+        pattern = {hinge.node: _winners(batch, hinge) for hinge in hinges}
         held, lost = _classes(batch, class_gaps(logits, self._label))
         kind = np.where(lost, CLASS_CHANGED, UNDECIDED).astype(np.int8)
         within = borders(c, piece, theta)
@@ -123,38 +139,49 @@ class Examiner:
             cell, column = np.nonzero(batch.any(value < error))
             batch.hold(cell, lambda own, at: value[at, column[own]] - error[at, column[own]])
         asked = np.flatnonzero(held & ~batch.crossed & (batch.shrink > 0))
-        if len(asked):
-            kind[asked] = self._attention(batch, asked, sides)
+        kind[asked] = self._attention(batch, asked, pattern)
+        asked = self._levelled(piece, asked[kind[asked] == UNDECIDED], pattern)
+        kind[asked] = self._attention(batch, asked, pattern)
         kind[batch.crossed | (batch.shrink <= 0)] = UNDECIDED
         return kind, np.where(kind == UNDECIDED, 0.0, batch.shrink)
 
-    def _sides(self, batch: _Batch, hinge: Hinges) -> Side:
-        """The sides of a node's units on each cell; the batch learns what is lost."""
-        operation = self._network.nodes[hinge.node].operation
-        if isinstance(operation, Largest):
-            return _winners(batch, hinge, operation.width)
-        above, below = _signs(batch, hinge)
-        choice, doubt = np.tile(hinge.above, (len(above), 1)), np.zeros((len(above), len(hinge.above)), bool)
-        choice[:, hinge.columns], doubt[:, hinge.columns] = above, ~above & ~below
-        return Side(choice, doubt)
+    def _levelled(self, piece: int, cells: np.ndarray, pattern: Pattern) -> np.ndarray:
+        """Settle windows of which several entries may win on a cell, where these are exactly one function.
 
-    def _attention(self, batch: _Batch, asked: np.ndarray, sides: list[tuple[int, Side]]) -> np.ndarray:
+        Returns the cells of which something was settled; the pattern is changed in place.
+        """
+        several = np.zeros(len(cells), bool)
+        for may in pattern.values():
+            several |= (may[cells].sum(axis=1) > 1).any(axis=1)
+        c, settled = self._certificate, []
+        image = image_rows(c.piece_base[piece], c.piece_directions[piece])
+        for cell in cells[several]:
+
+            def choose(number: int, windows: np.ndarray, cell: int = cell) -> np.ndarray:
+                may = pattern[number][cell]
+                may &= ~repeated(windows, may)
+                return may.argmax(axis=0)
+
+            self._left -= self._products
+            if self._left < 0:
+                break
+            exact(self._network, *image, choose)
+            settled.append(cell)
+        return np.array(settled, int)
+
+    def _attention(self, batch: _Batch, asked: np.ndarray, pattern: Pattern) -> np.ndarray:
         """Kinds of the asked cells, whose class is kept; each pattern's map is made once."""
-        parts = [part for _, side in sides for part in (side.choice, side.open)]
+        behind = {node: may for node, may in pattern.items() if node > self._network.pixels}
         seen: dict[bytes, int] = {}
-        names = [b"".join(part[cell].tobytes() for part in parts) for cell in asked]
-        which = np.array([seen.setdefault(name, len(seen)) for name in names])
+        names = [b"".join(may[cell].tobytes() for may in behind.values()) for cell in asked]
+        which = np.array([seen.setdefault(name, len(seen)) for name in names], int)
         first = np.unique(which, return_index=True)[1]
         kinds, compare = np.full(len(asked), UNDECIDED, np.int8), self._comparison
         room = max(8, 2 * _ROOM // self._widest)
         for start in range(0, len(first), room):
             some = asked[first[start : start + room]]
-            pattern: Pattern = {
-                node: Side(side.choice[some], side.open[some])
-                for node, side in sides
-                if node > self._network.pixels
-            }
-            maps, error = compare.maps(*gradients(self._network, self._label, pattern, len(some)))
+            own = {node: may[some] for node, may in behind.items()}
+            maps, error = compare.maps(*gradients(self._network, self._label, own, len(some)))
             here = np.flatnonzero((which >= start) & (which < start + room))
             row = which[here] - start
             if compare.moves:
@@ -204,61 +231,43 @@ class Examiner:
         return np.where(sure, np.where(robust, ROBUST, ATTENTION_CHANGED), UNDECIDED)
 
 
-def _packed(flags: np.ndarray) -> np.ndarray:
-    """Flags ``(R, N)`` as bits of words: uint64 with zeros at the end."""
-    bits = np.packbits(flags, axis=1)
-    words = np.zeros((len(bits), -(-bits.shape[1] // 8)), np.uint64)
-    words.view(np.uint8)[:, : bits.shape[1]] = bits
-    return words
+def _winners(batch: _Batch, hinges: Hinges) -> np.ndarray:
+    """Which entries may win each window ``(M, w, N)``, the first of which does; the batch learns what is lost."""
+    own = _allowed(batch, hinges)
+    may = np.zeros((len(own), own.shape[1], len(hinges.winner)), bool)
+    may[:, hinges.winner, np.arange(len(hinges.winner))] = True
+    may[:, :, hinges.columns] = own
+    batch.crossed |= ~own.any(axis=1).all(axis=1)
+    _settle(batch, hinges, own, np.ones(own[:, 0].shape, bool))
+    return may
 
 
-def _signs(batch: _Batch, hinge: Hinges) -> tuple[np.ndarray, np.ndarray]:
-    """Which hinges are above 0, and which below, on each cell ``(M, k)``; cells with both are crossed."""
-    above, below = batch.any(~hinge.close & (hinge.value > 0)), batch.any(~hinge.close & (hinge.value < 0))
-    batch.crossed |= (above & below).any(axis=1)
-    cell, column = np.nonzero(batch.any(hinge.close) & (above ^ below))
-    sign = np.where(above[cell, column], 1.0, -1.0)
-    batch.hold(cell, lambda own, at: sign[own] * hinge.value[at, column[own]] - hinge.radius[at, column[own]])
-    return above, below
+def _allowed(batch: _Batch, hinges: Hinges) -> np.ndarray:
+    """The entries ``(M, w, k)`` that may be the largest at all vertices of a cell."""
+    return ~batch.any(~hinges.near)
 
 
-def _winners(batch: _Batch, hinge: Hinges, width: int) -> Side:
-    """The winner of each window: the first that may be the largest at all vertices of a cell."""
-    may, able = ~batch.any(~hinge.close), np.zeros(hinge.close.shape[1], bool)
-    able[hinge.columns] = True
-    may &= able
-    windows = may.reshape(len(may), -1, width)
-    choice = windows.argmax(axis=2)
-    batch.crossed |= np.logical_not(windows.any(axis=2)).any(axis=1)
-    behind = batch.any(hinge.value < 0).reshape(windows.shape)
-    troubled = np.broadcast_to(np.take_along_axis(behind, choice[:, :, None], axis=2), windows.shape)
-    cell, column = np.nonzero((batch.any(hinge.close) | troubled.reshape(may.shape)) & ~may & able)
-    first = column - column % width + choice[cell, column // width]
+def _settle(batch: _Batch, hinges: Hinges, may: np.ndarray, asked: np.ndarray) -> None:
+    """Shrink cells until the first entry of each asked window (M, k) that may win is above those that may not."""
+    rival = batch.any(hinges.rival)
+    cell, place, column = np.nonzero(rival & ~may & asked[:, None])
+    first = may.argmax(axis=1)[cell, column]
+    radius = hinges.radius[first, column] + hinges.radius[place, column]
 
     def least(own: np.ndarray, at: np.ndarray) -> np.ndarray:
-        winner, rival = hinge.value[at, first[own]], hinge.value[at, column[own]]
-        return winner - rival - hinge.radius[at, column[own]] - 4 * UNIT * (np.abs(winner) + np.abs(rival))
+        high, low = (hinges.value[at, each[own], column[own]] for each in (first, place))
+        return high - low - (radius[own] + 4 * UNIT * (np.abs(high) + np.abs(low)))
 
     batch.hold(cell, least)
-    return Side(choice, windows.sum(axis=2) > 1)
 
 
 def _classes(batch: _Batch, gaps: Hinges) -> tuple[np.ndarray, np.ndarray]:
     """Cells on which the class is kept, and those on which it is lost to one and the same other class."""
-    above, below = batch.any(~gaps.close & (gaps.value > 0)), batch.any(~gaps.close & (gaps.value < 0))
-    beaten = np.asarray(below & ~above)
-    held, lost = np.asarray((above & ~below).all(axis=1)), np.asarray(beaten.any(axis=1))
-    mean = np.add.reduceat(gaps.value[batch.rows], batch.ptr[:-1], axis=0)
-    rival = np.where(beaten, mean, np.inf).argmin(axis=1)
-    near = batch.any(gaps.close)
-    beating = lost[:, None] & (np.arange(near.shape[1]) == rival[:, None])
-    for asked, sign in ((held[:, None], 1.0), (beating, -1.0)):
-        cell, column = np.nonzero(near & asked)
-
-        def least(
-            own: np.ndarray, at: np.ndarray, sign: float = sign, column: np.ndarray = column
-        ) -> np.ndarray:
-            return sign * gaps.value[at, column[own]] - gaps.radius[at, column[own]]
-
-        batch.hold(cell, least)
+    may = _allowed(batch, gaps)
+    kept, beaten = may[:, 1] & ~may[:, 0], may[:, 0] & ~may[:, 1]
+    held, lost = kept.all(axis=1), beaten.any(axis=1)
+    mean = np.add.reduceat((gaps.value[:, 1] - gaps.value[:, 0])[batch.rows], batch.ptr[:-1], axis=0)
+    rival = np.where(beaten, mean, np.inf).argmin(axis=1) if beaten.size else np.zeros(len(held), int)
+    asked = held[:, None] | (lost[:, None] & (np.arange(may.shape[2]) == rival[:, None]))
+    _settle(batch, gaps, may, asked)
     return held, lost

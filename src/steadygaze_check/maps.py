@@ -6,27 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steadygaze_check.arithmetic import SMALL, TINY, UNIT, UP, gamma, norms, spectral_bound
+from steadygaze_check.arithmetic import SMALL, TINY, UNIT, UP, gamma, norms
 from steadygaze_check.folder import Certificate
-from steadygaze_check.network import Affine, Largest, Network, Rectifier, Sum
+from steadygaze_check.network import Affine, Largest, Linear, Network
 
 MOST = 2.0  # what the inconsistencies of the format can be at most
 
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """The sides of one node's units, for each of R patterns.
-
-    Attributes:
-        choice: ``(R, N)`` bool, above the hinge; for Largest the position ``(R, windows)`` of the winner.
-        open: of the same shape, whether the side is not known.
-    """
-
-    choice: np.ndarray
-    open: np.ndarray
-
-
-Pattern = dict[int, Side]
+# For each node that picks, of R patterns ``(R, w, N)``: which entries of each window may win. The first does.
+Pattern = dict[int, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +24,15 @@ class _Back:
     spread: np.ndarray
     support: np.ndarray | None = None
 
+    def __add__(self, other: _Back) -> _Back:
+        value = self.value + other.value
+        return _Back(value, (self.spread + other.spread + UNIT * norms(value)) * UP)
+
 
 def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Gradients ``(R, P)`` of f_label with respect to the pixels, and bounds ``(R,)`` of their errors' norms.
 
-    Where a side is open, all that either would make is within the bound.
+    Where several entries of a window may win, all that the choice would make out is within the bound.
     """
     seed = np.zeros((rows, network.nodes[network.last].entries))
     seed[:, label] = 1.0
@@ -50,64 +41,44 @@ def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tupl
         if number not in found:
             continue
         node, back = network.nodes[number], found.pop(number)
-        operation = node.operation
-        if isinstance(operation, Sum):
-            made = back
-        elif isinstance(operation, Affine):
-            made = _pulled(operation, back, _passing(network, node.inputs[0], pattern))
-        elif isinstance(operation, Rectifier):
-            made = _rectified(operation, pattern[number], back, _passing(network, number, pattern))
+        if isinstance(node.operation, Affine):
+            made = [_pulled(part, back) for part in node.operation.parts]
         else:
-            assert isinstance(operation, Largest)
-            side, doubt = pattern[number], np.where(pattern[number].open, back.value, 0.0)
-            value = np.zeros((*back.value.shape, operation.width))
-            np.put_along_axis(value, side.choice[:, :, None], back.value[:, :, None], axis=2)
-            made = _Back(value.reshape(rows, -1), (back.spread + 1.5 * norms(doubt)) * UP)
-        for each in node.inputs:
-            if each in found:
-                value = found[each].value + made.value
-                found[each] = _Back(value, (found[each].spread + made.spread + UNIT * norms(value)) * UP)
-            else:
-                found[each] = made
+            assert isinstance(node.operation, Largest)
+            entries = network.nodes[node.inputs[0]].entries
+            made = [_picked(node.operation, pattern[number], back, entries)]
+        for source, each in zip(node.inputs, made, strict=True):
+            found[source] = found[source] + each if source in found else each
     nothing = _Back(np.zeros((rows, network.nodes[network.pixels].entries)), np.zeros(rows))
     last = found.get(network.pixels, nothing)
     return last.value, last.spread
 
 
-def _passing(network: Network, node: int, pattern: Pattern) -> np.ndarray | None:
-    """Numbers of the rectified units of a node that are above 0, or may be, in some pattern; None for all."""
-    operation = network.nodes[node].operation
-    if not isinstance(operation, Rectifier) or operation.slope.any() or node not in pattern:
-        return None
-    return np.flatnonzero(pattern[node].choice.any(axis=0) | pattern[node].open.any(axis=0))
+def _pulled(part: Linear, back: _Back) -> _Back:
+    """The gradient before a linear map."""
+    part = part.only(None, back.support)
+    g = back.value[:, back.support] if part.dense and back.support is not None else back.value
+    (most, size), length = part.bounds(), norms(g)
+    own = gamma(part.terms[1]) * size * length + np.where(length > 0, TINY, 0.0)
+    return _Back(part.transposed(g), (most * back.spread + own) * UP)
 
 
-def _pulled(operation: Affine, back: _Back, columns: np.ndarray | None) -> _Back:
-    """The gradient before an affine operation, but for entries where a rectifier there lets nothing past."""
-    if operation.matrix is None:
-        length = norms(back.value[:, operation.reach > 0])  # nothing is made of the others
-        own = gamma(operation.terms[1]) * operation.size * length + np.where(length > 0, TINY, 0.0)
-        return _Back(operation.transpose(back.value), (operation.lift * back.spread + own) * UP)
-    matrix = operation.matrix if back.support is None else operation.matrix[back.support]
-    matrix = matrix if columns is None else matrix[:, columns]
-    g = back.value if back.support is None else back.value[:, back.support]
-    length = norms(g)
-    own = gamma(len(matrix)) * spectral_bound(np.abs(matrix)) * length + np.where(length > 0, TINY, 0.0)
-    own[(np.abs(g).sum(axis=1) == 1) & ((g != 0).sum(axis=1) == 1)] = 0.0  # one row of the matrix, as it is
-    value = np.zeros((len(g), operation.matrix.shape[1]))
-    value[:, slice(None) if columns is None else columns] = g @ matrix
-    return _Back(value, (spectral_bound(matrix) * back.spread + own) * UP)
-
-
-def _rectified(operation: Rectifier, side: Side, back: _Back, passing: np.ndarray | None) -> _Back:
-    slope, g = operation.slope, back.value
-    value = np.where(side.choice, g, slope * g)
-    doubt = norms(np.where(side.open, np.abs(g * (1.0 - slope)), 0.0))
-    spread = (back.spread * float(np.maximum(1.0, np.abs(slope)).max()) + doubt) * UP
-    if slope.any():
-        return _Back(value, spread + 2 * UNIT * norms(value))
-    passes = side.choice.any(axis=1) | side.open.any(axis=1)  # where nothing does, exactly 0 is left
-    return _Back(value, np.where(passes, spread, 0.0), passing)
+def _picked(operation: Largest, may: np.ndarray, back: _Back, entries: int) -> _Back:
+    """The gradient goes to the winner; if it is another one, it is off by at most √2 of what went there."""
+    winner, several = may.argmax(axis=1), may.sum(axis=1) > 1
+    out = np.zeros((len(may), entries + 1))
+    for place, index in enumerate(operation.index):
+        given = np.where(winner == place, back.value, 0.0)
+        if operation.often == 1:
+            out[:, index] += given
+        elif index.max() >= 0:
+            np.add.at(out, (slice(None), index), given)
+    doubt = 1.5 * norms(np.where(several, back.value, 0.0))
+    doubt = doubt + (gamma(operation.often) * norms(back.value) if operation.often > 1 else 0.0)
+    passes = (may & (operation.index >= 0)).any(axis=(1, 2))  # where nothing does, exactly 0 is left
+    spread = np.where(passes, (back.spread + doubt) * operation.often**0.5 * UP, 0.0)
+    some = operation.index[may.any(axis=0)]
+    return _Back(out[:, :-1], spread, np.unique(some[some >= 0]))
 
 
 class Comparison:

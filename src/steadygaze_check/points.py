@@ -8,9 +8,9 @@ import numpy as np
 
 from steadygaze_check.arithmetic import UNIT, Dyadic
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate, demand
-from steadygaze_check.maps import Comparison, Pattern, Side, gradients
-from steadygaze_check.network import Largest, Network, Rectifier
-from steadygaze_check.values import exact_affine
+from steadygaze_check.maps import Comparison, Pattern, gradients
+from steadygaze_check.network import Network
+from steadygaze_check.values import exact, image_rows
 
 # How far beyond the border of a piece a point may be to be looked at as one of it, in widths of the box.
 _BORDER = 1e-12
@@ -63,29 +63,18 @@ class Points:
 def exact_point(
     network: Network, certificate: Certificate, piece: int, theta: np.ndarray
 ) -> tuple[list[Fraction], Pattern]:
-    """Logits at θ and the pattern there by exact arithmetic; at 0 a unit counts as below."""
-    size = network.nodes[0].entries
-    start = Dyadic.of(certificate.piece_base[piece].reshape(1, size))
-    slopes = Dyadic.of(certificate.piece_directions[piece].reshape(len(theta), size))
-    for each, amount in enumerate(theta):
-        start += Dyadic(slopes.whole[[each]], slopes.exponent) * Dyadic.of(np.array([[amount]]))
-    values, pattern = {0: start}, {}
-    for number, node in enumerate(network.nodes[1:], 1):
-        inputs = [values[each] for each in node.inputs]
-        made, x = exact_affine(node.operation, inputs, np.array([1], dtype=object)), inputs[0]
-        if isinstance(node.operation, Rectifier):
-            above, at_zero = (x.whole > 0).astype(bool), (x.whole == 0).astype(bool)
-            below = Dyadic(np.where(above, 0, x.whole), x.exponent) * Dyadic.of(node.operation.slope[None])
-            made = Dyadic(np.where(above, x.whole, 0), x.exponent) + below
-            pattern[number] = Side(above, at_zero & node.operation.open_at_zero)
-        elif isinstance(node.operation, Largest):
-            windows = x.whole.reshape(1, -1, node.operation.width)
-            choice = windows.argmax(axis=2)
-            most = np.take_along_axis(windows, choice[:, :, None], axis=2)[:, :, 0]
-            made, pattern[number] = Dyadic(most, x.exponent), Side(choice, np.zeros(choice.shape, bool))
-        assert made is not None
-        values[number] = made
-    last = values[network.last]
+    """Logits at θ and the pattern there by exact arithmetic."""
+    rows, constant = image_rows(certificate.piece_base[piece], certificate.piece_directions[piece])
+    weight = Dyadic.of(np.append(1.0, theta)[None])
+    start = Dyadic(weight.whole @ rows.whole, weight.exponent + rows.exponent)
+    pattern: Pattern = {}
+
+    def choose(number: int, windows: np.ndarray) -> np.ndarray:
+        winner = windows[0].argmax(axis=0)
+        pattern[number] = (winner == np.arange(windows.shape[1])[:, None])[None]
+        return winner
+
+    last = exact(network, start, constant[:1], choose)[network.last]
     return [last.fraction(0, k) for k in range(network.nodes[network.last].entries)], pattern
 
 

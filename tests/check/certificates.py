@@ -156,7 +156,11 @@ def exported(graph: Graph) -> bytes:
         elif isinstance(layer, Reshape):
             x = add("Reshape", x, constant([-1, *layer.shape], np.int64))
         elif isinstance(layer, Permute):
-            x = add("Transpose", x, perm=[0, *(axis + 1 for axis in layer.axes)])
+            shape = graph.nodes[node.inputs[0]].shape
+            order = np.arange(math.prod(shape)).reshape(shape).transpose(layer.axes)
+            flat = add("Reshape", x, constant([-1, order.size], np.int64))
+            turned = add("Gather", flat, constant(order.ravel(), np.int64), axis=1)
+            x = add("Reshape", turned, constant([-1, *order.shape], np.int64))
         elif isinstance(layer, Add):
             x = add("Add", *given)
         elif isinstance(layer, MaxPool):
@@ -170,7 +174,11 @@ def exported(graph: Graph) -> bytes:
             x = add("Reshape", best, constant([-1, *layer.pooled], np.int64))
         else:
             assert isinstance(layer, PiecewiseLinear)
-            x = add("Relu", x) if layer.is_relu else add("PRelu", x, constant(float(layer.slopes[0, 0])))
+            above = add("Relu", x)
+            if not layer.is_relu:
+                slope = float(layer.slopes[0, 0])
+                below = add("Add", add("Mul", x, constant(slope)), add("Mul", above, constant(-slope)))
+            x = above if layer.is_relu else add("Add", above, below)
         names.append(x)
     ends = [
         helper.make_tensor_value_info(name, 11, ["N", *shape])

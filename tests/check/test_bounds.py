@@ -70,17 +70,17 @@ def test_logits_are_within_their_bounds_at_points(asked, shares):
     low, high = certificate.box.T
     theta = np.clip(low + np.array(shares) * (high - low), low, high)
     examiner = Examiner(certificate, network, Points(certificate, network).comparison)
-    last, hinges = forward(network, examiner.forms(0), theta, np.abs(certificate.box).max(axis=1))
+    last, hinges = forward(network, examiner.start(0), theta, np.abs(certificate.box).max(axis=1))
     gaps = class_gaps(last, 0)
     for row, point in enumerate(theta):
         logits, _ = exact_point(network, certificate, 0, point)
         away = [Fraction(value) - exact for value, exact in zip(last.value[row], logits, strict=True)]
-        assert float(sum(each * each for each in away)) ** 0.5 <= last.spread(None)[row]
-        assert all(abs(float(each)) <= limit for each, limit in zip(away, last.radius[row], strict=True))
+        assert float(sum(each * each for each in away)) ** 0.5 <= last.spread(None)
+        assert all(abs(float(each)) <= limit for each, limit in zip(away, last.radius, strict=True))
         for column, other in enumerate((1, 2)):
-            assert (
-                abs(Fraction(gaps.value[row, column]) - logits[0] + logits[other]) <= gaps.radius[row, column]
-            )
+            for place, exact in enumerate((logits[other], logits[0])):
+                value, radius = gaps.value[row, place, column], gaps.radius[place, column]
+                assert abs(Fraction(value) - exact) <= radius
     assert all((hinge.radius >= 0).all() for hinge in hinges)
 
 

@@ -10,7 +10,8 @@ from steadygaze.certificate.expected_map import moves_of
 from steadygaze.certificate.files import Files
 from steadygaze.errors import NotJointlyAffine
 from steadygaze.network.saliency import GradCam
-from steadygaze.network.writing.onnx_writer import Writer, onnx_of, value_names
+from steadygaze.network.writing.normal_form import normal_form
+from steadygaze.network.writing.onnx_writer import value_names
 from steadygaze.perturbation.records import AffinePiece
 from steadygaze.question.inconsistency import TopK
 from steadygaze.question.problem import Problem
@@ -24,7 +25,8 @@ _ROUNDING = 1e-12
 def write_question(problem: Problem, files: Files) -> dict[str, Any]:
     """Write the network, the image, the pieces and the expected map; returns what the index says of them."""
     graph = problem.network.graph.to("cpu")
-    files.raw("network.onnx", onnx_of(graph, Writer()).SerializeToString(deterministic=True))
+    keep = {problem.saliency.node(graph)} if isinstance(problem.saliency, GradCam) else set()
+    files.raw("network.onnx", normal_form(graph, keep).SerializeToString(deterministic=True))
     files.whole("image", "<f8", problem.image)
     map0 = problem.map0.numpy()
     pieces = pieces_of(problem)
