@@ -7,27 +7,26 @@ the convex hull of points is the least at the points, and its value at their mea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from steadygaze_check.arithmetic import SMALL, UNIT, UP, gamma
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate
 from steadygaze_check.maps import Comparison, Pattern, gradients
-from steadygaze_check.network import Affine, Largest, Network, repeated
+from steadygaze_check.network import Network
 from steadygaze_check.points import borders
-from steadygaze_check.values import Hinges, Start, class_gaps, exact, forward, image_rows, start_of
+from steadygaze_check.values import Hinges, Start, class_gaps, exact, forward, repeated, start_of
 
-# Numbers that a batch may hold for each of its arrays of values at vertices or of gradients.
-_ROOM = 1 << 21
-# Products of whole numbers that may be spent on units that are level, in all.
-_EXACT = 1 << 27
+# Numbers that a batch may hold for each of its arrays of values at vertices or of gradients; and products of
+# whole numbers that may be spent, in all, on entries of windows that are the same function on a cell.
+_ROOM, _EXACT = 1 << 21, 1 << 27
+_MOVED = 1 << 10  # and vertices in a third of a batch, where all maps meet all vertices
 # ``(own, rows)`` to lower bounds at rows of the vertices, of the functions numbered `own`.
 Least = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-@dataclass(eq=False)
-class _Batch:
+class _Batch(NamedTuple):
     """Cells on the way: ``rows[ptr[k]:ptr[k + 1]]`` are the rows of the vertices ``theta`` of cell k.
 
     shrink: ``(M,)`` in [0, 1], the factor by which a cell is shrunk about the mean of its vertices.
@@ -43,42 +42,38 @@ class _Batch:
 
     def any(self, flags: np.ndarray) -> np.ndarray:
         """Whether a flag ``(V, ...)`` holds at any vertex of each cell: ``(M, ...)``."""
-        shape = (len(self.shrink), *flags.shape[1:])
         bits = np.packbits(flags.reshape(len(flags), flags[0].size), axis=1)
-        words = np.zeros((len(bits), -(-bits.shape[1] // 8) + 1), np.uint64)
+        words = np.zeros((len(bits), bits.shape[1] // 8 + 1), np.uint64)
         words.view(np.uint8)[:, : bits.shape[1]] = bits
         joined = np.bitwise_or.reduceat(words[self.rows], self.ptr[:-1], axis=0).view(np.uint8)
-        return np.unpackbits(joined, axis=1, count=flags[0].size).astype(bool).reshape(shape)
+        whole = np.unpackbits(joined, axis=1, count=flags[0].size).astype(bool)
+        return whole.reshape(len(self.shrink), *flags.shape[1:])
 
     def hold(self, cell: np.ndarray, least: Least) -> None:
         """Shrink cells until functions that are affine on them, one for each entry of `cell`, are above 0."""
         np.minimum.at(self.shrink, cell, self.factors(cell, least))
 
-    def spots(self, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of all vertices of cells, one cell after another, and where each one's start."""
+    def spots(self, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of all vertices of cells, one cell after another, where each one's start, and how many."""
         sizes = np.diff(self.ptr)[cell]
         start = np.cumsum(sizes) - sizes
-        return self.rows[np.repeat(self.ptr[cell] - start, sizes) + np.arange(sizes.sum())], start
+        return self.rows[np.repeat(self.ptr[cell] - start, sizes) + np.arange(sizes.sum())], start, sizes
 
     def factors(self, cell: np.ndarray, least: Least) -> np.ndarray:
         """The factor by which each function wants its cell to be shrunk.
 
         With lower bounds l_k at the vertices, and mean l, the shrunken vertices have ``(1 - t) l + t l_k``.
         """
-        wanted = np.ones(len(cell))
-        ends = np.cumsum(np.diff(self.ptr)[cell])
+        wanted, ends = np.ones(len(cell)), np.cumsum(np.diff(self.ptr)[cell])
         for part in np.split(np.arange(len(cell)), np.flatnonzero(np.diff(ends >> 20)) + 1):
-            if not len(part):
-                continue
-            spots, start = self.spots(cell[part])
-            size = np.diff(self.ptr)[cell[part]]
-            low = least(np.repeat(part, size), spots)
-            worst = np.minimum.reduceat(low, start)
-            mean = np.add.reduceat(low, start) / size
-            mean -= (2 * size + 8) * UNIT * (np.add.reduceat(np.abs(low), start) / size)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                part_way = np.where(mean > 0, mean / (mean - worst) * (1 - 2.0**-44), 0.0)
-            wanted[part] = np.where(worst >= 0, 1.0, part_way)
+            if len(part):
+                spots, start, size = self.spots(cell[part])
+                low = least(np.repeat(part, size), spots)
+                worst, mean = np.minimum.reduceat(low, start), np.add.reduceat(low, start) / size
+                mean -= (2 * size + 8) * UNIT * (np.add.reduceat(np.abs(low), start) / size)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    part_way = np.where(mean > 0, mean / (mean - worst) * (1 - 2.0**-44), 0.0)
+                wanted[part] = np.where(worst >= 0, 1.0, part_way)
         return wanted
 
 
@@ -87,28 +82,22 @@ class Examiner:
 
     def __init__(self, certificate: Certificate, network: Network, comparison: Comparison) -> None:
         self._certificate, self._network, self._comparison = certificate, network, comparison
-        self._label = certificate.question["label"]
-        self._widest = max(node.entries for node in network.nodes)
-        units = [node.operation.index.size for node in network.nodes if isinstance(node.operation, Largest)]
-        self._room = max(2, 2 * _ROOM // max(sum(units), 2 * self._widest))
+        self._label, self._widest = certificate.question["label"], max(node.entries for node in network.nodes)
+        units = sum(node.entries for node in network.nodes if node.windows is not None)
+        most = _MOVED if comparison.moves else _ROOM
+        self._room, self._left = max(2, min(most, _ROOM // max(units, self._widest))), _EXACT
+        parts = [part for node in network.nodes for part in node.parts]
+        self._products = sum(part.index.size * part.kernel.shape[1] for part in parts)
         self._start: tuple[int, Start] | None = None
-        parts = [
-            part
-            for node in network.nodes
-            if isinstance(node.operation, Affine)
-            for part in node.operation.parts
-        ]
-        self._products = (certificate.dimension + 1) * sum(
-            part.index.size * part.kernel.shape[1] for part in parts
-        )
-        self._left = _EXACT
 
     def start(self, piece: int) -> Start:
         """The affine start of the network on a piece of the box; the last one asked for is kept."""
         if self._start is None or self._start[0] != piece:
-            base, directions = self._certificate.piece_base[piece], self._certificate.piece_directions[piece]
-            self._start = piece, start_of(self._network, base, directions)
+            self._start = piece, start_of(self._network, *self._image(piece))
         return self._start[1]
+
+    def _image(self, piece: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._certificate.piece_base[piece], self._certificate.piece_directions[piece]
 
     def batches(self) -> Iterator[np.ndarray]:
         """Numbers of cells, each batch within one piece and small enough for the memory."""
@@ -120,14 +109,14 @@ class Examiner:
 
     def examine(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Kinds of some cells of one piece, and by how much each is to be shrunk for that to be proven."""
-        c, network = self._certificate, self._network
-        sizes, count = np.diff(c.cell_ptr)[cells], len(cells)
+        c, count = self._certificate, len(cells)
+        sizes = np.diff(c.cell_ptr)[cells]
         ptr = np.concatenate([[0], np.cumsum(sizes)])
         spots = np.repeat(c.cell_ptr[cells] - ptr[:-1], sizes) + np.arange(ptr[-1])
         used, rows = np.unique(c.cell_vertex[spots], return_inverse=True)
         theta, piece = c.vertices[used], int(c.cell_piece[cells[0]])
         batch = _Batch(piece, theta, rows.reshape(-1), ptr, np.ones(count), np.zeros(count, bool))
-        logits, hinges = forward(network, self.start(piece), theta, np.abs(c.box).max(axis=1))
+        logits, hinges = forward(self._network, self.start(piece), theta, np.abs(c.box).max(axis=1))
         pattern = {hinge.node: _winners(batch, hinge) for hinge in hinges}
         held, lost = _classes(batch, class_gaps(logits, self._label))
         kind = np.where(lost, CLASS_CHANGED, UNDECIDED).astype(np.int8)
@@ -148,26 +137,21 @@ class Examiner:
     def _levelled(self, piece: int, cells: np.ndarray, pattern: Pattern) -> np.ndarray:
         """Settle windows of which several entries may win on a cell, where these are exactly one function.
 
-        Returns the cells of which something was settled; the pattern is changed in place.
+        Returns the cells that were looked at; the pattern is changed in place.
         """
-        several = np.zeros(len(cells), bool)
-        for may in pattern.values():
-            several |= (may[cells].sum(axis=1) > 1).any(axis=1)
-        c, settled = self._certificate, []
-        image = image_rows(c.piece_base[piece], c.piece_directions[piece])
-        for cell in cells[several]:
+        several = [(may[cells].sum(axis=1) > 1).any(axis=1) for may in pattern.values()]
+        cells = cells[np.any(several, axis=0)] if several else cells[:0]
+        cells = cells[: self._left // self._products]
+        for cell in cells:
 
-            def choose(number: int, windows: np.ndarray, cell: int = cell) -> np.ndarray:
+            def choose(number: int, windows: np.ndarray, cell: int = cell) -> np.ndarray | None:
                 may = pattern[number][cell]
                 may &= ~repeated(windows, may)
-                return may.argmax(axis=0)
+                return None if (may.sum(axis=0) > 1).any() else may.argmax(axis=0)
 
-            self._left -= self._products
-            if self._left < 0:
-                break
-            exact(self._network, *image, choose)
-            settled.append(cell)
-        return np.array(settled, int)
+            exact(self._network, *self._image(piece), choose)
+        self._left -= len(cells) * self._products
+        return cells
 
     def _attention(self, batch: _Batch, asked: np.ndarray, pattern: Pattern) -> np.ndarray:
         """Kinds of the asked cells, whose class is kept; each pattern's map is made once."""
@@ -176,8 +160,11 @@ class Examiner:
         names = [b"".join(may[cell].tobytes() for may in behind.values()) for cell in asked]
         which = np.array([seen.setdefault(name, len(seen)) for name in names], int)
         first = np.unique(which, return_index=True)[1]
-        kinds, compare = np.full(len(asked), UNDECIDED, np.int8), self._comparison
-        room = max(8, 2 * _ROOM // self._widest)
+        kinds, compare, room = (
+            np.full(len(asked), UNDECIDED),
+            self._comparison,
+            max(8, 2 * _ROOM // self._widest),
+        )
         for start in range(0, len(first), room):
             some = asked[first[start : start + room]]
             own = {node: may[some] for node, may in behind.items()}
@@ -197,60 +184,52 @@ class Examiner:
     ) -> np.ndarray:
         """Kinds of cells where the expected map e is affine in θ, and the map s = maps[row] is not.
 
-        Robust is h = <s, e> - kappa |s| |e| >= 0, concave for kappa >= 0: the vertices decide.
-        |e| >= <e, u> for any unit u: if <s, e> - kappa |s| <e, u> < 0 at the vertices, h < 0 in the cell.
+        Robust is h = <s, e> - kappa |s| |e| >= 0, concave for kappa >= 0: the vertices decide. For any unit
+        u, |e| >= <e, u>: if <s, e> - kappa |s| <e, u> < 0 at the vertices, h < 0 in the cell; u is along e
+        at one vertex after another, and what proves most is kept. For kappa < 0 the same holds of -h and -s.
         """
-        kappa, size = self._comparison.kappa, np.sqrt(np.einsum("rn,rn->r", maps, maps))
-        if kappa < 0:
-            return np.full(len(cells), UNDECIDED)
+        sign = 1.0 if self._comparison.kappa >= 0 else -1.0
+        kinds = (ROBUST, ATTENTION_CHANGED) if sign > 0 else (ATTENTION_CHANGED, ROBUST)
+        kappa, size = abs(self._comparison.kappa), np.sqrt(np.einsum("rn,rn->r", maps, maps))
         expected, away, reach = self._comparison.expected(batch.piece, batch.theta)
-        products, lengths = maps @ expected.T, np.sqrt(np.einsum("bn,bn->b", expected, expected))
+        products, gram = sign * (maps @ expected.T), expected @ expected.T
+        lengths = np.sqrt(gram.diagonal())
         slack = (1 + kappa) * (size[:, None] * away + error[:, None] * (reach + away))
         slack = (slack + 4 * gamma(maps.shape[1]) * size[:, None] * reach) * UP
         h = products - kappa * size[:, None] * lengths
-        spots, begin = batch.spots(cells)
-        sizes = np.diff(batch.ptr)[cells]
-        robust = np.add.reduceat(h[np.repeat(row, sizes), spots], begin) > 0
-        own_row = row[robust]
-        batch.hold(cells[robust], lambda own, at: h[own_row[own], at] - slack[own_row[own], at])
-        failing = np.flatnonzero(~robust)
-        best, their_row = np.zeros(len(failing)), row[failing]
-        # Unit vectors are tried from the map at each vertex; the one that proves most is kept.
-        for k in range(int(sizes[failing].max(initial=0))):
-            vertex = spots[begin[failing] + np.minimum(k, sizes[failing] - 1)]
+        spots, begin, sizes = batch.spots(cells)
+        inside = np.add.reduceat(h[np.repeat(row, sizes), spots], begin) > 0
+        own_row = row[inside]
+        batch.hold(cells[inside], lambda own, at: h[own_row[own], at] - slack[own_row[own], at])
+        spots, begin, sizes = batch.spots(cells[~inside])
+        owner, which = np.repeat(cells[~inside], sizes), np.repeat(row[~inside], sizes)
+
+        def least(own: np.ndarray, at: np.ndarray) -> np.ndarray:
             with np.errstate(divide="ignore", invalid="ignore"):
-                unit = np.nan_to_num(expected[vertex] / lengths[vertex, None] * (1 - 2.0**-40))
+                along = np.nan_to_num(gram[at, spots[own]] / lengths[spots[own]] * (1 - 2.0**-40))
+            return kappa * size[which[own]] * along - products[which[own], at] - slack[which[own], at]
 
-            def least(own: np.ndarray, at: np.ndarray, unit: np.ndarray = unit) -> np.ndarray:
-                length, which = np.einsum("kn,kn->k", expected[at], unit[own]), their_row[own]
-                return kappa * size[which] * length - products[which, at] - slack[which, at]
-
-            best = np.maximum(best, batch.factors(cells[failing], least))
-        np.minimum.at(batch.shrink, cells[failing], best)
+        if len(owner):
+            best = np.maximum.reduceat(batch.factors(owner, least), begin)
+            np.minimum.at(batch.shrink, cells[~inside], best)
         sure = (batch.shrink[cells] > 0) & (size[row] > SMALL)
-        return np.where(sure, np.where(robust, ROBUST, ATTENTION_CHANGED), UNDECIDED)
+        return np.where(sure, np.where(inside, *kinds), UNDECIDED)
 
 
 def _winners(batch: _Batch, hinges: Hinges) -> np.ndarray:
-    """Which entries may win each window ``(M, w, N)``, the first of which does; the batch learns what is lost."""
-    own = _allowed(batch, hinges)
+    """Which entries may win each window ``(M, w, N)``, the first of which does; the batch learns the rest."""
+    own = ~batch.any(~hinges.near)
     may = np.zeros((len(own), own.shape[1], len(hinges.winner)), bool)
     may[:, hinges.winner, np.arange(len(hinges.winner))] = True
     may[:, :, hinges.columns] = own
-    batch.crossed |= ~own.any(axis=1).all(axis=1)
+    batch.crossed[:] |= ~own.any(axis=1).all(axis=1)
     _settle(batch, hinges, own, np.ones(own[:, 0].shape, bool))
     return may
 
 
-def _allowed(batch: _Batch, hinges: Hinges) -> np.ndarray:
-    """The entries ``(M, w, k)`` that may be the largest at all vertices of a cell."""
-    return ~batch.any(~hinges.near)
-
-
 def _settle(batch: _Batch, hinges: Hinges, may: np.ndarray, asked: np.ndarray) -> None:
-    """Shrink cells until the first entry of each asked window (M, k) that may win is above those that may not."""
-    rival = batch.any(hinges.rival)
-    cell, place, column = np.nonzero(rival & ~may & asked[:, None])
+    """Shrink cells until in asked windows (M, k) the first entry that may win is above those that may not."""
+    cell, place, column = np.nonzero(batch.any(hinges.rival) & ~may & asked[:, None])
     first = may.argmax(axis=1)[cell, column]
     radius = hinges.radius[first, column] + hinges.radius[place, column]
 
@@ -263,11 +242,11 @@ def _settle(batch: _Batch, hinges: Hinges, may: np.ndarray, asked: np.ndarray) -
 
 def _classes(batch: _Batch, gaps: Hinges) -> tuple[np.ndarray, np.ndarray]:
     """Cells on which the class is kept, and those on which it is lost to one and the same other class."""
-    may = _allowed(batch, gaps)
+    may = ~batch.any(~gaps.near)
     kept, beaten = may[:, 1] & ~may[:, 0], may[:, 0] & ~may[:, 1]
     held, lost = kept.all(axis=1), beaten.any(axis=1)
     mean = np.add.reduceat((gaps.value[:, 1] - gaps.value[:, 0])[batch.rows], batch.ptr[:-1], axis=0)
-    rival = np.where(beaten, mean, np.inf).argmin(axis=1) if beaten.size else np.zeros(len(held), int)
-    asked = held[:, None] | (lost[:, None] & (np.arange(may.shape[2]) == rival[:, None]))
-    _settle(batch, gaps, may, asked)
+    least = np.where(beaten, mean, np.inf)
+    rival = beaten & (least == least.min(axis=1, initial=np.inf, keepdims=True))
+    _settle(batch, gaps, may, held[:, None] | rival)
     return held, lost

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from steadygaze_check.arithmetic import SMALL, TINY, UNIT, UP, gamma, norms
 from steadygaze_check.folder import Certificate
-from steadygaze_check.network import Affine, Largest, Linear, Network
+from steadygaze_check.network import Linear, Network, often
 
 MOST = 2.0  # what the inconsistencies of the format can be at most
 
-# For each node that picks, of R patterns ``(R, w, N)``: which entries of each window may win. The first does.
+# For each node of windows, of R patterns: which entries may win, ``(R, w, N)``. The first of them does.
 Pattern = dict[int, np.ndarray]
 
 
-@dataclass(frozen=True, eq=False)
-class _Back:
+class _Back(NamedTuple):
     """Gradients at a node ``(R, N)``, bounds of their errors' norms, and the entries that may not be 0."""
 
     value: np.ndarray
     spread: np.ndarray
     support: np.ndarray | None = None
 
-    def __add__(self, other: _Back) -> _Back:
+    def plus(self, other: _Back) -> _Back:
         value = self.value + other.value
         return _Back(value, (self.spread + other.spread + UNIT * norms(value)) * UP)
 
@@ -34,24 +33,21 @@ def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tupl
 
     Where several entries of a window may win, all that the choice would make out is within the bound.
     """
-    seed = np.zeros((rows, network.nodes[network.last].entries))
-    seed[:, label] = 1.0
-    found: dict[int, _Back] = {network.last: _Back(seed, np.zeros(rows))}
-    for number in range(len(network.nodes) - 1, network.pixels, -1):
+    found = {
+        k: _Back(np.zeros((rows, network.nodes[k].entries)), np.zeros(rows))
+        for k in {network.last, network.pixels}
+    }
+    found[network.last].value[:, label] = 1.0
+    for number in range(network.last, network.pixels, -1):
         if number not in found:
             continue
         node, back = network.nodes[number], found.pop(number)
-        if isinstance(node.operation, Affine):
-            made = [_pulled(part, back) for part in node.operation.parts]
-        else:
-            assert isinstance(node.operation, Largest)
-            entries = network.nodes[node.inputs[0]].entries
-            made = [_picked(node.operation, pattern[number], back, entries)]
+        made = [_pulled(part, back) for part in node.parts]
+        if node.windows is not None:
+            made = [_picked(node.windows, pattern[number], back, network.nodes[node.inputs[0]].entries)]
         for source, each in zip(node.inputs, made, strict=True):
-            found[source] = found[source] + each if source in found else each
-    nothing = _Back(np.zeros((rows, network.nodes[network.pixels].entries)), np.zeros(rows))
-    last = found.get(network.pixels, nothing)
-    return last.value, last.spread
+            found[source] = found[source].plus(each) if source in found else each
+    return found[network.pixels][:2]
 
 
 def _pulled(part: Linear, back: _Back) -> _Back:
@@ -63,22 +59,21 @@ def _pulled(part: Linear, back: _Back) -> _Back:
     return _Back(part.transposed(g), (most * back.spread + own) * UP)
 
 
-def _picked(operation: Largest, may: np.ndarray, back: _Back, entries: int) -> _Back:
+def _picked(windows: np.ndarray, may: np.ndarray, back: _Back, entries: int) -> _Back:
     """The gradient goes to the winner; if it is another one, it is off by at most √2 of what went there."""
-    winner, several = may.argmax(axis=1), may.sum(axis=1) > 1
+    winner, overlap = may.argmax(axis=1), often(windows)
     out = np.zeros((len(may), entries + 1))
-    for place, index in enumerate(operation.index):
+    for place, index in enumerate(windows):
         given = np.where(winner == place, back.value, 0.0)
-        if operation.often == 1:
+        if overlap == 1:
             out[:, index] += given
         elif index.max() >= 0:
             np.add.at(out, (slice(None), index), given)
-    doubt = 1.5 * norms(np.where(several, back.value, 0.0))
-    doubt = doubt + (gamma(operation.often) * norms(back.value) if operation.often > 1 else 0.0)
-    passes = (may & (operation.index >= 0)).any(axis=(1, 2))  # where nothing does, exactly 0 is left
-    spread = np.where(passes, (back.spread + doubt) * operation.often**0.5 * UP, 0.0)
-    some = operation.index[may.any(axis=0)]
-    return _Back(out[:, :-1], spread, np.unique(some[some >= 0]))
+    own = 1.5 * norms(np.where(may.sum(axis=1) > 1, back.value, 0.0))
+    own += gamma(overlap) * norms(back.value) if overlap > 1 else 0.0
+    passes = (may & (windows >= 0)).any(axis=(1, 2))  # where nothing does, exactly 0 is left
+    spread = np.where(passes, (back.spread + own) * overlap**0.5 * UP, 0.0)
+    return _Back(out[:, :-1], spread, np.unique(windows[may.any(axis=0) & (windows >= 0)]))
 
 
 class Comparison:
@@ -113,9 +108,9 @@ class Comparison:
 
     def expected(self, piece: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The maps ``(B, E)`` expected at θ, bounds of their errors' norms, and of their terms' norms."""
-        rows, error = (
-            self._cone(piece) if self.moves else (self._origin[:, self._kept], float(self._error[0]))
-        )
+        if piece not in self._cones:
+            self._cones[piece] = self._cone(piece)
+        rows, error = self._cones[piece]
         weight = np.concatenate([np.ones((len(theta), 1)), theta], axis=1)[:, : len(rows)]
         size = np.abs(weight) @ norms(rows) * UP
         return weight @ rows, (np.abs(weight).sum(axis=1) * error + gamma(len(rows)) * size) * UP, size
@@ -125,19 +120,15 @@ class Comparison:
 
         The matrix A of moves makes at most sqrt(|A|_1 |A|_inf) of the error of the map at 0.
         """
-        if piece not in self._cones:
-            c = self._certificate
-            rows, worst = np.zeros((c.dimension + 1, self._origin.shape[1])), 0.0
-            for term in range(c.dimension + 1):
-                own = (c.moves_piece == piece) & (c.moves_term == term)
-                out, into, weight = c.moves_out[own], c.moves_in[own], c.moves_weight[own]
-                np.add.at(rows[term], out, weight * self._origin[0, into])
-                sums = [np.bincount(k, np.abs(weight), minlength=1).max(initial=0.0) for k in (out, into)]
-                terms = int(np.bincount(out, minlength=1).max(initial=0))
-                each = float(self._error[0]) + gamma(terms) * float(norms(self._origin)[0])
-                worst = max(worst, float(np.sqrt(sums[0] * sums[1])) * UP * each)
-            self._cones[piece] = rows[:, self._kept], worst * UP
-        return self._cones[piece]
+        if not self.moves:
+            return self._origin[:, self._kept], float(self._error[0])
+        c, size = self._certificate, self._origin.shape[1]
+        own = c.moves_piece == piece
+        out, into, weight = c.moves_term[own] * size + c.moves_out[own], c.moves_in[own], c.moves_weight[own]
+        rows = np.bincount(out, weight * self._origin[0, into], minlength=(c.dimension + 1) * size)
+        one, two = (np.bincount(k, np.abs(weight), minlength=1).max() for k in (out, into))
+        error = float(self._error[0]) + gamma(often(out)) * float(norms(self._origin)[0])
+        return rows.reshape(-1, size)[:, self._kept], float(np.sqrt(one * two)) * error * UP
 
     def inconsistency(
         self, maps: np.ndarray, error: np.ndarray, piece: int, theta: np.ndarray
@@ -146,19 +137,18 @@ class Comparison:
 
         For any norm, |x/|x| - y/|y|| <= 2 |x - y| / |y|; and 1 - cos is half the square of the Euclidean one.
         """
-        expected, expected_error, _ = self.expected(piece, theta)
+        expected, given, _ = self.expected(piece, theta)
         order = {"cosine": 2, "l2": 2, "l1": 1, "linf": np.inf}[self._name]
         factor = np.sqrt(maps.shape[1]) * UP if order == 1 else 1.0
+        own, given = error * factor, given * factor
         size, target = np.linalg.norm(maps, order, axis=1), np.linalg.norm(expected, order, axis=1)
-        own, given = error * factor, expected_error * factor
         with np.errstate(divide="ignore", invalid="ignore"):
-            between = maps / size[:, None] - expected / target[:, None]
-            distance = np.linalg.norm(between, order, axis=1)
+            distance = np.linalg.norm(maps / size[:, None] - expected / target[:, None], order, axis=1)
             slack = (2 * own / size + 2 * given / target + 8 * gamma(4 * maps.shape[1])) * UP
         low, high = np.maximum(distance - slack, 0.0), np.minimum(distance + slack, MOST)
         if self._name == "cosine":
             low, high = low * low / 2 * (1 - 4 * UNIT), high * high / 2 * (1 + 4 * UNIT)
-        unknown = ~((own < size / 4) & (given < target / 4) & (size > SMALL) & (target > SMALL))
+        known = (own < size / 4) & (given < target / 4) & (size > SMALL) & (target > SMALL)
         nothing = (~maps.any(axis=1) & (own == 0)) | (~expected.any(axis=1) & (given == 0))
-        low = np.where(nothing, MOST, np.where(unknown, 0.0, low))
-        return low, np.where(nothing | unknown, MOST, high)
+        low, high = np.where(known, low, 0.0), np.where(known, high, MOST)
+        return np.where(nothing, MOST, low), np.where(nothing, MOST, high)

@@ -1,14 +1,14 @@
 """network.onnx as a list of operations on rows of numbers ``(B, N)``; what is not known here is refused.
 
-There are two: affine maps, and the largest of windows. Rectified is the largest of 0 and x, and a clip is
-low + max(0, x - low) - max(0, x - high). Operators that only move numbers make no operation: a name of the
-graph stands for entries of a node, in some order.
+There are two: affine maps, and the largest of windows. Rectified is the largest of 0 and x, a clip is
+low + max(0, x - low) - max(0, x - high). Operators that only move numbers make no operation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -38,17 +38,23 @@ def in_order(index: np.ndarray, entries: int) -> bool:
     return index.size == entries and np.array_equal(index.ravel(), np.arange(entries))
 
 
+def often(index: np.ndarray) -> int:
+    """How often an entry is named, at most."""
+    return int(np.bincount(index.ravel() + 1)[1:].max(initial=0))
+
+
 class Linear:
     """A matrix A: kernels ``(groups, each, channels * taps)`` for the patches of entries that `index` names.
 
     index is ``(groups, channels, taps, places)``, -1 for a 0; no entry is twice at one tap, or in one patch.
     A dense matrix is one group at one place; a factor for each entry is as many groups as entries.
+    terms: how many products make an entry of A x, and of A^T g, at most.
     """
 
     def __init__(self, kernel: np.ndarray, index: np.ndarray, entries: int) -> None:
         self.kernel, self.index, self._entries = kernel, index, entries
         groups, each, terms = kernel.shape
-        self.terms = terms, each * index.shape[2]  # products in an entry of A x, and of A^T g
+        self.terms = terms, each * index.shape[2]
         self.dense, self.diagonal = groups == index.shape[3] == 1, each == terms == 1
         self._times = np.multiply if self.diagonal else np.matmul
 
@@ -66,26 +72,30 @@ class Linear:
         """``rows A^T``, where A has this kernel, of doubles or of whole numbers."""
         if self.dense:
             return take(rows, self.index.ravel()) @ kernel[0].T
-        batch = max(1, _PATCHES // self.index.size)
-        if len(rows) > batch:
-            parts = [self.apply(rows[k : k + batch], kernel) for k in range(0, len(rows), batch)]
-            return np.concatenate(parts)
-        patches = take(rows, self.index).reshape(len(rows), len(kernel), kernel.shape[2], -1)
-        return self._times(kernel, patches).reshape(len(rows), -1)
+        parts, batch = [], max(1, _PATCHES // self.index.size)
+        for start in range(0, len(rows), batch):
+            patches = take(rows[start : start + batch], self.index)
+            parts.append(self._times(kernel, patches.reshape(len(patches), *kernel.shape[::2], -1)))
+        return np.concatenate(parts).reshape(len(rows), -1)
 
     def transposed(self, g: np.ndarray) -> np.ndarray:
         """``g A``."""
         if self.dense:
             patches = g @ self.kernel[0]
         else:
-            g = g.reshape(len(g), *self.kernel.shape[:2], -1)
-            patches = self._times(self.kernel.transpose(0, 2, 1), g)
+            given = g.reshape(len(g), *self.kernel.shape[:2], -1)
+            patches = self._times(self.kernel.transpose(0, 2, 1), given)
         if in_order(self.index, self._entries):
             return patches.reshape(len(g), self._entries)
         patches, out = patches.reshape(len(g), *self.index.shape), np.zeros((len(g), self._entries + 1))
         for tap in range(self.index.shape[2]):
             out[:, self.index[:, :, tap]] += patches[:, :, :, tap]
         return out[:, :-1]
+
+    @cached_property
+    def whole(self) -> Dyadic:
+        """The kernel in whole numbers."""
+        return Dyadic.of(self.kernel)
 
     def reach(self) -> np.ndarray:
         """At least the Euclidean norm of each row ``(M,)``."""
@@ -96,57 +106,27 @@ class Linear:
 
         |A x| <= |kernels| |patches of x| <= |kernels| sqrt(overlap) |x|, if an entry is in so many patches.
         """
-        overlap = math.sqrt(int(np.bincount(self.index.ravel() + 1)[1:].max(initial=0))) * UP
-        one, two = (norms(k.reshape(len(k), -1)).max(initial=0.0) for k in (self.kernel, self.kernel))
-        if 1 not in self.kernel.shape[1:]:
-            one, two = (max(map(spectral_bound, k)) for k in (self.kernel, np.abs(self.kernel)))
+        both, overlap = (self.kernel, np.abs(self.kernel)), math.sqrt(often(self.index)) * UP
+        if 1 in self.kernel.shape[1:]:
+            one, two = (norms(k.reshape(len(k), -1)).max(initial=0.0) for k in both)
+        else:
+            one, two = (max(map(spectral_bound, k)) for k in both)
         return float(one) * overlap, float(two) * overlap
 
 
-class Affine:
-    """The sum of A x over the nodes x that are read, plus b."""
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation: the sum of A x over the nodes x that are read, plus the bias, or the largest of windows.
 
-    def __init__(self, parts: list[Linear], bias: np.ndarray) -> None:
-        self.parts, self.bias = parts, bias
-
-    @cached_property
-    def _exact(self) -> tuple[list[Dyadic], Dyadic]:
-        return [Dyadic.of(part.kernel) for part in self.parts], Dyadic.of(self.bias)
-
-    def exact(self, inputs: list[Dyadic], constant: np.ndarray) -> Dyadic:
-        """The same without rounding; the bias is added to rows where `constant` (B,) is 1 rather than 0."""
-        kernels, bias = self._exact
-        made = Dyadic(constant[:, None] * bias.whole, bias.exponent)
-        for part, kernel, x in zip(self.parts, kernels, inputs, strict=True):
-            made += Dyadic(part.apply(x.whole, kernel.whole), x.exponent + kernel.exponent)
-        return made
-
-
-class Largest:
-    """Of each window, a column of entries in ``(w, N)``, -1 for a 0, the largest; of equal ones the first.
-
-    often: how many windows an entry is in, at most.
+    windows: ``(w, N)``, each column names entries of the one node that is read, -1 for a 0; of equal ones
+        the first counts. None for affine maps.
     """
 
-    def __init__(self, index: np.ndarray) -> None:
-        self.index, self.often = index, int(np.bincount(index.ravel() + 1)[1:].max(initial=1))
-
-
-def repeated(windows: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-    """Which entries of windows ``(R, w, N)`` equal, in all rows, an earlier one, of those `among` (w, N)."""
-    found = np.zeros(windows.shape[1:], bool)
-    for k in range(1, len(found)):
-        same = (windows[:, :k] == windows[:, [k]]).astype(bool).all(axis=0)
-        found[k] = (same if among is None else same & among[:k]).any(axis=0)
-    return found
-
-
-class Node(NamedTuple):
-    """An operation, the numbers of the nodes that it reads, and its number of entries."""
-
-    operation: Affine | Largest | None
-    inputs: tuple[int, ...]
     entries: int
+    inputs: tuple[int, ...] = ()
+    parts: tuple[Linear, ...] = ()
+    bias: Any = None
+    windows: np.ndarray | None = None
 
 
 class _Tensor(NamedTuple):
@@ -165,18 +145,18 @@ class Network:
     """
 
     def __init__(self, data: bytes, shape: tuple[int, ...], classes: int, clip: list[float] | None) -> None:
-        self.nodes: list[Node] = []
-        image = self._made(None, (), shape)
+        self.nodes = [Node(math.prod(shape))]
+        image = _Tensor(0, np.arange(math.prod(shape)).reshape(shape))
         if clip is not None:
             above = [self._relu({}, self._add({}, image, np.array(-float(bound)))) for bound in clip]
-            ones = np.ones(image.index.size)
-            image = self._sum([(above[0], ones), (above[1], -ones)], float(clip[0]) * ones, shape)
-        self.pixels = image.node
-        graph = _parsed(data)
-        known: dict[str, _Tensor | np.ndarray] = {each.name: _constant(each) for each in graph.initializer}
+            image = self._add(
+                {}, self._add({}, above[0], self._mul({}, above[1], -np.ones(1))), np.array(float(clip[0]))
+            )
+        self.pixels, graph = image.node, _parsed(data)
+        known: dict[str, Any] = {each.name: _constant(each) for each in graph.initializer}
         inputs = [each for each in graph.input if each.name not in known]
-        demand(len(known) == len(graph.initializer), "two constants have one name")
-        demand(len(inputs) == 1 and len(graph.output) == 1, "the network has not one input and one output")
+        fine = len(inputs) == len(graph.output) == 1 and len(known) == len(graph.initializer)
+        demand(fine, "the network has not one input and one output, or two constants of one name")
         dims = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim][1:]
         demand(tuple(dims) == shape, f"the network takes {dims}, the image is {list(shape)}")
         known[inputs[0].name] = image
@@ -194,11 +174,9 @@ class Network:
             demand(not attributes, f"{kind} has attributes {sorted(attributes)}, which are not known")
             known[node.output[0]] = made
         last = known.get(graph.output[0].name)
-        if not isinstance(last, _Tensor) or last.index.shape != (classes,):
-            raise BadCertificate(f"the network does not end in {classes} logits")
-        if not in_order(last.index, self.nodes[last.node].entries):
-            last = self._sum([(last, np.ones(classes))], np.zeros(classes), (classes,))
-        self.last = last.node
+        fine = isinstance(last, _Tensor) and last.index.shape == (classes,)
+        demand(fine, f"the network does not end in {classes} logits")
+        self.last = self._mul({}, last, np.ones(1)).node
         self.needed = {self.last}
         for number in range(self.last, 0, -1):
             self.needed |= set(self.nodes[number].inputs) if number in self.needed else set()
@@ -231,25 +209,22 @@ class Network:
         return self._affine(terms, np.repeat(bias, index.shape[3]), shape)
 
     def _add(self, _: dict[str, Any], x: Any, y: Any) -> _Tensor:
-        shape, ones, zeros = x.index.shape, np.ones(x.index.size), np.zeros(x.index.size)
-        if isinstance(y, np.ndarray):
-            return self._sum([(x, ones)], np.broadcast_to(y, shape).ravel(), shape)
-        demand(y.index.shape == shape, f"Add takes {shape} and {y.index.shape}")
-        return self._sum([(x, ones), (y, ones)], zeros, shape)
+        read, bias = ([x], y) if isinstance(y, np.ndarray) else ([x, y], np.zeros(1))
+        demand(read[-1].index.shape == x.index.shape, "Add takes different shapes")
+        return self._weighed(read, np.ones(1), bias)
 
     def _mul(self, _: dict[str, Any], x: Any, y: Any) -> _Tensor:
-        factor = np.broadcast_to(y, x.index.shape).ravel()
-        return self._sum([(x, factor)], np.zeros(len(factor)), x.index.shape)
+        return self._weighed([x], y, np.zeros(1))
 
     def _relu(self, _: dict[str, Any], x: Any) -> _Tensor:
         windows = np.stack([np.full(x.index.size, -1), x.index.ravel()])
-        return self._made(Largest(windows), (x.node,), x.index.shape)
+        return self._made(x.index.shape, (x.node,), windows=windows)
 
     def _reducemax(self, attributes: dict[str, Any], x: Any) -> _Tensor:
         plain = attributes.pop("axes", None) == [x.index.ndim] and attributes.pop("keepdims", 1) == 0
         demand(plain, "ReduceMax is not of the last axis, or keeps it")
         windows = x.index.reshape(-1, x.index.shape[-1]).T
-        return self._made(Largest(windows), (x.node,), x.index.shape[:-1])
+        return self._made(x.index.shape[:-1], (x.node,), windows=windows)
 
     def _gather(self, attributes: dict[str, Any], x: Any, index: Any) -> _Tensor:
         demand(attributes.pop("axis", 0) == 1 and x.index.ndim == 1, "Gather is not of flat entries")
@@ -269,18 +244,18 @@ class Network:
 
     # -- what the operators are made of
 
-    def _made(
-        self, operation: Affine | Largest | None, inputs: tuple[int, ...], shape: tuple[int, ...]
-    ) -> _Tensor:
+    def _made(self, shape: tuple[int, ...], inputs: tuple[int, ...], **operation: Any) -> _Tensor:
         entries = math.prod(shape)
         demand(0 < entries <= _MOST_ENTRIES, "an operator makes more numbers than are allowed")
-        self.nodes.append(Node(operation, inputs, entries))
+        self.nodes.append(Node(entries, inputs, **operation))
         return _Tensor(len(self.nodes) - 1, np.arange(entries).reshape(shape))
 
-    def _sum(self, terms: list[tuple[_Tensor, np.ndarray]], bias: Any, shape: tuple[int, ...]) -> _Tensor:
+    def _weighed(self, read: list[_Tensor], factor: np.ndarray, bias: np.ndarray) -> _Tensor:
         """Tensors times a factor for each entry, added."""
-        made = [(x, factor[:, None, None], x.index.reshape(-1, 1, 1, 1)) for x, factor in terms]
-        return self._affine(made, bias, shape)
+        shape = read[0].index.shape
+        kernel = np.broadcast_to(factor, shape).reshape(-1, 1, 1)
+        terms = [(x, kernel, x.index.reshape(-1, 1, 1, 1)) for x in read]
+        return self._affine(terms, np.broadcast_to(bias, shape).ravel(), shape)
 
     def _affine(
         self, terms: list[tuple[_Tensor, np.ndarray, np.ndarray]], bias: Any, shape: tuple[int, ...]
@@ -290,18 +265,14 @@ class Network:
         for x, kernel, index in terms:
             fits = len(index) == len(kernel) and index.shape[1] * index.shape[2] == kernel.shape[2]
             fine = fine and fits and kernel.shape[0] * kernel.shape[1] * index.shape[3] == len(bias)
-            fine = fine and kernel.dtype == np.float64
-            often = np.bincount(x.index.ravel() + 1)[1:]
-            demand(often.max(initial=0) <= 1, "an operator reads an entry twice")
-        demand(fine, "an operator's constants do not fit what it reads, or are no doubles")
-        parts = [Linear(kernel, index, self.nodes[x.node].entries) for x, kernel, index in terms]
-        return self._made(Affine(parts, bias), tuple(x.node for x, _, _ in terms), shape)
+            fine = fine and kernel.dtype == np.float64 and often(x.index) <= 1
+        demand(fine, "an operator's constants do not fit what it reads, or it reads an entry twice")
+        parts = tuple(Linear(kernel, index, self.nodes[x.node].entries) for x, kernel, index in terms)
+        return self._made(shape, tuple(x.node for x, _, _ in terms), parts=parts, bias=bias)
 
 
-_OPERATORS: dict[str, Callable[..., _Tensor]] = {
-    name: getattr(Network, f"_{name.lower()}")
-    for name in ("Gemm", "Conv", "Add", "Mul", "Relu", "ReduceMax", "Gather", "Pad", "Reshape")
-}
+_NAMES = ("Gemm", "Conv", "Add", "Mul", "Relu", "ReduceMax", "Gather", "Pad", "Reshape")
+_OPERATORS: dict[str, Callable[..., _Tensor]] = {k: getattr(Network, f"_{k.lower()}") for k in _NAMES}
 
 
 def _parsed(data: bytes) -> Any:
@@ -310,8 +281,8 @@ def _parsed(data: bytes) -> Any:
     except Exception:  # protobuf has many ways to say that bytes are no message
         raise BadCertificate("network.onnx is not an ONNX file") from None
     versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
-    demand(versions == [17], f"network.onnx has opset {versions}, not 17")
-    demand(not model.graph.sparse_initializer and not model.functions, "network.onnx has functions")
+    fine = versions == [17] and not model.graph.sparse_initializer and not model.functions
+    demand(fine, "network.onnx has functions, or another opset than 17")
     return model.graph
 
 

@@ -10,7 +10,7 @@ from steadygaze_check.arithmetic import UNIT, Dyadic
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate, demand
 from steadygaze_check.maps import Comparison, Pattern, gradients
 from steadygaze_check.network import Network
-from steadygaze_check.values import exact, image_rows
+from steadygaze_check.values import exact
 
 # How far beyond the border of a piece a point may be to be looked at as one of it, in widths of the box.
 _BORDER = 1e-12
@@ -54,28 +54,24 @@ class Points:
 
     def pieces_at(self, theta: np.ndarray) -> list[int]:
         """The pieces in which θ lies, or on whose border."""
-        found = {
-            k: borders(self._certificate, k, theta[None]) for k in range(len(self._certificate.piece_base))
-        }
-        return [k for k, each in found.items() if each and (each[0] >= -_BORDER * each[2]).all()]
+        found = [borders(self._certificate, k, theta[None]) for k in range(len(self._certificate.piece_base))]
+        return [k for k, each in enumerate(found) if each and (each[0] >= -_BORDER * each[2]).all()]
 
 
 def exact_point(
     network: Network, certificate: Certificate, piece: int, theta: np.ndarray
 ) -> tuple[list[Fraction], Pattern]:
     """Logits at θ and the pattern there by exact arithmetic."""
-    rows, constant = image_rows(certificate.piece_base[piece], certificate.piece_directions[piece])
-    weight = Dyadic.of(np.append(1.0, theta)[None])
-    start = Dyadic(weight.whole @ rows.whole, weight.exponent + rows.exponent)
-    pattern: Pattern = {}
+    weight, pattern = Dyadic.of(np.append(1.0, theta)), {}
 
     def choose(number: int, windows: np.ndarray) -> np.ndarray:
-        winner = windows[0].argmax(axis=0)
+        winner = np.tensordot(weight.whole, windows, axes=1).argmax(axis=0)
         pattern[number] = (winner == np.arange(windows.shape[1])[:, None])[None]
         return winner
 
-    last = exact(network, start, constant[:1], choose)[network.last]
-    return [last.fraction(0, k) for k in range(network.nodes[network.last].entries)], pattern
+    base, directions = certificate.piece_base[piece], certificate.piece_directions[piece]
+    last = exact(network, base, directions, choose)[network.last]
+    return Dyadic(weight.whole @ last.whole, weight.exponent + last.exponent).fractions(), pattern
 
 
 def borders(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steadygaze_check.arithmetic import TINY, UNIT, UP, Dyadic, gamma, norm, norms
-from steadygaze_check.network import Affine, Largest, Network, repeated, take
+from steadygaze_check.network import Network, Node, often, take
 
 # How far below the largest, in terms of the largest number of its node, an entry may be on the wrong side of
 # the hinge that a vertex lies on. Soundness does not depend on it: a smaller one certifies fewer cells.
@@ -23,13 +23,8 @@ _CLOSE = 2.0**-34
 
 
 class Ball(NamedTuple):
-    """Rows of values ``(B, N)``, and bounds of their errors that hold for all rows.
-
-    Attributes:
-        radius: ``(N,)``, bounds entry by entry.
-        spread: gives a bound of the Euclidean norm of a row's errors in some columns, or all for None.
-        alive: numbers of the entries that are not exactly 0 in all rows; None if nothing is known of them.
-    """
+    """Rows of values ``(B, N)``, and bounds of their errors that hold for all rows: entry by entry ``(N,)``,
+    and of the Euclidean norm of some columns' errors, or all for None. Entries not `alive` are exactly 0."""
 
     value: np.ndarray
     radius: np.ndarray
@@ -74,26 +69,29 @@ class Start(NamedTuple):
         return Ball(base + theta @ slopes, error, lambda some: norm(error if some is None else error[some]))
 
 
-def exact(
-    network: Network,
-    start: Dyadic,
-    constant: np.ndarray,
-    choose: Callable[[int, np.ndarray], np.ndarray | None],
-) -> dict[int, Dyadic]:
-    """Rows of all nodes that the logits need, exactly, given those of the image.
+Chosen = Callable[[int, np.ndarray], np.ndarray | None]
 
-    constant: ``(R,)``, 1 for rows that are values and 0 for those that are slopes.
-    choose: ``(number, windows (R, w, N))`` to the winners ``(N,)``, or None where they are not known.
+
+def exact(network: Network, base: np.ndarray, directions: np.ndarray, choose: Chosen) -> dict[int, Dyadic]:
+    """Rows ``(n + 1, N)`` of all nodes for the image ``base + θ directions``: the value at 0, and the slopes.
+
+    choose: ``(number, windows (n + 1, w, N))`` to the winners ``(N,)``, or None where they are not known.
     """
-    values = {0: start}
+    image = np.concatenate([base[None], directions]).reshape(len(directions) + 1, base.size)
+    values, constant = {0: Dyadic.of(image)}, np.eye(len(image), 1, dtype=int).astype(object)
     for number, node in enumerate(network.nodes):
         if not node.inputs or number not in network.needed or any(k not in values for k in node.inputs):
             continue
-        if isinstance(node.operation, Affine):
-            values[number] = node.operation.exact([values[k] for k in node.inputs], constant)
-        elif isinstance(node.operation, Largest):
+        if node.windows is None:
+            bias = Dyadic.of(node.bias)
+            made = Dyadic(constant * bias.whole, bias.exponent)
+            for part, x in zip(node.parts, (values[k] for k in node.inputs), strict=True):
+                product = part.apply(x.whole, part.whole.whole)
+                made = made.plus(Dyadic(product, x.exponent + part.whole.exponent))
+            values[number] = made
+        else:
             x = values[node.inputs[0]]
-            windows = take(x.whole, node.operation.index)
+            windows = take(x.whole, node.windows)
             winner = choose(number, windows)
             if winner is not None:
                 best = np.take_along_axis(windows, winner[None, None], axis=1)[:, 0]
@@ -101,18 +99,21 @@ def exact(
     return values
 
 
-def image_rows(base: np.ndarray, directions: np.ndarray) -> tuple[Dyadic, np.ndarray]:
-    """The image ``base + θ directions`` as exact rows ``(n + 1, pixels)``, and which of them are values."""
-    rows = np.concatenate([base[None], directions]).reshape(len(directions) + 1, base.size)
-    return Dyadic.of(rows), np.array([1] + [0] * len(directions), dtype=object)
+def repeated(windows: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """Which entries of windows ``(R, w, N)`` equal, in all rows, an earlier one, of those `among` (w, N)."""
+    found = np.zeros(windows.shape[1:], bool)
+    for k in range(1, len(found)):
+        same = (windows[:, :k] == windows[:, [k]]).astype(bool).all(axis=0)
+        found[k] = (same if among is None else same & among[:k]).any(axis=0)
+    return found
 
 
 def start_of(network: Network, base: np.ndarray, directions: np.ndarray) -> Start:
     """The affine start of the network, where the image is ``base + θ directions``."""
-    again: dict[int, np.ndarray] = {}
-    found = exact(
-        network, *image_rows(base, directions), lambda number, x: again.update({number: repeated(x)})
-    )
+    again = {
+        k: repeated(node.windows[None]) for k, node in enumerate(network.nodes) if node.windows is not None
+    }
+    found = exact(network, base, directions, lambda number, x: again.update({number: repeated(x)}))
     read = {each for k, node in enumerate(network.nodes) if k not in found for each in node.inputs}
     return Start({k: found[k].rounded() for k in (read | {network.last}) & set(found)}, again)
 
@@ -128,14 +129,13 @@ def forward(
         known = number in balls or number not in network.needed
         if known or not node.inputs or any(each not in balls for each in node.inputs):
             continue
-        if isinstance(node.operation, Affine):
-            balls[number] = _affine(node.operation, [balls[each] for each in node.inputs])
-        elif isinstance(node.operation, Largest):
-            again = start.again.get(number)
-            balls[number], hinge = _largest(node.operation, number, balls[node.inputs[0]], again)
+        if node.windows is None:
+            balls[number] = _affine(node, [balls[each] for each in node.inputs])
+        else:
+            balls[number], hinge = _largest(number, node.windows, balls[node.inputs[0]], start.again[number])
             hinges.append(hinge)
         for each in set(node.inputs):
-            if last_use[each] == number and each != network.last:
+            if last_use[each] == number:
                 del balls[each]
     return balls[network.last], hinges
 
@@ -144,29 +144,29 @@ def class_gaps(logits: Ball, label: int) -> Hinges:
     """For the other classes j, in order, the windows (f_j, f_c)."""
     others = np.array([k for k in range(logits.value.shape[1]) if k != label], int)
     pairs = np.stack([others, np.full(len(others), label)])
-    return _hinges(-1, logits, pairs, np.ones(pairs.shape, bool), _slack(logits, pairs))
+    return _hinges(-1, pairs, logits, np.ones(pairs.shape, bool), _slack(logits, pairs))
 
 
-def _slack(x: Ball, index: np.ndarray) -> np.ndarray:
+def _slack(x: Ball, windows: np.ndarray) -> np.ndarray:
     """How far below the largest of its window an entry may be and count as the largest."""
     most = max(x.value.max(initial=0.0), -x.value.min(initial=0.0))
-    return (2 * take(x.radius[None], index)[0].max(axis=0) + _CLOSE * most) * UP
+    return (2 * take(x.radius[None], windows)[0].max(axis=0) + _CLOSE * most) * UP
 
 
-def _hinges(number: int, x: Ball, index: np.ndarray, able: np.ndarray, slack: np.ndarray) -> Hinges:
+def _hinges(number: int, windows: np.ndarray, x: Ball, able: np.ndarray, slack: np.ndarray) -> Hinges:
     """The hinges of windows of which some entries are `able` to win at some point."""
     columns = np.flatnonzero(able.sum(axis=0) > 1)
-    value, able, slack = take(x.value, index[:, columns]), able[:, columns], slack[columns]
+    own, some = windows[:, columns], able[:, columns]
+    value, radius = take(x.value, own), take(x.radius[None], own)[0]
     behind = value - value.max(axis=1, keepdims=True)
-    radius = take(x.radius[None], index[:, columns])[0]
-    near, rival = (behind >= -slack) & able, (behind >= -4 * slack) & able
-    return Hinges(number, np.zeros(0), columns, value, radius, near, rival)
+    near, rival = (behind >= -slack[columns]) & some, (behind >= -4 * slack[columns]) & some
+    return Hinges(number, able.argmax(axis=0), columns, value, radius, near, rival)
 
 
-def _affine(operation: Affine, inputs: list[Ball]) -> Ball:
+def _affine(node: Node, inputs: list[Ball]) -> Ball:
     """|A e| <= |A| |e| in norm, and |A_i| |e| for entry i; rounding adds gamma times | |A| | |x| likewise."""
-    bias, parts = operation.bias, []
-    for part, x in zip(operation.parts, inputs, strict=True):
+    bias, parts = node.bias, []
+    for part, x in zip(node.parts, inputs, strict=True):
         parts.append((part.only(x.alive), x, x.spread(None), float(norms(x.value).max())))
     error = gamma(sum(part.terms[0] for part, *_ in parts))
     value, radius = np.zeros((1, len(bias))) + bias, error * np.abs(bias)
@@ -188,25 +188,23 @@ def _affine(operation: Affine, inputs: list[Ball]) -> Ball:
     return Ball(value, radius * UP + TINY, spread_in)
 
 
-def _largest(operation: Largest, number: int, x: Ball, again: np.ndarray | None) -> tuple[Ball, Hinges]:
+def _largest(number: int, windows: np.ndarray, x: Ball, again: np.ndarray) -> tuple[Ball, Hinges]:
     """|max a - max a'| <= max |a - a'| where the same entries may win; where others do, the doubt is added.
 
     Entries that are there `again` never win.
     """
-    index = operation.index
-    value, slack = [take(x.value, own) for own in index], _slack(x, index)
+    value, slack = [take(x.value, own) for own in windows], _slack(x, windows)
     best = reduce(np.maximum, value)
     floor = best - slack
-    able = np.stack([(own >= floor).any(axis=0) for own in value])
-    able &= ~(repeated(index[None]) if again is None else again)
-    hinges = _hinges(number, x, index, able, slack)._replace(winner=able.argmax(axis=0))
+    able = np.stack([(own >= floor).any(axis=0) for own in value]) & ~again
+    hinges = _hinges(number, windows, x, able, slack)
     behind = hinges.value.max(axis=1, keepdims=True) - hinges.value
     doubt = np.where(hinges.near, behind, 0.0).max(axis=1)
-    radius = take(x.radius[None], index)[0].max(axis=0)
+    radius = take(x.radius[None], windows)[0].max(axis=0)
     radius[hinges.columns] += doubt.max(axis=0, initial=0.0)
-    spread = x.spread(np.unique(index[able & (index >= 0)])) * operation.often**0.5
+    spread = x.spread(np.unique(windows[able & (windows >= 0)])) * often(windows) ** 0.5
     spread = (spread + float(norms(doubt).max(initial=0.0))) * UP
-    empty = np.take_along_axis(index, hinges.winner[None], axis=0)[0] < 0
-    empty[hinges.columns] = False
-    best[:, empty], radius[empty] = 0.0, 0.0
-    return Ball(best, radius * UP, lambda _: spread, np.flatnonzero(~empty)), hinges
+    zero = np.take_along_axis(windows, hinges.winner[None], axis=0)[0] < 0
+    zero[hinges.columns] = False
+    best[:, zero], radius[zero] = 0.0, 0.0
+    return Ball(best, radius * UP, lambda _: spread, np.flatnonzero(~zero)), hinges
