@@ -36,26 +36,6 @@ def norm(values: np.ndarray) -> float:
     return float(norms(values.reshape(1, -1))[0])
 
 
-def spectral_bound(matrix: np.ndarray) -> float:
-    """At least the spectral norm: |M|_2^2 = |M M^T|_2, and |G|_2^2 = |G^2|_2 <= |G^2|_F for symmetric G.
-
-    Each product of doubles is off by at most gamma(k) times the product of Frobenius norms.
-    """
-    bound = norm(matrix)
-    if bound < SMALL or not 1 < min(matrix.shape) <= 2048:
-        return bound
-    scaled, slack = matrix / bound, gamma(max(matrix.shape)) + 8 * UNIT
-    gram = scaled @ scaled.T if matrix.shape[0] <= matrix.shape[1] else scaled.T @ scaled
-    sizes = []
-    for _ in range(5):
-        sizes.append(norm(gram))
-        gram = (gram / sizes[-1]) @ (gram / sizes[-1])
-    last = norm(gram)
-    for size in [*reversed(sizes), bound]:
-        last = size * float(np.sqrt(last + slack)) * UP
-    return last
-
-
 class Dyadic(NamedTuple):
     """``whole * 2**exponent``, entry by entry, never rounded."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from steadygaze_check.arithmetic import SMALL, UNIT, UP, gamma
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate
-from steadygaze_check.maps import Comparison, Pattern, gradients
+from steadygaze_check.maps import Comparison, gradients
 from steadygaze_check.network import Network
 from steadygaze_check.points import borders
 from steadygaze_check.values import Hinges, Start, class_gaps, exact, forward, repeated, start_of
@@ -128,32 +128,32 @@ class Examiner:
             cell, column = np.nonzero(batch.any(value < error))
             batch.hold(cell, lambda own, at: value[at, column[own]] - error[at, column[own]])
         asked = np.flatnonzero(held & ~batch.crossed & (batch.shrink > 0))
-        kind[asked] = self._attention(batch, asked, pattern)
-        asked = self._levelled(piece, asked[kind[asked] == UNDECIDED], pattern)
+        asked = asked[self._settled(piece, asked, pattern)]
         kind[asked] = self._attention(batch, asked, pattern)
         kind[batch.crossed | (batch.shrink <= 0)] = UNDECIDED
         return kind, np.where(kind == UNDECIDED, 0.0, batch.shrink)
 
-    def _levelled(self, piece: int, cells: np.ndarray, pattern: Pattern) -> np.ndarray:
-        """Settle windows of which several entries may win on a cell, where these are exactly one function.
+    def _settled(self, piece: int, cells: np.ndarray, pattern: dict[int, np.ndarray]) -> np.ndarray:
+        """Which cells have one winner in each window, after entries that are exactly one function are one.
 
-        Returns the cells that were looked at; the pattern is changed in place.
+        pattern: which entries may win, ``(M, w, N)``; those that equal an earlier one are taken out.
         """
-        several = [(may[cells].sum(axis=1) > 1).any(axis=1) for may in pattern.values()]
-        cells = cells[np.any(several, axis=0)] if several else cells[:0]
-        cells = cells[: self._left // self._products]
-        for cell in cells:
+        settled = np.ones(len(cells), bool)
+        for may in pattern.values():
+            settled &= (may[cells].sum(axis=1) == 1).all(axis=1)
+        unsettled = np.flatnonzero(~settled)[: self._left // self._products]
+        self._left -= len(unsettled) * self._products
+        for k in unsettled:
 
-            def choose(number: int, windows: np.ndarray, cell: int = cell) -> np.ndarray | None:
+            def choose(number: int, windows: np.ndarray, cell: int = cells[k]) -> np.ndarray | None:
                 may = pattern[number][cell]
                 may &= ~repeated(windows, may)
-                return None if (may.sum(axis=0) > 1).any() else may.argmax(axis=0)
+                return may.argmax(axis=0) if (may.sum(axis=0) == 1).all() else None
 
-            exact(self._network, *self._image(piece), choose)
-        self._left -= len(cells) * self._products
-        return cells
+            settled[k] = self._network.last in exact(self._network, *self._image(piece), choose)
+        return settled
 
-    def _attention(self, batch: _Batch, asked: np.ndarray, pattern: Pattern) -> np.ndarray:
+    def _attention(self, batch: _Batch, asked: np.ndarray, pattern: dict[int, np.ndarray]) -> np.ndarray:
         """Kinds of the asked cells, whose class is kept; each pattern's map is made once."""
         behind = {node: may for node, may in pattern.items() if node > self._network.pixels}
         seen: dict[bytes, int] = {}
@@ -167,7 +167,7 @@ class Examiner:
         )
         for start in range(0, len(first), room):
             some = asked[first[start : start + room]]
-            own = {node: may[some] for node, may in behind.items()}
+            own = {node: may[some].argmax(axis=1) for node, may in behind.items()}
             maps, error = compare.maps(*gradients(self._network, self._label, own, len(some)))
             here = np.flatnonzero((which >= start) & (which < start + room))
             row = which[here] - start

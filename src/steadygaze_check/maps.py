@@ -6,38 +6,34 @@ from typing import NamedTuple
 
 import numpy as np
 
-from steadygaze_check.arithmetic import SMALL, TINY, UNIT, UP, gamma, norms
+from steadygaze_check.arithmetic import SMALL, TINY, UNIT, UP, gamma, norm, norms
 from steadygaze_check.folder import Certificate
 from steadygaze_check.network import Linear, Network, often
 
 MOST = 2.0  # what the inconsistencies of the format can be at most
 
-# For each node of windows, of R patterns: which entries may win, ``(R, w, N)``. The first of them does.
+# For each node of windows the places of the winners, ``(R, N)`` for R patterns.
 Pattern = dict[int, np.ndarray]
 
 
 class _Back(NamedTuple):
-    """Gradients at a node ``(R, N)``, bounds of their errors' norms, and the entries that may not be 0."""
+    """Gradients at a node ``(R, N)``, bounds ``(N,)`` of their errors, and which rows are not exactly 0."""
 
     value: np.ndarray
-    spread: np.ndarray
-    support: np.ndarray | None = None
+    radius: np.ndarray
+    some: np.ndarray
 
     def plus(self, other: _Back) -> _Back:
         value = self.value + other.value
-        return _Back(value, (self.spread + other.spread + UNIT * norms(value)) * UP)
+        radius = (self.radius + other.radius + UNIT * np.abs(value).max(axis=0)) * UP
+        return _Back(value, radius, self.some | other.some)
 
 
 def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients ``(R, P)`` of f_label with respect to the pixels, and bounds ``(R,)`` of their errors' norms.
-
-    Where several entries of a window may win, all that the choice would make out is within the bound.
-    """
-    found = {
-        k: _Back(np.zeros((rows, network.nodes[k].entries)), np.zeros(rows))
-        for k in {network.last, network.pixels}
-    }
-    found[network.last].value[:, label] = 1.0
+    """Gradients ``(R, P)`` of f_label with respect to the pixels, and bounds ``(R,)`` of their errors."""
+    start = np.zeros((rows, network.nodes[network.last].entries))
+    start[:, label] = 1.0
+    found = {network.last: _Back(start, np.zeros(start.shape[1]), np.ones(rows, bool))}
     for number in range(network.last, network.pixels, -1):
         if number not in found:
             continue
@@ -47,33 +43,34 @@ def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tupl
             made = [_picked(node.windows, pattern[number], back, network.nodes[node.inputs[0]].entries)]
         for source, each in zip(node.inputs, made, strict=True):
             found[source] = found[source].plus(each) if source in found else each
-    return found[network.pixels][:2]
+    nothing = np.zeros((rows, network.nodes[network.pixels].entries))
+    value, radius, some = found.get(network.pixels, _Back(nothing, nothing[0], np.zeros(rows, bool)))
+    return value, np.where(some, norm(radius), 0.0)
 
 
 def _pulled(part: Linear, back: _Back) -> _Back:
-    """The gradient before a linear map."""
-    part = part.only(None, back.support)
-    g = back.value[:, back.support] if part.dense and back.support is not None else back.value
-    (most, size), length = part.bounds(), norms(g)
-    own = gamma(part.terms[1]) * size * length + np.where(length > 0, TINY, 0.0)
-    return _Back(part.transposed(g), (most * back.spread + own) * UP)
+    """The gradient before a linear map; as in the values, products with 0 do not count."""
+    most = np.abs(back.value).max(axis=0)
+    error = back.radius + gamma(min(part.terms[1], np.count_nonzero(most))) * most
+    radius = part.transposed(error[None], np.abs(part.kernel))[0] * UP + TINY
+    return _Back(part.transposed(back.value, part.kernel), radius, back.some)
 
 
-def _picked(windows: np.ndarray, may: np.ndarray, back: _Back, entries: int) -> _Back:
-    """The gradient goes to the winner; if it is another one, it is off by at most √2 of what went there."""
-    winner, overlap = may.argmax(axis=1), often(windows)
-    out = np.zeros((len(may), entries + 1))
+def _picked(windows: np.ndarray, winner: np.ndarray, back: _Back, entries: int) -> _Back:
+    """The gradient goes to the winner; the sum of as many windows as an entry is in is rounded."""
+    own = back.radius + (
+        gamma(often(windows)) * np.abs(back.value).max(axis=0) if often(windows) > 1 else 0.0
+    )
+    out, some = np.zeros((len(winner) + 1, entries + 1)), np.zeros(len(winner), bool)
     for place, index in enumerate(windows):
-        given = np.where(winner == place, back.value, 0.0)
-        if overlap == 1:
+        wins = winner == place
+        given = np.concatenate([np.where(wins, back.value, 0.0), np.where(wins.any(axis=0), own, 0.0)[None]])
+        some |= (wins & (index >= 0)).any(axis=1)
+        if often(index) <= 1:
             out[:, index] += given
-        elif index.max() >= 0:
+        else:
             np.add.at(out, (slice(None), index), given)
-    own = 1.5 * norms(np.where(may.sum(axis=1) > 1, back.value, 0.0))
-    own += gamma(overlap) * norms(back.value) if overlap > 1 else 0.0
-    passes = (may & (windows >= 0)).any(axis=(1, 2))  # where nothing does, exactly 0 is left
-    spread = np.where(passes, (back.spread + own) * overlap**0.5 * UP, 0.0)
-    return _Back(out[:, :-1], spread, np.unique(windows[may.any(axis=0) & (windows >= 0)]))
+    return _Back(out[:-1, :-1], out[-1, :-1] * UP, back.some & some)
 
 
 class Comparison:

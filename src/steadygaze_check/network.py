@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from steadygaze_check.arithmetic import UP, Dyadic, norms, spectral_bound
+from steadygaze_check.arithmetic import Dyadic
 from steadygaze_check.folder import BadCertificate, demand
 
 _LARGEST_ARRAY, _MOST_ENTRIES, _PATCHES = 1 << 26, 1 << 22, 1 << 23
@@ -54,23 +54,17 @@ class Linear:
     def __init__(self, kernel: np.ndarray, index: np.ndarray, entries: int) -> None:
         self.kernel, self.index, self._entries = kernel, index, entries
         groups, each, terms = kernel.shape
-        self.terms = terms, each * index.shape[2]
-        self.dense, self.diagonal = groups == index.shape[3] == 1, each == terms == 1
-        self._times = np.multiply if self.diagonal else np.matmul
+        self.terms, self._dense = (terms, each * index.shape[2]), groups == index.shape[3] == 1
+        self._times = np.multiply if each == terms == 1 else np.matmul
 
-    def only(self, columns: np.ndarray | None = None, rows: np.ndarray | None = None) -> Linear:
-        """What is left of a dense matrix for some of the entries and some rows; None, and else, all."""
-        kernel, index = self.kernel, self.index
-        if self.dense and rows is not None:
-            kernel = kernel[:, rows]
-        if self.dense and columns is not None:
-            used = np.isin(index.ravel(), columns)
-            kernel, index = kernel[:, :, used], index.reshape(1, -1, 1, 1)[:, used]
-        return Linear(kernel, index, self._entries)
+    @cached_property
+    def whole(self) -> Dyadic:
+        """The kernel in whole numbers."""
+        return Dyadic.of(self.kernel)
 
     def apply(self, rows: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         """``rows A^T``, where A has this kernel, of doubles or of whole numbers."""
-        if self.dense:
+        if self._dense:
             return take(rows, self.index.ravel()) @ kernel[0].T
         parts, batch = [], max(1, _PATCHES // self.index.size)
         for start in range(0, len(rows), batch):
@@ -78,40 +72,19 @@ class Linear:
             parts.append(self._times(kernel, patches.reshape(len(patches), *kernel.shape[::2], -1)))
         return np.concatenate(parts).reshape(len(rows), -1)
 
-    def transposed(self, g: np.ndarray) -> np.ndarray:
-        """``g A``."""
-        if self.dense:
-            patches = g @ self.kernel[0]
+    def transposed(self, g: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+        """``g A``, where A has this kernel."""
+        if self._dense:
+            patches = g @ kernel[0]
         else:
-            given = g.reshape(len(g), *self.kernel.shape[:2], -1)
-            patches = self._times(self.kernel.transpose(0, 2, 1), given)
+            given = g.reshape(len(g), *kernel.shape[:2], -1)
+            patches = self._times(kernel.transpose(0, 2, 1), given)
         if in_order(self.index, self._entries):
             return patches.reshape(len(g), self._entries)
         patches, out = patches.reshape(len(g), *self.index.shape), np.zeros((len(g), self._entries + 1))
         for tap in range(self.index.shape[2]):
             out[:, self.index[:, :, tap]] += patches[:, :, :, tap]
         return out[:, :-1]
-
-    @cached_property
-    def whole(self) -> Dyadic:
-        """The kernel in whole numbers."""
-        return Dyadic.of(self.kernel)
-
-    def reach(self) -> np.ndarray:
-        """At least the Euclidean norm of each row ``(M,)``."""
-        return np.repeat(norms(self.kernel.reshape(-1, self.terms[0])), self.index.shape[3])
-
-    def bounds(self) -> tuple[float, float]:
-        """At least |A|_2 and | |A| |_2.
-
-        |A x| <= |kernels| |patches of x| <= |kernels| sqrt(overlap) |x|, if an entry is in so many patches.
-        """
-        both, overlap = (self.kernel, np.abs(self.kernel)), math.sqrt(often(self.index)) * UP
-        if 1 in self.kernel.shape[1:]:
-            one, two = (norms(k.reshape(len(k), -1)).max(initial=0.0) for k in both)
-        else:
-            one, two = (max(map(spectral_bound, k)) for k in both)
-        return float(one) * overlap, float(two) * overlap
 
 
 @dataclass(frozen=True, eq=False)

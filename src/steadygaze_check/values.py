@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from steadygaze_check.arithmetic import TINY, UNIT, UP, Dyadic, gamma, norm, norms
-from steadygaze_check.network import Network, Node, often, take
+from steadygaze_check.arithmetic import TINY, UNIT, UP, Dyadic, gamma
+from steadygaze_check.network import Network, Node, take
 
 # How far below the largest, in terms of the largest number of its node, an entry may be on the wrong side of
 # the hinge that a vertex lies on. Soundness does not depend on it: a smaller one certifies fewer cells.
@@ -23,13 +23,10 @@ _CLOSE = 2.0**-34
 
 
 class Ball(NamedTuple):
-    """Rows of values ``(B, N)``, and bounds of their errors that hold for all rows: entry by entry ``(N,)``,
-    and of the Euclidean norm of some columns' errors, or all for None. Entries not `alive` are exactly 0."""
+    """Rows of values ``(B, N)``, and bounds ``(N,)`` of their errors that hold for all rows."""
 
     value: np.ndarray
     radius: np.ndarray
-    spread: Callable[[np.ndarray | None], float]
-    alive: np.ndarray | None = None
 
 
 class Hinges(NamedTuple):
@@ -66,7 +63,7 @@ class Start(NamedTuple):
         """Values at theta ``(B, n)``, all within ``|theta| <= reach`` (n,)."""
         base, slopes = self.rows[number][0], self.rows[number][1:]
         error = (len(reach) + 4) * UNIT * UP * (np.abs(base) + reach @ np.abs(slopes)) + TINY
-        return Ball(base + theta @ slopes, error, lambda some: norm(error if some is None else error[some]))
+        return Ball(base + theta @ slopes, error)
 
 
 Chosen = Callable[[int, np.ndarray], np.ndarray | None]
@@ -164,28 +161,14 @@ def _hinges(number: int, windows: np.ndarray, x: Ball, able: np.ndarray, slack: 
 
 
 def _affine(node: Node, inputs: list[Ball]) -> Ball:
-    """|A e| <= |A| |e| in norm, and |A_i| |e| for entry i; rounding adds gamma times | |A| | |x| likewise."""
-    bias, parts = node.bias, []
-    for part, x in zip(node.parts, inputs, strict=True):
-        parts.append((part.only(x.alive), x, x.spread(None), float(norms(x.value).max())))
-    error = gamma(sum(part.terms[0] for part, *_ in parts))
-    value, radius = np.zeros((1, len(bias))) + bias, error * np.abs(bias)
-    for part, x, spread, length in parts:
+    """|A e| <= |A| |e|, entry by entry; rounding adds gamma |A| |x|, where products with 0 do not count."""
+    bias, most = node.bias, [np.abs(x.value).max(axis=0) for x in inputs]
+    terms = sum(min(part.terms[0], np.count_nonzero(x)) for part, x in zip(node.parts, most, strict=True))
+    value, radius = np.zeros((1, len(bias))) + bias, gamma(terms) * np.abs(bias)
+    for part, x, size in zip(node.parts, inputs, most, strict=True):
         value = value + part.apply(x.value, part.kernel)
-        if part.diagonal:
-            own = x.radius + error * np.abs(x.value).max(axis=0)
-            radius = radius + part.apply(own[None], np.abs(part.kernel))[0]
-        else:
-            radius = radius + (spread + error * length) * part.reach()
-
-    def spread_in(some: np.ndarray | None) -> float:
-        total = error * norm(bias if some is None else bias[some]) + TINY
-        for part, _, spread, length in parts:
-            most, size = part.only(None, some).bounds()
-            total += most * spread + error * size * length
-        return total * UP
-
-    return Ball(value, radius * UP + TINY, spread_in)
+        radius = radius + part.apply((x.radius + gamma(terms) * size)[None], np.abs(part.kernel))[0]
+    return Ball(value, radius * UP + TINY)
 
 
 def _largest(number: int, windows: np.ndarray, x: Ball, again: np.ndarray) -> tuple[Ball, Hinges]:
@@ -199,12 +182,7 @@ def _largest(number: int, windows: np.ndarray, x: Ball, again: np.ndarray) -> tu
     able = np.stack([(own >= floor).any(axis=0) for own in value]) & ~again
     hinges = _hinges(number, windows, x, able, slack)
     behind = hinges.value.max(axis=1, keepdims=True) - hinges.value
-    doubt = np.where(hinges.near, behind, 0.0).max(axis=1)
-    radius = take(x.radius[None], windows)[0].max(axis=0)
-    radius[hinges.columns] += doubt.max(axis=0, initial=0.0)
-    spread = x.spread(np.unique(windows[able & (windows >= 0)])) * often(windows) ** 0.5
-    spread = (spread + float(norms(doubt).max(initial=0.0))) * UP
-    zero = np.take_along_axis(windows, hinges.winner[None], axis=0)[0] < 0
-    zero[hinges.columns] = False
-    best[:, zero], radius[zero] = 0.0, 0.0
-    return Ball(best, radius * UP, lambda _: spread, np.flatnonzero(~zero)), hinges
+    radius = np.where(able, take(x.radius[None], windows)[0], 0.0).max(axis=0)
+    radius[hinges.columns] += np.where(hinges.near, behind, 0.0).max(axis=(0, 1), initial=0.0)
+    best[:, ~(able & (windows >= 0)).any(axis=0)] = 0.0
+    return Ball(best, radius * UP), hinges
