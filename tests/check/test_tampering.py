@@ -92,8 +92,13 @@ def drop_cell(folder: Path) -> None:
     ptr = np.load(folder / "cell_ptr.npy")
     size = ptr[1]
     np.save(folder / "cell_ptr.npy", ptr[1:] - size)
-    for name in ("cell_vertex", "cell_facets"):
-        changed(folder, name, lambda array: array[size:])
+    changed(folder, "cell_vertex", lambda array: array[size:])
+    owner = np.load(folder / "simplex_cell.npy")
+    changed(folder, "simplices", lambda array: array[owner != 0])
+    np.save(folder / "simplex_cell.npy", owner[owner != 0] - (owner[owner != 0] > 0))
+    apart = np.load(folder / "apart_cell.npy")
+    changed(folder, "apart_normal", lambda array: array[apart != 0])
+    np.save(folder / "apart_cell.npy", apart[apart != 0] - 1)
     for name in ("cell_kind", "cell_piece", "cell_region"):
         changed(folder, name, lambda array: array[1:])
     changed(folder, "origin_cells", lambda cells: cells[cells > 0] - 1)

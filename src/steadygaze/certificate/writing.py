@@ -16,7 +16,7 @@ from steadygaze.errors import SettingError
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 
-FORMAT = "steadygaze/certificate/1"
+FORMAT = "steadygaze/certificate/2"
 INDEX = "certificate.json"
 
 
@@ -42,7 +42,7 @@ def write_certificate(
     check_certifiable(map_)
     files = Files(folder)
     question = write_question(problem, files)
-    told = write_map(map_, pieces_of(problem), origin, files)
+    told = write_map(map_, pieces_of(problem), origin, result, problem.box, files)
     files.index(
         INDEX,
         {
@@ -74,6 +74,9 @@ def _model(problem: Problem) -> dict[str, Any]:
 def _claims(result: Result) -> dict[str, Any]:
     document = result.to_dict()
     origin, failure = document["origin"], document["nearest_failure"]
+    if failure:
+        own = failure["distance"] if failure["theta_distance"] is None else failure["theta_distance"]
+        failure |= {"theta_distance": own, "norm": document["settings"].get("norm", "linf")}
     return {
         "claim": document["claim"],
         "verdict": document["verdict"],
@@ -81,5 +84,5 @@ def _claims(result: Result) -> dict[str, Any]:
         "safe_scale": document["safe_scale"],
         "radius": document["radius"],
         "origin": origin and {key: origin[key] for key in ("share", "ranges", "interior")},
-        "nearest_failure": failure and {**failure, "norm": document["settings"].get("norm", "linf")},
+        "nearest_failure": failure,
     }
