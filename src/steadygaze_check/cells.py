@@ -120,13 +120,10 @@ class Examiner:
         pattern = {hinge.node: _winners(batch, hinge) for hinge in hinges}
         held, lost = _classes(batch, class_gaps(logits, self._label))
         kind = np.where(lost, CLASS_CHANGED, UNDECIDED).astype(np.int8)
-        within = borders(c, piece, theta)
-        if within is None:
-            batch.crossed[:] = True
-        else:
-            value, error = within[:2]
-            cell, column = np.nonzero(batch.any(value < error))
-            batch.hold(cell, lambda own, at: value[at, column[own]] - error[at, column[own]])
+        value, size = borders(c, piece, theta)
+        error = gamma(len(c.box)) * size
+        cell, column = np.nonzero(batch.any(value < error))
+        batch.hold(cell, lambda own, at: value[at, column[own]] - error[at, column[own]])
         asked = np.flatnonzero(held & ~batch.crossed & (batch.shrink > 0))
         asked = asked[self._settled(piece, asked, pattern)]
         kind[asked] = self._attention(batch, asked, pattern)

@@ -6,13 +6,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from steadygaze_check.arithmetic import UNIT, Dyadic
+from steadygaze_check.arithmetic import Dyadic
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate, demand
 from steadygaze_check.maps import Comparison, Pattern, gradients
 from steadygaze_check.network import Network
 from steadygaze_check.values import exact
 
-# How far beyond the border of a piece a point may be to be looked at as one of it, in widths of the box.
+# How far beyond the border of a piece a point may be to be looked at as one of it.
 _BORDER = 1e-12
 
 
@@ -55,7 +55,7 @@ class Points:
     def pieces_at(self, theta: np.ndarray) -> list[int]:
         """The pieces in which θ lies, or on whose border."""
         found = [borders(self._certificate, k, theta[None]) for k in range(len(self._certificate.piece_base))]
-        return [k for k, each in enumerate(found) if each and (each[0] >= -_BORDER * each[2]).all()]
+        return [k for k, (value, size) in enumerate(found) if (value >= -_BORDER * size).all()]
 
 
 def exact_point(
@@ -74,26 +74,8 @@ def exact_point(
     return Dyadic(weight.whole @ last.whole, weight.exponent + last.exponent).fractions(), pattern
 
 
-def borders(
-    certificate: Certificate, piece: int, theta: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """For points ``(B, n)``, functions ``(B, F)`` that are at least 0 in the piece, their errors, their size.
-
-    Pieces are boxes, or convex polygons; of other polytopes this checker knows no borders (None).
-    """
-    corners = certificate.piece_vertices[certificate.piece_ptr[piece] : certificate.piece_ptr[piece + 1]]
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    distinct = np.unique(corners, axis=0)
-    if len(distinct) == 2 ** len(low) and ((distinct == low) | (distinct == high)).all():
-        value = np.concatenate([theta - low, high - theta], axis=1)
-        return value, UNIT * np.abs(value), float((high - low).max())
-    if len(low) != 2 or len(distinct) < 3:
-        return None
-    away = distinct - distinct.mean(axis=0)
-    ring = distinct[np.argsort(np.arctan2(away[:, 1], away[:, 0]))]
-    span, after = np.roll(ring, -1, axis=0) - ring, np.roll(ring, -2, axis=0) - np.roll(ring, -1, axis=0)
-    if (span[:, 0] * after[:, 1] - span[:, 1] * after[:, 0] < 0).any():
-        return None
-    aside = theta[:, None] - ring
-    one, two = span[:, 0] * aside[:, :, 1], span[:, 1] * aside[:, :, 0]
-    return one - two, 8 * UNIT * (np.abs(one) + np.abs(two)), float((np.ptp(ring, axis=0) ** 2).max())
+def borders(certificate: Certificate, piece: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For points ``(B, n)``, functions ``(B, F)`` that are at least 0 in the piece, and what they are made of."""
+    planes = certificate.piece_planes[slice(*certificate.piece_ptr[piece : piece + 2])]
+    normal, offset = planes[:, :-1].T, planes[:, -1]
+    return offset - theta @ normal, np.abs(offset) + np.abs(theta) @ np.abs(normal)

@@ -78,8 +78,8 @@ def write(answer: steadygaze.Answer, folder: Path) -> Path:
         "image": problem.image.astype("<f8"),
         "piece_base": np.stack([piece.image.base for piece in pieces]),
         "piece_directions": np.stack([piece.image.directions for piece in pieces]),
-        "piece_vertices": np.concatenate([piece.polytope.vertices for piece in pieces]),
-        "piece_ptr": np.cumsum([0, *(len(piece.polytope.vertices) for piece in pieces)]),
+        "piece_planes": np.concatenate([_planes(piece.polytope.vertices) for piece in pieces]),
+        "piece_ptr": np.arange(len(pieces) + 1) * 2 * problem.box.shape[0],
         "compared": compared,
     }
     for name, array in arrays.items():
@@ -114,6 +114,12 @@ def write(answer: steadygaze.Answer, folder: Path) -> Path:
         },
     }
     return sealed(folder, document)
+
+
+def _planes(vertices: np.ndarray) -> np.ndarray:
+    """The planes of a box: rows (normal, offset)."""
+    sides, ends = np.eye(vertices.shape[1]), np.concatenate([-vertices.min(axis=0), vertices.max(axis=0)])
+    return np.concatenate([np.concatenate([-sides, sides]), ends[:, None]], axis=1)
 
 
 def sealed(folder: Path, document: dict) -> Path:

@@ -9,6 +9,8 @@ import numpy as np
 from steadygaze.certificate.expected_map import moves_of
 from steadygaze.certificate.files import Files
 from steadygaze.errors import NotJointlyAffine
+from steadygaze.geometry.domain import domain_of
+from steadygaze.geometry.polytope import Polytope
 from steadygaze.network.saliency import GradCam
 from steadygaze.network.writing.normal_form import normal_form
 from steadygaze.network.writing.onnx_writer import value_names
@@ -80,9 +82,17 @@ def _write_pieces(pieces: tuple[AffinePiece, ...], problem: Problem, files: File
     files.array("piece_base", "<f8", (count, *shape), bases)
     directions = (piece.image.directions for piece in pieces)
     files.array("piece_directions", "<f8", (count, n, *shape), directions)
-    vertices = [piece.polytope.vertices for piece in pieces]
-    files.whole("piece_vertices", "<f8", np.concatenate([np.zeros((0, n)), *vertices]))
-    files.whole("piece_ptr", "<i8", np.cumsum([0, *map(len, vertices)]))
+    planes = [_planes(piece.polytope) for piece in pieces]
+    files.whole("piece_planes", "<f8", np.concatenate([np.zeros((0, n + 1)), *planes]))
+    files.whole("piece_ptr", "<i8", np.cumsum([0, *map(len, planes)]))
+
+
+def _planes(polytope: Polytope) -> np.ndarray:
+    """Rows (normal, offset) ``(F, n + 1)``: theta is in the polytope where each normal @ theta <= offset."""
+    domain = domain_of(polytope)
+    sides = np.eye(len(domain.low))
+    normals, offsets = (-sides, sides, domain.normals), (-domain.low, domain.high, domain.offsets)
+    return np.concatenate([np.concatenate(normals), np.concatenate(offsets)[:, None]], axis=1)
 
 
 def _write_samples(problem: Problem, files: Files) -> None:
