@@ -13,15 +13,14 @@ import numpy as np
 
 from steadygaze_check.arithmetic import SMALL, UNIT, UP, gamma
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate
-from steadygaze_check.maps import Comparison, gradients
+from steadygaze_check.maps import Comparison, Pattern, gradients
 from steadygaze_check.network import Network
 from steadygaze_check.points import borders
 from steadygaze_check.values import Hinges, Start, class_gaps, exact, forward, repeated, start_of
 
-# Numbers that a batch may hold for each of its arrays of values at vertices or of gradients; and products of
-# whole numbers that may be spent, in all, on entries of windows that are the same function on a cell.
-_ROOM, _EXACT = 1 << 21, 1 << 27
-_MOVED = 1 << 10  # and vertices in a third of a batch, where all maps meet all vertices
+# Numbers in each array of a batch; vertices in a third of one where all maps meet all vertices; and products
+# of whole numbers that may be spent, in all, on entries of windows that are the same function on a cell.
+_ROOM, _MOVED, _EXACT = 1 << 21, 1 << 10, 1 << 27
 # ``(own, rows)`` to lower bounds at rows of the vertices, of the functions numbered `own`.
 Least = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -53,12 +52,6 @@ class _Batch(NamedTuple):
         """Shrink cells until functions that are affine on them, one for each entry of `cell`, are above 0."""
         np.minimum.at(self.shrink, cell, self.factors(cell, least))
 
-    def spots(self, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows of all vertices of cells, one cell after another, where each one's start, and how many."""
-        sizes = np.diff(self.ptr)[cell]
-        start = np.cumsum(sizes) - sizes
-        return self.rows[np.repeat(self.ptr[cell] - start, sizes) + np.arange(sizes.sum())], start, sizes
-
     def factors(self, cell: np.ndarray, least: Least) -> np.ndarray:
         """The factor by which each function wants its cell to be shrunk.
 
@@ -67,14 +60,21 @@ class _Batch(NamedTuple):
         wanted, ends = np.ones(len(cell)), np.cumsum(np.diff(self.ptr)[cell])
         for part in np.split(np.arange(len(cell)), np.flatnonzero(np.diff(ends >> 20)) + 1):
             if len(part):
-                spots, start, size = self.spots(cell[part])
-                low = least(np.repeat(part, size), spots)
+                spots, start, size = _spots(self.ptr, cell[part])
+                low = least(np.repeat(part, size), self.rows[spots])
                 worst, mean = np.minimum.reduceat(low, start), np.add.reduceat(low, start) / size
                 mean -= (2 * size + 8) * UNIT * (np.add.reduceat(np.abs(low), start) / size)
                 with np.errstate(divide="ignore", invalid="ignore"):
                     part_way = np.where(mean > 0, mean / (mean - worst) * (1 - 2.0**-44), 0.0)
                 wanted[part] = np.where(worst >= 0, 1.0, part_way)
         return wanted
+
+
+def _spots(ptr: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the vertices of cells stand, one cell after another, where each one's start, and how many."""
+    sizes = np.diff(ptr)[cells]
+    start = np.cumsum(sizes) - sizes
+    return np.repeat(ptr[cells] - start, sizes) + np.arange(sizes.sum()), start, sizes
 
 
 class Examiner:
@@ -88,33 +88,29 @@ class Examiner:
         self._room, self._left = max(2, min(most, _ROOM // max(units, self._widest))), _EXACT
         parts = [part for node in network.nodes for part in node.parts]
         self._products = sum(part.index.size * part.kernel.shape[1] for part in parts)
-        self._start: tuple[int, Start] | None = None
+        self._images = list(zip(certificate.piece_base, certificate.piece_directions, strict=True))
+        self._start: tuple[int, Start] = -1, ({}, {})
 
     def start(self, piece: int) -> Start:
         """The affine start of the network on a piece of the box; the last one asked for is kept."""
-        if self._start is None or self._start[0] != piece:
-            self._start = piece, start_of(self._network, *self._image(piece))
+        if self._start[0] != piece:
+            self._start = piece, start_of(self._network, *self._images[piece])
         return self._start[1]
-
-    def _image(self, piece: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._certificate.piece_base[piece], self._certificate.piece_directions[piece]
 
     def batches(self) -> Iterator[np.ndarray]:
         """Numbers of cells, each batch within one piece and small enough for the memory."""
-        certificate = self._certificate
-        for piece in np.unique(certificate.cell_piece[certificate.cell_piece >= 0]):
-            cells = np.flatnonzero(certificate.cell_piece == piece)
-            sizes = np.cumsum(np.diff(certificate.cell_ptr)[cells])
-            yield from np.split(cells, np.flatnonzero(np.diff(sizes // (3 * self._room))) + 1)
+        for piece in range(len(self._images)):
+            cells = np.flatnonzero(self._certificate.cell_piece == piece)
+            sizes = np.cumsum(np.diff(self._certificate.cell_ptr)[cells])
+            split = np.split(cells, np.flatnonzero(np.diff(sizes // (3 * self._room))) + 1)
+            yield from (part for part in split if len(part))
 
     def examine(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Kinds of some cells of one piece, and by how much each is to be shrunk for that to be proven."""
-        c, count = self._certificate, len(cells)
-        sizes = np.diff(c.cell_ptr)[cells]
-        ptr = np.concatenate([[0], np.cumsum(sizes)])
-        spots = np.repeat(c.cell_ptr[cells] - ptr[:-1], sizes) + np.arange(ptr[-1])
+        c, piece, count = self._certificate, int(self._certificate.cell_piece[cells[0]]), len(cells)
+        spots, start, _ = _spots(c.cell_ptr, cells)
         used, rows = np.unique(c.cell_vertex[spots], return_inverse=True)
-        theta, piece = c.vertices[used], int(c.cell_piece[cells[0]])
+        theta, ptr = c.vertices[used], np.append(start, len(spots))
         batch = _Batch(piece, theta, rows.reshape(-1), ptr, np.ones(count), np.zeros(count, bool))
         logits, hinges = forward(self._network, self.start(piece), theta, np.abs(c.box).max(axis=1))
         pattern = {hinge.node: _winners(batch, hinge) for hinge in hinges}
@@ -125,46 +121,48 @@ class Examiner:
         cell, column = np.nonzero(batch.any(value < error))
         batch.hold(cell, lambda own, at: value[at, column[own]] - error[at, column[own]])
         asked = np.flatnonzero(held & ~batch.crossed & (batch.shrink > 0))
-        asked = asked[self._settled(piece, asked, pattern)]
-        kind[asked] = self._attention(batch, asked, pattern)
+        for group in self._settled(piece, asked, pattern):
+            kind[group] = self._attention(batch, group, pattern)
         kind[batch.crossed | (batch.shrink <= 0)] = UNDECIDED
         return kind, np.where(kind == UNDECIDED, 0.0, batch.shrink)
 
-    def _settled(self, piece: int, cells: np.ndarray, pattern: dict[int, np.ndarray]) -> np.ndarray:
-        """Which cells have one winner in each window, after entries that are exactly one function are one.
+    def _settled(self, piece: int, cells: np.ndarray, pattern: Pattern) -> list[np.ndarray]:
+        """The cells, in groups in which several entries may win the same windows.
 
-        pattern: which entries may win, ``(M, w, N)``; those that equal an earlier one are taken out.
+        Entries that are exactly the same function on a cell as an earlier one are taken out of the pattern;
+        of windows that the affine start of the network is read by, this was done before.
         """
-        settled = np.ones(len(cells), bool)
-        for may in pattern.values():
-            settled &= (may[cells].sum(axis=1) == 1).all(axis=1)
-        unsettled = np.flatnonzero(~settled)[: self._left // self._products]
-        self._left -= len(unsettled) * self._products
-        for k in unsettled:
+        several, hopeless, groups = np.zeros(len(cells), bool), np.zeros(len(cells), bool), {}
+        for node, may in pattern.items():
+            found = (may[cells].sum(axis=1) > 1).any(axis=1)
+            several |= found
+            hopeless |= found & (self._network.nodes[node].inputs[0] in self._start[1][0])
+        for cell in cells[several & ~hopeless][: self._left // self._products]:
+            self._left -= self._products
 
-            def choose(number: int, windows: np.ndarray, cell: int = cells[k]) -> np.ndarray | None:
+            def choose(number: int, windows: np.ndarray, cell: int = cell) -> np.ndarray | None:
                 may = pattern[number][cell]
                 may &= ~repeated(windows, may)
                 return may.argmax(axis=0) if (may.sum(axis=0) == 1).all() else None
 
-            settled[k] = self._network.last in exact(self._network, *self._image(piece), choose)
-        return settled
+            exact(self._network, *self._images[piece], choose)
+        for cell, some in zip(cells, several, strict=True):
+            flags = [may[cell].sum(axis=0) > 1 for may in pattern.values()] if some else []
+            groups.setdefault(b"".join(each.tobytes() for each in flags), []).append(cell)
+        return [np.array(group) for group in groups.values()]
 
-    def _attention(self, batch: _Batch, asked: np.ndarray, pattern: dict[int, np.ndarray]) -> np.ndarray:
+    def _attention(self, batch: _Batch, asked: np.ndarray, pattern: Pattern) -> np.ndarray:
         """Kinds of the asked cells, whose class is kept; each pattern's map is made once."""
         behind = {node: may for node, may in pattern.items() if node > self._network.pixels}
         seen: dict[bytes, int] = {}
         names = [b"".join(may[cell].tobytes() for may in behind.values()) for cell in asked]
         which = np.array([seen.setdefault(name, len(seen)) for name in names], int)
         first = np.unique(which, return_index=True)[1]
-        kinds, compare, room = (
-            np.full(len(asked), UNDECIDED),
-            self._comparison,
-            max(8, 2 * _ROOM // self._widest),
-        )
+        kinds, room = np.full(len(asked), UNDECIDED), max(8, 2 * _ROOM // self._widest)
+        compare = self._comparison
         for start in range(0, len(first), room):
             some = asked[first[start : start + room]]
-            own = {node: may[some].argmax(axis=1) for node, may in behind.items()}
+            own = {node: may[some] for node, may in behind.items()}
             maps, error = compare.maps(*gradients(self._network, self._label, own, len(some)))
             here = np.flatnonzero((which >= start) & (which < start + room))
             row = which[here] - start
@@ -194,16 +192,17 @@ class Examiner:
         slack = (1 + kappa) * (size[:, None] * away + error[:, None] * (reach + away))
         slack = (slack + 4 * gamma(maps.shape[1]) * size[:, None] * reach) * UP
         h = products - kappa * size[:, None] * lengths
-        spots, begin, sizes = batch.spots(cells)
-        inside = np.add.reduceat(h[np.repeat(row, sizes), spots], begin) > 0
+        spots, begin, sizes = _spots(batch.ptr, cells)
+        inside = np.add.reduceat(h[np.repeat(row, sizes), batch.rows[spots]], begin) > 0
         own_row = row[inside]
         batch.hold(cells[inside], lambda own, at: h[own_row[own], at] - slack[own_row[own], at])
-        spots, begin, sizes = batch.spots(cells[~inside])
+        spots, begin, sizes = _spots(batch.ptr, cells[~inside])
+        at_vertex = batch.rows[spots]
         owner, which = np.repeat(cells[~inside], sizes), np.repeat(row[~inside], sizes)
 
         def least(own: np.ndarray, at: np.ndarray) -> np.ndarray:
             with np.errstate(divide="ignore", invalid="ignore"):
-                along = np.nan_to_num(gram[at, spots[own]] / lengths[spots[own]] * (1 - 2.0**-40))
+                along = np.nan_to_num(gram[at, at_vertex[own]] / lengths[at_vertex[own]] * (1 - 2.0**-40))
             return kappa * size[which[own]] * along - products[which[own], at] - slack[which[own], at]
 
         if len(owner):
@@ -216,6 +215,14 @@ class Examiner:
 def _winners(batch: _Batch, hinges: Hinges) -> np.ndarray:
     """Which entries may win each window ``(M, w, N)``, the first of which does; the batch learns the rest."""
     own = ~batch.any(~hinges.near)
+    cell, place, column = np.nonzero(own & (own.sum(axis=1) > 1)[:, None])
+    if len(
+        cell
+    ):  # all are near all over the cell: those go that are below the largest at the mean for certain
+        total = np.add.reduceat(hinges.value[batch.rows], batch.ptr[:-1], axis=0)
+        most = np.where(own, total, -np.inf).argmax(axis=1)[cell, column]
+        sure = batch.factors(cell, _above(hinges, most, place, column)) == 1
+        own[cell, place, column] = (place == most) | ~sure
     may = np.zeros((len(own), own.shape[1], len(hinges.winner)), bool)
     may[:, hinges.winner, np.arange(len(hinges.winner))] = True
     may[:, :, hinges.columns] = own
@@ -227,14 +234,18 @@ def _winners(batch: _Batch, hinges: Hinges) -> np.ndarray:
 def _settle(batch: _Batch, hinges: Hinges, may: np.ndarray, asked: np.ndarray) -> None:
     """Shrink cells until in asked windows (M, k) the first entry that may win is above those that may not."""
     cell, place, column = np.nonzero(batch.any(hinges.rival) & ~may & asked[:, None])
-    first = may.argmax(axis=1)[cell, column]
+    batch.hold(cell, _above(hinges, may.argmax(axis=1)[cell, column], place, column))
+
+
+def _above(hinges: Hinges, first: np.ndarray, place: np.ndarray, column: np.ndarray) -> Least:
+    """By how much the `first` entry of windows is at least above that at another place."""
     radius = hinges.radius[first, column] + hinges.radius[place, column]
 
     def least(own: np.ndarray, at: np.ndarray) -> np.ndarray:
         high, low = (hinges.value[at, each[own], column[own]] for each in (first, place))
         return high - low - (radius[own] + 4 * UNIT * (np.abs(high) + np.abs(low)))
 
-    batch.hold(cell, least)
+    return least
 
 
 def _classes(batch: _Batch, gaps: Hinges) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from steadygaze_check.network import Linear, Network, often
 
 MOST = 2.0  # what the inconsistencies of the format can be at most
 
-# For each node of windows the places of the winners, ``(R, N)`` for R patterns.
+# For each node of windows, of R patterns: which entries may win, ``(R, w, N)``. The first of them does.
 Pattern = dict[int, np.ndarray]
 
 
@@ -30,7 +30,10 @@ class _Back(NamedTuple):
 
 
 def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients ``(R, P)`` of f_label with respect to the pixels, and bounds ``(R,)`` of their errors."""
+    """Gradients ``(R, P)`` of f_label with respect to the pixels, and bounds ``(R,)`` of their errors.
+
+    Rows share the bounds: patterns in which several entries may win should be asked for by themselves.
+    """
     start = np.zeros((rows, network.nodes[network.last].entries))
     start[:, label] = 1.0
     found = {network.last: _Back(start, np.zeros(start.shape[1]), np.ones(rows, bool))}
@@ -56,29 +59,28 @@ def _pulled(part: Linear, back: _Back) -> _Back:
     return _Back(part.transposed(back.value, part.kernel), radius, back.some)
 
 
-def _picked(windows: np.ndarray, winner: np.ndarray, back: _Back, entries: int) -> _Back:
-    """The gradient goes to the winner; the sum of as many windows as an entry is in is rounded."""
-    own = back.radius + (
-        gamma(often(windows)) * np.abs(back.value).max(axis=0) if often(windows) > 1 else 0.0
-    )
-    out, some = np.zeros((len(winner) + 1, entries + 1)), np.zeros(len(winner), bool)
+def _picked(windows: np.ndarray, may: np.ndarray, back: _Back, entries: int) -> _Back:
+    """The gradient goes to the winner. Where several may win, it may be missing there and be elsewhere."""
+    winner, most = may.argmax(axis=1), np.abs(back.value).max(axis=0)
+    doubt = np.where(may.sum(axis=1) > 1, np.abs(back.value), 0.0).max(axis=0)
+    own = back.radius + doubt + (gamma(often(windows)) * most if often(windows) > 1 else 0.0)
+    out, some = np.zeros((len(may) + 1, entries + 1)), (may & (windows >= 0)).any(axis=(1, 2))
     for place, index in enumerate(windows):
-        wins = winner == place
-        given = np.concatenate([np.where(wins, back.value, 0.0), np.where(wins.any(axis=0), own, 0.0)[None]])
-        some |= (wins & (index >= 0)).any(axis=1)
+        value, radius = (
+            np.where(winner == place, back.value, 0.0),
+            np.where(may[:, place].any(axis=0), own, 0.0),
+        )
         if often(index) <= 1:
-            out[:, index] += given
+            out[:, index] += np.concatenate([value, radius[None]])
         else:
-            np.add.at(out, (slice(None), index), given)
+            np.add.at(out, (slice(None), index), np.concatenate([value, radius[None]]))
     return _Back(out[:-1, :-1], out[-1, :-1] * UP, back.some & some)
 
 
 class Comparison:
     """The map at θ = 0, given as gradient ``(1, P)`` and error, and the distance of others from it.
 
-    Attributes:
-        kappa: the cosine that a robust map has at least, for inconsistencies that are functions of the angle.
-        moves: whether what is expected depends on θ.
+    kappa is the cosine that a robust map has at least, for inconsistencies that are functions of the angle.
     """
 
     def __init__(self, certificate: Certificate, origin: tuple[np.ndarray, np.ndarray]) -> None:

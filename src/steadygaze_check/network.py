@@ -7,7 +7,7 @@ low + max(0, x - low) - max(0, x - high). Operators that only move numbers make 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -89,10 +89,9 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operation: the sum of A x over the nodes x that are read, plus the bias, or the largest of windows.
+    """The sum of A x over the nodes x that are read, plus the bias; or the largest of windows ``(w, N)``.
 
-    windows: ``(w, N)``, each column names entries of the one node that is read, -1 for a 0; of equal ones
-        the first counts. None for affine maps.
+    Each column of the windows names entries of the node that is read, -1 for a 0; of equal ones the first.
     """
 
     entries: int
@@ -112,20 +111,24 @@ class _Tensor(NamedTuple):
 class Network:
     """The operations in order. Node 0 is the image before the clip, `pixels` what the classifier is handed.
 
-    `last` are the logits, and `needed` the nodes that they are made of.
-
-    Raises BadCertificate for operators, attributes and shapes that this checker does not know.
+    `last` are the logits. Raises BadCertificate for operators, attributes and shapes that are not known here.
     """
 
     def __init__(self, data: bytes, shape: tuple[int, ...], classes: int, clip: list[float] | None) -> None:
         self.nodes = [Node(math.prod(shape))]
         image = _Tensor(0, np.arange(math.prod(shape)).reshape(shape))
         if clip is not None:
-            above = [self._relu({}, self._add({}, image, np.array(-float(bound)))) for bound in clip]
-            image = self._add(
-                {}, self._add({}, above[0], self._mul({}, above[1], -np.ones(1))), np.array(float(clip[0]))
-            )
-        self.pixels, graph = image.node, _parsed(data)
+            low, high = (self._relu({}, self._add({}, image, np.array(-float(bound)))) for bound in clip)
+            above = self._add({}, low, np.array(float(clip[0])))
+            image = self._add({}, above, self._mul({}, high, -np.ones(1)))
+        try:
+            model = onnx.load_model_from_string(data)
+        except Exception:  # protobuf has many ways to say that bytes are no message
+            raise BadCertificate("network.onnx is not an ONNX file") from None
+        versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
+        fine = versions == [17] and not model.graph.sparse_initializer and not model.functions
+        demand(fine, "network.onnx has functions, or another opset than 17")
+        self.pixels, graph = image.node, model.graph
         known: dict[str, Any] = {each.name: _constant(each) for each in graph.initializer}
         inputs = [each for each in graph.input if each.name not in known]
         fine = len(inputs) == len(graph.output) == 1 and len(known) == len(graph.initializer)
@@ -142,7 +145,7 @@ class Network:
             attributes = {a.name: _attribute(a) for a in node.attribute}
             try:
                 made = rule(self, attributes, *(known[name] for name in node.input))
-            except (TypeError, ValueError, AttributeError, IndexError, OverflowError):
+            except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
                 raise BadCertificate(f"{kind} has other arguments than the format says") from None
             demand(not attributes, f"{kind} has attributes {sorted(attributes)}, which are not known")
             known[node.output[0]] = made
@@ -150,9 +153,16 @@ class Network:
         fine = isinstance(last, _Tensor) and last.index.shape == (classes,)
         demand(fine, f"the network does not end in {classes} logits")
         self.last = self._mul({}, last, np.ones(1)).node
-        self.needed = {self.last}
+        self._needed = {self.last}
         for number in range(self.last, 0, -1):
-            self.needed |= set(self.nodes[number].inputs) if number in self.needed else set()
+            self._needed |= set(self.nodes[number].inputs) if number in self._needed else set()
+
+    def after(self, known: Any) -> Iterator[tuple[int, Node]]:
+        """The nodes that the logits need and that are not known yet, as soon as all that they read is."""
+        for number, node in enumerate(self.nodes):
+            wanted = number in self._needed and number not in known and node.inputs
+            if wanted and all(each in known for each in node.inputs):
+                yield number, node
 
     # -- one method for each operator; each takes what it reads out of the attributes
 
@@ -160,26 +170,25 @@ class Network:
         usual = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
         plain = [attributes.pop(*each) for each in usual.items()] == [1.0, 1.0, 0, 1]
         demand(plain and x.index.ndim == 1, "Gemm is not x W^T + b")
-        return self._affine([(x, weight[None], x.index.reshape(1, -1, 1, 1))], bias, (len(weight),))
+        return self._affine([(x, weight[None], x.index.reshape(1, -1, 1, 1))], bias, bias.shape)
 
     def _conv(self, attributes: dict[str, Any], x: Any, kernel: Any, bias: Any) -> _Tensor:
         outs, own, *sizes = kernel.shape
         usual = {"group": 1, "pads": [0] * 4, "strides": [1, 1], "dilations": [1, 1], "kernel_shape": sizes}
         groups, pads, strides, dilations, told = (attributes.pop(*each) for each in usual.items())
-        fine = told == sizes and len(strides) == len(dilations) == len(sizes) == 2 and x.index.ndim == 3
-        fine = fine and len(pads) == 4 and min(*strides, *dilations, groups) >= 1 and min(pads) >= 0
-        fine = fine and max(*strides, *dilations, *pads) < 1 << 10 and outs % groups == 0
-        room = math.prod(x.index.shape) + len(x.index) * sum(pads) * (sum(pads) + sum(x.index.shape[1:]))
-        demand(fine and own * groups == len(x.index) and room < 1 << 26, "Conv has impossible sizes")
+        around = [(0, 0), *zip(pads[:2], pads[2:], strict=True)]
+        room = math.prod(size + sum(each) for size, each in zip(x.index.shape, around, strict=True))
+        fine = told == sizes and len(strides) == 2 and min(*strides, *dilations) >= 1 and min(pads) >= 0
+        demand(fine and room < 1 << 24, "Conv has impossible sizes")
         far = [(size - 1) * step + 1 for size, step in zip(sizes, dilations, strict=True)]
-        padded = np.pad(x.index, [(0, 0), (pads[0], pads[2]), (pads[1], pads[3])], constant_values=-1)
+        padded = np.pad(x.index, around, constant_values=-1)
         index = np.lib.stride_tricks.sliding_window_view(padded, far, axis=(1, 2))
         index = index[:, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
         demand(index.size < 1 << 26, "Conv has more patches than are allowed")
-        shape = (outs, *index.shape[1:3])
-        index = index.transpose(0, 3, 4, 1, 2).reshape(groups, own, math.prod(sizes), -1)
+        shape, places = (outs, *index.shape[1:3]), math.prod(index.shape[1:3])
+        index = index.transpose(0, 3, 4, 1, 2).reshape(groups, own, math.prod(sizes), places)
         terms = [(x, kernel.reshape(groups, outs // groups, -1), index)]
-        return self._affine(terms, np.repeat(bias, index.shape[3]), shape)
+        return self._affine(terms, np.repeat(bias, places), shape)
 
     def _add(self, _: dict[str, Any], x: Any, y: Any) -> _Tensor:
         read, bias = ([x], y) if isinstance(y, np.ndarray) else ([x, y], np.zeros(1))
@@ -230,15 +239,14 @@ class Network:
         terms = [(x, kernel, x.index.reshape(-1, 1, 1, 1)) for x in read]
         return self._affine(terms, np.broadcast_to(bias, shape).ravel(), shape)
 
-    def _affine(
-        self, terms: list[tuple[_Tensor, np.ndarray, np.ndarray]], bias: Any, shape: tuple[int, ...]
-    ) -> _Tensor:
+    def _affine(self, terms: list[tuple[_Tensor, Any, Any]], bias: Any, shape: tuple[int, ...]) -> _Tensor:
         """Tensors, each with kernels and the index of what they read, as `Linear` has them; b by entry."""
         fine = bias.dtype == np.float64 and bias.shape == (math.prod(shape),)
         for x, kernel, index in terms:
-            fits = len(index) == len(kernel) and index.shape[1] * index.shape[2] == kernel.shape[2]
-            fine = fine and fits and kernel.shape[0] * kernel.shape[1] * index.shape[3] == len(bias)
-            fine = fine and kernel.dtype == np.float64 and often(x.index) <= 1
+            groups, channels, taps, places = index.shape
+            fine = fine and kernel.dtype == np.float64 and len(bias) % (groups * places) == 0
+            fine = fine and kernel.shape == (groups, len(bias) // (groups * places), channels * taps)
+            fine = fine and often(x.index) <= 1
         demand(fine, "an operator's constants do not fit what it reads, or it reads an entry twice")
         parts = tuple(Linear(kernel, index, self.nodes[x.node].entries) for x, kernel, index in terms)
         return self._made(shape, tuple(x.node for x, _, _ in terms), parts=parts, bias=bias)
@@ -246,17 +254,6 @@ class Network:
 
 _NAMES = ("Gemm", "Conv", "Add", "Mul", "Relu", "ReduceMax", "Gather", "Pad", "Reshape")
 _OPERATORS: dict[str, Callable[..., _Tensor]] = {k: getattr(Network, f"_{k.lower()}") for k in _NAMES}
-
-
-def _parsed(data: bytes) -> Any:
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception:  # protobuf has many ways to say that bytes are no message
-        raise BadCertificate("network.onnx is not an ONNX file") from None
-    versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
-    fine = versions == [17] and not model.graph.sparse_initializer and not model.functions
-    demand(fine, "network.onnx has functions, or another opset than 17")
-    return model.graph
 
 
 def _constant(each: Any) -> np.ndarray:

@@ -66,7 +66,7 @@ def exact_point(
 
     def choose(number: int, windows: np.ndarray) -> np.ndarray:
         winner = np.tensordot(weight.whole, windows, axes=1).argmax(axis=0)
-        pattern[number] = winner[None]
+        pattern[number] = (winner == np.arange(windows.shape[1])[:, None])[None]
         return winner
 
     base, directions = certificate.piece_base[piece], certificate.piece_directions[piece]
@@ -75,7 +75,7 @@ def exact_point(
 
 
 def borders(certificate: Certificate, piece: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For points ``(B, n)``, functions ``(B, F)`` that are at least 0 in the piece, and what they are made of."""
+    """For points ``(B, n)``, functions ``(B, F)`` that are at least 0 in the piece, and their terms' size."""
     planes = certificate.piece_planes[slice(*certificate.piece_ptr[piece : piece + 2])]
     normal, offset = planes[:, :-1].T, planes[:, -1]
     return offset - theta @ normal, np.abs(offset) + np.abs(theta) @ np.abs(normal)

@@ -30,14 +30,11 @@ class Ball(NamedTuple):
 
 
 class Hinges(NamedTuple):
-    """Windows of one node (-1: of the class gaps), whose entries are affine inside a cell.
+    """Windows of one node, whose entries are affine inside a cell.
 
-    Attributes:
-        winner: ``(N,)``, the place in its window of the entry that is the largest at all points; but for
-        columns: the numbers of the k windows where there is no such one. The arrays below are of these:
-        value: ``(B, w, k)``, the entries, and radius: ``(w, k)``, the bounds of their errors.
-        near: ``(B, w, k)``, whether the entry may be the largest.
-        rival: ``(B, w, k)``, whether it is so near that it must be shown not to be.
+    The one at the place `winner` (N,) is the largest at all points, but for k `columns`. Of these there are
+    the entries ``(B, w, k)``, the bounds ``(w, k)`` of their errors, which are `near` enough to be the
+    largest, and which are so near that they must be shown not to be.
     """
 
     node: int
@@ -49,23 +46,9 @@ class Hinges(NamedTuple):
     rival: np.ndarray
 
 
-class Start(NamedTuple):
-    """The nodes that are affine in θ and are read by one that is not, by number.
-
-    rows: ``(n + 1, N)``, the value at 0 and the slopes, multiplied out exactly and rounded once.
-    again: for nodes that read one of them, ``(w, N)``: entries that equal an earlier one for every θ.
-    """
-
-    rows: dict[int, np.ndarray]
-    again: dict[int, np.ndarray]
-
-    def at(self, number: int, theta: np.ndarray, reach: np.ndarray) -> Ball:
-        """Values at theta ``(B, n)``, all within ``|theta| <= reach`` (n,)."""
-        base, slopes = self.rows[number][0], self.rows[number][1:]
-        error = (len(reach) + 4) * UNIT * UP * (np.abs(base) + reach @ np.abs(slopes)) + TINY
-        return Ball(base + theta @ slopes, error)
-
-
+# The nodes that are affine in θ and are read by one that is not: value at 0 and slopes ``(n + 1, N)``, exact
+# and then rounded. And of each node of windows the entries ``(w, N)`` that equal an earlier one for every θ.
+Start = tuple[dict[int, np.ndarray], dict[int, np.ndarray]]
 Chosen = Callable[[int, np.ndarray], np.ndarray | None]
 
 
@@ -76,23 +59,20 @@ def exact(network: Network, base: np.ndarray, directions: np.ndarray, choose: Ch
     """
     image = np.concatenate([base[None], directions]).reshape(len(directions) + 1, base.size)
     values, constant = {0: Dyadic.of(image)}, np.eye(len(image), 1, dtype=int).astype(object)
-    for number, node in enumerate(network.nodes):
-        if not node.inputs or number not in network.needed or any(k not in values for k in node.inputs):
-            continue
+    for number, node in network.after(values):
+        inputs = [values[k] for k in node.inputs]
         if node.windows is None:
             bias = Dyadic.of(node.bias)
-            made = Dyadic(constant * bias.whole, bias.exponent)
-            for part, x in zip(node.parts, (values[k] for k in node.inputs), strict=True):
-                product = part.apply(x.whole, part.whole.whole)
-                made = made.plus(Dyadic(product, x.exponent + part.whole.exponent))
-            values[number] = made
+            values[number] = Dyadic(constant * bias.whole, bias.exponent)
+            for part, x in zip(node.parts, inputs, strict=True):
+                product = Dyadic(part.apply(x.whole, part.whole.whole), x.exponent + part.whole.exponent)
+                values[number] = values[number].plus(product)
         else:
-            x = values[node.inputs[0]]
-            windows = take(x.whole, node.windows)
+            windows = take(inputs[0].whole, node.windows)
             winner = choose(number, windows)
             if winner is not None:
                 best = np.take_along_axis(windows, winner[None, None], axis=1)[:, 0]
-                values[number] = Dyadic(best, x.exponent)
+                values[number] = Dyadic(best, inputs[0].exponent)
     return values
 
 
@@ -112,24 +92,24 @@ def start_of(network: Network, base: np.ndarray, directions: np.ndarray) -> Star
     }
     found = exact(network, base, directions, lambda number, x: again.update({number: repeated(x)}))
     read = {each for k, node in enumerate(network.nodes) if k not in found for each in node.inputs}
-    return Start({k: found[k].rounded() for k in (read | {network.last}) & set(found)}, again)
+    return {k: found[k].rounded() for k in (read | {network.last}) & set(found)}, again
 
 
 def forward(
     network: Network, start: Start, theta: np.ndarray, reach: np.ndarray
 ) -> tuple[Ball, list[Hinges]]:
-    """The logits at theta ``(B, n)``, and the hinges of all windows in order."""
-    balls = {number: start.at(number, theta, reach) for number in start.rows}
-    hinges: list[Hinges] = []
+    """The logits at theta ``(B, n)``, all within ``|theta| <= reach`` (n,), and all hinges in order."""
+    balls, hinges = {}, []
+    for number, (base, *slopes) in start[0].items():
+        error = (len(reach) + 4) * UNIT * UP * (np.abs(base) + reach @ np.abs(slopes)) + TINY
+        balls[number] = Ball(base + theta @ np.array(slopes), error)
     last_use = {each: k for k, node in enumerate(network.nodes) for each in node.inputs}
-    for number, node in enumerate(network.nodes):
-        known = number in balls or number not in network.needed
-        if known or not node.inputs or any(each not in balls for each in node.inputs):
-            continue
+    for number, node in network.after(balls):
+        inputs = [balls[each] for each in node.inputs]
         if node.windows is None:
-            balls[number] = _affine(node, [balls[each] for each in node.inputs])
+            balls[number] = _affine(node, inputs)
         else:
-            balls[number], hinge = _largest(number, node.windows, balls[node.inputs[0]], start.again[number])
+            balls[number], hinge = _largest(number, node.windows, inputs[0], start[1][number])
             hinges.append(hinge)
         for each in set(node.inputs):
             if last_use[each] == number:

@@ -1,4 +1,4 @@
-"""The normal form against the graph: values in two other runtimes, values and derivatives in the checker's exact arithmetic."""
+"""The normal form against the graph: values in other runtimes, derivatives in the checker's arithmetic."""
 
 from __future__ import annotations
 
