@@ -80,6 +80,19 @@ def test_the_answer_in_words(search, capsys, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("beyond", "told"),
+    [(None, "proves or refutes it"), ("maps vary", "can look at points of it only, for maps")],
+)
+def test_what_can_be_made_of_the_certificate_is_told(search, capsys, beyond, told):
+    def certify(place):
+        (place / "certificate.json").write_text(json.dumps({"beyond_proof": beyond}))
+
+    search.certify = certify
+    cli.run([*DIGIT, "--out", "there", "--certificate"])
+    assert f"steadygaze-check there/certificate {told}" in capsys.readouterr().out
+
+
 def test_json_is_all_that_is_printed(search, capsys, tmp_path):
     assert cli.run([*DIGIT, "--json"]) == 10
     out, err = capsys.readouterr()

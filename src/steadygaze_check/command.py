@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             findings = [{"claim": n, "status": s, "text": t} for n, s, t in report.findings]
             content = {"exit_code": report.code, "theta": report.theta, "findings": findings} | report.numbers
             options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        print(_text(certificate, report), flush=True)
+        print(f"{len(certificate.cell_kind)} cells of {certificate.dimension} parameters")
+        print("".join(f"  {status:>13}  {name}: {text}\n" for name, status, text in report.findings), end="")
+        print(f"At θ = {report.theta}\n" if report.theta else "", _ENDS[report.code], sep="", flush=True)
     except Exception as problem:
         # A folder that gets past `folder` and fails is broken in a way that was not foreseen.
         known = isinstance(problem, BadCertificate)
@@ -153,17 +155,6 @@ def _compared(certificate: Certificate, original: bytes) -> tuple[str, str]:
     if worst > 1e-3 * scale:
         return REFUTED, f"its logits differ by {worst:.2e} from those of network.onnx"
     return CERTIFIED, f"same SHA-256; logits within {worst:.2e} at 16 points (checked, not certified)"
-
-
-def _text(certificate: Certificate, report: Report) -> str:
-    lines = [f"{len(certificate.cell_kind)} cells of {certificate.dimension} parameters"]
-    lines += [f"  {status:>13}  {name}: {text}" for name, status, text in report.findings]
-    if "certified" in report.numbers:
-        shares = report.numbers["certified"].items()
-        told = ", ".join(f"{name.replace('_', '-')} {share:.10f}" for name, share in shares)
-        lines.append(f"Certified shares (lower bounds): {told}; unproven {report.numbers['unproven']:.3e}")
-    lines += [f"At θ = {report.theta}"] if report.theta is not None else []
-    return "\n".join([*lines, f"{_ENDS[report.code]} ({report.numbers['seconds']} s)"])
 
 
 if __name__ == "__main__":

@@ -40,8 +40,6 @@ class Tiling:
     """How the simplices lie.
 
     Attributes:
-        pairs, solid: ``(k, 2)`` owners of simplices that share a face: a cell, or, for a filler, M or more;
-            and ``(k,)`` whether the face is surely not flat.
         extra: upper bound of the volume of all fillers.
         high: ``(M,)`` upper bounds of the volumes of the cells' simplices, each by itself.
         heights: ``(A,)`` lower bounds of <u, θ> over a cell, for each cell that a direction u is given for.
@@ -50,18 +48,18 @@ class Tiling:
     def __init__(self, certificate: Certificate) -> None:
         c = self._c = certificate
         count, n, cell = len(c.cell_kind), c.dimension, c.simplex_cell
-        owner = np.where(cell < 0, count + np.arange(len(cell)), cell)
+        self._owner = owner = np.where(cell < 0, count + np.arange(len(cell)), cell)
         faces = np.concatenate([np.delete(c.simplices, k, axis=1) for k in range(n + 1)])
         order = np.lexsort(faces.T)
         faces, owners = faces[order], np.tile(owner, n + 1)[order]
         same = (faces[1:] == faces[:-1]).all(axis=1)
-        self.pairs = np.stack([owners[:-1], owners[1:]], axis=1)[same]
+        self._pairs = np.stack([owners[:-1], owners[1:]], axis=1)[same]
         edges = np.diff(c.vertices[faces[1:][same]] / c.width, axis=1)
         gram = edges @ edges.transpose(0, 2, 1)
-        self.solid = np.linalg.det(gram) > 1e-10 * np.prod(np.diagonal(gram, axis1=1, axis2=2), axis=1)
+        self._solid = np.linalg.det(gram) > 1e-10 * np.prod(np.diagonal(gram, axis1=1, axis2=2), axis=1)
         begin = np.flatnonzero(np.append(True, ~same))
         odd = begin[np.diff(np.append(begin, len(faces))) % 2 == 1]
-        self._outer, self._owner = c.vertices[faces[odd]], owners[odd]
+        self._outer, self._facing = c.vertices[faces[odd]], owners[odd]
         corners = c.vertices[c.simplices]
         self._bounds, self._whole = (corners.min(axis=1), corners.max(axis=1)), determinants(corners)
         # So much more than 1 that it makes up for the rounding of sums over simplices, too.
@@ -78,24 +76,23 @@ class Tiling:
         least = products.sum(axis=1) - 2.0**-45 * np.abs(products).sum(axis=1)
         self.heights = np.minimum.reduceat(least, begin) if len(begin) else np.zeros(0)
 
-    def covers(self, region: Region, apart: np.ndarray | bool = False) -> bool:
-        """Whether simplices cover a region with inner points. Cells `apart` ``(M,)`` do not meet its inside.
+    def surplus(self, region: Region, apart: np.ndarray | bool = False) -> float:
+        """At most the volume that lies in several simplices; infinite if they may not cover a region.
 
-        See docs/checker.md for the proof.
+        apart: which cells ``(M,)`` do not meet the region. See docs/checker.md for the proof.
         """
         low, high = region.box.T
-        meets = ((self._outer.min(axis=1) < high) & (self._outer.max(axis=1) > low)).all(axis=1)
-        cells = np.zeros(len(self.high) + len(self._c.simplices), bool)
+        cells = np.zeros(len(self.high) + len(self._owner), bool)
         cells[: len(self.high)] = apart
-        if not (low < high).all() or (meets & ~cells[self._owner]).any():
-            return False
-        draw = np.random.default_rng(3)
-        for _ in range(32):
-            inside = 0.99 / np.sqrt(len(low)) if region.axes is not None else 1.0
-            found, sure = self.holding(inside * (low + draw.random(len(low)) * (high - low)))
-            if sure.all():
-                return len(found) % 2 == 1
-        return False
+        meets = ((self._outer.min(axis=1) < high) & (self._outer.max(axis=1) > low)).all(axis=1)
+        draw, core = np.random.default_rng(3), 1.0 if region.axes is None else 0.99 / np.sqrt(len(low))
+        if (low < high).all() and not (meets & ~cells[self._facing]).any():
+            for _ in range(32):
+                found, sure = self.holding(core * (low + draw.random(len(low)) * (high - low)))
+                if sure.all() and len(found) % 2:
+                    volume = (self.high.sum() + self.extra) * self._up
+                    return float(np.maximum(volume - np.prod(high - low) * (1 - 2.0**-47), 0.0))
+        return np.inf
 
     def holding(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The simplices that a point lies in or, for all that is known, may lie in; whether it surely does.
@@ -111,10 +108,19 @@ class Tiling:
         maybe = np.asarray(above * below == 0)
         return near[maybe], inside[maybe]
 
-    def surplus(self, region: Region) -> float:
-        """At most the volume that lies in more than one simplex, if they cover a region."""
-        sides = region.box[:, 1] - region.box[:, 0]
-        return max(0.0, float((self.high.sum() + self.extra) * self._up - np.prod(sides) * (1 - 2.0**-47)))
+    def part(self, cells: np.ndarray, *, surely: bool) -> np.ndarray:
+        """Which cells ``(M,)`` hang together by shared faces, within `cells` ``(M,)``, with those at 0.
+
+        None if not all at 0 are among them. surely: by faces that are surely not flat, and not by fillers.
+        """
+        count, member = len(cells), np.append(cells, np.ones(len(self._owner), bool))
+        pairs = self._pairs[self._solid & (self._pairs < count).all(axis=1)] if surely else self._pairs
+        pairs, at = pairs[member[pairs].all(axis=1)], self._owner[self.holding(0 * self._c.width)[0]]
+        found = np.zeros(len(member), bool)
+        found[at] = member[at].all()
+        while (meets := found[pairs].any(axis=1) & ~found[pairs].all(axis=1)).any():
+            found[pairs[meets]] = True
+        return found[:count]
 
     def held(self, middle: np.ndarray, shrink: np.ndarray) -> np.ndarray:
         """Lower bounds ``(M,)`` of the volume that is left of each cell's simplices, once the cell is shrunk.

@@ -17,6 +17,7 @@ import variants
 from steadygaze import Brightness, SettingError, Translate, solve, verify
 from steadygaze.certificate import files
 from steadygaze.certificate.expected_map import moves_of
+from steadygaze.certificate.question import beyond_proof
 from steadygaze.certificate.writing import write_certificate
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.perturbation import Chain
@@ -161,6 +162,23 @@ def test_what_has_no_affine_pieces_is_written_at_points(variant, tmp_path):
     wanted = variant.problem.expected_at(thetas).numpy().reshape(len(thetas), -1)
     assert np.allclose(written.sample_expected, wanted, rtol=0, atol=1e-12)
     assert (written.cell_piece == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("variant", "reason"),
+    [
+        (Variant("mlp", "spot"), None),
+        (Variant("mlp", "shift", inconsistency="l2"), None),
+        (Variant("sigmoid", "spot"), "the network is smooth"),
+        (Variant("max pool", "spot", saliency="grad-cam"), "grad-cam maps are not followed"),
+        (Variant("wide", "contrast", inconsistency="top-k(3)"), "top-k is not bounded"),
+        (Variant("mlp", "turn"), "the perturbation has no affine pieces"),
+        (Variant("mlp", "shift", inconsistency="l1"), "l1 of maps that move is not bounded"),
+    ],
+    ids=str,
+)
+def test_what_is_beyond_the_checker_is_told(variant, reason):
+    assert beyond_proof(variant.problem) == reason
 
 
 def test_the_tensor_of_grad_cam_is_named(tmp_path):

@@ -20,6 +20,9 @@ from steadygaze.question.problem import Problem
 
 # Points of the box, 0 first, at which a perturbation without affine pieces is written down instead.
 _SAMPLES = 64
+# What the checker proves, as docs/checker.md has it.
+_PROVABLE_MAPS, _PROVABLE_MEASURES = ("gradient", "abs-gradient"), ("cosine", "l1", "l2", "linf")
+_PROVABLE_MOVED = ("cosine", "l2")
 # A perturbation by nothing may change the last places of the pixels.
 _ROUNDING = 1e-12
 
@@ -66,6 +69,23 @@ def _changed_by_constants(problem: Problem) -> bool:
     """Whether the image is another one where all parameters are 0, by amounts that do not vary."""
     unvaried = problem.perturbation.apply(problem.image, np.zeros((1, len(problem.box))))
     return not np.allclose(unvaried[0], problem.image, rtol=0, atol=_ROUNDING)
+
+
+def beyond_proof(problem: Problem) -> str | None:
+    """Why the checker can look at an answer to this question at points only; None if it can prove it."""
+    saliency, measure, moves = (
+        problem.saliency.name,
+        problem.inconsistency.name,
+        problem.perturbation.moves_map,
+    )
+    reasons = {
+        "the network is smooth": not problem.network.graph.piecewise_linear,
+        f"{saliency} maps are not followed": saliency not in _PROVABLE_MAPS,
+        f"{measure} is not bounded": measure not in _PROVABLE_MEASURES,
+        "the perturbation has no affine pieces": not pieces_of(problem),
+        f"{measure} of maps that move is not bounded": moves and measure not in _PROVABLE_MOVED,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def pieces_of(problem: Problem) -> tuple[AffinePiece, ...]:

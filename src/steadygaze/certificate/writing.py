@@ -11,7 +11,7 @@ import numpy as np
 from steadygaze.answer.result import Result
 from steadygaze.certificate.cells import write_map
 from steadygaze.certificate.files import Files
-from steadygaze.certificate.question import pieces_of, write_question
+from steadygaze.certificate.question import beyond_proof, pieces_of, write_question
 from steadygaze.errors import SettingError
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
@@ -49,6 +49,7 @@ def write_certificate(
             "format": FORMAT,
             "made_by": f"steadygaze {version('steadygaze')}",
             "method": result.method,
+            "beyond_proof": beyond_proof(problem),
             "model": _model(problem),
             "files": files.written,
             "question": question,
