@@ -31,11 +31,6 @@ def norms(rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def norm(values: np.ndarray) -> float:
-    """At least the Euclidean norm of all entries together."""
-    return float(norms(values.reshape(1, -1))[0])
-
-
 class Dyadic(NamedTuple):
     """``whole * 2**exponent``, entry by entry, never rounded."""
 

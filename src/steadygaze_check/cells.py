@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from steadygaze_check import values
 from steadygaze_check.arithmetic import SMALL, UNIT, UP, gamma
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate
-from steadygaze_check.maps import Comparison, Pattern, gradients
 from steadygaze_check.network import Network
-from steadygaze_check.points import borders
-from steadygaze_check.values import Hinges, Start, class_gaps, exact, forward, repeated, start_of
+from steadygaze_check.points import Comparison, borders
+from steadygaze_check.values import Hinges, Pattern, Start
 
 # Numbers in each array of a batch; vertices in a third of one where all maps meet all vertices; and products
 # of whole numbers that may be spent, in all, on entries of windows that are the same function on a cell.
@@ -28,8 +28,8 @@ Least = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class _Batch(NamedTuple):
     """Cells on the way: ``rows[ptr[k]:ptr[k + 1]]`` are the rows of the vertices ``theta`` of cell k.
 
-    shrink: ``(M,)`` in [0, 1], the factor by which a cell is shrunk about the mean of its vertices.
-    crossed: ``(M,)`` whether a unit changes its side inside the cell, beyond rounding: there is no pattern.
+    Each is shrunk about the mean of its vertices by a factor in [0, 1]; where a window is crossed, no entry
+    of it is the largest all over the cell, beyond rounding, and there is no pattern.
     """
 
     piece: int
@@ -94,7 +94,7 @@ class Examiner:
     def start(self, piece: int) -> Start:
         """The affine start of the network on a piece of the box; the last one asked for is kept."""
         if self._start[0] != piece:
-            self._start = piece, start_of(self._network, *self._images[piece])
+            self._start = piece, values.start_of(self._network, *self._images[piece])
         return self._start[1]
 
     def batches(self) -> Iterator[np.ndarray]:
@@ -112,9 +112,9 @@ class Examiner:
         used, rows = np.unique(c.cell_vertex[spots], return_inverse=True)
         theta, ptr = c.vertices[used], np.append(start, len(spots))
         batch = _Batch(piece, theta, rows.reshape(-1), ptr, np.ones(count), np.zeros(count, bool))
-        logits, hinges = forward(self._network, self.start(piece), theta, np.abs(c.box).max(axis=1))
+        logits, hinges = values.forward(self._network, self.start(piece), theta, np.abs(c.box).max(axis=1))
         pattern = {hinge.node: _winners(batch, hinge) for hinge in hinges}
-        held, lost = _classes(batch, class_gaps(logits, self._label))
+        held, lost = _classes(batch, values.class_gaps(logits, self._label))
         kind = np.where(lost, CLASS_CHANGED, UNDECIDED).astype(np.int8)
         value, size = borders(c, piece, theta)
         error = gamma(len(c.box)) * size
@@ -142,10 +142,10 @@ class Examiner:
 
             def choose(number: int, windows: np.ndarray, cell: int = cell) -> np.ndarray | None:
                 may = pattern[number][cell]
-                may &= ~repeated(windows, may)
+                may &= ~values.repeated(windows, may)
                 return may.argmax(axis=0) if (may.sum(axis=0) == 1).all() else None
 
-            exact(self._network, *self._images[piece], choose)
+            values.exact(self._network, *self._images[piece], choose)
         for cell, some in zip(cells, several, strict=True):
             flags = [may[cell].sum(axis=0) > 1 for may in pattern.values()] if some else []
             groups.setdefault(b"".join(each.tobytes() for each in flags), []).append(cell)
@@ -163,7 +163,7 @@ class Examiner:
         for start in range(0, len(first), room):
             some = asked[first[start : start + room]]
             own = {node: may[some] for node, may in behind.items()}
-            maps, error = compare.maps(*gradients(self._network, self._label, own, len(some)))
+            maps, error = compare.maps(*values.gradients(self._network, self._label, own, len(some)))
             here = np.flatnonzero((which >= start) & (which < start + room))
             row = which[here] - start
             if compare.moves:

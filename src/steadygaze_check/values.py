@@ -1,8 +1,8 @@
-"""Values of the network at points, each with a bound of how far it may be off.
+"""Values of the network at points, and gradients on patterns, with bounds of how far they may be off.
 
-The bounds serve two purposes at once. At a point θ they enclose the exact value. At a vertex of a cell they
-enclose the value there of the affine function that the network is inside the cell, although at a vertex many
-entries of windows are within rounding of the largest: one is *near* where it may be, and what the choice
+Bounds of values serve two purposes at once. At a point θ they enclose the exact value. At a vertex of a cell
+they enclose the value there of the affine function that the network is inside the cell, although at a vertex
+many entries of windows are within rounding of the largest: one is *near* where it may be, and what the choice
 makes out is added to the bound. docs/checker.md has the proof.
 """
 
@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from steadygaze_check.arithmetic import TINY, UNIT, UP, Dyadic, gamma
-from steadygaze_check.network import Network, Node, take
+from steadygaze_check.arithmetic import TINY, UNIT, UP, Dyadic, gamma, norms
+from steadygaze_check.network import Linear, Network, Node, often, take
 
 # How far below the largest, in terms of the largest number of its node, an entry may be on the wrong side of
 # the hinge that a vertex lies on. Soundness does not depend on it: a smaller one certifies fewer cells.
@@ -166,3 +166,68 @@ def _largest(number: int, windows: np.ndarray, x: Ball, again: np.ndarray) -> tu
     radius[hinges.columns] += np.where(hinges.near, behind, 0.0).max(axis=(0, 1), initial=0.0)
     best[:, ~(able & (windows >= 0)).any(axis=0)] = 0.0
     return Ball(best, radius * UP), hinges
+
+
+# For each node of windows, of R patterns: which entries may win, ``(R, w, N)``. The first of them does.
+Pattern = dict[int, np.ndarray]
+
+
+class _Back(NamedTuple):
+    """Gradients at a node ``(R, N)``, bounds ``(N,)`` of their errors, and which rows are not exactly 0."""
+
+    value: np.ndarray
+    radius: np.ndarray
+    some: np.ndarray
+
+    def plus(self, other: _Back) -> _Back:
+        value = self.value + other.value
+        radius = (self.radius + other.radius + UNIT * np.abs(value).max(axis=0)) * UP
+        return _Back(value, radius, self.some | other.some)
+
+
+def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients ``(R, P)`` of f_label with respect to the pixels, and bounds ``(R,)`` of their errors.
+
+    Rows share the bounds: patterns in which several entries may win should be asked for by themselves.
+    """
+    start = np.zeros((rows, network.nodes[network.last].entries))
+    start[:, label] = 1.0
+    found = {network.last: _Back(start, np.zeros(start.shape[1]), np.ones(rows, bool))}
+    for number in range(network.last, network.pixels, -1):
+        if number not in found:
+            continue
+        node, back = network.nodes[number], found.pop(number)
+        made = [_pulled(part, back) for part in node.parts]
+        if node.windows is not None:
+            made = [_picked(node.windows, pattern[number], back, network.nodes[node.inputs[0]].entries)]
+        for source, each in zip(node.inputs, made, strict=True):
+            found[source] = found[source].plus(each) if source in found else each
+    nothing = np.zeros((rows, network.nodes[network.pixels].entries))
+    value, radius, some = found.get(network.pixels, _Back(nothing, nothing[0], np.zeros(rows, bool)))
+    return value, np.where(some, norms(radius[None]), 0.0)
+
+
+def _pulled(part: Linear, back: _Back) -> _Back:
+    """The gradient before a linear map; as in the values, products with 0 do not count."""
+    most = np.abs(back.value).max(axis=0)
+    error = back.radius + gamma(min(part.terms[1], np.count_nonzero(most))) * most
+    radius = part.transposed(error[None], np.abs(part.kernel))[0] * UP + TINY
+    return _Back(part.transposed(back.value, part.kernel), radius, back.some)
+
+
+def _picked(windows: np.ndarray, may: np.ndarray, back: _Back, entries: int) -> _Back:
+    """The gradient goes to the winner. Where several may win, it may be missing there and be elsewhere."""
+    winner, most = may.argmax(axis=1), np.abs(back.value).max(axis=0)
+    doubt = np.where(may.sum(axis=1) > 1, np.abs(back.value), 0.0).max(axis=0)
+    own = back.radius + doubt + (gamma(often(windows)) * most if often(windows) > 1 else 0.0)
+    out, some = np.zeros((len(may) + 1, entries + 1)), (may & (windows >= 0)).any(axis=(1, 2))
+    for place, index in enumerate(windows):
+        value, radius = (
+            np.where(winner == place, back.value, 0.0),
+            np.where(may[:, place].any(axis=0), own, 0.0),
+        )
+        if often(index) <= 1:
+            out[:, index] += np.concatenate([value, radius[None]])
+        else:
+            np.add.at(out, (slice(None), index), np.concatenate([value, radius[None]]))
+    return _Back(out[:-1, :-1], out[-1, :-1] * UP, back.some & some)

@@ -27,9 +27,9 @@ from steadygaze.network.pieces import MaxPool
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.writing.normal_form import normal_form
 from steadygaze.network.writing.onnx_writer import value_names
-from steadygaze_check.maps import gradients
 from steadygaze_check.network import Network
 from steadygaze_check.points import exact_point
+from steadygaze_check.values import gradients
 
 OPERATORS = {"Gemm", "Conv", "Add", "Mul", "Relu", "ReduceMax", "Gather", "Pad", "Reshape"}
 TIED = [
