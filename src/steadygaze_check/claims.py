@@ -85,7 +85,7 @@ class Judge:
         doubtful = np.flatnonzero(unknown & self._called)
         for cell in doubtful[np.argsort(-self._tiling.high[doubtful])][:16]:
             found = self._kinds_at(self._mean[cell])
-            wrong += [cell] if len(found) == 1 and found.isdisjoint({told[cell], UNDECIDED}) else []
+            wrong += [cell] if len(found) == 1 and found.isdisjoint({int(told[cell]), UNDECIDED}) else []
         text = f"{int(self._agreed.sum())} of {len(told)} cells, {self._up_to}"
         self.report.add(
             "kinds",
@@ -98,16 +98,14 @@ class Judge:
         certified = dict(zip(_SHARES, self._share, strict=False))
         self.report.numbers |= {"certified": certified, "unproven": self._unproven}
         values = [number(told[each], "a share") for each in _SHARES if told.get(each) is not None]
-        fits = (
-            len(values) == 4 and abs(sum(values) - 1) <= ROUNDING and min(values) >= 0 and values[3] <= slack
-        )
-        fits &= all(s - ROUNDING <= v <= s + slack for s, v in zip(self._share, values, strict=False))
+        fits = values and abs(sum(values) - 1) <= ROUNDING and min(values) >= 0 and values[-1] <= slack
+        near = all(s - ROUNDING <= v <= s + slack for s, v in zip(self._share, values, strict=False))
         known = self._surplus < np.inf and self._unproven - sum(values[3:]) <= UNPROVEN
         text = f"{told}; at least {certified}, unproven {self._unproven:.3e}"
         self.report.add(
             "shares",
             (len(values) < 4, OPEN, "the certificate leaves shares out"),
-            (not fits, REFUTED, text),
+            (not (fits and near), REFUTED, text),
             (True, CERTIFIED if known else OPEN, text),
         )
 
@@ -127,16 +125,18 @@ class Judge:
 
     def _apart(self, region: Region) -> np.ndarray:
         """Which cells ``(M,)`` are proven to have no point in common with a region."""
-        apart = (self._low > region.box[:, 1]).any(axis=1) | (self._high < region.box[:, 0]).any(axis=1)
+        outside = (self._low > region.box[:, 1]) | (self._high < region.box[:, 0])
+        apart = np.asarray(outside.any(axis=1))
         apart[self._c.apart_cell[self._tiling.heights > region.reach(self._c.apart_normal)]] = True
         return apart
 
     def _is_robust(self, region: Region) -> bool:
         """Whether cells cover a region, and those that are not robust are apart from it."""
-        part, box, apart = self._part.box, region.box, self._apart(region)
-        within = (part[:, 0] <= box[:, 0]).all() and (box[:, 1] <= part[:, 1]).all()
-        surplus = self._surplus if within else self._tiling.surplus(region, apart)
-        return self._sound and surplus < np.inf and bool((self._robust | apart).all())
+        part, apart = self._part.box, self._apart(region)
+        within = bool(((part[:, 0] <= region.box[:, 0]) & (region.box[:, 1] <= part[:, 1])).all())
+        robust = self._sound and bool((self._robust | apart).all())
+        covered = within and self._surplus < np.inf
+        return robust and (covered or self._tiling.surplus(region, apart) < np.inf)
 
     def _within(self, region: Region) -> list[np.ndarray]:
         """The failing points known that lie in a region."""
@@ -144,13 +144,9 @@ class Judge:
 
     def _safe(self, name: str, sentence: str, region: Region, wider: list[Region]) -> None:
         """A region that is said to be robust, and wider ones that are said not to be, or to be undecided."""
-        inside, limits, unknown = (
-            self._within(region),
-            self._c.box,
-            ~self._called & (self._proven == UNDECIDED),
-        )
+        inside, unknown = self._within(region), ~self._called & (self._proven == UNDECIDED)
         ends = [each for each in wider if not (self._within(each) or (unknown & ~self._apart(each)).any())]
-        beyond = (region.box < limits[:, :1]) | (region.box > limits[:, 1:])
+        beyond = (region.box < self._c.box[:, :1]) | (region.box > self._c.box[:, 1:])
         # Of the image itself the label is proven, and its map is the expected one.
         robust = not region.box.any() or self._is_robust(region)
         self.report.add(

@@ -85,7 +85,7 @@ def number(of: Any, what: str, least: float = -1e300, most: float = 1e300) -> fl
 
 def boxed(pairs: Any, rows: int, what: str) -> np.ndarray:
     """Pairs of numbers about 0 ``(rows, 2)``, out of JSON; raises BadCertificate naming `what`."""
-    demand(type(pairs) is list and len(pairs) == rows, f"{what} is no list of {rows} pairs")
+    demand(isinstance(pairs, list) and len(pairs) == rows, f"{what} is no list of {rows} pairs")
     return np.array([[number(low, what, most=0), number(high, what, 0)] for low, high in pairs]).reshape(
         -1, 2
     )
@@ -97,8 +97,9 @@ def read(folder: Path) -> Certificate:
     content = json.loads(_bytes(folder, "certificate.json", None).decode("utf-8"))
     demand(content["format"] == FORMAT, f"its format is not {FORMAT}")
     parts = [content[name] for name in ("question", "claims", "model", "map", "files")]
-    demand(all(type(part) is dict for part in parts), "a part of certificate.json is no object")
-    question, files, box = parts[0], parts[-1], _box(parts[0])
+    demand(all(isinstance(part, dict) for part in parts), "a part of certificate.json is no object")
+    question, claims, model, about, files = parts
+    box = _box(question)
     moved = question["moves_map"] and "moves_piece.npy" in files
     listed = _ARRAYS + (_MOVES if moved else "") + (_SAMPLES if question.get("samples") else "")
     wanted = [entry.split() for entry in listed.split(";")]
@@ -116,7 +117,8 @@ def read(folder: Path) -> Certificate:
         if ends and arrays[name].size:
             least, limit = (int(sizes.get(end, end)) for end in ends)
             demand(least <= arrays[name].min() <= arrays[name].max() < limit, f"{name}.npy is out of range")
-    made = Certificate(*parts[:-1], box, n, width, float(np.prod(width)), arrays, data["network.onnx"])
+    bounds, network = (box, n, width, float(np.prod(width))), data["network.onnx"]
+    made = Certificate(question, claims, model, about, *bounds, arrays, network)
     _consistent(made, sizes)
     return made
 
@@ -186,7 +188,7 @@ def _array(name: str, data: bytes, types: str, axes: str, sizes: dict[str, int])
 
 def _bytes(folder: Path, name: str, told: Any) -> bytes:
     """The bytes of a plain file, which must be as many as `told` says and have that SHA-256."""
-    size = _LONGEST_JSON if told is None else told.get("bytes") if type(told) is dict else None
+    size = _LONGEST_JSON if told is None else told["bytes"]
     demand(type(size) is int and 0 <= size <= _LARGEST_FILE, f"files says no size for {name}")
     handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(handle, "rb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -122,6 +123,18 @@ def test_a_missing_simplex_is_a_hole(copy):
     code, status = statuses(copy, told(copy))
     assert code == 20
     assert status["tiling"] == status["shares"] == "not certified"
+
+
+def test_a_hole_elsewhere_leaves_the_safe_scale_alone(copy):
+    kind, corners = load(copy, "cell_kind"), load(copy, "vertices")[load(copy, "simplices")]
+    simplices, owner = load(copy, "simplices"), load(copy, "simplex_cell")
+    sizes = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1]))
+    k = int(np.where(kind[owner] != 0, sizes, 0.0).argmax())
+    change(copy, simplices=np.delete(simplices, k, axis=0), simplex_cell=np.delete(owner, k))
+    code, status = statuses(copy, told(copy))
+    assert code == 20
+    assert status["shares"] == status["tiling"] == status["R0"] == "not certified"
+    assert status["safe scale"] == "certified"
 
 
 def test_no_simplices_leave_kinds_alone(copy):
@@ -249,6 +262,19 @@ def test_cells_that_do_not_hang_together_are_not_certified_as_one_part(copy):
     assert statuses(copy, document)[1]["R0"] != "certified"
     change(copy, origin_cells=listed[:-1])
     assert statuses(copy, document)[1]["R0"] == "refuted"
+
+
+def test_a_search_that_found_nothing_has_a_certificate_that_proves_nothing(tmp_path, capsys):
+    answer = answer_of("dense", 2, regions_limit=1, method="sweep")
+    undecided = replace(
+        answer.map,
+        kind=np.full_like(answer.map.kind, 3),
+        region=np.full_like(answer.map.region, -1),
+        volume=np.zeros_like(answer.map.volume),
+    )
+    folder = write(replace(answer, map=undecided), tmp_path / "certificate")
+    assert main([str(folder)]) in (10, 20)
+    assert not capsys.readouterr().err
 
 
 # -- the tiling by itself

@@ -52,6 +52,7 @@ def write_map(
     origin: numbers in the map of the cells of R0. Returns what the index says of the map.
     """
     kept = (map_.kind != UNDECIDED) | (map_.region >= 0) | (map_.volume > 0)
+    kept |= not kept.any()  # of a search that was stopped at once
     cells = map_.cells if kept.all() else map_.cells.take(np.flatnonzero(kept))[0]
     placed, covered = _placed(cells, box)
     vertices = len(placed.theta)

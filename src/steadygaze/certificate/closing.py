@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 # In widths of the box: places as near as this are one; a vertex as near as this to an edge lies on it.
 _SAME, _ON = 1e-15, 1e-13
@@ -40,7 +40,7 @@ def open_faces(simplices: np.ndarray, scaled: np.ndarray) -> tuple[np.ndarray, n
 
 def same_places(used: np.ndarray, scaled: np.ndarray) -> np.ndarray:
     """The number ``(V,)`` that each vertex has once those of the used ones in the same place are one."""
-    pairs = cKDTree(scaled[used]).query_pairs(_SAME, output_type="ndarray")
+    pairs = KDTree(scaled[used]).query_pairs(_SAME, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(used), len(used)))
     label = connected_components(graph, directed=False)[1]
     first = np.full(len(used), len(scaled))
