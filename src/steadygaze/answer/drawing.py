@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from steadygaze.answer.atlas import Atlas
 from steadygaze.errors import InternalCheckError
 
 KINDS = ("robust", "class-changed", "attention-changed", "undecided")  # the name of kind code 0, 1, 2, 3
@@ -44,7 +45,8 @@ class Polygons:
     """The map of two parameters, or one slice through 0 of the map of more; ``axes`` are their places in θ.
 
     Cell m has the corners ``points[offsets[m]:offsets[m + 1]]``, in order around it; ``points``: ``(P, 2)``,
-    ``offsets``: ``(M + 1,)`` from 0 to P, ``kind`` and ``inconsistency``: ``(M,)``.
+    ``offsets``: ``(M + 1,)`` from 0 to P, ``kind`` and ``inconsistency``: ``(M,)``; ``cell`` ``(M,)``:
+    numbers in the map, where there is one.
     """
 
     axes: tuple[int, int]
@@ -52,6 +54,7 @@ class Polygons:
     offsets: NDArray[np.int64]
     kind: NDArray[np.int8]
     inconsistency: FloatArray
+    cell: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         cells = len(self.kind)
@@ -101,10 +104,11 @@ class BoundaryPieces:
 class Drawing:
     """``intervals`` for one parameter, else one entry of ``polygons`` per pair of parameters, or none.
 
-    ``boundary`` where a search followed it.
+    ``boundary`` where a search followed it; ``atlas`` for a page that one can point into.
     """
 
     intervals: Interval1D | None
     polygons: tuple[Polygons, ...]
     exhibits: tuple[Exhibit, ...]
     boundary: BoundaryPieces | None = None
+    atlas: Atlas | None = None

@@ -107,8 +107,8 @@ def _placed(cells: Cells, box: np.ndarray) -> tuple[Placed, np.ndarray]:
     simplices, owner = simplices_of(cells.ptr, number[cells.idx], cells.mask, n)
     left, at = open_faces(simplices, scaled)
     ptr, vertex = cells.ptr, number[cells.idx]
-    if len(left):
-        same = same_places(np.unique(left), scaled)
+    same = same_places(np.unique(left), scaled)
+    if (same != np.arange(len(same))).any():
         vertex, simplices = same[vertex], np.sort(same[simplices], axis=1)
         whole = (np.diff(simplices, axis=1) > 0).all(axis=1)
         simplices, owner = simplices[whole], owner[whole]

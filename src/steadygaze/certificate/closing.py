@@ -40,12 +40,14 @@ def open_faces(simplices: np.ndarray, scaled: np.ndarray) -> tuple[np.ndarray, n
 
 def same_places(used: np.ndarray, scaled: np.ndarray) -> np.ndarray:
     """The number ``(V,)`` that each vertex has once those of the used ones in the same place are one."""
+    number = np.arange(len(scaled))
+    if not len(used):
+        return number
     pairs = KDTree(scaled[used]).query_pairs(_SAME, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(used), len(used)))
     label = connected_components(graph, directed=False)[1]
     first = np.full(len(used), len(scaled))
     np.minimum.at(first, label, used)
-    number = np.arange(len(scaled))
     number[used] = first[label]
     return number
 

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 
 from steadygaze.answer.drawing import KINDS, Drawing, Exhibit
 from steadygaze.answer.result import PerturbationInfo, ProblemInfo, Result, Verdict
 from steadygaze.answer.words import given, listing, number, percent, quantity
+from steadygaze.report.embedding import embedded
 from steadygaze.report.exhibits import pictures
+from steadygaze.report.inlining import script, source_hash, style
 from steadygaze.report.palette import FLAT
+from steadygaze.report.pointing import surroundings
 from steadygaze.report.references import references
 
+# A page stays below 3 MB; scripts, styles and the words around the map take some of it.
+MOST_CHARACTERS = 2_850_000
 SIGNS = {Verdict.ROBUST: "✓", Verdict.VIOLATED: "✗", Verdict.UNKNOWN: "?"}  # never by colour alone
 MEANINGS = (
     "the class holds and the attention stays where it should be",
@@ -28,22 +34,48 @@ MEANINGS = (
 
 def page(result: Result, drawing: Drawing, map_png: bytes) -> str:
     """The report as HTML. Names that come from files are escaped; nothing is loaded from anywhere."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    template = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_source),
+    ).get_template("template.html.j2")
+    told = _told(result, drawing, map_png)
+    still = template.render(told, pointing=None, style=Markup(style("report")), script_policy="")
+    held = None if drawing.atlas is None else embedded(result, drawing, MOST_CHARACTERS - len(still))
+    if held is None:
+        return still
+    code = script("report")
+    return template.render(
+        told,
+        pointing=surroundings(result, drawing, held.kept),
+        style=Markup(style("report", "pointing")),
+        script_policy=f"; script-src {source_hash(code)}",
+        facts=Markup(held.facts),
+        arrays=Markup(held.arrays),
+        script=Markup(code),
     )
-    source = files("steadygaze.report").joinpath("template.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
-        result=result,
-        sign=SIGNS[result.verdict],
-        map=_data_uri(map_png),
-        shares=_share_rows(result),
-        exhibits=[_exhibit(exhibit, result) for exhibit in drawing.exhibits],
-        proven=proven(result),
-        not_proven=not_proven(result),
-        settings=_settings(result),
-        counts=_counts(result),
-        references=references(result),
-    )
+
+
+def _source(name: str) -> str:
+    return files("steadygaze.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _told(result: Result, drawing: Drawing, map_png: bytes) -> dict[str, Any]:
+    """What the page says, pointed into or not."""
+    return {
+        "result": result,
+        "sign": SIGNS[result.verdict],
+        "map": _data_uri(map_png),
+        "shares": _share_rows(result),
+        "exhibits": [_exhibit(exhibit, result) for exhibit in drawing.exhibits],
+        "proven": proven(result),
+        "not_proven": not_proven(result),
+        "settings": _settings(result),
+        "counts": _counts(result),
+        "references": references(result),
+    }
 
 
 @dataclass(frozen=True)
@@ -158,7 +190,8 @@ def _settings(result: Result) -> list[tuple[str, str]]:
     if problem.model.note:
         rows.insert(4, ("note", problem.model.note))
     if problem.image.dataset_label is not None:
-        rows.append(("label in the data set", str(problem.image.dataset_label)))
+        rows.append(("label in the data set", problem.image.true_class()))
+    rows += [("image conversion", how) for how in problem.image.conversions]
     rows += [("perturbation", _notation(link)) for link in problem.perturbation]
     rows += [
         ("layout", problem.layout or "not recorded"),
