@@ -214,7 +214,7 @@ class Examiner:
 
 def _winners(batch: _Batch, hinges: Hinges) -> np.ndarray:
     """Which entries may win each window ``(M, w, N)``, the first of which does; the batch learns the rest."""
-    own = ~batch.any(~hinges.near)
+    own: np.ndarray = ~batch.any(~hinges.near)
     cell, place, column = np.nonzero(own & (own.sum(axis=1) > 1)[:, None])
     if len(
         cell
@@ -250,7 +250,7 @@ def _above(hinges: Hinges, first: np.ndarray, place: np.ndarray, column: np.ndar
 
 def _classes(batch: _Batch, gaps: Hinges) -> tuple[np.ndarray, np.ndarray]:
     """Cells on which the class is kept, and those on which it is lost to one and the same other class."""
-    may = ~batch.any(~gaps.near)
+    may: np.ndarray = ~batch.any(~gaps.near)
     kept, beaten = may[:, 1] & ~may[:, 0], may[:, 0] & ~may[:, 1]
     held, lost = kept.all(axis=1), beaten.any(axis=1)
     mean = np.add.reduceat((gaps.value[:, 1] - gaps.value[:, 0])[batch.rows], batch.ptr[:-1], axis=0)

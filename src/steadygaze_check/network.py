@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -101,7 +101,8 @@ class Node:
     windows: np.ndarray | None = None
 
 
-class _Tensor(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Tensor:
     """What a name of the graph stands for: entries of a node, -1 for a 0, in the shape that one image has."""
 
     node: int
