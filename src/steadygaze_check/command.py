@@ -97,8 +97,7 @@ def _by_points(certificate: Certificate, why: str) -> Report:
     for cell in draw.permutation(usable)[:_POINTS]:
         corners, piece = certificate.corners(cell), int(certificate.cell_piece[cell])
         theta = draw.dirichlet(np.ones(len(corners))) @ corners
-        sides = borders(certificate, piece, theta[None])
-        if sides is None or (sides[0] < 0).any():
+        if (borders(certificate, piece, theta[None])[0] < 0).any():
             continue
         try:
             logits = _logits(certificate.network, _image(certificate, piece, theta)[None])

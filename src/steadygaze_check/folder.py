@@ -24,9 +24,9 @@ KINDS = ("robust", "class-changed", "attention-changed", "undecided")
 
 _LONGEST_JSON, _LARGEST_FILE = 8 << 20, 16 << 30
 # Name, types and axes of each array, and the range of its whole numbers. Equal letters are equal sizes: n
-# parameters (N one more), P pieces (p one more), Q their vertices, O entries of the map (D as they must be),
+# parameters (N one more), P pieces (p one more), Q their planes, O entries of the map (D as they must be),
 # V vertices, M cells (m one more), I incidences, S simplices. E, R, S, A and F, like P and Q, may be 0.
-_ARRAYS = """image f8 CHW; piece_base f8 PCHW; piece_directions f8 PnCHW; piece_vertices f8 Qn;
+_ARRAYS = """image f8 CHW; piece_base f8 PCHW; piece_directions f8 PnCHW; piece_planes f8 QN;
 piece_ptr i8 p; compared b1 O; vertices f8 Vn; cell_ptr i8 m; cell_vertex i8,i4 I 0 V; cell_kind i1 M 0 4;
 cell_piece i4 M -1 P; cell_region i8 M; origin_cells i8 R 0 M; simplices i8,i4 SN 0 V;
 simplex_cell i8,i4 S -1 M; apart_cell i8 A 0 M; apart_normal f8 An; failing f8 Fn"""

@@ -102,6 +102,9 @@ def test_the_map_and_the_question_come_back(variant, tmp_path):
     answer, written = certified(variant, "sweep", tmp_path)
     check_cells(variant, answer, written)
     assert (written.cell_piece >= 0).all()
+    for piece, corners in zip(written.cell_piece, written.corners(), strict=True):
+        planes = written.piece_planes[slice(*written.piece_ptr[piece : piece + 2])]
+        assert (corners @ planes[:, :-1].T <= planes[:, -1] + 1e-9).all()
     problem, question = variant.problem, written.question
     assert [(p["low"], p["high"]) for p in question["parameters"]] == [tuple(r) for r in problem.box.tolist()]
     assert (question["label"], question["threshold"]) == (problem.label, variant.threshold)

@@ -78,8 +78,8 @@ def write(answer: steadygaze.Answer, folder: Path) -> Path:
         "image": problem.image.astype("<f8"),
         "piece_base": np.stack([piece.image.base for piece in pieces]),
         "piece_directions": np.stack([piece.image.directions for piece in pieces]),
-        "piece_vertices": np.concatenate([piece.polytope.vertices for piece in pieces]),
-        "piece_ptr": np.cumsum([0, *(len(piece.polytope.vertices) for piece in pieces)]),
+        "piece_planes": np.concatenate([_planes(piece.polytope.vertices) for piece in pieces]),
+        "piece_ptr": np.arange(len(pieces) + 1) * 2 * problem.box.shape[0],
         "compared": compared,
     }
     for name, array in arrays.items():
@@ -114,6 +114,12 @@ def write(answer: steadygaze.Answer, folder: Path) -> Path:
         },
     }
     return sealed(folder, document)
+
+
+def _planes(vertices: np.ndarray) -> np.ndarray:
+    """The planes of a box: rows (normal, offset)."""
+    sides, ends = np.eye(vertices.shape[1]), np.concatenate([-vertices.min(axis=0), vertices.max(axis=0)])
+    return np.concatenate([np.concatenate([-sides, sides]), ends[:, None]], axis=1)
 
 
 def sealed(folder: Path, document: dict) -> Path:
@@ -158,7 +164,11 @@ def exported(graph: Graph) -> bytes:
         elif isinstance(layer, Reshape):
             x = add("Reshape", x, constant([-1, *layer.shape], np.int64))
         elif isinstance(layer, Permute):
-            x = add("Transpose", x, perm=[0, *(axis + 1 for axis in layer.axes)])
+            shape = graph.nodes[node.inputs[0]].shape
+            order = np.arange(math.prod(shape)).reshape(shape).transpose(layer.axes)
+            flat = add("Reshape", x, constant([-1, order.size], np.int64))
+            turned = add("Gather", flat, constant(order.ravel(), np.int64), axis=1)
+            x = add("Reshape", turned, constant([-1, *order.shape], np.int64))
         elif isinstance(layer, Add):
             x = add("Add", *given)
         elif isinstance(layer, MaxPool):
@@ -172,7 +182,11 @@ def exported(graph: Graph) -> bytes:
             x = add("Reshape", best, constant([-1, *layer.pooled], np.int64))
         else:
             assert isinstance(layer, PiecewiseLinear)
-            x = add("Relu", x) if layer.is_relu else add("PRelu", x, constant(float(layer.slopes[0, 0])))
+            above = add("Relu", x)
+            if not layer.is_relu:
+                slope = float(layer.slopes[0, 0])
+                below = add("Add", add("Mul", x, constant(slope)), add("Mul", above, constant(-slope)))
+            x = above if layer.is_relu else add("Add", above, below)
         names.append(x)
     ends = [
         helper.make_tensor_value_info(name, 11, ["N", *shape])

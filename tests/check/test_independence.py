@@ -45,4 +45,5 @@ def test_it_runs_where_steadygaze_cannot_be_imported(tmp_path):
 
 
 def test_it_stays_short_enough_to_be_read():
-    assert sum(len(path.read_text().splitlines()) for path in FILES) < 2110
+    """Under 1500 is the aim."""
+    assert sum(len(path.read_text().splitlines()) for path in FILES) < 1758

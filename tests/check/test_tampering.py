@@ -73,9 +73,13 @@ def changed(folder: Path, name: str, change) -> None:
     np.save(folder / f"{name}.npy", array if made is None else made)
 
 
+def box(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    parameters = told(folder)["question"]["parameters"]
+    return np.array([p["low"] for p in parameters]), np.array([p["high"] for p in parameters])
+
+
 def move_vertex(folder: Path) -> None:
-    box = np.load(folder / "piece_vertices.npy")
-    low, high = box.min(axis=0), box.max(axis=0)
+    low, high = box(folder)
 
     def change(vertices):
         inner = np.flatnonzero(((vertices > low + 1e-3) & (vertices < high - 1e-3)).all(axis=1))
@@ -107,7 +111,7 @@ def drop_cell(folder: Path) -> None:
 def change_weight(folder: Path) -> None:
     """One weight of a first unit that changes its side inside the box."""
     base, directions = np.load(folder / "piece_base.npy")[0], np.load(folder / "piece_directions.npy")[0]
-    corners = np.load(folder / "piece_vertices.npy")
+    corners = np.stack(np.meshgrid(*zip(*box(folder), strict=True)), axis=-1).reshape(-1, 2)
     images = (base + np.tensordot(corners, directions, axes=1)).reshape(len(corners), -1)
     model = weights(folder)
     first, bias = (
@@ -138,7 +142,7 @@ ALTERED = {
     "weight": change_weight,
     "image": another_image,
     "base": another_base,
-    "box": lambda folder: changed(folder, "piece_vertices", lambda v: v * 0.5),
+    "box": lambda folder: changed(folder, "piece_planes", lambda p: p * [1, 1, 0.5]),
     "piece": lambda folder: changed(folder, "piece_directions", lambda d: d * 1.001),
     "compared": lambda folder: changed(folder, "compared", lambda c: c.__setitem__(slice(0, 30), False)),
     "origin": lambda folder: changed(folder, "origin_cells", lambda cells: cells[1:]),

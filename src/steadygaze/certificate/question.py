@@ -9,8 +9,11 @@ import numpy as np
 from steadygaze.certificate.expected_map import moves_of
 from steadygaze.certificate.files import Files
 from steadygaze.errors import NotJointlyAffine
+from steadygaze.geometry.domain import domain_of
+from steadygaze.geometry.polytope import Polytope
 from steadygaze.network.saliency import GradCam
-from steadygaze.network.writing.onnx_writer import Writer, onnx_of, value_names
+from steadygaze.network.writing.normal_form import normal_form
+from steadygaze.network.writing.onnx_writer import value_names
 from steadygaze.perturbation.records import AffinePiece
 from steadygaze.question.inconsistency import TopK
 from steadygaze.question.problem import Problem
@@ -27,7 +30,8 @@ _ROUNDING = 1e-12
 def write_question(problem: Problem, files: Files) -> dict[str, Any]:
     """Write the network, the image, the pieces and the expected map; returns what the index says of them."""
     graph = problem.network.graph.to("cpu")
-    files.raw("network.onnx", onnx_of(graph, Writer()).SerializeToString(deterministic=True))
+    keep = {problem.saliency.node(graph)} if isinstance(problem.saliency, GradCam) else set()
+    files.raw("network.onnx", normal_form(graph, keep).SerializeToString(deterministic=True))
     files.whole("image", "<f8", problem.image)
     map0 = problem.map0.numpy()
     pieces = pieces_of(problem)
@@ -98,9 +102,17 @@ def _write_pieces(pieces: tuple[AffinePiece, ...], problem: Problem, files: File
     files.array("piece_base", "<f8", (count, *shape), bases)
     directions = (piece.image.directions for piece in pieces)
     files.array("piece_directions", "<f8", (count, n, *shape), directions)
-    vertices = [piece.polytope.vertices for piece in pieces]
-    files.whole("piece_vertices", "<f8", np.concatenate([np.zeros((0, n)), *vertices]))
-    files.whole("piece_ptr", "<i8", np.cumsum([0, *map(len, vertices)]))
+    planes = [_planes(piece.polytope) for piece in pieces]
+    files.whole("piece_planes", "<f8", np.concatenate([np.zeros((0, n + 1)), *planes]))
+    files.whole("piece_ptr", "<i8", np.cumsum([0, *map(len, planes)]))
+
+
+def _planes(polytope: Polytope) -> np.ndarray:
+    """Rows (normal, offset) ``(F, n + 1)``: theta is in the polytope where each normal @ theta <= offset."""
+    domain = domain_of(polytope)
+    sides = np.eye(len(domain.low))
+    normals, offsets = (-sides, sides, domain.normals), (-domain.low, domain.high, domain.offsets)
+    return np.concatenate([np.concatenate(normals), np.concatenate(offsets)[:, None]], axis=1)
 
 
 def _write_samples(problem: Problem, files: Files) -> None:
