@@ -1,4 +1,4 @@
-# make demo | test | check | bench | study: each sets up .venv/ here when it is missing or out of date.
+# make demo | test | check | docs | bench | study: each sets up .venv/ here when it is missing or out of date.
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.steadygaze-ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow peer mutate check format bench study clean
+.PHONY: help setup demo test test-slow peer mutate check format docs notebooks bench study clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -40,9 +40,10 @@ peer: $(STAMP) ## ask Marabou what we say of exported questions; sets up .venv-p
 	@.venv-peer/bin/python -m pip install --quiet maraboupy==2.0.0 'numpy<2' 'onnx<1.17' 'onnxruntime<1.24'
 	$(PYTEST) -q -m peer
 
-mutate: $(STAMP) ## change the code in small places and see whether tests notice (hours; ROOM=, SAMPLE=)
+mutate: $(STAMP) ## change the code in small places and see whether tests notice (ROOM=, SAMPLE=, SEED=, AGAIN=1)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt cosmic-ray
-	$(BIN)/python scripts/mutate.py $(if $(ROOM),--room $(ROOM)) --sample $(or $(SAMPLE),60)
+	$(BIN)/python scripts/mutate.py $(if $(ROOM),--room $(ROOM)) --sample $(or $(SAMPLE),44) \
+		--seed $(or $(SEED),0) $(if $(AGAIN),--again)
 
 check: $(STAMP) ## style and types
 	$(BIN)/ruff check .
@@ -53,6 +54,12 @@ format: $(STAMP) ## mend the style in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP) ## the documentation as a site, in site/: it opens from disk
+	$(BIN)/python scripts/documentation.py
+
+notebooks: $(STAMP) ## run the notebooks of examples/ and keep what they show
+	$(BIN)/python scripts/notebooks.py
+
 bench: $(STAMP) ## the workloads, by every search: regions, seconds, memory, floor
 	$(BIN)/python -m benchmarks
 
@@ -61,5 +68,5 @@ study: $(STAMP) ## the study of the NFM 2023 paper, quick form, and its report i
 	$(BIN)/python -m studies.nfm2023 report
 
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) .venv-peer build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo nfm2023-out mutation-out
+	rm -rf $(VENV) .venv-peer build dist .pytest_cache .ruff_cache .hypothesis steadygaze-out steadygaze-demo site nfm2023-out mutation-out
 	find src -name __pycache__ -prune -exec rm -rf {} +

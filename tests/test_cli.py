@@ -5,16 +5,18 @@ The search is replaced by a made-up one; `test_cli_errors.py` runs the real one.
 
 from __future__ import annotations
 
+import codecs
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import answers
 from steadygaze import cli
-from steadygaze.answer.result import schema
+from steadygaze.answer.result import Result, schema
 from steadygaze.errors import FidelityError, ModelError
 from steadygaze.report import figures, folder, write_report
 
@@ -80,6 +82,15 @@ def test_the_answer_in_words(search, capsys, tmp_path):
     }  # fmt: skip
 
 
+def test_what_rounding_has_decided_is_told(search, capsys, tmp_path):
+    search.result = replace(answers.violated(), notes=("The map is decided by rounding.",))
+    cli.run([*DIGIT, "--out", "there"])
+    assert "The map is decided by rounding." in capsys.readouterr().out
+    assert "The map is decided by rounding." in (tmp_path / "there" / "report.html").read_text()
+    written = Result.from_json((tmp_path / "there" / "result.json").read_text())
+    assert written.notes == search.result.notes
+
+
 def test_json_is_all_that_is_printed(search, capsys, tmp_path):
     assert cli.run([*DIGIT, "--json"]) == 10
     out, err = capsys.readouterr()
@@ -93,12 +104,42 @@ def test_the_search_gets_what_was_asked(search):
     cli.run([*DIGIT, "--perturb", "contrast(amount=0)", *options])
     asked = search.asked
     assert asked["model"] == "digits-mlp"
-    assert asked["image"].shape == (1, 8, 8)
-    assert (asked["image_source"], asked["image_index"]) == ("digits:7", 7)
+    assert asked["image"].image.shape == (1, 8, 8)
+    assert (asked["image"].source, asked["image"].index, asked["image"].label) == ("digits:7", 7, 7)
     assert [link.name for link in asked["perturbation"].links] == ["brightness", "contrast"]
     assert (asked["threshold"], asked["clip"], asked["mean"], asked["time_limit"]) == (0.2, None, (0.5,), 3.0)
     assert asked["channel_sum"] is True
     assert asked["method"] == "auto"
+    assert asked["spent"] > 0  # the time limit counts from the program's start
+
+
+@pytest.mark.parametrize("name", ["case.toml", "CASE.TOML"])
+def test_a_file_as_some_editors_write_it(search, tmp_path, name):
+    """A byte order mark at the start, carriage returns, a name in capitals."""
+    text = 'model = "digits-cnn"\r\nimage = "digits:3"\r\nperturb = "brightness(amount=-0.1..0.1)"\r\n'
+    (tmp_path / name).write_bytes(codecs.BOM_UTF8 + text.encode())
+    cli.run(["verify", name])
+    assert search.asked["model"] == "digits-cnn"
+
+
+def test_the_image_is_made_as_asked(search, capsys):
+    cli.run([*DIGIT, "--resize", "16", "--crop", "12x10", "--resampling", "nearest"])
+    image = search.asked["image"]
+    assert image.image.shape == (1, 12, 10)
+    assert [how.split()[0] for how in image.conversions] == ["resized", "cropped"]
+    assert "nearest" in image.conversions[0]
+    assert "resize" not in search.asked
+    capsys.readouterr()
+
+
+def test_what_was_done_to_the_image_and_a_wrong_class_are_said(search, capsys):
+    image = search.result.problem.image
+    told = replace(image, conversions=("a", "b"), dataset_label=image.predicted + 1, dataset_class="cat")
+    search.result = replace(search.result, problem=replace(search.result.problem, image=told))
+    cli.run(DIGIT)
+    out = capsys.readouterr().out
+    assert "The image, before anything else: a; b." in out
+    assert f"it predicts class {image.predicted}, while the data set says {image.predicted + 1} (cat)" in out
 
 
 def test_a_file_says_the_same_and_options_override_it(search, tmp_path):
@@ -108,7 +149,7 @@ def test_a_file_says_the_same_and_options_override_it(search, tmp_path):
     )
     cli.run(["verify", "case.toml", "--image", "digits:5", "--no-channel-sum"])
     asked = search.asked
-    assert (asked["model"], asked["image_index"], asked["threshold"]) == ("digits-cnn", 5, 0.1)
+    assert (asked["model"], asked["image"].index, asked["threshold"]) == ("digits-cnn", 5, 0.1)
     assert asked["channel_sum"] is False
 
 

@@ -22,8 +22,9 @@ from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import cone_volumes, facets, volumes
 from steadygaze.geometry.polytope import box as box_of
 from steadygaze.question.images import load_image
+from steadygaze.question.limits import Limits
 from steadygaze.search.base import Options
-from steadygaze.verdict.budget import Budget, Limits
+from steadygaze.verdict.budget import Budget
 from steadygaze.verdict.engines import search_by_name
 from steadygaze.verdict.reading import located, safe_scale
 
@@ -195,3 +196,14 @@ def test_parts_of_a_budget_name_the_limits_that_were_given(failing):
     budget = Budget(Limits(2.0, regions=10), NEVER, 10).part(0.1)
     assert budget.regions == 1
     assert budget.exceeded(replace(standing, regions=1)).words == "the limit of 10 regions"
+
+
+def test_what_was_over_before_the_call_counts():
+    limits = Limits(seconds=1000.0, spent=300.0)
+    assert 599 < limits.deadline(loading=100.0).left <= 600
+    assert Limits(spent=300.0).deadline(loading=100.0).left == np.inf
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(1.0, 0.25), (1000.0, 0.5)])
+def test_the_search_has_some_time_however_long_loading_took(seconds, least):
+    assert 0 < Limits(seconds, spent=2 * seconds).deadline(loading=3.0).left <= least

@@ -1,63 +1,117 @@
-"""What the pages say must be so: links lead somewhere, examples run."""
+"""What the pages say must be so: links lead somewhere, every example runs and prints what is shown."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from steadygaze.perturbation.notation import parse
-from steadygaze.question.images import load_image
+from pages import ROOT, RUN, SHOWN, blocks
+from steadygaze.cli import run as steadygaze
+from steadygaze_check.command import main as steadygaze_check
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("studies/*/*.md"), ROOT / "tests/README.md"]
+PAGES = sorted(
+    {
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/*.md"),
+        *ROOT.glob("studies/*/*.md"),
+        ROOT / "tests/README.md",
+    }
+)
+#: Pages whose examples take longer than ten seconds.
+SLOW = {"docs/choosing.md", "docs/notebooks.md", "docs/campaigns.md", "docs/gate.md", "docs/tutorial.md"}
+ANSWERED = (0, 10, 20)
+#: Commands of campaigns that show no progress.
+LOOKING_ON = {"status", "list", "export", "presets", "report"}
 
 
-def blocks(page: str, language: str) -> list[str]:
-    """The examples of a page in one language."""
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def with_examples() -> list:
+    pages = [page for page in PAGES if any(block.language in RUN and not block.why for block in blocks(page))]
+    return [
+        pytest.param(page, id=named(page), marks=[pytest.mark.slow] if named(page) in SLOW else [])
+        for page in pages
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#\s]+)", page.read_text())
     missing = [name for name in targets if "://" not in name and not (page.parent / name).exists()]
     assert not missing
 
 
-def test_the_command_line_example_is_understood():
-    (command,) = [block for block in blocks("README.md", "sh") if "--perturb" in block]
-    specifications = re.findall(r"--perturb '([^']+)'", command)
-    assert [parse(text).name for text in specifications] == ["brightness", "patch"]
-    assert load_image(re.findall(r"--image (\S+)", command)[0]).image.shape == (1, 8, 8)
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_elsewhere_are_well_formed_and_encrypted(page):
+    for address in re.findall(r"\w+://[^\s)>`\"]+", page.read_text()):
+        assert re.fullmatch(r"https://[\w.-]+\.\w+(/[^\s]*)?", address), address
 
 
-def test_the_case_example_is_understood():
-    (text,) = blocks("docs/formats.md", "toml")
-    case = tomllib.loads(text)
-    assert [parse(one).name for one in case["perturb"]] == ["brightness", "patch"]
-    assert load_image(case["image"]).label == 0
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_block_is_run_or_says_why_not(page):
+    for block in blocks(page):
+        assert block.language in RUN | SHOWN, f"line {block.line}: a block of {block.language!r}"
+        assert block.why is None or len(block.why.split()) > 2, f"line {block.line}: say why in words"
 
 
-def test_the_example_of_a_study_runs(tmp_path):
-    (example,) = blocks("docs/study.md", "python")
-    (tmp_path / "digits.py").write_text(example.replace("workers=2", "workers=1"))
-    done = subprocess.run(
-        [sys.executable, "digits.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
-    )
-    assert "4 cases in" in done.stdout
-    assert "no work was done" in done.stdout
-    assert done.stdout.count(" solved ") == 4
-
-
-def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
-    (example,) = blocks("README.md", "python")
+@pytest.mark.parametrize("page", with_examples())
+def test_the_examples_of_a_page_run_in_turn(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert capsys.readouterr().out
-    assert (tmp_path / "my-answer" / "result.json").is_file()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    before = set(sys.modules)
+    names: dict[str, object] = {"__name__": "example"}
+    printed = ""
+    try:
+        for block in blocks(page):
+            where = f"{named(page)}:{block.line}"
+            if block.why:
+                printed = ""
+            elif block.title:
+                Path(block.title).write_text(block.code)
+            elif block.language == "python" and "__main__" in block.code:  # a program, which starts others
+                Path("program.py").write_text(block.code)
+                done = subprocess.run(
+                    [sys.executable, "program.py"], capture_output=True, text=True, check=True
+                )
+                printed = done.stdout
+            elif block.language == "python":
+                exec(compile(block.code, where, "exec"), names)
+                printed = capsys.readouterr().out
+            elif block.language == "sh":
+                for command in block.commands():
+                    carry_out(command)
+                printed = capsys.readouterr().out
+            elif block.language == "toml":
+                Path("case.toml").write_text(block.code)
+                assert steadygaze(["verify", "case.toml", "--quiet"]) in ANSWERED, where
+            elif block.language == "text" and printed:
+                for line in block.code.splitlines():
+                    assert line.removesuffix("...").rstrip() in printed, where
+    finally:
+        for module in {name for name in set(sys.modules) - before if hasattr(sys.modules[name], "__file__")}:
+            if str(getattr(sys.modules[module], "__file__", "")).startswith(str(tmp_path)):
+                del sys.modules[module]
+        if "matplotlib.pyplot" in sys.modules:
+            sys.modules["matplotlib.pyplot"].close("all")
+
+
+def carry_out(command: str) -> None:
+    """One line of a shell; those of steadygaze in this process, which spares the imports."""
+    program, *arguments = shlex.split(command.removeprefix(".venv/bin/"))
+    if program == "steadygaze":
+        looks_on = arguments[0] in ("compare", "schema") or set(arguments[:2]) & LOOKING_ON
+        assert steadygaze([*arguments, *([] if looks_on else ["--quiet"])]) in ANSWERED, command
+    elif program == "steadygaze-check":
+        assert steadygaze_check(arguments) == 0, command
+    else:
+        program = sys.executable if program == "python" else program
+        subprocess.run([program, *arguments], check=True, timeout=120)

@@ -20,13 +20,15 @@ MODULES = {
 # From the ground up: a part imports from the lines above its own, or from its own folder.
 LEVELS = [
     ["deadline", "errors", "tolerance"],
-    ["answer", "geometry"],
+    ["answer", "geometry", "terminal"],
     ["network", "perturbation", "report"],
     ["question"],
     ["search"],
     ["certificate"],
     ["verdict"],
-    ["export", "study"],
+    ["campaign", "digits", "export"],
+    ["aggregate"],
+    ["commands"],
     ["cli"],
     ["__main__"],
 ]
@@ -37,10 +39,17 @@ LONGEST_FILE, LONGEST_FUNCTION = 450, 80
 # The modules that import from the package later than at their top, and why.
 LATE = {
     "": "the public list: nothing slow is imported before it is asked for",
+    "campaign": "its public list, as above",
+    "campaign.content": "torch, where a model keeps its weights in other files",
+    "campaign.pool": "torch, in the worker processes alone",
     "cli": "--help answers at once",
+    "commands.campaign": "--help answers at once",
+    "commands.campaign_words": "--help answers at once",
+    "commands.compare": "--help answers at once",
+    "commands.crews": "--help answers at once; Ray is optional",
+    "commands.gate": "--help answers at once",
     "perturbation.resampling": "numba, where images are read over boxes",
     "report": "matplotlib and jinja2, where something is drawn or written",
-    "verdict.answer": "matplotlib, where something is drawn",
 }
 
 
@@ -119,7 +128,14 @@ def test_files_and_functions_are_short(module):
     source = MODULES[module].read_text()
     assert source.count("\n") <= LONGEST_FILE
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-    assert not [node.name for node in functions if node.end_lineno - node.lineno >= LONGEST_FUNCTION]
+    assert not [node.name for node in functions if lines_of_code(node) > LONGEST_FUNCTION]
+
+
+def lines_of_code(node: ast.FunctionDef) -> int:
+    """Lines from ``def`` to the end; not those of the docstring, so that it can say all."""
+    documented = ast.get_docstring(node) is not None
+    told = node.body[0].end_lineno - node.body[0].lineno + 1 if documented else 0
+    return node.end_lineno - node.lineno + 1 - told
 
 
 def test_the_public_list_is_sorted_and_complete():

@@ -6,9 +6,15 @@ same for every theta.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import steadygaze as sg
@@ -97,3 +103,134 @@ def test_a_dead_channel_is_as_if_it_were_not_there():
     chain = sg.Patch(0, 1, top=1, left=1, size=2)
     one, other = (verified(module, spotted(0.3), chain, "sweep") for module in (with_dead, without))
     assert vars(one.shares) == pytest.approx(vars(other.shares), abs=1e-12)
+
+
+def detector_file(path: Path) -> str:
+    """Edge detectors with a head, in an ONNX file of single precision, by the onnx package alone."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "kernels": KERNELS.numpy(),
+        "head": rng.normal(size=(10, len(KERNELS) * 13 * 13)),
+        "bias": rng.normal(size=10),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "kernels"], ["edges"], strides=[2, 2]),
+        helper.make_node("Relu", ["edges"], ["seen"]),
+        helper.make_node("Flatten", ["seen"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "head", "bias"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "detectors",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 1, 28, 28))],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, (1, 10))],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return str(path)
+
+
+@every
+def test_a_real_digit_in_single_precision(method, shared, tmp_path):
+    """The background is 0 everywhere, and brightness lifts it evenly."""
+    image = sg.load_image(f"idx:{shared}/data/mnist:0").image
+    model = detector_file(tmp_path / "detectors.onnx")
+    answer = verified(model, image, sg.Brightness(0, 0.2), method, clip=None)
+    assert answer.verdict.value == "robust"
+    assert answer.shares.robust == pytest.approx(1)
+    assert answer.at([0.13]).inconsistency == pytest.approx(0, abs=1e-6)
+
+
+def test_the_answer_notes_what_rounding_decides():
+    chain = sg.Patch(0, 1, top=1, left=1, size=2)
+    answer = sg.verify(edges(nn.ReLU()), spotted(0.3), chain, threshold=0.001, threads=1, clip=None)
+    assert answer.result.nearest_failure.kind == "attention-changed"
+    first, second = answer.result.notes
+    assert first.startswith("The map S(x0) of the unperturbed image is decided by rounding")
+    assert second.startswith("The map of the nearest failure")
+
+
+def test_the_answer_notes_units_at_the_upper_end_of_a_clip():
+    """White pixels that nothing moves: PyTorch's slope there is 0, the convention's that inside."""
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.Hardtanh(0.0, 1.0), nn.Flatten(), nn.Linear(64, 3)).double()
+    image = np.full((1, 8, 8), 0.5)
+    image[0, 6:] = 1.0
+    answer = verified(module, image, sg.Patch(0, 0.2, top=1, left=1, size=2), "sweep")
+    assert len(answer.result.notes) == 1
+
+
+def test_nothing_is_noted_of_zeros_or_where_no_unit_is_near():
+    assert verified(edges(nn.ReLU()), spotted(0.0), sg.Brightness(0, 0.0001), "sweep").result.notes == ()
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 3))
+    assert verified(module, spotted(0.3), sg.Brightness(-0.1, 0.1), "sweep").result.notes == ()
+
+
+# -- with level units, or without them: the same answer
+
+FLAT = np.arange(24).reshape(4, 6)[:, :3].flatten()  # the pixels of the image's flat half
+CHAINS = {
+    "brightness, cut off by the clip": (lambda grey: sg.Brightness(-0.15, 0.15), (0.0, 1.0)),
+    "contrast and brightness": (lambda grey: sg.Contrast(-0.2, 0.2) | sg.Brightness(-0.1, 0.1), None),
+    "patch": (lambda grey: sg.Patch(0, 1, top=1, left=4, size=2) | sg.Brightness(-0.1, 0.1), None),
+    "translate": (lambda grey: sg.Translate(dx=(0, 1), fill=grey), None),
+    "translate and brightness": (
+        lambda grey: sg.Translate(dx=(0, 1), fill=grey) | sg.Brightness(-0.1, 0.2),
+        (0.0, 1.0),
+    ),
+}
+FAST = ("brightness, cut off by the clip", "translate")
+
+
+def half_flat(grey: float, seed: int) -> np.ndarray:
+    image = np.random.default_rng(seed).uniform(0.1, 0.9, (1, 4, 6))
+    image.reshape(-1)[FLAT] = grey
+    return image
+
+
+def with_units(kernels: np.ndarray, seed: int) -> nn.Module:
+    """Four units that see all of the image, and others ``(k, 12)`` that see its flat half alone."""
+    torch.manual_seed(seed)
+    rows = torch.zeros(len(kernels), 24, dtype=torch.float64)
+    rows[:, FLAT] = torch.from_numpy(kernels)
+    own, head = nn.Linear(24, 4).double(), nn.Linear(4, 3).double()
+    further = torch.randn(3, 3, dtype=torch.float64)
+    hidden, last = nn.Linear(24, 4 + len(rows)).double(), nn.Linear(4 + len(rows), 3).double()
+    with torch.no_grad():
+        hidden.weight.copy_(torch.cat([own.weight, rows]))
+        hidden.bias.copy_(torch.cat([own.bias, torch.zeros(len(rows))]))
+        last.weight.copy_(torch.cat([head.weight, further[:, : len(rows)]], dim=1))
+        last.bias.copy_(head.bias)
+    return nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), last)
+
+
+@st.composite
+def kernels_that_see_nothing(draw):
+    """One to three kernels of tenths or eighths that sum to 0."""
+    share = draw(st.sampled_from([10.0, 8.0]))
+    numbers = st.lists(st.integers(-9, 9), min_size=11, max_size=11)
+    rows = draw(st.lists(numbers, min_size=1, max_size=3))
+    return np.array([[*row, -sum(row)] for row in rows]) / share
+
+
+@every
+@pytest.mark.parametrize(
+    "chain", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in CHAINS]
+)
+@settings(max_examples=4)
+@given(kernels=kernels_that_see_nothing(), grey=st.sampled_from([0.1, 0.3, 0.9]), seed=st.integers(0, 50))
+def test_level_units_change_nothing(method, chain, kernels, grey, seed):
+    make, clip = CHAINS[chain]
+    image = half_flat(grey, seed)
+    try:
+        without = verified(with_units(kernels[:0], seed), image, make(grey), method, clip=clip)
+    except sg.SettingError:  # no attention to follow
+        assume(False)
+    answer = verified(with_units(kernels, seed), image, make(grey), method, clip=clip)
+    assert answer.verdict == without.verdict
+    for name, share in vars(without.shares).items():
+        assert getattr(answer.shares, name) == pytest.approx(share, abs=2e-3 if method == "bound" else 1e-7)
+    assert answer.safe_scale == pytest.approx(without.safe_scale, abs=1e-2 if method == "bound" else 1e-7)
+    theta = answer.problem.box.mean(axis=1)
+    assert answer.at(theta).inconsistency == pytest.approx(without.at(theta).inconsistency, abs=1e-9)

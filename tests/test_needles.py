@@ -23,17 +23,17 @@ from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
 from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.limits import Limits
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import Options
 from steadygaze.verdict.answer import Answer
-from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.driver import solve
 
 MIDDLE = 0.5
 METHODS = ("sweep", "bfs", "gbs", "nearest", "bound", "auto")
 KINDS = {"class": CLASS_CHANGED, "attention": ATTENTION_CHANGED}
-SIZES = (1e-1, 1e-3, 1e-6)
+SIZES = (1e-1, pytest.param(1e-3, marks=pytest.mark.slow), 1e-6)
 PLACE = (0.377, -0.413, 0.291, 0.322)
 
 

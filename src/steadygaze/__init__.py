@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
     from steadygaze.perturbation.records import Parameter
     from steadygaze.perturbation.resampling import Rotate, Scale, Shear
-    from steadygaze.question.images import LoadedImage, load_image
+    from steadygaze.question.framing import Framing
+    from steadygaze.question.images import ImageEntry, LoadedImage, images_of, load_image
+    from steadygaze.question.limits import Limits
     from steadygaze.question.problem import Problem
     from steadygaze.verdict.answer import Answer, PointAnswer
-    from steadygaze.verdict.budget import Limits, Progress
+    from steadygaze.verdict.budget import Progress
     from steadygaze.verdict.driver import solve, verify
 
 __version__ = version("steadygaze")
@@ -54,8 +56,10 @@ __all__ = [
     "Direction",
     "Enclosure",
     "FidelityError",
+    "Framing",
     "Gamma",
     "Hue",
+    "ImageEntry",
     "ImageError",
     "InternalCheckError",
     "Limits",
@@ -80,6 +84,7 @@ __all__ = [
     "Translate",
     "UsageError",
     "Verdict",
+    "images_of",
     "load_image",
     "solve",
     "verify",
@@ -121,10 +126,12 @@ _HOMES = {
         "Shear",
         "Translate",
     ),
-    "question.images": ("LoadedImage", "load_image"),
+    "question.framing": ("Framing",),
+    "question.images": ("ImageEntry", "LoadedImage", "images_of", "load_image"),
     "question.problem": ("Problem",),
     "verdict.answer": ("Answer", "PointAnswer"),
-    "verdict.budget": ("Limits", "Progress"),
+    "question.limits": ("Limits",),
+    "verdict.budget": ("Progress",),
     "verdict.driver": ("solve", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -1,4 +1,4 @@
-"""The command line: options -> case -> verify -> report. The only file that prints or exits.
+"""The command line: options -> case -> verify -> report. With `commands`, all that prints or exits.
 
 Nothing slow is imported before it is needed, so that ``--help`` answers at once.
 
@@ -8,14 +8,14 @@ any answer. An answer whose reader has gone (`| head -1`) is in its folder, and 
 
 from __future__ import annotations
 
-import errno
+import gc
 import io
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -23,8 +23,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from steadygaze.errors import SettingError, SteadygazeError, UsageError
+from steadygaze.commands.campaign import campaign
+from steadygaze.commands.compare import compare
+from steadygaze.commands.gate import gate
+from steadygaze.errors import SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
+from steadygaze.terminal import printed, silence, unheard
 
 if TYPE_CHECKING:
     from steadygaze.answer.result import Result
@@ -34,7 +38,6 @@ EXIT_CODES = {"robust": 0, "violated": 10, "unknown": 20}
 BUG, BAD_USAGE, INTERRUPTED = 1, 2, 130
 SECONDS_BETWEEN_LINES = 10
 EXPORTED = "steadygaze-export"  # the folder of an export that names none
-COMPILING = "compiling"  # the name of that phase
 DEMO = Case(
     model="digits-mlp",
     image="digits:357",  # not in the training set; loses both its class and, elsewhere, its attention
@@ -52,6 +55,9 @@ Progress = Callable[[Any], None]  # takes the search's record: fraction, regions
 
 def main() -> NoReturn:
     """The program ``steadygaze``."""
+    # Importing torch makes half a million objects that stay: looking through them for rubbish, again and
+    # again while they come, takes longer than some searches. `_solved` turns the collector on again.
+    gc.disable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # where the locale knows no θ, it is written as its number
             stream.reconfigure(errors="backslashreplace")
@@ -75,50 +81,18 @@ def run(arguments: Sequence[str]) -> int:
     except SteadygazeError as error:
         return _fail(f"{error}. {_please_report(debug)}", BUG, debug)
     except OSError as error:  # printing a help text, most likely; the answer's folder has its own sentence
-        _silence()
+        silence()
         return _fail(f"the system refuses to read or write: {error}; see to that first", BAD_USAGE, debug)
     except Exception as error:
         return _fail(f"unexpected {type(error).__name__}: {error}. {_please_report(debug)}", BUG, debug)
 
 
 def _fail(sentence: str, code: int, debug: bool) -> int:
-    with _unheard():
+    with unheard():
         if debug:
             traceback.print_exc()
         click.echo(f"error: {' '.join(sentence.split())}", err=True)
     return code
-
-
-def _unheard() -> AbstractContextManager[None]:
-    """Around what is said on standard error: that nobody can read it changes nothing else."""
-    return suppress(OSError, ValueError)
-
-
-def _printed(text: str, written: Path | None = None) -> None:
-    """Print what was asked for. An answer that is in its folder is not lost where its reader has gone.
-
-    Raises SettingError where it cannot be printed otherwise, as on a full disk.
-    """
-    try:
-        click.echo(text)
-    except OSError as error:
-        _silence()
-        kept = "" if written is None else f"; it is in {str(written)!r}"
-        if written is not None and error.errno == errno.EPIPE:
-            with _unheard():
-                click.echo(f"the answer was not printed, as its reader has gone{kept}", err=True)
-            return
-        raise SettingError(
-            f"what was asked for could not be printed ({error.strerror or error}){kept}; send it elsewhere"
-        ) from error
-
-
-def _silence() -> None:
-    """Let what standard output still holds go nowhere, so that leaving the program does not fail on it."""
-    with _unheard():
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _please_report(debug: bool) -> str:
@@ -136,11 +110,18 @@ def _verify_options(command: Command) -> Command:
         return click.option(name, metavar=metavar, help=text if default is None else f"{text}  [{default}]")
 
     options = [
-        option("--image", "SRC", "digits:7, idx:FOLDER:17, npz:FILE:17, FILE.png or FILE.npy."),
+        option("--image", "SRC", "A picture, digits:7, idx:FOLDER:17, npz:FILE:17 or FILE.npy."),
+        option("--resize", "N|HxW", "Resize the image first; N is its shorter edge."),
+        option("--crop", "HxW|L,T,W,H", "Then crop it: the centre, or by left, top, width and height."),
+        option("--resampling", "NAME", "bilinear, bicubic, nearest or lanczos, of Pillow."),
+        click.option(
+            "--background", metavar="V[,V,V]", help="What shows through transparency.  [1, which is white]"
+        ),
         click.option(
             "--perturb", metavar="SPEC", multiple=True,
             help="Such as 'brightness(amount=-0.3..0.3)'; repeat for a chain.",
         ),
+        option("--preset", "NAME", "Perturbations under a name; `steadygaze campaign presets` lists them."),
         option("--label", "N", "The class to hold.  [the predicted one]"),
         option(
             "--saliency", "NAME",
@@ -210,7 +191,7 @@ def _common_options(command: Command) -> Command:
 def commands(context: click.Context) -> None:
     """Prove how far an image may change before a classifier changes its answer, or its reason."""
     if context.invoked_subcommand is None:
-        _printed(context.get_help())
+        printed(context.get_help())
 
 
 @commands.command()
@@ -227,7 +208,7 @@ def verify(model: str | None, as_json: bool, quiet: bool, **options: Any) -> int
     """
     case = _case(model, options)
     result = _answer(case, quiet)
-    _printed(result.to_json().rstrip() if as_json else _summary(result, case), Path(case.out))
+    printed(result.to_json().rstrip() if as_json else _summary(result, case), Path(case.out))
     return EXIT_CODES[result.verdict.value]
 
 
@@ -245,9 +226,11 @@ def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int
     from steadygaze.export.writing import check_exportable, write_export
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
+    from steadygaze.question.lengths import in_pixels
 
     case = _case(model, {"out": EXPORTED} | {name: v for name, v in options.items() if v is not None})
-    check_exportable(chain_of(case.perturb), load_image(case.image).image)
+    image = load_image(case.image, case.framing()).image
+    check_exportable(chain_of(in_pixels(case.perturb, image.shape)), image)
     answer = _solved(case, quiet)
     paths = write_export(answer, Path(case.out), float64)
     click.echo(f"{answer.result.headline()}\n{answer.result.why()}\n")
@@ -265,7 +248,7 @@ def demo(out: str, quiet: bool) -> int:
     case = replace(DEMO, out=out)
     result = _answer(case, quiet)
     shown = f"The picture: {Path(out, 'map.png')}\nThe whole story: {Path(out, 'report.html')}"
-    _printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))
+    printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))
     return 0
 
 
@@ -276,14 +259,18 @@ def schema() -> None:
 
     from steadygaze.answer.result import schema as published
 
-    _printed(json.dumps(published(), indent=2))
+    printed(json.dumps(published(), indent=2))
+
+
+for command in (campaign, compare, gate):
+    commands.add_command(command)
 
 
 def _case(model: str | None, options: dict[str, Any]) -> Case:
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     if model is None:
         return make_case(given)
-    if model.endswith(".toml"):
+    if model.lower().endswith(".toml"):
         return make_case(read_toml(Path(model)), given)
     return make_case(given | {"model": model})
 
@@ -296,28 +283,30 @@ def _answer(case: Case, quiet: bool) -> Result:
 
 
 def _solved(case: Case, quiet: bool) -> Answer:
-    """Verifies the case; that its folder can be written is checked before."""
+    """Verifies the case; that its folder can be written is checked before. A time limit counts from here."""
+    began = time.perf_counter()
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
+    from steadygaze.question.lengths import in_pixels
     from steadygaze.report.folder import check_folder
 
     check_folder(Path(case.out))
-    chain = chain_of(case.perturb)
-    loaded = load_image(case.image)
+    loaded = load_image(case.image, case.framing())
+    chain = chain_of(in_pixels(case.perturb, loaded.image.shape))
     with _progress(quiet) as progress:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
         from steadygaze.verdict.engines import check_certificate
 
+        gc.freeze()
+        gc.enable()
         if case.certificate:
             check_certificate(case.method, len(chain.parameters))
         return verify_image(
             case.model,
-            loaded.image,
+            loaded,
             chain,
-            image_source=loaded.source,
-            image_index=loaded.index,
-            image_label=loaded.label,
             progress=progress,
+            spent=time.perf_counter() - began,
             **case.settings(),
         )
 
@@ -333,6 +322,7 @@ def _summary(result: Result, case: Case) -> str:
         [
             result.headline(),
             result.why(),
+            *result.problem.image_sentences(),
             "",
             f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",
             *result.part_sentences(),
@@ -340,6 +330,7 @@ def _summary(result: Result, case: Case) -> str:
             *result.problem.layer_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
+            *result.notes,
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
             f"Written to {written(case.out)}: result.json, map.png, report.html, witness.",
@@ -365,29 +356,17 @@ def _progress(quiet: bool) -> Iterator[Progress | None]:
     if quiet or (os.environ.get("CI") and not sys.stderr.isatty()):
         yield None
     elif sys.stderr.isatty():
-        with _bar() as progress:
+        from steadygaze.verdict.showing import terminal_bar
+
+        with terminal_bar() as progress:
             yield progress
     else:
         yield _lines()
 
 
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("loading", total=1.0)
-
-        def show(now: Any) -> None:
-            bar.update(task, completed=now.fraction, description=_told(now))
-
-        yield show
-
-
 def _lines() -> Progress:
     from steadygaze.answer.words import percent
+    from steadygaze.verdict.showing import COMPILING, sentence
 
     last, seen = time.monotonic(), set()
 
@@ -397,16 +376,7 @@ def _lines() -> Progress:
         seen.add(now.phase)
         if begins or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            with _unheard():
-                click.echo(f"{percent(now.fraction)} finished; {_told(now)}", err=True)
+            with unheard():
+                click.echo(f"{percent(now.fraction)} finished; {sentence(now)}", err=True)
 
     return show
-
-
-def _told(now: Any) -> str:
-    from steadygaze.answer.words import number, percent
-
-    if now.phase == COMPILING:
-        return "compiling, only once on this machine"
-    reached = "" if now.radius is None else f", robust within {number(now.radius, 3)} half-widths"
-    return f"{now.phase}: {now.regions} regions, {percent(now.robust_share)} robust{reached}"

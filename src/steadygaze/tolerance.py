@@ -16,7 +16,8 @@ class Tolerance:
         margin: an inconsistency this close to the threshold is undecided. Rounding leaves some 1e-14 of a
             cosine.
         vanishing: a saliency map below this share of the original one has no direction that rounding leaves
-            standing.
+            standing; and the original one is zero where it is below this share of the absolute terms that
+            make it up.
         cover: the volumes of all cells must add up to that of the box within this share. Each carries some
             1e-15 of the box, and errors of a million of them do not conspire.
         located: a point lies in a cell if the cones from it over the cell's facets exceed its volume by less

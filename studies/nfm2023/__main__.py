@@ -14,8 +14,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from steadygaze.campaign import RunProgress, Status, run
 from steadygaze.errors import SteadygazeError
-from steadygaze.study import RunProgress, Status, run
 from studies.nfm2023.cases import FULL, QUICK, plan_of, subject_of
 from studies.nfm2023.data import DataSet, load_cifar, load_idx
 from studies.nfm2023.networks import FOUND, QUICKLY_FOUND, QUICKLY_TRAINED, TRAINED

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from steadygaze.campaign import Plan, PlannedCase, make_case
 from steadygaze.errors import SettingError
 from steadygaze.network.reading.load import load_network
-from steadygaze.study import Plan, PlannedCase, make_case
 from studies.nfm2023.data import DataSet
 from studies.nfm2023.networks import ARCHITECTURES, PUBLIC, Public
 from studies.nfm2023.training import Trained

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from steadygaze.answer.words import listing, number, percent
-from steadygaze.study import Status
+from steadygaze.campaign import Status
 from studies.nfm2023 import cost_plots
 from studies.nfm2023.cases import DELTA, ENGINES, FULL_WIDTH, SETS
 from studies.nfm2023.cost_tables import exponents

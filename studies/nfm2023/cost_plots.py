@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
-from steadygaze.study import Status
+from steadygaze.campaign import Status
 from studies.nfm2023.cases import DELTA, ENGINES, FULL_WIDTH, SETS
 from studies.nfm2023.cost_tables import network_points
 from studies.nfm2023.networks import NOISE, PGD

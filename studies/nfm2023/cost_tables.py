@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from steadygaze.study import Status
+from steadygaze.campaign import Status
 from studies.nfm2023.cases import DELTA, ENGINES, FULL_WIDTH, SETS
 from studies.nfm2023.networks import STANDARD
 from studies.nfm2023.rows import Row, costs, engines, question

@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from steadygaze.campaign import Entry, Record, Status, read
 from steadygaze.errors import SettingError
-from steadygaze.study import Entry, Record, Status, read
 from studies.nfm2023.cases import CLASS_ONLY, DELTA, FULL_WIDTH
 from studies.nfm2023.finding import Finding
 from studies.nfm2023.findings import findings

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steadygaze.study import Entry, Status
+from steadygaze.campaign import Entry, Status
 from studies.nfm2023.cases import CLASS_ONLY, DELTA, ENGINES, FULL_WIDTH
 
 SHORT = 12  # hexadecimal digits of a key that are shown: enough to tell a million records apart

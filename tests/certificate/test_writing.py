@@ -19,10 +19,10 @@ from steadygaze.certificate.expected_map import moves_of
 from steadygaze.certificate.writing import write_certificate
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.perturbation import Chain
+from steadygaze.question.limits import Limits
 from steadygaze.report import figures
 from steadygaze.report import folder as report_folder
 from steadygaze.verdict.answer import Answer
-from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.engines import check_certificate
 from variants import Variant
 

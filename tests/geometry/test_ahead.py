@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from steadygaze.deadline import Deadline
 from steadygaze.geometry import ahead
 
 SOLVED = """
@@ -52,6 +53,31 @@ def test_one_core_compiles_alone(monkeypatch):
     monkeypatch.setattr(ahead.os, "cpu_count", lambda: 1)
     with ahead.compiled_beside(ahead.EVERY) as begin:
         begin()
+
+
+def refused(*_, **__):
+    raise PermissionError(13, "Permission denied")
+
+
+def test_where_no_second_process_can_be_started_one_compiles_alone(monkeypatch):
+    monkeypatch.setattr(ahead.subprocess, "Popen", refused)
+    monkeypatch.setattr(ahead.os, "cpu_count", lambda: 2)
+    with ahead.compiled_beside(ahead.EVERY) as begin:
+        begin()
+
+
+def test_it_is_ended_where_the_time_is_over(monkeypatch):
+    started, popen = [], subprocess.Popen
+
+    def sleeping(_, **options):
+        started.append(popen([sys.executable, "-c", "import time; time.sleep(600)"], **options))
+        return started[-1]
+
+    monkeypatch.setattr(ahead.subprocess, "Popen", sleeping)
+    monkeypatch.setattr(ahead.os, "cpu_count", lambda: 2)
+    with ahead.compiled_beside(ahead.EVERY, Deadline.after(0.0)) as begin:
+        begin()
+    assert started[0].returncode is not None
 
 
 @pytest.mark.slow

@@ -226,6 +226,24 @@ def test_plane_sections_against_clipped_rectangles(low, high):
         assert sum(area.values()) == pytest.approx(widths[list(axes)].prod(), rel=1e-9)
 
 
+@pytest.mark.parametrize(("low", "high"), BOXES[1:])
+def test_planes_through_any_point(low, high):
+    cells, normals, offsets = arrangement(low, high, 6, 5)
+    widths, rng = np.array(high) - np.array(low), np.random.default_rng(2)
+    through = np.array(low) + rng.uniform(0.1, 0.9, len(low)) * widths
+    axes = (len(low) - 1, 0)
+    found = plane_section(cells, axes, widths, through)
+    moved = offsets + np.delete(normals, axes, axis=1) @ np.delete(through, axes)
+    total = 0.0
+    for k, cell in enumerate(found.cell):
+        polygon = shapely.Polygon(found.corners[found.ptr[k] : found.ptr[k + 1]])
+        signs = np.sign(corners(cells, cell).mean(axis=0) @ normals.T + offsets)
+        oracle = clipped(low, high, list(axes), normals, moved, signs)
+        assert polygon.symmetric_difference(oracle).area == pytest.approx(0, abs=1e-9)
+        total += polygon.area
+    assert total == pytest.approx(widths[list(axes)].prod(), rel=1e-9)
+
+
 def test_a_plane_between_two_cells_shows_both():
     start = from_polytopes((box(np.array([0.0, 0.0, -1.0]), np.ones(3)),))
     cells = cut(start, start.theta[:, 2:].copy(), np.full(1, 1e-12), np.zeros(1, np.uint64)).cells

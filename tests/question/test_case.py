@@ -11,6 +11,7 @@ from steadygaze.cli import verify
 from steadygaze.errors import SettingError
 from steadygaze.question import case as module
 from steadygaze.question.case import Case, make_case, read_toml
+from steadygaze.question.framing import Framing
 
 NEEDED = {"model": "digits-mlp", "image": "digits:7", "perturb": ["brightness(amount=-0.3..0.3)"]}
 
@@ -18,6 +19,10 @@ FILE = """
 model = "net.onnx"
 image = "idx:mnist:3"
 perturb = ["contrast(amount=-0.1..0.1)", "brightness(amount=-0.3..0.3)"]
+resize = 256
+crop = "224x225"
+resampling = "bicubic"
+background = [0, 0.5, 1]
 label = 3
 saliency = "abs-gradient"
 channel-sum = true
@@ -46,6 +51,10 @@ def test_a_file_says_everything_that_options_say(tmp_path):
         model="net.onnx",
         image="idx:mnist:3",
         perturb=("contrast(amount=-0.1..0.1)", "brightness(amount=-0.3..0.3)"),
+        resize=(256,),
+        crop=(224, 225),
+        resampling="bicubic",
+        background=(0.0, 0.5, 1.0),
         label=3,
         saliency="abs-gradient",
         channel_sum=True,
@@ -83,6 +92,13 @@ def test_text_of_the_command_line_reads_as_values_of_a_file():
     assert (case.label, case.threshold, case.clip, case.audit) == (3, 0.25, (0.1, 0.9), 5)
     assert (case.mean, case.std, case.time_limit) == ((0.5,), (0.2, 0.3, 0.4), 60.0)
     assert case == make_case(NEEDED | text | {"label": 3, "clip": [0.1, 0.9], "mean": 0.5})
+
+
+def test_sizes_in_every_form():
+    for value in ("224x225", "224,225", [224, 225]):
+        assert make_case(NEEDED | {"resize": value}).resize == (224, 225)
+    case = make_case(NEEDED | {"resize": "256", "crop": "1,2,30,40", "background": "0.5"})
+    assert case.framing() == Framing((256,), (1, 2, 30, 40), "bilinear", (0.5,))
 
 
 def test_options_override_the_file():
@@ -129,6 +145,10 @@ def test_an_unknown_key_names_the_nearest(key, nearest):
         ("threshold", True, "a number"),
         ("threshold", [0.3], "a number"),
         ("label", 1.5, "a whole number"),
+        ("resize", "big", "whole numbers of pixels"),
+        ("resize", 1.5, "whole numbers of pixels"),
+        ("crop", True, "whole numbers of pixels"),
+        ("background", "white", "a number"),
         ("label", "7.0", "a whole number"),
         ("audit", True, "a whole number"),
         ("clip", "0", "such as 0,1 or the word none"),

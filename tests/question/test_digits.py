@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
+import steadygaze
 from steadygaze.errors import ImageError, ModelError
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model, digit, digits, is_held_out
 
@@ -23,6 +25,15 @@ def test_the_images_are_scikit_learns():
     assert images.dtype == np.float64
     np.testing.assert_array_equal(images[:, 0] * 16, reference.images)
     np.testing.assert_array_equal(labels, reference.target)
+
+
+def test_users_import_them_from_the_package():
+    import steadygaze.digits as public
+
+    assert public.digit is digit
+    assert public.builtin_model is builtin_model
+    assert all(hasattr(public, name) for name in public.__all__)
+    assert builtin_model("digits-mlp").parent == Path(steadygaze.__file__).parent / "models"
 
 
 def test_a_digit_is_the_callers_own():

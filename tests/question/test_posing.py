@@ -85,3 +85,35 @@ def test_images_of_half_precision_are_taken_as_the_numbers_they_are(dtype):
 def test_images_that_hold_no_plain_numbers_are_refused(pixels):
     with pytest.raises(sg.ImageError):
         sg.verify(small(), pixels, PERTURBATION)
+
+
+def three_times_the_same(*shares):
+    """Three equal channels, of which class 0 adds up such shares: nothing, where these sum to 0."""
+    module = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 36, 3)).double().eval()
+    torch.manual_seed(4)
+    with torch.no_grad():
+        module[0].weight.fill_(1.0)
+        module[0].bias.fill_(0.5)
+        module[3].weight.zero_()
+        module[3].weight[0] = torch.outer(
+            torch.tensor(shares, dtype=torch.float64), torch.rand(36).double()
+        ).flatten()
+        module[3].bias[:] = torch.tensor([1.0, 0.0, 0.0])
+    return module
+
+
+@pytest.mark.parametrize(
+    "saliency", ["gradient", "abs-gradient", "grad-cam", "gradient-x-input", "softmax-gradient"]
+)
+def test_a_map_that_is_nothing_but_rounding_is_no_map(saliency):
+    module = three_times_the_same(0.1, 0.2, -0.3)
+    pixels = torch.from_numpy(image())[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(module(pixels)[0, 0], pixels)
+    assert 0 < gradient.abs().max() < 1e-15
+    with pytest.raises(sg.SettingError, match=f"{saliency} map .* no attention to follow"):
+        sg.verify(module, image(), PERTURBATION, saliency=saliency)
+
+
+def test_a_map_may_be_small():
+    answer = sg.verify(three_times_the_same(1e-14, 2e-14, -2e-14), image(), PERTURBATION)
+    assert answer.verdict.value == "robust"

@@ -133,6 +133,20 @@ def test_an_image_given_as_an_array_and_no_clip():
         assert part in words
 
 
+def test_what_was_done_to_the_image_and_a_wrong_class_are_told():
+    problem = answers.problem()
+    image = replace(problem.image, dataset_label=3, dataset_class="cat", conversions=("turned", "<cut>"))
+    page = report(replace(answers.violated(), problem=replace(problem, image=image)))
+    for part in (
+        "The image, before anything else: turned; <cut>.",
+        f"it predicts class {image.predicted}, while the data set says 3 (cat)",
+        "label in the data set 3 (cat)",
+        "image conversion turned",
+    ):
+        assert part in page.words
+    assert replace(image, dataset_class="3").true_class() == "3"
+
+
 def decoded(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 

@@ -89,6 +89,22 @@ def test_a_box_across_a_boundary_stays_open():
         assert judge_boxes(variant.problem, variant.perturbation.box[None], ROOM).kind.tolist() == [UNDECIDED]
 
 
+@pytest.mark.parametrize(
+    ("least", "most", "kind"),
+    [
+        (-9.0, -2.0, ROBUST), (-9.0, -0.5, UNDECIDED), (0.0, 0.0, UNDECIDED), (-0.5, 5.0, UNDECIDED),
+        (0.5, 5.0, UNDECIDED), (2.0, 5.0, ATTENTION_CHANGED),
+    ],
+)  # fmt: skip
+def test_an_inconsistency_within_its_margin_of_the_threshold_stays_open(monkeypatch, least, most, kind):
+    variant = Variant("mlp", "spot")
+    margin = variant.tolerance.margin
+    ends = (np.full(1, variant.threshold + end * margin) for end in (least, most))
+    monkeypatch.setattr(type(variant.problem), "enclosed_inconsistency", lambda *_, found=tuple(ends): found)
+    around_zero = 1e-9 * np.array([[[-1.0, 1.0], [0.0, 1.0]]])
+    assert judge_boxes(variant.problem, around_zero, ROOM).kind.tolist() == [kind]
+
+
 # -- arithmetic of boxes
 
 

@@ -10,13 +10,16 @@ import torch
 from torch import nn
 
 from oracles import corners_of
+from steadygaze.deadline import NEVER
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
-from steadygaze.perturbation import Chain, Translate
+from steadygaze.perturbation import Brightness, Chain, Translate
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
-from variants import FOLLOWED, picture, swept
+from steadygaze.search import judging
+from steadygaze.search.following import follow
+from variants import FOLLOWED, USUAL, network, picture, swept
 
 followed = pytest.mark.parametrize("variant", FOLLOWED, ids=str)
 
@@ -88,3 +91,42 @@ def test_a_zero_map_fails_only_above_the_threshold(threshold, fails):
     assert (problem.at(np.array([[2.4]])).kind == (ATTENTION_CHANGED if fails else ROBUST)).all()
     map_ = swept(problem)
     assert (map_.kind == ATTENTION_CHANGED).any() == fails
+
+
+def test_little_is_left_undecided_in_three_dimensions():
+    """There the slivers that resolve a boundary are many more, and more may be left of them."""
+    coarse = replace(USUAL, remainder=1e-2)
+    problem = pose(
+        load_network(network("mlp"), input_shape=(1, 6, 6)),
+        picture(1),
+        Chain(Translate(dx=(-0.1, 0.3), dy=(-0.1, 0.2)), Brightness(-0.05, 0.05)),
+        label=None,
+        saliency=Gradient(),
+        inconsistency=Cosine(),
+        threshold=0.05,
+        clip=None,
+        tolerance=coarse,
+    )
+    map_ = swept(problem)
+    share = map_.volume[map_.kind == UNDECIDED].sum() / map_.volume.sum()
+    assert 0 < share <= 1e-2 ** (2 / 3)
+    assert {ROBUST, ATTENTION_CHANGED} <= set(map_.kind)
+
+
+def test_what_is_open_when_the_time_is_over_stays_so():
+    """One look at each cell, whose outcome is kept, and no cut."""
+    variant = FOLLOWED[3]
+    map_ = variant.map
+    problem = variant.problem
+
+    def noted(problem, map_, *rest):
+        return follow(problem, map_, *rest[:4], replace(NEVER, halted=lambda: True))
+
+    with pytest.MonkeyPatch.context() as inner:
+        inner.setattr(judging, "follow", noted)
+        early = swept(problem)
+    assert early.cells.count < map_.cells.count
+    undecided = early.volume[early.kind == UNDECIDED].sum() / early.volume.sum()
+    assert 0.01 < undecided < 1.0
+    for kind in (ROBUST, ATTENTION_CHANGED):
+        assert early.volume[early.kind == kind].sum() <= map_.volume[map_.kind == kind].sum() + 1e-9

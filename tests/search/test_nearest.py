@@ -6,11 +6,11 @@ import pytest
 from steadygaze.answer.result import Verdict
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
+from steadygaze.question.limits import Limits
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.course import Course
 from steadygaze.search.nearest import Nearest
-from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.checks import check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.reading import around_origin, failures_by_distance, safe_scale, shares_of

@@ -12,6 +12,7 @@ from landscapes import hole, islands
 from steadygaze.answer.result import Verdict
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import ROBUST
+from steadygaze.question.limits import Limits
 from steadygaze.search import regions as regions_module
 from steadygaze.search import sweep as sweep_module
 from steadygaze.search import walking
@@ -20,7 +21,6 @@ from steadygaze.search.boundary import Boundary, is_closed
 from steadygaze.search.breadth_first import BreadthFirst
 from steadygaze.search.regions import Regions
 from steadygaze.search.robust_part import GATE, RobustPart
-from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.checks import check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.reading import around_origin, failures_by_distance, safe_scale, shares_of

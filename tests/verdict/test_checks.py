@@ -11,17 +11,22 @@ from torch import nn
 
 import steadygaze as sg
 from steadygaze.errors import InternalCheckError, ModelError
-from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Dense
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import by_name
+from steadygaze.perturbation import Brightness, Chain
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
-from steadygaze.verdict.checks import audit
+from steadygaze.search.base import CellMap
+from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.witness import find_witness
-from variants import Variant
+from variants import Variant, swept
 
 MIXED = Variant("wide", "spot")
 MAPS = ("gradient", "abs-gradient", "softmax-gradient", "gradient-x-input")
@@ -99,6 +104,25 @@ def test_a_level_unit_is_the_originals_own_business():
     assert not decided_by_rounding(MIXED.problem, MIXED.draw(20)).any()
 
 
+def test_rounding_on_the_unperturbed_image_decides_everywhere():
+    """A unit is at its breakpoint there, and nowhere else."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2))
+    with torch.no_grad():
+        net[1].weight[:] = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+        net[1].bias[:] = torch.tensor([-0.5, 2.0])
+        net[3].weight[:] = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+        net[3].bias.zero_()
+    image, box = np.full((1, 2, 2), 0.5), Brightness(-0.4, 0.4)
+    network = load_network(net, input_shape=image.shape)
+    asked = {"label": None, "saliency": by_name("gradient"), "inconsistency": Cosine(), "threshold": 0.1}
+    at_edge = pose(network, image, Chain(box), clip=None, **asked)
+    beside = pose(network, image + 0.01, Chain(box), clip=None, **asked)
+    thetas = np.array([[0.3], [-0.3]])
+    assert decided_by_rounding(at_edge, thetas).all()
+    assert not decided_by_rounding(beside, thetas).any()
+    assert decided_by_rounding(beside, np.array([[0.3], [-0.01]])).tolist() == [False, True]
+
+
 def test_a_changed_weight_is_seen_by_the_audit():
     problem = replace(MIXED).problem
     nodes = list(problem.network.graph.nodes)
@@ -111,3 +135,90 @@ def test_a_changed_weight_is_seen_by_the_audit():
     answer = solve(wrong, threads=1)
     with pytest.raises(InternalCheckError, match="audit"):
         audit(wrong, answer.map, 300)
+
+
+# -- the cover of a map, and the audit, on maps that say less or more than they should
+
+
+def part_of(map_: CellMap, chosen: np.ndarray, **changes) -> CellMap:
+    """Some cells of a map; what is left is not examined."""
+    return replace(
+        map_, cells=map_.cells.take(chosen)[0], kind=map_.kind[chosen], region=map_.region[chosen],
+        volume=map_.volume[chosen], rest=float(map_.volume.sum() - map_.volume[chosen].sum()), **changes,
+    )  # fmt: skip
+
+
+def moved_away(map_: CellMap) -> CellMap:
+    """The same cells elsewhere."""
+    return replace(map_, cells=replace(map_.cells, theta=map_.cells.theta + 100.0))
+
+
+def test_a_cover_is_right_up_to_rounding():
+    problem, map_ = MIXED.problem, MIXED.map
+    check_cover(problem, map_)
+    for factor in (1 + 1e-7, 1 - 1e-7):
+        with pytest.raises(InternalCheckError, match="gap or an overlap"):
+            check_cover(problem, replace(map_, volume=map_.volume * factor))
+    check_cover(problem, replace(map_, volume=map_.volume * (1 + 1e-11)))
+
+
+def test_a_map_in_parts_tells_patterns_of_its_own_cells_alone():
+    problem, map_ = MIXED.problem, MIXED.map
+    largest = np.argsort(-map_.volume)[:5]
+    some = np.union1d(largest, np.arange(0, map_.cells.count, 2))
+    check_cover(problem, part_of(map_, some))
+    check_cover(problem, part_of(map_, some, pattern=map_.pattern[map_.region[some]]))
+    wrong = np.delete(map_.pattern, map_.region[largest])
+    with pytest.raises(InternalCheckError, match="has another activation pattern"):
+        check_cover(problem, part_of(map_, some, pattern=wrong))
+    undecided = replace(part_of(map_, some), kind=np.full(len(some), UNDECIDED, np.int8), pattern=wrong)
+    check_cover(problem, undecided)
+    # A whole map: the point lies in a cell, whatever the pattern is called.
+    check_cover(problem, replace(map_, pattern=wrong))
+    with pytest.raises(InternalCheckError, match="lies in no cell"):
+        check_cover(problem, moved_away(replace(map_, pattern=wrong)))
+
+
+def test_a_map_without_regions_must_hold_every_point():
+    problem, map_ = MIXED.problem, MIXED.map
+    unknown = replace(map_, region=np.full_like(map_.region, -1), pattern=np.zeros(0, np.uint64))
+    check_cover(problem, unknown)
+    with pytest.raises(InternalCheckError, match="lies in no cell"):
+        check_cover(problem, moved_away(unknown))
+    check_cover(problem, moved_away(part_of(unknown, np.arange(0, map_.cells.count, 2))))
+
+
+def test_a_map_of_inner_parts_must_know_every_pattern():
+    problem, map_ = MIXED.problem, MIXED.map
+    inner = replace(map_, inner=True)
+    check_cover(problem, inner)
+    wrong = replace(inner, pattern=np.delete(map_.pattern, map_.region[np.argmax(map_.volume)]))
+    with pytest.raises(InternalCheckError, match="claims to hold all"):
+        check_cover(problem, wrong)
+    check_cover(problem, replace(part_of(map_, np.arange(1, map_.cells.count, 2)), inner=True))
+
+
+def test_an_audit_counts_what_the_map_decides():
+    problem, map_ = MIXED.problem, MIXED.map
+    assert audit(problem, map_, 0) == 0
+    assert audit(problem, map_, 200) > 190
+    order = np.argsort(-map_.volume)
+    share = map_.volume[order[:10]].sum() / map_.volume.sum()
+    kind = map_.kind.copy()
+    kind[order[:10]] = UNDECIDED
+    for less in (replace(map_, kind=kind), part_of(map_, order[10:])):
+        assert audit(problem, less, 200) == pytest.approx(200 * (1 - share), abs=30)
+    with pytest.raises(InternalCheckError, match="lies in no cell"):
+        audit(problem, replace(part_of(map_, order[10:]), rest=0.0), 200)
+
+
+def test_an_audit_of_inner_parts_is_one_of_all_of_the_box():
+    """Where everything is examined and such a map is given, all of the box is robust."""
+    map_ = MIXED.map
+    inner = replace(map_, inner=True)
+    with pytest.raises(InternalCheckError, match="the map says robust"):
+        audit(MIXED.problem, inner, 200)
+    robust = replace(MIXED, threshold=2.0, chain="brightness").problem
+    tiny = replace(robust, perturbation=Chain(Brightness(-1e-3, 1e-3)))
+    assert audit(tiny, swept(tiny), 50) == 50
+    assert audit(tiny, replace(moved_away(swept(tiny)), inner=True), 50) == 50

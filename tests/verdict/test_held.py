@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +10,12 @@ import torch
 from torch import nn
 
 import steadygaze as sg
-from landscapes import hole
+from landscapes import hole, slope
 from planting import gaps_with, posed
 from steadygaze.answer.result import Failure, Origin, Radius
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
+from steadygaze.geometry.measure import centres
 from steadygaze.network.layers import Dense
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.regions.piecewise import Stages
@@ -24,10 +24,10 @@ from steadygaze.search import branch_and_bound, judging
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.sweep import Sweep
-from steadygaze.verdict import driver
+from steadygaze.verdict import driver, held
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.held import Claims, Held, budget_of, hold
-from steadygaze.verdict.plain import PlainEvaluation
+from steadygaze.verdict.plain import PlainEvaluation, Seen
 from variants import EVERY, INEXACT, Variant, searched, swept
 
 MIXED = Variant("mlp", "spot", clip=None)
@@ -198,17 +198,47 @@ def test_it_is_counted_and_timed():
     assert budget_of(0.01) == 3e-3
 
 
-def test_it_keeps_to_its_seconds(monkeypatch):
-    at = PlainEvaluation.at
+class Paced:
+    """A clock that only plain evaluation moves, as if the network were large: so much for a block, and so
+    much for each of its points.
+    """
 
-    def slow(self, thetas):
-        time.sleep(0.02)
-        return at(self, thetas)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, block: float, point: float) -> None:
+        self.now, self.sizes = 0.0, []
+        self._block, self._point, self._at = block, point, PlainEvaluation.at
+        monkeypatch.setattr(held, "time", self)
+        monkeypatch.setattr(PlainEvaluation, "at", lambda plain, thetas: self.at(plain, thetas))
+        monkeypatch.setattr(PlainEvaluation, "products", 600_000)
 
-    monkeypatch.setattr(PlainEvaluation, "at", slow)
-    few, more = (hold(WIDE.problem, [WIDE.map], NOTHING, seconds) for seconds in (1e-6, 1.0))
-    assert isinstance(few, Held)
-    assert 0 < few.agreeing + few.close < more.agreeing + more.close
+    def perf_counter(self) -> float:
+        return self.now
+
+    def at(self, plain: PlainEvaluation, thetas: np.ndarray) -> Seen:
+        self.now += self._block + self._point * len(thetas)
+        self.sizes.append(len(thetas))
+        return self._at(plain, thetas)
+
+
+@pytest.mark.parametrize(
+    ("block", "point", "seconds"),
+    [(1e-3, 6e-5, 3e-3), (1e-3, 6e-5, 0.02), (0.0, 2e-3, 0.15), (5e-3, 1e-3, 0.1), (2e-3, 1e-5, 1.0)],
+)
+def test_it_keeps_to_its_seconds(monkeypatch, block, point, seconds):
+    """Whatever blocks and points cost, what is begun is finished in time, and the time is used."""
+    clock = Paced(monkeypatch, block, point)
+    found = hold(WIDE.problem, [WIDE.map], NOTHING, seconds)
+    assert found.agreeing + found.close == sum(clock.sizes)
+    assert len(clock.sizes) > 1
+    assert found.seconds <= seconds
+    assert found.seconds > seconds / 2 or sum(clock.sizes) > 300
+
+
+def test_some_points_are_looked_at_however_little_time_there_is(monkeypatch):
+    clock = Paced(monkeypatch, 1.0, 1.0)
+    found = hold(WIDE.problem, [WIDE.map], NOTHING, 1e-6)
+    assert isinstance(found, Held)
+    assert len(clock.sizes) == 1
+    assert clock.sizes[0] >= 4
 
 
 # -- what is read off the map
@@ -247,3 +277,101 @@ def test_a_point_in_no_cell_of_a_map_that_covers():
             NOTHING,
             LONG,
         )
+
+
+@pytest.mark.parametrize("part", ["scale", "ranges", "radius", "Euclidean radius"])
+def test_claims_a_little_beyond_what_is_true(part):
+    """Robust where theta_1 + theta_2 > -0.4: the last bit of what is claimed is where failures begin."""
+
+    def claimed(excess: float) -> Claims:
+        reach = 1.0 + excess
+        ranges = ((-0.4 * reach, 1.0), (-0.4 * reach, 1.0))
+        return {
+            "scale": Claims(0.2 * reach, None, None, None),
+            "ranges": Claims(None, Origin(0.9, ranges, None, None, "examined"), None, None),
+            "radius": Claims(None, None, Radius("linf", 0.2 * reach), None),
+            "Euclidean radius": Claims(None, None, Radius("l2", 0.4 / np.sqrt(2) * reach), None),
+        }[part]
+
+    problem = slope(2)
+    assert hold(problem, [], claimed(0.0), LONG).agreeing > 0
+    with pytest.raises(InternalCheckError, match="is said to be"):
+        hold(problem, [], claimed(1e-2), LONG)
+
+
+def test_a_euclidean_ball_is_looked_at_in_all_directions_and_not_beyond():
+    """The nearest point of the diamond is about (0.29, 0.29), on the way along the diagonal."""
+    problem = hole((0.4, 0.4), 0.2)
+    ball = Radius("l2", 0.28 * np.sqrt(2))
+    assert hold(problem, [], Claims(None, None, ball, None), LONG).agreeing > 90
+
+
+def test_a_map_of_many_cells_with_few_of_a_kind():
+    """More cells than are all looked at; one of them alone is of its kind, and has the wrong name."""
+    every = np.tile(np.flatnonzero(WIDE.map.kind == ROBUST), 4)
+    map_ = replace(
+        WIDE.map, cells=WIDE.map.cells.take(every)[0], kind=WIDE.map.kind[every],
+        region=WIDE.map.region[every], volume=WIDE.map.volume[every], rest=0.1,
+    )  # fmt: skip
+    assert map_.cells.count > 96
+    assert hold(WIDE.problem, [map_], NOTHING, LONG).agreeing > 100
+    kind = map_.kind.copy()
+    kind[len(kind) // 2] = ATTENTION_CHANGED
+    with pytest.raises(InternalCheckError, match="attention-changed"):
+        hold(WIDE.problem, [replace(map_, kind=kind)], NOTHING, LONG)
+
+
+def test_a_map_of_a_part_of_the_box_says_nothing_of_the_rest():
+    map_ = swept(WIDE.problem)
+    some = np.arange(0, map_.cells.count, 2)
+    part = replace(
+        map_, cells=map_.cells.take(some)[0], kind=map_.kind[some], region=map_.region[some],
+        volume=map_.volume[some], rest=float(map_.volume[1::2].sum()),
+    )  # fmt: skip
+    assert hold(WIDE.problem, [part], NOTHING, LONG).agreeing > 0
+
+
+def test_an_undecided_map_says_nothing():
+    map_ = WIDE.map
+    found = hold(WIDE.problem, [replace(map_, kind=np.full_like(map_.kind, UNDECIDED))], NOTHING, LONG)
+    assert found.agreeing == found.close == 0
+
+
+# -- the plain evaluation's doubts
+
+
+def test_padding_is_no_rival():
+    """Windows at the image's edge have fewer inputs, not more that tie."""
+    variant = Variant("pool first", "spot", clip=None)
+    thetas = variant.draw(200)
+    seen = PlainEvaluation(variant.problem).at(thetas)
+    assert seen.near.mean() < 0.1
+
+
+def test_what_counts_as_rounding_grows_with_what_searches_take_for_nothing():
+    variant = Variant("mlp", "spot")
+    blunt = replace(variant, tolerance=replace(variant.tolerance, hinge=1e-3))
+    usual, wide = (PlainEvaluation(each.problem).at(variant.draw(200)) for each in (variant, blunt))
+    np.testing.assert_allclose(wide.gap_rounding, 1e8 * usual.gap_rounding, err_msg="ten times the hinge")
+    assert wide.clear.sum() < usual.clear.sum()
+    np.testing.assert_array_equal(wide.kind, usual.kind)
+
+
+@pytest.mark.parametrize(
+    ("beside", "possible"), [(0.0, [True, True]), (1e-5, [True, False]), (-1e-5, [False, True])]
+)
+def test_a_threshold_that_a_region_meets_exactly_leaves_both_kinds_open(beside, possible):
+    """robust is at most the threshold; rounding may put the same number on either side of it."""
+    map_ = WIDE.map
+    some = np.flatnonzero((map_.kind == ATTENTION_CHANGED) & (map_.volume > 1e-4))[0]
+    problem = replace(WIDE, threshold=float(map_.inconsistency[map_.region[some]]) + beside).problem
+    seen = PlainEvaluation(problem).at(centres(map_.cells.take(np.array([some]))[0]))
+    assert seen.possible[0, [ROBUST, ATTENTION_CHANGED]].tolist() == possible
+
+
+@pytest.mark.parametrize("variant", INEXACT, ids=str)
+def test_plain_evaluation_begins_from_one_map(variant):
+    """The unperturbed image's, whatever the saliency is made of."""
+    still = variant.sampled(np.zeros((1, len(variant.perturbation.box))))
+    seen = PlainEvaluation(variant.problem).at(np.zeros((2, len(variant.perturbation.box))))
+    np.testing.assert_allclose(seen.inconsistency, still.inconsistency[0], atol=1e-7)

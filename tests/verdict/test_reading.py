@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,8 +11,9 @@ import shapely
 from scipy.optimize import linprog
 
 from oracles import connected_to, corners_of
+from steadygaze.answer.result import Failure
 from steadygaze.geometry.cells import from_polytopes
-from steadygaze.geometry.kinds import ROBUST
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.polytope import interval
 from steadygaze.search.base import CellMap
 from steadygaze.tolerance import Tolerance
@@ -21,6 +23,7 @@ from steadygaze.verdict.reading import (
     failures_by_distance,
     safe_ranges,
     safe_scale,
+    scales_of,
     shares_of,
 )
 from variants import EVERY, Variant
@@ -92,12 +95,48 @@ def test_the_safe_scale_is_the_largest(variant):
     if not blocked.count:
         assert scale == 1
         return
-    corners = corners_of(blocked)
+    assert scale == pytest.approx(min(1.0, reach_of(blocked, box)), abs=1e-8)
+
+
+def reach_of(cells, box):
+    """The smallest s with one of the cells in reach of s times the box, by linear programs."""
+    corners = corners_of(cells)
     least = np.array([gauge(own, box).min() for own in corners])
     low, high = (np.array([f(own, axis=0) for own in corners]) for f in (np.min, np.max))
     reach = gauge(np.where(low > 0, low, np.where(high < 0, high, 0.0)), box)
-    exact = min(nearest(corners[p], box) for p in np.flatnonzero(reach <= least.min()))
-    assert scale == pytest.approx(min(1.0, exact), abs=1e-8)
+    return min(nearest(corners[p], box) for p in np.flatnonzero(reach <= least.min()))
+
+
+@every
+def test_class_and_attention_have_scales_of_their_own(variant):
+    box, map_ = variant.perturbation.box, variant.map
+    safe = safe_scale(map_, box)
+    scales = scales_of(map_, box, safe, None)
+
+    def exact(*kinds):
+        cells = map_.cells.take(np.flatnonzero(np.isin(map_.kind, kinds)))[0]
+        return reach_of(cells, box) if cells.count else np.inf
+
+    of_class, of_either = exact(CLASS_CHANGED), exact(CLASS_CHANGED, ATTENTION_CHANGED)
+    expected = min(1.0, exact(CLASS_CHANGED, UNDECIDED)), of_class, safe, of_either
+    found = (scales.class_holds, scales.class_fails, scales.attention_holds, scales.attention_fails)
+    for one, other in zip(found, expected, strict=True):
+        assert (np.inf if one is None else one) == pytest.approx(other, abs=1e-8)
+    if scales.class_holds > 1e-6:
+        inside = variant.draw(300, seed=13) * scales.class_holds * (1 - 1e-9)
+        assert not (variant.sampled(inside).kind == CLASS_CHANGED).any()
+
+
+def test_scales_of_what_was_not_examined_are_bounds():
+    variant = next(one for one in EVERY if (one.map.kind == ATTENTION_CHANGED).any())
+    box, safe = variant.perturbation.box, safe_scale(variant.map, variant.perturbation.box)
+    partly = replace(variant.map, rest=1e-3)
+    assert scales_of(partly, box, safe, None).class_holds == safe
+    assert scales_of(partly, box, None, None).class_holds is None
+    theta = tuple(box[:, 1] * 1e-3)
+    failure = Failure(theta, "class-changed", 1e-3, -1.0, None, 1)
+    scales = scales_of(variant.map, box, 0.0, failure)
+    assert scales.class_fails == scales.attention_fails == pytest.approx(1e-3)
 
 
 def gauge(points, box):

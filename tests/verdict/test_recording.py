@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from answers import violated
@@ -20,6 +21,10 @@ from steadygaze.verdict import driver
 from steadygaze.verdict.recording import ImageOrigin, described
 
 IMAGE = np.linspace(0.2, 0.8, 16).reshape(1, 4, 4)
+BIG = np.linspace(0.2, 0.8, 48).reshape(1, 6, 8)
+CLEAR = Image.fromarray(
+    np.stack([np.arange(60, 124, 4), np.arange(100, 228, 8)], -1).astype(np.uint8).reshape(4, 4, 2)
+)
 
 
 def network(seed: int = 0, act: type[nn.Module] = nn.LeakyReLU) -> nn.Module:
@@ -67,6 +72,10 @@ ASKED = {
     "inconsistency": [{"inconsistency": "cosine"}, {"inconsistency": "l1"}],
     "threshold": [{"threshold": 0.3}, {"threshold": 0.31}],
     "clip": [{"clip": (0.0, 1.0)}, {"clip": (0.0, 0.9)}, {"clip": None}],
+    "resize": [{"image": BIG, "resize": size, "crop": (4, 4)} for size in (5, 6)],
+    "crop": [{"image": BIG, "crop": cut} for cut in (4, (0, 1, 4, 4), (1, 0, 4, 4))],
+    "resampling": [{"image": BIG, "resize": (4, 4), "resampling": how} for how in ("nearest", "bicubic")],
+    "background": [{"image": CLEAR, "background": shade} for shade in (0.25, 0.75)],
     "layout": [{"model": Flat(), "layout": layout} for layout in ("chw", "hwc", "flat")],
     "mean": [{"mean": 0.5}, {"mean": 0.45}, {"mean": None}],
     "std": [{"std": 0.25}, {"std": 0.22}, {"std": None}],
@@ -74,7 +83,7 @@ ASKED = {
 # What `settings` holds instead: how the answer is looked for, and how far.
 SETTINGS = {
     "method", "time_limit", "memory_limit", "regions_limit", "device", "audit", "prove_interior", "reachable",
-    "norm", "undecided", "handover", "threads",
+    "norm", "undecided", "handover", "threads", "spent",
 }  # fmt: skip
 # The class asked about is the predicted one, or an error; outputs have names in files alone (see
 # test_recorded_names); the rest is for the record, or for whoever waits.
@@ -124,7 +133,9 @@ def test_records_from_before_these_fields_are_still_read():
     document = violated().to_dict()
     later = ("layer", "layout", "mean", "std", "output", "k")
     document["problem"] = {key: value for key, value in document["problem"].items() if key not in later}
-    del document["problem"]["model"]["graph_sha256"], document["problem"]["image"]["sha256"]
+    del document["problem"]["model"]["graph_sha256"]
+    for name in ("sha256", "dataset_class", "conversions"):
+        del document["problem"]["image"][name]
     for link in document["problem"]["perturbation"]:
         del link["arrays"], link["type"]
     assert Result.from_dict(document).problem == violated().problem

@@ -30,6 +30,8 @@ class ImageInfo:
     """``label`` is the class asked about; ``dataset_label`` is what the data set says, where it does.
 
     ``sha256`` is that of the pixels as they were handed over: float64, little-endian, (C, H, W).
+    ``dataset_class`` is the data set's name for its label, ``conversions`` what was done to the stored pixels
+    before they were handed over, in order.
     """
 
     source: str | None
@@ -39,6 +41,13 @@ class ImageInfo:
     predicted: int
     dataset_label: int | None = None
     sha256: str | None = None
+    dataset_class: str | None = None
+    conversions: tuple[str, ...] = ()
+
+    def true_class(self) -> str:
+        """What the data set says the class is: its number, and its name where that says more."""
+        named = self.dataset_class is not None and self.dataset_class != str(self.dataset_label)
+        return f"{self.dataset_label} ({self.dataset_class})" if named else f"{self.dataset_label}"
 
 
 @dataclass(frozen=True)
@@ -73,10 +82,21 @@ class Axis:
 class ProblemInfo:
     """What was asked: all that the answer depends on.
 
-    ``clip`` is None where pixels were not clipped. ``layout`` is how the model takes its images, ``mean`` and
-    ``std`` its normalisation, for each channel. ``layer`` is the one that a Grad-CAM map is made in, None for
-    maps of the pixels; ``output`` the one of several outputs that was taken, None where there is one; ``k``
-    how many entries top-k counts, or which share of them.
+    Attributes:
+        model: the network: its path, digests and size.
+        image: the image: where it comes from, its digest, shape and label.
+        perturbation: the links of the chain, with their constants and parameters.
+        clip: the legal range of pixels; None where they were not clipped.
+        saliency: the name of the map.
+        inconsistency: the name of the measure.
+        threshold: δ.
+        channel_sum: whether maps were summed over the channels.
+        layer: the layer that a Grad-CAM map is made in; None for maps of the pixels.
+        layout: how the model takes its images.
+        mean: of its normalisation, for each channel.
+        std: likewise.
+        output: the one of several outputs that was taken; None where there is one.
+        k: how many entries top-k counts, or which share of them.
     """
 
     model: ModelInfo
@@ -117,6 +137,18 @@ class ProblemInfo:
         if self.layer is None:
             return []
         return [f"Attention is the {self.saliency} map at layer {self.layer!r}; --layer chooses another."]
+
+    def image_sentences(self) -> list[str]:
+        """What was done to the stored image, and whether the network is wrong about it from the start."""
+        image, told = self.image, list[str]()
+        if image.conversions:
+            told.append(f"The image, before anything else: {'; '.join(image.conversions)}.")
+        if image.dataset_label is not None and image.dataset_label != image.predicted:
+            told.append(
+                f"The network is wrong about the unperturbed image: it predicts class {image.predicted}, "
+                f"while the data set says {image.true_class()}. The proof is of class {image.label}."
+            )
+        return told
 
     def question(self) -> str:
         """What was asked, in one sentence."""

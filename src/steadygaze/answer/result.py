@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 from importlib.resources import files
 from pathlib import PurePath
 from typing import Any
@@ -20,124 +20,68 @@ import numpy as np
 
 from steadygaze.answer.asked import Axis, ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
 from steadygaze.answer.drawing import KINDS, Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.answer.parts import (
+    SHARE_TOLERANCE,
+    Failure,
+    Origin,
+    Point,
+    Radius,
+    Shares,
+    Verdict,
+)
 from steadygaze.answer.words import apart, given, interval, number, percent, toward_zero
 from steadygaze.errors import InternalCheckError, UsageError
 
 __all__ = [
-    "KINDS", "SCHEMA", "Axis", "Drawing", "Exhibit", "Failure", "ImageInfo", "Interval1D", "ModelInfo",
-    "Origin", "ParameterInfo", "PerturbationInfo", "Polygons", "ProblemInfo", "Radius",
-    "Result", "Shares", "Verdict",
+    "KINDS",
+    "SCHEMA",
+    "Axis",
+    "Drawing",
+    "Exhibit",
+    "Failure",
+    "ImageInfo",
+    "Interval1D",
+    "ModelInfo",
+    "Origin",
+    "ParameterInfo",
+    "PerturbationInfo",
+    "Point",
+    "Polygons",
+    "ProblemInfo",
+    "Radius",
+    "Result",
+    "Shares",
+    "Verdict",
     "schema",
-]  # fmt: skip
+]
 
 SCHEMA = "steadygaze/result/1"
-SHARE_TOLERANCE = 1e-9  # what summing 10^6 volumes in float64 may leave, with room to spare
-
-Point = tuple[float, ...]
-Polygon = tuple[tuple[float, float], ...]
-
-
-class Verdict(StrEnum):
-    """Three values, and no truth value: ``if answer.verdict`` would read unknown as robust."""
-
-    ROBUST = "robust"
-    VIOLATED = "violated"
-    UNKNOWN = "unknown"
-
-    def __bool__(self) -> bool:
-        raise UsageError(
-            "a verdict has three values: compare it with Verdict.ROBUST, Verdict.VIOLATED or Verdict.UNKNOWN"
-        )
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Shares of the volume of the box, in [0, 1]; None where the engine does not know.
-
-    Raises InternalCheckError if they do not sum to 1 where all four are known.
-    """
-
-    robust: float | None
-    class_changed: float | None
-    attention_changed: float | None
-    undecided: float | None
-
-    def __post_init__(self) -> None:
-        known = [share for share in self.values() if share is not None]
-        total, complete = math.fsum(known), len(known) == len(KINDS)
-        if not all(0 <= share <= 1 + SHARE_TOLERANCE for share in known):
-            raise InternalCheckError(
-                f"shares must lie in [0, 1], got {self.values()}: the answer is withheld"
-            )
-        if total > 1 + SHARE_TOLERANCE or (complete and total < 1 - SHARE_TOLERANCE):
-            raise InternalCheckError(
-                f"shares must sum to 1, got {total!r} from {self.values()}: the answer is withheld"
-            )
-
-    def values(self) -> tuple[float | None, ...]:
-        """In the order of ``KINDS``."""
-        return (self.robust, self.class_changed, self.attention_changed, self.undecided)
-
-    @property
-    def failing(self) -> float | None:
-        """Share of the box where class or attention is proven to change."""
-        known = [share for share in (self.class_changed, self.attention_changed) if share is not None]
-        return math.fsum(known) if known else None
-
-
-@dataclass(frozen=True)
-class Origin:
-    """R₀, the connected robust part that contains θ = 0.
-
-    ``ranges``: the safe range of each parameter with the others at 0. ``outer_boundary`` and ``holes`` are
-    for two parameters. ``interior``: "examined" or "not examined". ``complete``: whether nothing undecided
-    may belong to it; otherwise share and ranges are what is known of it at least.
-    """
-
-    share: float | None
-    ranges: tuple[tuple[float, float], ...]
-    outer_boundary: Polygon | None
-    holes: tuple[Polygon, ...] | None
-    interior: str
-    complete: bool = True
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Where robustness is lost, replayed in the original model.
-
-    ``distance``, in half-widths of the box, is that of the nearest failing cell: failures come as near as
-    that. ``theta`` lies inside the cell, at ``theta_distance``, which is as much to the digits shown unless
-    the original, in its own precision, does not fail so near to the border. ``margin``: by how much it fails,
-    in logits, or how far the inconsistency is above the threshold.
-    """
-
-    theta: Point
-    kind: str
-    distance: float
-    class_gap: float
-    inconsistency: float | None
-    predicted: int
-    theta_distance: float | None = None
-    margin: float | None = None
-
-
-@dataclass(frozen=True)
-class Radius:
-    """Everything in the box that is nearer to θ = 0 than ``value`` is robust.
-
-    In half-widths of the box, by ``norm``: "linf" or "l2".
-    """
-
-    norm: str
-    value: float
 
 
 @dataclass(frozen=True)
 class Result:
-    """The whole answer. ``settings`` holds the limits and devices asked for, empty where nobody filled it.
+    """The whole answer as plain records: what `result.json` holds.
 
-    Raises InternalCheckError where the verdict contradicts the rest: no slip may turn into ``robust``.
+    Attributes:
+        problem: all that the answer depends on.
+        method: the engines that found it, joined by ` + `.
+        claim: what it speaks of: `"whole box"`, `"outer boundary"` or `"radius"`.
+        verdict: over the whole box.
+        reason: of the verdict, one sentence.
+        shares: of the box, by kind.
+        origin: the robust part around 0; None where the engine does not ask for it.
+        safe_scale: largest s in [0, 1] with s times the box wholly robust; None where it is not known.
+        nearest_failure: where robustness is lost first, or None.
+        regions: counts of what was visited.
+        timing: seconds, by what they were spent on.
+        versions: of what computed it.
+        tolerance: the margins used.
+        settings: limits and devices asked for, and why the search stopped.
+        radius: with nearest, how far from 0 all is robust; else None.
+        notes: sentences on maps that rounding has decided.
+
+    Raises:
+        InternalCheckError: if the verdict contradicts the rest: no slip may turn into robust.
     """
 
     problem: ProblemInfo
@@ -155,6 +99,7 @@ class Result:
     tolerance: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     radius: Radius | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.verdict == Verdict.ROBUST:
@@ -294,7 +239,11 @@ class Result:
         return "nearest failure" if reached or not self.shares.undecided else "nearest known failure"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; validated. Raises InternalCheckError where it would break the published schema."""
+        """The answer as JSON would hold it.
+
+        Raises:
+            InternalCheckError: if it would break the published schema.
+        """
         document = {"schema": SCHEMA, **_plain(self, "result")}
         broken = _schema_error(document)
         if broken:
@@ -307,7 +256,11 @@ class Result:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Result:
-        """Back from ``to_dict``; raises UsageError for what breaks the schema or contradicts itself."""
+        """Back from `to_dict`.
+
+        Raises:
+            UsageError: if the document breaks the schema or contradicts itself.
+        """
         broken = _schema_error(document)
         if broken:
             raise UsageError(f"this is not a result of the form {SCHEMA}: {broken}")
@@ -318,7 +271,11 @@ class Result:
 
     @classmethod
     def from_json(cls, text: str) -> Result:
-        """Back from ``to_json``. Raises UsageError for text that is no JSON or breaks the schema."""
+        """Back from `to_json`.
+
+        Raises:
+            UsageError: if the text is no JSON, breaks the schema or contradicts itself.
+        """
         try:
             document = json.loads(text)
         except ValueError as error:
@@ -391,7 +348,7 @@ def _build_problem(problem: Mapping[str, Any]) -> ProblemInfo:
         )
         for link in problem["perturbation"]
     )
-    image = ImageInfo(**problem["image"] | {"shape": _frozen(problem["image"]["shape"])})
+    image = ImageInfo(**{key: _frozen(value) for key, value in problem["image"].items()})
     return ProblemInfo(
         **{key: _frozen(value) for key, value in problem.items()}
         | {"model": ModelInfo(**problem["model"]), "image": image, "perturbation": links}

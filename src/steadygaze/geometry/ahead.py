@@ -8,6 +8,7 @@ them.
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from multiprocessing import parent_process
 
 import numpy as np
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.caching import inherited
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.clipping import coincident
@@ -31,12 +33,15 @@ EVERY, WALKING = "every", "walking"
 
 
 @contextmanager
-def compiled_beside(kernels: str) -> Iterator[Callable[[], None]]:
+def compiled_beside(kernels: str, deadline: Deadline = NEVER) -> Iterator[Callable[[], None]]:
     """A call that starts the second process, once; on leaving, it has come to its end.
 
+    Where it cannot be started, as by a user who may not run the interpreter anew, all is compiled here.
+
     kernels: `EVERY` search's, or with those of searches `WALKING` from region to region.
+    deadline: when it is ended, if it is not ready; the next run compiles what is left.
     """
-    begun: list[subprocess.Popen[bytes]] = []
+    begun: list[subprocess.Popen[bytes] | None] = []
     # A worker of a pool leaves the other cores to its siblings; a frozen program has no interpreter to start.
     lone = (os.cpu_count() or 1) < 2 or parent_process() is not None
     lone = lone or getattr(sys, "frozen", False) or not sys.executable
@@ -44,22 +49,36 @@ def compiled_beside(kernels: str) -> Iterator[Callable[[], None]]:
     def begin() -> None:
         if begun or lone:
             return
-        quiet = subprocess.DEVNULL
-        begun.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "steadygaze.geometry.ahead", kernels],
-                stdin=quiet,
-                stdout=quiet,
-                stderr=quiet,
-                env={**os.environ, **inherited(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-        )
+        begun.append(_started(kernels))
 
     try:
         yield begin
     finally:
         for process in begun:
-            process.wait()
+            if process is not None:
+                _ended(process, deadline)
+
+
+def _started(kernels: str) -> subprocess.Popen[bytes] | None:
+    quiet = subprocess.DEVNULL
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "steadygaze.geometry.ahead", kernels],
+            stdin=quiet,
+            stdout=quiet,
+            stderr=quiet,
+            env={**os.environ, **inherited(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    except OSError:
+        return None
+
+
+def _ended(process: subprocess.Popen[bytes], deadline: Deadline) -> None:
+    try:
+        process.wait(None if deadline.ends == math.inf else deadline.left)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _compile(kernels: str) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from steadygaze.deadline import NEVER, Deadline
@@ -199,6 +198,8 @@ def _solved(programs: Sequence[_Program], deadline: Deadline) -> np.ndarray:
 
 
 def _side_by_side(programs: Sequence[_Program]) -> np.ndarray:
+    from scipy.optimize import linprog  # here: slow to import, and few answers need it
+
     width = len(programs[0].cost)
     planes = [p.plane for p in programs if p.plane is not None]
     levels = [p.level for p in programs if p.level is not None]

@@ -7,13 +7,12 @@ is found at vertices.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import combinations, product
 
 import numpy as np
 from scipy.linalg import null_space
-from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from steadygaze.deadline import NEVER, Deadline, Expired
@@ -215,6 +214,8 @@ def _by_programs(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np
 
     One program holds all cells side by side, so that setting it up is paid for once.
     """
+    from scipy.optimize import linprog  # here: slow to import, and few answers need it
+
     count, corners = cells.count, cells.theta[cells.idx]
     owner = np.repeat(np.arange(count), np.diff(cells.ptr))
     shares = np.arange(len(corners))
@@ -283,11 +284,17 @@ class Section:
     cell: np.ndarray
 
 
-def plane_section(cells: Cells, axes: tuple[int, int], widths: np.ndarray) -> Section:
-    """Where the cells meet the plane of two parameters, the others being 0.
+def plane_section(
+    cells: Cells, axes: tuple[int, int], widths: np.ndarray, through: np.ndarray | None = None
+) -> Section:
+    """Where the cells meet the plane of two parameters through 0, or through the point given ``(n,)``.
 
     A polygon between two cells is given for both.
     """
+    if through is not None:
+        moved = through.copy()
+        moved[list(axes)] = 0.0
+        cells = replace(cells, theta=cells.theta - moved)
     others = np.array([i for i in range(cells.dimension) if i not in axes], np.int64)
     parts, parent = _through_zero(cells, others, widths)
     on = (np.abs(parts.theta[:, others]) <= _ZERO * widths[others]).all(axis=1)

@@ -63,16 +63,17 @@ class AbstractPiecewiseAffinePerturbation(AbstractPerturbation):
 class AbstractAffinePerturbation(AbstractPiecewiseAffinePerturbation):
     """x + sum_j theta_j direction_j: the short way to an own perturbation. Only ``directions`` is asked for.
 
-    >>> class Vignette(AbstractAffinePerturbation):
-    ...     name = "vignette"
-    ...     parameters = (Parameter("amount", "", 0.0, 0.5),)
-    ...
-    ...     def directions(self, image):
-    ...         ramp = np.linspace(-1, 1, image.shape[-1]) ** 2
-    ...         return -image[None] * ramp
-
     The directions may depend on the image in any way if no varying link comes before this one in a chain;
     after a varying link they must be affine in the image, and the chain checks it.
+
+    Examples:
+        >>> class Vignette(AbstractAffinePerturbation):
+        ...     name = "vignette"
+        ...     parameters = (Parameter("amount", "", 0.0, 0.5),)
+        ...
+        ...     def directions(self, image):
+        ...         ramp = np.linspace(-1, 1, image.shape[-1]) ** 2
+        ...         return -image[None] * ramp
     """
 
     @abstractmethod

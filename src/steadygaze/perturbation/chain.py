@@ -27,8 +27,10 @@ from steadygaze.perturbation.records import AffineImage, AffinePiece, Constant, 
 class AbstractPerturbation(ABC):
     """A change of an image by some amounts; where all amounts are 0, nothing is changed.
 
-    A subclass sets ``name`` (one word, lower case) and ``parameters`` and defines ``apply``. It overrides
-    ``expect`` only if the saliency map should move with the content, ``hidden`` only if it covers pixels.
+    A subclass sets `name` (one word, lower case) and `parameters` and defines `apply`: then it can be
+    sampled and drawn. With `enclose`, `slope_bounds` or `interval` bounds take it. It overrides `expect`,
+    and sets `moves_map`, only if the saliency map should move with the content; `hidden` only if it covers
+    pixels. Shapes: B images, C channels, H rows, W columns, k amounts.
     """
 
     name: str
@@ -171,10 +173,16 @@ class AbstractPerturbation(ABC):
 
 @final
 class Chain(AbstractPerturbation):
-    """Perturbations applied in the order given; chains among them are unrolled.
+    """Perturbations applied in the order given, as `a | b` makes it; chains among them are unrolled.
 
-    Parameters are named 'brightness.amount'; of a perturbation that occurs again, 'patch#2.opacity'.
-    Raises PerturbationError where there is no link.
+    Their parameters stand side by side: θ of the chain is θ of its links, one after the other. They are
+    named `brightness.amount`; of a perturbation that occurs again, `patch#2.opacity`.
+
+    Args:
+        links: the perturbations.
+
+    Raises:
+        PerturbationError: if there is no link.
     """
 
     name = "chain"

@@ -29,9 +29,17 @@ _POWER = 64 * UNIT
 
 @final
 class Hue(AbstractOneAmount):
-    """The chroma turned by ``degrees`` in the plane of I and Q (YIQ), from red towards yellow and green.
+    """The chroma turned by degrees in the plane of I and Q (YIQ), from red towards yellow and green.
 
     Luma and the strength of colours stay what they are. Needs three channels, red, green and blue.
+    Not affine: for bounds.
+
+    Args:
+        low: least amount, in degrees, at most 0; without `high` a constant amount, which does not vary.
+        high: largest amount, at least 0.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0.
     """
 
     name = "hue"
@@ -70,7 +78,17 @@ class Hue(AbstractOneAmount):
 
 @final
 class Gamma(AbstractOneAmount):
-    """max(x, 0) to the power of 1 + ``amount``; above -1."""
+    """max(x, 0) to the power of 1 + amount. Not affine: for bounds.
+
+    Args:
+        low: least amount, a pure number above -1, at most 0; without `high` a constant amount, which does
+            not vary.
+        high: largest amount, at least 0.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0, or reaches down to
+            -1.
+    """
 
     name = "gamma"
     settings = (Setting("amount", "amount"),)
@@ -114,9 +132,16 @@ class Gamma(AbstractOneAmount):
 
 @final
 class Blur(AbstractOneAmount):
-    """The image blurred by a Gaussian of ``sigma`` pixels, from 0 on; 0 leaves it alone.
+    """The image blurred by a Gaussian; a sigma of 0 leaves it alone. Not affine: for bounds.
 
     Mirrored at the edges, and cut off at 4 times the largest sigma (rounded up) for every one of the range.
+
+    Args:
+        low: 0; without `high` a constant sigma, in pixels.
+        high: largest sigma, in pixels.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite, or does not begin at 0.
     """
 
     name = "blur"

@@ -26,15 +26,22 @@ _SAME = 1e-13
 
 @final
 class Translate(AbstractPiecewiseAffinePerturbation):
-    """The content moved ``dx`` pixels to the right and ``dy`` down; what is uncovered takes ``fill``.
+    """The content moved right and down; what is uncovered is filled.
 
-    ``dx`` and ``dy`` are ranges (low, high) or single numbers; ``fill`` is one number or one per channel.
     Between whole pixels the image is interpolated on the two triangles of the unit cell of the fractions
     (u, v) of (dx, dy), split along u = v: weights 1 - max(u, v), max(u - v, 0), max(v - u, 0) and min(u, v)
     of the images moved by whole pixels. Along one axis alone that is linear interpolation. With
-    ``interpolation='bilinear'`` it is linear along each axis in turn, and not piecewise affine.
+    `interpolation="bilinear"` it is linear along each axis in turn, and not piecewise affine: for bounds.
 
-    Raises PerturbationError for a range that is reversed or leaves out 0, and for NaN.
+    Args:
+        dx: pixels to the right: a range `(low, high)` that contains 0, or a constant.
+        dy: pixels down, likewise.
+        fill: what is uncovered, one number or one for each channel.
+        interpolation: `"triangles"` or `"bilinear"`.
+
+    Raises:
+        PerturbationError: if a range is reversed, empty, not finite or leaves out 0; and, when the chain
+            meets the image, if the content leaves it wholly or `fill` has another number of channels.
     """
 
     name = "translate"

@@ -15,11 +15,25 @@ from steadygaze.perturbation.settings import channels, choice, per_channel, vary
 
 @final
 class Patch(AbstractAffineAmount):
-    """A rectangle M of one colour: ``add``, x + opacity M value; ``blend``, x + opacity M (value - x).
+    """A rectangle M of one colour over the image; maps are not compared under it.
 
-    ``top`` and ``left`` count pixels from 0; the rectangle is ``height`` x ``width``, or ``size`` square.
-    ``value`` is one number or one per channel. ``mode`` is ``'add'`` by default, which every chain takes.
-    ``compare_under`` compares the maps under the patch too.
+    Args:
+        low: least opacity, a pure number, at most 0; without `high` a constant opacity.
+        high: largest opacity; at 1 a blended patch hides what is under it.
+        top: row of its upper edge, counted from 0.
+        left: column of its left edge, counted from 0.
+        size: side of a square, in pixels, instead of `height` and `width`.
+        height: rows.
+        width: columns.
+        value: the colour, one number or one for each channel.
+        mode: `"add"`, x + opacity M value, which every chain takes; or `"blend"`, x + opacity M (value -
+            x), whose opacity multiplies what varies before it, so that such a chain is for bounds.
+        compare_under: whether maps are compared under the patch too.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0, the size is given
+            twice or not at all, or the mode is none of these; and, when the chain meets the image, if the
+            patch does not lie in it or `value` has another number of channels.
     """
 
     name = "patch"

@@ -50,7 +50,15 @@ class AbstractAffineAmount(AbstractOneAmount, AbstractPiecewiseAffinePerturbatio
 
 @final
 class Brightness(AbstractAffineAmount):
-    """x + amount. The amount is in pixel values; one number instead of a range is a constant."""
+    """x + amount: every pixel lighter or darker by the same.
+
+    Args:
+        low: least amount, in pixel values, at most 0; without `high` a constant amount, which does not vary.
+        high: largest amount, at least 0.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0.
+    """
 
     name = "brightness"
     settings = (_AMOUNT,)
@@ -77,7 +85,15 @@ class Brightness(AbstractAffineAmount):
 
 @final
 class Contrast(AbstractAffineAmount):
-    """1/2 + (1 + amount)(x - 1/2). -1 leaves a uniform grey of 1/2."""
+    """1/2 + (1 + amount)(x - 1/2): more or less contrast; -1 leaves a uniform grey of 1/2.
+
+    Args:
+        low: least amount, a pure number, at most 0; without `high` a constant amount, which does not vary.
+        high: largest amount, at least 0.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0.
+    """
 
     name = "contrast"
     settings = (_AMOUNT,)
@@ -107,6 +123,13 @@ class Saturation(AbstractAffineAmount):
     """grey(x) + (1 + amount)(x - grey(x)), grey being the Rec. 601 luma. -1 leaves a grey picture.
 
     Needs three channels, red, green and blue; other images are refused when the chain meets them.
+
+    Args:
+        low: least amount, a pure number, at most 0; without `high` a constant amount, which does not vary.
+        high: largest amount, at least 0.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0.
     """
 
     name = "saturation"
@@ -143,9 +166,17 @@ class Saturation(AbstractAffineAmount):
 
 @final
 class Direction(AbstractAffineAmount):
-    """x + amount * array, for an array (C, H, W) of the image's shape; (H, W) stands for one channel.
+    """x + amount * array: along any direction of one's own.
 
-    ``source`` is the name that reports show for the array, such as its file.
+    Args:
+        low: least amount, a pure number, at most 0; without `high` a constant amount, which does not vary.
+        high: largest amount, at least 0.
+        array: what is added, `(C, H, W)` in the image's shape; `(H, W)` stands for one channel.
+        source: the name that reports show for the array, such as its file.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0, or the array holds
+            NaN or infinity; and, when the chain meets the image, if the shapes differ.
     """
 
     name = "direction"
@@ -181,10 +212,19 @@ class Direction(AbstractAffineAmount):
 class Blend(AbstractAffineAmount):
     """x + amount * (target - x): at 1 only the target is left.
 
-    ``target`` is an image array (C, H, W); ``'grey'``, the Rec. 601 luma of the image itself (3 channels
-    needed); ``'blur'``, the image itself blurred by a Gaussian of ``sigma`` pixels (default 2; mirrored at
-    the edges, cut off at 4 sigma); or ``'fog'``, a uniform ``colour`` (default 0.9; one number or one per
-    channel).
+    Args:
+        low: least amount, a pure number, at most 0; without `high` a constant amount, which does not vary.
+        high: largest amount, at least 0.
+        target: an image array `(C, H, W)`; `"grey"`, the Rec. 601 luma of the image itself (3 channels
+            needed); `"blur"`, the image itself blurred; or `"fog"`, a uniform colour.
+        sigma: width of the Gaussian of `"blur"` in pixels, by default 2; mirrored at the edges, cut off at
+            4 sigma.
+        colour: of `"fog"`, one number or one for each channel, by default 0.9.
+        source: the name that reports show for an array, such as its file.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0, or the target is
+            none of these; and, when the chain meets the image, if the shapes differ.
     """
 
     name = "blend"

@@ -34,9 +34,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A varying amount: its name, its unit in words ('' where it is a pure number) and its range low < high.
+    """A varying amount.
 
-    Raises PerturbationError where the range is not finite, reversed or empty, or does not contain 0.
+    Attributes:
+        name: one word.
+        unit: in words, `""` where it is a pure number.
+        low: least amount, at most 0.
+        high: largest amount, at least 0 and above `low`.
+
+    Raises:
+        PerturbationError: if the range is not finite, reversed or empty, or does not contain 0.
     """
 
     name: str

@@ -242,7 +242,18 @@ def mixed(weights: np.ndarray, right: Any, down: Any) -> Any:
 
 @final
 class Rotate(AbstractResampling):
-    """The content turned by ``degrees`` counter-clockwise about the centre of the image."""
+    """The content turned counter-clockwise about the centre of the image. Not affine: for bounds.
+
+    The image is read bilinearly between its pixels.
+
+    Args:
+        low: least amount, in degrees, at most 0; without `high` a constant amount, which does not vary.
+        high: largest amount, at least 0.
+        fill: what is uncovered, one number or one for each channel.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0.
+    """
 
     name = "rotate"
     amounts = ("degrees",)
@@ -273,7 +284,20 @@ class Rotate(AbstractResampling):
 
 @final
 class Scale(AbstractResampling):
-    """The content zoomed by 1 + ``amount`` about the centre of the image; above -1."""
+    """The content zoomed by 1 + amount about the centre of the image. Not affine: for bounds.
+
+    The image is read bilinearly between its pixels.
+
+    Args:
+        low: least amount, a pure number above -1, at most 0; without `high` a constant amount, which does
+            not vary.
+        high: largest amount, at least 0.
+        fill: what is uncovered, one number or one for each channel.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0, or reaches down to
+            -1.
+    """
 
     name = "scale"
     amounts = ("amount",)
@@ -310,8 +334,15 @@ class Scale(AbstractResampling):
 class Shear(AbstractResampling):
     """The content sheared about the centre: x + ``x`` y first, then y + ``y`` x; areas stay what they are.
 
-    ``x`` and ``y`` are ranges (low, high) or single numbers, in pixels to the right for each pixel down, and
-    in pixels down for each pixel to the right.
+    The image is read bilinearly between its pixels. Not affine: for bounds.
+
+    Args:
+        x: pixels to the right for each pixel down: a range `(low, high)` that contains 0, or a constant.
+        y: pixels down for each pixel to the right, likewise.
+        fill: what is uncovered, one number or one for each channel.
+
+    Raises:
+        PerturbationError: if a range is reversed, empty, not finite or leaves out 0.
     """
 
     name = "shear"

@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from steadygaze.errors import SettingError
+from steadygaze.question.framing import Framing, sizes
+from steadygaze.question.preset import preset
+
+METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
+NORMS = ("linf", "l2")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,10 @@ class Case:
     model: str
     image: str
     perturb: tuple[str, ...]
+    resize: tuple[int, ...] | None = None
+    crop: tuple[int, ...] | None = None
+    resampling: str = "bilinear"
+    background: tuple[float, ...] = (1.0,)
     label: int | None = None
     saliency: str = "gradient"
     channel_sum: bool = False
@@ -50,27 +59,45 @@ class Case:
     out: str = "steadygaze-out"
 
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments of ``verify`` beside the model, the image and the perturbation."""
-        apart = ("model", "image", "perturb", "certificate", "out")
+        """The keyword arguments of ``verify`` beside the model, the framed image and the perturbation."""
+        apart = ("model", "image", "perturb", *FRAMING, "certificate", "out")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
 
+    def framing(self) -> Framing:
+        """What is done to the image before the network sees it. Raises SettingError."""
+        return Framing(self.resize, self.crop, self.resampling, self.background)
+
+
+FRAMING = ("resize", "crop", "resampling", "background")
+"""The fields that say so."""
 
 NEEDED = {
     "model": "name a model: an .onnx or .pt2 file, module:callable, digits-mlp or digits-cnn",
     "image": "name an image with --image, such as digits:7 or FILE.png",
-    "perturb": "name a perturbation with --perturb, such as 'brightness(amount=-0.3..0.3)'",
+    "perturb": (
+        "name a perturbation with --perturb, such as 'brightness(amount=-0.3..0.3)', or one of "
+        "`steadygaze campaign presets` with --preset"
+    ),
 }
 
 
 def make_case(*sources: Mapping[str, Any]) -> Case:
     """A case from one or more sets of values by option name, later ones first in rank.
 
-    Raises SettingError for an unknown name, a value of the wrong form, or where model, image or perturbation
-    is missing.
+    The perturbations of a preset come before those that are given beside it.
+
+    Args:
+        sources: values by the names of the options of `steadygaze verify`, as numbers or in words.
+
+    Raises:
+        SettingError: for an unknown name, a value of the wrong form, or where model, image or perturbation
+            is missing.
     """
     values: dict[str, Any] = {}
     for source in sources:
         values |= _read(source)
+    if name := values.pop("preset", None):
+        values["perturb"] = (*preset(name).perturb, *values.get("perturb", ()))
     for name, hint in NEEDED.items():
         if not values.get(name):
             raise SettingError(f"no {'perturbation' if name == 'perturb' else name} is given: {hint}")
@@ -80,7 +107,7 @@ def make_case(*sources: Mapping[str, Any]) -> Case:
 def read_toml(path: Path) -> dict[str, Any]:
     """The values of a case file. Raises SettingError where it is missing or is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
     except FileNotFoundError:
         raise SettingError(f"there is no case file {str(path)!r}: check the path") from None
     except OSError as error:
@@ -164,6 +191,11 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "model": _text,
     "image": _text,
     "perturb": _texts,
+    "preset": _text,
+    "resize": sizes,
+    "crop": sizes,
+    "resampling": _text,
+    "background": _numbers,
     "label": _whole,
     "saliency": _text,
     "channel-sum": _flag,

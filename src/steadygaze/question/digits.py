@@ -2,8 +2,8 @@
 
 The images are the 1,797 scans of handwritten digits that scikit-learn carries (E. Alpaydin and C. Kaynak,
 "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998): 8 by 8 pixels, 17 levels
-of grey. The networks are ONNX files beside this module, made by scripts/train_digits.py; one image in five
-was held out from their training.
+of grey. The networks are ONNX files in the package's models/, made by scripts/train_digits.py; one image
+in five was held out from their training.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits  # slow to import, and nothing else needs it
 
     scans, labels = load_digits(return_X_y=True)
-    images = (scans / LEVELS).reshape(-1, 1, 8, 8)
-    labels = labels.astype(np.int64)
+    images = (np.asarray(scans) / LEVELS).reshape(-1, 1, 8, 8)
+    labels = np.asarray(labels, np.int64)
     images.flags.writeable = labels.flags.writeable = False
     return images, labels
 
@@ -60,4 +60,4 @@ def builtin_model(name: str) -> Path:
         raise ModelError(
             f"There is no built-in network {name!r}: use {' or '.join(BUILTIN_MODELS)}, or a file's path."
         )
-    return Path(__file__).parent / "models" / f"{name}.onnx"
+    return Path(__file__).parent.parent / "models" / f"{name}.onnx"

@@ -67,10 +67,10 @@ def pose(
     check_fidelity(replace(network, graph=network.graph.to("cpu")), problem.images(thetas).numpy())
     problem = replace(problem, label=_label(problem, label))
     _check_unmoved(problem)
-    if not problem.target.any():
+    if problem.follows_nothing:
         raise SettingError(
-            f"the {saliency.name} map of the image is zero wherever it is compared, so that there is no "
-            "attention to follow: is the output saturated, or all of the image under the patch? "
+            f"the {saliency.name} map of the image is zero wherever it is compared, up to rounding, so that "
+            "there is no attention to follow: is the output saturated, or all of the image under the patch? "
             "choose another image or saliency"
         )
     return problem

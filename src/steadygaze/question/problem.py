@@ -18,7 +18,7 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.regions.combined import Combined, combined
 from steadygaze.network.regions.piecewise import Stages, push_forward
-from steadygaze.network.regions.rounding import scales_at, tolerances_of
+from steadygaze.network.regions.rounding import scales_at, terms_of_maps, tolerances_of
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
@@ -31,13 +31,14 @@ from steadygaze.tolerance import Tolerance
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One question. Make it with `posing.pose`, which checks everything.
+    """One question, checked: the `problem` of an answer; `solve` asks it again in another way.
 
     Attributes:
         network: the imported network beside the original.
         graph: perturbed image -> clip -> network, as one graph; its node 0 takes the image before the clip.
         pixels: index in `graph` of the pixels handed to the classifier (after the clip).
-        perturbation, image (C, H, W), label, clip, saliency, inconsistency, threshold: as asked.
+        perturbation: the chain.
+        image: `(C, H, W)`, as it was handed in; `label`, `clip` and the rest as asked.
     """
 
     network: Network
@@ -68,6 +69,14 @@ class Problem:
     def map0(self) -> Tensor:
         """The saliency map of the unperturbed image."""
         return self.maps_at(self.images(np.zeros((1, len(self.box)))))[0]
+
+    @property
+    def follows_nothing(self) -> bool:
+        """Whether the map of the unperturbed image is zero wherever it is compared, but for rounding."""
+        graph, tolerances = self.network.graph, self._tolerances_of_network
+        images = self.images(np.zeros((1, len(self.box)))).to(graph.device)
+        terms = terms_of_maps(self.saliency, graph, images, self.label, tolerances).cpu()
+        return not (self.target.abs() > self.tolerance.vanishing * self._kept(terms)[0]).any()
 
     @cached_property
     def compared(self) -> Tensor | None:
@@ -223,16 +232,14 @@ class Problem:
         """
         image = Forms.of(self.perturbation.enclose(self.image, boxes), self.graph.device)
         graph, tolerances = self._bounded
-        reads = self.saliency.reads(self.graph, self.pixels)
-        return bounds_of(graph, image, {graph.last, *reads}, tolerances, room)
+        wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
+        return bounds_of(graph, image, wanted, tolerances, room)
 
     def enclosed_gaps(self, bounds: Bounds) -> Forms:
         """Forms ``(K - 1,)`` of the class gaps over boxes."""
-        others = [k for k in range(self.graph.classes) if k != self.label]
+        others, own = [k for k in range(self.graph.classes) if k != self.label], [self.label]
         return bounds.values[self.graph.last].linear(
-            lambda x: x[:, self.label : self.label + 1] - x[:, others],
-            lambda x: x[:, self.label : self.label + 1] + x[:, others],
-            terms=2,
+            lambda x: x[:, own] - x[:, others], lambda x: x[:, own] + x[:, others], terms=2
         )
 
     def enclosed_inconsistency(self, boxes: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
@@ -416,8 +423,7 @@ class Problem:
     def _hidden(self) -> Tensor:
         """Numbers of the map's entries that are not compared."""
         mask = torch.ones(self.map0.numel(), dtype=torch.bool)
-        if self.compared is not None:
-            mask[self.compared] = False
+        mask[[] if self.compared is None else self.compared] = False
         return mask.nonzero()[:, 0]
 
     @cached_property

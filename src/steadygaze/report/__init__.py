@@ -1,4 +1,4 @@
-"""From an answer to its folder: ``result.json``, ``map.png``, ``report.html``, ``witness/``."""
+"""From an answer to its folder, a figure, or a cell of a notebook."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steadygaze.answer.drawing import Drawing
-from steadygaze.answer.result import Result
+from steadygaze.answer.drawing import Drawing, Interval1D, Polygons
+from steadygaze.answer.result import Point, Result
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -38,3 +39,35 @@ def figure(result: Result, drawing: Drawing) -> Figure:
     from steadygaze.report.figures import figure as draw
 
     return draw(result, drawing)
+
+
+def cell(result: Result, drawing: Drawing) -> str:
+    """The answer as HTML for a cell of a notebook."""
+    from steadygaze.report.notebook import cell as shown
+
+    return shown(result, drawing)
+
+
+def plot_axis(panel: Axes | None, result: Result, cells: Interval1D, value: str, legend: bool) -> Axes:
+    """The curve of one parameter on the axes given, or on those of a new figure of pyplot; returns them."""
+    from steadygaze.report.figures import draw_axis
+
+    panel = panel or _new_axes()
+    draw_axis(panel, result, cells, value, legend)
+    return panel
+
+
+def plot_plane(panel: Axes | None, result: Result, cells: Polygons, at: Point | None, legend: bool) -> Axes:
+    """The map of two parameters, or a slice through ``at``, in the same way."""
+    from steadygaze.report.figures import draw_plane
+
+    panel = panel or _new_axes()
+    draw_plane(panel, result, cells, at, legend)
+    return panel
+
+
+def _new_axes() -> Axes:
+    """Axes of a figure that pyplot knows, so that notebooks and `pyplot.show` show it."""
+    from matplotlib import pyplot as plt
+
+    return plt.subplots(layout="constrained")[1]

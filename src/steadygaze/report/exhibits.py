@@ -32,12 +32,15 @@ class Pictures:
         return {"image": self.image, "saliency": self.saliency, "expected": self.expected}
 
 
-def pictures(exhibit: Exhibit) -> Pictures:
-    """The exhibit's image, map, expected map and difference; the three maps share one scale of colours."""
+def pictures(exhibit: Exhibit, side: int = SHOWN_SIDE) -> Pictures:
+    """The exhibit's image, map, expected map and difference; the three maps share one scale of colours.
+
+    ``side``: pixels that the longer side has at least, by whole repetition.
+    """
     actual, expected = _unit(_flat(exhibit.saliency)), _unit(_flat(exhibit.expected))
     largest = max((float(np.nanmax(np.abs(m), initial=0.0)) for m in (actual, expected)), default=0.0)
-    maps = [_png(_diverging(part, largest)) for part in (actual, expected, actual - expected)]
-    return Pictures(_png(_pixels(exhibit.image)), *maps)
+    maps = [_png(_diverging(part, largest), side) for part in (actual, expected, actual - expected)]
+    return Pictures(_png(_pixels(exhibit.image), side), *maps)
 
 
 def write_witness(exhibits: tuple[Exhibit, ...], folder: Path) -> None:
@@ -75,8 +78,8 @@ def _diverging(values: NDArray[np.float64], largest: float) -> NDArray[np.uint8]
     return np.rint(colours).astype(np.uint8)
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    factor = max(1, -(-SHOWN_SIDE // max(pixels.shape[:2])))
+def _png(pixels: NDArray[np.uint8], side: int) -> bytes:
+    factor = max(1, -(-side // max(pixels.shape[:2])))
     enlarged = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(enlarged)).save(stream, "PNG", optimize=True)

@@ -5,6 +5,7 @@ Only matplotlib's objects are used, never its global state, so that drawing is s
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 import matplotlib.patheffects as effects
@@ -18,7 +19,7 @@ from matplotlib.patches import Patch, Polygon, Rectangle
 from numpy.typing import NDArray
 
 from steadygaze.answer.drawing import KINDS, Drawing, Interval1D, Polygons
-from steadygaze.answer.result import Axis, Result
+from steadygaze.answer.result import Axis, Point, Result
 from steadygaze.answer.words import given, number, percent, toward_zero
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.report import palette
@@ -27,6 +28,7 @@ from steadygaze.report.raster import UNCOVERED, owners
 
 PIXELS = 1200  # of a map's image along each side; about twice what is shown, so that edges come out smooth
 CASING = [effects.withStroke(linewidth=4.0, foreground="white")]
+CURVE = "#173f5f"
 LARGEST_GLYPH = 0x24F  # the font has glyphs for these; a missing one would only make a warning
 
 # Of six parameters there are fifteen pairs; of more parameters only so many of the pairs are drawn.
@@ -46,6 +48,48 @@ def figure(result: Result, drawing: Drawing) -> Figure:
         chart = _map_figure(result, drawing, axes, pairs, (12.6, 4.2 * rows + 1.4))
     FigureCanvasAgg(chart)
     return chart
+
+
+def draw_plane(
+    panel: Axes, result: Result, cells: Polygons, at: Point | None = None, legend: bool = True
+) -> None:
+    """The map of two parameters, or the slice ``cells`` through the point ``at`` (by default 0), on axes."""
+    axes, (i, j) = result.problem.axes(), cells.axes
+    _prepare(panel, axes[i], axes[j])
+    _paint(panel, _image(cells, axes[i], axes[j], _scale(result, [cells])), axes[i], axes[j])
+    marks = _annotate(panel, result, axes, cells.axes, at)
+    if legend:
+        _explain(panel, [*_kind_handles(result), *marks])
+
+
+def draw_axis(
+    panel: Axes, result: Result, cells: Interval1D, value: str, legend: bool = True, ink: str = "black"
+) -> None:
+    """The curve of one parameter on axes: ``value`` is "inconsistency" or "class gap".
+
+    ``ink`` is the colour of the lines at 0 and at the nearest failure.
+    """
+    (axis,) = result.problem.axes()
+    panel.set_xlim(axis.low, axis.high)
+    panel.set_xlabel(_label(axis)).set_parse_math(False)
+    drift = value == "inconsistency"
+    panel.set_ylabel(f"inconsistency ({result.problem.inconsistency})" if drift else value)
+    curve = cells.inconsistency if drift else cells.class_gap
+    panel.plot(*_broken_line(cells.edges, curve), color=palette.FLAT[0], lw=1.6)
+    marks = [_draw_threshold(panel, result)] if drift else []
+    if not drift:
+        panel.axhline(0, color="#888888", ls="--", lw=1.3)
+    marks += _annotate_axis(panel, result, ink)
+    if legend:
+        _explain(panel, marks)
+
+
+def _explain(panel: Axes, handles: Sequence[Line2D | Patch]) -> None:
+    """A legend below the axes, which leaves the map free."""
+    panel.legend(
+        handles=list(handles), loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8,
+        frameon=False,
+    )  # fmt: skip
 
 
 def _title(chart: Figure, result: Result) -> None:
@@ -93,20 +137,14 @@ def _map_figure(
     for spare in panels[len(pairs) :]:
         spare.remove()
     panels = panels[: len(pairs)]
-    scale = _scale(result, drawing)
+    scale = _scale(result, drawing.polygons)
     cells = {tuple(part.axes): part for part in drawing.polygons}
     marks: list[Line2D | Patch] = []
     for panel, pair in zip(panels, pairs, strict=True):
         across, up = axes[pair[0]], axes[pair[1]]
         _prepare(panel, across, up)
         if pair in cells:
-            panel.imshow(
-                _image(cells[pair], across, up, scale),
-                extent=(across.low, across.high, up.low, up.high),
-                origin="lower",
-                aspect="auto",
-                zorder=0,
-            )
+            _paint(panel, _image(cells[pair], across, up, scale), across, up)
         marks = _annotate(panel, result, axes, pair)
     if drawing.polygons:
         _colour_bar(chart, panels, result, scale)
@@ -127,16 +165,23 @@ def _prepare(panel: Axes, across: Axis, up: Axis) -> None:
     panel.set_ylabel(_label(up)).set_parse_math(False)
 
 
-def _scale(result: Result, drawing: Drawing) -> Scale:
-    known = [part.inconsistency[np.isfinite(part.inconsistency)] for part in drawing.polygons]
+def _paint(panel: Axes, image: NDArray[np.uint8], across: Axis, up: Axis) -> None:
+    extent = (across.low, across.high, up.low, up.high)
+    panel.imshow(image, extent=extent, origin="lower", aspect="auto", zorder=0)
+
+
+def _scale(result: Result, polygons: Sequence[Polygons]) -> Scale:
+    known = [part.inconsistency[np.isfinite(part.inconsistency)] for part in polygons]
     largest = max((float(values.max()) for values in known if len(values)), default=0.0)
     return Scale(result.problem.threshold, largest)
 
 
-def _image(cells: Polygons, across: Axis, up: Axis, scale: Scale) -> NDArray[np.uint8]:
-    """The map's pixels, ``(PIXELS, PIXELS, 3)``, lowest row first."""
-    extent = (across.low, across.high, up.low, up.high)
-    owner = owners(cells.points, cells.offsets, extent, (PIXELS, PIXELS))
+def _image(
+    cells: Polygons, across: Axis, up: Axis, scale: Scale, pixels: int | None = None
+) -> NDArray[np.uint8]:
+    """The map's pixels, ``(pixels, pixels, 3)``, lowest row first."""
+    extent, side = (across.low, across.high, up.low, up.high), pixels or PIXELS
+    owner = owners(cells.points, cells.offsets, extent, (side, side))
     colours = palette.cell_colours(cells.kind, cells.inconsistency, scale)
     image = np.concatenate([colours, np.zeros((1, 3), np.uint8)])[owner]
     kind = np.concatenate([cells.kind, [UNDECIDED]])[owner]  # UNCOVERED is -1, the entry appended last
@@ -144,20 +189,28 @@ def _image(cells: Polygons, across: Axis, up: Axis, scale: Scale) -> NDArray[np.
 
 
 def _annotate(
-    panel: Axes, result: Result, axes: tuple[Axis, ...], pair: tuple[int, int]
+    panel: Axes, result: Result, axes: tuple[Axis, ...], pair: tuple[int, int], at: Point | None = None
 ) -> list[Line2D | Patch]:
-    """Draws what was found on top of the cells; returns what the legend must explain."""
+    """Draws what was found on top of the cells; returns what the legend must explain.
+
+    What lies at 0 is left out where the slice goes through a point ``at`` that is elsewhere.
+    """
+    rest = {i: at[i] if at else 0.0 for i in range(len(axes)) if i not in pair}
+    through_zero = not any(rest.values())
     marks: list[Line2D | Patch] = []
     if len(axes) == 2:
         marks += _draw_boundary(panel, result)
-    elif result.origin is not None and np.any(result.origin.ranges):
+    elif through_zero and result.origin is not None and np.any(result.origin.ranges):
         marks += _draw_ranges(panel, result, pair)
-    marks += _draw_safe_box(panel, result, axes[pair[0]], axes[pair[1]])
-    marks += panel.plot(
-        0, 0, "P", color="black", markeredgecolor="white", markersize=11, clip_on=False, zorder=7, ls="none",
-        label="θ = 0, the image itself",
-    )  # fmt: skip
-    return marks + _draw_failure(panel, result, pair)
+    scale = result.safe_scale or 0.0
+    if all(scale * axes[i].low <= value <= scale * axes[i].high for i, value in rest.items()):
+        marks += _draw_safe_box(panel, result, axes[pair[0]], axes[pair[1]])
+    if through_zero:
+        marks += panel.plot(
+            0, 0, "P", color="black", markeredgecolor="white", markersize=11, clip_on=False, zorder=7,
+            ls="none", label="θ = 0, the image itself",
+        )  # fmt: skip
+    return marks + _draw_failure(panel, result, pair, rest)
 
 
 def _draw_boundary(panel: Axes, result: Result) -> list[Patch]:
@@ -221,11 +274,13 @@ def _draw_safe_box(panel: Axes, result: Result, across: Axis, up: Axis) -> list[
     return [box]
 
 
-def _draw_failure(panel: Axes, result: Result, pair: tuple[int, int]) -> list[Line2D]:
+def _draw_failure(
+    panel: Axes, result: Result, pair: tuple[int, int], rest: Mapping[int, float]
+) -> list[Line2D]:
     failure = result.nearest_failure
     if failure is None:
         return []
-    elsewhere = any(value != 0 for axis, value in enumerate(failure.theta) if axis not in pair)
+    elsewhere = any(failure.theta[axis] != value for axis, value in rest.items())
     return panel.plot(
         failure.theta[pair[0]], failure.theta[pair[1]], "D", markersize=8, zorder=8, clip_on=False, ls="none",
         color="none" if elsewhere else "#ffe34d", markeredgecolor="black", markeredgewidth=1.4,
@@ -258,17 +313,10 @@ def _axis_figure(result: Result, cells: Interval1D | None, axis: Axis) -> Figure
     strip.set_xlabel(_label(axis)).set_parse_math(False)
     strip.set_xlim(axis.low, axis.high)
     if cells is not None:
-        drift.plot(*_broken_line(cells.edges, cells.inconsistency), color="#173f5f", lw=1.6)
-        gap.plot(*_broken_line(cells.edges, cells.class_gap), color="#173f5f", lw=1.6)
+        drift.plot(*_broken_line(cells.edges, cells.inconsistency), color=CURVE, lw=1.6)
+        gap.plot(*_broken_line(cells.edges, cells.class_gap), color=CURVE, lw=1.6)
         _draw_strip(strip, cells)
-    limit = drift.axhline(
-        result.problem.threshold,
-        color="#a83e04",
-        ls="--",
-        lw=1.3,
-        label=f"δ = {given(result.problem.threshold)}",
-    )
-    drift.set_ylim(bottom=0)
+    limit = _draw_threshold(drift, result)
     gap.axhline(0, color="#555555", ls="--", lw=1.3)
     marks: list[Line2D | Patch] = [limit]
     for panel in (drift, gap):
@@ -278,8 +326,14 @@ def _axis_figure(result: Result, cells: Interval1D | None, axis: Axis) -> Figure
     return chart
 
 
-def _annotate_axis(panel: Axes, result: Result) -> list[Line2D | Patch]:
-    marks: list[Line2D | Patch] = [panel.axvline(0, color="black", lw=1.2, label="θ = 0, the image itself")]
+def _draw_threshold(panel: Axes, result: Result) -> Line2D:
+    threshold = result.problem.threshold
+    panel.set_ylim(bottom=0)
+    return panel.axhline(threshold, color="#a83e04", ls="--", lw=1.3, label=f"δ = {given(threshold)}")
+
+
+def _annotate_axis(panel: Axes, result: Result, ink: str = "black") -> list[Line2D | Patch]:
+    marks: list[Line2D | Patch] = [panel.axvline(0, color=ink, lw=1.2, label="θ = 0, the image itself")]
     if result.origin is not None:
         low, high = result.origin.ranges[0]
         safe = panel.axvspan(low, high, facecolor=palette.FLAT[0], alpha=0.18, zorder=0, label="safe range")
@@ -288,7 +342,7 @@ def _annotate_axis(panel: Axes, result: Result) -> list[Line2D | Patch]:
         marks.append(safe)
     if result.nearest_failure is not None:
         at = result.nearest_failure.theta[0]
-        marks.append(panel.axvline(at, color="black", ls=":", lw=1.6, label=result.failure_name()))
+        marks.append(panel.axvline(at, color=ink, ls=":", lw=1.6, label=result.failure_name()))
     return marks
 
 

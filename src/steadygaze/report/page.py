@@ -190,7 +190,8 @@ def _settings(result: Result) -> list[tuple[str, str]]:
     if problem.model.note:
         rows.insert(4, ("note", problem.model.note))
     if problem.image.dataset_label is not None:
-        rows.append(("label in the data set", str(problem.image.dataset_label)))
+        rows.append(("label in the data set", problem.image.true_class()))
+    rows += [("image conversion", how) for how in problem.image.conversions]
     rows += [("perturbation", _notation(link)) for link in problem.perturbation]
     rows += [
         ("layout", problem.layout or "not recorded"),

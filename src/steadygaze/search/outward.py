@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.spatial import KDTree
 
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.cells import Cells
@@ -420,6 +419,8 @@ def _nothing(n: int) -> CellMap:
 
 def _distinct(normal: np.ndarray, offset: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Of hinges that coincide only the first."""
+    from scipy.spatial import KDTree  # here: slow to import, and only this search needs it
+
     rows = np.concatenate([normal[:, chosen], offset[None, chosen]]).T
     pairs = KDTree(rows).query_pairs(_EQUAL, p=np.inf, output_type="ndarray")
     return np.delete(chosen, np.unique(pairs[:, 1]))

@@ -15,25 +15,28 @@ from steadygaze.answer.atlas import Atlas
 from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.answer.result import KINDS, Result, Shares, Verdict
 from steadygaze.certificate.writing import check_certifiable, write_certificate
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import bounds, plane_section
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.question.problem import Problem
-from steadygaze.report import write_report
+from steadygaze.report import cell, figure, plot_axis, plot_plane, write_report
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.lone import LONE
 from steadygaze.verdict.plain import decided_by_rounding
-from steadygaze.verdict.reading import Around
+from steadygaze.verdict.reading import Around, Scales, scales_of
 from steadygaze.verdict.surveying import survey
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 # Points along the axis at which curves are drawn where they vary inside cells.
 _STEPS = 512
+CURVES = ("inconsistency", "class gap")
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,12 @@ class PointAnswer:
     """What holds at one point, by plain evaluation of the original model.
 
     Attributes:
-        kind: "robust", "class-changed" or "attention-changed".
-        predicted: the class there. class_gap: f_c - max of the others. inconsistency: of the saliency map.
-        map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides on
-        its map. Of units that are level the convention decides instead (docs/exactness.md, *Level units*).
+        kind: `"robust"`, `"class-changed"` or `"attention-changed"`.
+        predicted: the class there.
+        class_gap: f_c minus the largest of the other logits; above 0 the class holds.
+        inconsistency: how far the saliency map is from the expected one.
+        map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides
+            on its map. Of units that are level the convention decides instead.
     """
 
     kind: str
@@ -56,11 +61,12 @@ class PointAnswer:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What `verify` returns.
+    """What `verify` returns. In a notebook it shows itself.
 
     Attributes:
-        result: the contract (`result.json`).
-        problem: the question. map: the judged cells.
+        result: the answer as a plain record, which is what `result.json` holds.
+        problem: the question; `solve(answer.problem, method=...)` asks it again.
+        map: the judged cells.
         around: the robust part that contains 0.
     """
 
@@ -71,28 +77,34 @@ class Answer:
 
     @property
     def verdict(self) -> Verdict:
-        """Robust, violated or unknown, over the whole box."""
+        """Robust, violated or unknown, over the whole box; compare it with `Verdict.ROBUST` or
+        `"robust"`."""
         return self.result.verdict
 
     @property
     def safe_scale(self) -> float | None:
-        """Largest s in [0, 1] with s times the box wholly robust."""
+        """Largest s in [0, 1] with s times the box wholly robust; None where the engine does not know."""
         return self.result.safe_scale
 
     @property
     def shares(self) -> Shares:
-        """Shares of the box by kind."""
+        """Shares of the volume of the box by kind; together they are 1."""
         return self.result.shares
 
     @on_processor()
     def at(self, theta: Sequence[float]) -> PointAnswer:
-        """Evaluate the original model at one point of the box. Raises SettingError outside of it."""
-        point, box = np.asarray(theta, np.float64).reshape(-1), self.problem.box
-        if len(point) != len(box) or not ((box[:, 0] <= point) & (point <= box[:, 1])).all():
-            raise SettingError(
-                f"theta is {list(theta)}; it must be {len(box)} numbers "
-                f"within {[tuple(r) for r in box.tolist()]}"
-            )
+        """Evaluate the original model at one point of the box, in its own precision.
+
+        Args:
+            theta: one amount for each parameter, in the order of the chain.
+
+        Returns:
+            What holds there.
+
+        Raises:
+            SettingError: if the point has another number of amounts or lies outside of the box.
+        """
+        point = self._inside(theta)
         points = self.problem.replay(point[None])
         return PointAnswer(
             KINDS[points.kind[0]],
@@ -102,17 +114,94 @@ class Answer:
             bool(decided_by_rounding(self.problem, point[None])[0]),
         )
 
-    def plot(self) -> Figure:
-        """The map as a matplotlib figure."""
-        from steadygaze.report.figures import figure  # here: matplotlib is slow to import
+    def _inside(self, theta: Sequence[float]) -> np.ndarray:
+        """The point ``(n,)``, of the box."""
+        point, box = np.asarray(theta, np.float64).reshape(-1), self.problem.box
+        if len(point) != len(box) or not ((box[:, 0] <= point) & (point <= box[:, 1])).all():
+            raise SettingError(
+                f"theta is {list(theta)}; it must be {len(box)} numbers "
+                f"within {[tuple(r) for r in box.tolist()]}"
+            )
+        return point
 
+    def scales(self, deadline: Deadline = NEVER) -> Scales:
+        """How far class and attention hold each, and where they fail, as multiples of the box."""
+        result = self.result
+        return scales_of(self.map, self.problem.box, result.safe_scale, result.nearest_failure, deadline)
+
+    def figure(self) -> Figure:
+        """The picture of `map.png` as a matplotlib figure that pyplot does not know.
+
+        One parameter: inconsistency and class gap along it. Two: the map of the box. More: the slices through
+        0 for each pair.
+        """
         return figure(self.result, self.drawing())
 
-    def save(self, folder: str | Path, certificate: bool = False) -> Path:
-        """Write result.json, map.png, report.html and witness/ into the folder; returns it.
+    @on_processor()
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        axes: tuple[str | int, str | int] | None = None,
+        at: Sequence[float] | None = None,
+        value: str = "inconsistency",
+        legend: bool = True,
+    ) -> Axes:
+        """Draw the map of the box on matplotlib axes, to stand beside other plots.
 
-        certificate: also write certificate/, the answer in numbers that `steadygaze-check` proves or refutes.
-        Raises SettingError where the folder cannot be written, or the answer has no certificate.
+        Args:
+            ax: the axes to draw on; by default those of a new pyplot figure.
+            axes: with three and more parameters, the two to draw across and up, by name
+                (`"brightness.amount"`) or place (`0`); by default the first two.
+            at: with three and more parameters, the point of the box that the slice goes through, one number
+                for each parameter, of which those of `axes` do not matter; by default 0.
+            value: with one parameter, the curve to draw: `"inconsistency"` or `"class gap"`.
+            legend: whether to say below the axes what is drawn.
+
+        Returns:
+            The axes drawn on.
+
+        Raises:
+            SettingError: if `axes`, `at` or `value` name nothing that the answer has.
+        """
+        if len(self.problem.box) == 1:
+            if value not in CURVES:
+                raise SettingError(f"the value is {value!r}; allowed: {', '.join(CURVES)}")
+            return plot_axis(ax, self.result, self._intervals(), value, legend)
+        pair = self._pair(axes)
+        point = None if at is None else self._inside(at)
+        cells = self._polygons(pair, point)
+        return plot_plane(ax, self.result, cells, None if point is None else tuple(point.tolist()), legend)
+
+    def _pair(self, axes: tuple[str | int, str | int] | None) -> tuple[int, int]:
+        """The places of two parameters."""
+        names = [axis.name for axis in self.result.problem.axes()]
+        chosen = [names.index(a) if a in names else a for a in axes or (0, 1)]
+        if len(chosen) != 2 or chosen[0] == chosen[1] or not set(chosen) <= set(range(len(names))):
+            raise SettingError(
+                f"the axes are {axes!r}; they must be two of {names}, or their places from 0 on"
+            )
+        return int(chosen[0]), int(chosen[1])
+
+    def _repr_html_(self) -> str:
+        return cell(self.result, self.drawing())
+
+    def __repr__(self) -> str:
+        return f"<Answer: {self.result.headline()}>"
+
+    def save(self, folder: str | Path, certificate: bool = False) -> Path:
+        """Write result.json, map.png, report.html and witness/.
+
+        Args:
+            folder: where to, made if it is missing; an earlier answer there is replaced in one go.
+            certificate: whether to write certificate/ too, the answer in numbers that `steadygaze-check`
+                proves or refutes.
+
+        Returns:
+            The folder.
+
+        Raises:
+            SettingError: if the folder cannot be written, or the answer has no certificate.
         """
         if certificate:
             check_certifiable(self.map)
@@ -155,11 +244,12 @@ class Answer:
         drift = np.where(varies[:, None], points.inconsistency.reshape(-1, 2), drift)
         return Interval1D(edges, map_.kind[order], drift, points.gap.reshape(-1, 2))
 
-    def _polygons(self, axes: tuple[int, int]) -> Polygons:
+    def _polygons(self, axes: tuple[int, int], through: np.ndarray | None = None) -> Polygons:
+        """The slice along two parameters through 0, or through a point ``(n,)``."""
         box = self.problem.box
         if self.map.inner:
-            return _proven(box, axes, self.result.safe_scale or 0.0)
-        section = plane_section(self.map.cells, axes, box[:, 1] - box[:, 0])
+            return _proven(box, axes, self.result.safe_scale or 0.0, through)
+        section = plane_section(self.map.cells, axes, box[:, 1] - box[:, 0], through)
         drift = self._inconsistency(section.cell)
         return Polygons(axes, section.corners, section.ptr, self.map.kind[section.cell], drift, section.cell)
 
@@ -216,8 +306,11 @@ def _parted(edges: np.ndarray, parts: np.ndarray) -> np.ndarray:
     return low[:, None] * (1 - share) + high[:, None] * share
 
 
-def _proven(box: np.ndarray, axes: tuple[int, int], scale: float) -> Polygons:
+def _proven(box: np.ndarray, axes: tuple[int, int], scale: float, through: np.ndarray | None) -> Polygons:
     """A section through the box within which all is known to be robust, the rest being left open."""
+    if through is not None:
+        rest = np.delete(through, axes), np.delete(box * scale, axes, axis=0)
+        scale *= bool(((rest[1][:, 0] <= rest[0]) & (rest[0] <= rest[1][:, 1])).all())
     (left, right), (low, high) = box[list(axes)] * scale
     corners = np.array([[left, low], [right, low], [right, high], [left, high]])
     return Polygons(axes, corners, np.array([0, 4]), np.array([ROBUST], np.int8), np.array([np.nan]))

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from steadygaze.deadline import Deadline
-from steadygaze.errors import SettingError
+from steadygaze.question.limits import Limits
 from steadygaze.search.base import Standing
 from steadygaze.verdict.findings import Stopped
 
 # The map may take this share of the memory limit; joining and reading it takes up to three times as much.
 _MAP_SHARE = 1 / 4
-# Reading and checking may go on after the time limit for this share of it, and for so many seconds.
-_ALLOWANCE, _LEAST_ALLOWANCE = 0.1, 1.0
 # Bytes of a map that are joined, checked and read in a second, at least: a search that has found much stops
 # a little earlier.
 _READ = 40e6
@@ -25,8 +23,10 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        fraction: share of the box that is judged. robust_share: share judged robust. regions: visited so far.
-        phase: "compiling", "searching" or "checking".
+        fraction: share of the box that is judged, in [0, 1].
+        regions: visited so far.
+        robust_share: share of the box that is judged robust.
+        phase: `"compiling"`, `"searching"` or `"checking"`.
         radius: distance from 0, in half-widths, within which all is robust, where the search goes by it.
     """
 
@@ -35,29 +35,6 @@ class Progress:
     robust_share: float
     phase: str
     radius: float | None = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When to stop with what is known: seconds, GiB, activation regions (None: no limit)."""
-
-    seconds: float | None = None
-    memory: float = 2.0
-    regions: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (
-            ("time limit", self.seconds),
-            ("memory limit", self.memory),
-            ("regions limit", self.regions),
-        ):
-            if value is not None and not value > 0:
-                raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
-
-    @property
-    def allowance(self) -> float:
-        """Seconds after the time limit in which the answer is to be read off what was found, and checked."""
-        return max(_LEAST_ALLOWANCE, _ALLOWANCE * (self.seconds or 0.0))
 
 
 @dataclass(frozen=True)

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numba.core.event as numba_events
-import torch
-
 from steadygaze.answer.result import Result
 from steadygaze.deadline import Deadline, Expired
-from steadygaze.errors import ModelError, SettingError
-from steadygaze.geometry.ahead import EVERY, WALKING, compiled_beside
+from steadygaze.errors import SettingError
+from steadygaze.geometry.ahead import EVERY, WALKING
 from steadygaze.network import saliency as saliencies
-from steadygaze.network.reading.load import Network, load_network
+from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
-from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
-from steadygaze.question.images import as_image
+from steadygaze.question.fitting import fitted
+from steadygaze.question.framing import framing_of
+from steadygaze.question.images.loading import image_from
+from steadygaze.question.lengths import in_pixels
+from steadygaze.question.limits import Limits
+from steadygaze.question.networks import network_of
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.verdict.answer import Answer
-from steadygaze.verdict.budget import INTERRUPT, Budget, Limits, Progress
+from steadygaze.verdict.budget import INTERRUPT, Budget, Progress
 from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.engines import (
     MOST_CORNERED,
@@ -51,8 +50,18 @@ from steadygaze.verdict.findings import (
 )
 from steadygaze.verdict.held import Claims, budget_of, hold
 from steadygaze.verdict.lone import LONE
+from steadygaze.verdict.notes import notes_of
 from steadygaze.verdict.reading import shares_of
-from steadygaze.verdict.recording import ImageOrigin, described, regions_by_kind, versions
+from steadygaze.verdict.recording import (
+    ImageOrigin,
+    asked_for,
+    described,
+    origin_of,
+    regions_by_kind,
+    versions,
+)
+from steadygaze.verdict.showing import check_progress, shown
+from steadygaze.verdict.surroundings import announced, interrupts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,10 +72,14 @@ _MANY = 3
 
 @on_processor()
 def verify(
-    model: nn.Module | str | Path,
+    model: nn.Module | str | Path | Network,
     image: Any,
     perturbation: AbstractPerturbation | str | Sequence[str | AbstractPerturbation],
     *,
+    resize: int | str | Sequence[int] | None = None,
+    crop: int | str | Sequence[int] | None = None,
+    resampling: str = "bilinear",
+    background: float | Sequence[float] = (1.0,),
     label: int | None = None,
     saliency: str = "gradient",
     channel_sum: bool = False,
@@ -90,7 +103,8 @@ def verify(
     undecided: float | None = None,
     handover: bool = True,
     threads: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | str | None = None,
+    spent: float = 0.0,
     image_source: str | None = None,
     image_index: int | None = None,
     image_label: int | None = None,
@@ -98,79 +112,81 @@ def verify(
     """Prove how far the image may change before the class, or the reason for it, changes.
 
     Args:
-        model: a `torch.nn.Module`, a path to .onnx or .pt2, "module:callable", digits-mlp or digits-cnn.
-        image: ``(C, H, W)``, ``(H, W)`` or ``(H, W, C)`` with values in [0, 1]; NumPy or torch.
-        perturbation: a perturbation, a chain of them (``a | b``), or specifications in words.
-        label: the class that must hold; must be the predicted one, which is the default.
-        saliency: gradient, abs-gradient, gradient-x-input, softmax-gradient or grad-cam; channel_sum sums it;
-            layer names the convolution that grad-cam looks at, by default the last one.
-        inconsistency: cosine, l1, l2, linf or top-k. threshold: largest inconsistency that counts as robust.
-        method: sweep, bfs, gbs, nearest, bound, or auto, which picks. clip: legal range of pixels or None.
-        layout: chw, hwc or flat; mean, std: the model's normalisation; output: the ONNX value of its logits.
-        time_limit: seconds, loading included; memory_limit: GiB; regions_limit. A stopped run is an answer.
-        device: "cpu" or "cuda". threads: default all, at most 8. audit: points to compare map and model at.
-        prove_interior: with gbs, examine the inside too. reachable: with bfs, stay within what is reachable
-            from 0 through robust parts. norm: with nearest, "linf" or "l2", in half-widths of the box.
+        model: a `torch.nn.Module`, which is left as it is; the path of an .onnx or .pt2 file;
+            `"module:callable"`; a built-in, `"digits-mlp"` or `"digits-cnn"`; or a network that was
+            imported before, such as `answer.problem.network`.
+        image: `(H, W)`, `(C, H, W)` or `(H, W, C)`, values in [0, 1] or uint8, NumPy or torch; a picture of
+            Pillow's; or what `load_image` takes or gives.
+        perturbation: a perturbation, a chain of them (`a | b`), or specifications such as
+            `"brightness(amount=-0.3..0.3)"`, one or several.
+        resize: how large the image is made first, in pixels: the shorter edge, or height and width.
+        crop: what of it is kept then: height and width of the centre, or left, top, width and height.
+        resampling: `"bilinear"`, `"bicubic"`, `"nearest"` or `"lanczos"`.
+        background: what shows through where a picture is transparent, in [0, 1].
+        label: the class that must hold; the predicted one, which is the default.
+        saliency: `"gradient"`, `"abs-gradient"` or `"grad-cam"`; for bounds also `"gradient-x-input"` or
+            `"softmax-gradient"`.
+        channel_sum: whether maps are summed over the channels.
+        layer: with grad-cam, the name of the convolution to look at; by default the last.
+        inconsistency: `"cosine"`, `"l1"`, `"l2"`, `"linf"` or `"top-k"`.
+        threshold: δ, the largest inconsistency that counts as the same attention, at least 0.
+        method: `"sweep"`, `"bfs"`, `"gbs"`, `"nearest"`, `"bound"`, or `"auto"`, which picks.
+        clip: the legal range of pixels, to which changed images are clipped; None for no clip.
+        layout: how the model takes its images: `"chw"`, `"hwc"` or `"flat"`.
+        mean: subtracted from pixels in [0, 1] before the model: one number, or one for each channel.
+        std: what pixels are then divided by, likewise.
+        output: the name of the value of an ONNX file that holds the logits; by default its output.
+        time_limit: seconds, loading and those `spent` before the call included. Stopped by a limit, an answer
+            tells what is known.
+        memory_limit: GiB, for the search.
+        regions_limit: activation regions to visit.
+        device: `"cpu"` or `"cuda"`.
+        audit: number of random points at which map and original are compared beside those of every answer;
+            one mismatch is an error.
+        prove_interior: with gbs, whether the inside of the boundary is examined too.
+        reachable: with bfs, whether to stay within what is reachable from 0 through robust parts.
+        norm: with nearest, `"linf"` or `"l2"`: how distance is measured, in half-widths of the box.
         undecided: with bound, the share of the box that may be left so once a failure is known; by default
-            none where exact engines can take over, else 0.01. handover: with bound, whether they do.
-        progress: called now and then. image_source, image_index, image_label: for the record.
-    Raises UsageError where something handed in cannot be used, FidelityError where the imported network
-    disagrees with the original, InternalCheckError where a self-check failed.
+            0 where exact engines can take over, else 0.01.
+        handover: with bound, whether exact engines take over where few units change their piece.
+        threads: to compute with; by default all of torch's, at most 8.
+        progress: a function that is called with `Progress` now and then; `"auto"` for a bar in a notebook
+            or on a terminal.
+        spent: seconds of the time limit that were over before the call, such as with starting the program.
+        image_source: where the image comes from, for the record.
+        image_index: its number in a data set, for the record.
+        image_label: what the data set calls it, for the record.
+
+    Returns:
+        The answer: verdict, shares, ranges, witness; drawn, saved and asked further from there.
+
+    Raises:
+        UsageError: if something handed in cannot be used: a ModelError, ImageError, PerturbationError,
+            NotPiecewiseAffine or SettingError, whose sentence says what to do.
+        FidelityError: if the imported network disagrees with the original.
+        InternalCheckError: if a check of the search on itself failed; there is no answer then.
     """
     began = time.perf_counter()
-    limits = Limits(time_limit, memory_limit, regions_limit)
+    limits = Limits(time_limit, memory_limit, regions_limit, spent)
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
-    pixels = as_image(image)
+    check_progress(progress)
+    loaded = image_from(image, framing_of(resize, crop, resampling, background))
     with LONE:
-        chain = perturbation if isinstance(perturbation, Chain) else chain_of(perturbation)
-        network = _network(model, pixels.shape, layout, mean, std, output, device)
-        measure = inconsistencies.by_name(inconsistency)
-        look = saliencies.by_name(saliency, channel_sum, layer)
+        given = in_pixels(perturbation, loaded.image.shape)
+        chain = given if isinstance(given, Chain) else chain_of(given)
+        read = partial(network_of, model, layout=layout, mean=mean, std=std, output=output, device=device)
+        network, loaded = fitted(loaded, read)
         problem = pose(
-            network, pixels, chain,
-            label=label, saliency=look, inconsistency=measure, threshold=threshold, clip=clip,
+            network, loaded.image, chain, label=label, threshold=threshold, clip=clip,
+            saliency=saliencies.by_name(saliency, channel_sum, layer),
+            inconsistency=inconsistencies.by_name(inconsistency),
         )  # fmt: skip
     return solve(
-        problem,
-        method=method,
-        limits=limits,
-        threads=threads,
-        audit_points=audit,
-        options=options,
-        progress=progress,
-        origin=ImageOrigin(image_source, image_index, image_label),
+        problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,
+        progress=progress, origin=origin_of(loaded, image_source, image_index, image_label),
         loading=time.perf_counter() - began,
-    )
-
-
-def _network(
-    model: nn.Module | str | Path,
-    shape: tuple[int, ...],
-    layout: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    output: str | None,
-    device: str,
-) -> Network:
-    """The imported network, on its device; built-in ones are found by their names."""
-    where = _device(device)
-    builtin = isinstance(model, str) and model in BUILTIN_MODELS
-    if isinstance(model, str) and not builtin and ":" not in model and not Path(model).suffix:
-        raise ModelError(
-            f"the network is {model!r}, which is no file of a known kind and no built-in; allowed are a "
-            f".onnx or .pt2 file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; give one of these"
-        )
-    channels, height, width = shape
-    network = load_network(
-        builtin_model(str(model)) if builtin else model,
-        input_shape=(channels, height, width),
-        layout=layout,
-        mean=mean,
-        std=std,
-        output=output,
-    )
-    return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
+    )  # fmt: skip
 
 
 @on_processor()
@@ -182,13 +198,29 @@ def solve(
     threads: int | None = None,
     audit_points: int = 0,
     options: Options | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | str | None = None,
     origin: ImageOrigin | None = None,
     loading: float = 0.0,
 ) -> Answer:
-    """`verify` for a problem that is already posed.
+    """`verify` for a problem that is already posed, such as the `problem` of another answer.
 
-    The arguments are those of `verify`; of `options` memory and threads are set by `limits` and `threads`.
+    Args:
+        problem: the question.
+        method: as in `verify`.
+        limits: when to stop; by default after 2 GiB.
+        threads: as in `verify`.
+        audit_points: `audit` of `verify`.
+        options: of the searches; its memory and threads are set by `limits` and `threads`.
+        progress: as in `verify`.
+        origin: where the image comes from, for the record.
+        loading: seconds that have been spent already, which count for a limit of time.
+
+    Returns:
+        The answer.
+
+    Raises:
+        UsageError: if a method cannot take the problem, or a setting is not allowed.
+        InternalCheckError: if a check of the search on itself failed; there is no answer then.
     """
     limits = limits or Limits()
     threads = _checked_count("number of threads", threads, 1, min(8, LONE.usual))
@@ -196,8 +228,7 @@ def solve(
     options = replace(options or Options(), memory=int(limits.memory * 2**30), threads=threads)
     check_method(method, options)
     check_parameters(method, problem, options)
-    tell = progress or (lambda _: None)
-    with LONE:
+    with shown(progress) as tell, LONE:
         return _solved(problem, method, options, limits, audit_points, tell, origin or ImageOrigin(), loading)
 
 
@@ -213,10 +244,11 @@ def _solved(
 ) -> Answer:
     """Search, check, and make the answer."""
     began = time.perf_counter()
-    with _interrupts() as asked:
-        deadline = replace(Deadline.after(limits.seconds, loading), halted=asked)
+    with interrupts() as asked:
+        deadline = replace(limits.deadline(loading), halted=asked)
         budget = Budget(limits, deadline, limits.regions)
-        with _announced(tell, EVERY if method in ("auto", "sweep", "nearest") else WALKING):
+        kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
+        with announced(tell, kernels, deadline):
             findings = _searched(problem, method, options, budget, tell)
         searched = time.perf_counter()
         main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
@@ -257,22 +289,15 @@ def _solved(
             "search": searched - began,
             "check": time.perf_counter() - searched,
             "held against the network": held.seconds,
+            **({"before the call": limits.spent} if limits.spent else {}),
             "total": loading + time.perf_counter() - began,
             **_by_phase(findings),
         },
         versions=versions(),
+        notes=notes_of(problem, failure),
         tolerance=vars(problem.tolerance),
         settings={
-            "threads": options.threads,
-            "memory_limit_gib": limits.memory,
-            "time_limit_s": limits.seconds,
-            "regions_limit": limits.regions,
-            "device": str(problem.graph.device),
-            "norm": options.norm,
-            "prove_interior": options.examine,
-            "reachable": options.reachable,
-            "undecided": options.undecided,
-            "handover": options.handover,
+            **asked_for(problem, options, limits),
             "audited": audited,
             "held_points": held.agreeing,
             "held_points_too_close": held.close,
@@ -351,55 +376,9 @@ def _run(search: AbstractSearch, budget: Budget, tell: Callable[[Progress], None
     return None
 
 
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is heeded where the time is asked, which leaves the search whole; a second one at once."""
-    asked = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    if threading.current_thread() is not threading.main_thread():  # only it is told of signals
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
-
-
 def _checked_count(what: str, value: int | None, least: int, default: int) -> int:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise SettingError(f"the {what} is {value!r}; it must be a whole number of at least {least}")
     return value
-
-
-def _device(device: str) -> str:
-    if device not in ("cpu", "cuda"):
-        raise SettingError(f"the device is {device!r}; allowed: cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingError("the device is cuda, but torch sees no CUDA device here; use --device cpu")
-    return device
-
-
-@contextmanager
-def _announced(tell: Callable[[Progress], None], kernels: str) -> Iterator[None]:
-    """Say so when kernels are compiled, which happens once on a machine: the code is kept on disk."""
-    with compiled_beside(kernels) as begin:
-
-        class Listener(numba_events.Listener):
-            def on_start(self, event: numba_events.Event) -> None:
-                tell(Progress(0.0, 0, 0.0, "compiling"))
-                begin()
-
-            def on_end(self, event: numba_events.Event) -> None:
-                pass
-
-        with numba_events.install_listener("numba:compile", Listener()):
-            yield

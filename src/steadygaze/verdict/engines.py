@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from steadygaze.errors import SettingError
+from steadygaze.question.case import METHODS, NORMS
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.search.boundary import Boundary
@@ -14,8 +15,6 @@ from steadygaze.search.nearest import Nearest
 from steadygaze.search.outward import Outward
 from steadygaze.search.sweep import Sweep
 
-METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
-NORMS = ("linf", "l2")
 # With more parameters regions have too many vertices, and are kept as half-spaces (docs/searches.md has the
 # figures).
 MOST_CORNERED = 7

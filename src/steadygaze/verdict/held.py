@@ -12,25 +12,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 
 import numpy as np
 
 from steadygaze.answer.result import KINDS, Failure, Origin, Radius
 from steadygaze.errors import InternalCheckError
+from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
-from steadygaze.geometry.sections import bounds
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.plain import PlainEvaluation
-from steadygaze.verdict.reading import cells_at
+from steadygaze.verdict.reading import Locator
 
 # The check may take so much of the search's time, or so many seconds, whichever is more.
 _SHARE, _SECONDS = 0.05, 3e-3
-# Points evaluated at once: at first as many as so many products take forward, and those in any case; then
-# twice as many each time.
-_FIRST, _MOST = 8, 64
-_PRODUCTS = 1.5e6
+# Points evaluated at once: at first as many as so many products take forward, and those in any case; then as
+# many as there seems to be time for, which is taken to be this many times as much as the last ones took.
+_FIRST, _MOST = 4, 64
+_PRODUCTS = 3e6
+_CAUTION = 1.25
+# Of the time this share is kept for random theta, which are looked up in the map, where so much of it is
+# enough to find the boxes around all cells, at so many coordinates of corners a second.
+_LOOKING_UP, _PREPARING = 1 / 3, 1 / 5
+_COORDINATES = 5e7
 # Up to so many decided cells all of them are looked at, and then more points in each; of more cells, so many
 # of a kind that are the largest, the smallest, around the robust part's boundary, or any.
 _ALL, _EXTREME, _AROUND, _ANY = 96, 4, 24, 64
@@ -85,24 +90,48 @@ def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: flo
     rounding; or where a point of the box lies in no cell of a map that covers it.
     """
     began = time.perf_counter()
+    ends = began + seconds
     plain = PlainEvaluation(problem)
+    near = _in_turn([_claimed(problem, claims), *map(_in_cells, maps)])
+    known = [map_ for map_ in maps if _preparing(map_) < _PREPARING * seconds]
     size = int(np.clip(_PRODUCTS / plain.products, _FIRST, _MOST))
-    near = [_claimed(problem, claims), *map(_in_cells, maps)]
-    # To look a point up in a map takes longer than to evaluate it: that comes later.
-    far = [_at_random(problem, map_) for map_ in maps]
-    points = chain(islice(_in_turn(near), size), _in_turn([*near, *far]))
-    agreeing = close = 0
-    expected = 0.0
-    while not agreeing + close or time.perf_counter() - began + expected < seconds:
-        block = list(islice(points, size))
-        if not block:
-            break
-        started = time.perf_counter()
+    looked = [_look(plain, near, size, ends - bool(known) * _LOOKING_UP * seconds)]
+    if known and ends - time.perf_counter() > _CAUTION * (looked[0].least + sum(map(_preparing, known))):
+        far = _in_turn([_at_random(problem, map_) for map_ in known])
+        looked.append(_look(plain, far, 1, ends))
+    if ends - time.perf_counter() > _CAUTION * looked[0].least:
+        looked.append(_look(plain, near, 1, ends))
+    agreeing, close = sum(one.agreeing for one in looked), sum(one.close for one in looked)
+    return Held(agreeing, close, time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """Points of some blocks that agree, others, and the seconds of the quickest block; 0 without any."""
+
+    agreeing: int
+    close: int
+    least: float
+
+
+def _look(plain: PlainEvaluation, points: Iterator[_Point], size: int, ends: float) -> _Looked:
+    """Compare blocks of points, the first of so many; go on as long as there is time for one more.
+
+    A point takes at most what those of the block before took on the mean, where that was no larger; and a
+    block, however small, what the quickest took.
+    """
+    agreeing, close, least = 0, 0, np.inf
+    before = time.perf_counter()
+    while block := list(islice(points, size)):
         clear = _compared(plain, block)
         agreeing, close = agreeing + clear, close + len(block) - clear
-        expected = (time.perf_counter() - started) * min(2, _MOST / size)
-        size = min(2 * size, _MOST)
-    return Held(agreeing, close, time.perf_counter() - began)
+        now = time.perf_counter()
+        spent, before = now - before, now
+        least, left = min(least, spent), (ends - now) / _CAUTION
+        if left < least:
+            break
+        size = int(np.clip(left / spent * len(block), 1, _MOST))
+    return _Looked(agreeing, close, least if np.isfinite(least) else 0.0)
 
 
 def _compared(plain: PlainEvaluation, points: Sequence[_Point]) -> int:
@@ -134,7 +163,7 @@ def _in_turn(sources: Iterable[Iterator[_Point]]) -> Iterator[_Point]:
 
 def _claimed(problem: Problem, claims: Claims) -> Iterator[_Point]:
     box = problem.box
-    half = (box[:, 1] - box[:, 0]) / 2
+    half = half_widths(box)
     rng = np.random.default_rng(5)
     sources: list[Iterator[_Point]] = []
     if claims.failure is not None:
@@ -175,13 +204,12 @@ def _on_ranges(ranges: np.ndarray, rng: np.random.Generator) -> Iterator[_Point]
 
 def _on_ball(box: np.ndarray, half: np.ndarray, radius: Radius, rng: np.random.Generator) -> Iterator[_Point]:
     """Random points just nearer to 0 than the radius, and nearer, brought into the box."""
-    order = np.inf if radius.norm == "linf" else 2
     for number in range(_SURFACE):
         direction = rng.standard_normal(len(box))
-        if order == np.inf:
+        if radius.norm == "linf":
             direction = np.clip(direction * rng.uniform(1, 3), -1, 1)
         length = radius.value * (1 - _INSIDE if number % 2 == 0 else rng.random())
-        theta = direction / np.linalg.norm(direction, order) * length * half
+        theta = direction / distances(direction[None], np.ones(len(box)), radius.norm) * length * half
         yield _Point(np.clip(theta, box[:, 0], box[:, 1]), ROBUST, "within the radius all is said to be")
 
 
@@ -238,22 +266,25 @@ def _at_border(map_: CellMap, start: int) -> np.ndarray:
 # -- random theta
 
 
+def _preparing(map_: CellMap) -> float:
+    """Seconds until random theta can be looked up in a map, about."""
+    return 0.0 if map_.inner else map_.cells.idx.size * map_.cells.dimension / _COORDINATES
+
+
 def _at_random(problem: Problem, map_: CellMap) -> Iterator[_Point]:
     """Random theta with the kind of the one cell that holds each."""
     box = problem.box
     draws = np.random.default_rng(8).random((_THETAS, len(box)))
     thetas = box[:, 0] + draws * (box[:, 1] - box[:, 0])
     if map_.inner:  # the cells stand for more of the box than they cover
-        if not map_.rest and (map_.kind == ROBUST).all():
-            yield from (_Point(theta, ROBUST, "the whole box is called") for theta in thetas)
-        return
-    low, high = bounds(map_.cells)
+        whole = not map_.rest and bool((map_.kind == ROBUST).all())
+        return iter([_Point(theta, ROBUST, "the whole box is called") for theta in thetas if whole])
+    return _looked_up(map_, thetas, Locator(map_, problem.tolerance))
+
+
+def _looked_up(map_: CellMap, thetas: np.ndarray, locator: Locator) -> Iterator[_Point]:
     for theta in thetas:
-        cells = np.flatnonzero(((low <= theta) & (theta <= high)).all(axis=1))
-        if (
-            map_.rest or len(set(map_.kind[cells].tolist())) != 1
-        ):  # which of the cells around it holds it matters
-            cells = cells_at(map_, theta, problem.tolerance)
+        cells = locator.at(theta)
         if not len(cells) and not map_.rest:
             raise InternalCheckError(
                 f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report "

@@ -90,11 +90,7 @@ class PlainEvaluation:
         values = self._graph.values_at(images, range(len(self._graph.nodes)))
         self._scale, self._tolerance = _sizes(self._graph, values, share)
         self._level = {node: near.all(dim=0) & level for node, near in self._near(values).items()}
-        # The map of the unperturbed image, which is the first of these, in its own shape.
-        first = {node: values[node][:1] for node in self._read}
-        shape = problem.saliency.map_shape(self._graph)
         self._chain = placed(problem.perturbation, problem.saliency, self._graph, problem.image.shape)
-        self._map0 = self._maps(images[:1], first, self._pieces(first)).reshape(shape)
 
     @cached_property
     def products(self) -> int:
@@ -107,21 +103,24 @@ class PlainEvaluation:
     def at(self, thetas: np.ndarray) -> Seen:
         """What is seen at theta ``(B, n)``."""
         problem = self._problem
-        images = self._images(thetas)
+        # The unperturbed image comes first: its map takes one more row, and no pass of its own.
+        images = self._images(np.concatenate([np.zeros((1, len(problem.box))), thetas]))
         values = self._graph.values_at(images, self._read)
+        map0, maps = self._maps(images, values, self._pieces(values)).split([1, len(thetas)])
+        images, values = images[1:], {node: value[1:] for node, value in values.items()}
         logits = values[self._graph.last].cpu().numpy()
         gaps = logits[:, problem.label, None] - np.delete(logits, problem.label, axis=1)
         near = torch.zeros(len(thetas), dtype=torch.bool, device="cpu")
         for node, found in self._near(values).items():
             near |= (found & ~self._level[node]).any(dim=1).cpu()
-        maps = self._compared(self._maps(images, values, self._pieces(values)))
+        maps = self._compared(maps.flatten(1))
         rows = near.nonzero()[:, 0]
         if len(rows):  # it does not matter which of two units wins that are 0
             some = {node: value[rows] for node, value in values.items()}
             other = self._compared(self._maps(images[rows], some, self._other_pieces(some)))
             near[rows] = (other - maps[rows]).abs().amax(dim=1) > _ROUNDING * maps[rows].abs().amax(dim=1)
-        inconsistency = problem.inconsistency.between(maps, self._expected(thetas)).numpy()
-        return self._seen(gaps, inconsistency, near.numpy() | self._doubtful(maps))
+        inconsistency = problem.inconsistency.between(maps, self._expected(thetas, map0)).numpy()
+        return self._seen(gaps, inconsistency, near.numpy() | self._doubtful(maps, map0))
 
     def _seen(self, gaps: np.ndarray, inconsistency: np.ndarray, near: np.ndarray) -> Seen:
         problem, slack = self._problem, self._gap_rounding
@@ -156,7 +155,7 @@ class PlainEvaluation:
     @cached_property
     def _kept(self) -> Tensor | None:
         """Numbers of the entries that are compared; None for all."""
-        shape = tuple(self._map0.shape)
+        shape = self._problem.saliency.map_shape(self._graph)
         mask = self._chain.compared(self._problem.image.shape, shape[-2:])
         mask = np.broadcast_to(mask, shape).reshape(-1)
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
@@ -239,20 +238,23 @@ class PlainEvaluation:
                 near[index] = torch.stack(gaps).any(dim=0)
         return near
 
-    def _expected(self, thetas: np.ndarray) -> Tensor:
-        """Expected maps as they are compared: ``(B, P)``, or ``(P,)`` where they do not move."""
+    def _expected(self, thetas: np.ndarray, map0: Tensor) -> Tensor:
+        """Expected maps as they are compared, from that of the unperturbed image: ``(B, P)``, or ``(P,)``
+        where they do not move.
+        """
         if not self._problem.perturbation.moves_map:
-            return self._compared(self._map0.reshape(1, -1))[0]
-        moved = self._chain.expected(self._map0.numpy(), thetas)
+            return self._compared(map0.reshape(1, -1))[0]
+        own = map0.reshape(self._problem.saliency.map_shape(self._graph))
+        moved = self._chain.expected(own.numpy(), thetas)
         return self._compared(torch.from_numpy(np.ascontiguousarray(moved)).flatten(1))
 
     def _compared(self, maps: Tensor) -> Tensor:
         return maps if self._kept is None else maps.index_select(1, self._kept)
 
-    def _doubtful(self, maps: Tensor) -> np.ndarray:
+    def _doubtful(self, maps: Tensor, map0: Tensor) -> np.ndarray:
         """Maps ``(B, P)`` that say nothing: nearly zero, or such that rounding orders their entries."""
         size = torch.linalg.vector_norm(maps, dim=1)
-        whole = torch.linalg.vector_norm(self._map0)
+        whole = torch.linalg.vector_norm(map0)
         vanishing = (size > 0) & (size <= _VANISHING * whole)
         return (vanishing | self._problem.inconsistency.doubtful(maps)).numpy()
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import shapely
 
-from steadygaze.answer.drawing import BoundaryPieces
-from steadygaze.answer.result import Origin, Shares
+from steadygaze.answer.drawing import KINDS, BoundaryPieces
+from steadygaze.answer.result import Failure, Origin, Shares
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
+from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import Facets, cone_volumes, facets
 from steadygaze.geometry.outside import clearly_outside
@@ -22,6 +23,8 @@ from steadygaze.geometry.sections import (
     bounds,
     by_euclidean,
     by_gauge,
+    gauge,
+    nearest,
     nearest_or_less,
 )
 from steadygaze.search.base import CellMap
@@ -120,39 +123,52 @@ def _everything(box: np.ndarray) -> Origin:
     )
 
 
+class Locator:
+    """Finds the cells of a map that contain a point; what it takes once for all points is done when made."""
+
+    def __init__(self, map_: CellMap, tolerance: Tolerance) -> None:
+        self._map, self._tolerance = map_, tolerance
+        if not map_.cells.count:
+            return
+        self._low, self._high = bounds(map_.cells)
+        self._widths = np.ptp(map_.cells.theta, axis=0)
+        # A cell that fills the box about it is that box: no cones need to be summed, which takes n! of them.
+        around = np.prod(self._high - self._low, axis=1)
+        self._filled = (around > 0) & (map_.volume >= around * (1 - tolerance.located))
+
+    def at(self, theta: np.ndarray, deadline: Deadline = NEVER) -> np.ndarray:
+        """Numbers of the cells that contain the point ``(n,)``, their borders included.
+
+        Raises Expired where the deadline passes on the way.
+        """
+        map_, slack = self._map, self._tolerance.located
+        if not map_.cells.count:
+            return np.zeros(0, np.int64)
+        deadline.ask()
+        reach = slack * self._widths
+        near = np.flatnonzero(((self._low <= theta + reach) & (theta - reach <= self._high)).all(axis=1))
+        boxes, near = near[self._filled[near]], near[~self._filled[near]]
+        here = np.repeat(theta[None], len(near), axis=0)
+        near = near[~clearly_outside(map_.cells, near, here, self._widths)]
+        here = np.repeat(theta[None], len(near), axis=0)
+        cones = cone_volumes(map_.cells, near, here, deadline=deadline)
+        held = near[cones <= map_.volume[near] * (1 + slack)]
+        return np.sort(np.concatenate([boxes, held]))
+
+
 def cells_at(
     map_: CellMap, theta: np.ndarray, tolerance: Tolerance, deadline: Deadline = NEVER
 ) -> np.ndarray:
-    """Numbers of the cells that contain the point ``(n,)``, their borders included."""
-    return next(located(map_, theta[None], tolerance, deadline))
+    """`Locator.at` of one point ``(n,)``."""
+    return Locator(map_, tolerance).at(theta, deadline)
 
 
 def located(
     map_: CellMap, thetas: np.ndarray, tolerance: Tolerance, deadline: Deadline = NEVER
 ) -> Iterator[np.ndarray]:
-    """For each of the points ``(B, n)`` the numbers of the cells that contain it, their borders included.
-
-    Raises Expired where the deadline passes on the way.
-    """
-    if not map_.cells.count:
-        yield from (np.zeros(0, np.int64) for _ in thetas)
-        return
-    low, high = bounds(map_.cells)
-    widths = np.ptp(map_.cells.theta, axis=0)
-    slack = tolerance.located * widths
-    # A cell that fills the box about it is that box: no cones need to be summed, which takes n! of them.
-    around = np.prod(high - low, axis=1)
-    filled = (around > 0) & (map_.volume >= around * (1 - tolerance.located))
-    for theta in thetas:
-        deadline.ask()
-        near = np.flatnonzero(((low <= theta + slack) & (theta - slack <= high)).all(axis=1))
-        boxes, near = near[filled[near]], near[~filled[near]]
-        here = np.repeat(theta[None], len(near), axis=0)
-        near = near[~clearly_outside(map_.cells, near, here, widths)]
-        here = np.repeat(theta[None], len(near), axis=0)
-        cones = cone_volumes(map_.cells, near, here, deadline=deadline)
-        held = near[cones <= map_.volume[near] * (1 + tolerance.located)]
-        yield np.sort(np.concatenate([boxes, held]))
+    """`Locator.at` of each of the points ``(B, n)``."""
+    locator = Locator(map_, tolerance)
+    yield from (locator.at(theta, deadline) for theta in thetas)
 
 
 def safe_ranges(
@@ -182,6 +198,64 @@ def safe_scale(map_: CellMap, box: np.ndarray, deadline: Deadline = NEVER) -> fl
     return min(1.0, map_.within if first is None else min(map_.within, first))
 
 
+@dataclass(frozen=True)
+class Scales:
+    """How far robustness holds, and where it is known to fail, as multiples s of the box.
+
+    Attributes:
+        class_holds: the class is proven to hold in all of s * box up to this s; 1 for the whole box, None
+            where no inside was examined. class_fails: the class fails in s * box for every s above this one;
+            None where no such failure is known. Between the two nothing is known.
+        attention_holds, attention_fails: the same of class and attention together.
+    """
+
+    class_holds: float | None
+    class_fails: float | None
+    attention_holds: float | None
+    attention_fails: float | None
+
+    def to_dict(self) -> dict[str, dict[str, float | None]]:
+        """Ready for JSON."""
+        return {
+            "class": {"holds": self.class_holds, "fails": self.class_fails},
+            "attention": {"holds": self.attention_holds, "fails": self.attention_fails},
+        }
+
+
+def scales_of(
+    map_: CellMap, box: np.ndarray, safe: float | None, failure: Failure | None, deadline: Deadline = NEVER
+) -> Scales:
+    """The scales of class and attention, from the map, the safe scale and the nearest failure of an answer.
+
+    What lies behind cells that lose attention alone is known where all of the box was examined; else the
+    class is proven to hold no farther than both.
+    """
+    holds = safe
+    if safe is not None and safe < 1 and map_.rest == 0 and not map_.inner:
+        loses = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == UNDECIDED))
+        first = nearest_or_less(map_.cells.take(loses)[0], -box[:, 0], box[:, 1], deadline)
+        holds = max(safe, min(1.0, map_.within, map_.within if first is None else first))
+    least = {
+        kind: _failing_from(map_, map_.kind == kind, box, deadline)
+        for kind in (CLASS_CHANGED, ATTENTION_CHANGED)
+    }
+    if failure is not None:
+        kind = KINDS.index(failure.kind)
+        there = float(gauge(np.array([failure.theta]), -box[:, 0], box[:, 1])[0])
+        least[kind] = min(least[kind], there)
+    of_class, of_either = least[CLASS_CHANGED], min(least.values())
+    return Scales(holds, of_class if of_class <= 1 else None, safe, of_either if of_either <= 1 else None)
+
+
+def _failing_from(map_: CellMap, failing: np.ndarray, box: np.ndarray, deadline: Deadline) -> float:
+    """The least multiple of the box that reaches one of the cells; infinite where none is known by then."""
+    try:
+        found = nearest(map_.cells.take(np.flatnonzero(failing))[0], -box[:, 0], box[:, 1], deadline)
+    except Expired:
+        return np.inf
+    return np.inf if found is None else found.distance
+
+
 def failures_by_distance(
     map_: CellMap, box: np.ndarray, norm: str = "linf", deadline: Deadline = NEVER
 ) -> Iterator[Nearest]:
@@ -189,7 +263,7 @@ def failures_by_distance(
 
     norm is "linf" or "l2".
     """
-    half = (box[:, 1] - box[:, 0]) / 2
+    half = half_widths(box)
     failing = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
     cells, _ = map_.cells.take(failing)
     near = (

@@ -18,20 +18,38 @@ from steadygaze.answer.words import written
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.network.digests import digests
 from steadygaze.perturbation import BUILT_IN, AbstractPerturbation
+from steadygaze.question.images.records import LoadedImage
 from steadygaze.question.inconsistency import TopK
 from steadygaze.question.problem import Problem
-from steadygaze.search.base import CellMap
+from steadygaze.search.base import CellMap, Options
+from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.findings import Finding
 from steadygaze.verdict.reading import Around
 
 
 @dataclass(frozen=True)
 class ImageOrigin:
-    """Where an image comes from (SRC notation), its number there, and the data set's label for it."""
+    """Where an image comes from (SRC notation), its number there, the data set's label and its name.
+
+    conversions: what was done to what is stored there, in order.
+    """
 
     source: str | None = None
     index: int | None = None
     label: int | None = None
+    class_name: str | None = None
+    conversions: tuple[str, ...] = ()
+
+
+def origin_of(loaded: LoadedImage, source: str | None, index: int | None, label: int | None) -> ImageOrigin:
+    """As the image was loaded, but for what is given."""
+    return ImageOrigin(
+        loaded.source if source is None else source,
+        loaded.index if index is None else index,
+        loaded.label if label is None else label,
+        loaded.class_name,
+        loaded.conversions,
+    )
 
 
 def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
@@ -57,6 +75,8 @@ def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
             problem.predicted,
             origin.label,
             pixels,
+            None if origin.class_name is None else written(origin.class_name),
+            origin.conversions,
         ),
         perturbation=tuple(_link(link) for link in chain.links),
         clip=problem.clip,
@@ -136,8 +156,24 @@ def _around_origin(map_: CellMap, around: Around) -> dict[str, float]:
     return {"around_origin": len(np.unique(region))}
 
 
+def asked_for(problem: Problem, options: Options, limits: Limits) -> dict[str, object]:
+    """The settings of a run, by the names of the record."""
+    return {
+        "threads": options.threads,
+        "memory_limit_gib": limits.memory,
+        "time_limit_s": limits.seconds,
+        "regions_limit": limits.regions,
+        "device": str(problem.graph.device),
+        "norm": options.norm,
+        "prove_interior": options.examine,
+        "reachable": options.reachable,
+        "undecided": options.undecided,
+        "handover": options.handover,
+    }
+
+
 @cache
 def versions() -> dict[str, str]:
     """Versions of what the answer depends on."""
-    packages = ("steadygaze", "torch", "numpy", "numba", "onnx", "shapely")
+    packages = ("steadygaze", "torch", "numpy", "numba", "onnx", "shapely", "pillow")
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}

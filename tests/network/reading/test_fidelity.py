@@ -13,7 +13,8 @@ from steadygaze.errors import FidelityError
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Conv, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.reading.fidelity import check_fidelity
+from steadygaze.network.reading import fidelity
+from steadygaze.network.reading.fidelity import FidelityOptions, check_fidelity
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.reading.originals import AbstractOriginal
 from steadygaze.network.reading.seeking import telling_images
@@ -240,3 +241,13 @@ def test_each_unit_is_seen_on_each_piece(network, images):
                 assert (pieces[index] == piece).any(dim=0).all()
     assert len(telling_images(network.graph, x, 5, 20.0)) <= 5
     assert len(telling_images(network.graph, x, 400, 0.0)) <= 16
+
+
+def test_integrals_end_in_time_but_one_of_each_kind_is_compared(network, images, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        Graph, "gradient_at", lambda graph, x, label: seen.append(len(x)) or torch.zeros_like(x)
+    )
+    options = FidelityOptions(integrating=0.0, gradient=np.inf)
+    fidelity._compare_integrals(network.original, network.graph, torch.from_numpy(images), 0, options)
+    assert len(seen) == 2

@@ -40,7 +40,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("graph", "size"), CASES.values(), ids=CASES)
-@pytest.mark.parametrize("to", [0, 1])
+@pytest.mark.parametrize("to", [0, 1, 2, 3])
 def test_combinations_are_the_gradients_of_each_region(graph, size, to):
     pieces = graph.pieces_at(near(graph, 400, size))
     assert size == 0.0 or any((chosen != chosen[0]).any() for chosen in pieces.values())
@@ -80,3 +80,29 @@ def test_rows_that_cancel_are_told():
     assert Combined(weights, maps, safe=False).cancelling(5 * sizes).tolist() == []
     assert Combined(weights, maps, safe=False).cancelling(0.1 * sizes).tolist() == [0, 1]
     assert not len(Combined(weights, maps, safe=True).cancelling(0.0 * sizes))
+
+
+def test_where_nothing_varies_one_map_is_all_and_cannot_cancel():
+    graph = residual_graph()
+    found = combined(graph, 0, graph.pieces_at(near(graph, 50, 0.0)), 2, 50)
+    assert found is not None
+    assert found.weights.shape == (50, 1)
+    assert len(found.maps) == 1
+    assert found.safe
+    varies = combined(graph, 0, graph.pieces_at(near(graph, 400, 0.5)), 2, 400)
+    assert varies is not None
+    assert len(varies.maps) > 1
+    assert not varies.safe
+
+
+def test_a_network_without_products_behind_the_node():
+    """Nothing but activations lies between the node and the logits."""
+    b = GraphBuilder((1, 2, 2))
+    flat = b.add(Reshape((4,)), 0, name="flat")
+    graph = b.build(b.add(relu(0.1), b.add(Reshape((4,)), flat, name="again"), name="logits"))
+    pieces = graph.pieces_at(torch.linspace(-1, 1, 200, dtype=torch.float64).reshape(50, 1, 2, 2))
+    same = {node: chosen[:1].expand(50, -1) for node, chosen in pieces.items()}
+    for some in (pieces, same):
+        found = combined(graph, 2, some, flat, 50)
+        plain = graph.pull_back(graph.seed(2, 50), some, flat)
+        assert found is None or torch.allclose(torch.einsum("rk,ki->ri", found.weights, found.maps), plain)

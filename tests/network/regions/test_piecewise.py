@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from oracles import corners_of
 from steadygaze.geometry.cells import from_polytopes
@@ -12,9 +15,14 @@ from steadygaze.geometry.cutting import NO_LIMIT
 from steadygaze.network.graph import GraphBuilder
 from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.regions.piecewise import Form, Front, flat_array, push_forward
 from steadygaze.network.regions.rounding import scales_at
-from variants import NETS, PERTURBED, Variant
+from steadygaze.network.saliency import Gradient
+from steadygaze.perturbation import Chain
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
+from variants import BRIGHT, NETS, PERTURBED, SPOT, Variant, picture
 
 CASES = [*NETS, *(variant for variant in PERTURBED if len(variant.perturbation.box) != 2)]
 cases = pytest.mark.parametrize("variant", CASES, ids=str)
@@ -145,6 +153,8 @@ def test_the_scale_of_rounding_is_that_of_the_terms():
     images = torch.tensor([[[[1.0, 1.0]]], [[[0.5, -1.0]]]], dtype=torch.float64)
     # Values cancel to 0 at the first image; the terms do not. Pixels count as at least 1.
     np.testing.assert_allclose(scales_at(graph, images)[graph.last], [6.0, 4.0])
+    np.testing.assert_allclose(scales_at(graph, 0.1 * images)[graph.last], [6.0, 4.0])
+    np.testing.assert_allclose(scales_at(graph, 3.0 * images)[graph.last], [18.0, 8.0])
 
 
 def test_the_front_keeps_to_the_chosen_vertices():
@@ -171,3 +181,57 @@ def test_padding_never_wins():
 def test_rows_are_kept_for_the_units_that_are_alive_where_these_are_few():
     idle = [variant for variant in CASES if any(front.alive for _, _, front, *_ in walk(variant))]
     assert idle, "no case shows it"
+
+
+class Floor(nn.Module):
+    """One breakpoint, and that not at 0."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(x, min=0.25)
+
+
+UNUSUAL = {
+    "a breakpoint beside 0": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 10), Floor(), nn.Linear(10, 8), Floor(), nn.Linear(8, 3)
+    ),
+    "a wide layer behind idle pictures": lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("net", UNUSUAL)
+def test_networks_of_unusual_layers(net):
+    torch.manual_seed(6)
+    module = UNUSUAL[net]().double()
+    with torch.no_grad():
+        for layer in module:
+            if isinstance(layer, nn.Linear):
+                layer.weight *= 2
+            if isinstance(layer, nn.Conv2d):
+                layer.weight *= 2
+                layer.bias[:3] -= 2.0
+    image = picture(1)
+    problem = pose(
+        load_network(module, input_shape=image.shape), image, Chain(BRIGHT | SPOT), label=None,
+        saliency=Gradient(), inconsistency=Cosine(), threshold=0.3, clip=None,
+    )  # fmt: skip
+    box = problem.box
+    thetas = box[:, 0] + np.random.default_rng(7).random((300, 2)) * (box[:, 1] - box[:, 0])
+    variant = SimpleNamespace(problem=problem, draw=lambda count, seed: thetas[:count])
+    test_values_at_vertices_are_those_of_the_network(variant)
+    test_pieces_on_cells_are_those_of_points_in_them(variant)
+    test_names_tell_patterns_apart(variant)
+    *_, (_, cells, *_) = walk(variant)
+    assert cells.count > 1
+
+
+def test_the_widest_row_holds_all_that_a_stage_needs():
+    """The stage's columns, beside what later stages still read."""
+    for net in ("idle", "hardtanh", "max pool", "residual"):
+        stages = Variant(net, "spot", clip=None).problem.stages
+        for number, stage in enumerate(stages.stages):
+            layer = stages.graph.nodes[stage.node].layer
+            columns = layer.windows.numel() if isinstance(layer, MaxPool) else len(stages.names[number])
+            later = sum(np.prod(stages.graph.nodes[node].shape) for node in stage.live)
+            assert stages.widest_row >= columns + later

@@ -236,7 +236,7 @@ class Assembler:
         if math.prod(shape) != math.prod(old) or min(shape, default=1) < 1:
             raise self.refuse(
                 f"a value of shape {old} (batch 1) is reshaped to {shape}",
-                "allowed are shapes of as many numbers; check the shape and layout of the image",
+                "allowed are shapes of as many numbers; check the image's layout and its size (--resize)",
             )
         if shape == old:
             return x
@@ -407,7 +407,7 @@ class Assembler:
         if not fits:
             raise self.refuse(
                 f"{what} does not fit a value of shape {self.shape(x)}",
-                "allowed are matching sizes; check the shape and layout of the image",
+                "allowed are matching sizes; check the image's layout and its size (--resize)",
             )
 
     def _broadcast(self, *shapes: Shape) -> Shape:
@@ -416,7 +416,7 @@ class Assembler:
         except ValueError as error:
             raise self.refuse(
                 f"shapes {', '.join(map(str, shapes))} do not go together",
-                "allowed are shapes that broadcast; check the shape and layout of the image",
+                "allowed are shapes that broadcast; check the image's layout and its size (--resize)",
             ) from error
 
     def _is_batch(self, x: Value, axis: int) -> bool:

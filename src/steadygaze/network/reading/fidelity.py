@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import Deadline
 from steadygaze.errors import FidelityError, ModelError
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
@@ -25,6 +26,8 @@ from steadygaze.network.reading.seeking import telling_images
 
 # Relative change of pixels that single precision does not see.
 _SHAKE = 1e-7
+# Segments go along signs and along shades in turn: one of each is always compared.
+_KINDS_OF_SEGMENTS = 2
 # Gradients are compared against at least this share of the largest.
 _SMALL = 0.01
 
@@ -37,7 +40,8 @@ class FidelityOptions:
     against the sum of absolute terms in the last layer; kink is how close to one a unit may be, against the
     largest of its layer; sought is how many further images are compared, each of which shows a unit on a
     piece that none before it does, and seconds how long they are sought; steps is the number of points at
-    which an integral is sampled, segments how many directions are tried.
+    which an integral is sampled, segments how many directions are tried, those after the first of either kind
+    as long as `integrating` seconds last.
     """
 
     rounding: float = 1e-4
@@ -48,6 +52,7 @@ class FidelityOptions:
     reach: float = 0.05
     sought: int = 48
     seconds: float = 0.1
+    integrating: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -192,8 +197,10 @@ def _compare_integrals(
     """
     starts, ends = _segments(x, options)
     noise = options.rounding * _scale(graph, torch.cat([starts, ends]))
-    worst = 0.0
-    for start, end in zip(starts, ends, strict=True):
+    worst, deadline = 0.0, Deadline.after(options.integrating)
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if number >= _KINDS_OF_SEGMENTS and deadline.passed():
+            break
         middle = (torch.arange(options.steps, dtype=torch.float64) + 0.5) / options.steps
         points = start + middle[:, None, None, None] * (end - start)
         slopes = (graph.gradient_at(points, label) * (end - start)).flatten(1).sum(1)

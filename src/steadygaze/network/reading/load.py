@@ -138,13 +138,21 @@ class _Wish:
             return self.prepared(*found)
         shown = "x".join("any" if size is None else str(size) for size in sizes)
         others = [layout for layout in LAYOUTS if _fit(sizes, self.image_shape, layout) is not None]
-        way_out = f"use layout {' or '.join(others)}" if others else "use an image of the network's own size"
+        way_out = f"use layout {' or '.join(others)}" if others else _resizing(sizes, self.layout)
         if not others and sizes and sizes[0] not in (1, None):
             way_out += ", and export the network with a batch of 1 or an open one"
         raise ModelError(
             f"the network takes an input of shape {shown}, got images of shape {self.image_shape} in layout "
             f"{self.layout!r}, which come to it as 1x{'x'.join(map(str, self.row))}; {way_out}"
         )
+
+
+def _resizing(sizes: tuple[int | None, ...], layout: Layout) -> str:
+    """What to do about an image of another size than the one declared, which is told where it is."""
+    edges = sizes[-3:-1] if layout == "hwc" else sizes[-2:]
+    known = layout != "flat" and len(sizes) > 2 and None not in edges
+    size = "x".join(map(str, edges)) if known else "HxW"
+    return f"use an image of the network's own size, or resize it with --resize {size}"
 
 
 def _row(image_shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:

@@ -124,7 +124,7 @@ def _check_not_several(
     if len(shape) > 1 and shape[0] > 1 and isinstance(wanted, np.ndarray) and wanted[0] == -1:
         raise assembler.refuse(
             f"it makes {shape[0]} rows of one image, of {math.prod(shape[1:])} numbers each",
-            "allowed is one row; hand in an image of the size that the network was made for",
+            "allowed is one row; hand in an image of the size that the network was made for, or --resize it",
         )
 
 
@@ -139,7 +139,8 @@ def _check_one_row(model: onnx.ModelProto, head: Head, shape: tuple[int, ...]) -
         declared = f" (declared as {tuple(sizes)})" if sizes else ""
         raise ModelError(
             f"for one image the network's output {head.logits!r} has shape {shape}{declared}, allowed is one "
-            "row, a number for each class; hand in an image of the size that the network was made for"
+            "row, a number for each class; hand in an image of the size that the network was made "
+            "for, or --resize it"
         )
 
 

@@ -82,7 +82,7 @@ def traced(module: torch.nn.Module, row: tuple[int, ...]) -> Traced:
         raise ModelError(
             f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({_first_line(error)}); "
             "allowed are modules that take one image batch and do the same steps for every image; check "
-            "layout and shape"
+            "layout and shape (--resize gives the image another size)"
         ) from error
 
 

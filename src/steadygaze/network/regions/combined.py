@@ -72,7 +72,7 @@ def _by_gate(graph: Graph, label: int, pieces: Mapping[int, Tensor], to: int, ro
         return None
     back = graph.pull_back(graph.seed(label, rows), pieces, source, skip_idle=True)
     before = graph.nodes[source]
-    if isinstance(before.layer, Dense) and len(before.shape) == 1:
+    if source > to and isinstance(before.layer, Dense) and len(before.shape) == 1:
         maps = graph.pull_back(before.layer.weight.index_select(0, alive), {}, to, before.inputs[0])
     else:
         units = back.new_zeros((len(alive), math.prod(before.shape)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from steadygaze.network.graph import Graph
-from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.layers import AbstractAffine, AbstractLayer
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 
 # Of the scale of a unit's input this share counts after the unit, too.
 _LEFT_OVER = 1e-2
@@ -53,3 +55,35 @@ def tolerances_of(graph: Graph, scales: Mapping[int, Tensor], tolerance: float) 
             scale = scale.clamp_min(float(node.layer.breakpoints.abs().max()))
         found[index] = scale * tolerance
     return found
+
+
+def terms_of_maps(
+    saliency: AbstractSaliency,
+    graph: Graph,
+    images: Tensor,
+    label: int,
+    tolerances: Mapping[int, Tensor] | None = None,
+) -> Tensor:
+    """The sum of absolute terms that makes each entry of the maps at pixels ``(B, C, H, W)``: ``(B, P)``.
+
+    What rounding leaves of an entry is proportional to it, and not to the entry, which may cancel. label and
+    tolerances are those of `AbstractSaliency.maps`.
+    """
+    logits, pieces = graph.logits_and_pieces(images, tolerances)
+    pieces = {node: own.abs() if own.is_floating_point() else own for node, own in pieces.items()}
+    sums = Graph(tuple(replace(node, layer=_absolute(node.layer)) for node in graph.nodes))
+    if isinstance(saliency, GradCam):
+        node = saliency.node(graph)
+        gradients = sums.pull_back(graph.seed(label, len(images)), pieces, to=node)
+        return saliency.from_parts(graph.values_at(images, (node,))[node].abs(), gradients).flatten(1)
+    assert isinstance(saliency, AbstractGradientSaliency)
+    gradients = sums.pull_back(saliency.seed(logits, label).abs(), pieces)
+    return saliency.from_gradient(gradients * images.abs() if saliency.times_pixels else gradients)
+
+
+def _absolute(layer: AbstractLayer) -> AbstractLayer:
+    if isinstance(layer, AbstractAffine):
+        return layer.absolute
+    if isinstance(layer, PiecewiseLinear):
+        return replace(layer, slopes=layer.slopes.abs())
+    return layer

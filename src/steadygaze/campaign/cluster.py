@@ -1,0 +1,261 @@
+"""The machines of a Ray cluster as a crew: each case goes where cores, memory and a GPU are free.
+
+The machines need steadygaze installed, in the same version, and nothing else in common: models, images and
+arrays travel with the cases. On each machine a case runs in a process of its own (`pool.Worker`), so that
+what crashes, hangs or eats memory there is a record, as on one machine. Where a machine is lost, its cases
+are given to others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import connection as connections
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, final
+
+from steadygaze.campaign.crew import GIB, AbstractCrew, Margins, Reply, Task
+from steadygaze.campaign.freight import Packer
+from steadygaze.campaign.pool import Worker
+from steadygaze.campaign.record import Status, this_machine
+from steadygaze.errors import SettingError, SteadygazeError, UsageError
+
+POLL = 0.1  # seconds between two looks at what has come back
+GROWING = 5.0  # seconds between two looks at whether there are more machines by now
+MOST_LOST = 3  # machines that a case may lose before it is a record of its own
+STARTING = 600.0  # seconds until the first station must stand
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one case takes of a machine: cores, GPUs, bytes."""
+
+    cores: int
+    gpus: int
+    memory: int
+
+    def room(self, resources: Mapping[str, float]) -> int:
+        """How many such cases a machine with these resources takes at a time."""
+        shares = [resources.get("CPU", 0.0) / self.cores, resources.get("memory", 0.0) / self.memory]
+        shares += [resources.get("GPU", 0.0) / self.gpus] if self.gpus else []
+        return int(min(shares))
+
+
+@final
+class RayCrew(AbstractCrew):
+    """Stations on the machines of a Ray cluster, as many as there is room for; more come with more machines.
+
+    Arguments:
+        address: ``auto`` for the cluster that this machine belongs to, else one that ``ray.init`` takes, such
+            as ``ray://host:10001``. A process that has joined a cluster already stays in that one.
+        margins: as of a pool.
+
+    Raises SettingError where Ray is not installed or there is no such cluster.
+    """
+
+    def __init__(self, address: str = "auto", margins: Margins | None = None) -> None:
+        self._ray = _ray()
+        self._margins = margins or Margins()
+        if not self._ray.is_initialized():
+            try:
+                self._ray.init(address, log_to_driver=False, logging_level="ERROR")
+            except Exception as error:  # ray raises what it likes for an address that does not answer
+                raise SettingError(
+                    f"there is no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]}); start "
+                    "one with `ray start --head`, or leave --cluster out"
+                ) from error
+
+    @property
+    def workers(self) -> int:
+        """Cores of the cluster."""
+        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def work(
+        self, tasks: Sequence[Task], watch: Callable[[Sequence[Task]], None]
+    ) -> Generator[tuple[Task, Reply], None, None]:
+        """See `AbstractCrew`. Raises SettingError where no machine has room for a case."""
+        needs = _needs(tasks, self._margins)
+        stations = _Stations(self._ray, needs, tuple(sorted({t.case.method for t in tasks})), self._margins)
+        packer, waiting, lost = Packer(self._ray.put), deque(tasks), Counter[str]()
+        try:
+            while waiting or stations.at_work:
+                while waiting and stations.grow(len(waiting)):
+                    task = waiting.popleft()
+                    try:
+                        stations.give(replace(task, freight=packer.freight(task.case)))
+                    except UsageError as error:
+                        yield task, _refused(task, error)
+                for task, reply in stations.look():
+                    if reply is not None:
+                        yield task, reply
+                        continue
+                    lost[task.key] += 1
+                    if lost[task.key] < MOST_LOST:
+                        waiting.appendleft(task)
+                    else:
+                        yield task, _lost(task)
+                watch(stations.at_work)
+        finally:
+            stations.close()
+
+
+@final
+class _Stations:
+    """The stations that stand, and what each works on."""
+
+    def __init__(self, ray: Any, needs: Needs, methods: tuple[str, ...], margins: Margins) -> None:
+        self._ray, self._needs = ray, needs
+        self._made = ray.remote(Station).options(
+            num_cpus=needs.cores, num_gpus=needs.gpus, memory=needs.memory, max_restarts=0
+        )
+        self._arguments = (methods, margins, ray.get)
+        self._idle: list[Any] = []
+        self._unborn: dict[Any, Any] = {}  # what tells that a station stands, and the station
+        self._work: dict[Any, tuple[Any, Task]] = {}  # what will be the reply, the station, and the task
+        self._looked, self._began = -GROWING, time.monotonic()
+
+    @property
+    def at_work(self) -> list[Task]:
+        return [task for _, task in self._work.values()]
+
+    def grow(self, waiting: int) -> bool:
+        """Whether a station is idle; more are asked for where there is room and work for them."""
+        now = time.monotonic()
+        if now - self._looked >= GROWING:
+            self._looked = now
+            room = self._room()
+            standing = len(self._idle) + len(self._work) + len(self._unborn)
+            for _ in range(min(waiting, room - standing)):
+                station = self._made.remote(*self._arguments)
+                self._unborn[station.stands.remote()] = station
+        return bool(self._idle)
+
+    def give(self, task: Task) -> None:
+        """Hand a task to an idle station."""
+        station = self._idle.pop()
+        self._work[station.answer.remote(task)] = station, task
+
+    def look(self) -> list[tuple[Task, Reply | None]]:
+        """What came back since; None where the station was lost on the way."""
+        watched = [*self._work, *self._unborn]
+        if not watched:
+            time.sleep(POLL)
+            return []
+        ready, _ = self._ray.wait(watched, num_returns=1, timeout=POLL)
+        if len(watched) > 1 and ready:  # the first may have come at once: take all that have by now
+            ready, _ = self._ray.wait(watched, num_returns=len(watched), timeout=0)
+        found = []
+        for each in ready:
+            station, task = self._work.pop(each, (None, None))
+            station = station or self._unborn.pop(each)
+            try:
+                reply = self._ray.get(each)
+            except self._ray.exceptions.RayActorError:
+                reply = None
+                self._looked = -GROWING  # there may be room for another
+            else:
+                self._idle.append(station)
+            if task is not None:
+                found.append((task, reply))
+        return found
+
+    def close(self) -> None:
+        """End all stations, and what they work on."""
+        for station in [*self._idle, *self._unborn.values(), *(s for s, _ in self._work.values())]:
+            self._ray.kill(station)
+
+    def _room(self) -> int:
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        room = sum(self._needs.room(resources) for resources in nodes)
+        if not room and not self._work and time.monotonic() - self._began > STARTING:
+            raise SettingError(self._no_room())
+        if not room and not self._work and all(node.get("CPU", 0) < self._needs.cores for node in nodes):
+            return 0  # machines may come yet
+        if not room and not self._work:
+            raise SettingError(self._no_room())
+        return room
+
+    def _no_room(self) -> str:
+        return (
+            f"no machine of the cluster has room for a case of {self._needs.cores} cores, {self._needs.gpus} "
+            f"GPUs and {self._needs.memory / GIB:.1f} GiB (the memory limit with its margin); lower "
+            "memory-limit, or give the machines more with `ray start --memory`"
+        )
+
+
+class Station:
+    """What stands on a machine and answers one case after the other; Ray makes an actor of it."""
+
+    def __init__(self, methods: tuple[str, ...], margins: Margins, fetch: Callable[[Any], Any]) -> None:
+        self._fetch = fetch
+        self._methods, self._margins = methods, margins
+        self._place = TemporaryDirectory(prefix="steadygaze-")
+        self._worker: Worker | None = None
+
+    def stands(self) -> bool:
+        """Make the process that will answer."""
+        self._ready()
+        return True
+
+    def answer(self, task: Task) -> Reply:
+        """The reply, whatever the case does to its process."""
+        if task.freight is not None:
+            model = task.freight.placed(Path(self._place.name), self._fetch)
+            task = replace(task, case=replace(task.case, model=model))
+        worker = self._ready()
+        worker.give(task)
+        while True:
+            connections.wait([worker.connection], POLL)
+            reply = worker.look(self._margins)
+            if reply is not None:
+                return reply
+
+    def close(self) -> None:
+        """End the process, and remove what was placed here. Ray ends a station without it."""
+        if self._worker is not None:
+            self._worker.end()
+        self._place.cleanup()
+
+    def _ready(self) -> Worker:
+        """A process that waits for a task. Raises SteadygazeError where none can be started."""
+        if self._worker is None or self._worker.dead:
+            self._worker = Worker(self._methods, 1)
+        while not self._worker.ready:
+            connections.wait([self._worker.connection], POLL)
+            self._worker.look(self._margins)
+            if self._worker.dead:
+                raise SteadygazeError(self._worker.unborn())
+        return self._worker
+
+
+def _needs(tasks: Sequence[Task], margins: Margins) -> Needs:
+    """What the most demanding of the cases takes: all stations are alike."""
+    return Needs(
+        max(task.case.threads or 1 for task in tasks),
+        int(any(task.case.device.startswith("cuda") for task in tasks)),
+        int(max(margins.ceiling(task.case) for task in tasks)),
+    )
+
+
+def _refused(task: Task, error: UsageError) -> Reply:
+    return Reply(Status.REFUSED, str(error), 0.0, {}, this_machine(1), None)
+
+
+def _lost(task: Task) -> Reply:
+    sentence = f"the machine or the station that worked on it was lost {MOST_LOST} times"
+    return Reply(Status.CRASHED, sentence, 0.0, {}, this_machine(1), None)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise SettingError(
+            "a cluster needs Ray, which is not installed; install steadygaze with its extra: "
+            "pip install 'steadygaze[cluster]'"
+        ) from error
+    return ray

@@ -1,0 +1,165 @@
+"""``steadygaze campaign``: run a plan, look on, list and export what is known, name the presets.
+
+Exit codes: 0 every case has a record, whatever it says; 130 interrupted, with what was finished kept; 2 and 1
+as everywhere.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, final
+
+import click
+
+from steadygaze.commands.crews import crew_of, crew_options
+from steadygaze.terminal import printed
+
+INTERRUPTED = 130
+RETRIED = ("crashed", "timed-out", "out-of-memory", "out-of-regions", "refused", "solved")
+
+
+@final
+class _RunByDefault(click.Group):
+    """A group whose command ``run`` may be left unsaid: ``campaign plan.toml``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the word in where it is missing. Raises UsageError for what is neither a command nor a plan."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            if not args[0].startswith("-") and not args[0].lower().endswith(".toml"):
+                (nearest,) = get_close_matches(args[0], self.commands, n=1, cutoff=0.0)
+                raise click.UsageError(
+                    f"{args[0]!r} is neither a plan, whose name ends in .toml, nor a command: did you mean "
+                    f"{nearest!r}? allowed: {', '.join(self.commands)}"
+                )
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_RunByDefault)
+def campaign() -> None:
+    """Verify many images of one or several models, as a plan says: `steadygaze campaign plan.toml`.
+
+    Run the same again to go on after any interruption; what is finished is not done again.
+    """
+
+
+def _target(command: Any) -> Any:
+    return click.argument("target", metavar="PLAN.toml|STORE.sqlite", type=click.Path(path_type=Path))(
+        command
+    )
+
+
+def _debug(command: Any) -> Any:
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
+
+
+_where = click.option(
+    "--where", metavar="COLUMN=VALUE", multiple=True,
+    help="Only such rows; != for others; repeat for several.  Such as verdict=violated.",
+)  # fmt: skip
+
+
+@campaign.command()
+@click.argument("plan", metavar="PLAN.toml", type=click.Path(path_type=Path))
+@click.option(
+    "--store", metavar="FILE", type=click.Path(path_type=Path), help="The file of the records.  [PLAN.sqlite]"
+)
+@crew_options
+@click.option(
+    "--retry", metavar="STATUS", type=click.Choice(RETRIED), multiple=True,
+    help=f"Do cases again that ended so: {', '.join(RETRIED)}; repeat for several.",
+)  # fmt: skip
+@click.option("--quiet", is_flag=True, help="No progress.")
+@_debug
+def run(
+    plan: Path,
+    store: Path | None,
+    workers: int | None,
+    cluster: str | None,
+    retry: tuple[str, ...],
+    quiet: bool,
+) -> int:
+    """Do what the plan asks and the store does not hold yet."""
+    from steadygaze.campaign import read_plan, run, store_of
+    from steadygaze.campaign.record import Status
+    from steadygaze.commands.campaign_words import summarised, watching
+
+    planned, path = read_plan(plan), store or store_of(plan)
+    crew = crew_of(workers, cluster)
+    with watching(quiet) as progress:
+        summary = run(
+            planned,
+            path,
+            crew=crew,
+            retry={Status(name.replace("-", " ")) for name in retry},
+            progress=progress,
+        )
+    printed(summarised(planned, summary, path, plan), path)
+    return INTERRUPTED if summary.interrupted else 0
+
+
+@campaign.command()
+@_target
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@_debug
+def status(target: Path, as_json: bool) -> None:
+    """How far a campaign has come; also from another terminal while it runs."""
+    import json
+
+    from steadygaze.campaign.planfile import store_of
+    from steadygaze.campaign.standing import standing_of
+
+    standing = standing_of(store_of(target))
+    printed(json.dumps(standing.to_dict(), indent=2) if as_json else standing.words())
+
+
+@campaign.command("list")
+@_target
+@_where
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=None, help="The first ones only.")
+@_debug
+def list_cases(target: Path, where: tuple[str, ...], limit: int | None) -> None:
+    """List the cases, a line for each."""
+    from steadygaze.campaign.planfile import store_of
+    from steadygaze.campaign.store import read
+    from steadygaze.campaign.table import chosen, rows
+    from steadygaze.commands.campaign_words import listed
+
+    found = chosen(rows(read(store_of(target))), where)
+    printed(listed(found, limit))
+
+
+@campaign.command()
+@_target
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path), required=True,
+    help="Ends in .parquet (needs pyarrow) or .csv.",
+)  # fmt: skip
+@_where
+@_debug
+def export(target: Path, out: Path, where: tuple[str, ...]) -> None:
+    """Write the cases as a table: a row for each, whether finished or not."""
+    from steadygaze.campaign.planfile import store_of
+    from steadygaze.campaign.store import read
+    from steadygaze.campaign.table import chosen, export, rows
+
+    found = chosen(rows(read(store_of(target))), where)
+    export(found, out)
+    printed(f"{len(found)} rows written to {out}.", out)
+
+
+@campaign.command()
+@click.argument("name", required=False)
+@_debug
+def presets(name: str | None) -> None:
+    """Perturbations of the package, by name: what each stands for, and what it is."""
+    from steadygaze.question.preset import preset, presets
+
+    shown = presets().values() if name is None else [preset(name)]
+    printed(
+        "\n\n".join(
+            "\n".join([one.name, f"    {one.stands_for}", *(f"    {text}" for text in one.perturb)])
+            for one in shown
+        )
+    )

@@ -1,0 +1,55 @@
+"""When a run is to stop with what it knows by then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steadygaze.deadline import Deadline
+from steadygaze.errors import SettingError
+
+# Reading and checking may go on after the time limit for this share of it, and for so many seconds.
+_ALLOWANCE, _LEAST_ALLOWANCE = 0.1, 1.0
+# However long starting and loading took, the search has this share of the limit, but no more seconds than so
+# many: an answer that nothing was searched for is of no use, and the allowance bears it.
+_SHARE_OF_SEARCH, _LEAST_SEARCH = 0.25, 0.5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop with what is known.
+
+    Attributes:
+        seconds: of the whole call, loading included; None for no limit.
+        memory: of the search, in GiB.
+        regions: activation regions to visit; None for no limit.
+        spent: of the seconds, those that were over before the call, such as with starting the program.
+
+    Raises:
+        SettingError: if a limit is not above 0.
+    """
+
+    seconds: float | None = None
+    memory: float = 2.0
+    regions: int | None = None
+    spent: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("time limit", self.seconds),
+            ("memory limit", self.memory),
+            ("regions limit", self.regions),
+        ):
+            if value is not None and not value > 0:
+                raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
+
+    def deadline(self, loading: float) -> Deadline:
+        """The end of the search, where loading took so many seconds until now."""
+        if self.seconds is None:
+            return Deadline.after(None)
+        least = min(_SHARE_OF_SEARCH * self.seconds, _LEAST_SEARCH)
+        return Deadline.after(max(self.seconds - self.spent - loading, least))
+
+    @property
+    def allowance(self) -> float:
+        """Seconds after the time limit in which the answer is to be read off what was found, and checked."""
+        return max(_LEAST_ALLOWANCE, _ALLOWANCE * (self.seconds or 0.0))

@@ -1,0 +1,61 @@
+"""From what a user names or holds to a network on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from steadygaze.errors import ModelError, SettingError
+from steadygaze.network.reading.load import Network, load_network
+from steadygaze.network.reading.torch_surroundings import on_processor
+from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@on_processor()
+def network_of(
+    model: nn.Module | str | Path | Network,
+    shape: tuple[int, ...],
+    layout: str = "chw",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    output: str | None = None,
+    device: str = "cpu",
+) -> Network:
+    """The network of a model for images ``(C, H, W)`` of that shape, on its device; arguments as of `verify`.
+
+    One that was made before is taken as it is. Raises ModelError or SettingError.
+    """
+    if isinstance(model, Network):
+        return model
+    where = _device(device)
+    builtin = isinstance(model, str) and model in BUILTIN_MODELS
+    if isinstance(model, str) and not builtin and ":" not in model and not Path(model).suffix:
+        raise ModelError(
+            f"the network is {model!r}, which is no file of a known kind and no built-in; allowed are a "
+            f".onnx or .pt2 file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; give one of these"
+        )
+    channels, height, width = shape
+    network = load_network(
+        builtin_model(str(model)) if builtin else model,
+        input_shape=(channels, height, width),
+        layout=layout,
+        mean=mean,
+        std=std,
+        output=output,
+    )
+    return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
+
+
+def _device(device: str) -> str:
+    if device not in ("cpu", "cuda"):
+        raise SettingError(f"the device is {device!r}; allowed: cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingError("the device is cuda, but torch sees no CUDA device here; use --device cpu")
+    return device

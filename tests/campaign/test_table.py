@@ -1,0 +1,124 @@
+"""A campaign as a table: its rows, conditions on them, and the files it is exported to."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+from steadygaze.campaign import Entry, Machine, Record, Status, make_case
+from steadygaze.campaign.table import COLUMNS, chosen, export, rows
+from steadygaze.errors import SettingError
+
+CASE = make_case({"model": "m.onnx", "image": "digits:2", "perturb": "brightness(amount=-0.1..0.1)"})
+ANSWER = {
+    "verdict": "violated",
+    "predicted": 3,
+    "shares": {"robust": 0.5, "class_changed": 0.25, "attention_changed": 0.25, "undecided": 0.0},
+    "scales": {"class": {"holds": 0.5, "fails": 0.5}, "attention": {"holds": 0.25, "fails": None}},
+    "safe_scale": 0.25,
+    "radius": None,
+    "nearest_failure": {"kind": "class-changed", "distance": 0.5, "theta": [0.05], "predicted": 4},
+    "axes": [{"name": "brightness.amount", "unit": "", "low": -0.1, "high": 0.1}],
+    "ranges": [[-0.1, 0.05]],
+    "regions": {"visited": 7},
+    "method": "sweep",
+}
+RECORD = Record(
+    Status.SOLVED,
+    "a failing, point",
+    1.5,
+    {"peak": 20},
+    Machine("Linux", "made up", 2, 1, 1),
+    "2030-01-01T00:00:00+00:00",
+    ANSWER,
+)
+TAGS = {"model": "m", "image": "digits:2", "perturbation": "light", "threshold": 0.3, "label": 3}
+
+
+def entries() -> list[Entry]:
+    question = json.loads(json.dumps(vars(CASE)))
+    refused = replace(RECORD, status=Status.REFUSED, sentence="no", answer=None, memory={})
+    return [
+        Entry(key, "p", tags, question, record)
+        for key, tags, record in (
+            ("a", TAGS, RECORD),
+            ("b", TAGS | {"label": 4}, RECORD),
+            ("c", TAGS | {"label": None, "width": 0.5}, refused),
+            ("d", {"mine": "x", "verdict": "tagged"}, None),
+        )
+    ]
+
+
+def test_rows_say_what_the_records_say():
+    table = rows(entries())
+    assert all(list(row)[: len(COLUMNS)] == list(COLUMNS) for row in table)
+    first, second, refused, unfinished = table
+    assert (first["correct"], second["correct"], refused["correct"]) == (True, False, None)
+    assert first["share_attention_changed"] == 0.25
+    assert (first["class_holds"], first["attention_fails"]) == (0.5, None)
+    assert (first["parameters"], first["lows"], first["range_highs"]) == (
+        ["brightness.amount"],
+        [-0.1],
+        [0.05],
+    )
+    assert (refused["status"], refused["verdict"], refused["width"]) == ("refused", None, 0.5)
+    assert (unfinished["status"], unfinished["seconds"], unfinished["mine"]) == (None, None, "x")
+    assert (unfinished["verdict"], unfinished["tag.verdict"]) == (None, "tagged")
+    assert unfinished["model_file"] == "m.onnx"
+
+
+def test_conditions_choose():
+    table = rows(entries())
+
+    def keys(*conditions):
+        return "".join(row["key"] for row in chosen(table, conditions))
+
+    assert keys() == "abcd"
+    assert keys("verdict=violated") == "ab"
+    assert keys("verdict!=violated") == "cd"
+    assert keys("verdict=", "status!=") == "c"
+    assert keys("correct=true") == "a"
+    assert keys("threshold=0.3", "label = 4") == "b"
+    for wrong in ("verdict", "colour=red"):
+        with pytest.raises(SettingError, match="COLUMN!=VALUE, with one of the columns model"):
+            keys(wrong)
+
+
+def test_csv_holds_the_rows(tmp_path):
+    path = tmp_path / "new" / "cases.csv"
+    export(rows(entries()), path)
+    with path.open(newline="") as stream:
+        read = list(csv.DictReader(stream))
+    assert list(read[0]) == [*COLUMNS, "width", "mine", "tag.verdict"]
+    assert read[0]["sentence"] == "a failing, point"
+    assert (read[0]["correct"], read[2]["correct"], read[3]["status"]) == ("true", "", "")
+    assert json.loads(read[0]["failure_theta"]) == [0.05]
+    assert float(read[0]["share_robust"]) == 0.5
+
+
+def test_parquet_holds_the_rows_with_their_types(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    path = tmp_path / "cases.parquet"
+    export(rows(entries()), path)
+    read = parquet.read_table(path)
+    assert read.column_names == [*COLUMNS, "width", "mine", "tag.verdict"]
+    first, *_, unfinished = read.to_pylist()
+    assert first == {**dict.fromkeys(read.column_names), **rows(entries())[0]}
+    assert (unfinished["verdict"], unfinished["correct"]) == (None, None)
+    assert str(read.schema.field("range_lows").type) == "list<element: double>"
+    export([], path)
+    assert parquet.read_table(path).column_names == list(COLUMNS)
+
+
+def test_other_files_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(SettingError, match=r"must end in \.csv or \.parquet"):
+        export([], tmp_path / "cases.xls")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="cannot be written"):
+        export([], tmp_path / "file" / "cases.csv")
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(SettingError, match=r"install steadygaze\[campaign\]"):
+        export([], tmp_path / "cases.parquet")
