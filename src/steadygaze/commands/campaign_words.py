@@ -76,7 +76,7 @@ def told(now: RunProgress) -> str:
     if not done:
         return f"starting {'' if not now.before else f'({now.before} finished before) '}the worker processes"
     parts = [counted(now.verdicts), paced(done, now.seconds)]
-    if now.rest is not None:
+    if now.rest is not None and now.finished < now.total:
         low, high = lasting(now.rest.low), lasting(now.rest.high)
         parts.append(f"about {lasting(now.rest.seconds)} left ({low} to {high})")
     return "; ".join(parts)
