@@ -65,7 +65,7 @@ class RunProgress:
             before = f"({self.before} finished before) " if self.before else ""
             return f"starting {before}the worker processes"
         parts = [counted(self.verdicts), paced(done, self.seconds)]
-        if self.rest is not None:
+        if self.rest is not None and self.finished < self.total:
             low, high = lasting(self.rest.low), lasting(self.rest.high)
             parts.append(f"about {lasting(self.rest.seconds)} left ({low} to {high})")
         return "; ".join(parts)
