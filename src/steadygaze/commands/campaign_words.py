@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steadygaze.campaign.standing import counted, lasting, named, paced
+from steadygaze.campaign.standing import counted, named
 from steadygaze.terminal import is_watched, unheard
 
 if TYPE_CHECKING:
