@@ -117,7 +117,11 @@ ROOMS = {
             for name in ("bits", "boxes", "cells", "clipping", "connection", "cutting", "envelope", "growing",
                          "measure", "sections", "sides", "store", "welding")
         ),
-        ("geometry", "search/test_following.py", "search/test_judging.py"),
+        tuple(
+            f"geometry/test_{name}.py"
+            for name in ("sides", "welding", "cells", "boxes", "polytope", "envelope", "clipping", "sections",
+                         "measure", "cutting", "connection")
+        ),
         interpreted=True,
     ),
     "perturbation": Room(("perturbation",), ("perturbation", *_WHOLE)),

@@ -82,6 +82,19 @@ def test_the_answer_in_words(search, capsys, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("beyond", "told"),
+    [(None, "proves or refutes it"), ("maps vary", "can look at points of it only, for maps")],
+)
+def test_what_can_be_made_of_the_certificate_is_told(search, capsys, beyond, told):
+    def certify(place):
+        (place / "certificate.json").write_text(json.dumps({"beyond_proof": beyond}))
+
+    search.certify = certify
+    cli.run([*DIGIT, "--out", "there", "--certificate"])
+    assert f"steadygaze-check there/certificate {told}" in capsys.readouterr().out
+
+
 def test_what_rounding_has_decided_is_told(search, capsys, tmp_path):
     search.result = replace(answers.violated(), notes=("The map is decided by rounding.",))
     cli.run([*DIGIT, "--out", "there"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -85,7 +85,7 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return asdict(self) | {"status": self.status.value}
+        return vars(self) | {"status": self.status.value, "machine": vars(self.machine)}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Record:

@@ -18,7 +18,9 @@ from steadygaze.campaign.estimate import Estimate, Estimator, kind_of
 from steadygaze.campaign.plan import Plan, PlannedCase
 from steadygaze.campaign.pool import PoolCrew
 from steadygaze.campaign.record import Record, Status
+from steadygaze.campaign.standing import counted, lasting, paced
 from steadygaze.campaign.store import Ending, RunState, Writer, folder_of, writing
+from steadygaze.verdict.showing import shown
 
 BEAT = 2.0  # seconds between two words of the driver to those who look on
 NO_ANSWER = "no answer"  # what counts by verdict call a case without one
@@ -50,6 +52,23 @@ class RunProgress:
     def finished(self) -> int:
         """Cases of the plan that have a record."""
         return self.before + sum(self.ended.values())
+
+    @property
+    def fraction(self) -> float:
+        """Their share of all, in [0, 1]."""
+        return self.finished / self.total
+
+    def sentence(self) -> str:
+        """Verdicts, pace and what is left, in one line."""
+        done = sum(self.ended.values())
+        if not done:
+            before = f"({self.before} finished before) " if self.before else ""
+            return f"starting {before}the worker processes"
+        parts = [counted(self.verdicts), paced(done, self.seconds)]
+        if self.rest is not None and self.finished < self.total:
+            low, high = lasting(self.rest.low), lasting(self.rest.high)
+            parts.append(f"about {lasting(self.rest.seconds)} left ({low} to {high})")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -93,7 +112,7 @@ def run(
     margins: Margins | None = None,
     crew: AbstractCrew | None = None,
     retry: Collection[Status] = (),
-    progress: Callable[[RunProgress], None] | None = None,
+    progress: Callable[[RunProgress], None] | str | None = None,
 ) -> Summary:
     """Do what the plan asks and the store does not hold yet.
 
@@ -108,7 +127,8 @@ def run(
         margins: how far a worker may overrun a case's limits before it is ended.
         crew: who answers the cases instead of such processes; workers and margins are then its own.
         retry: cases that ended so are done again, such as `{Status.CRASHED}` after a repair.
-        progress: called a few times a second.
+        progress: a function that is called with `RunProgress` a few times a second; `"auto"` for a bar in a
+            notebook or on a terminal.
 
     Returns:
         What was done.
@@ -120,10 +140,10 @@ def run(
     """
     crew = crew or PoolCrew(workers, margins)
     path = Path(store)
-    with writing(path) as writer:
+    with shown(progress) as tell, writing(path) as writer:
         keys = plan.keys()
         writer.begin(plan, keys)
-        course = _Course(plan, keys, writer, path, retry, crew, progress or (lambda _: None))
+        course = _Course(plan, keys, writer, path, retry, crew, tell)
         interrupted = False
         try:
             course.run()

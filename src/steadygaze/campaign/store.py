@@ -129,7 +129,7 @@ class Writer:
     def begin(self, plan: Plan, keys: Sequence[str]) -> None:
         """Note what is planned; records of the same content stay, whatever plan they came from."""
         rows = [
-            (position, key, json.dumps(dict(planned.tags)), json.dumps(asdict(planned.case)))
+            (position, key, json.dumps(dict(planned.tags)), json.dumps(vars(planned.case)))
             for position, (key, planned) in enumerate(zip(keys, plan.cases, strict=True))
         ]
         with self._changing() as connection:

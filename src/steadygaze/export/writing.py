@@ -13,7 +13,8 @@ from jinja2 import Environment
 from steadygaze.errors import NotJointlyAffine, PerturbationError, SettingError
 from steadygaze.export.expectation import expected_of
 from steadygaze.export.parameter_network import parameter_network
-from steadygaze.export.properties import domain_of, vnnlib_1, vnnlib_2
+from steadygaze.export.properties import vnnlib_1, vnnlib_2
+from steadygaze.geometry.domain import domain_of
 from steadygaze.network.writing.onnx_writer import Writer, onnx_of
 from steadygaze.perturbation.chain import Chain
 from steadygaze.verdict.answer import Answer
