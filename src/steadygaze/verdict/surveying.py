@@ -61,7 +61,8 @@ def survey(
 ) -> Atlas:
     """The atlas of an answer.
 
-    `polygons` and `exhibits` are its drawing's; `safe_scale` and `image`, which may name a class, its result's.
+    `polygons` and `exhibits` are its drawing's; `safe_scale` and `image`, which may name a class, are its
+    result's.
     """
     atlas = _Survey(problem, map_, polygons, exhibits, safe_scale).atlas()
     return replace(atlas, classes=_named(atlas.classes, image))
