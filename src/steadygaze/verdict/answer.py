@@ -212,7 +212,9 @@ class Answer:
     def _atlas(self) -> Atlas:
         drawing, scale = self._drawing, self.result.safe_scale or 0.0
         with LONE:
-            return survey(self.problem, self.map, drawing.polygons, drawing.exhibits, scale)
+            return survey(
+                self.problem, self.map, drawing.polygons, drawing.exhibits, scale, self.result.problem.image
+            )
 
     @on_processor()
     def _certify(self, folder: Path) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
+from steadygaze.answer.asked import ImageInfo
 from steadygaze.answer.atlas import Atlas, CellTable, Forms, HalfSpaces, Sheet, Stops, Stretches
 from steadygaze.answer.drawing import Exhibit, Polygons
 from steadygaze.certificate.cells import piece_of_cells
@@ -56,9 +57,15 @@ def survey(
     polygons: Sequence[Polygons],
     exhibits: Sequence[Exhibit],
     safe_scale: float,
+    image: ImageInfo,
 ) -> Atlas:
-    """The atlas of an answer. `polygons` are its drawing's; `safe_scale` is that of the result."""
-    return _Survey(problem, map_, polygons, exhibits, safe_scale).atlas()
+    """The atlas of an answer.
+
+    `polygons` and `exhibits` are its drawing's; `safe_scale` and `image`, which may name a class, are its
+    result's.
+    """
+    atlas = _Survey(problem, map_, polygons, exhibits, safe_scale).atlas()
+    return replace(atlas, classes=_named(atlas.classes, image))
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,6 +354,15 @@ class _Survey:
             angles[rows, 1:-1] = maps[rows] @ form.directions.T
             angles[rows, -1] = np.linalg.norm(actual[rows], axis=1)
         return angles
+
+
+def _named(numbers: Sequence[str], image: ImageInfo) -> tuple[str, ...]:
+    """The classes with the name that the data set gives to one of them, where it does."""
+    known = image.dataset_class is not None and image.dataset_label in range(len(numbers))
+    return tuple(
+        str(image.dataset_class) if known and k == image.dataset_label else number
+        for k, number in enumerate(numbers)
+    )
 
 
 def _flat(maps: np.ndarray) -> np.ndarray:
