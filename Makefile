@@ -42,7 +42,7 @@ peer: $(STAMP) ## ask Marabou what we say of exported questions; sets up .venv-p
 
 mutate: $(STAMP) ## change the code in small places and see whether tests notice (ROOM=, SAMPLE=, SEED=, AGAIN=1)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt cosmic-ray
-	$(BIN)/python scripts/mutate.py $(if $(ROOM),--room $(ROOM)) --sample $(or $(SAMPLE),48) \
+	$(BIN)/python scripts/mutate.py $(if $(ROOM),--room $(ROOM)) --sample $(or $(SAMPLE),44) \
 		--seed $(or $(SEED),0) $(if $(AGAIN),--again)
 
 check: $(STAMP) ## style and types

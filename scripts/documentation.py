@@ -93,7 +93,7 @@ def help_text(command: str) -> str:
     """What ``steadygaze COMMAND --help`` prints."""
     arguments = [*command.split(), "--help"]
     done = CliRunner().invoke(
-        commands, arguments, prog_name="steadygaze", terminal_width=92, catch_exceptions=False
+        commands, arguments, prog_name="steadygaze", terminal_width=84, catch_exceptions=False
     )
     return f"```text\n{done.output.rstrip()}\n```"
 

@@ -47,7 +47,7 @@ _THIRD_PARTIES = (
 _TOO_LONG = 8.0
 _HANGS = 20.0
 # Calls of one function, and lines executed in it, that are followed in one test: the rest is repetition.
-_CALLS, _LINES = 12, 4_000
+_CALLS, _LINES = 20, 30_000
 # Tests that run before the files of the others are looked at.
 _HEAD = 4
 _MEMORY = 6 << 30

@@ -18,7 +18,7 @@ PATCH = "patch(opacity=0..1, top=2, left=2, height=3, width=3, mode=add)"
 SMALL = "patch(opacity=0..0.3, top=5, left=5, height=2, width=2, mode=add)"
 BRIGHT, CONTRAST = "brightness(amount=-0.1..0.1)", "contrast(amount=-0.1..0.1)"
 MLP = ("digits-mlp", 357)
-SWEEP, WIDE, SHORT = {"method": "sweep"}, {"undecided": 0.2}, {"time_limit": 4.0}
+SWEEP, WIDE, SHORT = {"method": "sweep"}, {"undecided": 0.2}, {"regions_limit": 800}
 # One line for each way in which a page may know its cells, its images and its numbers.
 CASES = {
     "line": (*MLP, PATCH, {}),
@@ -31,7 +31,12 @@ CASES = {
     "boxes": (*MLP, f"{BRIGHT}|{PATCH}", {"method": "bound", "handover": False}),
     "nearest": (*MLP, f"brightness(amount=-0.3..0.3)|{PATCH}", {"method": "nearest"}),
     "unknown": ("digits-cnn", 202, f"{BRIGHT}|{PATCH}", {"method": "bfs", "regions_limit": 60}),
-    "looks at a layer": ("digits-cnn", 7, f"{BRIGHT}|{SMALL}", {"saliency": "grad-cam", **SHORT}),
+    "looks at a layer": (
+        "digits-cnn",
+        7,
+        "brightness(amount=-0.03..0.03)|patch(opacity=0..0.1, top=5, left=5, height=2, width=2, mode=add)",
+        {"saliency": "grad-cam"},
+    ),
     "many": (
         *MLP,
         "|".join(f"patch(opacity=0..0.1, top={k}, left={k}, height=1, width=1, mode=add)" for k in range(8)),

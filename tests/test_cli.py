@@ -16,7 +16,7 @@ import pytest
 
 import answers
 from steadygaze import cli
-from steadygaze.answer.result import schema
+from steadygaze.answer.result import Result, schema
 from steadygaze.errors import FidelityError, ModelError
 from steadygaze.report import figures, folder, write_report
 
@@ -80,6 +80,28 @@ def test_the_answer_in_words(search, capsys, tmp_path):
     assert {path.name for path in (tmp_path / "there").iterdir()} == {
         "result.json", "map.png", "report.html", "witness",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("beyond", "told"),
+    [(None, "proves or refutes it"), ("maps vary", "can look at points of it only, for maps")],
+)
+def test_what_can_be_made_of_the_certificate_is_told(search, capsys, beyond, told):
+    def certify(place):
+        (place / "certificate.json").write_text(json.dumps({"beyond_proof": beyond}))
+
+    search.certify = certify
+    cli.run([*DIGIT, "--out", "there", "--certificate"])
+    assert f"steadygaze-check there/certificate {told}" in capsys.readouterr().out
+
+
+def test_what_rounding_has_decided_is_told(search, capsys, tmp_path):
+    search.result = replace(answers.violated(), notes=("The map is decided by rounding.",))
+    cli.run([*DIGIT, "--out", "there"])
+    assert "The map is decided by rounding." in capsys.readouterr().out
+    assert "The map is decided by rounding." in (tmp_path / "there" / "report.html").read_text()
+    written = Result.from_json((tmp_path / "there" / "result.json").read_text())
+    assert written.notes == search.result.notes
 
 
 def test_json_is_all_that_is_printed(search, capsys, tmp_path):

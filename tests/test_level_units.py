@@ -141,6 +141,32 @@ def test_a_real_digit_in_single_precision(method, shared, tmp_path):
     assert answer.at([0.13]).inconsistency == pytest.approx(0, abs=1e-6)
 
 
+def test_the_answer_notes_what_rounding_decides():
+    chain = sg.Patch(0, 1, top=1, left=1, size=2)
+    answer = sg.verify(edges(nn.ReLU()), spotted(0.3), chain, threshold=0.001, threads=1, clip=None)
+    assert answer.result.nearest_failure.kind == "attention-changed"
+    first, second = answer.result.notes
+    assert first.startswith("The map S(x0) of the unperturbed image is decided by rounding")
+    assert second.startswith("The map of the nearest failure")
+
+
+def test_the_answer_notes_units_at_the_upper_end_of_a_clip():
+    """White pixels that nothing moves: PyTorch's slope there is 0, the convention's that inside."""
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.Hardtanh(0.0, 1.0), nn.Flatten(), nn.Linear(64, 3)).double()
+    image = np.full((1, 8, 8), 0.5)
+    image[0, 6:] = 1.0
+    answer = verified(module, image, sg.Patch(0, 0.2, top=1, left=1, size=2), "sweep")
+    assert len(answer.result.notes) == 1
+
+
+def test_nothing_is_noted_of_zeros_or_where_no_unit_is_near():
+    assert verified(edges(nn.ReLU()), spotted(0.0), sg.Brightness(0, 0.0001), "sweep").result.notes == ()
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 3))
+    assert verified(module, spotted(0.3), sg.Brightness(-0.1, 0.1), "sweep").result.notes == ()
+
+
 # -- with level units, or without them: the same answer
 
 FLAT = np.arange(24).reshape(4, 6)[:, :3].flatten()  # the pixels of the image's flat half

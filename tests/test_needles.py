@@ -33,7 +33,7 @@ from steadygaze.verdict.driver import solve
 MIDDLE = 0.5
 METHODS = ("sweep", "bfs", "gbs", "nearest", "bound", "auto")
 KINDS = {"class": CLASS_CHANGED, "attention": ATTENTION_CHANGED}
-SIZES = (1e-1, 1e-3, 1e-6)
+SIZES = (1e-1, pytest.param(1e-3, marks=pytest.mark.slow), 1e-6)
 PLACE = (0.377, -0.413, 0.291, 0.322)
 
 

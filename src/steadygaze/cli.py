@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import os
 import sys
 import time
@@ -330,6 +331,7 @@ def _summary(result: Result, case: Case) -> str:
             *result.problem.layer_sentences(),
             result.safe_scale_sentence(),
             result.failure_sentence(),
+            *result.notes,
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
             f"Written to {written(case.out)}: result.json, map.png, report.html, witness.",
@@ -339,14 +341,14 @@ def _summary(result: Result, case: Case) -> str:
 
 
 def _certificate_sentences(case: Case) -> tuple[str, ...]:
-    """Where the certificate is and how large, if there is one."""
+    """Where the certificate is, how large, and what can be made of it, if there is one."""
     if not case.certificate:
         return ()
     folder = Path(case.out, "certificate")
     size = sum(path.stat().st_size for path in folder.iterdir())
-    return (
-        f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} proves or refutes it.",
-    )
+    beyond = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))["beyond_proof"]
+    able = f"can look at points of it only, for {beyond}" if beyond else "proves or refutes it"
+    return (f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} {able}.",)
 
 
 @contextmanager

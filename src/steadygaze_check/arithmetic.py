@@ -6,8 +6,8 @@ whole numbers (NumPy's object type) with one exponent each take part in the same
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,39 +25,13 @@ def gamma(terms: int) -> float:
 def norms(rows: np.ndarray) -> np.ndarray:
     """At least the Euclidean norm of each row; squares below the smallest double are not lost."""
     found = np.sqrt(np.einsum("rn,rn->r", rows, rows)) * UP
-    small = np.flatnonzero(found < SMALL)
-    if len(small):
-        found[small] = np.abs(rows[small]).max(axis=1, initial=0.0) * np.sqrt(rows.shape[1]) * UP
+    if (found < SMALL).any():
+        most = np.abs(rows).max(axis=1, initial=0.0) * np.sqrt(rows.shape[1]) * UP
+        found = np.where(found < SMALL, most, found)
     return found
 
 
-def norm(values: np.ndarray) -> float:
-    """At least the Euclidean norm of all entries together."""
-    return float(norms(values.reshape(1, -1))[0])
-
-
-def spectral_bound(matrix: np.ndarray) -> float:
-    """At least the spectral norm: |M|_2^2 = |M M^T|_2, and |G|_2^2 = |G^2|_2 <= |G^2|_F for symmetric G.
-
-    Each product of doubles is off by at most gamma(k) times the product of Frobenius norms.
-    """
-    bound = norm(matrix)
-    if bound < SMALL or min(matrix.shape) == 1 or min(matrix.shape) > 2048:
-        return bound
-    scaled, slack = matrix / bound, gamma(max(matrix.shape)) + 8 * UNIT
-    gram = scaled @ scaled.T if matrix.shape[0] <= matrix.shape[1] else scaled.T @ scaled
-    sizes = []
-    for _ in range(5):
-        sizes.append(norm(gram))
-        gram = (gram / sizes[-1]) @ (gram / sizes[-1])
-    last = norm(gram)
-    for size in reversed(sizes):
-        last = size * float(np.sqrt(last + slack)) * UP
-    return bound * float(np.sqrt(last + slack)) * UP
-
-
-@dataclass(frozen=True, eq=False)
-class Dyadic:
+class Dyadic(NamedTuple):
     """``whole * 2**exponent``, entry by entry, never rounded."""
 
     whole: np.ndarray
@@ -75,23 +49,17 @@ class Dyadic:
         shift = np.where(used, start - exponent, 0).astype(object)
         return Dyadic((mantissa >> trailing).astype(object) * np.left_shift(1, shift), exponent)
 
-    def at(self, exponent: int) -> np.ndarray:
-        """The whole numbers that go with a smaller exponent."""
-        return self.whole if exponent == self.exponent else self.whole * (1 << (self.exponent - exponent))
-
-    def __add__(self, other: Dyadic) -> Dyadic:
+    def plus(self, other: Dyadic) -> Dyadic:
+        """The sum, entry by entry."""
         exponent = min(self.exponent, other.exponent)
-        return Dyadic(self.at(exponent) + other.at(exponent), exponent)
+        one, two = (each.whole * (1 << each.exponent - exponent) for each in (self, other))
+        return Dyadic(one + two, exponent)
 
-    def __mul__(self, other: Dyadic) -> Dyadic:
-        return Dyadic(self.whole * other.whole, self.exponent + other.exponent)
+    def fractions(self) -> list[Fraction]:
+        """The entries, one after another."""
+        scale = Fraction(2) ** self.exponent
+        return [int(each) * scale for each in self.whole.ravel()]
 
     def rounded(self) -> np.ndarray:
         """The nearest doubles; each is within one half unit in the last place."""
-        scale = Fraction(2) ** self.exponent
-        flat = [float(int(w) * scale) if w else 0.0 for w in self.whole.ravel()]
-        return np.array(flat, np.float64).reshape(self.whole.shape)
-
-    def fraction(self, *index: int) -> Fraction:
-        """One entry as a fraction."""
-        return Fraction(int(self.whole[index])) * Fraction(2) ** self.exponent
+        return np.array([float(each) for each in self.fractions()]).reshape(self.whole.shape)

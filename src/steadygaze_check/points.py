@@ -1,4 +1,4 @@
-"""Single points in exact arithmetic up to the logits, and where the pieces of the question lie."""
+"""How far maps are from what is expected of them, and single points, exactly up to the logits."""
 
 from __future__ import annotations
 
@@ -6,14 +6,90 @@ from fractions import Fraction
 
 import numpy as np
 
-from steadygaze_check.arithmetic import UNIT, Dyadic
+from steadygaze_check.arithmetic import SMALL, UNIT, UP, Dyadic, gamma, norms
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate, demand
-from steadygaze_check.maps import Comparison, Pattern, Side, gradients
-from steadygaze_check.network import Largest, Network, Rectifier
-from steadygaze_check.values import exact_affine
+from steadygaze_check.network import Network, often
+from steadygaze_check.values import Pattern, exact, gradients
 
-# How far beyond the border of a piece a point may be to be looked at as one of it, in widths of the box.
+_MOST = 2.0  # what the inconsistencies of the format can be at most
+# How far beyond the border of a piece a point may be to be looked at as one of it.
 _BORDER = 1e-12
+
+
+class Comparison:
+    """The map at θ = 0, given as gradient ``(1, P)`` and error, and the distance of others from it.
+
+    kappa is the cosine that a robust map has at least, for inconsistencies that are functions of the angle.
+    """
+
+    def __init__(self, certificate: Certificate, origin: tuple[np.ndarray, np.ndarray]) -> None:
+        question = certificate.question
+        self._certificate, self._name = certificate, question["inconsistency"]["name"]
+        self.threshold, self.moves = float(question["threshold"]), bool(question["moves_map"])
+        self.kappa = 1 - self.threshold if self._name == "cosine" else 1 - self.threshold**2 / 2
+        self._kept = np.flatnonzero(certificate.compared)
+        self._origin, self._error = self._shown(*origin)
+        self._cones: dict[int, tuple[np.ndarray, float]] = {}
+
+    def maps(self, gradient: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The compared entries ``(R, E)`` of maps, and bounds ``(R,)`` of their errors' norms."""
+        whole, error = self._shown(gradient, spread)
+        return (whole if len(self._kept) == whole.shape[1] else whole[:, self._kept]), error
+
+    def _shown(self, gradient: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        saliency, channels = self._certificate.question["saliency"], len(self._certificate.image)
+        whole = np.abs(gradient) if saliency["name"] == "abs-gradient" else gradient
+        if not saliency["channel_sum"]:
+            return whole, spread
+        spread = (spread + gamma(channels) * norms(whole)) * np.sqrt(channels) * UP
+        return whole.reshape(len(whole), channels, -1).sum(axis=1), spread
+
+    def expected(self, piece: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The maps ``(B, E)`` expected at θ, bounds of their errors' norms, and of their terms' norms."""
+        if piece not in self._cones:
+            self._cones[piece] = self._cone(piece)
+        rows, error = self._cones[piece]
+        weight = np.concatenate([np.ones((len(theta), 1)), theta], axis=1)[:, : len(rows)]
+        size = np.abs(weight) @ norms(rows) * UP
+        return weight @ rows, (np.abs(weight).sum(axis=1) * error + gamma(len(rows)) * size) * UP, size
+
+    def _cone(self, piece: int) -> tuple[np.ndarray, float]:
+        """Rows ``(n + 1, E)``, the constant one and one for each parameter, and a bound of each one's error.
+
+        The matrix A of moves makes at most sqrt(|A|_1 |A|_inf) of the error of the map at 0.
+        """
+        if not self.moves:
+            return self._origin[:, self._kept], float(self._error[0])
+        c, size = self._certificate, self._origin.shape[1]
+        own = c.moves_piece == piece
+        out, into, weight = c.moves_term[own] * size + c.moves_out[own], c.moves_in[own], c.moves_weight[own]
+        rows = np.bincount(out, weight * self._origin[0, into], minlength=(c.dimension + 1) * size)
+        one, two = (np.bincount(k, np.abs(weight), minlength=1).max() for k in (out, into))
+        error = float(self._error[0]) + gamma(often(out)) * float(norms(self._origin)[0])
+        return rows.reshape(-1, size)[:, self._kept], float(np.sqrt(one * two)) * error * UP
+
+    def inconsistency(
+        self, maps: np.ndarray, error: np.ndarray, piece: int, theta: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds ``(R,)`` of the inconsistency with what is expected at θ ``(R, n)``.
+
+        For any norm, |x/|x| - y/|y|| <= 2 |x - y| / |y|; and 1 - cos is half the square of the Euclidean one.
+        """
+        expected, given, _ = self.expected(piece, theta)
+        order = {"cosine": 2, "l2": 2, "l1": 1, "linf": np.inf}[self._name]
+        factor = np.sqrt(maps.shape[1]) * UP if order == 1 else 1.0
+        own, given = error * factor, given * factor
+        size, target = np.linalg.norm(maps, order, axis=1), np.linalg.norm(expected, order, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            distance = np.linalg.norm(maps / size[:, None] - expected / target[:, None], order, axis=1)
+            slack = (2 * own / size + 2 * given / target + 8 * gamma(4 * maps.shape[1])) * UP
+        low, high = np.maximum(distance - slack, 0.0), np.minimum(distance + slack, _MOST)
+        if self._name == "cosine":
+            low, high = low * low / 2 * (1 - 4 * UNIT), high * high / 2 * (1 + 4 * UNIT)
+        known = (own < size / 4) & (given < target / 4) & (size > SMALL) & (target > SMALL)
+        nothing = (~maps.any(axis=1) & (own == 0)) | (~expected.any(axis=1) & (given == 0))
+        low, high = np.where(known, low, 0.0), np.where(known, high, _MOST)
+        return np.where(nothing, _MOST, low), np.where(nothing, _MOST, high)
 
 
 class Points:
@@ -54,61 +130,28 @@ class Points:
 
     def pieces_at(self, theta: np.ndarray) -> list[int]:
         """The pieces in which θ lies, or on whose border."""
-        found = {
-            k: borders(self._certificate, k, theta[None]) for k in range(len(self._certificate.piece_base))
-        }
-        return [k for k, each in found.items() if each and (each[0] >= -_BORDER * each[2]).all()]
+        found = [borders(self._certificate, k, theta[None]) for k in range(len(self._certificate.piece_base))]
+        return [k for k, (value, size) in enumerate(found) if (value >= -_BORDER * size).all()]
 
 
 def exact_point(
     network: Network, certificate: Certificate, piece: int, theta: np.ndarray
 ) -> tuple[list[Fraction], Pattern]:
-    """Logits at θ and the pattern there by exact arithmetic; at 0 a unit counts as below."""
-    size = network.nodes[0].entries
-    start = Dyadic.of(certificate.piece_base[piece].reshape(1, size))
-    slopes = Dyadic.of(certificate.piece_directions[piece].reshape(len(theta), size))
-    for each, amount in enumerate(theta):
-        start += Dyadic(slopes.whole[[each]], slopes.exponent) * Dyadic.of(np.array([[amount]]))
-    values, pattern = {0: start}, {}
-    for number, node in enumerate(network.nodes[1:], 1):
-        inputs = [values[each] for each in node.inputs]
-        made, x = exact_affine(node.operation, inputs, np.array([1], dtype=object)), inputs[0]
-        if isinstance(node.operation, Rectifier):
-            above, at_zero = (x.whole > 0).astype(bool), (x.whole == 0).astype(bool)
-            below = Dyadic(np.where(above, 0, x.whole), x.exponent) * Dyadic.of(node.operation.slope[None])
-            made = Dyadic(np.where(above, x.whole, 0), x.exponent) + below
-            pattern[number] = Side(above, at_zero & node.operation.open_at_zero)
-        elif isinstance(node.operation, Largest):
-            windows = x.whole.reshape(1, -1, node.operation.width)
-            choice = windows.argmax(axis=2)
-            most = np.take_along_axis(windows, choice[:, :, None], axis=2)[:, :, 0]
-            made, pattern[number] = Dyadic(most, x.exponent), Side(choice, np.zeros(choice.shape, bool))
-        assert made is not None
-        values[number] = made
-    last = values[network.last]
-    return [last.fraction(0, k) for k in range(network.nodes[network.last].entries)], pattern
+    """Logits at θ and the pattern there by exact arithmetic."""
+    weight, pattern = Dyadic.of(np.append(1.0, theta)), {}
+
+    def choose(number: int, windows: np.ndarray) -> np.ndarray:
+        winner = np.tensordot(weight.whole, windows, axes=1).argmax(axis=0)
+        pattern[number] = (winner == np.arange(windows.shape[1])[:, None])[None]
+        return winner
+
+    base, directions = certificate.piece_base[piece], certificate.piece_directions[piece]
+    last = exact(network, base, directions, choose)[network.last]
+    return Dyadic(weight.whole @ last.whole, weight.exponent + last.exponent).fractions(), pattern
 
 
-def borders(
-    certificate: Certificate, piece: int, theta: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """For points ``(B, n)``, functions ``(B, F)`` that are at least 0 in the piece, their errors, their size.
-
-    Pieces are boxes, or convex polygons; of other polytopes this checker knows no borders (None).
-    """
-    corners = certificate.piece_vertices[certificate.piece_ptr[piece] : certificate.piece_ptr[piece + 1]]
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    distinct = np.unique(corners, axis=0)
-    if len(distinct) == 2 ** len(low) and ((distinct == low) | (distinct == high)).all():
-        value = np.concatenate([theta - low, high - theta], axis=1)
-        return value, UNIT * np.abs(value), float((high - low).max())
-    if len(low) != 2 or len(distinct) < 3:
-        return None
-    away = distinct - distinct.mean(axis=0)
-    ring = distinct[np.argsort(np.arctan2(away[:, 1], away[:, 0]))]
-    span, after = np.roll(ring, -1, axis=0) - ring, np.roll(ring, -2, axis=0) - np.roll(ring, -1, axis=0)
-    if (span[:, 0] * after[:, 1] - span[:, 1] * after[:, 0] < 0).any():
-        return None
-    aside = theta[:, None] - ring
-    one, two = span[:, 0] * aside[:, :, 1], span[:, 1] * aside[:, :, 0]
-    return one - two, 8 * UNIT * (np.abs(one) + np.abs(two)), float((np.ptp(ring, axis=0) ** 2).max())
+def borders(certificate: Certificate, piece: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For points ``(B, n)``, functions ``(B, F)`` that are at least 0 in the piece, and their terms' size."""
+    planes = certificate.piece_planes[slice(*certificate.piece_ptr[piece : piece + 2])]
+    normal, offset = planes[:, :-1].T, planes[:, -1]
+    return offset - theta @ normal, np.abs(offset) + np.abs(theta) @ np.abs(normal)

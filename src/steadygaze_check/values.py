@@ -1,235 +1,233 @@
-"""Values of the network at points, each with a bound of how far it may be off.
+"""Values of the network at points, and gradients on patterns, with bounds of how far they may be off.
 
-The bounds serve two purposes at once. At a point θ they enclose the exact value. At a vertex of a cell they
-enclose the value there of the affine function that the network is inside the cell, although at a vertex many
-units are within rounding of 0: a unit is *close* where it may be of either sign, and what its choice makes
-out is added to the bound. docs/checker.md has the proof.
+Bounds of values serve two purposes at once. At a point θ they enclose the exact value. At a vertex of a cell
+they enclose the value there of the affine function that the network is inside the cell, although at a vertex
+many entries of windows are within rounding of the largest: one is *near* where it may be, and what the choice
+makes out is added to the bound. docs/checker.md has the proof.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 
-from steadygaze_check.arithmetic import TINY, UNIT, UP, Dyadic, gamma, norm, norms, spectral_bound
-from steadygaze_check.network import Affine, Largest, Network, Rectifier, Sum
+from steadygaze_check.arithmetic import TINY, UNIT, UP, Dyadic, gamma, norms
+from steadygaze_check.network import Linear, Network, Node, often, take
 
-# How close to 0, in terms of the largest number of its node, a unit may be on the wrong side of the hinge
-# that a vertex lies on. Soundness does not depend on it: a smaller one would have fewer cells certified.
+# How far below the largest, in terms of the largest number of its node, an entry may be on the wrong side of
+# the hinge that a vertex lies on. Soundness does not depend on it: a smaller one certifies fewer cells.
 _CLOSE = 2.0**-34
 
 
-@dataclass(frozen=True, eq=False)
-class Ball:
-    """Rows of values with bounds of their errors.
-
-    Attributes:
-        value, radius: ``(B, N)``.
-        spread: gives ``(B,)``, a bound of the norm of the errors of a row in some columns, or all for None.
-        alive: numbers of the entries that are not exactly 0 in all rows; None if nothing is known of them.
-    """
+class Ball(NamedTuple):
+    """Rows of values ``(B, N)``, and bounds ``(N,)`` of their errors that hold for all rows."""
 
     value: np.ndarray
     radius: np.ndarray
-    spread: Callable[[np.ndarray | None], np.ndarray]
-    alive: np.ndarray | None = None
-
-    @cached_property
-    def norm(self) -> np.ndarray:
-        """At least the Euclidean norm of each row."""
-        return norms(self.value)
 
 
-@dataclass(frozen=True, eq=False)
-class Hinges:
-    """Functions, affine inside a cell, whose signs make out the pattern of one node (-1 for class gaps).
+class Hinges(NamedTuple):
+    """Windows of one node, whose entries are affine inside a cell.
 
-    Attributes:
-        above: ``(N,)``, whether one is above 0 for certain at all points.
-        columns: numbers of those whose sign is not known everywhere; the arrays below have a column for each.
-            For the largest of windows these have one for all, and `columns` are those that may win.
-        value, radius: ``(B, k)``, the functions and the bounds of their errors.
-        close: ``(B, k)``, whether either sign is allowed.
+    The one at the place `winner` (N,) is the largest at all points, but for k `columns`. Of these there are
+    the entries ``(B, w, k)``, the bounds ``(w, k)`` of their errors, which are `near` enough to be the
+    largest, and which are so near that they must be shown not to be.
     """
 
     node: int
-    above: np.ndarray
+    winner: np.ndarray
     columns: np.ndarray
     value: np.ndarray
     radius: np.ndarray
-    close: np.ndarray
+    near: np.ndarray
+    rival: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class Form:
-    """A node that is affine in θ: ``base + θ slopes``, rounded once; `level` entries are 0 for every θ.
+# The nodes that are affine in θ and are read by one that is not: value at 0 and slopes ``(n + 1, N)``, exact
+# and then rounded. And of each node of windows the entries ``(w, N)`` that equal an earlier one for every θ.
+Start = tuple[dict[int, np.ndarray], dict[int, np.ndarray]]
+Chosen = Callable[[int, np.ndarray], np.ndarray | None]
 
-    first: for each entry, the number of the first one that is exactly the same function.
+
+def exact(network: Network, base: np.ndarray, directions: np.ndarray, choose: Chosen) -> dict[int, Dyadic]:
+    """Rows ``(n + 1, N)`` of all nodes for the image ``base + θ directions``: the value at 0, and the slopes.
+
+    choose: ``(number, windows (n + 1, w, N))`` to the winners ``(N,)``, or None where they are not known.
     """
-
-    base: np.ndarray
-    slopes: np.ndarray
-    level: np.ndarray
-    first: np.ndarray
-
-    def at(self, theta: np.ndarray, reach: np.ndarray) -> Ball:
-        """Values at theta ``(B, n)``, all within ``|theta| <= reach`` (n,)."""
-        size = np.abs(self.base) + reach @ np.abs(self.slopes)
-        error = np.where(self.level, 0.0, (len(reach) + 4) * UNIT * UP * size + TINY)
-        value = self.base + theta @ self.slopes
-        every = np.broadcast_to(error, value.shape)
-        return Ball(value, every, lambda c: np.full(len(value), norm(error if c is None else error[c])))
-
-
-def forms_of(network: Network, base: np.ndarray, directions: np.ndarray) -> dict[int, Form]:
-    """The nodes that are affine in θ and are read by one that is not, by number.
-
-    The image is ``base + θ directions``; all products are exact, so that nothing is lost before the first
-    unit.
-    """
-    start = np.concatenate([base.reshape(1, -1), directions.reshape(len(directions), -1)])
-    constant = np.array([1] + [0] * len(directions), dtype=object)
-    exact: dict[int, Dyadic] = {0: Dyadic.of(start)}
-    for number, node in enumerate(network.nodes):
-        if number and all(each in exact for each in node.inputs):
-            made = exact_affine(node.operation, [exact[each] for each in node.inputs], constant)
-            if made is not None:
-                exact[number] = made
-    read = {each for k, node in enumerate(network.nodes) if k not in exact for each in node.inputs}
-    return {number: _rounded(exact[number]) for number in (read | {network.last}) & set(exact)}
+    image = np.concatenate([base[None], directions]).reshape(len(directions) + 1, base.size)
+    values, constant = {0: Dyadic.of(image)}, np.eye(len(image), 1, dtype=int).astype(object)
+    for number, node in network.after(values):
+        inputs = [values[k] for k in node.inputs]
+        if node.windows is None:
+            bias = Dyadic.of(node.bias)
+            values[number] = Dyadic(constant * bias.whole, bias.exponent)
+            for part, x in zip(node.parts, inputs, strict=True):
+                product = Dyadic(part.apply(x.whole, part.whole.whole), x.exponent + part.whole.exponent)
+                values[number] = values[number].plus(product)
+        else:
+            windows = take(inputs[0].whole, node.windows)
+            winner = choose(number, windows)
+            if winner is not None:
+                best = np.take_along_axis(windows, winner[None, None], axis=1)[:, 0]
+                values[number] = Dyadic(best, inputs[0].exponent)
+    return values
 
 
-def exact_affine(operation: object, inputs: list[Dyadic], constant: np.ndarray) -> Dyadic | None:
-    """What an operation makes of exact rows; None where it is not affine."""
-    if isinstance(operation, Affine):
-        return operation.exact(inputs[0], constant)
-    return inputs[0] + inputs[1] if isinstance(operation, Sum) else None
+def repeated(windows: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+    """Which entries of windows ``(R, w, N)`` equal, in all rows, an earlier one, of those `among` (w, N)."""
+    found = np.zeros(windows.shape[1:], bool)
+    for k in range(1, len(found)):
+        same = (windows[:, :k] == windows[:, [k]]).astype(bool).all(axis=0)
+        found[k] = (same if among is None else same & among[:k]).any(axis=0)
+    return found
 
 
-def _rounded(exact: Dyadic) -> Form:
-    rounded, columns = exact.rounded(), [tuple(column) for column in exact.whole.T.tolist()]
-    seen: dict[tuple[int, ...], int] = {}
-    first = np.array([seen.setdefault(column, k) for k, column in enumerate(columns)])
-    return Form(rounded[0], rounded[1:], np.array([not any(column) for column in columns]), first)
+def start_of(network: Network, base: np.ndarray, directions: np.ndarray) -> Start:
+    """The affine start of the network, where the image is ``base + θ directions``."""
+    again = {
+        k: repeated(node.windows[None]) for k, node in enumerate(network.nodes) if node.windows is not None
+    }
+    found = exact(network, base, directions, lambda number, x: again.update({number: repeated(x)}))
+    read = {each for k, node in enumerate(network.nodes) if k not in found for each in node.inputs}
+    return {k: found[k].rounded() for k in (read | {network.last}) & set(found)}, again
 
 
 def forward(
-    network: Network, forms: dict[int, Form], theta: np.ndarray, reach: np.ndarray
+    network: Network, start: Start, theta: np.ndarray, reach: np.ndarray
 ) -> tuple[Ball, list[Hinges]]:
-    """The logits at theta ``(B, n)``, and the hinges of all units in order."""
-    balls = {number: form.at(theta, reach) for number, form in forms.items()}
-    hinges: list[Hinges] = []
+    """The logits at theta ``(B, n)``, all within ``|theta| <= reach`` (n,), and all hinges in order."""
+    balls, hinges = {}, []
+    for number, (base, *slopes) in start[0].items():
+        error = (len(reach) + 4) * UNIT * UP * (np.abs(base) + reach @ np.abs(slopes)) + TINY
+        balls[number] = Ball(base + theta @ np.array(slopes), error)
     last_use = {each: k for k, node in enumerate(network.nodes) for each in node.inputs}
-    for number, node in enumerate(network.nodes):
-        ready = node.inputs and all(each in balls for each in node.inputs)
-        if number in balls or number not in network.needed or not ready:
-            continue
-        operation, x = node.operation, balls[node.inputs[0]]
-        if isinstance(operation, Affine):
-            balls[number] = _affine(operation, x)
-        elif isinstance(operation, Sum):
-            balls[number] = _sum(x, balls[node.inputs[1]])
-        elif isinstance(operation, Rectifier):
-            form = forms.get(node.inputs[0])
-            level = np.zeros(node.entries, bool) if form is None else form.level
-            balls[number], hinge = _rectified(operation, number, x, level)
+    for number, node in network.after(balls):
+        inputs = [balls[each] for each in node.inputs]
+        if node.windows is None:
+            balls[number] = _affine(node, inputs)
+        else:
+            balls[number], hinge = _largest(number, node.windows, inputs[0], start[1][number])
             hinges.append(hinge)
-        elif isinstance(operation, Largest):
-            form = forms.get(node.inputs[0])
-            first = np.arange(x.value.shape[1]) if form is None else form.first
-            balls[number], hinge = _largest(operation, number, x, first)
-            hinges.append(hinge)
-        for each in node.inputs:
-            if last_use[each] == number and each != network.last:
-                balls.pop(each, None)
+        for each in set(node.inputs):
+            if last_use[each] == number:
+                del balls[each]
     return balls[network.last], hinges
 
 
 def class_gaps(logits: Ball, label: int) -> Hinges:
-    """f_c - f_j for the other classes j, in order."""
+    """For the other classes j, in order, the windows (f_j, f_c)."""
     others = np.array([k for k in range(logits.value.shape[1]) if k != label], int)
-    value = logits.value[:, [label]] - logits.value[:, others]
-    radius = (logits.radius[:, [label]] + logits.radius[:, others] + UNIT * np.abs(value)) * UP
-    close = np.abs(value) <= radius + _CLOSE * np.abs(logits.value).max()
-    return Hinges(-1, np.zeros(len(others), bool), np.arange(len(others)), value, radius, close)
+    pairs = np.stack([others, np.full(len(others), label)])
+    return _hinges(-1, pairs, logits, np.ones(pairs.shape, bool), _slack(logits, pairs))
 
 
-def _affine(operation: Affine, x: Ball) -> Ball:
-    """Errors of the input go through entry by entry where rows of A are short, else by norms of rows."""
-    bias, error = np.abs(operation.bias), gamma(operation.terms[0])
-    everything = x.spread(None)
-    if operation.matrix is not None:
-        return _dense(operation.matrix, operation, x)
-    value = operation.apply(x.value, operation.weight) + operation.bias
-    if operation.entrywise is not None:
-        radius = operation.entrywise(x.radius + error * np.abs(x.value)) + error * bias
-    else:
-        radius = (everything + error * x.norm)[:, None] * operation.reach + error * bias
-    own = error * (operation.size * x.norm + norm(bias)) + TINY
-    spread = (operation.lift * everything + own) * UP
-    return Ball(value, radius * UP + TINY, lambda _: spread)
+def _slack(x: Ball, windows: np.ndarray) -> np.ndarray:
+    """How far below the largest of its window an entry may be and count as the largest."""
+    most = max(x.value.max(initial=0.0), -x.value.min(initial=0.0))
+    return (2 * take(x.radius[None], windows)[0].max(axis=0) + _CLOSE * most) * UP
 
 
-def _dense(whole: np.ndarray, operation: Affine, x: Ball) -> Ball:
-    """A matrix, of which only the columns are read that meet something else than 0."""
-    matrix, given = (whole, x.value) if x.alive is None else (whole[:, x.alive], x.value[:, x.alive])
-    everything, error, size = x.spread(None), gamma(matrix.shape[1]), np.abs(operation.bias)
-
-    def spread(columns: np.ndarray | None) -> np.ndarray:
-        part, bias = (matrix, size) if columns is None else (matrix[columns], size[columns])
-        own = error * (spectral_bound(np.abs(part)) * x.norm + norm(bias)) + TINY
-        return (spectral_bound(part) * everything + own) * UP
-
-    radius = (everything + error * x.norm)[:, None] * norms(matrix) + error * size
-    return Ball(given @ matrix.T + operation.bias, radius * UP + TINY, spread)
+def _hinges(number: int, windows: np.ndarray, x: Ball, able: np.ndarray, slack: np.ndarray) -> Hinges:
+    """The hinges of windows of which some entries are `able` to win at some point."""
+    columns = np.flatnonzero(able.sum(axis=0) > 1)
+    own, some = windows[:, columns], able[:, columns]
+    value, radius = take(x.value, own), take(x.radius[None], own)[0]
+    behind = value - value.max(axis=1, keepdims=True)
+    near, rival = (behind >= -slack[columns]) & some, (behind >= -4 * slack[columns]) & some
+    return Hinges(number, able.argmax(axis=0), columns, value, radius, near, rival)
 
 
-def _sum(x: Ball, y: Ball) -> Ball:
-    value = x.value + y.value
-    spread = (x.spread(None) + y.spread(None) + UNIT * norms(value)) * UP
-    return Ball(value, (x.radius + y.radius + UNIT * np.abs(value)) * UP, lambda _: spread)
+def _affine(node: Node, inputs: list[Ball]) -> Ball:
+    """|A e| <= |A| |e|, entry by entry; rounding adds gamma |A| |x|, where products with 0 do not count."""
+    bias, most = node.bias, [np.abs(x.value).max(axis=0) for x in inputs]
+    terms = sum(min(part.terms[0], np.count_nonzero(x)) for part, x in zip(node.parts, most, strict=True))
+    value, radius = np.zeros((1, len(bias))) + bias, gamma(terms) * np.abs(bias)
+    for part, x, size in zip(node.parts, inputs, most, strict=True):
+        value = value + part.apply(x.value, part.kernel)
+        radius = radius + part.apply((x.radius + gamma(terms) * size)[None], np.abs(part.kernel))[0]
+    return Ball(value, radius * UP + TINY)
 
 
-def _rectified(operation: Rectifier, number: int, x: Ball, level: np.ndarray) -> tuple[Ball, Hinges]:
-    """|s z - s' z'| <= max(|s|, |s'|) |z - z'| + |s - s'| |z'| where the sides s, s' differ."""
-    slope, closeness = operation.slope, _CLOSE * np.abs(x.value).max(initial=0.0)
-    above = (x.value > x.radius + closeness).all(axis=0)
-    below = (x.value < -x.radius - closeness).all(axis=0) | level
-    mixed = np.flatnonzero(~above & ~below)
-    own, radius = x.value[:, mixed], x.radius[:, mixed]
-    close = np.abs(own) <= radius + closeness
-    doubt = np.where(close, np.abs(own) * np.abs(1.0 - slope[mixed]) * UP, 0.0)
-    hinges = Hinges(number, above, mixed, own, radius, close)
-    alive = None if slope.any() else np.flatnonzero(~below)
-    factor = np.maximum(1.0, np.abs(slope))
-    value = np.where(x.value > 0, x.value, slope * x.value)
-    spread = (x.spread(alive) * float(factor.max()) + norms(doubt) + UNIT * norms(value)) * UP
-    radius = x.radius * factor + UNIT * np.abs(value)
-    radius[:, mixed] += doubt
-    if alive is not None:
-        value[:, below] = radius[:, below] = 0.0
-    return Ball(value, radius * UP, lambda _: spread, alive), hinges
+def _largest(number: int, windows: np.ndarray, x: Ball, again: np.ndarray) -> tuple[Ball, Hinges]:
+    """|max a - max a'| <= max |a - a'| where the same entries may win; where others do, the doubt is added.
 
-
-def _largest(operation: Largest, number: int, x: Ball, first: np.ndarray) -> tuple[Ball, Hinges]:
-    """Hinges here are entry - largest: close where the entry may be the largest, and negative elsewhere.
-
-    Of entries that are the same function, with the same number in `first`, the first of a window wins.
+    Entries that are there `again` never win.
     """
-    ids = first.reshape(-1, operation.width)
-    again = [(ids[:, [k]] == ids[:, :k]).any(axis=1) for k in range(operation.width)]
-    windows = x.value.reshape(len(x.value), -1, operation.width)
-    own = x.radius.reshape(windows.shape)
-    most, widest = windows.max(axis=2, keepdims=True), own.max(axis=2, keepdims=True)
-    behind, radius = windows - most, own + widest
-    closeness = _CLOSE * np.abs(x.value).max(initial=0.0)
-    close = behind >= -(radius + closeness + UNIT * UP * np.abs(behind))
-    doubt = np.where(close, -behind, 0.0).max(axis=2) * UP
-    spread = (x.spread(None) + norms(doubt)) * UP
-    made = Ball(most[:, :, 0], (widest[:, :, 0] + doubt) * UP, lambda _: spread)
-    behind, radius, close = (each.reshape(x.value.shape) for each in (behind, radius, close))
-    columns = np.flatnonzero(~np.stack(again, axis=1).ravel())
-    return made, Hinges(number, np.zeros(len(first), bool), columns, behind, radius, close)
+    value, slack = [take(x.value, own) for own in windows], _slack(x, windows)
+    best = reduce(np.maximum, value)
+    floor = best - slack
+    able = np.stack([(own >= floor).any(axis=0) for own in value]) & ~again
+    hinges = _hinges(number, windows, x, able, slack)
+    behind = hinges.value.max(axis=1, keepdims=True) - hinges.value
+    radius = np.where(able, take(x.radius[None], windows)[0], 0.0).max(axis=0)
+    radius[hinges.columns] += np.where(hinges.near, behind, 0.0).max(axis=(0, 1), initial=0.0)
+    best[:, ~(able & (windows >= 0)).any(axis=0)] = 0.0
+    return Ball(best, radius * UP), hinges
+
+
+# For each node of windows, of R patterns: which entries may win, ``(R, w, N)``. The first of them does.
+Pattern = dict[int, np.ndarray]
+
+
+class _Back(NamedTuple):
+    """Gradients at a node ``(R, N)``, bounds ``(N,)`` of their errors, and which rows are not exactly 0."""
+
+    value: np.ndarray
+    radius: np.ndarray
+    some: np.ndarray
+
+    def plus(self, other: _Back) -> _Back:
+        value = self.value + other.value
+        radius = (self.radius + other.radius + UNIT * np.abs(value).max(axis=0)) * UP
+        return _Back(value, radius, self.some | other.some)
+
+
+def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients ``(R, P)`` of f_label with respect to the pixels, and bounds ``(R,)`` of their errors.
+
+    Rows share the bounds: patterns in which several entries may win should be asked for by themselves.
+    """
+    start = np.zeros((rows, network.nodes[network.last].entries))
+    start[:, label] = 1.0
+    found = {network.last: _Back(start, np.zeros(start.shape[1]), np.ones(rows, bool))}
+    for number in range(network.last, network.pixels, -1):
+        if number not in found:
+            continue
+        node, back = network.nodes[number], found.pop(number)
+        made = [_pulled(part, back) for part in node.parts]
+        if node.windows is not None:
+            made = [_picked(node.windows, pattern[number], back, network.nodes[node.inputs[0]].entries)]
+        for source, each in zip(node.inputs, made, strict=True):
+            found[source] = found[source].plus(each) if source in found else each
+    nothing = np.zeros((rows, network.nodes[network.pixels].entries))
+    value, radius, some = found.get(network.pixels, _Back(nothing, nothing[0], np.zeros(rows, bool)))
+    return value, np.where(some, norms(radius[None]), 0.0)
+
+
+def _pulled(part: Linear, back: _Back) -> _Back:
+    """The gradient before a linear map; as in the values, products with 0 do not count."""
+    most = np.abs(back.value).max(axis=0)
+    error = back.radius + gamma(min(part.terms[1], np.count_nonzero(most))) * most
+    radius = part.transposed(error[None], np.abs(part.kernel))[0] * UP + TINY
+    return _Back(part.transposed(back.value, part.kernel), radius, back.some)
+
+
+def _picked(windows: np.ndarray, may: np.ndarray, back: _Back, entries: int) -> _Back:
+    """The gradient goes to the winner. Where several may win, it may be missing there and be elsewhere."""
+    winner, most = may.argmax(axis=1), np.abs(back.value).max(axis=0)
+    doubt = np.where(may.sum(axis=1) > 1, np.abs(back.value), 0.0).max(axis=0)
+    own = back.radius + doubt + (gamma(often(windows)) * most if often(windows) > 1 else 0.0)
+    out, some = np.zeros((len(may) + 1, entries + 1)), (may & (windows >= 0)).any(axis=(1, 2))
+    for place, index in enumerate(windows):
+        value, radius = (
+            np.where(winner == place, back.value, 0.0),
+            np.where(may[:, place].any(axis=0), own, 0.0),
+        )
+        if often(index) <= 1:
+            out[:, index] += np.concatenate([value, radius[None]])
+        else:
+            np.add.at(out, (slice(None), index), np.concatenate([value, radius[None]]))
+    return _Back(out[:-1, :-1], out[-1, :-1] * UP, back.some & some)

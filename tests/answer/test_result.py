@@ -19,7 +19,7 @@ from steadygaze.errors import InternalCheckError, UsageError
 # The contract, written out a second time on purpose: a key that goes missing here breaks users' scripts.
 TOP = {
     "schema", "problem", "method", "claim", "verdict", "reason", "shares", "origin", "safe_scale",
-    "nearest_failure", "regions", "timing", "versions", "tolerance", "settings", "radius",
+    "nearest_failure", "regions", "timing", "versions", "tolerance", "settings", "radius", "notes",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -150,6 +151,16 @@ def test_whatever_a_worker_does_is_a_record(tmp_path, monkeypatch):
     again = run(Plan("p", cases), store, retry={Status.CRASHED}, crew=Repaired())
     assert (again.before, again.ended) == (4, {Status.SOLVED: 3})
     assert [entry.record.sentence for entry in read(store)].count("repaired") == 3
+
+
+def test_a_case_that_waits_behind_a_crash_is_done_by_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "serve", misbehaving.serve)
+    monkeypatch.setattr(pool, "SOON", math.inf)  # however long the last one took, the next is at hand
+    images = ["digits:2", "digits:3", misbehaving.CRASHES, *(f"digits:{number}" for number in (4, 5, 6))]
+    plan = Plan("p", tuple(PlannedCase(replace(CASE, image=image)) for image in images))
+    run(plan, tmp_path / "a.sqlite", workers=1)
+    found = {entry.question["image"]: entry.record.status for entry in read(tmp_path / "a.sqlite")}
+    assert found == dict.fromkeys(images, Status.SOLVED) | {misbehaving.CRASHES: Status.CRASHED}
 
 
 def test_an_interrupt_keeps_what_is_finished(tmp_path):

@@ -9,10 +9,22 @@ from dataclasses import replace
 
 import pytest
 
-from steadygaze.campaign import Machine, Plan, PlannedCase, Record, RunState, Status, make_case
+from steadygaze.campaign import (
+    Estimate,
+    Machine,
+    Plan,
+    PlannedCase,
+    Record,
+    RunProgress,
+    RunState,
+    Status,
+    make_case,
+    run,
+)
 from steadygaze.campaign.estimate import Estimator
 from steadygaze.campaign.standing import lasting, paced, standing_of
 from steadygaze.campaign.store import writing
+from steadygaze.errors import SettingError
 
 CASE = make_case({"model": "digits-mlp", "image": "digits:2", "perturb": "brightness(amount=-0.1..0.1)"})
 PLAN = Plan(
@@ -119,3 +131,16 @@ def test_times_and_rates_are_said_as_one_says_them():
     assert [paced(*p) for p in ((100, 10), (1, 10), (1, 3600), (1, 72000))] == [
         "10 cases a second", "6 cases a minute", "1 cases a hour", "0.05 cases a hour",
     ]  # fmt: skip
+
+
+def test_a_run_says_how_far_it_is_in_words():
+    now = RunProgress(8, 2, {Status.SOLVED: 2}, {"robust": 4}, seconds=2.0, rest=Estimate(60.0, 30.0, 90.0))
+    assert now.fraction == 0.5
+    assert "left" in now.sentence()
+    assert "starting (2 finished before)" in RunProgress(8, 2, {}).sentence()
+
+
+def test_a_run_refuses_to_tell_what_cannot_be_told(tmp_path):
+    with pytest.raises(SettingError, match="'auto'"):
+        run(PLAN, tmp_path / "p.sqlite", progress="bar")
+    assert not (tmp_path / "p.sqlite").exists()

@@ -1,4 +1,4 @@
-"""Certificates for the tests of the checker, made from an answer without the product's own writer.
+"""Certificates for the tests of the checker, whose question the product's own writer did not write.
 
 What the tests import of steadygaze's insides stands here alone.
 """
@@ -17,9 +17,12 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 import steadygaze
+from steadygaze.certificate.cells import write_map
+from steadygaze.certificate.files import Files
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Add, Conv, Dense, Permute, Reshape, ScaleShift
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from variants import Variant
 
 
 class Residual(nn.Module):
@@ -57,38 +60,37 @@ def answer_of(kind: str, n: int, seed: int = 0, **options: object) -> steadygaze
     return steadygaze.verify(network(kind, seed), image, asked, **given)
 
 
+def part_of_the_box(method: str = "nearest") -> steadygaze.Answer:
+    """The map of a search that left most of the box alone."""
+    answer = steadygaze.solve(Variant("max pool", "spot").problem, method=method, threads=1)
+    assert answer.map.rest > 0
+    return answer
+
+
 def write(answer: steadygaze.Answer, folder: Path) -> Path:
     """The certificate of an answer."""
     folder.mkdir(exist_ok=True)
     problem, map_ = answer.problem, answer.map
-    pieces, cells = problem.pieces, map_.cells
+    pieces = problem.pieces
     compared = np.zeros(problem.map0.numel(), bool)
     compared[slice(None) if problem.compared is None else problem.compared.numpy()] = True
-    _, first, number = np.unique(cells.names, return_index=True, return_inverse=True)
     arrays = {
         "image": problem.image.astype("<f8"),
         "piece_base": np.stack([piece.image.base for piece in pieces]),
         "piece_directions": np.stack([piece.image.directions for piece in pieces]),
-        "piece_vertices": np.concatenate([piece.polytope.vertices for piece in pieces]),
-        "piece_ptr": np.cumsum([0, *(len(piece.polytope.vertices) for piece in pieces)]),
+        "piece_planes": np.concatenate([_planes(piece.polytope.vertices) for piece in pieces]),
+        "piece_ptr": np.arange(len(pieces) + 1) * 2 * problem.box.shape[0],
         "compared": compared,
-        "vertices": cells.theta[first],
-        "cell_ptr": cells.ptr,
-        "cell_vertex": number[cells.idx].astype("<i8"),
-        "cell_facets": cells.mask.astype("<u8"),
-        "cell_kind": map_.kind.astype("|i1"),
-        "cell_piece": np.zeros(cells.count, "<i4"),
-        "cell_region": map_.region.astype("<i8"),
-        "origin_cells": answer.around.cells.astype("<i8"),
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", np.ascontiguousarray(array))
+    told_map = write_map(map_, pieces, answer.around.cells, answer.result, problem.box, Files(folder))
     (folder / "network.onnx").write_bytes(exported(problem.network.graph))
     told = answer.result.to_dict()
     origin, failure = told["origin"], told["nearest_failure"]
     saliency, clip = problem.saliency, problem.clip
     document = {
-        "format": "steadygaze/certificate/1",
+        "format": "steadygaze/certificate/2",
         "made_by": "the tests",
         "model": {"path": None, "sha256": None},
         "question": {
@@ -104,7 +106,7 @@ def write(answer: steadygaze.Answer, folder: Path) -> Path:
             "pieces": len(pieces),
             "moves_map": problem.perturbation.moves_map,
         },
-        "map": {"cells": cells.count, "conforming": map_.conforming, "rest": float(map_.rest)},
+        "map": told_map,
         "claims": {
             **{key: told[key] for key in ("claim", "verdict", "shares", "safe_scale", "radius")},
             "origin": origin and {key: origin[key] for key in ("share", "ranges", "interior")},
@@ -112,6 +114,12 @@ def write(answer: steadygaze.Answer, folder: Path) -> Path:
         },
     }
     return sealed(folder, document)
+
+
+def _planes(vertices: np.ndarray) -> np.ndarray:
+    """The planes of a box: rows (normal, offset)."""
+    sides, ends = np.eye(vertices.shape[1]), np.concatenate([-vertices.min(axis=0), vertices.max(axis=0)])
+    return np.concatenate([np.concatenate([-sides, sides]), ends[:, None]], axis=1)
 
 
 def sealed(folder: Path, document: dict) -> Path:
@@ -156,7 +164,11 @@ def exported(graph: Graph) -> bytes:
         elif isinstance(layer, Reshape):
             x = add("Reshape", x, constant([-1, *layer.shape], np.int64))
         elif isinstance(layer, Permute):
-            x = add("Transpose", x, perm=[0, *(axis + 1 for axis in layer.axes)])
+            shape = graph.nodes[node.inputs[0]].shape
+            order = np.arange(math.prod(shape)).reshape(shape).transpose(layer.axes)
+            flat = add("Reshape", x, constant([-1, order.size], np.int64))
+            turned = add("Gather", flat, constant(order.ravel(), np.int64), axis=1)
+            x = add("Reshape", turned, constant([-1, *order.shape], np.int64))
         elif isinstance(layer, Add):
             x = add("Add", *given)
         elif isinstance(layer, MaxPool):
@@ -170,7 +182,11 @@ def exported(graph: Graph) -> bytes:
             x = add("Reshape", best, constant([-1, *layer.pooled], np.int64))
         else:
             assert isinstance(layer, PiecewiseLinear)
-            x = add("Relu", x) if layer.is_relu else add("PRelu", x, constant(float(layer.slopes[0, 0])))
+            above = add("Relu", x)
+            if not layer.is_relu:
+                slope = float(layer.slopes[0, 0])
+                below = add("Add", add("Mul", x, constant(slope)), add("Mul", above, constant(-slope)))
+            x = above if layer.is_relu else add("Add", above, below)
         names.append(x)
     ends = [
         helper.make_tensor_value_info(name, 11, ["N", *shape])

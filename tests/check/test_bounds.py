@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from check.certificates import answer_of, write
-from steadygaze_check.arithmetic import Dyadic, spectral_bound
+from steadygaze_check.arithmetic import Dyadic
 from steadygaze_check.cells import Examiner
 from steadygaze_check.folder import read
 from steadygaze_check.network import Network
 from steadygaze_check.points import Points, exact_point
-from steadygaze_check.tiling import determinants, tiling, volumes
+from steadygaze_check.tiling import Region, Tiling, determinants
 from steadygaze_check.values import class_gaps, forward
 
 DOUBLES = st.floats(-1e6, 1e6, allow_subnormal=False)
@@ -24,17 +24,12 @@ DOUBLES = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 @given(arrays(np.float64, (3,), elements=DOUBLES), arrays(np.float64, (3,), elements=DOUBLES))
 def test_dyadic_arithmetic_is_that_of_fractions(a, b):
-    total, product = Dyadic.of(a) + Dyadic.of(b), Dyadic.of(a) * Dyadic.of(b)
+    one, two = Dyadic.of(a), Dyadic.of(b)
+    product = Dyadic(one.whole * two.whole, one.exponent + two.exponent)
     for k in range(3):
-        assert total.fraction(k) == Fraction(a[k]) + Fraction(b[k])
-        assert product.fraction(k) == Fraction(a[k]) * Fraction(b[k])
+        assert one.plus(two).fractions()[k] == Fraction(a[k]) + Fraction(b[k])
+        assert product.fractions()[k] == Fraction(a[k]) * Fraction(b[k])
     np.testing.assert_array_equal(Dyadic.of(a).rounded(), a)
-
-
-@given(arrays(np.float64, (4, 6), elements=DOUBLES))
-def test_the_spectral_bound_is_one_and_not_far_off(matrix):
-    true = np.linalg.svd(matrix)[1][0]
-    assert true * (1 - 1e-12) <= spectral_bound(matrix) <= true * 1.1 + 1e-120
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
@@ -45,8 +40,6 @@ def test_determinants_are_within_their_bounds(n, data):
     exact = [[Fraction(x) for x in row] for row in corners[0]]
     edges = [[x - y for x, y in zip(row, exact[0], strict=True)] for row in exact[1:]]
     assert abs(Fraction(value[0]) - determinant(edges)) <= Fraction(error[0])
-    low, high = volumes(corners)
-    assert low[0] <= high[0]
 
 
 def determinant(rows: list[list[Fraction]]) -> Fraction:
@@ -70,17 +63,16 @@ def test_logits_are_within_their_bounds_at_points(asked, shares):
     low, high = certificate.box.T
     theta = np.clip(low + np.array(shares) * (high - low), low, high)
     examiner = Examiner(certificate, network, Points(certificate, network).comparison)
-    last, hinges = forward(network, examiner.forms(0), theta, np.abs(certificate.box).max(axis=1))
+    last, hinges = forward(network, examiner.start(0), theta, np.abs(certificate.box).max(axis=1))
     gaps = class_gaps(last, 0)
     for row, point in enumerate(theta):
         logits, _ = exact_point(network, certificate, 0, point)
         away = [Fraction(value) - exact for value, exact in zip(last.value[row], logits, strict=True)]
-        assert float(sum(each * each for each in away)) ** 0.5 <= last.spread(None)[row]
-        assert all(abs(float(each)) <= limit for each, limit in zip(away, last.radius[row], strict=True))
+        assert all(abs(float(each)) <= limit for each, limit in zip(away, last.radius, strict=True))
         for column, other in enumerate((1, 2)):
-            assert (
-                abs(Fraction(gaps.value[row, column]) - logits[0] + logits[other]) <= gaps.radius[row, column]
-            )
+            for place, exact in enumerate((logits[other], logits[0])):
+                value, radius = gaps.value[row, place, column], gaps.radius[place, column]
+                assert abs(Fraction(value) - exact) <= radius
     assert all((hinge.radius >= 0).all() for hinge in hinges)
 
 
@@ -101,7 +93,6 @@ def test_proven_kinds_hold_at_random_points_of_the_shrunken_cells(asked):
 
 def test_a_map_is_covered_and_its_volumes_add_up(asked):
     certificate, _ = asked
-    found = tiling(certificate)
-    assert found.covers
-    assert found.volume.sum() == pytest.approx(certificate.volume, rel=1e-11)
-    assert found.twice <= 1e-10 * certificate.volume
+    found = Tiling(certificate)
+    assert found.high.sum() == pytest.approx(certificate.volume, rel=1e-11)
+    assert found.surplus(Region(certificate.box)) <= 1e-10 * certificate.volume

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -44,5 +45,24 @@ def test_it_runs_where_steadygaze_cannot_be_imported(tmp_path):
     assert "All claims are certified." in done.stdout
 
 
+def lines_of_code(path: Path) -> int:
+    """Lines that hold code: neither blank, nor a comment, nor a docstring."""
+    tree, source = ast.parse(path.read_text()), path.open("rb")
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    told = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and ast.get_docstring(node) is not None
+        for line in range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
+    }
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    silent |= {tokenize.ENCODING, tokenize.ENDMARKER}
+    with source:
+        tokens = [each for each in tokenize.tokenize(source.readline) if each.type not in silent]
+    return len({line for each in tokens for line in range(each.start[0], each.end[0] + 1)} - told)
+
+
 def test_it_stays_short_enough_to_be_read():
-    assert sum(len(path.read_text().splitlines()) for path in FILES) < 2505
+    """A reviewer's evening: some 1250 lines of code, and 500 of words and blanks."""
+    assert sum(map(lines_of_code, FILES)) < 1250
+    assert sum(len(path.read_text().splitlines()) for path in FILES) < 1760

@@ -73,9 +73,13 @@ def changed(folder: Path, name: str, change) -> None:
     np.save(folder / f"{name}.npy", array if made is None else made)
 
 
+def box(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    parameters = told(folder)["question"]["parameters"]
+    return np.array([p["low"] for p in parameters]), np.array([p["high"] for p in parameters])
+
+
 def move_vertex(folder: Path) -> None:
-    box = np.load(folder / "piece_vertices.npy")
-    low, high = box.min(axis=0), box.max(axis=0)
+    low, high = box(folder)
 
     def change(vertices):
         inner = np.flatnonzero(((vertices > low + 1e-3) & (vertices < high - 1e-3)).all(axis=1))
@@ -92,8 +96,13 @@ def drop_cell(folder: Path) -> None:
     ptr = np.load(folder / "cell_ptr.npy")
     size = ptr[1]
     np.save(folder / "cell_ptr.npy", ptr[1:] - size)
-    for name in ("cell_vertex", "cell_facets"):
-        changed(folder, name, lambda array: array[size:])
+    changed(folder, "cell_vertex", lambda array: array[size:])
+    owner = np.load(folder / "simplex_cell.npy")
+    changed(folder, "simplices", lambda array: array[owner != 0])
+    np.save(folder / "simplex_cell.npy", owner[owner != 0] - (owner[owner != 0] > 0))
+    apart = np.load(folder / "apart_cell.npy")
+    changed(folder, "apart_normal", lambda array: array[apart != 0])
+    np.save(folder / "apart_cell.npy", apart[apart != 0] - 1)
     for name in ("cell_kind", "cell_piece", "cell_region"):
         changed(folder, name, lambda array: array[1:])
     changed(folder, "origin_cells", lambda cells: cells[cells > 0] - 1)
@@ -102,7 +111,7 @@ def drop_cell(folder: Path) -> None:
 def change_weight(folder: Path) -> None:
     """One weight of a first unit that changes its side inside the box."""
     base, directions = np.load(folder / "piece_base.npy")[0], np.load(folder / "piece_directions.npy")[0]
-    corners = np.load(folder / "piece_vertices.npy")
+    corners = np.stack(np.meshgrid(*zip(*box(folder), strict=True)), axis=-1).reshape(-1, 2)
     images = (base + np.tensordot(corners, directions, axes=1)).reshape(len(corners), -1)
     model = weights(folder)
     first, bias = (
@@ -133,7 +142,7 @@ ALTERED = {
     "weight": change_weight,
     "image": another_image,
     "base": another_base,
-    "box": lambda folder: changed(folder, "piece_vertices", lambda v: v * 0.5),
+    "box": lambda folder: changed(folder, "piece_planes", lambda p: p * [1, 1, 0.5]),
     "piece": lambda folder: changed(folder, "piece_directions", lambda d: d * 1.001),
     "compared": lambda folder: changed(folder, "compared", lambda c: c.__setitem__(slice(0, 30), False)),
     "origin": lambda folder: changed(folder, "origin_cells", lambda cells: cells[1:]),

@@ -19,7 +19,8 @@ from torch import nn
 from steadygaze import Answer, Brightness, Patch, Translate, load_image, verify
 from steadygaze.export.expectation import of_class
 from steadygaze.export.parameter_network import parameter_network
-from steadygaze.export.properties import Domain, vnnlib_1
+from steadygaze.export.properties import vnnlib_1
+from steadygaze.geometry.domain import Domain
 from steadygaze.network.writing.onnx_writer import Writer, onnx_of
 from steadygaze.verdict.reading import located, safe_scale
 

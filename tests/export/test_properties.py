@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import vnnlib
 
-from steadygaze.export.properties import Domain, domain_of, vnnlib_1, vnnlib_2
+from steadygaze.export.properties import vnnlib_1, vnnlib_2
+from steadygaze.geometry.domain import Domain, domain_of
 from steadygaze.geometry.polytope import box, product, triangle
 
 TRIANGLE = triangle(*np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1e-5]]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from PIL import Image
 import variants
 from onnx_files import node, with_head
 from steadygaze import SettingError, cli, solve
+from steadygaze.export import writing
 from steadygaze.export.expectation import expected_of
 from steadygaze.export.writing import write_export
 from steadygaze.question.limits import Limits
@@ -99,3 +101,38 @@ def test_a_grey_picture_for_a_network_of_rgb(tmp_path, monkeypatch):
     colour = "patch(opacity=0..0.1, top=1, left=1, size=2, value=(1, 0, 0))"
     assert cli.run(["export", "net.onnx", "--image", "grey.png", "--perturb", colour, "--quiet"]) == 0
     assert (tmp_path / "steadygaze-export" / "piece-0.onnx").is_file()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("last", ["piece-0.onnx", "README.md", "expected.json"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_comes_between_leaves_the_earlier_export_whole(tmp_path, monkeypatch, last, error):
+    more, fewer = (solve(variants.FEW[k].problem, method="sweep", threads=1) for k in (5, 0))
+    write_export(more, tmp_path / "handed")
+    (tmp_path / "handed" / "notes.txt").write_text("kept")
+    before, usual = contents(tmp_path / "handed"), Path.replace
+
+    def failing(path, target):
+        if path.parent.name == "fresh" and path.name == last:
+            raise error
+        return usual(path, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises((SettingError, KeyboardInterrupt)):
+        write_export(fewer, tmp_path / "handed")
+    assert contents(tmp_path / "handed") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["handed"]
+
+
+def test_a_new_folder_appears_with_all_of_its_files_or_not_at_all(tmp_path, monkeypatch):
+    answer = solve(variants.FEW[0].problem, method="sweep", threads=1)
+    monkeypatch.setattr(writing, "_readme", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_export(answer, tmp_path / "deep" / "handed")
+    assert not (tmp_path / "deep" / "handed").exists()
+    monkeypatch.undo()
+    paths = write_export(answer, tmp_path / "deep" / "handed")
+    assert set(contents(tmp_path / "deep" / "handed")) == {path.name for path in paths}

@@ -27,3 +27,12 @@ def test_shaken_points_keep_their_numbers(n):
 def test_points_farther_apart_stay_two():
     weld = Weld(np.ones(2), 1e-8)
     assert len(set(weld.numbers(np.array([[0.0, 0.0], [2e-8, 0.0], [0.0, 2e-8]])).tolist())) == 3
+
+
+def test_points_are_known_again_after_the_table_has_grown():
+    points = np.random.default_rng(5).random((3000, 2))
+    weld = Weld(np.ones(2), 1e-8)
+    first = weld.numbers(points[:50])
+    weld.numbers(points)
+    np.testing.assert_array_equal(weld.numbers(points[:50]), first)
+    assert weld.count == 3000

@@ -142,3 +142,14 @@ def test_chain_of_takes_specifications_and_objects_alike():
 def test_what_is_not_from_a_file_is_shown():
     shown = render(chain_of(Patch(0, 1, top=0, left=0, size=1), parse("brightness(amount=0.1)")))
     assert shown.endswith("| brightness(amount=0.1)")
+
+
+def test_what_stands_in_quotes_is_not_cut(tmp_path, monkeypatch):
+    """Brackets, commas and bars are part of the file's name, before which and after which all is as usual."""
+    monkeypatch.chdir(tmp_path)
+    np.save("a|b,c(d) (e.npy", np.ones((1, 2, 2)))
+    chain = parse("direction(array='a|b,c(d) (e.npy', amount=0..0.5) | brightness(amount=-1..1)")
+    assert [link.name for link in chain.links] == ["direction", "brightness"]
+    assert chain.box.tolist() == [[0.0, 0.5], [-1.0, 1.0]]
+    assert render(chain) == 'direction(amount=0..0.5, array="a|b,c(d) (e.npy") | brightness(amount=-1..1)'
+    assert render(parse(render(chain))) == render(chain)

@@ -13,8 +13,11 @@ import pytest
 from PIL import Image
 
 import answers
+from pointed import answer
 from steadygaze.answer.result import Origin, Shares
+from steadygaze.report import page as page_module
 from steadygaze.report.exhibits import pictures
+from steadygaze.report.inlining import source_hash
 from steadygaze.report.page import not_proven, page, proven
 
 HOSTILE = "/data/<script>alert('x')</script>\"><img src=x onerror=alert(1)>.png"
@@ -180,3 +183,23 @@ def test_colour_images_keep_their_colours_and_empty_maps_are_white():
 
 def test_the_map_is_embedded_whole():
     assert base64.b64encode(b"png").decode() in report(answers.violated()).sources[0]
+
+
+def test_a_page_to_point_into_runs_its_own_script_and_no_other():
+    own = answer("plane")
+    html = page(own.result, replace(own.drawing(), atlas=own._atlas()), b"png")
+    seen = Seen(html)
+    assert seen.tags.count("script") == 3  # two hold data
+    (code,) = re.findall(r'<script type="module">(.*?)</script>', html, re.DOTALL)
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', html)
+    assert source_hash(code) in policy.replace("&#39;", "'")
+    assert "unsafe-inline" not in policy.partition("script-src")[2]
+    assert own.result.headline() in seen.words
+
+
+def test_where_there_is_no_room_to_point_into_the_page_is_the_report(monkeypatch):
+    own = answer("plane")
+    monkeypatch.setattr(page_module, "MOST_CHARACTERS", 10)
+    html = page(own.result, replace(own.drawing(), atlas=own._atlas()), b"png")
+    assert html == page(own.result, own.drawing(), b"png")
+    assert "<script" not in html

@@ -27,7 +27,8 @@ def test_pointing_tells_the_cell_of_the_map_and_what_the_model_says(case, browse
     own = answer(case)
     seen = PlainEvaluation(own.problem).at(theta)
     for at, one, cells in zip(range(len(theta)), told, holding(case, theta), strict=True):
-        assert set(one["cells"]) == cells
+        # A cell of no volume is a place that nobody has looked at.
+        assert {cell for cell in one["cells"] if own.map.inner or own.map.volume[cell] > 0} == cells
         if not cells:
             assert one["kind"] == "undecided"
             assert result.shares.undecided != 0

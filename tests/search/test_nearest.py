@@ -1,14 +1,19 @@
 """Boxes about 0 that grow: whatever sizes are guessed, what is answered is what the complete map says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from landscapes import hole
 from steadygaze.answer.result import Verdict
+from steadygaze.deadline import NEVER
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.question.limits import Limits
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options
+from steadygaze.search.boxes import cells_of
 from steadygaze.search.course import Course
 from steadygaze.search.nearest import Nearest
 from steadygaze.verdict.checks import check_cover
@@ -122,3 +127,19 @@ def test_planted_a_search_that_ends_too_early(monkeypatch):
     search = searched(Nearest(LARGE.problem, Options()))
     assert first_of(search.found(), LARGE.problem) is None
     assert search.standing().radius < first_of(LARGE.map, LARGE.problem)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_distance_is_bounded_from_below_where_the_time_is_over(norm):
+    """By that of the boxes about the cells, in the norm that was asked for."""
+    problem = hole((0.5, 0.4), 0.2)
+    late = replace(NEVER, halted=lambda: True)
+    search = Nearest(problem, Options(norm=norm, threads=1, deadline=late))
+    try:
+        cells = cells_of(np.array([[[0.3, 0.6], [0.2, 0.4]], [[-0.9, -0.5], [-0.1, 0.1]]]))
+        distance = {"linf": 0.3, "l2": np.hypot(0.3, 0.2)}[norm]
+        assert search._nearer(cells, np.inf, 0) == pytest.approx(distance)
+        assert search._nearer(cells, 0.1, 0) == 0.1
+        assert search._nearer(cells, np.inf, 1) == pytest.approx(0.3), "in the box's own shape"
+    finally:
+        search.close()

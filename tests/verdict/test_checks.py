@@ -15,8 +15,11 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Dense
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import by_name
 from steadygaze.perturbation import Brightness, Chain
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.checks import audit, check_cover
@@ -99,6 +102,25 @@ def test_a_level_unit_is_the_originals_own_business():
     assert answer.verdict == sg.Verdict.ROBUST
     assert answer.at([0.05]).map_by_rounding
     assert not decided_by_rounding(MIXED.problem, MIXED.draw(20)).any()
+
+
+def test_rounding_on_the_unperturbed_image_decides_everywhere():
+    """A unit is at its breakpoint there, and nowhere else."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2))
+    with torch.no_grad():
+        net[1].weight[:] = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+        net[1].bias[:] = torch.tensor([-0.5, 2.0])
+        net[3].weight[:] = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+        net[3].bias.zero_()
+    image, box = np.full((1, 2, 2), 0.5), Brightness(-0.4, 0.4)
+    network = load_network(net, input_shape=image.shape)
+    asked = {"label": None, "saliency": by_name("gradient"), "inconsistency": Cosine(), "threshold": 0.1}
+    at_edge = pose(network, image, Chain(box), clip=None, **asked)
+    beside = pose(network, image + 0.01, Chain(box), clip=None, **asked)
+    thetas = np.array([[0.3], [-0.3]])
+    assert decided_by_rounding(at_edge, thetas).all()
+    assert not decided_by_rounding(beside, thetas).any()
+    assert decided_by_rounding(beside, np.array([[0.3], [-0.01]])).tolist() == [False, True]
 
 
 def test_a_changed_weight_is_seen_by_the_audit():

@@ -63,3 +63,9 @@ def test_ones_own_function_is_told_all():
 def test_what_cannot_be_told_is_refused_before_anything_else(wrong):
     with pytest.raises(sg.SettingError, match="'auto'"):
         sg.verify("no such model", [[0.5]], "brightness(amount=0..1)", progress=wrong)
+
+
+def test_what_says_itself_in_a_sentence_is_shown_with_it(notebook):
+    with showing.shown("auto") as tell:
+        tell(types.SimpleNamespace(fraction=0.5, sentence=lambda: "half & half"))
+    assert "half &amp; half" in notebook[1]

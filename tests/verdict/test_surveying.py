@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -99,3 +101,12 @@ def test_an_answer_by_distance_alone_has_one_cell():
     low, high = own.problem.box.T
     for share, expected in ((0.99 * scale, [0]), (min(1.0, 1.01 * scale), [] if scale < 1 else [0])):
         assert inside(atlas.ground, (share * high - low) / (high - low)) == expected
+
+
+def test_a_class_has_the_name_that_the_data_set_gives_it():
+    own = answer("plane")
+    assert own._atlas().classes == tuple("0123456789")
+    asked = own.result.problem
+    image = replace(asked.image, dataset_label=3, dataset_class="three <b>")
+    named = replace(own, result=replace(own.result, problem=replace(asked, image=image)))
+    assert named._atlas().classes == (*"012", "three <b>", *"456789")

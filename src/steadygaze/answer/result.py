@@ -78,6 +78,7 @@ class Result:
         tolerance: the margins used.
         settings: limits and devices asked for, and why the search stopped.
         radius: with nearest, how far from 0 all is robust; else None.
+        notes: sentences on maps that rounding has decided.
 
     Raises:
         InternalCheckError: if the verdict contradicts the rest: no slip may turn into robust.
@@ -98,6 +99,7 @@ class Result:
     tolerance: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     radius: Radius | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.verdict == Verdict.ROBUST:

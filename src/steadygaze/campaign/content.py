@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,14 @@ _PLACES = ("model", "image", "perturb", *FRAMING, "certificate", "out")
 
 
 class Digests:
-    """The digests of models, images and chains that were computed already, by what they are called."""
+    """The digests of models, images and chains that were computed already, by what they are called.
+
+    version: of the package.
+    """
 
     def __init__(self) -> None:
         self._models: dict[str, str] = {}
+        self.version = version("steadygaze")
         self._library = Library()
         self._images: dict[tuple[str, Framing], tuple[str, tuple[int, ...]]] = {}
         self._chains: dict[tuple[str, ...], list[Any]] = {}
@@ -66,15 +69,21 @@ class Digests:
 def content_key(case: Case, digests: Digests | None = None) -> str:
     """The content key of a case: 64 hexadecimal digits.
 
-    Raises ModelError or PerturbationError where what the case names cannot be read.
+    Args:
+        case: the question.
+        digests: of files that were read already, for many cases.
+
+    Raises:
+        ModelError: if the model cannot be read.
+        PerturbationError: if what a perturbation names cannot be read.
     """
     digests = digests or Digests()
     image, shape = digests.image(case.image, case.framing())
     specifications = texts_in_pixels(case.perturb, shape)
-    settings = {name: value for name, value in asdict(case).items() if name not in _PLACES}
+    settings = {name: value for name, value in vars(case).items() if name not in _PLACES}
     content = {
         "scheme": SCHEME,
-        "version": version("steadygaze"),
+        "version": digests.version,
         "model": digests.model(case.model),
         "image": image,
         "perturbation": digests.chain(specifications),

@@ -25,7 +25,8 @@ class Task:
     """A case to be answered.
 
     Attributes:
-        key: its content key. case: the question.
+        key: its content key.
+        case: the question.
         keep: of which answers the folder is wanted too, as files of the reply: one of `KEEP`.
         freight: image, perturbations and model, where the one who answers cannot read them for itself.
     """
@@ -43,9 +44,16 @@ def is_kept(keep: str, verdict: str | None) -> bool:
 
 @dataclass(frozen=True)
 class Reply:
-    """How a case ended, as the one saw it who answered it; the attributes are those of ``Record``.
+    """How a case ended, as the one saw it who answered it.
 
-    files: the folder of the answer, contents by relative path, where the task asked for it.
+    Attributes:
+        status: as in `Record`.
+        sentence: as in `Record`.
+        seconds: as in `Record`.
+        memory: as in `Record`.
+        machine: as in `Record`.
+        answer: as in `Record`.
+        files: the folder of the answer, contents by relative path, where the task asked for it.
     """
 
     status: Status
@@ -65,7 +73,9 @@ class Margins:
     what does not come back from that is ended by force.
 
     Attributes:
-        factor: of the time limit; seconds: and so many more. gib: beyond the memory limit.
+        factor: of the time limit, at which a case is late.
+        seconds: and so many more before it is ended.
+        gib: beyond the memory limit.
     """
 
     factor: float = 1.5

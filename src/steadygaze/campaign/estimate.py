@@ -20,7 +20,13 @@ KIND = ("model", "perturb", "saliency", "inconsistency", "method")
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that the rest will take; between ``low`` and ``high`` in about 19 of 20 runs."""
+    """How long the rest will take.
+
+    Attributes:
+        seconds: on the average.
+        low: it takes longer than this, and
+        high: less than this, in about 19 of 20 runs.
+    """
 
     seconds: float
     low: float

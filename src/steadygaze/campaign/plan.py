@@ -22,9 +22,12 @@ Tag = str | int | float | bool | None
 class PlannedCase:
     """A question (model, image, perturbation, settings, method, limits) and what its campaign calls it.
 
-    Tags are names and plain values for reports, such as ``{"network": "small", "width": 0.5}``. They are no
-    part of the question: changing them asks for no new work. keep: of which answers the folder is kept
-    beside the store: "none", "failing" (all that is not robust) or "all".
+    Attributes:
+        case: the question.
+        tags: names and plain values for reports, such as `{"network": "small", "width": 0.5}`; no part of
+            the question: changing them asks for no new work.
+        keep: of which answers the folder is kept beside the store: `"none"`, `"failing"` (all that is not
+            robust) or `"all"`.
     """
 
     case: Case
@@ -36,10 +39,15 @@ class PlannedCase:
 class Plan:
     """The cases of a campaign, in the order in which they are begun.
 
-    document: the plan as it was written down, for those who read the store; empty where it was not.
+    Attributes:
+        name: what it is called.
+        cases: in the order in which they are begun.
+        document: the plan as it was written down, for those who read the store; empty where it was not.
 
-    Raises SettingError for a plan without cases, a tag that is no plain value, a perturbation, size or limit
-    that cannot be used, or an unknown method; the sentence gives the number of the case, counted from 0.
+    Raises:
+        SettingError: for a plan without cases, a tag that is no plain value, a perturbation, size or limit
+            that cannot be used, or an unknown method; the sentence gives the number of the case, counted
+            from 0.
     """
 
     name: str

@@ -56,8 +56,15 @@ DEFAULT_TIME_LIMIT = 60.0
 def read_plan(path: str | Path) -> Plan:
     """The plan of a TOML file.
 
-    Raises SettingError where the file is missing or is no TOML, a key is unknown, or what it says cannot be
-    used; the sentence names the key, what it got and what is allowed.
+    Args:
+        path: the file; its keys: [Campaigns](../campaigns.md).
+
+    Returns:
+        The plan, checked.
+
+    Raises:
+        SettingError: if the file is missing or is no TOML, a key is unknown, or what it says cannot be
+            used; the sentence names the key, what it got and what is allowed.
     """
     path = Path(path)
     try:
@@ -79,7 +86,8 @@ def read_plan(path: str | Path) -> Plan:
 def store_of(path: str | Path) -> Path:
     """The store of a plan file (beside it, under its name, unless it says otherwise), or a store itself.
 
-    Raises SettingError where the plan cannot be read.
+    Raises:
+        SettingError: if the plan cannot be read.
     """
     path = Path(path)
     if path.suffix.lower() != ".toml":
@@ -92,7 +100,11 @@ def store_of(path: str | Path) -> Path:
 
 
 def plan_of(document: Mapping[str, Any]) -> Plan:
-    """The plan that a document says, as `read_plan` reads it; the keys are `KEYS`. Raises SettingError."""
+    """The plan that a document says: what `read_plan` reads from a file, as a mapping.
+
+    Raises:
+        SettingError: as `read_plan` does.
+    """
     for key in document:
         if key not in KEYS:
             raise SettingError(_unknown("key", key, KEYS))

@@ -6,6 +6,7 @@ of memory nor tell which of their processes works on which case.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,7 @@ from steadygaze.campaign.record import Status, this_machine
 from steadygaze.errors import SettingError, SteadygazeError
 from steadygaze.question.case import Case
 
+SOON = 0.5  # seconds: a worker whose cases take no longer is handed the next one before it asks
 POLL = 0.1  # seconds between two looks at the memory of the workers
 LONGEST_START = 300.0  # seconds until a worker must be ready: imports, and compiling on a new machine
 MOST_UNBORN = 3  # workers in a row that may die before they have a case, killed by somebody perhaps
@@ -47,7 +49,15 @@ class PoolCrew(AbstractCrew):
     """
 
     def __init__(self, workers: int | None = None, margins: Margins | None = None) -> None:
-        """``workers``: processes side by side, by default one for each core. Raises SettingError."""
+        """A crew of this machine.
+
+        Args:
+            workers: processes side by side, by default one for each core.
+            margins: how far a worker may overrun a case's limits before it is ended.
+
+        Raises:
+            SettingError: if the number of workers is not at least 1.
+        """
         self._workers = _checked(workers)
         self._margins = margins or Margins()
 
@@ -65,8 +75,8 @@ class PoolCrew(AbstractCrew):
         crew = [Worker(methods, self._workers) for _ in range(min(self._workers, len(tasks)))]
         unborn = 0
         try:
-            while waiting or any(worker.task for worker in crew):
-                awaited = [worker for worker in crew if worker.task or not worker.ready]
+            while waiting or any(worker.tasks for worker in crew):
+                awaited = [worker for worker in crew if worker.tasks or not worker.ready]
                 connections.wait([worker.connection for worker in awaited], POLL)
                 for worker in awaited:
                     task, reply = worker.task, worker.look(self._margins)
@@ -75,8 +85,9 @@ class PoolCrew(AbstractCrew):
                         if unborn > MOST_UNBORN:
                             raise SteadygazeError(worker.unborn())
                         crew.remove(worker)
+                        waiting.extendleft(reversed(worker.tasks))
                         crew += [Worker(methods, self._workers)] if waiting else []
-                    elif worker.ready and worker.task is None and waiting:
+                    while waiting and worker.wants(len(waiting)):
                         worker.give(waiting.popleft())  # before its last answer is kept: nobody waits
                     if reply is not None and task is not None:
                         yield task, reply
@@ -98,12 +109,25 @@ class Worker:
             self.process.start()
         theirs.close()
         self.ready, self.dead, self._workers, self._highest = False, False, workers, 0
-        self.task: Task | None = None
+        self.tasks: deque[Task] = deque()  # the one at work, and perhaps the next
+        self._usual = math.inf  # seconds of the last case
         self._began = self._looked = time.monotonic()
 
+    @property
+    def task(self) -> Task | None:
+        """The task at work."""
+        return self.tasks[0] if self.tasks else None
+
+    def wants(self, waiting: int) -> bool:
+        """Whether to hand it one of so many tasks: it has none, or only one that will end in a moment."""
+        soon = self._usual < SOON and waiting > self._workers
+        return self.ready and not self.dead and len(self.tasks) < (2 if soon else 1)
+
     def give(self, task: Task) -> None:
-        """Hand the worker a task; only to a ready one that has none."""
-        self.task, self._highest, self._began = task, 0, time.monotonic()
+        """Hand the worker a task that it wants."""
+        if not self.tasks:
+            self._highest, self._began = 0, time.monotonic()
+        self.tasks.append(task)
         with suppress(OSError):  # it died meanwhile: `look` finds out
             self.connection.send(task)
 
@@ -117,8 +141,8 @@ class Worker:
                 return self._received(self.connection.recv())
         if not self.process.is_alive():
             return self._died()
-        if self.task is not None:
-            return self._overrun(self.task.case, margins)
+        if self.tasks:
+            return self._overrun(self.tasks[0].case, margins)
         if not self.ready and time.monotonic() - self._began > LONGEST_START:
             raise SteadygazeError(
                 f"a worker process was not ready after {LONGEST_START:g} s; see whether the machine is "
@@ -142,7 +166,8 @@ class Worker:
 
     def _received(self, message: Reply | str) -> Reply | None:
         if isinstance(message, Reply):
-            self.task = None
+            self.tasks.popleft()
+            self._usual, self._highest, self._began = message.seconds, 0, time.monotonic()
             return message
         self.ready = message == READY
         return None
@@ -152,9 +177,8 @@ class Worker:
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
     def _died(self) -> Reply | None:
-        had = self.task
         self.end()
-        return self._ended(Status.CRASHED, f"the worker process {self._how()}") if had else None
+        return self._ended(Status.CRASHED, f"the worker process {self._how()}") if self.tasks else None
 
     def _overrun(self, case: Case, margins: Margins) -> Reply | None:
         now = time.monotonic()
@@ -180,7 +204,7 @@ class Worker:
         return None
 
     def _ended(self, status: Status, sentence: str) -> Reply:
-        self.task = None
+        self.tasks.popleft()
         memory = {"peak": self._highest} if self._highest else {}
         seconds = time.monotonic() - self._began
         return Reply(status, sentence, seconds, memory, this_machine(self._workers), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a case ran. ``threads``: those of one worker; ``workers``: processes side by side."""
+    """Where a case ran.
+
+    Attributes:
+        system: the operating system.
+        processor: its name.
+        cores: how many it has.
+        workers: processes side by side.
+        threads: of one worker.
+    """
 
     system: str
     processor: str
@@ -57,12 +65,14 @@ class Record:
     """A finished case.
 
     Attributes:
-        status: how it ended. sentence: why, in words.
+        status: how it ended.
+        sentence: why, in words.
         seconds: wall-clock time in the worker, loading included; until its end where it was ended.
         memory: bytes resident in the worker, ``{"before": ..., "peak": ...}``; empty where nobody could look.
-        machine: where it ran. finished: when, UTC, ISO 8601.
-        answer: what `answer_of` (worker.py) makes of the result; None where there is none. Its keys are
-            listed in docs/campaigns.md.
+        machine: where it ran.
+        finished: when, UTC, ISO 8601.
+        answer: the answer in short, None where there is none; its keys:
+            [Campaigns](../campaigns.md#the-records).
     """
 
     status: Status
@@ -75,7 +85,7 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return asdict(self) | {"status": self.status.value}
+        return vars(self) | {"status": self.status.value, "machine": vars(self.machine)}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Record:

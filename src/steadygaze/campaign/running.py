@@ -18,7 +18,9 @@ from steadygaze.campaign.estimate import Estimate, Estimator, kind_of
 from steadygaze.campaign.plan import Plan, PlannedCase
 from steadygaze.campaign.pool import PoolCrew
 from steadygaze.campaign.record import Record, Status
+from steadygaze.campaign.standing import counted, lasting, paced
 from steadygaze.campaign.store import Ending, RunState, Writer, folder_of, writing
+from steadygaze.verdict.showing import shown
 
 BEAT = 2.0  # seconds between two words of the driver to those who look on
 NO_ANSWER = "no answer"  # what counts by verdict call a case without one
@@ -29,10 +31,13 @@ class RunProgress:
     """How far a run has come.
 
     Attributes:
-        total: different questions of the plan. before: of these, finished by earlier runs. ended: by this
-            one, by status. verdicts: the answers of both, by verdict.
+        total: different questions of the plan.
+        before: of these, finished by earlier runs.
+        ended: by this one, by status.
+        verdicts: the answers of both, by verdict.
         at_work: the cases that are being verified now.
-        seconds: since this run began. rest: how long the rest will take, None while nobody knows.
+        seconds: since this run began.
+        rest: how long the rest will take, None while nobody knows.
     """
 
     total: int
@@ -48,10 +53,36 @@ class RunProgress:
         """Cases of the plan that have a record."""
         return self.before + sum(self.ended.values())
 
+    @property
+    def fraction(self) -> float:
+        """Their share of all, in [0, 1]."""
+        return self.finished / self.total
+
+    def sentence(self) -> str:
+        """Verdicts, pace and what is left, in one line."""
+        done = sum(self.ended.values())
+        if not done:
+            before = f"({self.before} finished before) " if self.before else ""
+            return f"starting {before}the worker processes"
+        parts = [counted(self.verdicts), paced(done, self.seconds)]
+        if self.rest is not None and self.finished < self.total:
+            low, high = lasting(self.rest.low), lasting(self.rest.high)
+            parts.append(f"about {lasting(self.rest.seconds)} left ({low} to {high})")
+        return "; ".join(parts)
+
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did. Attributes as of `RunProgress`; interrupted: it was stopped by Ctrl-C."""
+    """What a run did.
+
+    Attributes:
+        total: as in `RunProgress`.
+        before: as in `RunProgress`.
+        ended: as in `RunProgress`.
+        seconds: as in `RunProgress`.
+        interrupted: whether Ctrl-C stopped it.
+        verdicts: as in `RunProgress`.
+    """
 
     total: int
     before: int
@@ -81,21 +112,26 @@ def run(
     margins: Margins | None = None,
     crew: AbstractCrew | None = None,
     retry: Collection[Status] = (),
-    progress: Callable[[RunProgress], None] | None = None,
+    progress: Callable[[RunProgress], None] | str | None = None,
 ) -> Summary:
     """Do what the plan asks and the store does not hold yet.
 
     A case that is refused, crashes, hangs or eats memory is a record like any other and never a stop. Ctrl-C
-    ends the run; what was finished is kept, and running the same plan again goes on from there.
+    ends the run; what was finished is kept, and running the same plan again goes on from there. The
+    processes import the script that calls this: it does so under `if __name__ == "__main__":`.
 
-    Arguments:
-        store: the file of the records, made where it is missing. workers: processes side by side, by default
-            one for each core. margins: how far a worker may overrun a case's limits before it is ended.
+    Args:
+        plan: the cases.
+        store: the file of the records, made where it is missing.
+        workers: processes side by side, by default one for each core.
+        margins: how far a worker may overrun a case's limits before it is ended.
         crew: who answers the cases instead of such processes; workers and margins are then its own.
-        retry: cases that ended so are done again, such as ``{Status.CRASHED}`` after a repair.
-        progress: called a few times a second.
+        retry: cases that ended so are done again, such as `{Status.CRASHED}` after a repair.
+        progress: a function that is called with `RunProgress` a few times a second; `"auto"` for a bar in a
+            notebook or on a terminal.
 
-    The processes import the script that calls this: it does so under ``if __name__ == "__main__":``.
+    Returns:
+        What was done.
 
     Raises:
         SettingError: a model of the plan cannot be read, the store is being written by another process, or
@@ -104,10 +140,10 @@ def run(
     """
     crew = crew or PoolCrew(workers, margins)
     path = Path(store)
-    with writing(path) as writer:
+    with shown(progress) as tell, writing(path) as writer:
         keys = plan.keys()
         writer.begin(plan, keys)
-        course = _Course(plan, keys, writer, path, retry, crew, progress or (lambda _: None))
+        course = _Course(plan, keys, writer, path, retry, crew, tell)
         interrupted = False
         try:
             course.run()
@@ -173,6 +209,7 @@ class _Course:
         """Those who wait, each time; those who look on from elsewhere, now and then."""
         here = tuple(self._planned[task.key] for task in at_work)
         now = time.monotonic()
+        self._writer.keep()
         if now - self._told > BEAT:
             self._told = now
             tags = tuple(dict(planned.tags) for planned in here)

@@ -1,4 +1,4 @@
-"""The file that keeps the records: SQLite, one writer, every finished case on the disk before the next.
+"""The file that keeps the records: SQLite, one writer, every finished case on the disk within a moment.
 
 While a campaign runs, the file is in WAL mode, so that reports may read it meanwhile. When the writer closes
 it, everything is folded back into the one file, which can then be copied anywhere and read from a folder that
@@ -9,8 +9,10 @@ one to open the store takes them in. WAL needs a local disk: a network folder is
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sqlite3
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +25,7 @@ from steadygaze.campaign.plan import Plan, PlannedCase, Tag
 from steadygaze.campaign.record import Record, Status
 from steadygaze.errors import SettingError
 
+PAUSE = 0.1  # seconds between two times that records are put on the disk
 APPLICATION = 0x53474753
 SCHEMA = 2
 _RECORDS = """
@@ -66,9 +69,14 @@ DROP TABLE former;
 
 @dataclass(frozen=True)
 class Entry:
-    """A case of the latest plan with its record, None while it is not finished.
+    """A case of the latest plan with its record.
 
-    question: the fields of ``Case``, as JSON keeps them. tags: as planned.
+    Attributes:
+        key: its content key.
+        plan: the name of the plan.
+        tags: as planned.
+        question: the fields of `Case`, as JSON keeps them.
+        record: how it ended; None while it is not finished.
     """
 
     key: str
@@ -83,9 +91,12 @@ class RunState:
     """What the driver of a run says of itself, for those who look on.
 
     Attributes:
-        process: its number. host: of which machine. workers: cases side by side.
-        began, beat: when it began, and when it last said so, in seconds since 1970. ended: how, None while it
-            is at work.
+        process: its number.
+        host: of which machine.
+        workers: cases side by side.
+        began: when, in seconds since 1970.
+        beat: when it last said so.
+        ended: how, None while it is at work.
         at_work: the tags of the cases that are being verified.
     """
 
@@ -113,11 +124,12 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
+        self._kept = -math.inf
 
     def begin(self, plan: Plan, keys: Sequence[str]) -> None:
         """Note what is planned; records of the same content stay, whatever plan they came from."""
         rows = [
-            (position, key, json.dumps(dict(planned.tags)), json.dumps(asdict(planned.case)))
+            (position, key, json.dumps(dict(planned.tags)), json.dumps(vars(planned.case)))
             for position, (key, planned) in enumerate(zip(keys, plan.cases, strict=True))
         ]
         with self._changing() as connection:
@@ -132,7 +144,11 @@ class Writer:
         return {key: Ending(Status(status), *rest) for key, status, *rest in rows if key in keys}
 
     def settle(self, key: str, planned: PlannedCase, record: Record, files: Mapping[str, bytes]) -> None:
-        """Keep a record and the folder of the answer, if any; when this returns they are on the disk."""
+        """Keep a record and the folder of the answer, if any.
+
+        It is on the disk when this returns, unless another was put there less than `PAUSE` ago: then with the
+        next one, or `keep`. Records that come faster than a disk turns would else have to wait for it.
+        """
         answer = record.answer or {}
         row = (
             key,
@@ -147,8 +163,17 @@ class Writer:
         if files:
             with _said(self._path):
                 _write_folder(folder_of(self._path, key), files)
-        with self._changing() as connection:
-            connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        with _said(self._path):
+            self._connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self.keep()
+
+    def keep(self, at_once: bool = False) -> None:
+        """Put on the disk what was settled and is not there yet, if it is time to."""
+        now = time.monotonic()
+        if self._connection.in_transaction and (at_once or now - self._kept >= PAUSE):
+            with _said(self._path):
+                self._connection.commit()
+            self._kept = now
 
     def tell(self, state: RunState) -> None:
         """Keep what the run says of itself."""
@@ -215,7 +240,9 @@ def writing(path: Path) -> Iterator[Writer]:
                 "may be written"
             ) from error
         held.callback(_fold, connection)
-        yield Writer(connection, path)
+        writer = Writer(connection, path)
+        yield writer
+        writer.keep(at_once=True)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -281,7 +308,14 @@ def _version(connection: sqlite3.Connection) -> int:
 def read(path: str | Path) -> list[Entry]:
     """The cases of the latest plan, in its order, with their records; also while a campaign runs.
 
-    Raises SettingError where there is no such file, or it is no store of this version.
+    Args:
+        path: the store.
+
+    Returns:
+        An entry for each case; none where nothing was planned.
+
+    Raises:
+        SettingError: if there is no such file, or it is no store of this version.
     """
     with _read(Path(path)) as connection:
         if connection is None:

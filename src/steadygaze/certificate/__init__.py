@@ -1,4 +1,4 @@
 """An answer as numbers that a program which shares nothing with this one can prove or refute.
 
-The form is `steadygaze/certificate/1`, which docs/formats.md describes.
+The form is `steadygaze/certificate/2`, which docs/formats.md describes.
 """

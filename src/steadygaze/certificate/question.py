@@ -9,14 +9,20 @@ import numpy as np
 from steadygaze.certificate.expected_map import moves_of
 from steadygaze.certificate.files import Files
 from steadygaze.errors import NotJointlyAffine
+from steadygaze.geometry.domain import domain_of
+from steadygaze.geometry.polytope import Polytope
 from steadygaze.network.saliency import GradCam
-from steadygaze.network.writing.onnx_writer import Writer, onnx_of, value_names
+from steadygaze.network.writing.normal_form import normal_form
+from steadygaze.network.writing.onnx_writer import value_names
 from steadygaze.perturbation.records import AffinePiece
 from steadygaze.question.inconsistency import TopK
 from steadygaze.question.problem import Problem
 
 # Points of the box, 0 first, at which a perturbation without affine pieces is written down instead.
 _SAMPLES = 64
+# What the checker proves, as docs/checker.md has it.
+_PROVABLE_MAPS, _PROVABLE_MEASURES = ("gradient", "abs-gradient"), ("cosine", "l1", "l2", "linf")
+_PROVABLE_MOVED = ("cosine", "l2")
 # A perturbation by nothing may change the last places of the pixels.
 _ROUNDING = 1e-12
 
@@ -24,7 +30,8 @@ _ROUNDING = 1e-12
 def write_question(problem: Problem, files: Files) -> dict[str, Any]:
     """Write the network, the image, the pieces and the expected map; returns what the index says of them."""
     graph = problem.network.graph.to("cpu")
-    files.raw("network.onnx", onnx_of(graph, Writer()).SerializeToString(deterministic=True))
+    keep = {problem.saliency.node(graph)} if isinstance(problem.saliency, GradCam) else set()
+    files.raw("network.onnx", normal_form(graph, keep).SerializeToString(deterministic=True))
     files.whole("image", "<f8", problem.image)
     map0 = problem.map0.numpy()
     pieces = pieces_of(problem)
@@ -64,6 +71,23 @@ def _changed_by_constants(problem: Problem) -> bool:
     return not np.allclose(unvaried[0], problem.image, rtol=0, atol=_ROUNDING)
 
 
+def beyond_proof(problem: Problem) -> str | None:
+    """Why the checker can look at an answer to this question at points only; None if it can prove it."""
+    saliency, measure, moves = (
+        problem.saliency.name,
+        problem.inconsistency.name,
+        problem.perturbation.moves_map,
+    )
+    reasons = {
+        "the network is smooth": not problem.network.graph.piecewise_linear,
+        f"{saliency} maps are not followed": saliency not in _PROVABLE_MAPS,
+        f"{measure} is not bounded": measure not in _PROVABLE_MEASURES,
+        "the perturbation has no affine pieces": not pieces_of(problem),
+        f"{measure} of maps that move is not bounded": moves and measure not in _PROVABLE_MOVED,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
 def pieces_of(problem: Problem) -> tuple[AffinePiece, ...]:
     """The affine pieces of the perturbation, none where it has none."""
     try:
@@ -78,9 +102,17 @@ def _write_pieces(pieces: tuple[AffinePiece, ...], problem: Problem, files: File
     files.array("piece_base", "<f8", (count, *shape), bases)
     directions = (piece.image.directions for piece in pieces)
     files.array("piece_directions", "<f8", (count, n, *shape), directions)
-    vertices = [piece.polytope.vertices for piece in pieces]
-    files.whole("piece_vertices", "<f8", np.concatenate([np.zeros((0, n)), *vertices]))
-    files.whole("piece_ptr", "<i8", np.cumsum([0, *map(len, vertices)]))
+    planes = [_planes(piece.polytope) for piece in pieces]
+    files.whole("piece_planes", "<f8", np.concatenate([np.zeros((0, n + 1)), *planes]))
+    files.whole("piece_ptr", "<i8", np.cumsum([0, *map(len, planes)]))
+
+
+def _planes(polytope: Polytope) -> np.ndarray:
+    """Rows (normal, offset) ``(F, n + 1)``: theta is in the polytope where each normal @ theta <= offset."""
+    domain = domain_of(polytope)
+    sides = np.eye(len(domain.low))
+    normals, offsets = (-sides, sides, domain.normals), (-domain.low, domain.high, domain.offsets)
+    return np.concatenate([np.concatenate(normals), np.concatenate(offsets)[:, None]], axis=1)
 
 
 def _write_samples(problem: Problem, files: Files) -> None:

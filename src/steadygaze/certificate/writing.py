@@ -11,12 +11,12 @@ import numpy as np
 from steadygaze.answer.result import Result
 from steadygaze.certificate.cells import write_map
 from steadygaze.certificate.files import Files
-from steadygaze.certificate.question import pieces_of, write_question
+from steadygaze.certificate.question import beyond_proof, pieces_of, write_question
 from steadygaze.errors import SettingError
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 
-FORMAT = "steadygaze/certificate/1"
+FORMAT = "steadygaze/certificate/2"
 INDEX = "certificate.json"
 
 
@@ -42,13 +42,14 @@ def write_certificate(
     check_certifiable(map_)
     files = Files(folder)
     question = write_question(problem, files)
-    told = write_map(map_, pieces_of(problem), origin, files)
+    told = write_map(map_, pieces_of(problem), origin, result, problem.box, files)
     files.index(
         INDEX,
         {
             "format": FORMAT,
             "made_by": f"steadygaze {version('steadygaze')}",
             "method": result.method,
+            "beyond_proof": beyond_proof(problem),
             "model": _model(problem),
             "files": files.written,
             "question": question,
@@ -74,6 +75,9 @@ def _model(problem: Problem) -> dict[str, Any]:
 def _claims(result: Result) -> dict[str, Any]:
     document = result.to_dict()
     origin, failure = document["origin"], document["nearest_failure"]
+    if failure:
+        own = failure["distance"] if failure["theta_distance"] is None else failure["theta_distance"]
+        failure |= {"theta_distance": own, "norm": document["settings"].get("norm", "linf")}
     return {
         "claim": document["claim"],
         "verdict": document["verdict"],
@@ -81,5 +85,5 @@ def _claims(result: Result) -> dict[str, Any]:
         "safe_scale": document["safe_scale"],
         "radius": document["radius"],
         "origin": origin and {key: origin[key] for key in ("share", "ranges", "interior")},
-        "nearest_failure": failure and {**failure, "norm": document["settings"].get("norm", "linf")},
+        "nearest_failure": failure,
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steadygaze.campaign.standing import counted, lasting, named, paced
+from steadygaze.campaign.standing import counted, named
 from steadygaze.terminal import is_watched, unheard
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _bar() -> Iterator[Watch]:
         def show(now: RunProgress) -> None:
             bar.update(task, total=now.total, completed=now.finished)
             work = [Text(f"  at work: {named(one.tags)}") for one in now.at_work[:SHOWN_AT_WORK]]
-            live.update(Group(bar, Text(f"  {told(now)}"), *work))
+            live.update(Group(bar, Text(f"  {now.sentence()}"), *work))
 
         yield show
 
@@ -65,21 +65,9 @@ def _lines() -> Watch:
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             with unheard():
-                click.echo(f"{now.finished} of {now.total} cases; {told(now)}", err=True)
+                click.echo(f"{now.finished} of {now.total} cases; {now.sentence()}", err=True)
 
     return show
-
-
-def told(now: RunProgress) -> str:
-    """Verdicts, pace and what is left, in one line."""
-    done = sum(now.ended.values())
-    if not done:
-        return f"starting {'' if not now.before else f'({now.before} finished before) '}the worker processes"
-    parts = [counted(now.verdicts), paced(done, now.seconds)]
-    if now.rest is not None:
-        low, high = lasting(now.rest.low), lasting(now.rest.high)
-        parts.append(f"about {lasting(now.rest.seconds)} left ({low} to {high})")
-    return "; ".join(parts)
 
 
 def summarised(plan: Plan, summary: Summary, store: Path, file: Path, page: Path | None) -> str:

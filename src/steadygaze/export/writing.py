@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +13,13 @@ from jinja2 import Environment
 from steadygaze.errors import NotJointlyAffine, PerturbationError, SettingError
 from steadygaze.export.expectation import expected_of
 from steadygaze.export.parameter_network import parameter_network
-from steadygaze.export.properties import domain_of, vnnlib_1, vnnlib_2
+from steadygaze.export.properties import vnnlib_1, vnnlib_2
+from steadygaze.geometry.domain import domain_of
 from steadygaze.network.writing.onnx_writer import Writer, onnx_of
 from steadygaze.perturbation.chain import Chain
 from steadygaze.verdict.answer import Answer
 
+_INDEX = "expected.json"
 _README = """\
 # A class question, for any verifier of neural networks
 
@@ -64,26 +65,54 @@ def check_exportable(chain: Chain, image: np.ndarray) -> None:
 def write_export(answer: Answer, folder: Path, float64: bool = False) -> list[Path]:
     """Write networks, properties, README.md and expected.json into a folder; returns the paths.
 
-    Files are made beside the folder and moved in at the end, where they replace those of an earlier export;
-    others in it are left alone.
+    Files are made beside the folder, which appears with all of them at once. Where it is there already they
+    are moved in at the end and replace those of an earlier export, all or none; others are left alone.
     float64: the networks' numbers as they are; by default rounded to single precision, which is what most
     verifiers read and the only precision in which onnxruntime convolves.
     Raises SettingError where the folder cannot be written.
     """
+    place = folder.absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as fresh:
-            _write(answer, Path(fresh), float64)
-            made = sorted(path.name for path in Path(fresh).iterdir())
-            for old in folder.glob("piece-*"):  # an earlier question may have had more pieces
-                old.unlink()
-            for name in made:
-                shutil.move(Path(fresh, name), Path(folder, name))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as beside:
+            fresh, aside = Path(beside, "fresh"), Path(beside, "aside")
+            fresh.mkdir()
+            aside.mkdir()
+            _write(answer, fresh, float64)
+            made = sorted(path.name for path in fresh.iterdir())
+            if place.exists():
+                _moved_in(fresh, place, aside)
+            else:
+                fresh.replace(place)
     except OSError as error:
         raise SettingError(
             f"the export cannot be written to {str(folder)!r} ({error.strerror}); choose another --out"
         ) from error
     return [folder / name for name in made]
+
+
+def _moved_in(fresh: Path, folder: Path, aside: Path) -> None:
+    """Replace an earlier export by the new one; whatever comes between, the earlier one is put back.
+
+    expected.json, which lists the files, goes first and comes last: without it there is no export.
+    """
+    own = [path.name for path in fresh.iterdir()]
+    earlier = {path.name for path in folder.glob("piece-*")} | {
+        name for name in own if (folder / name).exists()
+    }
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for name in sorted(earlier, key=lambda name: name != _INDEX):
+            moved.append((folder / name, aside / name))
+            (folder / name).replace(aside / name)
+        for name in sorted(own, key=lambda name: name == _INDEX):
+            moved.append((fresh / name, folder / name))
+            (fresh / name).replace(folder / name)
+    except BaseException:  # an interrupt, too
+        for before, after in reversed(moved):
+            if after.exists() and not before.exists():
+                after.replace(before)
+        raise
 
 
 def _write(answer: Answer, folder: Path, float64: bool) -> None:
@@ -104,7 +133,7 @@ def _write(answer: Answer, folder: Path, float64: bool) -> None:
         (folder / f"{name}.2.vnnlib").write_text(vnnlib_2(domain, problem.label, graph.classes, about, kind))
         own |= {"network": f"{name}.onnx", "property": f"{name}.vnnlib", "property_2": f"{name}.2.vnnlib"}
     text = json.dumps(expected, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / "expected.json").write_text(f"{text}\n", encoding="utf-8")
+    (folder / _INDEX).write_text(f"{text}\n", encoding="utf-8")
     (folder / "README.md").write_text(_readme(answer, names, float64), encoding="utf-8")
 
 

@@ -86,8 +86,12 @@ def make_case(*sources: Mapping[str, Any]) -> Case:
 
     The perturbations of a preset come before those that are given beside it.
 
-    Raises SettingError for an unknown name, a value of the wrong form, or where model, image or perturbation
-    is missing.
+    Args:
+        sources: values by the names of the options of `steadygaze verify`, as numbers or in words.
+
+    Raises:
+        SettingError: for an unknown name, a value of the wrong form, or where model, image or perturbation
+            is missing.
     """
     values: dict[str, Any] = {}
     for source in sources:

@@ -423,8 +423,7 @@ class Problem:
     def _hidden(self) -> Tensor:
         """Numbers of the map's entries that are not compared."""
         mask = torch.ones(self.map0.numel(), dtype=torch.bool)
-        if self.compared is not None:
-            mask[self.compared] = False
+        mask[[] if self.compared is None else self.compared] = False
         return mask.nonzero()[:, 0]
 
     @cached_property

@@ -20,6 +20,7 @@ PICTURES = (
     ("expected", "expected map"),
     ("difference", "difference"),
 )
+UNKNOWN_GREY = (200, 196, 190)
 ALL = "all class attention inconsistency"
 
 
@@ -40,7 +41,7 @@ def surroundings(result: Result, drawing: Drawing, kept: int) -> dict[str, Any]:
         ],
         "plane": len(axes) > 2,
         "modes": MODES,
-        "legend": _legend(result, len(axes)),
+        "legend": _legend(result, atlas, len(axes)),
         "ramp": _ramp(result.problem.threshold, top) if len(axes) > 1 else None,
         "threshold": given(result.problem.threshold),
         "top": number(top, 3) if top > result.problem.threshold else "",
@@ -55,9 +56,10 @@ def _jump(title: str) -> str:
     return {"original": "To θ = 0"}.get(title, f"To the {title} point")
 
 
-def _legend(result: Result, n: int) -> list[dict[str, str]]:
+def _legend(result: Result, atlas: Atlas, n: int) -> list[dict[str, str]]:
     robust, changed, moved, _ = FLAT
     light, open_ = "#d6d6d6", _css(OPEN_STRIPES[1])
+    known = bool(np.isfinite(atlas.cells.inconsistency).all())
     if n == 1:
         return [
             _key(robust, "", "robust"),
@@ -75,6 +77,7 @@ def _legend(result: Result, n: int) -> list[dict[str, str]]:
         _key(light, "dots", "class-changed: attention is not asked", "attention"),
         _key(moved, "lines", "attention-changed", "all attention"),
         _key(moved, "lines", "attention moved, whatever the class", "inconsistency"),
+        *([] if known else [_key(_css(UNKNOWN_GREY), "", "not known of the cell", "inconsistency")]),
         _key(open_, "stripes", "undecided, or not examined", ALL),
         *_marks(result),
     ]

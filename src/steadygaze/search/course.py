@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 
+from steadygaze.geometry.half_widths import distances
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.question.problem import Problem
 
@@ -23,7 +24,6 @@ _MARGIN = 1.02
 _FEW = 2_000
 # So many may be visited at once at first, and by what factor their number may grow after that.
 _FIRST, _GROWTH = 10_000, 4
-_ORDERS = {"linf": np.inf, "l2": 2}
 
 
 class Course:
@@ -78,7 +78,7 @@ class Course:
         return found[np.argsort(self._distance(found), kind="stable")]
 
     def _distance(self, thetas: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(thetas / self._half, ord=_ORDERS[self._norm], axis=1)
+        return distances(thetas, self._half, self._norm)
 
     def _regions_within(self, distance: float) -> float:
         """How many regions are to be expected within a distance of 0.

@@ -16,6 +16,7 @@ import numpy as np
 from steadygaze.deadline import Expired
 from steadygaze.geometry.cells import Cells, concatenate, faces
 from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.sections import bounds, by_euclidean, by_gauge, gauge
@@ -46,7 +47,7 @@ class Nearest(AbstractSearch):
 
     def __init__(self, problem: Problem, options: Options) -> None:
         self._problem, self._options = problem, options
-        self._half = np.ptp(problem.box, axis=1) / 2
+        self._half = half_widths(problem.box)
         self._course: Course | None = None
         self._examined = np.zeros_like(problem.box)
         self._ahead = pieces_of(problem)

@@ -24,9 +24,9 @@ from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.question.problem import Problem
 from steadygaze.report import cell, figure, plot_axis, plot_plane, write_report
 from steadygaze.search.base import CellMap
+from steadygaze.verdict.lone import LONE
 from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.reading import Around, Scales, scales_of
-from steadygaze.verdict.surroundings import LONE
 from steadygaze.verdict.surveying import survey
 
 if TYPE_CHECKING:
@@ -212,7 +212,9 @@ class Answer:
     def _atlas(self) -> Atlas:
         drawing, scale = self._drawing, self.result.safe_scale or 0.0
         with LONE:
-            return survey(self.problem, self.map, drawing.polygons, drawing.exhibits, scale)
+            return survey(
+                self.problem, self.map, drawing.polygons, drawing.exhibits, scale, self.result.problem.image
+            )
 
     @on_processor()
     def _certify(self, folder: Path) -> None:

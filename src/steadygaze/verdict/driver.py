@@ -49,10 +49,19 @@ from steadygaze.verdict.findings import (
     verdict_of,
 )
 from steadygaze.verdict.held import Claims, budget_of, hold
+from steadygaze.verdict.lone import LONE
+from steadygaze.verdict.notes import notes_of
 from steadygaze.verdict.reading import shares_of
-from steadygaze.verdict.recording import ImageOrigin, described, origin_of, regions_by_kind, versions
+from steadygaze.verdict.recording import (
+    ImageOrigin,
+    asked_for,
+    described,
+    origin_of,
+    regions_by_kind,
+    versions,
+)
 from steadygaze.verdict.showing import check_progress, shown
-from steadygaze.verdict.surroundings import LONE, announced, interrupts
+from steadygaze.verdict.surroundings import announced, interrupts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,8 +113,8 @@ def verify(
 
     Args:
         model: a `torch.nn.Module`, which is left as it is; the path of an .onnx or .pt2 file;
-            `"module:callable"`; a built-in, `"digits-mlp"` or `"digits-cnn"`; or what `network_of` gives
-            for one of them.
+            `"module:callable"`; a built-in, `"digits-mlp"` or `"digits-cnn"`; or a network that was
+            imported before, such as `answer.problem.network`.
         image: `(H, W)`, `(C, H, W)` or `(H, W, C)`, values in [0, 1] or uint8, NumPy or torch; a picture of
             Pillow's; or what `load_image` takes or gives.
         perturbation: a perturbation, a chain of them (`a | b`), or specifications such as
@@ -285,9 +294,10 @@ def _solved(
             **_by_phase(findings),
         },
         versions=versions(),
+        notes=notes_of(problem, failure),
         tolerance=vars(problem.tolerance),
         settings={
-            **_asked_for(problem, options, limits),
+            **asked_for(problem, options, limits),
             "audited": audited,
             "held_points": held.agreeing,
             "held_points_too_close": held.close,
@@ -296,22 +306,6 @@ def _solved(
         },
     )
     return Answer(result, problem, main.map, around)
-
-
-def _asked_for(problem: Problem, options: Options, limits: Limits) -> dict[str, object]:
-    """The settings of a run, by the names of the record."""
-    return {
-        "threads": options.threads,
-        "memory_limit_gib": limits.memory,
-        "time_limit_s": limits.seconds,
-        "regions_limit": limits.regions,
-        "device": str(problem.graph.device),
-        "norm": options.norm,
-        "prove_interior": options.examine,
-        "reachable": options.reachable,
-        "undecided": options.undecided,
-        "handover": options.handover,
-    }
 
 
 def _searched(

@@ -9,6 +9,7 @@ import numpy as np
 
 from steadygaze.answer.result import Failure, Origin, Radius, Verdict
 from steadygaze.deadline import NEVER, Deadline, Expired
+from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
@@ -77,9 +78,8 @@ def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = 
 
 def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius | None:
     """How far from 0 all is robust, where a search went by distance; at most to the farthest corner."""
-    half = (box[:, 1] - box[:, 0]) / 2
-    corner = np.abs(box).max(axis=1) / half
-    farthest = float(corner.max() if norm == "linf" else np.linalg.norm(corner))
+    corner = np.abs(box).max(axis=1)
+    farthest = float(distances(corner[None], half_widths(box), norm)[0])
     values = [f.standing.radius for f in findings if f.standing.radius is not None]
     return Radius(norm, min(max(values), farthest)) if values else None
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from steadygaze.answer.result import KINDS, Failure, Origin, Radius
 from steadygaze.errors import InternalCheckError
+from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
@@ -162,7 +163,7 @@ def _in_turn(sources: Iterable[Iterator[_Point]]) -> Iterator[_Point]:
 
 def _claimed(problem: Problem, claims: Claims) -> Iterator[_Point]:
     box = problem.box
-    half = (box[:, 1] - box[:, 0]) / 2
+    half = half_widths(box)
     rng = np.random.default_rng(5)
     sources: list[Iterator[_Point]] = []
     if claims.failure is not None:
@@ -203,13 +204,12 @@ def _on_ranges(ranges: np.ndarray, rng: np.random.Generator) -> Iterator[_Point]
 
 def _on_ball(box: np.ndarray, half: np.ndarray, radius: Radius, rng: np.random.Generator) -> Iterator[_Point]:
     """Random points just nearer to 0 than the radius, and nearer, brought into the box."""
-    order = np.inf if radius.norm == "linf" else 2
     for number in range(_SURFACE):
         direction = rng.standard_normal(len(box))
-        if order == np.inf:
+        if radius.norm == "linf":
             direction = np.clip(direction * rng.uniform(1, 3), -1, 1)
         length = radius.value * (1 - _INSIDE if number % 2 == 0 else rng.random())
-        theta = direction / np.linalg.norm(direction, order) * length * half
+        theta = direction / distances(direction[None], np.ones(len(box)), radius.norm) * length * half
         yield _Point(np.clip(theta, box[:, 0], box[:, 1]), ROBUST, "within the radius all is said to be")
 
 

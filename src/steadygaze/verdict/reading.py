@@ -13,6 +13,7 @@ from steadygaze.answer.result import Failure, Origin, Shares
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
+from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import Facets, cone_volumes, facets
 from steadygaze.geometry.outside import clearly_outside
@@ -262,7 +263,7 @@ def failures_by_distance(
 
     norm is "linf" or "l2".
     """
-    half = (box[:, 1] - box[:, 0]) / 2
+    half = half_widths(box)
     failing = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == ATTENTION_CHANGED))
     cells, _ = map_.cells.take(failing)
     near = (

@@ -21,7 +21,8 @@ from steadygaze.perturbation import BUILT_IN, AbstractPerturbation
 from steadygaze.question.images.records import LoadedImage
 from steadygaze.question.inconsistency import TopK
 from steadygaze.question.problem import Problem
-from steadygaze.search.base import CellMap
+from steadygaze.search.base import CellMap, Options
+from steadygaze.verdict.budget import Limits
 from steadygaze.verdict.findings import Finding
 from steadygaze.verdict.reading import Around
 
@@ -153,6 +154,22 @@ def _around_origin(map_: CellMap, around: Around) -> dict[str, float]:
     if around.origin is None or around.origin.interior != "examined" or (region < 0).any():
         return {}
     return {"around_origin": len(np.unique(region))}
+
+
+def asked_for(problem: Problem, options: Options, limits: Limits) -> dict[str, object]:
+    """The settings of a run, by the names of the record."""
+    return {
+        "threads": options.threads,
+        "memory_limit_gib": limits.memory,
+        "time_limit_s": limits.seconds,
+        "regions_limit": limits.regions,
+        "device": str(problem.graph.device),
+        "norm": options.norm,
+        "prove_interior": options.examine,
+        "reachable": options.reachable,
+        "undecided": options.undecided,
+        "handover": options.handover,
+    }
 
 
 @cache

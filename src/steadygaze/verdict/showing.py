@@ -18,7 +18,7 @@ AUTO = "auto"
 # A notebook's page is written anew at most so often, in seconds.
 _PAUSE = 0.1
 
-# Takes the driver's record of `Progress`.
+# Takes the driver's record of `Progress`, or another that has a fraction and says itself in a sentence.
 Tell = Callable[[Any], None]
 
 
@@ -55,6 +55,8 @@ def in_notebook() -> bool:
 
 def sentence(now: Any) -> str:
     """What is going on, in words."""
+    if hasattr(now, "sentence"):
+        return now.sentence()
     if now.phase == COMPILING:
         return "compiling, only once on this machine"
     reached = "" if now.radius is None else f", robust within {number(now.radius, 3)} half-widths"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 
+from steadygaze.answer.asked import ImageInfo
 from steadygaze.answer.atlas import Atlas, CellTable, Forms, HalfSpaces, Sheet, Stops, Stretches
 from steadygaze.answer.drawing import Exhibit, Polygons
 from steadygaze.certificate.cells import piece_of_cells
@@ -55,9 +57,15 @@ def survey(
     polygons: Sequence[Polygons],
     exhibits: Sequence[Exhibit],
     safe_scale: float,
+    image: ImageInfo,
 ) -> Atlas:
-    """The atlas of an answer. `polygons` are its drawing's; `safe_scale` is that of the result."""
-    return _Survey(problem, map_, polygons, exhibits, safe_scale).atlas()
+    """The atlas of an answer.
+
+    `polygons` and `exhibits` are its drawing's; `safe_scale` and `image`, which may name a class, are its
+    result's.
+    """
+    atlas = _Survey(problem, map_, polygons, exhibits, safe_scale).atlas()
+    return replace(atlas, classes=_named(atlas.classes, image))
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,13 +356,23 @@ class _Survey:
         return angles
 
 
+def _named(numbers: Sequence[str], image: ImageInfo) -> tuple[str, ...]:
+    """The classes with the name that the data set gives to one of them, where it does."""
+    known = image.dataset_class is not None and image.dataset_label in range(len(numbers))
+    return tuple(
+        str(image.dataset_class) if known and k == image.dataset_label else number
+        for k, number in enumerate(numbers)
+    )
+
+
 def _flat(maps: np.ndarray) -> np.ndarray:
     """Maps ``(B, C, h, w)`` or ``(B, h, w)`` summed over the channels."""
     return maps if maps.ndim == 3 else maps.sum(axis=1)
 
 
 def _joined(parts: Sequence[Stops]) -> Stops:
-    columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
-    return Stops(
-        **{name: None if found[0] is None else np.concatenate(found) for name, found in columns.items()}
-    )
+    columns: dict[str, Any] = {
+        name: None if value is None else np.concatenate([getattr(part, name) for part in parts])
+        for name, value in vars(parts[0]).items()
+    }
+    return Stops(**columns)

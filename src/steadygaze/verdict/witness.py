@@ -8,6 +8,7 @@ import numpy as np
 
 from steadygaze.answer.result import KINDS, Failure
 from steadygaze.deadline import NEVER, Deadline, Expired
+from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import Nearest
@@ -62,7 +63,7 @@ def _nearest_of(problem: Problem, thetas: np.ndarray, norm: str) -> Witness | No
     """The nearest of the points ``(B, n)`` at which the original model fails."""
     if not len(thetas):
         return None
-    distance = _distances(problem, thetas, norm)
+    distance = distances(thetas, half_widths(problem.box), norm)
     order = np.argsort(distance)
     thetas = thetas[order]
     points = problem.replay(thetas)
@@ -96,19 +97,13 @@ def _inwards(problem: Problem, map_: CellMap, found: Nearest, norm: str) -> np.n
     """
     cells = map_.cells
     corners = cells.theta[cells.idx[cells.ptr[found.cell] : cells.ptr[found.cell + 1]]]
-    longer = _distances(problem, corners, norm) - found.distance
+    longer = distances(corners, half_widths(problem.box), norm) - found.distance
     thetas = []
     for farther in _FARTHER:
         room = farther * found.distance if found.distance and np.isfinite(farther) else np.inf
         share = np.minimum(1.0, room / np.maximum(longer, _NO_LONGER))
         thetas.append(found.point + (share[:, None] * (corners - found.point)).mean(axis=0))
     return np.clip(np.array(thetas), problem.box[:, 0], problem.box[:, 1])
-
-
-def _distances(problem: Problem, thetas: np.ndarray, norm: str) -> np.ndarray:
-    """Distances ``(B,)`` from 0 in half-widths of the box."""
-    half = (problem.box[:, 1] - problem.box[:, 0]) / 2
-    return np.linalg.norm(thetas / half, np.inf if norm == "linf" else 2, axis=1)
 
 
 def _witness(
@@ -122,7 +117,7 @@ def _witness(
         class_gap=gap,
         inconsistency=inconsistency,
         predicted=int(points.predicted[k]),
-        theta_distance=float(_distances(problem, thetas[k][None], norm)[0]),
+        theta_distance=float(distances(thetas[k][None], half_widths(problem.box), norm)[0]),
         margin=-gap if points.kind[k] == CLASS_CHANGED else inconsistency - problem.threshold,
     )
     return Witness(failure, thetas[k])

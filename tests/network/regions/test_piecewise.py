@@ -228,7 +228,7 @@ def test_networks_of_unusual_layers(net):
 
 def test_the_widest_row_holds_all_that_a_stage_needs():
     """The stage's columns, beside what later stages still read."""
-    for net in ("mlp", "hardtanh", "max pool", "residual"):
+    for net in ("idle", "hardtanh", "max pool", "residual"):
         stages = Variant(net, "spot", clip=None).problem.stages
         for number, stage in enumerate(stages.stages):
             layer = stages.graph.nodes[stage.node].layer

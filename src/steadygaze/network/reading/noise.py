@@ -56,6 +56,22 @@ def leads(layer: MaxPool, flat: Tensor) -> list[Tensor]:
     return [torch.where(column < 0, torch.inf, best - flat[:, column.clamp_min(0)]) for column in columns]
 
 
+def picked_at(graph: Graph, x: Tensor) -> Tensor:
+    """At which pixels ``(B, C, H, W)`` noise may put some unit, or window, on either piece: ``(B,)``."""
+    values, noise = graph.values_at(x, range(len(graph.nodes))), noise_at(graph, x)
+    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for index in graph.piecewise:
+        layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
+        value = values[source].flatten(1)
+        if isinstance(layer, PiecewiseLinear):
+            gaps = [(value - edge).abs() for edge in layer.breakpoints]
+        else:
+            assert isinstance(layer, MaxPool)
+            gaps = leads(layer, value)
+        found |= picked_by_noise(layer, gaps, noise[source].flatten(1)).any(dim=1)
+    return found
+
+
 def level_at(graph: Graph, x: Tensor, tolerances: Mapping[int, Tensor]) -> Tensor:
     """At which pixels ``(B, C, H, W)`` noise may move some unit off a breakpoint, or out of a tie.
 
