@@ -126,6 +126,15 @@ def test_what_cannot_be_written_is_said(tmp_path):
         write_overview(store, page_of(store))
 
 
+def test_cases_of_a_plan_without_names_are_called_by_their_questions(tmp_path):
+    entries = [replace(one, tags={"width": 0.5, "image": 7}) for one in campaign()]
+    page = overview_of(entries, tmp_path / "plan.sqlite", tmp_path / "page.html")
+    cases = data(page)["cases"]
+    assert column(cases, "image")[0] == "7"
+    assert column(cases, "model")[0] == "digits-mlp"
+    assert column(cases, "perturbation")[0] == "brightness(amount=-0.1..0.1)"
+
+
 def test_torch_is_not_needed():
     code = "import sys, steadygaze.overview; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -18,14 +18,11 @@ MOST_NAMED = 12
 def asked(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
     """Rows of a table: what, and its values."""
     tags = [entry.tags for entry in entries]
-    sets = {str(entry.tags.get("perturbation")): " | ".join(entry.question["perturb"]) for entry in entries}
+    sets = {(entry.tags.get("perturbation"), " | ".join(entry.question["perturb"])) for entry in entries}
     rows = [
         ("models", _models(entries)),
         ("images", _counted(str(tag.get("source")) for tag in tags if tag.get("source"))),
-        (
-            "perturbations",
-            [text if name == "None" else f"{name}: {text}" for name, text in sets.items()],
-        ),
+        ("perturbations", sorted(text if name is None else f"{name}: {text}" for name, text in sets)),
         (
             "thresholds δ",
             [number(each) for each in sorted({e.question["threshold"] for e in entries})],

@@ -26,7 +26,7 @@ def table_of(entries: Sequence[Entry], links: Mapping[str, str]) -> dict[str, An
 
     links: by content key, where the case's own report lies, as a page refers to it.
     """
-    found = rows(entries)
+    found = [row | _told(entry) for row, entry in zip(rows(entries), entries, strict=True)]
     names: dict[str, list[str]] = {}
     columns: dict[str, list[Any]] = {name: [_plain(row[name]) for row in found] for name in _PLAIN}
     for name in _NAMED:
@@ -39,6 +39,17 @@ def table_of(entries: Sequence[Entry], links: Mapping[str, str]) -> dict[str, An
         _plain(row["sentence"]) if row["verdict"] is None and row["sentence"] else None for row in found
     ]
     return {"n": len(found), "names": names, "columns": columns}
+
+
+def _told(entry: Entry) -> dict[str, str]:
+    """What the case is called; where no tag tells, as the question has it, as in `aggregate.grouped`."""
+    tags, question = entry.tags, entry.question
+    return {
+        "model": str(tags.get("model") or question["model"]),
+        "image": str(tags.get("image") or question["image"]),
+        "perturbation": str(tags.get("perturbation") or " | ".join(question["perturb"])),
+        "saliency": str(tags.get("saliency") or question["saliency"]),
+    }
 
 
 def packed(document: Mapping[str, Any]) -> str:
