@@ -39,7 +39,7 @@ class Quick(AbstractCrew):
             if task.case.image == "digits:2" and task.case.model == "digits-cnn":
                 yield task, Reply(Status.REFUSED, "it was planted", 0.5, {}, this_machine(2), None)
             else:
-                answer = {"verdict": verdict, "safe_scale": 0.25}
+                answer = {"verdict": verdict, "safe_scale": 0.25, "predicted": 0}
                 yield task, Reply(Status.SOLVED, "because", 0.5, {}, this_machine(2), answer)
 
 
@@ -60,6 +60,7 @@ def test_a_plan_is_run_and_not_done_again(capsys, tmp_path):
     assert "4 robust, 1 violated, 0 unknown, 1 no answer" in said
     assert "1 refused: it was planted" in said
     assert "Records: plan.sqlite" in said
+    assert "Report: plan.report.html" in said
     assert not complained
     assert cli.run(["campaign", "run", "plan.toml"]) == 0
     assert "no work was done" in capsys.readouterr().out
@@ -111,6 +112,24 @@ def test_status_and_list_and_export_tell_the_same(capsys, tmp_path):
         assert {row["model"] for row in csv.DictReader(stream)} == {"digits-cnn"}
 
 
+def test_a_page_is_written_at_the_end_and_when_it_is_asked_for(capsys, tmp_path, monkeypatch):
+    page = tmp_path / "plan.report.html"
+    assert cli.run(["campaign", "plan.toml", "--no-report"]) == 0
+    assert "Report:" not in capsys.readouterr().out
+    assert not page.exists()
+    assert cli.run(["campaign", "report", "plan.toml", "--out", "there/page.html"]) == 0
+    assert "The report: there/page.html" in capsys.readouterr().out
+    assert "6 of 6 cases finished" in (tmp_path / "there" / "page.html").read_text(encoding="utf-8")
+    page.mkdir()  # so that no file of that name can be written: no failure of the run
+    assert cli.run(["campaign", "plan.toml"]) == 0
+    said, complained = capsys.readouterr()
+    assert "no work was done" in said
+    assert complained.startswith("note: the report 'plan.report.html' cannot be written")
+    assert cli.run(["campaign", "report", "plan.toml"]) == 2
+    assert cli.run(["campaign", "report", "plan.sqlite", "--out", "plan.sqlite"]) == 2
+    assert [path.name for path in tmp_path.glob(".*.part")] == []
+
+
 def test_presets_are_listed(capsys):
     assert cli.run(["campaign", "presets"]) == 0
     said = capsys.readouterr().out
@@ -143,7 +162,7 @@ def test_what_cannot_be_used_is_bad_usage(capsys, arguments, words):
 def test_help_names_the_commands(capsys):
     assert cli.run(["campaign", "--help"]) == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("run", "status", "list", "export", "presets"))
+    assert all(name in said for name in ("run", "status", "list", "export", "report", "presets"))
 
 
 def test_progress_goes_to_standard_error_in_lines(capsys, monkeypatch):
@@ -171,7 +190,7 @@ def test_looking_on_does_not_import_torch(tmp_path):
     script = (
         "import sys; from steadygaze import cli; "
         "codes = [cli.run(['campaign', *a.split()]) for a in ('status plan.toml', 'list plan.toml', "
-        "'export plan.toml --out a.csv', 'presets')]; "
+        "'export plan.toml --out a.csv', 'presets', 'report plan.toml')]; "
         "slow = {'torch', 'numba', 'sklearn', 'matplotlib', 'pyarrow', 'onnxruntime'} & set(sys.modules); "
         "sys.exit(f'{codes} {slow}' if any(codes) or slow else 0)"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,6 +99,13 @@ def test_an_interval_takes_the_unsettled_part_both_ways():
     assert low == pytest.approx(stats.beta.ppf(0.025, 5, 6))
     assert high == pytest.approx(stats.beta.ppf(0.975, 8, 3))
     assert Rate(0, 0, 0).interval() == (0.0, 1.0)
+
+
+def test_an_answer_from_before_scales_were_kept_proves_nothing():
+    old = entry("a", (1, None, 1, None))
+    answer = {name: value for name, value in old.record.answer.items() if name != "scales"}
+    ((_, outcomes),) = grouped([replace(old, record=replace(old.record, answer=answer))]).items()
+    assert robust(outcomes, ATTENTION, 0.5) == Rate(1, 0, 1)
 
 
 def test_groups_are_by_what_is_asked():

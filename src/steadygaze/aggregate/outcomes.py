@@ -133,10 +133,15 @@ def _scales(
     answers: Sequence[Mapping[str, Any] | None], name: str, missing: float, unanswered: float
 ) -> np.ndarray:
     rows = [
-        [_scale(answer["scales"][claim][name], missing) if answer else unanswered for answer in answers]
+        [unanswered if answer is None else _scale(_told(answer, claim, name), missing) for answer in answers]
         for claim in CLAIMS
     ]
     return np.array(rows, np.float64).reshape(len(CLAIMS), len(answers))
+
+
+def _told(answer: Mapping[str, Any], claim: str, name: str) -> float | None:
+    """A scale; None also in answers from before scales were kept."""
+    return answer.get("scales", {}).get(claim, {}).get(name)
 
 
 def _scale(value: float | None, missing: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ def write_overview(store: str | Path, out: str | Path) -> Path:
         fresh.write_text(overview_of(entries, store, out), encoding="utf-8")
         fresh.replace(out)
     except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
         raise SettingError(
             f"the report {str(out)!r} cannot be written ({error.strerror or error}); give another file, or "
             "make room"
