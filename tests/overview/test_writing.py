@@ -64,6 +64,14 @@ def test_all_images_are_in_the_bar_once():
             assert model["parts"][0].count == model["table"][-1]["attention_robust"]["certain"]
 
 
+def test_the_worst_are_those_of_which_least_holds_and_none_that_hold(tmp_path):
+    page = overview_of(campaign(), tmp_path / "plan.sqlite", tmp_path / "page.html")
+    first = page.split('<ul class="worst">')[1].split("</ul>")[0]
+    assert re.findall(r"<b>(image \d+)</b>", first) == [f"image {k}" for k in (0, 1, 2, 4, 5, 6, 7, 8)]
+    held = [entry("a", (1, None, 1, None)), entry("b", (1, None, 1, None))]
+    assert "Worst images" not in overview_of(held, tmp_path / "plan.sqlite", tmp_path / "page.html")
+
+
 def test_a_page_that_would_be_too_large_says_what_it_lacks(tmp_path):
     entries = [
         replace(one, question={**one.question, "image": f"{one.key}{k * 7919 % 1000003}"})
