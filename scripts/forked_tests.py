@@ -271,7 +271,7 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             submodule_search_locations=[str(self.path.parent)] if self.path.stem == "__init__" else None,
         )
 
-    def create_module(self, _spec: ModuleSpec) -> None:
+    def create_module(self, spec: ModuleSpec) -> None:
         """As usual."""
 
     def exec_module(self, module: ModuleType) -> None:

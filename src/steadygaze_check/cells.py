@@ -226,7 +226,7 @@ def _winners(batch: _Batch, hinges: Hinges) -> np.ndarray:
     may = np.zeros((len(own), own.shape[1], len(hinges.winner)), bool)
     may[:, hinges.winner, np.arange(len(hinges.winner))] = True
     may[:, :, hinges.columns] = own
-    batch.crossed[:] |= ~own.any(axis=1).all(axis=1)
+    batch.crossed[:] |= ~np.asarray(own.any(axis=1)).all(axis=1)
     _settle(batch, hinges, own, np.ones(own[:, 0].shape, bool))
     return may
 
@@ -252,7 +252,7 @@ def _classes(batch: _Batch, gaps: Hinges) -> tuple[np.ndarray, np.ndarray]:
     """Cells on which the class is kept, and those on which it is lost to one and the same other class."""
     may: np.ndarray = ~batch.any(~gaps.near)
     kept, beaten = may[:, 1] & ~may[:, 0], may[:, 0] & ~may[:, 1]
-    held, lost = kept.all(axis=1), beaten.any(axis=1)
+    held, lost = np.asarray(kept.all(axis=1)), np.asarray(beaten.any(axis=1))
     mean = np.add.reduceat((gaps.value[:, 1] - gaps.value[:, 0])[batch.rows], batch.ptr[:-1], axis=0)
     least = np.where(beaten, mean, np.inf)
     rival = beaten & (least == least.min(axis=1, initial=np.inf, keepdims=True))

@@ -229,5 +229,5 @@ def _picked(windows: np.ndarray, may: np.ndarray, back: _Back, entries: int) -> 
         if often(index) <= 1:
             out[:, index] += np.concatenate([value, radius[None]])
         else:
-            np.add.at(out, (slice(None), index), np.concatenate([value, radius[None]]))
+            np.add.at(out.T, index, np.concatenate([value, radius[None]]).T)
     return _Back(out[:-1, :-1], out[-1, :-1] * UP, back.some & some)
