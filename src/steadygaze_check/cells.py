@@ -120,6 +120,10 @@ class Examiner:
         error = gamma(len(c.box)) * size
         cell, column = np.nonzero(batch.any(value < error))
         batch.hold(cell, lambda own, at: value[at, column[own]] - error[at, column[own]])
+        for other in range(len(c.piece_base)):  # where pieces overlap there are two images
+            if other != piece:
+                value, size = borders(c, other, theta)
+                batch.crossed[:] |= batch.any(value > gamma(len(c.box)) * size).all(axis=1)
         asked = np.flatnonzero(held & ~batch.crossed & (batch.shrink > 0))
         for group in self._settled(piece, asked, pattern):
             kind[group] = self._attention(batch, group, pattern)

@@ -54,7 +54,8 @@ class Judge:
         self._mean = np.add.reduceat(spots, start, axis=0) / np.diff(c.cell_ptr)[:, None]
         held = self._tiling.held(self._mean, np.where(self._agreed, shrink, 0.0))
         # What is called something and not proven to be that, or lies in no cell.
-        lost = float((self._tiling.high - held)[self._called].sum() + self._tiling.extra) / c.volume
+        self._gone = (self._tiling.high - held) * self._called / c.volume
+        lost = self._lost(np.zeros(len(held), bool))
         self._sound, self._up_to = lost <= UNPROVEN, f"up to a share of {lost:.2e}"
         self._part = Region(boxed(c.map.get("covered"), c.dimension, "the box that is covered"))
         self._surplus = self._tiling.surplus(self._part)
@@ -134,9 +135,13 @@ class Judge:
         """Whether cells cover a region, and those that are not robust are apart from it."""
         part, apart = self._part.box, self._apart(region)
         within = bool(((part[:, 0] <= region.box[:, 0]) & (region.box[:, 1] <= part[:, 1])).all())
-        robust = self._sound and bool((self._robust | apart).all())
+        robust = self._lost(apart) <= UNPROVEN and bool((self._robust | apart).all())
         covered = within and self._surplus < np.inf
         return robust and (covered or self._tiling.surplus(region, apart) < np.inf)
+
+    def _lost(self, apart: np.ndarray) -> float:
+        """The share that is called something and not proven to be that, without the cells that lie apart."""
+        return float(self._gone[~apart].sum()) + self._tiling.extra / self._c.volume
 
     def _within(self, region: Region) -> list[np.ndarray]:
         """The failing points known that lie in a region."""
@@ -181,7 +186,7 @@ class Judge:
         told, box = self._c.claims.get("origin"), self._c.box
         if told is None:
             return
-        if self._c.map.get("rest") or told.get("interior") != "examined":
+        if self._c.map["rest"] or told.get("interior") != "examined":
             self.report.add("origin", (True, OPEN, "the inside of R0 was not examined"))
             return
         for axis, ends in enumerate(boxed(told.get("ranges"), len(box), "ranges")):

@@ -22,6 +22,7 @@ FORMAT = "steadygaze/certificate/2"
 ROBUST, CLASS_CHANGED, ATTENTION_CHANGED, UNDECIDED = range(4)
 KINDS = ("robust", "class-changed", "attention-changed", "undecided")
 
+_CLAIMS = {"verdict", "shares", "safe_scale", "radius", "origin", "nearest_failure"}
 _LONGEST_JSON, _LARGEST_FILE = 8 << 20, 16 << 30
 # Name, types and axes of each array, and the range of its whole numbers. Equal letters are equal sizes: n
 # parameters (N one more), P pieces (p one more), Q their planes, O entries of the map (D as they must be),
@@ -104,7 +105,11 @@ def read(folder: Path) -> Certificate:
     listed = _ARRAYS + (_MOVES if moved else "") + (_SAMPLES if question.get("samples") else "")
     wanted = [entry.split() for entry in listed.split(";")]
     names = {"network.onnx", *(f"{name}.npy" for name, *_ in wanted)}
-    demand(set(files) == names, f"files must list {', '.join(sorted(names))}")
+    fine = set(files) == names and all(isinstance(each, dict) for each in files.values())
+    demand(fine, f"files must list {', '.join(sorted(names))}")
+    demand(set(claims) >= _CLAIMS, f"claims must have {', '.join(sorted(_CLAIMS))}")
+    demand(claims["verdict"] in ("robust", "violated", "unknown"), "the verdict is none")
+    number(about["rest"], "the volume that is in no cell", 0)
     data, n, width = (
         {name: _bytes(folder, name, files[name]) for name in names},
         len(box),
@@ -177,6 +182,9 @@ def _array(name: str, data: bytes, types: str, axes: str, sizes: dict[str, int])
         raise BadCertificate(f"{name}.npy has a header that is not one of {types} in C order")
     shape = tuple(int(part) for part in (match[2] or b"").split(b", ") if part)
     kind, room = np.dtype(match[1].decode()).newbyteorder("<"), len(data) - match.end()
+    start = 10 if data[6] == 1 else 12
+    told = start + int.from_bytes(data[8:start], "little")
+    demand(told == match.end(), f"{name}.npy has a header of another length than it says")
     fits = len(shape) == len(axes) and math.prod(shape) * kind.itemsize == room
     demand(fits, f"{name}.npy has {room} bytes of numbers, its header says {shape}, the format {axes}")
     fits = all(sizes.setdefault(letter, size) == size for letter, size in zip(axes, shape, strict=True))

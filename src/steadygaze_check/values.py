@@ -15,11 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from steadygaze_check.arithmetic import TINY, UNIT, UP, Dyadic, gamma, norms
+from steadygaze_check.folder import demand
 from steadygaze_check.network import Linear, Network, Node, often, take
 
 # How far below the largest, in terms of the largest number of its node, an entry may be on the wrong side of
 # the hinge that a vertex lies on. Soundness does not depend on it: a smaller one certifies fewer cells.
 _CLOSE = 2.0**-34
+_LARGEST = 1e150
 
 
 class Ball(NamedTuple):
@@ -111,10 +113,17 @@ def forward(
         else:
             balls[number], hinge = _largest(number, node.windows, inputs[0], start[1][number])
             hinges.append(hinge)
+        _limited(*balls[number])
         for each in set(node.inputs):
             if last_use[each] == number:
                 del balls[each]
     return balls[network.last], hinges
+
+
+def _limited(*numbers: np.ndarray) -> None:
+    """Raise BadCertificate for numbers whose squares are not finite, or that are none: they prove nothing."""
+    fine = all(np.abs(each).max(initial=0.0) < _LARGEST for each in numbers)
+    demand(fine, "the network makes numbers too large to be computed with")
 
 
 def class_gaps(logits: Ball, label: int) -> Hinges:
@@ -202,6 +211,7 @@ def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tupl
             made = [_picked(node.windows, pattern[number], back, network.nodes[node.inputs[0]].entries)]
         for source, each in zip(node.inputs, made, strict=True):
             found[source] = found[source].plus(each) if source in found else each
+            _limited(*found[source][:2])
     nothing = np.zeros((rows, network.nodes[network.pixels].entries))
     value, radius, some = found.get(network.pixels, _Back(nothing, nothing[0], np.zeros(rows, bool)))
     return value, np.where(some, norms(radius[None]), 0.0)

@@ -305,20 +305,22 @@ def test_the_claims_are_the_results(tmp_path):
     answer, written = certified(variants.FEW[0], "nearest", tmp_path)
     claims, result = written.index["claims"], answer.result.to_dict()
     assert claims["shares"] == result["shares"]
-    assert claims["nearest_failure"] == {**result["nearest_failure"], "norm": "linf"}
+    told = {name: value for name, value in result["nearest_failure"].items() if value is not None}
+    assert claims["nearest_failure"].items() <= {**told, "norm": "linf"}.items()
+    assert {"theta", "kind", "distance", "theta_distance"} <= set(claims["nearest_failure"])
     assert claims["radius"] == result["radius"]
     assert claims["origin"]["ranges"] == result["origin"]["ranges"]
     assert (claims["verdict"], claims["safe_scale"]) == (result["verdict"], result["safe_scale"])
 
 
-@pytest.mark.parametrize(("constant", "told"), [(0.1, True), (0.0, False)])
-def test_constant_amounts_are_told(constant, told, tmp_path):
+@pytest.mark.parametrize("constant", [0.1, 0.0])
+def test_the_image_has_the_constant_amounts(constant, tmp_path):
     chain = Chain(Brightness(constant), Brightness(-0.2, 0.2))
     answer = verify(variants.network("mlp"), variants.picture(1) * 0.5, chain, threads=1)
     write_certificate(answer.result, answer.problem, answer.map, answer.around.cells, tmp_path)
     written = Certificate(tmp_path)
-    assert written.question["constant_amounts"] is told
-    assert np.allclose(written.piece_base[0], written.image + constant, rtol=0, atol=1e-12)
+    assert np.allclose(written.piece_base[0], written.image, rtol=0, atol=1e-12)
+    assert np.allclose(written.image, answer.problem.image + constant, rtol=0, atol=1e-12)
 
 
 def test_how_the_model_takes_pixels_is_told(tmp_path):

@@ -85,7 +85,7 @@ def test_files_out_of_format_are_refused(what, copy, capsys):
     FILES[what](copy)
     if what not in ("folder", "missing"):
         sealed(copy, document)
-    assert main([str(copy)]) in ((20,) if what == "network" else (2,))
+    assert main([str(copy)]) == 2
     out = capsys.readouterr()
     assert "Traceback" not in out.err + out.out
     assert out.err.count("\n") <= 1
@@ -104,9 +104,42 @@ QUESTIONS = {
     "format": lambda d: d.update(format="steadygaze/certificate/9"),
     "claims": lambda d: d.update(claims=[]),
     "share": lambda d: d["claims"]["shares"].update(robust="all"),
+    "verdict": lambda d: d["claims"].update(verdict=["robust"]),
+    "no rest": lambda d: d["map"].pop("rest"),
+    "no file": lambda d: d["files"].update({"image.npy": None}),
     "huge number": lambda d: d["claims"].update(safe_scale=10**400),
     "moves": lambda d: d["question"].update(moves_map=1),
 }
+
+
+@pytest.mark.parametrize("claim", ["shares", "safe_scale", "radius", "origin", "nearest_failure", "verdict"])
+def test_a_claim_that_is_left_out_or_misspelt_is_refused(claim, copy, capsys):
+    """A claim may be null; that nobody makes it must be said."""
+    document = json.loads((copy / "certificate.json").read_text())
+    document["claims"][f"{claim}s"] = document["claims"].pop(claim)
+    (copy / "certificate.json").write_text(json.dumps(document))
+    assert main([str(copy)]) == 2
+    assert "claims must have" in capsys.readouterr().err
+
+
+def test_a_header_of_another_length_is_refused(copy, capsys):
+    document = json.loads((copy / "certificate.json").read_text())
+    data = bytearray((copy / "vertices.npy").read_bytes())
+    data[8] ^= 1
+    (copy / "vertices.npy").write_bytes(data)
+    sealed(copy, document)
+    assert main([str(copy)]) == 2
+    assert "another length" in capsys.readouterr().err
+
+
+def test_what_a_certificate_says_does_not_reach_the_terminal_as_it_is(copy, capsys):
+    document = json.loads((copy / "certificate.json").read_text())
+    document["question"]["saliency"]["name"] = "\x1b[2J\nAll claims are certified."
+    (copy / "certificate.json").write_text(json.dumps(document))
+    assert main([str(copy)]) == 20
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "All claims are certified." not in out.splitlines()
 
 
 @pytest.mark.parametrize("what", QUESTIONS)

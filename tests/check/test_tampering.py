@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from check.certificates import answer_of, sealed, weights, write
+from steadygaze import load_image, verify
 from steadygaze_check.command import main
 
 ASKED = [
@@ -241,3 +243,31 @@ def test_flipped_bits_with_right_hashes_never_trace_back(copy, honest, capsys):
         assert main([str(sealed(copy, told(honest)))]) in (0, 2, 10, 20)
         shutil.copy(honest / name, copy / name)
     capsys.readouterr()
+
+
+def test_numbers_that_overflow_prove_nothing(copy, capsys):
+    """Infinity less infinity is no number, which is neither above 0 nor below, and must not pass for 0."""
+    document, model = told(copy), onnx.load(copy / "network.onnx")
+    output = model.graph.output[0].name
+    model.graph.initializer.append(numpy_helper.from_array(np.full(3, 1e99), "large"))
+    for node in model.graph.node:
+        node.output[:] = [name if name != output else "small" for name in node.output]
+    names = ["small", "larger", output]
+    for one, two in pairwise(names):
+        model.graph.node.append(onnx.helper.make_node("Mul", [one, "large"], [two]))
+    onnx.save(model, copy / "network.onnx")
+    assert main([str(sealed(copy, document))]) == 2
+    assert "too large" in capsys.readouterr().err
+
+
+def test_pieces_that_overlap_are_two_questions(tmp_path, capsys):
+    answer = verify(
+        "digits-cnn", load_image("digits:357").image, "translate(dx=-1..1, dy=0)", threshold=0.3, threads=1
+    )
+    folder = answer.save(tmp_path / "answer", certificate=True) / "certificate"
+    assert main([str(folder)]) == 0, capsys.readouterr().out
+    planes, ptr = np.load(folder / "piece_planes.npy"), np.load(folder / "piece_ptr.npy")
+    assert len(ptr) == 3
+    planes[ptr[0] : ptr[1], -1] += 5.0
+    np.save(folder / "piece_planes.npy", planes)
+    assert main([str(sealed(folder, told(folder)))]) != 0

@@ -80,7 +80,9 @@ def test_keys_are_the_long_names_of_the_options():
     command = {name for option in verify.params for name in option.opts if name.startswith("--")}
     apart = {"--json", "--quiet", "--debug"}
     assert {f"--{name}" for name in module.READERS} - {"--model"} == command - apart
-    fields = {name.replace("-", "_") for name in module.READERS} - {"preset"}  # whose perturbations a case has
+    fields = {name.replace("-", "_") for name in module.READERS} - {
+        "preset"
+    }  # whose perturbations a case has
     assert fields == set(Case.__dataclass_fields__)
 
 

@@ -24,7 +24,6 @@ _SAMPLES = 64
 _PROVABLE_MAPS, _PROVABLE_MEASURES = ("gradient", "abs-gradient"), ("cosine", "l1", "l2", "linf")
 _PROVABLE_MOVED = ("cosine", "l2")
 # A perturbation by nothing may change the last places of the pixels.
-_ROUNDING = 1e-12
 
 
 def write_question(problem: Problem, files: Files) -> dict[str, Any]:
@@ -32,7 +31,7 @@ def write_question(problem: Problem, files: Files) -> dict[str, Any]:
     graph = problem.network.graph.to("cpu")
     keep = {problem.saliency.node(graph)} if isinstance(problem.saliency, GradCam) else set()
     files.raw("network.onnx", normal_form(graph, keep).SerializeToString(deterministic=True))
-    files.whole("image", "<f8", problem.image)
+    files.whole("image", "<f8", _unvaried(problem))
     map0 = problem.map0.numpy()
     pieces = pieces_of(problem)
     in_pieces = not problem.perturbation.moves_map or map0.shape[-2:] == problem.image.shape[-2:]
@@ -60,15 +59,13 @@ def write_question(problem: Problem, files: Files) -> dict[str, Any]:
         "threshold": problem.threshold,
         "pieces": len(pieces),
         "moves_map": problem.perturbation.moves_map,
-        "constant_amounts": _changed_by_constants(problem),
         "samples": _SAMPLES if sampled else 0,
     }
 
 
-def _changed_by_constants(problem: Problem) -> bool:
-    """Whether the image is another one where all parameters are 0, by amounts that do not vary."""
-    unvaried = problem.perturbation.apply(problem.image, np.zeros((1, len(problem.box))))
-    return not np.allclose(unvaried[0], problem.image, rtol=0, atol=_ROUNDING)
+def _unvaried(problem: Problem) -> np.ndarray:
+    """The image ``(C, H, W)`` where all parameters are 0: as handed in, with the constant amounts applied."""
+    return problem.perturbation.apply(problem.image, np.zeros((1, len(problem.box))))[0]
 
 
 def beyond_proof(problem: Problem) -> str | None:

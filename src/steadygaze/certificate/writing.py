@@ -72,14 +72,18 @@ def _model(problem: Problem) -> dict[str, Any]:
     }
 
 
+# What an answer says of its nearest failure beyond what the checker looks at is no claim of a certificate.
+_NOT_CHECKED = ("inconsistency", "margin")
+
+
 def _claims(result: Result) -> dict[str, Any]:
     document = result.to_dict()
     origin, failure = document["origin"], document["nearest_failure"]
     if failure:
         own = failure["distance"] if failure["theta_distance"] is None else failure["theta_distance"]
         failure |= {"theta_distance": own, "norm": document["settings"].get("norm", "linf")}
+        failure = {name: value for name, value in failure.items() if name not in _NOT_CHECKED}
     return {
-        "claim": document["claim"],
         "verdict": document["verdict"],
         "shares": document["shares"],
         "safe_scale": document["safe_scale"],
