@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 UNIT = 2.0**-53
+_LONGEST = 1 << 17
 UP = 1.0 + 2.0**-36  # enlarges bounds where they are computed, for the rounding of that computation
 SMALL = 1e-140  # norms below this are not trusted to have been computed from squares
 TINY = 1e-280  # what products below the smallest normal double may be off, a whole row of them together
@@ -52,6 +53,8 @@ class Dyadic(NamedTuple):
     def plus(self, other: Dyadic) -> Dyadic:
         """The sum, entry by entry."""
         exponent = min(self.exponent, other.exponent)
+        if exponent < -_LONGEST:
+            raise OverflowError(f"exact numbers of more than {_LONGEST} binary places are not computed with")
         one, two = (each.whole * (1 << each.exponent - exponent) for each in (self, other))
         return Dyadic(one + two, exponent)
 

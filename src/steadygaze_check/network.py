@@ -19,7 +19,9 @@ from onnx import numpy_helper
 from steadygaze_check.arithmetic import Dyadic
 from steadygaze_check.folder import BadCertificate, demand
 
-_LARGEST_ARRAY, _MOST_ENTRIES, _PATCHES = 1 << 26, 1 << 22, 1 << 23
+_LARGEST_ARRAY, _PATCHES = 1 << 26, 1 << 23
+# How many operators there may be, how many numbers they may make, and how many they may read, in all.
+_MOST_NODES, _MOST_ENTRIES, _MOST_READ = 2000, 1 << 23, 1 << 25
 
 
 def take(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -116,7 +118,7 @@ class Network:
     """
 
     def __init__(self, data: bytes, shape: tuple[int, ...], classes: int, clip: list[float] | None) -> None:
-        self.nodes = [Node(math.prod(shape))]
+        self.nodes, self._made_so_far, self._read_so_far = [Node(math.prod(shape))], 0, 0
         image = _Tensor(0, np.arange(math.prod(shape)).reshape(shape))
         if clip is not None:
             low, high = (self._relu({}, self._add({}, image, np.array(-float(bound)))) for bound in clip)
@@ -130,6 +132,7 @@ class Network:
         fine = versions == [17] and not model.graph.sparse_initializer and not model.functions
         demand(fine, "network.onnx has functions, or another opset than 17")
         self.pixels, graph = image.node, model.graph
+        demand(len(graph.node) <= _MOST_NODES, "network.onnx has more operators than are allowed")
         known: dict[str, Any] = {each.name: _constant(each) for each in graph.initializer}
         inputs = [each for each in graph.input if each.name not in known]
         fine = len(inputs) == len(graph.output) == 1 and len(known) == len(graph.initializer)
@@ -185,7 +188,7 @@ class Network:
         padded = np.pad(x.index, around, constant_values=-1)
         index = np.lib.stride_tricks.sliding_window_view(padded, far, axis=(1, 2))
         index = index[:, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
-        demand(index.size < 1 << 26, "Conv has more patches than are allowed")
+        demand(index.size <= _MOST_READ, "Conv has more patches than are allowed")
         shape, places = (outs, *index.shape[1:3]), math.prod(index.shape[1:3])
         index = index.transpose(0, 3, 4, 1, 2).reshape(groups, own, math.prod(sizes), places)
         terms = [(x, kernel.reshape(groups, outs // groups, -1), index)]
@@ -229,7 +232,10 @@ class Network:
 
     def _made(self, shape: tuple[int, ...], inputs: tuple[int, ...], **operation: Any) -> _Tensor:
         entries = math.prod(shape)
-        demand(0 < entries <= _MOST_ENTRIES, "an operator makes more numbers than are allowed")
+        read = sum(part.index.size for part in operation.get("parts", ()))
+        self._made_so_far, self._read_so_far = self._made_so_far + entries, self._read_so_far + read
+        fine = entries > 0 and self._made_so_far <= _MOST_ENTRIES and self._read_so_far <= _MOST_READ
+        demand(fine, "network.onnx makes, or reads, more numbers than are allowed")
         self.nodes.append(Node(entries, inputs, **operation))
         return _Tensor(len(self.nodes) - 1, np.arange(entries).reshape(shape))
 

@@ -12,6 +12,7 @@ import pytest
 from onnx import helper
 
 from check.certificates import answer_of, sealed, weights, write
+from steadygaze_check import command
 from steadygaze_check.command import main
 
 
@@ -59,3 +60,21 @@ def test_another_original_is_refuted(certificate, tmp_path, capsys):
     document["model"]["sha256"] = document["files"]["network.onnx"]["sha256"]
     assert main([str(sealed(certificate, document)), "--model", str(other)]) == 0
     capsys.readouterr()
+
+
+def test_a_network_that_would_take_all_memory_or_time_is_refused(certificate, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_POINTS", 2)
+    document = json.loads((certificate / "certificate.json").read_text())
+    model = weights(certificate)
+    last = model.graph.node[-1].output[0]
+    for k in range(2500):
+        model.graph.node.append(helper.make_node("Relu", [last if k == 0 else f"deep{k - 1}"], [f"deep{k}"]))
+    model.graph.output[0].name = "deep2499"
+    onnx.save(model, certificate / "network.onnx")
+    assert main([str(sealed(certificate, document))]) == 20
+    assert "more operators than are allowed" in capsys.readouterr().out
+    loop = helper.make_node("Loop", ["deep0"], ["end"], body=helper.make_graph([], "body", [], []))
+    model.graph.node.append(loop)
+    onnx.save(model, certificate / "network.onnx")
+    assert main([str(sealed(certificate, document))]) == 2
+    assert "cannot be looked at" in capsys.readouterr().err.replace("not one that can", "cannot")
