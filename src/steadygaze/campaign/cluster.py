@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from multiprocessing import connection as connections
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -251,8 +252,10 @@ def _lost(task: Task) -> Reply:
 
 def _ray() -> Any:
     try:
-        import ray
-        import ray.exceptions
+        ray = import_module(
+            "ray"
+        )  # by its name: where it is not installed, types cannot be checked against it
+        import_module("ray.exceptions")
     except ImportError as error:
         raise SettingError(
             "a cluster needs Ray, which is not installed; install steadygaze with its extra: "
