@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from multiprocessing import connection as connections
 from pathlib import Path
+from socket import create_connection
 from tempfile import TemporaryDirectory
 from typing import Any, final
 
@@ -62,6 +63,9 @@ class RayCrew(AbstractCrew):
         self._margins = margins or Margins()
         if not self._ray.is_initialized():
             try:
+                host, _, port = address.rpartition("://")[2].rpartition(":")
+                if port.isdigit():  # Ray itself waits for minutes where nobody answers
+                    create_connection((host.strip("[]"), int(port)), timeout=10).close()
                 self._ray.init(address, log_to_driver=False, logging_level="ERROR")
             except Exception as error:  # ray raises what it likes for an address that does not answer
                 raise SettingError(
