@@ -18,7 +18,6 @@ taken as on the command line: from the folder one works in.
 from __future__ import annotations
 
 import random
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from typing import Any
 from steadygaze.campaign.crew import KEEP
 from steadygaze.campaign.plan import Plan, PlannedCase
 from steadygaze.errors import ImageError, SettingError
-from steadygaze.question.case import READERS, make_case
+from steadygaze.question.case import READERS, make_case, read_toml
 from steadygaze.question.images import ImageEntry, images_of
 from steadygaze.question.preset import preset, presets
 
@@ -67,16 +66,7 @@ def read_plan(path: str | Path) -> Plan:
             used; the sentence names the key, what it got and what is allowed.
     """
     path = Path(path)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingError(f"there is no plan file {str(path)!r}; check the path") from None
-    except OSError as error:
-        raise SettingError(
-            f"the plan file {str(path)!r} cannot be read: {error.strerror or error}; see to that first"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"the plan file {str(path)!r} is not TOML: {error}; mend it there") from error
+    document = read_toml(path, "plan file")
     try:
         return plan_of({"name": path.stem, **document})
     except SettingError as error:
@@ -93,9 +83,11 @@ def store_of(path: str | Path) -> Path:
     if path.suffix.lower() != ".toml":
         return path
     try:
-        named = tomllib.loads(path.read_text(encoding="utf-8")).get("store")
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"the plan file {str(path)!r} cannot be read: {error}; check the path") from error
+        named = read_toml(path, "plan file").get("store")
+    except SettingError as error:
+        raise SettingError(
+            f"the store of {str(path)!r} is not known, as it cannot be read: {error}"
+        ) from error
     return Path(_text("store", named)) if named is not None else path.with_suffix(".sqlite")
 
 

@@ -104,18 +104,18 @@ def make_case(*sources: Mapping[str, Any]) -> Case:
     return Case(**values)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The values of a case file. Raises SettingError where it is missing or is no TOML."""
+def read_toml(path: Path, what: str = "case file") -> dict[str, Any]:
+    """The values of a file, called `what`. Raises SettingError where it is missing or is no TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
     except FileNotFoundError:
-        raise SettingError(f"there is no case file {str(path)!r}: check the path") from None
+        raise SettingError(f"there is no {what} {str(path)!r}: check the path") from None
     except OSError as error:
         raise SettingError(
-            f"the case file {str(path)!r} cannot be read: {error.strerror or error}"
+            f"the {what} {str(path)!r} cannot be read: {error.strerror or error}; see to that first"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"the case file {str(path)!r} is not TOML: {error}") from error
+        raise SettingError(f"the {what} {str(path)!r} is not TOML: {error}; mend it there") from error
 
 
 def _read(source: Mapping[str, Any]) -> dict[str, Any]:
