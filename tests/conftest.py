@@ -35,3 +35,21 @@ def shared() -> Path:
             f"the folder of public networks and images is not there: {folder.name}/ beside the project"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def _browser(tmp_path_factory):
+    """The browser, once for each process that tests."""
+    from browser import started  # here: only the tests of pages need selenium
+
+    with started(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture
+def browser(_browser):
+    """The browser with room for a whole page, no wishes of its user, and nothing left in its console."""
+    _browser.size(1280)
+    _browser.medium()
+    _browser.errors()
+    return _browser
