@@ -108,6 +108,17 @@ class Crooked(Graph):
         return super().pull_back(*given, **named).flip(-1)
 
 
+def test_a_logit_that_dies_at_once_passes_without_autograd():
+    """As image 112 of MNIST in mnist-net_256x2, whose last layer is a rectifier: alive in the image alone."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU()).double()
+    with torch.no_grad():
+        module[1].weight[:] = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+        module[1].bias[:] = torch.tensor([-2.0 + 2e-4, 0.0])
+    network = load_network(module, input_shape=(1, 2, 2))
+    blind = replace(network, original=WithoutGradient(network.original))
+    check_fidelity(blind, np.full((1, 1, 2, 2), 0.5))
+
+
 @pytest.mark.parametrize("autograd", [True, False])
 def test_a_wrong_gradient_is_found(network, images, autograd):
     original = network.original if autograd else WithoutGradient(network.original)

@@ -192,8 +192,8 @@ def _compare_integrals(
 ) -> float:
     """Largest unexplained change of the original's logit along segments, against the change expected.
 
-    What is explained beside our gradient: rounding of the logits, and kinks between the points of the
-    integral.
+    What is explained beside our gradient: rounding of the logits, and kinks between the points at which it is
+    taken: the ends of the segment among them, for a logit may die before the first point of the integral.
     """
     starts, ends = _segments(x, options)
     noise = options.rounding * _scale(graph, torch.cat([starts, ends]))
@@ -202,11 +202,12 @@ def _compare_integrals(
         if number >= _KINDS_OF_SEGMENTS and deadline.passed():
             break
         middle = (torch.arange(options.steps, dtype=torch.float64) + 0.5) / options.steps
-        points = start + middle[:, None, None, None] * (end - start)
+        along = torch.cat([middle.new_zeros(1), middle, middle.new_ones(1)])
+        points = start + along[:, None, None, None] * (end - start)
         slopes = (graph.gradient_at(points, label) * (end - start)).flatten(1).sum(1)
         logits = original.logits(torch.stack([start, end]).numpy())[:, label].astype(np.float64)
         explained = noise / 10 + float(slopes.diff().abs().sum()) / options.steps
-        missing = abs(float(logits[1] - logits[0]) - float(slopes.mean())) - explained
+        missing = abs(float(logits[1] - logits[0]) - float(slopes[1:-1].mean())) - explained
         worst = max(worst, missing / max(float(slopes.abs().max()), np.finfo(np.float64).tiny))
     return worst
 
