@@ -126,10 +126,15 @@ def _verify_options(command: Command) -> Command:
         option("--label", "N", "The class to hold.  [the predicted one]"),
         option(
             "--saliency", "NAME",
-            "gradient, abs-gradient or grad-cam; with bound also gradient-x-input or softmax-gradient.",
+            "gradient, abs-gradient or grad-cam; with bound also gradient-x-input, softmax-gradient or "
+            "integrated-gradients.",
         ),
         click.option("--channel-sum/--no-channel-sum", default=None, help="Sum maps over the channels."),
         option("--layer", "NAME", "With grad-cam: the convolution to look at.  [the last one]"),
+        option(
+            "--baseline", "black|mean|SRC",
+            "With integrated-gradients: where the path to the image begins, SRC as for --image.  [black]",
+        ),
         option("--inconsistency", "NAME", "cosine, l1, l2, linf or top-k."),
         option("--threshold", "D", "The largest inconsistency that counts as the same attention."),
         option(

@@ -36,6 +36,7 @@ class Case:
     saliency: str = "gradient"
     channel_sum: bool = False
     layer: str | None = None
+    baseline: str = "black"
     inconsistency: str = "cosine"
     threshold: float = 0.3
     method: str = "auto"
@@ -200,6 +201,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "saliency": _text,
     "channel-sum": _flag,
     "layer": _text,
+    "baseline": _text,
     "inconsistency": _text,
     "threshold": _number,
     "method": _text,
