@@ -71,7 +71,7 @@ ASKED = {
     "layer": [{"saliency": "grad-cam", "layer": "0"}, {"saliency": "grad-cam", "layer": "2"}],
     "baseline": [
         {"saliency": "integrated-gradients", "baseline": baseline}
-        for baseline in ("black", "mean", IMAGE, 0.5 * IMAGE)
+        for baseline in ("black", "mean", 0.25 * IMAGE, 0.5 * IMAGE)
     ],
     "inconsistency": [{"inconsistency": "cosine"}, {"inconsistency": "l1"}],
     "threshold": [{"threshold": 0.3}, {"threshold": 0.31}],
