@@ -173,6 +173,7 @@ def _verify_options(command: Command) -> Command:
         option("--device", "cpu|cuda", "Where to compute."),
         option("--audit", "N", "Compare map and model at N random points; a mismatch fails the run."),
         option("--threads", "N", "Threads to compute with.  [all]"),
+        option("--measure", "N", "Also measure likeness otherwise at N random points: no claim.  [0]"),
         click.option(
             "--certificate/--no-certificate", default=None,
             help="Also write the answer in numbers, for steadygaze-check to prove or refute.",
@@ -284,6 +285,8 @@ def _case(model: str | None, options: dict[str, Any]) -> Case:
 def _answer(case: Case, quiet: bool) -> Result:
     """Verifies the case and writes its folder."""
     answer = _solved(case, quiet)
+    if case.measure:
+        answer = answer.measured(case.measure)
     answer.save(case.out, certificate=case.certificate)
     return answer.result
 

@@ -47,7 +47,9 @@ KEYS: Mapping[str, str] = {
     "gate": "a table of what a gate asks for",
 }
 # What a plan has keys of its own for, or what has no meaning for many cases.
-_APART = ("model", "image", "perturb", "preset", "threshold", "saliency", "label", "out", "certificate")
+_APART = (
+    "model", "image", "perturb", "preset", "threshold", "saliency", "label", "out", "measure", "certificate",
+)  # fmt: skip
 _OF_A_MAP = ("layer", "channel-sum", "baseline")
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds for a case of a plan that names no limit: a case without one might never end."""

@@ -56,12 +56,13 @@ class Case:
     undecided: float | None = None
     handover: bool = True
     threads: int | None = None
+    measure: int = 0
     certificate: bool = False
     out: str = "steadygaze-out"
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of ``verify`` beside the model, the framed image and the perturbation."""
-        apart = ("model", "image", "perturb", *FRAMING, "certificate", "out")
+        apart = ("model", "image", "perturb", *FRAMING, "measure", "certificate", "out")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
 
     def framing(self) -> Framing:
@@ -221,6 +222,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "undecided": _number,
     "handover": _flag,
     "threads": _whole,
+    "measure": _whole,
     "certificate": _flag,
     "out": _text,
 }
