@@ -24,6 +24,7 @@ CHANGES = [
     {"perturb": ("brightness(amount=-0.1..0.2)",)},
     {"perturb": (BRIGHTNESS, "contrast(amount=0)")},
     {"label": 2},
+    {"claim": "class"},
     {"saliency": "abs-gradient"},
     {"channel_sum": True},
     {"inconsistency": "l2"},

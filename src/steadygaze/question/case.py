@@ -33,6 +33,7 @@ class Case:
     resampling: str = "bilinear"
     background: tuple[float, ...] = (1.0,)
     label: int | None = None
+    claim: str = "attention"
     saliency: str = "gradient"
     channel_sum: bool = False
     layer: str | None = None
@@ -199,6 +200,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "resampling": _text,
     "background": _numbers,
     "label": _whole,
+    "claim": _text,
     "saliency": _text,
     "channel-sum": _flag,
     "layer": _text,

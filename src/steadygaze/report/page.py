@@ -107,9 +107,12 @@ class ShareRow:
 
 
 def _share_rows(result: Result) -> list[ShareRow]:
+    alone = result.problem.class_alone
+    meanings = (CLASS_HOLDS if alone else MEANINGS[0], *MEANINGS[1:])
     return [
         ShareRow(name, percent(share), 100 * (share or 0.0), colour, meaning)
-        for name, share, colour, meaning in zip(KINDS, result.shares.values(), FLAT, MEANINGS, strict=True)
+        for name, share, colour, meaning in zip(KINDS, result.shares.values(), FLAT, meanings, strict=True)
+        if not (alone and name == ATTENTION_NAME)
     ]
 
 
@@ -123,19 +126,24 @@ def _exhibit(exhibit: Exhibit, result: Result) -> dict[str, Any]:
         "kind": KINDS[exhibit.kind],
         "predicted": exhibit.predicted,
         "class_gap": number(exhibit.class_gap),
-        "inconsistency": number(exhibit.inconsistency, 6),
+        "inconsistency": None if exhibit.saliency is None else number(exhibit.inconsistency, 6),
         "pictures": [
-            ("image", _data_uri(shown.image)),
-            ("saliency map", _data_uri(shown.saliency)),
-            ("expected map", _data_uri(shown.expected)),
-            ("difference", _data_uri(shown.difference)),
+            (name, _data_uri(png))
+            for name, png in (
+                ("image", shown.image),
+                ("saliency map", shown.saliency),
+                ("expected map", shown.expected),
+                ("difference", shown.difference),
+            )
+            if png is not None
         ],
     }
 
 
+CLASS_HOLDS, ATTENTION_NAME = "the class holds", KINDS[2]
 BY_BOUNDS = (
     "Every point of the box lies in a cell, judged or undecided. The cells are boxes in which bounds, which "
-    "hold at every point of them, decide class and attention{}; their volumes were checked to add up to the "
+    "hold at every point of them, decide {}{}; their volumes were checked to add up to the "
     "box."
 )
 HANDED_OVER = ", and parts of boxes that were taken apart into the linear pieces of the network"
@@ -158,12 +166,16 @@ NOT_CLAIMED = (
 )
 
 
+CLASS_ONLY = (NOT_CLAIMED[0], "Nothing is said about attention: no saliency map was made.")
+
+
 def proven(result: Result) -> list[str]:
     """What the answer vouches for, one sentence each."""
     followed = result.claim != "outer boundary" or result.origin is not None
     found = PROVEN[result.claim] if followed else NOT_CLOSED
     if result.method.startswith("bound"):
-        found = BY_BOUNDS.format(HANDED_OVER if result.regions.get("boxes_handed_over") else "")
+        asked = "the class" if result.problem.class_alone else "class and attention"
+        found = BY_BOUNDS.format(asked, HANDED_OVER if result.regions.get("boxes_handed_over") else "")
     return [
         found,
         *([REPLAYED] if result.nearest_failure else []),
@@ -179,7 +191,7 @@ def not_proven(result: Result) -> list[str]:
     sentences = [
         "Verdicts are about the real-valued network with the given weights, computed in float64 with "
         f"tolerance ({margins}). Rounding inside another runtime, such as float32, is not covered.",
-        *NOT_CLAIMED,
+        *(CLASS_ONLY if result.problem.class_alone else NOT_CLAIMED),
     ]
     undecided = result.shares.undecided
     if undecided is None or undecided > 0:
