@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -83,12 +83,14 @@ class MaxPool(AbstractLayer):
     """The largest input of each window; the first of several equal ones.
 
     windows ``(N_out, k)``, int64: positions in the flattened input of shape `shape`; -1 marks padding, which
-    never wins. `pooled` is the output's shape. k is at most 255.
+    never wins. `pooled` is the output's shape. k is at most 255. shared says that the model that was read
+    shares the gradient between equal inputs, so that there it is no witness for which one wins.
     """
 
     windows: Tensor
     shape: Shape
     pooled: Shape
+    shared: bool = field(default=False, compare=False)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         del shapes

@@ -171,7 +171,7 @@ REFUSED = {
         "mode is 'reflect'",
     ),
     "cast-int": ([node("Cast", None, to=7)], {}, "its to is INT64; allowed is FLOAT and DOUBLE"),
-    "enlarging": ([node("Add", None, "c")], {"c": array(3, 2, 6, 6)}, "enlarges"),
+    "enlarging": ([node("Add", None, "c")], {"c": array(3, 2, 6, 6)}, "other than the batch"),
     "divide-by-zero": ([node("Div", None, "c")], {"c": np.float32(0)}, "divides by 0"),
     "wrong-reshape": ([node("Reshape", None, "s")], {"s": ints(1, 71)}, "is reshaped to"),
     "nan-weights": (

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from steadygaze.network.reading import collapsing
 from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
 from steadygaze.network.reading.onnx_calls import Call, Rule
 from steadygaze.network.reading.onnx_constants import SLICED, slices_of
@@ -283,7 +284,7 @@ def _reduce_mean(call: Call) -> Value:
     if not named and call.get("noop_with_empty_axes", 0):
         return x
     axes = call.axes(rank) if named else range(rank)
-    return asm.mean(x, axes or (), bool(call.get("keepdims", 1)))
+    return collapsing.mean(asm, x, axes or (), bool(call.get("keepdims", 1)))
 
 
 def _leaky_relu(call: Call) -> Value:
