@@ -140,7 +140,7 @@ def test_a_module_agrees_with_its_graph(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["nearest", "bilinear by a factor", "maxout", "in one dimension",
+    ["nearest", "bilinear by a factor", "class token and places", "maxout", "in one dimension",
      "transposed convolution", "expanded", "repeated", "a matrix for each channel", "uneven maxima"],
 )  # fmt: skip
 def test_a_program_with_an_open_batch_agrees_with_the_module(name, tmp_path):
