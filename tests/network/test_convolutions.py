@@ -16,7 +16,8 @@ from steadygaze.network.digests import digests
 from steadygaze.network.graph import GraphBuilder
 from steadygaze.network.layers import Concat, Conv, Dense, Permute, Reshape
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import GradCam, by_name
+from steadygaze.network.saliencies import by_name
+from steadygaze.network.saliency import GradCam
 
 
 def graph_of(module, shape=(1, 12, 12)):
