@@ -19,12 +19,14 @@ class PiecewiseLinear(AbstractLayer):
 
     breakpoints ``(k,)`` ascend and are the same for all units (k is 1 or 2); slopes and offsets are
     ``(k + 1, 1)``, or ``(k + 1, N)`` with one column per unit in flattened order. A point on a breakpoint
-    belongs to the piece below it, so that the derivative of ReLU at 0 is 0.
+    belongs to the piece below it, so that the derivative of ReLU at 0 is 0. shared says that the model that
+    was read has another one there, between those of the pieces, so that it is no witness for this rule.
     """
 
     breakpoints: Tensor
     slopes: Tensor
     offsets: Tensor
+    shared: bool = field(default=False, compare=False)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]

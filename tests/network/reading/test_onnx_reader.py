@@ -160,13 +160,13 @@ REFUSED = {
     "sine": (
         [node("Sin", None)],
         {},
-        r"layer 'Sin' \(node 'Sin_0'\) is not supported; supported are Add",
+        r"layer 'Sin' \(node 'Sin_0'\) is not supported; supported are Abs, Add",
     ),
     "softmax-inside": ([node("Softmax", None)], {}, r"layer 'Softmax' \(node 'Softmax_0'\)"),
     "product": ([node("Mul", None, None)], {}, "two values computed from the image"),
     "matmul-product": ([node("MatMul", None, None)], {}, "two computed values"),
     "max-with-mode": (
-        [node("Pad", None, "p", mode="reflect")],
+        [node("Pad", None, "p", mode="mirror")],
         {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)},
         "mode is 'reflect'",
     ),

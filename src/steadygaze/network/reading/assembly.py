@@ -309,8 +309,11 @@ class Assembler:
 
     # Activations
 
-    def leaky_relu(self, x: Value, slope: np.ndarray | float) -> Value:
-        """x above 0, ``slope * x`` below: 0 is ReLU, an array PReLU (broadcast as in numpy)."""
+    def leaky_relu(self, x: Value, slope: np.ndarray | float, shared: bool = False) -> Value:
+        """x above 0, ``slope * x`` below: 0 is ReLU, an array PReLU (broadcast as in numpy).
+
+        shared: see `PiecewiseLinear`.
+        """
         slope = np.asarray(slope, np.float64)
         if slope.size > 1:
             if self._broadcast(self.shape(x), slope.shape) != self.shape(x):
@@ -321,7 +324,7 @@ class Assembler:
         low = self.constant(slope.reshape(1, -1))
         slopes = torch.cat([low, torch.ones_like(low)])
         zero = torch.zeros(1, dtype=torch.float64)
-        return self.append(PiecewiseLinear(zero, slopes, torch.zeros((2, 1), dtype=torch.float64)), x)
+        return self.append(PiecewiseLinear(zero, slopes, torch.zeros((2, 1), dtype=torch.float64), shared), x)
 
     def clip(self, x: Value, low: float | None, high: float | None) -> Value:
         """x limited to [low, high]; None for no limit."""

@@ -180,8 +180,8 @@ def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
 
 
 def _is_rectifier(layer: PiecewiseLinear) -> bool:
-    """Whether it bends once, and falls nowhere: all runtimes take the slope below the bend on it."""
-    return len(layer.breakpoints) == 1 and bool((layer.slopes >= 0).all())
+    """Whether it bends once, and all runtimes take the slope below the bend on it."""
+    return len(layer.breakpoints) == 1 and not layer.shared
 
 
 def _compare_gradients(graph: Graph, x: Tensor, theirs: np.ndarray, label: int) -> float:

@@ -87,13 +87,9 @@ def largest_of_each(asm: Assembler, values: Sequence[Value], shared: bool) -> Va
     return asm.reshape(made, full)
 
 
-def at_least(asm: Assembler, x: Value, limit: np.ndarray) -> Value:
+def at_least(asm: Assembler, x: Value, limit: np.ndarray, shared: bool) -> Value:
     """The larger of x and a constant, broadcast: on the constant the derivative is 0."""
-    x = asm.expand(x, np.broadcast_shapes(asm.shape(x), limit.shape))
-    different = np.unique(limit)
-    if len(different) == 1:
-        return asm.clip(x, float(different[0]), None)
-    beyond = asm.leaky_relu(asm.scale_shift(x, 1.0, -limit), 0.0)
+    beyond = asm.leaky_relu(asm.scale_shift(x, 1.0, -limit), 0.0, shared)
     return asm.scale_shift(beyond, 1.0, limit)
 
 
@@ -110,13 +106,13 @@ def bounded(asm: Assembler, parts: Sequence[Value | np.ndarray], largest_wins: b
     found = largest_of_each(asm, values, shared)
     for part in parts:
         if isinstance(part, np.ndarray):
-            found = at_least(asm, found, sign * part.astype(np.float64))
+            found = at_least(asm, found, sign * part.astype(np.float64), shared)
     return found if largest_wins else negative(asm, found)
 
 
 def absolute(asm: Assembler, x: Value) -> Value:
     """|x|, at 0 with the derivative of the piece below."""
-    return asm.leaky_relu(x, -1.0)
+    return asm.leaky_relu(x, -1.0, shared=True)
 
 
 def hard_sigmoid(asm: Assembler, x: Value, slope: float, shift: float) -> Value:
