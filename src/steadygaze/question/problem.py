@@ -24,7 +24,7 @@ from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
-from steadygaze.question.points import Points, corners_of, drawn, judged, maps_of_original, placed
+from steadygaze.question.points import Points, drawn, judged, maps_of_original, placed, scaling_of
 from steadygaze.tolerance import Tolerance
 
 
@@ -393,7 +393,7 @@ class Problem:
     @property
     def _scaling(self) -> np.ndarray:
         """The theta from which the scale of rounding is learnt: corners of the box, and random ones."""
-        return np.concatenate([corners_of(self.box), self.probes])
+        return scaling_of(self.box, self.probes, self.graph.effort)
 
     @cached_property
     def probes(self) -> np.ndarray:

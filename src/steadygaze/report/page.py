@@ -200,7 +200,8 @@ def not_proven(result: Result) -> list[str]:
             f"Undecided: {percent(undecided)} of the box. What lies within the tolerance of a limit is never "
             "guessed; what bounds leave open, or a stopped run has not reached, is not known.",
         )
-    if result.origin is not None and result.origin.interior == "not examined":
+    followed = result.origin is not None and result.claim == "outer boundary"
+    if followed and result.origin is not None and result.origin.interior == "not examined":
         sentences.insert(0, "The interior of the safe part was not examined: its boundary may enclose holes.")
     return sentences
 

@@ -21,7 +21,8 @@ from steadygaze.search.base import CellMap
 from steadygaze.search.following import follow
 
 # Gradients of this many regions are taken at once: few enough for the caches, enough for the matrix products.
-_BATCH = 1024
+# Of large networks fewer: those that so many products take (see `Graph.effort`); the time is asked between.
+_BATCH, _LEAST_BATCH, _EFFORT = 1024, 8, 5 * 10**9
 
 PiecesOf = Callable[[np.ndarray], dict[int, Tensor]]
 
@@ -69,15 +70,20 @@ def judge(
     if problem.follows_maps:
         return _followed(problem, piece, map_, held, pieces_of, deadline)
     verdict = np.full(cells.count, ROBUST, np.int8)
-    for first in range(0, len(held), _BATCH):
+    for batch in _batches(problem, held):
         deadline.ask()
-        batch = held[first : first + _BATCH]
         distance, doubtful = problem.distances_on(pieces_of(batch), len(batch))
         inconsistency[batch] = distance
         verdict[batch] = by_distance(distance, doubtful, problem)
     robust = kind == ROBUST
     kind[robust] = verdict[made.parent[robust]]
     return map_
+
+
+def _batches(problem: Problem, held: np.ndarray) -> list[np.ndarray]:
+    """The numbers of regions, as many together as gradients are taken of at once."""
+    size = int(np.clip(_EFFORT // problem.graph.effort, _LEAST_BATCH, _BATCH))
+    return [held[first : first + size] for first in range(0, len(held), size)]
 
 
 def _followed(
@@ -90,7 +96,7 @@ def _followed(
 ) -> CellMap:
     """The map with the cells judged on which the inconsistency varies."""
     chosen = np.flatnonzero(map_.kind == ROBUST)
-    batches = [held[first : first + _BATCH] for first in range(0, len(held), _BATCH)]
+    batches = _batches(problem, held)
     if not batches:
         return map_
     cells, region = map_.cells.take(chosen)[0], map_.region[chosen]

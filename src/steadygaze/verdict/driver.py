@@ -36,6 +36,7 @@ from steadygaze.verdict.engines import (
     check_method,
     check_parameters,
     search_by_name,
+    searches_for,
 )
 from steadygaze.verdict.findings import (
     Finding,
@@ -46,6 +47,7 @@ from steadygaze.verdict.findings import (
     radius_of,
     scale_of,
     verdict_of,
+    widened,
 )
 from steadygaze.verdict.held import Claims, budget_of, hold
 from steadygaze.verdict.lone import LONE
@@ -64,9 +66,6 @@ from steadygaze.verdict.surroundings import announced, interrupts
 
 if TYPE_CHECKING:
     from torch import nn
-
-# From so many parameters on, auto lets bounds prune for the exact engines.
-_MANY = 3
 
 
 @on_processor()
@@ -269,6 +268,7 @@ def _solved(
         witness = nearest_witness(problem, findings, options.norm, late)
         around = around_of(problem, findings, late)
         scale = scale_of(findings, problem.box, late)
+        around = widened(around, scale, problem.box)
     failure = witness.failure if witness else None
     verdict, reason = verdict_of(problem, findings, failure)
     if late.passed():
@@ -326,16 +326,15 @@ def _searched(
         method = "nearest"
     if method != "auto":
         return [_found(method, problem, options, budget, tell)]
-    findings = [_found("sweep", problem, replace(options, norm="linf"), budget.part(0.5), tell)]
-    if findings[0].stopped in (None, INTERRUPT):
-        return findings
-    # Bounds pay where there are many regions to a box: with three and more parameters.
-    others = [("bound", 0.5)] if len(problem.box) >= _MANY else []
-    for name, share in (*others, ("nearest", 0.5), ("gbs", 1.0)):
-        if budget.deadline.passed() or findings[-1].whole:
+    findings: list[Finding] = []
+    for name, share in searches_for(problem, budget.deadline, options.threads):
+        if findings and (budget.deadline.passed() or findings[-1].whole):
             break
         left = budget.less(sum(finding.standing.regions for finding in findings))
-        findings.append(_found(name, problem, options, left.part(share), tell))
+        asked = replace(options, norm="linf") if name == "sweep" else options
+        findings.append(_found(name, problem, asked, left.part(share), tell))
+        if name == "sweep" and findings[-1].stopped in (None, INTERRUPT):
+            break
     return sorted(findings, key=lambda finding: -finding.standing.finished * (finding.claim == "whole box"))
 
 
