@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.relaxing import Choice, Derivative, relax
+from steadygaze.network.bounding.tightening import Tightening
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -28,6 +30,7 @@ class Bounds:
         pull: ``(B, n)``, what part of the doubt about units each coordinate of the box is to blame for.
         doubts: ``(B,)`` number of units that may be on several pieces, and of windows that several may win.
         room: symbols that the forms of one box may have.
+        backward: what linear bounds need on their way back; None if nobody asked for them.
     """
 
     graph: Graph
@@ -36,6 +39,7 @@ class Bounds:
     pull: Tensor
     doubts: Tensor
     room: int
+    backward: Backward | None = None
 
     def take(self, chosen: Tensor) -> Bounds:
         """What is known over some of the boxes."""
@@ -45,6 +49,7 @@ class Bounds:
             slopes={index: slopes.take(chosen) for index, slopes in self.slopes.items()},
             pull=self.pull[chosen],
             doubts=self.doubts[chosen],
+            backward=None if self.backward is None else self.backward.take(chosen),
         )
 
     def pull_back(self, seed: Forms, to: int) -> Forms:
@@ -90,13 +95,20 @@ def _transposed(layer: AbstractAffine, gradient: Forms, shapes: tuple[Shape, ...
 
 
 def bounds_of(
-    graph: Graph, pixels: Forms, nodes: Collection[int], tolerances: Mapping[int, Tensor], room: int
+    graph: Graph,
+    pixels: Forms,
+    nodes: Collection[int],
+    tolerances: Mapping[int, Tensor],
+    room: int,
+    backward: bool = False,
 ) -> Bounds:
     """The network over boxes, node 0 being known to lie within `pixels` ``(B, C, H, W)``.
 
     nodes: those whose values are kept. tolerances ``(N,)`` of each node that picks: see `relax`.
     room: the number of symbols that the forms of one box may have; more make bounds tighter and slower.
+    backward: whether ranges of units are also sought backward, see `tightening`: tighter, and slower again.
     """
+    tightening = Tightening(graph, pixels) if backward else None
     values: dict[int, Forms] = {0: pixels}
     kept: dict[int, Forms] = {0: pixels} if 0 in nodes else {}
     slopes: dict[int, Derivative | Choice] = {}
@@ -108,9 +120,14 @@ def bounds_of(
         inputs = tuple(values[source] for source in node.inputs)
         if isinstance(layer, AbstractAffine):
             values[index] = affine(layer, *inputs)
+            if tightening is not None:
+                tightening.affine(index, values[index])
         else:
             assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
-            done = relax(layer, inputs[0], tolerances.get(index), room, used)
+            ranges = None if tightening is None else tightening.ranges(index, inputs[0])
+            done = relax(layer, inputs[0], tolerances.get(index), room, used, ranges)
+            if tightening is not None:
+                tightening.bent(index, done.values)
             values[index], slopes[index] = done.values, done.slopes
             used = max(used, done.values.symbols)
             pull, doubts = pull + done.pull, doubts + done.slopes.doubts
@@ -119,7 +136,8 @@ def bounds_of(
         for source in node.inputs:
             if graph.readers[source][-1] == index:
                 values.pop(source, None)
-    return Bounds(graph, kept, slopes, pull, doubts, room)
+    known = None if tightening is None else tightening.backward
+    return Bounds(graph, kept, slopes, pull, doubts, room, known)
 
 
 def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:
