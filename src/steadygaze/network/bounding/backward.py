@@ -20,7 +20,7 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding.lines import AbstractLines, weighed
+from steadygaze.network.bounding.lines import AbstractLines, unit_of, weighed
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Add, Concat, Permute, Reshape
 
@@ -58,9 +58,37 @@ class Backward:
             _scales={index: scale[chosen] for index, scale in self._scales.items()},
         )
 
+    def narrowed(self) -> Backward:
+        """The same for rows in float32, which take half the time or less; their rounding is counted alike."""
+        kind = torch.float32
+        upward = 1 + 2.0**-20
+        nodes = tuple(
+            replace(node, layer=node.layer.to(kind)) if isinstance(node.layer, AbstractAffine) else node
+            for node in self.graph.nodes
+        )
+        grounds = {
+            index: Forms(forms.rows.to(kind), (forms.error * upward).to(kind), forms.count)
+            for index, forms in self.grounds.items()
+        }
+        return Backward(
+            Graph(nodes),
+            {index: lines.to(kind) for index, lines in self.lines.items()},
+            {index: (size * upward).to(kind) for index, size in self.sizes.items()},
+            grounds,
+        )
+
     def least(self, rows: Tensor, start: int) -> Tensor:
         """Lower bounds ``(B, R)`` of ``<row, output of node start>`` for rows ``(B, R, M)``, rounded down."""
-        state = _State(rows.new_zeros((*rows.shape[:2], 1)), *(rows.new_zeros(rows.shape[:2]) for _ in "ab"))
+        below = self.below(rows, start)
+        return below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
+
+    def below(self, rows: Tensor, start: int) -> Tensor:
+        """Affine functions ``(B, 1 + n, R)`` below ``<row, output of node start>``, for rows ``(B, R, M)``, rounded down.
+
+        The rows may be in float32, if this is: see `narrowed`.
+        """
+        nothing = torch.zeros(rows.shape[:2], dtype=torch.float64, device=rows.device)
+        state = _State(nothing[..., None], nothing, nothing)
         pending = {start: rows}
         for index in range(start, -1, -1):
             own = pending.pop(index, None)
@@ -75,40 +103,55 @@ class Backward:
                     pending[source] = part
                     continue
                 pending[source] = pending[source] + part
-                state = state.blurred(UNIT * weighed(pending[source], self.sizes[source].flatten(1)))
-        return state.least()
+                rounded = weighed(pending[source], self.sizes[source].flatten(1))
+                state = state.blurred(2 * unit_of(rows) * rounded)
+        return state.below(next(iter(self.grounds.values())).count)
 
     def units(self, start: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Least and largest values ``(B, M)`` of some entries of a node's output, given as a mask ``(B, M)``.
+        """Functions ``(B, 1 + n, M)`` below and above some entries of a node's output, a mask ``(B, M)``.
 
-        -inf and inf of the others.
+        Where it is not set they are -inf and inf.
         """
         boxes, entries = chosen.shape
-        low = self.sizes[start].new_full((boxes, entries), -torch.inf)
+        count = next(iter(self.grounds.values())).count
+        low = torch.zeros((boxes, entries, 1 + count), dtype=torch.float64, device=chosen.device)
+        low[..., 0] = -torch.inf
         high = -low
         counts = chosen.sum(dim=1)
         order = counts.argsort(descending=True)
         widest = max(self.sizes[index].flatten(1).shape[1] for index in self._behind(start))
-        done = 0
+        done, size = 0, self.sizes[start].element_size()
         while done < boxes and counts[order[done]]:
             most = int(counts[order[done]])
-            count = max(1, _BLOCK_BYTES // (16 * widest * most))
-            own = order[done : done + count]
+            own = order[done : done + max(1, _BLOCK_BYTES // (2 * size * widest * most))]
             done += len(own)
             part = self.take(own)
-            span = max(1, _BLOCK_BYTES // (16 * widest))
+            span = max(1, _BLOCK_BYTES // (2 * size * widest))
             places = chosen[own].to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
             for first in range(0, most, span):
                 place = places[:, first : first + span]
-                rows = low.new_zeros((len(own), place.shape[1], entries))
-                rows.scatter_(2, place[..., None], chosen[own].gather(1, place).to(low.dtype)[..., None])
-                found = part.least(torch.cat([rows, -rows], dim=1), start)
+                rows = self.sizes[start].new_zeros((len(own), place.shape[1], entries))
+                rows.scatter_(2, place[..., None], chosen[own].gather(1, place).to(rows.dtype)[..., None])
+                found = part.below(torch.cat([rows, -rows], dim=1), start).transpose(1, 2)
                 asked = chosen[own].gather(1, place)
                 below, above = found.split(place.shape[1], dim=1)
                 at = own[:, None].expand(place.shape)
                 low[at[asked], place[asked]] = below[asked]
                 high[at[asked], place[asked]] = -above[asked]
-        return low, high
+        return low.transpose(1, 2), high.transpose(1, 2)
+
+    def scale(self, index: int) -> Tensor:
+        """``|W| x + |b|`` of an affine node, ``(B, M)``, x being the largest magnitudes of its inputs.
+
+        Of another node the largest magnitudes of its own values.
+        """
+        node = self.graph.nodes[index]
+        if not isinstance(node.layer, AbstractAffine):
+            return self.sizes[index].flatten(1)
+        if index not in self._scales:
+            inputs = (self.sizes[source] for source in node.inputs)
+            self._scales[index] = node.layer.absolute.forward(*inputs).flatten(1)
+        return self._scales[index]
 
     def _behind(self, start: int) -> set[int]:
         """The node and all from the grounds on that it depends on."""
@@ -129,25 +172,21 @@ class Backward:
         parts = tuple(part.reshape(*rows.shape[:2], -1) for part in moved)
         if isinstance(layer, _EXACT):
             return state, parts
-        share = (layer.terms + rows.shape[2] + 8) * UNIT
-        state = state.blurred(share * weighed(rows, self._scale(index)))
+        unit = unit_of(rows)
+        state = state.blurred((layer.terms + 8) * unit * weighed(rows, self.scale(index)))
         constant = self._constant(index)
-        return (state.raised(rows @ constant) if constant.any() else state), parts
-
-    def _scale(self, index: int) -> Tensor:
-        """``|W| x + |b|`` of an affine node, ``(B, M)``."""
-        if index not in self._scales:
-            node = self.graph.nodes[index]
-            own: AbstractAffine = node.layer  # type: ignore[assignment]
-            scale = own.absolute.forward(*(self.sizes[source] for source in node.inputs))
-            self._scales[index] = scale.flatten(1)
-        return self._scales[index]
+        if constant.any():
+            rounded = (rows.shape[2] + 4) * unit * weighed(rows, constant.abs()[None])
+            state = state.raised((rows @ constant).to(torch.float64)).blurred(rounded)
+        return state, parts
 
     def _constant(self, index: int) -> Tensor:
         """The constant of an affine node, ``(M,)``."""
         if index not in self._constants:
             node = self.graph.nodes[index]
-            zeros = (self.sizes[source].new_zeros((1, *self.graph.nodes[source].shape)) for source in node.inputs)
+            zeros = (
+                self.sizes[source].new_zeros((1, *self.graph.nodes[source].shape)) for source in node.inputs
+            )
             self._constants[index] = node.layer.forward(*zeros).flatten()
         return self._constants[index]
 
@@ -169,20 +208,22 @@ class _State:
 
     def ended(self, rows: Tensor, forms: Forms) -> _State:
         flat = forms.flattened()
-        found = rows @ flat.rows.transpose(1, 2)
-        error = weighed(rows, (rows.shape[2] + 4) * UNIT * flat.size)
+        found = (rows @ flat.rows.transpose(1, 2)).to(torch.float64)
+        terms = (rows.shape[2] + 8) * unit_of(rows)
+        error = terms * weighed(rows, flat.size)
         if flat.error.any():
-            error = error + (rows.abs() @ flat.error[..., None])[..., 0]
+            error = error + (rows.abs() @ flat.error[..., None])[..., 0] * (1 + 4 * terms)
         old = self.coefficients
         width = max(old.shape[2], found.shape[2])
         old, found = (torch.nn.functional.pad(x, (0, width - x.shape[2])) for x in (old, found))
         total = old + found
         return replace(self, coefficients=total, error=self.error + error + UNIT * total.abs().sum(dim=2))
 
-    def least(self) -> Tensor:
-        centre, reach = self.coefficients[..., 0], self.coefficients[..., 1:].abs().sum(dim=2)
-        size = centre.abs() + reach + self.constant.abs() + self.error
+    def below(self, count: int) -> Tensor:
+        centre, own = self.coefficients[..., 0], self.coefficients[..., 1 : 1 + count]
+        strays = self.coefficients[..., 1 + count :].abs().sum(dim=2)
+        size = centre.abs() + self.coefficients[..., 1:].abs().sum(dim=2) + self.constant.abs() + self.error
         outward = (self.coefficients.shape[2] + 8) * UNIT * size
         # The errors are themselves sums of many roundings.
-        return centre + self.constant - reach - self.error * (1 + 2.0**-30) - outward
-
+        centre = centre + self.constant - strays - self.error * (1 + 2.0**-30) - outward
+        return torch.cat([centre[:, None], own.transpose(1, 2)], dim=1)

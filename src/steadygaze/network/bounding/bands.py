@@ -57,6 +57,23 @@ class Band:
         assert isinstance(lines, WindowLines), "there are two kinds of lines"
         return self._largest(lines, shape)
 
+    def take(self, chosen: Tensor) -> Band:
+        """Those of some boxes."""
+        return Band(self.middle[chosen], self.half[chosen], self.error[chosen])
+
+    def between(self, below: Tensor, above: Tensor) -> Band:
+        """With functions below and above ``(B, 1 + n, N)`` instead, where these are closer to each other."""
+        middle, half, error = self._flat()
+        new, width = (below + above) / 2, (above - below) / 2
+        closer = width[:, 0] < half[:, 0] + error
+        rounding = 4 * UNIT * (below.abs() + above.abs()).sum(dim=1)
+        return _shaped(
+            torch.where(closer[:, None], new, middle),
+            torch.where(closer[:, None], width, half),
+            torch.where(closer, rounding, error),
+            tuple(self.error.shape[1:]),
+        )
+
     @property
     def _size(self) -> Tensor:
         return (self.middle.abs() + self.half.abs()).sum(dim=1)

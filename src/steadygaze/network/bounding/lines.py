@@ -24,6 +24,9 @@ from steadygaze.network.bounding.relaxing import gathered
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth, relaxed
 
+# As a share of sizes, what rows in float32 may have lost beneath the least normal number, over a unit roundoff.
+_LOST = 2.0**-60
+
 
 class AbstractLines(ABC):
     """Affine functions below and above a layer that is not affine, over B boxes."""
@@ -40,6 +43,10 @@ class AbstractLines(ABC):
     def take(self, chosen: Tensor) -> AbstractLines:
         """Those of some boxes."""
 
+    @abstractmethod
+    def to(self, kind: torch.dtype) -> AbstractLines:
+        """The same in another kind of number, up to one rounding of each."""
+
 
 @dataclass(frozen=True, eq=False)
 class Lines(AbstractLines):
@@ -53,18 +60,29 @@ class Lines(AbstractLines):
     def pulled(self, rows: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         up, down = rows.clamp_min(0.0), rows.clamp_max(0.0)
         # Constants, and what rounding is a share of, in one product each: the rows are much the larger part.
-        terms = (rows.shape[2] + 8) * UNIT
-        shares = 4 * UNIT * size
-        lower = torch.stack([self.below_offset, terms * self.below_offset.abs() + shares * self.below.abs()], 2)
-        upper = torch.stack([self.above_offset, -terms * self.above_offset.abs() - shares * self.above.abs()], 2)
+        unit = unit_of(rows)
+        terms, shares = (rows.shape[2] + 8) * unit, 4 * unit * size
+        lower = torch.stack(
+            [self.below_offset, terms * self.below_offset.abs() + shares * self.below.abs()], 2
+        )
+        upper = torch.stack(
+            [self.above_offset, -terms * self.above_offset.abs() - shares * self.above.abs()], 2
+        )
         found = up @ lower + down @ upper
+        found = found.to(torch.float64)
         # One of the two products is 0 everywhere.
-        return (up.mul_(self.below[:, None]).addcmul_(down, self.above[:, None]), found[..., 0], found[..., 1])
+        own = up.mul_(self.below[:, None]).addcmul_(down, self.above[:, None])
+        return own, found[..., 0], found[..., 1] * (1 + 2.0**-10)
 
     def take(self, chosen: Tensor) -> Lines:
-        return Lines(
-            self.below[chosen], self.below_offset[chosen], self.above[chosen], self.above_offset[chosen]
-        )
+        return Lines(*(own[chosen] for own in self._parts))
+
+    def to(self, kind: torch.dtype) -> Lines:
+        return Lines(*(own.to(kind) for own in self._parts))
+
+    @property
+    def _parts(self) -> tuple[Tensor, ...]:
+        return (self.below, self.below_offset, self.above, self.above_offset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +112,15 @@ class WindowLines(AbstractLines):
                 place = self.layer.windows[:, j].clamp_min(0)
                 own.scatter_add_(2, place.expand(boxes, count, windows), down * weight[:, None])
                 scale = scale + weighed(down, weight.abs() * size[:, place])
-        constant = torch.einsum("brm,bm->br", down, self.offset)
+        constant = (down @ self.offset[..., None])[..., 0].to(torch.float64)
         scale = scale + weighed(down, self.offset.abs())
-        return own, constant, (windows + self.weights.shape[2] + 4) * UNIT * scale
+        return own, constant, (windows + self.weights.shape[2] + 8) * unit_of(rows) * scale
 
     def take(self, chosen: Tensor) -> WindowLines:
         return WindowLines(self.layer, self.winner[chosen], self.weights[chosen], self.offset[chosen])
+
+    def to(self, kind: torch.dtype) -> WindowLines:
+        return WindowLines(self.layer, self.winner, self.weights.to(kind), self.offset.to(kind))
 
 
 def lines_of(
@@ -109,7 +130,9 @@ def lines_of(
     if isinstance(layer, Smooth):
         slope, offset, deviation = relaxed(layer, low, high)
         return Lines(slope, offset - deviation, slope, offset + deviation)
-    return _of_windows(layer, forms, low, high) if isinstance(layer, MaxPool) else _of_pieces(layer, low, high)
+    return (
+        _of_windows(layer, forms, low, high) if isinstance(layer, MaxPool) else _of_pieces(layer, low, high)
+    )
 
 
 def offsets_of(layer: PiecewiseLinear, low: Tensor, high: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,13 +153,23 @@ def offsets_of(layer: PiecewiseLinear, low: Tensor, high: Tensor, slope: Tensor)
     return below - 4 * UNIT * size, above + 4 * UNIT * size
 
 
-def weighed(rows: Tensor, size: Tensor) -> Tensor:
-    """``(B, R)``, at least the sum of the magnitudes of rows ``(B, R, N)``, each times its size ``(B, N)``.
+def unit_of(numbers: Tensor) -> float:
+    """Unit roundoff of the kind of number: of float64 or of float32."""
+    return UNIT if numbers.dtype == torch.float64 else 2.0**-24
 
-    By the inequality of Cauchy and Schwarz; it is for what rounding adds, where a small factor is nothing.
+
+def weighed(rows: Tensor, size: Tensor) -> Tensor:
+    """Float64 ``(B, R)``, at least the sum of the magnitudes of rows ``(B, R, N)`` times sizes ``(B, N)``.
+
+    It is for what rounding adds. In float64 that is so little that the inequality of Cauchy and Schwarz does;
+    of rows in float32 numbers below 2^-126 may have been lost, which the second term makes up for.
     """
-    lengths = torch.linalg.vector_norm(rows, dim=2) * torch.linalg.vector_norm(size, dim=1, keepdim=True)
-    return lengths * (1 + 2.0**-30)
+    if rows.dtype == torch.float64:
+        lengths = torch.linalg.vector_norm(rows, dim=2) * torch.linalg.vector_norm(size, dim=1, keepdim=True)
+        return lengths * (1 + 2.0**-30)
+    total = (rows.abs() @ size[..., None])[..., 0].to(torch.float64)
+    lost = _LOST * size.to(torch.float64).sum(dim=1, keepdim=True)
+    return (total + lost) * (1 + 2 * rows.shape[2] * unit_of(rows))
 
 
 def _of_pieces(layer: PiecewiseLinear, low: Tensor, high: Tensor) -> Lines:

@@ -23,6 +23,8 @@ from steadygaze.network.smooth import Smooth
 _AFFINE = 1e-4
 # A unit is asked for if its range is wider by this factor than its affine part.
 _LOOSE = 1.1
+# Ranges wider than this share of |W| |x| + |b| are sought in float32, whose rounding is far below that.
+_COARSE = 1e-3
 
 
 class Tightening:
@@ -30,6 +32,9 @@ class Tightening:
 
     def __init__(self, graph: Graph, pixels: Forms) -> None:
         self._graph = graph
+        # What is computed in float32 must be sums of products of that precision: on a GPU it need not be.
+        cpu = pixels.error.device.type == "cpu"
+        self._may_narrow = cpu and torch.get_float32_matmul_precision() == "highest"
         self.backward = Backward(graph)
         self._bands: dict[int, Band] = {}
         self._ranges: dict[int, tuple[Tensor, Tensor]] = {}
@@ -57,8 +62,9 @@ class Tightening:
             own = flat.rows[:, 1 : 1 + flat.count].abs().sum(dim=1)
             asked = _torn(layer, low, high) & (high - low > 2 * _LOOSE * own)
             if asked.any():
-                least, most = self.backward.units(source, asked)
-                low, high = torch.fmax(low, least), torch.fmin(high, most)
+                self._bands[source] = self._asked(source, asked, high - low)
+                least, most = self._bands[source].bounds()
+                low, high = torch.fmax(low, least.flatten(1)), torch.fmin(high, most.flatten(1))
                 self._ranges[source] = low.reshape(forms.error.shape), high.reshape(forms.error.shape)
                 self.backward.sizes[source] = _size(*self._ranges[source])
         self.backward.lines[index] = lines_of(layer, flat, low, high)
@@ -74,6 +80,17 @@ class Tightening:
         self._depth[index] = self._depth[source] + 1
         shape = self._graph.nodes[index].shape
         self._add(index, forms, self._bands[source].through(self.backward.lines[index], shape))
+
+    def _asked(self, source: int, asked: Tensor, width: Tensor) -> Band:
+        """The band of a node, with what rows say of some of its entries; those of wide ones are in float32."""
+        coarse = asked & (width > _COARSE * self.backward.scale(source))
+        if not self._may_narrow:
+            coarse = torch.zeros_like(asked)
+        band = self._bands[source]
+        if coarse.any():
+            band = band.between(*self.backward.narrowed().units(source, coarse))
+        fine = asked & ~coarse
+        return band.between(*self.backward.units(source, fine)) if fine.any() else band
 
     def _ground(self, index: int, forms: Forms) -> None:
         self.backward.grounds[index] = forms
