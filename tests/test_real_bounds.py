@@ -12,7 +12,7 @@ from intervals import interval_gradient
 from steadygaze.geometry.angles import cosine_bounds
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import by_name
+from steadygaze.network.saliencies import by_name
 from steadygaze.perturbation import Brightness, Chain, Rotate
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
@@ -77,7 +77,7 @@ def test_bounds_hold_at_samples(name, shared, images):
     problem = posed(name, shared, images)
     boxes = boxes_of(problem)
     known = problem.bounds(boxes, 32)
-    low, high = (bound.amin(dim=1).numpy() for bound in problem.enclosed_gaps(known).bounds())
+    low, high = (bound.amin(dim=1).numpy() for bound in known.gaps(problem.label))
     least, most = problem.enclosed_inconsistency(boxes, known)
     maps = problem.saliency.enclosed(known, problem.label, problem.pixels)
     bottom, top = (bound.numpy() for bound in maps.bounds())

@@ -83,9 +83,9 @@ class Backward:
         return below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
 
     def below(self, rows: Tensor, start: int) -> Tensor:
-        """Affine functions ``(B, 1 + n, R)`` below ``<row, output of node start>``, for rows ``(B, R, M)``, rounded down.
+        """Affine functions ``(B, 1 + n, R)`` below ``<row, output of node start>``, rounded down.
 
-        The rows may be in float32, if this is: see `narrowed`.
+        The rows are ``(B, R, M)``. They may be in float32, if this is: see `narrowed`.
         """
         nothing = torch.zeros(rows.shape[:2], dtype=torch.float64, device=rows.device)
         state = _State(nothing[..., None], nothing, nothing)

@@ -30,6 +30,7 @@ class Bounds:
         pull: ``(B, n)``, what part of the doubt about units each coordinate of the box is to blame for.
         doubts: ``(B,)`` number of units that may be on several pieces, and of windows that several may win.
         room: symbols that the forms of one box may have.
+        tolerances: of each node that picks, as `bounds_of` was given them.
         backward: what linear bounds need on their way back; None if nobody asked for them.
     """
 
@@ -39,6 +40,7 @@ class Bounds:
     pull: Tensor
     doubts: Tensor
     room: int
+    tolerances: Mapping[int, Tensor]
     backward: Backward | None = None
 
     def take(self, chosen: Tensor) -> Bounds:
@@ -51,6 +53,32 @@ class Bounds:
             doubts=self.doubts[chosen],
             backward=None if self.backward is None else self.backward.take(chosen),
         )
+
+    def enclosed_gaps(self, label: int) -> Forms:
+        """Forms ``(K - 1,)`` of logit `label` minus each of the others."""
+        others = self._others(label)
+        return self.values[self.graph.last].linear(
+            lambda x: x[:, [label]] - x[:, others], lambda x: x[:, [label]] + x[:, others], terms=2
+        )
+
+    def gaps(self, label: int) -> tuple[Tensor, Tensor]:
+        """Least and largest values ``(B, K - 1)`` of these gaps.
+
+        The tighter of what forms say and, if they were asked for, rows carried backward.
+        """
+        low, high = self.enclosed_gaps(label).bounds()
+        if self.backward is None:
+            return low, high
+        others = self._others(label)
+        rows = low.new_zeros((len(others), self.graph.classes))
+        rows[:, label] = 1.0
+        rows[range(len(others)), others] = -1.0
+        rows = torch.cat([rows, -rows]).expand(len(low), -1, -1)
+        below, above = self.backward.least(rows, self.graph.last).split(len(others), dim=1)
+        return torch.fmax(low, below), torch.fmin(high, -above)
+
+    def _others(self, label: int) -> list[int]:
+        return [k for k in range(self.graph.classes) if k != label]
 
     def pull_back(self, seed: Forms, to: int) -> Forms:
         """Forms ``(B, *shape)`` of the gradient of ``<seed, logits>`` at the output of node `to`.
@@ -100,23 +128,27 @@ def bounds_of(
     nodes: Collection[int],
     tolerances: Mapping[int, Tensor],
     room: int,
+    start: int = 0,
     backward: bool = False,
 ) -> Bounds:
-    """The network over boxes, node 0 being known to lie within `pixels` ``(B, C, H, W)``.
+    """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
+    With another `start` than node 0 only what depends on it is bounded, and must depend on nothing else.
     nodes: those whose values are kept. tolerances ``(N,)`` of each node that picks: see `relax`.
     room: the number of symbols that the forms of one box may have; more make bounds tighter and slower.
     backward: whether ranges of units are also sought backward, see `tightening`: tighter, and slower again.
     """
-    tightening = Tightening(graph, pixels) if backward else None
-    values: dict[int, Forms] = {0: pixels}
-    kept: dict[int, Forms] = {0: pixels} if 0 in nodes else {}
+    tightening = Tightening(graph, pixels, start) if backward else None
+    values: dict[int, Forms] = {start: pixels}
+    kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
     slopes: dict[int, Derivative | Choice] = {}
     pull = pixels.error.new_zeros((len(pixels.error), pixels.count))
     doubts = pixels.error.new_zeros(len(pixels.error))
-    used = 0
-    for index in range(1, len(graph.nodes)):
+    used = pixels.symbols
+    for index in range(start + 1, len(graph.nodes)):
         node, layer = graph.nodes[index], graph.nodes[index].layer
+        if not values.keys() >= set(node.inputs):  # it depends on what comes before `start`
+            continue
         inputs = tuple(values[source] for source in node.inputs)
         if isinstance(layer, AbstractAffine):
             values[index] = affine(layer, *inputs)
@@ -137,7 +169,7 @@ def bounds_of(
             if graph.readers[source][-1] == index:
                 values.pop(source, None)
     known = None if tightening is None else tightening.backward
-    return Bounds(graph, kept, slopes, pull, doubts, room, known)
+    return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, known)
 
 
 def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:

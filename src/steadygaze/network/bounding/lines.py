@@ -24,8 +24,9 @@ from steadygaze.network.bounding.relaxing import gathered
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth, relaxed
 
-# As a share of sizes, what rows in float32 may have lost beneath the least normal number, over a unit roundoff.
-_LOST = 2.0**-60
+# What rows in float32 may have lost beneath their least normal number, 2^-126, is below this share of sizes
+# times a unit roundoff; and what an offset may have lost, below this alone.
+_LOST, _LOST_OFFSET = 2.0**-60, 2.0**-110
 
 
 class AbstractLines(ABC):
@@ -72,13 +73,15 @@ class Lines(AbstractLines):
         found = found.to(torch.float64)
         # One of the two products is 0 everywhere.
         own = up.mul_(self.below[:, None]).addcmul_(down, self.above[:, None])
-        return own, found[..., 0], found[..., 1] * (1 + 2.0**-10)
+        lost = 0.0 if rows.dtype == torch.float64 else unit * _lost(size)
+        return own, found[..., 0], (found[..., 1] + lost) * (1 + 2 * terms)
 
     def take(self, chosen: Tensor) -> Lines:
         return Lines(*(own[chosen] for own in self._parts))
 
     def to(self, kind: torch.dtype) -> Lines:
-        return Lines(*(own.to(kind) for own in self._parts))
+        offsets = (self.below_offset - _LOST_OFFSET, self.above_offset + _LOST_OFFSET)
+        return Lines(self.below.to(kind), offsets[0].to(kind), self.above.to(kind), offsets[1].to(kind))
 
     @property
     def _parts(self) -> tuple[Tensor, ...]:
@@ -120,7 +123,9 @@ class WindowLines(AbstractLines):
         return WindowLines(self.layer, self.winner[chosen], self.weights[chosen], self.offset[chosen])
 
     def to(self, kind: torch.dtype) -> WindowLines:
-        return WindowLines(self.layer, self.winner, self.weights.to(kind), self.offset.to(kind))
+        return WindowLines(
+            self.layer, self.winner, self.weights.to(kind), (self.offset + _LOST_OFFSET).to(kind)
+        )
 
 
 def lines_of(
@@ -168,8 +173,11 @@ def weighed(rows: Tensor, size: Tensor) -> Tensor:
         lengths = torch.linalg.vector_norm(rows, dim=2) * torch.linalg.vector_norm(size, dim=1, keepdim=True)
         return lengths * (1 + 2.0**-30)
     total = (rows.abs() @ size[..., None])[..., 0].to(torch.float64)
-    lost = _LOST * size.to(torch.float64).sum(dim=1, keepdim=True)
-    return (total + lost) * (1 + 2 * rows.shape[2] * unit_of(rows))
+    return (total + _lost(size)) * (1 + 2 * rows.shape[2] * unit_of(rows))
+
+
+def _lost(size: Tensor) -> Tensor:
+    return _LOST * size.to(torch.float64).sum(dim=1, keepdim=True)
 
 
 def _of_pieces(layer: PiecewiseLinear, low: Tensor, high: Tensor) -> Lines:

@@ -30,7 +30,7 @@ _COARSE = 1e-3
 class Tightening:
     """Goes along with an evaluation by forms, node by node, and collects what `Backward` needs."""
 
-    def __init__(self, graph: Graph, pixels: Forms) -> None:
+    def __init__(self, graph: Graph, pixels: Forms, start: int) -> None:
         self._graph = graph
         # What is computed in float32 must be sums of products of that precision: on a GPU it need not be.
         cpu = pixels.error.device.type == "cpu"
@@ -38,8 +38,8 @@ class Tightening:
         self.backward = Backward(graph)
         self._bands: dict[int, Band] = {}
         self._ranges: dict[int, tuple[Tensor, Tensor]] = {}
-        self._depth = {0: 0}
-        self._ground(0, pixels)
+        self._depth = {start: 0}
+        self._ground(start, pixels)
 
     def affine(self, index: int, forms: Forms) -> None:
         """Take in an affine node, whose values have these forms."""
@@ -82,7 +82,7 @@ class Tightening:
         self._add(index, forms, self._bands[source].through(self.backward.lines[index], shape))
 
     def _asked(self, source: int, asked: Tensor, width: Tensor) -> Band:
-        """The band of a node, with what rows say of some of its entries; those of wide ones are in float32."""
+        """The band of a node, with what rows say of some of its entries; where these are wide in float32."""
         coarse = asked & (width > _COARSE * self.backward.scale(source))
         if not self._may_narrow:
             coarse = torch.zeros_like(asked)
