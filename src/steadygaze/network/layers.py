@@ -36,8 +36,8 @@ class AbstractLayer(ABC):
     def forward(self, *xs: Tensor) -> Tensor:
         """The value at inputs ``(B, *shape)``."""
 
-    def to(self: LayerType, device: torch.device | str) -> LayerType:
-        """The same layer with its tensors on `device`."""
+    def to(self: LayerType, device: torch.device | str | torch.dtype) -> LayerType:
+        """The same layer with its tensors on `device`, or, if they are all floating, in another kind."""
         own: Any = self  # every final layer is a dataclass, which its abstract bases cannot say
         values = ((field.name, getattr(self, field.name)) for field in fields(own))
         return replace(own, **{name: v.to(device) for name, v in values if isinstance(v, Tensor)})

@@ -238,22 +238,15 @@ class Problem:
         if reason:
             raise NotEnclosable(reason)
 
-    def bounds(self, boxes: np.ndarray, room: int) -> Bounds:
-        """The network over boxes ``(B, n, 2)`` of parameters, with room for so many symbols each.
+    def bounds(self, boxes: np.ndarray, room: int, backward: bool = False) -> Bounds:
+        """The network over boxes ``(B, n, 2)`` of parameters; room and backward are those of `bounds_of`.
 
         Raises NotEnclosable where the perturbation does not say where its images lie.
         """
         image = Forms.of(self.perturbation.enclose(self.image, boxes), self.graph.device)
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        return bounds_of(graph, image, wanted, tolerances, room)
-
-    def enclosed_gaps(self, bounds: Bounds) -> Forms:
-        """Forms ``(K - 1,)`` of the class gaps over boxes."""
-        others, own = [k for k in range(self.graph.classes) if k != self.label], [self.label]
-        return bounds.values[self.graph.last].linear(
-            lambda x: x[:, own] - x[:, others], lambda x: x[:, own] + x[:, others], terms=2
-        )
+        return bounds_of(graph, image, wanted, tolerances, room, backward=backward)
 
     def enclosed_inconsistency(self, boxes: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest inconsistency ``(B,)`` over boxes, whose bounds are known."""
