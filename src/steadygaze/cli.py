@@ -47,6 +47,7 @@ DEMO = Case(
         "patch(opacity=0..1, top=2, left=2, height=3, width=3, mode=add)",
     ),
     threshold=0.3,
+    picture=True,
     out="steadygaze-demo",
 )
 
@@ -172,6 +173,10 @@ def _verify_options(command: Command) -> Command:
             "--certificate/--no-certificate", default=None,
             help="Also write the answer in numbers, for steadygaze-check to prove or refute.",
         ),
+        click.option(
+            "--picture/--no-picture", default=None,
+            help="Also write map.png, and put it into the report for browsers without scripts.",
+        ),
         option("--out", "DIR", "The folder of the answer."),
     ]  # fmt: skip
     return reduce(lambda wrapped, add: add(wrapped), reversed(options), command)
@@ -279,7 +284,7 @@ def _case(model: str | None, options: dict[str, Any]) -> Case:
 def _answer(case: Case, quiet: bool) -> Result:
     """Verifies the case and writes its folder."""
     answer = _solved(case, quiet)
-    answer.save(case.out, certificate=case.certificate)
+    answer.save(case.out, certificate=case.certificate, picture=case.picture)
     return answer.result
 
 
@@ -334,10 +339,14 @@ def _summary(result: Result, case: Case) -> str:
             *result.notes,
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
-            f"Written to {written(case.out)}: result.json, map.png, report.html, witness.",
+            f"Written to {written(case.out)}: {', '.join(_files(case))}.",
             *_certificate_sentences(case),
         ]
     )
+
+
+def _files(case: Case) -> list[str]:
+    return ["result.json", *(["map.png"] if case.picture else []), "report.html", "witness"]
 
 
 def _certificate_sentences(case: Case) -> tuple[str, ...]:

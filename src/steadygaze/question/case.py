@@ -56,11 +56,12 @@ class Case:
     handover: bool = True
     threads: int | None = None
     certificate: bool = False
+    picture: bool = False
     out: str = "steadygaze-out"
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of ``verify`` beside the model, the framed image and the perturbation."""
-        apart = ("model", "image", "perturb", *FRAMING, "certificate", "out")
+        apart = ("model", "image", "perturb", *FRAMING, *KEEPING)
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
 
     def framing(self) -> Framing:
@@ -70,6 +71,9 @@ class Case:
 
 FRAMING = ("resize", "crop", "resampling", "background")
 """The fields that say so."""
+
+KEEPING = ("certificate", "picture", "out")
+"""The fields that say what is written of an answer, and where; the answer does not depend on them."""
 
 NEEDED = {
     "model": "name a model: an .onnx or .pt2 file, module:callable, digits-mlp or digits-cnn",
@@ -220,5 +224,6 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "handover": _flag,
     "threads": _whole,
     "certificate": _flag,
+    "picture": _flag,
     "out": _text,
 }
