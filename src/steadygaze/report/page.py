@@ -101,7 +101,7 @@ def _share_rows(result: Result) -> list[ShareRow]:
 
 
 def _exhibit(exhibit: Exhibit, result: Result) -> dict[str, Any]:
-    shown = pictures(exhibit)
+    shown = pictures(exhibit, side=1)  # enlarged by the style sheet
     axes = result.problem.axes()
     where = ", ".join(f"{axis.name} = {number(v)}" for axis, v in zip(axes, exhibit.theta, strict=True))
     return {
