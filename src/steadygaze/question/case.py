@@ -36,6 +36,7 @@ class Case:
     saliency: str = "gradient"
     channel_sum: bool = False
     layer: str | None = None
+    baseline: str = "black"
     inconsistency: str = "cosine"
     threshold: float = 0.3
     method: str = "auto"
@@ -55,6 +56,7 @@ class Case:
     undecided: float | None = None
     handover: bool = True
     threads: int | None = None
+    measure: int = 0
     certificate: bool = False
     picture: bool = False
     out: str = "steadygaze-out"
@@ -72,8 +74,8 @@ class Case:
 FRAMING = ("resize", "crop", "resampling", "background")
 """The fields that say so."""
 
-KEEPING = ("certificate", "picture", "out")
-"""The fields that say what is written of an answer, and where; the answer does not depend on them."""
+KEEPING = ("measure", "certificate", "picture", "out")
+"""The fields that say what is told beside an answer or written of it; the answer does not depend on them."""
 
 NEEDED = {
     "model": "name a model: an .onnx or .pt2 file, module:callable, digits-mlp or digits-cnn",
@@ -204,6 +206,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "saliency": _text,
     "channel-sum": _flag,
     "layer": _text,
+    "baseline": _text,
     "inconsistency": _text,
     "threshold": _number,
     "method": _text,
@@ -223,6 +226,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "undecided": _number,
     "handover": _flag,
     "threads": _whole,
+    "measure": _whole,
     "certificate": _flag,
     "picture": _flag,
     "out": _text,

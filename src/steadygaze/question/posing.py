@@ -58,7 +58,7 @@ def pose(
         image=image,
         label=0,
         clip=clip,
-        saliency=saliency.settled(network.graph),
+        saliency=saliency.settled(network.graph, image),
         inconsistency=inconsistency,
         threshold=float(threshold),
         tolerance=tolerance or Tolerance(),
