@@ -47,6 +47,7 @@ DEMO = Case(
         "patch(opacity=0..1, top=2, left=2, height=3, width=3, mode=add)",
     ),
     threshold=0.3,
+    picture=True,
     out="steadygaze-demo",
 )
 
@@ -207,7 +208,7 @@ def _answer(case: Case, quiet: bool) -> Result:
     answer = _solved(case, quiet)
     if case.measure:
         answer = answer.measured(case.measure)
-    answer.save(case.out, certificate=case.certificate)
+    answer.save(case.out, certificate=case.certificate, picture=case.picture)
     return answer.result
 
 
@@ -262,10 +263,14 @@ def _summary(result: Result, case: Case) -> str:
             *result.notes,
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
-            f"Written to {written(case.out)}: result.json, map.png, report.html, witness.",
+            f"Written to {written(case.out)}: {', '.join(_files(case))}.",
             *_certificate_sentences(case),
         ]
     )
+
+
+def _files(case: Case) -> list[str]:
+    return ["result.json", *(["map.png"] if case.picture else []), "report.html", "witness"]
 
 
 def _certificate_sentences(case: Case) -> tuple[str, ...]:

@@ -104,5 +104,9 @@ def _sought() -> list[Added]:
             "--certificate/--no-certificate", default=None,
             help="Also write the answer in numbers, for steadygaze-check to prove or refute.",
         ),
+        click.option(
+            "--picture/--no-picture", default=None,
+            help="Also write map.png, and put it into the report for browsers without scripts.",
+        ),
         _option("--out", "DIR", "The folder of the answer."),
     ]  # fmt: skip

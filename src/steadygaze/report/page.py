@@ -20,6 +20,7 @@ from steadygaze.report.inlining import script, source_hash, style
 from steadygaze.report.palette import FLAT
 from steadygaze.report.pointing import surroundings
 from steadygaze.report.references import references
+from steadygaze.report.still import map_png
 
 # A page stays below 3 MB; scripts, styles and the words around the map take some of it.
 MOST_CHARACTERS = 2_850_000
@@ -32,8 +33,12 @@ MEANINGS = (
 )
 
 
-def page(result: Result, drawing: Drawing, map_png: bytes) -> str:
-    """The report as HTML. Names that come from files are escaped; nothing is loaded from anywhere."""
+def page(result: Result, drawing: Drawing, picture: bytes | None = None) -> str:
+    """The report as HTML. Names that come from files are escaped; nothing is loaded from anywhere.
+
+    ``picture``: the still map as a PNG file, to stand in the page too. Without it one is drawn, by a library
+    that is slow to import, only where there is no room for a map to point into.
+    """
     template = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -41,14 +46,16 @@ def page(result: Result, drawing: Drawing, map_png: bytes) -> str:
         lstrip_blocks=True,
         loader=FunctionLoader(_source),
     ).get_template("template.html.j2")
-    told = _told(result, drawing, map_png)
-    still = template.render(told, pointing=None, style=Markup(style("report")), script_policy="")
+    told = _told(result, drawing)
+    plain = {"pointing": None, "style": Markup(style("report")), "script_policy": ""}
+    still = template.render(told, **plain, map=picture and _data_uri(picture))
     held = None if drawing.atlas is None else embedded(result, drawing, MOST_CHARACTERS - len(still))
     if held is None:
-        return still
+        return template.render(told, **plain, map=_data_uri(picture or map_png(result, drawing)))
     code = script("report")
     return template.render(
         told,
+        map=picture and _data_uri(picture),
         pointing=surroundings(result, drawing, held.kept),
         style=Markup(style("report", "pointing")),
         script_policy=f"; script-src {source_hash(code)}",
@@ -62,12 +69,11 @@ def _source(name: str) -> str:
     return files("steadygaze.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _told(result: Result, drawing: Drawing, map_png: bytes) -> dict[str, Any]:
+def _told(result: Result, drawing: Drawing) -> dict[str, Any]:
     """What the page says, pointed into or not."""
     return {
         "result": result,
         "sign": SIGNS[result.verdict],
-        "map": _data_uri(map_png),
         "shares": _share_rows(result),
         "exhibits": [_exhibit(exhibit, result) for exhibit in drawing.exhibits],
         "measured": _measured(result),
@@ -117,7 +123,7 @@ def _share_rows(result: Result) -> list[ShareRow]:
 
 
 def _exhibit(exhibit: Exhibit, result: Result) -> dict[str, Any]:
-    shown = pictures(exhibit)
+    shown = pictures(exhibit, side=1)  # enlarged by the style sheet
     axes = result.problem.axes()
     where = ", ".join(f"{axis.name} = {number(v)}" for axis, v in zip(axes, exhibit.theta, strict=True))
     return {

@@ -209,13 +209,15 @@ class Answer:
     def __repr__(self) -> str:
         return f"<Answer: {self.result.headline()}>"
 
-    def save(self, folder: str | Path, certificate: bool = False) -> Path:
-        """Write result.json, map.png, report.html and witness/.
+    def save(self, folder: str | Path, certificate: bool = False, picture: bool = False) -> Path:
+        """Write result.json, report.html and witness/.
 
         Args:
             folder: where to, made if it is missing; an earlier answer there is replaced in one go.
             certificate: whether to write certificate/ too, the answer in numbers that `steadygaze-check`
                 proves or refutes.
+            picture: whether to write map.png too, the map as a picture, and to put it into the report for
+                browsers without scripts.
 
         Returns:
             The folder.
@@ -227,7 +229,8 @@ class Answer:
             check_certifiable(self.map)
         # Without maps there is little to point at: the page then has the picture alone.
         drawing = self.drawing() if self.problem.class_alone else replace(self.drawing(), atlas=self._atlas())
-        return write_report(self.result, drawing, Path(folder), self._certify if certificate else None)
+        certify = self._certify if certificate else None
+        return write_report(self.result, drawing, Path(folder), certify, picture)
 
     @on_processor()
     def _atlas(self) -> Atlas:
