@@ -1,9 +1,9 @@
 """The table of layers: everything a network may be made of, and the rule of each.
 
 Tensors are float64 and batch first, ``(B, *shape)``; shapes in this module leave the batch out, so that a
-layer takes any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant; they
-are all here), or it picks one affine piece per unit or one input per window (`pieces`), or it is smooth
-(`smooth`). Nothing here knows of graphs or of files.
+layer takes any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant; most
+are here, others in `taking` and `transposed`), or it picks one affine piece per unit or one input per window
+(`pieces`), or it is smooth (`smooth`). Nothing here knows of graphs or of files.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class AbstractLayer(ABC):
     def forward(self, *xs: Tensor) -> Tensor:
         """The value at inputs ``(B, *shape)``."""
 
-    def to(self: LayerType, device: torch.device | str) -> LayerType:
-        """The same layer with its tensors on `device`."""
+    def to(self: LayerType, device: torch.device | str | torch.dtype) -> LayerType:
+        """The same layer with its tensors on `device`, or, if they are all floating, in another kind."""
         own: Any = self  # every final layer is a dataclass, which its abstract bases cannot say
         values = ((field.name, getattr(self, field.name)) for field in fields(own))
         return replace(own, **{name: v.to(device) for name, v in values if isinstance(v, Tensor)})

@@ -15,7 +15,7 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.noise import level_at
-from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
+from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, NoMap
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.placing import grid
 from steadygaze.question.inconsistency import AbstractInconsistency
@@ -79,6 +79,8 @@ def maps_of_original(
     do. So it has where units are level within the tolerances of `Graph.pieces_at`: the original's noise would
     choose their slopes, and not the convention.
     """
+    if isinstance(saliency, NoMap):
+        return saliency.maps(network.graph, images, label).flatten(1)
     if isinstance(saliency, IntegratedGradients):
         return _integrated_by_original(network, saliency, images, label, tolerances)
     if not isinstance(saliency, AbstractGradientSaliency):

@@ -60,7 +60,8 @@ def _check_patterns(problem: Problem, map_: CellMap, deadline: Deadline) -> None
         return
     # On a hinge, or where the map is undecided, a pattern may be unknown; then the point must lie in a cell.
     for theta, cells in zip(strange, located(map_, strange, problem.tolerance, deadline), strict=True):
-        if map_.rest and len(cells) == 1 and map_.kind[cells[0]] != UNDECIDED:
+        # A box that bounds decided has no pattern of its own.
+        if map_.rest and len(cells) == 1 and map_.region[cells[0]] >= 0 and map_.kind[cells[0]] != UNDECIDED:
             raise InternalCheckError(
                 f"theta = {theta.tolist()} lies in a cell of the map and has another activation pattern: the "
                 "answer is withheld; please report this case"

@@ -13,15 +13,14 @@ from steadygaze.answer.result import Result
 from steadygaze.deadline import Deadline, Expired
 from steadygaze.errors import SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING
-from steadygaze.network import saliencies
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.question import inconsistency as inconsistencies
+from steadygaze.question.claims import compared
 from steadygaze.question.fitting import fitted
 from steadygaze.question.framing import framing_of
-from steadygaze.question.images.loading import baseline_of, image_from
+from steadygaze.question.images.loading import image_from
 from steadygaze.question.lengths import in_pixels
 from steadygaze.question.limits import Limits
 from steadygaze.question.networks import network_of
@@ -81,6 +80,7 @@ def verify(
     resampling: str = "bilinear",
     background: float | Sequence[float] = (1.0,),
     label: int | None = None,
+    claim: str = "attention",
     saliency: str = "gradient",
     channel_sum: bool = False,
     layer: str | None = None,
@@ -125,6 +125,8 @@ def verify(
         resampling: `"bilinear"`, `"bicubic"`, `"nearest"` or `"lanczos"`.
         background: what shows through where a picture is transparent, in [0, 1].
         label: the class that must hold; the predicted one, which is the default.
+        claim: what must hold: `"attention"`, the class and the reason for it, or `"class"` alone: then no map
+            is made, and nothing may be said of saliency, inconsistency and threshold.
         saliency: `"gradient"`, `"abs-gradient"` or `"grad-cam"`; for bounds also `"gradient-x-input"`,
             `"softmax-gradient"` or `"integrated-gradients"`.
         channel_sum: whether maps are summed over the channels.
@@ -175,6 +177,10 @@ def verify(
     check_method(method, options)
     check_progress(progress)
     framing = framing_of(resize, crop, resampling, background)
+    maps = compared(
+        claim, framing, saliency=saliency, channel_sum=channel_sum, layer=layer, baseline=baseline,
+        inconsistency=inconsistency, threshold=threshold,
+    )  # fmt: skip
     loaded = image_from(image, framing)
     with LONE:
         given = in_pixels(perturbation, loaded.image.shape)
@@ -182,9 +188,7 @@ def verify(
         read = partial(network_of, model, layout=layout, mean=mean, std=std, output=output, device=device)
         network, loaded = fitted(loaded, read)
         problem = pose(
-            network, loaded.image, chain, label=label, threshold=threshold, clip=clip,
-            saliency=saliencies.by_name(saliency, channel_sum, layer, baseline_of(baseline, framing)),
-            inconsistency=inconsistencies.by_name(inconsistency),
+            network, loaded.image, chain, label=label, clip=clip, **maps._asdict(),
         )  # fmt: skip
     return solve(
         problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,

@@ -55,10 +55,8 @@ class Finding:
         return every and bool((self.map.kind == ROBUST).all()) and not self.map.tight
 
 
-_WHOLE_BY_REGIONS = (
-    "every activation region in the box keeps the class and the attention, and the regions cover the box"
-)
-_WHOLE = {"bound": "bounds prove class and attention everywhere in boxes that cover the whole box"}
+_WHOLE_BY_REGIONS = "every activation region in the box keeps {}, and the regions cover the box"
+_WHOLE = {"bound": "bounds prove that {} holds everywhere in boxes that cover the whole box"}
 
 
 def claim_of(findings: Sequence[Finding]) -> str:
@@ -150,7 +148,8 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
             "precision",
         )
     if any(finding.whole for finding in findings):
-        return (Verdict.ROBUST, _WHOLE.get(last.method, _WHOLE_BY_REGIONS))
+        kept = "the class" if problem.class_alone else "the class and the attention"
+        return Verdict.ROBUST, _WHOLE.get(last.method, _WHOLE_BY_REGIONS).format(kept)
     if stopped:
         return Verdict.UNKNOWN, f"no failing point was found before {stopped.words} ended the run"
     if last.enclosed is not None and not last.enclosed.examined:
