@@ -65,7 +65,8 @@ def model_of(name: str) -> nn.Module:
 
 def answers(names: Sequence[str], limits: Sequence[float], shared: Path) -> None:
     """Print what `auto` knows after each limit."""
-    print(f"{'network':14} {'n':>1} {'limit':>6} {'seconds':>8} {'scale':>10} {'verdict':9} {'regions':>8}")
+    heads = ("network", "n", "limit", "loading", "seconds", "scale", "verdict", "regions")
+    print("{:14} {} {:>6} {:>8} {:>8} {:>10} {:9} {:>8}".format(*heads))
     for name in names:
         for n, perturbation in enumerate((LINE, PLANE), start=1):
             for limit in limits:
@@ -75,7 +76,7 @@ def answers(names: Sequence[str], limits: Sequence[float], shared: Path) -> None
                 answer = solve(problem, limits=Limits(seconds=limit), loading=loading)
                 spent, visited = time.perf_counter() - began, answer.result.regions.get("visited", 0)
                 print(
-                    f"{name:14} {n} {limit:6g} {spent:8.1f} {answer.safe_scale or 0:10.3g} "
+                    f"{name:14} {n} {limit:6g} {loading:8.1f} {spent:8.1f} {answer.safe_scale or 0:10.3g} "
                     f"{answer.verdict.value:9} {visited:8}",
                     flush=True,
                 )
@@ -108,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shared = Path(__file__).resolve().parent.parent.parent / "shared"
     parser.add_argument("--shared", type=Path, default=shared, help="folder of images and networks")
     options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # the search has threads of its own
     if options.rate:
         rates(options.network, options.regions, options.shared)
     else:
