@@ -152,6 +152,11 @@ class Problem:
         logits, expected = self._original_logits(images), self.expected_at(thetas, self._own_map0)
         return self._judged(logits, self.replayed_maps(images, logits), expected)
 
+    def lost(self, thetas: np.ndarray) -> np.ndarray:
+        """Where at ``thetas`` (B, n) the original model, in its own precision, gives another class, (B,)."""
+        gaps = self.gaps(self._original_logits(self.images(thetas)))
+        return gaps.amin(dim=1).numpy() <= 0
+
     def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
         """Maps ``(B, ...)`` by the original's gradients where it has any; see `maps_of_original`."""
         logits = self._original_logits(images) if logits is None else logits
