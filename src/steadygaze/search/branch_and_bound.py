@@ -25,9 +25,10 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
-from steadygaze.search.boxes import Judged, gauges_of, halved, judge_boxes, map_of, volumes_of
+from steadygaze.search.boxes import gauges_of, halved, map_of, volumes_of
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.handover import Handover
+from steadygaze.search.judged_boxes import Experience, Judged, judge_boxes
 
 # Symbols that forms may have: measured, more make the bounds of real networks tighter by less than they cost.
 _ROOM = 32
@@ -89,7 +90,7 @@ class BranchAndBound(AbstractSearch):
         self._open = self._parts_at_borders() if self._handover is not None else problem.box[None].copy()
         self._done: list[CellMap] = []
         self._falsifier = Falsifier(problem, options.deadline)
-        self._blocked = np.inf
+        self._blocked, self._experience = np.inf, Experience()
         self._small: list[np.ndarray] = []
         self._near_share, self._reached = _NEAR_SHARE, 0.0
         self._pool = threads_of(options, "bound")
@@ -194,8 +195,9 @@ class BranchAndBound(AbstractSearch):
 
     def _judge(self, boxes: np.ndarray) -> None:
         parts = np.array_split(boxes, min(_BATCHES, -(-len(boxes) // min(4, self._batch))))
-        judged = _together(list(self._pool.map(self._judged, parts)))
+        judged = Judged.joined(list(self._pool.map(self._judged, parts)))
         self._deadline.ask()
+        self._experience.learn(volumes_of(boxes) / self._problem.volume, judged)
         self._counts["boxes"] += len(boxes)
         decided = judged.kind != UNDECIDED
         self._falsifier.try_at(boxes[~decided].mean(axis=2))
@@ -210,7 +212,9 @@ class BranchAndBound(AbstractSearch):
 
     def _judged(self, boxes: np.ndarray) -> Judged:
         self._deadline.ask()
-        return judge_boxes(self._problem, boxes, _ROOM)
+        # Where exact engines take over, more effort for a box is more than they need for it.
+        experience = self._experience if self._handover is None else None
+        return judge_boxes(self._problem, boxes, _ROOM, experience)
 
     def _enter(self, boxes: np.ndarray, kind: np.ndarray) -> None:
         map_ = map_of(boxes, kind)
@@ -280,11 +284,3 @@ class BranchAndBound(AbstractSearch):
 def _bytes_of(boxes: int, n: int) -> int:
     """What so many boxes of n parameters take as cells of a map."""
     return boxes * 2**n * 8 * (n + 3)
-
-
-def _together(parts: Sequence[Judged]) -> Judged:
-    return Judged(
-        np.concatenate([part.kind for part in parts]),
-        np.concatenate([part.doubts for part in parts]),
-        np.concatenate([part.pull for part in parts]),
-    )
