@@ -355,6 +355,15 @@ CASES = {
         case("HardSigmoid", before=[BEFORE], **one)
         for one in ({}, {"alpha": 3.0, "beta": 0.4}, {"alpha": -2.0}, {"beta": float("nan")})
     ],
+    **{name: [case(name, before=[BEFORE])] for name in ("HardSwish", "Mish", "Softsign")},
+    **{
+        name: [case(name, before=[BEFORE], alpha=a) for a in (-0.5, 0.0, 1.0, 3.0, float("nan"))]
+        for name in ("Celu", "Elu")
+    },
+    "Selu": [
+        case("Selu", before=[BEFORE], **one)
+        for one in ({}, {"alpha": 0.5}, {"gamma": 2.0}, {"gamma": float("inf")})
+    ],
     "Identity": [case("Identity")],
     "LeakyRelu": [case("LeakyRelu", before=[BEFORE], alpha=a) for a in (-0.5, 0.0, 1.0, 3.0, float("nan"))],
     "MatMul": [

@@ -15,7 +15,7 @@ import torch.nn.functional as functional
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
-from steadygaze.network.reading import onnx_autograd_picking, onnx_autograd_resizing
+from steadygaze.network.reading import onnx_autograd_picking, onnx_autograd_resizing, onnx_autograd_smoothing
 from steadygaze.network.reading.onnx_nodes import Node, Rule
 
 _INTEGERS = (
@@ -403,6 +403,7 @@ RULES: dict[str, Rule] = {
     "Unsqueeze": _unsqueeze,
     "Where": lambda node: torch.where(node.x.bool(), node[1], node[2]),
     **onnx_autograd_picking.RULES,
+    **onnx_autograd_smoothing.RULES,
     **onnx_autograd_resizing.RULES,
 }
 """What each operator of a file is in terms of PyTorch; all that the reader takes, and no more."""

@@ -326,6 +326,30 @@ def _gelu_tanh(to: Writer, x: str) -> None:
     to.add("Mul", x, gate, last=True)
 
 
+# Runtimes have Elu, Softsign and HardSwish in single precision alone.
+
+
+def _elu(to: Writer, x: str) -> None:
+    """max(x, 0) + exp(min(x, 0)) - 1."""
+    below = to.add("Exp", to.add("Min", x, to.constant(0.0)))
+    to.add("Add", to.add("Relu", x), to.add("Sub", below, to.constant(1.0)), last=True)
+
+
+def _softsign(to: Writer, x: str) -> None:
+    to.add("Div", x, to.add("Add", to.add("Abs", x), to.constant(1.0)), last=True)
+
+
+def _hard_swish(to: Writer, x: str) -> None:
+    """x min(max(x + 3, 0), 6) / 6."""
+    raised = to.add("Relu", to.add("Add", x, to.constant(3.0)))
+    gate = to.add("Div", to.add("Min", raised, to.constant(6.0)), to.constant(6.0))
+    to.add("Mul", x, gate, last=True)
+
+
+def _mish(to: Writer, x: str) -> None:
+    to.add("Mul", x, to.add("Tanh", to.add("Softplus", x)), last=True)
+
+
 def _operator(name: str) -> Callable[[Writer, str], None]:
     def add(to: Writer, x: str) -> None:
         to.add(name, x, last=True)
@@ -345,4 +369,8 @@ _SMOOTH: Mapping[str, Callable[[Writer, str], None]] = {
     "silu": _silu,
     "gelu": _gelu,
     "gelu-tanh": _gelu_tanh,
+    "elu": _elu,
+    "softsign": _softsign,
+    "hard-swish": _hard_swish,
+    "mish": _mish,
 }
