@@ -36,6 +36,8 @@ _ROOM = 32
 _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
+# Boxes of networks of more effort (see `Graph.effort`) take seconds.
+_SLOW = 10**8
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -81,8 +83,10 @@ class BranchAndBound(AbstractSearch):
         widest = max(math.prod(node.shape) for node in problem.graph.nodes)
         row = 8 * widest * (1 + len(problem.box) + _ROOM)
         self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
+        if problem.graph.effort > _SLOW:  # one after the other, for the time is asked between
+            self._batch = 1
         opened = _bytes_of(2**_HALVINGS, len(problem.box))
-        self._step = max(4, min(_BATCHES * self._batch, _STEP_BYTES // opened))
+        self._step = max(min(4, _BATCHES * self._batch), min(_BATCHES * self._batch, _STEP_BYTES // opened))
         self._open = self._parts_at_borders() if self._handover is not None else problem.box[None].copy()
         self._done: list[CellMap] = []
         self._falsifier = Falsifier(problem, options.deadline)
@@ -190,7 +194,7 @@ class BranchAndBound(AbstractSearch):
     # -- what becomes of them
 
     def _judge(self, boxes: np.ndarray) -> None:
-        parts = np.array_split(boxes, min(_BATCHES, -(-len(boxes) // 4)))
+        parts = np.array_split(boxes, min(_BATCHES, -(-len(boxes) // min(4, self._batch))))
         judged = Judged.joined(list(self._pool.map(self._judged, parts)))
         self._deadline.ask()
         self._experience.learn(volumes_of(boxes) / self._problem.volume, judged)
