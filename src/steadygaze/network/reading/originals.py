@@ -125,17 +125,32 @@ class OnnxOriginal(AbstractOriginal):
 
     def gradients(self, images: np.ndarray, label: int) -> np.ndarray:
         rows = self.preparation.apply(images)
-        if self._together:
+        if self._gradients_together:
             batches = [rows[first : first + _ROWS] for first in range(0, len(rows), _ROWS)]
         else:
             batches = [row[None] if self.preparation.batched else row for row in rows]
-        counts = [len(batch) if self._together else 1 for batch in batches]
+        counts = [len(batch) if self._gradients_together else 1 for batch in batches]
         found = [self._evaluator.gradient(b, n, label) for b, n in zip(batches, counts, strict=True)]
         return self.preparation.undo_gradient(np.concatenate(found), images.shape[1:])
 
     @cached_property
     def _evaluator(self) -> OnnxEvaluator:
         return OnnxEvaluator(self._model, self._logits_name)
+
+    @cached_property
+    def _gradients_together(self) -> bool:
+        """Whether the evaluator takes several images at once, as it may where onnxruntime does not: the file
+        may declare one image, and name no number inside.
+        """
+        if self._together or not self.preparation.batched:
+            return self._together
+        rows = np.random.default_rng(0).uniform(0, 1, (3, *self.preparation.row))
+        singly = np.concatenate([self._evaluator.logits(row[None], 1) for row in rows])
+        try:
+            together = self._evaluator.logits(rows, len(rows))
+        except (RuntimeError, IndexError, ValueError):  # a shape inside is that of one image
+            return False
+        return together.shape == singly.shape and np.allclose(together, singly, 1e-9, 1e-9)
 
     def _takes_batches(self) -> bool:
         """Whether three images at once give what they give one by one: a reshape inside may fix the batch."""
@@ -216,6 +231,21 @@ class TorchOriginal(AbstractOriginal):
     def _rows(self, count: int) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         return torch.rand((count, *self.preparation.row), generator=generator).to(self._dtype)
+
+    @cached_property
+    def _gradients_together(self) -> bool:
+        """Whether the evaluator takes several images at once, as it may where onnxruntime does not: the file
+        may declare one image, and name no number inside.
+        """
+        if self._together or not self.preparation.batched:
+            return self._together
+        rows = np.random.default_rng(0).uniform(0, 1, (3, *self.preparation.row))
+        singly = np.concatenate([self._evaluator.logits(row[None], 1) for row in rows])
+        try:
+            together = self._evaluator.logits(rows, len(rows))
+        except (RuntimeError, IndexError, ValueError):  # a shape inside is that of one image
+            return False
+        return together.shape == singly.shape and np.allclose(together, singly, 1e-9, 1e-9)
 
     def _takes_batches(self) -> bool:
         """Whether three images at once give what they give one by one: a module may be fixed to one."""
