@@ -18,6 +18,7 @@ from steadygaze.network.graph import check_size
 from steadygaze.network.reading import torch_head
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.torch_arguments import PRECISIONS
+from steadygaze.network.reading.torch_decomposing import taken_apart
 from steadygaze.network.reading.torch_operators import OPERATORS
 
 # What torch.export makes of a block that switches something: why it is not read, and what to do.
@@ -77,12 +78,15 @@ def read_torch(
 
     Raises ModelError, naming the layer, for anything outside the table of operators.
     """
+    apart = taken_apart(program, _unread)
+    program = apart.program
     known: dict[fx.Node, Any] = {}
     constants = _constants(program)
     head = torch_head.found(program)
     needed = _ancestors(head.logits)
     for node in program.graph.nodes:
-        assembler.where = torch_head.title(node)
+        origin = apart.origin(node)
+        assembler.where = torch_head.title(node if origin is None else origin)
         if node not in needed:
             continue
         if node.op == "placeholder":
@@ -90,12 +94,32 @@ def read_torch(
         elif node.op == "get_attr":
             known[node] = _constant(operator.attrgetter(str(node.target))(program.graph_module))
         elif node.op == "call_function":
+            if origin is not None and _is_read(node):
+                assembler.where += f", in its part {torch_head.operator_name(node).partition('.')[0]!r}"
             known[node] = _result(node, known, assembler, differentiable)
     logits = known.get(head.logits)
     if not isinstance(logits, Value):
         raise ModelError("the module's output does not depend on the image; return the logits of the image")
     head.check(assembler.shape(logits))
     return TorchReading(logits, head.dropped)
+
+
+def _unread(program: ExportedProgram) -> list[fx.Node]:
+    """The operations from the image to the logits that are not in the table."""
+    inputs = {s.arg.name for s in program.graph_signature.input_specs if s.kind == InputKind.USER_INPUT}  # type: ignore[union-attr]
+    computed: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        if node.name in inputs or not computed.isdisjoint(node.all_input_nodes):
+            computed.add(node)
+    needed = _ancestors(torch_head.found(program).logits) & computed
+    return [node for node in program.graph.nodes if node in needed and not _is_read(node)]
+
+
+def _is_read(node: fx.Node) -> bool:
+    if not isinstance(node.target, OpOverload):
+        return True
+    name = torch_head.operator_name(node)
+    return name in OPERATORS or name in _BLOCKS or name in ("detach", "sym_size.int")
 
 
 def _ancestors(node: fx.Node) -> set[fx.Node]:
