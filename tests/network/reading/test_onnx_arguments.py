@@ -354,6 +354,7 @@ def shaped(operator, *inputs, **options):
 
 W, V = array(2, 6, 6, seed=6), array(2, 6, 6, seed=7)
 TWO = {"w": W, "v": V}
+FLAGS = {"w": W > 0, "v": V > 0}
 PAIRS = [
     {"w": W, "v": V},
     {"w": W, "v": array(6, 1)},
@@ -365,6 +366,36 @@ CONSTANT_CASES = {
         operator: [added(operator, "w", "v", constants=c, after=CASTED) for c in PAIRS]
         for operator in ("Add", "Sub", "Mul", "Div")
     },
+    **{
+        operator: [added(operator, "w", "v", constants=c, after=CASTED) for c in (*PAIRS, {"w": W, "v": W})]
+        for operator in ("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Max", "Min")
+    },
+    **{operator: [added(operator, "w", "v", constants=FLAGS, after=CASTED)] for operator in ("And", "Or")},
+    **{
+        operator: [added(operator, "w", constants={"w": 3 * W})]
+        for operator in ("Ceil", "Floor", "Cos", "Sin")
+    },
+    "Mod": [
+        added("Mod", "w", "v", constants=c, fmod=flag, after=CASTED)
+        for c in (*PAIRS, {"w": ints(7, -7), "v": ints(0, 1)})
+        for flag in (0, 1)
+    ],
+    "Not": [added("Not", "w", constants={"w": W > 0}, after=CASTED)],
+    "Pow": [
+        added("Pow", "w", "v", constants={"w": w, "v": v}, after=CASTED)
+        for w in (W, np.abs(W), ints(2, -3, 0, 1, 5, 6))
+        for v in (np.float32(2), np.float32(-0.5), np.int64(3), np.int64(-1), ints(0, 1, 2, 3, 4, 1))
+    ],
+    "Size": [added("Size", "w", constants={"w": W}, after=CASTED)],
+    "Tile": [
+        added("Tile", "w", "t", constants={"w": array(2, 3, 1), "t": ints(*t)})
+        for t in ((1, 2, 6), (1, 1, 1), (3, 2), (1, 0, 1))
+    ],
+    "Where": [
+        added("Where", "c", "w", "v", constants={"c": c, "w": W, "v": v})
+        for c in (W > 0, np.bool_(False), array(6, 1) > 0)
+        for v in (V, np.float32(0.5))
+    ],
     "Cast": [
         *(
             added("Cast", "w", constants={"w": 4 * W}, to=kind, after=CASTED)

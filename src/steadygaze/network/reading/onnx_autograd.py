@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -341,7 +342,47 @@ def _gelu(node: Node) -> Tensor:
     return functional.gelu(node.x, approximate=node.text("approximate", "none"))
 
 
+def _where(node: Node) -> Tensor:
+    return torch.where(node.x.bool(), node[1], node[2])
+
+
+def _remainder(node: Node) -> Tensor:
+    return torch.fmod(node.x, node[1]) if node.get("fmod", 0) else torch.remainder(node.x, node[1])
+
+
+def _joined(function: Callable[[Tensor, Tensor], Tensor]) -> Rule:
+    return lambda node: reduce(function, [node[place] for place in range(len(node.inputs))])
+
+
+def _pair(function: Callable[[Tensor, Tensor], Tensor]) -> Rule:
+    return lambda node: function(node.x, node[1])
+
+
+# What files compute of constants alone.
+_OF_CONSTANTS: dict[str, Rule] = {
+    "And": _pair(torch.logical_and),
+    "Ceil": lambda node: torch.ceil(node.x),
+    "Cos": lambda node: torch.cos(node.x),
+    "Equal": _pair(torch.eq),
+    "Floor": lambda node: torch.floor(node.x),
+    "Greater": _pair(torch.gt),
+    "GreaterOrEqual": _pair(torch.ge),
+    "Less": _pair(torch.lt),
+    "LessOrEqual": _pair(torch.le),
+    "Max": _joined(torch.maximum),
+    "Min": _joined(torch.minimum),
+    "Mod": _remainder,
+    "Not": lambda node: torch.logical_not(node.x),
+    "Or": _pair(torch.logical_or),
+    "Pow": _pair(torch.pow),
+    "Sin": lambda node: torch.sin(node.x),
+    "Size": lambda node: torch.tensor(node.x.numel()),
+    "Tile": lambda node: node.x.tile(node[1].tolist()),
+    "Where": _where,
+}
+
 RULES: dict[str, Rule] = {
+    **_OF_CONSTANTS,
     "Add": lambda node: node.x + node[1],
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,

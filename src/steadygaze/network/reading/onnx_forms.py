@@ -198,6 +198,11 @@ COMPUTED: dict[str, Form] = {
 
 CONSTANT: dict[str, Form] = {
     "Add": Form(inputs=_TWO_CONSTANTS, since=7),
+    **dict.fromkeys(("And", "Equal", "Greater", "Less", "Or"), Form(inputs=_TWO_CONSTANTS, since=7)),
+    **dict.fromkeys(("Ceil", "Floor"), Form(inputs=[_C], since=6)),
+    **dict.fromkeys(("Cos", "Sin"), Form(inputs=[_C])),
+    **dict.fromkeys(("GreaterOrEqual", "LessOrEqual"), Form(inputs=_TWO_CONSTANTS)),
+    **dict.fromkeys(("Max", "Min"), Form(inputs=[_C], since=8, repeated=True)),
     "Cast": Form({"to": TYPE, "saturate": UNREAD, "round_mode": UNREAD}, [_C], since=6),
     "Concat": Form({"axis": WHOLE}, [_C], since=4, repeated=True),
     "Constant": Form(
@@ -217,20 +222,26 @@ CONSTANT: dict[str, Form] = {
     "Gather": Form({"axis": WHOLE}, [_C, ("indices", Kind.WEIGHT)]),
     "Identity": Form(inputs=[_C]),
     "MatMul": Form(inputs=_TWO_CONSTANTS),
+    "Mod": Form({"fmod": FLAG}, _TWO_CONSTANTS),
     "Mul": Form(inputs=_TWO_CONSTANTS, since=7),
     "Neg": Form(inputs=[_C], since=6),
+    "Not": Form(inputs=[_C]),
+    "Pow": Form(inputs=_TWO_CONSTANTS, since=7),
     "Range": Form(
         {"stash_type": _only(1, "1")}, [(name, Kind.NUMBER) for name in ("start", "limit", "delta")]
     ),
     "ReduceProd": Form(_REDUCE, [_C, _AXES]),
     "Reshape": Form({"allowzero": FLAG}, [_C, ("shape", Kind.WHOLES)], since=5),
     "Shape": Form({"start": WHOLE, "end": WHOLE}, [("input", Kind.EITHER)]),
+    "Size": Form(inputs=[_C]),
     "Slice": Form(COMPUTED["Slice"].attributes, [_C, *COMPUTED["Slice"].inputs[1:]]),
     "Sqrt": Form(inputs=[_C], since=6),
     "Squeeze": Form({"axes": WHOLES}, [_C, _AXES]),
     "Sub": Form(inputs=_TWO_CONSTANTS, since=7),
+    "Tile": Form(inputs=[_C, ("repeats", Kind.WHOLES)], since=6),
     "Transpose": Form(COMPUTED["Transpose"].attributes, [_C]),
     "Unsqueeze": Form({"axes": WHOLES}, [_C, _AXES]),
+    "Where": Form(inputs=[("condition", Kind.WEIGHT), *_TWO_CONSTANTS]),
 }
 """Operators whose inputs are all constants of the file (or which only look at a shape)."""
 
