@@ -161,7 +161,10 @@ def _verify_options(command: Command) -> Command:
         option("--layout", "chw|hwc|flat", "How the model takes its images."),
         option("--mean", "M[,M...]", "Subtracted from pixels in [0, 1] before the model."),
         option("--std", "S[,S...]", "Then divided by."),
-        option("--output", "NAME", "The value of an ONNX file that holds the logits.  [its output]"),
+        option(
+            "--output", "NAME|INDEX",
+            "Which of several outputs holds the logits; of ONNX files any value.  [the only one, or logits]",
+        ),
         option("--time-limit", "SECONDS", "Stop then, with an honest partial answer."),
         option("--memory-limit", "GIB", "Memory for the search."),
         option("--regions-limit", "N", "Stop after so many regions."),
@@ -323,6 +326,7 @@ def _summary(result: Result, case: Case) -> str:
         [
             result.headline(),
             result.why(),
+            *result.problem.model_sentences(),
             *result.problem.image_sentences(),
             "",
             f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",

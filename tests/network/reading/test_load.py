@@ -268,11 +268,6 @@ def test_settings_that_cannot_be_used_are_refused(setting, message):
         load_network(nn.Flatten(), input_shape=(3, 2, 2), **setting)
 
 
-def test_a_network_needs_two_classes():
-    with pytest.raises(ModelError, match="at least 2, one per class"):
-        load_network(nn.Sequential(nn.Flatten(), nn.Linear(12, 1)), input_shape=(3, 2, 2))
-
-
 def test_an_image_too_large_is_refused_before_anything_runs():
     with pytest.raises(ModelError, match="the image has shape"):
         load_network(nn.Flatten(), input_shape=(3, 2**16, 2**16))

@@ -334,10 +334,18 @@ REFUSED = {
     "nan": (with_nan, "1 of 288 weights are NaN"),
     "infinite-logits": (huge, "NaN or infinite"),
     "many-numbers": (lambda: nn.Conv2d(1, 2, 3), r"returns a tensor of shape \(1, 2, 4, 4\)"),
-    "one-number": (lambda: dense(36, 8, 1), "1 output"),
-    "nothing": (lambda: Wrapped(lambda m, x: None), "returns a NoneType, allowed is one tensor"),
-    "two": (lambda: Wrapped(lambda m, x: (m.inner(x), m.inner(x + 1))), "returns 2 tensors, allowed is one"),
-    "two-named": (lambda: Wrapped(lambda m, x: {"a": x, "b": m.inner(x)}), r"2 tensors \('a', 'b'\)"),
+    "nothing": (
+        lambda: Wrapped(lambda m, x: None),
+        "returns a NoneType without tensors, allowed",
+    ),
+    "two": (
+        lambda: Wrapped(lambda m, x: (m.inner(x), m.inner(x + 1))),
+        "2 tensors .* name it with --output",
+    ),
+    "two-named": (
+        lambda: Wrapped(lambda m, x: {"a": x, "b": m.inner(x)}),
+        r"2 tensors \('a' of .*, 'b' of",
+    ),
     "integer-output": (lambda: Wrapped(lambda m, x: m.inner(x).argsort()), "computes in int64"),
     "positions": (
         lambda: Wrapped(

@@ -18,7 +18,7 @@ import torch
 
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.network.graph import Graph, check_size
-from steadygaze.network.reading import onnx_reader, torch_head, torch_reader, torch_tracing
+from steadygaze.network.reading import onnx_reader, single_logit, torch_head, torch_reader, torch_tracing
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.onnx_file import open_onnx
 from steadygaze.network.reading.onnx_heads import head_of
@@ -31,6 +31,7 @@ from steadygaze.network.reading.originals import (
     Preparation,
     TorchOriginal,
 )
+from steadygaze.network.reading.single_logit import TwoClasses
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.network.simplify import simplified
 
@@ -50,6 +51,7 @@ class Network:
 
     sha256 is that of the file, None if there is none; output_note says what was left out after the logits
     or else is read otherwise than it was handed in, or None; output is the name that was asked for, or None.
+    single says that the two classes are made of one logit.
     """
 
     graph: Graph
@@ -58,6 +60,15 @@ class Network:
     sha256: str | None
     output_note: str | None
     output: str | None = None
+    single: bool = False
+
+    def facing(self, label: int) -> Network:
+        """The network as it is for an image of that class; another one only of a single logit and class 0."""
+        if not isinstance(self.original, TwoClasses) or label == 1:
+            return self
+        notes = (self.output_note or "").replace(single_logit.note(), single_logit.note(label))
+        graph = single_logit.graph_facing(self.graph, label)
+        return replace(self, graph=graph, original=self.original.facing(label), output_note=notes)
 
 
 @on_processor()
@@ -68,24 +79,28 @@ def load_network(
     layout: str = "chw",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    output: str | None = None,
+    output: str | int | None = None,
 ) -> Network:
     """Import a network that takes images of `input_shape` (C, H, W).
 
     Arguments: model is a `torch.nn.Module` (neither changed nor kept), a path to a .onnx or .pt2 file, or
     'module:callable', which is imported and called for a module. layout is how the network wants an image:
     "chw", "hwc" or "flat" (C, H, W flattened). mean and std, one number or one per channel, are what it wants
-    pixels in [0, 1] normalised with. output names the value of an ONNX file that holds the logits.
+    pixels in [0, 1] normalised with. output says which of several outputs holds the logits: its name, or its
+    number from 0 on; of an ONNX file any value inside it has a name.
+
+    One logit is read as two classes (see `single_logit`).
 
     Raises ModelError if the network cannot be imported, SettingError if layout, mean, std or output cannot be
     used.
     """
     check_size(tuple(input_shape), "the image")
     wish = _Wish(
-        tuple(input_shape), _checked_layout(layout), *_normalisation(mean, std, input_shape[0]), output
+        tuple(input_shape),
+        _checked_layout(layout),
+        *_normalisation(mean, std, input_shape[0]),
+        _checked_output(output),
     )
-    if output is not None:
-        _check_output(output, model)
     with _READING:
         return _loaded(model, wish)
 
@@ -222,9 +237,8 @@ def _check_symbols(declared: tuple[int | str | None, ...], shape: tuple[int, ...
 
 def _from_module(module: torch.nn.Module, wish: _Wish, path: str) -> Network:
     own = torch_tracing.own_copy(module, path)
-    network = _from_traced(
-        torch_tracing.traced(own, wish.row), wish.prepared(wish.row, True), wish, path, from_module=True
-    )
+    traced = torch_tracing.traced(own, wish.row, wish.output)
+    network = _from_traced(traced, wish.prepared(wish.row, True), wish, path, from_module=True)
     if not any(part.training for part in module.modules()):
         return network
     note = "the module was in training mode: verified in evaluation mode"
@@ -241,15 +255,19 @@ def _from_traced(
 ) -> Network:
     """The network of a traced module, which itself was handed in, or made from a file."""
     assembler, image = wish.assembler(preparation)
-    reading = torch_reader.read_torch(traced.program, assembler, image, differentiable=traced.differentiable)
-    module = traced.module if reading.dropped is None else torch_head.without(traced.program)
+    reading = torch_reader.read_torch(
+        traced.program, assembler, image, asked=traced.asked, differentiable=traced.differentiable
+    )
+    dropped = reading.dropped
+    module = traced.module if dropped is None else torch_head.without(traced.program, traced.asked)
     original = TorchOriginal(module, traced.precision, preparation)
-    if reading.dropped is not None and from_module:
+    if dropped is not None and from_module:
         # From here on the traced module stands for the one that was handed in.
         images = np.random.default_rng(0).uniform(0.0, 1.0, (3, *wish.image_shape))
         given = TorchOriginal(traced.module, traced.precision, preparation).logits(images)
-        torch_head.check_agreement(given, original.logits(images), reading.dropped)
-    return Network(_finished(assembler, reading.logits), original, path, None, _note(reading.dropped))
+        torch_head.check_agreement(given, original.logits(images), dropped)
+    notes = (traced.chosen or None, _note(dropped))
+    return _finished(assembler, reading.logits, original, path, notes, wish)
 
 
 def _from_file(path: Path, wish: _Wish) -> Network:
@@ -276,7 +294,7 @@ def _from_pt2(path: Path, wish: _Wish) -> Network:
     preparation = wish.fitted(sizes)
     example = (1,) * preparation.batched + preparation.row
     return _from_traced(
-        torch_tracing.loaded(program, precision, example, str(path)),
+        torch_tracing.loaded(program, precision, example, str(path), wish.output),
         preparation,
         wish,
         str(path),
@@ -291,19 +309,25 @@ def _from_onnx(path: Path, wish: _Wish) -> Network:
     preparation = replace(wish.fitted(onnx_reader.input_sizes(model)), scale=file.scale)
     assembler, image = wish.assembler(preparation)
     reading = onnx_reader.read_onnx(file.model, assembler, image, head)
-    graph = _finished(assembler, reading.logits)
     original = OnnxOriginal(file.model, reading.logits_name, preparation)
-    left_out = [one for one in (_note(reading.dropped), *file.notes) if one is not None]
-    return Network(graph, original, str(path), None, "; ".join(left_out) or None, wish.output)
+    notes = (_note(reading.dropped), *file.notes)
+    return _finished(assembler, reading.logits, original, str(path), notes, wish)
 
 
-def _finished(assembler: Assembler, logits: Value) -> Graph:
-    graph = simplified(assembler.build(logits))
-    if graph.classes < 2:
-        raise ModelError(
-            "the network has 1 output, allowed are at least 2, one per class; give it one logit per class"
-        )
-    return graph
+def _finished(
+    assembler: Assembler,
+    logits: Value,
+    original: AbstractOriginal,
+    path: str,
+    notes: Sequence[str | None],
+    wish: _Wish,
+) -> Network:
+    single = math.prod(assembler.shape(logits)) == 1
+    if single:
+        logits, original = single_logit.as_two(assembler, logits), TwoClasses(original)
+        notes = (*notes, single_logit.note())
+    told = "; ".join(filter(None, notes)) or None
+    return Network(simplified(assembler.build(logits)), original, path, None, told, wish.output, single)
 
 
 def _note(dropped: str | None) -> str | None:
@@ -336,14 +360,15 @@ def _imported(name: str) -> torch.nn.Module:
     return made
 
 
-def _check_output(output: str, model: object) -> None:
-    named = isinstance(model, (str, Path)) and Path(model).suffix.lower() == ".onnx"
-    if not named or not isinstance(output, str) or not output:
-        what = str(model) if isinstance(model, (str, Path)) else f"a {type(model).__name__}"
+def _checked_output(output: str | int | None) -> str | None:
+    if output is None:
+        return None
+    if isinstance(output, bool) or not isinstance(output, (str, int)) or output == "":
         raise SettingError(
-            f"the output {output!r} is asked of {what}, allowed is the name of a value in a .onnx file; "
-            "leave it out"
+            f"the output is {output!r}, allowed is the name of what holds the logits, or its number; leave "
+            "it out where there is one"
         )
+    return str(output)
 
 
 def _checked_layout(layout: str) -> Layout:

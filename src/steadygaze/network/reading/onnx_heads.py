@@ -11,7 +11,7 @@ from onnx import NodeProto
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.network.reading.onnx_forms import FLOATS
 
-LOGARITHMS: Mapping[str, int] = {"Softmax": 1, "LogSoftmax": 0}
+LOGARITHMS: Mapping[str, int] = {"Softmax": 1, "LogSoftmax": 0, "Sigmoid": 0}
 """Operators over all classes that keep their order, left out at the end, and how often a log may follow."""
 # Behind a softmax they change neither which number belongs to which class nor the order of the numbers.
 _BEHIND = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Log")
@@ -20,10 +20,19 @@ _LABELS = ("ArgMax", "TopK", "Hardmax")
 
 @dataclass(frozen=True)
 class Head:
-    """The name of the logits, and the softmax that was left out after them, if any."""
+    """The name of the logits, the softmax that was left out after them, if any, and the output behind it.
+
+    A sigmoid is left out likewise, which is so of a single logit alone: of several `whole` holds.
+    """
 
     logits: str
     final: NodeProto | None
+    behind: str
+
+    @property
+    def whole(self) -> Head:
+        """The same with nothing left out."""
+        return Head(self.behind, None, self.behind)
 
 
 def head_of(model: onnx.ModelProto, asked: str | None) -> Head:
@@ -33,11 +42,13 @@ def head_of(model: onnx.ModelProto, asked: str | None) -> Head:
     """
     makers = {name: node for node in model.graph.node for name in node.output if name}
     if asked is not None:
+        if asked not in makers and asked.isdecimal() and int(asked) < len(model.graph.output):
+            asked = model.graph.output[int(asked)].name
         if asked not in makers:
             outputs = ", ".join(one.name for one in model.graph.output)
             raise SettingError(
                 f"the output is {asked!r}, which the network does not have; allowed are its outputs "
-                f"({outputs}) and the values inside it; name one of these"
+                f"({outputs}), by name or by number from 0 on, and the values inside it; name one of these"
             )
         return _unwrapped(asked, makers)
     names = [one.name for one in model.graph.output]
@@ -83,8 +94,8 @@ def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:
         behind = makers[behind].input[0]
     node = makers.get(behind)
     if node is not None and node.input and logarithms <= LOGARITHMS.get(node.op_type, -1):
-        return Head(node.input[0], node)
-    return Head(name, None)
+        return Head(node.input[0], node, name)
+    return Head(name, None, name)
 
 
 def _keeps_order(node: NodeProto) -> bool:

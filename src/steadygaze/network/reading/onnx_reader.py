@@ -17,7 +17,7 @@ from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.onnx_constants import fold, shape_of
 from steadygaze.network.reading.onnx_file import constant_of
 from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, complaint
-from steadygaze.network.reading.onnx_heads import LOGARITHMS, Head, needed
+from steadygaze.network.reading.onnx_heads import Head, needed
 from steadygaze.network.reading.onnx_operators import OPERATORS, Call
 
 _DOMAINS = ("", "ai.onnx")
@@ -90,7 +90,10 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
         raise ModelError(
             f"the network's output {head.logits!r} does not depend on the image; export the network again"
         )
-    if head.final is not None:
+    if head.final is not None and head.final.op_type == "Sigmoid":
+        if math.prod(assembler.shape(logits)) > 1:
+            return read_onnx(model, assembler, image, head.whole)
+    elif head.final is not None:
         _check_softmax(head.final, assembler.shape(logits), opset)
     _check_one_row(model, head, assembler.shape(logits))
     return OnnxReading(logits, head.logits, None if head.final is None else head.final.op_type)
@@ -99,7 +102,7 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
 def _check_operators(nodes: Sequence[NodeProto]) -> None:
     for node in nodes:
         if node.op_type not in {*COMPUTED, *CONSTANT} or node.domain not in _DOMAINS:
-            supported = ", ".join(sorted({*COMPUTED, *LOGARITHMS}))
+            supported = ", ".join(sorted({*COMPUTED, "Softmax", "LogSoftmax"}))
             raise ModelError(
                 f"{_title(node)} is not supported; supported are {supported} (softmaxes as the output "
                 "only), and constants computed from shapes; build the network from these"

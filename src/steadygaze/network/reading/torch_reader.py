@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,20 +70,22 @@ def declared_input(program: ExportedProgram) -> tuple[tuple[int | None, ...], to
 
 
 def read_torch(
-    program: ExportedProgram, assembler: Assembler, image: Value, *, differentiable: bool
+    program: ExportedProgram, assembler: Assembler, image: Value, *, asked: str | None, differentiable: bool
 ) -> TorchReading:
     """Append the traced module's layers to `assembler`, reading `image`, whose shape is the module's input's.
+
+    asked: the output that holds the logits, as in `logits_among`.
 
     differentiable: whether PyTorch has gradients of this module; where it has none anywhere, an operation
     that stops them does no harm.
 
     Raises ModelError, naming the layer, for anything outside the table of operators.
     """
-    apart = taken_apart(program, _unread)
+    apart = taken_apart(program, partial(_unread, asked=asked))
     program = apart.program
     known: dict[fx.Node, Any] = {}
     constants = _constants(program)
-    head = torch_head.found(program)
+    head = torch_head.found(program, asked)
     needed = _ancestors(head.logits)
     for node in program.graph.nodes:
         origin = apart.origin(node)
@@ -104,14 +107,14 @@ def read_torch(
     return TorchReading(logits, head.dropped)
 
 
-def _unread(program: ExportedProgram) -> list[fx.Node]:
+def _unread(program: ExportedProgram, asked: str | None) -> list[fx.Node]:
     """The operations from the image to the logits that are not in the table."""
     inputs = {s.arg.name for s in program.graph_signature.input_specs if s.kind == InputKind.USER_INPUT}  # type: ignore[union-attr]
     computed: set[fx.Node] = set()
     for node in program.graph.nodes:
         if node.name in inputs or not computed.isdisjoint(node.all_input_nodes):
             computed.add(node)
-    needed = _ancestors(torch_head.found(program).logits) & computed
+    needed = _ancestors(torch_head.found(program, asked).logits) & computed
     return [node for node in program.graph.nodes if node in needed and not _is_read(node)]
 
 

@@ -17,9 +17,9 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from steadygaze.errors import ModelError
+from steadygaze.errors import ModelError, UsageError
 from steadygaze.network.reading.torch_arguments import PRECISIONS
-from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among
+from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among, name_of
 from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 
 _HANDING_ON = ("detach", "alias", "lift_fresh", "lift_fresh_copy", "_assert_tensor_metadata")
@@ -29,13 +29,16 @@ _HANDING_ON = ("detach", "alias", "lift_fresh", "lift_fresh_copy", "_assert_tens
 class Traced:
     """A module that returns logits, its operations on one image, and whether its logits have gradients.
 
-    precision is that of its input.
+    precision is that of its input; chosen tells which of several outputs the logits are, if there are; asked
+    is the output of the program that holds them, as in `logits_among`.
     """
 
     module: torch.nn.Module
     program: ExportedProgram
     precision: torch.dtype
     differentiable: bool
+    chosen: str
+    asked: str | None
 
 
 def own_copy(module: torch.nn.Module, path: str) -> torch.nn.Module:
@@ -57,8 +60,10 @@ def own_copy(module: torch.nn.Module, path: str) -> torch.nn.Module:
     return own
 
 
-def traced(module: torch.nn.Module, row: tuple[int, ...]) -> Traced:
+def traced(module: torch.nn.Module, row: tuple[int, ...], asked: str | None) -> Traced:
     """The module's operations on one image of shape `row`; the module must be in evaluation mode.
+
+    asked: the output that holds the logits, as in `logits_among`.
 
     Raises ModelError if the module cannot be traced: it branches on numbers, leaves PyTorch, brings a
     backward pass of its own, or the shape is wrong.
@@ -69,14 +74,15 @@ def traced(module: torch.nn.Module, row: tuple[int, ...]) -> Traced:
     try:
         with traceless():
             # A wrong shape fails here in one plain sentence; tracing would not name it so well.
-            whole, differentiable = _run(module, example, name)
-            module = module if whole else LogitsOf(module)
+            ran = _run(module, example, name, asked)
+            whole, differentiable = ran.whole, ran.differentiable
+            module = module if whole else LogitsOf(module, asked)
             with undisturbed(gradients=differentiable):
                 program = torch.export.export(module, (example,), strict=False)
             settled = functional(program)
             _check_steps(module, program, example, name)
-            return Traced(module, settled, precision, differentiable)
-    except ModelError:
+            return Traced(module, settled, precision, differentiable, ran.chosen, None)
+    except UsageError:
         raise
     except Exception as error:  # tracing runs the user's code
         raise ModelError(
@@ -86,25 +92,27 @@ def traced(module: torch.nn.Module, row: tuple[int, ...]) -> Traced:
         ) from error
 
 
-def loaded(program: ExportedProgram, precision: torch.dtype, sizes: tuple[int, ...], path: str) -> Traced:
+def loaded(
+    program: ExportedProgram, precision: torch.dtype, sizes: tuple[int, ...], path: str, asked: str | None
+) -> Traced:
     """A program from a file, whose input has these sizes, beside the module that it makes.
 
     Raises ModelError if it cannot run.
     """
     if precision not in PRECISIONS:
         raise ModelError(_too_coarse(path, precision))
-    module = LogitsOf(runnable(program))
+    module = runnable(program)
     try:
         with traceless():
-            _, differentiable = _run(module, torch.zeros(sizes, dtype=precision), path)
-    except ModelError:
+            ran = _run(module, torch.zeros(sizes, dtype=precision), path, asked)
+    except UsageError:
         raise
     except Exception as error:  # the file's operations run here
         raise ModelError(
             f"{path} cannot be run on an input of shape {sizes} ({_first_line(error)}), allowed are programs "
             "that run on this machine; export it again"
         ) from error
-    return Traced(module, program, precision, differentiable)
+    return Traced(LogitsOf(module, asked), program, precision, ran.differentiable, ran.chosen, asked)
 
 
 def runnable(program: ExportedProgram) -> torch.nn.Module:
@@ -137,12 +145,20 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _run(module: torch.nn.Module, example: Tensor, name: str) -> tuple[bool, bool]:
-    """Whether the module returns nothing but a tensor, and whether its logits have a gradient."""
+@dataclass(frozen=True)
+class _Ran:
+    """Whether a module returns nothing but a tensor, whether its logits have a gradient, which they are."""
+
+    whole: bool
+    differentiable: bool
+    chosen: str
+
+
+def _run(module: torch.nn.Module, example: Tensor, name: str, asked: str | None) -> _Ran:
     with undisturbed(gradients=True):
         # A copy of the leaf, which a module may overwrite.
         output: Any = module(example.clone().requires_grad_().clone())
-        logits = logits_among(output, Tensor)
+        logits = logits_among(output, Tensor, asked, lambda one: f"of shape {tuple(one.shape)}")
     if logits.dtype not in PRECISIONS:
         raise ModelError(_too_coarse(name, logits.dtype))
     shape = tuple(logits.shape)
@@ -158,7 +174,7 @@ def _run(module: torch.nn.Module, example: Tensor, name: str) -> tuple[bool, boo
             "its saliency map is not the gradient of what it computes; allowed are modules without; take it "
             "out"
         )
-    return isinstance(output, Tensor), logits.requires_grad
+    return _Ran(isinstance(output, Tensor), logits.requires_grad, name_of(output, Tensor, logits))
 
 
 class _Steps(TorchDispatchMode):
