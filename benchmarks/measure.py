@@ -27,7 +27,7 @@ from benchmarks.records import Measurement, Order, to_json
 from benchmarks.workloads import Case
 from steadygaze.answer.result import Result
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import by_name as saliency_by_name
+from steadygaze.network.saliencies import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.question.images import load_image

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,14 @@ class Page:
     def picture(self, selector: str) -> str:
         """The pixels of a canvas, as text."""
         return self.run("return document.querySelector(arguments[0]).toDataURL()", selector)
+
+    def barriers(self) -> list[str]:
+        """What axe-core finds that keeps people from using the page without a mouse, or without seeing it."""
+        self.run(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+        return self.driver.execute_async_script(
+            "const done = arguments[0]; axe.run(document).then((found) => done(found.violations.flatMap("
+            "(rule) => rule.nodes.map((node) => `${rule.id} at ${node.target}: ${node.failureSummary}`))))"
+        )
 
     def errors(self) -> list[str]:
         """What the console has complained of since the page was opened, or this was asked."""

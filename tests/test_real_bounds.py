@@ -12,7 +12,7 @@ from intervals import interval_gradient
 from steadygaze.geometry.angles import cosine_bounds
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import by_name
+from steadygaze.network.saliencies import by_name
 from steadygaze.perturbation import Brightness, Chain, Rotate
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose

@@ -13,7 +13,7 @@ from torch import nn
 from oracles import MAPS, Locator, Sampled, grad_cam_of, gradients_of, logits_of, sampled
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import by_name as saliency_by_name
+from steadygaze.network.saliencies import by_name as saliency_by_name
 from steadygaze.perturbation import (
     Blend,
     Blur,

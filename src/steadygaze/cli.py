@@ -126,10 +126,15 @@ def _verify_options(command: Command) -> Command:
         option("--label", "N", "The class to hold.  [the predicted one]"),
         option(
             "--saliency", "NAME",
-            "gradient, abs-gradient or grad-cam; with bound also gradient-x-input or softmax-gradient.",
+            "gradient, abs-gradient or grad-cam; with bound also gradient-x-input, softmax-gradient or "
+            "integrated-gradients.",
         ),
         click.option("--channel-sum/--no-channel-sum", default=None, help="Sum maps over the channels."),
         option("--layer", "NAME", "With grad-cam: the convolution to look at.  [the last one]"),
+        option(
+            "--baseline", "black|mean|SRC",
+            "With integrated-gradients: where the path to the image begins, SRC as for --image.  [black]",
+        ),
         option("--inconsistency", "NAME", "cosine, l1, l2, linf or top-k."),
         option("--threshold", "D", "The largest inconsistency that counts as the same attention."),
         option(
@@ -171,6 +176,7 @@ def _verify_options(command: Command) -> Command:
         option("--device", "cpu|cuda", "Where to compute."),
         option("--audit", "N", "Compare map and model at N random points; a mismatch fails the run."),
         option("--threads", "N", "Threads to compute with.  [all]"),
+        option("--measure", "N", "Also measure likeness otherwise at N random points: no claim.  [0]"),
         click.option(
             "--certificate/--no-certificate", default=None,
             help="Also write the answer in numbers, for steadygaze-check to prove or refute.",
@@ -282,6 +288,8 @@ def _case(model: str | None, options: dict[str, Any]) -> Case:
 def _answer(case: Case, quiet: bool) -> Result:
     """Verifies the case and writes its folder."""
     answer = _solved(case, quiet)
+    if case.measure:
+        answer = answer.measured(case.measure)
     answer.save(case.out, certificate=case.certificate)
     return answer.result
 

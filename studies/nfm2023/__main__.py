@@ -99,11 +99,18 @@ def run_study(
 
 @commands.command("report")
 @_out
-def report_study(out: Path) -> None:
+@click.option(
+    "--results", type=click.Path(path_type=Path), help="Write there, too, what is kept in the repository."
+)
+def report_study(out: Path, results: Path | None) -> None:
     """Write report.html and the tables from the records."""
     from studies.nfm2023.report import write
 
     click.echo(f"Report: {write(out / 'records.sqlite', out)}")
+    if results is not None:
+        from studies.nfm2023.results import keep
+
+        click.echo(f"Findings: {keep(out / 'records.sqlite', results)}")
 
 
 @contextmanager

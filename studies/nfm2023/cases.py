@@ -54,7 +54,7 @@ class Form:
     memory_limit: float
 
 
-FULL = Form("full", 10, 3, (0.1, 0.3, 0.5), (0.25, 0.5), 5.0, 2.0)
+FULL = Form("full", 10, 3, (0.1, 0.3, 0.5), (0.25, 0.5), 2.0, 2.0)
 QUICK = Form("quick", 2, 1, (0.1, 0.3), (0.5,), 2.0, 1.0)
 
 

@@ -48,7 +48,10 @@ def outcomes(rows: Sequence[Row]) -> Finding:
                 parts = [f"{ended[status]} {status.value}" for status in Status if ended[status]]
                 told.append(f"{engine}: {listing(parts)} of {sum(ended.values())}.")
         only = _solved_by_one(asked)
-        told += [f"{count} cases were solved by {engine} alone." for engine, count in only.items()]
+        told += [
+            f"{count} {'case was' if count == 1 else 'cases were'} solved by {engine} alone."
+            for engine, count in only.items()
+        ]
         return told
 
     draw = partial(cost_plots.outcomes, rows)

@@ -76,7 +76,7 @@ def _page(entries: Sequence[Entry], found: Sequence[Finding], shown: Sequence[Ta
         ended=", ".join(f"{ended[status]} {status.value}" for status in Status if ended[status]),
         findings=[_finding(number, one) for number, one in enumerate(found, 1)],
         tables=[_table(table) for table in shown if table.name != RECORDS],
-        setup=_setup(entries, records),
+        setup=setup(entries, records),
         limits=LIMITS,
         least=LEAST,
         digits=SHORT,
@@ -120,7 +120,8 @@ def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _setup(entries: Sequence[Entry], records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+def setup(entries: Sequence[Entry], records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """The exact set-up: what each thing is called, and its lines."""
     answers = [record.answer for record in records if record.answer is not None]
     questions = [entry.question for entry in entries]
     tags = [entry.tags for entry in entries]

@@ -20,6 +20,7 @@ from steadygaze.errors import InternalCheckError, UsageError
 TOP = {
     "schema", "problem", "method", "claim", "verdict", "reason", "shares", "origin", "safe_scale",
     "nearest_failure", "regions", "timing", "versions", "tolerance", "settings", "radius", "notes",
+    "measured",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from benchmarks.table import COLUMNS, TRAVERSED, cells, traversed
 from benchmarks.workloads import METHODS, NETS, ROWS, WORKLOADS, Row, case, cases, methods_of
 
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import by_name as saliency_by_name
+from steadygaze.network.saliencies import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.inconsistency import by_name as inconsistency_by_name
 from steadygaze.question.posing import pose

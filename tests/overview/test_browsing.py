@@ -126,3 +126,10 @@ def test_ten_thousand_rows_stay_quick(shown):
     found = 2 * sum("49" in str(k) for k in range(5000))
     assert f"{found} of 10 000 cases" in page.one("[data-part=count]").text
     assert took < 5000
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_keeps_anyone_out(browser, shown, theme):
+    browser.medium(prefers_color_scheme=theme)
+    assert shown(campaign()).barriers() == []
+    browser.medium()

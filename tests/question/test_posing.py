@@ -103,7 +103,8 @@ def three_times_the_same(*shares):
 
 
 @pytest.mark.parametrize(
-    "saliency", ["gradient", "abs-gradient", "grad-cam", "gradient-x-input", "softmax-gradient"]
+    "saliency",
+    ["gradient", "abs-gradient", "grad-cam", "gradient-x-input", "softmax-gradient", "integrated-gradients"],
 )
 def test_a_map_that_is_nothing_but_rounding_is_no_map(saliency):
     module = three_times_the_same(0.1, 0.2, -0.3)

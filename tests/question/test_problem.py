@@ -20,8 +20,8 @@ from steadygaze.errors import (
 )
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.network.reading.load import Network, load_network
-from steadygaze.network.saliency import SALIENCIES
-from steadygaze.network.saliency import by_name as saliency
+from steadygaze.network.saliencies import SALIENCIES
+from steadygaze.network.saliencies import by_name as saliency
 from steadygaze.perturbation import (
     AbstractPerturbation,
     Brightness,

@@ -271,3 +271,12 @@ def test_the_page_speaks_and_can_be_walked_through_by_keys(browser, written):
     browser.until("return document.getElementById('pointed-aloud').textContent.includes('attention-changed')")
     assert browser.one("#map").aria_role == "application"
     assert browser.one("#map").accessible_name == "Map of the parameters"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("case", ["line", "plane", "space"])
+def test_nothing_keeps_anyone_out(browser, written, case, theme):
+    browser.medium(prefers_color_scheme=theme)
+    browser.open(written(case) / "report.html")
+    assert browser.barriers() == []
+    browser.medium()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import struct
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from studies.nfm2023 import cases as planning
@@ -19,6 +21,7 @@ from studies.nfm2023.export import to_onnx
 from studies.nfm2023.findings import findings
 from studies.nfm2023.networks import ARCHITECTURES, FOUND, TRAINED, Wanted
 from studies.nfm2023.report import write
+from studies.nfm2023.results import keep
 from studies.nfm2023.rows import rows_of
 from studies.nfm2023.statistics import mean_slope, paired_p, power_law, quartiles
 from studies.nfm2023.training import trained
@@ -253,6 +256,18 @@ def test_a_small_study_from_the_plan_to_the_report(tmp_path, monkeypatch):
     page = write(tmp_path / "records.sqlite", tmp_path).read_text()
     assert "What this does not show" in page
     assert listed(tmp_path / "tables/ranges.csv")
+    told = keep(tmp_path / "records.sqlite", tmp_path / "results").read_text()
+    kept = listed(tmp_path / "results/tables/ranges.csv")
+    asked = {entry.key[:12] for entry in read(tmp_path / "records.sqlite")}
+    assert {key for row in kept for key in row["records"].split()} <= asked
+    links = re.findall(r"\]\(([^)]+)\)", told)
+    assert links
+    assert all((tmp_path / "results" / link).exists() for link in links if not link.startswith(".."))
+    texts = [
+        path.read_text() for ending in ("md", "csv") for path in tmp_path.rglob(f"results/**/*.{ending}")
+    ]
+    texts.append(pd.read_parquet(tmp_path / "results/records.parquet").to_json())
+    assert str(tmp_path) not in "".join(texts).replace("\\/", "/")
     too_many = replace(form, images=13)
     with pytest.raises(SettingError, match="only 12 of 12 held-out images"):
         plan_of([Subject("net", "MNIST", "standard", "FNN-100", "FNN", str(file))], sets, too_many)

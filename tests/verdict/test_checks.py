@@ -16,7 +16,7 @@ from steadygaze.geometry.measure import centres
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Dense
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import by_name
+from steadygaze.network.saliencies import by_name
 from steadygaze.perturbation import Brightness, Chain
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose

@@ -69,6 +69,10 @@ ASKED = {
     "saliency": [{"saliency": "gradient"}, {"saliency": "abs-gradient"}, {"saliency": "grad-cam"}],
     "channel_sum": [{"channel_sum": False}, {"channel_sum": True}],
     "layer": [{"saliency": "grad-cam", "layer": "0"}, {"saliency": "grad-cam", "layer": "2"}],
+    "baseline": [
+        {"saliency": "integrated-gradients", "baseline": baseline}
+        for baseline in ("black", "mean", 0.25 * IMAGE, 0.5 * IMAGE)
+    ],
     "inconsistency": [{"inconsistency": "cosine"}, {"inconsistency": "l1"}],
     "threshold": [{"threshold": 0.3}, {"threshold": 0.31}],
     "clip": [{"clip": (0.0, 1.0)}, {"clip": (0.0, 0.9)}, {"clip": None}],
@@ -131,7 +135,7 @@ def test_the_record_comes_back_from_the_file(record):
 
 def test_records_from_before_these_fields_are_still_read():
     document = violated().to_dict()
-    later = ("layer", "layout", "mean", "std", "output", "k")
+    later = ("layer", "baseline", "layout", "mean", "std", "output", "k")
     document["problem"] = {key: value for key, value in document["problem"].items() if key not in later}
     del document["problem"]["model"]["graph_sha256"]
     for name in ("sha256", "dataset_class", "conversions"):

@@ -92,6 +92,8 @@ class ProblemInfo:
         threshold: δ.
         channel_sum: whether maps were summed over the channels.
         layer: the layer that a Grad-CAM map is made in; None for maps of the pixels.
+        baseline: where the path of integrated gradients begins: black, mean or given, and then its digest;
+            None for other maps.
         layout: how the model takes its images.
         mean: of its normalisation, for each channel.
         std: likewise.
@@ -108,6 +110,7 @@ class ProblemInfo:
     threshold: float
     channel_sum: bool = False
     layer: str | None = None
+    baseline: str | None = None
     layout: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -130,6 +133,7 @@ class ProblemInfo:
     def basis(self) -> str:
         """The saliency map in words."""
         where = "" if self.layer is None else f" at layer {self.layer!r}"
+        where += "" if self.baseline is None else f" from a baseline that is {self.baseline}"
         return f"{self.saliency} map{where}" + (", summed over the channels" if self.channel_sum else "")
 
     def model_sentences(self) -> tuple[str, ...]:

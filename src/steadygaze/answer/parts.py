@@ -135,3 +135,41 @@ class Radius:
 
     norm: str
     value: float
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a measure of likeness came to at the points; a sample, and no bound on anything.
+
+    Attributes:
+        name: `"Pearson"`, `"Spearman"` or `"SSIM"`.
+        points: at which it has a value.
+        least: the smallest value; None, as the others, where it has none.
+        median: of the values.
+        largest: of the values.
+        theta: where the smallest was.
+    """
+
+    name: str
+    points: int
+    least: float | None
+    median: float | None
+    largest: float | None
+    theta: Point | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Likeness of the map with the expected one, at random points of the box where the class holds.
+
+    Attributes:
+        drawn: points that were drawn.
+        held: of these, so many at which the class holds.
+        seed: of the draws.
+        measures: what each measure came to.
+    """
+
+    drawn: int
+    held: int
+    seed: int
+    measures: tuple[Measure, ...]

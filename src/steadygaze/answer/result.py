@@ -23,6 +23,8 @@ from steadygaze.answer.drawing import KINDS, Drawing, Exhibit, Interval1D, Polyg
 from steadygaze.answer.parts import (
     SHARE_TOLERANCE,
     Failure,
+    Measure,
+    Measured,
     Origin,
     Point,
     Radius,
@@ -79,6 +81,7 @@ class Result:
         settings: limits and devices asked for, and why the search stopped.
         radius: with nearest, how far from 0 all is robust; else None.
         notes: sentences on maps that rounding has decided.
+        measured: other measures at random points, where they were asked for: no claim.
 
     Raises:
         InternalCheckError: if the verdict contradicts the rest: no slip may turn into robust.
@@ -100,6 +103,7 @@ class Result:
     settings: Mapping[str, Any] = field(default_factory=dict)
     radius: Radius | None = None
     notes: tuple[str, ...] = ()
+    measured: Measured | None = None
 
     def __post_init__(self) -> None:
         if self.verdict == Verdict.ROBUST:
@@ -324,6 +328,7 @@ def _frozen(value: Any) -> Any:
 def _build(document: Mapping[str, Any]) -> Result:
     rest = {key: _frozen(value) for key, value in document.items() if key != "schema"}
     origin, failure, radius = rest["origin"], rest["nearest_failure"], rest.get("radius")
+    measured = rest.get("measured")
     return Result(
         **rest
         | {
@@ -332,9 +337,15 @@ def _build(document: Mapping[str, Any]) -> Result:
             "shares": Shares(**rest["shares"]),
             "origin": origin and Origin(**{key: _frozen(value) for key, value in origin.items()}),
             "radius": radius and Radius(**radius),
+            "measured": measured and _build_measured(measured),
             "nearest_failure": failure and Failure(**failure | {"theta": _frozen(failure["theta"])}),
         }
     )
+
+
+def _build_measured(measured: Mapping[str, Any]) -> Measured:
+    found = (Measure(**{key: _frozen(value) for key, value in each.items()}) for each in measured["measures"])
+    return Measured(**{**measured, "measures": tuple(found)})
 
 
 def _build_problem(problem: Mapping[str, Any]) -> ProblemInfo:

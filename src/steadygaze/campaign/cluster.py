@@ -8,10 +8,11 @@ are given to others.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from multiprocessing import connection as connections
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, final
 
 from steadygaze.campaign.crew import GIB, AbstractCrew, Margins, Reply, Task
 from steadygaze.campaign.freight import Packer
-from steadygaze.campaign.pool import Worker
+from steadygaze.campaign.pool import SOON, Worker
 from steadygaze.campaign.record import Status, this_machine
 from steadygaze.errors import SettingError, SteadygazeError, UsageError
 
@@ -102,9 +103,30 @@ class RayCrew(AbstractCrew):
                         waiting.appendleft(task)
                     else:
                         yield task, _lost(task)
+                waiting.extendleft(stations.take_back())
                 watch(stations.at_work)
         finally:
             stations.close()
+
+
+@dataclass
+class _Standing:
+    """A station, and what was handed to it: the task at work, and perhaps the next.
+
+    Attributes:
+        actor: what Ray calls it by.
+        given: what will be the reply of each task, and the task.
+        usual: seconds of its last case.
+    """
+
+    actor: Any
+    given: deque[tuple[Any, Task]] = field(default_factory=deque)
+    usual: float = math.inf
+
+    def wants(self, waiting: int, others: int) -> bool:
+        """Whether to hand it one of so many tasks: it has none, or only one that will end in a moment."""
+        soon = self.usual < SOON and waiting > others
+        return len(self.given) < (2 if soon else 1)
 
 
 @final
@@ -117,71 +139,93 @@ class _Stations:
             num_cpus=needs.cores, num_gpus=needs.gpus, memory=needs.memory, max_restarts=0
         )
         self._arguments = (methods, margins, ray.get)
-        self._idle: list[Any] = []
+        self._standing: list[_Standing] = []
         self._unborn: dict[Any, Any] = {}  # what tells that a station stands, and the station
-        self._work: dict[Any, tuple[Any, Task]] = {}  # what will be the reply, the station, and the task
+        self._unworked: list[Task] = []  # were handed to a station that was lost before it began them
+        self._chosen: _Standing | None = None
         self._looked, self._began = -GROWING, time.monotonic()
 
     @property
     def at_work(self) -> list[Task]:
-        return [task for _, task in self._work.values()]
+        return [station.given[0][1] for station in self._standing if station.given]
 
     def grow(self, waiting: int) -> bool:
-        """Whether a station is idle; more are asked for where there is room and work for them."""
+        """Whether a station wants one of so many tasks; more are asked for where there is room for them."""
         now = time.monotonic()
         if now - self._looked >= GROWING:
             self._looked = now
             room = self._room()
-            standing = len(self._idle) + len(self._work) + len(self._unborn)
-            for _ in range(min(waiting, room - standing)):
+            for _ in range(min(waiting, room - len(self._standing) - len(self._unborn))):
                 station = self._made.remote(*self._arguments)
                 self._unborn[station.stands.remote()] = station
-        return bool(self._idle)
+        least = sorted(self._standing, key=lambda station: len(station.given))
+        others = len(self._standing)
+        self._chosen = next((station for station in least if station.wants(waiting, others)), None)
+        return self._chosen is not None
 
     def give(self, task: Task) -> None:
-        """Hand a task to an idle station."""
-        station = self._idle.pop()
-        self._work[station.answer.remote(task)] = station, task
+        """Hand a task to the station that wants one. Ray keeps a second until the first is answered."""
+        assert self._chosen is not None
+        self._chosen.given.append((self._chosen.actor.answer.remote(task), task))
 
     def look(self) -> list[tuple[Task, Reply | None]]:
         """What came back since; None where the station was lost on the way."""
-        watched = [*self._work, *self._unborn]
+        watched = [*(one.given[0][0] for one in self._standing if one.given), *self._unborn]
         if not watched:
             time.sleep(POLL)
             return []
         ready, _ = self._ray.wait(watched, num_returns=1, timeout=POLL)
         if len(watched) > 1 and ready:  # the first may have come at once: take all that have by now
             ready, _ = self._ray.wait(watched, num_returns=len(watched), timeout=0)
+        working = {one.given[0][0]: one for one in self._standing if one.given}
         found = []
         for each in ready:
-            station, task = self._work.pop(each, (None, None))
-            station = station or self._unborn.pop(each)
-            try:
-                reply = self._ray.get(each)
-            except self._ray.exceptions.RayActorError:
-                reply = None
-                self._looked = -GROWING  # there may be room for another
+            if each in working:
+                found.append(self._answered(working[each]))
             else:
-                self._idle.append(station)
-            if task is not None:
-                found.append((task, reply))
+                self._born(each)
         return found
+
+    def take_back(self) -> list[Task]:
+        """Tasks that a lost station never began, the last first: nobody lost them."""
+        returned, self._unworked = self._unworked, []
+        return returned[::-1]
 
     def close(self) -> None:
         """End all stations, and what they work on."""
-        for station in [*self._idle, *self._unborn.values(), *(s for s, _ in self._work.values())]:
+        for station in [*(one.actor for one in self._standing), *self._unborn.values()]:
             self._ray.kill(station)
+
+    def _answered(self, station: _Standing) -> tuple[Task, Reply | None]:
+        each, task = station.given.popleft()
+        try:
+            reply: Reply = self._ray.get(each)
+        except self._ray.exceptions.RayActorError:
+            self._standing.remove(station)
+            self._unworked += [left for _, left in station.given]
+            self._looked = -GROWING  # there may be room for another
+            return task, None
+        station.usual = reply.seconds
+        return task, reply
+
+    def _born(self, each: Any) -> None:
+        station = self._unborn.pop(each)
+        try:
+            self._ray.get(each)
+        except self._ray.exceptions.RayActorError:
+            self._looked = -GROWING
+        else:
+            self._standing.append(_Standing(station))
 
     def _room(self) -> int:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         room = sum(self._needs.room(resources) for resources in nodes)
-        if not room and not self._work and time.monotonic() - self._began > STARTING:
+        if room or self.at_work:
+            return room
+        waited = time.monotonic() - self._began > STARTING
+        if waited or any(node.get("CPU", 0) >= self._needs.cores for node in nodes):
             raise SettingError(self._no_room())
-        if not room and not self._work and all(node.get("CPU", 0) < self._needs.cores for node in nodes):
-            return 0  # machines may come yet
-        if not room and not self._work:
-            raise SettingError(self._no_room())
-        return room
+        return 0  # machines may come yet
 
     def _no_room(self) -> str:
         return (

@@ -28,7 +28,7 @@ from steadygaze.question.images import Framing, Library
 from steadygaze.question.lengths import NOMINAL, texts_in_pixels
 
 SCHEME = "steadygaze/case/1"
-_PLACES = ("model", "image", "perturb", *FRAMING, "certificate", "out")
+_PLACES = ("model", "image", "perturb", *FRAMING, "measure", "certificate", "out")
 
 
 class Digests:

@@ -28,6 +28,7 @@ from typing import Any
 from steadygaze.campaign.crew import KEEP
 from steadygaze.campaign.plan import Plan, PlannedCase
 from steadygaze.errors import ImageError, SettingError
+from steadygaze.network.baselines import BASELINES
 from steadygaze.question.case import READERS, make_case, read_toml
 from steadygaze.question.images import ImageEntry, images_of
 from steadygaze.question.preset import preset, presets
@@ -46,8 +47,10 @@ KEYS: Mapping[str, str] = {
     "gate": "a table of what a gate asks for",
 }
 # What a plan has keys of its own for, or what has no meaning for many cases.
-_APART = ("model", "image", "perturb", "preset", "threshold", "saliency", "label", "out", "certificate")
-_OF_A_MAP = ("layer", "channel-sum")
+_APART = (
+    "model", "image", "perturb", "preset", "threshold", "saliency", "label", "out", "measure", "certificate",
+)  # fmt: skip
+_OF_A_MAP = ("layer", "channel-sum", "baseline")
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds for a case of a plan that names no limit: a case without one might never end."""
 
@@ -200,6 +203,7 @@ def _map(given: str | dict[str, Any]) -> _Named:
     settings = _settings("a table of saliency", own, apart, ("name",))
     words = [given["saliency"]]
     words += [f"of {given['layer']}"] if "layer" in given else []
+    words += [f"from {given['baseline']}"] if "baseline" in given else []
     words += ["summed over channels"] if given.get("channel_sum", given.get("channel-sum")) else []
     return _Named(_text("name of a saliency map", given.get("name", " ".join(map(str, words)))), settings)
 
@@ -284,6 +288,11 @@ def _settings(where: str, given: Any, apart: Sequence[str], also: Sequence[str] 
             )
         if name not in allowed:
             raise SettingError(f"{where}: {_unknown('setting', key, [*also, *allowed])}")
+    if given.get("baseline", BASELINES[0]) not in BASELINES:
+        raise SettingError(
+            f"{where} has the baseline {given['baseline']!r}; allowed in a plan: {', '.join(BASELINES)}, for "
+            "an image would not travel with the cases"
+        )
     return given
 
 

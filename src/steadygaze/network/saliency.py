@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,9 +38,12 @@ class AbstractSaliency(ABC):
     varies: bool = False
     layer: str | None = None
 
-    def settled(self, graph: Graph) -> AbstractSaliency:
-        """The same with `layer` settled for this network; raises SettingError if it has no such layer."""
-        del graph
+    def settled(self, graph: Graph, image: np.ndarray | None = None) -> AbstractSaliency:
+        """The same with all settled that depends on the network, or on the unperturbed image ``(C, H, W)``.
+
+        Raises SettingError where they do not fit, such as a layer that the network has not.
+        """
+        del graph, image
         return self
 
     def standing(self, graph: Graph) -> Standing:
@@ -228,14 +232,15 @@ class GradCam(AbstractSaliency):
     place: int | None = None
     name = "grad-cam"
 
-    def settled(self, graph: Graph) -> GradCam:
+    def settled(self, graph: Graph, image: np.ndarray | None = None) -> GradCam:
+        del image
         if self.place is not None:
             return self
         found = convolutions(graph)
         if not found:
             raise SettingError(
-                "saliency 'grad-cam' needs a convolution and the network has none, "
-                f"allowed are {', '.join(_GRADIENTS)}; choose one of these"
+                "saliency 'grad-cam' needs a convolution and the network has none; choose a map of the "
+                "pixels, such as gradient"
             )
         chosen = [one for one in found if self.layer in (None, one.name)]
         if not chosen:
@@ -301,29 +306,3 @@ def _softmax_range(logits: Forms) -> tuple[Tensor, Tensor]:
 def _eye(rows: Tensor) -> Tensor:
     """The diagonal ``(K, K)`` bool for rows ``(B, K)``."""
     return torch.eye(rows.shape[1], dtype=torch.bool, device=rows.device)
-
-
-_GRADIENTS: dict[str, type[Gradient | AbsGradient | GradientTimesInput | SoftmaxGradient]] = {
-    each.name: each for each in (Gradient, AbsGradient, GradientTimesInput, SoftmaxGradient)
-}
-SALIENCIES = (*_GRADIENTS, GradCam.name)
-"""Names that `by_name` takes."""
-
-
-def by_name(name: str, channel_sum: bool = False, layer: str | None = None) -> AbstractSaliency:
-    """The saliency of that name; raises SettingError if there is none, or none with these settings."""
-    if name in _GRADIENTS:
-        if layer is not None:
-            raise SettingError(
-                f"the layer is {layer!r} and the saliency {name!r}, which looks at the pixels; allowed is a "
-                f"layer with {GradCam.name}: choose that, or leave the layer out"
-            )
-        return _GRADIENTS[name](channel_sum)
-    if name != GradCam.name:
-        raise SettingError(f"saliency is {name!r}, allowed are {', '.join(SALIENCIES)}; choose one of these")
-    if channel_sum:
-        raise SettingError(
-            "saliency 'grad-cam' has one map and got a channel sum, which is allowed with "
-            f"{', '.join(_GRADIENTS)}; leave the channel sum out"
-        )
-    return GradCam(layer)

@@ -36,6 +36,7 @@ class Case:
     saliency: str = "gradient"
     channel_sum: bool = False
     layer: str | None = None
+    baseline: str = "black"
     inconsistency: str = "cosine"
     threshold: float = 0.3
     method: str = "auto"
@@ -55,12 +56,13 @@ class Case:
     undecided: float | None = None
     handover: bool = True
     threads: int | None = None
+    measure: int = 0
     certificate: bool = False
     out: str = "steadygaze-out"
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of ``verify`` beside the model, the framed image and the perturbation."""
-        apart = ("model", "image", "perturb", *FRAMING, "certificate", "out")
+        apart = ("model", "image", "perturb", *FRAMING, "measure", "certificate", "out")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
 
     def framing(self) -> Framing:
@@ -205,6 +207,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "saliency": _text,
     "channel-sum": _flag,
     "layer": _text,
+    "baseline": _text,
     "inconsistency": _text,
     "threshold": _number,
     "method": _text,
@@ -224,6 +227,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "undecided": _number,
     "handover": _flag,
     "threads": _whole,
+    "measure": _whole,
     "certificate": _flag,
     "out": _text,
 }

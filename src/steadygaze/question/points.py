@@ -12,6 +12,7 @@ from torch import Tensor
 from steadygaze.errors import ModelError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.graph import Graph
+from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.noise import level_at
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
@@ -75,6 +76,8 @@ def maps_of_original(
     do. So it has where units are level within the tolerances of `Graph.pieces_at`: the original's noise would
     choose their slopes, and not the convention.
     """
+    if isinstance(saliency, IntegratedGradients):
+        return _integrated_by_original(network, saliency, images, label, tolerances)
     if not isinstance(saliency, AbstractGradientSaliency):
         return None
     seed = saliency.seed(logits, label)
@@ -91,6 +94,31 @@ def maps_of_original(
     if level.any():
         maps[level.cpu()] = saliency.maps(network.graph, seen[level], label, tolerances).flatten(1).cpu()
     return maps
+
+
+def _integrated_by_original(
+    network: Network,
+    saliency: IntegratedGradients,
+    images: Tensor,
+    label: int,
+    tolerances: Mapping[int, Tensor],
+) -> Tensor | None:
+    """As `maps_of_original`; where the gradient changes along the path, the imported network says."""
+    graph = network.graph
+
+    def gradients(points: Tensor) -> Tensor:
+        found = torch.from_numpy(np.asarray(network.original.gradients(points.numpy(), label), np.float64))
+        level = level_at(graph, points.to(graph.device), tolerances)
+        if level.any():
+            some = points[level.cpu()].to(graph.device)
+            pieces = graph.pieces_at(some, tolerances)
+            found[level.cpu()] = graph.pull_back(graph.seed(label, len(some)), pieces).cpu()
+        return found
+
+    try:
+        return saliency.maps_by(graph, images, gradients).flatten(1)
+    except ModelError:
+        return None
 
 
 def drawn(box: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ def pose(
         image=image,
         label=0,
         clip=clip,
-        saliency=saliency.settled(network.graph),
+        saliency=saliency.settled(network.graph, image),
         inconsistency=inconsistency,
         threshold=float(threshold),
         tolerance=tolerance or Tolerance(),
@@ -68,7 +68,7 @@ def pose(
     problem = replace(problem, label=_label(problem, label))
     if (facing := network.facing(problem.label)) is not network:
         graph, pixels = _clipped(facing.graph, clip)
-        settled = saliency.settled(facing.graph)
+        settled = saliency.settled(facing.graph, image)
         problem = replace(problem, network=facing, graph=graph, pixels=pixels, saliency=settled)
     _check_unmoved(problem)
     if problem.follows_nothing:

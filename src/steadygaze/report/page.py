@@ -70,12 +70,31 @@ def _told(result: Result, drawing: Drawing, map_png: bytes) -> dict[str, Any]:
         "map": _data_uri(map_png),
         "shares": _share_rows(result),
         "exhibits": [_exhibit(exhibit, result) for exhibit in drawing.exhibits],
+        "measured": _measured(result),
         "proven": proven(result),
         "not_proven": not_proven(result),
         "settings": _settings(result),
         "counts": _counts(result),
         "references": references(result),
     }
+
+
+def _measured(result: Result) -> list[dict[str, str]]:
+    axes = result.problem.axes()
+    return [
+        {
+            "name": row.name,
+            **{key: _digits(getattr(row, key)) for key in ("least", "median", "largest")},
+            "where": ", ".join(
+                f"{a.name} = {number(v)}" for a, v in zip(axes, row.theta or (), strict=False)
+            ),
+        }
+        for row in (result.measured.measures if result.measured else ())
+    ]
+
+
+def _digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ BY_SALIENCY = {
         "Features Through Propagating Activation Differences. 2016; arXiv:1605.01713.",
     ),
     "softmax-gradient": (_GRADIENT,),
+    "integrated-gradients": (
+        "M. Sundararajan, A. Taly, Q. Yan: Axiomatic Attribution for Deep Networks. ICML 2017; "
+        "arXiv:1703.01365.",
+    ),
     "grad-cam": (
         "R. R. Selvaraju, M. Cogswell, A. Das, R. Vedantam, D. Parikh, D. Batra: Grad-CAM: Visual "
         "Explanations from Deep Networks via Gradient-Based Localization. ICCV 2017; arXiv:1610.02391.",

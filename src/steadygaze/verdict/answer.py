@@ -25,6 +25,7 @@ from steadygaze.question.problem import Problem
 from steadygaze.report import cell, figure, plot_axis, plot_plane, write_report
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.lone import LONE
+from steadygaze.verdict.measuring import measure
 from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.reading import Around, Scales, scales_of
 from steadygaze.verdict.surveying import survey
@@ -113,6 +114,25 @@ class Answer:
             float(points.inconsistency[0]),
             bool(decided_by_rounding(self.problem, point[None])[0]),
         )
+
+    @on_processor()
+    def measured(self, points: int = 200, seed: int = 0) -> Answer:
+        """The same answer with other measures of likeness beside it, taken at random points: no claim.
+
+        Pearson's and Spearman's correlation and SSIM of the map with the expected one, where the class holds;
+        they are in `result.measured`, and in what `save` writes.
+
+        Args:
+            points: how many are drawn, uniformly in the box.
+            seed: of the draws.
+
+        Returns:
+            The answer with them.
+
+        Raises:
+            SettingError: if there are to be no points, or scikit-image is not installed.
+        """
+        return replace(self, result=replace(self.result, measured=measure(self.problem, points, seed)))
 
     def _inside(self, theta: Sequence[float]) -> np.ndarray:
         """The point ``(n,)``, of the box."""

@@ -13,7 +13,7 @@ from steadygaze.answer.result import Result
 from steadygaze.deadline import Deadline, Expired
 from steadygaze.errors import SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING
-from steadygaze.network import saliency as saliencies
+from steadygaze.network import saliencies
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
@@ -21,7 +21,7 @@ from steadygaze.perturbation.notation import chain_of
 from steadygaze.question import inconsistency as inconsistencies
 from steadygaze.question.fitting import fitted
 from steadygaze.question.framing import framing_of
-from steadygaze.question.images.loading import image_from
+from steadygaze.question.images.loading import baseline_of, image_from
 from steadygaze.question.lengths import in_pixels
 from steadygaze.question.limits import Limits
 from steadygaze.question.networks import network_of
@@ -84,6 +84,7 @@ def verify(
     saliency: str = "gradient",
     channel_sum: bool = False,
     layer: str | None = None,
+    baseline: Any = "black",
     inconsistency: str = "cosine",
     threshold: float = 0.3,
     method: str = "auto",
@@ -124,10 +125,12 @@ def verify(
         resampling: `"bilinear"`, `"bicubic"`, `"nearest"` or `"lanczos"`.
         background: what shows through where a picture is transparent, in [0, 1].
         label: the class that must hold; the predicted one, which is the default.
-        saliency: `"gradient"`, `"abs-gradient"` or `"grad-cam"`; for bounds also `"gradient-x-input"` or
-            `"softmax-gradient"`.
+        saliency: `"gradient"`, `"abs-gradient"` or `"grad-cam"`; for bounds also `"gradient-x-input"`,
+            `"softmax-gradient"` or `"integrated-gradients"`.
         channel_sum: whether maps are summed over the channels.
         layer: with grad-cam, the name of the convolution to look at; by default the last.
+        baseline: with integrated-gradients, where the path to the image begins: `"black"`, `"mean"` (of each
+            channel of the image), or an image like the one to verify, in any form that `image` takes.
         inconsistency: `"cosine"`, `"l1"`, `"l2"`, `"linf"` or `"top-k"`.
         threshold: δ, the largest inconsistency that counts as the same attention, at least 0.
         method: `"sweep"`, `"bfs"`, `"gbs"`, `"nearest"`, `"bound"`, or `"auto"`, which picks.
@@ -172,7 +175,8 @@ def verify(
     options = Options(0, 1, norm, prove_interior, reachable, undecided, handover)
     check_method(method, options)
     check_progress(progress)
-    loaded = image_from(image, framing_of(resize, crop, resampling, background))
+    framing = framing_of(resize, crop, resampling, background)
+    loaded = image_from(image, framing)
     with LONE:
         given = in_pixels(perturbation, loaded.image.shape)
         chain = given if isinstance(given, Chain) else chain_of(given)
@@ -180,7 +184,7 @@ def verify(
         network, loaded = fitted(loaded, read)
         problem = pose(
             network, loaded.image, chain, label=label, threshold=threshold, clip=clip,
-            saliency=saliencies.by_name(saliency, channel_sum, layer),
+            saliency=saliencies.by_name(saliency, channel_sum, layer, baseline_of(baseline, framing)),
             inconsistency=inconsistencies.by_name(inconsistency),
         )  # fmt: skip
     return solve(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.graph import Graph
+from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam
@@ -114,6 +115,8 @@ class PlainEvaluation:
         for node, found in self._near(values).items():
             near |= (found & ~self._level[node]).any(dim=1).cpu()
         maps = self._compared(maps.flatten(1))
+        if isinstance(problem.saliency, IntegratedGradients):
+            near[:] = False  # which unit wins at one point does not matter to an integral
         rows = near.nonzero()[:, 0]
         if len(rows):  # it does not matter which of two units wins that are 0
             some = {node: value[rows] for node, value in values.items()}
@@ -181,6 +184,8 @@ class PlainEvaluation:
             node = saliency.node(graph)
             gradients = graph.pull_back(graph.seed(label, len(images)), pieces, to=node)
             return saliency.from_parts(values[node], gradients).flatten(1).cpu()
+        if isinstance(saliency, IntegratedGradients):
+            return saliency.maps(graph, images, label, self._tolerance).flatten(1).cpu()
         assert isinstance(saliency, AbstractGradientSaliency)
         gradients = graph.pull_back(saliency.seed(values[graph.last], label), pieces)
         return saliency.from_gradient(gradients * images if saliency.times_pixels else gradients).cpu()

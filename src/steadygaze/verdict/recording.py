@@ -16,7 +16,9 @@ import numpy as np
 from steadygaze.answer.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
 from steadygaze.answer.words import written
 from steadygaze.geometry.kinds import ROBUST
+from steadygaze.network.baselines import GIVEN
 from steadygaze.network.digests import digests
+from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.perturbation import BUILT_IN, AbstractPerturbation
 from steadygaze.question.images.records import LoadedImage
 from steadygaze.question.inconsistency import TopK
@@ -85,12 +87,22 @@ def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
         threshold=problem.threshold,
         channel_sum=problem.saliency.channel_sum,
         layer=problem.saliency.layer,
+        baseline=_baseline(problem),
         layout=prepared.layout,
         mean=prepared.mean,
         std=prepared.std,
         output=network.output,
         k=k,
     )
+
+
+def _baseline(problem: Problem) -> str | None:
+    saliency = problem.saliency
+    if not isinstance(saliency, IntegratedGradients):
+        return None
+    if saliency.baseline != GIVEN or saliency.start is None:
+        return saliency.baseline
+    return f"{GIVEN}:{_sha256(saliency.start.numpy())}"
 
 
 def _link(link: AbstractPerturbation) -> PerturbationInfo:

@@ -28,6 +28,7 @@ class Bounds:
         pull: ``(B, n)``, what part of the doubt about units each coordinate of the box is to blame for.
         doubts: ``(B,)`` number of units that may be on several pieces, and of windows that several may win.
         room: symbols that the forms of one box may have.
+        tolerances: of each node that picks, as `bounds_of` was given them.
     """
 
     graph: Graph
@@ -36,6 +37,7 @@ class Bounds:
     pull: Tensor
     doubts: Tensor
     room: int
+    tolerances: Mapping[int, Tensor]
 
     def take(self, chosen: Tensor) -> Bounds:
         """What is known over some of the boxes."""
@@ -90,21 +92,29 @@ def _transposed(layer: AbstractAffine, gradient: Forms, shapes: tuple[Shape, ...
 
 
 def bounds_of(
-    graph: Graph, pixels: Forms, nodes: Collection[int], tolerances: Mapping[int, Tensor], room: int
+    graph: Graph,
+    pixels: Forms,
+    nodes: Collection[int],
+    tolerances: Mapping[int, Tensor],
+    room: int,
+    start: int = 0,
 ) -> Bounds:
-    """The network over boxes, node 0 being known to lie within `pixels` ``(B, C, H, W)``.
+    """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
+    With another `start` than node 0 only what depends on it is bounded, and must depend on nothing else.
     nodes: those whose values are kept. tolerances ``(N,)`` of each node that picks: see `relax`.
     room: the number of symbols that the forms of one box may have; more make bounds tighter and slower.
     """
-    values: dict[int, Forms] = {0: pixels}
-    kept: dict[int, Forms] = {0: pixels} if 0 in nodes else {}
+    values: dict[int, Forms] = {start: pixels}
+    kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
     slopes: dict[int, Derivative | Choice] = {}
     pull = pixels.error.new_zeros((len(pixels.error), pixels.count))
     doubts = pixels.error.new_zeros(len(pixels.error))
-    used = 0
-    for index in range(1, len(graph.nodes)):
+    used = pixels.symbols
+    for index in range(start + 1, len(graph.nodes)):
         node, layer = graph.nodes[index], graph.nodes[index].layer
+        if not values.keys() >= set(node.inputs):  # it depends on what comes before `start`
+            continue
         inputs = tuple(values[source] for source in node.inputs)
         if isinstance(layer, AbstractAffine):
             values[index] = affine(layer, *inputs)
@@ -119,7 +129,7 @@ def bounds_of(
         for source in node.inputs:
             if graph.readers[source][-1] == index:
                 values.pop(source, None)
-    return Bounds(graph, kept, slopes, pull, doubts, room)
+    return Bounds(graph, kept, slopes, pull, doubts, room, tolerances)
 
 
 def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.network.graph import Graph
+from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.layers import AbstractAffine, AbstractLayer
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
@@ -76,6 +77,15 @@ def terms_of_maps(
         node = saliency.node(graph)
         gradients = sums.pull_back(graph.seed(label, len(images)), pieces, to=node)
         return saliency.from_parts(graph.values_at(images, (node,))[node].abs(), gradients).flatten(1)
+    if isinstance(saliency, IntegratedGradients):
+        seed = graph.seed(label, 1)
+
+        def terms(points: Tensor) -> Tensor:
+            along = graph.pieces_at(points, tolerances)
+            along = {node: own.abs() if own.is_floating_point() else own for node, own in along.items()}
+            return sums.pull_back(seed.expand(len(points), -1), along)
+
+        return saliency.maps_by(graph, images, terms).abs().flatten(1)
     assert isinstance(saliency, AbstractGradientSaliency)
     gradients = sums.pull_back(saliency.seed(logits, label).abs(), pieces)
     return saliency.from_gradient(gradients * images.abs() if saliency.times_pixels else gradients)

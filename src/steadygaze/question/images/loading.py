@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from steadygaze.errors import ImageError, SettingError
+from steadygaze.network.baselines import BASELINES
 from steadygaze.question.framing import Framing
 from steadygaze.question.images.arrays import as_pixels, scaled
 from steadygaze.question.images.files import is_file, is_folder, path_of
@@ -102,6 +103,15 @@ def image_from(image: Any, framing: Framing = _AS_IT_IS) -> LoadedImage:
         return _framed(Labelled(picture_pixels(image, framing.background)), None, framing)
     pixels = framed(as_pixels(image), framing, "The image")
     return LoadedImage(scaled(pixels.values), conversions=pixels.conversions)
+
+
+def baseline_of(given: Any, framing: Framing = _AS_IT_IS) -> str | np.ndarray:
+    """What `saliencies.by_name` takes as a baseline: one of its names as it is, else an image's pixels.
+
+    given: a name, or what `image_from` takes. Raises as that does.
+    """
+    named = isinstance(given, str) and given in BASELINES
+    return given if named else image_from(given, framing).image
 
 
 def images_of(source: str) -> list[ImageEntry]:

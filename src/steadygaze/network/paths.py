@@ -1,0 +1,135 @@
+"""Gradients along a segment of images, integrated: exactly where the network is piecewise linear.
+
+There the segment is cut, node by node in the order of evaluation, where a unit changes its piece or a window
+its winner: between two cuts all nodes before are affine, so that a crossing is where a line is zero. The
+gradient is constant between neighbours of the final cuts (Sotoudeh and Thakur, NeurIPS 2019, who integrate
+gradients so). Where the network has smooth nodes the integral is by Gauss's rule on ever more parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.network.graph import Graph
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+
+# Cuts closer than this share of the segment are one: the gradient between them weighs nothing.
+_CLOSE = 1e-15
+# Numbers that the values of one node may take at once, at many points of a segment.
+_NUMBERS = 2**23
+# Two inputs of a window that meet win there if no other leads by more than this share of the largest.
+_ABREAST = 1e-9
+# Gauss's rule has so many points on a part; parts are doubled until the integral moves by less than
+# _SETTLED of its size, or there are _MOST_PARTS.
+_POINTS, _SETTLED, _MOST_PARTS = 8, 1e-11, 512
+
+
+class Integral(NamedTuple):
+    """Points ``(T,)`` of a segment, 0 to 1, and their weights ``(T,)``, which sum to 1."""
+
+    places: Tensor
+    weights: Tensor
+
+
+def integrated(graph: Graph, start: Tensor, end: Tensor, gradients: Callable[[Tensor], Tensor]) -> Tensor:
+    """The mean ``(C, H, W)`` of gradients along the segment from one image ``(C, H, W)`` to another.
+
+    gradients: makes gradients ``(B, C, H, W)`` of images ``(B, C, H, W)``, such as those of the graph.
+    """
+    if graph.piecewise_linear:
+        return _weighed(between_cuts(cuts(graph, start, end)), start, end, gradients)
+    parts, before = 1, None
+    while True:
+        found = _weighed(_gauss(parts), start, end, gradients)
+        settled = before is not None and bool((found - before).abs().max() <= _SETTLED * found.abs().max())
+        if settled or parts >= _MOST_PARTS:
+            return found
+        parts, before = 2 * parts, found
+
+
+def cuts(graph: Graph, start: Tensor, end: Tensor) -> Tensor:
+    """Where the gradient may change along a segment, ``(T,)`` ascending, with 0 and 1."""
+    found = torch.tensor([0.0, 1.0], dtype=torch.float64, device=end.device)
+    for index in graph.piecewise:
+        source = graph.nodes[index].inputs[0]
+        rows = max(2, _NUMBERS // math.prod(graph.nodes[source].shape))
+        crossings = [found]
+        for first in range(0, len(found) - 1, rows - 1):
+            places = found[first : first + rows]
+            values = graph.values_at(_points(places, start, end), (source,))[source].flatten(1)
+            crossings += _crossings(graph.nodes[index].layer, places, values)
+        found = torch.cat(crossings).sort().values
+        found = found[torch.cat([found.new_ones(1).bool(), found.diff() > _CLOSE])]
+    return found
+
+
+def between_cuts(found: Tensor) -> Integral:
+    """The middles between neighbouring cuts, weighed by how far these are apart."""
+    return Integral((found[1:] + found[:-1]) / 2, found.diff())
+
+
+def _gauss(parts: int) -> Integral:
+    nodes, weights = np.polynomial.legendre.leggauss(_POINTS)
+    starts = np.arange(parts)[:, None] / parts
+    places = (starts + (nodes + 1) / 2 / parts).reshape(-1)
+    return Integral(torch.from_numpy(places), torch.from_numpy(np.tile(weights / 2 / parts, parts)))
+
+
+def _weighed(integral: Integral, start: Tensor, end: Tensor, gradients: Callable[[Tensor], Tensor]) -> Tensor:
+    total = torch.zeros_like(end)
+    places, weights = (each.to(end.device) for each in integral)
+    rows = max(1, _NUMBERS // end.numel())
+    for first in range(0, len(places), rows):
+        block = slice(first, first + rows)
+        found = gradients(_points(places[block], start, end))
+        total += torch.einsum("t,tchw->chw", weights[block], found)
+    return total
+
+
+def _points(places: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    return start + places[:, None, None, None] * (end - start)
+
+
+def _crossings(layer: object, places: Tensor, values: Tensor) -> list[Tensor]:
+    """Where units cross a breakpoint, or windows change their winner, between neighbouring places ``(T,)``.
+
+    values: ``(T, N)`` of what the layer reads.
+    """
+    if isinstance(layer, PiecewiseLinear):
+        return [_zeros(places, values - edge).places for edge in layer.breakpoints]
+    assert isinstance(layer, MaxPool), "only these pick"
+    lowest = values.amin(dim=1, keepdim=True) - 1.0  # padding never wins
+    entries = torch.cat([values, lowest], dim=1)[:, layer.windows]
+    found = []
+    for first, second in combinations(range(entries.shape[2]), 2):
+        met = _zeros(places, entries[..., first] - entries[..., second])
+        before, after = entries[met.step, met.unit], entries[met.step + 1, met.unit]
+        there = before + met.share[:, None] * (after - before)
+        slack = _ABREAST * there.abs().amax(dim=1)
+        found.append(met.places[there[:, first] >= there.amax(dim=1) - slack])
+    return found
+
+
+class _Zeros(NamedTuple):
+    """Zeros of lines: where, after which place, of which line, and how far on to the next place."""
+
+    places: Tensor
+    step: Tensor
+    unit: Tensor
+    share: Tensor
+
+
+def _zeros(places: Tensor, values: Tensor) -> _Zeros:
+    """Where lines ``(T, N)``, known at places ``(T,)``, change their sign between two of these."""
+    before, after = values[:-1], values[1:]
+    step, unit = torch.nonzero(before * after < 0, as_tuple=True)
+    low, high = before[step, unit], after[step, unit]
+    share = low / (low - high)
+    return _Zeros(places[step] + share * (places[step + 1] - places[step]), step, unit, share)

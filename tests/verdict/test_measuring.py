@@ -1,0 +1,69 @@
+"""Measures of likeness at random points, held against their definitions."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+import steadygaze as sg
+from steadygaze.answer.result import Result
+from steadygaze.digits import builtin_model, digit
+from steadygaze.errors import SettingError
+from steadygaze.verdict.measuring import measure
+
+
+@pytest.fixture(scope="module")
+def answer():
+    chain = sg.Brightness(-0.2, 0.2) | sg.Patch(0, 1, top=2, left=2, size=2)
+    return sg.verify(builtin_model("digits-mlp"), digit(7)[0], chain)
+
+
+def test_correlations_are_those_of_the_maps_at_the_points(answer):
+    problem, found = answer.problem, measure(answer.problem, 60, seed=4)
+    low, high = problem.box.T
+    thetas = low + np.random.default_rng(4).random((60, 2)) * (high - low)
+    points = problem.at(thetas)
+    held = points.gap > 0
+    assert found.drawn == 60
+    assert 0 < found.held == held.sum()
+    kept = problem.compared.numpy()
+    maps = problem.maps_at(problem.images(thetas[held])).flatten(1).numpy()[:, kept]
+    expected = problem.map0.flatten().numpy()[kept]
+    plain = [np.corrcoef(row, expected)[0, 1] for row in maps]
+    ranked = [np.corrcoef(rankdata(row), rankdata(expected))[0, 1] for row in maps]
+    for values, own in zip((plain, ranked), found.measures, strict=False):
+        assert (own.least, own.median, own.largest) == pytest.approx(
+            (min(values), np.median(values), max(values))
+        )
+        assert np.allclose(own.theta, thetas[held][np.argmin(values)])
+    assert [own.name for own in found.measures] == ["Pearson", "Spearman", "SSIM"]
+
+
+def test_a_map_that_has_not_moved_is_the_same_by_all_measures():
+    still = sg.verify(builtin_model("digits-mlp"), digit(7)[0], sg.Brightness(0, 1e-12))
+    for own in measure(still.problem, 5).measures:
+        assert own.least == pytest.approx(1.0)
+
+
+def test_they_stand_beside_the_answer_and_come_back_from_its_file(answer, tmp_path):
+    told = answer.measured(20)
+    assert told.shares == answer.shares
+    assert answer.result.measured is None
+    folder = told.save(tmp_path)
+    assert Result.from_json((folder / "result.json").read_text()) == told.result
+    page = (folder / "report.html").read_text()
+    assert "Measured, not proven" in page
+    assert f"{told.result.measured.measures[0].least:.4f}" in page
+    assert "Measured, not proven" not in (answer.save(tmp_path / "bare") / "report.html").read_text()
+
+
+def test_what_cannot_be_measured_is_refused(answer, monkeypatch):
+    for points in (0, -1, 10**6, 2.5, True):
+        with pytest.raises(SettingError, match="must be a whole number from 1"):
+            answer.measured(points)
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    with pytest.raises(SettingError, match=r"steadygaze\[measures\]"):
+        answer.measured(5)
