@@ -286,8 +286,6 @@ def own_operator(m, x):
 REFUSED = {
     "lazy": (lambda: lazy(run=False), "is not initialised .*; run it on one image first"),
     "meta": (lambda: dense(36, 8, 3).to("meta"), "holds no numbers: .* load the weights"),
-    "half": (lambda: dense(36, 8, 3).half(), "computes in float16, allowed are float32 and float64.*float"),
-    "bfloat16": (lambda: dense(36, 8, 3).bfloat16(), "computes in bfloat16"),
     "half-output": (lambda: Wrapped(lambda m, x: m.inner(x).half()), "computes in float16"),
     "complex": (lambda: dense(36, 8, 3).to(torch.complex64), "cannot be traced"),
     "scripted": (_scripted, "compiled by torch.jit.* hand in the module that it was made from"),
@@ -481,13 +479,6 @@ def test_files_are_refused_in_a_sentence(name, message, tmp_path):
     with pytest.raises(ModelError, match=message) as caught:
         load_network(path, input_shape=SHAPE)
     assert "\n" not in str(caught.value)
-
-
-def test_a_file_with_a_half_precise_input_is_refused(tmp_path):
-    path, module = tmp_path / "net.pt2", dense(36, 8, 3).half()
-    torch.export.save(torch.export.export(module, (torch.zeros(1, *SHAPE).half(),), strict=False), path)
-    with pytest.raises(ModelError, match="computes in float16"):
-        load_network(path, input_shape=SHAPE)
 
 
 @pytest.mark.parametrize("name", ["mapping", "overwrites-its-input", "old-weight-norm", "training", "double"])

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +19,16 @@ import torch
 
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.network.graph import Graph, check_size
-from steadygaze.network.reading import onnx_reader, single_logit, torch_head, torch_reader, torch_tracing
+from steadygaze.network.reading import (
+    onnx_reader,
+    single_logit,
+    torch_halves,
+    torch_head,
+    torch_reader,
+    torch_tracing,
+)
 from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.halves import compared
 from steadygaze.network.reading.onnx_file import open_onnx
 from steadygaze.network.reading.onnx_heads import head_of
 from steadygaze.network.reading.onnx_precision import real_file
@@ -32,6 +41,7 @@ from steadygaze.network.reading.originals import (
     TorchOriginal,
 )
 from steadygaze.network.reading.single_logit import TwoClasses
+from steadygaze.network.reading.torch_outputs import LogitsOf
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.network.simplify import simplified
 
@@ -61,6 +71,10 @@ class Network:
     output_note: str | None
     output: str | None = None
     single: bool = False
+
+    def noted(self, note: str) -> Network:
+        """The same with something more that is to be said of it."""
+        return replace(self, output_note="; ".join(filter(None, (self.output_note, note))))
 
     def facing(self, label: int) -> Network:
         """The network as it is for an image of that class; another one only of a single logit and class 0."""
@@ -237,12 +251,31 @@ def _check_symbols(declared: tuple[int | str | None, ...], shape: tuple[int, ...
 
 def _from_module(module: torch.nn.Module, wish: _Wish, path: str) -> Network:
     own = torch_tracing.own_copy(module, path)
-    traced = torch_tracing.traced(own, wish.row, wish.output)
-    network = _from_traced(traced, wish.prepared(wish.row, True), wish, path, from_module=True)
+    preparation, sizes = wish.prepared(wish.row, True), (1, *wish.row)
+    if torch_halves.holds_halves(own):
+        program = torch_tracing.exported_in_half(own, sizes, wish.output)
+        halves = torch_halves.halved(program, LogitsOf(own, wish.output))
+        network = _from_halves(halves, sizes, None, preparation, wish, path)
+    else:
+        traced = torch_tracing.traced(own, sizes, wish.output)
+        network = _from_traced(traced, preparation, wish, path, from_module=True)
     if not any(part.training for part in module.modules()):
         return network
-    note = "the module was in training mode: verified in evaluation mode"
-    return replace(network, output_note="; ".join(filter(None, (network.output_note, note))))
+    return network.noted("the module was in training mode: verified in evaluation mode")
+
+
+def _from_halves(
+    halves: torch_halves.Halved,
+    sizes: tuple[int, ...],
+    asked: str | None,
+    preparation: Preparation,
+    wish: _Wish,
+    path: str,
+) -> Network:
+    """The network of real numbers with weights of half precision; asked is the output with the logits."""
+    traced = torch_tracing.traced(halves.widened, sizes, asked)
+    network = _from_traced(traced, preparation, wish, path, from_module=True)
+    return network.noted(torch_halves.compared(halves, traced.module, preparation, wish.image_shape))
 
 
 def _from_traced(
@@ -290,11 +323,15 @@ def _from_pt2(path: Path, wish: _Wish) -> Network:
             "save it again"
         ) from error
     program = torch_tracing.functional(program)
-    sizes, precision = torch_reader.declared_input(program)
-    preparation = wish.fitted(sizes)
-    example = (1,) * preparation.batched + preparation.row
+    declared, precision = torch_reader.declared_input(program)
+    preparation = wish.fitted(declared)
+    sizes = (1,) * preparation.batched + preparation.row
+    module = torch_tracing.runnable(program)
+    if torch_halves.holds_halves(module):
+        halves = torch_halves.halved(program, LogitsOf(module, wish.output))
+        return _from_halves(halves, sizes, wish.output, preparation, wish, str(path))
     return _from_traced(
-        torch_tracing.loaded(program, precision, example, str(path), wish.output),
+        torch_tracing.loaded(program, precision, sizes, str(path), wish.output),
         preparation,
         wish,
         str(path),
@@ -310,7 +347,12 @@ def _from_onnx(path: Path, wish: _Wish) -> Network:
     assembler, image = wish.assembler(preparation)
     reading = onnx_reader.read_onnx(file.model, assembler, image, head)
     original = OnnxOriginal(file.model, reading.logits_name, preparation)
-    notes = (_note(reading.dropped), *file.notes)
+    notes = [_note(reading.dropped), *file.notes]
+    if file.halves:
+        coarsest = max(file.halves, key=lambda half: half.rounding)
+        given = partial(OnnxOriginal, model, reading.logits_name, preparation)
+        name, rounding = coarsest.name, coarsest.rounding
+        notes.append(compared(given, original, name, rounding, wish.image_shape, ModelError))
     return _finished(assembler, reading.logits, original, str(path), notes, wish)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from steadygaze.errors import ModelError, UsageError
-from steadygaze.network.reading.torch_arguments import PRECISIONS
+from steadygaze.network.reading.torch_arguments import HALVES, PRECISIONS
 from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among, name_of
 from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 
@@ -60,8 +61,8 @@ def own_copy(module: torch.nn.Module, path: str) -> torch.nn.Module:
     return own
 
 
-def traced(module: torch.nn.Module, row: tuple[int, ...], asked: str | None) -> Traced:
-    """The module's operations on one image of shape `row`; the module must be in evaluation mode.
+def traced(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -> Traced:
+    """The module's operations on an input of these sizes; the module must be in evaluation mode.
 
     asked: the output that holds the logits, as in `logits_among`.
 
@@ -70,7 +71,7 @@ def traced(module: torch.nn.Module, row: tuple[int, ...], asked: str | None) -> 
     """
     name = type(module).__name__
     precision = _precision(module, name)
-    example = torch.zeros((1, *row), dtype=precision)
+    example = torch.zeros(sizes, dtype=precision)
     try:
         with traceless():
             # A wrong shape fails here in one plain sentence; tracing would not name it so well.
@@ -85,11 +86,28 @@ def traced(module: torch.nn.Module, row: tuple[int, ...], asked: str | None) -> 
     except UsageError:
         raise
     except Exception as error:  # tracing runs the user's code
-        raise ModelError(
-            f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({_first_line(error)}); "
-            "allowed are modules that take one image batch and do the same steps for every image; check "
-            "layout and shape (--resize gives the image another size)"
-        ) from error
+        raise _not_traced(name, example, error) from error
+
+
+def exported_in_half(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -> ExportedProgram:
+    """The operations of a module of half precision on an input of these sizes, as `traced` has them.
+
+    Raises ModelError as `traced` does, SettingError where no output is as asked.
+    """
+    name = type(module).__name__
+    example = torch.zeros(sizes, dtype=_first_precision(module))
+    try:
+        with traceless():
+            with contextlib.suppress(
+                NotImplementedError, RuntimeError
+            ):  # the processor may have no such step
+                _run(module, example, name, asked, PRECISIONS + HALVES)
+            with undisturbed(gradients=False):
+                return functional(torch.export.export(LogitsOf(module, asked), (example,), strict=False))
+    except UsageError:
+        raise
+    except Exception as error:  # tracing runs the user's code
+        raise _not_traced(name, example, error) from error
 
 
 def loaded(
@@ -141,6 +159,14 @@ def functional(program: ExportedProgram) -> ExportedProgram:
     return program
 
 
+def _not_traced(name: str, example: Tensor, error: Exception) -> ModelError:
+    return ModelError(
+        f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({_first_line(error)}); "
+        "allowed are modules that take one image batch and do the same steps for every image; check layout "
+        "and shape (--resize gives the image another size)"
+    )
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
@@ -154,12 +180,18 @@ class _Ran:
     chosen: str
 
 
-def _run(module: torch.nn.Module, example: Tensor, name: str, asked: str | None) -> _Ran:
+def _run(
+    module: torch.nn.Module,
+    example: Tensor,
+    name: str,
+    asked: str | None,
+    precisions: tuple[torch.dtype, ...] = PRECISIONS,
+) -> _Ran:
     with undisturbed(gradients=True):
         # A copy of the leaf, which a module may overwrite.
         output: Any = module(example.clone().requires_grad_().clone())
         logits = logits_among(output, Tensor, asked, lambda one: f"of shape {tuple(one.shape)}")
-    if logits.dtype not in PRECISIONS:
+    if logits.dtype not in precisions:
         raise ModelError(_too_coarse(name, logits.dtype))
     shape = tuple(logits.shape)
     if sum(size != 1 for size in shape) > 1 or not logits.numel():
@@ -228,8 +260,12 @@ def _steps_back(logits: Tensor) -> Iterable[Any]:
             pending += [before for before, _ in step.next_functions]
 
 
+def _first_precision(module: torch.nn.Module) -> torch.dtype:
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+
 def _precision(module: torch.nn.Module, name: str) -> torch.dtype:
-    found = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    found = _first_precision(module)
     if found not in PRECISIONS:
         raise ModelError(_too_coarse(name, found))
     return found
