@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
-from steadygaze.errors import ModelError, SettingError
-from steadygaze.network.graph import Graph, check_size
+from steadygaze.errors import ModelError
+from steadygaze.network.graph import Graph
 from steadygaze.network.reading import (
     onnx_reader,
     single_logit,
@@ -28,14 +28,13 @@ from steadygaze.network.reading import (
     torch_tracing,
 )
 from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.feeding import Wish, wish_of
 from steadygaze.network.reading.halves import compared
 from steadygaze.network.reading.onnx_file import open_onnx
 from steadygaze.network.reading.onnx_heads import head_of
 from steadygaze.network.reading.onnx_precision import real_file
 from steadygaze.network.reading.originals import (
-    LAYOUTS,
     AbstractOriginal,
-    Layout,
     OnnxOriginal,
     Preparation,
     TorchOriginal,
@@ -108,18 +107,12 @@ def load_network(
     Raises ModelError if the network cannot be imported, SettingError if layout, mean, std or output cannot be
     used.
     """
-    check_size(tuple(input_shape), "the image")
-    wish = _Wish(
-        tuple(input_shape),
-        _checked_layout(layout),
-        *_normalisation(mean, std, input_shape[0]),
-        _checked_output(output),
-    )
+    wish = wish_of(input_shape, layout, mean, std, output)
     with _READING:
         return _loaded(model, wish)
 
 
-def _loaded(model: object, wish: _Wish) -> Network:
+def _loaded(model: object, wish: Wish) -> Network:
     if isinstance(model, torch.nn.Module):
         return _from_module(model, wish, type(model).__name__)
     if not isinstance(model, (str, Path)):
@@ -132,124 +125,7 @@ def _loaded(model: object, wish: _Wish) -> Network:
     raise ModelError(f"the network is {str(model)!r}, {_WAYS}{_hint(path)}")
 
 
-@dataclass(frozen=True)
-class _Wish:
-    """How the network is to be fed."""
-
-    image_shape: tuple[int, ...]
-    layout: Layout
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    output: str | None
-
-    @property
-    def row(self) -> tuple[int, ...]:
-        return _row(self.image_shape, self.layout)
-
-    def prepared(self, row: tuple[int, ...], batched: bool) -> Preparation:
-        return Preparation(self.layout, self.mean, self.std, row, batched)
-
-    def assembler(self, preparation: Preparation) -> tuple[Assembler, Value]:
-        """An assembler and the value in it that the network takes."""
-        assembler = Assembler(self.image_shape)
-        mean, std = np.reshape(self.mean, (-1, 1, 1)), np.reshape(self.std, (-1, 1, 1))
-        scale = preparation.scale
-        x = assembler.scale_shift(assembler.pixels, scale / std, -scale * mean / std)
-        x = assembler.permute(x, (0, 2, 3, 1)) if self.layout == "hwc" else x
-        return assembler, assembler.reshape(x, (1,) * preparation.batched + preparation.row)
-
-    def fitted(self, declared: tuple[int | str | None, ...]) -> Preparation:
-        """How to feed a network that declares an input of these sizes (a name or None: open)."""
-        sizes = tuple(size if isinstance(size, int) else None for size in declared)
-        found = _fit(sizes, self.image_shape, self.layout)
-        if found is not None:
-            _check_symbols(declared, (1, *found[0]) if found[1] else found[0])
-            return self.prepared(*found)
-        shown = "x".join("any" if size is None else str(size) for size in sizes)
-        others = [layout for layout in LAYOUTS if _fit(sizes, self.image_shape, layout) is not None]
-        way_out = f"use layout {' or '.join(others)}" if others else _resizing(sizes, self.layout)
-        if not others and sizes and sizes[0] not in (1, None):
-            way_out += ", and export the network with a batch of 1 or an open one"
-        raise ModelError(
-            f"the network takes an input of shape {shown}, got images of shape {self.image_shape} in layout "
-            f"{self.layout!r}, which come to it as 1x{'x'.join(map(str, self.row))}; {way_out}"
-        )
-
-
-def _resizing(sizes: tuple[int | None, ...], layout: Layout) -> str:
-    """What to do about an image of another size than the one declared, which is told where it is."""
-    edges = sizes[-3:-1] if layout == "hwc" else sizes[-2:]
-    known = layout != "flat" and len(sizes) > 2 and None not in edges
-    size = "x".join(map(str, edges)) if known else "HxW"
-    return f"use an image of the network's own size, or resize it with --resize {size}"
-
-
-def _row(image_shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
-    channels, height, width = image_shape
-    rows = {"chw": image_shape, "hwc": (height, width, channels), "flat": (math.prod(image_shape),)}
-    return rows[layout]
-
-
-def _fit(
-    sizes: tuple[int | None, ...], image_shape: tuple[int, ...], layout: Layout
-) -> tuple[tuple[int, ...], bool] | None:
-    """The shape of one image as declared, and whether a batch axis stands before it; None if none fits.
-
-    An open first axis is the batch, never an axis of the image: it would take one image as several.
-    """
-    row = _row(image_shape, layout)
-    candidates = [(sizes[1:], True)] if sizes and sizes[0] in (1, None) else []
-    if sizes[:1] != (None,) or len(sizes) == 1:
-        candidates.append((sizes, False))
-    for declared, batched in candidates:
-        filled = _filled(declared, image_shape) if layout == "flat" else _matched(declared, row)
-        if filled is not None:
-            return filled, batched
-    return None
-
-
-def _matched(declared: tuple[int | None, ...], row: tuple[int, ...]) -> tuple[int, ...] | None:
-    if len(declared) == 2 and len(row) == 3 and row.count(1) == 1:  # a grey image without its channel
-        row = tuple(size for size in row if size != 1)
-    fits = len(declared) == len(row) and all(d in (None, r) for d, r in zip(declared, row, strict=True))
-    return row if fits else None
-
-
-def _filled(declared: tuple[int | None, ...], image_shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    count, known = math.prod(image_shape), math.prod(size for size in declared if size is not None)
-    if not declared or declared.count(None) > 1 or count % known:
-        return None
-    filled = tuple(count // known if size is None else size for size in declared)
-    return filled if _joins(filled, image_shape) else None
-
-
-def _joins(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> bool:
-    """Whether neighbouring axes of (C, H, W) taken together give the shape, axes of 1 aside.
-
-    Any other shape would put pixels where they do not belong.
-    """
-    axes = [size for size in image_shape if size != 1]
-    for size in (size for size in shape if size != 1):
-        taken = 1
-        while axes and taken < size:
-            taken *= axes.pop(0)
-        if taken != size:
-            return False
-    return not axes
-
-
-def _check_symbols(declared: tuple[int | str | None, ...], shape: tuple[int, ...]) -> None:
-    """One name is one size, wherever it stands."""
-    meant: dict[str, int] = {}
-    for name, size in zip(declared, shape, strict=True):
-        if isinstance(name, str) and meant.setdefault(name, size) != size:
-            raise ModelError(
-                f"the network's input is declared as {declared}, got {shape}, where {name!r} would be both "
-                f"{meant[name]} and {size}, allowed is one size for each name; hand in an image that fits"
-            )
-
-
-def _from_module(module: torch.nn.Module, wish: _Wish, path: str) -> Network:
+def _from_module(module: torch.nn.Module, wish: Wish, path: str) -> Network:
     own = torch_tracing.own_copy(module, path)
     preparation, sizes = wish.prepared(wish.row, True), (1, *wish.row)
     if torch_halves.holds_halves(own):
@@ -269,7 +145,7 @@ def _from_halves(
     sizes: tuple[int, ...],
     asked: str | None,
     preparation: Preparation,
-    wish: _Wish,
+    wish: Wish,
     path: str,
 ) -> Network:
     """The network of real numbers with weights of half precision; asked is the output with the logits."""
@@ -281,7 +157,7 @@ def _from_halves(
 def _from_traced(
     traced: torch_tracing.Traced,
     preparation: Preparation,
-    wish: _Wish,
+    wish: Wish,
     path: str,
     *,
     from_module: bool,
@@ -303,7 +179,7 @@ def _from_traced(
     return _finished(assembler, reading.logits, original, path, notes, wish)
 
 
-def _from_file(path: Path, wish: _Wish) -> Network:
+def _from_file(path: Path, wish: Wish) -> Network:
     if not path.is_file():
         raise ModelError(f"the network is {str(path)!r}, which is not a file; check the path, {_WAYS}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -311,7 +187,7 @@ def _from_file(path: Path, wish: _Wish) -> Network:
     return replace(network, path=str(path), sha256=digest)
 
 
-def _from_pt2(path: Path, wish: _Wish) -> Network:
+def _from_pt2(path: Path, wish: Wish) -> Network:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -339,7 +215,7 @@ def _from_pt2(path: Path, wish: _Wish) -> Network:
     )
 
 
-def _from_onnx(path: Path, wish: _Wish) -> Network:
+def _from_onnx(path: Path, wish: Wish) -> Network:
     model = open_onnx(path)
     file = real_file(model, onnx_reader.input_of(model).name)
     head = head_of(file.model, wish.output)
@@ -362,7 +238,7 @@ def _finished(
     original: AbstractOriginal,
     path: str,
     notes: Sequence[str | None],
-    wish: _Wish,
+    wish: Wish,
 ) -> Network:
     single = math.prod(assembler.shape(logits)) == 1
     if single:
@@ -400,45 +276,6 @@ def _imported(name: str) -> torch.nn.Module:
             f"{name!r} returns a {type(made).__name__}, allowed is a torch.nn.Module; return one"
         )
     return made
-
-
-def _checked_output(output: str | int | None) -> str | None:
-    if output is None:
-        return None
-    if isinstance(output, bool) or not isinstance(output, (str, int)) or output == "":
-        raise SettingError(
-            f"the output is {output!r}, allowed is the name of what holds the logits, or its number; leave "
-            "it out where there is one"
-        )
-    return str(output)
-
-
-def _checked_layout(layout: str) -> Layout:
-    if layout not in LAYOUTS:
-        raise SettingError(f"layout is {layout!r}, allowed are {', '.join(LAYOUTS)}; choose one of these")
-    return cast(Layout, layout)
-
-
-def _normalisation(
-    mean: float | Sequence[float] | None, std: float | Sequence[float] | None, channels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    means = _per_channel("mean", 0.0 if mean is None else mean, channels)
-    stds = _per_channel("std", 1.0 if std is None else std, channels)
-    if min(stds) <= 0:
-        raise SettingError(
-            f"std is {stds}, allowed are numbers above 0; give the one the network was trained with"
-        )
-    return means, stds
-
-
-def _per_channel(name: str, given: float | Sequence[float], channels: int) -> tuple[float, ...]:
-    numbers = [float(number) for number in np.ravel(np.asarray(given, np.float64))]
-    if len(numbers) not in (1, channels) or not all(map(math.isfinite, numbers)):
-        raise SettingError(
-            f"{name} is {given}, allowed is one finite number or one for each of the {channels} channels; "
-            "give as many"
-        )
-    return tuple(numbers * channels if len(numbers) == 1 else numbers)
 
 
 def _hint(path: Path) -> str:
