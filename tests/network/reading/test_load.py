@@ -195,8 +195,9 @@ def test_the_file_is_identified_by_its_digest(tmp_path):
         ("broken.onnx", b"not a model at all", "cannot be read as an ONNX model"),
         ("empty.onnx", b"", "holds no layers"),
         ("broken.pt2", b"not a model at all", "cannot be read as a .pt2 file"),
-        ("weights.pth", b"", "give a function that loads them"),
-        ("model.tflite", b"", "allowed are a PyTorch module"),
+        ("weights.pth", b"", "a function that returns the module"),
+        ("model.tflite", b"", "write the network that it was made from as ONNX"),
+        ("model.txt", b"", "allowed are a PyTorch module"),
     ],
 )
 def test_files_that_are_no_networks_are_refused(name, content, message, tmp_path):

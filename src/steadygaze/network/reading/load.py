@@ -39,6 +39,7 @@ from steadygaze.network.reading.originals import (
     Preparation,
     TorchOriginal,
 )
+from steadygaze.network.reading.other_files import way_from
 from steadygaze.network.reading.single_logit import TwoClasses
 from steadygaze.network.reading.torch_outputs import LogitsOf
 from steadygaze.network.reading.torch_surroundings import on_processor
@@ -122,7 +123,8 @@ def _loaded(model: object, wish: Wish) -> Network:
         return _from_file(path, wish)
     if isinstance(model, str) and ":" in model:
         return _from_module(_imported(model), wish, model)
-    raise ModelError(f"the network is {str(model)!r}, {_WAYS}{_hint(path)}")
+    way = way_from(path)
+    raise ModelError(f"the network is {str(model)!r}, " + (_WAYS if way is None else f"which {way}"))
 
 
 def _from_module(module: torch.nn.Module, wish: Wish, path: str) -> Network:
@@ -276,9 +278,3 @@ def _imported(name: str) -> torch.nn.Module:
             f"{name!r} returns a {type(made).__name__}, allowed is a torch.nn.Module; return one"
         )
     return made
-
-
-def _hint(path: Path) -> str:
-    if path.suffix.lower() in (".pt", ".pth", ".ckpt", ".safetensors"):
-        return f" ({path.suffix} files hold weights without layers: give a function that loads them)"
-    return ""

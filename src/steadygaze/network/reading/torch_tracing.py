@@ -284,7 +284,8 @@ def _check_parts(module: torch.nn.Module, path: str) -> None:
         if isinstance(part, torch.jit.ScriptModule):
             raise ModelError(
                 f"{where} is compiled by torch.jit, allowed are modules as they were written; hand in the "
-                "module that it was made from, or what torch.export.save writes of that"
+                "module that it was made from, or what torch.export.save writes of that, or write it as ONNX "
+                "with torch.onnx.export(module, (image,), 'net.onnx', dynamo=False)"
             )
         if "quantized" in type(part).__module__.split("."):
             raise ModelError(
