@@ -292,14 +292,7 @@ REFUSED = {
     "product": (lambda m, x: m.first(x) * m.second(m.first(x)), "computed from the image"),
     "branch": (lambda m, x: m.first(x) if x.sum() > 0 else m.second(m.first(x)), "cannot be traced"),
     "wrong-size": (lambda m, x: m.first(x)[:, :, :4], "cannot be traced on an input of shape"),
-    "circular": (
-        lambda m, x: functional.pad(m.first(x), (1, 1, 1, 1), mode="reflect")[:, :, 1:-1, 1:-1],
-        "layer 'pad' .* its argument 'mode' is 'reflect'; allowed is 'constant'",
-    ),
-    "transposed": (
-        lambda m, x: functional.conv_transpose2d(m.first(x), m.second.weight)[:, :, 1:-1, 1:-1],
-        "conv_transpose2d",
-    ),
+    "jump": (lambda m, x: functional.threshold(m.first(x), 0.1, 0.0), "it jumps from 0 to 0.1 at 0.1"),
     "nan": (lambda m, x: m.first(x) / torch.tensor(float("nan")), "NaN"),
 }
 

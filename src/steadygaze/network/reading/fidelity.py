@@ -159,7 +159,8 @@ def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
 
     A unit exactly on its kink stays there in the original if it sums zeros; terms that cancel leave noise
     there (see `noise_at`). Which slope counts on a kink the two agree on for rectifiers; at the ends of a
-    clip runtimes differ, so that those are no place to compare.
+    clip, and where an absolute value is 0, runtimes differ, and some let equal inputs of a window share the
+    gradient: those are no places to compare.
     """
     noise = noise_at(graph, x)
     sources = {graph.nodes[index].inputs[0] for index in graph.piecewise}
@@ -169,17 +170,24 @@ def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
         node = graph.nodes[index]
         value = values[node.inputs[0]].flatten(1)
         near = closeness * value.abs().amax(dim=1, keepdim=True)
-        clipped = isinstance(node.layer, PiecewiseLinear) and len(node.layer.breakpoints) > 1
+        differs = isinstance(node.layer, PiecewiseLinear) and not _is_rectifier(node.layer)
         if isinstance(node.layer, PiecewiseLinear):
             gaps = [(value - edge).abs() for edge in node.layer.breakpoints]
         else:
             gaps = leads(node.layer, value) if isinstance(node.layer, MaxPool) else []
         for gap in gaps:
-            clear &= ~(((gap > 0) | clipped) & (gap < near)).any(1)
+            clear &= ~(((gap > 0) | differs) & (gap < near)).any(1)
+        if isinstance(node.layer, MaxPool) and node.layer.shared:
+            clear &= ~(torch.stack(gaps) <= 0).sum(0).gt(1).any(1)
         if isinstance(node.layer, PiecewiseLinear | MaxPool):
             own = noise[node.inputs[0]].flatten(1)
             clear &= ~picked_by_noise(node.layer, gaps, own).any(1)
     return clear.numpy()
+
+
+def _is_rectifier(layer: PiecewiseLinear) -> bool:
+    """Whether it bends once, and all runtimes take the slope below the bend on it."""
+    return len(layer.breakpoints) == 1 and not layer.shared
 
 
 def _compare_gradients(graph: Graph, x: Tensor, theirs: np.ndarray, label: int) -> float:
