@@ -27,6 +27,7 @@ import click
 from steadygaze.commands.campaign import campaign
 from steadygaze.commands.compare import compare
 from steadygaze.commands.gate import gate
+from steadygaze.commands.layers import layers
 from steadygaze.errors import SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
 from steadygaze.terminal import printed, silence, unheard
@@ -272,7 +273,7 @@ def schema() -> None:
     printed(json.dumps(published(), indent=2))
 
 
-for command in (campaign, compare, gate):
+for command in (campaign, compare, gate, layers):
     commands.add_command(command)
 
 

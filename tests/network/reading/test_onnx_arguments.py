@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, defs, helper
 
 from onnx_files import SHAPE, array, imported, ints, model_of, node
 from steadygaze.errors import ModelError
+from steadygaze.network.reading.marks import Sort, sort_of
 from steadygaze.network.reading.onnx_constants import FOLDS
 from steadygaze.network.reading.onnx_evaluator import OnnxEvaluator
 from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, LATEST, UNREAD
@@ -878,3 +880,14 @@ def test_uneven_parts_and_other_outputs_are_refused(tmp_path):
         model.graph.node.insert(0, helper.make_node(operator, ["image"], outputs, **attributes))
         with pytest.raises(ModelError, match=message):
             imported(model, tmp_path)
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+def test_the_list_of_layers_says_how_it_is_verified(operator, tmp_path):
+    sort, found = sort_of(OPERATORS[operator]), set()
+    for nodes, constants, opset in CASES[operator]:
+        with contextlib.suppress(ModelError):
+            found.add(imported(headed(nodes, constants, opset), tmp_path).graph.piecewise_linear)
+        if found:
+            break
+    assert found == {sort is not Sort.BOUNDS}

@@ -15,7 +15,8 @@ LOGARITHMS: Mapping[str, int] = {"Softmax": 1, "LogSoftmax": 0, "Sigmoid": 0}
 """Operators over all classes that keep their order, left out at the end, and how often a log may follow."""
 # Behind a softmax they change neither which number belongs to which class nor the order of the numbers.
 _BEHIND = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Log")
-_LABELS = ("ArgMax", "TopK", "Hardmax")
+LABELS = ("ArgMax", "TopK", "Hardmax")
+"""Operators that make the class itself of the logits."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def needed(model: onnx.ModelProto, output: str) -> list[NodeProto]:
 
 
 def _is_label(name: str, makers: Mapping[str, NodeProto]) -> bool:
-    return name in makers and makers[name].op_type in _LABELS and len(makers[name].input) > 0
+    return name in makers and makers[name].op_type in LABELS and len(makers[name].input) > 0
 
 
 def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:

@@ -169,10 +169,9 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
         why, way_out = _BLOCKS[name]
         raise assembler.refuse(why, f"allowed are modules that do not; {way_out}")
     if name not in OPERATORS or not isinstance(node.target, OpOverload):
-        supported = sorted({one.partition(".")[0] for one in OPERATORS if not one.startswith("_")})
         raise ModelError(
-            f"{assembler.where} is not supported; supported are {', '.join(supported)}, and softmax or "
-            "log_softmax as the output; build the network from these"
+            f"{assembler.where} is not supported; allowed are the layers that `steadygaze layers` lists; "
+            "build the network from these"
         )
     made = OPERATORS[name](assembler, _arguments(node, known))
     _check_precision(node, assembler)
