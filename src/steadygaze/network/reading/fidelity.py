@@ -30,6 +30,8 @@ _SHAKE = 1e-7
 _KINDS_OF_SEGMENTS = 2
 # A last layer of fewer inputs than that only says in another way what was summed up before it.
 _FEWEST = 3
+# An integral is sampled at this many points at least.
+_LEAST_STEPS = 16
 # Gradients are compared against at least this share of the largest.
 _SMALL = 0.01
 
@@ -43,7 +45,8 @@ class FidelityOptions:
     largest of its layer; sought is how many further images are compared, each of which shows a unit on a
     piece that none before it does, and seconds how long they are sought; steps is the number of points at
     which an integral is sampled, segments how many directions are tried, those after the first of either kind
-    as long as `integrating` seconds last.
+    as long as `integrating` seconds last. effort bounds how many images are compared, and points sampled: so
+    many products (see `Graph.effort`) in one pass over all of them; but `least` images are in any case.
     """
 
     rounding: float = 1e-4
@@ -55,6 +58,8 @@ class FidelityOptions:
     sought: int = 48
     seconds: float = 0.1
     integrating: float = 0.5
+    effort: int = 2 * 10**9
+    least: int = 3
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,11 @@ def check_fidelity(network: Network, images: np.ndarray, options: FidelityOption
     """
     options = options or FidelityOptions()
     graph = network.graph
-    given = torch.from_numpy(np.ascontiguousarray(images, np.float64))
-    sought = telling_images(graph, given, options.sought, options.seconds)
+    most = max(options.least, options.effort // graph.effort)
+    given = torch.from_numpy(np.ascontiguousarray(images[:most], np.float64))
+    sought = given[:0]
+    if most > len(given):
+        sought = telling_images(graph, given, min(options.sought, most - len(given)), options.seconds)
     x = torch.cat([given, sought])
     logits = _compare_logits(network, x, len(given), options)
     # Of two classes made of one logit the first has no gradient.
@@ -98,9 +106,11 @@ def _gradients_apart(network: Network, x: Tensor, label: int, options: FidelityO
     "finite differences" are left to do.
     """
     clear = torch.from_numpy(_away_from_kinks(network.graph, x, options.kink))
+    if not clear.any():  # of many units some are always near: gradients may agree there all the same
+        theirs = network.original.gradient(x.numpy(), label)
+        apart = np.inf if theirs is None else _compare_gradients(network.graph, x, theirs, label)
+        return (apart, "autograd") if apart <= options.gradient else (0.0, "finite differences")
     x = x[clear]
-    if not len(x):
-        return 0.0, "finite differences"
     theirs, way = network.original.gradient(x.numpy(), label), "autograd"
     if theirs is None:
         way = "finite differences"
@@ -147,10 +157,11 @@ def _scales(graph: Graph, x: Tensor) -> np.ndarray:
     # Two classes made of one logit sum up nothing: the layer before does.
     while isinstance(last.layer, Dense) and last.layer.weight.shape[1] < _FEWEST:
         last = graph.nodes[last.inputs[0]]
-    value = graph.forward(x)
     if isinstance(last.layer, AbstractAffine):
         inputs = graph.values_at(x, last.inputs)
         value = last.layer.magnitude(*(inputs[source] for source in last.inputs))
+    else:
+        value = graph.forward(x)
     return value.flatten(1).abs().amax(dim=1).clamp_min(np.finfo(np.float64).tiny).numpy()
 
 
@@ -212,15 +223,16 @@ def _compare_integrals(
     starts, ends = _segments(x, options)
     noise = options.rounding * _scale(graph, torch.cat([starts, ends]))
     worst, deadline = 0.0, Deadline.after(options.integrating)
+    steps = int(np.clip(2 * options.effort // graph.effort, _LEAST_STEPS, options.steps))
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         if number >= _KINDS_OF_SEGMENTS and deadline.passed():
             break
-        middle = (torch.arange(options.steps, dtype=torch.float64) + 0.5) / options.steps
+        middle = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
         along = torch.cat([middle.new_zeros(1), middle, middle.new_ones(1)])
         points = start + along[:, None, None, None] * (end - start)
         slopes = (graph.gradient_at(points, label) * (end - start)).flatten(1).sum(1)
         logits = original.logits(torch.stack([start, end]).numpy())[:, label].astype(np.float64)
-        explained = noise / 10 + float(slopes.diff().abs().sum()) / options.steps
+        explained = noise / 10 + float(slopes.diff().abs().sum()) / steps
         missing = abs(float(logits[1] - logits[0]) - float(slopes[1:-1].mean())) - explained
         worst = max(worst, missing / max(float(slopes.abs().max()), np.finfo(np.float64).tiny))
     return worst

@@ -178,8 +178,8 @@ def _result(
     if node.op_type not in (COMPUTED if computed else CONSTANT):
         kind = "values computed from the image" if computed else "constants alone"
         raise ModelError(
-            f"{assembler.where} is not supported for {kind}; allowed there are the operators that `steadygaze "
-            f"layers` lists for them; {_way_out(node)}"
+            f"{assembler.where} is not supported for {kind}; allowed there are the operators that "
+            f"`steadygaze layers` lists for them; {_way_out(node)}"
         )
     form = (COMPUTED if computed else CONSTANT)[node.op_type]
     wrong = complaint(node.op_type, form, opset, attributes, inputs)
