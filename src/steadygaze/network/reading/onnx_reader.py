@@ -111,9 +111,13 @@ def _check_operators(nodes: Sequence[NodeProto]) -> None:
 
 def _way_out(node: NodeProto) -> str:
     """What to do about an operator that is not read."""
-    before = f"--output {node.input[0]}" if node.input and node.input[0] else "--output NAME"
-    if node.op_type in LABELS or node.domain == "ai.onnx.ml":
-        return f"it makes labels, scores or features: name the logits before it, as {before} does"
+    if node.op_type in LABELS:
+        return f"it makes the class itself: cut the network before it, with --output {node.input[0]}"
+    if node.domain == "ai.onnx.ml":
+        return (
+            "it belongs to estimators, not to networks of layers: cut the network before it, with --output "
+            "NAME, or write the estimator as layers (MatMul, Add, Relu)"
+        )
     if node.domain not in _DOMAINS:
         return "it is of one runtime's own set: export the network without that runtime's optimisation"
     return "build the network from these"
