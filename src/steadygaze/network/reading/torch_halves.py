@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.export import ExportedProgram
+from torch.fx.node import map_aggregate
 
 from steadygaze.network.reading.halves import compared as halves_compared
 from steadygaze.network.reading.originals import Preparation, TorchOriginal
@@ -51,7 +52,7 @@ def halved(program: ExportedProgram, module: torch.nn.Module) -> Halved:
         if str(getattr(node.target, "__name__", node.target)).startswith("_assert_tensor_metadata"):
             widened.graph.erase_node(node)  # it holds numbers against the precision that they had
             continue
-        node.args, node.kwargs = (fx.node.map_aggregate(one, _single) for one in (node.args, node.kwargs))
+        node.args, node.kwargs = (map_aggregate(one, _single) for one in (node.args, node.kwargs))
     widened.recompile()
     return Halved(_Given(module, declared), widened, precision)
 
