@@ -49,7 +49,7 @@ ARCHITECTURES = {
     "Inception": Architecture(Inception, (3, 12, 12)),
     "ShuffleNet": Architecture(ShuffleNet, (3, 8, 8)),
     "SqueezeNet": Architecture(SqueezeNet, (3, 12, 12)),
-    "MobileNetV3": Architecture(MobileNetV3, (3, 8, 8), False, "hard swish"),
+    "MobileNetV3": Architecture(MobileNetV3, (3, 8, 8), False, "squeeze and excitation"),
     "EfficientNet": Architecture(EfficientNet, (3, 8, 8), False, "squeeze and excitation"),
     "ConvNeXt": Architecture(ConvNeXt, (3, 16, 16), False, "layer norm"),
     "vision transformer": Architecture(VisionTransformer, (1, 8, 8), False, "layer norm"),

@@ -316,6 +316,12 @@ CASES = {
     ],
     "Erf": [case("Erf", None)],
     "Flatten": [case("Flatten", None, axis=axis) for axis in range(-5, 6)],
+    "GatherND": [
+        case("GatherND", None, "i", before=[node("Transpose", None, perm=perm)], constants={"i": i}, **more)
+        for perm in ([1, 0, 2, 3], [3, 0, 1, 2], [0, 1, 2, 3])
+        for i in (np.int64([[1], [0], [-1]]), np.int64([[[0], [1]]]), np.int64([[0, 0]]), np.int64([[9]]))
+        for more in ({}, {"batch_dims": 0}, {"batch_dims": 1})
+    ],
     "Gelu": [case("Gelu", None, opset=20, approximate=word) for word in ("none", "tanh", "fast")],
     "Gemm": [
         *(
@@ -350,6 +356,15 @@ CASES = {
     "HardSigmoid": [
         case("HardSigmoid", before=[BEFORE], **one)
         for one in ({}, {"alpha": 3.0, "beta": 0.4}, {"alpha": -2.0}, {"beta": float("nan")})
+    ],
+    **{name: [case(name, before=[BEFORE], opset=18)] for name in ("HardSwish", "Mish", "Softsign")},
+    **{
+        name: [case(name, before=[BEFORE], alpha=a) for a in (-0.5, 0.0, 1.0, 3.0, float("nan"))]
+        for name in ("Celu", "Elu")
+    },
+    "Selu": [
+        case("Selu", before=[BEFORE], **one)
+        for one in ({}, {"alpha": 0.5}, {"gamma": 2.0}, {"gamma": float("inf")})
     ],
     "Identity": [case("Identity")],
     "LeakyRelu": [case("LeakyRelu", before=[BEFORE], alpha=a) for a in (-0.5, 0.0, 1.0, 3.0, float("nan"))],
@@ -544,18 +559,13 @@ CONSTANT_CASES = {
     },
     **{
         operator: [added(operator, "w", "v", constants=c, after=CASTED) for c in (*PAIRS, {"w": W, "v": W})]
-        for operator in ("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Max", "Min")
+        for operator in ("Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Max", "Min")
     },
     **{operator: [added(operator, "w", "v", constants=FLAGS, after=CASTED)] for operator in ("And", "Or")},
     **{
         operator: [added(operator, "w", constants={"w": 3 * W})]
         for operator in ("Ceil", "Floor", "Cos", "Sin")
     },
-    "Mod": [
-        added("Mod", "w", "v", constants=c, fmod=flag, after=CASTED)
-        for c in (*PAIRS, {"w": ints(7, -7), "v": ints(0, 1)})
-        for flag in (0, 1)
-    ],
     "Not": [added("Not", "w", constants={"w": W > 0}, after=CASTED)],
     "Pow": [
         added("Pow", "w", "v", constants={"w": w, "v": v}, after=CASTED)
@@ -566,11 +576,6 @@ CONSTANT_CASES = {
     "Tile": [
         added("Tile", "w", "t", constants={"w": array(2, 3, 1), "t": ints(*t)})
         for t in ((1, 2, 6), (1, 1, 1), (3, 2), (1, 0, 1))
-    ],
-    "Where": [
-        added("Where", "c", "w", "v", constants={"c": c, "w": W, "v": v})
-        for c in (W > 0, np.bool_(False), array(6, 1) > 0)
-        for v in (V, np.float32(0.5))
     ],
     "Cast": [
         *(
@@ -612,6 +617,10 @@ CONSTANT_CASES = {
             for kind, n in [(1, 1), (11, 1), (1, 2)]
         ),
     ],
+    "Equal": [
+        added("Equal", "w", "v", constants={"w": ints(1, 2, 3, -1, 5, 6), "v": v}, after=CASTED)
+        for v in (ints(1, 0, 3, -1, 0, 0), ints(-1))
+    ],
     "Expand": [
         added("Expand", "w", "s", constants={"w": array(6, 1), "s": ints(*s)})
         for s in ((2, 1, 6), (1,), (5,))
@@ -635,6 +644,11 @@ CONSTANT_CASES = {
     "MatMul": [
         added("MatMul", "w", "v", constants=TWO),
         added("MatMul", "w", "v", constants={"w": W, "v": array(6)}),
+    ],
+    "Mod": [
+        added("Mod", "w", "v", constants={"w": w, "v": v}, after=CASTED, **more)
+        for w, v in [(ints(-7, 7, -6, 5, 1, 0), ints(2, -2, 4, 5, 3, 4)), (W, V), (ints(7), ints(0))]
+        for more in ({}, {"fmod": 0}, {"fmod": 1})
     ],
     "Neg": [added("Neg", "w", constants={"w": W})],
     "Range": [
@@ -726,6 +740,11 @@ CONSTANT_CASES = {
             for a in ([1], [-2], [0, 2], [7])
         ),
         added("Unsqueeze", "w", "a", constants={"w": array(2, 6), "a": ints(-2)}),
+    ],
+    "Where": [
+        added("Where", "b", "w", "v", constants={"b": np.array(b), "w": W, "v": v})
+        for b in ([True, False, True, True, False, False], True, [[True], [False]] * 3)
+        for v in (V, array(6, 1), np.float32(2))
     ],
 }
 ALL = {**CASES, **{f"constant-{name}": cases for name, cases in CONSTANT_CASES.items()}}

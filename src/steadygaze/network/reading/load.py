@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from steadygaze.errors import ModelError
+from steadygaze.network.digests import digests
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading import (
     onnx_reader,
@@ -83,6 +84,11 @@ class Network:
         notes = (self.output_note or "").replace(single_logit.note(), single_logit.note(label))
         graph = single_logit.graph_facing(self.graph, label)
         return replace(self, graph=graph, original=self.original.facing(label), output_note=notes)
+
+    @cached_property
+    def sha256_as_read(self) -> str:
+        """Of the graph, however it was written down: all that its output depends on."""
+        return digests(self.graph)[-1]
 
 
 @on_processor()

@@ -162,21 +162,22 @@ def _divide(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     return quotient + ((quotient < 0) & (quotient * b != a)).astype(quotient.dtype)
 
 
+def _modulo(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
+    a, b = inputs
+    if np.issubdtype(np.result_type(a, b), np.integer) and (b == 0).any():
+        raise ValueError("it takes remainders of a division by 0")
+    if attributes.get("fmod", 0):
+        return np.fmod(a, b)
+    if not np.issubdtype(np.result_type(a, b), np.integer):
+        raise ValueError("the remainder of broken numbers is taken without fmod")
+    return np.mod(a, b)
+
+
 def _reduce_product(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     named = attributes.get("axes", _input(inputs, 1))
     if attributes.get("noop_with_empty_axes", 0) and (named is None or not np.size(named)):
         return inputs[0]
     return np.prod(inputs[0], axis=axes_of(inputs, attributes), keepdims=bool(attributes.get("keepdims", 1)))
-
-
-def _remainder(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
-    a, b = inputs
-    if np.issubdtype(np.result_type(a, b), np.integer) and (b == 0).any():
-        raise ValueError("it takes remainders of a division by 0")
-    if not attributes.get("fmod", 0) and np.issubdtype(np.result_type(a, b), np.floating):
-        raise ValueError("remainders of real numbers without fmod")
-    # The sign is that of the divisor, or with fmod that of the dividend.
-    return np.fmod(a, b) if attributes.get("fmod", 0) else np.mod(a, b)
 
 
 def _power(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
@@ -201,7 +202,7 @@ FOLDS: dict[str, Fold] = {
     "ConstantOfShape": _constant_of_shape,
     "Cos": lambda x, a: np.cos(x[0]),
     "Div": _divide,
-    "Equal": lambda x, a: np.equal(*x),
+    "Equal": lambda x, a: x[0] == x[1],
     "Expand": _expand,
     "Flatten": _flatten,
     "Floor": lambda x, a: np.floor(x[0]),
@@ -214,7 +215,7 @@ FOLDS: dict[str, Fold] = {
     "MatMul": lambda x, a: x[0] @ x[1],
     "Max": _joined(np.maximum),
     "Min": _joined(np.minimum),
-    "Mod": _remainder,
+    "Mod": _modulo,
     "Mul": lambda x, a: x[0] * x[1],
     "Neg": lambda x, a: -x[0],
     "Not": lambda x, a: np.logical_not(x[0]),
@@ -233,6 +234,6 @@ FOLDS: dict[str, Fold] = {
     "Tile": _tile,
     "Transpose": lambda x, a: np.transpose(x[0], a.get("perm")),
     "Unsqueeze": _unsqueeze,
-    "Where": lambda x, a: np.where(*x),
+    "Where": lambda x, a: np.where(x[0], x[1], x[2]),
 }
 """Operators whose value is known on reading when their inputs are."""
