@@ -25,6 +25,8 @@ from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 Layout: TypeAlias = Literal["chw", "hwc", "flat"]
 LAYOUTS: tuple[Layout, ...] = ("chw", "hwc", "flat")
 
+# The numbers that onnxruntime takes, where they are not of single precision.
+_DTYPES = {"tensor(double)": np.float64, "tensor(float16)": np.float16}
 # Images differentiated at once: bounds the memory that autograd keeps.
 _ROWS = 32
 
@@ -112,7 +114,7 @@ class OnnxOriginal(AbstractOriginal):
         self._session = _session(_ending_in(model, logits_name), options)
         source = self._session.get_inputs()[0]
         self._input = source.name
-        self._dtype = np.float64 if source.type == "tensor(double)" else np.float32
+        self._dtype = _DTYPES.get(source.type, np.float32)
         self._together = not isinstance(source.shape[0], int) and self._takes_batches()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
