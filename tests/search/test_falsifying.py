@@ -186,6 +186,9 @@ def test_where_steps_are_dear_both_aims_get_their_share(monkeypatch):
     Falsifier(problem).search()
     assert len(followed) == 2
     assert min(followed) > 100
+    assert sum(followed) <= 400 - 128 - 16, (
+        "and no more than what is left of the points drawn and the corners"
+    )
 
 
 def test_nothing_leads_downhill_on_level_ground(monkeypatch):
