@@ -52,7 +52,7 @@ def outside(variants=EVERY, room=32):
         images = variant.images(points.reshape(-1, len(box)))
         maps = problem.maps_at(torch.from_numpy(images)).reshape(BOXES, 20, *problem.map0.shape).numpy()
         known = problem.bounds(boxes, room)
-        ends = [bound.amin(dim=1) for bound in problem.enclosed_gaps(known).bounds()]
+        ends = [bound.amin(dim=1) for bound in known.gaps(problem.label)]
         wrong += _beyond(*ends, plain.gap.reshape(BOXES, -1))
         wrong += _beyond(*problem.saliency.enclosed(known, problem.label, problem.pixels).bounds(), maps)
         wrong += _beyond(
@@ -287,8 +287,8 @@ def test_a_box_in_the_place_of_another(monkeypatch):
 def test_a_judgement_of_the_middle_alone(monkeypatch, variant):
     """A box is not what its middle is: samples disagree with the map."""
 
-    def judged(problem, boxes, room):
-        found = judge(problem, boxes, room)
+    def judged(problem, boxes, room, *more):
+        found = judge(problem, boxes, room, *more)
         return replace(found, kind=problem.at(boxes.mean(axis=2)).kind)
 
     judge = branch_and_bound.judge_boxes

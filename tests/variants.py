@@ -188,6 +188,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": lambda: mlp(nn.Sigmoid),
     "tanh": lambda: mlp(nn.Tanh),
     "gelu": lambda: mlp(nn.GELU),
+    "selu": lambda: mlp(nn.SELU),
+    "mish": lambda: mlp(nn.Mish),
+    "hard swish": lambda: mlp(nn.Hardswish),
     "softplus": lambda: mlp(lambda: nn.Softplus(beta=3.0)),
     "silu conv": lambda: convolutional(batch_norm(), nn.SiLU(), nn.MaxPool2d(2)),
     "colour mlp": lambda: mlp(nn.ReLU, inputs=108),
@@ -399,7 +402,7 @@ def searched(search: AbstractSearch) -> AbstractSearch:
 
 # Thresholds are such that most boxes hold two or three kinds of cells.
 STRICT = {"prelu": 0.1, "hardtanh": 0.02, "spoilt": 0.02, "average pool": 0.02, "no bias": 0.05}
-SMOOTH = ("sigmoid", "tanh", "gelu", "softplus", "silu conv")
+SMOOTH = ("sigmoid", "tanh", "gelu", "softplus", "silu conv", "selu", "mish", "hard swish")
 # Shapes that no benchmark has: the last layer picks, there is no hidden one, or others than a dense one read.
 SHAPED = (
     "rectified logits", "leaky logits", "clipped logits", "pooled logits", "two classes", "no hidden layer",
@@ -461,6 +464,9 @@ INEXACT = [
     Variant("sigmoid", "spot", threshold=0.05),
     Variant("tanh", "three"),
     Variant("gelu", "shift", threshold=0.5),
+    Variant("selu", "spot", threshold=0.05),
+    Variant("mish", "contrast", clip=None),
+    Variant("hard swish", "spot", threshold=0.1),
     Variant("softplus", "contrast", clip=None, saliency="abs-gradient", threshold=0.1),
     Variant("silu conv", "spot", saliency="grad-cam", threshold=0.05),
     Variant("sigmoid", "brightness", saliency="softmax-gradient", threshold=0.1),

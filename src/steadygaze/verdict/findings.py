@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from steadygaze.answer.result import Failure, Origin, Radius, Verdict
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
-from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_scale
+from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_ranges, safe_scale
 from steadygaze.verdict.witness import Witness, find_witness
 
 
@@ -54,10 +55,8 @@ class Finding:
         return every and bool((self.map.kind == ROBUST).all()) and not self.map.tight
 
 
-_WHOLE_BY_REGIONS = (
-    "every activation region in the box keeps the class and the attention, and the regions cover the box"
-)
-_WHOLE = {"bound": "bounds prove class and attention everywhere in boxes that cover the whole box"}
+_WHOLE_BY_REGIONS = "every activation region in the box keeps {}, and the regions cover the box"
+_WHOLE = {"bound": "bounds prove that {} holds everywhere in boxes that cover the whole box"}
 
 
 def claim_of(findings: Sequence[Finding]) -> str:
@@ -95,9 +94,12 @@ def around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline 
             return around_origin(first.map, problem.box, problem.tolerance, deadline)
         try:
             here = cells_at(first.map, np.zeros(len(problem.box)), problem.tolerance, deadline)
+            begins = bool((first.map.kind[here] == ROBUST).all()) and len(here) > 0
+            ranges = safe_ranges(first.map, problem.box, deadline) if begins else ()
         except Expired:
-            here = np.zeros(0, np.int64)
-        return Around(here[first.map.kind[here] == ROBUST], None)
+            here, ranges = np.zeros(0, np.int64), ()
+        known = Origin(None, ranges, None, None, "not examined", complete=False) if np.any(ranges) else None
+        return Around(here[first.map.kind[here] == ROBUST], known)
     enclosed = told.enclosed
     assert enclosed is not None
     cells = enclosed.cells
@@ -112,6 +114,17 @@ def around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline 
         complete=enclosed.boundary is None or "unexamined" not in enclosed.boundary.kind,
     )
     return Around(cells, origin, enclosed.boundary)
+
+
+def widened(around: Around, scale: float | None, box: np.ndarray) -> Around:
+    """With ranges that are at least those of the box that is known to be safe, whichever search knows it."""
+    if not scale or around.origin is None:
+        return around
+    ranges = tuple(
+        (min(low, scale * float(first)) + 0.0, max(high, scale * float(last)))
+        for (low, high), (first, last) in zip(around.origin.ranges, box, strict=True)
+    )
+    return replace(around, origin=replace(around.origin, ranges=ranges))
 
 
 def nearest_witness(
@@ -135,7 +148,8 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
             "precision",
         )
     if any(finding.whole for finding in findings):
-        return (Verdict.ROBUST, _WHOLE.get(last.method, _WHOLE_BY_REGIONS))
+        kept = "the class" if problem.class_alone else "the class and the attention"
+        return Verdict.ROBUST, _WHOLE.get(last.method, _WHOLE_BY_REGIONS).format(kept)
     if stopped:
         return Verdict.UNKNOWN, f"no failing point was found before {stopped.words} ended the run"
     if last.enclosed is not None and not last.enclosed.examined:
@@ -154,6 +168,31 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
     return (
         Verdict.UNKNOWN,
         "no cell fails, but at a point the class gap vanishes within the numerical tolerance",
+    )
+
+
+def expectation(
+    box: np.ndarray, findings: Sequence[Finding], scale: float | None, failure: Failure | None
+) -> tuple[str, ...]:
+    """What to expect of ten times the time, where a limit of time has ended the search for the safe scale.
+
+    The number of regions in a box goes with its extent to the power of the number of parameters, and so does
+    the time that they take.
+    """
+    stopped = findings[-1].stopped
+    if stopped is None or stopped.by != "time" or scale is None or scale >= 1:
+        return ()
+    if not scale:
+        return ("The time did not suffice for a first region at 0; ten times as much may.",)
+    first = 1.0
+    if failure is not None:
+        first = min(1.0, float(gauge(np.array([failure.theta]), -box[:, 0], box[:, 1])[0]))
+    likely = scale * 10 ** (1 / len(box))
+    if likely >= first:
+        return (f"Ten times the time is likely to settle the safe scale, which is at most {first:.3g}.",)
+    return (
+        f"In ten times the time the safe scale is likely to grow from {scale:.2g} to about {likely:.2g}; "
+        f"it is at most {first:.3g}.",
     )
 
 

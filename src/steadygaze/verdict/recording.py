@@ -13,11 +13,11 @@ from typing import TypeGuard
 
 import numpy as np
 
+from steadygaze.answer.asked import CLASS_ALONE, CLASS_AND_ATTENTION
 from steadygaze.answer.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
 from steadygaze.answer.words import written
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.network.baselines import GIVEN
-from steadygaze.network.digests import digests
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.perturbation import BUILT_IN, AbstractPerturbation
 from steadygaze.question.images.records import LoadedImage
@@ -67,7 +67,7 @@ def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
             network.graph.units,
             network.graph.parameters,
             network.output_note,
-            digests(network.graph)[-1],
+            network.sha256_as_read,
         ),
         image=ImageInfo(
             written(origin.source or "array:" + pixels[:16]),
@@ -83,8 +83,9 @@ def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
         perturbation=tuple(_link(link) for link in chain.links),
         clip=problem.clip,
         saliency=problem.saliency.name,
-        inconsistency=problem.inconsistency.name,
-        threshold=problem.threshold,
+        inconsistency="none" if problem.class_alone else problem.inconsistency.name,
+        threshold=0.0 if problem.class_alone else problem.threshold,
+        must_hold=CLASS_ALONE if problem.class_alone else CLASS_AND_ATTENTION,
         channel_sum=problem.saliency.channel_sum,
         layer=problem.saliency.layer,
         baseline=_baseline(problem),

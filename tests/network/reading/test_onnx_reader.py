@@ -160,18 +160,18 @@ REFUSED = {
     "sine": (
         [node("Sin", None)],
         {},
-        r"layer 'Sin' \(node 'Sin_0'\) is not supported; supported are Add",
+        r"layer 'Sin' \(node 'Sin_0'\) is not supported; supported are Abs, Add",
     ),
     "softmax-inside": ([node("Softmax", None)], {}, r"layer 'Softmax' \(node 'Softmax_0'\)"),
     "product": ([node("Mul", None, None)], {}, "two values computed from the image"),
     "matmul-product": ([node("MatMul", None, None)], {}, "two computed values"),
     "max-with-mode": (
-        [node("Pad", None, "p", mode="reflect")],
+        [node("Pad", None, "p", mode="mirror")],
         {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)},
         "mode is 'reflect'",
     ),
     "cast-int": ([node("Cast", None, to=7)], {}, "its to is INT64; allowed is FLOAT and DOUBLE"),
-    "enlarging": ([node("Add", None, "c")], {"c": array(3, 2, 6, 6)}, "enlarges"),
+    "enlarging": ([node("Add", None, "c")], {"c": array(3, 2, 6, 6)}, "other than the batch"),
     "divide-by-zero": ([node("Div", None, "c")], {"c": np.float32(0)}, "divides by 0"),
     "wrong-reshape": ([node("Reshape", None, "s")], {"s": ints(1, 71)}, "is reshaped to"),
     "nan-weights": (

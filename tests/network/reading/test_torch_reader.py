@@ -107,6 +107,12 @@ BODIES = {
     "erf": (lambda m, x: torch.erf(m.first(x)), 256),
     "gelu": (lambda m, x: functional.gelu(3 * m.first(x)), 256),
     "gelu-tanh": (lambda m, x: functional.gelu(3 * m.first(x), approximate="tanh"), 256),
+    "elu": (lambda m, x: functional.elu(3 * m.first(x), 0.7), 256),
+    "selu": (lambda m, x: functional.selu(3 * m.first(x)), 256),
+    "celu": (lambda m, x: functional.celu(3 * m.first(x), 1.3), 256),
+    "mish": (lambda m, x: functional.mish(3 * m.first(x)), 256),
+    "hard-swish": (lambda m, x: functional.hardswish(9 * m.first(x)), 256),
+    "log-sigmoid": (lambda m, x: functional.logsigmoid(3 * m.first(x)), 256),
     "silu": (lambda m, x: functional.silu(m.first(x)), 256),
     "silu-in-place": (lambda m, x: functional.silu(m.first(x) + 1, inplace=True), 256),
     "silu-written-out": (lambda m, x: (lambda y: y * torch.sigmoid(1.5 * y))(m.first(x)), 256),
@@ -292,14 +298,7 @@ REFUSED = {
     "product": (lambda m, x: m.first(x) * m.second(m.first(x)), "computed from the image"),
     "branch": (lambda m, x: m.first(x) if x.sum() > 0 else m.second(m.first(x)), "cannot be traced"),
     "wrong-size": (lambda m, x: m.first(x)[:, :, :4], "cannot be traced on an input of shape"),
-    "circular": (
-        lambda m, x: functional.pad(m.first(x), (1, 1, 1, 1), mode="reflect")[:, :, 1:-1, 1:-1],
-        "layer 'pad' .* its argument 'mode' is 'reflect'; allowed is 'constant'",
-    ),
-    "transposed": (
-        lambda m, x: functional.conv_transpose2d(m.first(x), m.second.weight)[:, :, 1:-1, 1:-1],
-        "conv_transpose2d",
-    ),
+    "jump": (lambda m, x: functional.threshold(m.first(x), 0.1, 0.0), "it jumps from 0 to 0.1 at 0.1"),
     "nan": (lambda m, x: m.first(x) / torch.tensor(float("nan")), "NaN"),
 }
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.relaxing import Choice, Derivative, relax
+from steadygaze.network.bounding.tightening import Effort, Tightening
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -29,6 +31,7 @@ class Bounds:
         doubts: ``(B,)`` number of units that may be on several pieces, and of windows that several may win.
         room: symbols that the forms of one box may have.
         tolerances: of each node that picks, as `bounds_of` was given them.
+        backward: what linear bounds need on their way back; None if nobody asked for them.
     """
 
     graph: Graph
@@ -38,6 +41,7 @@ class Bounds:
     doubts: Tensor
     room: int
     tolerances: Mapping[int, Tensor]
+    backward: Backward | None = None
 
     def take(self, chosen: Tensor) -> Bounds:
         """What is known over some of the boxes."""
@@ -47,7 +51,39 @@ class Bounds:
             slopes={index: slopes.take(chosen) for index, slopes in self.slopes.items()},
             pull=self.pull[chosen],
             doubts=self.doubts[chosen],
+            backward=None if self.backward is None else self.backward.take(chosen),
         )
+
+    def enclosed_gaps(self, label: int) -> Forms:
+        """Forms ``(K - 1,)`` of logit `label` minus each of the others."""
+        others = self._others(label)
+        return self.values[self.graph.last].linear(
+            lambda x: x[:, [label]] - x[:, others], lambda x: x[:, [label]] + x[:, others], terms=2
+        )
+
+    def gaps(self, label: int) -> tuple[Tensor, Tensor]:
+        """Least and largest values ``(B, K - 1)`` of these gaps.
+
+        With more effort than forms, the bound that may tell the sign of a gap is sought by a row, too: from
+        below where the gap is above 0 in the middle, else from above.
+        """
+        low, high = self.enclosed_gaps(label).bounds()
+        if self.backward is None:
+            return low, high
+        others = self._others(label)
+        rows = low.new_zeros((len(others), self.graph.classes))
+        rows[:, label] = 1.0
+        rows[range(len(others)), others] = -1.0
+        positive = low + high > 0
+        sign = torch.where(positive, 1.0, -1.0)
+        found = self.backward.least(sign[..., None] * rows, self.graph.last)
+        return (
+            torch.where(positive, torch.fmax(low, found), low),
+            torch.where(positive, high, torch.fmin(high, -found)),
+        )
+
+    def _others(self, label: int) -> list[int]:
+        return [k for k in range(self.graph.classes) if k != label]
 
     def pull_back(self, seed: Forms, to: int) -> Forms:
         """Forms ``(B, *shape)`` of the gradient of ``<seed, logits>`` at the output of node `to`.
@@ -98,13 +134,16 @@ def bounds_of(
     tolerances: Mapping[int, Tensor],
     room: int,
     start: int = 0,
+    effort: Effort = Effort.FORMS,
 ) -> Bounds:
     """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
     With another `start` than node 0 only what depends on it is bounded, and must depend on nothing else.
     nodes: those whose values are kept. tolerances ``(N,)`` of each node that picks: see `relax`.
     room: the number of symbols that the forms of one box may have; more make bounds tighter and slower.
+    effort: how tight bounds shall be.
     """
+    tightening = None if effort is Effort.FORMS else Tightening(graph, pixels, start, effort)
     values: dict[int, Forms] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
     slopes: dict[int, Derivative | Choice] = {}
@@ -118,9 +157,14 @@ def bounds_of(
         inputs = tuple(values[source] for source in node.inputs)
         if isinstance(layer, AbstractAffine):
             values[index] = affine(layer, *inputs)
+            if tightening is not None:
+                tightening.affine(index, values[index])
         else:
             assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
-            done = relax(layer, inputs[0], tolerances.get(index), room, used)
+            ranges = None if tightening is None else tightening.ranges(index, inputs[0])
+            done = relax(layer, inputs[0], tolerances.get(index), room, used, ranges)
+            if tightening is not None:
+                tightening.bent(index, done.values)
             values[index], slopes[index] = done.values, done.slopes
             used = max(used, done.values.symbols)
             pull, doubts = pull + done.pull, doubts + done.slopes.doubts
@@ -129,7 +173,8 @@ def bounds_of(
         for source in node.inputs:
             if graph.readers[source][-1] == index:
                 values.pop(source, None)
-    return Bounds(graph, kept, slopes, pull, doubts, room, tolerances)
+    known = None if tightening is None else tightening.backward
+    return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, known)
 
 
 def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:

@@ -34,10 +34,12 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.gates import gated
 from steadygaze.network.reading.windows import Windows, adaptive_averages
 from steadygaze.network.smooth import Smooth
+from steadygaze.network.taking import Take
 
 # Single-precision files write "no bound" as the largest finite number.
 _UNBOUNDED = 3e38
-_LARGEST_WINDOW = 255
+LARGEST_WINDOW = 255
+"""Numbers that one window of a max pooling may cover."""
 # Beyond it softplus is x to within exp(-20) = 2e-9, and PyTorch takes x: a way of computing, not of defining.
 _SOFTPLUS_THRESHOLD = 20.0
 
@@ -96,7 +98,7 @@ class Assembler:
         """The graph that ends in `output`, flattened to logits ``(K,)``."""
         size = math.prod(self.shape(output))
         if self._builder.shape(output.node) != (size,):
-            output = self._add(Reshape((size,)), output)
+            output = self.append(Reshape((size,)), output)
         return self._builder.build(output.node)
 
     # Affine layers
@@ -104,7 +106,7 @@ class Assembler:
     def dense(self, x: Value, weight: np.ndarray, bias: np.ndarray | None) -> Value:
         """``x Wᵀ + b`` over the last axis; weight ``(out, in)``."""
         self._expect(self.shape(x)[-1:] == weight.shape[1:], f"weight {weight.shape}", x)
-        return self._add(Dense(self.constant(weight), self._bias(bias, weight.shape[0])), x)
+        return self.append(Dense(self.constant(weight), self._bias(bias, weight.shape[0])), x)
 
     def matmul_left(self, weight: np.ndarray, x: Value) -> Value:
         """``W X`` for a constant W and X whose last two axes are a matrix."""
@@ -133,7 +135,7 @@ class Assembler:
         layer = Conv(
             self.constant(weight), self._bias(bias, weight.shape[0]), stride, padding, dilation, groups
         )
-        return self._add(layer, x)
+        return self.append(layer, x)
 
     def batch_norm(
         self,
@@ -153,31 +155,23 @@ class Assembler:
         return self.scale_shift(x, scale.reshape(column), shift.reshape(column))
 
     def scale_shift(self, x: Value, scale: np.ndarray | float, shift: np.ndarray | float) -> Value:
-        """``scale * x + shift``; constants broadcast as in numpy, but must not enlarge x."""
+        """``scale * x + shift``, broadcast as in numpy."""
         scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
         full = self._broadcast(self.shape(x), scale.shape, shift.shape)
-        if math.prod(full) != math.prod(self.shape(x)):
-            raise self.refuse(
-                f"a constant of shape {scale.shape or shift.shape} enlarges a value of shape {self.shape(x)}",
-                "allowed are constants that keep the shape; expand the value beforehand",
-            )
-        x = self.reshape(x, full)
+        x = self.expand(x, full)
         inner = full[1:] if x.batched else full
         aligned = (
             self.constant(c.reshape(_stretched(c.shape, len(full))[-len(inner) :])) for c in (scale, shift)
         )
-        return self._add(ScaleShift(*aligned), x)
+        return self.append(ScaleShift(*aligned), x)
 
     def add(self, a: Value, b: Value) -> Value:
-        """The sum of two computed values of the same shape (axes of 1 aside)."""
+        """The sum of two computed values, broadcast."""
         full = self._broadcast(self.shape(a), self.shape(b))
-        if any(math.prod(self.shape(v)) != math.prod(full) for v in (a, b)):
-            raise self.refuse(
-                f"two computed values of shapes {self.shape(a)} and {self.shape(b)} are added",
-                "allowed are equal shapes; expand the smaller one beforehand",
-            )
-        a, b = self.reshape(a, full), self.reshape(b, full)
-        return self._add(Add(), a, b)
+        a, b = self.expand(a, full), self.expand(b, full)
+        if a.batched != b.batched:
+            a, b = self._unbatched(a), self._unbatched(b)
+        return self.append(Add(), a, b)
 
     def concat(self, values: Sequence[Value], axis: int) -> Value:
         """Values side by side along an axis other than the batch."""
@@ -191,7 +185,7 @@ class Assembler:
             )
         if len({v.batched for v in values}) > 1:
             values = [self._unbatched(v) for v in values]
-        return self._settled(self._add(Concat(axis - values[0].batched), *values))
+        return self._settled(self.append(Concat(axis - values[0].batched), *values))
 
     def pad(self, x: Value, pads: Sequence[tuple[int, int]], value: float) -> Value:
         """A constant frame, (before, after) per axis of the file's shape; negative numbers crop."""
@@ -200,7 +194,9 @@ class Assembler:
             raise self.refuse("the batch is padded", "allowed is padding of the other axes")
         if not math.isfinite(value):
             raise self.refuse(f"the padding value is {value}", "allowed are finite numbers")
-        return self._add(Pad(pads[1:] if x.batched else pads, float(value)), x) if any(map(any, pads)) else x
+        return (
+            self.append(Pad(pads[1:] if x.batched else pads, float(value)), x) if any(map(any, pads)) else x
+        )
 
     def crop(self, x: Value, axis: int, first: int, end: int, step: int = 1) -> Value:
         """Positions first, first + step, ... below `end` along one axis of the file's shape."""
@@ -213,15 +209,13 @@ class Assembler:
                 f"positions {first}:{end}:{step} are taken of axis {axis} of {shape}",
                 "allowed are forward slices that are not empty, of axes other than the batch",
             )
+        if step != 1 and (len(shape) != 4 or axis < 2):
+            return self.append(Take(torch.arange(first, end, step), axis - x.batched), x)
         pads = [(0, 0)] * len(shape)
         pads[axis] = (-first, end - shape[axis])
         cropped = self.pad(x, pads, 0.0)
         if step == 1:
             return cropped
-        if len(shape) != 4 or axis < 2:
-            raise self.refuse(
-                f"axis {axis} of {shape} is taken in steps", "allowed are steps in rows and columns"
-            )
         # Averages over single positions: exactly the numbers at each step.
         stride = (step, 1) if axis == 2 else (1, step)
         return self.average_pool(cropped, PoolGeometry((1, 1), stride), count_padding=False)
@@ -241,7 +235,22 @@ class Assembler:
         if shape == old:
             return x
         batched = len(shape) > 1 and shape[0] == 1
-        return self._add(Reshape(shape[1:] if batched else shape), x, batched=batched)
+        return self.append(Reshape(shape[1:] if batched else shape), x, batched=batched)
+
+    def expand(self, x: Value, shape: Sequence[int]) -> Value:
+        """Axes of one entry repeated as often as `shape`, in the file's terms, says; new axes go in front."""
+        old = self.shape(x)
+        x = self.reshape(x, (1,) * (len(shape) - len(old)) + old)
+        for axis, (have, want) in enumerate(zip(self.shape(x), shape, strict=True)):
+            if have == want:
+                continue
+            if have != 1 or self._is_batch(x, axis):
+                raise self.refuse(
+                    f"a value of shape {old} is expanded to {tuple(shape)}",
+                    "allowed is to repeat axes of one entry other than the batch",
+                )
+            x = self.append(Take(torch.zeros(want, dtype=torch.int64), axis - x.batched), x)
+        return x
 
     def permute(self, x: Value, axes: Sequence[int]) -> Value:
         """Axes reordered, the batch counted."""
@@ -252,8 +261,8 @@ class Assembler:
         if order == tuple(range(rank)):
             return x
         if x.batched and order[0] == 0:
-            return self._add(Permute(tuple(axis - 1 for axis in order[1:])), x)
-        return self._settled(self._add(Permute(order), self._unbatched(x)))
+            return self.append(Permute(tuple(axis - 1 for axis in order[1:])), x)
+        return self._settled(self.append(Permute(order), self._unbatched(x)))
 
     # Pooling
 
@@ -261,10 +270,10 @@ class Assembler:
         """The largest number of each window of a map ``(1, C, H, W)``."""
         channels, height, width = self.map_shape(x)
         size = math.prod(geometry.kernel)
-        if size > _LARGEST_WINDOW:
+        if size > LARGEST_WINDOW:
             raise self.refuse(
                 f"a max-pool window covers {size} numbers",
-                f"allowed are at most {_LARGEST_WINDOW}; pool in two steps",
+                f"allowed are at most {LARGEST_WINDOW}; pool in two steps",
             )
         along = [geometry.along(0, height), geometry.along(1, width)]
         pooled = (channels, along[0].count, along[1].count)
@@ -276,7 +285,7 @@ class Assembler:
             raise self.refuse("a max-pool window covers padding only", "allowed is less padding than window")
         planes = torch.arange(channels)[:, None, None] * (height * width)
         windows = torch.where(plane < 0, -1, plane + planes).reshape(-1, size)
-        return self._add(MaxPool(windows, (channels, height, width), pooled), x)
+        return self.append(MaxPool(windows, (channels, height, width), pooled), x)
 
     def average_pool(
         self, x: Value, geometry: PoolGeometry, count_padding: bool, divisor: float | None = None
@@ -287,7 +296,7 @@ class Assembler:
         for windows, size in ((rows, sizes[0]), (columns, sizes[1])):
             check_size((windows.count, size), f"the output of {self.where}")
         across = None if divisor is None else 1.0
-        return self._add(
+        return self.append(
             AveragePool(rows.averages(count_padding, divisor), columns.averages(count_padding, across)), x
         )
 
@@ -296,25 +305,15 @@ class Assembler:
         _, *extents = self.map_shape(x)
         check_size(size, f"the output of {self.where}")
         rows, columns = (adaptive_averages(e, s) for e, s in zip(extents, size, strict=True))
-        return self._add(AveragePool(rows, columns), x)
-
-    def mean(self, x: Value, axes: Sequence[int], keep: bool) -> Value:
-        """The mean over rows, columns or both of a map ``(1, C, H, W)``."""
-        _, *sizes = self.map_shape(x)
-        chosen = {axis % 4 for axis in axes}
-        if not chosen or chosen - {2, 3}:
-            raise self.refuse(
-                f"the mean is taken over axes {tuple(axes)}", "allowed are rows and columns (2, 3)"
-            )
-        rows, columns = (1 if axis in chosen else size for axis, size in zip((2, 3), sizes, strict=True))
-        pooled = self.adaptive_average(x, (rows, columns))
-        shape = self.shape(pooled)
-        return pooled if keep else self.reshape(pooled, [shape[a] for a in range(4) if a not in chosen])
+        return self.append(AveragePool(rows, columns), x)
 
     # Activations
 
-    def leaky_relu(self, x: Value, slope: np.ndarray | float) -> Value:
-        """x above 0, ``slope * x`` below: 0 is ReLU, an array PReLU (broadcast as in numpy)."""
+    def leaky_relu(self, x: Value, slope: np.ndarray | float, shared: bool = False) -> Value:
+        """x above 0, ``slope * x`` below: 0 is ReLU, an array PReLU (broadcast as in numpy).
+
+        shared: see `PiecewiseLinear`.
+        """
         slope = np.asarray(slope, np.float64)
         if slope.size > 1:
             if self._broadcast(self.shape(x), slope.shape) != self.shape(x):
@@ -325,7 +324,7 @@ class Assembler:
         low = self.constant(slope.reshape(1, -1))
         slopes = torch.cat([low, torch.ones_like(low)])
         zero = torch.zeros(1, dtype=torch.float64)
-        return self._add(PiecewiseLinear(zero, slopes, torch.zeros((2, 1), dtype=torch.float64)), x)
+        return self.append(PiecewiseLinear(zero, slopes, torch.zeros((2, 1), dtype=torch.float64), shared), x)
 
     def clip(self, x: Value, low: float | None, high: float | None) -> Value:
         """x limited to [low, high]; None for no limit."""
@@ -341,11 +340,11 @@ class Assembler:
         slopes = [0.0] * (low is not None) + [1.0] + [0.0] * (high is not None)
         offsets = ([] if low is None else [low]) + [0.0] + ([] if high is None else [high])
         edges, *columns = (torch.tensor(v, dtype=torch.float64) for v in (limits, slopes, offsets))
-        return self._add(PiecewiseLinear(edges, *(column[:, None] for column in columns)), x)
+        return self.append(PiecewiseLinear(edges, *(column[:, None] for column in columns)), x)
 
     def smooth(self, x: Value, function: str) -> Value:
         """A smooth function of each number, by its name in `smooth.RULES`."""
-        return self._add(Smooth(function), x)
+        return self.append(Smooth(function), x)
 
     def softplus(self, x: Value, beta: float, threshold: float) -> Value:
         """``log(1 + exp(beta x)) / beta``; runtimes take x itself beyond ``beta x = threshold``."""
@@ -389,7 +388,8 @@ class Assembler:
             raise self.refuse(f"the bias has {np.size(bias)} entries", f"allowed are {size}, one per output")
         return self.constant(np.reshape(bias, -1))
 
-    def _add(self, layer: AbstractLayer, *values: Value, batched: bool | None = None) -> Value:
+    def append(self, layer: AbstractLayer, *values: Value, batched: bool | None = None) -> Value:
+        """One more layer, which reads the given values; it is batched as the first of them, if not told."""
         node = self._builder.add(layer, *(v.node for v in values), name=self.where)
         return Value(node, values[0].batched if batched is None else batched)
 
@@ -423,14 +423,14 @@ class Assembler:
         return x.batched and axis % len(self.shape(x)) == 0
 
     def _unbatched(self, x: Value) -> Value:
-        return self._add(Reshape(self.shape(x)), x, batched=False) if x.batched else x
+        return self.append(Reshape(self.shape(x)), x, batched=False) if x.batched else x
 
     def _settled(self, x: Value) -> Value:
         """A first axis of 1 is the batch again, if there are others."""
         shape = self.shape(x)
         if x.batched or shape[0] != 1 or len(shape) == 1:
             return x
-        return self._add(Reshape(shape[1:]), x, batched=True)
+        return self.append(Reshape(shape[1:]), x, batched=True)
 
 
 def _stretched(shape: Shape, rank: int) -> Shape:

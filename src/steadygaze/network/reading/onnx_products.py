@@ -1,0 +1,39 @@
+"""ONNX operators that multiply by constants: matrices with leading axes, and Einstein's sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from steadygaze.network.reading import contracting
+from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.onnx_calls import Call, Rule
+
+
+def _matmul(call: Call) -> Value:
+    asm = call.assembler
+    first, second = call.inputs
+    if first is None or second is None or (isinstance(first, Value) and isinstance(second, Value)):
+        raise asm.refuse(
+            "it multiplies two computed values", "allowed is a computed value times a constant matrix"
+        )
+    matrix, x = (second, first) if isinstance(first, Value) else (first, call.value(1))
+    assert isinstance(matrix, np.ndarray)
+    assert isinstance(x, Value)
+    # Without leading axes, or with some of one entry that the value has, too.
+    plain = 2 <= matrix.ndim <= len(asm.shape(x)) and math.prod(matrix.shape[:-2]) == 1
+    if not plain:
+        return contracting.matrix_product(asm, first, second)
+    flat = matrix.reshape(matrix.shape[-2:])
+    return asm.dense(x, flat.T, None) if isinstance(first, Value) else asm.matmul_left(flat, x)
+
+
+def _einsum(call: Call) -> Value:
+    parts = [part for part in call.inputs if part is not None]
+    return contracting.einsum(call.assembler, call.get("equation", b"").decode(), parts)
+
+
+RULES: Mapping[str, Rule] = {"Einsum": _einsum, "MatMul": _matmul}
+"""Operators that multiply by constants, by name."""
