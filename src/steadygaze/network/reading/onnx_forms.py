@@ -177,6 +177,7 @@ COMPUTED: dict[str, Form] = {
     "Expand": Form(inputs=[_X, ("shape", Kind.WHOLES)], since=8),
     "Flatten": Form({"axis": WHOLE}),
     "Gather": Form({"axis": WHOLE}, [_X, ("indices", Kind.WEIGHT)]),
+    "GatherND": Form({"batch_dims": _only(0, "0")}, [_X, ("indices", Kind.WEIGHT)], since=11),
     "Gelu": Form({"approximate": _word("none", "tanh")}),
     "Gemm": Form(
         {"alpha": NUMBER, "beta": NUMBER, "transA": FLAG, "transB": FLAG},
@@ -267,11 +268,13 @@ CONSTANT: dict[str, Form] = {
     ),
     "ConstantOfShape": Form({"value": ONE}, [("shape", Kind.WHOLES)]),
     "Div": Form(inputs=_TWO_CONSTANTS, since=7),
+    "Equal": Form(inputs=_TWO_CONSTANTS, since=7),
     "Expand": Form(inputs=[_C, ("shape", Kind.WHOLES)]),
     "Flatten": Form({"axis": WHOLE}, [_C]),
     "Gather": Form({"axis": WHOLE}, [_C, ("indices", Kind.WEIGHT)]),
     "Identity": Form(inputs=[_C]),
     "MatMul": Form(inputs=_TWO_CONSTANTS),
+    "Mod": Form({"fmod": FLAG}, _TWO_CONSTANTS, since=10),
     "Mul": Form(inputs=_TWO_CONSTANTS, since=7),
     "Neg": Form(inputs=[_C], since=6),
     "Range": Form(
@@ -286,6 +289,7 @@ CONSTANT: dict[str, Form] = {
     "Sub": Form(inputs=_TWO_CONSTANTS, since=7),
     "Transpose": Form(COMPUTED["Transpose"].attributes, [_C]),
     "Unsqueeze": Form({"axes": WHOLES}, [_C, _AXES]),
+    "Where": Form(inputs=[("condition", Kind.WEIGHT), *_TWO_CONSTANTS], since=9),
 }
 """Operators whose inputs are all constants of the file (or which only look at a shape)."""
 

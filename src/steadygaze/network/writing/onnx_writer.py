@@ -197,9 +197,16 @@ def _(layer: Take, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...
 
 @write.register
 def _(layer: layers.Pad, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
-    before, after = zip(*layer.pads, strict=True)
-    pads = to.constant([0, *before, 0, *after])
-    to.add("Pad", inputs[0], pads, to.constant(float(layer.value)), mode="constant", last=True)
+    """What is cropped is sliced: not every runtime takes a padding below 0."""
+    x, before, after = inputs[0], *np.array(layer.pads).T
+    framed = bool((np.array(layer.pads) > 0).any())
+    if min(*before, *after) < 0:
+        starts, ends = np.maximum(0, -before), np.array(shapes[0]) - np.maximum(0, -after)
+        axes = to.constant(np.arange(len(before)) + 1)
+        x = to.add("Slice", x, to.constant(starts), to.constant(ends), axes, last=not framed)
+    if framed or x == inputs[0]:
+        pads = to.constant([0, *np.maximum(0, before), 0, *np.maximum(0, after)])
+        to.add("Pad", x, pads, to.constant(float(layer.value)), mode="constant", last=True)
 
 
 @write.register
