@@ -9,7 +9,8 @@ import pytest
 
 from steadygaze.errors import NotEnclosable, SettingError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
-from steadygaze.perturbation import Chain, Direction, Patch
+from steadygaze.perturbation import Brightness, Chain, Direction, Patch
+from steadygaze.question.problem import Problem
 from steadygaze.search import branch_and_bound, handover
 from steadygaze.search.base import Options
 from steadygaze.search.boxes import gauges_of, volumes_of
@@ -31,6 +32,7 @@ SMOOTH = [
     Variant("average pool", "blurred", inconsistency="l1"),
 ]
 CHAINS["five"] = CHAINS["four"] | Patch(0, 1, top=3, left=3, size=2)
+CHAINS["faint"] = Brightness(-1e-4, 1e-4)
 
 
 def run(variant, options=ALONE, steps=60):
@@ -286,3 +288,29 @@ def test_too_many_parameters_are_refused():
     variant = Variant("mlp", "brightness")
     with pytest.raises(SettingError, match=r"up to 10 parameters.* has 11"):
         BranchAndBound(replace(variant.problem, perturbation=many), ALONE)
+
+
+def test_what_the_first_boxes_decide_is_not_looked_at_by_points(monkeypatch):
+    """But for a glance at corners; and what they leave open is, in the same step."""
+    searched, points = [], []
+    search, evaluate = Falsifier.search, Problem.at
+
+    def noted(self):
+        searched.append(self)
+        search(self)
+
+    def at(self, thetas):
+        points.append(len(thetas))
+        return evaluate(self, thetas)
+
+    monkeypatch.setattr(Falsifier, "search", noted)
+    monkeypatch.setattr(Problem, "at", at)
+    easy = run(Variant("mlp", "faint", clip=None, threshold=0.9), Options(handover=False), steps=1)
+    assert not easy.pending()
+    assert not searched
+    assert sum(points) <= 8
+    assert easy.standing().work["points"] >= 0
+    run(TURNED, Options(handover=False), steps=1)
+    assert len(searched) == 1
+    run(TURNED, Options(handover=False), steps=5)
+    assert len(searched) == 2, "once in a run"

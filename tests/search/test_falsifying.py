@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from steadygaze.deadline import Deadline, Expired
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.question.problem import Points, Problem
+from steadygaze.search import falsifying
 from steadygaze.search.base import Options
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.falsifying import Falsifier
@@ -88,8 +90,8 @@ def test_the_nearest_failures_are_kept_in_order(monkeypatch):
     assert len(found) == 32
     assert 0.11 <= falsifier.least_gauge == pytest.approx(gauge[0])
     assert gauge[0] < 0.2
-    falsifier.try_at(np.array([[0.1101, 0.1101]]) * problem.box[:, 1])
-    assert falsifier.least_gauge == pytest.approx(0.1101)
+    falsifier.try_at(np.array([[0.11001, 0.11001]]) * problem.box[:, 1])
+    assert falsifier.least_gauge == pytest.approx(0.11001)
     assert len(falsifier.found()) == 32
 
 
@@ -131,3 +133,94 @@ def test_a_violation_is_known_after_one_step():
     finally:
         search.close()
     assert "three" in CHAINS
+
+
+def counted(monkeypatch, variant, class_gap, drift=lambda thetas: np.zeros(len(thetas))):
+    """As `planted`, and a list of how many points each evaluation takes."""
+    problem, sizes = planted(monkeypatch, variant, class_gap, drift), []
+    evaluate = Problem.at
+
+    def at(self, thetas):
+        sizes.append(len(thetas))
+        return evaluate(self, thetas)
+
+    monkeypatch.setattr(Problem, "at", at)
+    return problem, sizes
+
+
+@pytest.mark.parametrize("variant", [LINE, PLANE, FOUR], ids=str)
+def test_a_search_takes_a_bounded_number_of_points(monkeypatch, variant):
+    """On slopes without a foot, where each step leads on; and where failures lie all along the way back."""
+    whole = variant.problem
+    problem, sizes = counted(
+        monkeypatch,
+        variant,
+        lambda t: 9 + scaled(whole, t).sum(axis=1),
+        lambda t: 0.01 * np.sin(40 * t).sum(axis=1),
+    )
+    Falsifier(problem).search()
+    assert sum(sizes) <= falsifying._MOST
+    failing, sizes = counted(monkeypatch, variant, lambda t: np.full(len(t), -1.0))
+    Falsifier(failing).search()
+    assert sum(sizes) <= falsifying._MOST
+
+
+def test_where_steps_are_dear_both_aims_get_their_share(monkeypatch):
+    monkeypatch.setattr(falsifying, "_MOST", 400)
+    followed = []
+    downhill = Falsifier._downhill
+
+    def noted(self, start, which, most):
+        before = self._taken
+        downhill(self, start, which, most)
+        followed.append(self._taken - before)
+
+    monkeypatch.setattr(Falsifier, "_downhill", noted)
+    whole = FOUR.problem
+    problem = planted(
+        monkeypatch,
+        FOUR,
+        lambda t: 9 + scaled(whole, t).sum(axis=1),
+        lambda t: -1 + 0.1 * scaled(whole, t)[:, 0],
+    )
+    Falsifier(problem).search()
+    assert len(followed) == 2
+    assert min(followed) > 100
+    assert sum(followed) <= 400 - 128 - 16, (
+        "and no more than what is left of the points drawn and the corners"
+    )
+
+
+def test_nothing_leads_downhill_on_level_ground(monkeypatch):
+    problem, sizes = counted(monkeypatch, PLANE, lambda t: np.ones(len(t)))
+    Falsifier(problem).search()
+    assert len(sizes) == 1, "the points drawn, and no step from them"
+
+
+def test_a_search_takes_a_share_of_the_time(monkeypatch):
+    """And what it found by then stands; where the run itself is over it says so."""
+    now = [0.0]
+    whole = PLANE.problem
+    problem = planted(monkeypatch, PLANE, lambda t: 9 + scaled(whole, t).sum(axis=1))
+    evaluate = Problem.at
+
+    def slow(self, thetas):
+        now[0] += 4.0
+        return evaluate(self, thetas)
+
+    monkeypatch.setattr(Problem, "at", slow)
+    Falsifier(problem, Deadline(ends=100.0, clock=lambda: now[0])).search()
+    assert now[0] == 12.0, "10 s of 100, and the evaluation that was begun"
+    with pytest.raises(Expired):
+        Falsifier(problem, Deadline(ends=11.0, clock=lambda: now[0])).search()
+
+
+def test_a_glance_takes_few_points_and_sees_a_failing_corner(monkeypatch):
+    whole = FOUR.problem
+    holds, sizes = counted(monkeypatch, FOUR, lambda t: np.ones(len(t)))
+    assert not Falsifier(holds).glance()
+    assert sum(sizes) <= 8
+    fails = planted(monkeypatch, FOUR, lambda t: scaled(whole, t)[:, 0] + 0.9)
+    falsifier = Falsifier(fails)
+    assert falsifier.glance()
+    assert len(falsifier.found())

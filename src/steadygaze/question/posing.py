@@ -64,7 +64,7 @@ def pose(
         tolerance=tolerance or Tolerance(),
     )
     thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
-    check_fidelity(replace(network, graph=network.graph.to("cpu")), problem.images(thetas).numpy())
+    check_fidelity(network, problem.images(thetas).numpy())
     problem = replace(problem, label=_label(problem, label))
     if (facing := network.facing(problem.label)) is not network:
         graph, pixels = _clipped(facing.graph, clip)

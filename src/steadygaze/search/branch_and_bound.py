@@ -2,8 +2,8 @@
 
 Takes every perturbation that says where its images lie over a box, and every network of the table. Of the
 open boxes the largest come next, as they hold most of what is undecided; in turn with them those nearest to
-0, in the shape of the whole box, as the safe scale depends on these. Early on points are tried, so that a
-failure comes to light long before bounds prove one.
+0, in the shape of the whole box, as the safe scale depends on these. Where the first boxes do not decide all,
+points are tried, so that a failure comes to light long before bounds prove one.
 
 Where the problem is piecewise affine, boxes in which few units change their piece are left to the sweep,
 which takes them apart exactly; there nothing remains undecided but what is within the tolerance.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -106,9 +106,17 @@ class BranchAndBound(AbstractSearch):
 
     def step(self) -> None:
         """Judge some boxes, or go on with those that were handed over."""
+        first = not self._standing.regions
+        # An easy question is decided by its first boxes, which cost less than hundreds of points.
+        easy = not first or not self._at_points(self._falsifier.glance)
+        if not easy:
+            self._at_points(self._falsifier.search)
+        self._go_on()
+        if first and easy and self.pending():
+            self._at_points(self._falsifier.search)
+
+    def _go_on(self) -> None:
         began = time.perf_counter()
-        if not self._standing.regions:
-            self._falsifier.search()
         if self._handover is not None and (self._handover.ready() or not len(self._open)):
             self._take_in(self._handover.step())
             phase = "regions"
@@ -121,6 +129,13 @@ class BranchAndBound(AbstractSearch):
                 raise
             phase = "bounds"
         self._note(phase, time.perf_counter() - began)
+
+    def _at_points(self, look: Callable[[], bool | None]) -> bool:
+        """Look at points, and note what that took; returns what is told of them."""
+        began = time.perf_counter()
+        told = look()
+        self._note("points", time.perf_counter() - began)
+        return bool(told)
 
     def standing(self) -> Standing:
         """How far the search has come; open boxes count as the cells of the map that they would be."""

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from steadygaze.deadline import NEVER, Deadline
+from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
@@ -17,6 +17,10 @@ _DRAWN, _FOLLOWED, _STEPS = 128, 4, 12
 _FIRST_STEP, _LEAST_STEP = 0.25, 1e-3
 # Corners of the box that are tried: all of them up to six parameters.
 _CORNERS = 64
+# Corners at which is looked before any box: few enough to cost less than a box of a small network.
+_GLANCED = 8
+# Points that a search may take, and its share of the time that is left.
+_MOST, _SHARE = 1024, 0.1
 # Between two looks at the time, points that so many products take forward (see `Graph.effort`).
 _EFFORT = 2 * 10**9
 # Failing points that are kept: the nearest to 0.
@@ -29,6 +33,7 @@ class Falsifier:
     def __init__(self, problem: Problem, deadline: Deadline = NEVER) -> None:
         self._problem, self._deadline = problem, deadline
         self._found = np.zeros((0, len(problem.box)))
+        self._taken = 0
 
     def found(self) -> np.ndarray:
         """Failing points ``(k, n)``, nearest to 0 first, in the box's own shape."""
@@ -39,17 +44,46 @@ class Falsifier:
         """The least s such that s times the box is known to hold a failing point; infinite where none is."""
         return float(self._gauges(self._found[:1]).min(initial=np.inf))
 
+    def glance(self) -> bool:
+        """Evaluate a few corners; returns whether one of them fails, so that no box decides all."""
+        corners = self._corners()
+        self.try_at(corners[:: -(-len(corners) // _GLANCED)])
+        return bool(len(self._found))
+
     def search(self) -> None:
-        """Draw points, go downhill from the worst of them, and back towards 0 from those that fail."""
+        """Draw points, go downhill from the worst of them, and back towards 0 from those that fail.
+
+        Takes a bounded number of points and a bounded share of the time that is left, and keeps what was
+        found by then. Raises Expired where the run itself is over.
+        """
+        whole = self._deadline
+        self._deadline = whole.part(_SHARE)
+        try:
+            self._seek()
+        except Expired:
+            whole.ask()
+        finally:
+            self._deadline = whole
+
+    def _seek(self) -> None:
         box, rng = self._problem.box, np.random.default_rng(3)
         drawn = box[:, 0] + rng.random((_DRAWN, len(box))) * (box[:, 1] - box[:, 0])
+        thetas = np.concatenate([drawn, self._corners()])
+        self._taken = 0
+        margins = self._margins(thetas)
+        each = (_MOST - self._taken) // len(margins)
+        for which, worst in enumerate(margins):
+            if np.ptp(worst) > 0:  # else nothing leads downhill
+                self._downhill(thetas[np.argsort(worst)[:_FOLLOWED]], which, self._taken + each)
+        self._approach()
+
+    def _corners(self) -> np.ndarray:
+        """Corners of the box ``(k, n)``, those of the first six parameters with the others at 0."""
+        box = self._problem.box
         corners = np.array(list(product(*box[:6])))[:_CORNERS]
         full = np.zeros((len(corners), len(box)))
         full[:, : corners.shape[1]] = corners
-        thetas = np.concatenate([drawn, full])
-        for worst in self._margins(thetas):
-            self._downhill(thetas[np.argsort(worst)[:_FOLLOWED]])
-        self._approach()
+        return full
 
     def try_at(self, thetas: np.ndarray) -> np.ndarray:
         """Evaluate points ``(B, n)``, keep those that fail; returns the class gaps ``(B,)``."""
@@ -59,6 +93,7 @@ class Falsifier:
 
     def _margins(self, thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Class gap, and threshold less inconsistency, at points: what fails below 0."""
+        self._taken += len(thetas)
         gaps, distances = [], []
         size = int(np.clip(_EFFORT // self._problem.graph.effort, 1, len(thetas)))
         for first in range(0, len(thetas), size):
@@ -70,37 +105,42 @@ class Falsifier:
             distances.append(points.inconsistency)
         return np.concatenate(gaps), self._problem.threshold - np.concatenate(distances)
 
-    def _downhill(self, start: np.ndarray) -> None:
-        """Along coordinates and gradients by differences, for class gap and attention by turns."""
+    def _downhill(self, start: np.ndarray, which: int, most: int) -> None:
+        """Along coordinates and gradients by differences, for class gap (0) or attention (1).
+
+        No step is begun that would take more than `most` points, counted from the beginning of the search.
+        """
         box = self._problem.box
         half = np.ptp(box, axis=1) / 2
         n = len(box)
-        for which in (0, 1):
-            here, step = start.copy(), np.full(len(start), _FIRST_STEP)
-            value = self._margins(here)[which]
-            for _ in range(_STEPS):
-                if (value < 0).any() or (step < _LEAST_STEP).all():
-                    break
-                ways = np.concatenate([np.eye(n), -np.eye(n)]) * half
-                tried = np.clip(here[:, None] + step[:, None, None] * ways, box[:, 0], box[:, 1])
-                values = self._margins(tried.reshape(-1, n))[which].reshape(len(here), 2 * n)
-                # The gradient by differences, as one more way.
-                slope = np.sign(values[:, n:] - values[:, :n]) * half
-                along = np.clip(here + step[:, None] * slope, box[:, 0], box[:, 1])
-                tried = np.concatenate([tried, along[:, None]], axis=1)
-                values = np.concatenate([values, self._margins(along)[which][:, None]], axis=1)
-                best = values.argmin(axis=1)
-                rows = np.arange(len(here))
-                better = values[rows, best] < value
-                here = np.where(better[:, None], tried[rows, best], here)
-                value = np.where(better, values[rows, best], value)
-                step = np.where(better, step, step / 2)
+        here, step = start.copy(), np.full(len(start), _FIRST_STEP)
+        value = self._margins(here)[which]
+        for _ in range(_STEPS):
+            if (value < 0).any() or (step < _LEAST_STEP).all():
+                break
+            if self._taken + len(here) * (2 * n + 1) > most:
+                break
+            ways = np.concatenate([np.eye(n), -np.eye(n)]) * half
+            tried = np.clip(here[:, None] + step[:, None, None] * ways, box[:, 0], box[:, 1])
+            values = self._margins(tried.reshape(-1, n))[which].reshape(len(here), 2 * n)
+            # The gradient by differences, as one more way.
+            slope = np.sign(values[:, n:] - values[:, :n]) * half
+            along = np.clip(here + step[:, None] * slope, box[:, 0], box[:, 1])
+            tried = np.concatenate([tried, along[:, None]], axis=1)
+            values = np.concatenate([values, self._margins(along)[which][:, None]], axis=1)
+            best = values.argmin(axis=1)
+            rows = np.arange(len(here))
+            better = values[rows, best] < value
+            here = np.where(better[:, None], tried[rows, best], here)
+            value = np.where(better, values[rows, best], value)
+            step = np.where(better, step, step / 2)
 
     def _approach(self) -> None:
         """On the way from each failing point to 0, the nearest that fails of a few."""
         if len(self._found):
             shares = np.linspace(0.0, 1.0, 33)[1:-1, None, None]
-            self.try_at((shares * self._found[:8]).reshape(-1, self._found.shape[1]))
+            few = max((_MOST - self._taken) // len(shares), 1)
+            self.try_at((shares * self._found[: min(few, 8)]).reshape(-1, self._found.shape[1]))
 
     def _keep(self, thetas: np.ndarray) -> None:
         if len(thetas):

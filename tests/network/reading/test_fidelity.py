@@ -262,3 +262,66 @@ def test_integrals_end_in_time_but_one_of_each_kind_is_compared(network, images,
     options = FidelityOptions(integrating=0.0, gradient=np.inf)
     fidelity._compare_integrals(network.original, network.graph, torch.from_numpy(images), 0, options)
     assert len(seen) == 2
+
+
+class Counting(AbstractOriginal):
+    """An original that counts the images at which it is asked."""
+
+    def __init__(self, original):
+        self.preparation = original.preparation
+        self.logits_at, self.gradients_at = 0, 0
+        self._original = original
+
+    def logits(self, images):
+        self.logits_at += len(images)
+        return self._original.logits(images)
+
+    def gradient(self, images, label):
+        self.gradients_at += len(images)
+        return self._original.gradient(images, label)
+
+
+def test_gradients_are_compared_once_for_a_network(network, images):
+    counting = Counting(network.original)
+    watched = replace(network, original=counting)
+    first = check_fidelity(watched, images)
+    assert counting.gradients_at
+    counting.logits_at = counting.gradients_at = 0
+    again = check_fidelity(watched, images[:2])
+    assert (counting.logits_at, counting.gradients_at) == (2, 0), "logits at the images given, and no more"
+    assert (again.gradient, again.gradient_by) == (first.gradient, first.gradient_by)
+    check_fidelity(watched, images[:2], FidelityOptions(gradient=1e-3))
+    assert counting.gradients_at, "by other measures it was not compared yet"
+
+
+def test_a_network_made_of_a_compared_one_is_compared_anew(network, images):
+    """Whatever was shown of a graph and an original says nothing of another one."""
+    check_fidelity(network, images)
+    index = next(i for i, node in enumerate(network.graph.nodes) if isinstance(node.layer, Dense))
+    layer = network.graph.nodes[index].layer
+    with pytest.raises(FidelityError):
+        check_fidelity(with_layer(network, index, replace(layer, weight=1.5 * layer.weight)), images)
+    counting = Counting(network.original)
+    check_fidelity(replace(network, original=counting), images)
+    assert counting.gradients_at
+
+
+def test_a_network_that_failed_is_not_taken_for_compared(network, images):
+    index = next(i for i, node in enumerate(network.graph.nodes) if isinstance(node.layer, Dense))
+    layer = network.graph.nodes[index].layer
+    wrong = with_layer(network, index, replace(layer, weight=1.5 * layer.weight))
+    for _ in range(2):
+        with pytest.raises(FidelityError):
+            check_fidelity(wrong, images)
+
+
+def test_logits_at_the_image_given_are_compared_every_time(network, images):
+    """An import that is wrong only where no image was looked at before."""
+    sane = network.original.logits
+    crooked = Counting(network.original)
+    watched = replace(network, original=crooked)
+    check_fidelity(watched, images)
+    crooked.logits = lambda asked: sane(asked) + (np.abs(asked - 0.25).max() < 1e-9)
+    check_fidelity(watched, images)
+    with pytest.raises(FidelityError, match="logits"):
+        check_fidelity(watched, np.full((1, 1, 8, 8), 0.25))

@@ -8,8 +8,8 @@ import math
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ class Network:
     sha256 is that of the file, None if there is none; output_note says what was left out after the logits
     or else is read otherwise than it was handed in, or None; output is the name that was asked for, or None.
     single says that the two classes are made of one logit.
+    proven holds what comparing this very graph with this very original has shown, by how it was compared; a
+    network made of it by `dataclasses.replace` has nothing of it.
     """
 
     graph: Graph
@@ -72,6 +74,7 @@ class Network:
     output_note: str | None
     output: str | None = None
     single: bool = False
+    proven: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def noted(self, note: str) -> Network:
         """The same with something more that is to be said of it."""
