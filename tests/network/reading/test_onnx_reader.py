@@ -168,7 +168,7 @@ REFUSED = {
     "max-with-mode": (
         [node("Pad", None, "p", mode="mirror")],
         {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)},
-        "mode is 'reflect'",
+        "mode is 'mirror'",
     ),
     "cast-int": ([node("Cast", None, to=7)], {}, "its to is INT64; allowed is FLOAT and DOUBLE"),
     "enlarging": ([node("Add", None, "c")], {"c": array(3, 2, 6, 6)}, "other than the batch"),

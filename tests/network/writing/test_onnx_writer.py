@@ -101,6 +101,8 @@ def around(layer, shape=(1, 3, 4)) -> Graph:
 UNITS = np.linspace(0.1, 0.9, 12)
 LAYERS = {
     "padded and cropped": Pad(((0, 0), (1, 2), (0, 1)), 0.75),
+    "cropped": Pad(((0, 0), (-1, -1), (0, -2)), 0.75),
+    "cropped and padded": Pad(((0, 0), (-1, 2), (1, -1)), 0.75),
     "permuted": Permute((2, 0, 1)),
     "taken": Take(torch.tensor([3, 0, 0, 2, 1]), 2),
     "taken once": Take(torch.tensor([3, 0, 1]), 2),
