@@ -16,6 +16,7 @@ from steadygaze.search.base import Options
 from steadygaze.search.boxes import gauges_of, volumes_of
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.falsifying import Falsifier
+from steadygaze.search.judged_boxes import Judged
 from variants import CHAINS, EVERY, FEW, NOISE, Variant, mismatches
 
 ALONE = Options(handover=False, undecided=0.05)
@@ -282,13 +283,13 @@ def parts_of(search, doubts):
 def test_boxes_like_those_that_were_decided_are_only_halved():
     """What decided some of this size needs no parts eight times as small for the others."""
     search = BranchAndBound(Variant("mlp", "spot").problem, ALONE)
-    box, many = search._problem.box[None], 8 * branch_and_bound._DECIDABLE
+    many = 8 * branch_and_bound._DECIDABLE
     assert parts_of(search, many) == 8
-    nothing, half = np.zeros((2, 2)), np.full((2, 2), 0.5)
-    search._judged = lambda boxes: branch_and_bound.Judged(
-        np.array([ROBUST, UNDECIDED], np.int8)[: len(boxes)], np.array([many, 4 * many])[: len(boxes)], half
-    )
-    search._judge(np.concatenate([box, box]) + nothing[:, :, None])
+    boxes = search._problem.box[None].repeat(2, axis=0)
+    kind, doubts = np.array([ROBUST, UNDECIDED], np.int8), np.array([many, 4 * many])
+    judged = Judged(kind, doubts, np.full((2, 2), 0.5), *np.full((3, 2), np.nan))
+    search._judged = lambda boxes: judged
+    search._judge(boxes)
     assert parts_of(search, many) == 2
     assert parts_of(search, 4 * many) == 4
     search.close()
