@@ -108,7 +108,7 @@ def carry_out(command: str) -> None:
     """One line of a shell; those of steadygaze in this process, which spares the imports."""
     program, *arguments = shlex.split(command.removeprefix(".venv/bin/"))
     if program == "steadygaze":
-        looks_on = arguments[0] in ("compare", "schema") or set(arguments[:2]) & LOOKING_ON
+        looks_on = arguments[0] in ("compare", "layers", "schema") or set(arguments[:2]) & LOOKING_ON
         assert steadygaze([*arguments, *([] if looks_on else ["--quiet"])]) in ANSWERED, command
     elif program == "steadygaze-check":
         assert steadygaze_check(arguments) == 0, command

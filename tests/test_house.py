@@ -49,6 +49,7 @@ LATE = {
     "commands.compare": "--help answers at once",
     "commands.crews": "--help answers at once; Ray is optional",
     "commands.gate": "--help answers at once",
+    "commands.layers": "--help answers at once",
     "perturbation.resampling": "numba, where images are read over boxes",
     "report": "matplotlib and jinja2, where something is drawn or written",
     "report.still": "matplotlib, where a picture is asked for or nobody can point into the map",

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 import steadygaze as sg
-from steadygaze.errors import ModelError
 from variants import SHAPES, Variant, mismatches
 
 ENGINES = ("sweep", "bfs", "gbs", "nearest", "bound", "auto")
@@ -57,10 +56,3 @@ def test_every_engine_agrees_with_plain_evaluation(variant: Variant, method):
     wrong, decided = mismatches(variant, answer.map, variant.draw(60))
     assert not wrong
     assert decided or method in ("gbs", "nearest")
-
-
-def test_one_output_is_refused():
-    with pytest.raises(ModelError, match="at least 2, one per class"):
-        sg.verify(
-            nn.Sequential(nn.Flatten(), nn.Linear(4, 1)), np.full((1, 2, 2), 0.5), sg.Brightness(0, 0.1)
-        )

@@ -27,6 +27,7 @@ from steadygaze.commands.campaign import campaign
 from steadygaze.commands.case_options import options_of_a_case
 from steadygaze.commands.compare import compare
 from steadygaze.commands.gate import gate
+from steadygaze.commands.layers import layers
 from steadygaze.errors import SteadygazeError, UsageError
 from steadygaze.question.case import Case, make_case, read_toml
 from steadygaze.terminal import printed, silence, unheard
@@ -190,7 +191,7 @@ def schema() -> None:
     printed(json.dumps(published(), indent=2))
 
 
-for command in (campaign, compare, gate):
+for command in (campaign, compare, gate, layers):
     commands.add_command(command)
 
 
@@ -252,6 +253,7 @@ def _summary(result: Result, case: Case) -> str:
         [
             result.headline(),
             result.why(),
+            *result.problem.model_sentences(),
             *result.problem.image_sentences(),
             "",
             f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",

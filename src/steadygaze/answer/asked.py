@@ -147,6 +147,10 @@ class ProblemInfo:
         where += "" if self.baseline is None else f" from a baseline that is {self.baseline}"
         return f"{self.saliency} map{where}" + (", summed over the channels" if self.channel_sum else "")
 
+    def model_sentences(self) -> tuple[str, ...]:
+        """How what was verified differs from the model as it was handed in, if it does."""
+        return (f"The model: {self.model.note}.",) if self.model.note else ()
+
     def layer_sentences(self) -> list[str]:
         """Where a map of a layer looks, in one sentence; none for maps of the pixels."""
         if self.layer is None:

@@ -92,7 +92,10 @@ def _sought() -> list[Added]:
         _option("--layout", "chw|hwc|flat", "How the model takes its images."),
         _option("--mean", "M[,M...]", "Subtracted from pixels in [0, 1] before the model."),
         _option("--std", "S[,S...]", "Then divided by."),
-        _option("--output", "NAME", "The value of an ONNX file that holds the logits.  [its output]"),
+        _option(
+            "--output", "NAME|INDEX",
+            "Which of several outputs holds the logits; of ONNX files any value.  [the only one, or logits]",
+        ),
         _option("--time-limit", "SECONDS", "Stop then, with an honest partial answer."),
         _option("--memory-limit", "GIB", "Memory for the search."),
         _option("--regions-limit", "N", "Stop after so many regions."),

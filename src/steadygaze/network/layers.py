@@ -37,10 +37,13 @@ class AbstractLayer(ABC):
         """The value at inputs ``(B, *shape)``."""
 
     def to(self: LayerType, device: torch.device | str | torch.dtype) -> LayerType:
-        """The same layer with its tensors on `device`, or, if they are all floating, in another kind."""
+        """The same layer with its tensors on `device`; or its weights, not its indices, of another kind."""
         own: Any = self  # every final layer is a dataclass, which its abstract bases cannot say
         values = ((field.name, getattr(self, field.name)) for field in fields(own))
-        return replace(own, **{name: v.to(device) for name, v in values if isinstance(v, Tensor)})
+        moved = {name: v for name, v in values if isinstance(v, Tensor)}
+        if isinstance(device, torch.dtype):
+            moved = {name: v for name, v in moved.items() if v.is_floating_point()}
+        return replace(own, **{name: v.to(device) for name, v in moved.items()})
 
 
 class AbstractAffine(AbstractLayer):

@@ -148,6 +148,11 @@ def _text(option: str, value: Any) -> str:
     raise SettingError(f"{option} must be text, got {value!r}")
 
 
+def _name(option: str, value: Any) -> str:
+    """A name, or a number that stands for one."""
+    return _text(option, str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+
+
 def _texts(option: str, value: Any) -> tuple[str, ...]:
     parts = [value] if isinstance(value, str) else value
     if isinstance(parts, list | tuple):
@@ -216,7 +221,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "layout": _text,
     "mean": _numbers,
     "std": _numbers,
-    "output": _text,
+    "output": _name,
     "time-limit": _number,
     "memory-limit": _number,
     "regions-limit": _whole,

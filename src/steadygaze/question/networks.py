@@ -25,7 +25,7 @@ def network_of(
     layout: str = "chw",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    output: str | None = None,
+    output: str | int | None = None,
     device: str = "cpu",
 ) -> Network:
     """The network of a model for images ``(C, H, W)`` of that shape, on its device; arguments as of `verify`.

@@ -66,6 +66,10 @@ def pose(
     thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
     check_fidelity(replace(network, graph=network.graph.to("cpu")), problem.images(thetas).numpy())
     problem = replace(problem, label=_label(problem, label))
+    if (facing := network.facing(problem.label)) is not network:
+        graph, pixels = _clipped(facing.graph, clip)
+        settled = saliency.settled(facing.graph, image)
+        problem = replace(problem, network=facing, graph=graph, pixels=pixels, saliency=settled)
     _check_unmoved(problem)
     if problem.follows_nothing:
         raise SettingError(

@@ -36,9 +36,10 @@ _FEW = 2_000
 _FIRST, _GROWTH, _SLOW_GROWTH, _SLOW_GROWTH_ON_LINE = 10_000, 4, 2, 1.25
 # A box reaches at most so many times as far as the one before.
 _FARTHER = 8
-# Where an image takes long, fewer: as many as take about a second. So many products (see `Graph.effort`) are
-# made by one thread meanwhile, of which a region takes some three passes.
-_EFFORT, _PASSES = 4e9, 3
+# Where an image takes long, fewer: as many as take about half a second. So many products (see `Graph.effort`)
+# are made by one thread meanwhile, of which a region takes some three passes. Where that makes less than so
+# many regions, each takes long.
+_EFFORT, _PASSES, _SLOW = 2e9, 3, 100
 # Hinges whose distances differ relatively by less are one, as those of equal windows of a blank background.
 _EQUAL = 1e-9
 # This share of the distance of a hinge keeps a box off it.
@@ -91,14 +92,17 @@ class Course:
         share = min(1.0, _EFFORT / self.region_effort / _FIRST)
         if self.regions_within(self.farthest) <= share * _FEW:
             return self.farthest
-        growth = _GROWTH if share == 1 else _SLOW_GROWTH if len(self._half) > 1 else _SLOW_GROWTH_ON_LINE
+        slow = share * _FIRST < _SLOW
+        growth = _GROWTH
+        if slow:
+            growth = _SLOW_GROWTH if len(self._half) > 1 else _SLOW_GROWTH_ON_LINE
         allowed = max(share * _FIRST, (growth * self._regions + share * _FIRST) if examined else 1.0)
         reach = self._within(allowed)
         if reach <= examined:  # one more hinge, or where hinges are of no help, as far again
             later = self._hinges[self._hinges > examined * (1 + _EQUAL)]
             reach = max(float(later[1]) if len(later) > 1 else 0.0, (1 + 1 / max(8.0, allowed)) * examined)
         reach = max(min(reach, _FARTHER * examined) if examined else reach, _LEAST)
-        if share < 1 and not examined:  # a small box first: looking for failures takes longer
+        if slow and not examined:  # a small box first: looking for failures takes longer
             return float(min(reach, self.farthest))
         known = min(failure, float(self._distance(self.failing).min(initial=np.inf))) * _MARGIN
         return float(min(reach, known if known > examined else self.farthest, self.farthest))
@@ -143,7 +147,9 @@ class Course:
 
     @cached_property
     def _hinges(self) -> np.ndarray:
-        """How far hinges lie from 0 if the network is affine up to there, sorted; equal ones once."""
+        """How far hinges lie from 0 if the network is affine up to there, sorted; equal ones once, those at 0
+        left out, for no box is small enough for them.
+        """
         zero = np.zeros((1, len(self._half)))
         piece = self._problem.pieces[0]
         for each in self._problem.pieces:  # those at 0 have the same image there
@@ -157,7 +163,7 @@ class Course:
         moving = reach > 0
         away = np.sort(np.maximum(hinges.value[0, moving], 0.0) / reach[moving])
         distinct = np.diff(away, prepend=-1.0) > _EQUAL * np.maximum(away, _LEAST)
-        return away[distinct]
+        return away[distinct & (away > _LEAST)]
 
     def _expected(self, distance: float) -> float:
         """Regions within a distance of 0 by the hinges there.

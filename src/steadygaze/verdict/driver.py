@@ -92,7 +92,7 @@ def verify(
     layout: str = "chw",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    output: str | None = None,
+    output: str | int | None = None,
     time_limit: float | None = None,
     memory_limit: float = 2.0,
     regions_limit: int | None = None,
@@ -140,7 +140,8 @@ def verify(
         layout: how the model takes its images: `"chw"`, `"hwc"` or `"flat"`.
         mean: subtracted from pixels in [0, 1] before the model: one number, or one for each channel.
         std: what pixels are then divided by, likewise.
-        output: the name of the value of an ONNX file that holds the logits; by default its output.
+        output: which of several outputs holds the logits: its name, or its number from 0 on; of an ONNX file
+            any value inside it has a name. By default the only one, or the one named `logits`.
         time_limit: seconds, loading and those `spent` before the call included. Stopped by a limit, an answer
             tells what is known.
         memory_limit: GiB, for the search.

@@ -24,6 +24,7 @@ from steadygaze.network.layers import Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.smooth import RULES, Smooth
+from steadygaze.network.taking import Take
 from variants import NETWORKS, network, picture
 
 COUNT = 2
@@ -251,6 +252,11 @@ def test_rounding_is_counted(narrow):
         for own, true, whole in zip(found[box].tolist(), least, size, strict=True):
             assert Fraction(own) <= true
             assert true - Fraction(own) <= Fraction(10.0**6 if narrow else 10.0**-3) + whole
+
+
+def test_indices_keep_their_kind():
+    taken = Take(torch.tensor([2, 0]), 0).to(torch.float32)
+    assert taken.forward(torch.tensor([[1.0, 2.0, 3.0]])).tolist() == [[3.0, 1.0]]
 
 
 # -- planted faults

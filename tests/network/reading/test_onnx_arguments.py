@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, defs, helper
 
 from onnx_files import SHAPE, array, imported, ints, model_of, node
 from steadygaze.errors import ModelError
+from steadygaze.network.reading.marks import Sort, sort_of
 from steadygaze.network.reading.onnx_constants import FOLDS
 from steadygaze.network.reading.onnx_evaluator import OnnxEvaluator
 from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, LATEST, UNREAD
@@ -355,7 +357,7 @@ CASES = {
         case("HardSigmoid", before=[BEFORE], **one)
         for one in ({}, {"alpha": 3.0, "beta": 0.4}, {"alpha": -2.0}, {"beta": float("nan")})
     ],
-    **{name: [case(name, before=[BEFORE])] for name in ("HardSwish", "Mish", "Softsign")},
+    **{name: [case(name, before=[BEFORE], opset=18)] for name in ("HardSwish", "Mish", "Softsign")},
     **{
         name: [case(name, before=[BEFORE], alpha=a) for a in (-0.5, 0.0, 1.0, 3.0, float("nan"))]
         for name in ("Celu", "Elu")
@@ -543,6 +545,7 @@ def shaped(operator, *inputs, **options):
 
 W, V = array(2, 6, 6, seed=6), array(2, 6, 6, seed=7)
 TWO = {"w": W, "v": V}
+FLAGS = {"w": W > 0, "v": V > 0}
 PAIRS = [
     {"w": W, "v": V},
     {"w": W, "v": array(6, 1)},
@@ -554,6 +557,26 @@ CONSTANT_CASES = {
         operator: [added(operator, "w", "v", constants=c, after=CASTED) for c in PAIRS]
         for operator in ("Add", "Sub", "Mul", "Div")
     },
+    **{
+        operator: [added(operator, "w", "v", constants=c, after=CASTED) for c in (*PAIRS, {"w": W, "v": W})]
+        for operator in ("Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Max", "Min")
+    },
+    **{operator: [added(operator, "w", "v", constants=FLAGS, after=CASTED)] for operator in ("And", "Or")},
+    **{
+        operator: [added(operator, "w", constants={"w": 3 * W})]
+        for operator in ("Ceil", "Floor", "Cos", "Sin")
+    },
+    "Not": [added("Not", "w", constants={"w": W > 0}, after=CASTED)],
+    "Pow": [
+        added("Pow", "w", "v", constants={"w": w, "v": v}, after=CASTED)
+        for w in (W, np.abs(W), ints(2, -3, 0, 1, 5, 6))
+        for v in (np.float32(2), np.float32(-0.5), np.int64(3), np.int64(-1), ints(0, 1, 2, 3, 4, 1))
+    ],
+    "Size": [added("Size", "w", constants={"w": W}, after=CASTED)],
+    "Tile": [
+        added("Tile", "w", "t", constants={"w": array(2, 3, 1), "t": ints(*t)})
+        for t in ((1, 2, 6), (1, 1, 1), (3, 2), (1, 0, 1))
+    ],
     "Cast": [
         *(
             added("Cast", "w", constants={"w": 4 * W}, to=kind, after=CASTED)
@@ -876,3 +899,14 @@ def test_uneven_parts_and_other_outputs_are_refused(tmp_path):
         model.graph.node.insert(0, helper.make_node(operator, ["image"], outputs, **attributes))
         with pytest.raises(ModelError, match=message):
             imported(model, tmp_path)
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+def test_the_list_of_layers_says_how_it_is_verified(operator, tmp_path):
+    sort, found = sort_of(OPERATORS[operator]), set()
+    for nodes, constants, opset in CASES[operator]:
+        with contextlib.suppress(ModelError):
+            found.add(imported(headed(nodes, constants, opset), tmp_path).graph.piecewise_linear)
+        if found:
+            break
+    assert found == {sort is not Sort.BOUNDS}

@@ -65,6 +65,23 @@ def test_images_go_in_as_the_file_declares_its_batch(declared, tmp_path):
     assert np.allclose(network.original.gradients(IMAGES, 2), graph, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("shape", "runs"), [((-1, 72), 1), ((1, 72), 6), ((72,), 6)])
+def test_a_file_of_one_image_is_asked_for_many_gradients_at_once_where_nothing_inside_forbids_it(
+    shape, runs, tmp_path, monkeypatch
+):
+    weights = {"s": ints(*shape), "w": array(72, 3)} | ({"one": ints(1, 3)} if len(shape) == 1 else {})
+    ending = [node("Reshape", None, "one")] if len(shape) == 1 else []
+    nodes = [node("Tanh", None), node("Reshape", None, "s"), node("MatMul", None, "w"), *ending]
+    network = imported(model_of(nodes, weights, batch=1), tmp_path)
+    gradient, asked = OnnxEvaluator.gradient, []
+    monkeypatch.setattr(
+        OnnxEvaluator, "gradient", lambda self, *args: asked.append(args[1]) or gradient(self, *args)
+    )
+    graph = network.graph.gradient_at(torch.from_numpy(IMAGES), 2).numpy()
+    assert np.allclose(network.original.gradients(IMAGES, 2), graph, rtol=1e-9)
+    assert len(asked) == runs
+
+
 def gradients_of(nodes, constants, image, folder):
     model = with_head(nodes, constants, image.size)
     return imported(model, folder).original.gradients(image[None], 0)[0]
@@ -87,8 +104,8 @@ def test_a_rectifier_at_0_has_derivative_0_and_the_first_of_equal_inputs_wins(tm
 
 
 def test_an_operator_that_it_does_not_know_is_refused_by_name():
-    with pytest.raises(ModelError, match="gradients of 'Sin'"):
-        OnnxEvaluator(with_head([node("Sin", None)], {}, 72), "logits")
+    with pytest.raises(ModelError, match="gradients of 'Asinh'"):
+        OnnxEvaluator(with_head([node("Asinh", None)], {}, 72), "logits")
 
 
 def test_a_public_network_agrees_with_the_imported_graph(shared):

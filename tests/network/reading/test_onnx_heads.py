@@ -11,7 +11,6 @@ from onnx import TensorProto, helper
 from onnx_files import SHAPE, array, imported, ints, model_of, node
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.network.reading.fidelity import check_fidelity
-from steadygaze.network.reading.load import load_network
 
 IMAGES = np.random.default_rng(3).uniform(0, 1, (5, *SHAPE))
 DENSE = [node("Relu", None), node("Flatten", None), node("Gemm", None, "w", "b", transB=1)]
@@ -135,14 +134,17 @@ def test_a_file_in_circles_is_refused(tmp_path):
 def test_labels_are_refused_with_the_name_of_the_logits(tmp_path):
     model = ending(node("ArgMax", None, axis=1))
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
-    with pytest.raises(ModelError, match=r"the class itself, made by 'ArgMax', allowed are logits; .* 'v2'"):
+    with pytest.raises(ModelError, match=r"the class itself, made by 'ArgMax', .* --output v2"):
         imported(model, tmp_path)
     assert np.allclose(logits_of(imported(model, tmp_path, output="v2")), EXPECTED, atol=1e-12)
 
 
-def test_an_output_is_for_files_that_have_names(tmp_path):
-    with pytest.raises(SettingError, match=r"the output 'logits' is asked of a Linear, allowed is the name"):
-        load_network(torch.nn.Linear(6, 3), input_shape=SHAPE, output="logits")
+def test_an_output_may_be_named_by_its_number(tmp_path):
+    model = ending(node("Identity", "v2"))
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info("v1", onnx.TensorProto.FLOAT, None))
+    assert np.allclose(logits_of(imported(model, tmp_path, output=1)), EXPECTED, atol=1e-12)
+    with pytest.raises(SettingError, match=r"allowed are its outputs \(.*\), by name or by number from 0 on"):
+        imported(model, tmp_path, output="2")
 
 
 def test_layers_that_the_logits_do_not_rest_on_are_not_read(tmp_path):

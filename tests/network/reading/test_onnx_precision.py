@@ -67,10 +67,15 @@ def to(kind):
 def test_every_precision_is_the_network_of_its_weights(kind, weights, before, after, half, batch, tmp_path):
     network = imported(file_of(kind, weights, before, after, batch), tmp_path)
     assert np.allclose(network.graph.forward(torch.from_numpy(IMAGES)).numpy(), expected(weights), atol=1e-12)
-    assert network.output_note == ("half precision taken as exact" if half else None)
+    assert (network.output_note is not None) == half
+    assert not half or network.output_note.startswith("half precision taken as exact (")
     check_fidelity(network, IMAGES)
     gradients = network.graph.gradient_at(torch.from_numpy(IMAGES), 1)
     assert np.allclose(network.original.gradients(IMAGES, 1), gradients, atol=1e-12)
+
+
+def test_a_file_is_compared_at_its_own_precision(tmp_path):
+    assert imported(file_of(F16, F16), tmp_path).output_note == "half precision taken as exact (float16)"
 
 
 @pytest.mark.parametrize("mean", [None, 0.25])

@@ -160,7 +160,7 @@ REFUSED = {
     "sine": (
         [node("Sin", None)],
         {},
-        r"layer 'Sin' \(node 'Sin_0'\) is not supported; supported are Abs, Add",
+        r"layer 'Sin' \(node 'Sin_0'\) is not supported for values computed .* `steadygaze layers`",
     ),
     "softmax-inside": ([node("Softmax", None)], {}, r"layer 'Softmax' \(node 'Softmax_0'\)"),
     "product": ([node("Mul", None, None)], {}, "two values computed from the image"),

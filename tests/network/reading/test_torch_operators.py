@@ -16,6 +16,7 @@ from torch import Tensor
 
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.marks import Sort, sort_of
 from steadygaze.network.reading.torch_operators import OPERATORS, overload, overload_name
 
 MAP = (2, 4, 6)
@@ -475,3 +476,17 @@ def test_a_refusal_names_the_argument(name, changed, message):
     call = substituted(CALLS.get(name, {"self": X}) | changed, lambda one: one.as_value(assembler))
     with pytest.raises(ModelError, match=message):
         OPERATORS[name](assembler, defaults(name) | call)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_list_of_layers_says_how_it_is_verified(name):
+    sort = sort_of(OPERATORS[name].rule)
+    assert piecewise_linear(name, CALLS.get(name, {"self": X})) == (sort is not Sort.BOUNDS)
+
+
+def piecewise_linear(name, call):
+    assembler = Assembler(MAP)
+    assembler.where = f"layer {name!r}"
+    given = substituted(call, lambda one: one.as_value(assembler))
+    values = tensors(OPERATORS[name](assembler, defaults(name) | given))
+    return assembler.build(values[0]).piecewise_linear

@@ -286,8 +286,6 @@ def own_operator(m, x):
 REFUSED = {
     "lazy": (lambda: lazy(run=False), "is not initialised .*; run it on one image first"),
     "meta": (lambda: dense(36, 8, 3).to("meta"), "holds no numbers: .* load the weights"),
-    "half": (lambda: dense(36, 8, 3).half(), "computes in float16, allowed are float32 and float64.*float"),
-    "bfloat16": (lambda: dense(36, 8, 3).bfloat16(), "computes in bfloat16"),
     "half-output": (lambda: Wrapped(lambda m, x: m.inner(x).half()), "computes in float16"),
     "complex": (lambda: dense(36, 8, 3).to(torch.complex64), "cannot be traced"),
     "scripted": (_scripted, "compiled by torch.jit.* hand in the module that it was made from"),
@@ -334,10 +332,18 @@ REFUSED = {
     "nan": (with_nan, "1 of 288 weights are NaN"),
     "infinite-logits": (huge, "NaN or infinite"),
     "many-numbers": (lambda: nn.Conv2d(1, 2, 3), r"returns a tensor of shape \(1, 2, 4, 4\)"),
-    "one-number": (lambda: dense(36, 8, 1), "1 output"),
-    "nothing": (lambda: Wrapped(lambda m, x: None), "returns a NoneType, allowed is one tensor"),
-    "two": (lambda: Wrapped(lambda m, x: (m.inner(x), m.inner(x + 1))), "returns 2 tensors, allowed is one"),
-    "two-named": (lambda: Wrapped(lambda m, x: {"a": x, "b": m.inner(x)}), r"2 tensors \('a', 'b'\)"),
+    "nothing": (
+        lambda: Wrapped(lambda m, x: None),
+        "returns a NoneType without tensors, allowed",
+    ),
+    "two": (
+        lambda: Wrapped(lambda m, x: (m.inner(x), m.inner(x + 1))),
+        "2 tensors .* name it with --output",
+    ),
+    "two-named": (
+        lambda: Wrapped(lambda m, x: {"a": x, "b": m.inner(x)}),
+        r"2 tensors \('a' of .*, 'b' of",
+    ),
     "integer-output": (lambda: Wrapped(lambda m, x: m.inner(x).argsort()), "computes in int64"),
     "positions": (
         lambda: Wrapped(
@@ -362,7 +368,7 @@ def test_what_is_not_read_is_refused_in_a_sentence(name):
     with pytest.raises(ModelError, match=message) as caught:
         load_network(made(make), input_shape=SHAPE)
     assert "\n" not in str(caught.value)
-    assert "allowed" in str(caught.value) or "supported are" in str(caught.value)
+    assert "allowed" in str(caught.value)
 
 
 def test_an_operator_of_a_library_is_not_taken_for_one_of_the_table():
@@ -473,13 +479,6 @@ def test_files_are_refused_in_a_sentence(name, message, tmp_path):
     with pytest.raises(ModelError, match=message) as caught:
         load_network(path, input_shape=SHAPE)
     assert "\n" not in str(caught.value)
-
-
-def test_a_file_with_a_half_precise_input_is_refused(tmp_path):
-    path, module = tmp_path / "net.pt2", dense(36, 8, 3).half()
-    torch.export.save(torch.export.export(module, (torch.zeros(1, *SHAPE).half(),), strict=False), path)
-    with pytest.raises(ModelError, match="computes in float16"):
-        load_network(path, input_shape=SHAPE)
 
 
 @pytest.mark.parametrize("name", ["mapping", "overwrites-its-input", "old-weight-norm", "training", "double"])

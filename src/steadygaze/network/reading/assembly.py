@@ -340,8 +340,8 @@ class Assembler:
             )
         slopes = [0.0] * (low is not None) + [1.0] + [0.0] * (high is not None)
         offsets = ([] if low is None else [low]) + [0.0] + ([] if high is None else [high])
-        edges, *columns = (torch.tensor(v, dtype=torch.float64) for v in (limits, slopes, offsets))
-        return self.append(PiecewiseLinear(edges, *(column[:, None] for column in columns)), x)
+        edges, a, b = (torch.tensor(v, dtype=torch.float64) for v in (limits, slopes, offsets))
+        return self.append(PiecewiseLinear(edges, a[:, None], b[:, None]), x)
 
     def smooth(self, x: Value, function: str) -> Value:
         """A smooth function of each number, by its name in `smooth.RULES`."""

@@ -31,9 +31,9 @@ def _collapsed(asm: Assembler, x: Value, axes: Sequence[int], keep: bool, diviso
 def _windowed(asm: Assembler, x: Value, chosen: Sequence[int], span: int, divisor: float | None) -> Value:
     shape = asm.shape(x)
     if len(shape) == 4 and x.batched and set(chosen) <= {2, 3}:  # a map stays one
-        window = tuple(shape[axis] if axis in chosen else 1 for axis in (2, 3))
+        rows, columns = (shape[axis] if axis in chosen else 1 for axis in (2, 3))
     else:
         others = [axis for axis in range(len(shape)) if axis not in chosen]
         x = asm.reshape(asm.permute(x, [*others, *chosen]), (1, math.prod(shape) // span, 1, span))
-        window = (1, span)
-    return asm.average_pool(x, PoolGeometry(window, (1, 1)), count_padding=True, divisor=divisor)
+        rows, columns = 1, span
+    return asm.average_pool(x, PoolGeometry((rows, columns), (1, 1)), count_padding=True, divisor=divisor)

@@ -17,7 +17,7 @@ from torch import Tensor
 from steadygaze.deadline import Deadline
 from steadygaze.errors import FidelityError, ModelError
 from steadygaze.network.graph import Graph
-from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.noise import leads, noise_at, picked_by_noise
@@ -28,6 +28,8 @@ from steadygaze.network.reading.seeking import telling_images
 _SHAKE = 1e-7
 # Segments go along signs and along shades in turn: one of each is always compared.
 _KINDS_OF_SEGMENTS = 2
+# A last layer of fewer inputs than that only says in another way what was summed up before it.
+_FEWEST = 3
 # An integral is sampled at this many points at least.
 _LEAST_STEPS = 16
 # Gradients are compared against at least this share of the largest.
@@ -83,7 +85,8 @@ def check_fidelity(network: Network, images: np.ndarray, options: FidelityOption
         sought = telling_images(graph, given, min(options.sought, most - len(given)), options.seconds)
     x = torch.cat([given, sought])
     logits = _compare_logits(network, x, len(given), options)
-    label = int(graph.forward(x[:1]).argmax())
+    # Of two classes made of one logit the first has no gradient.
+    label = 1 if network.single else int(graph.forward(x[:1]).argmax())
     gradient, way = _gradients_apart(network, x, label, options)
     if way == "finite differences":
         gradient = max(gradient, _compare_integrals(network.original, graph, given, label, options))
@@ -151,12 +154,15 @@ def _scale(graph: Graph, x: Tensor) -> float:
 def _scales(graph: Graph, x: Tensor) -> np.ndarray:
     """The same for each image, ``(B,)``."""
     last = graph.nodes[-1]
+    # Two classes made of one logit sum up nothing: the layer before does.
+    while isinstance(last.layer, Dense) and last.layer.weight.shape[1] < _FEWEST:
+        last = graph.nodes[last.inputs[0]]
     if isinstance(last.layer, AbstractAffine):
         inputs = graph.values_at(x, last.inputs)
         value = last.layer.magnitude(*(inputs[source] for source in last.inputs))
     else:
         value = graph.forward(x)
-    return value.abs().amax(dim=1).clamp_min(np.finfo(np.float64).tiny).numpy()
+    return value.flatten(1).abs().amax(dim=1).clamp_min(np.finfo(np.float64).tiny).numpy()
 
 
 def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:

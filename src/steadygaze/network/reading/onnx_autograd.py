@@ -15,7 +15,12 @@ import torch.nn.functional as functional
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
-from steadygaze.network.reading import onnx_autograd_picking, onnx_autograd_resizing, onnx_autograd_smoothing
+from steadygaze.network.reading import (
+    onnx_autograd_constants,
+    onnx_autograd_picking,
+    onnx_autograd_resizing,
+    onnx_autograd_smoothing,
+)
 from steadygaze.network.reading.onnx_nodes import Node, Rule
 
 _INTEGERS = (
@@ -346,6 +351,7 @@ def _gelu(node: Node) -> Tensor:
 
 
 RULES: dict[str, Rule] = {
+    **onnx_autograd_constants.RULES,
     "Add": lambda node: node.x + node[1],
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,

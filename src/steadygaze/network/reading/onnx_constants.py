@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -136,6 +137,15 @@ def shape_of(shape: Sequence[int], attributes: Attributes) -> np.ndarray:
     return np.array(list(shape)[attributes.get("start", 0) : attributes.get("end")], dtype=np.int64)
 
 
+def _tile(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
+    del attributes
+    repeats = [int(count) for count in np.ravel(inputs[1])]
+    if len(repeats) != inputs[0].ndim or min(repeats, default=1) < 1:
+        raise ValueError(f"a constant of {inputs[0].ndim} axes is repeated {repeats} times")
+    check_size(tuple(n * k for n, k in zip(inputs[0].shape, repeats, strict=True)), "a constant of the file")
+    return np.tile(inputs[0], repeats)
+
+
 def _unsqueeze(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     return np.expand_dims(inputs[0], axes_of(inputs, attributes) or ())
 
@@ -154,6 +164,8 @@ def _divide(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
 
 def _modulo(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     a, b = inputs
+    if np.issubdtype(np.result_type(a, b), np.integer) and (b == 0).any():
+        raise ValueError("it takes remainders of a division by 0")
     if attributes.get("fmod", 0):
         return np.fmod(a, b)
     if not np.issubdtype(np.result_type(a, b), np.integer):
@@ -168,29 +180,58 @@ def _reduce_product(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray
     return np.prod(inputs[0], axis=axes_of(inputs, attributes), keepdims=bool(attributes.get("keepdims", 1)))
 
 
+def _power(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
+    del attributes
+    base, exponent = inputs
+    if np.issubdtype(base.dtype, np.integer) and not np.issubdtype(exponent.dtype, np.integer):
+        raise ValueError("it raises whole numbers to a power that is none")
+    return np.power(base, exponent)
+
+
+def _joined(function: Callable[[Any, Any], Any]) -> Fold:
+    """Of any number of constants, two at a time."""
+    return lambda inputs, attributes: reduce(function, inputs)
+
+
 FOLDS: dict[str, Fold] = {
     "Add": lambda x, a: x[0] + x[1],
+    "And": lambda x, a: np.logical_and(*x),
     "Cast": _cast,
+    "Ceil": lambda x, a: np.ceil(x[0]),
     "Concat": lambda x, a: np.concatenate(x, axis=a["axis"]),
     "ConstantOfShape": _constant_of_shape,
+    "Cos": lambda x, a: np.cos(x[0]),
     "Div": _divide,
     "Equal": lambda x, a: x[0] == x[1],
     "Expand": _expand,
     "Flatten": _flatten,
+    "Floor": lambda x, a: np.floor(x[0]),
     "Gather": lambda x, a: np.take(x[0], x[1], axis=a.get("axis", 0)),
+    "Greater": lambda x, a: np.greater(*x),
+    "GreaterOrEqual": lambda x, a: np.greater_equal(*x),
     "Identity": lambda x, a: x[0],
+    "Less": lambda x, a: np.less(*x),
+    "LessOrEqual": lambda x, a: np.less_equal(*x),
     "MatMul": lambda x, a: x[0] @ x[1],
+    "Max": _joined(np.maximum),
+    "Min": _joined(np.minimum),
     "Mod": _modulo,
     "Mul": lambda x, a: x[0] * x[1],
     "Neg": lambda x, a: -x[0],
+    "Not": lambda x, a: np.logical_not(x[0]),
+    "Or": lambda x, a: np.logical_or(*x),
+    "Pow": _power,
     "Range": _range,
     "ReduceProd": _reduce_product,
     "Reshape": _reshape,
     "Shape": _shape,
+    "Sin": lambda x, a: np.sin(x[0]),
+    "Size": lambda x, a: np.array(np.size(x[0]), np.int64),
     "Slice": lambda x, a: x[0][slices_of(x, a, x[0].ndim)],
     "Sqrt": lambda x, a: np.sqrt(x[0]),
     "Squeeze": lambda x, a: np.squeeze(x[0], axes_of(x, a)),
     "Sub": lambda x, a: x[0] - x[1],
+    "Tile": _tile,
     "Transpose": lambda x, a: np.transpose(x[0], a.get("perm")),
     "Unsqueeze": _unsqueeze,
     "Where": lambda x, a: np.where(x[0], x[1], x[2]),

@@ -254,6 +254,11 @@ COMPUTED: dict[str, Form] = {
 
 CONSTANT: dict[str, Form] = {
     "Add": Form(inputs=_TWO_CONSTANTS, since=7),
+    **dict.fromkeys(("And", "Greater", "Less", "Or"), Form(inputs=_TWO_CONSTANTS, since=7)),
+    **dict.fromkeys(("Ceil", "Floor"), Form(inputs=[_C], since=6)),
+    **dict.fromkeys(("Cos", "Sin"), Form(inputs=[_C])),
+    **dict.fromkeys(("GreaterOrEqual", "LessOrEqual"), Form(inputs=_TWO_CONSTANTS)),
+    **dict.fromkeys(("Max", "Min"), Form(inputs=[_C], since=8, repeated=True)),
     "Cast": Form({"to": TYPE, "saturate": UNREAD, "round_mode": UNREAD}, [_C], since=6),
     "Concat": Form({"axis": WHOLE}, [_C], since=4, repeated=True),
     "Constant": Form(
@@ -277,16 +282,20 @@ CONSTANT: dict[str, Form] = {
     "Mod": Form({"fmod": FLAG}, _TWO_CONSTANTS, since=10),
     "Mul": Form(inputs=_TWO_CONSTANTS, since=7),
     "Neg": Form(inputs=[_C], since=6),
+    "Not": Form(inputs=[_C]),
+    "Pow": Form(inputs=_TWO_CONSTANTS, since=7),
     "Range": Form(
         {"stash_type": _only(1, "1")}, [(name, Kind.NUMBER) for name in ("start", "limit", "delta")]
     ),
     "ReduceProd": Form(_REDUCE, [_C, _AXES]),
     "Reshape": Form({"allowzero": FLAG}, [_C, ("shape", Kind.WHOLES)], since=5),
     "Shape": Form({"start": WHOLE, "end": WHOLE}, [("input", Kind.EITHER)]),
+    "Size": Form(inputs=[_C]),
     "Slice": Form(COMPUTED["Slice"].attributes, [_C, *COMPUTED["Slice"].inputs[1:]]),
     "Sqrt": Form(inputs=[_C], since=6),
     "Squeeze": Form({"axes": WHOLES}, [_C, _AXES]),
     "Sub": Form(inputs=_TWO_CONSTANTS, since=7),
+    "Tile": Form(inputs=[_C, ("repeats", Kind.WHOLES)], since=6),
     "Transpose": Form(COMPUTED["Transpose"].attributes, [_C]),
     "Unsqueeze": Form({"axes": WHOLES}, [_C, _AXES]),
     "Where": Form(inputs=[("condition", Kind.WEIGHT), *_TWO_CONSTANTS], since=9),

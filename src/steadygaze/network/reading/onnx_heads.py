@@ -11,19 +11,31 @@ from onnx import NodeProto
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.network.reading.onnx_forms import FLOATS
 
-LOGARITHMS: Mapping[str, int] = {"Softmax": 1, "LogSoftmax": 0}
+LOGARITHMS: Mapping[str, int] = {"Softmax": 1, "LogSoftmax": 0, "Sigmoid": 0}
 """Operators over all classes that keep their order, left out at the end, and how often a log may follow."""
 # Behind a softmax they change neither which number belongs to which class nor the order of the numbers.
-_BEHIND = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Log")
-_LABELS = ("ArgMax", "TopK", "Hardmax")
+_BEHIND = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Log", "ZipMap")
+# What exporters of estimators put behind the number of a class to make its name.
+_NAMING = ("ArrayFeatureExtractor", "Cast", "Identity", "LabelEncoder", "Reshape", "Squeeze", "Unsqueeze")
+LABELS = ("ArgMax", "TopK", "Hardmax")
+"""Operators that make the class itself of the logits."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The name of the logits, and the softmax that was left out after them, if any."""
+    """The name of the logits, the softmax that was left out after them, if any, and the output behind it.
+
+    A sigmoid is left out likewise, which is so of a single logit alone: of several `whole` holds.
+    """
 
     logits: str
     final: NodeProto | None
+    behind: str
+
+    @property
+    def whole(self) -> Head:
+        """The same with nothing left out."""
+        return Head(self.behind, None, self.behind)
 
 
 def head_of(model: onnx.ModelProto, asked: str | None) -> Head:
@@ -33,20 +45,23 @@ def head_of(model: onnx.ModelProto, asked: str | None) -> Head:
     """
     makers = {name: node for node in model.graph.node for name in node.output if name}
     if asked is not None:
+        if asked not in makers and asked.isdecimal() and int(asked) < len(model.graph.output):
+            asked = model.graph.output[int(asked)].name
         if asked not in makers:
             outputs = ", ".join(one.name for one in model.graph.output)
             raise SettingError(
                 f"the output is {asked!r}, which the network does not have; allowed are its outputs "
-                f"({outputs}) and the values inside it; name one of these"
+                f"({outputs}), by name or by number from 0 on, and the values inside it; name one of these"
             )
         return _unwrapped(asked, makers)
     names = [one.name for one in model.graph.output]
     heads = {name: _unwrapped(name, makers) for name in names if not _is_label(name, makers)}
     if len(names) == 1 and not heads:
-        node = makers[names[0]]
+        node = _labelling(names[0], makers)
+        assert node is not None, "no head is left out but of a label"
         raise ModelError(
             f"the network's output {names[0]!r} is the class itself, made by {node.op_type!r}, allowed are "
-            f"logits; name them as the output, such as {node.input[0]!r}"
+            f"logits; cut the network before it, with --output {node.input[0]}"
         )
     logits = {head.logits for head in heads.values()}
     named = [name for name in heads if name.lower() == "logits"]
@@ -55,7 +70,7 @@ def head_of(model: onnx.ModelProto, asked: str | None) -> Head:
     if len(named) == 1:
         return heads[named[0]]
     raise ModelError(
-        f"the network has {len(names)} outputs {names}, allowed is one, the logits; name it as the output"
+        f"the network has {len(names)} outputs {names}, allowed is one, the logits; name it with --output"
     )
 
 
@@ -70,7 +85,23 @@ def needed(model: onnx.ModelProto, output: str) -> list[NodeProto]:
 
 
 def _is_label(name: str, makers: Mapping[str, NodeProto]) -> bool:
-    return name in makers and makers[name].op_type in _LABELS and len(makers[name].input) > 0
+    return _labelling(name, makers) is not None
+
+
+def _labelling(name: str, makers: Mapping[str, NodeProto]) -> NodeProto | None:
+    """The node that makes a class of the logits, where the value of that name is no more than its name."""
+    pending, seen = [name], set[str]()
+    while pending:
+        one = pending.pop()
+        node = makers.get(one)
+        if node is None or one in seen:
+            continue
+        seen.add(one)
+        if node.op_type in LABELS and node.input:
+            return node
+        if node.op_type in _NAMING:
+            pending += node.input
+    return None
 
 
 def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:
@@ -83,8 +114,8 @@ def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:
         behind = makers[behind].input[0]
     node = makers.get(behind)
     if node is not None and node.input and logarithms <= LOGARITHMS.get(node.op_type, -1):
-        return Head(node.input[0], node)
-    return Head(name, None)
+        return Head(node.input[0], node, name)
+    return Head(name, None, name)
 
 
 def _keeps_order(node: NodeProto) -> bool:

@@ -43,16 +43,19 @@ def _gather(call: Call) -> Value:
 
 
 def _gather_nd(call: Call) -> Value:
-    """Entries of the first axis, each named by a list of one place."""
+    """Entries of the first axes, as many as places are named together, each by a list of places."""
     asm, index, shape = call.assembler, call.constant(1, "indices"), call.assembler.shape(call.value())
-    if not np.issubdtype(index.dtype, np.integer) or not index.ndim or index.shape[-1] != 1:
+    whole = np.issubdtype(index.dtype, np.integer) and index.ndim > 0 and index.shape[-1] <= len(shape)
+    sizes = np.array(shape[: index.shape[-1]] if whole else ())
+    if not whole or not sizes.size or not ((index >= -sizes) & (index < sizes)).all():
         raise asm.refuse(
-            f"its indices are of shape {index.shape} and type {index.dtype}",
-            "allowed are whole numbers with a last axis of one entry",
+            f"its indices are of shape {index.shape} and type {index.dtype} for a value of shape {shape}",
+            "allowed are whole numbers that are places of its first axes",
         )
-    return asm.reshape(
-        rearranging.taken(asm, call.value(), 0, np.ravel(index)), (*index.shape[:-1], *shape[1:])
-    )
+    places = np.moveaxis(np.where(index < 0, index + sizes, index), -1, 0)
+    flat = asm.reshape(call.value(), (int(sizes.prod()), *shape[len(sizes) :]))
+    taken = rearranging.taken(asm, flat, 0, np.ravel(np.ravel_multi_index(tuple(places), tuple(sizes))))
+    return asm.reshape(taken, (*index.shape[:-1], *shape[len(sizes) :]))
 
 
 def _expand(call: Call) -> Value:

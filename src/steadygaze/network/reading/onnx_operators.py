@@ -17,6 +17,7 @@ from steadygaze.network.reading import (
     onnx_windows,
 )
 from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.marks import by_bounds, mixed
 from steadygaze.network.reading.onnx_calls import Call, Rule
 from steadygaze.network.reading.onnx_constants import SLICED, slices_of
 
@@ -202,27 +203,27 @@ OPERATORS: dict[str, Rule] = {
     "Clip": _clip,
     "Div": _div,
     "Dropout": Call.value,
-    "Erf": _smooth("erf"),
+    "Erf": by_bounds(_smooth("erf")),
     "Flatten": _flatten,
-    "Gelu": _gelu,
+    "Gelu": by_bounds(_gelu),
     "Gemm": _gemm,
     "Identity": Call.value,
     "LeakyRelu": _leaky_relu,
-    "Mul": _mul,
+    "Mul": mixed(_mul),
     "Neg": lambda call: call.assembler.scale_shift(call.value(), -1.0, 0.0),
     "PRelu": lambda call: call.assembler.leaky_relu(call.value(), call.constant(1, "slope")),
     "ReduceMean": _collapsed(collapsing.mean),
     "ReduceSum": _collapsed(collapsing.total),
     "Relu": lambda call: call.assembler.leaky_relu(call.value(), 0.0),
     "Reshape": _reshape,
-    "Sigmoid": _smooth("sigmoid"),
+    "Sigmoid": by_bounds(_smooth("sigmoid")),
     "Slice": _slice,
-    "Softplus": _smooth("softplus"),
+    "Softplus": by_bounds(_smooth("softplus")),
     "Split": _split,
     "Squeeze": _squeeze,
     "Sub": _linear_binary(1.0, -1.0),
     "Sum": _sum,
-    "Tanh": _smooth("tanh"),
+    "Tanh": by_bounds(_smooth("tanh")),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     **onnx_windows.RULES,

@@ -24,12 +24,30 @@ _MOVING = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"
 
 
 @dataclass(frozen=True)
+class Half:
+    """A kind of numbers of half precision: its name, and the distance from 1 to the next number."""
+
+    name: str
+    rounding: float
+
+
+_KINDS = {
+    TensorProto.FLOAT16: Half("float16", 2.0**-10),
+    TensorProto.BFLOAT16: Half("bfloat16", 2.0**-7),
+}
+
+
+@dataclass(frozen=True)
 class RealFile:
-    """The file to read and to run, what a pixel of 1 is to it, and what was left out, in words."""
+    """The file to read and to run, what a pixel of 1 is to it, and what was left out, in words.
+
+    halves are the kinds of half precision in the file as it was handed in.
+    """
 
     model: onnx.ModelProto
     scale: float
     notes: tuple[str, ...]
+    halves: tuple[Half, ...]
 
 
 def real_file(model: onnx.ModelProto, image: str) -> RealFile:
@@ -44,9 +62,9 @@ def real_file(model: onnx.ModelProto, image: str) -> RealFile:
             "BFLOAT16 and UINT8 (pixels times 255); export it for one of these"
         )
     whole = kind == TensorProto.UINT8
-    halves = kind in _HALVES or any(_is_half(model))
+    halves = tuple(_KINDS[half] for half in _HALVES if kind == half or half in _kinds_in(model))
     if not whole and not halves:
-        return RealFile(model, 1.0, ())
+        return RealFile(model, 1.0, (), ())
     if whole:
         _check_cast_first(model, image)
     real = _retyped(model, _HALVES)
@@ -54,9 +72,7 @@ def real_file(model: onnx.ModelProto, image: str) -> RealFile:
         source = next(one for one in real.graph.input if one.name == image)
         source.type.tensor_type.elem_type = TensorProto.FLOAT
     notes = ("whole-number pixels taken as real numbers",) if whole else ()
-    if halves:
-        notes += ("half precision taken as exact",)
-    return RealFile(real, 255.0 if whole else 1.0, notes)
+    return RealFile(real, 255.0 if whole else 1.0, notes, halves)
 
 
 def in_single(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -64,9 +80,8 @@ def in_single(model: onnx.ModelProto) -> onnx.ModelProto:
     return _retyped(model, (TensorProto.DOUBLE,))
 
 
-def _is_half(model: onnx.ModelProto) -> list[bool]:
-    tensors = [tensor.data_type in _HALVES for tensor in tensors_of(model)]
-    return tensors + [attribute.i in _HALVES for attribute in _casts(model)]
+def _kinds_in(model: onnx.ModelProto) -> set[int]:
+    return {one.data_type for one in tensors_of(model)} | {attribute.i for attribute in _casts(model)}
 
 
 def _retyped(model: onnx.ModelProto, kinds: Collection[int]) -> onnx.ModelProto:

@@ -18,7 +18,7 @@ from steadygaze.network.reading.onnx_calls import Call
 from steadygaze.network.reading.onnx_constants import fold, shape_of
 from steadygaze.network.reading.onnx_file import constant_of
 from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, complaint
-from steadygaze.network.reading.onnx_heads import LOGARITHMS, Head, needed
+from steadygaze.network.reading.onnx_heads import LABELS, Head, needed
 from steadygaze.network.reading.onnx_operators import OPERATORS
 
 _DOMAINS = ("", "ai.onnx")
@@ -91,7 +91,10 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
         raise ModelError(
             f"the network's output {head.logits!r} does not depend on the image; export the network again"
         )
-    if head.final is not None:
+    if head.final is not None and head.final.op_type == "Sigmoid":
+        if math.prod(assembler.shape(logits)) > 1:
+            return read_onnx(model, assembler, image, head.whole)
+    elif head.final is not None:
         _check_softmax(head.final, assembler.shape(logits), opset)
     _check_one_row(model, head, assembler.shape(logits))
     return OnnxReading(logits, head.logits, None if head.final is None else head.final.op_type)
@@ -100,11 +103,24 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
 def _check_operators(nodes: Sequence[NodeProto]) -> None:
     for node in nodes:
         if node.op_type not in {*COMPUTED, *CONSTANT} or node.domain not in _DOMAINS:
-            supported = ", ".join(sorted({*COMPUTED, *LOGARITHMS}))
             raise ModelError(
-                f"{_title(node)} is not supported; supported are {supported} (softmaxes as the output "
-                "only), and constants computed from shapes; build the network from these"
+                f"{_title(node)} is not supported; allowed are the layers that `steadygaze layers` lists; "
+                f"{_way_out(node)}"
             )
+
+
+def _way_out(node: NodeProto) -> str:
+    """What to do about an operator that is not read."""
+    if node.op_type in LABELS:
+        return f"it makes the class itself: cut the network before it, with --output {node.input[0]}"
+    if node.domain == "ai.onnx.ml":
+        return (
+            "it belongs to estimators, not to networks of layers: cut the network before it, with --output "
+            "NAME, or write the estimator as layers (MatMul, Add, Relu)"
+        )
+    if node.domain not in _DOMAINS:
+        return "it is of one runtime's own set: export the network without that runtime's optimisation"
+    return "build the network from these"
 
 
 def _check_names(model: onnx.ModelProto) -> None:
@@ -164,8 +180,11 @@ def _result(
     inputs = tuple(_input(node, name, known) for name in node.input)
     computed = any(isinstance(one, Value) for one in inputs) and node.op_type != "Shape"
     if node.op_type not in (COMPUTED if computed else CONSTANT):
-        kind, table = ("computed from the image", COMPUTED) if computed else ("constants", CONSTANT)
-        raise assembler.refuse(f"its inputs are {kind}", f"allowed there are {', '.join(sorted(table))}")
+        kind = "values computed from the image" if computed else "constants alone"
+        raise ModelError(
+            f"{assembler.where} is not supported for {kind}; allowed there are the operators that "
+            f"`steadygaze layers` lists for them; {_way_out(node)}"
+        )
     form = (COMPUTED if computed else CONSTANT)[node.op_type]
     wrong = complaint(node.op_type, form, opset, attributes, inputs)
     if wrong is not None:

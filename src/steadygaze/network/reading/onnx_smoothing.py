@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from steadygaze.network.reading import smoothing
 from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.onnx_calls import Call, Rule
 
 # The numbers of ONNX's specification, which are those of PyTorch in single precision.
@@ -30,11 +31,11 @@ def _celu(call: Call) -> Value:
 
 
 RULES: Mapping[str, Rule] = {
-    "Celu": _celu,
-    "Elu": _elu,
-    "HardSwish": _smooth("hard-swish"),
-    "Mish": _smooth("mish"),
-    "Selu": _selu,
-    "Softsign": _smooth("softsign"),
+    "Celu": by_bounds(_celu),
+    "Elu": by_bounds(_elu),
+    "HardSwish": by_bounds(_smooth("hard-swish")),
+    "Mish": by_bounds(_smooth("mish")),
+    "Selu": by_bounds(_selu),
+    "Softsign": by_bounds(_smooth("softsign")),
 }
 """Smooth activations, by name."""

@@ -25,6 +25,8 @@ from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 Layout: TypeAlias = Literal["chw", "hwc", "flat"]
 LAYOUTS: tuple[Layout, ...] = ("chw", "hwc", "flat")
 
+# The numbers that onnxruntime takes, where they are not of single precision.
+_DTYPES = {"tensor(double)": np.float64, "tensor(float16)": np.float16}
 # Images differentiated at once: bounds the memory that autograd keeps.
 _ROWS = 32
 
@@ -112,7 +114,7 @@ class OnnxOriginal(AbstractOriginal):
         self._session = _session(_ending_in(model, logits_name), options)
         source = self._session.get_inputs()[0]
         self._input = source.name
-        self._dtype = np.float64 if source.type == "tensor(double)" else np.float32
+        self._dtype = _DTYPES.get(source.type, np.float32)
         self._together = not isinstance(source.shape[0], int) and self._takes_batches()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -125,17 +127,32 @@ class OnnxOriginal(AbstractOriginal):
 
     def gradients(self, images: np.ndarray, label: int) -> np.ndarray:
         rows = self.preparation.apply(images)
-        if self._together:
+        if self._gradients_together:
             batches = [rows[first : first + _ROWS] for first in range(0, len(rows), _ROWS)]
         else:
             batches = [row[None] if self.preparation.batched else row for row in rows]
-        counts = [len(batch) if self._together else 1 for batch in batches]
+        counts = [len(batch) if self._gradients_together else 1 for batch in batches]
         found = [self._evaluator.gradient(b, n, label) for b, n in zip(batches, counts, strict=True)]
         return self.preparation.undo_gradient(np.concatenate(found), images.shape[1:])
 
     @cached_property
     def _evaluator(self) -> OnnxEvaluator:
         return OnnxEvaluator(self._model, self._logits_name)
+
+    @cached_property
+    def _gradients_together(self) -> bool:
+        """Whether the evaluator takes several images at once, as it may where onnxruntime does not: the file
+        may declare one image, and name no number inside.
+        """
+        if self._together or not self.preparation.batched:
+            return self._together
+        rows = np.random.default_rng(0).uniform(0, 1, (3, *self.preparation.row))
+        singly = np.concatenate([self._evaluator.logits(row[None], 1) for row in rows])
+        try:
+            together = self._evaluator.logits(rows, len(rows))
+        except (RuntimeError, IndexError, ValueError):  # a shape inside is that of one image
+            return False
+        return together.shape == singly.shape and np.allclose(together, singly, 1e-9, 1e-9)
 
     def _takes_batches(self) -> bool:
         """Whether three images at once give what they give one by one: a reshape inside may fix the batch."""
@@ -216,6 +233,21 @@ class TorchOriginal(AbstractOriginal):
     def _rows(self, count: int) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         return torch.rand((count, *self.preparation.row), generator=generator).to(self._dtype)
+
+    @cached_property
+    def _gradients_together(self) -> bool:
+        """Whether the evaluator takes several images at once, as it may where onnxruntime does not: the file
+        may declare one image, and name no number inside.
+        """
+        if self._together or not self.preparation.batched:
+            return self._together
+        rows = np.random.default_rng(0).uniform(0, 1, (3, *self.preparation.row))
+        singly = np.concatenate([self._evaluator.logits(row[None], 1) for row in rows])
+        try:
+            together = self._evaluator.logits(rows, len(rows))
+        except (RuntimeError, IndexError, ValueError):  # a shape inside is that of one image
+            return False
+        return together.shape == singly.shape and np.allclose(together, singly, 1e-9, 1e-9)
 
     def _takes_batches(self) -> bool:
         """Whether three images at once give what they give one by one: a module may be fixed to one."""

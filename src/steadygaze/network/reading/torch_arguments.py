@@ -21,6 +21,9 @@ from steadygaze.network.reading.assembly import Assembler, Value
 PRECISIONS = (torch.float32, torch.float64)
 """The kinds of numbers that a network may compute in: all others cut, or round more than is verified."""
 
+HALVES = (torch.float16, torch.bfloat16)
+"""Half precision, whose numbers are taken as the real ones that they are."""
+
 
 @dataclass(frozen=True)
 class Argument:

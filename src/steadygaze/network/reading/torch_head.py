@@ -22,6 +22,8 @@ from steadygaze.network.reading.torch_tracing import runnable
 
 _LOGARITHMS = ("log_softmax.int", "_log_softmax", "special_log_softmax")
 _SOFTMAXES = ("softmax.int", "_softmax", "special_softmax", *_LOGARITHMS)
+# Of one logit alone, which is read as two classes: their probabilities are its sigmoid and the rest.
+_SIGMOID = "sigmoid"
 # These move numbers without changing their order, or copy them.
 _CARRIERS = (
     *("view", "reshape", "_unsafe_view", "flatten.using_ints", "unflatten.int", "unsqueeze"),
@@ -47,6 +49,8 @@ class Head:
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise ModelError unless every softmax runs over all the logits, which have this shape."""
         for node in self.softmaxes:
+            if operator_name(node) == _SIGMOID:
+                continue
             axis = _argument(node, 1, "dim")
             # An open size is that of the batch, which is read as 1.
             sizes = [size if isinstance(size, int) else 1 for size in node.meta["val"].shape]
@@ -57,10 +61,10 @@ class Head:
                 )
 
 
-def found(program: ExportedProgram) -> Head:
-    """The logits of the program, and what stands behind them.
+def found(program: ExportedProgram, asked: str | None) -> Head:
+    """The logits of the program, and what stands behind them; `asked` as in `logits_among`.
 
-    Raises ModelError if it returns several tensors and none is named logits.
+    Raises SettingError or ModelError as that does.
     """
     specs = program.graph_signature.output_specs
     leaves = [
@@ -68,24 +72,27 @@ def found(program: ExportedProgram) -> Head:
         for leaf, spec in zip(_output(program.graph).args[0], specs, strict=True)  # type: ignore[arg-type]
         if spec.kind == OutputKind.USER_OUTPUT
     ]
-    return _before(_returned(leaves, program))
+    return _before(_returned(leaves, program, asked))
 
 
-def without(program: ExportedProgram) -> torch.nn.Module:
+def without(program: ExportedProgram, asked: str | None) -> torch.nn.Module:
     """The traced module as a module that stops at the logits."""
     module: Any = runnable(program)
     output = _output(module.graph)
-    last = _returned(output.args[0], program)
+    last = _returned(output.args[0], program, asked)
     output.replace_input_with(last, _before(last).logits)
     module.graph.eliminate_dead_code()
     module.recompile()
-    return LogitsOf(module)
+    return LogitsOf(module, asked)
 
 
 def check_agreement(returned: np.ndarray, logits: np.ndarray, dropped: str) -> None:
     """Raise ModelError unless what the module returns is what was dropped of the logits, ``(B, K)`` both."""
-    function = torch.softmax if dropped.startswith("softmax") else torch.log_softmax
-    expected = function(torch.from_numpy(logits).double(), dim=1)
+    given = torch.from_numpy(logits).double()
+    if dropped == _SIGMOID:
+        expected = torch.sigmoid(given)
+    else:
+        expected = (torch.softmax if dropped.startswith("softmax") else torch.log_softmax)(given, dim=1)
     if not torch.allclose(torch.from_numpy(returned).double(), expected, 1e-3, 1e-4):
         raise ModelError(
             f"the module returns another {dropped} than that of the logits that it was traced to have, "
@@ -98,10 +105,11 @@ def _output(graph: fx.Graph) -> fx.Node:
     return output
 
 
-def _returned(leaves: Any, program: ExportedProgram) -> fx.Node:
+def _returned(leaves: Any, program: ExportedProgram, asked: str | None) -> fx.Node:
     """The node of what is returned for the logits, among the leaves of what is returned."""
     structure = program.call_spec.out_spec
-    return logits_among(leaves if structure is None else _pytree.tree_unflatten(leaves, structure), fx.Node)
+    returned = leaves if structure is None else _pytree.tree_unflatten(leaves, structure)
+    return logits_among(returned, fx.Node, asked)
 
 
 def _before(last: fx.Node) -> Head:
@@ -111,7 +119,7 @@ def _before(last: fx.Node) -> Head:
     for node in _back(last):
         passed.append(node)
         name = operator_name(node)
-        if name in _SOFTMAXES and _is_precise(node):
+        if _is_precise(node) and (name in _SOFTMAXES or (name == _SIGMOID and _is_one_number(node))):
             if softmaxes and name not in _LOGARITHMS:
                 break
             softmaxes.append(node)
@@ -138,6 +146,11 @@ def _carries(node: fx.Node) -> bool:
         sizes = (str(one.meta["val"].shape) for one in (node, node.all_input_nodes[0]))
         return len(set(sizes)) == 1 and bool(node.kwargs.get("step", (*node.args, 1, 1, 1, 1)[4]) == 1)
     return operator_name(node) in _CARRIERS
+
+
+def _is_one_number(node: fx.Node) -> bool:
+    # An open size is that of the batch, which is read as 1.
+    return math.prod(size for size in node.meta["val"].shape if isinstance(size, int)) == 1
 
 
 def _is_precise(node: fx.Node) -> bool:

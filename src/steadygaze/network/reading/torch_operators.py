@@ -21,6 +21,7 @@ from steadygaze.network.reading import (
 )
 from steadygaze.network.reading import torch_shapes as shapes
 from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.marks import by_bounds, mixed
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     CONSTANT,
@@ -254,7 +255,7 @@ _ROWS: Rows = (
     ("add.Tensor add.Scalar", _sum_of(1.0), _SUM),
     ("sub.Tensor sub.Scalar", _sum_of(-1.0), _SUM),
     ("rsub.Tensor rsub.Scalar", _reversed_sub, {"self": COMPUTED, "other": CONSTANT, "alpha": NUMBER}),
-    ("mul.Tensor mul.Scalar", _mul, {"self": OPERAND, "other": OPERAND}),
+    ("mul.Tensor mul.Scalar", mixed(_mul), {"self": OPERAND, "other": OPERAND}),
     (
         "div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode",
         _div,
@@ -277,12 +278,12 @@ _ROWS: Rows = (
     ),
     ("clamp clamp.Tensor", _clamp, _LIMITS),
     ("clamp_min clamp_min.Tensor clamp_max clamp_max.Tensor", _clamp, _LIMITS),
-    ("erf", _smooth("erf"), _ONE),
-    ("sigmoid", _smooth("sigmoid"), _ONE),
-    ("silu", _smooth("silu"), _ONE),
-    ("tanh", _smooth("tanh"), _ONE),
-    ("gelu", _gelu, {"self": COMPUTED, "approximate": only("none", "tanh")}),
-    ("softplus", _softplus, {"self": COMPUTED, "beta": NUMBER, "threshold": LIMIT}),
+    ("erf", by_bounds(_smooth("erf")), _ONE),
+    ("sigmoid", by_bounds(_smooth("sigmoid")), _ONE),
+    ("silu", by_bounds(_smooth("silu")), _ONE),
+    ("tanh", by_bounds(_smooth("tanh")), _ONE),
+    ("gelu", by_bounds(_gelu), {"self": COMPUTED, "approximate": only("none", "tanh")}),
+    ("softplus", by_bounds(_softplus), {"self": COMPUTED, "beta": NUMBER, "threshold": LIMIT}),
     ("pad constant_pad_nd", shapes.padded, _PADDING),
     (
         "slice.Tensor",

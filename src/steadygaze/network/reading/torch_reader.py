@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from steadygaze.network.graph import check_size
 from steadygaze.network.reading import torch_head
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.torch_arguments import PRECISIONS
+from steadygaze.network.reading.torch_decomposing import taken_apart
 from steadygaze.network.reading.torch_operators import OPERATORS
 
 # What torch.export makes of a block that switches something: why it is not read, and what to do.
@@ -71,21 +73,26 @@ def declared_input(program: ExportedProgram) -> tuple[tuple[int | None, ...], to
 
 
 def read_torch(
-    program: ExportedProgram, assembler: Assembler, image: Value, *, differentiable: bool
+    program: ExportedProgram, assembler: Assembler, image: Value, *, asked: str | None, differentiable: bool
 ) -> TorchReading:
     """Append the traced module's layers to `assembler`, reading `image`, whose shape is the module's input's.
+
+    asked: the output that holds the logits, as in `logits_among`.
 
     differentiable: whether PyTorch has gradients of this module; where it has none anywhere, an operation
     that stops them does no harm.
 
     Raises ModelError, naming the layer, for anything outside the table of operators.
     """
+    apart = taken_apart(program, partial(_unread, asked=asked))
+    program = apart.program
     known: dict[fx.Node, Any] = {}
     constants = _constants(program)
-    head = torch_head.found(program)
+    head = torch_head.found(program, asked)
     needed = _ancestors(head.logits)
     for node in program.graph.nodes:
-        assembler.where = torch_head.title(node)
+        origin = apart.origin(node)
+        assembler.where = torch_head.title(node if origin is None else origin)
         if node not in needed:
             continue
         if node.op == "placeholder":
@@ -93,12 +100,32 @@ def read_torch(
         elif node.op == "get_attr":
             known[node] = _constant(operator.attrgetter(str(node.target))(program.graph_module))
         elif node.op == "call_function":
+            if origin is not None and _is_read(node):
+                assembler.where += f", in its part {torch_head.operator_name(node).partition('.')[0]!r}"
             known[node] = _result(node, known, assembler, differentiable)
     logits = known.get(head.logits)
     if not isinstance(logits, Value):
         raise ModelError("the module's output does not depend on the image; return the logits of the image")
     head.check(assembler.shape(logits))
     return TorchReading(logits, head.dropped)
+
+
+def _unread(program: ExportedProgram, asked: str | None) -> list[fx.Node]:
+    """The operations from the image to the logits that are not in the table."""
+    inputs = {s.arg.name for s in program.graph_signature.input_specs if s.kind == InputKind.USER_INPUT}  # type: ignore[union-attr]
+    computed: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        if node.name in inputs or not computed.isdisjoint(node.all_input_nodes):
+            computed.add(node)
+    needed = _ancestors(torch_head.found(program, asked).logits) & computed
+    return [node for node in program.graph.nodes if node in needed and not _is_read(node)]
+
+
+def _is_read(node: fx.Node) -> bool:
+    if not isinstance(node.target, OpOverload):
+        return True
+    name = torch_head.operator_name(node)
+    return name in OPERATORS or name in _BLOCKS or name in ("detach", "sym_size.int")
 
 
 def _ancestors(node: fx.Node) -> set[fx.Node]:
@@ -147,10 +174,9 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
         why, way_out = _BLOCKS[name]
         raise assembler.refuse(why, f"allowed are modules that do not; {way_out}")
     if name not in OPERATORS or not isinstance(node.target, OpOverload):
-        supported = sorted({one.partition(".")[0] for one in OPERATORS if not one.startswith("_")})
         raise ModelError(
-            f"{assembler.where} is not supported; supported are {', '.join(supported)}, and softmax or "
-            "log_softmax as the output; build the network from these"
+            f"{assembler.where} is not supported; allowed are the layers that `steadygaze layers` lists; "
+            "build the network from these"
         )
     made = OPERATORS[name](assembler, _arguments(node, known))
     _check_precision(node, assembler)

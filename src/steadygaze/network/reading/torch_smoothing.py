@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steadygaze.network.reading import smoothing
 from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.torch_arguments import COMPUTED, NUMBER, Call, Rows, Rule
 
 
@@ -27,11 +28,11 @@ def _celu(call: Call) -> Value:
 _ONE = {"self": COMPUTED}
 
 ROWS: Rows = (
-    ("elu", _elu, {"self": COMPUTED, "alpha": NUMBER, "scale": NUMBER, "input_scale": NUMBER}),
-    ("selu", _selu, _ONE),
-    ("celu", _celu, {"self": COMPUTED, "alpha": NUMBER}),
-    ("log_sigmoid", lambda call: smoothing.log_sigmoid(call.assembler, call.value()), _ONE),
-    ("mish", _smooth("mish"), _ONE),
-    ("hardswish", _smooth("hard-swish"), _ONE),
+    ("elu", by_bounds(_elu), {"self": COMPUTED, "alpha": NUMBER, "scale": NUMBER, "input_scale": NUMBER}),
+    ("selu", by_bounds(_selu), _ONE),
+    ("celu", by_bounds(_celu), {"self": COMPUTED, "alpha": NUMBER}),
+    ("log_sigmoid", by_bounds(lambda call: smoothing.log_sigmoid(call.assembler, call.value())), _ONE),
+    ("mish", by_bounds(_smooth("mish")), _ONE),
+    ("hardswish", by_bounds(_smooth("hard-swish")), _ONE),
 )
 """Smooth activations, by name and overload."""

@@ -28,10 +28,24 @@ def on_processor() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _step_by_step() -> Iterator[None]:
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextlib.contextmanager
 def undisturbed(*, gradients: bool) -> Iterator[None]:
-    """Without the caller's inference mode and autocast, which would change what a module computes."""
+    """Without the caller's inference mode and autocast, which would change what a module computes.
+
+    Attention goes step by step, as it is traced, not by the one kernel that PyTorch has for it in evaluation.
+    """
     with (
         on_processor(),
+        _step_by_step(),
         torch.inference_mode(False),
         torch.set_grad_enabled(gradients),
         torch.autocast("cpu", enabled=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Iterable, Mapping
@@ -17,9 +18,9 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from steadygaze.errors import ModelError
-from steadygaze.network.reading.torch_arguments import PRECISIONS
-from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among
+from steadygaze.errors import ModelError, UsageError
+from steadygaze.network.reading.torch_arguments import HALVES, PRECISIONS
+from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among, name_of
 from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 
 _HANDING_ON = ("detach", "alias", "lift_fresh", "lift_fresh_copy", "_assert_tensor_metadata")
@@ -29,13 +30,16 @@ _HANDING_ON = ("detach", "alias", "lift_fresh", "lift_fresh_copy", "_assert_tens
 class Traced:
     """A module that returns logits, its operations on one image, and whether its logits have gradients.
 
-    precision is that of its input.
+    precision is that of its input; chosen tells which of several outputs the logits are, if there are; asked
+    is the output of the program that holds them, as in `logits_among`.
     """
 
     module: torch.nn.Module
     program: ExportedProgram
     precision: torch.dtype
     differentiable: bool
+    chosen: str
+    asked: str | None
 
 
 def own_copy(module: torch.nn.Module, path: str) -> torch.nn.Module:
@@ -57,54 +61,76 @@ def own_copy(module: torch.nn.Module, path: str) -> torch.nn.Module:
     return own
 
 
-def traced(module: torch.nn.Module, row: tuple[int, ...]) -> Traced:
-    """The module's operations on one image of shape `row`; the module must be in evaluation mode.
+def traced(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -> Traced:
+    """The module's operations on an input of these sizes; the module must be in evaluation mode.
+
+    asked: the output that holds the logits, as in `logits_among`.
 
     Raises ModelError if the module cannot be traced: it branches on numbers, leaves PyTorch, brings a
     backward pass of its own, or the shape is wrong.
     """
     name = type(module).__name__
     precision = _precision(module, name)
-    example = torch.zeros((1, *row), dtype=precision)
+    example = torch.zeros(sizes, dtype=precision)
     try:
         with traceless():
             # A wrong shape fails here in one plain sentence; tracing would not name it so well.
-            whole, differentiable = _run(module, example, name)
-            module = module if whole else LogitsOf(module)
+            ran = _run(module, example, name, asked)
+            whole, differentiable = ran.whole, ran.differentiable
+            module = module if whole else LogitsOf(module, asked)
             with undisturbed(gradients=differentiable):
                 program = torch.export.export(module, (example,), strict=False)
             settled = functional(program)
             _check_steps(module, program, example, name)
-            return Traced(module, settled, precision, differentiable)
-    except ModelError:
+            return Traced(module, settled, precision, differentiable, ran.chosen, None)
+    except UsageError:
         raise
     except Exception as error:  # tracing runs the user's code
-        raise ModelError(
-            f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({_first_line(error)}); "
-            "allowed are modules that take one image batch and do the same steps for every image; check "
-            "layout and shape (--resize gives the image another size)"
-        ) from error
+        raise _not_traced(name, example, error) from error
 
 
-def loaded(program: ExportedProgram, precision: torch.dtype, sizes: tuple[int, ...], path: str) -> Traced:
+def exported_in_half(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -> ExportedProgram:
+    """The operations of a module of half precision on an input of these sizes, as `traced` has them.
+
+    Raises ModelError as `traced` does, SettingError where no output is as asked.
+    """
+    name = type(module).__name__
+    example = torch.zeros(sizes, dtype=_first_precision(module))
+    try:
+        with traceless():
+            with contextlib.suppress(
+                NotImplementedError, RuntimeError
+            ):  # the processor may have no such step
+                _run(module, example, name, asked, PRECISIONS + HALVES)
+            with undisturbed(gradients=False):
+                return functional(torch.export.export(LogitsOf(module, asked), (example,), strict=False))
+    except UsageError:
+        raise
+    except Exception as error:  # tracing runs the user's code
+        raise _not_traced(name, example, error) from error
+
+
+def loaded(
+    program: ExportedProgram, precision: torch.dtype, sizes: tuple[int, ...], path: str, asked: str | None
+) -> Traced:
     """A program from a file, whose input has these sizes, beside the module that it makes.
 
     Raises ModelError if it cannot run.
     """
     if precision not in PRECISIONS:
         raise ModelError(_too_coarse(path, precision))
-    module = LogitsOf(runnable(program))
+    module = runnable(program)
     try:
         with traceless():
-            _, differentiable = _run(module, torch.zeros(sizes, dtype=precision), path)
-    except ModelError:
+            ran = _run(module, torch.zeros(sizes, dtype=precision), path, asked)
+    except UsageError:
         raise
     except Exception as error:  # the file's operations run here
         raise ModelError(
             f"{path} cannot be run on an input of shape {sizes} ({_first_line(error)}), allowed are programs "
             "that run on this machine; export it again"
         ) from error
-    return Traced(module, program, precision, differentiable)
+    return Traced(LogitsOf(module, asked), program, precision, ran.differentiable, ran.chosen, asked)
 
 
 def runnable(program: ExportedProgram) -> torch.nn.Module:
@@ -133,17 +159,39 @@ def functional(program: ExportedProgram) -> ExportedProgram:
     return program
 
 
+def _not_traced(name: str, example: Tensor, error: Exception) -> ModelError:
+    return ModelError(
+        f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({_first_line(error)}); "
+        "allowed are modules that take one image batch and do the same steps for every image; check layout "
+        "and shape (--resize gives the image another size)"
+    )
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _run(module: torch.nn.Module, example: Tensor, name: str) -> tuple[bool, bool]:
-    """Whether the module returns nothing but a tensor, and whether its logits have a gradient."""
+@dataclass(frozen=True)
+class _Ran:
+    """Whether a module returns nothing but a tensor, whether its logits have a gradient, which they are."""
+
+    whole: bool
+    differentiable: bool
+    chosen: str
+
+
+def _run(
+    module: torch.nn.Module,
+    example: Tensor,
+    name: str,
+    asked: str | None,
+    precisions: tuple[torch.dtype, ...] = PRECISIONS,
+) -> _Ran:
     with undisturbed(gradients=True):
         # A copy of the leaf, which a module may overwrite.
         output: Any = module(example.clone().requires_grad_().clone())
-        logits = logits_among(output, Tensor)
-    if logits.dtype not in PRECISIONS:
+        logits = logits_among(output, Tensor, asked, lambda one: f"of shape {tuple(one.shape)}")
+    if logits.dtype not in precisions:
         raise ModelError(_too_coarse(name, logits.dtype))
     shape = tuple(logits.shape)
     if sum(size != 1 for size in shape) > 1 or not logits.numel():
@@ -158,7 +206,7 @@ def _run(module: torch.nn.Module, example: Tensor, name: str) -> tuple[bool, boo
             "its saliency map is not the gradient of what it computes; allowed are modules without; take it "
             "out"
         )
-    return isinstance(output, Tensor), logits.requires_grad
+    return _Ran(isinstance(output, Tensor), logits.requires_grad, name_of(output, Tensor, logits))
 
 
 class _Steps(TorchDispatchMode):
@@ -212,8 +260,12 @@ def _steps_back(logits: Tensor) -> Iterable[Any]:
             pending += [before for before, _ in step.next_functions]
 
 
+def _first_precision(module: torch.nn.Module) -> torch.dtype:
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+
 def _precision(module: torch.nn.Module, name: str) -> torch.dtype:
-    found = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    found = _first_precision(module)
     if found not in PRECISIONS:
         raise ModelError(_too_coarse(name, found))
     return found
@@ -232,7 +284,8 @@ def _check_parts(module: torch.nn.Module, path: str) -> None:
         if isinstance(part, torch.jit.ScriptModule):
             raise ModelError(
                 f"{where} is compiled by torch.jit, allowed are modules as they were written; hand in the "
-                "module that it was made from, or what torch.export.save writes of that"
+                "module that it was made from, or what torch.export.save writes of that, or write it as ONNX "
+                "with torch.onnx.export(module, (image,), 'net.onnx', dynamo=False)"
             )
         if "quantized" in type(part).__module__.split("."):
             raise ModelError(

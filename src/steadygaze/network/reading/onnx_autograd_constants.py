@@ -1,0 +1,32 @@
+"""What files compute of shapes and constants alone, in terms of PyTorch's functions, for `onnx_evaluator`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from steadygaze.network.reading.onnx_nodes import Rule
+
+
+def _pair(function: Callable[[Tensor, Tensor], Tensor]) -> Rule:
+    return lambda node: function(node.x, node[1])
+
+
+RULES: Mapping[str, Rule] = {
+    "And": _pair(torch.logical_and),
+    "Ceil": lambda node: torch.ceil(node.x),
+    "Cos": lambda node: torch.cos(node.x),
+    "Floor": lambda node: torch.floor(node.x),
+    "Greater": _pair(torch.gt),
+    "GreaterOrEqual": _pair(torch.ge),
+    "Less": _pair(torch.lt),
+    "LessOrEqual": _pair(torch.le),
+    "Not": lambda node: torch.logical_not(node.x),
+    "Or": _pair(torch.logical_or),
+    "Pow": _pair(torch.pow),
+    "Sin": lambda node: torch.sin(node.x),
+    "Size": lambda node: torch.tensor(node.x.numel()),
+}
+"""Operators of constants, by name."""
