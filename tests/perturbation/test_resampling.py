@@ -92,6 +92,29 @@ def test_one_amount_of_an_affine_map_is_the_change_of_that_name(own, other):
     assert wide <= 1.5 * narrow + 1e-9
 
 
+def composed(clockwise, zoom, shear_angle, shift):
+    """Where random affine transforms take content: moved last, about the centre, in torchvision's words.
+
+    Its inverse map is written out with tan(shear); kornia's get_affine_matrix2d makes the same product, of
+    a turn by -angle in its own counter-clockwise count, and a shear matrix with -tan(shear).
+    """
+    angle, shear = math.radians(clockwise), math.radians(shear_angle)
+    a, b = math.cos(angle), -math.cos(angle) * math.tan(shear) - math.sin(angle)
+    c, d = math.sin(angle), -math.sin(angle) * math.tan(shear) + math.cos(angle)
+    return zoom * np.array([[a, b], [c, d]]), shift
+
+
+@pytest.mark.parametrize(
+    ("degrees", "scale", "shear_angle", "shift"),
+    [(25.0, 0.2, 0.0, (0.0, 0.0)), (-12.0, -0.1, 20.0, (0.5, -1.25)), (3.0, 0.0, -35.0, (-1.0, 0.75))],
+)
+def test_random_affine_transforms_count_angles_the_other_way(degrees, scale, shear_angle, shift):
+    own = Affine((-90, 90), (-0.5, 1), (-1, 1), (-3, 3), (-3, 3))
+    theta = np.array([[degrees, scale, -math.tan(math.radians(shear_angle)), *shift]])
+    reference = grid_sampled(COLOUR, *composed(-degrees, 1 + scale, shear_angle, shift))
+    np.testing.assert_allclose(Chain(own).apply(COLOUR, theta)[0], reference, rtol=0, atol=1e-12)
+
+
 def test_an_affine_map_is_read_once():
     """A chain reads at every link, which blurs; the order is shear, scale, rotate, translate."""
     smooth = np.add.outer(np.arange(9.0), 2 * np.arange(9.0))[None]  # bilinear reading is exact on it

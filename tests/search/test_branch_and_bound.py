@@ -9,6 +9,7 @@ import pytest
 
 from steadygaze.errors import NotEnclosable, SettingError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
+from steadygaze.network.saliency import NoMap
 from steadygaze.perturbation import Brightness, Chain, Direction, Patch
 from steadygaze.question.problem import Problem
 from steadygaze.search import branch_and_bound, handover
@@ -16,6 +17,7 @@ from steadygaze.search.base import Options
 from steadygaze.search.boxes import gauges_of, volumes_of
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.falsifying import Falsifier
+from steadygaze.search.judged_boxes import Judged
 from variants import CHAINS, EVERY, FEW, NOISE, Variant, mismatches
 
 ALONE = Options(handover=False, undecided=0.05)
@@ -271,6 +273,37 @@ def test_boxes_with_many_doubts_are_cut_into_several_at_once():
     sizes, counts = np.unique(volumes_of(search._open) / variant.problem.volume, return_counts=True)
     np.testing.assert_allclose(sizes, [1 / 16, 1 / 4, 1 / 2])
     assert counts.tolist() == [16, 4, 2]
+
+
+def parts_of(search, doubts):
+    """Into how many parts a box with so many units in doubt is cut."""
+    search._open = search._problem.box[None][:0]
+    search._cut(search._problem.box[None], np.full((1, 2), 0.5), np.array([doubts]))
+    return len(search._open)
+
+
+def test_boxes_like_those_that_were_decided_are_only_halved():
+    """What decided some of this size needs no parts eight times as small for the others."""
+    search = BranchAndBound(Variant("mlp", "spot").problem, ALONE)
+    many = 8 * branch_and_bound._DECIDABLE
+    assert parts_of(search, many) == 8
+    boxes = search._problem.box[None].repeat(2, axis=0)
+    kind, doubts = np.array([ROBUST, UNDECIDED], np.int8), np.array([many, 4 * many])
+    judged = Judged(kind, doubts, np.full((2, 2), 0.5), *np.full((3, 2), np.nan))
+    search._judged = lambda boxes: judged
+    search._judge(boxes)
+    assert parts_of(search, many) == 2
+    assert parts_of(search, 4 * many) == 4
+    search.close()
+
+
+def test_the_class_alone_is_cut_less_at_once():
+    problem = Variant("mlp", "spot").problem
+    search, alone = (BranchAndBound(one, ALONE) for one in (problem, replace(problem, saliency=NoMap())))
+    for one in (search, alone):
+        one.close()
+    assert parts_of(search, branch_and_bound._DECIDABLE_ALONE) == 8
+    assert parts_of(alone, branch_and_bound._DECIDABLE_ALONE) == 2
 
 
 def test_boxes_near_the_origin_get_fewer_turns_while_they_lead_nowhere():

@@ -23,8 +23,9 @@ class Affine(AbstractResampling):
     A chain of shear, scale, rotate and translate reads the image at each link and blurs it each time; here it
     is read once, as torchvision's and kornia's random affine do. Content at (x, y), counted from the centre
     to the right and down, goes to ``R S H (x, y) + (dx, dy)``: H shears along the rows, S zooms, R turns
-    counter-clockwise (as kornia's; torchvision's angles are clockwise). With one amount alone it is shear,
-    scale, rotate, or translate read bilinearly. Not affine in its amounts: for bounds.
+    counter-clockwise. The angles of those two count clockwise, and their shear is an angle whose tangent is
+    -``shear``; order and centre are the same. With one amount alone it is shear, scale, rotate, or translate
+    read bilinearly. Not affine in its amounts: for bounds.
 
     Args:
         degrees: the turn: a range `(low, high)` that contains 0, or a constant.

@@ -50,9 +50,10 @@ _SMALLEST = 2.0**-24
 # Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
 # scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart.
 _NEAR_SHARE, _NEAR_LEAST, _NEAR_FALL = 0.5, 0.05, 0.9
-# A box with so many units in doubt has rarely been decided: one with twice as many is quartered at once, one
-# with four times as many cut in eight, and so on up to so many halvings.
-_DECIDABLE, _HALVINGS = 32, 4
+# A box with so many units in doubt has rarely been decided: one with twice as many is halved once, one with
+# four times as many quartered at once, and so on up to so many halvings. The class alone holds on boxes with
+# many more in doubt than maps do; and what boxes of this search were decided with counts for more than both.
+_DECIDABLE, _DECIDABLE_ALONE, _HALVINGS = 32, 256, 4
 # The safe scale is pursued until it is known up to this share of itself.
 _SCALE_CLOSE = 0.01
 _LEFT_OPEN = 0.01
@@ -93,6 +94,7 @@ class BranchAndBound(AbstractSearch):
         self._blocked, self._experience = np.inf, Experience()
         self._small: list[np.ndarray] = []
         self._near_share, self._reached = _NEAR_SHARE, 0.0
+        self._decidable = _DECIDABLE_ALONE if problem.class_alone else _DECIDABLE
         self._pool = threads_of(options, "bound")
         self._counts = {"boxes": 0, "boxes_robust": 0, "boxes_failing": 0, "boxes_handed_over": 0}
         self._shares = {"share_by_bounds": 0.0, "share_by_regions": 0.0}
@@ -217,6 +219,7 @@ class BranchAndBound(AbstractSearch):
         decided = judged.kind != UNDECIDED
         self._falsifier.try_at(boxes[~decided].mean(axis=2))
         if decided.any():
+            self._decidable = max(self._decidable, int(judged.doubts[decided].max()))
             self._enter(boxes[decided], judged.kind[decided])
         left = np.flatnonzero(~decided)
         if self._handover is not None:
@@ -249,7 +252,7 @@ class BranchAndBound(AbstractSearch):
         self._small.append(boxes[small])
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
-            times = np.ceil(np.log2(np.maximum(doubts, 1) / _DECIDABLE)).astype(int).clip(1, _HALVINGS)
+            times = np.ceil(np.log2(np.maximum(doubts, 1) / self._decidable)).astype(int).clip(1, _HALVINGS)
         boxes, pull, times = boxes[~small], pull[~small], times[~small]
         while len(boxes):
             boxes = halved(boxes, self._axes(boxes, pull))
