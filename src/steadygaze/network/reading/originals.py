@@ -234,21 +234,6 @@ class TorchOriginal(AbstractOriginal):
         generator = torch.Generator().manual_seed(0)
         return torch.rand((count, *self.preparation.row), generator=generator).to(self._dtype)
 
-    @cached_property
-    def _gradients_together(self) -> bool:
-        """Whether the evaluator takes several images at once, as it may where onnxruntime does not: the file
-        may declare one image, and name no number inside.
-        """
-        if self._together or not self.preparation.batched:
-            return self._together
-        rows = np.random.default_rng(0).uniform(0, 1, (3, *self.preparation.row))
-        singly = np.concatenate([self._evaluator.logits(row[None], 1) for row in rows])
-        try:
-            together = self._evaluator.logits(rows, len(rows))
-        except (RuntimeError, IndexError, ValueError):  # a shape inside is that of one image
-            return False
-        return together.shape == singly.shape and np.allclose(together, singly, 1e-9, 1e-9)
-
     def _takes_batches(self) -> bool:
         """Whether three images at once give what they give one by one: a module may be fixed to one."""
         rows = self._rows(3)
