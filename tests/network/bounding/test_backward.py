@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -136,7 +136,7 @@ def test_no_wider_than_crown(width):
     index = builder.add(
         load_network(nn.Flatten(), input_shape=(1, 6, 6)).graph.nodes[-1].layer, 0, name="flat"
     )
-    for inner, outer in itertools.pairwise(sizes):
+    for inner, outer in pairwise(sizes):
         weight = torch.randn(outer, inner, generator=torch_rng, dtype=torch.float64) / inner**0.5
         weights.append(weight)
         biases.append(0.1 * torch.randn(outer, generator=torch_rng, dtype=torch.float64))
