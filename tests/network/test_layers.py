@@ -7,6 +7,8 @@ import torch.nn.functional as functional
 from steadygaze.errors import ModelError
 from steadygaze.network import layers
 from steadygaze.network.reading.assembly import Assembler, PoolGeometry
+from steadygaze.network.taking import Take
+from steadygaze.network.transposed import TransposedConv
 
 
 def rand(*shape, seed=0):
@@ -20,6 +22,12 @@ AFFINE = {
     "conv-groups": (layers.Conv(rand(4, 2, 3, 3), rand(4), (1, 1), (2, 2), (2, 1), 2), [(4, 7, 6)]),
     "scale-shift": (layers.ScaleShift(rand(3, 1, 1), rand(1, 4, 1)), [(3, 4, 5)]),
     "average": (layers.AveragePool(rand(2, 4).abs(), rand(3, 5).abs()), [(2, 4, 5)]),
+    "transposed": (TransposedConv(rand(3, 4, 3, 2), rand(4), (2, 3), (1, 0), (1, 2)), [(3, 5, 4)]),
+    "transposed-groups": (
+        TransposedConv(rand(4, 2, 2, 3), rand(4), (1, 2), (2, 1), (2, 1), (3, 2), 2),
+        [(4, 5, 6)],
+    ),
+    "take": (Take(torch.tensor([3, 0, 0, 2, 3, 3]), 1), [(2, 4, 3)]),
     "reshape": (layers.Reshape((6, 2)), [(3, 4)]),
     "permute": (layers.Permute((2, 0, 1)), [(3, 4, 5)]),
     "pad": (layers.Pad(((0, 0), (1, 2), (-1, 3)), 0.7), [(3, 4, 5)]),

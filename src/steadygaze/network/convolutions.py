@@ -34,6 +34,8 @@ from steadygaze.network.layers import (
 )
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
+from steadygaze.network.taking import Take
+from steadygaze.network.transposed import TransposedConv
 
 # Readers name nodes "layer 'conv2d' (node 'features.3')".
 _NAMED = re.compile(r".*\(node (['\"])(.*)\1\)", re.DOTALL)
@@ -188,11 +190,21 @@ def _followed(
             spans = [d * (k - 1) / 2 for d, k in zip(layer.dilation, layer.weight.shape[2:], strict=True)]
             middles = [span - pad for span, pad in zip(spans, layer.padding, strict=True)]
             return (None, *_windowed(first[1:], list(zip(middles, layer.stride, strict=True))))
+        case TransposedConv():
+            spans = [d * (k - 1) / 2 for d, k in zip(layer.dilation, layer.weight.shape[2:], strict=True)]
+            first_ones = [cut - span for cut, span in zip(layer.padding, spans, strict=True)]
+            steps = [(at / step, 1 / step) for at, step in zip(first_ones, layer.stride, strict=True)]
+            return (None, *_windowed(first[1:], steps))
+        case Take():
+            index = layer.index.cpu().numpy()
+            alone = [(0.0, 1.0)] * len(first)
+            alone[layer.axis] = _taken(index, shape[layer.axis])
+            return _windowed(first, alone)
         case AveragePool():
             windows = [_regular(*_support(matrix), matrix.shape[1]) for matrix in (layer.rows, layer.columns)]
             return (*first[:-2], *_windowed(first[-2:], windows))
         case MaxPool():
-            return (None, *_windowed(first[1:], _pooled(layer)))
+            return _followed_pool(layer, first)
         case Pad():
             steps = [(-float(before), 1.0) for before, _ in layer.pads]
             return _windowed(first, steps)
@@ -207,6 +219,18 @@ def _followed(
         case Reshape():
             return _reshaped(first, shape, made)
     return ()
+
+
+def _followed_pool(layer: MaxPool, first: _Axes) -> _Axes:
+    """The axes behind windows within planes, or across planes at one place; of others none are known."""
+    if len(layer.shape) != 3 or len(layer.pooled) != 3:
+        return ()
+    windows, plane = layer.windows.cpu(), math.prod(layer.shape[1:])
+    windows = torch.where(windows < 0, windows.amax(dim=1, keepdim=True), windows)
+    if bool((windows // plane == windows[:, :1] // plane).all()):
+        return (None, *_windowed(first[1:], _pooled(layer)))
+    across = layer.shape[1:] == layer.pooled[1:] and bool((windows % plane == windows[:, :1] % plane).all())
+    return (None, *first[1:]) if across else ()
 
 
 def _windowed(axes: _Axes, windows: list[tuple[float, float]]) -> _Axes:
@@ -232,6 +256,22 @@ def _reshaped(axes: _Axes, shape: tuple[int, ...], made: tuple[int, ...]) -> _Ax
         return ()
     kept = iter([axis for axis, size in zip(axes, shape, strict=True) if size > 1])
     return tuple(next(kept) if size > 1 else None for size in made)
+
+
+def _taken(index: np.ndarray, size: int) -> tuple[float, float]:
+    """Where the first of the positions taken of an axis stands, and the step to the next.
+
+    All of them in order, with a frame, stand where they stood; others are even steps, or spread evenly.
+    """
+    starts = np.flatnonzero(index == 0)
+    framed = [start for start in starts if np.array_equal(index[start : start + size], np.arange(size))]
+    if framed:
+        return -float(framed[0]), 1.0
+    steps = np.diff(index)
+    if len(steps) and steps[0] and (steps == steps[0]).all():
+        return float(index[0]), float(steps[0])
+    step = size / len(index)
+    return (step - 1) / 2, step
 
 
 def _support(matrix: Tensor) -> tuple[np.ndarray, np.ndarray]:

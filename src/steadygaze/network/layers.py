@@ -1,9 +1,9 @@
 """The table of layers: everything a network may be made of, and the rule of each.
 
 Tensors are float64 and batch first, ``(B, *shape)``; shapes in this module leave the batch out, so that a
-layer takes any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant; they
-are all here), or it picks one affine piece per unit or one input per window (`pieces`), or it is smooth
-(`smooth`). Nothing here knows of graphs or of files.
+layer takes any number of rows. A layer is either affine (`AbstractAffine`: a linear map plus a constant; most
+are here, others in `taking` and `transposed`), or it picks one affine piece per unit or one input per window
+(`pieces`), or it is smooth (`smooth`). Nothing here knows of graphs or of files.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from steadygaze.network.graph import Graph, GraphBuilder
 from steadygaze.network.layers import Concat, Dense, Pad, Permute, Reshape
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.smooth import RULES, Smooth
+from steadygaze.network.taking import Take
+from steadygaze.network.transposed import TransposedConv
 from steadygaze.network.writing import onnx_writer
 from steadygaze.network.writing.onnx_writer import (
     Writer,
@@ -27,7 +29,7 @@ from steadygaze.network.writing.onnx_writer import (
 )
 
 # onnxruntime has no float64 kernels for these; onnx.reference takes erf in float32.
-NOT_IN_DOUBLE = {"Conv", "Erf", "Softplus"}
+NOT_IN_DOUBLE = {"Conv", "ConvTranspose", "Erf", "Softplus"}
 
 
 def graph_of(name: str) -> Graph:
@@ -100,6 +102,19 @@ UNITS = np.linspace(0.1, 0.9, 12)
 LAYERS = {
     "padded and cropped": Pad(((0, 0), (1, 2), (0, 1)), 0.75),
     "permuted": Permute((2, 0, 1)),
+    "taken": Take(torch.tensor([3, 0, 0, 2, 1]), 2),
+    "taken once": Take(torch.tensor([3, 0, 1]), 2),
+    "transposed": TransposedConv(
+        torch.arange(12.0).reshape(1, 2, 3, 2).double() / 8, torch.ones(2).double(), (2, 3), (1, 0), (1, 2)
+    ),
+    "transposed, cut": TransposedConv(
+        torch.arange(6.0).reshape(1, 1, 2, 3).double() / 8,
+        torch.ones(1).double(),
+        (1, 2),
+        (2, 3),
+        (0, 1),
+        (3, 1),
+    ),
     "several pieces": piecewise([-0.5, 0.7], [[0.1], [1.0], [0.2]], [[-0.45], [0.0], [0.56]]),
     "a slope for each unit": piecewise([0.0], [UNITS.tolist(), [1.0] * 12], [[0.0] * 12, [0.0] * 12]),
     "two slopes for each unit": piecewise(

@@ -96,7 +96,7 @@ class Assembler:
         """The graph that ends in `output`, flattened to logits ``(K,)``."""
         size = math.prod(self.shape(output))
         if self._builder.shape(output.node) != (size,):
-            output = self._add(Reshape((size,)), output)
+            output = self.append(Reshape((size,)), output)
         return self._builder.build(output.node)
 
     # Affine layers
@@ -104,7 +104,7 @@ class Assembler:
     def dense(self, x: Value, weight: np.ndarray, bias: np.ndarray | None) -> Value:
         """``x Wᵀ + b`` over the last axis; weight ``(out, in)``."""
         self._expect(self.shape(x)[-1:] == weight.shape[1:], f"weight {weight.shape}", x)
-        return self._add(Dense(self.constant(weight), self._bias(bias, weight.shape[0])), x)
+        return self.append(Dense(self.constant(weight), self._bias(bias, weight.shape[0])), x)
 
     def matmul_left(self, weight: np.ndarray, x: Value) -> Value:
         """``W X`` for a constant W and X whose last two axes are a matrix."""
@@ -133,7 +133,7 @@ class Assembler:
         layer = Conv(
             self.constant(weight), self._bias(bias, weight.shape[0]), stride, padding, dilation, groups
         )
-        return self._add(layer, x)
+        return self.append(layer, x)
 
     def batch_norm(
         self,
@@ -166,7 +166,7 @@ class Assembler:
         aligned = (
             self.constant(c.reshape(_stretched(c.shape, len(full))[-len(inner) :])) for c in (scale, shift)
         )
-        return self._add(ScaleShift(*aligned), x)
+        return self.append(ScaleShift(*aligned), x)
 
     def add(self, a: Value, b: Value) -> Value:
         """The sum of two computed values of the same shape (axes of 1 aside)."""
@@ -177,7 +177,7 @@ class Assembler:
                 "allowed are equal shapes; expand the smaller one beforehand",
             )
         a, b = self.reshape(a, full), self.reshape(b, full)
-        return self._add(Add(), a, b)
+        return self.append(Add(), a, b)
 
     def concat(self, values: Sequence[Value], axis: int) -> Value:
         """Values side by side along an axis other than the batch."""
@@ -191,7 +191,7 @@ class Assembler:
             )
         if len({v.batched for v in values}) > 1:
             values = [self._unbatched(v) for v in values]
-        return self._settled(self._add(Concat(axis - values[0].batched), *values))
+        return self._settled(self.append(Concat(axis - values[0].batched), *values))
 
     def pad(self, x: Value, pads: Sequence[tuple[int, int]], value: float) -> Value:
         """A constant frame, (before, after) per axis of the file's shape; negative numbers crop."""
@@ -200,7 +200,9 @@ class Assembler:
             raise self.refuse("the batch is padded", "allowed is padding of the other axes")
         if not math.isfinite(value):
             raise self.refuse(f"the padding value is {value}", "allowed are finite numbers")
-        return self._add(Pad(pads[1:] if x.batched else pads, float(value)), x) if any(map(any, pads)) else x
+        return (
+            self.append(Pad(pads[1:] if x.batched else pads, float(value)), x) if any(map(any, pads)) else x
+        )
 
     def crop(self, x: Value, axis: int, first: int, end: int, step: int = 1) -> Value:
         """Positions first, first + step, ... below `end` along one axis of the file's shape."""
@@ -241,7 +243,7 @@ class Assembler:
         if shape == old:
             return x
         batched = len(shape) > 1 and shape[0] == 1
-        return self._add(Reshape(shape[1:] if batched else shape), x, batched=batched)
+        return self.append(Reshape(shape[1:] if batched else shape), x, batched=batched)
 
     def permute(self, x: Value, axes: Sequence[int]) -> Value:
         """Axes reordered, the batch counted."""
@@ -252,8 +254,8 @@ class Assembler:
         if order == tuple(range(rank)):
             return x
         if x.batched and order[0] == 0:
-            return self._add(Permute(tuple(axis - 1 for axis in order[1:])), x)
-        return self._settled(self._add(Permute(order), self._unbatched(x)))
+            return self.append(Permute(tuple(axis - 1 for axis in order[1:])), x)
+        return self._settled(self.append(Permute(order), self._unbatched(x)))
 
     # Pooling
 
@@ -276,7 +278,7 @@ class Assembler:
             raise self.refuse("a max-pool window covers padding only", "allowed is less padding than window")
         planes = torch.arange(channels)[:, None, None] * (height * width)
         windows = torch.where(plane < 0, -1, plane + planes).reshape(-1, size)
-        return self._add(MaxPool(windows, (channels, height, width), pooled), x)
+        return self.append(MaxPool(windows, (channels, height, width), pooled), x)
 
     def average_pool(
         self, x: Value, geometry: PoolGeometry, count_padding: bool, divisor: float | None = None
@@ -287,7 +289,7 @@ class Assembler:
         for windows, size in ((rows, sizes[0]), (columns, sizes[1])):
             check_size((windows.count, size), f"the output of {self.where}")
         across = None if divisor is None else 1.0
-        return self._add(
+        return self.append(
             AveragePool(rows.averages(count_padding, divisor), columns.averages(count_padding, across)), x
         )
 
@@ -296,7 +298,7 @@ class Assembler:
         _, *extents = self.map_shape(x)
         check_size(size, f"the output of {self.where}")
         rows, columns = (adaptive_averages(e, s) for e, s in zip(extents, size, strict=True))
-        return self._add(AveragePool(rows, columns), x)
+        return self.append(AveragePool(rows, columns), x)
 
     def mean(self, x: Value, axes: Sequence[int], keep: bool) -> Value:
         """The mean over rows, columns or both of a map ``(1, C, H, W)``."""
@@ -325,7 +327,7 @@ class Assembler:
         low = self.constant(slope.reshape(1, -1))
         slopes = torch.cat([low, torch.ones_like(low)])
         zero = torch.zeros(1, dtype=torch.float64)
-        return self._add(PiecewiseLinear(zero, slopes, torch.zeros((2, 1), dtype=torch.float64)), x)
+        return self.append(PiecewiseLinear(zero, slopes, torch.zeros((2, 1), dtype=torch.float64)), x)
 
     def clip(self, x: Value, low: float | None, high: float | None) -> Value:
         """x limited to [low, high]; None for no limit."""
@@ -341,11 +343,11 @@ class Assembler:
         slopes = [0.0] * (low is not None) + [1.0] + [0.0] * (high is not None)
         offsets = ([] if low is None else [low]) + [0.0] + ([] if high is None else [high])
         edges, *columns = (torch.tensor(v, dtype=torch.float64) for v in (limits, slopes, offsets))
-        return self._add(PiecewiseLinear(edges, *(column[:, None] for column in columns)), x)
+        return self.append(PiecewiseLinear(edges, *(column[:, None] for column in columns)), x)
 
     def smooth(self, x: Value, function: str) -> Value:
         """A smooth function of each number, by its name in `smooth.RULES`."""
-        return self._add(Smooth(function), x)
+        return self.append(Smooth(function), x)
 
     def softplus(self, x: Value, beta: float, threshold: float) -> Value:
         """``log(1 + exp(beta x)) / beta``; runtimes take x itself beyond ``beta x = threshold``."""
@@ -389,7 +391,8 @@ class Assembler:
             raise self.refuse(f"the bias has {np.size(bias)} entries", f"allowed are {size}, one per output")
         return self.constant(np.reshape(bias, -1))
 
-    def _add(self, layer: AbstractLayer, *values: Value, batched: bool | None = None) -> Value:
+    def append(self, layer: AbstractLayer, *values: Value, batched: bool | None = None) -> Value:
+        """One more layer, which reads the given values; it is batched as the first of them, if not told."""
         node = self._builder.add(layer, *(v.node for v in values), name=self.where)
         return Value(node, values[0].batched if batched is None else batched)
 
@@ -423,14 +426,14 @@ class Assembler:
         return x.batched and axis % len(self.shape(x)) == 0
 
     def _unbatched(self, x: Value) -> Value:
-        return self._add(Reshape(self.shape(x)), x, batched=False) if x.batched else x
+        return self.append(Reshape(self.shape(x)), x, batched=False) if x.batched else x
 
     def _settled(self, x: Value) -> Value:
         """A first axis of 1 is the batch again, if there are others."""
         shape = self.shape(x)
         if x.batched or shape[0] != 1 or len(shape) == 1:
             return x
-        return self._add(Reshape(shape[1:]), x, batched=True)
+        return self.append(Reshape(shape[1:]), x, batched=True)
 
 
 def _stretched(shape: Shape, rank: int) -> Shape:

@@ -17,7 +17,8 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.network.reading.onnx_autograd import RULES, Node, tensor_of
+from steadygaze.network.reading.onnx_autograd import RULES, tensor_of
+from steadygaze.network.reading.onnx_nodes import Node
 
 
 class OnnxEvaluator:

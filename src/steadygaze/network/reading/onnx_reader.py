@@ -14,11 +14,12 @@ from onnx import NodeProto, helper
 
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.onnx_calls import Call
 from steadygaze.network.reading.onnx_constants import fold, shape_of
 from steadygaze.network.reading.onnx_file import constant_of
 from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, complaint
 from steadygaze.network.reading.onnx_heads import LOGARITHMS, Head, needed
-from steadygaze.network.reading.onnx_operators import OPERATORS, Call
+from steadygaze.network.reading.onnx_operators import OPERATORS
 
 _DOMAINS = ("", "ai.onnx")
 

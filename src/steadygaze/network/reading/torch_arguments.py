@@ -110,6 +110,13 @@ PROCESSOR = NONE | Argument(
 FORMAT = unread("an order in memory")
 
 
+def extent(least: int) -> Argument:
+    """Rows and columns: a number for both, or one for each."""
+    return Argument("a whole number", lambda given: WHOLE.fits(given) and given >= least) | whole_numbers(
+        1, 2, least=least
+    )
+
+
 @dataclass(frozen=True)
 class Call:
     """One operation of the traced module; `arguments` holds all of them by name, defaults filled in."""

@@ -30,6 +30,7 @@ from steadygaze.network.reading.torch_arguments import (
     Call,
     Operator,
     Rule,
+    extent,
     only,
     unread,
     weights,
@@ -240,13 +241,6 @@ def _softplus(call: Call) -> Value:
     return call.assembler.softplus(call.value(), float(call["beta"]), float(call["threshold"]))
 
 
-def _extent(least: int) -> Argument:
-    """Rows and columns: a number for both, or one for each."""
-    return Argument("a whole number", lambda given: WHOLE.fits(given) and given >= least) | whole_numbers(
-        1, 2, least=least
-    )
-
-
 _EVALUATION = only(False)
 _NOT_USED = unread("not used in evaluation")
 _VECTOR = weights(1) | NONE
@@ -255,22 +249,22 @@ _CONVOLUTION = {
     "input": COMPUTED,
     "weight": weights(4),
     "bias": _VECTOR,
-    "stride": _extent(1),
-    "padding": _extent(0) | only("valid", "same"),
-    "dilation": _extent(1),
+    "stride": extent(1),
+    "padding": extent(0) | only("valid", "same"),
+    "dilation": extent(1),
     "groups": COUNT,
     "transposed": _EVALUATION,
-    "output_padding": _extent(0),
+    "output_padding": extent(0),
 }
 _NORM = {"input": COMPUTED, "weight": _VECTOR, "bias": _VECTOR, "momentum": _NOT_USED, "eps": NUMBER}
 _NORM |= {"running_mean": weights(1), "running_var": weights(1)}
 _NORM |= {"training": _EVALUATION, "cudnn_enabled": _NOT_USED}
 _POOL = {
     "self": COMPUTED,
-    "kernel_size": _extent(1),
-    "stride": _extent(1) | whole_numbers(0),
-    "padding": _extent(0),
-    "dilation": _extent(1),
+    "kernel_size": extent(1),
+    "stride": extent(1) | whole_numbers(0),
+    "padding": extent(0),
+    "dilation": extent(1),
     "ceil_mode": FLAG,
     "count_include_pad": FLAG,
     "divisor_override": NONE | COUNT,
@@ -313,7 +307,7 @@ _ONE = {"self": COMPUTED}
 _SUM = {"self": OPERAND, "other": OPERAND, "alpha": NUMBER}
 _LIMITS = {"self": COMPUTED, **dict.fromkeys(("min", "max"), NONE | LIMIT | WEIGHTS)}
 _PART = {"dim": WHOLE, "split_size": COUNT | whole_numbers(least=0), "split_sizes": whole_numbers(least=0)}
-_ADAPTIVE = {"self": COMPUTED, "output_size": _extent(1)}
+_ADAPTIVE = {"self": COMPUTED, "output_size": extent(1)}
 _PADDING = {"self": COMPUTED, "pad": whole_numbers(), "mode": only("constant"), "value": NONE | NUMBER}
 _SIZES = {"self": COMPUTED, "size": whole_numbers(), "shape": whole_numbers()}
 _DROPOUT = {"input": COMPUTED, "p": _NOT_USED, "train": _EVALUATION}

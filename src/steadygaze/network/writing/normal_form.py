@@ -10,18 +10,21 @@ pieces do not meet to the last bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 from functools import singledispatch
 
 import numpy as np
 import onnx
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from steadygaze.network import layers, pieces
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractLayer, Shape
 from steadygaze.network.simplify import pooled_first
+from steadygaze.network.taking import Take
+from steadygaze.network.transposed import TransposedConv
 from steadygaze.network.writing.onnx_writer import Writer, filled_windows, value_names, write
 
 
@@ -75,6 +78,49 @@ def _(layer: layers.Dense, to: Writer, inputs: tuple[str, ...], shapes: tuple[Sh
 
 
 @lower.register
+def _(layer: TransposedConv, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    """The convolution, by the kernel turned around, of the entries set apart by zeros."""
+    sizes = [
+        (0, 0),
+        *(
+            (reach * (width - 1) - cut, reach * (width - 1) - cut + more)
+            for reach, width, cut, more in zip(
+                layer.dilation, layer.weight.shape[2:], layer.padding, layer.more, strict=True
+            )
+        ),
+    ]
+    channels, height, width = shapes[0]
+    apart = ((height - 1) * layer.stride[0] + 1, (width - 1) * layer.stride[1] + 1)
+    index = np.full((channels, *apart), -1)
+    index[:, :: layer.stride[0], :: layer.stride[1]] = _numbers(shapes[0])
+    index = _framed(index, sizes)
+    spread = _shaped(to, _gathered(to, inputs[0], shapes[0], index.reshape(-1)), index.shape)
+    grouped = layer.weight.reshape(layer.groups, -1, *layer.weight.shape[1:]).transpose(1, 2)
+    kernel = grouped.flatten(0, 1).flip(2, 3)
+    to.add(
+        "Conv",
+        spread,
+        to.constant(kernel),
+        to.constant(layer.bias),
+        kernel_shape=list(kernel.shape[2:]),
+        dilations=list(layer.dilation),
+        group=layer.groups,
+        last=True,
+    )
+
+
+@lower.register
+def _(layer: Take, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    if layer.terms > 1:  # no operator reads an entry twice, but a matrix of 0 and 1 may have a column of many
+        rows = one_hot(layer.index, shapes[0][layer.axis]).double()
+        made = _along(to, inputs[0], shapes[0], layer.axis, rows)
+        _shaped(to, made, layer.output_shape(*shapes), last=True)
+        return
+    index = _numbers(shapes[0]).take(layer.index.cpu().numpy(), axis=layer.axis)
+    _shaped(to, _gathered(to, inputs[0], shapes[0], index.reshape(-1)), index.shape, last=True)
+
+
+@lower.register
 def _(layer: layers.ScaleShift, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
     scale, shift = (c.reshape(c.shape[max(0, c.ndim - len(shapes[0])) :]) for c in (layer.scale, layer.shift))
     to.add("Add", to.add("Mul", inputs[0], to.constant(scale)), to.constant(shift), last=True)
@@ -97,12 +143,7 @@ def _(layer: layers.Permute, to: Writer, inputs: tuple[str, ...], shapes: tuple[
 
 @lower.register
 def _(layer: layers.Pad, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
-    index = np.pad(_numbers(shapes[0]), np.maximum(layer.pads, 0), constant_values=-1)
-    cropped = (
-        slice(max(0, -before), size - max(0, -after))
-        for (before, after), size in zip(layer.pads, index.shape, strict=True)
-    )
-    index = index[tuple(cropped)]
+    index = _framed(_numbers(shapes[0]), layer.pads)
     made = _shaped(
         to, _gathered(to, inputs[0], shapes[0], index.reshape(-1)), index.shape, last=not layer.value
     )
@@ -193,6 +234,16 @@ def _in_shape(column: Tensor, shape: Shape) -> Tensor:
 def _numbers(shape: Shape) -> np.ndarray:
     """The entries of an array of this shape, by number."""
     return np.arange(math.prod(shape)).reshape(shape)
+
+
+def _framed(index: np.ndarray, pads: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The numbers with -1 around them, (before, after) for each axis; negative ones crop."""
+    index = np.pad(index, np.maximum(pads, 0), constant_values=-1)
+    cropped = (
+        slice(max(0, -before), size - max(0, -after))
+        for (before, after), size in zip(pads, index.shape, strict=True)
+    )
+    return index[tuple(cropped)]
 
 
 def _shaped(to: Writer, x: str, shape: Shape, last: bool = False) -> str:

@@ -22,6 +22,8 @@ from steadygaze.network import layers, pieces
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractLayer, Shape
 from steadygaze.network.smooth import Smooth
+from steadygaze.network.taking import Take
+from steadygaze.network.transposed import TransposedConv
 
 OPSET, IR_VERSION = 17, 8
 # What one protocol buffer may hold, less room for all that is not constants.
@@ -150,6 +152,23 @@ def _(layer: layers.Conv, to: Writer, inputs: tuple[str, ...], shapes: tuple[Sha
 
 
 @write.register
+def _(layer: TransposedConv, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    to.add(
+        "ConvTranspose",
+        inputs[0],
+        to.constant(layer.weight),
+        to.constant(layer.bias),
+        kernel_shape=list(layer.weight.shape[2:]),
+        strides=list(layer.stride),
+        pads=[*layer.padding, *layer.padding],
+        output_padding=list(layer.more),
+        dilations=list(layer.dilation),
+        group=layer.groups,
+        last=True,
+    )
+
+
+@write.register
 def _(layer: layers.ScaleShift, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
     scaled = to.add("Mul", inputs[0], to.constant(layer.scale))
     to.add("Add", scaled, to.constant(layer.shift), last=True)
@@ -169,6 +188,11 @@ def _(layer: layers.Reshape, to: Writer, inputs: tuple[str, ...], shapes: tuple[
 @write.register
 def _(layer: layers.Permute, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
     to.add("Transpose", inputs[0], perm=[0, *(axis + 1 for axis in layer.axes)], last=True)
+
+
+@write.register
+def _(layer: Take, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    to.add("Gather", inputs[0], to.constant(layer.index), axis=layer.axis + 1, last=True)
 
 
 @write.register

@@ -1,0 +1,85 @@
+"""One node of an ONNX file as the rules of operators see it: its inputs and its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from steadygaze.network.reading.assembly import Assembler, Value
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node of the file: its operator's inputs (computed values, constants, or None where left out)."""
+
+    assembler: Assembler
+    inputs: tuple[Value | np.ndarray | None, ...]
+    attributes: Mapping[str, Any]
+    outputs: int = 1
+
+    def value(self, place: int = 0) -> Value:
+        """An input that the network computes."""
+        found = self._input(place)
+        if not isinstance(found, Value):
+            raise self.assembler.refuse(
+                f"input {place} is a constant",
+                "allowed is a value computed from the image; export the network again",
+            )
+        return found
+
+    def constant(self, place: int, name: str) -> np.ndarray:
+        """An input that is fixed in the file."""
+        found = self.optional(place, name)
+        if found is None:
+            raise self.assembler.refuse(f"its {name} is missing", "export the network again")
+        return found
+
+    def optional(self, place: int, name: str) -> np.ndarray | None:
+        """An input that is fixed in the file, or None."""
+        found = self._input(place)
+        if isinstance(found, Value):
+            raise self.assembler.refuse(
+                f"its {name} is computed from the image", f"allowed is a constant {name}; make it a weight"
+            )
+        return found
+
+    def get(self, name: str, default: Any) -> Any:
+        """An attribute."""
+        return self.attributes.get(name, default)
+
+    def _input(self, place: int) -> Value | np.ndarray | None:
+        return self.inputs[place] if place < len(self.inputs) else None
+
+    def number(self, place: int, name: str, attribute: str) -> float | None:
+        """One number: an attribute in old files, an input in new ones; None if neither."""
+        found = self.optional(place, name)
+        return self.get(attribute, None) if found is None else float(found.reshape(()))
+
+    def wholes(self, place: int, name: str) -> list[int] | None:
+        """Whole numbers: an attribute in old files, an input in new ones; None if neither."""
+        found = self.get(name, self.optional(place, name))
+        return None if found is None else [int(number) for number in np.ravel(found)]
+
+    def axis(self, axis: int, rank: int) -> int:
+        """An axis counted from the front."""
+        if not -rank <= axis < rank:
+            raise self.assembler.refuse(
+                f"its axis is {axis} of a value of {rank} axes", f"allowed are {-rank} to {rank - 1}"
+            )
+        return axis % rank
+
+    def axes(self, rank: int, place: int = 1) -> list[int] | None:
+        """The axes that it names, counted from the front; None if it names none."""
+        named = self.wholes(place, "axes")
+        if named is None:
+            return None
+        axes = [self.axis(axis, rank) for axis in named]
+        if not axes or len(set(axes)) < len(axes):
+            raise self.assembler.refuse(f"its axes are {named}", "allowed is each axis once, at least one")
+        return axes
+
+
+Rule: TypeAlias = Callable[[Call], "Value | tuple[Value, ...]"]
