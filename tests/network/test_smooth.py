@@ -15,6 +15,7 @@ PLAIN = {
     "erf": torch.erf,
     "softplus": lambda x: functional.softplus(x, threshold=1e9),
     "silu": functional.silu,
+    "mish": lambda x: x * torch.tanh(torch.logaddexp(x, torch.zeros_like(x))),
     "gelu": functional.gelu,
     "gelu-tanh": lambda x: functional.gelu(x, approximate="tanh"),
 }

@@ -12,17 +12,15 @@ itself, which is the enclosure of slope 0, may be tighter, and is then taken.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from steadygaze.network.families import EXPONENTIAL, FAMILIES, KINKED
 from steadygaze.network.layers import AbstractLayer, Shape
-
-Curve: TypeAlias = Callable[[Tensor], Tensor]
-Places: TypeAlias = Callable[[Tensor], Sequence[Tensor]]
+from steadygaze.network.rule import Curve, Places, Rule
 
 # Parts in which a deviation is looked at: the interpolation between them adds less than a hundredth to the
 # error of a chord over which g'' hardly varies.
@@ -35,6 +33,8 @@ _ROUNDING = 2.0**-46
 _NARROW = 2.0**-26
 # All derivatives of the bell-shaped terms below are 0 in float64 from here on; it keeps 0 * inf out.
 _FAR = 40.0
+# Those of Mish from here on.
+_VAST = 800.0
 
 _GAUSS = 1 / math.sqrt(2 * math.pi)
 _TWO_BY_ROOT_PI = 2 / math.sqrt(math.pi)
@@ -42,35 +42,16 @@ _TWO_BY_ROOT_PI = 2 / math.sqrt(math.pi)
 _GELU_SCALE, _GELU_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What is known of one function f on all of R.
-
-    Attributes:
-        value, derivative, second: f, f', f'', elementwise in float64, for any finite argument.
-        curvature: at least sup|f''|. third: at least sup|f'''|.
-        turns: all z with f'(z) = 0. bends: all z with f''(z) = 0.
-        slopes: places that hold all z with f'(z) = λ, given λ, or None where there is no closed form.
-            Other places among them do no harm.
-        seconds: the same for f''(z) = λ.
-    """
-
-    value: Curve
-    derivative: Curve
-    second: Curve
-    curvature: float
-    third: float
-    turns: tuple[float, ...] = ()
-    bends: tuple[float, ...] = ()
-    slopes: Places | None = None
-    seconds: Places | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Smooth(AbstractLayer):
-    """One smooth function, unit by unit; `function` is its name in `RULES`."""
+    """One smooth function, unit by unit.
+
+    `function` is its name in `RULES`, `KINKED` or `EXPONENTIAL`; or in `FAMILIES`, which make it from
+    `numbers`.
+    """
 
     function: str
+    numbers: tuple[float, ...] = ()
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
@@ -89,7 +70,9 @@ class Smooth(AbstractLayer):
     @property
     def rule(self) -> Rule:
         """What is known of the function."""
-        return RULES[self.function]
+        if self.function in FAMILIES:
+            return FAMILIES[self.function](*self.numbers)
+        return (KINKED.get(self.function) or EXPONENTIAL.get(self.function)) or RULES[self.function]
 
 
 def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,14 +81,21 @@ def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, T
     That holds for every z of each ``[low, high]`` (float64, finite, low <= high; equal ends are allowed),
     rounding included. See the module for how.
     """
-    rule = layer.rule
+    rule, low, high = layer.rule, *_known(layer.rule, low, high)
     return _enclosed(rule.value, rule.derivative, rule.curvature, rule.turns, rule.slopes, low, high)
 
 
 def derivative_relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `relaxed`, for the derivative: ``f'(z) in slope z + offset ± error``."""
-    rule = layer.rule
+    rule, low, high = layer.rule, *_known(layer.rule, low, high)
     return _enclosed(rule.derivative, rule.second, rule.third, rule.bends, rule.seconds, low, high)
+
+
+def _known(rule: Rule, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """What of the interval is not below the least argument that there is."""
+    if math.isinf(rule.floor):
+        return low, high
+    return low.clamp_min(rule.floor), high.clamp_min(rule.floor)
 
 
 def _enclosed(
@@ -243,6 +233,30 @@ def _gelu_tanh_second(x: Tensor) -> Tensor:
     return _bell(inner) * (2 * slope + x * second) + x * _bell_slope(inner) * slope.square()
 
 
+def _softplus(x: Tensor) -> Tensor:
+    return torch.logaddexp(x, torch.zeros_like(x))
+
+
+def _mish_gate(x: Tensor) -> Tensor:
+    """tanh(softplus z)."""
+    return torch.tanh(_softplus(x))
+
+
+def _mish_gate_slope(x: Tensor) -> Tensor:
+    """1 - tanh² without its cancellation, 4 sigmoid(2 y) sigmoid(-2 y) at y = softplus z, times y'."""
+    return 4 * _bell(2 * _softplus(x)) * torch.sigmoid(x)
+
+
+def _mish_slope(x: Tensor) -> Tensor:
+    return _mish_gate(x) + x.clamp(-_VAST, _VAST) * _mish_gate_slope(x)
+
+
+def _mish_second(x: Tensor) -> Tensor:
+    slope = _mish_gate_slope(x)
+    second = slope * (torch.sigmoid(-x) - 2 * _mish_gate(x) * torch.sigmoid(x))
+    return 2 * slope + x.clamp(-_VAST, _VAST) * second
+
+
 RULES: dict[str, Rule] = {
     # s' = (1 - t²) / 4 with t = 1 - 2 s in (-1, 1). s'' = t (1 - t²) / 4 is largest at t² = 1/3, where it is
     # 1 / (6 sqrt 3). s''' = s' (1 - 6 s') with s' in (0, 1/4]: between -1/8 and 1/24.
@@ -297,6 +311,17 @@ RULES: dict[str, Rule] = {
         third=0.3081816,
         turns=(-1.278464542761074,),
         bends=(-2.399357280515468, 2.399357280515468),
+    ),
+    # z tanh(log(1 + exp z)) (Misra, 2020). f'' is largest at -0.08793, 0.64420464, and f''' at 0.71551,
+    # -0.58841204.
+    "mish": Rule(
+        lambda x: x * _mish_gate(x),
+        _mish_slope,
+        _mish_second,
+        curvature=0.6442047,
+        third=0.5884121,
+        turns=(-1.1924312145154952,),
+        bends=(-2.25637639636793, 1.4905711794854285),
     ),
     # z Phi(z) (Hendrycks and Gimpel, 2016). f'' = (2 - z²) phi is largest at 0, sqrt(2 / pi). f''' is
     # (z³ - 4 z) phi, largest where z⁴ - 7 z² + 4 = 0: 0.77877 at z² = (7 - sqrt 33) / 2.

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding.relaxing import Choice, Derivative, relax
+from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
+from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
 from steadygaze.network.graph import Graph
+from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -33,7 +35,7 @@ class Bounds:
 
     graph: Graph
     values: Mapping[int, Forms]
-    slopes: Mapping[int, Derivative | Choice]
+    slopes: Mapping[int, Derivative | Choice | Factors | Shares | Scales]
     pull: Tensor
     doubts: Tensor
     room: int
@@ -78,8 +80,10 @@ class Bounds:
         layer = node.layer
         if isinstance(layer, AbstractAffine):
             return tuple(_transposed(layer, gradient, shapes, k) for k in range(len(shapes)))
-        flat = gradient.flattened()
-        return (self.slopes[index].pulled(flat, self.room, used).reshaped(*shapes[0]),)
+        slopes = self.slopes[index]
+        if isinstance(slopes, Factors | Shares | Scales):
+            return slopes.pulled(gradient, self.room, used)
+        return (slopes.pulled(gradient.flattened(), self.room, used).reshaped(*shapes[0]),)
 
 
 def _transposed(layer: AbstractAffine, gradient: Forms, shapes: tuple[Shape, ...], source: int) -> Forms:
@@ -107,7 +111,7 @@ def bounds_of(
     """
     values: dict[int, Forms] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
-    slopes: dict[int, Derivative | Choice] = {}
+    slopes: dict[int, Derivative | Choice | Factors | Shares | Scales] = {}
     pull = pixels.error.new_zeros((len(pixels.error), pixels.count))
     doubts = pixels.error.new_zeros(len(pixels.error))
     used = pixels.symbols
@@ -118,6 +122,10 @@ def bounds_of(
         inputs = tuple(values[source] for source in node.inputs)
         if isinstance(layer, AbstractAffine):
             values[index] = affine(layer, *inputs)
+        elif isinstance(layer, AbstractJoint):
+            values[index], found, deviation = relax_joint(layer, inputs, room, used)
+            slopes[index], used = found, max(used, values[index].symbols)
+            pull, doubts = pull + blamed(values[index].flattened(), deviation), doubts + found.doubts
         else:
             assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
             done = relax(layer, inputs[0], tolerances.get(index), room, used)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch._ops import OpOverload
 
+from steadygaze.network.reading import joining
 from steadygaze.network.reading import torch_shapes as shapes
 from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
 from steadygaze.network.reading.torch_arguments import (
@@ -36,6 +37,7 @@ from steadygaze.network.reading.torch_arguments import (
     weights,
     whole_numbers,
 )
+from steadygaze.network.reading.torch_smooth import SMOOTH
 from steadygaze.network.reading.windows import same_padding
 
 
@@ -56,6 +58,8 @@ def _addmm(call: Call) -> Value:
 def _matmul(call: Call) -> Value:
     asm = call.assembler
     first, second = tuple(call.arguments)[:2]
+    if isinstance(call[first], Value) and isinstance(call[second], Value):
+        return joining.matrix_product(asm, call[first], call[second])
     if isinstance(call[first], Value):
         return asm.dense(call[first], call.constant(second).T, None)
     return asm.matmul_left(call.constant(first), call.value(second))
@@ -184,7 +188,10 @@ def _mean(call: Call) -> Value:
     axes = [given] if isinstance(given, int) else given or range(len(shape))
     named = {axis % len(shape) for axis in axes}
     long = [axis for axis in named if shape[axis] != 1]
-    value = call.assembler.mean(value, long, keep=True) if long else value
+    if len(shape) == 4 and set(long) <= {2, 3}:
+        value = call.assembler.mean(value, long, keep=True) if long else value
+    else:
+        value = joining.averaged(call.assembler, value, long, keep=True)
     kept = [1 if axis in named else size for axis, size in enumerate(shape) if keep or axis not in named]
     return call.assembler.reshape(value, kept)
 
@@ -211,13 +218,18 @@ def _reversed_sub(call: Call) -> Value:
 
 def _mul(call: Call) -> Value:
     if isinstance(call["self"], Value) and isinstance(call["other"], Value):
-        return call.assembler.product(call["self"], call["other"])
+        return joining.product(call.assembler, call["self"], call["other"])
     if isinstance(call["self"], Value):
         return call.assembler.scale_shift(call.value(), call.constant("other"), 0.0)
     return call.assembler.scale_shift(call.value("other"), call.constant("self"), 0.0)
 
 
 def _div(call: Call) -> Value:
+    asm = call.assembler
+    if isinstance(call["other"], Value):
+        if isinstance(call["self"], Value):
+            return joining.divided(asm, call["self"], call["other"])
+        return asm.scale_shift(joining.power(asm, call["other"], -1.0), call.constant("self"), 0.0)
     divisor = call.constant("other")
     if (divisor == 0).any():
         raise call.assembler.refuse("it divides by 0", "allowed is division by other numbers")
@@ -315,9 +327,10 @@ _AFFINE = {"self": WEIGHTS, "mat1": COMPUTED, "mat2": weights(2), "beta": NUMBER
 _MATRICES: dict[str, Argument] = dict.fromkeys(("self", "other", "mat2"), COMPUTED | weights(2))
 
 _ROWS: tuple[tuple[str, Rule, Mapping[str, Argument]], ...] = (
+    *SMOOTH,
     ("linear", _linear, {"input": COMPUTED, "weight": weights(2), "bias": _VECTOR}),
     ("addmm", _addmm, _AFFINE),
-    ("matmul mm", _matmul, _MATRICES),
+    ("matmul mm bmm", _matmul, _MATRICES),
     ("conv2d conv2d.padding convolution", _convolution, _CONVOLUTION),
     ("batch_norm", _batch_norm, _NORM),
     ("_native_batch_norm_legit_no_training", _native_batch_norm, _NORM),
@@ -334,7 +347,7 @@ _ROWS: tuple[tuple[str, Rule, Mapping[str, Argument]], ...] = (
     (
         "div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode",
         _div,
-        {"self": COMPUTED, "other": CONSTANT, "rounding_mode": NONE},
+        {"self": OPERAND, "other": OPERAND, "rounding_mode": NONE},
     ),
     ("neg", _negative, _ONE),
     ("relu", lambda call: call.assembler.leaky_relu(call.value(), 0.0), _ONE),

@@ -1,0 +1,244 @@
+"""PyTorch operators that are smooth, or in which values meet: activations, powers, norms, attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+from steadygaze.network.reading import joining
+from steadygaze.network.reading.assembly import PoolGeometry, Value
+from steadygaze.network.reading.torch_arguments import (
+    COMPUTED,
+    COUNT,
+    FLAG,
+    NONE,
+    NUMBER,
+    PRECISION,
+    WHOLE,
+    Argument,
+    Call,
+    Rule,
+    only,
+    unread,
+    weights,
+    whole_numbers,
+)
+
+Row: TypeAlias = "tuple[str, Rule, Mapping[str, Argument]]"
+
+# As PyTorch has them (Klambauer et al., 2017).
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def _elu(call: Call) -> Value:
+    """``scale * z`` above 0, ``scale * alpha * (exp(input_scale * z) - 1)`` below."""
+    asm, outer, inner = call.assembler, float(call["scale"]), float(call["input_scale"])
+    if (outer, inner) != (1.0, 1.0):
+        raise asm.refuse(f"its scales are {outer:g} and {inner:g}", "allowed is 1 for both")
+    return _elu_of(call, call.value(), float(call["alpha"]))
+
+
+def _elu_of(call: Call, x: Value, alpha: float) -> Value:
+    if not 0 <= alpha < math.inf:
+        raise call.assembler.refuse(f"its alpha is {alpha:g}", "allowed are numbers of at least 0")
+    return call.assembler.smooth(x, "elu", alpha)
+
+
+def _selu(call: Call) -> Value:
+    return call.assembler.scale_shift(_elu_of(call, call.value(), _SELU_ALPHA), _SELU_SCALE, 0.0)
+
+
+def _celu(call: Call) -> Value:
+    """``z`` above 0, ``alpha (exp(z / alpha) - 1)`` below."""
+    asm, alpha = call.assembler, float(call["alpha"])
+    if not alpha > 0:
+        raise asm.refuse(f"its alpha is {alpha:g}", "allowed are numbers above 0")
+    return asm.scale_shift(_elu_of(call, asm.scale_shift(call.value(), 1 / alpha, 0.0), 1.0), alpha, 0.0)
+
+
+def _log_sigmoid(call: Call) -> Value:
+    """``-log(1 + exp(-z))``."""
+    asm = call.assembler
+    return asm.scale_shift(asm.smooth(asm.scale_shift(call.value(), -1.0, 0.0), "softplus"), -1.0, 0.0)
+
+
+def _glu(call: Call) -> Value:
+    """One half times the sigmoid of the other."""
+    asm, axis, size = call.assembler, call["dim"], call.shape()[call["dim"]]
+    first, second = (asm.crop(call.value(), axis, a, a + size // 2) for a in (0, size // 2))
+    return joining.multiplied(asm, first, asm.smooth(second, "sigmoid"))
+
+
+def _smooth(function: str) -> Rule:
+    return lambda call: call.assembler.smooth(call.value(), function)
+
+
+def _power(exponent: float) -> Rule:
+    return lambda call: joining.power(call.assembler, call.value(), exponent)
+
+
+def _pow(call: Call) -> Value:
+    return joining.power(call.assembler, call.value(), float(call["exponent"]))
+
+
+def _vector_norm(call: Call) -> Value:
+    """The root of the sum of squares."""
+    asm, shape = call.assembler, call.shape()
+    given = call["dim"]
+    axes = [given] if isinstance(given, int) else given or range(len(shape))
+    total = joining.averaged(
+        asm, joining.power(asm, call.value(), 2.0), axes, bool(call["keepdim"]), total=True
+    )
+    return joining.power(asm, total, 0.5)
+
+
+def _sum(call: Call) -> Value:
+    given, shape = call.arguments.get("dim"), call.shape()
+    axes = [given] if isinstance(given, int) else given or range(len(shape))
+    keep = bool(call.arguments.get("keepdim", False))
+    return joining.averaged(call.assembler, call.value(), axes, keep, total=True)
+
+
+def _softmax(call: Call) -> Value:
+    return joining.softmax(call.assembler, call.value(), call["dim"])
+
+
+def _attention(call: Call) -> Value:
+    q, k, v = (call.value(name) for name in ("query", "key", "value"))
+    return joining.attention(call.assembler, q, k, v, call["scale"])
+
+
+def _layer_norm(call: Call) -> Value:
+    return _affine(call, joining.normalised(call.assembler, call.value("input"), _last(call), call["eps"]))
+
+
+def _rms_norm(call: Call) -> Value:
+    x = joining.normalised(call.assembler, call.value("input"), _last(call), call["eps"], centred=False)
+    return _affine(call, x)
+
+
+def _last(call: Call) -> tuple[int, ...]:
+    """The last axes, which a norm is taken over."""
+    rank, over = len(call.shape("input")), len(call["normalized_shape"])
+    return tuple(range(rank - over, rank))
+
+
+def _affine(call: Call, x: Value) -> Value:
+    weight, bias = (call.optional(name) if name in call.arguments else None for name in ("weight", "bias"))
+    if weight is None and bias is None:
+        return x
+    scale, shift = np.ones(1) if weight is None else weight, np.zeros(1) if bias is None else bias
+    return call.assembler.scale_shift(x, scale, shift)
+
+
+def _group_norm(call: Call) -> Value:
+    asm = call.assembler
+    made = joining.grouped(asm, call.value("input"), int(call["num_groups"]), call["eps"])
+    return joining.along_channels(asm, made, call.optional("weight"), call.optional("bias"))
+
+
+def _instance_norm(call: Call) -> Value:
+    """Each channel over its own places; with running statistics it is a batch normalisation."""
+    asm, x = call.assembler, call.value("input")
+    weight, bias = call.optional("weight"), call.optional("bias")
+    if not call["use_input_stats"]:
+        mean, variance = call.constant("running_mean"), call.constant("running_var")
+        return asm.batch_norm(x, weight, bias, mean, variance, call["eps"])
+    made = joining.grouped(asm, x, asm.shape(x)[1], call["eps"])
+    return joining.along_channels(asm, made, weight, bias)
+
+
+def _average_pool_3d(call: Call) -> Value:
+    """Averages along the first of three axes of places: local response normalisation has one."""
+    asm, shape, kernel = call.assembler, call.shape(), list(call["kernel_size"])
+    stride = list(call["stride"]) or kernel
+    if len(shape) != 5 or kernel[1:] != [1, 1] or stride != [1, 1, 1]:
+        raise asm.refuse(
+            f"its windows are {tuple(kernel)} in steps {tuple(stride)} on a value of shape {shape}",
+            "allowed there are windows along the first axis alone, in steps of 1",
+        )
+    flat = asm.reshape(call.value(), (1, shape[1], shape[2], shape[3] * shape[4]))
+    pooled = asm.average_pool(flat, PoolGeometry((kernel[0], 1), (1, 1)), count_padding=True)
+    return asm.reshape(pooled, (1, shape[1], -1, shape[3], shape[4]))
+
+
+def _expand(call: Call) -> Value:
+    own, size = call.shape(), [int(n) for n in call["size"]]
+    front = len(size) - len(own)
+    shape = [own[place - front] if n == -1 else n for place, n in enumerate(size)]
+    return joining.expanded(call.assembler, call.value(), tuple(shape))
+
+
+def _first(rule: Callable[[Call], Value]) -> Rule:
+    """An operator with statistics as further outputs, which no node may read."""
+    return lambda call: [rule(call)]
+
+
+_ONE = {"self": COMPUTED}
+_VECTOR = weights(1) | NONE
+_NOT_USED = unread("not used in evaluation")
+_SOME = weights() | NONE
+_AXES = NONE | WHOLE | whole_numbers()
+_NORM = {
+    "input": COMPUTED,
+    "normalized_shape": whole_numbers(),
+    "weight": _SOME,
+    "bias": _SOME,
+    "eps": NUMBER,
+}
+_NORM |= {"cudnn_enable": _NOT_USED}
+_GROUPS = {"input": COMPUTED, "num_groups": COUNT, "weight": _VECTOR, "bias": _VECTOR, "eps": NUMBER}
+_GROUPS |= {"cudnn_enabled": _NOT_USED}
+_INSTANCE = {"input": COMPUTED, "momentum": _NOT_USED, "eps": NUMBER, "use_input_stats": FLAG}
+_INSTANCE |= dict.fromkeys(("weight", "bias", "running_mean", "running_var"), _VECTOR)
+_INSTANCE |= {"cudnn_enabled": _NOT_USED}
+_ATTENTION = {
+    "query": COMPUTED,
+    "key": COMPUTED,
+    "value": COMPUTED,
+    "attn_mask": NONE,
+    "dropout_p": only(0.0),
+}
+_ATTENTION |= {"is_causal": only(False), "scale": NONE | NUMBER, "enable_gqa": only(False)}
+_POOL = {"self": COMPUTED, "kernel_size": whole_numbers(3), "stride": whole_numbers(0, 3)}
+_POOL |= {"padding": only(0) | Argument("0", lambda given: not any(given)), "ceil_mode": only(False)}
+_POOL |= {"count_include_pad": FLAG, "divisor_override": NONE}
+_LENGTH = {"self": COMPUTED, "ord": only(2, 2.0), "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
+_TOTAL = {"self": COMPUTED, "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
+
+SMOOTH: tuple[Row, ...] = (
+    ("mish", _smooth("mish"), _ONE),
+    ("hardswish", _smooth("hard-swish"), _ONE),
+    ("elu", _elu, {"self": COMPUTED, "alpha": NUMBER, "scale": NUMBER, "input_scale": NUMBER}),
+    ("selu", _selu, _ONE),
+    ("celu", _celu, {"self": COMPUTED, "alpha": NUMBER}),
+    ("log_sigmoid", _log_sigmoid, _ONE),
+    ("glu", _glu, {"self": COMPUTED, "dim": WHOLE}),
+    ("exp", _smooth("exp"), _ONE),
+    ("sqrt", _power(0.5), _ONE),
+    ("rsqrt", _power(-0.5), _ONE),
+    ("reciprocal", _power(-1.0), _ONE),
+    ("square", _power(2.0), _ONE),
+    ("pow.Tensor_Scalar", _pow, {"self": COMPUTED, "exponent": NUMBER}),
+    ("linalg_vector_norm", _vector_norm, _LENGTH),
+    ("sum sum.dim_IntList", _sum, _TOTAL),
+    ("softmax.int", _softmax, {"self": COMPUTED, "dim": WHOLE, "dtype": PRECISION}),
+    ("_softmax", _softmax, {"self": COMPUTED, "dim": WHOLE, "half_to_float": only(False)}),
+    ("scaled_dot_product_attention", _attention, _ATTENTION),
+    ("layer_norm", _layer_norm, _NORM),
+    ("native_layer_norm", _first(_layer_norm), _NORM),
+    ("rms_norm", _rms_norm, _NORM),
+    ("group_norm", _group_norm, _GROUPS),
+    ("instance_norm", _instance_norm, _INSTANCE),
+    ("avg_pool3d", _average_pool_3d, _POOL),
+    ("expand", _expand, {"self": COMPUTED, "size": whole_numbers(), "implicit": FLAG}),
+    (
+        "expand_as",
+        lambda call: joining.expanded(call.assembler, call.value(), call.shape("other")),
+        {"self": COMPUTED, "other": COMPUTED},
+    ),
+)
+"""Rows of the table of operators: names of overloads, what they mean, and what each argument may be."""
