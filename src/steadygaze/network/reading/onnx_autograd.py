@@ -15,6 +15,7 @@ import torch.nn.functional as functional
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
+from steadygaze.network.reading.onnx_autograd_smooth import SMOOTH
 from steadygaze.network.reading.onnx_nodes import Node, Rule
 
 _INTEGERS = (
@@ -292,6 +293,7 @@ def _gelu(node: Node) -> Tensor:
 
 
 RULES: dict[str, Rule] = {
+    **SMOOTH,
     "Add": lambda node: node.x + node[1],
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,

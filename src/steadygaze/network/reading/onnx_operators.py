@@ -7,9 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from steadygaze.network.reading import joining
 from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
 from steadygaze.network.reading.onnx_calls import Call, Rule
 from steadygaze.network.reading.onnx_constants import SLICED, slices_of
+from steadygaze.network.reading.onnx_smooth import SMOOTH, divided
 from steadygaze.network.reading.windows import same_padding
 
 
@@ -38,11 +40,15 @@ def _gemm(call: Call) -> Value:
 def _matmul(call: Call) -> Value:
     asm = call.assembler
     first, second = call.inputs
+    if isinstance(first, Value) and isinstance(second, Value):
+        return joining.matrix_product(asm, first, second)
     matrix, x = (second, first) if isinstance(first, Value) else (first, call.value(1))
     leading = np.shape(matrix)[:-2] if isinstance(matrix, np.ndarray) else ()
     if not isinstance(matrix, np.ndarray) or matrix.ndim < 2 or math.prod(leading) != 1:
-        what = "two computed values" if isinstance(matrix, Value) else "a constant that is not a matrix"
-        raise asm.refuse(f"it multiplies {what}", "allowed is a computed value times a constant matrix")
+        raise asm.refuse(
+            "it multiplies a constant that is not a matrix",
+            "allowed is a computed value times a constant matrix",
+        )
     flat = matrix.reshape(matrix.shape[-2:])
     product = asm.dense(x, flat.T, None) if isinstance(first, Value) else asm.matmul_left(flat, x)
     # Leading axes of the constant are axes of the product, each of one entry.
@@ -160,13 +166,15 @@ def _linear_binary(first_scale: float, second_scale: float) -> Rule:
 def _mul(call: Call) -> Value:
     a, b = call.inputs
     if isinstance(a, Value) and isinstance(b, Value):
-        return call.assembler.product(a, b)
+        return joining.product(call.assembler, a, b)
     if isinstance(a, Value):
         return call.assembler.scale_shift(a, call.constant(1, "factor"), 0.0)
     return call.assembler.scale_shift(call.value(1), call.constant(0, "factor"), 0.0)
 
 
 def _div(call: Call) -> Value:
+    if isinstance(call.inputs[1], Value):
+        return divided(call)
     divisor = call.constant(1, "divisor").astype(np.float64)
     if (divisor == 0).any():
         raise call.assembler.refuse("it divides by 0", "allowed are other numbers; check the weights")
@@ -282,8 +290,10 @@ def _reduce_mean(call: Call) -> Value:
     named = call.wholes(1, "axes")
     if not named and call.get("noop_with_empty_axes", 0):
         return x
-    axes = call.axes(rank) if named else range(rank)
-    return asm.mean(x, axes or (), bool(call.get("keepdims", 1)))
+    axes, keep = (call.axes(rank) or ()) if named else range(rank), bool(call.get("keepdims", 1))
+    if rank == 4 and x.batched and set(axes) <= {2, 3}:
+        return asm.mean(x, axes, keep)
+    return joining.averaged(asm, x, axes, keep)
 
 
 def _leaky_relu(call: Call) -> Value:
@@ -300,6 +310,7 @@ def _gelu(call: Call) -> Value:
 
 
 OPERATORS: dict[str, Rule] = {
+    **SMOOTH,
     "Add": _linear_binary(1.0, 1.0),
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,

@@ -1,0 +1,197 @@
+"""ONNX operators that are smooth, or in which values meet: activations, powers, norms, reductions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from steadygaze.network.reading import joining
+from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.onnx_calls import Call, Rule
+
+# What the standard says where a file says nothing.
+_SELU_ALPHA, _SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
+
+
+def _smooth(function: str) -> Rule:
+    return lambda call: call.assembler.smooth(call.value(), function)
+
+
+def _elu_of(call: Call, x: Value, alpha: float) -> Value:
+    if not 0 <= alpha < math.inf:
+        raise call.assembler.refuse(f"its alpha is {alpha:g}", "allowed are numbers of at least 0")
+    return call.assembler.smooth(x, "elu", float(alpha))
+
+
+def _elu(call: Call) -> Value:
+    return _elu_of(call, call.value(), call.get("alpha", 1.0))
+
+
+def _selu(call: Call) -> Value:
+    gamma = call.get("gamma", _SELU_GAMMA)
+    return call.assembler.scale_shift(_elu_of(call, call.value(), call.get("alpha", _SELU_ALPHA)), gamma, 0.0)
+
+
+def _celu(call: Call) -> Value:
+    """``z`` above 0, ``alpha (exp(z / alpha) - 1)`` below."""
+    asm, alpha = call.assembler, call.get("alpha", 1.0)
+    if not alpha > 0:
+        raise asm.refuse(f"its alpha is {alpha:g}", "allowed are numbers above 0")
+    return asm.scale_shift(_elu_of(call, asm.scale_shift(call.value(), 1 / alpha, 0.0), 1.0), alpha, 0.0)
+
+
+def _swish(call: Call) -> Value:
+    """``z sigmoid(alpha z)``."""
+    asm, alpha = call.assembler, call.get("alpha", 1.0)
+    if not alpha:
+        return asm.scale_shift(call.value(), 0.5, 0.0)
+    return asm.scale_shift(asm.smooth(asm.scale_shift(call.value(), alpha, 0.0), "silu"), 1 / alpha, 0.0)
+
+
+def _power(exponent: float) -> Rule:
+    return lambda call: joining.power(call.assembler, call.value(), exponent)
+
+
+def _pow(call: Call) -> Value:
+    exponents = np.unique(call.constant(1, "exponent"))
+    if len(exponents) != 1:
+        raise call.assembler.refuse(
+            f"its exponents are {len(exponents)} numbers", "allowed is one for all of the value"
+        )
+    return joining.power(call.assembler, call.value(), float(exponents[0]))
+
+
+def _softmax(axis: int) -> Rule:
+    """Along one axis; before version 13, whose default was 1, all axes from it on were taken together."""
+
+    def rule(call: Call) -> Value:
+        asm, x = call.assembler, call.value()
+        rank = len(asm.shape(x))
+        chosen = call.axis(call.get("axis", axis), rank)
+        return joining.softmax(asm, x, chosen)
+
+    return rule
+
+
+def _reduced(total: bool, before: float = 1.0, after: float = 1.0) -> Rule:
+    """Powers of sums or means of powers over axes."""
+
+    def rule(call: Call) -> Value:
+        asm, x = call.assembler, call.value()
+        rank = len(asm.shape(x))
+        named = call.wholes(1, "axes")
+        if not named and call.get("noop_with_empty_axes", 0):
+            if (before, after) == (1.0, 1.0):
+                return x
+            raise asm.refuse("it reduces no axes", "allowed are one axis and more; name them")
+        axes = call.axes(rank) if named else None
+        x = joining.power(asm, x, before)
+        made = joining.averaged(asm, x, axes or range(rank), bool(call.get("keepdims", 1)), total)
+        return joining.power(asm, made, after)
+
+    return rule
+
+
+def _last(call: Call) -> tuple[int, ...]:
+    """The axes from the named one on."""
+    rank = len(call.assembler.shape(call.value()))
+    return tuple(range(call.axis(call.get("axis", -1), rank), rank))
+
+
+def _over_last(centred: bool) -> Rule:
+    """LayerNormalization and RMSNormalization."""
+
+    def rule(call: Call) -> Value:
+        asm = call.assembler
+        made = joining.normalised(asm, call.value(), _last(call), call.get("epsilon", 1e-5), centred)
+        scale, bias = call.constant(1, "scale"), call.optional(2, "bias")
+        return asm.scale_shift(made, scale, 0.0 if bias is None else bias)
+
+    return rule
+
+
+def _group_norm(call: Call) -> Value:
+    asm, x, groups = call.assembler, call.value(), int(call.get("num_groups", 1))
+    made = joining.grouped(asm, x, groups, call.get("epsilon", 1e-5))
+    return _per_channel(call, made)
+
+
+def _instance_norm(call: Call) -> Value:
+    asm, x = call.assembler, call.value()
+    made = joining.grouped(asm, x, asm.shape(x)[1], call.get("epsilon", 1e-5))
+    return _per_channel(call, made)
+
+
+def _per_channel(call: Call, x: Value) -> Value:
+    asm = call.assembler
+    numbers = [call.constant(place, name) for place, name in ((1, "scale"), (2, "bias"))]
+    channels = asm.shape(x)[1:2]
+    if any(one.shape != channels for one in numbers):
+        raise asm.refuse(
+            f"its scale and bias have shapes {[one.shape for one in numbers]}",
+            f"allowed is one number for each of {channels} channels; export for operator set 21 and above",
+        )
+    return joining.along_channels(asm, x, *numbers)
+
+
+def _response(call: Call) -> Value:
+    asm, x = call.assembler, call.value()
+    if len(asm.shape(x)) < 3:
+        raise asm.refuse(f"its value has shape {asm.shape(x)}", "allowed are values with channels and places")
+    numbers = (call.get("alpha", 1e-4), call.get("beta", 0.75), call.get("bias", 1.0))
+    return joining.responding(asm, x, int(call.get("size", 1)), *numbers)
+
+
+def _unit_length(call: Call) -> Value:
+    """LpNormalization with p = 2."""
+    asm, x = call.assembler, call.value()
+    axis = call.axis(call.get("axis", -1), len(asm.shape(x)))
+    total = joining.averaged(asm, joining.power(asm, x, 2.0), [axis], keep=True, total=True)
+    return joining.multiplied(asm, x, joining.power(asm, total, -0.5))
+
+
+def _expand(call: Call) -> Value:
+    asm, own = call.assembler, call.assembler.shape(call.value())
+    wanted = tuple(int(size) for size in call.constant(1, "shape").ravel())
+    try:
+        shape = tuple(int(size) for size in np.broadcast_shapes(own, wanted))
+    except ValueError as error:
+        raise asm.refuse(f"it expands {own} to {wanted}", "allowed are shapes that broadcast") from error
+    return joining.expanded(asm, call.value(), shape)
+
+
+def divided(call: Call) -> Value:
+    """Div by a computed value."""
+    asm, divisor = call.assembler, call.value(1)
+    if isinstance(call.inputs[0], Value):
+        return joining.divided(asm, call.value(0), divisor)
+    return asm.scale_shift(joining.power(asm, divisor, -1.0), call.constant(0, "numerator"), 0.0)
+
+
+SMOOTH: dict[str, Callable[[Call], Value]] = {
+    "Celu": _celu,
+    "Elu": _elu,
+    "Exp": _smooth("exp"),
+    "Expand": _expand,
+    "GroupNormalization": _group_norm,
+    "HardSwish": _smooth("hard-swish"),
+    "InstanceNormalization": _instance_norm,
+    "LRN": _response,
+    "LayerNormalization": _over_last(centred=True),
+    "LpNormalization": _unit_length,
+    "Mish": _smooth("mish"),
+    "Pow": _pow,
+    "RMSNormalization": _over_last(centred=False),
+    "Reciprocal": _power(-1.0),
+    "ReduceL2": _reduced(total=True, before=2.0, after=0.5),
+    "ReduceSum": _reduced(total=True),
+    "ReduceSumSquare": _reduced(total=True, before=2.0),
+    "Selu": _selu,
+    "Softmax": _softmax(-1),
+    "Softsign": _smooth("soft-sign"),
+    "Sqrt": _power(0.5),
+    "Swish": _swish,
+}
+"""What each of these operators means, when an input is computed from the image."""
