@@ -61,7 +61,102 @@ C = {"k": array(3, 2, 3, 3), "b": array(3, seed=1)}
 POOL = {"kernel_shape": [3, 2], "strides": [2, 1]}
 
 # name: nodes, constants, numbers at the end, opset
+TWO = [node("Conv", None, "q"), node("Conv", "image", "r")]
+MIXED = {"q": array(2, 2, 1, 1, seed=3), "r": array(2, 2, 1, 1, seed=4)}
 OPERATORS = {
+    "abs": ([node("Conv", None, "k"), node("Abs", None)], C, 48, 13),
+    "conv-one-dimension": (
+        [
+            node("Flatten", None),
+            node("Reshape", None, "s"),
+            node("Conv", None, "w", strides=[2], pads=[1, 2]),
+        ],
+        {"s": ints(0, 4, 18), "w": array(3, 4, 4)},
+        27,
+        13,
+    ),
+    "conv-transpose": (
+        [node("ConvTranspose", None, "w", "b", strides=[2, 1], pads=[1, 0, 0, 1], output_padding=[1, 0])],
+        {"w": array(2, 3, 3, 2), "b": array(3, seed=1)},
+        234,
+        13,
+    ),
+    "conv-transpose-groups": (
+        [node("ConvTranspose", None, "w", group=2, strides=[2, 2], pads=[1, 1, 1, 1])],
+        {"w": array(2, 2, 3, 3)},
+        484,
+        13,
+    ),
+    "concat-constant": (
+        [node("Concat", "c", None, axis=1), node("Relu", None)],
+        {"c": array(1, 1, 6, 6)},
+        108,
+        13,
+    ),
+    "depth-to-space": (
+        [node("Reshape", None, "s"), node("DepthToSpace", None, blocksize=2, mode="CRD"), node("Relu", None)],
+        {"s": ints(0, 8, 3, 3)},
+        72,
+        13,
+    ),
+    "einsum": ([node("Einsum", None, "w", equation="bchw,cd->bhdw")], {"w": array(2, 3)}, 108, 13),
+    "expand": (
+        [node("ReduceSum", None, "x", keepdims=1), node("Expand", None, "s")],
+        {"x": ints(1), "s": ints(1, 3, 1, 1)},
+        108,
+        13,
+    ),
+    "gather": ([node("Gather", None, "i", axis=2), node("Relu", None)], {"i": ints(5, 0, 0, -2)}, 48, 13),
+    "global-max-pool-large": (
+        [node("Pad", None, "p", mode="edge"), node("GlobalMaxPool", None)],
+        {"p": ints(0, 0, 8, 8, 0, 0, 7, 7)},
+        2,
+        13,
+    ),
+    "hard-sigmoid": ([node("Conv", None, "k"), node("HardSigmoid", None, alpha=1.5)], C, 48, 13),
+    "matmul-of-channels": ([node("MatMul", None, "w")], {"w": array(1, 2, 6, 3)}, 36, 13),
+    "max": ([*TWO, node("Max", "v0", None, "c")], {**MIXED, "c": array(2, 1, 1)}, 72, 13),
+    "min": ([*TWO, node("Min", "c", None, "v0")], {**MIXED, "c": array(6)}, 72, 13),
+    "max-pool-one-dimension": (
+        [node("Reshape", None, "s"), node("MaxPool", None, kernel_shape=[3], strides=[2])],
+        {"s": ints(0, 4, 18)},
+        32,
+        13,
+    ),
+    "pad-reflect": ([node("Pad", None, "p", mode="reflect")], {"p": ints(0, 0, 1, 2, 0, 0, 3, 1)}, 180, 13),
+    "pad-edge": ([node("Pad", None, "p", mode="edge")], {"p": ints(0, 1, 1, 2, 0, 0, 3, 1)}, 270, 13),
+    "pad-wrap": ([node("Pad", None, "p", mode="wrap")], {"p": ints(0, 0, 1, 2, 0, 0, 3, 1)}, 180, 19),
+    "reduce-max": ([node("ReduceMax", None, axes=[1, 2], keepdims=0)], {}, 6, 13),
+    "reduce-min": ([node("ReduceMin", None, "x", keepdims=1)], {"x": ints(3)}, 12, 18),
+    "reduce-sum": ([node("ReduceSum", None, "x", keepdims=0)], {"x": ints(1, 3)}, 6, 13),
+    "reduce-mean-channels": ([node("ReduceMean", None, axes=[1])], {}, 36, 13),
+    "resize-nearest": (
+        [node("Resize", None, "", "s", coordinate_transformation_mode="asymmetric", nearest_mode="floor")],
+        {"s": np.float32([1, 1, 2, 1.5])},
+        216,
+        13,
+    ),
+    "resize-linear": (
+        [node("Resize", None, "", "", "n", mode="linear")],
+        {"n": ints(1, 2, 9, 4)},
+        72,
+        13,
+    ),
+    "resize-cubic": (
+        [node("Resize", None, "", "s", mode="cubic", coordinate_transformation_mode="align_corners")],
+        {"s": np.float32([1, 1, 1.5, 2])},
+        216,
+        13,
+    ),
+    "shrink": ([node("Conv", None, "k"), node("Shrink", None, lambd=0.1, bias=0.1)], C, 48, 13),
+    "space-to-depth": ([node("SpaceToDepth", None, blocksize=3), node("Relu", None)], {}, 72, 13),
+    "thresholded": ([node("Conv", None, "k"), node("ThresholdedRelu", None, alpha=0.0)], C, 48, 13),
+    "tile": (
+        [node("Tile", None, "n"), node("Conv", None, "q")],
+        {"n": ints(1, 2, 1, 2), "q": array(2, 4, 3, 1)},
+        96,
+        13,
+    ),
     "conv": ([node("Conv", None, "k", "b")], C, 48, 13),
     "conv-pads": ([node("Conv", None, "k", pads=[1, 0, 2, 1], strides=[2, 1])], C, 60, 13),
     "conv-same-upper": ([node("Conv", None, "k", "b", auto_pad="SAME_UPPER", strides=[2, 2])], C, 27, 13),

@@ -52,7 +52,7 @@ def outside(variants=EVERY, room=32):
         images = variant.images(points.reshape(-1, len(box)))
         maps = problem.maps_at(torch.from_numpy(images)).reshape(BOXES, 20, *problem.map0.shape).numpy()
         known = problem.bounds(boxes, room)
-        ends = [bound.amin(dim=1) for bound in problem.enclosed_gaps(known).bounds()]
+        ends = [bound.amin(dim=1) for bound in known.gaps(problem.label)]
         wrong += _beyond(*ends, plain.gap.reshape(BOXES, -1))
         wrong += _beyond(*problem.saliency.enclosed(known, problem.label, problem.pixels).bounds(), maps)
         wrong += _beyond(

@@ -54,7 +54,7 @@ def test_bounds_hold_at_every_sample(variant, room):
         plain = variant.sampled(points.reshape(-1, boxes.shape[1]))
         gap, drift = plain.gap.reshape(4, -1), plain.inconsistency.reshape(4, -1)
         bounds = problem.bounds(boxes, room)
-        low, high = problem.enclosed_gaps(bounds).bounds()
+        low, high = bounds.gaps(problem.label)
         least, most = low.amin(dim=1).numpy()[:, None], high.amin(dim=1).numpy()[:, None]
         assert (least <= gap + ROUNDING).all()
         assert (gap <= most + ROUNDING).all()
@@ -81,7 +81,7 @@ def test_bounds_tighten_with_the_square_of_the_width(variant):
         half = np.stack([-extent, extent], axis=1) * width / 2
         boxes = middles[:, :, None] + half
         bounds = problem.bounds(boxes, 20)
-        gaps = problem.enclosed_gaps(bounds)
+        gaps = bounds.enclosed_gaps(problem.label)
         spans.append(gaps.without_symbols().error.amax(dim=1))
         doubts.append(bounds.doubts == (problem.graph.units if problem.graph.smooth else 0))
     steady = doubts[0] & doubts[1] & doubts[2]

@@ -18,7 +18,7 @@ import answers
 from steadygaze import cli
 from steadygaze.answer.result import Result, schema
 from steadygaze.errors import FidelityError, ModelError
-from steadygaze.report import figures, folder, write_report
+from steadygaze.report import figures, still, write_report
 
 DIGIT = ("verify", "digits-mlp", "--image", "digits:7", "--perturb", "brightness(amount=-0.3..0.3)")
 
@@ -29,7 +29,7 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("CI", "1")
     monkeypatch.delenv("STEADYGAZE_DEBUG", raising=False)
     monkeypatch.setattr(figures, "PIXELS", 50)
-    monkeypatch.setattr(folder, "DOTS_PER_INCH", 30)
+    monkeypatch.setattr(still, "DOTS_PER_INCH", 30)
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def search(monkeypatch):
         drawing = answers.drawing(side=2)
         return SimpleNamespace(
             result=fake.result,
-            save=lambda folder, certificate: write_report(
-                fake.result, drawing, folder, fake.certify if certificate else None
+            save=lambda folder, certificate, picture: write_report(
+                fake.result, drawing, folder, fake.certify if certificate else None, picture
             ),
         )
 
@@ -75,11 +75,21 @@ def test_the_answer_in_words(search, capsys, tmp_path):
     assert result.failure_sentence() in out
     assert "robust 50.0 %, class-changed 25.0 %, attention-changed 20.0 %, undecided 5.0 %" in out
     assert "1234 regions by sweep in 1.25 s" in out
-    assert "Written to there: result.json" in out
+    assert "Written to there: result.json, report.html, witness.\n" in out
     assert err == ""
-    assert {path.name for path in (tmp_path / "there").iterdir()} == {
-        "result.json", "map.png", "report.html", "witness",
-    }  # fmt: skip
+    assert {path.name for path in (tmp_path / "there").iterdir()} == {"result.json", "report.html", "witness"}
+
+
+def test_a_picture_is_written_where_it_is_asked_for(search, capsys, tmp_path):
+    (tmp_path / "case.toml").write_text(
+        'model = "digits-cnn"\nimage = "digits:3"\nperturb = "brightness(amount=-0.1..0.1)"\npicture = true\n'
+    )
+    for asked in ([*DIGIT, "--picture"], ["verify", "case.toml"]):
+        cli.run([*asked, "--out", "there"])
+        assert "Written to there: result.json, map.png, report.html, witness.\n" in capsys.readouterr().out
+        assert (tmp_path / "there" / "map.png").exists()
+        cli.run([*asked, "--no-picture", "--out", "there"])
+        assert not (tmp_path / "there" / "map.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -102,6 +112,18 @@ def test_what_rounding_has_decided_is_told(search, capsys, tmp_path):
     assert "The map is decided by rounding." in (tmp_path / "there" / "report.html").read_text()
     written = Result.from_json((tmp_path / "there" / "result.json").read_text())
     assert written.notes == search.result.notes
+
+
+def test_without_a_picture_nothing_is_drawn(tmp_path):
+    """By a process of its own: what draws is slow to import."""
+    run = (
+        "import sys; from steadygaze import cli; code = cli.run(sys.argv[1:]); "
+        "sys.exit('matplotlib' in sys.modules or code not in (0, 10))"
+    )
+    command = [sys.executable, "-c", run, *DIGIT, "--out", str(tmp_path / "there")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "there" / "report.html").exists()
 
 
 def test_json_is_all_that_is_printed(search, capsys, tmp_path):

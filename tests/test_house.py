@@ -51,6 +51,7 @@ LATE = {
     "commands.gate": "--help answers at once",
     "perturbation.resampling": "numba, where images are read over boxes",
     "report": "matplotlib and jinja2, where something is drawn or written",
+    "report.still": "matplotlib, where a picture is asked for or nobody can point into the map",
 }
 
 

@@ -77,7 +77,7 @@ def test_bounds_hold_at_samples(name, shared, images):
     problem = posed(name, shared, images)
     boxes = boxes_of(problem)
     known = problem.bounds(boxes, 32)
-    low, high = (bound.amin(dim=1).numpy() for bound in problem.enclosed_gaps(known).bounds())
+    low, high = (bound.amin(dim=1).numpy() for bound in known.gaps(problem.label))
     least, most = problem.enclosed_inconsistency(boxes, known)
     maps = problem.saliency.enclosed(known, problem.label, problem.pixels)
     bottom, top = (bound.numpy() for bound in maps.bounds())

@@ -18,13 +18,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from steadygaze.commands.campaign import campaign
+from steadygaze.commands.case_options import options_of_a_case
 from steadygaze.commands.compare import compare
 from steadygaze.commands.gate import gate
 from steadygaze.errors import SteadygazeError, UsageError
@@ -47,6 +47,7 @@ DEMO = Case(
         "patch(opacity=0..1, top=2, left=2, height=3, width=3, mode=add)",
     ),
     threshold=0.3,
+    picture=True,
     out="steadygaze-demo",
 )
 
@@ -103,86 +104,6 @@ def _please_report(debug: bool) -> str:
     )
 
 
-def _verify_options(command: Command) -> Command:
-    """The options of a case; their defaults are kept in ``Case``."""
-
-    def option(name: str, metavar: str, text: str) -> Callable[[Command], Command]:
-        default = getattr(Case, name.lstrip("-").replace("-", "_"), None)
-        return click.option(name, metavar=metavar, help=text if default is None else f"{text}  [{default}]")
-
-    options = [
-        option("--image", "SRC", "A picture, digits:7, idx:FOLDER:17, npz:FILE:17 or FILE.npy."),
-        option("--resize", "N|HxW", "Resize the image first; N is its shorter edge."),
-        option("--crop", "HxW|L,T,W,H", "Then crop it: the centre, or by left, top, width and height."),
-        option("--resampling", "NAME", "bilinear, bicubic, nearest or lanczos, of Pillow."),
-        click.option(
-            "--background", metavar="V[,V,V]", help="What shows through transparency.  [1, which is white]"
-        ),
-        click.option(
-            "--perturb", metavar="SPEC", multiple=True,
-            help="Such as 'brightness(amount=-0.3..0.3)'; repeat for a chain.",
-        ),
-        option("--preset", "NAME", "Perturbations under a name; `steadygaze campaign presets` lists them."),
-        option("--label", "N", "The class to hold.  [the predicted one]"),
-        option(
-            "--saliency", "NAME",
-            "gradient, abs-gradient or grad-cam; with bound also gradient-x-input, softmax-gradient or "
-            "integrated-gradients.",
-        ),
-        click.option("--channel-sum/--no-channel-sum", default=None, help="Sum maps over the channels."),
-        option("--layer", "NAME", "With grad-cam: the convolution to look at.  [the last one]"),
-        option(
-            "--baseline", "black|mean|SRC",
-            "With integrated-gradients: where the path to the image begins, SRC as for --image.  [black]",
-        ),
-        option("--inconsistency", "NAME", "cosine, l1, l2, linf or top-k."),
-        option("--threshold", "D", "The largest inconsistency that counts as the same attention."),
-        option(
-            "--method", "auto|sweep|bfs|gbs|nearest|bound",
-            "sweep: the whole map at once. bfs: the same, region by region. gbs: the outer boundary of "
-            "the robust part around 0. nearest: outwards to the first failure. bound: any perturbation "
-            "and network, by bounds over boxes. auto: sweep, and where half of the budget does not last, "
-            "nearest and gbs (with three and more parameters bound before them); bound for what has no "
-            "affine pieces.",
-        ),
-        click.option(
-            "--prove-interior", is_flag=True, default=None, help="With gbs: examine the inside too."
-        ),
-        click.option(
-            "--reachable", is_flag=True, default=None,
-            help="With bfs: only what is reachable from 0 through robust parts.",
-        ),
-        option("--norm", "linf|l2", "With nearest: how distance is measured, in half-widths of the box."),
-        option(
-            "--undecided", "SHARE",
-            "With bound: what may be left undecided once a failure is known.  [0 where exact engines can "
-            "take over, else 0.01]",
-        ),
-        click.option(
-            "--handover/--no-handover", default=None,
-            help="With bound: whether exact engines take over where few units change their piece.",
-        ),
-        option("--clip", "LO,HI|none", "What changed pixels are clipped to."),
-        option("--layout", "chw|hwc|flat", "How the model takes its images."),
-        option("--mean", "M[,M...]", "Subtracted from pixels in [0, 1] before the model."),
-        option("--std", "S[,S...]", "Then divided by."),
-        option("--output", "NAME", "The value of an ONNX file that holds the logits.  [its output]"),
-        option("--time-limit", "SECONDS", "Stop then, with an honest partial answer."),
-        option("--memory-limit", "GIB", "Memory for the search."),
-        option("--regions-limit", "N", "Stop after so many regions."),
-        option("--device", "cpu|cuda", "Where to compute."),
-        option("--audit", "N", "Compare map and model at N random points; a mismatch fails the run."),
-        option("--threads", "N", "Threads to compute with.  [all]"),
-        option("--measure", "N", "Also measure likeness otherwise at N random points: no claim.  [0]"),
-        click.option(
-            "--certificate/--no-certificate", default=None,
-            help="Also write the answer in numbers, for steadygaze-check to prove or refute.",
-        ),
-        option("--out", "DIR", "The folder of the answer."),
-    ]  # fmt: skip
-    return reduce(lambda wrapped, add: add(wrapped), reversed(options), command)
-
-
 def _common_options(command: Command) -> Command:
     for add in (
         click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks."),
@@ -203,7 +124,7 @@ def commands(context: click.Context) -> None:
 
 @commands.command()
 @click.argument("model", required=False, metavar="MODEL|CASE.toml")
-@_verify_options
+@options_of_a_case
 @click.option("--json", "as_json", is_flag=True, help="Print result.json instead of words.")
 @_common_options
 def verify(model: str | None, as_json: bool, quiet: bool, **options: Any) -> int:
@@ -221,7 +142,7 @@ def verify(model: str | None, as_json: bool, quiet: bool, **options: Any) -> int
 
 @commands.command()
 @click.argument("model", required=False, metavar="MODEL|CASE.toml")
-@_verify_options
+@options_of_a_case
 @click.option("--float64", is_flag=True, help="Networks in double precision, as computed here.")
 @_common_options
 def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int:
@@ -287,7 +208,7 @@ def _answer(case: Case, quiet: bool) -> Result:
     answer = _solved(case, quiet)
     if case.measure:
         answer = answer.measured(case.measure)
-    answer.save(case.out, certificate=case.certificate)
+    answer.save(case.out, certificate=case.certificate, picture=case.picture)
     return answer.result
 
 
@@ -342,10 +263,14 @@ def _summary(result: Result, case: Case) -> str:
             *result.notes,
             "",
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
-            f"Written to {written(case.out)}: result.json, map.png, report.html, witness.",
+            f"Written to {written(case.out)}: {', '.join(_files(case))}.",
             *_certificate_sentences(case),
         ]
     )
+
+
+def _files(case: Case) -> list[str]:
+    return ["result.json", *(["map.png"] if case.picture else []), "report.html", "witness"]
 
 
 def _certificate_sentences(case: Case) -> tuple[str, ...]:

@@ -87,6 +87,7 @@ def _provable(certificate: Certificate) -> None:
     question, arrays = certificate.question, certificate.arrays
     saliency, measure = (f"{question[each]['name']:.40}" for each in ("saliency", "inconsistency"))
     followed = measure in ("cosine", "l2") and "moves_piece" in arrays
+    demand(saliency != "none", "the question is about the class alone")
     demand(saliency in ("gradient", "abs-gradient"), f"{saliency} maps are not followed")
     demand(measure in ("cosine", "l2", "l1", "linf"), f"{measure} is not bounded")
     demand(len(arrays["piece_base"]), "the image is not piecewise affine in the parameters")

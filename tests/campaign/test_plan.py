@@ -24,6 +24,7 @@ CHANGES = [
     {"perturb": ("brightness(amount=-0.1..0.2)",)},
     {"perturb": (BRIGHTNESS, "contrast(amount=0)")},
     {"label": 2},
+    {"claim": "class"},
     {"saliency": "abs-gradient"},
     {"channel_sum": True},
     {"inconsistency": "l2"},
@@ -56,7 +57,7 @@ BY_PIXELS = {"resampling", "background"}
 
 def test_the_changes_below_are_of_every_setting():
     told = {name for change in CHANGES for name in change}
-    assert told | BY_PIXELS == {f.name for f in fields(CASE)} - {"out", "measure", "certificate"}
+    assert told | BY_PIXELS == {f.name for f in fields(CASE)} - {"out", "measure", "certificate", "picture"}
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))

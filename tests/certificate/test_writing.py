@@ -22,8 +22,7 @@ from steadygaze.certificate.writing import write_certificate
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.perturbation import Chain
 from steadygaze.question.limits import Limits
-from steadygaze.report import figures
-from steadygaze.report import folder as report_folder
+from steadygaze.report import figures, still
 from steadygaze.search.base import Options
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.engines import check_certificate
@@ -35,7 +34,7 @@ ENGINES = ("sweep", "bfs", "gbs", "nearest", "bound")
 @pytest.fixture(autouse=True)
 def _small_pictures(monkeypatch):
     monkeypatch.setattr(figures, "PIXELS", 50)
-    monkeypatch.setattr(report_folder, "DOTS_PER_INCH", 30)
+    monkeypatch.setattr(still, "DOTS_PER_INCH", 30)
 
 
 class Certificate:

@@ -135,3 +135,21 @@ def test_no_warning_where_all_is_well():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         caching.folder()
+
+
+WITHOUT_BLAS = """
+import sys
+import numba, numpy as np
+from steadygaze.geometry.bits import popcount
+
+assert popcount(np.uint64(7)) == 3
+assert "scipy.linalg" not in sys.modules
+product = numba.njit(lambda a, b: a @ b)(np.eye(2), np.array([[1.0, 2.0], [3.0, 4.0]]))
+assert product.tolist() == [[1, 2], [3, 4]]
+assert hasattr(sys.modules["scipy.linalg.cython_blas"], "__pyx_capi__"), "it is the true one"
+"""
+
+
+def test_numba_imports_scipys_linear_algebra_only_for_who_needs_it():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_BLAS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

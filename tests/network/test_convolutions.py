@@ -16,7 +16,8 @@ from steadygaze.network.digests import digests
 from steadygaze.network.graph import GraphBuilder
 from steadygaze.network.layers import Concat, Conv, Dense, Permute, Reshape
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import GradCam, by_name
+from steadygaze.network.saliencies import by_name
+from steadygaze.network.saliency import GradCam
 
 
 def graph_of(module, shape=(1, 12, 12)):
@@ -155,6 +156,15 @@ def stands(module, shape):
         ([nn.AvgPool2d((2, 1)), nn.Conv2d(1, 1, 1)], (1, 8, 8), (0, 0.5), (1, 2)),
         ([nn.MaxPool2d(3, 2, ceil_mode=True), nn.Conv2d(1, 1, 1)], (1, 8, 8), (1, 1), (2, 2)),
         ([nn.ZeroPad2d((0, 1, 2, 0)), nn.Conv2d(1, 1, 2)], (1, 8, 8), (0.5, -1.5), (1, 1)),
+        ([nn.ReflectionPad2d((1, 1, 2, 0)), nn.Conv2d(1, 1, (3, 2))], (1, 8, 8), (-0.5, -1), (1, 1)),
+        ([nn.Upsample(scale_factor=2), nn.Conv2d(1, 1, 1)], (1, 8, 8), (-0.25, -0.25), (0.5, 0.5)),
+        (
+            [nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(1, 1, 1)],
+            (1, 8, 8),
+            (-0.25, -0.25),
+            (0.5, 0.5),
+        ),
+        ([nn.ConvTranspose2d(1, 1, 3, 2, 1), nn.Conv2d(1, 1, 1)], (1, 8, 8), (0, 0), (0.5, 0.5)),
         ([nn.AdaptiveAvgPool2d(4), nn.Conv2d(1, 1, 1)], (1, 8, 8), (0.5, 0.5), (2, 2)),
         ([nn.AdaptiveAvgPool2d(3), nn.Conv2d(1, 1, 1)], (1, 7, 7), (1, 1), (2, 2)),
         ([nn.AdaptiveAvgPool2d(3), nn.Conv2d(1, 1, 1)], (1, 8, 8), (5 / 6, 5 / 6), (8 / 3, 8 / 3)),

@@ -118,3 +118,16 @@ def test_a_map_that_is_nothing_but_rounding_is_no_map(saliency):
 def test_a_map_may_be_small():
     answer = sg.verify(three_times_the_same(1e-14, 2e-14, -2e-14), image(), PERTURBATION)
     assert answer.verdict.value == "robust"
+
+
+def test_the_map_of_a_deep_network_is_one():
+    """Absolute terms multiply by an order of magnitude with each layer, and rounding does not."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for _ in range(14):
+        layers += [nn.Conv2d(24 if layers else 1, 24, 3, padding=1), nn.ReLU()]
+    for layer in layers[::2]:
+        nn.init.kaiming_normal_(layer.weight)
+    module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(24 * 36, 3)).double().eval()
+    answer = sg.verify(module, image(), sg.Brightness(-1e-4, 1e-4), regions_limit=1, method="bfs")
+    assert not answer.problem.follows_nothing

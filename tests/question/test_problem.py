@@ -33,6 +33,7 @@ from steadygaze.perturbation import (
     Translate,
 )
 from steadygaze.perturbation.notation import chain_of
+from steadygaze.question.conditions import cones_on
 from steadygaze.question.inconsistency import by_name as inconsistency
 from steadygaze.question.posing import pose
 from steadygaze.verdict.driver import solve
@@ -228,7 +229,7 @@ def test_cones_say_where_the_threshold_is_met(variant):
         corners = piece.polytope.vertices
         thetas = np.random.default_rng(number).dirichlet(np.ones(len(corners)), size=40) @ corners
         pieces = problem.graph.pieces_at(problem.unclipped(thetas))
-        cones = problem.cones_on(number, pieces, len(thetas))
+        cones = cones_on(problem, number, pieces, len(thetas))
         rows = np.arange(len(thetas))
         value, slack = cones.values(rows, thetas)
         plain = variant.sampled(thetas)

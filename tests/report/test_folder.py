@@ -12,7 +12,7 @@ import answers
 from steadygaze.answer.drawing import BoundaryPieces
 from steadygaze.answer.result import Result
 from steadygaze.errors import InternalCheckError, SettingError
-from steadygaze.report import figures, write_report
+from steadygaze.report import figures, still, write_report
 from steadygaze.report import folder as module
 
 DRAWING = answers.drawing(side=3)
@@ -21,7 +21,7 @@ DRAWING = answers.drawing(side=3)
 @pytest.fixture(autouse=True)
 def _small_maps(monkeypatch):
     monkeypatch.setattr(figures, "PIXELS", 50)
-    monkeypatch.setattr(module, "DOTS_PER_INCH", 30)
+    monkeypatch.setattr(still, "DOTS_PER_INCH", 30)
 
 
 def names_in(folder) -> list[str]:
@@ -33,7 +33,7 @@ def contents(folder) -> dict[str, bytes]:
 
 
 def test_the_whole_answer_is_written(tmp_path):
-    folder = write_report(answers.violated(), DRAWING, tmp_path / "deep" / "answer")
+    folder = write_report(answers.violated(), DRAWING, tmp_path / "deep" / "answer", picture=True)
     assert names_in(folder) == ["map.png", "report.html", "result.json", "witness"]
     assert Result.from_json((folder / "result.json").read_text()) == answers.violated()
     with Image.open(folder / "map.png") as picture:
@@ -47,17 +47,17 @@ def test_the_whole_answer_is_written(tmp_path):
 
 
 def test_a_second_answer_replaces_the_first_and_leaves_other_files(tmp_path):
-    write_report(answers.violated(), DRAWING, tmp_path)
+    write_report(answers.violated(), DRAWING, tmp_path, picture=True)
     (tmp_path / "notes.txt").write_text("mine")
     robust = answers.drawing(side=3).__class__(None, DRAWING.polygons, DRAWING.exhibits[:1])
     write_report(answers.robust(), robust, tmp_path)
     assert Result.from_json((tmp_path / "result.json").read_text()) == answers.robust()
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert not list((tmp_path / "witness").glob("nearest*"))
-    assert names_in(tmp_path) == ["map.png", "notes.txt", "report.html", "result.json", "witness"]
+    assert names_in(tmp_path) == ["notes.txt", "report.html", "result.json", "witness"]
 
 
-@pytest.mark.parametrize("step", ["page", "write_witness", "figure"])
+@pytest.mark.parametrize("step", ["page", "write_witness", "map_png"])
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_run_leaves_the_earlier_answer_whole(tmp_path, monkeypatch, step, interruption):
     write_report(answers.violated(), DRAWING, tmp_path)
@@ -68,7 +68,7 @@ def test_an_interrupted_run_leaves_the_earlier_answer_whole(tmp_path, monkeypatc
 
     monkeypatch.setattr(module, step, interrupt)
     with pytest.raises(interruption):
-        write_report(answers.robust(), DRAWING, tmp_path)
+        write_report(answers.robust(), DRAWING, tmp_path, picture=True)
     assert contents(tmp_path) == before
 
 

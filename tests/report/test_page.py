@@ -15,6 +15,7 @@ from PIL import Image
 import answers
 from pointed import answer
 from steadygaze.answer.result import Origin, Shares
+from steadygaze.report import figures, still
 from steadygaze.report import page as page_module
 from steadygaze.report.exhibits import pictures
 from steadygaze.report.inlining import source_hash
@@ -195,6 +196,26 @@ def test_a_page_to_point_into_runs_its_own_script_and_no_other():
     assert source_hash(code) in policy.replace("&#39;", "'")
     assert "unsafe-inline" not in policy.partition("script-src")[2]
     assert own.result.headline() in seen.words
+
+
+def test_where_no_picture_was_asked_for_a_sentence_says_how_to_see_the_map():
+    own = answer("plane")
+    seen = Seen(page(own.result, replace(own.drawing(), atlas=own._atlas())))
+    assert len(seen.sources) == 4 * len(own.drawing().exhibits), "no picture of the map"
+    assert "--picture" in seen.words
+    assert "where scripts may run" in seen.words
+    assert "--picture" not in Seen(page(own.result, own.drawing(), b"png")).words
+
+
+def test_where_the_map_cannot_be_pointed_into_a_picture_is_drawn(monkeypatch):
+    own = answer("plane")
+    monkeypatch.setattr(figures, "PIXELS", 50)
+    monkeypatch.setattr(still, "DOTS_PER_INCH", 30)
+    monkeypatch.setattr(page_module, "MOST_CHARACTERS", 10)
+    seen = Seen(page(own.result, replace(own.drawing(), atlas=own._atlas())))
+    assert len(seen.sources) == 1 + 4 * len(own.drawing().exhibits)
+    assert base64.b64decode(seen.sources[0].partition(",")[2]).startswith(b"\x89PNG")
+    assert "--picture" not in seen.words
 
 
 def test_where_there_is_no_room_to_point_into_the_page_is_the_report(monkeypatch):

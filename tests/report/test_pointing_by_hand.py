@@ -232,20 +232,49 @@ def test_dark_and_light(browser, written):
     assert background() == light
 
 
-def test_on_paper_the_still_map_and_the_place_are_printed(browser, written):
+@pytest.mark.parametrize("case", ["plane", "line"])
+def test_on_paper_the_map_its_legend_and_the_place_are_printed(case, browser, written):
     browser.medium("print", prefers_color_scheme="dark")
-    browser.open(written("plane") / "report.html")
-    assert browser.shown(".still img")
-    assert not browser.shown("#mapped")
-    assert not browser.shown("#benched")
+    browser.open(written(case) / "report.html")
+    assert browser.shown("#map canvas")
+    assert browser.shown("#mapped .keys")
     assert browser.shown("#pointed")
+    assert not browser.shown("#benched")
+    assert not browser.shown("#mapped button")
+    assert not browser.shown(".still")
     assert browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    shape = "const c = document.querySelector('#map canvas');"
+    assert browser.run(f"{shape}return c.clientWidth / c.clientHeight * c.height / c.width") == pytest.approx(
+        1, abs=0.01
+    ), "it is not stretched"
 
 
-def test_without_scripts_the_page_is_the_report(browser, written):
-    browser.open(written("plane") / "report.html", scripts=False)
+@pytest.mark.parametrize("case", ["plane", "line"])
+def test_what_is_printed_in_the_dark_is_drawn_in_black(case, browser, written):
+    """The numbers beside the map are written in the ink of the page."""
+    brightest = (
+        "const c = document.querySelector('#map canvas'), r = c.width / c.clientWidth;"
+        "const d = c.getContext('2d').getImageData(0, 0, 50 * r, c.height / 3).data;"
+        "let most = -1;"
+        "for (let k = 0; k < d.length; k += 4) if (d[k + 3] > 200) most = Math.max(most, d[k]);"
+        "return most"
+    )
+    browser.medium(prefers_color_scheme="dark")
+    browser.open(written(case) / "report.html")
+    assert browser.run(brightest) > 200
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    assert 0 <= browser.run(brightest) < 60
+    assert browser.run("const c = document.querySelector('#map canvas'); return c.width / c.clientWidth") >= 2
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    browser.settle()
+    assert browser.run(brightest) > 200
+
+
+@pytest.mark.parametrize(("picture", "instead"), [(True, ".still img"), (False, "p.still")])
+def test_without_scripts_the_page_is_the_report(picture, instead, browser, written):
+    browser.open(written("plane", picture=picture) / "report.html", scripts=False)
     try:
-        assert browser.shown(".still img")
+        assert browser.shown(instead)
         assert not browser.shown("#pointing")
         assert not browser.shown("button")
     finally:

@@ -147,6 +147,6 @@ def test_what_needs_corners_refuses_many_parameters(method):
 
 @pytest.mark.parametrize("n", [5, 8])
 def test_the_answer_of_many_parameters_can_be_written(tmp_path, n):
-    folder = solve(slope(n), threads=1).save(tmp_path / "answer")
+    folder = solve(slope(n), threads=1).save(tmp_path / "answer", picture=True)
     assert (folder / "map.png").exists()
     assert ("nearest" if n == 8 else "sweep") in (folder / "result.json").read_text()

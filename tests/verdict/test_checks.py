@@ -171,6 +171,10 @@ def test_a_map_in_parts_tells_patterns_of_its_own_cells_alone():
     wrong = np.delete(map_.pattern, map_.region[largest])
     with pytest.raises(InternalCheckError, match="has another activation pattern"):
         check_cover(problem, part_of(map_, some, pattern=wrong))
+    # Cells that bounds decided have no pattern, though others beside them have.
+    by_bounds = part_of(map_, some, pattern=wrong)
+    by_bounds.region[np.isin(by_bounds.region, map_.region[largest])] = -1
+    check_cover(problem, by_bounds)
     undecided = replace(part_of(map_, some), kind=np.full(len(some), UNDECIDED, np.int8), pattern=wrong)
     check_cover(problem, undecided)
     # A whole map: the point lies in a cell, whatever the pattern is called.

@@ -17,7 +17,7 @@ from onnx_files import array, model_of, node
 from steadygaze import cli
 from steadygaze.answer.result import schema
 from steadygaze.question.digits import builtin_model, digit
-from steadygaze.report import figures, folder
+from steadygaze.report import figures, still
 
 CHANGE = ("--perturb", "brightness(amount=-0.01..0.01)", "--quiet", "--method", "sweep")
 
@@ -26,7 +26,7 @@ CHANGE = ("--perturb", "brightness(amount=-0.01..0.01)", "--quiet", "--method", 
 def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "PIXELS", 50)
-    monkeypatch.setattr(folder, "DOTS_PER_INCH", 30)
+    monkeypatch.setattr(still, "DOTS_PER_INCH", 30)
 
 
 def answered(place):

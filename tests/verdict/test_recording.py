@@ -66,6 +66,7 @@ ASKED = {
         {"perturbation": "translate(dx=0..1, dy=1)"},
         {"perturbation": "translate(dx=0..1, fill=1)"},
     ],
+    "claim": [{"claim": "attention"}, {"claim": "class"}],
     "saliency": [{"saliency": "gradient"}, {"saliency": "abs-gradient"}, {"saliency": "grad-cam"}],
     "channel_sum": [{"channel_sum": False}, {"channel_sum": True}],
     "layer": [{"saliency": "grad-cam", "layer": "0"}, {"saliency": "grad-cam", "layer": "2"}],
@@ -135,7 +136,7 @@ def test_the_record_comes_back_from_the_file(record):
 
 def test_records_from_before_these_fields_are_still_read():
     document = violated().to_dict()
-    later = ("layer", "baseline", "layout", "mean", "std", "output", "k")
+    later = ("must_hold", "layer", "baseline", "layout", "mean", "std", "output", "k")
     document["problem"] = {key: value for key, value in document["problem"].items() if key not in later}
     del document["problem"]["model"]["graph_sha256"]
     for name in ("sha256", "dataset_class", "conversions"):

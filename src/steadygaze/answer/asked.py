@@ -78,6 +78,9 @@ class Axis:
     high: float
 
 
+CLASS_AND_ATTENTION, CLASS_ALONE = "class and attention", "class"
+
+
 @dataclass(frozen=True)
 class ProblemInfo:
     """What was asked: all that the answer depends on.
@@ -90,6 +93,8 @@ class ProblemInfo:
         saliency: the name of the map.
         inconsistency: the name of the measure.
         threshold: δ.
+        must_hold: `"class and attention"`, or `"class"`, where no map is compared: saliency and inconsistency
+            are then `"none"`, and the threshold is 0.
         channel_sum: whether maps were summed over the channels.
         layer: the layer that a Grad-CAM map is made in; None for maps of the pixels.
         baseline: where the path of integrated gradients begins: black, mean or given, and then its digest;
@@ -108,6 +113,7 @@ class ProblemInfo:
     saliency: str
     inconsistency: str
     threshold: float
+    must_hold: str = CLASS_AND_ATTENTION
     channel_sum: bool = False
     layer: str | None = None
     baseline: str | None = None
@@ -129,6 +135,11 @@ class ProblemInfo:
                 for p in link.parameters
             ]
         return tuple(axes)
+
+    @property
+    def class_alone(self) -> bool:
+        """Whether only the class had to hold."""
+        return self.must_hold == CLASS_ALONE
 
     def basis(self) -> str:
         """The saliency map in words."""
@@ -157,8 +168,11 @@ class ProblemInfo:
     def question(self) -> str:
         """What was asked, in one sentence."""
         changes = listing([f"{a.name} from {given(a.low)} to {given(a.high)}" for a in self.axes()])
+        asked = f"May this image change by {changes} without the network leaving class {self.image.label}"
+        if self.class_alone:
+            return f"{asked}? (The class alone: no attention is asked about.)"
         return (
-            f"May this image change by {changes} without the network leaving class {self.image.label}, "
+            f"{asked}, "
             f"and without its attention (the {self.basis()}) moving further than {given(self.threshold)} "
             f"({self.inconsistency}) from where it should be?"
         )

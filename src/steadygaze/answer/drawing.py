@@ -74,14 +74,15 @@ class Exhibit:
     """One point of the box to look at: the image there, its saliency map and the map expected there.
 
     ``image``: ``(C, H, W)`` in [0, 1]; ``saliency`` and ``expected``: ``(C, H, W)`` or ``(H, W)``, ``nan``
-    where pixels are not compared. ``title`` is "original", "worst allowed" or "nearest failing".
+    where pixels are not compared, None where the class alone had to hold.
+    ``title`` is "original", "worst allowed" or "nearest failing".
     """
 
     title: str
     theta: tuple[float, ...]
     image: FloatArray
-    saliency: FloatArray
-    expected: FloatArray
+    saliency: FloatArray | None
+    expected: FloatArray | None
     predicted: int
     class_gap: float
     inconsistency: float

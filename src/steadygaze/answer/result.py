@@ -141,10 +141,13 @@ class Result:
         """The verdict in one sentence; the terminal and the report both say exactly this."""
         label, shares = self.problem.image.label, self.shares
         if self.verdict == Verdict.ROBUST:
+            if self.problem.class_alone:
+                return f"Robust: everywhere in the box the answer stays class {label} (the class alone)."
             return (
                 f"Robust: everywhere in the box the answer stays class {label}, and the attention stays "
                 f"within {given(self.problem.threshold)} of where it should be."
             )
+        robust = "robust in class" if self.problem.class_alone else "robust"
         parts = [
             text
             for share, text in (
@@ -153,7 +156,7 @@ class Result:
                     shares.attention_changed,
                     f"only the attention changes in {percent(shares.attention_changed)}",
                 ),
-                (shares.robust, f"{percent(shares.robust)} is proven robust"),
+                (shares.robust, f"{percent(shares.robust)} is proven {robust}"),
                 (shares.undecided, f"{percent(shares.undecided)} is undecided"),
             )
             if share
@@ -221,9 +224,8 @@ class Result:
         gap = f"class gap {number(failure.class_gap)}"
         first = self.failure_name().capitalize()
         if failure.kind == "class-changed":
-            drift = (
-                "" if failure.inconsistency is None else f", inconsistency {number(failure.inconsistency)}"
-            )
+            unsaid = failure.inconsistency is None or self.problem.class_alone
+            drift = "" if unsaid else f", inconsistency {number(failure.inconsistency)}"
             return f"{first}: at {where} the class becomes {failure.predicted} ({gap}{drift})."
         limit = self.problem.threshold
         drift = (

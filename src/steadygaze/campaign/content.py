@@ -22,13 +22,13 @@ from onnx import TensorProto
 from steadygaze.errors import ImageError, ModelError
 from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.question.case import FRAMING, Case
+from steadygaze.question.case import FRAMING, KEEPING, Case
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
 from steadygaze.question.images import Framing, Library
 from steadygaze.question.lengths import NOMINAL, texts_in_pixels
 
 SCHEME = "steadygaze/case/1"
-_PLACES = ("model", "image", "perturb", *FRAMING, "measure", "certificate", "out")
+_PLACES = ("model", "image", "perturb", *FRAMING, *KEEPING)
 
 
 class Digests:

@@ -29,7 +29,7 @@ from steadygaze.campaign.crew import KEEP
 from steadygaze.campaign.plan import Plan, PlannedCase
 from steadygaze.errors import ImageError, SettingError
 from steadygaze.network.baselines import BASELINES
-from steadygaze.question.case import READERS, make_case, read_toml
+from steadygaze.question.case import KEEPING, READERS, make_case, read_toml
 from steadygaze.question.images import ImageEntry, images_of
 from steadygaze.question.preset import preset, presets
 
@@ -47,9 +47,7 @@ KEYS: Mapping[str, str] = {
     "gate": "a table of what a gate asks for",
 }
 # What a plan has keys of its own for, or what has no meaning for many cases.
-_APART = (
-    "model", "image", "perturb", "preset", "threshold", "saliency", "label", "out", "measure", "certificate",
-)  # fmt: skip
+_APART = ("model", "image", "perturb", "preset", "threshold", "saliency", "label", *KEEPING)
 _OF_A_MAP = ("layer", "channel-sum", "baseline")
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds for a case of a plan that names no limit: a case without one might never end."""

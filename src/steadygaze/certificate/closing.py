@@ -7,9 +7,8 @@ way, simplices do not meet face to face. Simplices of next to no volume between 
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
+
+from steadygaze.geometry.joining import connected
 
 # In widths of the box: places as near as this are one; a vertex as near as this to an edge lies on it.
 _SAME, _ON = 1e-15, 1e-13
@@ -43,9 +42,10 @@ def same_places(used: np.ndarray, scaled: np.ndarray) -> np.ndarray:
     number = np.arange(len(scaled))
     if not len(used):
         return number
+    from scipy.spatial import KDTree  # here: slow to import, and only certificates need it
+
     pairs = KDTree(scaled[used]).query_pairs(_SAME, output_type="ndarray")
-    graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(used), len(used)))
-    label = connected_components(graph, directed=False)[1]
+    label = connected(pairs, len(used))
     first = np.full(len(used), len(scaled))
     np.minimum.at(first, label, used)
     number[used] = first[label]

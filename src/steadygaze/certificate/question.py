@@ -34,10 +34,10 @@ def write_question(problem: Problem, files: Files) -> dict[str, Any]:
     files.whole("image", "<f8", _unvaried(problem))
     map0 = problem.map0.numpy()
     pieces = pieces_of(problem)
-    in_pieces = not problem.perturbation.moves_map or map0.shape[-2:] == problem.image.shape[-2:]
+    in_pieces = not problem.moves_map or map0.shape[-2:] == problem.image.shape[-2:]
     _write_pieces(pieces, problem, files)
     files.whole("compared", "|b1", _compared(problem))
-    if problem.perturbation.moves_map and pieces and in_pieces:
+    if problem.moves_map and pieces and in_pieces:
         moves = moves_of(problem.perturbation, map0)
         for name, column, kind in zip(
             ("piece", "term", "out", "in", "weight"), moves, ("<i4",) * 4 + ("<f8",), strict=True
@@ -58,7 +58,7 @@ def write_question(problem: Problem, files: Files) -> dict[str, Any]:
         "inconsistency": _inconsistency(problem),
         "threshold": problem.threshold,
         "pieces": len(pieces),
-        "moves_map": problem.perturbation.moves_map,
+        "moves_map": problem.moves_map,
         "samples": _SAMPLES if sampled else 0,
     }
 
@@ -73,10 +73,11 @@ def beyond_proof(problem: Problem) -> str | None:
     saliency, measure, moves = (
         problem.saliency.name,
         problem.inconsistency.name,
-        problem.perturbation.moves_map,
+        problem.moves_map,
     )
     reasons = {
         "the network is smooth": not problem.network.graph.piecewise_linear,
+        "the question is about the class alone": problem.class_alone,
         f"{saliency} maps are not followed": saliency not in _PROVABLE_MAPS,
         f"{measure} is not bounded": measure not in _PROVABLE_MEASURES,
         "the perturbation has no affine pieces": not pieces_of(problem),

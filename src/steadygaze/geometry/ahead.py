@@ -23,6 +23,7 @@ from steadygaze.geometry.caching import inherited
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.clipping import coincident
 from steadygaze.geometry.connection import outline
+from steadygaze.geometry.joining import connected
 from steadygaze.geometry.measure import centres, facet_centres, facets, volumes
 from steadygaze.geometry.sides import above, best_of_windows, pattern_names, winners
 from steadygaze.geometry.store import interpolate
@@ -103,6 +104,7 @@ def _compile(kernels: str) -> None:
     pattern_names(above(square, values, tolerance), np.arange(2, dtype=np.uint64))
     best_of_windows(values, np.array([[0, 1]]), tolerance[:1])
     volumes(square)
+    connected(np.zeros((1, 2)), 1)
     outline(square, facets(square))
     winners(square, values, tolerance[:1], 2)
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba as nb
@@ -24,6 +27,8 @@ from platformdirs import user_cache_path
 
 #: The variable that names the folder; it goes before all others.
 VARIABLE = "STEADYGAZE_CACHE_DIR"
+# What numba imports to see whether it is there. Our kernels multiply no matrices.
+_BLAS = "scipy.linalg.cython_blas"
 # numba's own settings; its types do not tell what is in them.
 _SETTINGS: Any = config
 # What numba finds by itself: the folder of its own variable, or __pycache__ beside the source.
@@ -38,6 +43,23 @@ def compiler(**options: Any) -> Callable[[Callable], Any]:
             return nb.njit(cache=kept, **options)(function)
 
     return decorate
+
+
+def _numba_without_blas() -> None:
+    """Have numba load what it knows of arrays, without scipy's linear algebra, which takes as long again.
+
+    Where a kernel of anyone's multiplies matrices, numba imports that then.
+    """
+    if _BLAS in sys.modules:
+        return
+    sys.modules[_BLAS] = ModuleType(_BLAS)
+    try:
+        import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[_BLAS]
+
+
+_numba_without_blas()
 
 
 @cache

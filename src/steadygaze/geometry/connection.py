@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from itertools import pairwise, product
+from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.bits import U, kernel
 from steadygaze.geometry.boxes import BoxTree
 from steadygaze.geometry.cells import Cells, faces
+from steadygaze.geometry.joining import connected
 from steadygaze.geometry.measure import Facets, cone_volumes, facet_centres, facets, volumes
 from steadygaze.geometry.outside import clearly_outside
 from steadygaze.geometry.sections import bounds, plane_section
+
+if TYPE_CHECKING:
+    import shapely
 
 # Cells that do not meet facet to facet touch within this share of the box: their corners were computed in
 # different ways.
@@ -29,7 +31,7 @@ def components(cells: Cells, found: Facets | None = None) -> np.ndarray:
 
     Cells connect through facets, not corners. found: the cells' facets, if they are at hand.
     """
-    return _connected(shared_facets(facets(cells) if found is None else found), cells.count)
+    return connected(shared_facets(facets(cells) if found is None else found), cells.count)
 
 
 def loose_components(cells: Cells, deadline: Deadline = NEVER) -> np.ndarray:
@@ -41,7 +43,7 @@ def loose_components(cells: Cells, deadline: Deadline = NEVER) -> np.ndarray:
     Raises Expired where the deadline passes on the way.
     """
     found = facets(cells, deadline)
-    part = _connected(shared_facets(found), cells.count)
+    part = connected(shared_facets(found), cells.count)
     _, first, counts = np.unique(found.key, return_index=True, return_counts=True)
     lone = first[counts == 1]
     low, high = bounds(cells)
@@ -82,7 +84,7 @@ def _met(
         touch = _inside_one_facet(cells, found, other, points[probe], widths, deadline)
         if touch.any():
             joined = np.stack([part[own[probe[touch]]], part[other[touch]]], axis=1)
-            part = _connected(joined, int(part.max()) + 1)[part]
+            part = connected(joined, int(part.max()) + 1)[part]
             tree.grouped(part)
     return part
 
@@ -122,6 +124,8 @@ def _halves(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray
 
 def _between_corners(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Middles of the pieces into which the corners of other cells cut the given sides of plane cells."""
+    import shapely  # here and below: slow to import, and only answers in the plane need it
+
     widths = np.ptp(cells.theta, axis=0)
     corners = cells.theta / widths
     ends = _ends(cells.theta, cells.ptr, cells.idx, cells.mask, cell, bit)
@@ -140,11 +144,6 @@ def _between_corners(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[n
     return (first[source] + middle[:, None] * along[source]) * widths, source
 
 
-def _connected(pairs: np.ndarray, count: int) -> np.ndarray:
-    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return connected_components(links, directed=False)[1]
-
-
 def shared_facets(found: Facets) -> np.ndarray:
     """Pairs of cells that share a facet, ``(pairs, 2)``."""
     order = np.argsort(found.key, kind="stable")
@@ -159,6 +158,8 @@ def outline(cells: Cells, found: Facets | None = None) -> shapely.Geometry:
     Returns a (multi)polygon with holes. Vertices of the same name are one point, wherever rounding put them.
     found: the facets, if they are at hand; where they are those of some of the cells, these are united.
     """
+    import shapely
+
     found = facets(cells) if found is None else found
     _, first, counts = np.unique(found.key, return_index=True, return_counts=True)
     lone = first[counts == 1]
@@ -175,6 +176,8 @@ def loose_outline(cells: Cells) -> shapely.Geometry:
     Rounding moves a corner off the slanting edge that it lies on, and leaves a crack; cracks are closed, by
     moving the border out and back again.
     """
+    import shapely
+
     widths = np.ptp(cells.theta, axis=0)
     section = plane_section(cells, (0, 1), widths)
     owner = np.repeat(np.arange(len(section.ptr) - 1), np.diff(section.ptr))

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.cells import Cells, names_of_points
 from steadygaze.geometry.least_norm import least_norms
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 # So many rows at most are solved side by side: more cost more each.
 _ROWS = 4000
@@ -224,6 +227,8 @@ def _side_by_side(programs: Sequence[_Program]) -> np.ndarray:
 
 def _blocks(parts: Sequence[np.ndarray]) -> csr_array:
     """Matrices of equal width as the blocks of a diagonal one."""
+    from scipy.sparse import csr_array
+
     width = parts[0].shape[1]
     rows = np.array([len(part) for part in parts])
     column = np.arange(width) + np.repeat(np.arange(len(parts)) * width, rows)[:, None]

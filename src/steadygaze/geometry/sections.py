@@ -12,8 +12,6 @@ from heapq import heappop, heappush
 from itertools import combinations, product
 
 import numpy as np
-from scipy.linalg import null_space
-from scipy.sparse import csr_array
 
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import InternalCheckError
@@ -175,7 +173,7 @@ def line_intervals(cells: Cells, direction: np.ndarray, widths: np.ndarray) -> n
     An interval whose low end is above its high end is empty.
     """
     along = direction / widths
-    across = null_space(along[None]).T
+    across = np.linalg.svd(along[None])[2][1:]  # directions across it: the first one is along it
     size = along @ along
     low, high = bounds(cells) if cells.count else (np.zeros((0, cells.dimension)),) * 2
     middle, half = (low + high) / 2 / widths, (high - low) / 2 / widths
@@ -215,6 +213,7 @@ def _by_programs(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np
     One program holds all cells side by side, so that setting it up is paid for once.
     """
     from scipy.optimize import linprog  # here: slow to import, and few answers need it
+    from scipy.sparse import csr_array
 
     count, corners = cells.count, cells.theta[cells.idx]
     owner = np.repeat(np.arange(count), np.diff(cells.ptr))

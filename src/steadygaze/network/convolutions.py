@@ -20,7 +20,7 @@ from torch import Tensor
 
 from steadygaze.network.digests import digests
 from steadygaze.network.graph import Graph
-from steadygaze.network.joint import Expand, Multiply
+from steadygaze.network.joint import Multiply
 from steadygaze.network.layers import (
     AbstractLayer,
     Add,
@@ -215,9 +215,6 @@ def _followed(
             return _agreed(inputs)
         case Multiply():
             return _gated(inputs)
-        case Expand():
-            kept = zip(first, shape, made, strict=True)
-            return tuple(axis if own == whole else None for axis, own, whole in kept)
         case Concat():
             agreed = list(_agreed(inputs))
             agreed[layer.axis] = None

@@ -31,6 +31,8 @@ def digests(graph: Graph) -> tuple[str, ...]:
 def _add_constants(made: Any, layer: AbstractLayer) -> None:
     own: Any = layer  # every final layer is a dataclass, which its abstract bases cannot say
     for field in fields(own):
+        if not field.compare:  # it says where the layer comes from, not what it computes
+            continue
         value = getattr(own, field.name)
         if isinstance(value, Tensor):
             made.update(f"{field.name} {value.dtype} {tuple(value.shape)} ".encode())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steadygaze.network.layers import AbstractLayer, AbstractWeighing, Shape
+from steadygaze.network.layers import AbstractLayer, Shape
 
 
 class AbstractJoint(AbstractLayer):
@@ -160,29 +160,3 @@ class Softmax(AbstractJoint):
     def transpose(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         p = state.reshape(-1, *input_shapes[0])
         return (p * (g - (p * g).sum(dim=-1, keepdim=True)),)
-
-
-@dataclass(frozen=True, eq=False)
-class Expand(AbstractWeighing):
-    """A value whose axes of one entry are repeated, so that it has the shape `shape`."""
-
-    shape: Shape
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        if len(shapes[0]) != len(self.shape) or any(
-            size not in (1, whole) for size, whole in zip(shapes[0], self.shape, strict=True)
-        ):
-            raise ValueError(f"a value of shape {shapes[0]} cannot be repeated to {self.shape}")
-        return self.shape
-
-    def forward(self, *xs: Tensor) -> Tensor:
-        return xs[0].expand(len(xs[0]), *self.shape).contiguous()
-
-    def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
-        whole = zip(input_shapes[0], self.shape, strict=True)
-        repeated = [axis for axis, (own, size) in enumerate(whole, start=1) if own < size]
-        return (g.sum(dim=repeated, keepdim=True) if repeated else g,)
-
-    @property
-    def terms(self) -> int:
-        return math.prod(self.shape)

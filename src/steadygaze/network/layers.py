@@ -8,7 +8,6 @@ are here, others in `taking` and `transposed`), or it picks one affine piece per
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -17,14 +16,11 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
-from torch.nn.grad import conv2d_input
+
+from steadygaze.network.convolving import Window, convolved, pulled_back
 
 Shape: TypeAlias = tuple[int, ...]
 LayerType = TypeVar("LayerType", bound="AbstractLayer")
-
-# Bytes that one im2col block of a convolution may take: measured, one block over the whole batch is 2-3 times
-# slower than blocks that stay in the cache.
-_BLOCK_BYTES = 2**21
 
 
 class AbstractLayer(ABC):
@@ -40,8 +36,8 @@ class AbstractLayer(ABC):
     def forward(self, *xs: Tensor) -> Tensor:
         """The value at inputs ``(B, *shape)``."""
 
-    def to(self: LayerType, device: torch.device | str) -> LayerType:
-        """The same layer with its tensors on `device`."""
+    def to(self: LayerType, device: torch.device | str | torch.dtype) -> LayerType:
+        """The same layer with its tensors on `device`, or, if they are all floating, in another kind."""
         own: Any = self  # every final layer is a dataclass, which its abstract bases cannot say
         values = ((field.name, getattr(self, field.name)) for field in fields(own))
         return replace(own, **{name: v.to(device) for name, v in values if isinstance(v, Tensor)})
@@ -160,27 +156,17 @@ class Conv(AbstractAffine):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         _, *extents = shapes[0]
-        kernel = self.weight.shape[2:]
-        spans = [d * (k - 1) + 1 for d, k in zip(self.dilation, kernel, strict=True)]
-        sizes = [
-            (e + 2 * p - w) // s + 1
-            for e, p, w, s in zip(extents, self.padding, spans, self.stride, strict=True)
-        ]
+        sizes = self._window.sizes(tuple(extents), tuple(self.weight.shape[2:]))
         return (self.weight.shape[0], *sizes)
 
     def forward(self, *xs: Tensor) -> Tensor:
-        return self._convolve(xs[0], self.weight, self.bias)
+        return convolved(xs[0], self.weight, self.bias, self._window)
 
     def linear(self, *xs: Tensor) -> Tensor:
-        return self._convolve(xs[0], self.weight, None)
+        return convolved(xs[0], self.weight, None, self._window)
 
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
-        size = (g.shape[0], *input_shapes[0])
-        if g.shape[0] == 0:
-            return (g.new_zeros(size),)
-        options = (self.stride, self.padding, self.dilation, self.groups)
-        # Its annotation says int where its documentation and its code take pairs.
-        return (conv2d_input(size, self.weight, g, *options),)  # type: ignore[arg-type]
+        return (pulled_back(g, self.weight, input_shapes[0], self._window),)
 
     def _absolute(self) -> Conv:
         return replace(self, weight=self.weight.abs(), bias=self.bias.abs())
@@ -189,17 +175,9 @@ class Conv(AbstractAffine):
     def terms(self) -> int:
         return self.weight[0, 0].numel() * max(self.weight.shape[:2])
 
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        options = (self.stride, self.padding, self.dilation, self.groups)
-        shape = self.output_shape(tuple(x.shape[1:]))
-        columns = 8 * math.prod(shape[1:]) * math.prod(weight.shape[1:]) * self.groups
-        rows = max(1, _BLOCK_BYTES // columns)
-        if x.is_cuda or x.shape[0] <= rows:
-            return functional.conv2d(x, weight, bias, *options)
-        out = x.new_empty((x.shape[0], *shape))
-        for first in range(0, x.shape[0], rows):
-            out[first : first + rows] = functional.conv2d(x[first : first + rows], weight, bias, *options)
-        return out
+    @property
+    def _window(self) -> Window:
+        return Window(self.stride, self.padding, self.dilation, self.groups)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -19,12 +19,14 @@ class PiecewiseLinear(AbstractLayer):
 
     breakpoints ``(k,)`` ascend and are the same for all units (k is 1 or 2); slopes and offsets are
     ``(k + 1, 1)``, or ``(k + 1, N)`` with one column per unit in flattened order. A point on a breakpoint
-    belongs to the piece below it, so that the derivative of ReLU at 0 is 0.
+    belongs to the piece below it, so that the derivative of ReLU at 0 is 0. shared says that the model that
+    was read has another one there, between those of the pieces, so that it is no witness for this rule.
     """
 
     breakpoints: Tensor
     slopes: Tensor
     offsets: Tensor
+    shared: bool = field(default=False, compare=False)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
@@ -83,12 +85,14 @@ class MaxPool(AbstractLayer):
     """The largest input of each window; the first of several equal ones.
 
     windows ``(N_out, k)``, int64: positions in the flattened input of shape `shape`; -1 marks padding, which
-    never wins. `pooled` is the output's shape. k is at most 255.
+    never wins. `pooled` is the output's shape. k is at most 255. shared says that the model that was read
+    shares the gradient between equal inputs, so that there it is no witness for which one wins.
     """
 
     windows: Tensor
     shape: Shape
     pooled: Shape
+    shared: bool = field(default=False, compare=False)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         del shapes

@@ -293,6 +293,32 @@ class GradCam(AbstractSaliency):
         return torch.einsum("bk,bkhw->bhw", gradients.mean((2, 3)), activations).clamp_min(0.0)
 
 
+@dataclass(frozen=True)
+class NoMap(AbstractSaliency):
+    """Where the class alone is asked about: one entry that never changes, and costs nothing."""
+
+    name = "none"
+
+    def map_shape(self, graph: Graph) -> tuple[int, ...]:
+        del graph
+        return (1, 1)
+
+    def maps(
+        self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
+        del graph, label, tolerances
+        return torch.ones((len(images), 1, 1), dtype=torch.float64, device=images.device)
+
+    def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
+        del pixels
+        return (graph.last,)
+
+    def enclosed(self, bounds: Bounds, label: int, pixels: int) -> Forms:
+        del label, pixels
+        logits = bounds.values[bounds.graph.last]
+        return Forms.exact(torch.ones_like(logits.error[:, :1, None]), logits.count)
+
+
 def _softmax_range(logits: Forms) -> tuple[Tensor, Tensor]:
     """Least and largest probabilities ``(B, K)``: p_j = 1 / (1 + sum over k != j of exp(z_k - z_j))."""
     rows = logits.rows[:, :, None, :] - logits.rows[:, :, :, None]

@@ -9,9 +9,9 @@ from typing import Any
 
 from steadygaze.answer.words import number, quantity
 from steadygaze.campaign.store import Entry
-from steadygaze.question.case import Case
+from steadygaze.question.case import KEEPING, Case
 
-_TOLD_APART = ("model", "image", "perturb", "threshold", "saliency", "out", "certificate")
+_TOLD_APART = ("model", "image", "perturb", "threshold", "saliency", *KEEPING)
 MOST_NAMED = 12
 
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from steadygaze.question.case import Case
+from steadygaze.question.case import KEEPING, Case
 
 IMAGE = "\0"  # where the image stands in `command`
 _FIRST = ("model", "image", "perturb")
-_UNSAID = ("out", "certificate")  # where the answer goes is for the one who asks
 _SWITCHES = {  # what turns a flag on, and off where it is on by itself
     "channel_sum": ("--channel-sum", None),
     "prove_interior": ("--prove-interior", None),
@@ -31,7 +30,7 @@ def command(question: Mapping[str, Any]) -> str:
     for field in fields(Case):
         name, value = field.name, question.get(field.name, field.default)
         usual = None if field.default is MISSING else field.default
-        if name in (*_FIRST, *_UNSAID) or _plain(value) == _plain(usual):
+        if name in (*_FIRST, *KEEPING) or _plain(value) == _plain(usual):
             continue
         if name in _SWITCHES:
             word = _SWITCHES[name][0 if value else 1]

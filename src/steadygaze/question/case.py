@@ -33,6 +33,7 @@ class Case:
     resampling: str = "bilinear"
     background: tuple[float, ...] = (1.0,)
     label: int | None = None
+    claim: str = "attention"
     saliency: str = "gradient"
     channel_sum: bool = False
     layer: str | None = None
@@ -58,11 +59,12 @@ class Case:
     threads: int | None = None
     measure: int = 0
     certificate: bool = False
+    picture: bool = False
     out: str = "steadygaze-out"
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of ``verify`` beside the model, the framed image and the perturbation."""
-        apart = ("model", "image", "perturb", *FRAMING, "measure", "certificate", "out")
+        apart = ("model", "image", "perturb", *FRAMING, *KEEPING)
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
 
     def framing(self) -> Framing:
@@ -72,6 +74,9 @@ class Case:
 
 FRAMING = ("resize", "crop", "resampling", "background")
 """The fields that say so."""
+
+KEEPING = ("measure", "certificate", "picture", "out")
+"""The fields that say what is told beside an answer or written of it; the answer does not depend on them."""
 
 NEEDED = {
     "model": "name a model: an .onnx or .pt2 file, module:callable, digits-mlp or digits-cnn",
@@ -199,6 +204,7 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "resampling": _text,
     "background": _numbers,
     "label": _whole,
+    "claim": _text,
     "saliency": _text,
     "channel-sum": _flag,
     "layer": _text,
@@ -224,5 +230,6 @@ READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "threads": _whole,
     "measure": _whole,
     "certificate": _flag,
+    "picture": _flag,
     "out": _text,
 }

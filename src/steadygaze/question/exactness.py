@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steadygaze.errors import NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.network.graph import Graph
-from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
+from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, NoMap
 from steadygaze.perturbation.chain import Chain
 from steadygaze.question.inconsistency import AbstractInconsistency
 
@@ -28,6 +28,8 @@ def check_form(
             f"{graph.nodes[graph.smooth[0]].name} is smooth, so that the network has no linear pieces and no "
             "exact engine can take it; use --method bound"
         )
+    if isinstance(saliency, NoMap):
+        return
     if saliency.varies:
         raise NotPiecewiseAffine(
             f"{saliency.name} maps vary within a linear piece of the network, so that no exact engine can "

@@ -15,7 +15,7 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.noise import level_at
-from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency
+from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, NoMap
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.placing import grid
 from steadygaze.question.inconsistency import AbstractInconsistency
@@ -24,6 +24,9 @@ from steadygaze.question.inconsistency import AbstractInconsistency
 _NOTHING = 1e-12
 # How many theta are drawn to compare the import with the original, and to learn the scale of rounding.
 _PROBES = 16
+# So many products are made in learning that scale (see `Graph.effort`), where that is more than two points
+# of each kind.
+_EFFORT = 2 * 10**9
 # About so many corners of a box are enough to learn that scale from.
 _CORNERS = 64
 
@@ -76,6 +79,8 @@ def maps_of_original(
     do. So it has where units are level within the tolerances of `Graph.pieces_at`: the original's noise would
     choose their slopes, and not the convention.
     """
+    if isinstance(saliency, NoMap):
+        return saliency.maps(network.graph, images, label).flatten(1)
     if isinstance(saliency, IntegratedGradients):
         return _integrated_by_original(network, saliency, images, label, tolerances)
     if not isinstance(saliency, AbstractGradientSaliency):
@@ -124,6 +129,15 @@ def _integrated_by_original(
 def drawn(box: np.ndarray) -> np.ndarray:
     """Random theta ``(16, n)`` of a box ``(n, 2)``, always the same."""
     return box[:, 0] + np.random.default_rng(0).random((_PROBES, len(box))) * (box[:, 1] - box[:, 0])
+
+
+def scaling_of(box: np.ndarray, probes: np.ndarray, effort: int) -> np.ndarray:
+    """The theta ``(k, n)`` from which the scale of rounding is learnt: corners of the box, and of the probes.
+
+    Fewer of both where one image takes more effort.
+    """
+    few, corners = max(2, _EFFORT // effort), corners_of(box)
+    return np.concatenate([corners[:: max(1, len(corners) // few)], probes[:few]])
 
 
 def corners_of(box: np.ndarray) -> np.ndarray:

@@ -11,21 +11,20 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
-from steadygaze.geometry.cones import Cones
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.regions.combined import Combined, combined
-from steadygaze.network.regions.piecewise import Stages, push_forward
+from steadygaze.network.regions.piecewise import Stages
 from steadygaze.network.regions.rounding import scales_at, terms_of_maps, tolerances_of
-from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
+from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, NoMap
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
-from steadygaze.question.points import Points, corners_of, drawn, judged, maps_of_original, placed
+from steadygaze.question.points import Points, drawn, judged, maps_of_original, placed, scaling_of
 from steadygaze.tolerance import Tolerance
 
 
@@ -61,6 +60,16 @@ class Problem:
         return self.perturbation.box
 
     @property
+    def class_alone(self) -> bool:
+        """Whether only the class must hold: no map is made, and none is compared."""
+        return isinstance(self.saliency, NoMap)
+
+    @property
+    def moves_map(self) -> bool:
+        """Whether the expected map moves with the parameters."""
+        return self.perturbation.moves_map and not self.class_alone
+
+    @property
     def volume(self) -> float:
         """Volume of the box."""
         return float(np.prod(self.box[:, 1] - self.box[:, 0]))
@@ -73,14 +82,18 @@ class Problem:
     @property
     def follows_nothing(self) -> bool:
         """Whether the map of the unperturbed image is zero wherever it is compared, but for rounding."""
+        if self.class_alone:
+            return False
         graph, tolerances = self.network.graph, self._tolerances_of_network
         images = self.images(np.zeros((1, len(self.box)))).to(graph.device)
         terms = terms_of_maps(self.saliency, graph, images, self.label, tolerances).cpu()
-        return not (self.target.abs() > self.tolerance.vanishing * self._kept(terms)[0]).any()
+        return not (self.target.abs() > self.tolerance.vanishing * self.kept(terms)[0]).any()
 
     @cached_property
     def compared(self) -> Tensor | None:
         """Numbers of the map's entries that are compared; None for all."""
+        if self.class_alone:
+            return None
         mask = self._followed.compared(self.image.shape, self.map0.shape[-2:])
         mask = np.broadcast_to(mask, self.map0.shape).reshape(-1)
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
@@ -88,7 +101,7 @@ class Problem:
     @cached_property
     def target(self) -> Tensor:
         """The map of the unperturbed image as it is compared, ``(P,)`` (see `_kept`)."""
-        return self._kept(self.map0[None])[0]
+        return self.kept(self.map0[None])[0]
 
     # -- at points
 
@@ -112,7 +125,7 @@ class Problem:
     def expected_at(self, thetas: np.ndarray, map0: Tensor | None = None) -> Tensor:
         """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from `map0` or another map of the image."""
         map0 = self.map0 if map0 is None else map0
-        if not self.perturbation.moves_map:
+        if not self.moves_map:
             return map0.expand(len(thetas), *map0.shape)
         return torch.from_numpy(np.ascontiguousarray(self._followed.expected(map0.numpy(), thetas)))
 
@@ -165,7 +178,7 @@ class Problem:
 
     def _judged(self, logits: Tensor, maps: Tensor, expected: Tensor) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
-        maps, expected = self._kept(maps), self._kept(expected)
+        maps, expected = self.kept(maps), self.kept(expected)
         return judged(logits, gap, maps, expected, self.inconsistency, self.threshold)
 
     # -- on regions
@@ -181,8 +194,8 @@ class Problem:
         forms = self._followed.expected_pieces(self.map0.numpy())
         return tuple(
             AffineImage(
-                self._kept(torch.from_numpy(form.base[None]))[0].numpy(),
-                self._kept(torch.from_numpy(np.ascontiguousarray(form.directions))).numpy(),
+                self.kept(torch.from_numpy(form.base[None]))[0].numpy(),
+                self.kept(torch.from_numpy(np.ascontiguousarray(form.directions))).numpy(),
             )
             for form in forms
         )
@@ -190,12 +203,12 @@ class Problem:
     @property
     def rectifies_maps(self) -> bool:
         """Whether the map is the positive part of one that is affine on each region."""
-        return not isinstance(self.saliency, AbstractGradientSaliency)
+        return not isinstance(self.saliency, AbstractGradientSaliency | NoMap)
 
     @property
     def follows_maps(self) -> bool:
         """Whether the inconsistency varies inside a region."""
-        return self.perturbation.moves_map or self.rectifies_maps
+        return self.moves_map or self.rectifies_maps
 
     @cached_property
     def is_exact(self) -> bool:
@@ -225,28 +238,23 @@ class Problem:
         if reason:
             raise NotEnclosable(reason)
 
-    def bounds(self, boxes: np.ndarray, room: int) -> Bounds:
-        """The network over boxes ``(B, n, 2)`` of parameters, with room for so many symbols each.
+    def bounds(self, boxes: np.ndarray, room: int, backward: bool = False) -> Bounds:
+        """The network over boxes ``(B, n, 2)`` of parameters; room and backward are those of `bounds_of`.
 
         Raises NotEnclosable where the perturbation does not say where its images lie.
         """
         image = Forms.of(self.perturbation.enclose(self.image, boxes), self.graph.device)
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        return bounds_of(graph, image, wanted, tolerances, room)
-
-    def enclosed_gaps(self, bounds: Bounds) -> Forms:
-        """Forms ``(K - 1,)`` of the class gaps over boxes."""
-        others, own = [k for k in range(self.graph.classes) if k != self.label], [self.label]
-        return bounds.values[self.graph.last].linear(
-            lambda x: x[:, own] - x[:, others], lambda x: x[:, own] + x[:, others], terms=2
-        )
+        return bounds_of(graph, image, wanted, tolerances, room, backward=backward)
 
     def enclosed_inconsistency(self, boxes: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest inconsistency ``(B,)`` over boxes, whose bounds are known."""
         device = self.graph.device
+        if self.class_alone:
+            return np.zeros(len(boxes)), np.zeros(len(boxes))
         maps = self.saliency.enclosed(bounds, self.label, self.pixels)
-        if self.perturbation.moves_map:
+        if self.moves_map:
             expected = Forms.of(self._followed.enclose_expected(self.map0.numpy(), boxes), device)
         else:
             expected = Forms.exact(self.map0.to(device).expand(len(boxes), *self.map0.shape), len(boxes[0]))
@@ -294,18 +302,20 @@ class Problem:
 
     def distances_on(self, pieces: Mapping[int, Tensor], rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Inconsistency ``(rows,)`` with the unmoved map on such regions; and where rounding rules it."""
+        if self.class_alone:
+            return np.zeros(rows), np.zeros(rows, bool)
         assert isinstance(self.saliency, AbstractGradientSaliency)
         found = self._combined(pieces, rows)
         if found is None or not (self.saliency.linear and self.inconsistency.turns):
             return self._distances(self._maps(found, pieces, rows), self.target)
-        maps = self._kept(self.saliency.from_gradient(found.maps), own=True)
+        maps = self.kept(self.saliency.from_gradient(found.maps), own=True)
         # Turned, all maps and the unmoved one lie in as few axes as there are maps to combine.
         turned = torch.linalg.qr(torch.cat([maps, self.target[None].to(maps.device)]).T, mode="r").R
         actual = found.weights @ turned[:, :-1].T
         distance, doubtful = self._distances(actual, turned[:, -1])
         lost = found.cancelling(torch.linalg.vector_norm(actual, dim=1))
         if len(lost):
-            plain = self._kept(self.saliency.from_gradient(self._plain(pieces, lost)), own=True)
+            plain = self.kept(self.saliency.from_gradient(self._plain(pieces, lost)), own=True)
             rows_lost = lost.cpu().numpy()
             distance[rows_lost], doubtful[rows_lost] = self._distances(plain, self.target)
         return distance, doubtful
@@ -319,7 +329,7 @@ class Problem:
             gradient = (found.weights @ found.maps.flatten(1)).reshape(rows, *found.maps.shape[1:])
             lost = found.cancelling(torch.linalg.vector_norm(gradient.flatten(1), dim=1))
             gradient[lost] = self._plain(pieces, lost)
-        return self._kept(self.saliency.from_gradient(gradient), own=True)
+        return self.kept(self.saliency.from_gradient(gradient), own=True)
 
     def _combined(self, pieces: Mapping[int, Tensor], rows: int) -> Combined | None:
         """The gradients on such regions as combinations of few maps, where that pays."""
@@ -340,73 +350,7 @@ class Problem:
         distance = self.inconsistency.between(maps, target.to(maps.device))
         return distance.cpu().numpy(), doubtful.cpu().numpy()
 
-    def cones_on(self, piece: int, pieces: Mapping[int, Tensor], rows: int) -> Cones:
-        """The condition on regions where the units keep these pieces and the expected map moves."""
-        maps = self.maps_on(pieces, rows)
-        form = self.expected_pieces[piece]
-        basis = torch.from_numpy(np.concatenate([form.base[None], form.directions])).to(maps.device)
-        products = (maps @ basis.T).cpu().numpy()
-        gram = (basis @ basis.T).cpu().numpy()
-        size = torch.linalg.vector_norm(maps, dim=1).cpu().numpy()
-        original = float(torch.linalg.vector_norm(self.target))
-        nothing = not gram.any()  # everything is shifted out of the image
-        return Cones(
-            a=products[:, 0],
-            b=products[:, 1:],
-            size=size,
-            gram=np.broadcast_to(gram, (len(size), *gram.shape)),
-            kappa=self._kappa,
-            margin=self.tolerance.margin,
-            zero=((size == 0) | nothing) & self._zero_fails,
-            undecided=(size > 0) & (size < self.tolerance.vanishing * original),
-        )
-
-    def affine_maps_on(self, piece: int, pieces: Mapping[int, Tensor], middle: np.ndarray) -> AffineImage:
-        """Maps before they are rectified, on regions where the units keep these pieces.
-
-        Only for maps that are the positive part of an affine one. middle ``(R, n)`` is a point of each
-        region; the answer has base ``(R, P)`` and directions ``(R, n, P)``.
-        """
-        assert isinstance(self.saliency, GradCam)
-        node = self.saliency.node(self.graph, self.pixels)
-        gradient = self.graph.pull_back(self.graph.seed(self.label, len(middle)), pieces, node)
-        weights = gradient.mean((2, 3))
-        directions = torch.from_numpy(self.pieces[piece].image.directions).to(weights.device)
-        moved = push_forward(self.graph, directions, pieces, node, len(middle))
-        slopes = torch.einsum("bk,bnkhw->bnhw", weights, moved)
-        values = self.graph.values_at(self.unclipped(middle), (node,))[node]
-        level = self._kept(torch.einsum("bk,bkhw->bhw", weights, values)).cpu().numpy()
-        slope = self._kept(slopes.flatten(0, 1)).reshape(*slopes.shape[:2], -1).cpu().numpy()
-        return AffineImage(level - np.einsum("rn,rnp->rp", middle, slope), slope)
-
-    def rectified_cones(self, form: AffineImage, rows: np.ndarray, active: np.ndarray) -> Cones:
-        """The condition on cells of regions `rows` where only the `active` ``(cells, P)`` entries count."""
-        target = self.target.numpy()
-        whole = np.concatenate([form.base[rows][:, None], form.directions[rows]], axis=1) * active[:, None]
-        products = whole @ target
-        return Cones(
-            a=products[:, 0],
-            b=products[:, 1:],
-            size=np.full(len(rows), np.linalg.norm(target)),
-            gram=np.einsum("rip,rjp->rij", whole, whole),
-            kappa=self._kappa,
-            margin=self.tolerance.margin,
-            zero=np.logical_not(active.any(axis=1)) & self._zero_fails,
-            undecided=np.zeros(len(rows), bool),
-        )
-
-    @cached_property
-    def _kappa(self) -> float:
-        kappa = self.inconsistency.cone(self.threshold)
-        assert kappa is not None, "pose refuses other measures"
-        return kappa
-
-    @property
-    def _zero_fails(self) -> bool:
-        """Whether the inconsistency of a zero map, the metric's maximum, is above the threshold."""
-        return self.inconsistency.maximum > self.threshold
-
-    def _kept(self, maps: Tensor, own: bool = False) -> Tensor:
+    def kept(self, maps: Tensor, own: bool = False) -> Tensor:
         """Maps as rows ``(B, P)`` whose entries that are not compared are 0.
 
         Where the number of entries counts they are left out instead. With `own` the maps may be overwritten.
@@ -442,7 +386,7 @@ class Problem:
     @property
     def _scaling(self) -> np.ndarray:
         """The theta from which the scale of rounding is learnt: corners of the box, and random ones."""
-        return np.concatenate([corners_of(self.box), self.probes])
+        return scaling_of(self.box, self.probes, self.graph.effort)
 
     @cached_property
     def probes(self) -> np.ndarray:

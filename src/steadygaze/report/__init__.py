@@ -19,19 +19,21 @@ def write_report(
     drawing: Drawing,
     folder: str | Path,
     certify: Callable[[Path], None] | None = None,
+    picture: bool = False,
 ) -> Path:
     """Write the whole answer into ``folder``, which is made where it is missing, and return it.
 
     Everything is written beside the folder first and moved in at the end, ``result.json`` last, so that an
     interrupted run leaves an earlier answer whole. Other files in the folder are left alone. ``certify``
-    writes the certificate into the folder that it is given.
+    writes the certificate into the folder that it is given. ``picture``: write ``map.png`` too, and
+    put it into the page.
 
     Raises SettingError where the folder cannot be written, InternalCheckError where the result breaks its
     schema.
     """
-    from steadygaze.report.folder import write  # here: matplotlib and jinja2 are slow to import
+    from steadygaze.report.folder import write  # here: jinja2 is slow to import
 
-    return write(result, drawing, Path(folder), certify)
+    return write(result, drawing, Path(folder), certify, picture)
 
 
 def figure(result: Result, drawing: Drawing) -> Figure:

@@ -97,7 +97,11 @@ def _title(chart: Figure, result: Result) -> None:
     source = PurePath(problem.image.source).name if problem.image.source else "the image"
     text = (
         f"{_shown(PurePath(problem.model.path).name)} on {_shown(source)} (class {problem.image.label}): "
-        f"{problem.saliency}, {problem.inconsistency} ≤ {given(problem.threshold)}"
+        + (
+            "the class alone"
+            if problem.class_alone
+            else f"{problem.saliency}, {problem.inconsistency} ≤ {given(problem.threshold)}"
+        )
     )
     chart.suptitle(text, fontsize=11).set_parse_math(False)
 
@@ -173,7 +177,7 @@ def _paint(panel: Axes, image: NDArray[np.uint8], across: Axis, up: Axis) -> Non
 def _scale(result: Result, polygons: Sequence[Polygons]) -> Scale:
     known = [part.inconsistency[np.isfinite(part.inconsistency)] for part in polygons]
     largest = max((float(values.max()) for values in known if len(values)), default=0.0)
-    return Scale(result.problem.threshold, largest)
+    return Scale(1.0 if result.problem.class_alone else result.problem.threshold, largest)
 
 
 def _image(
@@ -306,21 +310,26 @@ def _colour_bar(chart: Figure, panels: list[Axes], result: Result, scale: Scale)
 
 def _axis_figure(result: Result, cells: Interval1D | None, axis: Axis) -> Figure:
     chart = Figure(figsize=(9.0, 6.0), layout="constrained")
-    drift, gap, strip = chart.subplots(3, 1, sharex=True, height_ratios=(6, 4, 0.6))
-    drift.set_ylabel(f"inconsistency ({result.problem.inconsistency})")
+    alone = result.problem.class_alone
+    *above, gap, strip = chart.subplots(
+        2 if alone else 3, 1, sharex=True, height_ratios=(10, 0.6) if alone else (6, 4, 0.6)
+    )
+    for drift in above:
+        drift.set_ylabel(f"inconsistency ({result.problem.inconsistency})")
     gap.set_ylabel("class gap")
     strip.set_yticks([])
     strip.set_xlabel(_label(axis)).set_parse_math(False)
     strip.set_xlim(axis.low, axis.high)
     if cells is not None:
-        drift.plot(*_broken_line(cells.edges, cells.inconsistency), color=CURVE, lw=1.6)
+        for drift in above:
+            drift.plot(*_broken_line(cells.edges, cells.inconsistency), color=CURVE, lw=1.6)
         gap.plot(*_broken_line(cells.edges, cells.class_gap), color=CURVE, lw=1.6)
         _draw_strip(strip, cells)
-    limit = _draw_threshold(drift, result)
+    limits = [_draw_threshold(drift, result) for drift in above]
     gap.axhline(0, color="#555555", ls="--", lw=1.3)
-    marks: list[Line2D | Patch] = [limit]
-    for panel in (drift, gap):
-        marks = [limit, *_annotate_axis(panel, result)]
+    marks: list[Line2D | Patch] = [*limits]
+    for panel in (*above, gap):
+        marks = [*limits, *_annotate_axis(panel, result)]
     chart.legend(handles=[*_kind_handles(result), *marks], loc="outside lower center", ncols=4, fontsize=9)
     _title(chart, result)
     return chart

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import shutil
 import tempfile
@@ -17,8 +16,8 @@ from steadygaze.answer.drawing import Drawing
 from steadygaze.answer.result import Result
 from steadygaze.errors import SettingError
 from steadygaze.report.exhibits import write_witness
-from steadygaze.report.figures import figure
 from steadygaze.report.page import page
+from steadygaze.report.still import map_png
 
 NAMES = (
     "certificate",
@@ -28,7 +27,6 @@ NAMES = (
     "report.html",
     "result.json",
 )  # in the order in which they are moved in
-DOTS_PER_INCH = 130
 
 
 def check_folder(folder: Path) -> None:
@@ -49,7 +47,11 @@ def check_folder(folder: Path) -> None:
 
 
 def write(
-    result: Result, drawing: Drawing, folder: Path, certify: Callable[[Path], None] | None = None
+    result: Result,
+    drawing: Drawing,
+    folder: Path,
+    certify: Callable[[Path], None] | None = None,
+    picture: bool = False,
 ) -> Path:
     """See ``report.write_report``."""
     check_folder(folder)
@@ -58,7 +60,7 @@ def write(
         # Inside the folder: the same file system, so that moving is renaming.
         fresh = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
         try:
-            _write_all(result, drawing, fresh)
+            _write_all(result, drawing, fresh, picture)
             if certify is not None:
                 (fresh / "certificate").mkdir()
                 certify(fresh / "certificate")
@@ -68,21 +70,15 @@ def write(
     return folder
 
 
-def _write_all(result: Result, drawing: Drawing, folder: Path) -> None:
-    picture = map_png(result, drawing)
-    (folder / "map.png").write_bytes(picture)
-    (folder / "report.html").write_text(page(result, drawing, picture), encoding="utf-8")
+def _write_all(result: Result, drawing: Drawing, folder: Path, picture: bool) -> None:
+    drawn = map_png(result, drawing) if picture else None
+    if drawn is not None:
+        (folder / "map.png").write_bytes(drawn)
+    (folder / "report.html").write_text(page(result, drawing, drawn), encoding="utf-8")
     write_witness(drawing.exhibits, folder / "witness")
     if drawing.boundary is not None:
         np.savez_compressed(folder / "boundary.npz", **vars(drawing.boundary))
     (folder / "result.json").write_text(result.to_json(), encoding="utf-8")
-
-
-def map_png(result: Result, drawing: Drawing) -> bytes:
-    """The map as the bytes of a PNG file."""
-    stream = io.BytesIO()
-    figure(result, drawing).savefig(stream, format="png", dpi=DOTS_PER_INCH)
-    return stream.getvalue()
 
 
 def _swap(fresh: Path, folder: Path) -> None:
@@ -93,7 +89,7 @@ def _swap(fresh: Path, folder: Path) -> None:
             old.replace(fresh / f"old-{name}")
         if new.exists():
             new.replace(old)
-        else:  # only gbs writes a boundary; an earlier answer's, or certificate, would contradict this one
+        else:  # not every answer has all of these; an earlier answer's would contradict this one
             old.unlink(missing_ok=True)
 
 

@@ -95,11 +95,15 @@ def _picture(panel: Axes) -> str:
 
 
 def _exhibit(exhibit: Exhibit) -> dict[str, Any]:
-    shown = pictures(exhibit, side=1)
+    shown, drift = pictures(exhibit, side=1), f", inconsistency {number(exhibit.inconsistency, 3)}"
     return {
         "title": exhibit.title,
-        "told": f"class {exhibit.predicted}, inconsistency {number(exhibit.inconsistency, 3)}",
-        "pictures": [("image", _data_uri(shown.image)), ("map", _data_uri(shown.saliency))],
+        "told": f"class {exhibit.predicted}" + ("" if shown.saliency is None else drift),
+        "pictures": [
+            (name, _data_uri(png))
+            for name, png in (("image", shown.image), ("map", shown.saliency))
+            if png is not None
+        ],
     }
 
 

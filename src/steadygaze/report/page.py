@@ -20,6 +20,7 @@ from steadygaze.report.inlining import script, source_hash, style
 from steadygaze.report.palette import FLAT
 from steadygaze.report.pointing import surroundings
 from steadygaze.report.references import references
+from steadygaze.report.still import map_png
 
 # A page stays below 3 MB; scripts, styles and the words around the map take some of it.
 MOST_CHARACTERS = 2_850_000
@@ -32,8 +33,12 @@ MEANINGS = (
 )
 
 
-def page(result: Result, drawing: Drawing, map_png: bytes) -> str:
-    """The report as HTML. Names that come from files are escaped; nothing is loaded from anywhere."""
+def page(result: Result, drawing: Drawing, picture: bytes | None = None) -> str:
+    """The report as HTML. Names that come from files are escaped; nothing is loaded from anywhere.
+
+    ``picture``: the still map as a PNG file, to stand in the page too. Without it one is drawn, by a library
+    that is slow to import, only where there is no room for a map to point into.
+    """
     template = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -41,14 +46,16 @@ def page(result: Result, drawing: Drawing, map_png: bytes) -> str:
         lstrip_blocks=True,
         loader=FunctionLoader(_source),
     ).get_template("template.html.j2")
-    told = _told(result, drawing, map_png)
-    still = template.render(told, pointing=None, style=Markup(style("report")), script_policy="")
+    told = _told(result, drawing)
+    plain = {"pointing": None, "style": Markup(style("report")), "script_policy": ""}
+    still = template.render(told, **plain, map=picture and _data_uri(picture))
     held = None if drawing.atlas is None else embedded(result, drawing, MOST_CHARACTERS - len(still))
     if held is None:
-        return still
+        return template.render(told, **plain, map=_data_uri(picture or map_png(result, drawing)))
     code = script("report")
     return template.render(
         told,
+        map=picture and _data_uri(picture),
         pointing=surroundings(result, drawing, held.kept),
         style=Markup(style("report", "pointing")),
         script_policy=f"; script-src {source_hash(code)}",
@@ -62,12 +69,11 @@ def _source(name: str) -> str:
     return files("steadygaze.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _told(result: Result, drawing: Drawing, map_png: bytes) -> dict[str, Any]:
+def _told(result: Result, drawing: Drawing) -> dict[str, Any]:
     """What the page says, pointed into or not."""
     return {
         "result": result,
         "sign": SIGNS[result.verdict],
-        "map": _data_uri(map_png),
         "shares": _share_rows(result),
         "exhibits": [_exhibit(exhibit, result) for exhibit in drawing.exhibits],
         "measured": _measured(result),
@@ -107,14 +113,17 @@ class ShareRow:
 
 
 def _share_rows(result: Result) -> list[ShareRow]:
+    alone = result.problem.class_alone
+    meanings = (CLASS_HOLDS if alone else MEANINGS[0], *MEANINGS[1:])
     return [
         ShareRow(name, percent(share), 100 * (share or 0.0), colour, meaning)
-        for name, share, colour, meaning in zip(KINDS, result.shares.values(), FLAT, MEANINGS, strict=True)
+        for name, share, colour, meaning in zip(KINDS, result.shares.values(), FLAT, meanings, strict=True)
+        if not (alone and name == ATTENTION_NAME)
     ]
 
 
 def _exhibit(exhibit: Exhibit, result: Result) -> dict[str, Any]:
-    shown = pictures(exhibit)
+    shown = pictures(exhibit, side=1)  # enlarged by the style sheet
     axes = result.problem.axes()
     where = ", ".join(f"{axis.name} = {number(v)}" for axis, v in zip(axes, exhibit.theta, strict=True))
     return {
@@ -123,19 +132,24 @@ def _exhibit(exhibit: Exhibit, result: Result) -> dict[str, Any]:
         "kind": KINDS[exhibit.kind],
         "predicted": exhibit.predicted,
         "class_gap": number(exhibit.class_gap),
-        "inconsistency": number(exhibit.inconsistency, 6),
+        "inconsistency": None if exhibit.saliency is None else number(exhibit.inconsistency, 6),
         "pictures": [
-            ("image", _data_uri(shown.image)),
-            ("saliency map", _data_uri(shown.saliency)),
-            ("expected map", _data_uri(shown.expected)),
-            ("difference", _data_uri(shown.difference)),
+            (name, _data_uri(png))
+            for name, png in (
+                ("image", shown.image),
+                ("saliency map", shown.saliency),
+                ("expected map", shown.expected),
+                ("difference", shown.difference),
+            )
+            if png is not None
         ],
     }
 
 
+CLASS_HOLDS, ATTENTION_NAME = "the class holds", KINDS[2]
 BY_BOUNDS = (
     "Every point of the box lies in a cell, judged or undecided. The cells are boxes in which bounds, which "
-    "hold at every point of them, decide class and attention{}; their volumes were checked to add up to the "
+    "hold at every point of them, decide {}{}; their volumes were checked to add up to the "
     "box."
 )
 HANDED_OVER = ", and parts of boxes that were taken apart into the linear pieces of the network"
@@ -158,12 +172,16 @@ NOT_CLAIMED = (
 )
 
 
+CLASS_ONLY = (NOT_CLAIMED[0], "Nothing is said about attention: no saliency map was made.")
+
+
 def proven(result: Result) -> list[str]:
     """What the answer vouches for, one sentence each."""
     followed = result.claim != "outer boundary" or result.origin is not None
     found = PROVEN[result.claim] if followed else NOT_CLOSED
     if result.method.startswith("bound"):
-        found = BY_BOUNDS.format(HANDED_OVER if result.regions.get("boxes_handed_over") else "")
+        asked = "the class" if result.problem.class_alone else "class and attention"
+        found = BY_BOUNDS.format(asked, HANDED_OVER if result.regions.get("boxes_handed_over") else "")
     return [
         found,
         *([REPLAYED] if result.nearest_failure else []),
@@ -179,7 +197,7 @@ def not_proven(result: Result) -> list[str]:
     sentences = [
         "Verdicts are about the real-valued network with the given weights, computed in float64 with "
         f"tolerance ({margins}). Rounding inside another runtime, such as float32, is not covered.",
-        *NOT_CLAIMED,
+        *(CLASS_ONLY if result.problem.class_alone else NOT_CLAIMED),
     ]
     undecided = result.shares.undecided
     if undecided is None or undecided > 0:
@@ -188,7 +206,8 @@ def not_proven(result: Result) -> list[str]:
             f"Undecided: {percent(undecided)} of the box. What lies within the tolerance of a limit is never "
             "guessed; what bounds leave open, or a stopped run has not reached, is not known.",
         )
-    if result.origin is not None and result.origin.interior == "not examined":
+    followed = result.origin is not None and result.claim == "outer boundary"
+    if followed and result.origin is not None and result.origin.interior == "not examined":
         sentences.insert(0, "The interior of the safe part was not examined: its boundary may enclose holes.")
     return sentences
 

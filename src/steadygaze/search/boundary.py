@@ -10,14 +10,13 @@ parameters).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from steadygaze.answer.drawing import BoundaryPieces
 from steadygaze.geometry.connection import loose_outline
+from steadygaze.geometry.joining import connected
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.geometry.sections import bounds, line_intervals
 from steadygaze.question.problem import Problem
@@ -25,6 +24,9 @@ from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, S
 from steadygaze.search.regions import WELD, Regions
 from steadygaze.search.robust_part import CLASS_BOUNDARY, Pieces, RobustPart
 from steadygaze.search.walking import Walk, regions_at_origin, robust_at_origin, to_the_end, walked
+
+if TYPE_CHECKING:
+    import shapely
 
 Ring = tuple[tuple[float, float], ...]
 
@@ -114,6 +116,8 @@ class Boundary(AbstractSearch):
         assert self._others is not None
         if self._closed:
             return rings(self._outer)[0], rings(self._others)
+        import shapely  # here and below: slow to import, and only this search in the plane needs it
+
         area = loose_outline(self._part.solid(self._part.members))
         main = max(shapely.get_parts(area), key=lambda polygon: polygon.area)
         return corners(main.exterior), tuple(corners(hole) for hole in main.interiors)
@@ -226,7 +230,7 @@ class Boundary(AbstractSearch):
         crossing = int(np.argmax(span))
         if pieces.normal[crossing] @ (ray / self._regions.widths) < 0:
             return float(span[crossing]), int(pieces.region[crossing])
-        label = connected(pieces) if len(ray) > 1 else np.zeros(pieces.cells.count)
+        label = parts_of_boundary(pieces) if len(ray) > 1 else np.zeros(pieces.cells.count)
         outer = label == label[crossing]
         self._outer, self._others = pieces.take(outer), pieces.take(~outer)
         self._closed = is_closed(self._outer, self._regions.widths)
@@ -238,14 +242,13 @@ class Boundary(AbstractSearch):
         self._closed = False
 
 
-def connected(pieces: Pieces) -> np.ndarray:
+def parts_of_boundary(pieces: Pieces) -> np.ndarray:
     """Number of the connected part of the boundary that each piece belongs to; pieces connect by vertices."""
     count = pieces.cells.count
     owner = np.repeat(np.arange(count), np.diff(pieces.cells.ptr))
     _, point = np.unique(pieces.points, return_inverse=True)
     size = count + int(point.max(initial=-1)) + 1
-    links = coo_array((np.ones(len(owner), np.int8), (owner, count + point)), shape=(size, size))
-    return connected_components(links, directed=False)[1][:count]
+    return connected(np.stack([owner, count + point], axis=1), size)[:count]
 
 
 def areas(pieces: Pieces, widths: np.ndarray) -> np.ndarray:
@@ -277,6 +280,8 @@ def told(pieces: Pieces) -> BoundaryPieces:
 
 def rings(pieces: Pieces) -> tuple[Ring, ...]:
     """Polygons, largest first, that pieces of a boundary in the plane enclose."""
+    import shapely
+
     ends = pieces.theta[pieces.points].reshape(-1, 2, 2)
     area = shapely.build_area(
         shapely.union_all(shapely.linestrings(ends[(ends[:, 0] != ends[:, 1]).any(axis=1)]))
@@ -287,5 +292,7 @@ def rings(pieces: Pieces) -> tuple[Ring, ...]:
 
 def corners(ring: shapely.LinearRing) -> Ring:
     """The corners of a ring, those left out that lie on a straight side."""
+    import shapely
+
     plain = shapely.simplify(shapely.Polygon(ring), 0.0).exterior
     return tuple((float(x), float(y)) for x, y in plain.coords[:-1])

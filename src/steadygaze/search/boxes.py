@@ -30,15 +30,15 @@ class Judged:
     pull: np.ndarray
 
 
-def judge_boxes(problem: Problem, boxes: np.ndarray, room: int) -> Judged:
-    """Judge boxes ``(B, n, 2)`` by bounds with room for so many symbols.
+def judge_boxes(problem: Problem, boxes: np.ndarray, room: int, backward: bool = False) -> Judged:
+    """Judge boxes ``(B, n, 2)`` by bounds; room and backward are those of `bounds_of`.
 
     A box is robust if all class gaps are above 0 and the inconsistency is at most the threshold, each by more
     than its tolerance, everywhere in it; class-changed if one gap is below 0 everywhere; attention-changed if
     the class holds and the inconsistency is above the threshold everywhere.
     """
-    bounds = problem.bounds(boxes, room)
-    low, high = (bound.cpu().numpy() for bound in problem.enclosed_gaps(bounds).bounds())
+    bounds = problem.bounds(boxes, room, backward)
+    low, high = (bound.cpu().numpy() for bound in bounds.gaps(problem.label))
     kind = np.full(len(boxes), UNDECIDED, np.int8)
     kind[(high < -problem.gap_tolerance).any(axis=1)] = CLASS_CHANGED
     held = np.flatnonzero((low > problem.gap_tolerance).all(axis=1))

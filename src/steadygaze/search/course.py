@@ -1,4 +1,8 @@
-"""How far from 0 a search should go at once, by plain evaluation at a few points. It proves nothing."""
+"""How far from 0 a search should go at once, by plain evaluation at a few points. It proves nothing.
+
+Where the hinges lie is learnt from one pass at 0, which tells the value of each unit and its slopes there, as
+if the network were affine as far as one looks; and then from what the boxes held that were examined.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,13 @@ from itertools import product
 
 import numpy as np
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import distances
 from steadygaze.geometry.kinds import ROBUST
+from steadygaze.network.regions.onesided import regions_from
 from steadygaze.question.problem import Problem
+from steadygaze.search.base import inward
+from steadygaze.search.regions import form_of
 
 # Points lie on rays from 0, at distances that halve so often from the farthest on.
 _HALVINGS = 7
@@ -22,8 +30,23 @@ _MARGIN = 1.02
 # Where no more regions than this are to be expected in all, finding out where a failure is takes longer than
 # looking at all of them.
 _FEW = 2_000
-# So many may be visited at once at first, and by what factor their number may grow after that.
-_FIRST, _GROWTH = 10_000, 4
+# So many may be visited at once at first, and by what factor their number may grow after that: where a region
+# takes long, slowly, for of a box that is not finished when the time is over little is known. In the plane
+# and beyond, each box cuts regions of the one before.
+_FIRST, _GROWTH, _SLOW_GROWTH, _SLOW_GROWTH_ON_LINE = 10_000, 4, 2, 1.25
+# A box reaches at most so many times as far as the one before.
+_FARTHER = 8
+# Where an image takes long, fewer: as many as take about a second. So many products (see `Graph.effort`) are
+# made by one thread meanwhile, of which a region takes some three passes.
+_EFFORT, _PASSES = 4e9, 3
+# Hinges whose distances differ relatively by less are one, as those of equal windows of a blank background.
+_EQUAL = 1e-9
+# This share of the distance of a hinge keeps a box off it.
+_BEFORE = 0.999
+# A first box is no smaller than this, in half-widths: rounding shall not decide what lies in it.
+_LEAST = 1e-7
+# Looking for failing points may take this share of the time.
+_LOOKING = 0.1
 
 
 class Course:
@@ -31,36 +54,74 @@ class Course:
 
     Args:
         half: ``(n,)`` half-widths of the box. norm: by which failures are near; boxes go by L-infinity.
+        deadline: of the search; points are evaluated for a share of the time.
     """
 
-    def __init__(self, problem: Problem, half: np.ndarray, norm: str) -> None:
-        self._problem, self._half, self._norm = problem, half, norm
+    def __init__(self, problem: Problem, half: np.ndarray, norm: str, deadline: Deadline = NEVER) -> None:
+        self._problem, self._half, self._norm, self._deadline = problem, half, norm, deadline
         self._unit = problem.box / half[:, None]
         self._rays = _rays(self._unit)
-        self._levels = float(np.abs(self._unit).max()) * 0.5 ** np.arange(_HALVINGS)[::-1]
+        self.farthest = float(np.abs(self._unit).max())
+        self._levels = self.farthest * 0.5 ** np.arange(_HALVINGS)[::-1]
+        self._regions, self._more = 1.0, 1.0
+
+    @property
+    def region_effort(self) -> float:
+        """About how many products a region takes."""
+        return _PASSES * self._problem.graph.effort
+
+    def learn(self, examined: float, regions: int) -> None:
+        """So many regions lie within a distance of 0."""
+        self._regions = float(max(regions, 1))
+        self._more = self._regions / self._expected(examined)
+
+    def disappointed(self) -> None:
+        """A box took much longer than was to be expected: there seem to be more regions."""
+        self._more *= 16.0
+
+    def regions_within(self, distance: float) -> float:
+        """How many regions are to be expected within a distance of 0."""
+        return self._more * self._expected(distance)
 
     def next_radius(self, examined: float, failure: float) -> float:
         """How far to go next, all nearer than `examined` being known; `failure` is the nearest one found.
 
         As far as the nearest failure that is known, unless too many regions are to be expected before it.
         """
-        farthest = self._levels[-1]
-        if self._regions_within(farthest) <= _FEW:
-            return float(farthest)
+        share = min(1.0, _EFFORT / self.region_effort / _FIRST)
+        if self.regions_within(self.farthest) <= share * _FEW:
+            return self.farthest
+        growth = _GROWTH if share == 1 else _SLOW_GROWTH if len(self._half) > 1 else _SLOW_GROWTH_ON_LINE
+        allowed = max(share * _FIRST, (growth * self._regions + share * _FIRST) if examined else 1.0)
+        reach = self._within(allowed)
+        if reach <= examined:  # one more hinge, or where hinges are of no help, as far again
+            later = self._hinges[self._hinges > examined * (1 + _EQUAL)]
+            reach = max(float(later[1]) if len(later) > 1 else 0.0, (1 + 1 / max(8.0, allowed)) * examined)
+        reach = max(min(reach, _FARTHER * examined) if examined else reach, _LEAST)
+        if share < 1 and not examined:  # a small box first: looking for failures takes longer
+            return float(min(reach, self.farthest))
         known = min(failure, float(self._distance(self.failing).min(initial=np.inf))) * _MARGIN
-        wanted = min(known, farthest) if known > examined else farthest
-        allowed = max(_FIRST, _GROWTH * self._regions_within(examined)) if examined else _FIRST
-        while wanted > 2 * examined and wanted > self._levels[0] and self._regions_within(wanted) > allowed:
-            wanted /= 2
-        return float(wanted)
+        return float(min(reach, known if known > examined else self.farthest, self.farthest))
 
     def _on_rays(self, distance: np.ndarray, rays: np.ndarray) -> np.ndarray:
         """Points ``(distances, rays, n)`` at distances ``(distances, rays or 1)``, or at the box's border."""
         return self._half * np.clip(distance[..., None] * rays, self._unit[:, 0], self._unit[:, 1])
 
     def _fails(self, thetas: np.ndarray) -> np.ndarray:
-        kind = self._problem.at(thetas.reshape(-1, thetas.shape[-1])).kind
-        return (kind != ROBUST).reshape(thetas.shape[:-1])
+        """At which of the points ``(..., n)`` class or attention fails, as far as there is time to look.
+
+        The last of them are looked at first.
+        """
+        flat = thetas.reshape(-1, thetas.shape[-1])
+        found = np.zeros(len(flat), bool)
+        some = int(np.clip(_EFFORT // self.region_effort, 1, len(flat)))
+        enough = self._deadline.part(_LOOKING)
+        for last in range(len(flat), 0, -some):
+            rows = slice(max(0, last - some), last)
+            found[rows] = self._problem.at(flat[rows]).kind != ROBUST
+            if some < len(flat) and enough.passed():
+                break
+        return found.reshape(thetas.shape[:-1])
 
     @cached_property
     def failing(self) -> np.ndarray:
@@ -80,19 +141,39 @@ class Course:
     def _distance(self, thetas: np.ndarray) -> np.ndarray:
         return distances(thetas, self._half, self._norm)
 
-    def _regions_within(self, distance: float) -> float:
-        """How many regions are to be expected within a distance of 0.
+    @cached_property
+    def _hinges(self) -> np.ndarray:
+        """How far hinges lie from 0 if the network is affine up to there, sorted; equal ones once."""
+        zero = np.zeros((1, len(self._half)))
+        piece = self._problem.pieces[0]
+        for each in self._problem.pieces:  # those at 0 have the same image there
+            corners = each.polytope.vertices
+            if ((corners.min(axis=0) <= 0) & (corners.max(axis=0) >= 0)).all():
+                piece = each
+                break
+        form = form_of(self._problem, piece.image)
+        hinges = regions_from(self._problem.stages, form, zero, inward(self._problem.box)[None]).hinges
+        reach = np.einsum("nh,n->h", np.abs(hinges.slope[0]), self._half)
+        moving = reach > 0
+        away = np.sort(np.maximum(hinges.value[0, moving], 0.0) / reach[moving])
+        distinct = np.diff(away, prepend=-1.0) > _EQUAL * np.maximum(away, _LEAST)
+        return away[distinct]
+
+    def _expected(self, distance: float) -> float:
+        """Regions within a distance of 0 by the hinges there.
 
         H hinges cut a box into about H regions along a line and, measured on dense networks, into H to the
-        power 1.3 to 2.2 of them in two to four dimensions. Counted are those between 0 and points at that
-        distance.
+        power 1.3 to 2.2 of them in two to four dimensions.
         """
-        ends = self._on_rays(np.full((1, 1), distance), self._rays)[0]
-        images = self._problem.unclipped(np.concatenate([np.zeros((1, len(self._half))), ends]))
-        crossed = sum(
-            int((sides[1:] != sides[0]).any(axis=0).sum()) for sides in self._problem.stages.sides_at(images)
-        )
+        crossed = 1 + int(np.searchsorted(self._hinges, distance))
         return float(crossed) ** min(len(self._half), 2)
+
+    def _within(self, allowed: float) -> float:
+        """The distance within which so many regions are to be expected."""
+        crossed = int((max(allowed, 1.0) / self._more) ** (1 / min(len(self._half), 2)))
+        if crossed > len(self._hinges):
+            return self.farthest
+        return _BEFORE * float(self._hinges[max(crossed, 1) - 1])
 
 
 def _rays(unit: np.ndarray) -> np.ndarray:

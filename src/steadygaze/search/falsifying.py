@@ -17,6 +17,8 @@ _DRAWN, _FOLLOWED, _STEPS = 128, 4, 12
 _FIRST_STEP, _LEAST_STEP = 0.25, 1e-3
 # Corners of the box that are tried: all of them up to six parameters.
 _CORNERS = 64
+# Between two looks at the time, points that so many products take forward (see `Graph.effort`).
+_EFFORT = 2 * 10**9
 # Failing points that are kept: the nearest to 0.
 _KEPT = 32
 
@@ -57,10 +59,16 @@ class Falsifier:
 
     def _margins(self, thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Class gap, and threshold less inconsistency, at points: what fails below 0."""
-        self._deadline.ask()
-        points = self._problem.at(thetas)
-        self._keep(thetas[points.kind != ROBUST])
-        return points.gap, self._problem.threshold - points.inconsistency
+        gaps, distances = [], []
+        size = int(np.clip(_EFFORT // self._problem.graph.effort, 1, len(thetas)))
+        for first in range(0, len(thetas), size):
+            self._deadline.ask()
+            block = thetas[first : first + size]
+            points = self._problem.at(block)
+            self._keep(block[points.kind != ROBUST])
+            gaps.append(points.gap)
+            distances.append(points.inconsistency)
+        return np.concatenate(gaps), self._problem.threshold - np.concatenate(distances)
 
     def _downhill(self, start: np.ndarray) -> None:
         """Along coordinates and gradients by differences, for class gap and attention by turns."""

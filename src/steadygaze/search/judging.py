@@ -15,12 +15,14 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, 
 from steadygaze.geometry.measure import centres, volumes
 from steadygaze.geometry.sides import above
 from steadygaze.geometry.store import Cut, interpolate
+from steadygaze.question.conditions import affine_maps_on, cones_on, rectified_cones
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.search.following import follow
 
 # Gradients of this many regions are taken at once: few enough for the caches, enough for the matrix products.
-_BATCH = 1024
+# Of large networks fewer: those that so many products take (see `Graph.effort`); the time is asked between.
+_BATCH, _LEAST_BATCH, _EFFORT = 1024, 8, 5 * 10**9
 
 PiecesOf = Callable[[np.ndarray], dict[int, Tensor]]
 
@@ -62,18 +64,26 @@ def judge(
         pattern=patterns,
         tight=bool((np.abs(gaps) <= problem.gap_tolerance).any()),
     )
+    if problem.class_alone:
+        inconsistency[held] = 0.0
+        return map_
     if problem.follows_maps:
         return _followed(problem, piece, map_, held, pieces_of, deadline)
     verdict = np.full(cells.count, ROBUST, np.int8)
-    for first in range(0, len(held), _BATCH):
+    for batch in _batches(problem, held):
         deadline.ask()
-        batch = held[first : first + _BATCH]
         distance, doubtful = problem.distances_on(pieces_of(batch), len(batch))
         inconsistency[batch] = distance
         verdict[batch] = by_distance(distance, doubtful, problem)
     robust = kind == ROBUST
     kind[robust] = verdict[made.parent[robust]]
     return map_
+
+
+def _batches(problem: Problem, held: np.ndarray) -> list[np.ndarray]:
+    """The numbers of regions, as many together as gradients are taken of at once."""
+    size = int(np.clip(_EFFORT // problem.graph.effort, _LEAST_BATCH, _BATCH))
+    return [held[first : first + size] for first in range(0, len(held), size)]
 
 
 def _followed(
@@ -86,7 +96,7 @@ def _followed(
 ) -> CellMap:
     """The map with the cells judged on which the inconsistency varies."""
     chosen = np.flatnonzero(map_.kind == ROBUST)
-    batches = [held[first : first + _BATCH] for first in range(0, len(held), _BATCH)]
+    batches = _batches(problem, held)
     if not batches:
         return map_
     cells, region = map_.cells.take(chosen)[0], map_.region[chosen]
@@ -94,7 +104,7 @@ def _followed(
         cones = []
         for batch in batches:
             deadline.ask()
-            cones.append(problem.cones_on(piece, pieces_of(batch), len(batch)))
+            cones.append(cones_on(problem, piece, pieces_of(batch), len(batch)))
         row = np.searchsorted(held, region)
         return follow(problem, map_, cells, row, region, joined_cones(cones), deadline)
     parts, cones, regions = [], [], []
@@ -124,7 +134,7 @@ def _rectified(
     """Cut cells where entries of the map change sign; returns parts, conditions, and the cell of each."""
     deadline.ask()
     first = np.flatnonzero(np.diff(region, prepend=-1))
-    form = problem.affine_maps_on(piece, pieces, centres(cells)[first])
+    form = affine_maps_on(problem, piece, pieces, centres(cells)[first])
     rows = np.searchsorted(batch, region)
     apart = separated(cells)
     owner = rows[np.repeat(np.arange(cells.count), np.diff(cells.ptr))]
@@ -132,7 +142,7 @@ def _rectified(
     tolerance = np.full(values.shape[1], problem.tolerance.hinge * max(1.0, float(np.abs(values).max())))
     made = cut(apart, values, tolerance, np.arange(values.shape[1], dtype=np.uint64), deadline=deadline)
     active = above(made.cells, _grown(values, made), tolerance).astype(bool)
-    return made.cells, problem.rectified_cones(form, rows[made.parent], active), made.parent
+    return made.cells, rectified_cones(problem, form, rows[made.parent], active), made.parent
 
 
 def by_distance(distance: np.ndarray, doubtful: np.ndarray, problem: Problem) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from steadygaze.deadline import Expired
+from steadygaze.deadline import Deadline, Expired
 from steadygaze.geometry.cells import Cells, concatenate, faces
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.half_widths import half_widths
@@ -28,8 +28,14 @@ from steadygaze.search.sweep import Sweep, pieces_of
 
 # Distances closer than this are equal.
 _SAME = 1e-12
-# Faces of boxes move by at least this much, in widths of the whole box, and no nearer to its own faces.
+# Faces of boxes move by at least this much, in widths of the whole box, and by this share of how far off they
+# are.
+_MOVE, _MOVE_SHARE = 1e-9, 1e-3
+# They come no nearer than this to its own faces, in widths of it.
 _CLOSE = 1e-3
+# A box is given up for a smaller one when it has taken so many times as long as was to be expected; the first
+# one, of which nothing is known, when it has taken this share of the time.
+_PATIENCE, _FIRST_PATIENCE = 8, 0.3
 # Names of the first box's faces as hinges; those of every box differ.
 _FACES = np.uint64(1 << 59)
 
@@ -49,7 +55,8 @@ class Nearest(AbstractSearch):
         self._problem, self._options = problem, options
         self._half = half_widths(problem.box)
         self._course: Course | None = None
-        self._examined = np.zeros_like(problem.box)
+        self._examined = self._before = np.zeros_like(problem.box)
+        self._patience, self._began = options.deadline, options.deadline.clock()
         self._ahead = pieces_of(problem)
         self._sweep: Sweep | None = None
         self._boxes = 0
@@ -73,6 +80,8 @@ class Nearest(AbstractSearch):
         self._standing = self._and(self._sweep)
         if not self._sweep.pending():
             self._end(self._sweep)
+        elif self._patience.passed() and not self._options.deadline.passed():
+            self._give_up(self._sweep)
 
     def standing(self) -> Standing:
         """How far the search has come."""
@@ -122,28 +131,46 @@ class Nearest(AbstractSearch):
     def _begin(self) -> None:
         """Take the next box, and part what lies ahead into what it holds and what it does not."""
         if self._course is None:
-            self._course = Course(self._problem, self._half, self._options.norm)
+            self._course = Course(self._problem, self._half, self._options.norm, self._options.deadline)
         box = self._problem.box
         if self._reach(0) < self._failure - _SAME:
             radius = self._course.next_radius(self._reach(0), self._failure)
             wanted = np.outer(self._half, [-radius, radius])
         else:
             wanted = min(self._scale, 1.0) * box
-        self._examined = self._stretched(wanted)
+        self._before, self._examined = self._examined, self._stretched(wanted)
         inside, outside = [], []
         for piece, cells in self._ahead:
             for part, parts in zip(self._parted(cells), (inside, outside), strict=True):
                 parts += [(piece, part)] if part.count else []
         self._ahead = outside
-        self._sweep = Sweep(self._problem, self._options, inside)
+        self._patience = self._expected_end()
+        self._sweep = Sweep(self._problem, replace(self._options, deadline=self._patience), inside)
         self._boxes += 1
+
+    def _expected_end(self) -> Deadline:
+        """When the box that begins now will have taken far too long."""
+        deadline, course = self._options.deadline, self._course
+        assert course is not None
+        if deadline.left == np.inf:
+            return deadline
+        done = self._done.regions
+        if not done:
+            return deadline.part(_FIRST_PATIENCE)
+        more = course.regions_within(self._reach(0)) - course.regions_within(self._done.radius or 0.0)
+        each = (deadline.clock() - self._began) / done
+        return replace(
+            deadline, ends=min(deadline.ends, deadline.clock() + _PATIENCE * max(more, 1.0) * each)
+        )
 
     def _stretched(self, wanted: np.ndarray) -> np.ndarray:
         """The examined box ``(n, 2)`` with its faces where they are wanted, and none moved by a hair."""
         least = _CLOSE * 2 * self._half
         was, box = self._examined, self._problem.box
-        low = np.where(wanted[:, 0] < was[:, 0], np.minimum(wanted[:, 0], was[:, 0] - least), was[:, 0])
-        high = np.where(wanted[:, 1] > was[:, 1], np.maximum(wanted[:, 1], was[:, 1] + least), was[:, 1])
+        move = np.maximum(_MOVE * 2 * self._half[:, None], _MOVE_SHARE * np.abs(was))
+        low, high = was[:, 0] - move[:, 0], was[:, 1] + move[:, 1]
+        low = np.where(wanted[:, 0] < was[:, 0], np.minimum(wanted[:, 0], low), was[:, 0])
+        high = np.where(wanted[:, 1] > was[:, 1], np.maximum(wanted[:, 1], high), was[:, 1])
         low = np.where(low - box[:, 0] <= least, box[:, 0], low)
         high = np.where(box[:, 1] - high <= least, box[:, 1], high)
         return np.stack([low, high], axis=1)
@@ -178,6 +205,22 @@ class Nearest(AbstractSearch):
         count = _regions(self._maps) if self._boxes > 1 else self._done.regions
         radius = min(self._reach(0), self._block)
         self._done = self._standing = replace(self._done, regions=count, radius=radius)
+        if self._course is not None:
+            self._course.learn(self._reach(0), count)
+
+    def _give_up(self, sweep: Sweep) -> None:
+        """Leave a box that is too large: what is judged is kept, what waits lies ahead of a smaller one."""
+        assert self._course is not None
+        sweep.close()
+        self._done, self._sweep = self._and(sweep), None
+        judged, waiting = sweep.parted()
+        self._maps += judged
+        for _, map_ in judged:
+            self._take_stock(map_)
+        self._ahead += waiting
+        self._examined = self._before
+        self._course.disappointed()
+        self._standing = self._done
 
     def _and(self, sweep: Sweep) -> Standing:
         """Where the search stands, with what the sweep of the box in work has done."""

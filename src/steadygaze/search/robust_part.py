@@ -11,13 +11,12 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from steadygaze.geometry.cells import Cells, concatenate, faces
 from steadygaze.geometry.connection import loose_components
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.growing import Growing
+from steadygaze.geometry.joining import connected
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import Facets, facets
 from steadygaze.geometry.planes import planes_of_facets
@@ -183,9 +182,8 @@ class RobustPart:
         both = np.isin(other, cells)
         row = np.empty(len(self._number.rows), np.int64)
         row[cells] = np.arange(len(cells))
-        ends = row[self._cell.rows[facet[both]]], row[other[both]]
-        links = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(len(cells),) * 2)
-        return connected_components(links, directed=False)[1]
+        pairs = np.stack([row[self._cell.rows[facet[both]]], row[other[both]]], axis=1)
+        return connected(pairs, len(cells))
 
     def settle(self, facet: np.ndarray) -> None:
         """Find out what the given open facets of members are; what is behind gates joins."""

@@ -44,6 +44,8 @@ _CELLS = 1024
 # Rows of a batch take at most this many bytes: larger arrays are mapped afresh each time, and fault in page
 # by page.
 _CACHED = 1 << 24
+# However long its rows are, a batch holds so many: products of fewer are slow.
+_LEAST_ROWS = 16
 # A small problem is parted early, as soon as a batch holds this many numbers, and again before its gradients
 # are taken, so that two threads share it; parted this often, there are batches enough. Smaller batches take
 # longer on two threads than on one, for it is not products that take the time.
@@ -129,7 +131,7 @@ class Sweep(AbstractSearch):
         self._threads, self._deadline = options.threads, options.deadline
         row = 8 * problem.stages.widest_row
         room = min(_CACHED, options.memory // (2 * options.threads * _COPIES))
-        self._rows = int(np.clip(room // row, 64, 4 * _CELLS))
+        self._rows = int(np.clip(room // row, _LEAST_ROWS, 4 * _CELLS))
         self._shared = _SHARED // problem.stages.widest_row
         self._waiting: list[_Batch] = []
         self._held, self._may_hold = 0, options.memory // _WAITING
@@ -173,6 +175,15 @@ class Sweep(AbstractSearch):
             left -= sum(float(map_.volume.sum()) for _, map_ in self._maps)
             parts[-1] = (parts[-1][0], replace(parts[-1][1], rest=max(left, 0.0)))
         return [(self._start[way[0]][0], map_) for way, map_ in parts]
+
+    def parted(self) -> tuple[list[tuple[int, CellMap]], list[tuple[int, Cells]]]:
+        """What is judged, and the cells that wait, each with the piece that it lies in; of a closed sweep."""
+        judged = sorted(self._maps, key=lambda entry: entry[0])
+        waiting = sorted(self._waiting, key=lambda batch: batch.way)
+        return (
+            [(self._start[way[0]][0], map_) for way, map_ in judged],
+            [(batch.piece, batch.cells) for batch in waiting],
+        )
 
     def enclosed(self) -> Enclosed | None:
         """Nothing that the map does not tell."""

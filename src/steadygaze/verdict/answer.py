@@ -209,13 +209,15 @@ class Answer:
     def __repr__(self) -> str:
         return f"<Answer: {self.result.headline()}>"
 
-    def save(self, folder: str | Path, certificate: bool = False) -> Path:
-        """Write result.json, map.png, report.html and witness/.
+    def save(self, folder: str | Path, certificate: bool = False, picture: bool = False) -> Path:
+        """Write result.json, report.html and witness/.
 
         Args:
             folder: where to, made if it is missing; an earlier answer there is replaced in one go.
             certificate: whether to write certificate/ too, the answer in numbers that `steadygaze-check`
                 proves or refutes.
+            picture: whether to write map.png too, the map as a picture, and to put it into the report for
+                browsers without scripts.
 
         Returns:
             The folder.
@@ -225,8 +227,10 @@ class Answer:
         """
         if certificate:
             check_certifiable(self.map)
-        drawing = replace(self.drawing(), atlas=self._atlas())
-        return write_report(self.result, drawing, Path(folder), self._certify if certificate else None)
+        # Without maps there is little to point at: the page then has the picture alone.
+        drawing = self.drawing() if self.problem.class_alone else replace(self.drawing(), atlas=self._atlas())
+        certify = self._certify if certificate else None
+        return write_report(self.result, drawing, Path(folder), certify, picture)
 
     @on_processor()
     def _atlas(self) -> Atlas:
@@ -284,7 +288,7 @@ class Answer:
 
     def _exhibits(self) -> tuple[Exhibit, ...]:
         chosen = [("original", np.zeros(len(self.problem.box)))]
-        worst = self._worst_allowed()
+        worst = None if self.problem.class_alone else self._worst_allowed()
         if worst is not None:
             chosen.append(("worst allowed", worst))
         if self.result.nearest_failure is not None:
@@ -305,14 +309,14 @@ class Answer:
         return middles[int(np.nanargmax(drift))]
 
     def _exhibit(self, title: str, theta: np.ndarray) -> Exhibit:
-        problem = self.problem
+        problem, alone = self.problem, self.problem.class_alone
         points, images = problem.replay(theta[None]), problem.images(theta[None])
         return Exhibit(
             title=title,
             theta=tuple(theta.tolist()),
             image=images[0].numpy(),
-            saliency=problem.shown(problem.replayed_maps(images))[0],
-            expected=problem.shown(problem.expected_at(theta[None]))[0],
+            saliency=None if alone else problem.shown(problem.replayed_maps(images))[0],
+            expected=None if alone else problem.shown(problem.expected_at(theta[None]))[0],
             predicted=int(points.predicted[0]),
             class_gap=float(points.gap[0]),
             inconsistency=float(points.inconsistency[0]),

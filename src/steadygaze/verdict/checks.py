@@ -15,8 +15,9 @@ from steadygaze.search.base import CellMap
 from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.reading import located
 
-# Points drawn to see whether their activation patterns are among the map's.
-_DRAWN = 64
+# Points drawn to see whether their activation patterns are among the map's; of large networks fewer, those
+# that so many products take (see `Graph.effort`).
+_DRAWN, _LEAST_DRAWN, _EFFORT = 64, 2, 2 * 10**9
 # At points an inconsistency this close to the threshold says nothing against a map.
 _CLOSE = 1e-6
 
@@ -41,7 +42,9 @@ def check_cover(problem: Problem, map_: CellMap, deadline: Deadline = NEVER) -> 
 
 
 def _check_patterns(problem: Problem, map_: CellMap, deadline: Deadline) -> None:
-    thetas = _draw(problem, _DRAWN, seed=1)
+    deadline.ask()
+    count = int(np.clip(_EFFORT // problem.graph.effort, _LEAST_DRAWN, _DRAWN))
+    thetas = _draw(problem, count, seed=1)
     if ((map_.region < 0) & (map_.kind != UNDECIDED)).any() and not map_.rest:
         _check_cells(problem, map_, thetas, deadline)
     if not len(map_.pattern):
@@ -57,7 +60,8 @@ def _check_patterns(problem: Problem, map_: CellMap, deadline: Deadline) -> None
         return
     # On a hinge, or where the map is undecided, a pattern may be unknown; then the point must lie in a cell.
     for theta, cells in zip(strange, located(map_, strange, problem.tolerance, deadline), strict=True):
-        if map_.rest and len(cells) == 1 and map_.kind[cells[0]] != UNDECIDED:
+        # A box that bounds decided has no pattern of its own.
+        if map_.rest and len(cells) == 1 and map_.region[cells[0]] >= 0 and map_.kind[cells[0]] != UNDECIDED:
             raise InternalCheckError(
                 f"theta = {theta.tolist()} lies in a cell of the map and has another activation pattern: the "
                 "answer is withheld; please report this case"

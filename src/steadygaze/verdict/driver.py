@@ -13,15 +13,14 @@ from steadygaze.answer.result import Result
 from steadygaze.deadline import Deadline, Expired
 from steadygaze.errors import SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING
-from steadygaze.network import saliencies
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
-from steadygaze.question import inconsistency as inconsistencies
+from steadygaze.question.claims import compared
 from steadygaze.question.fitting import fitted
 from steadygaze.question.framing import framing_of
-from steadygaze.question.images.loading import baseline_of, image_from
+from steadygaze.question.images.loading import image_from
 from steadygaze.question.lengths import in_pixels
 from steadygaze.question.limits import Limits
 from steadygaze.question.networks import network_of
@@ -37,6 +36,7 @@ from steadygaze.verdict.engines import (
     check_method,
     check_parameters,
     search_by_name,
+    searches_for,
 )
 from steadygaze.verdict.findings import (
     Finding,
@@ -47,6 +47,7 @@ from steadygaze.verdict.findings import (
     radius_of,
     scale_of,
     verdict_of,
+    widened,
 )
 from steadygaze.verdict.held import Claims, budget_of, hold
 from steadygaze.verdict.lone import LONE
@@ -66,9 +67,6 @@ from steadygaze.verdict.surroundings import announced, interrupts
 if TYPE_CHECKING:
     from torch import nn
 
-# From so many parameters on, auto lets bounds prune for the exact engines.
-_MANY = 3
-
 
 @on_processor()
 def verify(
@@ -81,6 +79,7 @@ def verify(
     resampling: str = "bilinear",
     background: float | Sequence[float] = (1.0,),
     label: int | None = None,
+    claim: str = "attention",
     saliency: str = "gradient",
     channel_sum: bool = False,
     layer: str | None = None,
@@ -125,6 +124,8 @@ def verify(
         resampling: `"bilinear"`, `"bicubic"`, `"nearest"` or `"lanczos"`.
         background: what shows through where a picture is transparent, in [0, 1].
         label: the class that must hold; the predicted one, which is the default.
+        claim: what must hold: `"attention"`, the class and the reason for it, or `"class"` alone: then no map
+            is made, and nothing may be said of saliency, inconsistency and threshold.
         saliency: `"gradient"`, `"abs-gradient"` or `"grad-cam"`; for bounds also `"gradient-x-input"`,
             `"softmax-gradient"` or `"integrated-gradients"`.
         channel_sum: whether maps are summed over the channels.
@@ -175,6 +176,10 @@ def verify(
     check_method(method, options)
     check_progress(progress)
     framing = framing_of(resize, crop, resampling, background)
+    maps = compared(
+        claim, framing, saliency=saliency, channel_sum=channel_sum, layer=layer, baseline=baseline,
+        inconsistency=inconsistency, threshold=threshold,
+    )  # fmt: skip
     loaded = image_from(image, framing)
     with LONE:
         given = in_pixels(perturbation, loaded.image.shape)
@@ -182,9 +187,7 @@ def verify(
         read = partial(network_of, model, layout=layout, mean=mean, std=std, output=output, device=device)
         network, loaded = fitted(loaded, read)
         problem = pose(
-            network, loaded.image, chain, label=label, threshold=threshold, clip=clip,
-            saliency=saliencies.by_name(saliency, channel_sum, layer, baseline_of(baseline, framing)),
-            inconsistency=inconsistencies.by_name(inconsistency),
+            network, loaded.image, chain, label=label, clip=clip, **maps._asdict(),
         )  # fmt: skip
     return solve(
         problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,
@@ -265,6 +268,7 @@ def _solved(
         witness = nearest_witness(problem, findings, options.norm, late)
         around = around_of(problem, findings, late)
         scale = scale_of(findings, problem.box, late)
+        around = widened(around, scale, problem.box)
     failure = witness.failure if witness else None
     verdict, reason = verdict_of(problem, findings, failure)
     if late.passed():
@@ -322,16 +326,15 @@ def _searched(
         method = "nearest"
     if method != "auto":
         return [_found(method, problem, options, budget, tell)]
-    findings = [_found("sweep", problem, replace(options, norm="linf"), budget.part(0.5), tell)]
-    if findings[0].stopped in (None, INTERRUPT):
-        return findings
-    # Bounds pay where there are many regions to a box: with three and more parameters.
-    others = [("bound", 0.5)] if len(problem.box) >= _MANY else []
-    for name, share in (*others, ("nearest", 0.5), ("gbs", 1.0)):
-        if budget.deadline.passed() or findings[-1].whole:
+    findings: list[Finding] = []
+    for name, share in searches_for(problem, budget.deadline, options.threads):
+        if findings and (budget.deadline.passed() or findings[-1].whole):
             break
         left = budget.less(sum(finding.standing.regions for finding in findings))
-        findings.append(_found(name, problem, options, left.part(share), tell))
+        asked = replace(options, norm="linf") if name == "sweep" else options
+        findings.append(_found(name, problem, asked, left.part(share), tell))
+        if name == "sweep" and findings[-1].stopped in (None, INTERRUPT):
+            break
     return sorted(findings, key=lambda finding: -finding.standing.finished * (finding.claim == "whole box"))
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
+from steadygaze.deadline import Deadline
 from steadygaze.errors import SettingError
+from steadygaze.geometry.half_widths import half_widths
 from steadygaze.question.case import METHODS, NORMS
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.search.boundary import Boundary
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.breadth_first import BreadthFirst
+from steadygaze.search.course import Course
 from steadygaze.search.nearest import Nearest
 from steadygaze.search.outward import Outward
 from steadygaze.search.sweep import Sweep
@@ -34,6 +38,11 @@ def _nearest(problem: Problem, options: Options) -> AbstractSearch:
     return Nearest(problem, options)
 
 
+# From so many parameters on, auto lets bounds prune for the exact engines.
+_MANY = 3
+# Products of the network that a thread makes in a second, at best.
+_RATE = 1e10
+
 _SEARCHES: Mapping[str, Callable[[Problem, Options], AbstractSearch]] = {
     "sweep": Sweep,
     "bfs": _bfs,
@@ -46,6 +55,22 @@ _SEARCHES: Mapping[str, Callable[[Problem, Options], AbstractSearch]] = {
 def search_by_name(name: str, problem: Problem, options: Options) -> AbstractSearch:
     """The search, ready to be stepped."""
     return _SEARCHES[name](problem, options)
+
+
+def searches_for(problem: Problem, deadline: Deadline, threads: int) -> tuple[tuple[str, float], ...]:
+    """The searches that `auto` makes in turn, each with its share of what time and regions are left.
+
+    Where the complete map is too much for the time that is left, its time goes outwards from 0 instead: how
+    much it is, is learnt from one pass at 0, before any of it is spent.
+    """
+    # Bounds pay where there are many regions to a box: with three and more parameters.
+    bounds = (("bound", 0.5),) if len(problem.box) >= _MANY else ()
+    if deadline.left < math.inf:
+        course = Course(problem, half_widths(problem.box), "linf")
+        effort = course.regions_within(course.farthest) * course.region_effort
+        if effort > _RATE * threads * deadline.left:
+            return (("nearest", 0.6 if bounds else 1.0), *bounds, ("gbs", 1.0))
+    return (("sweep", 0.5), *bounds, ("nearest", 0.5), ("gbs", 1.0))
 
 
 def check_method(method: str, options: Options) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
-from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_scale
+from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_ranges, safe_scale
 from steadygaze.verdict.witness import Witness, find_witness
 
 
@@ -54,10 +54,8 @@ class Finding:
         return every and bool((self.map.kind == ROBUST).all()) and not self.map.tight
 
 
-_WHOLE_BY_REGIONS = (
-    "every activation region in the box keeps the class and the attention, and the regions cover the box"
-)
-_WHOLE = {"bound": "bounds prove class and attention everywhere in boxes that cover the whole box"}
+_WHOLE_BY_REGIONS = "every activation region in the box keeps {}, and the regions cover the box"
+_WHOLE = {"bound": "bounds prove that {} holds everywhere in boxes that cover the whole box"}
 
 
 def claim_of(findings: Sequence[Finding]) -> str:
@@ -95,9 +93,12 @@ def around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline 
             return around_origin(first.map, problem.box, problem.tolerance, deadline)
         try:
             here = cells_at(first.map, np.zeros(len(problem.box)), problem.tolerance, deadline)
+            begins = bool((first.map.kind[here] == ROBUST).all()) and len(here) > 0
+            ranges = safe_ranges(first.map, problem.box, deadline) if begins else ()
         except Expired:
-            here = np.zeros(0, np.int64)
-        return Around(here[first.map.kind[here] == ROBUST], None)
+            here, ranges = np.zeros(0, np.int64), ()
+        known = Origin(None, ranges, None, None, "not examined", complete=False) if np.any(ranges) else None
+        return Around(here[first.map.kind[here] == ROBUST], known)
     enclosed = told.enclosed
     assert enclosed is not None
     cells = enclosed.cells
@@ -112,6 +113,17 @@ def around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline 
         complete=enclosed.boundary is None or "unexamined" not in enclosed.boundary.kind,
     )
     return Around(cells, origin, enclosed.boundary)
+
+
+def widened(around: Around, scale: float | None, box: np.ndarray) -> Around:
+    """With ranges that are at least those of the box that is known to be safe, whichever search knows it."""
+    if not scale or around.origin is None:
+        return around
+    ranges = tuple(
+        (min(low, scale * float(first)) + 0.0, max(high, scale * float(last)))
+        for (low, high), (first, last) in zip(around.origin.ranges, box, strict=True)
+    )
+    return replace(around, origin=replace(around.origin, ranges=ranges))
 
 
 def nearest_witness(
@@ -135,7 +147,8 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
             "precision",
         )
     if any(finding.whole for finding in findings):
-        return (Verdict.ROBUST, _WHOLE.get(last.method, _WHOLE_BY_REGIONS))
+        kept = "the class" if problem.class_alone else "the class and the attention"
+        return Verdict.ROBUST, _WHOLE.get(last.method, _WHOLE_BY_REGIONS).format(kept)
     if stopped:
         return Verdict.UNKNOWN, f"no failing point was found before {stopped.words} ended the run"
     if last.enclosed is not None and not last.enclosed.examined:

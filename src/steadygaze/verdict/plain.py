@@ -23,7 +23,7 @@ from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.saliency import AbstractGradientSaliency, GradCam
+from steadygaze.network.saliency import AbstractGradientSaliency, GradCam, NoMap
 from steadygaze.network.smooth import Smooth
 from steadygaze.question.points import placed
 from steadygaze.question.problem import Problem
@@ -92,7 +92,8 @@ class PlainEvaluation:
         values = self._graph.values_at(images, range(len(self._graph.nodes)))
         self._scale, self._tolerance = _sizes(self._graph, values, share)
         self._level = {node: near.all(dim=0) & level for node, near in self._near(values).items()}
-        self._chain = placed(problem.perturbation, problem.saliency, self._graph, problem.image.shape)
+        if not problem.class_alone:
+            self._chain = placed(problem.perturbation, problem.saliency, self._graph, problem.image.shape)
 
     @cached_property
     def products(self) -> int:
@@ -116,8 +117,10 @@ class PlainEvaluation:
         for node, found in self._near(values).items():
             near |= (found & ~self._level[node]).any(dim=1).cpu()
         maps = self._compared(maps.flatten(1))
-        if isinstance(problem.saliency, IntegratedGradients):
-            near[:] = False  # which unit wins at one point does not matter to an integral
+        if isinstance(problem.saliency, IntegratedGradients | NoMap):
+            near[:] = (
+                False  # which unit wins at one point does not matter to an integral, nor where none is made
+            )
         rows = near.nonzero()[:, 0]
         if len(rows):  # it does not matter which of two units wins that are 0
             some = {node: value[rows] for node, value in values.items()}
@@ -160,6 +163,8 @@ class PlainEvaluation:
     @cached_property
     def _kept(self) -> Tensor | None:
         """Numbers of the entries that are compared; None for all."""
+        if self._problem.class_alone:
+            return None
         shape = self._problem.saliency.map_shape(self._graph)
         mask = self._chain.compared(self._problem.image.shape, shape[-2:])
         mask = np.broadcast_to(mask, shape).reshape(-1)
@@ -186,7 +191,7 @@ class PlainEvaluation:
             node = saliency.node(graph)
             gradients = graph.pull_back(graph.seed(label, len(images)), pieces, to=node)
             return saliency.from_parts(values[node], gradients).flatten(1).cpu()
-        if isinstance(saliency, IntegratedGradients):
+        if isinstance(saliency, IntegratedGradients | NoMap):
             return saliency.maps(graph, images, label, self._tolerance).flatten(1).cpu()
         assert isinstance(saliency, AbstractGradientSaliency)
         gradients = graph.pull_back(saliency.seed(values[graph.last], label), pieces)
@@ -251,7 +256,7 @@ class PlainEvaluation:
         """Expected maps as they are compared, from that of the unperturbed image: ``(B, P)``, or ``(P,)``
         where they do not move.
         """
-        if not self._problem.perturbation.moves_map:
+        if not self._problem.moves_map:
             return self._compared(map0.reshape(1, -1))[0]
         own = map0.reshape(self._problem.saliency.map_shape(self._graph))
         moved = self._chain.expected(own.numpy(), thetas)

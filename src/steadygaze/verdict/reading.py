@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 
 from steadygaze.answer.drawing import KINDS, BoundaryPieces
 from steadygaze.answer.result import Failure, Origin, Shares
@@ -29,6 +29,9 @@ from steadygaze.geometry.sections import (
 )
 from steadygaze.search.base import CellMap
 from steadygaze.tolerance import Tolerance
+
+if TYPE_CHECKING:
+    import shapely
 
 
 def shares_of(map_: CellMap) -> Shares:
@@ -277,6 +280,8 @@ def failures_by_distance(
 
 def _outlines(cells: Cells, own: np.ndarray, found: Facets | None) -> tuple[tuple, tuple]:
     """Boundary and holes of the cells `own` (bool); their facets are known where they meet facet to facet."""
+    import shapely  # here: slow to import, and only answers in the plane need it
+
     if found is None:
         area = loose_outline(cells.take(np.flatnonzero(own))[0])
     else:

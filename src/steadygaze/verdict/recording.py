@@ -13,6 +13,7 @@ from typing import TypeGuard
 
 import numpy as np
 
+from steadygaze.answer.asked import CLASS_ALONE, CLASS_AND_ATTENTION
 from steadygaze.answer.result import ImageInfo, ModelInfo, ParameterInfo, PerturbationInfo, ProblemInfo
 from steadygaze.answer.words import written
 from steadygaze.geometry.kinds import ROBUST
@@ -83,8 +84,9 @@ def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
         perturbation=tuple(_link(link) for link in chain.links),
         clip=problem.clip,
         saliency=problem.saliency.name,
-        inconsistency=problem.inconsistency.name,
-        threshold=problem.threshold,
+        inconsistency="none" if problem.class_alone else problem.inconsistency.name,
+        threshold=0.0 if problem.class_alone else problem.threshold,
+        must_hold=CLASS_ALONE if problem.class_alone else CLASS_AND_ATTENTION,
         channel_sum=problem.saliency.channel_sum,
         layer=problem.saliency.layer,
         baseline=_baseline(problem),

@@ -234,7 +234,7 @@ class _Survey:
     def _expected_forms(self) -> Forms | None:
         problem, n = self.problem, len(self.problem.box)
         shape = problem.map0.shape
-        if not problem.perturbation.moves_map:
+        if not problem.moves_map:
             base = _flat(problem.shown(problem.map0[None]))
             return Forms(base, np.zeros((1, n, *base.shape[1:])))
         if not self._in_pieces or (1 + n) * problem.map0.numel() * len(problem.pieces) > _MOST_NUMBERS:
@@ -252,7 +252,7 @@ class _Survey:
         """Whether the inconsistency follows from the angle between two maps, one constant, one affine."""
         problem = self.problem
         gradient = isinstance(problem.saliency, AbstractGradientSaliency) and not problem.saliency.varies
-        return self._affine and gradient and problem.perturbation.moves_map and problem.inconsistency.turns
+        return self._affine and gradient and problem.moves_map and problem.inconsistency.turns
 
     def _gram(self) -> np.ndarray:
         whole = (np.concatenate([f.base[None], f.directions]) for f in self.problem.expected_pieces)

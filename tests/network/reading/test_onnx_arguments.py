@@ -74,22 +74,109 @@ CASTED = [node("Cast", None, to=1)]
 FLATTENED = [node("Flatten", None)]
 SPLIT_UP = [node("Concat", "v0", "image", axis=1)]
 
+ROWS = [node("Flatten", None), node("Reshape", None, "row")]
+ROW = {"row": ints(1, 4, 18)}
+DEEP, WIDE = [node("Reshape", None, "deep")], {"deep": ints(1, 8, 3, 3)}
+
+
+def in_rows(operator, *inputs, constants=(), **options):
+    """An operator on the image as four rows of 18 numbers."""
+    return case(operator, *inputs, before=ROWS, constants={**ROW, **dict(constants)}, **options)
+
+
+def spread(**attributes):
+    """Transposed convolution with attributes."""
+    constants = {"k": array(2, 3, 3, 2), "b": array(3, seed=1)}
+    return case("ConvTranspose", None, "k", "b", constants=constants, **attributes)
+
+
+def picked(operator):
+    """Max and Min of computed values and constants."""
+    cases = with_constants(operator, BROADCAST, opset=13, before=[BEFORE])
+    cases += [case(operator, None, "image", "c", before=[BEFORE], constants={"c": array(2, 1, 1)})]
+    cases += [case(operator, None), case(operator, None, "c", "image", constants={"c": array(6)})]
+    return [*cases, case(operator, None, "image", opset=8), case(operator, None, "image", opset=7)]
+
+
+def reduced(operator):
+    """The axes of a reduction, as attributes and as an input."""
+    axes = ([2], [3], [-1, -2], [2, 3], [1], [0], [1, 3], [0, 1, 2, 3], [2, 2], [4])
+    old, new = 11, 13 if operator == "ReduceSum" else 18
+    return [
+        *(case(operator, None, axes=one, keepdims=keep, opset=old) for one in axes for keep in (0, 1)),
+        case(operator, None, opset=old),
+        *(
+            case(operator, None, *more, opset=new, constants={"a": ints(*a)}, noop_with_empty_axes=flag)
+            for more, a in [(("a",), (2,)), (("a",), ()), ((), ())]
+            for flag in (0, 1)
+        ),
+    ]
+
+
+def resizings():
+    """Modes, coordinates and sizes of Resize."""
+    coordinates = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
+    rules = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
+    modes = [{"mode": "nearest", "nearest_mode": rule} for rule in rules]
+    modes += [{"mode": "linear"}, {"mode": "cubic"}, {"mode": "cubic", "cubic_coeff_a": -0.5}]
+    modes += [{"mode": "cubic", "exclude_outside": 1}]
+    cases = []
+    for rule, mode in product(coordinates, modes):
+        opset = 19 if rule == "half_pixel_symmetric" else 13
+        given = {"coordinate_transformation_mode": rule, **mode}
+        for scales in ((1, 1, 2, 1.5), (1, 1, 0.6, 1), (1, 1, 0.2, 3)):
+            factors = {"s": np.float32(scales)}
+            cases.append(case("Resize", None, "", "s", opset=opset, constants=factors, **given))
+        size = {"n": ints(1, 2, 9, 4)}
+        cases.append(case("Resize", None, "", "", "n", opset=opset, constants=size, **given))
+    factors = {"s": np.float32([1, 1, 2, 2]), "r": array(8), "e": np.zeros(0, np.float32)}
+    cases += [
+        case("Resize", None, "r", "s", opset=11, constants=factors, extrapolation_value=3.0),
+        case("Resize", None, "e", "s", opset=11, constants=factors),
+        case("Resize", None, "e", "e", "n", opset=11, constants={**factors, "n": ints(1, 2, 3, 4)}),
+        case("Resize", None, "e", "s", "n", opset=11, constants={**factors, "n": ints(1, 2, 3, 4)}),
+        case("Resize", None, "", "s", opset=13, constants={"s": np.float32([1, 2, 1, 1])}),
+        case("Resize", None, "", "s", opset=13, constants={"s": np.float32([1, 1, 1, 1])}),
+        case("Resize", None, "", "s", opset=13, constants={"s": np.float32([2, 2])}),
+        case(
+            "Resize",
+            None,
+            "r",
+            "s",
+            opset=13,
+            constants=factors,
+            coordinate_transformation_mode="tf_crop_and_resize",
+        ),
+    ]
+    for more in ({"axes": [2, 3]}, {"axes": [3, -2]}, {"antialias": 1, "mode": "linear"}, {"antialias": 0}):
+        scales = np.float32([2, 1.5]) if "axes" in more else np.float32([1, 1, 2, 1.5])
+        cases.append(case("Resize", None, "", "s", opset=18, constants={"s": scales}, **more))
+    for policy in ("stretch", "not_larger", "not_smaller"):
+        named = {"keep_aspect_ratio_policy": policy}
+        cases.append(case("Resize", None, "", "", "n", opset=18, constants={"n": ints(1, 2, 9, 4)}, **named))
+    return cases
+
 
 CASES = {
     "Add": with_constants("Add", BROADCAST),
     "Sub": with_constants("Sub", BROADCAST),
     "Mul": [*with_constants("Mul", BROADCAST), case("Mul", None, None)],
     "Div": [*with_constants("Div", BROADCAST), case("Div", None, None)],
+    "Abs": [case("Abs", before=[BEFORE])],
     "AveragePool": [
         *windows("AveragePool", 19, kernel_shape=[3, 2]),
         *windows("AveragePool", 19, kernel_shape=[3, 2], count_include_pad=1),
         *windows("AveragePool", 11, kernel_shape=[2, 2], count_include_pad=1),
         *windows("AveragePool", 22, kernel_shape=[3, 3], ceil_mode=1),
+        in_rows("AveragePool", None, kernel_shape=[3], strides=[2], pads=[1, 1]),
     ],
+    "Max": picked("Max"),
+    "Min": picked("Min"),
     "MaxPool": [
         *windows("MaxPool", 12, kernel_shape=[3, 2]),
         *windows("MaxPool", 22, kernel_shape=[2, 3], storage_order=1),
         *windows("MaxPool", 10, kernel_shape=[3, 3], ceil_mode=1),
+        in_rows("MaxPool", None, kernel_shape=[3], strides=[2], pads=[1, 1]),
     ],
     "Conv": [
         *windows("Conv", 11, K),
@@ -100,6 +187,63 @@ CASES = {
         case("Conv", None, "k", "b", constants={**K, "b": array(1)}),
         case("Conv", None, "k", "b", constants={**K, "b": array(3, 1)}),
         case("Conv", None, "k", constants={"k": array(3, 2, 3)}),
+        in_rows("Conv", None, "k", constants={"k": array(3, 4, 3)}, strides=[2], pads=[1, 2], dilations=[2]),
+        in_rows("Conv", None, "k", constants={"k": array(4, 2, 3)}, group=2, auto_pad="SAME_UPPER"),
+        in_rows("Conv", None, "k", constants={"k": array(3, 4, 3)}, kernel_shape=[3, 3]),
+        in_rows("Conv", None, "k", constants={"k": array(3, 4, 1, 3)}),
+    ],
+    "ConvTranspose": [
+        *(spread(**one) for one in ({}, {"strides": [2, 3]}, {"pads": [1, 0, 1, 0]}, {"pads": [0, 1, 2, 0]})),
+        *(spread(strides=[2, 3], output_padding=more) for more in ([1, 2], [0, 1], [2, 0], [1])),
+        *(spread(strides=[2, 2], auto_pad=rule) for rule in ("SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET")),
+        spread(strides=[2, 2], output_shape=[12, 12]),
+        spread(dilations=[2, 1], pads=[1, 1, 1, 1]),
+        spread(kernel_shape=[3, 2]),
+        spread(kernel_shape=[2, 2]),
+        case("ConvTranspose", None, "k", constants={"k": array(2, 3, 2, 2)}, group=2),
+        case("ConvTranspose", None, "k", "b", constants={"k": array(2, 3, 2, 2), "b": array(1)}),
+        case("ConvTranspose", None, "k", constants={"k": array(3, 3, 2, 2)}),
+        in_rows("ConvTranspose", None, "k", constants={"k": array(4, 3, 3)}, strides=[2], pads=[1, 0]),
+    ],
+    "DepthToSpace": [
+        case("DepthToSpace", None, before=DEEP, constants=WIDE, blocksize=b, **mode)
+        for b in (1, 2, 3, 0)
+        for mode in ({}, {"mode": "DCR"}, {"mode": "CRD"}, {"mode": "RDC"})
+    ],
+    "Einsum": [
+        *(
+            case("Einsum", None, *"w"[: "," in equation], constants={"w": w}, equation=equation)
+            for equation, w in [
+                ("bchw,cd->bdhw", array(2, 3)),
+                ("bchw,cdh->bdw", array(2, 3, 6)),
+                ("bchw,bw", array(1, 6)),
+                ("...w,wd->...d", array(6, 4)),
+                ("bchw->bc", array(1)),
+                ("bcww->bcw", array(1)),
+                ("bchw,chh->bcw", array(2, 6, 6)),
+                ("bchw,cd->bdx", array(2, 3)),
+            ]
+        ),
+        case("Einsum", "w", None, constants={"w": array(3, 2)}, equation="dc,bchw->bdhw"),
+        case("Einsum", None, "image", equation="bchw,bchw->bchw"),
+    ],
+    "Expand": [
+        case(
+            "Expand", None, "s", before=[node("Reshape", None, "r")], constants={"r": ints(*r), "s": ints(*s)}
+        )
+        for r in [(1, 72, 1), (1, 1, 72)]
+        for s in [(1, 2, 72, 3), (72, 2), (1,), (3, 72, 1), (1, 5, 72), (2, 5)]
+    ],
+    "Gather": [
+        *(
+            case("Gather", None, "i", axis=axis, constants={"i": i})
+            for axis in (-1, 1, 2, 0, 4)
+            for i in (
+                *(ints(1, 0, -1, 0), np.int64(1), ints(0), ints(6), ints(0, 0)),
+                np.array([[0, 1], [1, 1]]),
+            )
+        ),
+        case("Gather", None, "i", constants={"i": np.float32([1])}, axis=1),
     ],
     "BatchNormalization": [
         *(
@@ -151,6 +295,14 @@ CASES = {
     "Concat": [
         *(case("Concat", None, "image", axis=axis) for axis in (-5, -4, -3, -1, 0, 1, 2, 3, 4)),
         case("Concat", None, "c", axis=1, constants={"c": array(1, 1, 6, 6)}),
+        case("Concat", "c", None, axis=1, constants={"c": array(1, 1, 6, 6)}),
+        case(
+            "Concat",
+            *("c", None, "d", "image", "c"),
+            axis=2,
+            constants={"c": array(1, 2, 1, 6), "d": array(1, 2, 2, 6)},
+        ),
+        case("Concat", None, "c", axis=0, constants={"c": array(1, 2, 6, 6)}),
         case("Concat", None),
     ],
     "Dropout": [
@@ -184,8 +336,20 @@ CASES = {
         case("Gemm", None, "w", before=FLATTENED, constants={"w": array(72, 4)}, alpha=float("inf")),
         case("Gemm", None, "w", constants={"w": array(6, 4)}),
     ],
-    "GlobalAveragePool": [case("GlobalAveragePool"), case("GlobalAveragePool", before=FLATTENED)],
-    "GlobalMaxPool": [case("GlobalMaxPool"), case("GlobalMaxPool", before=FLATTENED)],
+    "GlobalAveragePool": [
+        case("GlobalAveragePool"),
+        case("GlobalAveragePool", before=FLATTENED),
+        in_rows("GlobalAveragePool", None),
+    ],
+    "GlobalMaxPool": [
+        case("GlobalMaxPool"),
+        case("GlobalMaxPool", before=FLATTENED),
+        in_rows("GlobalMaxPool", None),
+    ],
+    "HardSigmoid": [
+        case("HardSigmoid", before=[BEFORE], **one)
+        for one in ({}, {"alpha": 3.0, "beta": 0.4}, {"alpha": -2.0}, {"beta": float("nan")})
+    ],
     "Identity": [case("Identity")],
     "LeakyRelu": [case("LeakyRelu", before=[BEFORE], alpha=a) for a in (-0.5, 0.0, 1.0, 3.0, float("nan"))],
     "MatMul": [
@@ -226,7 +390,15 @@ CASES = {
         *(
             case("Pad", None, "p", opset=opset, mode=mode, constants={"p": ints(0, 0, 1, 2, 0, 0, 0, 1)})
             for opset in (11, 19)
-            for mode in ("constant", "reflect", "edge", "wrap")
+            for mode in ("constant", "reflect", "edge", "wrap", "mirror")
+        ),
+        *(
+            case("Pad", None, "p", opset=19, mode=mode, constants={"p": ints(*p)})
+            for p in [
+                *((0, 1, 1, 2, 0, 0, 0, 1), (0, 0, 5, 5, 0, 0, 5, 0), (0, 0, 6, 0, 0, 0, 0, 0)),
+                (0, 0, -1, 1) * 2,
+            ]
+            for mode in ("reflect", "edge", "wrap")
         ),
         *(
             case("Pad", None, "p", "f", constants={"p": ints(*p), "f": fill})
@@ -247,19 +419,7 @@ CASES = {
         case("Pad", None, opset=9, pads=[0, 0, 1, -1, 0, 1, 0, 0], value=0.4, mode="constant"),
         case("Pad", None, opset=9, pads=[0, 0, 1, 1, 0, 1, 0, 0], mode="edge"),
     ],
-    "ReduceMean": [
-        *(
-            case("ReduceMean", None, axes=axes, keepdims=keep)
-            for axes in ([2], [3], [-1, -2], [2, 3], [1], [0], [2, 2], [4])
-            for keep in (0, 1)
-        ),
-        case("ReduceMean", None),
-        *(
-            case("ReduceMean", None, *more, opset=18, constants={"a": ints(*a)}, noop_with_empty_axes=flag)
-            for more, a in [(("a",), (2,)), (("a",), ()), ((), ())]
-            for flag in (0, 1)
-        ),
-    ],
+    **{f"Reduce{what}": reduced(f"Reduce{what}") for what in ("Max", "Mean", "Min", "Sum")},
     "Relu": [case("Relu", before=[BEFORE])],
     "Reshape": [
         case("Reshape", None, "s", constants={"s": ints(*shape)}, opset=14, allowzero=zero)
@@ -276,7 +436,12 @@ CASES = {
         ]
         for zero in (0, 1)
     ],
+    "Resize": resizings(),
     "Sigmoid": [case("Sigmoid")],
+    "Shrink": [
+        case("Shrink", before=[BEFORE], **one)
+        for one in ({"lambd": 0.2, "bias": 0.2}, {}, {"lambd": 0.2}, {"lambd": -0.2, "bias": -0.2})
+    ],
     "Slice": [
         sliced((1,), (5,), (2,)),
         sliced((1,), (5,)),
@@ -297,6 +462,10 @@ CASES = {
         case("Slice", None, opset=9, starts=[0, 1], ends=[1, 2]),
     ],
     "Softplus": [case("Softplus")],
+    "SpaceToDepth": [
+        *(case("SpaceToDepth", None, blocksize=b) for b in (1, 2, 3, 4)),
+        *(case("SpaceToDepth", None, blocksize=2, mode=mode, opset=28) for mode in ("DCR", "CRD")),
+    ],
     "Split": [
         # The first part is used, and read again behind the second.
         *(
@@ -328,6 +497,11 @@ CASES = {
         case("Sum", "c", None, constants={"c": array(2, 2, 6, 6)}),
     ],
     "Tanh": [case("Tanh")],
+    "ThresholdedRelu": [case("ThresholdedRelu", before=[BEFORE], **one) for one in ({"alpha": 0.0}, {})],
+    "Tile": [
+        case("Tile", None, "n", constants={"n": ints(*n)})
+        for n in [(1, 2, 1, 3), (1, 1, 1, 1), (2, 1, 1, 1), (1, 2), (1, 0, 1, 1)]
+    ],
     "Transpose": [
         case("Transpose", perm=p) for p in ([0, 3, 1, 2], [1, 0, 2, 3], [0, 1], [0, 1, 2, -1], [0, 0, 1, 2])
     ],
@@ -619,6 +793,7 @@ def test_the_table_is_that_of_the_rules():
         "seed",
         "saturate",
         "round_mode",
+        "extrapolation_value",
     }
 
 

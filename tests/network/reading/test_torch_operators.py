@@ -79,6 +79,7 @@ CALLS = {
     "adaptive_max_pool2d": {"self": X, "output_size": [2, 3]},
     "mean": {"self": Computed(1, 4, 12)},
     "mean.dim": {"self": X, "dim": [2, 3]},
+    "sum.dim_IntList": {"self": X, "dim": [2, 3]},
     "leaky_relu": {"self": X, "negative_slope": 0.2},
     "prelu": {"self": X, "weight": constant(2)},
     "_prelu_kernel": {"self": X, "weight": constant(1, 2, 1, 1)},
@@ -119,6 +120,69 @@ CALLS = {
     "to.dtype": {"self": X, "dtype": torch.float64},
     "to.other": {"self": X, "other": constant(1)},
 }
+ROW = Computed(4, 12)
+ROW_KERNEL = {"input": ROW, "weight": constant(3, 4, 3) - 0.8, "bias": constant(3)}
+SPREAD = {"input": X, "weight": constant(2, 3, 3, 2) - 0.8, "bias": constant(3)}
+CALLS |= {
+    "conv1d": ROW_KERNEL,
+    "conv1d.padding": ROW_KERNEL,
+    "conv_transpose2d.input": SPREAD | {"stride": [2, 1], "output_padding": [1, 0]},
+    "conv_transpose1d": {"input": ROW, "weight": constant(4, 3, 3) - 0.8, "stride": [2]},
+    "max_pool1d": {"self": ROW, "kernel_size": [3]},
+    "avg_pool1d": {"self": ROW, "kernel_size": [3], "padding": [1]},
+    "adaptive_avg_pool1d": {"self": ROW, "output_size": [5]},
+    "adaptive_max_pool1d": {"self": ROW, "output_size": [5]},
+}
+WIDE = ("upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "upsample_bicubic2d")
+CALLS |= {name: {"self": X, "output_size": [7, 3], "align_corners": False} for name in WIDE}
+LONG = ("upsample_nearest1d", "_upsample_nearest_exact1d", "upsample_linear1d")
+CALLS |= {name: {"self": ROW, "output_size": [7], "align_corners": False} for name in LONG}
+for _name in (*WIDE, *LONG):
+    if "nearest" in _name:
+        del CALLS[_name]["align_corners"]
+    _rest = {key: value for key, value in CALLS[_name].items() if key not in ("self", "output_size")}
+    CALLS[f"{_name}.vec"] = {"input": CALLS[_name]["self"], **_rest, "output_size": None}
+    CALLS[f"{_name}.vec"] |= {"scale_factors": [1.5] if _name in LONG else [2.0, 1.5]}
+CELL = [constant(3, 12) - 0.8, constant(3, 3) - 0.8, constant(3) - 0.5, constant(3) - 0.8]
+CALLS |= {
+    "bmm": {"self": Computed(4, 12), "mat2": constant(1, 12, 5) - 0.8},
+    "einsum": {"equation": "bchw,cd->bdhw", "tensors": [X, constant(2, 3) - 0.8]},
+    "rnn_relu.input": {"input": ROW, "hx": constant(1, 1, 3), "params": CELL, "has_biases": True}
+    | {"num_layers": 1, "dropout": 0.0, "train": False, "bidirectional": False, "batch_first": True},
+}
+OTHER = Computed(factor=-2.0)
+PLACES = torch.tensor([2, 0, 0, -1])
+CALLS |= {
+    **{name: {"self": X, "other": OTHER} for name in ("maximum", "minimum", "max.other", "min.other")},
+    "max.dim": {"self": X, "dim": 1},
+    "min.dim": {"self": X, "dim": -1},
+    "amax": {"self": X, "dim": [2, 3]},
+    "amin": {"self": X, "dim": [1]},
+    "softshrink": {"self": X, "lambd": 0.5},
+    "threshold": {"self": X, "threshold": 0.3, "value": 0.3},
+    "reflection_pad1d": {"self": Computed(4, 12), "padding": [2, 1]},
+    "reflection_pad2d": {"self": X, "padding": [2, 1, 0, 3]},
+    "replication_pad1d": {"self": Computed(4, 12), "padding": [2, 1]},
+    "replication_pad2d": {"self": X, "padding": [2, 1, 0, 3]},
+    "expand": {"self": Computed(1, 48, 1), "size": [1, 2, 48, 3]},
+    "repeat": {"self": X, "repeats": [1, 2, 1, 3]},
+    "tile": {"self": X, "dims": [2, 1, 3]},
+    "repeat_interleave.self_int": {"self": X, "repeats": 2, "dim": 2},
+    "flip": {"self": X, "dims": [1, -1]},
+    "roll": {"self": X, "shifts": [1, -2], "dims": [1, 3]},
+    "index_select": {"self": X, "dim": 3, "index": torch.tensor([2, 0, 0])},
+    "index.Tensor": {"self": X, "indices": [None, None, PLACES]},
+    "narrow": {"self": X, "dim": 3, "start": 1, "length": 3},
+    "unbind.int": {"self": X, "dim": 1},
+    "stack": {"tensors": [X, OTHER], "dim": 2},
+    "movedim.int": {"self": X, "source": 1, "destination": -1},
+    "movedim.intlist": {"self": X, "source": [1, 3], "destination": [2, 1]},
+    "swapaxes": {"self": X, "axis0": 1, "axis1": 2},
+    "swapdims": {"self": X, "dim0": 1, "dim1": -1},
+    "pixel_shuffle": {"self": Computed(8, 2, 3), "upscale_factor": 2},
+    "pixel_unshuffle": {"self": X, "downscale_factor": 2},
+    "channel_shuffle": {"self": Computed(6, 4, 2), "groups": 3},
+}
 OVER_LAST = {
     "input": X,
     "normalized_shape": [4, 6],
@@ -135,8 +199,6 @@ CALLS |= {
     "reciprocal": {"self": Above()},
     "pow.Tensor_Scalar": {"self": X, "exponent": 3},
     "linalg_vector_norm": {"self": Above(), "dim": [1], "keepdim": True},
-    "sum": {"self": X},
-    "sum.dim_IntList": {"self": X, "dim": [1, 3]},
     "softmax.int": {"self": X, "dim": 1},
     "_softmax": {"self": X, "dim": -1, "half_to_float": False},
     "scaled_dot_product_attention": {
@@ -150,9 +212,7 @@ CALLS |= {
     "group_norm": {"input": X, "num_groups": 2, "weight": constant(2), "bias": constant(2), "eps": 0.1},
     "instance_norm": NORM | {"use_input_stats": True, "cudnn_enabled": False, "eps": 0.1},
     "avg_pool3d": {"self": Computed(1, 4, 3, 4), "kernel_size": [3, 1, 1], "stride": [1, 1, 1]},
-    "expand": {"self": Computed(48, 1), "size": [-1, -1, 3]},
     "expand_as": {"self": Computed(48, 1), "other": Computed(48, 1)},
-    "bmm": {"self": Computed(6, 8), "mat2": Computed(8, 6, factor=-0.5)},
 }
 DROPOUT = {"input": X, "p": 0.5, "train": False}
 CALLS |= dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), DROPOUT)
@@ -178,7 +238,25 @@ TENSORS = [
 ]
 UNUSUAL = {
     "Tensor": TENSORS,
-    "List[Tensor]": [[X], [X, X], [X, constant(1, 2, 4, 6)], [X, FLAT], [X, Computed(2, 4, 6, factor=3.0)]],
+    "List[Tensor]": [
+        *([None, torch.tensor([1, 0, 1])], [None, None, torch.tensor([True, False, True, True])]),
+        *(
+            [None, torch.tensor(1)],
+            [torch.tensor([0])],
+            [None, PLACES, PLACES],
+            [None, torch.tensor([[0, 1]])],
+        ),
+        *([None, None, torch.tensor([4])], [None, torch.tensor([True])], [X, constant(1, 3, 4, 6)]),
+        *(
+            [constant(1, 1, 4, 6), X, constant(1, 2, 4, 6), OTHER, constant(1, 3, 4, 6)],
+            [constant(1, 2, 4, 6)],
+        ),
+        [X],
+        [X, X],
+        [X, constant(1, 2, 4, 6)],
+        [X, FLAT],
+        [X, Computed(2, 4, 6, factor=3.0)],
+    ],
     "number": NUMBERS,
     "List[int]": LISTS,
     "bool": [True, False],
@@ -201,6 +279,7 @@ TOGETHER = {
     "count_include_pad": [True, False],
     "divisor_override": [None, 3, 7],
     "groups": [1, 2],
+    "output_padding": [[0, 0], [1, 0], [1]],
     "rounding_mode": [None, "floor", "trunc"],
     "alpha": [1, -2, 0.5, 0],
     "beta": [1, -2, 0.5, 0],
@@ -209,8 +288,77 @@ TOGETHER = {
 }
 
 
+def resizings(name):
+    """Calls of an operator that resizes, with sizes and factors together."""
+    usual = CALLS[name]
+    if name.endswith(".vec"):
+        for factors in ([2.0], [1.5], [0.4], [3.0, 0.5], [0.7, 2.0], [1.0, 1.0]):
+            yield usual | {"scale_factors": factors}
+        for size in ([7], [5, 9], [1, 1], [2, 12]):
+            yield usual | {"scale_factors": None, "output_size": size}
+    else:
+        for size, scale in itertools.product(([7], [5, 9], [1, 1], [8, 12], [24]), (None, 2.0, 1.3)):
+            named = ("scales",) if len(size) == 1 else ("scales_h", "scales_w")
+            yield usual | {"output_size": size} | dict.fromkeys(named, scale)
+
+
+def sums():
+    """Einstein's sums with one computed value and constants in all roles."""
+    w = {
+        "cd": constant(2, 3),
+        "hw": constant(4, 6),
+        "cdh": constant(2, 3, 4),
+        "c": constant(2),
+        "": constant(),
+    }
+    w |= {"bw": constant(1, 6), "dw": constant(3, 6), "xyz": constant(2, 2, 3)}
+    for equation in (
+        *("bchw,cd->bdhw", "bchw,cd", "bchw,cd->bhwd", "cd,bchw->bwhd", "bchw,hw->bchw", "bchw,hw->bc"),
+        *("bchw,cdh->bdw", "bchw,cdh->bhdw", "bchw,c->bchw", "bchw,c->bhw", "bchw,->bchw", "bchw,bw->bch"),
+        *(
+            "bchw,cd,dw->bhd",
+            "...hw,dw->...hd",
+            "...w,dw->...d",
+            "b...w,dw",
+            "bchw->bc",
+            "bchw->",
+            "bchw->wb",
+        ),
+        *("bchw,xyz->bchwz", "bcch,c->bh", "bchw,cd->bddh", "bchw,ch->bw", "bchw;cd", "bchw,cd->bdz"),
+    ):
+        terms = equation.replace(" ", "").split("->")[0].split(",")
+        tensors = [X if {*"bchw"} <= {*t} or "..." in t else w.get(t, constant(2, 4)) for t in terms]
+        yield {"equation": equation, "tensors": tensors}
+
+
+def recurrences():
+    usual = CALLS["rnn_relu.input"]
+    second = [constant(3, 3) - 0.7, *CELL[1:]]
+    yield usual | {"params": CELL[:2], "has_biases": False}
+    yield usual | {"params": [*CELL, *second], "num_layers": 2, "hx": constant(2, 1, 3)}
+    yield usual | {"params": [*CELL, *CELL[::1]], "bidirectional": True, "hx": constant(2, 1, 3)}
+    both = [constant(3, 6) - 0.7, *CELL[1:]]
+    four = {"params": [*CELL, *CELL, *both, *both], "bidirectional": True, "num_layers": 2}
+    yield usual | four | {"hx": constant(4, 1, 3)}
+    turned = Computed(1, 12)
+    turned.shape = (4, 1, 12)
+    yield usual | {"input": turned, "batch_first": False}
+
+
+SHAPES = [(6, 3), (2, 6, 3), (1, 2, 6, 3), (2, 1, 6, 3), (3, 1, 6, 2), (6,), (2, 5, 3), (3, 4), (2, 3, 4)]
+MATRICES = [constant(*shape) - 0.8 for shape in (*SHAPES, (2, 1, 1, 3, 4), (4,), (48,), (48, 2), (2, 48, 3))]
+
+
 def schema(name):
     return {argument.name: argument for argument in overload(name)._schema.arguments}
+
+
+FURTHER = {
+    **{name: list(resizings(name)) for name in CALLS if "upsample" in name},
+    "einsum": list(sums()),
+    "rnn_relu.input": list(recurrences()),
+    "matmul": [{"self": a, "other": b} for m in MATRICES for v in (X, FLAT) for a, b in ((v, m), (m, v))],
+}
 
 
 def defaults(name):
@@ -238,6 +386,12 @@ def calls_of(name):
     combined = list(itertools.product(*together.values()))
     for values in random.Random(0).sample(combined, min(len(combined), 60)):
         yield usual | dict(zip(together, values, strict=True))
+    yield from FURTHER.get(name, ())
+    if name == "convolution":
+        spread = {**usual, **SPREAD, "transposed": True}
+        flat = {**usual, **ROW_KERNEL, "stride": [2], "padding": [1], "dilation": [1], "output_padding": [0]}
+        yield from (spread, spread | {"stride": [2, 2], "output_padding": [1, 0], "padding": [1, 2]})
+        yield from (flat, flat | {"weight": constant(4, 3, 3), "transposed": True, "output_padding": [1]})
     if {"self", "other"} <= arguments.keys() and isinstance(usual["other"], Tensor):
         yield usual | {"self": usual["other"], "other": usual["self"]}
         yield {"self": X, "other": Computed(factor=-0.5)}
@@ -311,11 +465,15 @@ def images():
     return torch.cat([numbers, torch.tensor(ON_KINKS, dtype=torch.float64)[chosen]])
 
 
+# On kinks and ties of these PyTorch has a derivative between those of the pieces, or that of the piece above.
+SPLIT_ON_KINKS = ("hardtanh", "relu6", "hardsigmoid", "softshrink", "abs", "maximum", "minimum")
+SPLIT_ON_KINKS += ("max.other", "min.other", "amax", "amin", "max", "min")
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_every_argument_is_read_in_full_or_refused(name, images):
-    # At the upper limit of these PyTorch has 0, and a point on a kink belongs to the piece below it.
     # The length of a vector of zeros has no derivative.
-    points = images[:-2] if name in ("hardtanh", "relu6", "linalg_vector_norm") else images
+    points = images[:-2] if name in (*SPLIT_ON_KINKS, "linalg_vector_norm") else images
     found = [outcome(name, call, points) for call in calls_of(name)]
     assert found[0] == "read", "the usual call is what the table is for"
 
@@ -342,13 +500,14 @@ PER_CHANNEL = torch.tensor([0.1, 0.4])[:, None, None]
     [
         ("clamp.Tensor", {"max": PER_CHANNEL}, r"'max' is a tensor of shape \(2, 1, 1\) .* equal numbers"),
         ("clamp_min.Tensor", {"min": PER_CHANNEL}, "argument 'min' is a tensor"),
-        ("convolution", {"transposed": True}, "argument 'transposed' is True; allowed is False"),
+        ("convolution", {"transposed": True}, r"weight \(4, 2, 3, 3\) in 1 groups does not fit"),
         ("conv2d", {"weight": X}, "argument 'weight' is computed from the image; allowed is a constant"),
         ("to.dtype", {"dtype": torch.int32}, "argument 'dtype' is torch.int32; allowed is .* float64"),
         ("dropout", {"train": True}, "argument 'train' is True"),
         ("softplus", {"threshold": float("nan")}, "argument 'threshold' is nan"),
         ("div.Tensor_mode", {"rounding_mode": "floor"}, "'rounding_mode' is 'floor'; allowed is None"),
-        ("pad", {"mode": "reflect"}, "argument 'mode' is 'reflect'; allowed is 'constant'"),
+        ("pad", {"mode": "mirror"}, "argument 'mode' is 'mirror'; allowed is 'constant' or 'reflect'"),
+        ("threshold", {"value": 0.0}, "jumps from 0 to 0.3 at 0.3; allowed is a value that is the threshold"),
         ("mean.dim", {"dtype": torch.half}, "argument 'dtype' is torch.float16"),
     ],
 )

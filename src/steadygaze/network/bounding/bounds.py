@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
+from steadygaze.network.bounding.tightening import Tightening
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, Shape
@@ -31,6 +33,7 @@ class Bounds:
         doubts: ``(B,)`` number of units that may be on several pieces, and of windows that several may win.
         room: symbols that the forms of one box may have.
         tolerances: of each node that picks, as `bounds_of` was given them.
+        backward: what linear bounds need on their way back; None if nobody asked for them.
     """
 
     graph: Graph
@@ -40,6 +43,7 @@ class Bounds:
     doubts: Tensor
     room: int
     tolerances: Mapping[int, Tensor]
+    backward: Backward | None = None
 
     def take(self, chosen: Tensor) -> Bounds:
         """What is known over some of the boxes."""
@@ -49,7 +53,34 @@ class Bounds:
             slopes={index: slopes.take(chosen) for index, slopes in self.slopes.items()},
             pull=self.pull[chosen],
             doubts=self.doubts[chosen],
+            backward=None if self.backward is None else self.backward.take(chosen),
         )
+
+    def enclosed_gaps(self, label: int) -> Forms:
+        """Forms ``(K - 1,)`` of logit `label` minus each of the others."""
+        others = self._others(label)
+        return self.values[self.graph.last].linear(
+            lambda x: x[:, [label]] - x[:, others], lambda x: x[:, [label]] + x[:, others], terms=2
+        )
+
+    def gaps(self, label: int) -> tuple[Tensor, Tensor]:
+        """Least and largest values ``(B, K - 1)`` of these gaps.
+
+        The tighter of what forms say and, if they were asked for, rows carried backward.
+        """
+        low, high = self.enclosed_gaps(label).bounds()
+        if self.backward is None:
+            return low, high
+        others = self._others(label)
+        rows = low.new_zeros((len(others), self.graph.classes))
+        rows[:, label] = 1.0
+        rows[range(len(others)), others] = -1.0
+        rows = torch.cat([rows, -rows]).expand(len(low), -1, -1)
+        below, above = self.backward.least(rows, self.graph.last).split(len(others), dim=1)
+        return torch.fmax(low, below), torch.fmin(high, -above)
+
+    def _others(self, label: int) -> list[int]:
+        return [k for k in range(self.graph.classes) if k != label]
 
     def pull_back(self, seed: Forms, to: int) -> Forms:
         """Forms ``(B, *shape)`` of the gradient of ``<seed, logits>`` at the output of node `to`.
@@ -102,13 +133,16 @@ def bounds_of(
     tolerances: Mapping[int, Tensor],
     room: int,
     start: int = 0,
+    backward: bool = False,
 ) -> Bounds:
     """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
     With another `start` than node 0 only what depends on it is bounded, and must depend on nothing else.
     nodes: those whose values are kept. tolerances ``(N,)`` of each node that picks: see `relax`.
     room: the number of symbols that the forms of one box may have; more make bounds tighter and slower.
+    backward: whether ranges of units are also sought backward, see `tightening`: tighter, and slower again.
     """
+    tightening = Tightening(graph, pixels, start) if backward else None
     values: dict[int, Forms] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
     slopes: dict[int, Derivative | Choice | Factors | Shares | Scales] = {}
@@ -122,13 +156,20 @@ def bounds_of(
         inputs = tuple(values[source] for source in node.inputs)
         if isinstance(layer, AbstractAffine):
             values[index] = affine(layer, *inputs)
+            if tightening is not None:
+                tightening.affine(index, values[index])
         elif isinstance(layer, AbstractJoint):
             values[index], found, deviation = relax_joint(layer, inputs, room, used)
             slopes[index], used = found, max(used, values[index].symbols)
             pull, doubts = pull + blamed(values[index].flattened(), deviation), doubts + found.doubts
+            if tightening is not None:
+                tightening.ended(index, values[index])
         else:
             assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
-            done = relax(layer, inputs[0], tolerances.get(index), room, used)
+            ranges = None if tightening is None else tightening.ranges(index, inputs[0])
+            done = relax(layer, inputs[0], tolerances.get(index), room, used, ranges)
+            if tightening is not None:
+                tightening.bent(index, done.values)
             values[index], slopes[index] = done.values, done.slopes
             used = max(used, done.values.symbols)
             pull, doubts = pull + done.pull, doubts + done.slopes.doubts
@@ -137,7 +178,8 @@ def bounds_of(
         for source in node.inputs:
             if graph.readers[source][-1] == index:
                 values.pop(source, None)
-    return Bounds(graph, kept, slopes, pull, doubts, room, tolerances)
+    known = None if tightening is None else tightening.backward
+    return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, known)
 
 
 def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:

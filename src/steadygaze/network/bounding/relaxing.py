@@ -242,19 +242,25 @@ class Relaxed:
 
 
 def relax(
-    layer: PiecewiseLinear | MaxPool | Smooth, forms: Forms, tolerance: Tensor | None, room: int, used: int
+    layer: PiecewiseLinear | MaxPool | Smooth,
+    forms: Forms,
+    tolerance: Tensor | None,
+    room: int,
+    used: int,
+    ranges: tuple[Tensor, Tensor] | None = None,
 ) -> Relaxed:
     """The layer over boxes.
 
     tolerance ``(N,)``: a unit that reaches above a breakpoint by less keeps its piece, as in the exact
     engines; its value is bounded all the same. So does one that touches a breakpoint from above, if it is
     affine over the box: then it does so on a face at most. None: 0. room and used: see `Forms.widened`.
+    ranges: least and largest inputs ``(B, N)``, where more is known of them than the forms say.
     """
     tolerance = forms.error.new_zeros(()) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
         return _pooled(layer, forms, tolerance, room, used)
     flat = forms.flattened()
-    low, high = flat.bounds()
+    low, high = flat.bounds() if ranges is None else ranges
     if isinstance(layer, Smooth):
         slope, offset, deviation = relaxed(layer, low, high)
         derivative = _smooth_derivative(layer, flat, low, high)
@@ -342,7 +348,7 @@ def _pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: in
     flat = forms.flattened()
     place = layer.compete(flat.centre, tolerance)[1]
     winner = layer.winners(place)
-    best = _gathered(flat, winner)
+    best = gathered(flat, winner)
     # Most windows are settled by the ranges alone.
     low, high = flat.bounds()
     other = torch.where(layer.windows >= 0, high[:, layer.windows.clamp_min(0)], -torch.inf)
@@ -365,7 +371,7 @@ def _overtaken(
     flat: Forms, windows: Tensor, winner: Tensor, place: Tensor, tolerance: Tensor
 ) -> tuple[Forms, Tensor, Tensor]:
     """Of some windows ``(N, k)`` the largest input, which inputs may be it, and a deviation ``(B, N)``."""
-    best = largest = _gathered(flat, winner)
+    best = largest = gathered(flat, winner)
     rival = torch.zeros((len(winner), *windows.shape), dtype=torch.bool, device=winner.device)
     # The largest so far is `largest` plus or minus this.
     total = torch.zeros_like(best.error)
@@ -373,7 +379,7 @@ def _overtaken(
     for j in range(windows.shape[1]):
         index = windows[:, j].clamp_min(0).expand(len(winner), -1)
         real = (windows[:, j] >= 0) & (index != winner)
-        other = _gathered(flat, index)
+        other = gathered(flat, index)
         beyond = other + -best
         exceeds = beyond.bounds()[1]
         # Of equal inputs the first wins: one that only touches counts where it is equal on part of the box.
@@ -395,7 +401,8 @@ def _overtaken(
     return largest, rival, total
 
 
-def _gathered(forms: Forms, index: Tensor) -> Forms:
+def gathered(forms: Forms, index: Tensor) -> Forms:
+    """The entries ``(B, M)`` of forms ``(N,)`` at the given positions."""
     rows = forms.rows.gather(2, _each(index, forms.rows.shape[1]))
     return replace(forms, rows=rows, error=forms.error.gather(1, index))
 

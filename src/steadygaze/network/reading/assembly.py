@@ -33,10 +33,12 @@ from steadygaze.network.layers import (
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.windows import Windows, adaptive_averages
 from steadygaze.network.smooth import Smooth
+from steadygaze.network.taking import Take
 
 # Single-precision files write "no bound" as the largest finite number.
 _UNBOUNDED = 3e38
-_LARGEST_WINDOW = 255
+LARGEST_WINDOW = 255
+"""Numbers that one window of a max pooling may cover."""
 # Beyond it softplus is x to within exp(-20) = 2e-9, and PyTorch takes x: a way of computing, not of defining.
 _SOFTPLUS_THRESHOLD = 20.0
 
@@ -157,15 +159,10 @@ class Assembler:
         return self.scale_shift(x, scale.reshape(column), shift.reshape(column))
 
     def scale_shift(self, x: Value, scale: np.ndarray | float, shift: np.ndarray | float) -> Value:
-        """``scale * x + shift``; constants broadcast as in numpy, but must not enlarge x."""
+        """``scale * x + shift``, broadcast as in numpy."""
         scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
         full = self._broadcast(self.shape(x), scale.shape, shift.shape)
-        if math.prod(full) != math.prod(self.shape(x)):
-            raise self.refuse(
-                f"a constant of shape {scale.shape or shift.shape} enlarges a value of shape {self.shape(x)}",
-                "allowed are constants that keep the shape; expand the value beforehand",
-            )
-        x = self.reshape(x, full)
+        x = self.expand(x, full)
         inner = full[1:] if x.batched else full
         aligned = (
             self.constant(c.reshape(_stretched(c.shape, len(full))[-len(inner) :])) for c in (scale, shift)
@@ -173,14 +170,11 @@ class Assembler:
         return self.append(ScaleShift(*aligned), x)
 
     def add(self, a: Value, b: Value) -> Value:
-        """The sum of two computed values of the same shape (axes of 1 aside)."""
+        """The sum of two computed values, broadcast."""
         full = self._broadcast(self.shape(a), self.shape(b))
-        if any(math.prod(self.shape(v)) != math.prod(full) for v in (a, b)):
-            raise self.refuse(
-                f"two computed values of shapes {self.shape(a)} and {self.shape(b)} are added",
-                "allowed are equal shapes; expand the smaller one beforehand",
-            )
-        a, b = self.reshape(a, full), self.reshape(b, full)
+        a, b = self.expand(a, full), self.expand(b, full)
+        if a.batched != b.batched:
+            a, b = self._unbatched(a), self._unbatched(b)
         return self.append(Add(), a, b)
 
     def concat(self, values: Sequence[Value], axis: int) -> Value:
@@ -219,15 +213,13 @@ class Assembler:
                 f"positions {first}:{end}:{step} are taken of axis {axis} of {shape}",
                 "allowed are forward slices that are not empty, of axes other than the batch",
             )
+        if step != 1 and (len(shape) != 4 or axis < 2):
+            return self.append(Take(torch.arange(first, end, step), axis - x.batched), x)
         pads = [(0, 0)] * len(shape)
         pads[axis] = (-first, end - shape[axis])
         cropped = self.pad(x, pads, 0.0)
         if step == 1:
             return cropped
-        if len(shape) != 4 or axis < 2:
-            raise self.refuse(
-                f"axis {axis} of {shape} is taken in steps", "allowed are steps in rows and columns"
-            )
         # Averages over single positions: exactly the numbers at each step.
         stride = (step, 1) if axis == 2 else (1, step)
         return self.average_pool(cropped, PoolGeometry((1, 1), stride), count_padding=False)
@@ -249,6 +241,21 @@ class Assembler:
         batched = len(shape) > 1 and shape[0] == 1
         return self.append(Reshape(shape[1:] if batched else shape), x, batched=batched)
 
+    def expand(self, x: Value, shape: Sequence[int]) -> Value:
+        """Axes of one entry repeated as often as `shape`, in the file's terms, says; new axes go in front."""
+        old = self.shape(x)
+        x = self.reshape(x, (1,) * (len(shape) - len(old)) + old)
+        for axis, (have, want) in enumerate(zip(self.shape(x), shape, strict=True)):
+            if have == want:
+                continue
+            if have != 1 or self._is_batch(x, axis):
+                raise self.refuse(
+                    f"a value of shape {old} is expanded to {tuple(shape)}",
+                    "allowed is to repeat axes of one entry other than the batch",
+                )
+            x = self.append(Take(torch.zeros(want, dtype=torch.int64), axis - x.batched), x)
+        return x
+
     def permute(self, x: Value, axes: Sequence[int]) -> Value:
         """Axes reordered, the batch counted."""
         rank = len(self.shape(x))
@@ -267,10 +274,10 @@ class Assembler:
         """The largest number of each window of a map ``(1, C, H, W)``."""
         channels, height, width = self.map_shape(x)
         size = math.prod(geometry.kernel)
-        if size > _LARGEST_WINDOW:
+        if size > LARGEST_WINDOW:
             raise self.refuse(
                 f"a max-pool window covers {size} numbers",
-                f"allowed are at most {_LARGEST_WINDOW}; pool in two steps",
+                f"allowed are at most {LARGEST_WINDOW}; pool in two steps",
             )
         along = [geometry.along(0, height), geometry.along(1, width)]
         pooled = (channels, along[0].count, along[1].count)
@@ -304,23 +311,13 @@ class Assembler:
         rows, columns = (adaptive_averages(e, s) for e, s in zip(extents, size, strict=True))
         return self.append(AveragePool(rows, columns), x)
 
-    def mean(self, x: Value, axes: Sequence[int], keep: bool) -> Value:
-        """The mean over rows, columns or both of a map ``(1, C, H, W)``."""
-        _, *sizes = self.map_shape(x)
-        chosen = {axis % 4 for axis in axes}
-        if not chosen or chosen - {2, 3}:
-            raise self.refuse(
-                f"the mean is taken over axes {tuple(axes)}", "allowed are rows and columns (2, 3)"
-            )
-        rows, columns = (1 if axis in chosen else size for axis, size in zip((2, 3), sizes, strict=True))
-        pooled = self.adaptive_average(x, (rows, columns))
-        shape = self.shape(pooled)
-        return pooled if keep else self.reshape(pooled, [shape[a] for a in range(4) if a not in chosen])
-
     # Activations
 
-    def leaky_relu(self, x: Value, slope: np.ndarray | float) -> Value:
-        """x above 0, ``slope * x`` below: 0 is ReLU, an array PReLU (broadcast as in numpy)."""
+    def leaky_relu(self, x: Value, slope: np.ndarray | float, shared: bool = False) -> Value:
+        """x above 0, ``slope * x`` below: 0 is ReLU, an array PReLU (broadcast as in numpy).
+
+        shared: see `PiecewiseLinear`.
+        """
         slope = np.asarray(slope, np.float64)
         if slope.size > 1:
             if self._broadcast(self.shape(x), slope.shape) != self.shape(x):
@@ -331,7 +328,7 @@ class Assembler:
         low = self.constant(slope.reshape(1, -1))
         slopes = torch.cat([low, torch.ones_like(low)])
         zero = torch.zeros(1, dtype=torch.float64)
-        return self.append(PiecewiseLinear(zero, slopes, torch.zeros((2, 1), dtype=torch.float64)), x)
+        return self.append(PiecewiseLinear(zero, slopes, torch.zeros((2, 1), dtype=torch.float64), shared), x)
 
     def clip(self, x: Value, low: float | None, high: float | None) -> Value:
         """x limited to [low, high]; None for no limit."""

@@ -28,6 +28,8 @@ from steadygaze.network.reading.seeking import telling_images
 _SHAKE = 1e-7
 # Segments go along signs and along shades in turn: one of each is always compared.
 _KINDS_OF_SEGMENTS = 2
+# An integral is sampled at this many points at least.
+_LEAST_STEPS = 16
 # Gradients are compared against at least this share of the largest.
 _SMALL = 0.01
 
@@ -41,7 +43,8 @@ class FidelityOptions:
     largest of its layer; sought is how many further images are compared, each of which shows a unit on a
     piece that none before it does, and seconds how long they are sought; steps is the number of points at
     which an integral is sampled, segments how many directions are tried, those after the first of either kind
-    as long as `integrating` seconds last.
+    as long as `integrating` seconds last. effort bounds how many images are compared, and points sampled: so
+    many products (see `Graph.effort`) in one pass over all of them; but `least` images are in any case.
     """
 
     rounding: float = 1e-4
@@ -53,6 +56,8 @@ class FidelityOptions:
     sought: int = 48
     seconds: float = 0.1
     integrating: float = 0.5
+    effort: int = 2 * 10**9
+    least: int = 3
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,11 @@ def check_fidelity(network: Network, images: np.ndarray, options: FidelityOption
     """
     options = options or FidelityOptions()
     graph = network.graph
-    given = torch.from_numpy(np.ascontiguousarray(images, np.float64))
-    sought = telling_images(graph, given, options.sought, options.seconds)
+    most = max(options.least, options.effort // graph.effort)
+    given = torch.from_numpy(np.ascontiguousarray(images[:most], np.float64))
+    sought = given[:0]
+    if most > len(given):
+        sought = telling_images(graph, given, min(options.sought, most - len(given)), options.seconds)
     x = torch.cat([given, sought])
     logits = _compare_logits(network, x, len(given), options)
     label = int(graph.forward(x[:1]).argmax())
@@ -95,9 +103,11 @@ def _gradients_apart(network: Network, x: Tensor, label: int, options: FidelityO
     "finite differences" are left to do.
     """
     clear = torch.from_numpy(_away_from_kinks(network.graph, x, options.kink))
+    if not clear.any():  # of many units some are always near: gradients may agree there all the same
+        theirs = network.original.gradient(x.numpy(), label)
+        apart = np.inf if theirs is None else _compare_gradients(network.graph, x, theirs, label)
+        return (apart, "autograd") if apart <= options.gradient else (0.0, "finite differences")
     x = x[clear]
-    if not len(x):
-        return 0.0, "finite differences"
     theirs, way = network.original.gradient(x.numpy(), label), "autograd"
     if theirs is None:
         way = "finite differences"
@@ -141,10 +151,11 @@ def _scale(graph: Graph, x: Tensor) -> float:
 def _scales(graph: Graph, x: Tensor) -> np.ndarray:
     """The same for each image, ``(B,)``."""
     last = graph.nodes[-1]
-    value = graph.forward(x)
     if isinstance(last.layer, AbstractAffine):
         inputs = graph.values_at(x, last.inputs)
         value = last.layer.magnitude(*(inputs[source] for source in last.inputs))
+    else:
+        value = graph.forward(x)
     return value.abs().amax(dim=1).clamp_min(np.finfo(np.float64).tiny).numpy()
 
 
@@ -153,7 +164,8 @@ def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
 
     A unit exactly on its kink stays there in the original if it sums zeros; terms that cancel leave noise
     there (see `noise_at`). Which slope counts on a kink the two agree on for rectifiers; at the ends of a
-    clip runtimes differ, so that those are no place to compare.
+    clip, and where an absolute value is 0, runtimes differ, and some let equal inputs of a window share the
+    gradient: those are no places to compare.
     """
     noise = noise_at(graph, x)
     sources = {graph.nodes[index].inputs[0] for index in graph.piecewise}
@@ -163,17 +175,24 @@ def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
         node = graph.nodes[index]
         value = values[node.inputs[0]].flatten(1)
         near = closeness * value.abs().amax(dim=1, keepdim=True)
-        clipped = isinstance(node.layer, PiecewiseLinear) and len(node.layer.breakpoints) > 1
+        differs = isinstance(node.layer, PiecewiseLinear) and not _is_rectifier(node.layer)
         if isinstance(node.layer, PiecewiseLinear):
             gaps = [(value - edge).abs() for edge in node.layer.breakpoints]
         else:
             gaps = leads(node.layer, value) if isinstance(node.layer, MaxPool) else []
         for gap in gaps:
-            clear &= ~(((gap > 0) | clipped) & (gap < near)).any(1)
+            clear &= ~(((gap > 0) | differs) & (gap < near)).any(1)
+        if isinstance(node.layer, MaxPool) and node.layer.shared:
+            clear &= ~(torch.stack(gaps) <= 0).sum(0).gt(1).any(1)
         if isinstance(node.layer, PiecewiseLinear | MaxPool):
             own = noise[node.inputs[0]].flatten(1)
             clear &= ~picked_by_noise(node.layer, gaps, own).any(1)
     return clear.numpy()
+
+
+def _is_rectifier(layer: PiecewiseLinear) -> bool:
+    """Whether it bends once, and all runtimes take the slope below the bend on it."""
+    return len(layer.breakpoints) == 1 and not layer.shared
 
 
 def _compare_gradients(graph: Graph, x: Tensor, theirs: np.ndarray, label: int) -> float:
@@ -198,15 +217,16 @@ def _compare_integrals(
     starts, ends = _segments(x, options)
     noise = options.rounding * _scale(graph, torch.cat([starts, ends]))
     worst, deadline = 0.0, Deadline.after(options.integrating)
+    steps = int(np.clip(2 * options.effort // graph.effort, _LEAST_STEPS, options.steps))
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         if number >= _KINDS_OF_SEGMENTS and deadline.passed():
             break
-        middle = (torch.arange(options.steps, dtype=torch.float64) + 0.5) / options.steps
+        middle = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
         along = torch.cat([middle.new_zeros(1), middle, middle.new_ones(1)])
         points = start + along[:, None, None, None] * (end - start)
         slopes = (graph.gradient_at(points, label) * (end - start)).flatten(1).sum(1)
         logits = original.logits(torch.stack([start, end]).numpy())[:, label].astype(np.float64)
-        explained = noise / 10 + float(slopes.diff().abs().sum()) / options.steps
+        explained = noise / 10 + float(slopes.diff().abs().sum()) / steps
         missing = abs(float(logits[1] - logits[0]) - float(slopes[1:-1].mean())) - explained
         worst = max(worst, missing / max(float(slopes.abs().max()), np.finfo(np.float64).tiny))
     return worst

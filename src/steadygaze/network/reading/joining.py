@@ -7,26 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from steadygaze.network.joint import Expand, MatrixProduct, Multiply, Normalise, Softmax
-from steadygaze.network.layers import Shape
+from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.gates import gated, soft_sign
 from steadygaze.network.reading.ranges import range_of
 from steadygaze.network.smooth import Smooth
-
-
-def expanded(asm: Assembler, x: Value, shape: Shape) -> Value:
-    """The value repeated along axes of one entry, and with such axes put in front, to the file's `shape`."""
-    own = asm.shape(x)
-    if own == shape:
-        return x
-    x = asm.reshape(x, (1,) * (len(shape) - len(own)) + own)
-    inner = shape[1:] if x.batched else shape
-    if x.batched and shape[0] != 1:
-        raise asm.refuse(
-            f"a value of shape {own} is repeated to {shape}", "allowed are repeats along axes but the batch"
-        )
-    return x if asm.shape(x) == shape else asm.append(Expand(inner), x)
 
 
 def together(asm: Assembler, a: Value, b: Value) -> tuple[Value, Value]:
@@ -39,7 +24,7 @@ def together(asm: Assembler, a: Value, b: Value) -> tuple[Value, Value]:
             f"shapes {shapes[0]} and {shapes[1]} do not go together",
             "allowed are shapes that broadcast; check the image's layout and its size (--resize)",
         ) from error
-    return expanded(asm, a, full), expanded(asm, b, full)
+    return asm.expand(a, full), asm.expand(b, full)
 
 
 def product(asm: Assembler, a: Value, b: Value) -> Value:
@@ -74,7 +59,7 @@ def matrix_product(asm: Assembler, a: Value, b: Value) -> Value:
     if not batched:
         shapes = tuple((1, *shape) for shape in shapes)
     values = [
-        expanded(asm, asm.reshape(v, (1,) * (len(shape) - len(asm.shape(v))) + asm.shape(v)), shape)
+        asm.expand(asm.reshape(v, (1,) * (len(shape) - len(asm.shape(v))) + asm.shape(v)), shape)
         for v, shape in zip((a, b), shapes, strict=True)
     ]
     made = asm.append(MatrixProduct(), *values)
@@ -90,23 +75,6 @@ def softmax(asm: Assembler, x: Value, axis: int) -> Value:
     order = [*(i for i in range(rank) if i != axis), axis]
     back = sorted(range(rank), key=order.__getitem__)
     return asm.permute(asm.append(Softmax(), asm.permute(x, order)), back)
-
-
-def averaged(asm: Assembler, x: Value, axes: Sequence[int], keep: bool, total: bool = False) -> Value:
-    """The mean over any axes of the file's shape, or the sum."""
-    shape = asm.shape(x)
-    rank = len(shape)
-    chosen = sorted({axis % rank for axis in axes})
-    if x.batched and 0 in chosen and rank > 1:
-        chosen = chosen[1:] if shape[0] == 1 else chosen
-    kept = [axis for axis in range(rank) if axis not in chosen]
-    size = math.prod(shape[axis] for axis in chosen)
-    flat = asm.permute(x, [*kept, *chosen])
-    flat = asm.reshape(flat, [*(shape[axis] for axis in kept), size])
-    made = asm.dense(flat, np.full((1, size), 1.0 if total else 1.0 / size), None)
-    whole = {axis % rank for axis in axes}
-    after = [1 if axis in whole else shape[axis] for axis in range(rank) if keep or axis not in whole]
-    return asm.reshape(made, after)
 
 
 def power(asm: Assembler, x: Value, exponent: float) -> Value:

@@ -10,6 +10,7 @@ from torch import Tensor
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.squares import squared
 
 # Of terms that cancel single precision leaves less than this share, in sums of up to some thousand terms.
 _SINGLE = 1e-6
@@ -27,16 +28,20 @@ def picked_by_noise(layer: PiecewiseLinear | MaxPool, gaps: list[Tensor], noise:
 def noise_at(graph: Graph, x: Tensor) -> dict[int, Tensor]:
     """What single precision may leave of terms that cancel, ``(B, *shape)`` of each node; 0 where all are 0.
 
-    A share of the sum of absolute terms, times the slope of each unit on a piece that it may be on: nothing
-    passes a rectifier that is off.
+    Of each layer a share of the sum of its absolute terms. From there on these errors are taken to be
+    independent, so that their squares go on by the squares of the weights (absolute sums would multiply with
+    each layer, and call every unit of a deep network doubtful), times the slope of each unit on a piece that
+    it may be on: nothing passes a rectifier that is off.
     """
     values = graph.values_at(x, range(len(graph.nodes)))
     noise = {0: _SINGLE * x.abs()}
     for index, node in enumerate(graph.nodes[1:], start=1):
         before = [noise[source] for source in node.inputs]
         if isinstance(node.layer, AbstractAffine):
-            constant = node.layer.absolute.forward(*(torch.zeros_like(own) for own in before))
-            noise[index] = node.layer.absolute.linear(*before) + _SINGLE * constant
+            own = _SINGLE * node.layer.magnitude(*(values[source] for source in node.inputs))
+            layer = squared(node.layer)
+            assert isinstance(layer, AbstractAffine)
+            noise[index] = (layer.linear(*(each.square() for each in before)) + own.square()).sqrt()
         elif isinstance(node.layer, PiecewiseLinear):
             flat, own = values[node.inputs[0]].flatten(1), before[0].flatten(1)
             ends = [node.layer.slopes_of(node.layer.pieces_of(end)) for end in (flat - own, flat + own)]

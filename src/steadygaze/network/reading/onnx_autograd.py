@@ -15,7 +15,7 @@ import torch.nn.functional as functional
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
-from steadygaze.network.reading.onnx_autograd_smooth import SMOOTH
+from steadygaze.network.reading import onnx_autograd_picking, onnx_autograd_resizing, onnx_autograd_smooth
 from steadygaze.network.reading.onnx_nodes import Node, Rule
 
 _INTEGERS = (
@@ -89,7 +89,25 @@ def _conv(node: Node) -> Tensor:
     ones = [1] * (weight.dim() - 2)
     strides, dilations = node.get("strides", ones), node.get("dilations", ones)
     options = {"stride": strides, "dilation": dilations, "groups": node.get("group", 1)}
-    return functional.conv2d(x, weight, node.optional(2), **options)
+    convolve = functional.conv1d if weight.dim() == 3 else functional.conv2d
+    return convolve(x, weight, node.optional(2), **options)
+
+
+def _transposed(node: Node) -> Tensor:
+    weight, pads = node[1], node.get("pads", [0, 0] * (node[1].dim() - 2))
+    ones = [1] * (weight.dim() - 2)
+    spread = functional.conv_transpose1d if weight.dim() == 3 else functional.conv_transpose2d
+    made = spread(
+        node.x,
+        weight,
+        node.optional(2),
+        stride=node.get("strides", ones),
+        output_padding=node.get("output_padding", [0] * len(ones)),
+        groups=node.get("group", 1),
+        dilation=node.get("dilations", ones),
+    )
+    cuts = list(zip(pads[: len(ones)], pads[len(ones) :], strict=True))
+    return functional.pad(made, [-cut for cut in _flat(cuts)])
 
 
 def _max_pool(node: Node) -> Tensor:
@@ -100,7 +118,8 @@ def _max_pool(node: Node) -> Tensor:
     whole = [(before, after + more) for (before, after), more in zip(frame, over, strict=True)]
     x = functional.pad(node.x, _flat(whole), value=-math.inf)
     ones = [1] * len(kernel)
-    return functional.max_pool2d(x, kernel, node.get("strides", ones), 0, node.get("dilations", ones))
+    pool = functional.max_pool1d if len(kernel) == 1 else functional.max_pool2d
+    return pool(x, kernel, node.get("strides", ones), 0, node.get("dilations", ones))
 
 
 def _average_pool(node: Node) -> Tensor:
@@ -116,12 +135,9 @@ def _average_pool(node: Node) -> Tensor:
     window = torch.ones((1, 1, *kernel), dtype=torch.float64)
     ones = [1] * len(kernel)
     options = {"stride": node.get("strides", ones), "dilation": node.get("dilations", ones)}
-    sums = functional.conv2d(x.flatten(0, 1)[:, None], window, **options)[:, 0].unflatten(0, x.shape[:2])
-    return sums / functional.conv2d(counted, window, **options)
-
-
-def _global_max_pool(node: Node) -> Tensor:
-    return functional.max_pool2d(node.x, node.x.shape[2:])
+    convolve = functional.conv1d if len(kernel) == 1 else functional.conv2d
+    sums = convolve(x.flatten(0, 1)[:, None], window, **options)[:, 0].unflatten(0, x.shape[:2])
+    return sums / convolve(counted, window, **options)
 
 
 # Arithmetic
@@ -224,9 +240,46 @@ def _pad(node: Node) -> Tensor:
     frame = [(0, 0)] * rank
     for place, axis in enumerate(axes):
         frame[axis] = (amounts[place], amounts[place + len(axes)])
+    mode = node.text("mode", "constant")
+    if mode != "constant":
+        return _mirrored(node.x, frame, mode)
     fill = node.optional(2)
     value = float(node.get("value", 0.0)) if fill is None else float(fill)
     return functional.pad(node.x, _flat(frame), value=value)
+
+
+def _mirrored(x: Tensor, frame: Sequence[tuple[int, int]], mode: str) -> Tensor:
+    """A frame of the value's own numbers, axis by axis."""
+    for axis, (before, after) in enumerate(frame):
+        size = x.shape[axis]
+        place = torch.arange(-before, size + after)
+        if mode == "edge":
+            place = place.clamp(0, size - 1)
+        elif mode == "wrap":
+            place = place % size
+        else:
+            place = place % max(2 * size - 2, 1)
+            place = torch.where(place < size, place, 2 * size - 2 - place)
+        x = x.index_select(axis, place)
+    return x
+
+
+def _depth_to_space(node: Node) -> Tensor:
+    x, b = node.x, node.get("blocksize", 1)
+    rows, channels, height, width = x.shape
+    if node.text("mode", "DCR") == "CRD":
+        return functional.pixel_shuffle(x, b)
+    parts = x.reshape(rows, b, b, channels // b**2, height, width)
+    return torch.einsum("nijchw->nchiwj", parts).reshape(rows, channels // b**2, height * b, width * b)
+
+
+def _space_to_depth(node: Node) -> Tensor:
+    x, b = node.x, node.get("blocksize", 1)
+    rows, channels, height, width = x.shape
+    if node.text("mode", "DCR") == "CRD":
+        return functional.pixel_unshuffle(x, b)
+    parts = x.reshape(rows, channels, height // b, b, width // b, b)
+    return torch.einsum("nchiwj->nijchw", parts).reshape(rows, channels * b**2, height // b, width // b)
 
 
 def _range(node: Node) -> Tensor:
@@ -293,7 +346,6 @@ def _gelu(node: Node) -> Tensor:
 
 
 RULES: dict[str, Rule] = {
-    **SMOOTH,
     "Add": lambda node: node.x + node[1],
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
@@ -303,8 +355,13 @@ RULES: dict[str, Rule] = {
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
+    "ConvTranspose": _transposed,
     "Div": _divide,
+    "DepthToSpace": _depth_to_space,
     "Dropout": lambda node: node.x,
+    "Einsum": lambda node: torch.einsum(
+        node.text("equation", ""), *(node[place] for place in range(len(node.inputs)))
+    ),
     "Erf": lambda node: torch.erf(node.x),
     "Expand": _expand,
     "Flatten": _flatten,
@@ -312,7 +369,6 @@ RULES: dict[str, Rule] = {
     "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda node: node.x.mean(tuple(range(2, node.x.dim())), keepdim=True),
-    "GlobalMaxPool": _global_max_pool,
     "Identity": lambda node: node.x,
     "LeakyRelu": lambda node: _rectified(node.x, node.get("alpha", 0.01)),
     "MatMul": lambda node: node.x @ node[1],
@@ -324,11 +380,13 @@ RULES: dict[str, Rule] = {
     "Range": _range,
     "ReduceMean": _reduce(lambda x, axis, keep: x.mean(axis, keepdim=keep)),
     "ReduceProd": _reduce(lambda x, axis, keep: x.prod(axis, keepdim=keep)),
+    "ReduceSum": _reduce(lambda x, axis, keep: x.sum(axis, keepdim=keep)),
     "Relu": lambda node: _rectified(node.x, 0.0),
     "Reshape": _reshape,
     "Shape": _shape,
     "Sigmoid": lambda node: torch.sigmoid(node.x),
     "Slice": _slice,
+    "SpaceToDepth": _space_to_depth,
     # Not functional.softplus, which is x itself above 20.
     "Softplus": lambda node: torch.logaddexp(node.x, torch.zeros_like(node.x)),
     "Split": _split,
@@ -337,7 +395,11 @@ RULES: dict[str, Rule] = {
     "Sub": lambda node: node.x - node[1],
     "Sum": _sum,
     "Tanh": lambda node: torch.tanh(node.x),
+    "Tile": lambda node: node.x.repeat(node[1].tolist()),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
+    **onnx_autograd_picking.RULES,
+    **onnx_autograd_resizing.RULES,
+    **onnx_autograd_smooth.RULES,
 }
 """What each operator of a file is in terms of PyTorch; all that the reader takes, and no more."""

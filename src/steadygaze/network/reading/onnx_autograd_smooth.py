@@ -30,13 +30,9 @@ def _axes(node: Node) -> tuple[int, ...]:
     return tuple(named or range(node.x.dim()))
 
 
-def _sum(node: Node) -> Tensor:
-    if not node.axes(1, node.x.dim()) and node.get("noop_with_empty_axes", 0):
-        return node.x
-    return node.x.sum(_axes(node), keepdim=bool(node.get("keepdims", 1)))
-
-
 def _sum_of_squares(node: Node) -> Tensor:
+    if not node.axes(1, node.x.dim()) and node.get("noop_with_empty_axes", 0):
+        return node.x * node.x
     return (node.x * node.x).sum(_axes(node), keepdim=bool(node.get("keepdims", 1)))
 
 
@@ -81,7 +77,7 @@ def _unit_length(node: Node) -> Tensor:
     return node.x / (node.x * node.x).sum(node.get("axis", -1), keepdim=True).sqrt()
 
 
-SMOOTH: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "Celu": _celu,
     "Elu": lambda node: functional.elu(node.x, node.get("alpha", 1.0)),
     "Exp": lambda node: torch.exp(node.x),
@@ -96,7 +92,6 @@ SMOOTH: dict[str, Rule] = {
     "RMSNormalization": _rms_norm,
     "Reciprocal": lambda node: 1 / node.x,
     "ReduceL2": lambda node: _sum_of_squares(node).sqrt(),
-    "ReduceSum": _sum,
     "ReduceSumSquare": _sum_of_squares,
     "Selu": _selu,
     "Softmax": lambda node: torch.softmax(node.x, node.get("axis", -1)),

@@ -81,5 +81,12 @@ class Call:
             raise self.assembler.refuse(f"its axes are {named}", "allowed is each axis once, at least one")
         return axes
 
+    def reduced(self) -> tuple[list[int], bool]:
+        """The axes that a reduction runs over, and whether they stay as axes of one entry."""
+        rank, keep = len(self.assembler.shape(self.value())), bool(self.get("keepdims", 1))
+        if not self.wholes(1, "axes"):
+            return ([] if self.get("noop_with_empty_axes", 0) else list(range(rank))), keep
+        return self.axes(rank) or [], keep
+
 
 Rule: TypeAlias = Callable[[Call], "Value | tuple[Value, ...]"]

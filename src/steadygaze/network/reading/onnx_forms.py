@@ -85,10 +85,10 @@ def _word(*words: str) -> Allowed:
     return Allowed(" or ".join(words), lambda given: text(given) in words, lambda given: repr(text(given)))
 
 
-def _pair(least: int, count: int = 2) -> Allowed:
+def _extent(least: int, times: int = 1) -> Allowed:
     return Allowed(
-        f"{count} whole numbers of at least {least} (two dimensions)",
-        lambda given: len(given) == count and min(given) >= least,
+        f"{times} or {2 * times} whole numbers of at least {least} (one dimension or two)",
+        lambda given: len(given) in (times, 2 * times) and min(given) >= least,
     )
 
 
@@ -106,16 +106,17 @@ LIMIT = Allowed("a number", lambda given: not math.isnan(given))
 UNREAD = Allowed("anything: it has no effect in evaluation", lambda given: True)
 OFF = _only(0, "0: the network in evaluation, export it with model.eval()")
 TENSOR = Allowed("a dense tensor", lambda given: True)
+TEXT = Allowed("a text", lambda given: True)
 ONE = Allowed("a tensor of one number", lambda given: given.size == 1)
 FLOAT_TYPE = _type("FLOAT and DOUBLE (and the half precisions)", *FLOATS)
 TYPE = _type("FLOAT, DOUBLE, whole numbers and BOOL", *FLOATS, *_WHOLE)
 
-_PADDING = {"auto_pad": _word("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), "pads": _pair(0, 4)}
+_PADDING = {"auto_pad": _word("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), "pads": _extent(0, 2)}
 _WINDOW = {
     **_PADDING,
-    "strides": _pair(1),
-    "dilations": _pair(1),
-    "kernel_shape": _pair(1),
+    "strides": _extent(1),
+    "dilations": _extent(1),
+    "kernel_shape": _extent(1),
     "ceil_mode": FLAG,
 }
 _AXES = ("axes", Kind.WHOLES)
@@ -135,7 +136,6 @@ _SMOOTH: dict[str, Form] = {
     "Celu": Form({"alpha": NUMBER}),
     "Elu": Form({"alpha": NUMBER}, since=6),
     "Exp": _UNARY,
-    "Expand": Form(inputs=[_X, ("shape", Kind.WHOLES)]),
     "GroupNormalization": Form({"epsilon": _EPSILON, "num_groups": COUNT, **_STASH}, _FACTORS, since=18),
     "HardSwish": Form(),
     "InstanceNormalization": Form({"epsilon": _EPSILON}, _FACTORS, since=6),
@@ -147,7 +147,6 @@ _SMOOTH: dict[str, Form] = {
     "RMSNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS[:2]),
     "Reciprocal": _UNARY,
     "ReduceL2": Form(_REDUCE, [_X, _AXES]),
-    "ReduceSum": Form(_REDUCE, [_X, _AXES]),
     "ReduceSumSquare": Form(_REDUCE, [_X, _AXES]),
     "Selu": Form({"alpha": NUMBER, "gamma": NUMBER}, since=6),
     # Before, all axes from the named one on were taken together.
@@ -159,6 +158,7 @@ _SMOOTH: dict[str, Form] = {
 
 COMPUTED: dict[str, Form] = {
     **_SMOOTH,
+    "Abs": _UNARY,
     "Add": Form(inputs=_TWO, since=7),
     "AveragePool": Form({**_WINDOW, "count_include_pad": FLAG}),
     "BatchNormalization": Form(
@@ -173,19 +173,38 @@ COMPUTED: dict[str, Form] = {
         [_X, ("lower limit", Kind.NUMBER), ("upper limit", Kind.NUMBER)],
         since=6,
     ),
-    "Concat": Form({"axis": WHOLE}, since=4, repeated=True),
+    "Concat": Form({"axis": WHOLE}, [("input", Kind.EITHER)], since=4, repeated=True),
     "Conv": Form(
-        {**_PADDING, "strides": _pair(1), "dilations": _pair(1), "kernel_shape": _pair(1), "group": COUNT},
+        {
+            **_PADDING,
+            "strides": _extent(1),
+            "dilations": _extent(1),
+            "kernel_shape": _extent(1),
+            "group": COUNT,
+        },
         [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
     ),
+    "ConvTranspose": Form(
+        {
+            **_PADDING,
+            **dict.fromkeys(("strides", "dilations", "kernel_shape", "output_shape"), _extent(1)),
+            "output_padding": _extent(0),
+            "group": COUNT,
+        },
+        [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
+    ),
+    "DepthToSpace": Form({"blocksize": COUNT, "mode": _word("DCR", "CRD")}),
     "Div": Form(inputs=_TWO, since=7),
     "Dropout": Form(
         {"ratio": UNREAD, "seed": UNREAD},
         [_X, ("ratio", Kind.UNREAD), ("training mode", Kind.NO_TRAINING)],
         since=7,
     ),
+    "Einsum": Form({"equation": TEXT}, [("operand", Kind.EITHER)], since=12, repeated=True),
     "Erf": Form(),
+    "Expand": Form(inputs=[_X, ("shape", Kind.WHOLES)], since=8),
     "Flatten": Form({"axis": WHOLE}),
+    "Gather": Form({"axis": WHOLE}, [_X, ("indices", Kind.WEIGHT)]),
     "Gelu": Form({"approximate": _word("none", "tanh")}),
     "Gemm": Form(
         {"alpha": NUMBER, "beta": NUMBER, "transA": FLAG, "transB": FLAG},
@@ -194,28 +213,54 @@ COMPUTED: dict[str, Form] = {
     ),
     "GlobalAveragePool": Form(),
     "GlobalMaxPool": Form(),
+    "HardSigmoid": Form({"alpha": NUMBER, "beta": NUMBER}, since=6),
     "Identity": Form(),
     "LeakyRelu": Form({"alpha": NUMBER}, since=6),
     "MatMul": Form(inputs=_TWO),
+    "Max": Form(inputs=[("operand", Kind.EITHER)], since=8, repeated=True),
     # The order of storage is that of the indices, a second output, which no node may read.
     "MaxPool": Form({**_WINDOW, "storage_order": FLAG}),
+    "Min": Form(inputs=[("operand", Kind.EITHER)], since=8, repeated=True),
     "Mul": Form(inputs=_TWO, since=7),
     "Neg": _UNARY,
     "PRelu": Form(inputs=[_X, ("slope", Kind.WEIGHT)], since=7),
     "Pad": Form(
-        {"mode": _word("constant"), "pads": WHOLES, "value": NUMBER},
+        {"mode": _word("constant", "reflect", "edge", "wrap"), "pads": WHOLES, "value": NUMBER},
         [_X, ("padding", Kind.WHOLES), ("fill", Kind.NUMBER), _AXES],
         since=2,
     ),
+    "ReduceMax": Form(_REDUCE, [_X, _AXES]),
     "ReduceMean": Form(_REDUCE, [_X, _AXES]),
+    "ReduceMin": Form(_REDUCE, [_X, _AXES]),
+    "ReduceSum": Form(_REDUCE, [_X, _AXES]),
     "Relu": _UNARY,
     "Reshape": Form({"allowzero": FLAG}, [_X, ("shape", Kind.WHOLES)], since=5),
+    "Resize": Form(
+        {
+            "mode": _word("nearest", "linear", "cubic"),
+            "coordinate_transformation_mode": _word(
+                *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
+            ),
+            "nearest_mode": _word("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
+            "cubic_coeff_a": NUMBER,
+            "exclude_outside": FLAG,
+            "extrapolation_value": UNREAD,
+            "antialias": _only(0, "0"),
+            "axes": WHOLES,
+            "keep_aspect_ratio_policy": _word("stretch"),
+        },
+        # What is cut out first is for another mode of coordinates, which is refused.
+        [_X, ("region", Kind.UNREAD), ("scales", Kind.WEIGHT), ("sizes", Kind.WHOLES)],
+        since=11,
+    ),
+    "Shrink": Form({"lambd": NUMBER, "bias": NUMBER}),
     "Sigmoid": _UNARY,
     "Slice": Form(
         {"starts": WHOLES, "ends": WHOLES, "axes": WHOLES},
         [_X, ("starts", Kind.WHOLES), ("ends", Kind.WHOLES), _AXES, ("steps", Kind.WHOLES)],
     ),
     "Softplus": Form(),
+    "SpaceToDepth": Form({"blocksize": COUNT, "mode": _word("DCR", "CRD")}),
     "Split": Form(
         {"axis": WHOLE, "split": WHOLES, "num_outputs": COUNT}, [_X, ("sizes", Kind.WHOLES)], since=2
     ),
@@ -223,6 +268,8 @@ COMPUTED: dict[str, Form] = {
     "Sub": Form(inputs=_TWO, since=7),
     "Sum": Form(inputs=[("input", Kind.EITHER)], since=6, repeated=True),
     "Tanh": _UNARY,
+    "ThresholdedRelu": Form({"alpha": NUMBER}),
+    "Tile": Form(inputs=[_X, ("repeats", Kind.WHOLES)], since=6),
     "Transpose": Form({"perm": Allowed("axes from 0 on", lambda given: min(given, default=0) >= 0)}),
     "Unsqueeze": Form({"axes": WHOLES}, [_X, _AXES]),
 }

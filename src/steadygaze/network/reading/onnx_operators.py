@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from steadygaze.network.reading import joining
-from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
+from steadygaze.network.reading import (
+    collapsing,
+    joining,
+    onnx_moving,
+    onnx_picking,
+    onnx_products,
+    onnx_resizing,
+    onnx_smooth,
+    onnx_windows,
+)
+from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.onnx_calls import Call, Rule
 from steadygaze.network.reading.onnx_constants import SLICED, slices_of
-from steadygaze.network.reading.onnx_smooth import SMOOTH, divided
-from steadygaze.network.reading.windows import same_padding
 
 
 def _gemm(call: Call) -> Value:
@@ -35,96 +42,6 @@ def _gemm(call: Call) -> Value:
     if bias.ndim > 2:
         raise asm.refuse(f"its bias has shape {bias.shape}", f"allowed is what fits {asm.shape(product)}")
     return asm.scale_shift(product, 1.0, bias)
-
-
-def _matmul(call: Call) -> Value:
-    asm = call.assembler
-    first, second = call.inputs
-    if isinstance(first, Value) and isinstance(second, Value):
-        return joining.matrix_product(asm, first, second)
-    matrix, x = (second, first) if isinstance(first, Value) else (first, call.value(1))
-    leading = np.shape(matrix)[:-2] if isinstance(matrix, np.ndarray) else ()
-    if not isinstance(matrix, np.ndarray) or matrix.ndim < 2 or math.prod(leading) != 1:
-        raise asm.refuse(
-            "it multiplies a constant that is not a matrix",
-            "allowed is a computed value times a constant matrix",
-        )
-    flat = matrix.reshape(matrix.shape[-2:])
-    product = asm.dense(x, flat.T, None) if isinstance(first, Value) else asm.matmul_left(flat, x)
-    # Leading axes of the constant are axes of the product, each of one entry.
-    missing = matrix.ndim - len(asm.shape(x))
-    if missing > 0 and len(asm.shape(x)) < 2:
-        raise asm.refuse(
-            f"it multiplies a value of shape {asm.shape(x)} by a constant of shape {matrix.shape}",
-            "allowed are values of two axes and more there",
-        )
-    return asm.reshape(product, (1,) * missing + asm.shape(product)) if missing > 0 else product
-
-
-def _conv(call: Call) -> Value:
-    asm, x = call.assembler, call.value(0)
-    weight = call.constant(1, "weight")
-    if weight.ndim != 4:
-        raise asm.refuse(
-            f"the weight has {weight.ndim} axes", "allowed are two-dimensional convolutions (4 axes)"
-        )
-    kernel = tuple(call.get("kernel_shape", weight.shape[2:]))
-    if kernel != weight.shape[2:]:
-        raise asm.refuse(f"its kernel_shape is {kernel}", f"allowed is the weight's, {weight.shape[2:]}")
-    window = _geometry(call, kernel, x)
-    groups = int(call.get("group", 1))
-    return asm.conv(x, weight, call.optional(2, "bias"), window.stride, window.pads, window.dilation, groups)
-
-
-def _geometry(call: Call, kernel: tuple[int, ...], x: Value) -> PoolGeometry:
-    sizes = call.assembler.shape(x)[2:]
-    if len(kernel) != 2 or len(sizes) != 2:
-        raise call.assembler.refuse(
-            f"the window is {kernel} on a value of shape {call.assembler.shape(x)}",
-            "allowed are two-dimensional windows on maps (batch, channels, height, width)",
-        )
-    stride, dilation = (tuple(call.get(name, (1, 1))) for name in ("strides", "dilations"))
-    top, left, bottom, right = call.get("pads", (0, 0, 0, 0))
-    pads: Pads = ((top, bottom), (left, right))
-    rule = call.get("auto_pad", b"NOTSET").decode()
-    if rule != "NOTSET" and any(map(any, pads)):
-        raise call.assembler.refuse(
-            f"its auto_pad is {rule} and its pads are {(top, left, bottom, right)}",
-            "allowed is one of the two; export the network again",
-        )
-    if rule.startswith("SAME"):
-        longer: Literal["before", "after"] = "before" if rule == "SAME_LOWER" else "after"
-        rows, columns = (
-            same_padding(*each, longer) for each in zip(sizes, kernel, stride, dilation, strict=True)
-        )
-        pads = (rows, columns)
-    return PoolGeometry(kernel, stride, pads, dilation, bool(call.get("ceil_mode", 0)))
-
-
-def _pooled(call: Call) -> PoolGeometry:
-    geometry = _geometry(call, tuple(call.get("kernel_shape", ())), call.value())
-    rule = call.get("auto_pad", b"NOTSET").decode()
-    if rule != "NOTSET" and (geometry.ceil or (rule != "VALID" and geometry.dilation != (1, 1))):
-        raise call.assembler.refuse(
-            f"its auto_pad is {rule} with ceil_mode {int(geometry.ceil)} and dilations {geometry.dilation}, "
-            "which runtimes read in different ways",
-            "allowed are pads in numbers there; export the network with those",
-        )
-    return geometry
-
-
-def _max_pool(call: Call) -> Value:
-    return call.assembler.max_pool(call.value(), _pooled(call))
-
-
-def _average_pool(call: Call) -> Value:
-    geometry = _pooled(call)
-    return call.assembler.average_pool(call.value(), geometry, bool(call.get("count_include_pad", 0)))
-
-
-def _global_max_pool(call: Call) -> Value:
-    rows, columns = call.assembler.map_shape(call.value())[1:]
-    return call.assembler.max_pool(call.value(), PoolGeometry((rows, columns), (1, 1)))
 
 
 def _batch_norm(call: Call) -> Value:
@@ -174,7 +91,7 @@ def _mul(call: Call) -> Value:
 
 def _div(call: Call) -> Value:
     if isinstance(call.inputs[1], Value):
-        return divided(call)
+        return onnx_smooth.divided(call)
     divisor = call.constant(1, "divisor").astype(np.float64)
     if (divisor == 0).any():
         raise call.assembler.refuse("it divides by 0", "allowed are other numbers; check the weights")
@@ -224,21 +141,6 @@ def _sum(call: Call) -> Value:
     return total
 
 
-def _pad(call: Call) -> Value:
-    asm, x = call.assembler, call.value()
-    rank = len(asm.shape(x))
-    amounts, chosen = call.wholes(1, "pads") or [], call.axes(rank, 3)
-    axes = range(rank) if chosen is None else chosen
-    if len(amounts) != 2 * len(axes):
-        raise asm.refuse(
-            f"it has {len(amounts)} amounts of padding for {len(axes)} axes", "allowed are two for each axis"
-        )
-    pads = [(0, 0)] * rank
-    for place, axis in enumerate(axes):
-        pads[axis] = (amounts[place], amounts[place + len(axes)])
-    return asm.pad(x, pads, call.number(2, "fill", "value") or 0.0)
-
-
 def _flatten(call: Call) -> Value:
     shape = call.assembler.shape(call.value())
     axis = call.get("axis", 1)
@@ -278,22 +180,9 @@ def _transpose(call: Call) -> Value:
     return call.assembler.permute(call.value(), call.get("perm", tuple(reversed(range(rank)))))
 
 
-def _concat(call: Call) -> Value:
-    values = [call.value(place) for place in range(len(call.inputs))]
-    axis = call.axis(call.get("axis", 1), len(call.assembler.shape(values[0])))
-    return call.assembler.concat(values, axis)
-
-
-def _reduce_mean(call: Call) -> Value:
-    asm, x = call.assembler, call.value()
-    rank = len(asm.shape(x))
-    named = call.wholes(1, "axes")
-    if not named and call.get("noop_with_empty_axes", 0):
-        return x
-    axes, keep = (call.axes(rank) or ()) if named else range(rank), bool(call.get("keepdims", 1))
-    if rank == 4 and x.batched and set(axes) <= {2, 3}:
-        return asm.mean(x, axes, keep)
-    return joining.averaged(asm, x, axes, keep)
+def _collapsed(over: Callable[[Assembler, Value, Sequence[int], bool], Value]) -> Rule:
+    """ReduceMean, ReduceSum."""
+    return lambda call: over(call.assembler, call.value(), *call.reduced())
 
 
 def _leaky_relu(call: Call) -> Value:
@@ -310,31 +199,23 @@ def _gelu(call: Call) -> Value:
 
 
 OPERATORS: dict[str, Rule] = {
-    **SMOOTH,
     "Add": _linear_binary(1.0, 1.0),
-    "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
     "Cast": Call.value,
     "Clip": _clip,
-    "Concat": _concat,
-    "Conv": _conv,
     "Div": _div,
     "Dropout": Call.value,
     "Erf": _smooth("erf"),
     "Flatten": _flatten,
     "Gelu": _gelu,
     "Gemm": _gemm,
-    "GlobalAveragePool": lambda call: call.assembler.adaptive_average(call.value(), (1, 1)),
-    "GlobalMaxPool": _global_max_pool,
     "Identity": Call.value,
     "LeakyRelu": _leaky_relu,
-    "MatMul": _matmul,
-    "MaxPool": _max_pool,
     "Mul": _mul,
     "Neg": lambda call: call.assembler.scale_shift(call.value(), -1.0, 0.0),
     "PRelu": lambda call: call.assembler.leaky_relu(call.value(), call.constant(1, "slope")),
-    "Pad": _pad,
-    "ReduceMean": _reduce_mean,
+    "ReduceMean": _collapsed(collapsing.mean),
+    "ReduceSum": _collapsed(collapsing.total),
     "Relu": lambda call: call.assembler.leaky_relu(call.value(), 0.0),
     "Reshape": _reshape,
     "Sigmoid": _smooth("sigmoid"),
@@ -347,5 +228,11 @@ OPERATORS: dict[str, Rule] = {
     "Tanh": _smooth("tanh"),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
+    **onnx_windows.RULES,
+    **onnx_picking.RULES,
+    **onnx_moving.RULES,
+    **onnx_resizing.RULES,
+    **onnx_products.RULES,
+    **onnx_smooth.RULES,
 }
 """Operators that become layers when an input is computed from the image."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import numpy as np
 
-from steadygaze.network.reading import joining
+from steadygaze.network.reading import collapsing, joining
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.onnx_calls import Call, Rule
 
@@ -75,21 +75,13 @@ def _softmax(axis: int) -> Rule:
     return rule
 
 
-def _reduced(total: bool, before: float = 1.0, after: float = 1.0) -> Rule:
-    """Powers of sums or means of powers over axes."""
+def _sum_of_squares(exponent: float) -> Rule:
+    """Powers of sums of squares over axes: ReduceL2, ReduceSumSquare."""
 
     def rule(call: Call) -> Value:
-        asm, x = call.assembler, call.value()
-        rank = len(asm.shape(x))
-        named = call.wholes(1, "axes")
-        if not named and call.get("noop_with_empty_axes", 0):
-            if (before, after) == (1.0, 1.0):
-                return x
-            raise asm.refuse("it reduces no axes", "allowed are one axis and more; name them")
-        axes = call.axes(rank) if named else None
-        x = joining.power(asm, x, before)
-        made = joining.averaged(asm, x, axes or range(rank), bool(call.get("keepdims", 1)), total)
-        return joining.power(asm, made, after)
+        asm, (axes, keep) = call.assembler, call.reduced()
+        squares = joining.power(asm, call.value(), 2.0)
+        return joining.power(asm, collapsing.total(asm, squares, axes, keep), exponent)
 
     return rule
 
@@ -148,18 +140,8 @@ def _unit_length(call: Call) -> Value:
     """LpNormalization with p = 2."""
     asm, x = call.assembler, call.value()
     axis = call.axis(call.get("axis", -1), len(asm.shape(x)))
-    total = joining.averaged(asm, joining.power(asm, x, 2.0), [axis], keep=True, total=True)
+    total = collapsing.total(asm, joining.power(asm, x, 2.0), [axis], keep=True)
     return joining.multiplied(asm, x, joining.power(asm, total, -0.5))
-
-
-def _expand(call: Call) -> Value:
-    asm, own = call.assembler, call.assembler.shape(call.value())
-    wanted = tuple(int(size) for size in call.constant(1, "shape").ravel())
-    try:
-        shape = tuple(int(size) for size in np.broadcast_shapes(own, wanted))
-    except ValueError as error:
-        raise asm.refuse(f"it expands {own} to {wanted}", "allowed are shapes that broadcast") from error
-    return joining.expanded(asm, call.value(), shape)
 
 
 def divided(call: Call) -> Value:
@@ -170,11 +152,10 @@ def divided(call: Call) -> Value:
     return asm.scale_shift(joining.power(asm, divisor, -1.0), call.constant(0, "numerator"), 0.0)
 
 
-SMOOTH: dict[str, Callable[[Call], Value]] = {
+RULES: Mapping[str, Rule] = {
     "Celu": _celu,
     "Elu": _elu,
     "Exp": _smooth("exp"),
-    "Expand": _expand,
     "GroupNormalization": _group_norm,
     "HardSwish": _smooth("hard-swish"),
     "InstanceNormalization": _instance_norm,
@@ -185,9 +166,8 @@ SMOOTH: dict[str, Callable[[Call], Value]] = {
     "Pow": _pow,
     "RMSNormalization": _over_last(centred=False),
     "Reciprocal": _power(-1.0),
-    "ReduceL2": _reduced(total=True, before=2.0, after=0.5),
-    "ReduceSum": _reduced(total=True),
-    "ReduceSumSquare": _reduced(total=True, before=2.0),
+    "ReduceL2": _sum_of_squares(0.5),
+    "ReduceSumSquare": _sum_of_squares(1.0),
     "Selu": _selu,
     "Softmax": _softmax(-1),
     "Softsign": _smooth("soft-sign"),

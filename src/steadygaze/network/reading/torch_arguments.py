@@ -86,6 +86,12 @@ SEVERAL_COMPUTED = Argument(
     "values computed from the image",
     lambda given: isinstance(given, Sequence) and all(isinstance(one, Value) for one in given),
 )
+SEVERAL = Argument(
+    "values computed from the image and constant tensors",
+    lambda given: (
+        isinstance(given, Sequence) and all(isinstance(one, Value) or _is_constant(one) for one in given)
+    ),
+)
 NONE = Argument("None", lambda given: given is None)
 FLAG = Argument("True or False", lambda given: isinstance(given, bool))
 NUMBER = Argument(
@@ -146,9 +152,16 @@ class Call:
         found = self.arguments[name]
         if isinstance(found, Value):
             raise self.refuse(name, CONSTANT.words)
-        if found is None:
-            return None
-        return found.detach().double().numpy() if isinstance(found, Tensor) else np.asarray(found, np.float64)
+        return None if found is None else _numbers(found)
+
+    def parts(self, name: str) -> list[Value | np.ndarray]:
+        """Values that the network computes, and constants float64, of a list of both."""
+        return [one if isinstance(one, Value) else _numbers(one) for one in self.arguments[name]]
+
+    def part(self, name: str) -> Value | np.ndarray:
+        """A value that the network computes, or a constant float64."""
+        found = self.arguments[name]
+        return found if isinstance(found, Value) else self.constant(name)
 
     def shape(self, name: str = "self") -> tuple[int, ...]:
         """Shape of a computed argument, the batch counted as 1."""
@@ -163,7 +176,13 @@ class Call:
         )
 
 
+def _numbers(found: Any) -> np.ndarray:
+    return found.detach().double().numpy() if isinstance(found, Tensor) else np.asarray(found, np.float64)
+
+
 Rule: TypeAlias = Callable[[Call], Any]
+Rows: TypeAlias = "tuple[tuple[str, Rule, Mapping[str, Argument]], ...]"
+"""Names of operators that mean the same, what they mean, and what each of their arguments may be."""
 
 
 @dataclass(frozen=True)

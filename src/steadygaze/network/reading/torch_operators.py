@@ -9,9 +9,19 @@ import numpy as np
 import torch
 from torch._ops import OpOverload
 
-from steadygaze.network.reading import joining
+from steadygaze.network.reading import (
+    collapsing,
+    joining,
+    torch_moving,
+    torch_picking,
+    torch_products,
+    torch_recurrent,
+    torch_resizing,
+    torch_smooth,
+    torch_windows,
+)
 from steadygaze.network.reading import torch_shapes as shapes
-from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
+from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     CONSTANT,
@@ -24,26 +34,19 @@ from steadygaze.network.reading.torch_arguments import (
     OPERAND,
     PRECISION,
     PROCESSOR,
-    SEVERAL_COMPUTED,
     WEIGHTS,
     WHOLE,
     Argument,
     Call,
     Operator,
+    Rows,
     Rule,
-    extent,
     only,
     unread,
     weights,
     whole_numbers,
 )
-from steadygaze.network.reading.torch_smooth import SMOOTH
-from steadygaze.network.reading.windows import same_padding
-
-
-def _pair(numbers: int | Sequence[int]) -> tuple[int, int]:
-    listed = [numbers] if isinstance(numbers, int) else list(numbers)
-    return (int(listed[0]), int(listed[-1]))
+from steadygaze.network.reading.torch_moving import MIRRORS
 
 
 def _linear(call: Call) -> Value:
@@ -53,39 +56,6 @@ def _linear(call: Call) -> Value:
 def _addmm(call: Call) -> Value:
     product = call.assembler.dense(call.value("mat1"), call.constant("mat2").T * call["alpha"], None)
     return call.assembler.scale_shift(product, 1.0, call.constant("self") * call["beta"])
-
-
-def _matmul(call: Call) -> Value:
-    asm = call.assembler
-    first, second = tuple(call.arguments)[:2]
-    if isinstance(call[first], Value) and isinstance(call[second], Value):
-        return joining.matrix_product(asm, call[first], call[second])
-    if isinstance(call[first], Value):
-        return asm.dense(call[first], call.constant(second).T, None)
-    return asm.matmul_left(call.constant(first), call.value(second))
-
-
-def _convolution(call: Call) -> Value:
-    weight, stride, dilation = call.constant("weight"), _pair(call["stride"]), _pair(call["dilation"])
-    pads = _conv_pads(call, weight.shape[2:], stride, dilation)
-    bias = call.optional("bias")
-    return call.assembler.conv(call.value("input"), weight, bias, stride, pads, dilation, int(call["groups"]))
-
-
-def _conv_pads(call: Call, kernel: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int]) -> Pads:
-    padding = call["padding"]
-    if padding == "valid":
-        return ((0, 0), (0, 0))
-    if padding == "same":
-        sizes = call.shape("input")[2:]
-        each = zip(sizes, kernel, stride, dilation, strict=True)
-        rows, columns = (same_padding(*numbers, "after") for numbers in each)
-        return (rows, columns)
-    return _both_sides(_pair(padding))
-
-
-def _both_sides(padding: tuple[int, int]) -> Pads:
-    return ((padding[0], padding[0]), (padding[1], padding[1]))
 
 
 def _batch_norm(call: Call) -> Value:
@@ -149,51 +119,21 @@ def _prelu_kernel(call: Call) -> Value:
     return call.assembler.leaky_relu(call.value(), slope)
 
 
-def _pool_geometry(call: Call) -> PoolGeometry:
-    kernel = _pair(call["kernel_size"])
-    stride = _pair(call["stride"]) if call["stride"] else kernel
-    dilation = _pair(call.arguments.get("dilation", 1))
-    return PoolGeometry(
-        kernel, stride, _both_sides(_pair(call["padding"])), dilation, bool(call["ceil_mode"])
-    )
-
-
-def _max_pool(call: Call) -> Value:
-    return call.assembler.max_pool(call.value(), _pool_geometry(call))
-
-
-def _average_pool(call: Call) -> Value:
-    divisor = call["divisor_override"]
-    return call.assembler.average_pool(call.value(), _pool_geometry(call), call["count_include_pad"], divisor)
-
-
-def _adaptive_max(call: Call) -> list[Value]:
-    sizes, counts = call.shape()[2:], _pair(call["output_size"])
-    if len(sizes) != 2 or any(size % count for size, count in zip(sizes, counts, strict=True)):
-        raise call.assembler.refuse(
-            f"{counts} windows do not divide a map of {sizes}", "allowed are sizes that do"
-        )
-    kernel = (sizes[0] // counts[0], sizes[1] // counts[1])
-    return [call.assembler.max_pool(call.value(), PoolGeometry(kernel, kernel))]
-
-
-def _adaptive_average(call: Call) -> Value:
-    return call.assembler.adaptive_average(call.value(), _pair(call["output_size"]))
-
-
 def _mean(call: Call) -> Value:
+    axes, keep = _axes(call)
+    return collapsing.mean(call.assembler, call.value(), axes, keep)
+
+
+def _total(call: Call) -> Value:
+    axes, keep = _axes(call)
+    return collapsing.total(call.assembler, call.value(), axes, keep)
+
+
+def _axes(call: Call) -> tuple[list[int], bool]:
+    """The axes that a reduction names, and whether they stay; no axes, or none named, are all of them."""
     given, keep = call.arguments.get("dim"), call.arguments.get("keepdim", False)
-    shape, value = call.shape(), call.value()
-    # No axes, or none named, are all of them.
-    axes = [given] if isinstance(given, int) else given or range(len(shape))
-    named = {axis % len(shape) for axis in axes}
-    long = [axis for axis in named if shape[axis] != 1]
-    if len(shape) == 4 and set(long) <= {2, 3}:
-        value = call.assembler.mean(value, long, keep=True) if long else value
-    else:
-        value = joining.averaged(call.assembler, value, long, keep=True)
-    kept = [1 if axis in named else size for axis, size in enumerate(shape) if keep or axis not in named]
-    return call.assembler.reshape(value, kept)
+    axes = [given] if isinstance(given, int) else given or range(len(call.shape()))
+    return list(axes), keep
 
 
 def _sum_of(sign: float) -> Rule:
@@ -257,30 +197,9 @@ _EVALUATION = only(False)
 _NOT_USED = unread("not used in evaluation")
 _VECTOR = weights(1) | NONE
 _AXES = NONE | WHOLE | whole_numbers()
-_CONVOLUTION = {
-    "input": COMPUTED,
-    "weight": weights(4),
-    "bias": _VECTOR,
-    "stride": extent(1),
-    "padding": extent(0) | only("valid", "same"),
-    "dilation": extent(1),
-    "groups": COUNT,
-    "transposed": _EVALUATION,
-    "output_padding": extent(0),
-}
 _NORM = {"input": COMPUTED, "weight": _VECTOR, "bias": _VECTOR, "momentum": _NOT_USED, "eps": NUMBER}
 _NORM |= {"running_mean": weights(1), "running_var": weights(1)}
 _NORM |= {"training": _EVALUATION, "cudnn_enabled": _NOT_USED}
-_POOL = {
-    "self": COMPUTED,
-    "kernel_size": extent(1),
-    "stride": extent(1) | whole_numbers(0),
-    "padding": extent(0),
-    "dilation": extent(1),
-    "ceil_mode": FLAG,
-    "count_include_pad": FLAG,
-    "divisor_override": NONE | COUNT,
-}
 _CAST = {
     "self": COMPUTED,
     "other": Argument("a constant tensor of float32 or float64", lambda given: _is_precise(given)),
@@ -319,27 +238,25 @@ _ONE = {"self": COMPUTED}
 _SUM = {"self": OPERAND, "other": OPERAND, "alpha": NUMBER}
 _LIMITS = {"self": COMPUTED, **dict.fromkeys(("min", "max"), NONE | LIMIT | WEIGHTS)}
 _PART = {"dim": WHOLE, "split_size": COUNT | whole_numbers(least=0), "split_sizes": whole_numbers(least=0)}
-_ADAPTIVE = {"self": COMPUTED, "output_size": extent(1)}
-_PADDING = {"self": COMPUTED, "pad": whole_numbers(), "mode": only("constant"), "value": NONE | NUMBER}
+_PADDING = {
+    "self": COMPUTED,
+    "pad": whole_numbers(),
+    "mode": only("constant", *MIRRORS),
+    "value": NONE | NUMBER,
+}
 _SIZES = {"self": COMPUTED, "size": whole_numbers(), "shape": whole_numbers()}
 _DROPOUT = {"input": COMPUTED, "p": _NOT_USED, "train": _EVALUATION}
 _AFFINE = {"self": WEIGHTS, "mat1": COMPUTED, "mat2": weights(2), "beta": NUMBER, "alpha": NUMBER}
-_MATRICES: dict[str, Argument] = dict.fromkeys(("self", "other", "mat2"), COMPUTED | weights(2))
+_REDUCED = {"self": COMPUTED, "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
 
-_ROWS: tuple[tuple[str, Rule, Mapping[str, Argument]], ...] = (
-    *SMOOTH,
+
+_ROWS: Rows = (
     ("linear", _linear, {"input": COMPUTED, "weight": weights(2), "bias": _VECTOR}),
     ("addmm", _addmm, _AFFINE),
-    ("matmul mm bmm", _matmul, _MATRICES),
-    ("conv2d conv2d.padding convolution", _convolution, _CONVOLUTION),
     ("batch_norm", _batch_norm, _NORM),
     ("_native_batch_norm_legit_no_training", _native_batch_norm, _NORM),
-    ("max_pool2d", _max_pool, _POOL),
-    ("max_pool2d_with_indices", lambda call: [_max_pool(call)], _POOL),
-    ("avg_pool2d", _average_pool, _POOL),
-    ("adaptive_avg_pool2d _adaptive_avg_pool2d", _adaptive_average, _ADAPTIVE),
-    ("adaptive_max_pool2d", _adaptive_max, _ADAPTIVE),
-    ("mean mean.dim", _mean, {"self": COMPUTED, "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}),
+    ("mean mean.dim", _mean, _REDUCED),
+    ("sum sum.dim_IntList", _total, _REDUCED),
     ("add.Tensor add.Scalar", _sum_of(1.0), _SUM),
     ("sub.Tensor sub.Scalar", _sum_of(-1.0), _SUM),
     ("rsub.Tensor rsub.Scalar", _reversed_sub, {"self": COMPUTED, "other": CONSTANT, "alpha": NUMBER}),
@@ -381,7 +298,6 @@ _ROWS: tuple[tuple[str, Rule, Mapping[str, Argument]], ...] = (
     ("select.int", shapes.selected, {"self": COMPUTED, "dim": WHOLE, "index": WHOLE}),
     ("chunk", shapes.parts, {"self": COMPUTED, "chunks": COUNT, "dim": WHOLE}),
     ("split.Tensor split.sizes split split_with_sizes", shapes.parts, {"self": COMPUTED, **_PART}),
-    ("cat concat", shapes.concatenated, {"tensors": SEVERAL_COMPUTED, "dim": WHOLE}),
     ("reshape view _unsafe_view", shapes.reshaped, _SIZES),
     ("flatten.using_ints", shapes.flattened, {"self": COMPUTED, "start_dim": WHOLE, "end_dim": WHOLE}),
     ("unflatten.int", shapes.unflattened, {"self": COMPUTED, "dim": WHOLE, "sizes": whole_numbers()}),
@@ -397,6 +313,13 @@ _ROWS: tuple[tuple[str, Rule, Mapping[str, Argument]], ...] = (
     ("dropout feature_dropout alpha_dropout", _same, _DROPOUT),
     ("alias clone contiguous lift_fresh_copy", _same, _CAST),
     ("_to_copy to.device to.dtype to.other to.dtype_layout", _same, _CAST),
+    *torch_windows.ROWS,
+    *torch_picking.ROWS,
+    *torch_moving.ROWS,
+    *torch_resizing.ROWS,
+    *torch_products.ROWS,
+    *torch_recurrent.ROWS,
+    *torch_smooth.ROWS,
 )
 
 OPERATORS: dict[str, Operator] = {

@@ -191,7 +191,9 @@ def _computed(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler)
     """What the node computes without the image: twice, so that a result that hangs on rounding is noticed."""
     made = node.meta.get("val")
     if isinstance(made, Tensor):
-        check_size(tuple(int(size) for size in made.shape), f"a constant of {assembler.where}")
+        # An open size is that of the batch, read as 1; asked for a number it would be settled for good.
+        sizes = tuple(size if isinstance(size, int) else 1 for size in made.shape)
+        check_size(sizes, f"a constant of {assembler.where}")
     if isinstance(node.target, OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags:
         raise assembler.refuse(
             "it draws random numbers", "allowed are modules that compute the same every time; take it out"

@@ -6,11 +6,15 @@ import numpy as np
 
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.torch_arguments import Call
+from steadygaze.network.reading.torch_moving import MIRRORS, mirrored
 
 
 def padded(call: Call) -> Value:
     """pad, constant_pad_nd: amounts from the last axis on, (before, after) each."""
     amounts, rank = list(call["pad"]), len(call.shape())
+    mode = MIRRORS.get(call.arguments.get("mode", "constant"))
+    if mode is not None:
+        return mirrored(call, amounts, mode)
     pads = [(0, 0)] * rank
     for place in range(len(amounts) // 2):
         pads[rank - 1 - place] = (amounts[2 * place], amounts[2 * place + 1])
@@ -43,11 +47,6 @@ def parts(call: Call) -> list[Value]:
     ends = np.minimum(np.cumsum(lengths), size).tolist()
     firsts = [0, *ends[:-1]]
     return [call.assembler.crop(call.value(), axis, a, b) for a, b in zip(firsts, ends, strict=True)]
-
-
-def concatenated(call: Call) -> Value:
-    """cat, concat."""
-    return call.assembler.concat(call["tensors"], call["dim"])
 
 
 def reshaped(call: Call) -> Value:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable
 
 import numpy as np
 
-from steadygaze.network.reading import joining
+from steadygaze.network.reading import collapsing, joining
 from steadygaze.network.reading.assembly import PoolGeometry, Value
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
@@ -20,14 +19,13 @@ from steadygaze.network.reading.torch_arguments import (
     WHOLE,
     Argument,
     Call,
+    Rows,
     Rule,
     only,
     unread,
     weights,
     whole_numbers,
 )
-
-Row: TypeAlias = "tuple[str, Rule, Mapping[str, Argument]]"
 
 # As PyTorch has them (Klambauer et al., 2017).
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
@@ -89,17 +87,9 @@ def _vector_norm(call: Call) -> Value:
     asm, shape = call.assembler, call.shape()
     given = call["dim"]
     axes = [given] if isinstance(given, int) else given or range(len(shape))
-    total = joining.averaged(
-        asm, joining.power(asm, call.value(), 2.0), axes, bool(call["keepdim"]), total=True
-    )
+    squares = joining.power(asm, call.value(), 2.0)
+    total = collapsing.total(asm, squares, axes, bool(call["keepdim"]))
     return joining.power(asm, total, 0.5)
-
-
-def _sum(call: Call) -> Value:
-    given, shape = call.arguments.get("dim"), call.shape()
-    axes = [given] if isinstance(given, int) else given or range(len(shape))
-    keep = bool(call.arguments.get("keepdim", False))
-    return joining.averaged(call.assembler, call.value(), axes, keep, total=True)
 
 
 def _softmax(call: Call) -> Value:
@@ -165,13 +155,6 @@ def _average_pool_3d(call: Call) -> Value:
     return asm.reshape(pooled, (1, shape[1], -1, shape[3], shape[4]))
 
 
-def _expand(call: Call) -> Value:
-    own, size = call.shape(), [int(n) for n in call["size"]]
-    front = len(size) - len(own)
-    shape = [own[place - front] if n == -1 else n for place, n in enumerate(size)]
-    return joining.expanded(call.assembler, call.value(), tuple(shape))
-
-
 def _first(rule: Callable[[Call], Value]) -> Rule:
     """An operator with statistics as further outputs, which no node may read."""
     return lambda call: [rule(call)]
@@ -207,9 +190,8 @@ _POOL = {"self": COMPUTED, "kernel_size": whole_numbers(3), "stride": whole_numb
 _POOL |= {"padding": only(0) | Argument("0", lambda given: not any(given)), "ceil_mode": only(False)}
 _POOL |= {"count_include_pad": FLAG, "divisor_override": NONE}
 _LENGTH = {"self": COMPUTED, "ord": only(2, 2.0), "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
-_TOTAL = {"self": COMPUTED, "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
 
-SMOOTH: tuple[Row, ...] = (
+ROWS: Rows = (
     ("mish", _smooth("mish"), _ONE),
     ("hardswish", _smooth("hard-swish"), _ONE),
     ("elu", _elu, {"self": COMPUTED, "alpha": NUMBER, "scale": NUMBER, "input_scale": NUMBER}),
@@ -224,7 +206,6 @@ SMOOTH: tuple[Row, ...] = (
     ("square", _power(2.0), _ONE),
     ("pow.Tensor_Scalar", _pow, {"self": COMPUTED, "exponent": NUMBER}),
     ("linalg_vector_norm", _vector_norm, _LENGTH),
-    ("sum sum.dim_IntList", _sum, _TOTAL),
     ("softmax.int", _softmax, {"self": COMPUTED, "dim": WHOLE, "dtype": PRECISION}),
     ("_softmax", _softmax, {"self": COMPUTED, "dim": WHOLE, "half_to_float": only(False)}),
     ("scaled_dot_product_attention", _attention, _ATTENTION),
@@ -234,11 +215,10 @@ SMOOTH: tuple[Row, ...] = (
     ("group_norm", _group_norm, _GROUPS),
     ("instance_norm", _instance_norm, _INSTANCE),
     ("avg_pool3d", _average_pool_3d, _POOL),
-    ("expand", _expand, {"self": COMPUTED, "size": whole_numbers(), "implicit": FLAG}),
     (
         "expand_as",
-        lambda call: joining.expanded(call.assembler, call.value(), call.shape("other")),
+        lambda call: call.assembler.expand(call.value(), call.shape("other")),
         {"self": COMPUTED, "other": COMPUTED},
     ),
 )
-"""Rows of the table of operators: names of overloads, what they mean, and what each argument may be."""
+"""Operators that are smooth, or in which values meet, by name and overload."""

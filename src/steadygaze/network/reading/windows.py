@@ -59,14 +59,18 @@ class Windows:
         return starts[:, None] + torch.arange(self.kernel) * self.dilation
 
 
-def adaptive_averages(size: int, count: int) -> Tensor:
-    """Matrix ``(count, size)`` of averages over `count` windows that together cover the axis.
+def adaptive_ranges(size: int, count: int) -> list[tuple[int, int]]:
+    """First position, and the one behind the last, of `count` windows that together cover an axis.
 
     Window i covers positions floor(i size / count) up to ceil((i + 1) size / count), as torch defines them.
     """
+    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+
+
+def adaptive_averages(size: int, count: int) -> Tensor:
+    """Matrix ``(count, size)`` of averages over `adaptive_ranges`."""
     matrix = torch.zeros((count, size), dtype=torch.float64)
-    for i in range(count):
-        first, end = i * size // count, -(-(i + 1) * size // count)
+    for i, (first, end) in enumerate(adaptive_ranges(size, count)):
         matrix[i, first:end] = 1.0 / (end - first)
     return matrix
 

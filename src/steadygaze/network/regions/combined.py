@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steadygaze.network.graph import Graph, Node
-from steadygaze.network.layers import Conv, Dense
+from steadygaze.network.graph import Graph, products_of
+from steadygaze.network.layers import Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 
 # A gradient shorter than this share of the maps that add up to it has lost digits.
@@ -88,7 +88,7 @@ def _by_differences(
     after = [node for node in graph.piecewise if node > to]
     varying = {node: (pieces[node] != pieces[node][:1]).any(dim=0).nonzero()[:, 0] for node in after}
     # Each map comes back from its unit down, and takes part in the sum for each region.
-    work = [_work(node) if index > to else 0 for index, node in enumerate(graph.nodes)]
+    work = [products_of(node) if index > to else 0 for index, node in enumerate(graph.nodes)]
     passes = 1 + sum(len(units) * sum(work[:node]) for node, units in varying.items()) / max(1, sum(work))
     count = 1 + sum(len(units) for units in varying.values())
     sums = count * math.prod(graph.nodes[to].shape) / max(1, _PRODUCT * sum(work))
@@ -130,13 +130,6 @@ def _cut_at(
         part[torch.arange(began, len(part), device=g.device), ends.places] = 1.0
         weights = torch.cat([weights, coming[:, ends.unit] * ends.slope], dim=1)
     return (part.reshape(-1, *graph.nodes[graph.nodes[index].inputs[0]].shape),), weights
-
-
-def _work(node: Node) -> int:
-    """Products in one pass through a layer."""
-    if isinstance(node.layer, Dense):
-        return node.layer.weight.numel()
-    return node.layer.weight.numel() * math.prod(node.shape[1:]) if isinstance(node.layer, Conv) else 0
 
 
 @dataclass(frozen=True)

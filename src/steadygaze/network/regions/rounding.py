@@ -10,9 +10,10 @@ from torch import Tensor
 
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
-from steadygaze.network.layers import AbstractAffine, AbstractLayer
+from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
+from steadygaze.network.squares import squared
 
 # Of the scale of a unit's input this share counts after the unit, too.
 _LEFT_OVER = 1e-2
@@ -65,35 +66,53 @@ def terms_of_maps(
     label: int,
     tolerances: Mapping[int, Tensor] | None = None,
 ) -> Tensor:
-    """The sum of absolute terms that makes each entry of the maps at pixels ``(B, C, H, W)``: ``(B, P)``.
+    """What makes up each entry of the maps at pixels ``(B, C, H, W)``, as rounding sees it: ``(B, P)``.
 
     What rounding leaves of an entry is proportional to it, and not to the entry, which may cancel. label and
     tolerances are those of `AbstractSaliency.maps`.
     """
     logits, pieces = graph.logits_and_pieces(images, tolerances)
-    pieces = {node: own.abs() if own.is_floating_point() else own for node, own in pieces.items()}
-    sums = Graph(tuple(replace(node, layer=_absolute(node.layer)) for node in graph.nodes))
     if isinstance(saliency, GradCam):
         node = saliency.node(graph)
-        gradients = sums.pull_back(graph.seed(label, len(images)), pieces, to=node)
+        gradients = _terms_of_gradients(graph, graph.seed(label, len(images)), pieces, to=node)
         return saliency.from_parts(graph.values_at(images, (node,))[node].abs(), gradients).flatten(1)
     if isinstance(saliency, IntegratedGradients):
         seed = graph.seed(label, 1)
 
         def terms(points: Tensor) -> Tensor:
             along = graph.pieces_at(points, tolerances)
-            along = {node: own.abs() if own.is_floating_point() else own for node, own in along.items()}
-            return sums.pull_back(seed.expand(len(points), -1), along)
+            return _terms_of_gradients(graph, seed.expand(len(points), -1), along)
 
         return saliency.maps_by(graph, images, terms).abs().flatten(1)
     assert isinstance(saliency, AbstractGradientSaliency)
-    gradients = sums.pull_back(saliency.seed(logits, label).abs(), pieces)
+    gradients = _terms_of_gradients(graph, saliency.seed(logits, label), pieces)
     return saliency.from_gradient(gradients * images.abs() if saliency.times_pixels else gradients)
 
 
-def _absolute(layer: AbstractLayer) -> AbstractLayer:
-    if isinstance(layer, AbstractAffine):
-        return layer.absolute
-    if isinstance(layer, PiecewiseLinear):
-        return replace(layer, slopes=layer.slopes.abs())
-    return layer
+def _terms_of_gradients(graph: Graph, seed: Tensor, pieces: Mapping[int, Tensor], to: int = 0) -> Tensor:
+    """The terms that make up gradients at node `to`, of all layers together; arguments as of `pull_back`.
+
+    Each layer adds up terms whose absolute sum is what its own rounding is proportional to. From there on
+    rounding errors are taken to be independent: their squares go back by the squares of the weights. Absolute
+    sums all the way back would grow by an order of magnitude with each wide layer, past any gradient.
+    """
+    squares = Graph(tuple(replace(node, layer=squared(node.layer)) for node in graph.nodes))
+    steep = {node: own.square() if own.is_floating_point() else own for node, own in pieces.items()}
+    gradients, spread = {graph.last: seed}, {graph.last: seed.square()}
+    for index in range(graph.last, to, -1):
+        if index not in gradients:
+            continue
+        node, g = graph.nodes[index], gradients.pop(index)
+        shapes = tuple(graph.nodes[source].shape for source in node.inputs)
+        parts = graph.pulled(index, g.clone(), pieces)
+        passed = squares.pulled(index, spread.pop(index), steep)
+        terms = parts
+        if isinstance(node.layer, AbstractAffine):
+            terms = node.layer.absolute.transpose(g.abs(), shapes)
+        for source, part, error, own in zip(node.inputs, parts, passed, terms, strict=True):
+            shape = (len(seed), *graph.nodes[source].shape)
+            more, part = (error + own.square()).reshape(shape), part.reshape(shape)
+            gradients[source] = gradients[source] + part if source in gradients else part
+            spread[source] = spread[source] + more if source in spread else more
+    none = seed.new_zeros((len(seed), *graph.nodes[to].shape))
+    return spread.get(to, none).reshape(none.shape).sqrt()

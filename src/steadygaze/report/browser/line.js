@@ -35,6 +35,11 @@ export class LineView {
     });
   }
 
+  // Draws at once what paper shall show, whose ink is black in the dark, too.
+  print() {
+    this.draw(Math.max(2, window.devicePixelRatio || 1), "#000");
+  }
+
   get frame() {
     const { clientWidth, clientHeight } = this.canvas;
     const { left, right, top, bottom } = MARGIN;
@@ -57,10 +62,10 @@ export class LineView {
     return left + ((x - x0) / (x1 - x0)) * width;
   }
 
-  draw() {
-    const ratio = window.devicePixelRatio || 1;
+  draw(ratio = window.devicePixelRatio || 1, ink = getComputedStyle(this.canvas).color) {
     const { clientWidth, clientHeight } = this.canvas;
     if (!clientWidth) return;
+    this.ink = ink;
     this.canvas.width = Math.round(clientWidth * ratio);
     this.canvas.height = Math.round(clientHeight * ratio);
     const context = this.canvas.getContext("2d");
@@ -94,7 +99,7 @@ export class LineView {
   }
 
   drawGraph(context, panel, values, limit, limitName, name, fromZero) {
-    const ink = getComputedStyle(this.canvas).color;
+    const { ink } = this;
     const known = [...values].filter(Number.isFinite);
     const low = fromZero ? 0 : Math.min(limit, ...known);
     const high = Math.max(limit, ...known, low + 1e-9);
@@ -181,7 +186,7 @@ export class LineView {
       else for (const share of [0.3, 0.65]) context.fillRect(from, top + height * share, reach, 2);
     }
     context.restore();
-    context.strokeStyle = getComputedStyle(this.canvas).color;
+    context.strokeStyle = this.ink;
     context.lineWidth = 1;
     context.strokeRect(left - 0.5, top - 0.5, width + 1, height + 1);
   }
@@ -189,7 +194,7 @@ export class LineView {
   drawAxis(context, { left, top, width, height }) {
     const axis = this.look.axes[0];
     const { x0, x1 } = this.state.view;
-    context.fillStyle = getComputedStyle(this.canvas).color;
+    context.fillStyle = this.ink;
     context.font = "12px system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "top";

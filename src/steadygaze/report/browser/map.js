@@ -41,6 +41,12 @@ export class MapView {
     });
   }
 
+  // Draws at once what paper shall show, whose ink is black in the dark, too.
+  print() {
+    this.stale = true;
+    this.draw(Math.max(2, window.devicePixelRatio || 1), "#000");
+  }
+
   get frame() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     const { left, right, top, bottom } = MARGIN;
@@ -56,8 +62,7 @@ export class MapView {
     return { x: x0 + p * (x1 - x0), y: y0 + q * (y1 - y0), inside, width, height };
   }
 
-  draw() {
-    const ratio = window.devicePixelRatio || 1;
+  draw(ratio = window.devicePixelRatio || 1, ink = getComputedStyle(this.canvas).color) {
     const { clientWidth, clientHeight } = this.canvas;
     if (!clientWidth) return;
     if (this.canvas.width !== Math.round(clientWidth * ratio) || this.canvas.height !== Math.round(clientHeight * ratio)) {
@@ -73,7 +78,7 @@ export class MapView {
     const { left, top, width, height } = this.frame;
     context.imageSmoothingEnabled = false;
     context.drawImage(this.cells, left, top, width, height);
-    this.drawAxes(context);
+    this.drawAxes(context, ink);
     context.save();
     context.beginPath();
     context.rect(left - 1, top - 1, width + 2, height + 2);
@@ -110,10 +115,9 @@ export class MapView {
     return [left + ((x - x0) / (x1 - x0)) * width, top + (1 - (y - y0) / (y1 - y0)) * height];
   }
 
-  drawAxes(context) {
+  drawAxes(context, ink) {
     const { left, top, width, height } = this.frame;
     const { look, state } = this;
-    const ink = getComputedStyle(this.canvas).color;
     context.strokeStyle = ink;
     context.fillStyle = ink;
     context.lineWidth = 1;

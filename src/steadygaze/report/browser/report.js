@@ -33,5 +33,7 @@ function begin(told, arrays) {
   view.refresh(true);
   panel.refresh();
   document.addEventListener("theme", () => view.refresh(true));
+  addEventListener("beforeprint", () => view.print());
+  addEventListener("afterprint", () => view.refresh(true));
   root.dataset.ready = "true";
 }

@@ -1,0 +1,229 @@
+"""Linear bounds carried backward: what is asked of a node's output, as an affine function of the coordinates.
+
+A row r asks for a lower bound of <r, z> over a box, z being the output of some node. Affine layers turn it
+into W^T r; at a layer that is not affine each entry takes the line below where it is positive and the line
+above where it is negative (CROWN: Zhang et al., NeurIPS 2018; on graphs: Xu et al., NeurIPS 2020). Where the
+row comes to nodes whose values are affine in the coordinates, but for little, it is put into their forms, and
+what remains is an affine function of the coordinates, whose least value over the box is known.
+
+Rounding: one step off a row r for a node's output, r' = W^T r, is off by at most a share of |W|^T |r|, which
+changes the bound by at most that share of <|r|, |W| x>, x being the largest magnitudes of the node's inputs.
+|W| x is the same for all rows. What is left is rounded down by the sum of all that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.enclosures import UNIT
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.lines import AbstractLines, unit_of, weighed
+from steadygaze.network.graph import Graph
+from steadygaze.network.layers import AbstractAffine, Add, Concat, Permute, Reshape
+
+# Layers that only move numbers: rows come through them as they are.
+_EXACT = (Add, Concat, Permute, Reshape)
+# Bytes of the widest rows that are carried at once.
+_BLOCK_BYTES = 2**23
+
+
+@dataclass(frozen=True, eq=False)
+class Backward:
+    """What rows need on their way back, over B boxes.
+
+    Attributes:
+        graph: the network.
+        lines: of each node that is not affine, and behind `grounds`.
+        sizes: ``(B, *shape)`` the largest magnitudes of each node's values.
+        grounds: forms ``(B, *shape)`` of the nodes where rows end; every way back comes to one of them.
+    """
+
+    graph: Graph
+    lines: dict[int, AbstractLines] = field(default_factory=dict)
+    sizes: dict[int, Tensor] = field(default_factory=dict)
+    grounds: dict[int, Forms] = field(default_factory=dict)
+    _scales: dict[int, Tensor] = field(default_factory=dict)
+    _constants: dict[int, Tensor] = field(default_factory=dict)
+
+    def take(self, chosen: Tensor) -> Backward:
+        """What is known over some of the boxes."""
+        return replace(
+            self,
+            lines={index: lines.take(chosen) for index, lines in self.lines.items()},
+            sizes={index: size[chosen] for index, size in self.sizes.items()},
+            grounds={index: forms.take(chosen) for index, forms in self.grounds.items()},
+            _scales={index: scale[chosen] for index, scale in self._scales.items()},
+        )
+
+    def narrowed(self) -> Backward:
+        """The same for rows in float32, which take half the time or less; their rounding is counted alike."""
+        kind = torch.float32
+        upward = 1 + 2.0**-20
+        nodes = tuple(
+            replace(node, layer=node.layer.to(kind)) if isinstance(node.layer, AbstractAffine) else node
+            for node in self.graph.nodes
+        )
+        grounds = {
+            index: Forms(forms.rows.to(kind), (forms.error * upward).to(kind), forms.count)
+            for index, forms in self.grounds.items()
+        }
+        return Backward(
+            Graph(nodes),
+            {index: lines.to(kind) for index, lines in self.lines.items()},
+            {index: (size * upward).to(kind) for index, size in self.sizes.items()},
+            grounds,
+        )
+
+    def least(self, rows: Tensor, start: int) -> Tensor:
+        """Lower bounds ``(B, R)`` of ``<row, output of node start>`` for rows ``(B, R, M)``, rounded down."""
+        below = self.below(rows, start)
+        return below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
+
+    def below(self, rows: Tensor, start: int) -> Tensor:
+        """Affine functions ``(B, 1 + n, R)`` below ``<row, output of node start>``, rounded down.
+
+        The rows are ``(B, R, M)``. They may be in float32, if this is: see `narrowed`.
+        """
+        nothing = torch.zeros(rows.shape[:2], dtype=torch.float64, device=rows.device)
+        state = _State(nothing[..., None], nothing, nothing)
+        pending = {start: rows}
+        for index in range(start, -1, -1):
+            own = pending.pop(index, None)
+            if own is None:
+                continue
+            if index in self.grounds:
+                state = state.ended(own, self.grounds[index])
+                continue
+            state, parts = self._pulled(index, own, state)
+            for source, part in zip(self.graph.nodes[index].inputs, parts, strict=True):
+                if source not in pending:
+                    pending[source] = part
+                    continue
+                pending[source] = pending[source] + part
+                rounded = weighed(pending[source], self.sizes[source].flatten(1))
+                state = state.blurred(2 * unit_of(rows) * rounded)
+        return state.below(next(iter(self.grounds.values())).count)
+
+    def units(self, start: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Functions ``(B, 1 + n, M)`` below and above some entries of a node's output, a mask ``(B, M)``.
+
+        Where it is not set they are -inf and inf.
+        """
+        boxes, entries = chosen.shape
+        count = next(iter(self.grounds.values())).count
+        low = torch.zeros((boxes, entries, 1 + count), dtype=torch.float64, device=chosen.device)
+        low[..., 0] = -torch.inf
+        high = -low
+        counts = chosen.sum(dim=1)
+        order = counts.argsort(descending=True)
+        widest = max(self.sizes[index].flatten(1).shape[1] for index in self._behind(start))
+        done, size = 0, self.sizes[start].element_size()
+        while done < boxes and counts[order[done]]:
+            most = int(counts[order[done]])
+            own = order[done : done + max(1, _BLOCK_BYTES // (2 * size * widest * most))]
+            done += len(own)
+            part = self.take(own)
+            span = max(1, _BLOCK_BYTES // (2 * size * widest))
+            places = chosen[own].to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+            for first in range(0, most, span):
+                place = places[:, first : first + span]
+                rows = self.sizes[start].new_zeros((len(own), place.shape[1], entries))
+                rows.scatter_(2, place[..., None], chosen[own].gather(1, place).to(rows.dtype)[..., None])
+                found = part.below(torch.cat([rows, -rows], dim=1), start).transpose(1, 2)
+                asked = chosen[own].gather(1, place)
+                below, above = found.split(place.shape[1], dim=1)
+                at = own[:, None].expand(place.shape)
+                low[at[asked], place[asked]] = below[asked]
+                high[at[asked], place[asked]] = -above[asked]
+        return low.transpose(1, 2), high.transpose(1, 2)
+
+    def scale(self, index: int) -> Tensor:
+        """``|W| x + |b|`` of an affine node, ``(B, M)``, x being the largest magnitudes of its inputs.
+
+        Of another node the largest magnitudes of its own values.
+        """
+        node = self.graph.nodes[index]
+        if not isinstance(node.layer, AbstractAffine):
+            return self.sizes[index].flatten(1)
+        if index not in self._scales:
+            inputs = (self.sizes[source] for source in node.inputs)
+            self._scales[index] = node.layer.absolute.forward(*inputs).flatten(1)
+        return self._scales[index]
+
+    def _behind(self, start: int) -> set[int]:
+        """The node and all from the grounds on that it depends on."""
+        found = {start}
+        for index in range(start, -1, -1):
+            if index in found and index not in self.grounds:
+                found.update(self.graph.nodes[index].inputs)
+        return found
+
+    def _pulled(self, index: int, rows: Tensor, state: _State) -> tuple[_State, tuple[Tensor, ...]]:
+        node = self.graph.nodes[index]
+        if not isinstance(node.layer, AbstractAffine):
+            size = self.sizes[node.inputs[0]].flatten(1)
+            own, constant, rounding = self.lines[index].pulled(rows, size)
+            return state.raised(constant).blurred(rounding), (own,)
+        layer, shapes = node.layer, tuple(self.graph.nodes[source].shape for source in node.inputs)
+        moved = layer.transpose(rows.reshape(-1, *node.shape), shapes)
+        parts = tuple(part.reshape(*rows.shape[:2], -1) for part in moved)
+        if isinstance(layer, _EXACT):
+            return state, parts
+        unit = unit_of(rows)
+        state = state.blurred((layer.terms + 8) * unit * weighed(rows, self.scale(index)))
+        constant = self._constant(index)
+        if constant.any():
+            rounded = (rows.shape[2] + 4) * unit * weighed(rows, constant.abs()[None])
+            state = state.raised((rows @ constant).to(torch.float64)).blurred(rounded)
+        return state, parts
+
+    def _constant(self, index: int) -> Tensor:
+        """The constant of an affine node, ``(M,)``."""
+        if index not in self._constants:
+            node = self.graph.nodes[index]
+            zeros = (
+                self.sizes[source].new_zeros((1, *self.graph.nodes[source].shape)) for source in node.inputs
+            )
+            self._constants[index] = node.layer.forward(*zeros).flatten()
+        return self._constants[index]
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """What has been found of rows so far: coefficients ``(B, R, 1 + n + symbols)``, the rest ``(B, R)``."""
+
+    coefficients: Tensor
+    constant: Tensor
+    error: Tensor
+
+    def raised(self, constant: Tensor) -> _State:
+        total = self.constant + constant
+        return replace(self, constant=total, error=self.error + UNIT * total.abs())
+
+    def blurred(self, error: Tensor) -> _State:
+        return replace(self, error=self.error + error)
+
+    def ended(self, rows: Tensor, forms: Forms) -> _State:
+        flat = forms.flattened()
+        found = (rows @ flat.rows.transpose(1, 2)).to(torch.float64)
+        terms = (rows.shape[2] + 8) * unit_of(rows)
+        error = terms * weighed(rows, flat.size)
+        if flat.error.any():
+            error = error + (rows.abs() @ flat.error[..., None])[..., 0] * (1 + 4 * terms)
+        old = self.coefficients
+        width = max(old.shape[2], found.shape[2])
+        old, found = (torch.nn.functional.pad(x, (0, width - x.shape[2])) for x in (old, found))
+        total = old + found
+        return replace(self, coefficients=total, error=self.error + error + UNIT * total.abs().sum(dim=2))
+
+    def below(self, count: int) -> Tensor:
+        centre, own = self.coefficients[..., 0], self.coefficients[..., 1 : 1 + count]
+        strays = self.coefficients[..., 1 + count :].abs().sum(dim=2)
+        size = centre.abs() + self.coefficients[..., 1:].abs().sum(dim=2) + self.constant.abs() + self.error
+        outward = (self.coefficients.shape[2] + 8) * UNIT * size
+        # The errors are themselves sums of many roundings.
+        centre = centre + self.constant - strays - self.error * (1 + 2.0**-30) - outward
+        return torch.cat([centre[:, None], own.transpose(1, 2)], dim=1)

@@ -1,0 +1,148 @@
+"""Values between two affine functions of the coordinates of a box, carried through a network: bands.
+
+A band says of values z, for every t in [-1, 1]^n,
+
+    |z - (m0 + sum_i t_i m_i)| <= (h0 + sum_i t_i h_i) + e,    e <= error:
+
+a middle and a half width that both depend on t. Affine layers move the middle by W and the half width by |W|;
+other layers are put between their lines. There are no symbols, so that nothing that two units owe to the same
+doubt cancels; but a line below may have another slope than the line above, which forms with symbols do not
+have, and after a single layer that is not affine nothing is lost against `backward`. (Forward bounds: Xu et
+al., Automatic Perturbation Analysis for Scalable Certified Robustness and Beyond, NeurIPS 2020.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.enclosures import UNIT
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.lines import AbstractLines, Lines, WindowLines
+from steadygaze.network.layers import AbstractAffine, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """See the module: middle and half ``(B, 1 + n, *shape)``, error ``(B, *shape)`` >= 0."""
+
+    middle: Tensor
+    half: Tensor
+    error: Tensor
+
+    @staticmethod
+    def of(forms: Forms) -> Band:
+        """What forms say, their symbols being errors."""
+        known = forms.without_symbols().with_symbols(0)
+        return Band(known.rows, torch.zeros_like(known.rows), known.error)
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Least and largest values ``(B, *shape)``, rounded outwards."""
+        low, high = self.middle - self.half, self.middle + self.half
+        size = 4 * UNIT * self._size + self.error
+        away = (self.middle.shape[1] + 4) * UNIT
+        outward = size + away * (self._size + size)
+        return (
+            low[:, 0] - low[:, 1:].abs().sum(dim=1) - outward,
+            high[:, 0] + high[:, 1:].abs().sum(dim=1) + outward,
+        )
+
+    def through(self, lines: AbstractLines, shape: Shape) -> Band:
+        """Behind a layer that is not affine, whose output has the given shape."""
+        if isinstance(lines, Lines):
+            return self._between(lines, shape)
+        assert isinstance(lines, WindowLines), "there are two kinds of lines"
+        return self._largest(lines, shape)
+
+    def take(self, chosen: Tensor) -> Band:
+        """Those of some boxes."""
+        return Band(self.middle[chosen], self.half[chosen], self.error[chosen])
+
+    def between(self, below: Tensor, above: Tensor) -> Band:
+        """With functions below and above ``(B, 1 + n, N)`` instead, where these are closer to each other."""
+        middle, half, error = self._flat()
+        new, width = (below + above) / 2, (above - below) / 2
+        closer = width[:, 0] < half[:, 0] + error
+        rounding = 4 * UNIT * (below.abs() + above.abs()).sum(dim=1)
+        return _shaped(
+            torch.where(closer[:, None], new, middle),
+            torch.where(closer[:, None], width, half),
+            torch.where(closer, rounding, error),
+            tuple(self.error.shape[1:]),
+        )
+
+    @property
+    def _size(self) -> Tensor:
+        return (self.middle.abs() + self.half.abs()).sum(dim=1)
+
+    def _flat(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.middle.flatten(2), self.half.flatten(2), self.error.flatten(1)
+
+    def _between(self, lines: Lines, shape: Shape) -> Band:
+        middle, half, error = self._flat()
+        mean, spread = (lines.above + lines.below) / 2, (lines.above - lines.below) / 2
+        wide = (lines.above.abs() + lines.below.abs()) / 2
+        skew = (lines.above.abs() - lines.below.abs()) / 2
+        moved = mean[:, None] * middle + skew[:, None] * half
+        width = spread[:, None] * middle + wide[:, None] * half
+        moved[:, 0] += (lines.above_offset + lines.below_offset) / 2
+        width[:, 0] += (lines.above_offset - lines.below_offset) / 2
+        steep = torch.maximum(lines.above.abs(), lines.below.abs())
+        offsets = lines.above_offset.abs() + lines.below_offset.abs()
+        size = (middle.abs() + half.abs()).sum(dim=1)
+        error = (error + 16 * UNIT * size) * steep + 8 * UNIT * offsets
+        return _shaped(moved, width, error * (1 + 16 * UNIT), shape)
+
+    def _largest(self, lines: WindowLines, shape: Shape) -> Band:
+        middle, half, error = self._flat()
+        least = (middle - half).gather(2, lines.winner[:, None].expand(-1, middle.shape[1], -1))
+        slack = error + 2 * UNIT * (middle.abs() + half.abs()).sum(dim=1)
+        below = slack.gather(1, lines.winner)
+        most = torch.zeros_like(least)
+        most[:, 0] = lines.offset
+        above, size = torch.zeros_like(below), lines.offset.abs()
+        for j in range(lines.weights.shape[2]):
+            weight, place = lines.weights[:, :, j], lines.layer.windows[:, j].clamp_min(0)
+            own = weight[:, None] * middle[:, :, place] + weight.abs()[:, None] * half[:, :, place]
+            most, size = most + own, size + weight.abs() * (middle.abs() + half.abs())[:, :, place].sum(dim=1)
+            above = above + weight.abs() * slack[:, place]
+        terms = lines.weights.shape[2] + 8
+        rounding = terms * UNIT * (size + least.abs().sum(dim=1))
+        error = (torch.maximum(below, above) + rounding) * (1 + 2 * terms * UNIT)
+        return _shaped((most + least) / 2, (most - least) / 2, error, shape)
+
+
+def moved(layer: AbstractAffine, *bands: Band) -> Band:
+    """What an affine layer makes of bands; several are set side by side, to be one linear function."""
+    sizes = [math.prod(band.error.shape[1:]) for band in bands]
+    shapes = [band.error.shape[1:] for band in bands]
+    middle, half, error = (
+        torch.cat(parts, dim=-1) for parts in zip(*(band._flat() for band in bands), strict=True)
+    )
+
+    def parts(joined: Tensor) -> tuple[Tensor, ...]:
+        split = joined.split(sizes, dim=1)
+        return tuple(part.reshape(len(part), *own) for part, own in zip(split, shapes, strict=True))
+
+    rows = middle.shape[:2]
+    share = (layer.terms + 4) * UNIT
+    error = error + share * (middle.abs() + half.abs()).sum(dim=1)
+    absolute = layer.absolute.linear(*parts(torch.cat([half.flatten(0, 1), error])))
+    half, error = absolute[: len(absolute) - len(error)].unflatten(0, rows), absolute[-len(error) :]
+    middle = layer.linear(*parts(middle.flatten(0, 1))).unflatten(0, rows)
+    constant = layer.forward(*parts(middle.new_zeros((1, sum(sizes)))))
+    if constant.any():
+        middle[:, 0] += constant[0]
+        error = error + share * (constant.abs() + middle[:, 0].abs())
+    return Band(middle, half, error * (1 + 2 * (layer.terms + 8) * UNIT))
+
+
+def _shaped(middle: Tensor, half: Tensor, error: Tensor, shape: Shape) -> Band:
+    return Band(
+        middle.reshape(*middle.shape[:2], *shape),
+        half.reshape(*half.shape[:2], *shape),
+        error.reshape(len(error), *shape),
+    )

@@ -1,0 +1,131 @@
+"""Ranges of units over boxes, the tightest of what forms, bands and rows carried backward say of them.
+
+Where nothing has bent the values yet, they are affine in the coordinates, but for little, and forms say all.
+Behind one layer that is not affine, bands say what rows would. From the second on each unit that may be on
+several pieces, and whose range is wider than what the coordinates alone explain, is asked for by two rows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.backward import Backward
+from steadygaze.network.bounding.bands import Band, moved
+from steadygaze.network.bounding.lines import lines_of
+from steadygaze.network.graph import Graph
+from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.smooth import Smooth
+
+# Values count as affine where what else moves them is below this share of how far they reach.
+_AFFINE = 1e-4
+# A unit is asked for if its range is wider by this factor than its affine part.
+_LOOSE = 1.1
+# Ranges wider than this share of |W| |x| + |b| are sought in float32, whose rounding is far below that.
+_COARSE = 1e-3
+
+
+class Tightening:
+    """Goes along with an evaluation by forms, node by node, and collects what `Backward` needs."""
+
+    def __init__(self, graph: Graph, pixels: Forms, start: int) -> None:
+        self._graph = graph
+        # What is computed in float32 must be sums of products of that precision: on a GPU it need not be.
+        cpu = pixels.error.device.type == "cpu"
+        self._may_narrow = cpu and torch.get_float32_matmul_precision() == "highest"
+        self.backward = Backward(graph)
+        self._bands: dict[int, Band] = {}
+        self._ranges: dict[int, tuple[Tensor, Tensor]] = {}
+        self._depth = {start: 0}
+        self._ground(start, pixels)
+
+    def affine(self, index: int, forms: Forms) -> None:
+        """Take in an affine node, whose values have these forms."""
+        sources = self._graph.nodes[index].inputs
+        self._depth[index] = max(self._depth[source] for source in sources)
+        if all(source in self.backward.grounds for source in sources) and _is_affine(forms):
+            self._ground(index, forms)
+            return
+        layer = self._graph.nodes[index].layer
+        assert isinstance(layer, AbstractAffine), "the caller says so"
+        self._add(index, forms, moved(layer, *(self._bands[source] for source in sources)))
+
+    def ranges(self, index: int, forms: Forms) -> tuple[Tensor, Tensor]:
+        """Least and largest inputs ``(B, N)`` of a node that is not affine, whose input has these forms."""
+        source, layer = self._graph.nodes[index].inputs[0], self._graph.nodes[index].layer
+        assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "the caller says so"
+        flat = forms.flattened()
+        low, high = (bound.flatten(1) for bound in self._ranges[source])
+        if self._depth[source] >= 2:
+            own = flat.rows[:, 1 : 1 + flat.count].abs().sum(dim=1)
+            asked = _torn(layer, low, high) & (high - low > 2 * _LOOSE * own)
+            if asked.any():
+                self._bands[source] = self._asked(source, asked, high - low)
+                least, most = self._bands[source].bounds()
+                low, high = torch.fmax(low, least.flatten(1)), torch.fmin(high, most.flatten(1))
+                self._ranges[source] = low.reshape(forms.error.shape), high.reshape(forms.error.shape)
+                self.backward.sizes[source] = _size(*self._ranges[source])
+        self.backward.lines[index] = lines_of(layer, flat, low, high)
+        return low, high
+
+    def bent(self, index: int, forms: Forms) -> None:
+        """Take in a node that is not affine, whose values have these forms."""
+        source = self._graph.nodes[index].inputs[0]
+        if source in self.backward.grounds and _is_affine(forms):
+            self._depth[index] = self._depth[source]
+            self._ground(index, forms)
+            return
+        self._depth[index] = self._depth[source] + 1
+        shape = self._graph.nodes[index].shape
+        self._add(index, forms, self._bands[source].through(self.backward.lines[index], shape))
+
+    def ended(self, index: int, forms: Forms) -> None:
+        """Take in a node that no row is carried through: rows end in the forms of its values."""
+        self._depth[index] = 0
+        self._ground(index, forms)
+
+    def _asked(self, source: int, asked: Tensor, width: Tensor) -> Band:
+        """The band of a node, with what rows say of some of its entries; where these are wide in float32."""
+        coarse = asked & (width > _COARSE * self.backward.scale(source))
+        if not self._may_narrow:
+            coarse = torch.zeros_like(asked)
+        band = self._bands[source]
+        if coarse.any():
+            band = band.between(*self.backward.narrowed().units(source, coarse))
+        fine = asked & ~coarse
+        return band.between(*self.backward.units(source, fine)) if fine.any() else band
+
+    def _ground(self, index: int, forms: Forms) -> None:
+        self.backward.grounds[index] = forms
+        self._add(index, forms, Band.of(forms))
+
+    def _add(self, index: int, forms: Forms, band: Band) -> None:
+        (low, high), (least, most) = forms.bounds(), band.bounds()
+        self._bands[index] = band
+        self._ranges[index] = torch.fmax(low, least), torch.fmin(high, most)
+        self.backward.sizes[index] = _size(*self._ranges[index])
+
+
+def _is_affine(forms: Forms) -> bool:
+    return bool((forms.strays.flatten(1).sum(dim=1) <= _AFFINE * forms.reach.flatten(1).sum(dim=1)).all())
+
+
+def _size(low: Tensor, high: Tensor) -> Tensor:
+    return torch.maximum(low.abs(), high.abs())
+
+
+def _torn(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tensor) -> Tensor:
+    """The inputs ``(B, N)`` whose ranges matter to what is known of the output."""
+    if isinstance(layer, Smooth):
+        return high > low
+    if isinstance(layer, PiecewiseLinear):
+        return layer.pieces_of(high) != layer.pieces_of(low)
+    real, place = layer.windows >= 0, layer.windows.clamp_min(0)
+    best = low[:, place].masked_fill(~real, -torch.inf).amax(dim=2)
+    near = real & (high[:, place] > best[..., None])
+    near &= (near.sum(dim=2) > 1)[..., None]
+    torn = torch.zeros(low.shape, dtype=torch.int8, device=low.device)
+    torn.scatter_reduce_(1, place.flatten().expand(len(low), -1), near.flatten(1).to(torch.int8), "amax")
+    return torn > 0

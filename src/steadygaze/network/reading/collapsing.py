@@ -1,0 +1,39 @@
+"""Sums and means over axes of the file's shape, on top of the `Assembler`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from steadygaze.network.reading.assembly import Assembler, PoolGeometry, Value
+
+
+def mean(asm: Assembler, x: Value, axes: Sequence[int], keep: bool) -> Value:
+    """The mean over axes, which stay as axes of one entry or are dropped."""
+    return _collapsed(asm, x, axes, keep, divisor=None)
+
+
+def total(asm: Assembler, x: Value, axes: Sequence[int], keep: bool) -> Value:
+    """The sum over axes, as `mean`."""
+    return _collapsed(asm, x, axes, keep, divisor=1.0)
+
+
+def _collapsed(asm: Assembler, x: Value, axes: Sequence[int], keep: bool, divisor: float | None) -> Value:
+    shape = asm.shape(x)
+    chosen = sorted({axis % len(shape) for axis in axes})
+    kept = [1 if axis in chosen else size for axis, size in enumerate(shape)]
+    span = math.prod(shape[axis] for axis in chosen)
+    if span > 1:
+        x = _windowed(asm, x, [axis for axis in chosen if shape[axis] > 1], span, divisor)
+    return asm.reshape(x, kept if keep else [n for axis, n in enumerate(shape) if axis not in chosen])
+
+
+def _windowed(asm: Assembler, x: Value, chosen: Sequence[int], span: int, divisor: float | None) -> Value:
+    shape = asm.shape(x)
+    if len(shape) == 4 and x.batched and set(chosen) <= {2, 3}:  # a map stays one
+        window = tuple(shape[axis] if axis in chosen else 1 for axis in (2, 3))
+    else:
+        others = [axis for axis in range(len(shape)) if axis not in chosen]
+        x = asm.reshape(asm.permute(x, [*others, *chosen]), (1, math.prod(shape) // span, 1, span))
+        window = (1, span)
+    return asm.average_pool(x, PoolGeometry(window, (1, 1)), count_padding=True, divisor=divisor)

@@ -1,0 +1,158 @@
+"""ONNX operators with windows: convolutions, transposed or not, and pools, in two dimensions or one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from steadygaze.network.reading import collapsing, convolving
+from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
+from steadygaze.network.reading.onnx_calls import Call, Rule
+from steadygaze.network.reading.windows import same_padding
+
+
+def _flat_too(rule: Rule) -> Rule:
+    """A rule for maps that takes rows of numbers ``(1, C, L)``, too: they are maps of one row."""
+
+    def either(call: Call) -> Value:
+        asm, shape = call.assembler, call.assembler.shape(call.value())
+        if len(shape) != 3 or not call.value().batched:
+            return _single(rule(call))
+        inputs: list[Value | np.ndarray | None] = [asm.reshape(call.value(), (*shape[:2], 1, shape[2]))]
+        inputs += [
+            one[:, :, None] if isinstance(one, np.ndarray) and one.ndim == 3 else one
+            for one in call.inputs[1:]
+        ]
+        given = dict(call.attributes)
+        for name, alone in _ALONE.items():
+            if name in given and len(given[name]) == 1:
+                given[name] = [alone, *given[name]]
+        if len(given.get("pads", ())) == 2:
+            given["pads"] = [0, given["pads"][0], 0, given["pads"][1]]
+        made = _single(rule(replace(call, inputs=tuple(inputs), attributes=given)))
+        return asm.reshape(made, (*asm.shape(made)[:2], -1))
+
+    return either
+
+
+# What the windows of a row are in the other direction.
+_ALONE = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0, "output_shape": 1}
+
+
+def _single(made: Value | tuple[Value, ...]) -> Value:
+    assert isinstance(made, Value), "windows make one value"
+    return made
+
+
+def _conv(call: Call) -> Value:
+    asm, x = call.assembler, call.value(0)
+    weight = call.constant(1, "weight")
+    if weight.ndim != 4:
+        raise asm.refuse(
+            f"the weight has {weight.ndim} axes",
+            "allowed are convolutions in one dimension or two (3 or 4 axes)",
+        )
+    kernel = tuple(call.get("kernel_shape", weight.shape[2:]))
+    if kernel != weight.shape[2:]:
+        raise asm.refuse(f"its kernel_shape is {kernel}", f"allowed is the weight's, {weight.shape[2:]}")
+    window = _geometry(call, kernel, x)
+    groups = int(call.get("group", 1))
+    return asm.conv(x, weight, call.optional(2, "bias"), window.stride, window.pads, window.dilation, groups)
+
+
+def _geometry(call: Call, kernel: tuple[int, ...], x: Value) -> PoolGeometry:
+    sizes = call.assembler.shape(x)[2:]
+    if len(kernel) != 2 or len(sizes) != 2:
+        raise call.assembler.refuse(
+            f"the window is {kernel} on a value of shape {call.assembler.shape(x)}",
+            "allowed are windows of as many axes as the map has behind its channels, one or two",
+        )
+    lengths = {"strides": 2, "dilations": 2, "pads": 4, "output_padding": 2}
+    wrong = [name for name, length in lengths.items() if len(call.get(name, [0] * length)) != length]
+    if wrong:
+        raise call.assembler.refuse(
+            f"its {wrong[0]} are {call.get(wrong[0], None)} on a value of shape {call.assembler.shape(x)}",
+            "allowed are numbers for each axis of the window",
+        )
+    stride, dilation = (tuple(call.get(name, (1, 1))) for name in ("strides", "dilations"))
+    top, left, bottom, right = call.get("pads", (0, 0, 0, 0))
+    pads: Pads = ((top, bottom), (left, right))
+    rule = call.get("auto_pad", b"NOTSET").decode()
+    if rule != "NOTSET" and any(map(any, pads)):
+        raise call.assembler.refuse(
+            f"its auto_pad is {rule} and its pads are {(top, left, bottom, right)}",
+            "allowed is one of the two; export the network again",
+        )
+    if rule.startswith("SAME"):
+        longer: Literal["before", "after"] = "before" if rule == "SAME_LOWER" else "after"
+        rows, columns = (
+            same_padding(*each, longer) for each in zip(sizes, kernel, stride, dilation, strict=True)
+        )
+        pads = (rows, columns)
+    return PoolGeometry(kernel, stride, pads, dilation, bool(call.get("ceil_mode", 0)))
+
+
+def _pooled(call: Call) -> PoolGeometry:
+    geometry = _geometry(call, tuple(call.get("kernel_shape", ())), call.value())
+    rule = call.get("auto_pad", b"NOTSET").decode()
+    if rule != "NOTSET" and (geometry.ceil or (rule != "VALID" and geometry.dilation != (1, 1))):
+        raise call.assembler.refuse(
+            f"its auto_pad is {rule} with ceil_mode {int(geometry.ceil)} and dilations {geometry.dilation}, "
+            "which runtimes read in different ways",
+            "allowed are pads in numbers there; export the network with those",
+        )
+    return geometry
+
+
+def _max_pool(call: Call) -> Value:
+    return call.assembler.max_pool(call.value(), _pooled(call))
+
+
+def _average_pool(call: Call) -> Value:
+    geometry = _pooled(call)
+    return call.assembler.average_pool(call.value(), geometry, bool(call.get("count_include_pad", 0)))
+
+
+def _transposed(call: Call) -> Value:
+    asm, x = call.assembler, call.value(0)
+    weight, shape = call.constant(1, "weight"), call.get("output_shape", None)
+    rule = call.get("auto_pad", b"NOTSET").decode()
+    if weight.ndim != 4 or len(asm.shape(x)) != 4:
+        raise asm.refuse(
+            f"the weight has {weight.ndim} axes on a value of shape {asm.shape(x)}",
+            "allowed are convolutions in one dimension or two (3 or 4 axes)",
+        )
+    if shape is not None or rule not in ("NOTSET", "VALID"):
+        raise asm.refuse(
+            f"its auto_pad is {rule} and its output_shape {shape}",
+            "allowed are pads in numbers; export the network with those",
+        )
+    kernel = tuple(call.get("kernel_shape", weight.shape[2:]))
+    if kernel != weight.shape[2:]:
+        raise asm.refuse(f"its kernel_shape is {kernel}", f"allowed is the weight's, {weight.shape[2:]}")
+    window = _geometry(call, kernel, x)
+    rows, columns = call.get("output_padding", (0, 0))
+    groups, bias = int(call.get("group", 1)), call.optional(2, "bias")
+    return convolving.transposed(
+        asm, x, weight, bias, window.stride, window.pads, (rows, columns), window.dilation, groups
+    )
+
+
+def _global_average(call: Call) -> Value:
+    rank = len(call.assembler.shape(call.value()))
+    if rank < 3:
+        call.assembler.map_shape(call.value())
+    return collapsing.mean(call.assembler, call.value(), range(2, rank), True)
+
+
+RULES: Mapping[str, Rule] = {
+    "AveragePool": _flat_too(_average_pool),
+    "Conv": _flat_too(_conv),
+    "ConvTranspose": _flat_too(_transposed),
+    "GlobalAveragePool": _global_average,
+    "MaxPool": _flat_too(_max_pool),
+}
+"""Operators with windows, by name."""

@@ -1,0 +1,47 @@
+"""Maps and rows made larger or smaller by weights along each axis, on top of the `Assembler`.
+
+How much each entry counts is a matrix ``(new, old)`` for each axis, which costs about what a convolution
+does, and not a matrix of whole maps. Where each row picks one entry, positions are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from steadygaze.network.layers import AveragePool
+from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.rearranging import taken
+
+
+def resized(asm: Assembler, x: Value, matrices: Sequence[Tensor]) -> Value:
+    """The last axes of the file's shape, as many as there are matrices ``(new, old)``, times these."""
+    rank = len(asm.shape(x))
+    axes = list(range(rank - len(matrices), rank))
+    if all(_picks(matrix) for matrix in matrices):
+        for axis, matrix in zip(axes, matrices, strict=True):
+            x = taken(asm, x, axis, matrix.argmax(dim=1).numpy())
+        return x
+    if all(bool((matrix >= 0).all()) for matrix in matrices) and len(axes) in (1, 2) and rank > 2:
+        return _weighed(asm, x, matrices)
+    for axis, matrix in zip(axes, matrices, strict=True):
+        order = [*(place for place in range(rank) if place != axis), axis]
+        back = sorted(range(rank), key=order.__getitem__)
+        x = asm.permute(asm.dense(asm.permute(x, order), matrix.numpy(), None), back)
+    return x
+
+
+def _weighed(asm: Assembler, x: Value, matrices: Sequence[Tensor]) -> Value:
+    shape = asm.shape(x)
+    if len(matrices) == 2:
+        return asm.append(AveragePool(*matrices), x)
+    flat = asm.reshape(x, (*shape[:-1], 1, shape[-1]))
+    made = asm.append(AveragePool(torch.ones((1, 1), dtype=torch.float64), matrices[0]), flat)
+    return asm.reshape(made, (*shape[:-1], -1))
+
+
+def _picks(matrix: Tensor) -> bool:
+    """Whether each row is 1 once, and 0 elsewhere."""
+    return bool((matrix.amax(dim=1) == 1).all() and (matrix != 0).sum(dim=1).eq(1).all())

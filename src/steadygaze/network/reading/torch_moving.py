@@ -1,0 +1,220 @@
+"""PyTorch operators that mirror, repeat, shuffle and join numbers, on top of `rearranging`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.network.reading import rearranging
+from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.rearranging import Mirror
+from steadygaze.network.reading.torch_arguments import (
+    COMPUTED,
+    COUNT,
+    NONE,
+    SEVERAL,
+    WHOLE,
+    Argument,
+    Call,
+    Rows,
+    Rule,
+    whole_numbers,
+)
+
+MIRRORS: Mapping[str, Mirror] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+"""What the modes of padding that repeat numbers are called in `rearranging`."""
+
+
+def mirrored(call: Call, amounts: list[int], mode: Mirror) -> Value:
+    """A frame of the value's own numbers: amounts from the last axis on, (before, after) each."""
+    pads = [(0, 0)] * len(call.shape())
+    for place in range(len(amounts) // 2):
+        pads[-1 - place] = (amounts[2 * place], amounts[2 * place + 1])
+    return rearranging.mirrored(call.assembler, call.value(), pads, mode)
+
+
+def _mirrored(mode: Mirror) -> Rule:
+    return lambda call: mirrored(call, list(call["padding"]), mode)
+
+
+def _expanded(call: Call) -> Value:
+    old, size = call.shape(), list(call["size"])
+    kept = [0] * (len(size) - len(old)) + list(old)
+    return call.assembler.expand(
+        call.value(), [have if want == -1 else want for have, want in zip(kept, size, strict=False)]
+    )
+
+
+def _repeated(call: Call) -> Value:
+    counts = call.arguments.get("repeats", call.arguments.get("dims"))
+    return rearranging.tiled(call.assembler, call.value(), counts)
+
+
+def _each_repeated(call: Call) -> Value:
+    if call["dim"] is None:
+        flat = call.assembler.reshape(call.value(), (-1,))
+        return rearranging.taken(
+            call.assembler, flat, 0, np.repeat(np.arange(np.prod(call.shape())), call["repeats"])
+        )
+    size = call.shape()[call["dim"]]
+    return rearranging.taken(
+        call.assembler, call.value(), call["dim"], np.repeat(np.arange(size), call["repeats"])
+    )
+
+
+def _flipped(call: Call) -> Value:
+    value = call.value()
+    for axis in call["dims"]:
+        value = rearranging.taken(call.assembler, value, axis, np.arange(call.shape()[axis])[::-1])
+    return value
+
+
+def _rolled(call: Call) -> Value:
+    value, shape = call.value(), call.shape()
+    if not call["dims"]:
+        value = call.assembler.reshape(value, (-1,))
+        size = int(np.prod(shape))
+        value = rearranging.taken(call.assembler, value, 0, np.roll(np.arange(size), sum(call["shifts"])))
+        return call.assembler.reshape(value, shape)
+    for shift, axis in zip(call["shifts"], call["dims"], strict=True):
+        value = rearranging.taken(call.assembler, value, axis, np.roll(np.arange(shape[axis]), shift))
+    return value
+
+
+def _selected(call: Call) -> Value:
+    places = np.ravel(call["index"].numpy())
+    return rearranging.taken(call.assembler, call.value(), call["dim"], places)
+
+
+def _indexed(call: Call) -> Value:
+    """``x[..., index, ...]`` with whole numbers, or truth values, along one axis."""
+    named = [(axis, one) for axis, one in enumerate(call["indices"]) if one is not None]
+    if len(named) != 1:
+        raise call.refuse("indices", "a list of places along one axis")
+    ((axis, index),) = named
+    places = index.nonzero()[:, 0] if index.dtype == torch.bool else index
+    if index.dtype == torch.bool and len(index) != call.shape()[axis]:
+        raise call.refuse("indices", "a truth value for each place of an axis")
+    shape = call.shape()
+    value = rearranging.taken(call.assembler, call.value(), axis, np.ravel(places.numpy()))
+    return call.assembler.reshape(value, (*shape[:axis], *places.shape, *shape[axis + 1 :]))
+
+
+def _narrowed(call: Call) -> Value:
+    size = call.shape()[call["dim"]]
+    first = call["start"] + size if call["start"] < 0 else call["start"]
+    return call.assembler.crop(call.value(), call["dim"], first, first + call["length"])
+
+
+def _unbound(call: Call) -> list[Value]:
+    shape, axis = call.shape(), call["dim"] % len(call.shape())
+    cropped = (call.assembler.crop(call.value(), axis, place, place + 1) for place in range(shape[axis]))
+    return [call.assembler.reshape(one, (*shape[:axis], *shape[axis + 1 :])) for one in cropped]
+
+
+def _joined(call: Call) -> Value:
+    return rearranging.side_by_side(call.assembler, call.parts("tensors"), call["dim"])
+
+
+def _stacked(call: Call) -> Value:
+    asm, parts = call.assembler, call.parts("tensors")
+    shapes = [list(asm.shape(part)) if isinstance(part, Value) else list(part.shape) for part in parts]
+    for shape in shapes:
+        shape.insert(call["dim"] % (len(shape) + 1), 1)
+    widened = [
+        asm.reshape(part, shape) if isinstance(part, Value) else part.reshape(shape)
+        for part, shape in zip(parts, shapes, strict=True)
+    ]
+    return rearranging.side_by_side(asm, widened, call["dim"])
+
+
+def _moved(call: Call) -> Value:
+    rank = len(call.shape())
+    sources, targets = (
+        [one] if isinstance(one, int) else one for one in (call["source"], call["destination"])
+    )
+    kept = [axis for axis in range(rank) if axis not in {one % rank for one in sources}]
+    for target, source in sorted((to % rank, of % rank) for of, to in zip(sources, targets, strict=True)):
+        kept.insert(target, source)
+    return call.assembler.permute(call.value(), kept)
+
+
+def _swapped(call: Call) -> Value:
+    order = list(range(len(call.shape())))
+    a, b = (call["axis0"], call["axis1"]) if "axis0" in call.arguments else (call["dim0"], call["dim1"])
+    order[a], order[b] = order[b], order[a]
+    return call.assembler.permute(call.value(), order)
+
+
+def _is_places(given: Any) -> bool:
+    whole = isinstance(given, Tensor) and not (given.is_floating_point() or given.is_complex())
+    return whole and given.ndim <= 1
+
+
+_ONE = {"self": COMPUTED}
+_PLACES = Argument("a constant tensor of whole numbers with at most 1 axis", _is_places)
+_PLACES_OF = Argument(
+    "constant tensors of whole numbers or truth values with at most 1 axis, or None",
+    lambda given: isinstance(given, (list, tuple)) and all(one is None or _is_places(one) for one in given),
+)
+_SEVERAL_AXES = WHOLE | whole_numbers()
+
+ROWS: Rows = (
+    (
+        "reflection_pad1d reflection_pad2d",
+        _mirrored("reflect"),
+        {"self": COMPUTED, "padding": whole_numbers()},
+    ),
+    (
+        "replication_pad1d replication_pad2d",
+        _mirrored("edge"),
+        {"self": COMPUTED, "padding": whole_numbers()},
+    ),
+    (
+        "expand",
+        _expanded,
+        {"self": COMPUTED, "size": whole_numbers(), "implicit": Argument("False", lambda g: g is False)},
+    ),
+    ("repeat", _repeated, {"self": COMPUTED, "repeats": whole_numbers(least=1)}),
+    ("tile", _repeated, {"self": COMPUTED, "dims": whole_numbers(least=1)}),
+    (
+        "repeat_interleave.self_int",
+        _each_repeated,
+        {"self": COMPUTED, "repeats": COUNT, "dim": NONE | WHOLE, "output_size": NONE},
+    ),
+    ("flip", _flipped, {"self": COMPUTED, "dims": whole_numbers()}),
+    ("roll", _rolled, {"self": COMPUTED, "shifts": whole_numbers(), "dims": whole_numbers()}),
+    ("index_select", _selected, {"self": COMPUTED, "dim": WHOLE, "index": _PLACES}),
+    ("index.Tensor", _indexed, {"self": COMPUTED, "indices": _PLACES_OF}),
+    ("narrow", _narrowed, {"self": COMPUTED, "dim": WHOLE, "start": WHOLE, "length": COUNT}),
+    ("unbind.int", _unbound, {"self": COMPUTED, "dim": WHOLE}),
+    ("cat concat", _joined, {"tensors": SEVERAL, "dim": WHOLE}),
+    ("stack", _stacked, {"tensors": SEVERAL, "dim": WHOLE}),
+    (
+        "movedim.int movedim.intlist",
+        _moved,
+        {"self": COMPUTED, "source": _SEVERAL_AXES, "destination": _SEVERAL_AXES},
+    ),
+    ("swapaxes", _swapped, {"self": COMPUTED, "axis0": WHOLE, "axis1": WHOLE}),
+    ("swapdims", _swapped, {"self": COMPUTED, "dim0": WHOLE, "dim1": WHOLE}),
+    (
+        "pixel_shuffle",
+        lambda call: rearranging.deep_to_wide(call.assembler, call.value(), call["upscale_factor"], False),
+        {"self": COMPUTED, "upscale_factor": COUNT},
+    ),
+    (
+        "pixel_unshuffle",
+        lambda call: rearranging.wide_to_deep(call.assembler, call.value(), call["downscale_factor"], False),
+        {"self": COMPUTED, "downscale_factor": COUNT},
+    ),
+    (
+        "channel_shuffle",
+        lambda call: rearranging.shuffled(call.assembler, call.value(), call["groups"]),
+        {"self": COMPUTED, "groups": COUNT},
+    ),
+)
+"""Operators that move numbers, by name and overload."""

@@ -1,0 +1,53 @@
+"""PyTorch operators that multiply matrices, with leading axes, and Einstein's sums."""
+
+from __future__ import annotations
+
+from steadygaze.network.reading import contracting, joining
+from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.torch_arguments import (
+    COMPUTED,
+    SEVERAL,
+    Argument,
+    Call,
+    Rows,
+    unread,
+    weights,
+)
+
+
+def _matmul(call: Call) -> Value:
+    asm = call.assembler
+    first, second = (call.part(name) for name in tuple(call.arguments)[:2])
+    if isinstance(first, Value) and isinstance(second, Value):
+        return joining.matrix_product(asm, first, second)
+    if isinstance(first, Value):
+        if not isinstance(second, Value) and second.ndim == 2:
+            return asm.dense(first, second.T, None)
+    elif first.ndim == 2 and isinstance(second, Value) and len(asm.shape(second)) > 1:
+        return asm.matmul_left(first, second)
+    return contracting.matrix_product(asm, first, second)
+
+
+def _einsum(call: Call) -> Value:
+    return contracting.einsum(call.assembler, call["equation"], call.parts("tensors"))
+
+
+_ANY = Argument(
+    "a constant tensor of 1 axis and more", lambda given: weights().fits(given) and given.ndim > 0
+)
+
+ROWS: Rows = (
+    ("matmul", _matmul, {"self": COMPUTED | _ANY, "other": COMPUTED | _ANY}),
+    ("mm", _matmul, {"self": COMPUTED | weights(2), "mat2": COMPUTED | weights(2)}),
+    ("bmm", _matmul, {"self": COMPUTED | weights(3), "mat2": COMPUTED | weights(3)}),
+    (
+        "einsum",
+        _einsum,
+        {
+            "equation": Argument("a text", lambda given: isinstance(given, str)),
+            "tensors": SEVERAL,
+            "path": unread("the order of products"),
+        },
+    ),
+)
+"""Operators that multiply by constants, by name and overload."""

@@ -1,0 +1,96 @@
+"""PyTorch's recurrent layer with rectifiers, step after step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.torch_arguments import (
+    COMPUTED,
+    COUNT,
+    FLAG,
+    WEIGHTS,
+    Argument,
+    Call,
+    Rows,
+    only,
+    unread,
+    weights,
+)
+
+
+def _recurrent(call: Call) -> list[Value]:
+    """rnn_relu: ``h = relu(W x + b + V h + c)`` along a sequence.
+
+    Returns all h of the last layer, and the last h of all layers.
+    """
+    asm, shape = call.assembler, call.shape("input")
+    first = bool(call["batch_first"])
+    if len(shape) != 3 or shape[0 if first else 1] != 1:
+        raise asm.refuse(
+            f"got a value of shape {shape}", "allowed are sequences of one image, with the batch"
+        )
+    x = call.value("input") if first else asm.permute(call.value("input"), (1, 0, 2))
+    directions, each = 1 + bool(call["bidirectional"]), 4 if call["has_biases"] else 2
+    params = [one.detach().double().numpy() for one in call["params"]]
+    start, cells = call.constant("hx"), call["num_layers"] * directions
+    if len(params) != cells * each or start.ndim != 3 or start.shape[:2] != (cells, 1):
+        raise call.refuse("hx", f"a state for each of {cells} cells, and weights for each")
+    last: list[Value] = []
+    for layer in range(call["num_layers"]):
+        ways: list[Value] = []
+        for direction in range(directions):
+            cell = layer * directions + direction
+            own = params[cell * each : (cell + 1) * each]
+            states = _states(asm, x, own, start[cell, 0], backwards=direction == 1)
+            last.append(states[-1])
+            states = states[::-1] if direction == 1 else states
+            rows = [asm.reshape(state, (1, 1, -1)) for state in states]
+            ways.append(rows[0] if len(rows) == 1 else asm.concat(rows, 1))
+        x = ways[0] if directions == 1 else asm.concat(ways, 2)
+    ends = [asm.reshape(state, (1, 1, -1)) for state in last]
+    hidden = ends[0] if len(ends) == 1 else asm.concat(ends, 1)
+    return [x if first else asm.permute(x, (1, 0, 2)), asm.permute(hidden, (1, 0, 2))]
+
+
+def _states(
+    asm: Assembler, x: Value, weights_of: list[np.ndarray], state: np.ndarray, *, backwards: bool
+) -> list[Value]:
+    """The states of one cell, in the order in which it makes them."""
+    read, kept, *biases = weights_of
+    read_bias = np.sum(biases, axis=0) if biases else None
+    fed = asm.dense(x, read, read_bias)
+    length = asm.shape(fed)[1]
+    states: list[Value] = []
+    for place in range(length)[:: -1 if backwards else 1]:
+        own = asm.reshape(asm.crop(fed, 1, place, place + 1), (1, -1))
+        if states:
+            own = asm.add(own, asm.dense(states[-1], kept, None))
+        else:
+            own = asm.scale_shift(own, 1.0, kept @ state)
+        states.append(asm.leaky_relu(own, 0.0))
+    return states
+
+
+_PARAMS = Argument(
+    "constant tensors", lambda given: isinstance(given, (list, tuple)) and all(map(WEIGHTS.fits, given))
+)
+
+ROWS: Rows = (
+    (
+        "rnn_relu.input",
+        _recurrent,
+        {
+            "input": COMPUTED,
+            "hx": weights(3),
+            "params": _PARAMS,
+            "has_biases": FLAG,
+            "num_layers": COUNT,
+            "dropout": unread("not used in evaluation"),
+            "train": only(False),
+            "bidirectional": FLAG,
+            "batch_first": FLAG,
+        },
+    ),
+)
+"""Recurrent operators, by name and overload."""
