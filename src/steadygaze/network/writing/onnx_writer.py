@@ -20,6 +20,7 @@ from torch import Tensor
 from steadygaze.errors import SettingError
 from steadygaze.network import layers, pieces
 from steadygaze.network.graph import Graph
+from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import AbstractLayer, Shape
 from steadygaze.network.smooth import Smooth
 from steadygaze.network.taking import Take
@@ -244,7 +245,39 @@ def _(layer: pieces.MaxPool, to: Writer, inputs: tuple[str, ...], shapes: tuple[
 
 @write.register
 def _(layer: Smooth, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
-    _SMOOTH[layer.function](to, inputs[0])
+    if layer.function == "power":
+        floor = layer.rule.floor
+        known = inputs[0] if math.isinf(floor) else to.add("Max", inputs[0], to.constant(floor))
+        to.add("Pow", known, to.constant(layer.numbers[0]), last=True)
+    elif layer.function == "elu":
+        _elu(to, inputs[0], *layer.numbers)
+    else:
+        _SMOOTH[layer.function](to, inputs[0])
+
+
+@write.register
+def _(layer: Multiply, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    to.add("Mul", *inputs, last=True)
+
+
+@write.register
+def _(layer: MatrixProduct, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    to.add("MatMul", *inputs, last=True)
+
+
+@write.register
+def _(layer: Softmax, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    to.add("Softmax", inputs[0], axis=-1, last=True)
+
+
+@write.register
+def _(layer: Normalise, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    (away,) = inputs
+    if layer.centred:
+        away = to.add("Sub", away, to.add("ReduceMean", away, axes=[-1], keepdims=1))
+    mean = to.add("ReduceMean", to.add("Mul", away, away), axes=[-1], keepdims=1)
+    root = to.add("Sqrt", to.add("Add", mean, to.constant(layer.epsilon)))
+    to.add("Div", away, root, last=True)
 
 
 def filled_windows(layer: pieces.MaxPool) -> np.ndarray:
@@ -330,6 +363,28 @@ def _silu(to: Writer, x: str) -> None:
     to.add("Mul", x, to.add("Sigmoid", x), last=True)
 
 
+def _elu(to: Writer, x: str, alpha: float) -> None:
+    """x above 0, alpha (exp(x) - 1) below: as a choice, since an attribute is held in single precision."""
+    zero = to.constant(0.0)
+    least = to.add("Sub", to.add("Exp", to.add("Min", x, zero)), to.constant(1.0))
+    to.add("Where", to.add("Greater", x, zero), x, to.add("Mul", least, to.constant(alpha)), last=True)
+
+
+def _mish(to: Writer, x: str) -> None:
+    to.add("Mul", x, to.add("Tanh", to.add("Softplus", x)), last=True)
+
+
+def _soft_sign(to: Writer, x: str) -> None:
+    """x / (1 + |x|): the operator of that name is not in all runtimes for double precision."""
+    to.add("Div", x, to.add("Add", to.add("Abs", x), to.constant(1.0)), last=True)
+
+
+def _hard_swish(to: Writer, x: str) -> None:
+    moved = to.add("Add", to.add("Mul", x, to.constant(1 / 6)), to.constant(0.5))
+    limited = to.add("Clip", moved, to.constant(0.0), to.constant(1.0))
+    to.add("Mul", x, limited, last=True)
+
+
 _SMOOTH: Mapping[str, Callable[[Writer, str], None]] = {
     "sigmoid": _operator("Sigmoid"),
     "tanh": _operator("Tanh"),
@@ -338,4 +393,8 @@ _SMOOTH: Mapping[str, Callable[[Writer, str], None]] = {
     "silu": _silu,
     "gelu": _gelu,
     "gelu-tanh": _gelu_tanh,
+    "mish": _mish,
+    "hard-swish": _hard_swish,
+    "soft-sign": _soft_sign,
+    "exp": _operator("Exp"),
 }
