@@ -17,8 +17,6 @@ def smooth_cases(case: Callable, before: list) -> dict[str, list]:
     uneven = [*before, node("Mul", None, "u")]
     factors, over = ({**own, "u": array(2, 6, 6, seed=4) + np.float32(1)} for own in (factors, over))
     return {
-        "Celu": [case("Celu", before=before, alpha=a) for a in (0.5, 1.0, 3.0, 0.0, -1.0)],
-        "Elu": [case("Elu", before=before, alpha=a) for a in (0.5, 1.0, 0.0, -1.0, float("inf"))],
         "Exp": [case("Exp", before=before)],
         "GroupNormalization": [
             case("GroupNormalization", None, "s", "b", constants=factors, opset=opset, before=uneven, **more)
@@ -30,7 +28,6 @@ def smooth_cases(case: Callable, before: list) -> dict[str, list]:
                 {},
             )
         ],
-        "HardSwish": [case("HardSwish", before=before, opset=14)],
         "InstanceNormalization": [
             case("InstanceNormalization", None, "s", "b", constants=factors, before=uneven, **more)
             for more in ({}, {"epsilon": 0.1}, {"epsilon": 0.0})
@@ -48,7 +45,6 @@ def smooth_cases(case: Callable, before: list) -> dict[str, list]:
             case("LpNormalization", None, before=[node("Sigmoid", None)], **more)
             for more in ({}, {"axis": 1}, {"p": 1}, {"p": 2, "axis": 2}, {"axis": 0})
         ],
-        "Mish": [case("Mish", before=before, opset=18)],
         "Pow": [
             case("Pow", None, "e", before=b, constants={"e": np.float32(e)})
             for b in ([node("Sigmoid", None)], before)
@@ -75,16 +71,11 @@ def smooth_cases(case: Callable, before: list) -> dict[str, list]:
         + [
             case("ReduceSumSquare", None, "a", opset=18, constants={"a": ints(1)}, noop_with_empty_axes=0),
         ],
-        "Selu": [
-            case("Selu", before=before, **more)
-            for more in ({}, {"alpha": 0.5, "gamma": 2.0}, {"alpha": -1.0})
-        ],
         "Softmax": [
             case("Softmax", None, before=before, opset=opset, axis=axis, after=[node("Add", None, "image")])
             for opset in (11, 13)
             for axis in (-1, 1, 2, 3, 0, 4)
         ],
-        "Softsign": [case("Softsign", before=before)],
         "Sqrt": [case("Sqrt", before=[node("Sigmoid", None)]), case("Sqrt", before=before)],
         "Swish": [case("Swish", before=before, opset=24, alpha=a) for a in (1.0, -0.5, 0.0)],
     }

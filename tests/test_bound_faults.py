@@ -287,8 +287,8 @@ def test_a_box_in_the_place_of_another(monkeypatch):
 def test_a_judgement_of_the_middle_alone(monkeypatch, variant):
     """A box is not what its middle is: samples disagree with the map."""
 
-    def judged(problem, boxes, room):
-        found = judge(problem, boxes, room)
+    def judged(problem, boxes, room, *more):
+        found = judge(problem, boxes, room, *more)
         return replace(found, kind=problem.at(boxes.mean(axis=2)).kind)
 
     judge = branch_and_bound.judge_boxes

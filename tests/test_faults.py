@@ -259,6 +259,26 @@ def test_a_witness_fails_by_more_than_rounding(monkeypatch):
     assert deeper.failure.distance == plain.failure.distance
 
 
+def test_where_the_class_is_lost_one_map_is_asked_for_and_by_more_than_rounding(monkeypatch):
+    problem, map_ = MIXED.problem, MIXED.map
+    lost, replay, plain, asked = Problem.lost, Problem.replay, find_witness(problem, map_), []
+    assert plain.failure.kind == "class-changed"
+
+    def noisy(self, thetas):
+        return lost(self, thetas) & ~np.isin(np.arange(len(thetas)), [1, 3])
+
+    def counted(self, thetas):
+        asked.append(len(thetas))
+        return replay(self, thetas)
+
+    monkeypatch.setattr(Problem, "lost", noisy)
+    monkeypatch.setattr(Problem, "replay", counted)
+    deeper, first = find_witness(problem, map_), next(failures_by_distance(map_, problem.box)).point
+    assert asked == [1]
+    assert np.abs(plain.theta - first).max() < np.abs(deeper.theta - first).max() < 1e-2
+    assert deeper.failure.distance == plain.failure.distance
+
+
 def test_a_claim_of_robustness_is_found_out():
     problem, map_ = MIXED.problem, swept(MIXED.problem)
     false = replace(map_, kind=np.full(map_.cells.count, ROBUST, np.int8))

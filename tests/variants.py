@@ -72,6 +72,33 @@ class TwoReaders(nn.Module):
         return torch.relu(self.head(torch.cat([x, y], dim=1) if self.beside else x + y))
 
 
+class Absolute(nn.Module):
+    """|x|."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.abs()
+
+
+class Extremes(nn.Module):
+    """Channels in pairs: the larger of each, less the smaller of each and a constant."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = x[:, ::2], x[:, 1::2]
+        return torch.maximum(first, second) - 0.5 * torch.minimum(first, torch.full_like(first, 0.2))
+
+
+class Recurrent(nn.Module):
+    """Rows one after the other, the last state of a layer that keeps one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.RNN(6, 4, nonlinearity="relu", batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(1.5 * self.cell(x.flatten(1, 2))[0][:, -1])
+
+
 def ended(*last: nn.Module, outputs: int = 3) -> nn.Module:
     """Dense layers with something behind the logits, or other numbers of them."""
     return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, outputs), *last)
@@ -185,9 +212,37 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "read twice": lambda: TwoReaders(beside=False),
     "side by side": lambda: TwoReaders(beside=True),
+    "absolute": lambda: mlp(Absolute),
+    "hard sigmoid": lambda: mlp(nn.Hardsigmoid),
+    "shrunk": lambda: mlp(lambda: nn.Softshrink(0.2)),
+    "extremes": lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, stride=2), Extremes(), nn.Flatten(), nn.Linear(18, 3)
+    ),
+    "mirrored": lambda: nn.Sequential(
+        nn.ReflectionPad2d((1, 0, 2, 1)),
+        nn.Conv2d(1, 2, 3, stride=3),
+        nn.ReLU(),
+        nn.Upsample(scale_factor=2),
+        nn.AdaptiveMaxPool2d((3, 2)),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+    ),
+    "spread": lambda: nn.Sequential(
+        nn.Conv2d(1, 2, 3, stride=2),
+        nn.ReLU(),
+        nn.ConvTranspose2d(2, 2, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Upsample(size=(4, 5), mode="bilinear"),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+    ),
+    "recurrent": Recurrent,
     "sigmoid": lambda: mlp(nn.Sigmoid),
     "tanh": lambda: mlp(nn.Tanh),
     "gelu": lambda: mlp(nn.GELU),
+    "selu": lambda: mlp(nn.SELU),
+    "mish": lambda: mlp(nn.Mish),
+    "hard swish": lambda: mlp(nn.Hardswish),
     "softplus": lambda: mlp(lambda: nn.Softplus(beta=3.0)),
     "silu conv": lambda: convolutional(batch_norm(), nn.SiLU(), nn.MaxPool2d(2)),
     "colour mlp": lambda: mlp(nn.ReLU, inputs=108),
@@ -399,7 +454,8 @@ def searched(search: AbstractSearch) -> AbstractSearch:
 
 # Thresholds are such that most boxes hold two or three kinds of cells.
 STRICT = {"prelu": 0.1, "hardtanh": 0.02, "spoilt": 0.02, "average pool": 0.02, "no bias": 0.05}
-SMOOTH = ("sigmoid", "tanh", "gelu", "softplus", "silu conv")
+STRICT |= {"hard sigmoid": 0.01, "mirrored": 0.05, "spread": 0.02, "recurrent": 0.02}
+SMOOTH = ("sigmoid", "tanh", "gelu", "softplus", "silu conv", "selu", "mish", "hard swish")
 # Shapes that no benchmark has: the last layer picks, there is no hidden one, or others than a dense one read.
 SHAPED = (
     "rectified logits", "leaky logits", "clipped logits", "pooled logits", "two classes", "no hidden layer",
@@ -461,6 +517,9 @@ INEXACT = [
     Variant("sigmoid", "spot", threshold=0.05),
     Variant("tanh", "three"),
     Variant("gelu", "shift", threshold=0.5),
+    Variant("selu", "spot", threshold=0.05),
+    Variant("mish", "contrast", clip=None),
+    Variant("hard swish", "spot", threshold=0.1),
     Variant("softplus", "contrast", clip=None, saliency="abs-gradient", threshold=0.1),
     Variant("silu conv", "spot", saliency="grad-cam", threshold=0.05),
     Variant("sigmoid", "brightness", saliency="softmax-gradient", threshold=0.1),

@@ -27,10 +27,18 @@ if TYPE_CHECKING:
     from steadygaze.geometry.enclosures import Enclosure
     from steadygaze.perturbation.affine import AbstractAffinePerturbation, AbstractPiecewiseAffinePerturbation
     from steadygaze.perturbation.chain import AbstractPerturbation, Chain
+    from steadygaze.perturbation.composed import Affine
     from steadygaze.perturbation.curved import Blur, Gamma, Hue
     from steadygaze.perturbation.geometric import Translate
     from steadygaze.perturbation.occlusion import Patch
-    from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
+    from steadygaze.perturbation.photometric import (
+        Blend,
+        Brightness,
+        Contrast,
+        Direction,
+        Exposure,
+        Saturation,
+    )
     from steadygaze.perturbation.records import Parameter
     from steadygaze.perturbation.resampling import Rotate, Scale, Shear
     from steadygaze.question.framing import Framing
@@ -47,6 +55,7 @@ __all__ = [
     "AbstractAffinePerturbation",
     "AbstractPerturbation",
     "AbstractPiecewiseAffinePerturbation",
+    "Affine",
     "Answer",
     "Blend",
     "Blur",
@@ -55,6 +64,7 @@ __all__ = [
     "Contrast",
     "Direction",
     "Enclosure",
+    "Exposure",
     "FidelityError",
     "Framing",
     "Gamma",
@@ -110,12 +120,14 @@ _HOMES = {
         "AbstractAffinePerturbation",
         "AbstractPerturbation",
         "AbstractPiecewiseAffinePerturbation",
+        "Affine",
         "Blend",
         "Blur",
         "Brightness",
         "Chain",
         "Contrast",
         "Direction",
+        "Exposure",
         "Gamma",
         "Hue",
         "Parameter",

@@ -1,4 +1,4 @@
-"""Networks whose units are level, or tie, on whole regions: all of the map is proven, and rightly."""
+"""Networks of all kinds, with units that are level or tie on whole regions: all is proven, and rightly."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ VARIANTS = [
     Variant("colour conv", "colours", saliency="channel-sum"),
     Variant("side by side", "brightness"),
     Variant("hardtanh", "spot", threshold=0.02),
+    Variant("absolute", "spot"),
+    Variant("extremes", "spot"),
+    Variant("mirrored", "spot", threshold=0.05),
+    Variant("spread", "spot", threshold=0.02),
     Variant("mlp", "shift, brighter", clip=None, threshold=1.1),
 ]
 

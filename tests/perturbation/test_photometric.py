@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from steadygaze.errors import PerturbationError
-from steadygaze.perturbation import Blend, Brightness, Contrast, Direction, Patch, Saturation
+from steadygaze.perturbation import Blend, Brightness, Contrast, Direction, Exposure, Patch, Saturation
 
 RNG = np.random.default_rng(3)
 IMAGE = RNG.random((3, 5, 6))
@@ -26,6 +26,8 @@ def test_brightness_adds():
 
 
 def test_contrast_keeps_the_middle_and_stretches_about_it():
+    assert Exposure(-1, 1).apply(np.full((1, 1, 1, 1), 0.5), np.array([[0.4]])).item() == pytest.approx(0.7)
+    assert not Exposure(-1, 1).apply(IMAGE[None], np.array([[-1.0]])).any()
     assert Contrast(-1, 1).apply(np.full((1, 1, 1, 1), 0.5), np.array([[0.8]])).item() == 0.5
     assert Contrast(-1, 1).apply(np.full((1, 1, 1, 1), 0.7), np.array([[1.0]])).item() == pytest.approx(0.9)
     assert np.ptp(Contrast(-1, 1).apply(IMAGE[None], np.array([[-1.0]]))) == 0
@@ -68,7 +70,7 @@ def test_fog_and_grey():
 
 
 @pytest.mark.parametrize(
-    "make", [Brightness, Contrast, Saturation, lambda a, b=None: Blend(a, b, target="blur")]
+    "make", [Brightness, Contrast, Exposure, Saturation, lambda a, b=None: Blend(a, b, target="blur")]
 )
 def test_a_constant_is_the_same_at_that_amount(make):
     constant, varying = make(0.25), make(-1, 1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from enclosed import boxes_in, excess_of, total_error
 from steadygaze.errors import NotJointlyAffine, PerturbationError
 from steadygaze.geometry import resampling
-from steadygaze.perturbation import Brightness, Chain, Patch, Rotate, Scale, Shear, Translate
+from steadygaze.perturbation import Affine, Brightness, Chain, Patch, Rotate, Scale, Shear, Translate
 from steadygaze.perturbation.notation import chain_of
 
 RNG = np.random.default_rng(41)
@@ -53,7 +53,56 @@ REFERENCES = [
         (Translate((-3, 3), (-3, 3), interpolation="bilinear"), shift, np.eye(2), shift)
         for shift in ((0.3, 0.6), (-1.25, 2.0), (-2.9, -2.9))
     ],
+    *[
+        (
+            Affine((-180, 180), (-0.5, 1), (-1, 1), (-3, 3), (-3, 3)),
+            (degrees, scale, shear, *shift),
+            np.array(turned(degrees)) @ (np.eye(2) * (1 + scale)) @ [[1, shear], [0, 1]],
+            shift,
+        )
+        for degrees, scale, shear, shift in (
+            (12.0, 0.1, 0.0, (0.0, 0.0)),
+            (-40.0, -0.3, 0.4, (1.3, -0.6)),
+            (133.0, 0.8, -0.7, (-2.0, 2.5)),
+        )
+    ],
 ]
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [
+        ("affine(degrees=-20..30)", "rotate(degrees=-20..30)"),
+        ("affine(scale=-0.3..0.4)", "scale(amount=-0.3..0.4)"),
+        ("affine(shear=-0.5..0.3)", "shear(x=-0.5..0.3)"),
+        (
+            "affine(dx=-2..1, dy=-1..3, fill=0.4)",
+            "translate(dx=-2..1, dy=-1..3, fill=0.4, interpolation=bilinear)",
+        ),
+    ],
+)
+def test_one_amount_of_an_affine_map_is_the_change_of_that_name(own, other):
+    first, second = chain_of(own), chain_of(other)
+    low, high = first.box.T
+    thetas = low + RNG.random((6, len(low))) * (high - low)
+    np.testing.assert_allclose(first.apply(COLOUR, thetas), second.apply(COLOUR, thetas), atol=1e-12)
+    np.testing.assert_allclose(first.expected(COLOUR, thetas), second.expected(COLOUR, thetas), atol=1e-12)
+    boxes = np.stack([thetas - 1e-3 * (thetas - low), thetas + 1e-3 * (high - thetas)], axis=2)
+    wide, narrow = (chain.enclose(COLOUR, boxes).error.max() for chain in (first, second))
+    assert wide <= 1.5 * narrow + 1e-9
+
+
+def test_an_affine_map_is_read_once():
+    """A chain reads at every link, which blurs; the order is shear, scale, rotate, translate."""
+    smooth = np.add.outer(np.arange(9.0), 2 * np.arange(9.0))[None]  # bilinear reading is exact on it
+    turned_last = "shear(x=0.2) | scale(amount=0.1) | rotate(degrees=-20..20)"
+    links = f"{turned_last} | translate(dx=0.4, interpolation=bilinear)"
+    own = "affine(shear=0.2, scale=0.1, degrees=-20..20, dx=0.4)"
+    chained, once = (chain_of(text).apply(smooth, np.array([[7.0]]))[0] for text in (links, own))
+    np.testing.assert_allclose(once[:, 3:6, 3:6], chained[:, 3:6, 3:6], atol=1e-9)
+    rough = RNG.random((1, 9, 9))
+    chained, once = (chain_of(text).apply(rough, np.array([[7.0]]))[0] for text in (links, own))
+    assert np.ptp(once[:, 2:7, 2:7]) > np.ptp(chained[:, 2:7, 2:7])
 
 
 @pytest.mark.parametrize(("perturbation", "theta", "forward", "shift"), REFERENCES)
@@ -123,6 +172,9 @@ CHAINS = [
     "translate(dx=0.25, dy=-3..3, fill=0.6)",
     "translate(dx=-2.5..3, dy=-2..3, interpolation=bilinear)",
     "translate(dx=-3..3, dy=0.25, interpolation=bilinear, fill=0.2)",
+    "affine(degrees=-20..30, scale=-0.3..0.4)",
+    "affine(degrees=10, scale=-0.3..0.4, shear=-0.2..0.3, dx=-1..2, dy=0.5, fill=0.3)",
+    "affine(dx=-1..2, dy=-1..1, shear=0.1)",
     "rotate(degrees=-40..60, fill=0.3) | scale(amount=-0.3..0.4)",
     "brightness(amount=-0.3..0.3) | translate(dx=-2..2)",
     "translate(dx=-2..2, dy=-1..1) | contrast(amount=-0.5..0.5) | rotate(degrees=-20..20)",
@@ -216,8 +268,8 @@ def test_planted_faults_are_seen(monkeypatch, fault):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    kind=st.sampled_from(["rotate", "scale", "shear", "translate"]),
-    share=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    kind=st.sampled_from(["rotate", "scale", "shear", "translate", "affine"]),
+    share=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
     corner=st.tuples(st.integers(0, 4), st.integers(0, 4)),
 )
 def test_hidden_covers_whatever_the_patch_reaches(kind, share, corner):
@@ -226,6 +278,7 @@ def test_hidden_covers_whatever_the_patch_reaches(kind, share, corner):
         "scale": Scale(-0.6, 1.5),
         "shear": Shear((-0.5, 0.2), (-0.3, 0.6)),
         "translate": Translate((-1.5, 2), (-0.5, 1.2), interpolation="bilinear"),
+        "affine": Affine((-20, 30), 0.1, (-0.3, 0.2), dx=(-1, 1)),
     }[kind]
     chain = Patch(0, 1, top=corner[0], left=corner[1], size=2) | moved
     marked = np.zeros((1, 6, 7))
@@ -249,7 +302,13 @@ def test_what_a_patch_cannot_reach_is_compared():
 
 
 def test_exact_engines_refuse_them_in_one_sentence():
-    for moved in (Rotate(-1, 1), Scale(0, 1), Shear((0, 1)), Translate((0, 1), interpolation="bilinear")):
+    for moved in (
+        Rotate(-1, 1),
+        Scale(0, 1),
+        Shear((0, 1)),
+        Affine((0, 1)),
+        Translate((0, 1), interpolation="bilinear"),
+    ):
         chain = moved | Brightness(0, 1)
         with pytest.raises(NotJointlyAffine, match=f"^{moved.name} has no affine pieces.*--method bound$"):
             chain.affine_pieces(GREY)
@@ -259,6 +318,8 @@ def test_exact_engines_refuse_them_in_one_sentence():
     ("make", "sentence"),
     [
         (lambda: Scale(-1, 1), "scale amount reaches -1; it must be above -1"),
+        (lambda: Affine(scale=(-1, 1)), "affine scale reaches -1; it must be above -1"),
+        (lambda: Affine(dx=(1, 2)), "affine dx"),
         (lambda: Scale(-2), "scale amount reaches -2"),
         (lambda: Rotate(5, 10), "leaves out 0"),
         (lambda: Rotate(-5, 5, fill=(0.1, 0.2)).check((3, 5, 5)), "rotate fill names 2 channels"),

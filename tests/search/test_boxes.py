@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from oracles import Locator, corners_of, hull_volume
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import facets, volumes
-from steadygaze.search.boxes import cells_of, gauges_of, halved, judge_boxes, map_of, volumes_of
+from steadygaze.search.boxes import cells_of, gauges_of, halved, map_of, volumes_of
+from steadygaze.search.judged_boxes import judge_boxes
 from variants import EVERY, INEXACT, Variant
 
 ROOM = 32

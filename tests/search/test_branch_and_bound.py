@@ -214,8 +214,8 @@ def test_a_failure_that_only_points_know_ends_the_search_too(monkeypatch):
     """With all bounds withheld: a known failing point is enough not to go on for ever at a share of 1."""
     judge = branch_and_bound.judge_boxes
 
-    def undecided(problem, boxes, room):
-        judged = judge(problem, boxes, room)
+    def undecided(problem, boxes, room, *more):
+        judged = judge(problem, boxes, room, *more)
         return replace(judged, kind=np.full_like(judged.kind, UNDECIDED))
 
     monkeypatch.setattr(branch_and_bound, "judge_boxes", undecided)

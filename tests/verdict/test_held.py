@@ -160,8 +160,8 @@ def test_columns_dropped_for_want_of_a_reader(monkeypatch, method):
 def test_boxes_judged_by_their_middles(monkeypatch, variant):
     judge = branch_and_bound.judge_boxes
 
-    def judged(problem, boxes, room):
-        return replace(judge(problem, boxes, room), kind=problem.at(boxes.mean(axis=2)).kind)
+    def judged(problem, boxes, room, *more):
+        return replace(judge(problem, boxes, room, *more), kind=problem.at(boxes.mean(axis=2)).kind)
 
     monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
     found = searched(BranchAndBound(posed(variant), Options(handover=False, undecided=0.05))).found()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steadygaze.network.families import EXPONENTIAL, FAMILIES, KINKED
+from steadygaze.network.families import EXPONENTIAL, FAMILIES
 from steadygaze.network.layers import AbstractLayer, Shape
 from steadygaze.network.rule import Curve, Places, Rule
 
@@ -33,8 +33,8 @@ _ROUNDING = 2.0**-46
 _NARROW = 2.0**-26
 # All derivatives of the bell-shaped terms below are 0 in float64 from here on; it keeps 0 * inf out.
 _FAR = 40.0
-# Those of Mish from here on.
-_VAST = 800.0
+# The same for Mish, which comes to its limits like exp(-|x|).
+_FAR_OUT = 750.0
 
 _GAUSS = 1 / math.sqrt(2 * math.pi)
 _TWO_BY_ROOT_PI = 2 / math.sqrt(math.pi)
@@ -46,8 +46,7 @@ _GELU_SCALE, _GELU_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
 class Smooth(AbstractLayer):
     """One smooth function, unit by unit.
 
-    `function` is its name in `RULES`, `KINKED` or `EXPONENTIAL`; or in `FAMILIES`, which make it from
-    `numbers`.
+    `function` is its name in `RULES` or `EXPONENTIAL`; or in `FAMILIES`, which make it from `numbers`.
     """
 
     function: str
@@ -72,7 +71,7 @@ class Smooth(AbstractLayer):
         """What is known of the function."""
         if self.function in FAMILIES:
             return FAMILIES[self.function](*self.numbers)
-        return (KINKED.get(self.function) or EXPONENTIAL.get(self.function)) or RULES[self.function]
+        return EXPONENTIAL.get(self.function) or RULES[self.function]
 
 
 def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -233,29 +232,57 @@ def _gelu_tanh_second(x: Tensor) -> Tensor:
     return _bell(inner) * (2 * slope + x * second) + x * _bell_slope(inner) * slope.square()
 
 
-def _softplus(x: Tensor) -> Tensor:
-    return torch.logaddexp(x, torch.zeros_like(x))
+# -- functions of pieces: ELU, softsign, hard swish; and Mish
 
 
-def _mish_gate(x: Tensor) -> Tensor:
-    """tanh(softplus z)."""
-    return torch.tanh(_softplus(x))
+def _fixed(*values: float) -> Places:
+    """The same places whatever the slope, for functions of pieces: where these meet, on either side."""
+    return lambda level: tuple(torch.full_like(level, value) for value in values)
 
 
-def _mish_gate_slope(x: Tensor) -> Tensor:
-    """1 - tanh² without its cancellation, 4 sigmoid(2 y) sigmoid(-2 y) at y = softplus z, times y'."""
-    return 4 * _bell(2 * _softplus(x)) * torch.sigmoid(x)
+def _log_or_zero(level: Tensor) -> tuple[Tensor, ...]:
+    """exp(z) = level for z < 0; and 0, where the pieces meet."""
+    z = torch.log(level.clamp(torch.finfo(level.dtype).tiny, 1.0))
+    return (z, torch.zeros_like(level))
+
+
+def _softsign_places(level: Tensor) -> tuple[Tensor, ...]:
+    """1 / (1 + |z|)² = level; and 0."""
+    z = level.clamp(torch.finfo(level.dtype).tiny, 1.0).rsqrt() - 1
+    return (z, -z, torch.zeros_like(level))
+
+
+def _softsign_slope_places(level: Tensor) -> tuple[Tensor, ...]:
+    """2 / (1 + |z|)³ = |level|; and 0."""
+    z = (2 / level.abs().clamp(torch.finfo(level.dtype).tiny, 2.0)) ** (1 / 3) - 1
+    return (z, -z, torch.zeros_like(level))
+
+
+def _hard_swish_slope(x: Tensor) -> Tensor:
+    """At -3 and 3 it is that of the outer pieces, as PyTorch has it."""
+    return torch.where(x <= -3, 0.0, torch.where(x >= 3, 1.0, x / 3 + 0.5))
+
+
+def _mish_parts(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """t = tanh(y), 1 - t² without its cancellation, and sigmoid(x), for y = softplus(x)."""
+    y = torch.logaddexp(x, torch.zeros_like(x))
+    rest = torch.where(y < 350, torch.cosh(y.clamp_max(350.0)).reciprocal().square(), 0.0)
+    return torch.tanh(y), rest, torch.sigmoid(x)
 
 
 def _mish_slope(x: Tensor) -> Tensor:
-    return _mish_gate(x) + x.clamp(-_VAST, _VAST) * _mish_gate_slope(x)
+    near = x.clamp(-_FAR_OUT, _FAR_OUT)
+    t, rest, s = _mish_parts(near)
+    return t + near * rest * s
 
 
 def _mish_second(x: Tensor) -> Tensor:
-    slope = _mish_gate_slope(x)
-    second = slope * (torch.sigmoid(-x) - 2 * _mish_gate(x) * torch.sigmoid(x))
-    return 2 * slope + x.clamp(-_VAST, _VAST) * second
+    x = x.clamp(-_FAR_OUT, _FAR_OUT)
+    t, rest, s = _mish_parts(x)
+    return rest * s * (2 + x * (torch.sigmoid(-x) - 2 * t * s))
 
+
+_AFTER, _BEFORE = math.nextafter(-3.0, 0.0), math.nextafter(3.0, 0.0)
 
 RULES: dict[str, Rule] = {
     # s' = (1 - t²) / 4 with t = 1 - 2 s in (-1, 1). s'' = t (1 - t²) / 4 is largest at t² = 1/3, where it is
@@ -312,17 +339,6 @@ RULES: dict[str, Rule] = {
         turns=(-1.278464542761074,),
         bends=(-2.399357280515468, 2.399357280515468),
     ),
-    # z tanh(log(1 + exp z)) (Misra, 2020). f'' is largest at -0.08793, 0.64420464, and f''' at 0.71551,
-    # -0.58841204.
-    "mish": Rule(
-        lambda x: x * _mish_gate(x),
-        _mish_slope,
-        _mish_second,
-        curvature=0.6442047,
-        third=0.5884121,
-        turns=(-1.1924312145154952,),
-        bends=(-2.25637639636793, 1.4905711794854285),
-    ),
     # z Phi(z) (Hendrycks and Gimpel, 2016). f'' = (2 - z²) phi is largest at 0, sqrt(2 / pi). f''' is
     # (z³ - 4 z) phi, largest where z⁴ - 7 z² + 4 = 0: 0.77877 at z² = (7 - sqrt 33) / 2.
     "gelu": Rule(
@@ -333,6 +349,50 @@ RULES: dict[str, Rule] = {
         third=0.7788,
         turns=(-0.7517915246935645,),
         bends=(-math.sqrt(2), math.sqrt(2)),
+    ),
+    # exp(z) - 1 below 0, where all derivatives are exp(z); z above (Clevert, Unterthiner, Hochreiter, 2016).
+    "elu": Rule(
+        lambda x: torch.where(x > 0, x, torch.expm1(x.clamp_max(0.0))),
+        lambda x: torch.where(x > 0, 1.0, torch.exp(x.clamp_max(0.0))),
+        lambda x: torch.where(x > 0, 0.0, torch.exp(x.clamp_max(0.0))),
+        curvature=1.0,
+        third=1.0,
+        slopes=_log_or_zero,
+        seconds=_log_or_zero,
+    ),
+    # z / (1 + |z|): f'' = -2 sign(z) / (1 + |z|)³, and f''' = 6 / (1 + |z|)^4.
+    "softsign": Rule(
+        lambda x: x / (1 + x.abs()),
+        lambda x: (1 + x.abs()).square().reciprocal(),
+        lambda x: -2 * x.sign() / (1 + x.abs()) ** 3,
+        curvature=2.0,
+        third=6.0,
+        bends=(0.0,),
+        slopes=_softsign_places,
+        seconds=_softsign_slope_places,
+    ),
+    # z clip(z + 3, 0, 6) / 6 (Howard et al., 2019): f' is z / 3 + 1/2 between -3 and 3, and jumps there: its
+    # extremes are next to these.
+    "hard-swish": Rule(
+        lambda x: torch.where(x < -3, 0.0, torch.where(x > 3, x, x * (x.clamp(-3.0, 3.0) + 3) / 6)),
+        _hard_swish_slope,
+        lambda x: torch.where(x.abs() > 3, 0.0, torch.full_like(x, 1 / 3)),
+        curvature=1 / 3,
+        third=0.0,
+        turns=(-1.5,),
+        bends=(_AFTER, _BEFORE),
+        slopes=lambda level: (3 * level - 1.5, *_fixed(-3.0, 3.0)(level)),
+        seconds=_fixed(-3.0, _AFTER, _BEFORE, 3.0),
+    ),
+    # z tanh(softplus(z)) (Misra, 2020): f'' and f''' are largest at -0.0879 and 0.7155, by mpmath.
+    "mish": Rule(
+        lambda x: x * _mish_parts(x)[0],
+        _mish_slope,
+        _mish_second,
+        curvature=0.6442047,
+        third=0.5884121,
+        turns=(-1.1924312145154952,),
+        bends=(-2.256376396360793, 1.4905711794854284),
     ),
     # z s(v(z)). f'' is largest at 0, 2 s' v' = sqrt(2 / pi); f''' is 0.77669146 at most, at ±0.78757.
     "gelu-tanh": Rule(

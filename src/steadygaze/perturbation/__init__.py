@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from steadygaze.perturbation.affine import AbstractAffinePerturbation, AbstractPiecewiseAffinePerturbation
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
+from steadygaze.perturbation.composed import Affine
 from steadygaze.perturbation.curved import Blur, Gamma, Hue
 from steadygaze.perturbation.geometric import Translate
 from steadygaze.perturbation.occlusion import Patch
-from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Saturation
+from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Exposure, Saturation
 from steadygaze.perturbation.records import AffineImage, AffinePiece, Parameter
 from steadygaze.perturbation.resampling import Rotate, Scale, Shear
 
@@ -15,6 +16,7 @@ from steadygaze.perturbation.resampling import Rotate, Scale, Shear
 BUILT_IN: tuple[type[AbstractPerturbation], ...] = (
     Brightness,
     Contrast,
+    Exposure,
     Saturation,
     Patch,
     Blend,
@@ -23,6 +25,7 @@ BUILT_IN: tuple[type[AbstractPerturbation], ...] = (
     Rotate,
     Scale,
     Shear,
+    Affine,
     Hue,
     Gamma,
     Blur,
@@ -33,6 +36,7 @@ __all__ = [
     "AbstractAffinePerturbation",
     "AbstractPerturbation",
     "AbstractPiecewiseAffinePerturbation",
+    "Affine",
     "AffineImage",
     "AffinePiece",
     "Blend",
@@ -41,6 +45,7 @@ __all__ = [
     "Chain",
     "Contrast",
     "Direction",
+    "Exposure",
     "Gamma",
     "Hue",
     "Parameter",

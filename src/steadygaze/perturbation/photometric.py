@@ -84,6 +84,41 @@ class Brightness(AbstractAffineAmount):
 
 
 @final
+class Exposure(AbstractAffineAmount):
+    """(1 + amount) x: more or less light; -1 leaves black.
+
+    Args:
+        low: least amount, a pure number, at most 0; without `high` a constant amount, which does not vary.
+        high: largest amount, at least 0.
+
+    Raises:
+        PerturbationError: if the range is reversed, empty, not finite or leaves out 0.
+    """
+
+    name = "exposure"
+    settings = (_AMOUNT,)
+
+    def __init__(self, low: float, high: float | None = None) -> None:
+        self.parameters, self.constants = varying(self.name, "amount", "", low, high)
+
+    def changed(self, images: np.ndarray, amount: np.ndarray) -> np.ndarray:
+        """(1 + amount) x."""
+        return (1 + amount) * images
+
+    def direction(self, images: np.ndarray) -> np.ndarray:
+        """x."""
+        return images
+
+    def enclosed(self, images: Enclosure, amount: Enclosure) -> Enclosure:
+        """(1 + amount) x."""
+        return (amount + 1.0) * images
+
+    def describe(self) -> str:
+        """In plain words."""
+        return f"exposure changed by {self.amount_in_words()}"
+
+
+@final
 class Contrast(AbstractAffineAmount):
     """1/2 + (1 + amount)(x - 1/2): more or less contrast; -1 leaves a uniform grey of 1/2.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
+from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.regions.combined import Combined, combined
@@ -152,6 +153,11 @@ class Problem:
         logits, expected = self._original_logits(images), self.expected_at(thetas, self._own_map0)
         return self._judged(logits, self.replayed_maps(images, logits), expected)
 
+    def lost(self, thetas: np.ndarray) -> np.ndarray:
+        """Where at ``thetas`` (B, n) the original model, in its own precision, gives another class, (B,)."""
+        gaps = self.gaps(self._original_logits(self.images(thetas)))
+        return gaps.amin(dim=1).numpy() <= 0
+
     def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
         """Maps ``(B, ...)`` by the original's gradients where it has any; see `maps_of_original`."""
         logits = self._original_logits(images) if logits is None else logits
@@ -238,15 +244,15 @@ class Problem:
         if reason:
             raise NotEnclosable(reason)
 
-    def bounds(self, boxes: np.ndarray, room: int, backward: bool = False) -> Bounds:
-        """The network over boxes ``(B, n, 2)`` of parameters; room and backward are those of `bounds_of`.
+    def bounds(self, boxes: np.ndarray, room: int, effort: Effort = Effort.FORMS) -> Bounds:
+        """The network over boxes ``(B, n, 2)`` of parameters; room and effort are those of `bounds_of`.
 
         Raises NotEnclosable where the perturbation does not say where its images lie.
         """
         image = Forms.of(self.perturbation.enclose(self.image, boxes), self.graph.device)
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        return bounds_of(graph, image, wanted, tolerances, room, backward=backward)
+        return bounds_of(graph, image, wanted, tolerances, room, effort=effort)
 
     def enclosed_inconsistency(self, boxes: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest inconsistency ``(B,)`` over boxes, whose bounds are known."""

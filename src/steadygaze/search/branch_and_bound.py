@@ -25,9 +25,10 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
-from steadygaze.search.boxes import Judged, gauges_of, halved, judge_boxes, map_of, volumes_of
+from steadygaze.search.boxes import gauges_of, halved, map_of, volumes_of
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.handover import Handover
+from steadygaze.search.judged_boxes import Experience, Judged, judge_boxes
 
 # Symbols that forms may have: measured, more make the bounds of real networks tighter by less than they cost.
 _ROOM = 32
@@ -35,6 +36,8 @@ _ROOM = 32
 _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
+# Boxes of networks of more effort (see `Graph.effort`) take seconds.
+_SLOW = 10**8
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -80,12 +83,14 @@ class BranchAndBound(AbstractSearch):
         widest = max(math.prod(node.shape) for node in problem.graph.nodes)
         row = 8 * widest * (1 + len(problem.box) + _ROOM)
         self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
+        if problem.graph.effort > _SLOW:  # one after the other, for the time is asked between
+            self._batch = 1
         opened = _bytes_of(2**_HALVINGS, len(problem.box))
-        self._step = max(4, min(_BATCHES * self._batch, _STEP_BYTES // opened))
+        self._step = max(min(4, _BATCHES * self._batch), min(_BATCHES * self._batch, _STEP_BYTES // opened))
         self._open = self._parts_at_borders() if self._handover is not None else problem.box[None].copy()
         self._done: list[CellMap] = []
         self._falsifier = Falsifier(problem, options.deadline)
-        self._blocked = np.inf
+        self._blocked, self._experience = np.inf, Experience()
         self._small: list[np.ndarray] = []
         self._near_share, self._reached = _NEAR_SHARE, 0.0
         self._pool = threads_of(options, "bound")
@@ -189,9 +194,10 @@ class BranchAndBound(AbstractSearch):
     # -- what becomes of them
 
     def _judge(self, boxes: np.ndarray) -> None:
-        parts = np.array_split(boxes, min(_BATCHES, -(-len(boxes) // 4)))
-        judged = _together(list(self._pool.map(self._judged, parts)))
+        parts = np.array_split(boxes, min(_BATCHES, -(-len(boxes) // min(4, self._batch))))
+        judged = Judged.joined(list(self._pool.map(self._judged, parts)))
         self._deadline.ask()
+        self._experience.learn(volumes_of(boxes) / self._problem.volume, judged)
         self._counts["boxes"] += len(boxes)
         decided = judged.kind != UNDECIDED
         self._falsifier.try_at(boxes[~decided].mean(axis=2))
@@ -206,7 +212,9 @@ class BranchAndBound(AbstractSearch):
 
     def _judged(self, boxes: np.ndarray) -> Judged:
         self._deadline.ask()
-        return judge_boxes(self._problem, boxes, _ROOM)
+        # Where exact engines take over, more effort for a box is more than they need for it.
+        experience = self._experience if self._handover is None else None
+        return judge_boxes(self._problem, boxes, _ROOM, experience)
 
     def _enter(self, boxes: np.ndarray, kind: np.ndarray) -> None:
         map_ = map_of(boxes, kind)
@@ -276,11 +284,3 @@ class BranchAndBound(AbstractSearch):
 def _bytes_of(boxes: int, n: int) -> int:
     """What so many boxes of n parameters take as cells of a map."""
     return boxes * 2**n * 8 * (n + 3)
-
-
-def _together(parts: Sequence[Judged]) -> Judged:
-    return Judged(
-        np.concatenate([part.kind for part in parts]),
-        np.concatenate([part.doubts for part in parts]),
-        np.concatenate([part.pull for part in parts]),
-    )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from steadygaze.deadline import Deadline
 from steadygaze.question.limits import Limits
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import Standing
 from steadygaze.verdict.findings import Stopped
 
@@ -14,6 +18,12 @@ _MAP_SHARE = 1 / 4
 # Bytes of a map that are joined, checked and read in a second, at least: a search that has found much stops
 # a little earlier.
 _READ = 40e6
+
+# Reading, replaying and holding what was found takes as long as evaluating about so many points; that much of
+# the time is kept for it, but no more than this share of what is left. Where points take no time, nothing is:
+# there the allowance is enough.
+_POINTS, _MOST_KEPT = 20, 0.3
+_QUICK = 10**7
 
 INTERRUPT = Stopped("interrupt", "an interrupt")
 
@@ -35,6 +45,15 @@ class Progress:
     robust_share: float
     phase: str
     radius: float | None = None
+
+
+def kept_for_reading(problem: Problem, deadline: Deadline) -> float:
+    """Seconds before the deadline at which the search of a large network has to end."""
+    if deadline.left == math.inf or problem.graph.effort < _QUICK:
+        return 0.0
+    before = deadline.clock()
+    problem.at(np.zeros((1, len(problem.box))))
+    return min(_POINTS * (deadline.clock() - before), _MOST_KEPT * deadline.left)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.verdict.answer import Answer
-from steadygaze.verdict.budget import INTERRUPT, Budget, Progress
+from steadygaze.verdict.budget import INTERRUPT, Budget, Progress, kept_for_reading
 from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.engines import (
     MOST_CORNERED,
@@ -43,6 +43,7 @@ from steadygaze.verdict.findings import (
     Stopped,
     around_of,
     claim_of,
+    expectation,
     nearest_witness,
     radius_of,
     scale_of,
@@ -253,6 +254,8 @@ def _solved(
     began = time.perf_counter()
     with interrupts() as asked:
         deadline = replace(limits.deadline(loading), halted=asked)
+        kept = kept_for_reading(problem, deadline)
+        deadline = deadline.later(-kept)
         budget = Budget(limits, deadline, limits.regions)
         kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
         with announced(tell, kernels, deadline):
@@ -261,7 +264,7 @@ def _solved(
         main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
         tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
         # One interrupt ends what is in work: the search, or, after it, the reading.
-        late = Deadline.after(limits.allowance) if asked() else deadline.later(limits.allowance)
+        late = Deadline.after(limits.allowance) if asked() else deadline.later(kept + limits.allowance)
         for finding in findings:
             check_cover(problem, finding.map, late)
         audited = audit(problem, main.map, audit_points, late)
@@ -302,7 +305,7 @@ def _solved(
             **_by_phase(findings),
         },
         versions=versions(),
-        notes=notes_of(problem, failure),
+        notes=(*notes_of(problem, failure), *expectation(problem.box, findings, scale, failure)),
         tolerance=vars(problem.tolerance),
         settings={
             **asked_for(problem, options, limits),

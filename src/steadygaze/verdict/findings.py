@@ -11,6 +11,7 @@ from steadygaze.answer.result import Failure, Origin, Radius, Verdict
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
 from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_ranges, safe_scale
@@ -167,6 +168,31 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
     return (
         Verdict.UNKNOWN,
         "no cell fails, but at a point the class gap vanishes within the numerical tolerance",
+    )
+
+
+def expectation(
+    box: np.ndarray, findings: Sequence[Finding], scale: float | None, failure: Failure | None
+) -> tuple[str, ...]:
+    """What to expect of ten times the time, where a limit of time has ended the search for the safe scale.
+
+    The number of regions in a box goes with its extent to the power of the number of parameters, and so does
+    the time that they take.
+    """
+    stopped = findings[-1].stopped
+    if stopped is None or stopped.by != "time" or scale is None or scale >= 1:
+        return ()
+    if not scale:
+        return ("The time did not suffice for a first region at 0; ten times as much may.",)
+    first = 1.0
+    if failure is not None:
+        first = min(1.0, float(gauge(np.array([failure.theta]), -box[:, 0], box[:, 1])[0]))
+    likely = scale * 10 ** (1 / len(box))
+    if likely >= first:
+        return (f"Ten times the time is likely to settle the safe scale, which is at most {first:.3g}.",)
+    return (
+        f"In ten times the time the safe scale is likely to grow from {scale:.2g} to about {likely:.2g}; "
+        f"it is at most {first:.3g}.",
     )
 
 

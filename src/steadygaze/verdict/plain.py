@@ -40,8 +40,9 @@ _LEFT_OVER = 1e-2
 _CLOSE = 1e-7
 # A map below this share of the unperturbed image's has no direction that rounding leaves standing.
 _VANISHING = 1e-9
-# Random theta beside 0 and corners from which the sizes of terms are learnt.
-_LEARNT, _CORNERS = 3, 2
+# Random theta beside 0 and corners from which the sizes of terms are learnt; of large networks fewer, those
+# that so many products take (see `Graph.effort`).
+_LEARNT, _CORNERS, _EFFORT = 3, 2, 10**9
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ class PlainEvaluation:
     def _learnt(self) -> np.ndarray:
         box = self._problem.box
         corners = np.array([box[:, 0], box[:, 1]])
-        draws = np.random.default_rng(3).random((_CORNERS + _LEARNT, len(box)))
+        count = int(np.clip(_EFFORT // self._graph.effort, 1, _CORNERS + _LEARNT))
+        draws = np.random.default_rng(3).random((count, len(box)))
         draws[:_CORNERS] = draws[:_CORNERS].round()
         return np.concatenate([np.zeros((1, len(box))), corners, box[:, 0] + draws * (box[:, 1] - box[:, 0])])
 

@@ -18,7 +18,6 @@ from steadygaze.answer.result import ImageInfo, ModelInfo, ParameterInfo, Pertur
 from steadygaze.answer.words import written
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.network.baselines import GIVEN
-from steadygaze.network.digests import digests
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.perturbation import BUILT_IN, AbstractPerturbation
 from steadygaze.question.images.records import LoadedImage
@@ -68,7 +67,7 @@ def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
             network.graph.units,
             network.graph.parameters,
             network.output_note,
-            digests(network.graph)[-1],
+            network.sha256_as_read,
         ),
         image=ImageInfo(
             written(origin.source or "array:" + pixels[:16]),

@@ -79,13 +79,17 @@ def _in_cells(problem: Problem, map_: CellMap, norm: str, deadline: Deadline) ->
         deadline.ask()
         if number == _TRIES:
             return None
-        thetas = _inwards(problem, map_, found, norm)
-        points = problem.replay(thetas)
-        failing = (points.kind == map_.kind[found.cell]) & (points.kind != ROBUST) & legal(problem, thetas)
+        thetas, kind = _inwards(problem, map_, found, norm), map_.kind[found.cell]
+        # Where the class is lost, the one point that is taken is the only one whose map is asked for.
+        points = None if kind == CLASS_CHANGED else problem.replay(thetas)
+        failing = (problem.lost(thetas) if points is None else points.kind == kind) & legal(problem, thetas)
         if failing[-1]:
             last = int(np.flatnonzero(~failing).max(initial=-1))
             k = 0 if last < 0 else min(last + 2, len(failing) - 1)
-            return _witness(problem, points, thetas, k, found.distance, norm)
+            if points is None:
+                points, thetas, k = problem.replay(thetas[k : k + 1]), thetas[k : k + 1], 0
+            if points.kind[k] == kind:  # several points at once may be rounded otherwise than one
+                return _witness(problem, points, thetas, k, found.distance, norm)
     return None
 
 

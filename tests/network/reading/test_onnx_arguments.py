@@ -315,6 +315,12 @@ CASES = {
     ],
     "Erf": [case("Erf", None)],
     "Flatten": [case("Flatten", None, axis=axis) for axis in range(-5, 6)],
+    "GatherND": [
+        case("GatherND", None, "i", before=[node("Transpose", None, perm=perm)], constants={"i": i}, **more)
+        for perm in ([1, 0, 2, 3], [3, 0, 1, 2], [0, 1, 2, 3])
+        for i in (np.int64([[1], [0], [-1]]), np.int64([[[0], [1]]]), np.int64([[0, 0]]), np.int64([[9]]))
+        for more in ({}, {"batch_dims": 0}, {"batch_dims": 1})
+    ],
     "Gelu": [case("Gelu", None, opset=20, approximate=word) for word in ("none", "tanh", "fast")],
     "Gemm": [
         *(
@@ -349,6 +355,15 @@ CASES = {
     "HardSigmoid": [
         case("HardSigmoid", before=[BEFORE], **one)
         for one in ({}, {"alpha": 3.0, "beta": 0.4}, {"alpha": -2.0}, {"beta": float("nan")})
+    ],
+    **{name: [case(name, before=[BEFORE])] for name in ("HardSwish", "Mish", "Softsign")},
+    **{
+        name: [case(name, before=[BEFORE], alpha=a) for a in (-0.5, 0.0, 1.0, 3.0, float("nan"))]
+        for name in ("Celu", "Elu")
+    },
+    "Selu": [
+        case("Selu", before=[BEFORE], **one)
+        for one in ({}, {"alpha": 0.5}, {"gamma": 2.0}, {"gamma": float("inf")})
     ],
     "Identity": [case("Identity")],
     "LeakyRelu": [case("LeakyRelu", before=[BEFORE], alpha=a) for a in (-0.5, 0.0, 1.0, 3.0, float("nan"))],
@@ -581,6 +596,10 @@ CONSTANT_CASES = {
             for kind, n in [(1, 1), (11, 1), (1, 2)]
         ),
     ],
+    "Equal": [
+        added("Equal", "w", "v", constants={"w": ints(1, 2, 3, -1, 5, 6), "v": v}, after=CASTED)
+        for v in (ints(1, 0, 3, -1, 0, 0), ints(-1))
+    ],
     "Expand": [
         added("Expand", "w", "s", constants={"w": array(6, 1), "s": ints(*s)})
         for s in ((2, 1, 6), (1,), (5,))
@@ -604,6 +623,11 @@ CONSTANT_CASES = {
     "MatMul": [
         added("MatMul", "w", "v", constants=TWO),
         added("MatMul", "w", "v", constants={"w": W, "v": array(6)}),
+    ],
+    "Mod": [
+        added("Mod", "w", "v", constants={"w": w, "v": v}, after=CASTED, **more)
+        for w, v in [(ints(-7, 7, -6, 5, 1, 0), ints(2, -2, 4, 5, 3, 4)), (W, V), (ints(7), ints(0))]
+        for more in ({}, {"fmod": 0}, {"fmod": 1})
     ],
     "Neg": [added("Neg", "w", constants={"w": W})],
     "Range": [
@@ -695,6 +719,11 @@ CONSTANT_CASES = {
             for a in ([1], [-2], [0, 2], [7])
         ),
         added("Unsqueeze", "w", "a", constants={"w": array(2, 6), "a": ints(-2)}),
+    ],
+    "Where": [
+        added("Where", "b", "w", "v", constants={"b": np.array(b), "w": W, "v": v})
+        for b in ([True, False, True, True, False, False], True, [[True], [False]] * 3)
+        for v in (V, array(6, 1), np.float32(2))
     ],
 }
 ALL = {**CASES, **{f"constant-{name}": cases for name, cases in CONSTANT_CASES.items()}}

@@ -61,6 +61,11 @@ BODIES = {
     "largest of two": (lambda m, y: torch.maximum(y[:, :2], y[:, 2:]), ()),
     "smallest of two, broadcast": (lambda m, y: torch.min(y, y.mean((2, 3), keepdim=True)), ()),
     "largest of a constant": (lambda m, y: torch.maximum(y, m.token[0, 0][:, None, None]), ()),
+    "filled": (
+        lambda m, y: torch.cat([torch.maximum(y, torch.full_like(y, 0.1)), torch.ones_like(y[:, :1])], 1)
+        + y.new_zeros((y.shape[0], 5, 1, 8)),
+        (),
+    ),
     "maxout": (lambda m, y: y.unflatten(1, (2, 2)).max(dim=2).values, ()),
     "largest of channels": (lambda m, y: y.amax(1), ()),
     "smallest of a map": (lambda m, y: y.amin((2, 3), keepdim=True), ()),
@@ -140,7 +145,8 @@ def test_a_module_agrees_with_its_graph(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["nearest", "bilinear by a factor", "class token and places", "maxout", "in one dimension",
+    ["nearest", "bilinear by a factor", "class token and places", "filled", "maxout",
+     "in one dimension",
      "transposed convolution", "expanded", "repeated", "a matrix for each channel", "uneven maxima"],
 )  # fmt: skip
 def test_a_program_with_an_open_batch_agrees_with_the_module(name, tmp_path):

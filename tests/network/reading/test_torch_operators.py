@@ -159,6 +159,8 @@ CALLS |= {
     "amax": {"self": X, "dim": [2, 3]},
     "amin": {"self": X, "dim": [1]},
     "softshrink": {"self": X, "lambd": 0.5},
+    "elu": {"self": X, "alpha": 1.5, "scale": 0.5, "input_scale": 2.0},
+    "celu": {"self": X, "alpha": 1.5},
     "threshold": {"self": X, "threshold": 0.3, "value": 0.3},
     "reflection_pad1d": {"self": Computed(4, 12), "padding": [2, 1]},
     "reflection_pad2d": {"self": X, "padding": [2, 1, 0, 3]},

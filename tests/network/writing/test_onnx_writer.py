@@ -15,7 +15,7 @@ from torch import nn
 import variants
 from steadygaze.errors import SettingError
 from steadygaze.network import pieces
-from steadygaze.network.families import EXPONENTIAL, KINKED
+from steadygaze.network.families import EXPONENTIAL
 from steadygaze.network.graph import Graph, GraphBuilder
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import Concat, Dense, Pad, Permute, Reshape
@@ -105,6 +105,8 @@ def around(layer, shape=(1, 3, 4)) -> Graph:
 UNITS = np.linspace(0.1, 0.9, 12)
 LAYERS = {
     "padded and cropped": Pad(((0, 0), (1, 2), (0, 1)), 0.75),
+    "cropped": Pad(((0, 0), (-1, -1), (0, -2)), 0.75),
+    "cropped and padded": Pad(((0, 0), (-1, 2), (1, -1)), 0.75),
     "permuted": Permute((2, 0, 1)),
     "taken": Take(torch.tensor([3, 0, 0, 2, 1]), 2),
     "taken once": Take(torch.tensor([3, 0, 1]), 2),
@@ -125,10 +127,9 @@ LAYERS = {
         [0.25], [UNITS.tolist(), (2 * UNITS).tolist()], [(0.25 * UNITS).tolist(), [0.0] * 12]
     ),
     "dense over the last axis": Dense(torch.arange(8.0).reshape(2, 4).double(), torch.ones(2).double()),
-    **{name: Smooth(name) for name in (*RULES, *KINKED, *EXPONENTIAL)},
+    **{name: Smooth(name) for name in (*RULES, *EXPONENTIAL)},
     "cube": Smooth("power", (3.0, -math.inf)),
     "root": Smooth("power", (0.5, 0.01)),
-    "elu": Smooth("elu", (0.7,)),
     "norm": Normalise(0.01),
     "plain norm": Normalise(0.01, centred=False),
     "softmax": Softmax(),

@@ -13,7 +13,7 @@ from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
-from steadygaze.network.bounding.tightening import Tightening
+from steadygaze.network.bounding.tightening import Effort, Tightening
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, Shape
@@ -66,7 +66,8 @@ class Bounds:
     def gaps(self, label: int) -> tuple[Tensor, Tensor]:
         """Least and largest values ``(B, K - 1)`` of these gaps.
 
-        The tighter of what forms say and, if they were asked for, rows carried backward.
+        With more effort than forms, the bound that may tell the sign of a gap is sought by a row, too: from
+        below where the gap is above 0 in the middle, else from above.
         """
         low, high = self.enclosed_gaps(label).bounds()
         if self.backward is None:
@@ -75,9 +76,13 @@ class Bounds:
         rows = low.new_zeros((len(others), self.graph.classes))
         rows[:, label] = 1.0
         rows[range(len(others)), others] = -1.0
-        rows = torch.cat([rows, -rows]).expand(len(low), -1, -1)
-        below, above = self.backward.least(rows, self.graph.last).split(len(others), dim=1)
-        return torch.fmax(low, below), torch.fmin(high, -above)
+        positive = low + high > 0
+        sign = torch.where(positive, 1.0, -1.0)
+        found = self.backward.least(sign[..., None] * rows, self.graph.last)
+        return (
+            torch.where(positive, torch.fmax(low, found), low),
+            torch.where(positive, high, torch.fmin(high, -found)),
+        )
 
     def _others(self, label: int) -> list[int]:
         return [k for k in range(self.graph.classes) if k != label]
@@ -133,16 +138,16 @@ def bounds_of(
     tolerances: Mapping[int, Tensor],
     room: int,
     start: int = 0,
-    backward: bool = False,
+    effort: Effort = Effort.FORMS,
 ) -> Bounds:
     """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
     With another `start` than node 0 only what depends on it is bounded, and must depend on nothing else.
     nodes: those whose values are kept. tolerances ``(N,)`` of each node that picks: see `relax`.
     room: the number of symbols that the forms of one box may have; more make bounds tighter and slower.
-    backward: whether ranges of units are also sought backward, see `tightening`: tighter, and slower again.
+    effort: how tight bounds shall be.
     """
-    tightening = Tightening(graph, pixels, start) if backward else None
+    tightening = None if effort is Effort.FORMS else Tightening(graph, pixels, start, effort)
     values: dict[int, Forms] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
     slopes: dict[int, Derivative | Choice | Factors | Shares | Scales] = {}

@@ -7,6 +7,8 @@ several pieces, and whose range is wider than what the coordinates alone explain
 
 from __future__ import annotations
 
+from enum import Enum
+
 import torch
 from torch import Tensor
 
@@ -27,11 +29,22 @@ _LOOSE = 1.1
 _COARSE = 1e-3
 
 
+class Effort(Enum):
+    """What is done for tight bounds; each does what those before it do, and takes longer."""
+
+    FORMS = 0
+    """Forms alone."""
+    GAPS = 1
+    """Bands, and rows for the class gaps."""
+    UNITS = 2
+    """Rows for units whose ranges are loose."""
+
+
 class Tightening:
     """Goes along with an evaluation by forms, node by node, and collects what `Backward` needs."""
 
-    def __init__(self, graph: Graph, pixels: Forms, start: int) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph, pixels: Forms, start: int, effort: Effort) -> None:
+        self._graph, self._asks = graph, effort is Effort.UNITS
         # What is computed in float32 must be sums of products of that precision: on a GPU it need not be.
         cpu = pixels.error.device.type == "cpu"
         self._may_narrow = cpu and torch.get_float32_matmul_precision() == "highest"
@@ -58,7 +71,7 @@ class Tightening:
         assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "the caller says so"
         flat = forms.flattened()
         low, high = (bound.flatten(1) for bound in self._ranges[source])
-        if self._depth[source] >= 2:
+        if self._asks and self._depth[source] >= 2:
             own = flat.rows[:, 1 : 1 + flat.count].abs().sum(dim=1)
             asked = _torn(layer, low, high) & (high - low > 2 * _LOOSE * own)
             if asked.any():

@@ -203,18 +203,19 @@ class Assembler:
         )
 
     def crop(self, x: Value, axis: int, first: int, end: int, step: int = 1) -> Value:
-        """Positions first, first + step, ... below `end` along one axis of the file's shape."""
+        """Positions first, first + step, ... up to `end`, which is left out, along one axis of the shape."""
         shape = self.shape(x)
         axis %= len(shape)
         if (first, end, step) == (0, shape[axis], 1):
             return x
-        if self._is_batch(x, axis) or not 0 <= first < end <= shape[axis] or step < 1:
+        places = range(first, end, step) if step else range(0)
+        if self._is_batch(x, axis) or not places or not 0 <= min(places) <= max(places) < shape[axis]:
             raise self.refuse(
                 f"positions {first}:{end}:{step} are taken of axis {axis} of {shape}",
-                "allowed are forward slices that are not empty, of axes other than the batch",
+                "allowed are slices that are not empty, of axes other than the batch",
             )
-        if step != 1 and (len(shape) != 4 or axis < 2):
-            return self.append(Take(torch.arange(first, end, step), axis - x.batched), x)
+        if step < 0 or (step > 1 and (len(shape) != 4 or axis < 2)):
+            return self.append(Take(torch.tensor(places), axis - x.batched), x)
         pads = [(0, 0)] * len(shape)
         pads[axis] = (-first, end - shape[axis])
         cropped = self.pad(x, pads, 0.0)

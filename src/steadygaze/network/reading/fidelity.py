@@ -167,9 +167,8 @@ def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
     clip, and where an absolute value is 0, runtimes differ, and some let equal inputs of a window share the
     gradient: those are no places to compare.
     """
-    noise = noise_at(graph, x)
-    sources = {graph.nodes[index].inputs[0] for index in graph.piecewise}
-    values = graph.values_at(x, sources)
+    values = graph.values_at(x, range(len(graph.nodes)))
+    noise = noise_at(graph, x, values)
     clear = torch.ones(len(x), dtype=torch.bool)
     for index in graph.piecewise:
         node = graph.nodes[index]

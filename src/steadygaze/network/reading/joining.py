@@ -106,7 +106,7 @@ def power(asm: Assembler, x: Value, exponent: float) -> Value:
 def divided(asm: Assembler, a: Value, b: Value) -> Value:
     """The quotient of two computed values, the second above 0; ``x / (1 + |x|)`` is soft sign."""
     if soft_sign(asm.nodes, a.node, b.node):
-        return asm.smooth(a, "soft-sign")
+        return asm.smooth(a, "softsign")
     return multiplied(asm, a, power(asm, b, -1.0))
 
 

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from steadygaze.errors import ModelError, SettingError
+from steadygaze.network.digests import digests
 from steadygaze.network.graph import Graph, check_size
 from steadygaze.network.reading import onnx_reader, torch_head, torch_reader, torch_tracing
 from steadygaze.network.reading.assembly import Assembler, Value
@@ -58,6 +60,11 @@ class Network:
     sha256: str | None
     output_note: str | None
     output: str | None = None
+
+    @cached_property
+    def sha256_as_read(self) -> str:
+        """Of the graph, however it was written down: all that its output depends on."""
+        return digests(self.graph)[-1]
 
 
 @on_processor()

@@ -25,15 +25,15 @@ def picked_by_noise(layer: PiecewiseLinear | MaxPool, gaps: list[Tensor], noise:
     return (near > 1) & (own > 0)
 
 
-def noise_at(graph: Graph, x: Tensor) -> dict[int, Tensor]:
+def noise_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None) -> dict[int, Tensor]:
     """What single precision may leave of terms that cancel, ``(B, *shape)`` of each node; 0 where all are 0.
 
     Of each layer a share of the sum of its absolute terms. From there on these errors are taken to be
     independent, so that their squares go on by the squares of the weights (absolute sums would multiply with
     each layer, and call every unit of a deep network doubtful), times the slope of each unit on a piece that
-    it may be on: nothing passes a rectifier that is off.
+    it may be on: nothing passes a rectifier that is off. values are those of all nodes, if they are at hand.
     """
-    values = graph.values_at(x, range(len(graph.nodes)))
+    values = graph.values_at(x, range(len(graph.nodes))) if values is None else values
     noise = {0: _SINGLE * x.abs()}
     for index, node in enumerate(graph.nodes[1:], start=1):
         before = [noise[source] for source in node.inputs]
@@ -63,7 +63,8 @@ def leads(layer: MaxPool, flat: Tensor) -> list[Tensor]:
 
 def picked_at(graph: Graph, x: Tensor) -> Tensor:
     """At which pixels ``(B, C, H, W)`` noise may put some unit, or window, on either piece: ``(B,)``."""
-    values, noise = graph.values_at(x, range(len(graph.nodes))), noise_at(graph, x)
+    values = graph.values_at(x, range(len(graph.nodes)))
+    noise = noise_at(graph, x, values)
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
@@ -82,16 +83,24 @@ def level_at(graph: Graph, x: Tensor, tolerances: Mapping[int, Tensor]) -> Tenso
 
     On it means within the tolerances of `Graph.pieces_at`. Units that sum zeros are not among them. ``(B,)``.
     """
-    values, noise = graph.values_at(x, range(len(graph.nodes))), noise_at(graph, x)
-    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    values = graph.values_at(x, range(len(graph.nodes)))
+    level: dict[int, Tensor] = {}
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
-        value, own, slack = values[source].flatten(1), noise[source].flatten(1), tolerances[index]
+        value, slack = values[source].flatten(1), tolerances[index]
         if isinstance(layer, PiecewiseLinear):
-            near = torch.stack([(value - edge).abs() <= slack for edge in layer.breakpoints]).any(dim=0)
-            found |= (near & (own > 0)).any(dim=1)
+            level[index] = torch.stack([(value - edge).abs() <= slack for edge in layer.breakpoints]).any(
+                dim=0
+            )
         elif isinstance(layer, MaxPool):
-            ties = torch.stack([lead <= slack for lead in leads(layer, value)]).sum(dim=0) > 1
-            windows = own[:, layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0).amax(dim=2)
-            found |= (ties & (windows > 0)).any(dim=1)
+            level[index] = torch.stack([lead <= slack for lead in leads(layer, value)]).sum(dim=0) > 1
+    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    if not any(units.any() for units in level.values()):  # mostly: what noise would do, nobody needs to know
+        return found
+    noise = noise_at(graph, x, values)
+    for index, units in level.items():
+        layer, own = graph.nodes[index].layer, noise[graph.nodes[index].inputs[0]].flatten(1)
+        if isinstance(layer, MaxPool):
+            own = own[:, layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0).amax(dim=2)
+        found |= (units & (own > 0)).any(dim=1)
     return found

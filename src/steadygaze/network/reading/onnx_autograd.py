@@ -15,7 +15,12 @@ import torch.nn.functional as functional
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
-from steadygaze.network.reading import onnx_autograd_picking, onnx_autograd_resizing, onnx_autograd_smooth
+from steadygaze.network.reading import (
+    onnx_autograd_picking,
+    onnx_autograd_resizing,
+    onnx_autograd_smooth,
+    onnx_autograd_smoothing,
+)
 from steadygaze.network.reading.onnx_nodes import Node, Rule
 
 _INTEGERS = (
@@ -362,10 +367,12 @@ RULES: dict[str, Rule] = {
     "Einsum": lambda node: torch.einsum(
         node.text("equation", ""), *(node[place] for place in range(len(node.inputs)))
     ),
+    "Equal": lambda node: node.x == node[1],
     "Erf": lambda node: torch.erf(node.x),
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
+    "GatherND": lambda node: node.x[tuple(node[1].unbind(-1))],
     "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda node: node.x.mean(tuple(range(2, node.x.dim())), keepdim=True),
@@ -373,6 +380,7 @@ RULES: dict[str, Rule] = {
     "LeakyRelu": lambda node: _rectified(node.x, node.get("alpha", 0.01)),
     "MatMul": lambda node: node.x @ node[1],
     "MaxPool": _max_pool,
+    "Mod": lambda node: (torch.fmod if node.get("fmod", 0) else torch.remainder)(node.x, node[1]),
     "Mul": lambda node: node.x * node[1],
     "Neg": lambda node: -node.x,
     "PRelu": lambda node: _rectified(node.x, node[1]),
@@ -398,7 +406,9 @@ RULES: dict[str, Rule] = {
     "Tile": lambda node: node.x.repeat(node[1].tolist()),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
+    "Where": lambda node: torch.where(node.x.bool(), node[1], node[2]),
     **onnx_autograd_picking.RULES,
+    **onnx_autograd_smoothing.RULES,
     **onnx_autograd_resizing.RULES,
     **onnx_autograd_smooth.RULES,
 }

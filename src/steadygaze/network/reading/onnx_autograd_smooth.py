@@ -8,22 +8,6 @@ from torch import Tensor
 
 from steadygaze.network.reading.onnx_nodes import Node, Rule
 
-_SELU_ALPHA, _SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
-
-
-def _selu(node: Node) -> Tensor:
-    return node.get("gamma", _SELU_GAMMA) * functional.elu(node.x, node.get("alpha", _SELU_ALPHA))
-
-
-def _celu(node: Node) -> Tensor:
-    alpha = node.get("alpha", 1.0)
-    return torch.where(node.x > 0, node.x, alpha * torch.expm1(node.x.clamp_max(0.0) / alpha))
-
-
-def _mish(node: Node) -> Tensor:
-    # Not functional.mish, whose softplus is x itself above 20.
-    return node.x * torch.tanh(torch.logaddexp(node.x, torch.zeros_like(node.x)))
-
 
 def _axes(node: Node) -> tuple[int, ...]:
     named = node.axes(1, node.x.dim())
@@ -78,24 +62,18 @@ def _unit_length(node: Node) -> Tensor:
 
 
 RULES: dict[str, Rule] = {
-    "Celu": _celu,
-    "Elu": lambda node: functional.elu(node.x, node.get("alpha", 1.0)),
     "Exp": lambda node: torch.exp(node.x),
     "GroupNormalization": _group_norm,
-    "HardSwish": lambda node: functional.hardswish(node.x),
     "InstanceNormalization": _instance_norm,
     "LRN": _response,
     "LayerNormalization": _layer_norm,
     "LpNormalization": _unit_length,
-    "Mish": _mish,
     "Pow": lambda node: torch.pow(node.x, node[1]),
     "RMSNormalization": _rms_norm,
     "Reciprocal": lambda node: 1 / node.x,
     "ReduceL2": lambda node: _sum_of_squares(node).sqrt(),
     "ReduceSumSquare": _sum_of_squares,
-    "Selu": _selu,
     "Softmax": lambda node: torch.softmax(node.x, node.get("axis", -1)),
-    "Softsign": lambda node: functional.softsign(node.x),
     "Swish": lambda node: node.x * torch.sigmoid(node.get("alpha", 1.0) * node.x),
 }
 """What each of these operators is in terms of PyTorch."""

@@ -152,6 +152,15 @@ def _divide(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     return quotient + ((quotient < 0) & (quotient * b != a)).astype(quotient.dtype)
 
 
+def _modulo(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
+    a, b = inputs
+    if attributes.get("fmod", 0):
+        return np.fmod(a, b)
+    if not np.issubdtype(np.result_type(a, b), np.integer):
+        raise ValueError("the remainder of broken numbers is taken without fmod")
+    return np.mod(a, b)
+
+
 def _reduce_product(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     named = attributes.get("axes", _input(inputs, 1))
     if attributes.get("noop_with_empty_axes", 0) and (named is None or not np.size(named)):
@@ -165,11 +174,13 @@ FOLDS: dict[str, Fold] = {
     "Concat": lambda x, a: np.concatenate(x, axis=a["axis"]),
     "ConstantOfShape": _constant_of_shape,
     "Div": _divide,
+    "Equal": lambda x, a: x[0] == x[1],
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": lambda x, a: np.take(x[0], x[1], axis=a.get("axis", 0)),
     "Identity": lambda x, a: x[0],
     "MatMul": lambda x, a: x[0] @ x[1],
+    "Mod": _modulo,
     "Mul": lambda x, a: x[0] * x[1],
     "Neg": lambda x, a: -x[0],
     "Range": _range,
@@ -182,5 +193,6 @@ FOLDS: dict[str, Fold] = {
     "Sub": lambda x, a: x[0] - x[1],
     "Transpose": lambda x, a: np.transpose(x[0], a.get("perm")),
     "Unsqueeze": _unsqueeze,
+    "Where": lambda x, a: np.where(x[0], x[1], x[2]),
 }
 """Operators whose value is known on reading when their inputs are."""

@@ -133,25 +133,19 @@ _EPSILON = Allowed("a number above 0", lambda given: 0 < given < math.inf)
 _STASH = {"stash_type": _only(1, "1")}
 
 _SMOOTH: dict[str, Form] = {
-    "Celu": Form({"alpha": NUMBER}),
-    "Elu": Form({"alpha": NUMBER}, since=6),
     "Exp": _UNARY,
     "GroupNormalization": Form({"epsilon": _EPSILON, "num_groups": COUNT, **_STASH}, _FACTORS, since=18),
-    "HardSwish": Form(),
     "InstanceNormalization": Form({"epsilon": _EPSILON}, _FACTORS, since=6),
     "LRN": Form({"alpha": NUMBER, "beta": NUMBER, "bias": _EPSILON, "size": COUNT}),
     "LayerNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS),
     "LpNormalization": Form({"axis": WHOLE, "p": _only(2, "2")}),
-    "Mish": Form(),
     "Pow": Form(inputs=[_X, ("exponent", Kind.WEIGHT)], since=7),
     "RMSNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS[:2]),
     "Reciprocal": _UNARY,
     "ReduceL2": Form(_REDUCE, [_X, _AXES]),
     "ReduceSumSquare": Form(_REDUCE, [_X, _AXES]),
-    "Selu": Form({"alpha": NUMBER, "gamma": NUMBER}, since=6),
     # Before, all axes from the named one on were taken together.
     "Softmax": Form({"axis": WHOLE}, since=13),
-    "Softsign": Form(),
     "Sqrt": _UNARY,
     "Swish": Form({"alpha": NUMBER}),
 }
@@ -168,6 +162,7 @@ COMPUTED: dict[str, Form] = {
     ),
     # Saturation and rounding modes are of types of eight bits and less, which are refused.
     "Cast": Form({"to": FLOAT_TYPE, "saturate": UNREAD, "round_mode": UNREAD}, since=6),
+    "Celu": Form({"alpha": NUMBER}),
     "Clip": Form(
         {"min": LIMIT, "max": LIMIT},
         [_X, ("lower limit", Kind.NUMBER), ("upper limit", Kind.NUMBER)],
@@ -201,10 +196,12 @@ COMPUTED: dict[str, Form] = {
         since=7,
     ),
     "Einsum": Form({"equation": TEXT}, [("operand", Kind.EITHER)], since=12, repeated=True),
+    "Elu": Form({"alpha": NUMBER}, since=6),
     "Erf": Form(),
     "Expand": Form(inputs=[_X, ("shape", Kind.WHOLES)], since=8),
     "Flatten": Form({"axis": WHOLE}),
     "Gather": Form({"axis": WHOLE}, [_X, ("indices", Kind.WEIGHT)]),
+    "GatherND": Form({"batch_dims": _only(0, "0")}, [_X, ("indices", Kind.WEIGHT)], since=11),
     "Gelu": Form({"approximate": _word("none", "tanh")}),
     "Gemm": Form(
         {"alpha": NUMBER, "beta": NUMBER, "transA": FLAG, "transB": FLAG},
@@ -214,6 +211,7 @@ COMPUTED: dict[str, Form] = {
     "GlobalAveragePool": Form(),
     "GlobalMaxPool": Form(),
     "HardSigmoid": Form({"alpha": NUMBER, "beta": NUMBER}, since=6),
+    "HardSwish": Form(),
     "Identity": Form(),
     "LeakyRelu": Form({"alpha": NUMBER}, since=6),
     "MatMul": Form(inputs=_TWO),
@@ -221,6 +219,7 @@ COMPUTED: dict[str, Form] = {
     # The order of storage is that of the indices, a second output, which no node may read.
     "MaxPool": Form({**_WINDOW, "storage_order": FLAG}),
     "Min": Form(inputs=[("operand", Kind.EITHER)], since=8, repeated=True),
+    "Mish": Form(),
     "Mul": Form(inputs=_TWO, since=7),
     "Neg": _UNARY,
     "PRelu": Form(inputs=[_X, ("slope", Kind.WEIGHT)], since=7),
@@ -254,12 +253,14 @@ COMPUTED: dict[str, Form] = {
         since=11,
     ),
     "Shrink": Form({"lambd": NUMBER, "bias": NUMBER}),
+    "Selu": Form({"alpha": NUMBER, "gamma": NUMBER}, since=6),
     "Sigmoid": _UNARY,
     "Slice": Form(
         {"starts": WHOLES, "ends": WHOLES, "axes": WHOLES},
         [_X, ("starts", Kind.WHOLES), ("ends", Kind.WHOLES), _AXES, ("steps", Kind.WHOLES)],
     ),
     "Softplus": Form(),
+    "Softsign": Form(),
     "SpaceToDepth": Form({"blocksize": COUNT, "mode": _word("DCR", "CRD")}),
     "Split": Form(
         {"axis": WHOLE, "split": WHOLES, "num_outputs": COUNT}, [_X, ("sizes", Kind.WHOLES)], since=2
@@ -291,11 +292,13 @@ CONSTANT: dict[str, Form] = {
     ),
     "ConstantOfShape": Form({"value": ONE}, [("shape", Kind.WHOLES)]),
     "Div": Form(inputs=_TWO_CONSTANTS, since=7),
+    "Equal": Form(inputs=_TWO_CONSTANTS, since=7),
     "Expand": Form(inputs=[_C, ("shape", Kind.WHOLES)]),
     "Flatten": Form({"axis": WHOLE}, [_C]),
     "Gather": Form({"axis": WHOLE}, [_C, ("indices", Kind.WEIGHT)]),
     "Identity": Form(inputs=[_C]),
     "MatMul": Form(inputs=_TWO_CONSTANTS),
+    "Mod": Form({"fmod": FLAG}, _TWO_CONSTANTS, since=10),
     "Mul": Form(inputs=_TWO_CONSTANTS, since=7),
     "Neg": Form(inputs=[_C], since=6),
     "Range": Form(
@@ -310,6 +313,7 @@ CONSTANT: dict[str, Form] = {
     "Sub": Form(inputs=_TWO_CONSTANTS, since=7),
     "Transpose": Form(COMPUTED["Transpose"].attributes, [_C]),
     "Unsqueeze": Form({"axes": WHOLES}, [_C, _AXES]),
+    "Where": Form(inputs=[("condition", Kind.WEIGHT), *_TWO_CONSTANTS], since=9),
 }
 """Operators whose inputs are all constants of the file (or which only look at a shape)."""
 

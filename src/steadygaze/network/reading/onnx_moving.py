@@ -42,6 +42,19 @@ def _gather(call: Call) -> Value:
     return asm.reshape(taken, (*shape[:axis], *index.shape, *shape[axis + 1 :]))
 
 
+def _gather_nd(call: Call) -> Value:
+    """Entries of the first axis, each named by a list of one place."""
+    asm, index, shape = call.assembler, call.constant(1, "indices"), call.assembler.shape(call.value())
+    if not np.issubdtype(index.dtype, np.integer) or not index.ndim or index.shape[-1] != 1:
+        raise asm.refuse(
+            f"its indices are of shape {index.shape} and type {index.dtype}",
+            "allowed are whole numbers with a last axis of one entry",
+        )
+    return asm.reshape(
+        rearranging.taken(asm, call.value(), 0, np.ravel(index)), (*index.shape[:-1], *shape[1:])
+    )
+
+
 def _expand(call: Call) -> Value:
     asm, shape = call.assembler, call.assembler.shape(call.value())
     wanted = [int(size) for size in call.constant(1, "shape").ravel()]
@@ -80,6 +93,7 @@ RULES: Mapping[str, Rule] = {
     "DepthToSpace": _blocks(rearranging.deep_to_wide),
     "Expand": _expand,
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "Pad": _pad,
     "SpaceToDepth": _blocks(rearranging.wide_to_deep),
     "Tile": _tile,

@@ -15,6 +15,7 @@ from steadygaze.network.reading import (
     onnx_products,
     onnx_resizing,
     onnx_smooth,
+    onnx_smoothing,
     onnx_windows,
 )
 from steadygaze.network.reading.assembly import Assembler, Value
@@ -230,6 +231,7 @@ OPERATORS: dict[str, Rule] = {
     "Unsqueeze": _unsqueeze,
     **onnx_windows.RULES,
     **onnx_picking.RULES,
+    **onnx_smoothing.RULES,
     **onnx_moving.RULES,
     **onnx_resizing.RULES,
     **onnx_products.RULES,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,35 +10,9 @@ from steadygaze.network.reading import collapsing, joining
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.onnx_calls import Call, Rule
 
-# What the standard says where a file says nothing.
-_SELU_ALPHA, _SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
-
 
 def _smooth(function: str) -> Rule:
     return lambda call: call.assembler.smooth(call.value(), function)
-
-
-def _elu_of(call: Call, x: Value, alpha: float) -> Value:
-    if not 0 <= alpha < math.inf:
-        raise call.assembler.refuse(f"its alpha is {alpha:g}", "allowed are numbers of at least 0")
-    return call.assembler.smooth(x, "elu", float(alpha))
-
-
-def _elu(call: Call) -> Value:
-    return _elu_of(call, call.value(), call.get("alpha", 1.0))
-
-
-def _selu(call: Call) -> Value:
-    gamma = call.get("gamma", _SELU_GAMMA)
-    return call.assembler.scale_shift(_elu_of(call, call.value(), call.get("alpha", _SELU_ALPHA)), gamma, 0.0)
-
-
-def _celu(call: Call) -> Value:
-    """``z`` above 0, ``alpha (exp(z / alpha) - 1)`` below."""
-    asm, alpha = call.assembler, call.get("alpha", 1.0)
-    if not alpha > 0:
-        raise asm.refuse(f"its alpha is {alpha:g}", "allowed are numbers above 0")
-    return asm.scale_shift(_elu_of(call, asm.scale_shift(call.value(), 1 / alpha, 0.0), 1.0), alpha, 0.0)
 
 
 def _swish(call: Call) -> Value:
@@ -153,24 +126,18 @@ def divided(call: Call) -> Value:
 
 
 RULES: Mapping[str, Rule] = {
-    "Celu": _celu,
-    "Elu": _elu,
     "Exp": _smooth("exp"),
     "GroupNormalization": _group_norm,
-    "HardSwish": _smooth("hard-swish"),
     "InstanceNormalization": _instance_norm,
     "LRN": _response,
     "LayerNormalization": _over_last(centred=True),
     "LpNormalization": _unit_length,
-    "Mish": _smooth("mish"),
     "Pow": _pow,
     "RMSNormalization": _over_last(centred=False),
     "Reciprocal": _power(-1.0),
     "ReduceL2": _sum_of_squares(0.5),
     "ReduceSumSquare": _sum_of_squares(1.0),
-    "Selu": _selu,
     "Softmax": _softmax(-1),
-    "Softsign": _smooth("soft-sign"),
     "Sqrt": _power(0.5),
     "Swish": _swish,
 }

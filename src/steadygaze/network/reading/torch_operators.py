@@ -18,6 +18,7 @@ from steadygaze.network.reading import (
     torch_recurrent,
     torch_resizing,
     torch_smooth,
+    torch_smoothing,
     torch_windows,
 )
 from steadygaze.network.reading import torch_shapes as shapes
@@ -315,6 +316,7 @@ _ROWS: Rows = (
     ("_to_copy to.device to.dtype to.other to.dtype_layout", _same, _CAST),
     *torch_windows.ROWS,
     *torch_picking.ROWS,
+    *torch_smoothing.ROWS,
     *torch_moving.ROWS,
     *torch_resizing.ROWS,
     *torch_products.ROWS,

@@ -29,6 +29,9 @@ _BLOCKS = {
         "take torch.no_grad out",
     ),
 }
+# Operators that look at the shape of a value alone, and what they fill it with; None is an argument.
+_FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "full_like": None}
+_FILLED |= {"new_zeros": 0.0, "new_ones": 1.0, "new_full": None}
 # How far constants may differ between the module's own precision and float64, against the largest.
 _ROUNDING = 1e-3
 
@@ -134,6 +137,8 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
     if name == "sym_size.int" and isinstance(sources[0], Value):
         size = assembler.shape(sources[0])[node.args[1]]  # type: ignore[index]
         return _Constant(size, size)
+    if name in _FILLED and isinstance(sources[0], Value):
+        return _filled(_arguments(node, known), node, assembler, _FILLED[name])
     if not any(isinstance(source, (Value, list)) for source in sources):
         return _computed(node, known, assembler)
     if name == "detach":
@@ -153,6 +158,20 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
     made = OPERATORS[name](assembler, given)
     _check_precision(node, assembler)
     return made
+
+
+def _filled(given: Mapping[str, Any], node: fx.Node, assembler: Assembler, number: float | None) -> _Constant:
+    """A constant of one number, in the shape of a value or in another that is named."""
+    shape = tuple(given.get("size", assembler.shape(given["self"])))
+    number = given["fill_value"] if number is None else number
+    check_size(shape, f"a constant of {assembler.where}")
+    _check_precision(node, assembler)
+    if not isinstance(number, (int, float)) or not all(isinstance(size, int) for size in shape):
+        raise assembler.refuse(
+            "it is filled with what is computed", "allowed is a number; make it a constant"
+        )
+    wide = torch.full(shape, float(number), dtype=torch.float64)
+    return _Constant(wide, wide.to(node.meta["val"].dtype))
 
 
 def _part(node: fx.Node, parts: list[Value], assembler: Assembler) -> Value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -26,41 +25,6 @@ from steadygaze.network.reading.torch_arguments import (
     weights,
     whole_numbers,
 )
-
-# As PyTorch has them (Klambauer et al., 2017).
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
-
-
-def _elu(call: Call) -> Value:
-    """``scale * z`` above 0, ``scale * alpha * (exp(input_scale * z) - 1)`` below."""
-    asm, outer, inner = call.assembler, float(call["scale"]), float(call["input_scale"])
-    if (outer, inner) != (1.0, 1.0):
-        raise asm.refuse(f"its scales are {outer:g} and {inner:g}", "allowed is 1 for both")
-    return _elu_of(call, call.value(), float(call["alpha"]))
-
-
-def _elu_of(call: Call, x: Value, alpha: float) -> Value:
-    if not 0 <= alpha < math.inf:
-        raise call.assembler.refuse(f"its alpha is {alpha:g}", "allowed are numbers of at least 0")
-    return call.assembler.smooth(x, "elu", alpha)
-
-
-def _selu(call: Call) -> Value:
-    return call.assembler.scale_shift(_elu_of(call, call.value(), _SELU_ALPHA), _SELU_SCALE, 0.0)
-
-
-def _celu(call: Call) -> Value:
-    """``z`` above 0, ``alpha (exp(z / alpha) - 1)`` below."""
-    asm, alpha = call.assembler, float(call["alpha"])
-    if not alpha > 0:
-        raise asm.refuse(f"its alpha is {alpha:g}", "allowed are numbers above 0")
-    return asm.scale_shift(_elu_of(call, asm.scale_shift(call.value(), 1 / alpha, 0.0), 1.0), alpha, 0.0)
-
-
-def _log_sigmoid(call: Call) -> Value:
-    """``-log(1 + exp(-z))``."""
-    asm = call.assembler
-    return asm.scale_shift(asm.smooth(asm.scale_shift(call.value(), -1.0, 0.0), "softplus"), -1.0, 0.0)
 
 
 def _glu(call: Call) -> Value:
@@ -192,12 +156,6 @@ _POOL |= {"count_include_pad": FLAG, "divisor_override": NONE}
 _LENGTH = {"self": COMPUTED, "ord": only(2, 2.0), "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
 
 ROWS: Rows = (
-    ("mish", _smooth("mish"), _ONE),
-    ("hardswish", _smooth("hard-swish"), _ONE),
-    ("elu", _elu, {"self": COMPUTED, "alpha": NUMBER, "scale": NUMBER, "input_scale": NUMBER}),
-    ("selu", _selu, _ONE),
-    ("celu", _celu, {"self": COMPUTED, "alpha": NUMBER}),
-    ("log_sigmoid", _log_sigmoid, _ONE),
     ("glu", _glu, {"self": COMPUTED, "dim": WHOLE}),
     ("exp", _smooth("exp"), _ONE),
     ("sqrt", _power(0.5), _ONE),

@@ -198,9 +198,16 @@ def _(layer: Take, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...
 
 @write.register
 def _(layer: layers.Pad, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
-    before, after = zip(*layer.pads, strict=True)
-    pads = to.constant([0, *before, 0, *after])
-    to.add("Pad", inputs[0], pads, to.constant(float(layer.value)), mode="constant", last=True)
+    """What is cropped is sliced: not every runtime takes a padding below 0."""
+    x, before, after = inputs[0], *np.array(layer.pads).T
+    framed = bool((np.array(layer.pads) > 0).any())
+    if min(*before, *after) < 0:
+        starts, ends = np.maximum(0, -before), np.array(shapes[0]) - np.maximum(0, -after)
+        axes = to.constant(np.arange(len(before)) + 1)
+        x = to.add("Slice", x, to.constant(starts), to.constant(ends), axes, last=not framed)
+    if framed or x == inputs[0]:
+        pads = to.constant([0, *np.maximum(0, before), 0, *np.maximum(0, after)])
+        to.add("Pad", x, pads, to.constant(float(layer.value)), mode="constant", last=True)
 
 
 @write.register
@@ -249,8 +256,6 @@ def _(layer: Smooth, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, .
         floor = layer.rule.floor
         known = inputs[0] if math.isinf(floor) else to.add("Max", inputs[0], to.constant(floor))
         to.add("Pow", known, to.constant(layer.numbers[0]), last=True)
-    elif layer.function == "elu":
-        _elu(to, inputs[0], *layer.numbers)
     else:
         _SMOOTH[layer.function](to, inputs[0])
 
@@ -352,6 +357,30 @@ def _gelu_tanh(to: Writer, x: str) -> None:
     to.add("Mul", x, gate, last=True)
 
 
+# Runtimes have Elu, Softsign and HardSwish in single precision alone.
+
+
+def _elu(to: Writer, x: str) -> None:
+    """max(x, 0) + exp(min(x, 0)) - 1."""
+    below = to.add("Exp", to.add("Min", x, to.constant(0.0)))
+    to.add("Add", to.add("Relu", x), to.add("Sub", below, to.constant(1.0)), last=True)
+
+
+def _softsign(to: Writer, x: str) -> None:
+    to.add("Div", x, to.add("Add", to.add("Abs", x), to.constant(1.0)), last=True)
+
+
+def _hard_swish(to: Writer, x: str) -> None:
+    """x min(max(x + 3, 0), 6) / 6."""
+    raised = to.add("Relu", to.add("Add", x, to.constant(3.0)))
+    gate = to.add("Div", to.add("Min", raised, to.constant(6.0)), to.constant(6.0))
+    to.add("Mul", x, gate, last=True)
+
+
+def _mish(to: Writer, x: str) -> None:
+    to.add("Mul", x, to.add("Tanh", to.add("Softplus", x)), last=True)
+
+
 def _operator(name: str) -> Callable[[Writer, str], None]:
     def add(to: Writer, x: str) -> None:
         to.add(name, x, last=True)
@@ -363,28 +392,6 @@ def _silu(to: Writer, x: str) -> None:
     to.add("Mul", x, to.add("Sigmoid", x), last=True)
 
 
-def _elu(to: Writer, x: str, alpha: float) -> None:
-    """x above 0, alpha (exp(x) - 1) below: as a choice, since an attribute is held in single precision."""
-    zero = to.constant(0.0)
-    least = to.add("Sub", to.add("Exp", to.add("Min", x, zero)), to.constant(1.0))
-    to.add("Where", to.add("Greater", x, zero), x, to.add("Mul", least, to.constant(alpha)), last=True)
-
-
-def _mish(to: Writer, x: str) -> None:
-    to.add("Mul", x, to.add("Tanh", to.add("Softplus", x)), last=True)
-
-
-def _soft_sign(to: Writer, x: str) -> None:
-    """x / (1 + |x|): the operator of that name is not in all runtimes for double precision."""
-    to.add("Div", x, to.add("Add", to.add("Abs", x), to.constant(1.0)), last=True)
-
-
-def _hard_swish(to: Writer, x: str) -> None:
-    moved = to.add("Add", to.add("Mul", x, to.constant(1 / 6)), to.constant(0.5))
-    limited = to.add("Clip", moved, to.constant(0.0), to.constant(1.0))
-    to.add("Mul", x, limited, last=True)
-
-
 _SMOOTH: Mapping[str, Callable[[Writer, str], None]] = {
     "sigmoid": _operator("Sigmoid"),
     "tanh": _operator("Tanh"),
@@ -393,8 +400,9 @@ _SMOOTH: Mapping[str, Callable[[Writer, str], None]] = {
     "silu": _silu,
     "gelu": _gelu,
     "gelu-tanh": _gelu_tanh,
-    "mish": _mish,
+    "elu": _elu,
+    "softsign": _softsign,
     "hard-swish": _hard_swish,
-    "soft-sign": _soft_sign,
+    "mish": _mish,
     "exp": _operator("Exp"),
 }

@@ -1,0 +1,137 @@
+"""Geometric questions beside the verifiers made for them: ``python -m benchmarks.geometric``.
+
+The networks are those of ``geometric/`` in the shared models, trained by the authors of such verifiers; the
+images the first ones of the data set's test file that the network classifies rightly. Figures of the others
+were taken beside this project on two cores: superDeepG (2025) and CGT's verifier (2023).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.__main__ import REPOSITORY
+from steadygaze.question.images import load_image
+from steadygaze.verdict.answer import Answer
+from steadygaze.verdict.driver import verify
+
+# Images among which the rightly classified ones are sought.
+_SOUGHT = 100
+_COLUMNS = ("question", "network", "class alone", "with attention (0.3)", "least scale kept", "others")
+_WIDTH = 150  # where the output is not a terminal
+_CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+_MNIST = {"mean": (0.1307,), "std": (0.3081,)}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row: what is asked of which network, and what others needed, in words."""
+
+    name: str
+    network: str
+    perturb: tuple[str, ...]
+    others: str
+
+
+QUESTIONS = (
+    Question("rotate ±30°", "mnist-pgd-r30", ("rotate(degrees=-30..30)",), "superDeepG 2 of 2, 89 s"),
+    Question("rotate ±30°", "mnist-cgt-r30", ("rotate(degrees=-30..30)",), "CGT 9 of 9, 1.3 s"),
+    Question(
+        "shear x ±0.02", "mnist-pgd-sh2r2sc2b2", ("shear(x=-0.02..0.02)",), "superDeepG 2 of 2, 12 s"
+    ),
+    Question(
+        "scale ±0.02", "mnist-pgd-sh2r2sc2b2", ("scale(amount=-0.02..0.02)",), "superDeepG 2 of 2, 7 s"
+    ),
+    Question(
+        "translate ±1 both, bilinear", "mnist-pgd-t2",
+        ("translate(dx=-1..1, dy=-1..1, interpolation=bilinear)",), "superDeepG 1 of 1, 209 s",
+    ),
+    Question(
+        "scale ±5 %, rotate ±5°, exposure ±5 %, brightness ±0.01", "mnist-cgt-sc5r5c5b",
+        (
+            "affine(scale=-0.05..0.05, degrees=-5..5)", "exposure(amount=-0.05..0.05)",
+            "brightness(amount=-0.01..0.01)",
+        ),
+        "CGT > 250 s",
+    ),
+    Question("scale ±0.01", "cifar-pgd-sc1r1b1", ("scale(amount=-0.01..0.01)",), "superDeepG 0 of 1, 82 s"),
+    Question("rotate ±10°", "cifar-pgd-r10", ("rotate(degrees=-10..10)",), "superDeepG > 150 s"),
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask all questions, print what came of them; 2 where the networks are absent."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shared", type=Path, default=REPOSITORY.parent / "shared", help="networks and data")
+    parser.add_argument("--images", type=int, default=10, help="of each question (default 10)")
+    parser.add_argument("--time-limit", type=float, default=60.0, help="seconds a case (default 60)")
+    parser.add_argument("--only", nargs="*", default=[], help="networks whose name contains one of these")
+    options = parser.parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    models = options.shared.resolve() / "models/geometric"
+    if not models.is_dir():
+        console.print(f"There is no folder {models}: nothing is measured.")
+        return 2
+    table = Table(
+        title=f"certified / refuted / open, seconds an image (median); load {os.getloadavg()[0]:.1f}"
+    )
+    for column in (
+        "question",
+        "network",
+        "class alone",
+        "with attention (0.3)",
+        "least range kept",
+        "others",
+    ):
+        table.add_column(column)
+    for question in QUESTIONS:
+        if options.only and not any(part in question.network for part in options.only):
+            continue
+        cells = [_asked(question, claim, options, console) for claim in ("class", "attention")]
+        table.add_row(question.name, question.network, cells[0][0], cells[1][0], cells[1][1], question.others)
+    console.print(table)
+    return 0
+
+
+def _asked(question: Question, claim: str, options: argparse.Namespace, console: Console) -> tuple[str, str]:
+    verdicts, seconds, scales = {"robust": 0, "violated": 0, "unknown": 0}, list[float](), list[float]()
+    for answer, spent in _answers(question, claim, options):
+        verdicts[answer.verdict.value] += 1
+        seconds.append(spent)
+        scales.append(answer.safe_scale or 0.0)
+        console.print(f"{question.network}, {claim}: {answer.result.headline()} {spent:.1f} s", style="dim")
+    counts = " / ".join(str(count) for count in verdicts.values())
+    return f"{counts}, {median(seconds):.1f} s", f"{min(scales):.0%}"
+
+
+def _answers(question: Question, claim: str, options: argparse.Namespace) -> Iterator[tuple[Answer, float]]:
+    """The answers of the first images that the network classifies rightly, with seconds of each."""
+    shared, cifar = options.shared.resolve(), question.network.startswith("cifar")
+    source = f"npz:{shared}/data/cifar10/cifar10_test_exact.npz" if cifar else f"idx:{shared}/data/mnist"
+    model, found = shared / f"models/geometric/{question.network}.onnx", 0
+    for number in range(_SOUGHT):
+        image = load_image(f"{source}:{number}")
+        began = time.perf_counter()
+        answer = verify(
+            model, image, question.perturb, claim=claim, time_limit=options.time_limit,
+            **(_CIFAR if cifar else _MNIST),
+        )  # fmt: skip
+        if answer.result.problem.image.predicted != image.label:
+            continue
+        yield answer, time.perf_counter() - began
+        found += 1
+        if found == options.images:
+            return
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

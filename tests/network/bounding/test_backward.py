@@ -1,0 +1,292 @@
+"""Linear bounds carried backward: sound against evaluation and fractions, no wider than plain CROWN."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from branching import BRANCHING
+from formed import affine_part, exact
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding import lines
+from steadygaze.network.bounding.backward import Backward
+from steadygaze.network.bounding.bands import Band
+from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.bounding.lines import Lines, lines_of
+from steadygaze.network.bounding.tightening import Effort
+from steadygaze.network.graph import GraphBuilder
+from steadygaze.network.layers import Dense
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.reading.load import load_network
+from steadygaze.network.smooth import RULES, Smooth
+from variants import NETWORKS, network, picture
+
+COUNT = 2
+NAMES = [*(name for name in NETWORKS if not name.startswith("colour")), *BRANCHING]
+RELU = PiecewiseLinear(
+    torch.zeros(1, dtype=torch.float64),
+    torch.tensor([[0.0], [1.0]], dtype=torch.float64),
+    torch.zeros((2, 1), dtype=torch.float64),
+)
+
+
+def graph_of(name):
+    if name in NETWORKS:
+        return load_network(network(name), input_shape=(1, 6, 6)).graph
+    torch.manual_seed(len(name))
+    return load_network(BRANCHING[name]().double().eval(), input_shape=(1, 6, 6)).graph
+
+
+def pixels_around(rng, boxes, width, error=0.0):
+    centre = torch.from_numpy(picture(1)).expand(boxes, -1, -1, -1)
+    rows = torch.from_numpy(rng.uniform(-width, width, (boxes, 1 + COUNT, 1, 6, 6)))
+    rows[:, 0] += centre
+    return Forms(rows, torch.full((boxes, 1, 6, 6), error, dtype=torch.float64), COUNT)
+
+
+def images_in(rng, pixels, count):
+    """Images ``(count, B, 1, 6, 6)`` that the forms allow."""
+    t = torch.from_numpy(rng.uniform(-1, 1, (count, len(pixels.rows), COUNT)))
+    t = torch.where(torch.from_numpy(rng.random(tuple(t.shape))) < 0.4, t.sign(), t)
+    away = torch.from_numpy(rng.choice([-1.0, 1.0], (count, *pixels.error.shape)))
+    return torch.stack([affine_part(pixels, own, own[:, :0]) for own in t]) + away * pixels.error
+
+
+def gaps_of(logits):
+    """Logit 1 less each of the others."""
+    others = [k for k in range(logits.shape[-1]) if k != 1]
+    return logits[..., 1:2] - logits[..., others]
+
+
+def excess(graph, pixels, images, effort):
+    """How far gaps are outside their bounds at most, and values outside the largest magnitudes known."""
+    bounds = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=effort)
+    low, high = bounds.gaps(1)
+    worst = -np.inf
+    for image in images:
+        values = graph.values_at(image, range(len(graph.nodes)))
+        gaps = gaps_of(values[graph.last])
+        worst = max(worst, float((low - gaps).max()), float((gaps - high).max()))
+        for index, size in bounds.backward.sizes.items():
+            worst = max(worst, float((values[index].abs() - size).max()))
+    return worst
+
+
+@pytest.mark.parametrize("effort", [Effort.GAPS, Effort.UNITS])
+@pytest.mark.parametrize("name", NAMES)
+def test_gaps_and_values_stay_inside(name, effort):
+    graph = graph_of(name)
+    for width, error in ((1e-3, 0.0), (0.05, 0.01), (0.5, 0.0)):
+        rng = np.random.default_rng(int(1e4 * width))
+        pixels = pixels_around(rng, 3, width, error)
+        assert excess(graph, pixels, images_in(rng, pixels, 12), effort) <= 1e-9
+
+
+@pytest.mark.parametrize("name", ["mlp", "residual", "max pool", "silu conv"])
+def test_more_effort_is_never_wider_where_it_was_open(name):
+    graph, rng = graph_of(name), np.random.default_rng(4)
+    pixels = pixels_around(rng, 4, 0.1)
+    spans = []
+    for effort in Effort:
+        low, high = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=effort).gaps(1)
+        spans.append(float((high - low).sum()))
+    assert spans[1] <= spans[0]
+    assert spans[2] <= 1.001 * spans[1]
+
+
+# -- against plain CROWN
+
+
+def crown(weights, biases, pixels):
+    """Lower bounds of all logits of one box by plain CROWN: every unit of every layer, back to the box."""
+    rows, error = pixels.rows[0].flatten(1), pixels.error[0].flatten()
+    relaxations = []
+    for depth in range(len(weights)):
+        found = []
+        for sign in (1.0, -1.0):
+            row, constant = sign * weights[depth], sign * biases[depth]
+            for layer in reversed(range(depth)):
+                below, above, shift = relaxations[layer]
+                constant = constant + row.clamp_max(0.0) @ shift
+                row = row.clamp_min(0.0) * below + row.clamp_max(0.0) * above
+                constant = constant + row @ biases[layer]
+                row = row @ weights[layer]
+            form = row @ rows.T
+            found.append(form[:, 0] + constant - form[:, 1:].abs().sum(1) - row.abs() @ error)
+        low, high = found[0], -found[1]
+        torn = (low < 0) & (high > 0)
+        on = (low >= 0).double()
+        above = torch.where(torn, high / (high - low), on)
+        below = torch.where(torn, (high > -low).double(), on)
+        relaxations.append((below, above, torch.where(torn, -low * above, 0.0)))
+    return low
+
+
+@pytest.mark.parametrize("width", [0.02, 0.1, 0.4])
+def test_no_wider_than_crown(width):
+    rng, torch_rng = np.random.default_rng(5), torch.Generator().manual_seed(3)
+    sizes = (36, 12, 12, 12, 12, 4)
+    builder = GraphBuilder((1, 6, 6))
+    weights, biases = [], []
+    index = builder.add(
+        load_network(nn.Flatten(), input_shape=(1, 6, 6)).graph.nodes[-1].layer, 0, name="flat"
+    )
+    for inner, outer in pairwise(sizes):
+        weight = torch.randn(outer, inner, generator=torch_rng, dtype=torch.float64) / inner**0.5
+        weights.append(weight)
+        biases.append(0.1 * torch.randn(outer, generator=torch_rng, dtype=torch.float64))
+        index = builder.add(Dense(weight, biases[-1]), index, name="dense")
+        if outer != sizes[-1]:
+            index = builder.add(RELU, index, name="relu")
+    graph = builder.build(index)
+    pixels = pixels_around(rng, 1, width)
+    known = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=Effort.UNITS)
+    ours = known.backward.least(torch.eye(4, dtype=torch.float64)[None], graph.last)
+    plain = crown(weights, biases, pixels)
+    # Tighter ranges of units may change which slope is the better one, for better or worse.
+    assert ours.sum() >= plain.sum() - 0.01 * plain.abs().sum()
+
+
+# -- lines
+
+
+def layers():
+    steps = torch.tensor([-0.5, 0.7], dtype=torch.float64)
+    bent = torch.tensor([[0.2], [1.0], [-0.3]], dtype=torch.float64)
+    heights = torch.tensor([[0.0], [0.4], [1.31]], dtype=torch.float64)
+    return [RELU, PiecewiseLinear(steps, bent, heights), *(Smooth(name) for name in RULES)]
+
+
+@pytest.mark.parametrize("number", range(len(layers())))
+def test_lines_hold_the_function(number):
+    rng, layer = np.random.default_rng(number), layers()[number]
+    low = torch.from_numpy(rng.uniform(-3, 2, (2, 60)))
+    high = low + torch.from_numpy(rng.choice([0.0, 1e-9, 0.1, 2.0, 5.0], (2, 60)))
+    low[:, :4], high[:, :4] = -high[:, :4].abs(), 0.0
+    found = lines_of(layer, Forms.exact((low + high) / 2, 1), low, high)
+    for share in np.linspace(0, 1, 41):
+        z = torch.minimum(low + share * (high - low), high)
+        value = layer.forward(z)
+        assert (found.below * z + found.below_offset <= value + 1e-14).all()
+        assert (value <= found.above * z + found.above_offset + 1e-14).all()
+
+
+def test_the_chord_of_relu_is_above_it_without_rounding():
+    rng = np.random.default_rng(1)
+    low, high = (torch.from_numpy(rng.uniform(*ends, (1, 200))) for ends in ((-3, -1e-3), (1e-3, 3)))
+    found = lines_of(RELU, Forms.exact(low, 1), low, high)
+    above, offset, low, high = (exact(part)[0] for part in (found.above, found.above_offset, low, high))
+    assert (above * low + offset >= 0).all()
+    assert (above * high + offset >= high).all()
+
+
+def test_window_lines_hold_the_largest():
+    rng = np.random.default_rng(2)
+    windows = torch.tensor([[0, 1, 2, -1], [2, 3, 4, 5], [5, 6, -1, -1]])
+    layer = MaxPool(windows, (7,), (3,))
+    centre = torch.from_numpy(rng.standard_normal((6, 1, 7)))
+    slopes = torch.from_numpy(rng.standard_normal((6, COUNT, 7)))
+    spread = torch.tensor([1e-3, 0.1, 0.3, 1.0, 3.0, 0.0], dtype=torch.float64)[:, None, None]
+    forms = Forms(
+        torch.cat([centre, spread * slopes], 1), 0.01 * torch.ones((6, 7), dtype=torch.float64), COUNT
+    )
+    found = lines_of(layer, forms, *forms.bounds())
+    band = Band.of(forms).through(found, (3,))
+    rows = torch.from_numpy(rng.standard_normal((6, 5, 3)))
+    own, constant, rounding = found.pulled(rows.clone(), forms.centre.abs() + forms.reach)
+    for _ in range(40):
+        t = torch.from_numpy(rng.choice([-1.0, 0.3, 1.0], (6, COUNT)))
+        z = affine_part(forms, t, t[:, :0]) + torch.from_numpy(rng.choice([-0.01, 0.01], (6, 7)))
+        largest = layer.forward(z)
+        least = (own @ z[..., None])[..., 0] + constant - rounding
+        assert ((rows @ largest[..., None])[..., 0] >= least - 1e-12).all()
+        low, high = band.bounds()
+        assert (low <= largest + 1e-12).all()
+        assert (largest <= high + 1e-12).all()
+
+
+# -- rounding
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_rounding_is_counted(narrow):
+    """Without any unit in doubt a bound is the least value of an affine function, rounded down."""
+    rng = np.random.default_rng(7)
+    builder = GraphBuilder((9,))
+    scale = torch.from_numpy(10.0 ** rng.integers(-6, 6, (8, 9)))
+    first = Dense(
+        torch.from_numpy(rng.standard_normal((8, 9))) * scale, torch.from_numpy(rng.standard_normal(8))
+    )
+    index = builder.add(first, 0, name="first")
+    second = Dense(torch.from_numpy(rng.standard_normal((3, 8))), torch.from_numpy(rng.standard_normal(3)))
+    graph = builder.build(builder.add(second, index, name="second"))
+    forms = Forms(
+        torch.from_numpy(rng.standard_normal((4, 1 + COUNT, 9))), torch.zeros((4, 9)).double(), COUNT
+    )
+    backward = Backward(graph)
+    backward.grounds[0] = forms
+    backward.sizes[0] = forms.centre.abs() + forms.reach
+    backward.sizes[1] = first.absolute.forward(backward.sizes[0])
+    backward.sizes[2] = second.absolute.forward(backward.sizes[1])
+    rows = torch.from_numpy(rng.standard_normal((4, 6, 3)))
+    if narrow:
+        rows = rows.to(torch.float32)
+        found = backward.narrowed().least(rows, 2)
+        rows = rows.to(torch.float64)
+    else:
+        found = backward.least(rows, 2)
+    weights = [exact(layer.weight) for layer in (second, first)]
+    biases = [exact(layer.bias) for layer in (second, first)]
+    for box in range(4):
+        moved = exact(rows[box]).dot(weights[0])
+        constant = exact(rows[box]).dot(biases[0]) + moved.dot(biases[1])
+        values = moved.dot(weights[1]).dot(exact(forms.rows[box]).T)
+        least = values[:, 0] + constant - np.abs(values[:, 1:]).sum(axis=1)
+        size = np.abs(values).sum(axis=1)
+        for own, true, whole in zip(found[box].tolist(), least, size, strict=True):
+            assert Fraction(own) <= true
+            assert true - Fraction(own) <= Fraction(10.0**6 if narrow else 10.0**-3) + whole
+
+
+# -- planted faults
+
+
+def worst_excess():
+    graph, rng = graph_of("residual"), np.random.default_rng(2)
+    pixels = pixels_around(rng, 4, 0.3)
+    return max(excess(graph, pixels, images_in(rng, pixels, 60), effort) for effort in Effort if effort.value)
+
+
+def test_lines_taken_for_one_another_are_caught(monkeypatch):
+    assert worst_excess() <= 1e-9
+    pulled = Lines.pulled
+
+    def swapped(self, rows, size):
+        return pulled(Lines(self.above, self.above_offset, self.below, self.below_offset), rows, size)
+
+    monkeypatch.setattr(Lines, "pulled", swapped)
+    assert worst_excess() > 1e-6
+
+
+def test_boxes_taken_for_one_another_are_caught(monkeypatch):
+    monkeypatch.setattr(Backward, "take", lambda self, chosen: self)
+    graph, rng = graph_of("residual"), np.random.default_rng(2)
+    pixels = pixels_around(rng, 4, 0.05)
+    pixels.rows[1:, 1:] *= torch.tensor([1.0, 4.0, 16.0], dtype=torch.float64)[:, None, None, None, None]
+    assert excess(graph, pixels, images_in(rng, pixels, 60), Effort.UNITS) > 1e-6
+
+
+def test_an_offset_left_out_is_caught(monkeypatch):
+    of_relu = lines._of_relu
+
+    def without(low, high):
+        found = of_relu(low, high)
+        return Lines(found.below, found.below_offset, found.above, torch.zeros_like(found.above_offset))
+
+    monkeypatch.setattr(lines, "_of_relu", without)
+    assert worst_excess() > 1e-6

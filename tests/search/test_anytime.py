@@ -1,0 +1,204 @@
+"""Whenever a search is stopped, what it knows around 0 is told, and with more time it is never less.
+
+Small networks stand for large ones here: an image is said to take much effort, and the clock is the number of
+times that it was asked, or the regions that may be visited.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import steadygaze as sg
+from steadygaze.answer.result import Verdict
+from steadygaze.deadline import NEVER, Deadline
+from steadygaze.geometry.half_widths import half_widths
+from steadygaze.geometry.kinds import ROBUST
+from steadygaze.network.graph import Graph
+from steadygaze.question.limits import Limits
+from steadygaze.search.base import Options
+from steadygaze.search.course import Course
+from steadygaze.search.nearest import Nearest
+from steadygaze.search.sweep import Sweep
+from steadygaze.verdict.budget import kept_for_reading
+from steadygaze.verdict.checks import check_cover
+from steadygaze.verdict.driver import solve
+from steadygaze.verdict.engines import searches_for
+from steadygaze.verdict.reading import failures_by_distance, safe_scale
+from variants import searched
+
+LINKS = (
+    sg.Brightness(-0.3, 0.25),
+    sg.Patch(0, 0.9, top=2, left=1, size=2),
+    sg.Patch(0, 0.5, top=0, left=3, size=2),
+)
+
+
+def posed(parameters: int):
+    """A small convolutional network under so many perturbations, never seen before: nothing of it is kept."""
+    torch.manual_seed(5)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
+    chain = LINKS[0]
+    for link in LINKS[1:parameters]:
+        chain = chain | link
+    image = np.random.default_rng(7).random((1, 6, 6)) * 0.6 + 0.2
+    return sg.verify(net.eval(), image, chain, threads=1, regions_limit=1, method="bfs").problem
+
+
+@pytest.fixture
+def heavy(monkeypatch):
+    """From here on an image takes more products than there is time for."""
+    monkeypatch.setattr(Graph, "effort", 10**15)
+
+
+def asked(times: float) -> Deadline:
+    """A deadline that passes when it has been asked so many times."""
+    return Deadline(ends=times, clock=count(1).__next__)
+
+
+def known(answer):
+    """The safe scale, the radius and the safe ranges, as numbers that may only grow."""
+    result = answer.result
+    ranges = np.abs(result.origin.ranges).reshape(-1) if result.origin is not None else np.zeros(1)
+    radius = result.radius.value if result.radius is not None else 0.0
+    return [answer.safe_scale or 0.0, radius, *(ranges if ranges.any() else ())]
+
+
+def check_by_sampling(answer):
+    """Within what is claimed to be safe, all points are."""
+    problem = answer.problem
+    box, rng = problem.box, np.random.default_rng(1)
+    draws = box[:, 0] + rng.random((200, len(box))) * np.ptp(box, axis=1)
+    if answer.safe_scale:
+        inside = answer.safe_scale * (1 - 1e-9) * np.concatenate([draws, box.T])
+        assert (problem.at(inside).kind == ROBUST).all()
+    radius = answer.result.radius
+    if radius is not None and radius.value:
+        ball = radius.value * (1 - 1e-9) * half_widths(box) * (2 * rng.random((200, len(box))) - 1)
+        assert (problem.at(np.clip(ball, *box.T)).kind == ROBUST).all()
+    for axis, ends in enumerate(answer.result.origin.ranges if answer.result.origin is not None else ()):
+        line = np.zeros((50, len(box)))
+        line[:, axis] = np.linspace(*ends, 50) * (1 - 1e-9)
+        assert (problem.at(line).kind == ROBUST).all()
+
+
+@pytest.mark.parametrize("method", ["nearest", "sweep", "bfs", "bound"])
+@pytest.mark.parametrize("parameters", [1, 2, 3])
+@pytest.mark.usefixtures("heavy")
+def test_more_regions_never_know_less(parameters, method):
+    problem, before = posed(parameters), [0.0]
+    for regions in (1, 5, 40) if method == "bound" else (1, 2, 3, 5, 8, 13, 30):
+        answer = solve(problem, method=method, limits=Limits(regions=regions), threads=1)
+        now = known(answer)
+        assert all(new >= old - 1e-12 for new, old in zip(now, before, strict=False)), f"{regions} regions"
+        check_by_sampling(answer)
+        before = now
+
+
+@pytest.mark.parametrize("parameters", [1, 2, 3])
+@pytest.mark.usefixtures("heavy")
+def test_the_first_region_gives_a_radius_and_ranges(parameters):
+    answer = solve(posed(parameters), method="nearest", limits=Limits(regions=1), threads=1)
+    assert answer.result.settings["stopped_by"] == "regions"
+    assert answer.safe_scale > 0
+    assert answer.result.radius.value > 0
+    widths = [high - low for low, high in answer.result.origin.ranges]
+    assert min(widths) > 0
+    assert not answer.result.origin.complete
+    check_by_sampling(answer)
+
+
+@pytest.mark.parametrize("parameters", [1, 2, 3])
+@pytest.mark.usefixtures("heavy")
+def test_auto_has_a_radius_at_any_time_that_a_region_fits_into(parameters, monkeypatch):
+    problem, before = posed(parameters), 0.0
+    for times in (400, 1_500):
+        monkeypatch.setattr(Deadline, "after", lambda *_, times=times: asked(times))
+        answer = solve(problem, method="auto", limits=Limits(seconds=10.0), threads=1)
+        assert answer.result.method.startswith("nearest")
+        assert answer.safe_scale > 0
+        assert answer.safe_scale >= before - 1e-12
+        before = answer.safe_scale
+        check_by_sampling(answer)
+        if answer.result.settings["stopped_by"] == "time":
+            (told,) = [note for note in answer.result.notes if "imes the time" in note]
+            assert "safe scale" in told
+
+
+def test_what_does_not_fit_goes_outwards_at_once():
+    problem, names = posed(3), lambda *given: [name for name, _ in searches_for(*given)]
+    assert names(problem, NEVER, 1) == ["sweep", "bound", "nearest", "gbs"]
+    assert names(problem, Deadline.after(60.0), 1) == ["sweep", "bound", "nearest", "gbs"]
+    vars(problem.graph)["effort"] = 10**11
+    assert names(problem, Deadline.after(60.0), 1) == ["nearest", "bound", "gbs"]
+
+
+@pytest.mark.parametrize("times", [3, 10, 30])
+def test_a_box_that_takes_too_long_is_given_up_and_what_it_holds_is_kept(times, monkeypatch):
+    """Again and again; in the end the map says what the complete one does."""
+    problem = posed(2)
+    whole = searched(Sweep(problem, Options(threads=1))).found()
+    left = iter([asked(times)] * 3)
+    expected, given_up = Nearest._expected_end, []
+    monkeypatch.setattr(Nearest, "_expected_end", lambda self: next(left, None) or expected(self))
+    give_up = Nearest._give_up
+    monkeypatch.setattr(Nearest, "_give_up", lambda self, box: (given_up.append(1), give_up(self, box))[1])
+    monkeypatch.setattr(Course, "next_radius", lambda self, examined, failure: 2 * examined + 0.4)
+    search = searched(Nearest(problem, Options(threads=1)))
+    assert given_up
+    map_ = search.found()
+    check_cover(problem, map_)
+    nearest = next(failures_by_distance(whole, problem.box), None)
+    mine = next(failures_by_distance(map_, problem.box), None)
+    assert nearest is not None
+    assert mine.distance == pytest.approx(nearest.distance, abs=1e-9)
+    assert safe_scale(map_, problem.box) == pytest.approx(safe_scale(whole, problem.box), abs=1e-9)
+
+
+@pytest.mark.parametrize("parameters", [1, 2])
+def test_the_first_hinges_are_where_they_are_said_to_be(parameters):
+    """No pattern changes before the first of them; beyond it one does."""
+    problem = posed(parameters)
+    course = Course(problem, half_widths(problem.box), "linf")
+    first = course._hinges[0]
+    corners = np.stack(np.meshgrid(*[[-1.0, 1.0]] * parameters), axis=-1).reshape(-1, parameters)
+    rays = corners * half_widths(problem.box)
+    names = problem.stages.pattern_names_at(
+        problem.unclipped(np.concatenate([0.999 * first * rays, 1.001 * first * rays]))
+    )
+    inside, outside = names[: len(rays)], names[len(rays) :]
+    assert (inside == inside[0]).all()
+    assert (outside != inside[0]).any()
+
+
+def test_time_is_kept_for_reading_where_points_take_long():
+    problem = posed(1)
+    assert kept_for_reading(problem, asked(1000)) == 0
+    vars(problem.graph)["effort"] = 10**11
+    assert kept_for_reading(problem, NEVER) == 0
+    assert kept_for_reading(problem, asked(1000)) == pytest.approx(20)
+    assert 0 < kept_for_reading(problem, asked(30)) <= 0.3 * 30
+
+
+@pytest.mark.slow
+def test_a_large_network_has_an_answer_in_some_seconds():
+    """A residual network of a hundred thousand units, with random weights."""
+    from benchmarks.networks import seeded
+
+    image = np.random.default_rng(0).random((1, 28, 28)) * 0.8 + 0.1
+    for chain in (sg.Brightness(-0.05, 0.05), sg.Brightness(-0.05, 0.05) | sg.Patch(0, 0.2, top=12, left=12)):
+        answer = sg.verify(seeded("resnet18-16"), image, chain, time_limit=20.0)
+        assert answer.safe_scale > 0
+        assert answer.verdict != Verdict.ROBUST
+        check_by_sampling(answer)
