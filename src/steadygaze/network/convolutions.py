@@ -20,6 +20,7 @@ from torch import Tensor
 
 from steadygaze.network.digests import digests
 from steadygaze.network.graph import Graph
+from steadygaze.network.joint import Multiply
 from steadygaze.network.layers import (
     AbstractLayer,
     Add,
@@ -212,6 +213,8 @@ def _followed(
             return tuple(first[axis] for axis in layer.axes)
         case Add():
             return _agreed(inputs)
+        case Multiply():
+            return _gated(inputs)
         case Concat():
             agreed = list(_agreed(inputs))
             agreed[layer.axis] = None
@@ -248,6 +251,13 @@ def _agreed(inputs: list[_Axes]) -> _Axes:
         middle = math.fsum(axis.offset for axis in own) / len(axes)
         agreed.append(replace(own[0], offset=middle) if together else None)
     return tuple(agreed)
+
+
+def _gated(inputs: list[_Axes]) -> _Axes:
+    """Where a product stands: where both factors do, or the one that stands anywhere."""
+    pairs = [tuple(axis for axis in axes if axis is not None) for axes in zip(*inputs, strict=True)]
+    both = [_agreed([(axis,) for axis in own])[0] if own else None for own in pairs]
+    return tuple(both)
 
 
 def _reshaped(axes: _Axes, shape: tuple[int, ...], made: tuple[int, ...]) -> _Axes:

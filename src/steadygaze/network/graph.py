@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
+from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -66,9 +67,9 @@ class Graph:
         """What the gradient at a point depends on, ``(B, N)`` for each node that is not affine.
 
         Of a piecewise node the piece of every unit, or the winner of every window, uint8; of a smooth one the
-        derivative of every unit, float64. tolerances ``(N,)`` of the nodes that pick say how close to a
-        breakpoint, or to each other, values are on it, or equal: these units are on the piece below, and the
-        first of equal inputs wins. None: 0.
+        derivative of every unit, of a joint one its state, float64. tolerances ``(N,)`` of the nodes that
+        pick say how close to a breakpoint, or to each other, values are on it, or equal: these units are on
+        the piece below, and the first of equal inputs wins. None: 0.
         """
         return self.logits_and_pieces(x, tolerances)[1]
 
@@ -124,6 +125,10 @@ class Graph:
         layer = node.layer
         if isinstance(layer, AbstractAffine):
             return layer.transpose(g, tuple(self.nodes[source].shape for source in node.inputs))
+        if isinstance(layer, AbstractJoint):
+            return layer.transpose(
+                g, pieces[index], tuple(self.nodes[source].shape for source in node.inputs)
+            )
         assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
         return (layer.transpose(g, pieces[index]),)
 
@@ -169,8 +174,8 @@ class Graph:
 
     @cached_property
     def smooth(self) -> tuple[int, ...]:
-        """Indices of the `Smooth` nodes."""
-        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node.layer, Smooth))
+        """Indices of the `Smooth` nodes, and of those that are smooth in several values at once."""
+        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node.layer, Smooth | AbstractJoint))
 
     @property
     def piecewise_linear(self) -> bool:
@@ -268,6 +273,8 @@ class Graph:
             found.pieces[index] = layer.pieces_of(inputs[0], found.tolerances.get(index))
         if found is not None and isinstance(layer, Smooth):
             found.pieces[index] = layer.derivative(inputs[0])
+        if found is not None and isinstance(layer, AbstractJoint):
+            found.pieces[index] = layer.state(*inputs)
         return layer.forward(*inputs)
 
     def _pull_block(

@@ -12,17 +12,15 @@ itself, which is the enclosure of slope 0, may be tighter, and is then taken.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from steadygaze.network.families import EXPONENTIAL, FAMILIES
 from steadygaze.network.layers import AbstractLayer, Shape
-
-Curve: TypeAlias = Callable[[Tensor], Tensor]
-Places: TypeAlias = Callable[[Tensor], Sequence[Tensor]]
+from steadygaze.network.rule import Curve, Places, Rule
 
 # Parts in which a deviation is looked at: the interpolation between them adds less than a hundredth to the
 # error of a chord over which g'' hardly varies.
@@ -44,35 +42,15 @@ _TWO_BY_ROOT_PI = 2 / math.sqrt(math.pi)
 _GELU_SCALE, _GELU_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What is known of one function f on all of R.
-
-    Attributes:
-        value, derivative, second: f, f', f'', elementwise in float64, for any finite argument.
-        curvature: at least sup|f''|. third: at least sup|f'''|.
-        turns: all z with f'(z) = 0. bends: all z with f''(z) = 0.
-        slopes: places that hold all z with f'(z) = λ, given λ, or None where there is no closed form.
-            Other places among them do no harm.
-        seconds: the same for f''(z) = λ.
-    """
-
-    value: Curve
-    derivative: Curve
-    second: Curve
-    curvature: float
-    third: float
-    turns: tuple[float, ...] = ()
-    bends: tuple[float, ...] = ()
-    slopes: Places | None = None
-    seconds: Places | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Smooth(AbstractLayer):
-    """One smooth function, unit by unit; `function` is its name in `RULES`."""
+    """One smooth function, unit by unit.
+
+    `function` is its name in `RULES` or `EXPONENTIAL`; or in `FAMILIES`, which make it from `numbers`.
+    """
 
     function: str
+    numbers: tuple[float, ...] = ()
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
@@ -91,7 +69,9 @@ class Smooth(AbstractLayer):
     @property
     def rule(self) -> Rule:
         """What is known of the function."""
-        return RULES[self.function]
+        if self.function in FAMILIES:
+            return FAMILIES[self.function](*self.numbers)
+        return EXPONENTIAL.get(self.function) or RULES[self.function]
 
 
 def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,14 +80,21 @@ def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, T
     That holds for every z of each ``[low, high]`` (float64, finite, low <= high; equal ends are allowed),
     rounding included. See the module for how.
     """
-    rule = layer.rule
+    rule, low, high = layer.rule, *_known(layer.rule, low, high)
     return _enclosed(rule.value, rule.derivative, rule.curvature, rule.turns, rule.slopes, low, high)
 
 
 def derivative_relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `relaxed`, for the derivative: ``f'(z) in slope z + offset ± error``."""
-    rule = layer.rule
+    rule, low, high = layer.rule, *_known(layer.rule, low, high)
     return _enclosed(rule.derivative, rule.second, rule.third, rule.bends, rule.seconds, low, high)
+
+
+def _known(rule: Rule, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """What of the interval is not below the least argument that there is."""
+    if math.isinf(rule.floor):
+        return low, high
+    return low.clamp_min(rule.floor), high.clamp_min(rule.floor)
 
 
 def _enclosed(

@@ -20,6 +20,7 @@ from torch import Tensor
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
+from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam, NoMap
@@ -154,7 +155,8 @@ class PlainEvaluation:
     def _read(self) -> frozenset[int]:
         """The nodes whose values are asked for."""
         graph, saliency = self._graph, self._problem.saliency
-        sources = {graph.nodes[node].inputs[0] for node in (*graph.piecewise, *graph.smooth)}
+        picking = (*graph.piecewise, *graph.smooth)
+        sources = {source for node in picking for source in graph.nodes[node].inputs}
         return frozenset(
             sources | {graph.last} | ({saliency.node(graph)} if isinstance(saliency, GradCam) else set())
         )
@@ -203,7 +205,9 @@ class PlainEvaluation:
         for index in (*self._graph.piecewise, *self._graph.smooth):
             node = self._graph.nodes[index]
             value = values[node.inputs[0]]
-            if isinstance(node.layer, Smooth):
+            if isinstance(node.layer, AbstractJoint):
+                pieces[index] = node.layer.state(*(values[source] for source in node.inputs))
+            elif isinstance(node.layer, Smooth):
                 pieces[index] = node.layer.derivative(value)
             elif isinstance(node.layer, MaxPool):
                 pieces[index] = node.layer.compete(value, self._tolerance[index])[1]

@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto, defs, helper
 
 from onnx_files import SHAPE, array, imported, ints, model_of, node
+from smooth_cases import smooth_cases
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.marks import Sort, sort_of
 from steadygaze.network.reading.onnx_constants import FOLDS
@@ -529,6 +530,7 @@ CASES = {
         ),
     ],
 }
+CASES |= smooth_cases(case, [BEFORE])
 
 
 def added(operator, *inputs, opset=13, constants=(), after=(), **attributes):

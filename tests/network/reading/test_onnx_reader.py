@@ -12,6 +12,7 @@ from torch import nn
 
 from onnx_files import OPERATORS, SHAPE, C, array, imported, ints, model_of, node, with_head
 from steadygaze.errors import ModelError
+from steadygaze.network.joint import Multiply
 from steadygaze.network.reading.fidelity import check_fidelity
 from steadygaze.network.reading.load import load_network
 
@@ -138,9 +139,9 @@ def test_what_pytorch_exports_is_read_as_the_module_is(name, opset, tmp_path):
     ],
     ids=["tanh", "gate-shifted", "no-distribution", "factor-shifted", "argument-shifted", "another-factor"],
 )
-def test_other_products_are_refused(nodes, tmp_path):
-    with pytest.raises(ModelError, match=r"two values computed from the image; allowed .* x \* sigmoid\(x\)"):
-        imported(with_head(nodes, S, 48), tmp_path)
+def test_other_products_are_read_as_products(nodes, tmp_path):
+    network = assert_agrees(with_head(nodes, S, 48), tmp_path)
+    assert any(isinstance(one.layer, Multiply) for one in network.graph.nodes)
 
 
 @pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax"])
@@ -162,9 +163,8 @@ REFUSED = {
         {},
         r"layer 'Sin' \(node 'Sin_0'\) is not supported for values computed .* `steadygaze layers`",
     ),
-    "softmax-inside": ([node("Softmax", None)], {}, r"layer 'Softmax' \(node 'Softmax_0'\)"),
-    "product": ([node("Mul", None, None)], {}, "two values computed from the image"),
-    "matmul-product": ([node("MatMul", None, None)], {}, "two computed values"),
+    "divide-by-any": ([node("Div", None, None)], {}, "divides by a computed value that may be below 0"),
+    "root-of-any": ([CONV, node("Sqrt", None)], {"k": array(3, 2, 3, 3), "b": array(3)}, "to the power 0.5"),
     "max-with-mode": (
         [node("Pad", None, "p", mode="mirror")],
         {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)},

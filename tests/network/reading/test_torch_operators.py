@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
+from steadygaze.network.reading import joining
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.marks import Sort, sort_of
 from steadygaze.network.reading.torch_operators import OPERATORS, overload, overload_name
@@ -36,6 +37,16 @@ class Computed:
 
     def as_tensor(self, image):
         return (self.factor * image).reshape(self.shape)
+
+
+class Above(Computed):
+    """A value that is known to be above 0, as roots and divisors have to be."""
+
+    def as_value(self, assembler):
+        return assembler.scale_shift(joining.power(assembler, super().as_value(assembler), 2.0), 0.5, 0.25)
+
+    def as_tensor(self, image):
+        return 0.5 * super().as_tensor(image) ** 2 + 0.25
 
 
 def constant(*shape):
@@ -175,6 +186,37 @@ CALLS |= {
     "pixel_unshuffle": {"self": X, "downscale_factor": 2},
     "channel_shuffle": {"self": Computed(6, 4, 2), "groups": 3},
 }
+OVER_LAST = {
+    "input": X,
+    "normalized_shape": [4, 6],
+    "weight": constant(4, 6),
+    "bias": constant(4, 6),
+    "eps": 0.1,
+}
+CALLS |= {
+    "celu": {"self": X, "alpha": 0.7},
+    "elu": {"self": X, "alpha": 0.7},
+    "glu": {"self": X, "dim": 1},
+    "sqrt": {"self": Above()},
+    "rsqrt": {"self": Above()},
+    "reciprocal": {"self": Above()},
+    "pow.Tensor_Scalar": {"self": X, "exponent": 3},
+    "linalg_vector_norm": {"self": Above(), "dim": [1], "keepdim": True},
+    "softmax.int": {"self": X, "dim": 1},
+    "_softmax": {"self": X, "dim": -1, "half_to_float": False},
+    "scaled_dot_product_attention": {
+        "query": X,
+        "key": Computed(factor=0.5),
+        "value": Computed(2, 4, 6, factor=-0.5),
+    },
+    "layer_norm": OVER_LAST,
+    "native_layer_norm": OVER_LAST,
+    "rms_norm": {name: given for name, given in OVER_LAST.items() if name != "bias"},
+    "group_norm": {"input": X, "num_groups": 2, "weight": constant(2), "bias": constant(2), "eps": 0.1},
+    "instance_norm": NORM | {"use_input_stats": True, "cudnn_enabled": False, "eps": 0.1},
+    "avg_pool3d": {"self": Computed(1, 4, 3, 4), "kernel_size": [3, 1, 1], "stride": [1, 1, 1]},
+    "expand_as": {"self": Computed(48, 1), "other": Computed(48, 1)},
+}
 DROPOUT = {"input": X, "p": 0.5, "train": False}
 CALLS |= dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), DROPOUT)
 for _family, _other in itertools.product(("add", "sub", "rsub", "mul", "div"), ("Tensor", "Scalar")):
@@ -195,7 +237,7 @@ TENSORS = [
     *(torch.tensor(0.0), torch.tensor(float("nan")), torch.full((2, 1, 1), 0.25), torch.zeros(2, 1, 1)),
     *(constant(2, 1, 1).half(), constant(2, 1, 1).to(torch.complex64), constant(1).bfloat16()),
     *(constant(4, 1, 3, 3) - 0.8, constant(2, 2, 2, 1) - 0.8, constant(2, 2, 2) - 0.8, constant(4)),
-    *(X, Computed(factor=-0.5), FLAT, Computed(2, 1, 24), None),
+    *(X, Computed(factor=-0.5), Above(), FLAT, Computed(2, 1, 24), None),
 ]
 UNUSUAL = {
     "Tensor": TENSORS,
@@ -411,7 +453,8 @@ def outcome(name, call, images):
     weights = 0.3 + np.arange(expected[0][0].numel())
     weighted = assembler.build(assembler.dense(row, np.stack([weights, -weights]), None))
     ours = weighted.gradient_at(images, 0)
-    assert torch.allclose(ours, gradient, atol=1e-9), (name, call)
+    close = {torch.float64: 1e-9, torch.float32: 1e-5}[expected[0].dtype]
+    assert torch.allclose(ours, gradient, atol=close), (name, call)
     return "read"
 
 
@@ -432,7 +475,8 @@ SPLIT_ON_KINKS += ("max.other", "min.other", "amax", "amin", "max", "min")
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_every_argument_is_read_in_full_or_refused(name, images):
-    points = images[:-2] if name in SPLIT_ON_KINKS else images
+    # The length of a vector of zeros has no derivative.
+    points = images[:-2] if name in (*SPLIT_ON_KINKS, "linalg_vector_norm") else images
     found = [outcome(name, call, points) for call in calls_of(name)]
     assert found[0] == "read", "the usual call is what the table is for"
 

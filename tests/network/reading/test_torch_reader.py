@@ -297,8 +297,11 @@ REFUSED = {
         lambda m, x: functional.softplus(m.first(x), threshold=5.0),
         "its threshold 5; allowed are .* at least 20",
     ),
-    "inner-softmax": (lambda m, x: m.first(x).softmax(1), "layer 'softmax' .* is not supported"),
-    "product": (lambda m, x: m.first(x) * m.second(m.first(x)), "computed from the image"),
+    "root of anything": (
+        lambda m, x: m.first(x).sqrt(),
+        "to the power 0.5 a computed value that may be below 0",
+    ),
+    "division by anything": (lambda m, x: 1 / m.first(x), "divides by a computed value that may be below 0"),
     "branch": (lambda m, x: m.first(x) if x.sum() > 0 else m.second(m.first(x)), "cannot be traced"),
     "wrong-size": (lambda m, x: m.first(x)[:, :, :4], "cannot be traced on an input of shape"),
     "jump": (lambda m, x: functional.threshold(m.first(x), 0.1, 0.0), "it jumps from 0 to 0.1 at 0.1"),

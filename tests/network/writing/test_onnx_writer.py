@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,7 +15,9 @@ from torch import nn
 import variants
 from steadygaze.errors import SettingError
 from steadygaze.network import pieces
+from steadygaze.network.families import EXPONENTIAL
 from steadygaze.network.graph import Graph, GraphBuilder
+from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import Concat, Dense, Pad, Permute, Reshape
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.smooth import RULES, Smooth
@@ -123,13 +127,27 @@ LAYERS = {
         [0.25], [UNITS.tolist(), (2 * UNITS).tolist()], [(0.25 * UNITS).tolist(), [0.0] * 12]
     ),
     "dense over the last axis": Dense(torch.arange(8.0).reshape(2, 4).double(), torch.ones(2).double()),
-    **{name: Smooth(name) for name in RULES},
+    **{name: Smooth(name) for name in (*RULES, *EXPONENTIAL)},
+    "cube": Smooth("power", (3.0, -math.inf)),
+    "root": Smooth("power", (0.5, 0.01)),
+    "norm": Normalise(0.01),
+    "plain norm": Normalise(0.01, centred=False),
+    "softmax": Softmax(),
 }
 
 
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_layers_that_the_networks_lack(name):
     graph = around(LAYERS[name])
+    check(graph, drawn(graph))
+
+
+@pytest.mark.parametrize("layer", [Multiply(), MatrixProduct()])
+def test_products_of_two_values(layer):
+    builder = GraphBuilder((1, 3, 3))
+    turned = builder.add(Permute((0, 2, 1)), 0, name="turned")
+    product = builder.add(layer, 0, turned, name="product")
+    graph = builder.build(builder.add(Reshape((9,)), product, name="logits"))
     check(graph, drawn(graph))
 
 

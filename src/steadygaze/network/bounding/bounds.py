@@ -11,9 +11,11 @@ from torch import Tensor
 
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.backward import Backward
-from steadygaze.network.bounding.relaxing import Choice, Derivative, relax
+from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
+from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
 from steadygaze.network.bounding.tightening import Effort, Tightening
 from steadygaze.network.graph import Graph
+from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -36,7 +38,7 @@ class Bounds:
 
     graph: Graph
     values: Mapping[int, Forms]
-    slopes: Mapping[int, Derivative | Choice]
+    slopes: Mapping[int, Derivative | Choice | Factors | Shares | Scales]
     pull: Tensor
     doubts: Tensor
     room: int
@@ -114,8 +116,10 @@ class Bounds:
         layer = node.layer
         if isinstance(layer, AbstractAffine):
             return tuple(_transposed(layer, gradient, shapes, k) for k in range(len(shapes)))
-        flat = gradient.flattened()
-        return (self.slopes[index].pulled(flat, self.room, used).reshaped(*shapes[0]),)
+        slopes = self.slopes[index]
+        if isinstance(slopes, Factors | Shares | Scales):
+            return slopes.pulled(gradient, self.room, used)
+        return (slopes.pulled(gradient.flattened(), self.room, used).reshaped(*shapes[0]),)
 
 
 def _transposed(layer: AbstractAffine, gradient: Forms, shapes: tuple[Shape, ...], source: int) -> Forms:
@@ -146,7 +150,7 @@ def bounds_of(
     tightening = None if effort is Effort.FORMS else Tightening(graph, pixels, start, effort)
     values: dict[int, Forms] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
-    slopes: dict[int, Derivative | Choice] = {}
+    slopes: dict[int, Derivative | Choice | Factors | Shares | Scales] = {}
     pull = pixels.error.new_zeros((len(pixels.error), pixels.count))
     doubts = pixels.error.new_zeros(len(pixels.error))
     used = pixels.symbols
@@ -159,6 +163,12 @@ def bounds_of(
             values[index] = affine(layer, *inputs)
             if tightening is not None:
                 tightening.affine(index, values[index])
+        elif isinstance(layer, AbstractJoint):
+            values[index], found, deviation = relax_joint(layer, inputs, room, used)
+            slopes[index], used = found, max(used, values[index].symbols)
+            pull, doubts = pull + blamed(values[index].flattened(), deviation), doubts + found.doubts
+            if tightening is not None:
+                tightening.ended(index, values[index])
         else:
             assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
             ranges = None if tightening is None else tightening.ranges(index, inputs[0])

@@ -272,7 +272,7 @@ def relax(
     values = flat.scaled(slope).raised(offset)
     values = replace(values, error=(values.error + plain) * (1 + _ROUNDING))
     values = values.widened(deviation - plain, room, used)
-    return Relaxed(values.reshaped(*forms.shape), derivative, _pull(flat, deviation))
+    return Relaxed(values.reshaped(*forms.shape), derivative, blamed(flat, deviation))
 
 
 def magnitudes(forms: Forms, room: int) -> Forms:
@@ -364,7 +364,7 @@ def _pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: in
         rows, error = best.rows.index_copy(2, near, few.rows), best.error.index_copy(1, near, few.error)
         largest = replace(best, rows=rows, error=error)
     values = largest.widened(total, room, used)
-    return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), _pull(best, total))
+    return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), blamed(best, total))
 
 
 def _overtaken(
@@ -412,7 +412,7 @@ def _each(index: Tensor, count: int) -> Tensor:
     return index[:, None].expand(-1, count, -1)
 
 
-def _pull(forms: Forms, deviation: Tensor) -> Tensor:
+def blamed(forms: Forms, deviation: Tensor) -> Tensor:
     """What part of the deviations ``(B, N)`` the coordinates are to blame for, ``(B, n)``."""
     share = deviation / forms.reach.clamp_min(torch.finfo(deviation.dtype).tiny)
     own = forms.with_symbols(0).rows[:, 1 : 1 + forms.count]

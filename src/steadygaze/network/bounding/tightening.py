@@ -94,6 +94,11 @@ class Tightening:
         shape = self._graph.nodes[index].shape
         self._add(index, forms, self._bands[source].through(self.backward.lines[index], shape))
 
+    def ended(self, index: int, forms: Forms) -> None:
+        """Take in a node that no row is carried through: rows end in the forms of its values."""
+        self._depth[index] = 0
+        self._ground(index, forms)
+
     def _asked(self, source: int, asked: Tensor, width: Tensor) -> Band:
         """The band of a node, with what rows say of some of its entries; where these are wide in float32."""
         coarse = asked & (width > _COARSE * self.backward.scale(source))

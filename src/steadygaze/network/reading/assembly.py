@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.network.graph import Graph, GraphBuilder, check_size
+from steadygaze.network.graph import Graph, GraphBuilder, Node, check_size
 from steadygaze.network.layers import (
     AbstractLayer,
     Add,
@@ -31,7 +31,6 @@ from steadygaze.network.layers import (
     Shape,
 )
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.reading.gates import gated
 from steadygaze.network.reading.windows import Windows, adaptive_averages
 from steadygaze.network.smooth import Smooth
 from steadygaze.network.taking import Take
@@ -84,6 +83,11 @@ class Assembler:
     def pixels(self) -> Value:
         """The image, ``(1, C, H, W)``."""
         return Value(0, True)
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """What has been appended so far, from the pixels on."""
+        return self._builder.nodes
 
     def shape(self, value: Value) -> Shape:
         """Shape as the file sees it, a batch counted as 1."""
@@ -343,9 +347,9 @@ class Assembler:
         edges, a, b = (torch.tensor(v, dtype=torch.float64) for v in (limits, slopes, offsets))
         return self.append(PiecewiseLinear(edges, a[:, None], b[:, None]), x)
 
-    def smooth(self, x: Value, function: str) -> Value:
-        """A smooth function of each number, by its name in `smooth.RULES`."""
-        return self.append(Smooth(function), x)
+    def smooth(self, x: Value, function: str, *numbers: float) -> Value:
+        """A smooth function of each number, by its name, see `Smooth`."""
+        return self.append(Smooth(function, numbers), x)
 
     def softplus(self, x: Value, beta: float, threshold: float) -> Value:
         """``log(1 + exp(beta x)) / beta``; runtimes take x itself beyond ``beta x = threshold``."""
@@ -355,18 +359,6 @@ class Assembler:
                 f"allowed are a beta above 0 and a threshold of at least {_SOFTPLUS_THRESHOLD:g}",
             )
         return self.scale_shift(self.smooth(self.scale_shift(x, beta, 0.0), "softplus"), 1.0 / beta, 0.0)
-
-    def product(self, a: Value, b: Value) -> Value:
-        """The product of two computed values where it is an activation written out (see `gates`)."""
-        for factor, gate in ((a, b), (b, a)):
-            found = gated(self._builder.nodes, factor.node, gate.node)
-            if found is not None and (self.shape(a), a.batched) == (self.shape(b), b.batched):
-                x = self.scale_shift(Value(found.source, a.batched), found.inner, 0.0)
-                return self.scale_shift(self.smooth(x, found.function), found.outer, 0.0)
-        raise self.refuse(
-            "it multiplies two values computed from the image",
-            "allowed are products with constants, x * sigmoid(x) and x * (1 + erf(x / sqrt(2)))",
-        )
 
     # Constants and shapes
 

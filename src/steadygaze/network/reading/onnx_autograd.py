@@ -19,6 +19,7 @@ from steadygaze.network.reading import (
     onnx_autograd_constants,
     onnx_autograd_picking,
     onnx_autograd_resizing,
+    onnx_autograd_smooth,
     onnx_autograd_smoothing,
 )
 from steadygaze.network.reading.onnx_nodes import Node, Rule
@@ -411,5 +412,6 @@ RULES: dict[str, Rule] = {
     **onnx_autograd_picking.RULES,
     **onnx_autograd_smoothing.RULES,
     **onnx_autograd_resizing.RULES,
+    **onnx_autograd_smooth.RULES,
 }
 """What each operator of a file is in terms of PyTorch; all that the reader takes, and no more."""

@@ -127,7 +127,31 @@ _TWO = (("first operand", Kind.EITHER), ("second operand", Kind.EITHER))
 _TWO_CONSTANTS = (("first operand", Kind.WEIGHT), ("second operand", Kind.WEIGHT))
 _UNARY = Form(since=6)
 
+_FACTORS = [_X, ("scale", Kind.WEIGHT), ("bias", Kind.WEIGHT)]
+_EPSILON = Allowed("a number above 0", lambda given: 0 < given < math.inf)
+# The precision in which a runtime computes the statistics: single.
+_STASH = {"stash_type": _only(1, "1")}
+
+_SMOOTH: dict[str, Form] = {
+    "Exp": _UNARY,
+    "GroupNormalization": Form({"epsilon": _EPSILON, "num_groups": COUNT, **_STASH}, _FACTORS, since=18),
+    "InstanceNormalization": Form({"epsilon": _EPSILON}, _FACTORS, since=6),
+    "LRN": Form({"alpha": NUMBER, "beta": NUMBER, "bias": _EPSILON, "size": COUNT}),
+    "LayerNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS),
+    "LpNormalization": Form({"axis": WHOLE, "p": _only(2, "2")}),
+    "Pow": Form(inputs=[_X, ("exponent", Kind.WEIGHT)], since=7),
+    "RMSNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS[:2]),
+    "Reciprocal": _UNARY,
+    "ReduceL2": Form(_REDUCE, [_X, _AXES]),
+    "ReduceSumSquare": Form(_REDUCE, [_X, _AXES]),
+    # Before, all axes from the named one on were taken together.
+    "Softmax": Form({"axis": WHOLE}, since=13),
+    "Sqrt": _UNARY,
+    "Swish": Form({"alpha": NUMBER}),
+}
+
 COMPUTED: dict[str, Form] = {
+    **_SMOOTH,
     "Abs": _UNARY,
     "Add": Form(inputs=_TWO, since=7),
     "AveragePool": Form({**_WINDOW, "count_include_pad": FLAG}),
@@ -165,7 +189,7 @@ COMPUTED: dict[str, Form] = {
         [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
     ),
     "DepthToSpace": Form({"blocksize": COUNT, "mode": _word("DCR", "CRD")}),
-    "Div": Form(inputs=[_X, ("divisor", Kind.WEIGHT)], since=7),
+    "Div": Form(inputs=_TWO, since=7),
     "Dropout": Form(
         {"ratio": UNREAD, "seed": UNREAD},
         [_X, ("ratio", Kind.UNREAD), ("training mode", Kind.NO_TRAINING)],

@@ -9,10 +9,12 @@ import numpy as np
 
 from steadygaze.network.reading import (
     collapsing,
+    joining,
     onnx_moving,
     onnx_picking,
     onnx_products,
     onnx_resizing,
+    onnx_smooth,
     onnx_smoothing,
     onnx_windows,
 )
@@ -83,13 +85,15 @@ def _linear_binary(first_scale: float, second_scale: float) -> Rule:
 def _mul(call: Call) -> Value:
     a, b = call.inputs
     if isinstance(a, Value) and isinstance(b, Value):
-        return call.assembler.product(a, b)
+        return joining.product(call.assembler, a, b)
     if isinstance(a, Value):
         return call.assembler.scale_shift(a, call.constant(1, "factor"), 0.0)
     return call.assembler.scale_shift(call.value(1), call.constant(0, "factor"), 0.0)
 
 
 def _div(call: Call) -> Value:
+    if isinstance(call.inputs[1], Value):
+        return onnx_smooth.divided(call)
     divisor = call.constant(1, "divisor").astype(np.float64)
     if (divisor == 0).any():
         raise call.assembler.refuse("it divides by 0", "allowed are other numbers; check the weights")
@@ -232,5 +236,6 @@ OPERATORS: dict[str, Rule] = {
     **onnx_moving.RULES,
     **onnx_resizing.RULES,
     **onnx_products.RULES,
+    **onnx_smooth.RULES,
 }
 """Operators that become layers when an input is computed from the image."""

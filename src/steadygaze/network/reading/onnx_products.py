@@ -1,4 +1,4 @@
-"""ONNX operators that multiply by constants: matrices with leading axes, and Einstein's sums."""
+"""ONNX operators that multiply matrices, with leading axes, and Einstein's sums."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from steadygaze.network.reading import contracting
+from steadygaze.network.reading import contracting, joining
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.onnx_calls import Call, Rule
 
@@ -15,10 +15,10 @@ from steadygaze.network.reading.onnx_calls import Call, Rule
 def _matmul(call: Call) -> Value:
     asm = call.assembler
     first, second = call.inputs
-    if first is None or second is None or (isinstance(first, Value) and isinstance(second, Value)):
-        raise asm.refuse(
-            "it multiplies two computed values", "allowed is a computed value times a constant matrix"
-        )
+    assert first is not None
+    assert second is not None, "the form of the operator has two inputs"
+    if isinstance(first, Value) and isinstance(second, Value):
+        return joining.matrix_product(asm, first, second)
     matrix, x = (second, first) if isinstance(first, Value) else (first, call.value(1))
     assert isinstance(matrix, np.ndarray)
     assert isinstance(x, Value)

@@ -11,11 +11,13 @@ from torch._ops import OpOverload
 
 from steadygaze.network.reading import (
     collapsing,
+    joining,
     torch_moving,
     torch_picking,
     torch_products,
     torch_recurrent,
     torch_resizing,
+    torch_smooth,
     torch_smoothing,
     torch_windows,
 )
@@ -158,13 +160,18 @@ def _reversed_sub(call: Call) -> Value:
 
 def _mul(call: Call) -> Value:
     if isinstance(call["self"], Value) and isinstance(call["other"], Value):
-        return call.assembler.product(call["self"], call["other"])
+        return joining.product(call.assembler, call["self"], call["other"])
     if isinstance(call["self"], Value):
         return call.assembler.scale_shift(call.value(), call.constant("other"), 0.0)
     return call.assembler.scale_shift(call.value("other"), call.constant("self"), 0.0)
 
 
 def _div(call: Call) -> Value:
+    asm = call.assembler
+    if isinstance(call["other"], Value):
+        if isinstance(call["self"], Value):
+            return joining.divided(asm, call["self"], call["other"])
+        return asm.scale_shift(joining.power(asm, call["other"], -1.0), call.constant("self"), 0.0)
     divisor = call.constant("other")
     if (divisor == 0).any():
         raise call.assembler.refuse("it divides by 0", "allowed is division by other numbers")
@@ -259,7 +266,7 @@ _ROWS: Rows = (
     (
         "div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode",
         _div,
-        {"self": COMPUTED, "other": CONSTANT, "rounding_mode": NONE},
+        {"self": OPERAND, "other": OPERAND, "rounding_mode": NONE},
     ),
     ("neg", _negative, _ONE),
     ("relu", lambda call: call.assembler.leaky_relu(call.value(), 0.0), _ONE),
@@ -315,6 +322,7 @@ _ROWS: Rows = (
     *torch_resizing.ROWS,
     *torch_products.ROWS,
     *torch_recurrent.ROWS,
+    *torch_smooth.ROWS,
 )
 
 OPERATORS: dict[str, Operator] = {

@@ -1,8 +1,8 @@
-"""PyTorch operators that multiply by constants: matrices with leading axes, and Einstein's sums."""
+"""PyTorch operators that multiply matrices, with leading axes, and Einstein's sums."""
 
 from __future__ import annotations
 
-from steadygaze.network.reading import contracting
+from steadygaze.network.reading import contracting, joining
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
@@ -19,7 +19,7 @@ def _matmul(call: Call) -> Value:
     asm = call.assembler
     first, second = (call.part(name) for name in tuple(call.arguments)[:2])
     if isinstance(first, Value) and isinstance(second, Value):
-        raise call.refuse(tuple(call.arguments)[1], "a constant tensor")
+        return joining.matrix_product(asm, first, second)
     if isinstance(first, Value):
         if not isinstance(second, Value) and second.ndim == 2:
             return asm.dense(first, second.T, None)

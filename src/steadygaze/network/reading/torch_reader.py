@@ -178,7 +178,10 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
             f"{assembler.where} is not supported; allowed are the layers that `steadygaze layers` lists; "
             "build the network from these"
         )
-    made = OPERATORS[name](assembler, _arguments(node, known))
+    given = _arguments(node, known)
+    if name == "rms_norm" and given["eps"] is None:  # what PyTorch takes then
+        given["eps"] = torch.finfo(node.meta["val"].dtype).eps
+    made = OPERATORS[name](assembler, given)
     _check_precision(node, assembler)
     return made
 

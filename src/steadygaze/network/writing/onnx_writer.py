@@ -20,6 +20,7 @@ from torch import Tensor
 from steadygaze.errors import SettingError
 from steadygaze.network import layers, pieces
 from steadygaze.network.graph import Graph
+from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import AbstractLayer, Shape
 from steadygaze.network.smooth import Smooth
 from steadygaze.network.taking import Take
@@ -251,7 +252,37 @@ def _(layer: pieces.MaxPool, to: Writer, inputs: tuple[str, ...], shapes: tuple[
 
 @write.register
 def _(layer: Smooth, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
-    _SMOOTH[layer.function](to, inputs[0])
+    if layer.function == "power":
+        floor = layer.rule.floor
+        known = inputs[0] if math.isinf(floor) else to.add("Max", inputs[0], to.constant(floor))
+        to.add("Pow", known, to.constant(layer.numbers[0]), last=True)
+    else:
+        _SMOOTH[layer.function](to, inputs[0])
+
+
+@write.register
+def _(layer: Multiply, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    to.add("Mul", *inputs, last=True)
+
+
+@write.register
+def _(layer: MatrixProduct, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    to.add("MatMul", *inputs, last=True)
+
+
+@write.register
+def _(layer: Softmax, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    to.add("Softmax", inputs[0], axis=-1, last=True)
+
+
+@write.register
+def _(layer: Normalise, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
+    (away,) = inputs
+    if layer.centred:
+        away = to.add("Sub", away, to.add("ReduceMean", away, axes=[-1], keepdims=1))
+    mean = to.add("ReduceMean", to.add("Mul", away, away), axes=[-1], keepdims=1)
+    root = to.add("Sqrt", to.add("Add", mean, to.constant(layer.epsilon)))
+    to.add("Div", away, root, last=True)
 
 
 def filled_windows(layer: pieces.MaxPool) -> np.ndarray:
@@ -373,4 +404,5 @@ _SMOOTH: Mapping[str, Callable[[Writer, str], None]] = {
     "softsign": _softsign,
     "hard-swish": _hard_swish,
     "mish": _mish,
+    "exp": _operator("Exp"),
 }

@@ -1,0 +1,302 @@
+"""Products of two computed values and softmax, over boxes of parameters: forward and backward.
+
+With a = c + α + e and b = d + β + f, where c and d are known, α and β are linear in the coordinates and
+symbols, and e and f are errors, ``a b = c d + c β + d α + (c f + d e) + (α + e)(β + f)``. The last product is
+at most the product of the reaches; but of ``α_i t_i · β_i t_i`` it is known, as 0 <= t_i² <= 1, that it lies
+between 0 and α_i β_i, so that half of that is known and half a deviation. Where the range of the product, as
+that of two intervals, is narrower, it is taken.
+
+Softmax p is known by its mean-value form: p(z) lies in ``p(c) + J (z - c)`` for the derivatives
+``J = diag(p) - p pᵀ`` over all of the box, where p is within its own range.
+
+The values of a norm are made of these and of ``1 / sqrt``; that none of n normalised numbers is above sqrt(n)
+is known besides.
+
+Backward, all of the true gradient g is multiplied by the other factor b: g b for forms of g with symbols of
+their own and what is known of b by the coordinates alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.enclosures import UNIT
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.joint import AbstractJoint, AbstractProduct, Multiply, Normalise, Softmax
+from steadygaze.network.smooth import Smooth, relaxed
+
+# What rounding in a handful of operations may add, as a share.
+_ROUNDING = 2.0**-40
+# Rounding of a softmax by more than this share is not followed.
+_COARSE = 2.0**-10
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Both factors of a product over boxes, by the coordinates alone.
+
+    Attributes:
+        layer: the product. factors: forms ``(B, *shape)`` without symbols.
+        doubts: ``(B,)`` number of outputs that are not known but for rounding.
+    """
+
+    layer: AbstractProduct
+    factors: tuple[Forms, Forms]
+    doubts: Tensor
+
+    def take(self, chosen: Tensor) -> Factors:
+        """Those of some boxes."""
+        first, second = (forms.take(chosen) for forms in self.factors)
+        return replace(self, factors=(first, second), doubts=self.doubts[chosen])
+
+    def pulled(self, gradient: Forms, room: int, used: int) -> tuple[Forms, ...]:
+        """The gradients at both factors, given the one at the product; room, used: see `Forms.widened`."""
+        layer, (a, b) = self.layer, self.factors
+        terms = layer.terms(a.shape, b.shape)
+        half = used + max(0, room - used) // 2
+        first = _followed(layer.first, gradient, b, terms, half, used)
+        second = _followed(
+            lambda g, own: layer.second(own, g), gradient, a, terms, room, max(used, first.symbols)
+        )
+        return first, second
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Probabilities of a softmax over boxes: forms ``(B, *shape)`` without symbols, and doubts ``(B,)``."""
+
+    shares: Forms
+    doubts: Tensor
+
+    def take(self, chosen: Tensor) -> Shares:
+        """Those of some boxes."""
+        return Shares(self.shares.take(chosen), self.doubts[chosen])
+
+    def pulled(self, gradient: Forms, room: int, used: int) -> tuple[Forms, ...]:
+        """The gradient at the arguments, ``p (g - <p, g>)``, given the one at the probabilities.
+
+        Adding one number to all of g changes nothing: it is first brought near to 0, for narrower bounds.
+        """
+        size = gradient.shape[-1]
+        half = used + max(0, room - used) // 2
+        level = gradient.linear(lambda x: _centred(x, -1.0), lambda x: _centred(x, 1.0), size + 2)
+        weighed = _followed(Multiply().first, level, self.shares, 1, half, used)
+        total = weighed.linear(_summed, _summed, size)
+        rest = level + -total
+        return (_followed(Multiply().first, rest, self.shares, 1, room, max(used, weighed.symbols)),)
+
+
+@dataclass(frozen=True, eq=False)
+class Scales:
+    """A norm over boxes: its values y ``(B, *shape)`` and its scales r, without symbols; doubts ``(B,)``."""
+
+    layer: Normalise
+    values: Forms
+    scales: Forms
+    doubts: Tensor
+
+    def take(self, chosen: Tensor) -> Scales:
+        """Those of some boxes."""
+        values, scales = self.values.take(chosen), self.scales.take(chosen)
+        return replace(self, values=values, scales=scales, doubts=self.doubts[chosen])
+
+    def pulled(self, gradient: Forms, room: int, used: int) -> tuple[Forms, ...]:
+        """The gradient at the arguments, ``r (g - mean(g) - y mean(y g))``, given the one at the values."""
+        size = gradient.shape[-1]
+        times = Multiply().first
+        steps = [used + max(0, room - used) * share // 3 for share in (1, 2)]
+        along = _followed(times, gradient, self.values, 1, steps[0], used)
+        along = along.linear(_averaged, _averaged, size + 1)
+        used = max(used, along.symbols)
+        along = _followed(times, along, self.values, 1, steps[1], used)
+        used = max(used, along.symbols)
+        level = gradient
+        if self.layer.centred:
+            level = gradient.linear(lambda x: _centred(x, -1.0), lambda x: _centred(x, 1.0), size + 2)
+        return (_followed(times, level + -along, self.scales, 1, room, used),)
+
+
+def relax_joint(
+    layer: AbstractJoint, inputs: tuple[Forms, ...], room: int, used: int
+) -> tuple[Forms, Factors | Shares | Scales, Tensor]:
+    """Values ``(B, *shape)``, what the gradient needs, and deviations ``(B, N)`` that became symbols.
+
+    room and used: see `Forms.widened`.
+    """
+    if isinstance(layer, Normalise):
+        values, scales, deviation = _normalised(layer, inputs[0], room, used)
+        known = values.without_symbols()
+        return values, Scales(layer, known, scales, _doubts(deviation)), deviation.flatten(1)
+    if isinstance(layer, AbstractProduct):
+        values, deviation = multiplied(layer.product, *inputs, layer.terms(*(x.shape for x in inputs)))
+        if isinstance(layer, Multiply):
+            values, deviation = _within(values, deviation, *_range_of_product(*inputs, layer.limit))
+        known = (inputs[0].without_symbols(), inputs[1].without_symbols())
+        slopes: Factors | Shares | Scales = Factors(layer, known, _doubts(deviation))
+    else:
+        assert isinstance(layer, Softmax), "the table of joint layers has products, norms and softmax"
+        values, deviation = _softmax(inputs[0])
+    values = values.widened(deviation, room, used)
+    if isinstance(layer, Softmax):
+        slopes = Shares(values.without_symbols(), _doubts(deviation))
+    return values, slopes, deviation.flatten(1)
+
+
+def multiplied(
+    product: Callable[[Tensor, Tensor], Tensor], first: Forms, second: Forms, terms: int
+) -> tuple[Forms, Tensor]:
+    """product(first, second), linear in each, as forms and a deviation ``(B, *shape)`` beside them.
+
+    Symbols of one number are the same in both. terms: the most products that are summed for one value.
+    """
+    a, b = first.with_symbols(0), second.with_symbols(0)
+    c, d = a.centre, b.centre
+    alpha, beta = a.rows[:, 1:], b.rows[:, 1:]
+    moved = [product(alpha, d[:, None]), product(c[:, None], beta)]
+    moved.sort(key=lambda rows: rows.shape[1])
+    linear = moved[1].clone()
+    linear[:, : moved[0].shape[1]] += moved[0]
+    both = min(alpha.shape[1], beta.shape[1])
+    squares = product(alpha[:, :both], beta[:, :both]).sum(dim=1) / 2
+    known = product(alpha[:, :both].abs(), beta[:, :both].abs()).sum(dim=1) / 2
+    rows = torch.cat([(product(c, d) + squares)[:, None], linear], dim=1)
+    error = product(c.abs(), b.error) + product(a.error, d.abs())
+    share = 2 * (terms + rows.shape[1] + 8) * UNIT
+    deviation = product(a.reach, b.reach) * (1 + share) - known * (1 - share)
+    rounding = share * product(a.size, b.size)
+    origin = first.origin if first.symbols >= second.symbols else second.origin
+    made = Forms(rows, error * (1 + share) + rounding, a.count, origin)
+    return made, deviation.clamp_min(0.0) * (1 + share)
+
+
+def _followed(
+    product: Callable[[Tensor, Tensor], Tensor],
+    gradient: Forms,
+    factor: Forms,
+    terms: int,
+    room: int,
+    used: int,
+) -> Forms:
+    """A gradient times what is known of a factor by the coordinates alone."""
+    made, deviation = multiplied(
+        product, gradient, replace(factor, error=torch.zeros_like(factor.error)), terms
+    )
+    unknown = product(gradient.centre.abs() + gradient.reach, factor.error)
+    deviation = (deviation + unknown) * (1 + 2 * (terms + 8) * UNIT)
+    return replace(made, origin=gradient.origin).widened(deviation, room, used)
+
+
+def _range_of_product(first: Forms, second: Forms, limit: float) -> tuple[Tensor, Tensor]:
+    """Least and largest products, rounded outwards."""
+    (a, b), (c, d) = first.bounds(), second.bounds()
+    corners = torch.stack([a * c, a * d, b * c, b * d])
+    low, high = corners.amin(dim=0), corners.amax(dim=0)
+    outward = 2 * UNIT * torch.maximum(low.abs(), high.abs())
+    return (low - outward).clamp_min(-limit), (high + outward).clamp_max(limit)
+
+
+def _within(forms: Forms, deviation: Tensor, low: Tensor, high: Tensor) -> tuple[Forms, Tensor]:
+    """The forms, but the range itself where that is narrower than what of them nothing is known about."""
+    flat = (high - low) / 2 < forms.error + deviation
+    rows = torch.where(flat[:, None], 0.0, forms.rows)
+    rows[:, 0] = torch.where(flat, (low + high) / 2, rows[:, 0])
+    error = torch.where(flat, 0.0, forms.error)
+    half = (high - low) / 2 + 4 * UNIT * torch.maximum(low.abs(), high.abs())
+    return replace(forms, rows=rows, error=error), torch.where(flat, half, deviation)
+
+
+def _normalised(layer: Normalise, x: Forms, room: int, used: int) -> tuple[Forms, Forms, Tensor]:
+    """Values, scales without symbols, and the deviation of the values; room, used: see `Forms.widened`."""
+    size = x.shape[-1]
+    away = x.linear(lambda v: _centred(v, -1.0), lambda v: _centred(v, 1.0), size + 2) if layer.centred else x
+    squares, deviation = multiplied(Multiply().product, away, away, 1)
+    low, high = away.bounds()
+    most = torch.maximum(low.abs(), high.abs()).square() * (1 + _ROUNDING)
+    squares, deviation = _within(squares, deviation, torch.zeros_like(most), most)
+    squares = replace(squares, error=(squares.error + deviation) * (1 + _ROUNDING))
+    mean = squares.linear(_mean, _mean, size + 1, x.error.new_full((1, *x.shape[:-1], 1), layer.epsilon))
+    low, high = mean.bounds()
+    slope, offset, error = relaxed(Smooth("power", (-0.5, layer.epsilon)), low, high)
+    scales = mean.scaled(slope).raised(offset).widened(error, used + max(0, room - used) // 2, used)
+    used = max(used, scales.symbols)
+    spread = scales.linear(
+        lambda v: v.expand(*v.shape[:-1], size), lambda v: v.expand(*v.shape[:-1], size), 1
+    )
+    values, deviation = multiplied(Multiply().product, away, spread, 1)
+    limit = size**0.5 * (1 + _ROUNDING)
+    values, deviation = _within(values, deviation, *_range_of_product(away, spread, limit))
+    least, greatest = (end.clamp(0.0, layer.epsilon**-0.5 * (1 + _ROUNDING)) for end in spread.bounds())
+    known = _within(spread.without_symbols(), torch.zeros_like(least), least, greatest)
+    scales = replace(known[0], error=(known[0].error + known[1]) * (1 + _ROUNDING))
+    return values.widened(deviation, room, used), scales, deviation
+
+
+def _softmax(logits: Forms) -> tuple[Forms, Tensor]:
+    p, reach = torch.softmax(logits.centre, dim=-1), logits.reach
+    low, high = _softmax_range(logits)
+    moved = _jacobian_times(p[:, None], logits.rows[:, 1:])
+    away = torch.maximum(high - p, p - low).clamp_min(0.0)
+    # q_j q_k - p_j p_k = (q_j - p_j) q_k + p_j (q_k - p_k), and on the diagonal (q - p) (1 - p - q).
+    beside = away * _others(high * reach) + p * _others(away * reach)
+    deviation = beside + away * ((1 - p - p).abs() + away).clamp_max(1.0) * reach
+    own = p * (1 - p) * logits.error + p * _others(p * logits.error)
+    size, span = (x.amax(dim=-1, keepdim=True) for x in (logits.size, reach))
+    rounding = _share(p) * (1 + size) * (1 + span)
+    forms = Forms(torch.cat([p[:, None], moved], dim=1), own * (1 + _ROUNDING), logits.count, logits.origin)
+    return _within(forms, deviation * (1 + _ROUNDING) + rounding, low, high)
+
+
+def _jacobian_times(p: Tensor, x: Tensor) -> Tensor:
+    """``(diag(p) - p pᵀ) x``."""
+    return p * (x - _summed(p * x))
+
+
+def _softmax_range(logits: Forms) -> tuple[Tensor, Tensor]:
+    """Least and largest probabilities, p_j = e_j / (e_j + sum over k != j of e_k), rounded outwards."""
+    low, high = logits.bounds()
+    top = high.amax(dim=-1, keepdim=True)
+    least, most = torch.exp(low - top), torch.exp(high - top)
+    tiny = torch.finfo(low.dtype).tiny
+    fewer = (_summed(least) * (1 - _share(low)) - least).clamp_min(0.0)
+    outward = _share(low) * (1 + torch.maximum(low.abs(), high.abs()).amax(dim=-1, keepdim=True))
+    least = least / (least + _others(most) + tiny) * (1 - outward) - tiny
+    most = (most + tiny) / (most + tiny + fewer) * (1 + outward)
+    # Beyond that, rounding of the arguments may multiply what comes out.
+    return least.clamp_min(0.0), torch.where(outward < _COARSE, most.clamp_max(1.0), 1.0)
+
+
+def _share(x: Tensor) -> float:
+    """Makes up for rounding sums along the last axis and a few more operations."""
+    return 64 * (x.shape[-1] + 4) * UNIT
+
+
+def _others(x: Tensor) -> Tensor:
+    """Sums of the other numbers >= 0 along the last axis, rounded up."""
+    return (_summed(x) * (1 + _share(x)) - x).clamp_min(0.0)
+
+
+def _summed(x: Tensor) -> Tensor:
+    """Sums along the last axis, in its shape."""
+    return x.sum(dim=-1, keepdim=True).expand(x.shape)
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Means along the last axis, which keeps one entry."""
+    return x.mean(dim=-1, keepdim=True)
+
+
+def _averaged(x: Tensor) -> Tensor:
+    """Means along the last axis, in its shape."""
+    return _mean(x).expand(x.shape).contiguous()
+
+
+def _centred(x: Tensor, sign: float) -> Tensor:
+    return x + sign * x.mean(dim=-1, keepdim=True)
+
+
+def _doubts(deviation: Tensor) -> Tensor:
+    return (deviation.flatten(1) > 0).sum(dim=1)

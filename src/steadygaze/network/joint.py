@@ -1,0 +1,162 @@
+"""Smooth layers of several values at once: products of two computed values, norms, and softmax.
+
+Their gradient at a point needs values of that point, the layer's `state`: both factors of a product, the
+probabilities of a softmax, values and scales of a norm. All are smooth everywhere, so that a network with one
+of them has no linear pieces.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steadygaze.network.layers import AbstractLayer, Shape
+
+
+class AbstractJoint(AbstractLayer):
+    """A smooth layer whose outputs depend on several numbers each."""
+
+    @abstractmethod
+    def state(self, *xs: Tensor) -> Tensor:
+        """What the gradient at inputs ``(B, *shape)`` depends on, ``(B, M)``."""
+
+    @abstractmethod
+    def transpose(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        """Vector-Jacobian product of g ``(B, *shape)`` at that state: one for each input."""
+
+
+class AbstractProduct(AbstractJoint):
+    """A map of two values that is linear in each, without weights: sums of products of their entries.
+
+    The functions take any number of leading axes, which broadcast.
+    """
+
+    arity = 2
+
+    @abstractmethod
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """The map."""
+
+    @abstractmethod
+    def first(self, g: Tensor, b: Tensor) -> Tensor:
+        """What of a gradient g comes to the first factor, the second being b."""
+
+    @abstractmethod
+    def second(self, a: Tensor, g: Tensor) -> Tensor:
+        """What of a gradient g comes to the second factor, the first being a."""
+
+    @abstractmethod
+    def terms(self, *shapes: Shape) -> int:
+        """The largest number of products summed for one value by any of the three, given both shapes."""
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return self.product(*xs)
+
+    def state(self, *xs: Tensor) -> Tensor:
+        return torch.cat([x.flatten(1) for x in xs], dim=1)
+
+    def transpose(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        parts = state.split([math.prod(shape) for shape in input_shapes], dim=1)
+        a, b = (part.reshape(-1, *shape) for part, shape in zip(parts, input_shapes, strict=True))
+        return self.first(g, b), self.second(a, g)
+
+
+@dataclass(frozen=True, eq=False)
+class Multiply(AbstractProduct):
+    """Two values of the same shape, entry by entry.
+
+    limit: what the absolute values of the output cannot exceed, where the reader of the network knows that.
+    """
+
+    limit: float = math.inf
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        return a * b
+
+    def first(self, g: Tensor, b: Tensor) -> Tensor:
+        return g * b
+
+    def second(self, a: Tensor, g: Tensor) -> Tensor:
+        return a * g
+
+    def terms(self, *shapes: Shape) -> int:
+        del shapes
+        return 1
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixProduct(AbstractProduct):
+    """Matrices ``(*leading, m, k)`` times matrices ``(*leading, k, n)``: attention has two of these."""
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*shapes[0][:-1], shapes[1][-1])
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        return a @ b
+
+    def first(self, g: Tensor, b: Tensor) -> Tensor:
+        return g @ b.transpose(-1, -2)
+
+    def second(self, a: Tensor, g: Tensor) -> Tensor:
+        return a.transpose(-1, -2) @ g
+
+    def terms(self, *shapes: Shape) -> int:
+        return max(*shapes[0][-2:], shapes[1][-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Normalise(AbstractJoint):
+    """``c / sqrt(mean(c²) + epsilon)`` along the last axis, c being x less its mean if `centred`, else x.
+
+    Layer, group and instance norms are this, and with `centred` False the norm by the root mean square (Ba et
+    al., 2016; Zhang and Sennrich, 2019). epsilon > 0.
+    """
+
+    epsilon: float
+    centred: bool = True
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        away, scales = self._parts(xs[0])
+        return away * scales
+
+    def state(self, *xs: Tensor) -> Tensor:
+        away, scales = self._parts(xs[0])
+        return torch.cat([(away * scales).flatten(1), scales.flatten(1)], dim=1)
+
+    def transpose(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        values = state[:, : math.prod(input_shapes[0])].reshape(-1, *input_shapes[0])
+        scales = state[:, math.prod(input_shapes[0]) :].reshape(-1, *input_shapes[0][:-1], 1)
+        level = g - g.mean(dim=-1, keepdim=True) if self.centred else g
+        return (scales * (level - values * (values * g).mean(dim=-1, keepdim=True)),)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        away = x - x.mean(dim=-1, keepdim=True) if self.centred else x
+        return away, torch.rsqrt(away.square().mean(dim=-1, keepdim=True) + self.epsilon)
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(AbstractJoint):
+    """``exp(z_j) / sum over k of exp(z_k)`` along the last axis."""
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return torch.softmax(xs[0], dim=-1)
+
+    def state(self, *xs: Tensor) -> Tensor:
+        return self.forward(*xs).flatten(1)
+
+    def transpose(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        p = state.reshape(-1, *input_shapes[0])
+        return (p * (g - (p * g).sum(dim=-1, keepdim=True)),)

@@ -1,0 +1,79 @@
+"""Smooth ONNX operators, and those in which values meet, by PyTorch's functions, for `onnx_evaluator`."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from steadygaze.network.reading.onnx_nodes import Node, Rule
+
+
+def _axes(node: Node) -> tuple[int, ...]:
+    named = node.axes(1, node.x.dim())
+    return tuple(named or range(node.x.dim()))
+
+
+def _sum_of_squares(node: Node) -> Tensor:
+    if not node.axes(1, node.x.dim()) and node.get("noop_with_empty_axes", 0):
+        return node.x * node.x
+    return (node.x * node.x).sum(_axes(node), keepdim=bool(node.get("keepdims", 1)))
+
+
+def _over_last(node: Node) -> tuple[int, ...]:
+    rank = node.x.dim()
+    return tuple(range(node.get("axis", -1) % rank, rank))
+
+
+def _layer_norm(node: Node) -> Tensor:
+    axes = _over_last(node)
+    away = node.x - node.x.mean(axes, keepdim=True)
+    made = away / torch.sqrt((away * away).mean(axes, keepdim=True) + node.get("epsilon", 1e-5)) * node[1]
+    bias = node.optional(2)
+    return made if bias is None else made + bias
+
+
+def _rms_norm(node: Node) -> Tensor:
+    square = (node.x * node.x).mean(_over_last(node), keepdim=True)
+    return node.x / torch.sqrt(square + node.get("epsilon", 1e-5)) * node[1]
+
+
+def _group_norm(node: Node) -> Tensor:
+    return functional.group_norm(
+        node.x, node.get("num_groups", 1), node[1], node[2], node.get("epsilon", 1e-5)
+    )
+
+
+def _instance_norm(node: Node) -> Tensor:
+    return functional.instance_norm(node.x, weight=node[1], bias=node[2], eps=node.get("epsilon", 1e-5))
+
+
+def _response(node: Node) -> Tensor:
+    size, channels = node.get("size", 1), node.x.shape[1]
+    before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
+    squares = node.x * node.x
+    sums = [squares[:, max(0, c - before) : c + after + 1].sum(1, keepdim=True) for c in range(channels)]
+    scale = node.get("bias", 1.0) + node.get("alpha", 1e-4) / size * torch.cat(sums, 1)
+    return node.x / scale ** node.get("beta", 0.75)
+
+
+def _unit_length(node: Node) -> Tensor:
+    return node.x / (node.x * node.x).sum(node.get("axis", -1), keepdim=True).sqrt()
+
+
+RULES: dict[str, Rule] = {
+    "Exp": lambda node: torch.exp(node.x),
+    "GroupNormalization": _group_norm,
+    "InstanceNormalization": _instance_norm,
+    "LRN": _response,
+    "LayerNormalization": _layer_norm,
+    "LpNormalization": _unit_length,
+    "Pow": lambda node: torch.pow(node.x, node[1]),
+    "RMSNormalization": _rms_norm,
+    "Reciprocal": lambda node: 1 / node.x,
+    "ReduceL2": lambda node: _sum_of_squares(node).sqrt(),
+    "ReduceSumSquare": _sum_of_squares,
+    "Softmax": lambda node: torch.softmax(node.x, node.get("axis", -1)),
+    "Swish": lambda node: node.x * torch.sigmoid(node.get("alpha", 1.0) * node.x),
+}
+"""What each of these operators is in terms of PyTorch."""

@@ -1,0 +1,144 @@
+"""ONNX operators that are smooth, or in which values meet: activations, powers, norms, reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from steadygaze.network.reading import collapsing, joining
+from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.onnx_calls import Call, Rule
+
+
+def _smooth(function: str) -> Rule:
+    return lambda call: call.assembler.smooth(call.value(), function)
+
+
+def _swish(call: Call) -> Value:
+    """``z sigmoid(alpha z)``."""
+    asm, alpha = call.assembler, call.get("alpha", 1.0)
+    if not alpha:
+        return asm.scale_shift(call.value(), 0.5, 0.0)
+    return asm.scale_shift(asm.smooth(asm.scale_shift(call.value(), alpha, 0.0), "silu"), 1 / alpha, 0.0)
+
+
+def _power(exponent: float) -> Rule:
+    return lambda call: joining.power(call.assembler, call.value(), exponent)
+
+
+def _pow(call: Call) -> Value:
+    exponents = np.unique(call.constant(1, "exponent"))
+    if len(exponents) != 1:
+        raise call.assembler.refuse(
+            f"its exponents are {len(exponents)} numbers", "allowed is one for all of the value"
+        )
+    return joining.power(call.assembler, call.value(), float(exponents[0]))
+
+
+def _softmax(axis: int) -> Rule:
+    """Along one axis; before version 13, whose default was 1, all axes from it on were taken together."""
+
+    def rule(call: Call) -> Value:
+        asm, x = call.assembler, call.value()
+        rank = len(asm.shape(x))
+        chosen = call.axis(call.get("axis", axis), rank)
+        return joining.softmax(asm, x, chosen)
+
+    return rule
+
+
+def _sum_of_squares(exponent: float) -> Rule:
+    """Powers of sums of squares over axes: ReduceL2, ReduceSumSquare."""
+
+    def rule(call: Call) -> Value:
+        asm, (axes, keep) = call.assembler, call.reduced()
+        squares = joining.power(asm, call.value(), 2.0)
+        return joining.power(asm, collapsing.total(asm, squares, axes, keep), exponent)
+
+    return rule
+
+
+def _last(call: Call) -> tuple[int, ...]:
+    """The axes from the named one on."""
+    rank = len(call.assembler.shape(call.value()))
+    return tuple(range(call.axis(call.get("axis", -1), rank), rank))
+
+
+def _over_last(centred: bool) -> Rule:
+    """LayerNormalization and RMSNormalization."""
+
+    def rule(call: Call) -> Value:
+        asm = call.assembler
+        made = joining.normalised(asm, call.value(), _last(call), call.get("epsilon", 1e-5), centred)
+        scale, bias = call.constant(1, "scale"), call.optional(2, "bias")
+        return asm.scale_shift(made, scale, 0.0 if bias is None else bias)
+
+    return rule
+
+
+def _group_norm(call: Call) -> Value:
+    asm, x, groups = call.assembler, call.value(), int(call.get("num_groups", 1))
+    made = joining.grouped(asm, x, groups, call.get("epsilon", 1e-5))
+    return _per_channel(call, made)
+
+
+def _instance_norm(call: Call) -> Value:
+    asm, x = call.assembler, call.value()
+    made = joining.grouped(asm, x, asm.shape(x)[1], call.get("epsilon", 1e-5))
+    return _per_channel(call, made)
+
+
+def _per_channel(call: Call, x: Value) -> Value:
+    asm = call.assembler
+    numbers = [call.constant(place, name) for place, name in ((1, "scale"), (2, "bias"))]
+    channels = asm.shape(x)[1:2]
+    if any(one.shape != channels for one in numbers):
+        raise asm.refuse(
+            f"its scale and bias have shapes {[one.shape for one in numbers]}",
+            f"allowed is one number for each of {channels} channels; export for operator set 21 and above",
+        )
+    return joining.along_channels(asm, x, *numbers)
+
+
+def _response(call: Call) -> Value:
+    asm, x = call.assembler, call.value()
+    if len(asm.shape(x)) < 3:
+        raise asm.refuse(f"its value has shape {asm.shape(x)}", "allowed are values with channels and places")
+    numbers = (call.get("alpha", 1e-4), call.get("beta", 0.75), call.get("bias", 1.0))
+    return joining.responding(asm, x, int(call.get("size", 1)), *numbers)
+
+
+def _unit_length(call: Call) -> Value:
+    """LpNormalization with p = 2."""
+    asm, x = call.assembler, call.value()
+    axis = call.axis(call.get("axis", -1), len(asm.shape(x)))
+    total = collapsing.total(asm, joining.power(asm, x, 2.0), [axis], keep=True)
+    return joining.multiplied(asm, x, joining.power(asm, total, -0.5))
+
+
+def divided(call: Call) -> Value:
+    """Div by a computed value."""
+    asm, divisor = call.assembler, call.value(1)
+    if isinstance(call.inputs[0], Value):
+        return joining.divided(asm, call.value(0), divisor)
+    return asm.scale_shift(joining.power(asm, divisor, -1.0), call.constant(0, "numerator"), 0.0)
+
+
+RULES: Mapping[str, Rule] = {
+    "Exp": _smooth("exp"),
+    "GroupNormalization": _group_norm,
+    "InstanceNormalization": _instance_norm,
+    "LRN": _response,
+    "LayerNormalization": _over_last(centred=True),
+    "LpNormalization": _unit_length,
+    "Pow": _pow,
+    "RMSNormalization": _over_last(centred=False),
+    "Reciprocal": _power(-1.0),
+    "ReduceL2": _sum_of_squares(0.5),
+    "ReduceSumSquare": _sum_of_squares(1.0),
+    "Softmax": _softmax(-1),
+    "Sqrt": _power(0.5),
+    "Swish": _swish,
+}
+"""What each of these operators means, when an input is computed from the image."""

@@ -1,0 +1,182 @@
+"""PyTorch operators that are smooth, or in which values meet: activations, powers, norms, attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from steadygaze.network.reading import collapsing, joining
+from steadygaze.network.reading.assembly import PoolGeometry, Value
+from steadygaze.network.reading.torch_arguments import (
+    COMPUTED,
+    COUNT,
+    FLAG,
+    NONE,
+    NUMBER,
+    PRECISION,
+    WHOLE,
+    Argument,
+    Call,
+    Rows,
+    Rule,
+    only,
+    unread,
+    weights,
+    whole_numbers,
+)
+
+
+def _glu(call: Call) -> Value:
+    """One half times the sigmoid of the other."""
+    asm, axis, size = call.assembler, call["dim"], call.shape()[call["dim"]]
+    first, second = (asm.crop(call.value(), axis, a, a + size // 2) for a in (0, size // 2))
+    return joining.multiplied(asm, first, asm.smooth(second, "sigmoid"))
+
+
+def _smooth(function: str) -> Rule:
+    return lambda call: call.assembler.smooth(call.value(), function)
+
+
+def _power(exponent: float) -> Rule:
+    return lambda call: joining.power(call.assembler, call.value(), exponent)
+
+
+def _pow(call: Call) -> Value:
+    return joining.power(call.assembler, call.value(), float(call["exponent"]))
+
+
+def _vector_norm(call: Call) -> Value:
+    """The root of the sum of squares."""
+    asm, shape = call.assembler, call.shape()
+    given = call["dim"]
+    axes = [given] if isinstance(given, int) else given or range(len(shape))
+    squares = joining.power(asm, call.value(), 2.0)
+    total = collapsing.total(asm, squares, axes, bool(call["keepdim"]))
+    return joining.power(asm, total, 0.5)
+
+
+def _softmax(call: Call) -> Value:
+    return joining.softmax(call.assembler, call.value(), call["dim"])
+
+
+def _attention(call: Call) -> Value:
+    q, k, v = (call.value(name) for name in ("query", "key", "value"))
+    return joining.attention(call.assembler, q, k, v, call["scale"])
+
+
+def _layer_norm(call: Call) -> Value:
+    return _affine(call, joining.normalised(call.assembler, call.value("input"), _last(call), call["eps"]))
+
+
+def _rms_norm(call: Call) -> Value:
+    x = joining.normalised(call.assembler, call.value("input"), _last(call), call["eps"], centred=False)
+    return _affine(call, x)
+
+
+def _last(call: Call) -> tuple[int, ...]:
+    """The last axes, which a norm is taken over."""
+    rank, over = len(call.shape("input")), len(call["normalized_shape"])
+    return tuple(range(rank - over, rank))
+
+
+def _affine(call: Call, x: Value) -> Value:
+    weight, bias = (call.optional(name) if name in call.arguments else None for name in ("weight", "bias"))
+    if weight is None and bias is None:
+        return x
+    scale, shift = np.ones(1) if weight is None else weight, np.zeros(1) if bias is None else bias
+    return call.assembler.scale_shift(x, scale, shift)
+
+
+def _group_norm(call: Call) -> Value:
+    asm = call.assembler
+    made = joining.grouped(asm, call.value("input"), int(call["num_groups"]), call["eps"])
+    return joining.along_channels(asm, made, call.optional("weight"), call.optional("bias"))
+
+
+def _instance_norm(call: Call) -> Value:
+    """Each channel over its own places; with running statistics it is a batch normalisation."""
+    asm, x = call.assembler, call.value("input")
+    weight, bias = call.optional("weight"), call.optional("bias")
+    if not call["use_input_stats"]:
+        mean, variance = call.constant("running_mean"), call.constant("running_var")
+        return asm.batch_norm(x, weight, bias, mean, variance, call["eps"])
+    made = joining.grouped(asm, x, asm.shape(x)[1], call["eps"])
+    return joining.along_channels(asm, made, weight, bias)
+
+
+def _average_pool_3d(call: Call) -> Value:
+    """Averages along the first of three axes of places: local response normalisation has one."""
+    asm, shape, kernel = call.assembler, call.shape(), list(call["kernel_size"])
+    stride = list(call["stride"]) or kernel
+    if len(shape) != 5 or kernel[1:] != [1, 1] or stride != [1, 1, 1]:
+        raise asm.refuse(
+            f"its windows are {tuple(kernel)} in steps {tuple(stride)} on a value of shape {shape}",
+            "allowed there are windows along the first axis alone, in steps of 1",
+        )
+    flat = asm.reshape(call.value(), (1, shape[1], shape[2], shape[3] * shape[4]))
+    pooled = asm.average_pool(flat, PoolGeometry((kernel[0], 1), (1, 1)), count_padding=True)
+    return asm.reshape(pooled, (1, shape[1], -1, shape[3], shape[4]))
+
+
+def _first(rule: Callable[[Call], Value]) -> Rule:
+    """An operator with statistics as further outputs, which no node may read."""
+    return lambda call: [rule(call)]
+
+
+_ONE = {"self": COMPUTED}
+_VECTOR = weights(1) | NONE
+_NOT_USED = unread("not used in evaluation")
+_SOME = weights() | NONE
+_AXES = NONE | WHOLE | whole_numbers()
+_NORM = {
+    "input": COMPUTED,
+    "normalized_shape": whole_numbers(),
+    "weight": _SOME,
+    "bias": _SOME,
+    "eps": NUMBER,
+}
+_NORM |= {"cudnn_enable": _NOT_USED}
+_GROUPS = {"input": COMPUTED, "num_groups": COUNT, "weight": _VECTOR, "bias": _VECTOR, "eps": NUMBER}
+_GROUPS |= {"cudnn_enabled": _NOT_USED}
+_INSTANCE = {"input": COMPUTED, "momentum": _NOT_USED, "eps": NUMBER, "use_input_stats": FLAG}
+_INSTANCE |= dict.fromkeys(("weight", "bias", "running_mean", "running_var"), _VECTOR)
+_INSTANCE |= {"cudnn_enabled": _NOT_USED}
+_ATTENTION = {
+    "query": COMPUTED,
+    "key": COMPUTED,
+    "value": COMPUTED,
+    "attn_mask": NONE,
+    "dropout_p": only(0.0),
+}
+_ATTENTION |= {"is_causal": only(False), "scale": NONE | NUMBER, "enable_gqa": only(False)}
+_POOL = {"self": COMPUTED, "kernel_size": whole_numbers(3), "stride": whole_numbers(0, 3)}
+_POOL |= {"padding": only(0) | Argument("0", lambda given: not any(given)), "ceil_mode": only(False)}
+_POOL |= {"count_include_pad": FLAG, "divisor_override": NONE}
+_LENGTH = {"self": COMPUTED, "ord": only(2, 2.0), "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
+
+ROWS: Rows = (
+    ("glu", _glu, {"self": COMPUTED, "dim": WHOLE}),
+    ("exp", _smooth("exp"), _ONE),
+    ("sqrt", _power(0.5), _ONE),
+    ("rsqrt", _power(-0.5), _ONE),
+    ("reciprocal", _power(-1.0), _ONE),
+    ("square", _power(2.0), _ONE),
+    ("pow.Tensor_Scalar", _pow, {"self": COMPUTED, "exponent": NUMBER}),
+    ("linalg_vector_norm", _vector_norm, _LENGTH),
+    ("softmax.int", _softmax, {"self": COMPUTED, "dim": WHOLE, "dtype": PRECISION}),
+    ("_softmax", _softmax, {"self": COMPUTED, "dim": WHOLE, "half_to_float": only(False)}),
+    ("scaled_dot_product_attention", _attention, _ATTENTION),
+    ("layer_norm", _layer_norm, _NORM),
+    ("native_layer_norm", _first(_layer_norm), _NORM),
+    ("rms_norm", _rms_norm, _NORM),
+    ("group_norm", _group_norm, _GROUPS),
+    ("instance_norm", _instance_norm, _INSTANCE),
+    ("avg_pool3d", _average_pool_3d, _POOL),
+    (
+        "expand_as",
+        lambda call: call.assembler.expand(call.value(), call.shape("other")),
+        {"self": COMPUTED, "other": COMPUTED},
+    ),
+)
+"""Operators that are smooth, or in which values meet, by name and overload."""

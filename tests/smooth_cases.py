@@ -1,0 +1,81 @@
+"""Smooth ONNX operators, and those in which values meet, with usual and unusual arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from onnx_files import array, ints, node
+
+
+def smooth_cases(case: Callable, before: list) -> dict[str, list]:
+    """Cases by operator; `case` makes one, and `before` moves the pixels to both sides of 0."""
+    factors = {"s": array(2) + 1, "b": array(2, seed=1)}
+    over = {"s": array(6) + 1, "b": array(6, seed=1)}
+    # Numbers that are all the same leave nothing to a norm but rounding.
+    uneven = [*before, node("Mul", None, "u")]
+    factors, over = ({**own, "u": array(2, 6, 6, seed=4) + np.float32(1)} for own in (factors, over))
+    return {
+        "Exp": [case("Exp", before=before)],
+        "GroupNormalization": [
+            case("GroupNormalization", None, "s", "b", constants=factors, opset=opset, before=uneven, **more)
+            for opset in (18, 21)
+            for more in (
+                {"num_groups": 1, "stash_type": 1},
+                {"num_groups": 2, "epsilon": 0.1},
+                {"num_groups": 3},
+                {},
+            )
+        ],
+        "InstanceNormalization": [
+            case("InstanceNormalization", None, "s", "b", constants=factors, before=uneven, **more)
+            for more in ({}, {"epsilon": 0.1}, {"epsilon": 0.0})
+        ],
+        "LRN": [
+            case("LRN", None, before=before, **more)
+            for more in ({"size": 1}, {"size": 3, "alpha": 0.4, "beta": 0.6, "bias": 2.0}, {"size": 2}, {})
+        ],
+        "LayerNormalization": [
+            case("LayerNormalization", None, *names, constants=over, before=uneven, opset=17, **more)
+            for names in (("s", "b"), ("s",))
+            for more in ({}, {"axis": 3, "epsilon": 0.1}, {"axis": 2}, {"axis": 0}, {"stash_type": 1})
+        ],
+        "LpNormalization": [
+            case("LpNormalization", None, before=[node("Sigmoid", None)], **more)
+            for more in ({}, {"axis": 1}, {"p": 1}, {"p": 2, "axis": 2}, {"axis": 0})
+        ],
+        "Pow": [
+            case("Pow", None, "e", before=b, constants={"e": np.float32(e)})
+            for b in ([node("Sigmoid", None)], before)
+            for e in (2, 3, 1, 0, -1, 0.5, [2, 3], [[2]], float("nan"))
+        ],
+        "RMSNormalization": [
+            case("RMSNormalization", None, "s", constants=over, before=uneven, opset=23, **more)
+            for more in ({"stash_type": 1}, {"epsilon": 0.1, "axis": -1}, {"axis": 2})
+        ],
+        "Reciprocal": [
+            case("Reciprocal", before=[node("Sigmoid", None)]),
+            case("Reciprocal", before=before),
+        ],
+        "ReduceL2": [
+            case("ReduceL2", None, axes=a, keepdims=k) for a in ([1], [2, 3], [0], [7]) for k in (0, 1)
+        ]
+        + [
+            case("ReduceL2", None, "a", opset=18, constants={"a": ints(1)}, noop_with_empty_axes=1),
+            case("ReduceL2", None, opset=18, noop_with_empty_axes=1),
+        ],
+        "ReduceSumSquare": [
+            case("ReduceSumSquare", None, axes=a, keepdims=k) for a in ([1], [2, 3], [-1]) for k in (0, 1)
+        ]
+        + [
+            case("ReduceSumSquare", None, "a", opset=18, constants={"a": ints(1)}, noop_with_empty_axes=0),
+        ],
+        "Softmax": [
+            case("Softmax", None, before=before, opset=opset, axis=axis, after=[node("Add", None, "image")])
+            for opset in (11, 13)
+            for axis in (-1, 1, 2, 3, 0, 4)
+        ],
+        "Sqrt": [case("Sqrt", before=[node("Sigmoid", None)]), case("Sqrt", before=before)],
+        "Swish": [case("Swish", before=before, opset=24, alpha=a) for a in (1.0, -0.5, 0.0)],
+    }
