@@ -10,7 +10,6 @@ import torch
 
 from architectures.zoo import ARCHITECTURES, network, onnx_file, program
 from oracles import ROBUST, Locator, gradients_of, logits_of, sampled
-from steadygaze.errors import ModelError
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.network.reading.fidelity import check_fidelity
 from steadygaze.network.reading.load import load_network
@@ -27,15 +26,6 @@ ROUNDING = 1e-5
 MARGIN = 1e-9
 THRESHOLD = 0.2
 CHAIN = Chain(Contrast(-0.02, 0.02), Brightness(-0.01, 0.01))
-
-
-def named():
-    """Every architecture by name; those with layers that are not read fail, for that reason alone."""
-    return [pytest.param(name, marks=_marks(one.lacking)) for name, one in ARCHITECTURES.items()]
-
-
-def _marks(lacking: str | None):
-    return pytest.mark.xfail(reason=f"not read: {lacking}", raises=ModelError) if lacking else ()
 
 
 def images_for(name: str, count: int) -> np.ndarray:
@@ -60,23 +50,23 @@ def assert_imported(name: str, source: object) -> None:
     assert imported.graph.piecewise_linear == ARCHITECTURES[name].piecewise
 
 
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_as_a_module(name):
     assert_imported(name, network(name))
 
 
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_as_a_program(name, tmp_path):
     assert_imported(name, program(name, tmp_path))
 
 
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_by_the_older_exporter(name, tmp_path):
     assert_imported(name, onnx_file(name, tmp_path, dynamo=False, opset=17))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_by_the_newer_exporter(name, tmp_path):
     assert_imported(name, onnx_file(name, tmp_path, dynamo=True))
 
@@ -91,7 +81,7 @@ FIRST_OPSET = {"vision transformer": 14, "pooled transformer": 14}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("opset", [11, 13, 14, 18, 20])
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_at_every_opset_of_the_older_exporter(name, opset, tmp_path):
     assert_imported(
         name, onnx_file(name, tmp_path, dynamo=False, opset=max(opset, FIRST_OPSET.get(name, opset)))
@@ -100,13 +90,13 @@ def test_at_every_opset_of_the_older_exporter(name, opset, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("opset", [18, 21, 23])
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_at_every_opset_of_the_newer_exporter(name, opset, tmp_path):
     assert_imported(name, onnx_file(name, tmp_path, dynamo=True, opset=opset))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("way", ["program", "older", "newer"])
 def test_with_an_open_batch(name, way, tmp_path):
     if way == "program":
@@ -137,7 +127,7 @@ def plainly(name: str, problem, thetas: np.ndarray):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_bounds_hold_what_autograd_finds(name):
     problem = problem_of(name, CHAIN)
     rng = np.random.default_rng(5)
@@ -154,7 +144,7 @@ def test_bounds_hold_what_autograd_finds(name):
         assert found.inconsistency.max() <= most[0] + MARGIN
 
 
-@pytest.mark.parametrize("name", named())
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_answer_is_what_autograd_finds(name):
     far = 0.05 if ARCHITECTURES[name].piecewise else 0.002
     problem = problem_of(name, Chain(Contrast(-far, far), Brightness(-far / 2, far / 2)))

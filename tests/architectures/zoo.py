@@ -29,15 +29,11 @@ from architectures.depthwise import ConvNeXt, EfficientNet, MobileNetV2, MobileN
 
 @dataclass(frozen=True)
 class Architecture:
-    """How it is made, the images ``(C, H, W)`` that it takes, and whether it is piecewise linear.
-
-    lacking says which of its layers is not read.
-    """
+    """How it is made, the images ``(C, H, W)`` that it takes, and whether it is piecewise linear."""
 
     make: Callable[[], nn.Module]
     shape: tuple[int, int, int]
     piecewise: bool = True
-    lacking: str | None = None
 
 
 ARCHITECTURES = {
@@ -49,15 +45,13 @@ ARCHITECTURES = {
     "Inception": Architecture(Inception, (3, 12, 12)),
     "ShuffleNet": Architecture(ShuffleNet, (3, 8, 8)),
     "SqueezeNet": Architecture(SqueezeNet, (3, 12, 12)),
-    "MobileNetV3": Architecture(MobileNetV3, (3, 8, 8), False, "squeeze and excitation"),
-    "EfficientNet": Architecture(EfficientNet, (3, 8, 8), False, "squeeze and excitation"),
-    "ConvNeXt": Architecture(ConvNeXt, (3, 16, 16), False, "layer norm"),
-    "vision transformer": Architecture(VisionTransformer, (1, 8, 8), False, "layer norm"),
-    "pooled transformer": Architecture(partial(PooledTransformer, Attention), (1, 8, 8), False, "layer norm"),
-    "plain transformer": Architecture(
-        partial(PooledTransformer, PlainAttention), (1, 8, 8), False, "layer norm"
-    ),
-    "MLP-Mixer": Architecture(Mixer, (1, 8, 8), False, "layer norm"),
+    "MobileNetV3": Architecture(MobileNetV3, (3, 8, 8), False),
+    "EfficientNet": Architecture(EfficientNet, (3, 8, 8), False),
+    "ConvNeXt": Architecture(ConvNeXt, (3, 16, 16), False),
+    "vision transformer": Architecture(VisionTransformer, (1, 8, 8), False),
+    "pooled transformer": Architecture(partial(PooledTransformer, Attention), (1, 8, 8), False),
+    "plain transformer": Architecture(partial(PooledTransformer, PlainAttention), (1, 8, 8), False),
+    "MLP-Mixer": Architecture(Mixer, (1, 8, 8), False),
 }
 
 

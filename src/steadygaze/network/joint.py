@@ -28,6 +28,14 @@ class AbstractJoint(AbstractLayer):
     def transpose(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         """Vector-Jacobian product of g ``(B, *shape)`` at that state: one for each input."""
 
+    @abstractmethod
+    def terms_back(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        """`transpose` with the absolute values of all its terms, for g >= 0: what errors grow to backward."""
+
+    @abstractmethod
+    def terms_on(self, errors: tuple[Tensor, ...], *xs: Tensor) -> Tensor:
+        """What errors >= 0 of the inputs grow to, to first order and in absolute values."""
+
 
 class AbstractProduct(AbstractJoint):
     """A map of two values that is linear in each, without weights: sums of products of their entries.
@@ -63,6 +71,20 @@ class AbstractProduct(AbstractJoint):
         parts = state.split([math.prod(shape) for shape in input_shapes], dim=1)
         a, b = (part.reshape(-1, *shape) for part, shape in zip(parts, input_shapes, strict=True))
         return self.first(g, b), self.second(a, g)
+
+    def terms_back(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        return self.transpose(g, state.abs(), input_shapes)
+
+    def terms_on(self, errors: tuple[Tensor, ...], *xs: Tensor) -> Tensor:
+        a, b = xs
+        return self.product(errors[0], b.abs()) + self.product(a.abs(), errors[1])
+
+
+class AbstractSymmetric(AbstractJoint):
+    """One of one input, whose Jacobian is symmetric."""
+
+    def terms_on(self, errors: tuple[Tensor, ...], *xs: Tensor) -> Tensor:
+        return self.terms_back(errors[0], self.state(*xs), (tuple(xs[0].shape[1:]),))[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +134,7 @@ class MatrixProduct(AbstractProduct):
 
 
 @dataclass(frozen=True, eq=False)
-class Normalise(AbstractJoint):
+class Normalise(AbstractSymmetric):
     """``c / sqrt(mean(c²) + epsilon)`` along the last axis, c being x less its mean if `centred`, else x.
 
     Layer, group and instance norms are this, and with `centred` False the norm by the root mean square (Ba et
@@ -139,13 +161,19 @@ class Normalise(AbstractJoint):
         level = g - g.mean(dim=-1, keepdim=True) if self.centred else g
         return (scales * (level - values * (values * g).mean(dim=-1, keepdim=True)),)
 
+    def terms_back(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        values = state[:, : math.prod(input_shapes[0])].reshape(-1, *input_shapes[0]).abs()
+        scales = state[:, math.prod(input_shapes[0]) :].reshape(-1, *input_shapes[0][:-1], 1)
+        level = g + g.mean(dim=-1, keepdim=True) if self.centred else g
+        return (scales * (level + values * (values * g).mean(dim=-1, keepdim=True)),)
+
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         away = x - x.mean(dim=-1, keepdim=True) if self.centred else x
         return away, torch.rsqrt(away.square().mean(dim=-1, keepdim=True) + self.epsilon)
 
 
 @dataclass(frozen=True, eq=False)
-class Softmax(AbstractJoint):
+class Softmax(AbstractSymmetric):
     """``exp(z_j) / sum over k of exp(z_k)`` along the last axis."""
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -160,3 +188,7 @@ class Softmax(AbstractJoint):
     def transpose(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         p = state.reshape(-1, *input_shapes[0])
         return (p * (g - (p * g).sum(dim=-1, keepdim=True)),)
+
+    def terms_back(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
+        p = state.reshape(-1, *input_shapes[0])
+        return (p * (g + (p * g).sum(dim=-1, keepdim=True)),)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.network.graph import Graph
+from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.squares import squared
@@ -49,6 +50,9 @@ def noise_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None
             noise[index] = (steepest * own).reshape(values[index].shape)
         elif isinstance(node.layer, MaxPool):
             noise[index] = node.layer.forward(before[0])
+        elif isinstance(node.layer, AbstractJoint):
+            grown = node.layer.terms_on(tuple(before), *(values[source] for source in node.inputs))
+            noise[index] = grown + _SINGLE * values[index].abs()
         else:
             noise[index] = before[0] + _SINGLE * values[index].abs()
     return noise

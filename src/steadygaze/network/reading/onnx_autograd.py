@@ -16,11 +16,11 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
 from steadygaze.network.reading import (
+    onnx_autograd_activations,
     onnx_autograd_constants,
     onnx_autograd_picking,
     onnx_autograd_resizing,
     onnx_autograd_smooth,
-    onnx_autograd_smoothing,
 )
 from steadygaze.network.reading.onnx_nodes import Node, Rule
 
@@ -410,7 +410,7 @@ RULES: dict[str, Rule] = {
     "Unsqueeze": _unsqueeze,
     "Where": lambda node: torch.where(node.x.bool(), node[1], node[2]),
     **onnx_autograd_picking.RULES,
-    **onnx_autograd_smoothing.RULES,
+    **onnx_autograd_activations.RULES,
     **onnx_autograd_resizing.RULES,
     **onnx_autograd_smooth.RULES,
 }

@@ -10,12 +10,12 @@ import numpy as np
 from steadygaze.network.reading import (
     collapsing,
     joining,
+    onnx_activations,
     onnx_moving,
     onnx_picking,
     onnx_products,
     onnx_resizing,
     onnx_smooth,
-    onnx_smoothing,
     onnx_windows,
 )
 from steadygaze.network.reading.assembly import Assembler, Value
@@ -205,7 +205,7 @@ OPERATORS: dict[str, Rule] = {
     "BatchNormalization": _batch_norm,
     "Cast": Call.value,
     "Clip": _clip,
-    "Div": _div,
+    "Div": mixed(_div),
     "Dropout": Call.value,
     "Erf": by_bounds(_smooth("erf")),
     "Flatten": _flatten,
@@ -232,7 +232,7 @@ OPERATORS: dict[str, Rule] = {
     "Unsqueeze": _unsqueeze,
     **onnx_windows.RULES,
     **onnx_picking.RULES,
-    **onnx_smoothing.RULES,
+    **onnx_activations.RULES,
     **onnx_moving.RULES,
     **onnx_resizing.RULES,
     **onnx_products.RULES,

@@ -9,6 +9,7 @@ import numpy as np
 
 from steadygaze.network.reading import contracting, joining
 from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.marks import mixed
 from steadygaze.network.reading.onnx_calls import Call, Rule
 
 
@@ -35,5 +36,5 @@ def _einsum(call: Call) -> Value:
     return contracting.einsum(call.assembler, call.get("equation", b"").decode(), parts)
 
 
-RULES: Mapping[str, Rule] = {"Einsum": _einsum, "MatMul": _matmul}
+RULES: Mapping[str, Rule] = {"Einsum": _einsum, "MatMul": mixed(_matmul)}
 """Operators that multiply by constants, by name."""

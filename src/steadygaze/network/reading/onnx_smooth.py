@@ -8,6 +8,7 @@ import numpy as np
 
 from steadygaze.network.reading import collapsing, joining
 from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.onnx_calls import Call, Rule
 
 
@@ -126,19 +127,19 @@ def divided(call: Call) -> Value:
 
 
 RULES: Mapping[str, Rule] = {
-    "Exp": _smooth("exp"),
-    "GroupNormalization": _group_norm,
-    "InstanceNormalization": _instance_norm,
-    "LRN": _response,
-    "LayerNormalization": _over_last(centred=True),
-    "LpNormalization": _unit_length,
-    "Pow": _pow,
-    "RMSNormalization": _over_last(centred=False),
-    "Reciprocal": _power(-1.0),
-    "ReduceL2": _sum_of_squares(0.5),
-    "ReduceSumSquare": _sum_of_squares(1.0),
-    "Softmax": _softmax(-1),
-    "Sqrt": _power(0.5),
-    "Swish": _swish,
+    "Exp": by_bounds(_smooth("exp")),
+    "GroupNormalization": by_bounds(_group_norm),
+    "InstanceNormalization": by_bounds(_instance_norm),
+    "LRN": by_bounds(_response),
+    "LayerNormalization": by_bounds(_over_last(centred=True)),
+    "LpNormalization": by_bounds(_unit_length),
+    "Pow": by_bounds(_pow),
+    "RMSNormalization": by_bounds(_over_last(centred=False)),
+    "Reciprocal": by_bounds(_power(-1.0)),
+    "ReduceL2": by_bounds(_sum_of_squares(0.5)),
+    "ReduceSumSquare": by_bounds(_sum_of_squares(1.0)),
+    "Softmax": by_bounds(_softmax(-1)),
+    "Sqrt": by_bounds(_power(0.5)),
+    "Swish": by_bounds(_swish),
 }
 """What each of these operators means, when an input is computed from the image."""

@@ -12,13 +12,13 @@ from torch._ops import OpOverload
 from steadygaze.network.reading import (
     collapsing,
     joining,
+    torch_activations,
     torch_moving,
     torch_picking,
     torch_products,
     torch_recurrent,
     torch_resizing,
     torch_smooth,
-    torch_smoothing,
     torch_windows,
 )
 from steadygaze.network.reading import torch_shapes as shapes
@@ -265,7 +265,7 @@ _ROWS: Rows = (
     ("mul.Tensor mul.Scalar", mixed(_mul), {"self": OPERAND, "other": OPERAND}),
     (
         "div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode",
-        _div,
+        mixed(_div),
         {"self": OPERAND, "other": OPERAND, "rounding_mode": NONE},
     ),
     ("neg", _negative, _ONE),
@@ -317,7 +317,7 @@ _ROWS: Rows = (
     ("_to_copy to.device to.dtype to.other to.dtype_layout", _same, _CAST),
     *torch_windows.ROWS,
     *torch_picking.ROWS,
-    *torch_smoothing.ROWS,
+    *torch_activations.ROWS,
     *torch_moving.ROWS,
     *torch_resizing.ROWS,
     *torch_products.ROWS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steadygaze.network.reading import contracting, joining
 from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.marks import mixed
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     SEVERAL,
@@ -37,9 +38,9 @@ _ANY = Argument(
 )
 
 ROWS: Rows = (
-    ("matmul", _matmul, {"self": COMPUTED | _ANY, "other": COMPUTED | _ANY}),
-    ("mm", _matmul, {"self": COMPUTED | weights(2), "mat2": COMPUTED | weights(2)}),
-    ("bmm", _matmul, {"self": COMPUTED | weights(3), "mat2": COMPUTED | weights(3)}),
+    ("matmul", mixed(_matmul), {"self": COMPUTED | _ANY, "other": COMPUTED | _ANY}),
+    ("mm", mixed(_matmul), {"self": COMPUTED | weights(2), "mat2": COMPUTED | weights(2)}),
+    ("bmm", mixed(_matmul), {"self": COMPUTED | weights(3), "mat2": COMPUTED | weights(3)}),
     (
         "einsum",
         _einsum,

@@ -8,6 +8,7 @@ import numpy as np
 
 from steadygaze.network.reading import collapsing, joining
 from steadygaze.network.reading.assembly import PoolGeometry, Value
+from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     COUNT,
@@ -156,22 +157,22 @@ _POOL |= {"count_include_pad": FLAG, "divisor_override": NONE}
 _LENGTH = {"self": COMPUTED, "ord": only(2, 2.0), "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
 
 ROWS: Rows = (
-    ("glu", _glu, {"self": COMPUTED, "dim": WHOLE}),
-    ("exp", _smooth("exp"), _ONE),
-    ("sqrt", _power(0.5), _ONE),
-    ("rsqrt", _power(-0.5), _ONE),
-    ("reciprocal", _power(-1.0), _ONE),
-    ("square", _power(2.0), _ONE),
-    ("pow.Tensor_Scalar", _pow, {"self": COMPUTED, "exponent": NUMBER}),
-    ("linalg_vector_norm", _vector_norm, _LENGTH),
-    ("softmax.int", _softmax, {"self": COMPUTED, "dim": WHOLE, "dtype": PRECISION}),
-    ("_softmax", _softmax, {"self": COMPUTED, "dim": WHOLE, "half_to_float": only(False)}),
-    ("scaled_dot_product_attention", _attention, _ATTENTION),
-    ("layer_norm", _layer_norm, _NORM),
-    ("native_layer_norm", _first(_layer_norm), _NORM),
-    ("rms_norm", _rms_norm, _NORM),
-    ("group_norm", _group_norm, _GROUPS),
-    ("instance_norm", _instance_norm, _INSTANCE),
+    ("glu", by_bounds(_glu), {"self": COMPUTED, "dim": WHOLE}),
+    ("exp", by_bounds(_smooth("exp")), _ONE),
+    ("sqrt", by_bounds(_power(0.5)), _ONE),
+    ("rsqrt", by_bounds(_power(-0.5)), _ONE),
+    ("reciprocal", by_bounds(_power(-1.0)), _ONE),
+    ("square", by_bounds(_power(2.0)), _ONE),
+    ("pow.Tensor_Scalar", by_bounds(_pow), {"self": COMPUTED, "exponent": NUMBER}),
+    ("linalg_vector_norm", by_bounds(_vector_norm), _LENGTH),
+    ("softmax.int", by_bounds(_softmax), {"self": COMPUTED, "dim": WHOLE, "dtype": PRECISION}),
+    ("_softmax", by_bounds(_softmax), {"self": COMPUTED, "dim": WHOLE, "half_to_float": only(False)}),
+    ("scaled_dot_product_attention", by_bounds(_attention), _ATTENTION),
+    ("layer_norm", by_bounds(_layer_norm), _NORM),
+    ("native_layer_norm", by_bounds(_first(_layer_norm)), _NORM),
+    ("rms_norm", by_bounds(_rms_norm), _NORM),
+    ("group_norm", by_bounds(_group_norm), _GROUPS),
+    ("instance_norm", by_bounds(_instance_norm), _INSTANCE),
     ("avg_pool3d", _average_pool_3d, _POOL),
     (
         "expand_as",

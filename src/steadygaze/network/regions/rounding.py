@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
+from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
@@ -105,8 +106,12 @@ def _terms_of_gradients(graph: Graph, seed: Tensor, pieces: Mapping[int, Tensor]
         node, g = graph.nodes[index], gradients.pop(index)
         shapes = tuple(graph.nodes[source].shape for source in node.inputs)
         parts = graph.pulled(index, g.clone(), pieces)
-        passed = squares.pulled(index, spread.pop(index), steep)
-        terms = parts
+        terms, own_spread = parts, spread.pop(index)
+        if isinstance(node.layer, AbstractJoint):
+            found = node.layer.terms_back(own_spread.sqrt().reshape(g.shape), pieces[index], shapes)
+            passed = tuple(part.square() for part in found)
+        else:
+            passed = squares.pulled(index, own_spread, steep)
         if isinstance(node.layer, AbstractAffine):
             terms = node.layer.absolute.transpose(g.abs(), shapes)
         for source, part, error, own in zip(node.inputs, parts, passed, terms, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steadygaze.network.reading import smoothing
+from steadygaze.network.reading import activations
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.onnx_calls import Call, Rule
@@ -18,16 +18,16 @@ def _smooth(function: str) -> Rule:
 
 
 def _elu(call: Call) -> Value:
-    return smoothing.elu(call.assembler, call.value(), call.get("alpha", 1.0), 1.0)
+    return activations.elu(call.assembler, call.value(), call.get("alpha", 1.0), 1.0)
 
 
 def _selu(call: Call) -> Value:
     numbers = call.get("alpha", _ALPHA), call.get("gamma", _GAMMA)
-    return smoothing.elu(call.assembler, call.value(), *numbers)
+    return activations.elu(call.assembler, call.value(), *numbers)
 
 
 def _celu(call: Call) -> Value:
-    return smoothing.celu(call.assembler, call.value(), call.get("alpha", 1.0))
+    return activations.celu(call.assembler, call.value(), call.get("alpha", 1.0))
 
 
 RULES: Mapping[str, Rule] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steadygaze.network.reading import smoothing
+from steadygaze.network.reading import activations
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.torch_arguments import COMPUTED, NUMBER, Call, Rows, Rule
@@ -14,15 +14,15 @@ def _smooth(function: str) -> Rule:
 
 def _elu(call: Call) -> Value:
     numbers = (float(call[name]) for name in ("alpha", "scale", "input_scale"))
-    return smoothing.elu(call.assembler, call.value(), *numbers)
+    return activations.elu(call.assembler, call.value(), *numbers)
 
 
 def _selu(call: Call) -> Value:
-    return smoothing.elu(call.assembler, call.value(), smoothing.SELU_ALPHA, smoothing.SELU_SCALE)
+    return activations.elu(call.assembler, call.value(), activations.SELU_ALPHA, activations.SELU_SCALE)
 
 
 def _celu(call: Call) -> Value:
-    return smoothing.celu(call.assembler, call.value(), float(call["alpha"]))
+    return activations.celu(call.assembler, call.value(), float(call["alpha"]))
 
 
 _ONE = {"self": COMPUTED}
@@ -31,7 +31,7 @@ ROWS: Rows = (
     ("elu", by_bounds(_elu), {"self": COMPUTED, "alpha": NUMBER, "scale": NUMBER, "input_scale": NUMBER}),
     ("selu", by_bounds(_selu), _ONE),
     ("celu", by_bounds(_celu), {"self": COMPUTED, "alpha": NUMBER}),
-    ("log_sigmoid", by_bounds(lambda call: smoothing.log_sigmoid(call.assembler, call.value())), _ONE),
+    ("log_sigmoid", by_bounds(lambda call: activations.log_sigmoid(call.assembler, call.value())), _ONE),
     ("mish", by_bounds(_smooth("mish")), _ONE),
     ("hardswish", by_bounds(_smooth("hard-swish")), _ONE),
 )
