@@ -97,7 +97,7 @@ def test_networks_are_verified(name, as_file, tmp_path, capsys):
         *(("integers", as_file, "int32") for as_file in (False, True)),
         *(("clipped", as_file, "equal numbers") for as_file in (False, True)),
         *(("shaped", as_file, "one number per class") for as_file in (False, True)),
-        *(("half", False, "float16"), ("meta", False, "load the weights"), ("lazy", False, "run it on one")),
+        *(("meta", False, "load the weights"), ("lazy", False, "run it on one")),
         *(("failing", False, "cannot be imported and called"), ("nothing", False, "returns a NoneType")),
     ],
 )

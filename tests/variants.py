@@ -15,12 +15,14 @@ from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import by_name as saliency_by_name
 from steadygaze.perturbation import (
+    Affine,
     Blend,
     Blur,
     Brightness,
     Chain,
     Contrast,
     Direction,
+    Exposure,
     Gamma,
     Hue,
     Patch,
@@ -301,6 +303,7 @@ CHAINS: dict[str, AbstractPerturbation] = {
     "product": BRIGHT | Contrast(-0.3, 0.3),
     "turn": Rotate(-15, 15),
     "zoom, brighter": Scale(-0.2, 0.2) | BRIGHT,
+    "askew": Affine(degrees=(-10, 15), scale=(-0.1, 0.2), shear=0.1) | Exposure(-0.1, 0.1),
     "sheared": Shear(x=(-0.2, 0.2), y=(-0.1, 0.1)),
     "bilinear shift": Translate(dx=(-0.6, 1.2), dy=(-0.5, 0.5), interpolation="bilinear"),
     "blurred": Blur(0, 1) | BRIGHT,

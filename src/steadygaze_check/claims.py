@@ -186,16 +186,19 @@ class Judge:
         told, box = self._c.claims.get("origin"), self._c.box
         if told is None:
             return
-        if self._c.map["rest"] or told.get("interior") != "examined":
+        examined = not self._c.map["rest"] and told.get("interior") == "examined"
+        if not examined and told.get("share") is not None:
             self.report.add("origin", (True, OPEN, "the inside of R0 was not examined"))
             return
         for axis, ends in enumerate(boxed(told.get("ranges"), len(box), "ranges")):
             region, wider = np.zeros_like(box), np.zeros((2, *box.shape))
             region[axis] = ends * (1 - ROUNDING)
             wider[[0, 1], axis, [0, 1]] = ends * (1 + UNPROVEN) + ROUNDING * box[axis]
-            further = [Region(wider[side]) for side in (0, 1) if ends[side] != box[axis, side]]
+            sides = (0, 1) if examined else ()  # a radius says how far all is robust, and not that no more is
+            further = [Region(wider[side]) for side in sides if ends[side] != box[axis, side]]
             self._safe("ranges", f"parameter {axis + 1} within {ends.tolist()}", Region(region), further)
-        self._component(told.get("share"))
+        if examined:
+            self._component(told.get("share"))
 
     def _component(self, claimed: Any) -> None:
         """R0 goes on by shared faces. What is not known to fail, and fillers, may belong to it, or not."""

@@ -50,7 +50,8 @@ def test_plain_evaluation_sees_what_the_module_says(variant):
     np.testing.assert_allclose(seen.gap, wanted.gap, atol=1e-9)
     np.testing.assert_allclose(seen.inconsistency, wanted.inconsistency, atol=1e-7)
     assert (seen.kind == wanted.kind)[seen.clear].all()
-    assert seen.clear.mean() > 0.8 or variant.threshold == 0
+    # Without biases all units behind blank pixels change at once, and with them the map.
+    assert seen.clear.mean() > (0.5 if variant.net == "no bias" else 0.8) or variant.threshold == 0
 
 
 @pytest.mark.parametrize("variant", EVERY[::5], ids=str)

@@ -18,7 +18,7 @@ from steadygaze.errors import ModelError
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.smooth import Smooth
+from steadygaze.network.smooth import RULES, Smooth
 
 # Bytes of the largest output in one block of rows: measured, networks of large maps run 2-4 times as fast in
 # blocks that stay in the cache as in one block of a thousand rows.
@@ -204,6 +204,28 @@ class Graph:
         A value that is written and read once takes the time of some tens of products.
         """
         return sum(products_of(node) + _OF_A_VALUE * math.prod(node.shape) for node in self.nodes)
+
+    @cached_property
+    def growth(self) -> float:
+        """By what factor the entries of a row may grow on its way back from the logits, at most.
+
+        The product over the nodes of the largest absolute sum of weights on one input, at least 1, and of the
+        number of readers; of smooth nodes of several inputs it is not known, and infinite.
+        """
+        total = 1.0
+        for index, node in enumerate(self.nodes[1:], start=1):
+            layer, shapes = node.layer, tuple(self.nodes[source].shape for source in node.inputs)
+            if isinstance(layer, AbstractAffine):
+                ones = torch.ones((1, *node.shape), dtype=torch.float64, device=self.device)
+                own = max((float(part.max()) for part in layer.absolute.transpose(ones, shapes)), default=0.0)
+            elif isinstance(layer, PiecewiseLinear):
+                own = float(layer.slopes.abs().max())
+            elif isinstance(layer, MaxPool):
+                own = float(layer.windows.flatten().clamp_min(0).bincount().max())
+            else:
+                own = 2.0 if isinstance(layer, Smooth) and layer.function in RULES else math.inf
+            total *= max(1.0, own) * max(1, len(self.readers[index]))
+        return total
 
     @cached_property
     def device(self) -> torch.device:

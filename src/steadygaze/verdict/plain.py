@@ -119,9 +119,7 @@ class PlainEvaluation:
             near |= (found & ~self._level[node]).any(dim=1).cpu()
         maps = self._compared(maps.flatten(1))
         if isinstance(problem.saliency, IntegratedGradients | NoMap):
-            near[:] = (
-                False  # which unit wins at one point does not matter to an integral, nor where none is made
-            )
+            near[:] = False  # which unit wins at a point does not matter to an integral, or to no map
         rows = near.nonzero()[:, 0]
         if len(rows):  # it does not matter which of two units wins that are 0
             some = {node: value[rows] for node, value in values.items()}

@@ -23,8 +23,12 @@ from steadygaze.network.graph import GraphBuilder
 from steadygaze.network.layers import Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import load_network
+from steadygaze.network.saliency import NoMap
 from steadygaze.network.smooth import RULES, Smooth
 from steadygaze.network.taking import Take
+from steadygaze.perturbation import Chain, Direction
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
 from variants import NETWORKS, network, picture
 
 COUNT = 2
@@ -296,3 +300,31 @@ def test_an_offset_left_out_is_caught(monkeypatch):
 
     monkeypatch.setattr(lines, "_of_relu", without)
     assert worst_excess() > 1e-6
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4, 5])
+def test_weights_that_single_precision_loses_are_not_lost(seed):
+    """1e20, 1e-46 and 1e26 make logits of an ordinary size; 1e-46 is 0 in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes, scales = (4, 8, 8, 8, 8, 2), (1e20, 1e-46, 1e26, 1.0, 1.0)
+    parts = [nn.Flatten()]
+    for (inner, outer), scale in zip(pairwise(sizes), scales, strict=True):
+        layer = nn.Linear(inner, outer).double()
+        with torch.no_grad():
+            layer.weight.copy_(scale * torch.randn(outer, inner, generator=generator, dtype=torch.float64))
+            layer.bias.zero_()
+        parts += [layer, nn.ReLU()]
+    module = nn.Sequential(*parts[:-1])
+    rng = np.random.default_rng(seed)
+    image = rng.random((1, 2, 2))
+    chain = Chain(*(Direction(-0.6, 0.6, array=rng.standard_normal((1, 2, 2))) for _ in range(2)))
+    network = load_network(module, input_shape=(1, 2, 2))
+    problem = pose(
+        network, image, chain, label=None, saliency=NoMap(), inconsistency=Cosine(), threshold=2.0, clip=None
+    )
+    bounds = problem.bounds(problem.box[None], 32, Effort.UNITS)
+    low, high = (own.numpy()[0] for own in bounds.gaps(problem.label))
+    thetas = rng.uniform(-0.6, 0.6, (4000, 2))
+    gaps = problem.gaps(network.graph.forward(problem.images(thetas))).numpy()
+    assert (low <= gaps + 1e-9).all()
+    assert (gaps <= high + 1e-9).all()

@@ -101,7 +101,8 @@ def test_units_that_keep_their_piece_are_exact(name):
     assert float(done.values.error[steady].max()) < 1e-14
 
 
-@pytest.mark.parametrize("function", RULES)
+# Its derivative is a line on each piece, and so known but for rounding.
+@pytest.mark.parametrize("function", [name for name in RULES if name != "hard-swish"])
 def test_smooth_functions_are_tight_to_second_order(function):
     """Values and derivatives: what is not affine shrinks fourfold when the range is halved."""
     rng = np.random.default_rng(3)

@@ -29,6 +29,11 @@ _LOOSE = 1.1
 _COARSE = 1e-3
 
 
+# Rows that may grow by more than this on their way are not sought in float32: what they lose below its least
+# normal number, 2^-126, is then below the 2^-60 of sizes that is counted (see `lines`).
+_GROWTH = 2.0**40
+
+
 class Effort(Enum):
     """What is done for tight bounds; each does what those before it do, and takes longer."""
 
@@ -45,9 +50,7 @@ class Tightening:
 
     def __init__(self, graph: Graph, pixels: Forms, start: int, effort: Effort) -> None:
         self._graph, self._asks = graph, effort is Effort.UNITS
-        # What is computed in float32 must be sums of products of that precision: on a GPU it need not be.
-        cpu = pixels.error.device.type == "cpu"
-        self._may_narrow = cpu and torch.get_float32_matmul_precision() == "highest"
+        self._may_narrow = pixels.error.device.type == "cpu" and _is_precise() and graph.growth < _GROWTH
         self.backward = Backward(graph)
         self._bands: dict[int, Band] = {}
         self._ranges: dict[int, tuple[Tensor, Tensor]] = {}
@@ -142,3 +145,11 @@ def _torn(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tensor) 
     torn = torch.zeros(low.shape, dtype=torch.int8, device=low.device)
     torn.scatter_reduce_(1, place.flatten().expand(len(low), -1), near.flatten(1).to(torch.int8), "amax")
     return torn > 0
+
+
+def _is_precise() -> bool:
+    """Whether PyTorch adds up products of float32 in that precision: on a GPU or in autocast it may not."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
+    except RuntimeError:  # it was set by the newer names, which the old one does not tell
+        return False
