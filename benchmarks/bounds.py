@@ -70,11 +70,12 @@ def boxes_of(problem: Problem, k: int) -> np.ndarray:
 
 def measured(problem: Problem, boxes: np.ndarray, effort: Effort) -> tuple[float, float]:
     """Mean width of the gaps' bounds over that of samples, and processor seconds a box, the least of some."""
-    seconds = np.inf
+    taken, found = list[float](), list[tuple[Tensor, Tensor]]()
     for _ in range(_TIMES):
         began = time.process_time()
-        low, high = _gaps(problem, boxes, effort)
-        seconds = min(seconds, time.process_time() - began)
+        found.append(_gaps(problem, boxes, effort))
+        taken.append(time.process_time() - began)
+    (low, high), seconds = found[0], min(taken)
     width = (high - low).numpy() / _sampled(problem, boxes)
     return float(width.mean()), seconds / len(boxes)
 

@@ -125,7 +125,7 @@ def _answers(
         began, worked = time.perf_counter(), time.process_time()
         answer = verify(
             model, image, question.perturb, claim=claim, time_limit=options.time_limit,
-            **(_CIFAR if cifar else _MNIST),
+            mean=(_CIFAR if cifar else _MNIST)["mean"], std=(_CIFAR if cifar else _MNIST)["std"],
         )  # fmt: skip
         if answer.result.problem.image.predicted != image.label:
             continue

@@ -100,7 +100,9 @@ def rates(names: Sequence[str], regions: int, shared: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.large", description=(__doc__ or "").partition("\n")[0]
+    )
     every = [*NETWORKS, PUBLIC]
     parser.add_argument("--network", nargs="+", default=every, choices=every, help="which (default all)")
     parser.add_argument("--limit", nargs="+", type=float, default=[10.0, 30.0, 60.0], help="seconds")

@@ -66,7 +66,7 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> None
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train one network and keep it."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training", description=__doc__.splitlines()[0]
+        prog="python -m benchmarks.training", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("network", choices=("resnet18-16", "resnet18-64"))
     parser.add_argument("--epochs", type=int, default=2)

@@ -181,7 +181,8 @@ def line_intervals(cells: Cells, direction: np.ndarray, widths: np.ndarray) -> n
     chosen = np.flatnonzero(meets)
     some, _ = cells.take(chosen)
     made = cut(some, *_hinges((some.theta / widths) @ across.T))
-    on = (np.abs((made.cells.theta / widths) @ across.T) <= _ZERO).all(axis=1)[made.cells.idx]
+    near = np.abs((made.cells.theta / widths) @ across.T) <= _ZERO
+    on = np.all(near, axis=1)[made.cells.idx]
     t = (made.cells.theta / widths) @ along / size
     out = np.full((cells.count, 2), (np.inf, -np.inf))
     owner = chosen[made.parent][np.repeat(np.arange(made.cells.count), np.diff(made.cells.ptr))]

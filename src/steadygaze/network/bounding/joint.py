@@ -132,18 +132,17 @@ def relax_joint(
         known = values.without_symbols()
         return values, Scales(layer, known, scales, _doubts(deviation)), deviation.flatten(1)
     if isinstance(layer, AbstractProduct):
-        values, deviation = multiplied(layer.product, *inputs, layer.terms(*(x.shape for x in inputs)))
+        first, second = inputs
+        values, deviation = multiplied(layer.product, first, second, layer.terms(first.shape, second.shape))
         if isinstance(layer, Multiply):
-            values, deviation = _within(values, deviation, *_range_of_product(*inputs, layer.limit))
-        known = (inputs[0].without_symbols(), inputs[1].without_symbols())
-        slopes: Factors | Shares | Scales = Factors(layer, known, _doubts(deviation))
-    else:
-        assert isinstance(layer, Softmax), "the table of joint layers has products, norms and softmax"
-        values, deviation = _softmax(inputs[0])
+            values, deviation = _within(values, deviation, *_range_of_product(first, second, layer.limit))
+        known = (first.without_symbols(), second.without_symbols())
+        values = values.widened(deviation, room, used)
+        return values, Factors(layer, known, _doubts(deviation)), deviation.flatten(1)
+    assert isinstance(layer, Softmax), "the table of joint layers has products, norms and softmax"
+    values, deviation = _softmax(inputs[0])
     values = values.widened(deviation, room, used)
-    if isinstance(layer, Softmax):
-        slopes = Shares(values.without_symbols(), _doubts(deviation))
-    return values, slopes, deviation.flatten(1)
+    return values, Shares(values.without_symbols(), _doubts(deviation)), deviation.flatten(1)
 
 
 def multiplied(

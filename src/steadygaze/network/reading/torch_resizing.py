@@ -38,7 +38,7 @@ def _resizing(name: str) -> Rule:
             )
         sizes, scales = shape[2:], _scales(call, dimensions)
         counts = given["output_size"] or [
-            int(size * scale) for size, scale in zip(sizes, scales, strict=True)
+            int(size * scale) for size, scale in zip(sizes, scales, strict=True) if scale is not None
         ]
         if len(counts) != dimensions:
             raise call.refuse("output_size", f"{dimensions} whole numbers")
