@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from steadygaze.answer.asked import Axis
 from steadygaze.answer.drawing import KINDS, Drawing, Exhibit
 from steadygaze.answer.result import PerturbationInfo, ProblemInfo, Result, Verdict
 from steadygaze.answer.words import given, listing, number, percent, quantity
@@ -91,12 +92,14 @@ def _measured(result: Result) -> list[dict[str, str]]:
         {
             "name": row.name,
             **{key: _digits(getattr(row, key)) for key in ("least", "median", "largest")},
-            "where": ", ".join(
-                f"{a.name} = {number(v)}" for a, v in zip(axes, row.theta or (), strict=False)
-            ),
+            "where": _where(axes, row.theta) if row.theta else "",
         }
         for row in (result.measured.measures if result.measured else ())
     ]
+
+
+def _where(axes: Sequence[Axis], theta: Sequence[float]) -> str:
+    return ", ".join(f"{axis.name} = {number(v)}" for axis, v in zip(axes, theta, strict=True))
 
 
 def _digits(value: float | None) -> str:
@@ -125,7 +128,7 @@ def _share_rows(result: Result) -> list[ShareRow]:
 def _exhibit(exhibit: Exhibit, result: Result) -> dict[str, Any]:
     shown = pictures(exhibit, side=1)  # enlarged by the style sheet
     axes = result.problem.axes()
-    where = ", ".join(f"{axis.name} = {number(v)}" for axis, v in zip(axes, exhibit.theta, strict=True))
+    where = _where(axes, exhibit.theta)
     return {
         "title": exhibit.title,
         "where": where,

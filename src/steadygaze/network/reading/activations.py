@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from steadygaze.network.reading.assembly import Assembler, Value
 
 # Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017.
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def smooth(function: str) -> Callable[[Any], Value]:
+    """The rule of an operator, in either reader's table, that is this function of `smooth.RULES`."""
+    return lambda call: call.assembler.smooth(call.value(), function)
 
 
 def elu(asm: Assembler, x: Value, alpha: float, scale: float, steepness: float = 1.0) -> Value:

@@ -13,10 +13,6 @@ from steadygaze.network.reading.onnx_calls import Call, Rule
 _ALPHA, _GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
 
 
-def _smooth(function: str) -> Rule:
-    return lambda call: call.assembler.smooth(call.value(), function)
-
-
 def _elu(call: Call) -> Value:
     return activations.elu(call.assembler, call.value(), call.get("alpha", 1.0), 1.0)
 
@@ -33,9 +29,9 @@ def _celu(call: Call) -> Value:
 RULES: Mapping[str, Rule] = {
     "Celu": by_bounds(_celu),
     "Elu": by_bounds(_elu),
-    "HardSwish": by_bounds(_smooth("hard-swish")),
-    "Mish": by_bounds(_smooth("mish")),
+    "HardSwish": by_bounds(activations.smooth("hard-swish")),
+    "Mish": by_bounds(activations.smooth("mish")),
     "Selu": by_bounds(_selu),
-    "Softsign": by_bounds(_smooth("softsign")),
+    "Softsign": by_bounds(activations.smooth("softsign")),
 }
 """Smooth activations, by name."""

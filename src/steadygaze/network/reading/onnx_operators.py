@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from steadygaze.network.reading import (
+    activations,
     collapsing,
     joining,
     onnx_activations,
@@ -191,10 +192,6 @@ def _leaky_relu(call: Call) -> Value:
     return call.assembler.leaky_relu(call.value(), call.get("alpha", 0.01))
 
 
-def _smooth(function: str) -> Rule:
-    return lambda call: call.assembler.smooth(call.value(), function)
-
-
 def _gelu(call: Call) -> Value:
     approximate = call.get("approximate", b"none").decode() == "tanh"
     return call.assembler.smooth(call.value(), "gelu-tanh" if approximate else "gelu")
@@ -207,7 +204,7 @@ OPERATORS: dict[str, Rule] = {
     "Clip": _clip,
     "Div": mixed(_div),
     "Dropout": Call.value,
-    "Erf": by_bounds(_smooth("erf")),
+    "Erf": by_bounds(activations.smooth("erf")),
     "Flatten": _flatten,
     "Gelu": by_bounds(_gelu),
     "Gemm": _gemm,
@@ -220,14 +217,14 @@ OPERATORS: dict[str, Rule] = {
     "ReduceSum": _collapsed(collapsing.total),
     "Relu": lambda call: call.assembler.leaky_relu(call.value(), 0.0),
     "Reshape": _reshape,
-    "Sigmoid": by_bounds(_smooth("sigmoid")),
+    "Sigmoid": by_bounds(activations.smooth("sigmoid")),
     "Slice": _slice,
-    "Softplus": by_bounds(_smooth("softplus")),
+    "Softplus": by_bounds(activations.smooth("softplus")),
     "Split": _split,
     "Squeeze": _squeeze,
     "Sub": _linear_binary(1.0, -1.0),
     "Sum": _sum,
-    "Tanh": by_bounds(_smooth("tanh")),
+    "Tanh": by_bounds(activations.smooth("tanh")),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     **onnx_windows.RULES,

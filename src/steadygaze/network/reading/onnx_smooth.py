@@ -6,14 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from steadygaze.network.reading import collapsing, joining
+from steadygaze.network.reading import activations, collapsing, joining
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.onnx_calls import Call, Rule
-
-
-def _smooth(function: str) -> Rule:
-    return lambda call: call.assembler.smooth(call.value(), function)
 
 
 def _swish(call: Call) -> Value:
@@ -127,7 +123,7 @@ def divided(call: Call) -> Value:
 
 
 RULES: Mapping[str, Rule] = {
-    "Exp": by_bounds(_smooth("exp")),
+    "Exp": by_bounds(activations.smooth("exp")),
     "GroupNormalization": by_bounds(_group_norm),
     "InstanceNormalization": by_bounds(_instance_norm),
     "LRN": by_bounds(_response),

@@ -5,11 +5,7 @@ from __future__ import annotations
 from steadygaze.network.reading import activations
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.marks import by_bounds
-from steadygaze.network.reading.torch_arguments import COMPUTED, NUMBER, Call, Rows, Rule
-
-
-def _smooth(function: str) -> Rule:
-    return lambda call: call.assembler.smooth(call.value(), function)
+from steadygaze.network.reading.torch_arguments import COMPUTED, NUMBER, Call, Rows
 
 
 def _elu(call: Call) -> Value:
@@ -32,7 +28,7 @@ ROWS: Rows = (
     ("selu", by_bounds(_selu), _ONE),
     ("celu", by_bounds(_celu), {"self": COMPUTED, "alpha": NUMBER}),
     ("log_sigmoid", by_bounds(lambda call: activations.log_sigmoid(call.assembler, call.value())), _ONE),
-    ("mish", by_bounds(_smooth("mish")), _ONE),
-    ("hardswish", by_bounds(_smooth("hard-swish")), _ONE),
+    ("mish", by_bounds(activations.smooth("mish")), _ONE),
+    ("hardswish", by_bounds(activations.smooth("hard-swish")), _ONE),
 )
 """Smooth activations, by name and overload."""

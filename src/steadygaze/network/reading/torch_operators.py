@@ -10,6 +10,7 @@ import torch
 from torch._ops import OpOverload
 
 from steadygaze.network.reading import (
+    activations,
     collapsing,
     joining,
     torch_activations,
@@ -183,10 +184,6 @@ def _same(call: Call) -> Value:
     return call.value(next(iter(call.arguments)))
 
 
-def _smooth(function: str) -> Rule:
-    return lambda call: call.assembler.smooth(call.value(), function)
-
-
 def _gelu(call: Call) -> Value:
     return call.assembler.smooth(call.value(), "gelu-tanh" if call["approximate"] == "tanh" else "gelu")
 
@@ -285,10 +282,10 @@ _ROWS: Rows = (
     ),
     ("clamp clamp.Tensor", _clamp, _LIMITS),
     ("clamp_min clamp_min.Tensor clamp_max clamp_max.Tensor", _clamp, _LIMITS),
-    ("erf", by_bounds(_smooth("erf")), _ONE),
-    ("sigmoid", by_bounds(_smooth("sigmoid")), _ONE),
-    ("silu", by_bounds(_smooth("silu")), _ONE),
-    ("tanh", by_bounds(_smooth("tanh")), _ONE),
+    ("erf", by_bounds(activations.smooth("erf")), _ONE),
+    ("sigmoid", by_bounds(activations.smooth("sigmoid")), _ONE),
+    ("silu", by_bounds(activations.smooth("silu")), _ONE),
+    ("tanh", by_bounds(activations.smooth("tanh")), _ONE),
     ("gelu", by_bounds(_gelu), {"self": COMPUTED, "approximate": only("none", "tanh")}),
     ("softplus", by_bounds(_softplus), {"self": COMPUTED, "beta": NUMBER, "threshold": LIMIT}),
     ("pad constant_pad_nd", shapes.padded, _PADDING),

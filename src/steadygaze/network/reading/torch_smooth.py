@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from steadygaze.network.reading import collapsing, joining
+from steadygaze.network.reading import activations, collapsing, joining
 from steadygaze.network.reading.assembly import PoolGeometry, Value
 from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.torch_arguments import (
@@ -33,10 +33,6 @@ def _glu(call: Call) -> Value:
     asm, axis, size = call.assembler, call["dim"], call.shape()[call["dim"]]
     first, second = (asm.crop(call.value(), axis, a, a + size // 2) for a in (0, size // 2))
     return joining.multiplied(asm, first, asm.smooth(second, "sigmoid"))
-
-
-def _smooth(function: str) -> Rule:
-    return lambda call: call.assembler.smooth(call.value(), function)
 
 
 def _power(exponent: float) -> Rule:
@@ -158,7 +154,7 @@ _LENGTH = {"self": COMPUTED, "ord": only(2, 2.0), "dim": _AXES, "keepdim": FLAG,
 
 ROWS: Rows = (
     ("glu", by_bounds(_glu), {"self": COMPUTED, "dim": WHOLE}),
-    ("exp", by_bounds(_smooth("exp")), _ONE),
+    ("exp", by_bounds(activations.smooth("exp")), _ONE),
     ("sqrt", by_bounds(_power(0.5)), _ONE),
     ("rsqrt", by_bounds(_power(-0.5)), _ONE),
     ("reciprocal", by_bounds(_power(-1.0)), _ONE),
