@@ -133,6 +133,11 @@ class Result:
     def _failure_size(self) -> int | None:
         return None if self.nearest_failure is None else len(self.nearest_failure.theta)
 
+    def shares_asked(self) -> tuple[tuple[int, float | None], ...]:
+        """The numbers of the kinds that there may be, each with its share: of the class alone all but one."""
+        asked = (0, 1, 3) if self.problem.class_alone else range(len(KINDS))
+        return tuple((kind, self.shares.values()[kind]) for kind in asked)
+
     def unit_of_work(self) -> str:
         """What `regions.visited` counts, in words."""
         return {"bound": "boxes and regions"}.get(self.method, "regions")

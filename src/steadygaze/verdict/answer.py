@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from steadygaze.answer.atlas import Atlas
-from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.answer.drawing import CURVES, Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.answer.result import KINDS, Result, Shares, Verdict
 from steadygaze.certificate.writing import check_certifiable, write_certificate
 from steadygaze.deadline import NEVER, Deadline
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 # Points along the axis at which curves are drawn where they vary inside cells.
 _STEPS = 512
-CURVES = ("inconsistency", "class gap")
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,8 @@ class Answer:
             The answer with them.
 
         Raises:
-            SettingError: if there are to be no points, or scikit-image is not installed.
+            SettingError: if there are to be no points, the class alone was asked about, or scikit-image is
+                not installed.
         """
         return replace(self, result=replace(self.result, measured=measure(self.problem, points, seed)))
 
@@ -145,9 +145,14 @@ class Answer:
         return point
 
     def scales(self, deadline: Deadline = NEVER) -> Scales:
-        """How far class and attention hold each, and where they fail, as multiples of the box."""
+        """How far class and attention hold each, and where they fail, as multiples of the box.
+
+        Where the class alone was asked about nothing is said of attention.
+        """
         result = self.result
-        return scales_of(self.map, self.problem.box, result.safe_scale, result.nearest_failure, deadline)
+        found = scales_of(self.map, self.problem.box, result.safe_scale, result.nearest_failure, deadline)
+        alone = self.problem.class_alone
+        return replace(found, attention_holds=None, attention_fails=None) if alone else found
 
     def figure(self) -> Figure:
         """The picture of `map.png` as a matplotlib figure that pyplot does not know.
@@ -164,7 +169,7 @@ class Answer:
         *,
         axes: tuple[str | int, str | int] | None = None,
         at: Sequence[float] | None = None,
-        value: str = "inconsistency",
+        value: str | None = None,
         legend: bool = True,
     ) -> Axes:
         """Draw the map of the box on matplotlib axes, to stand beside other plots.
@@ -175,7 +180,8 @@ class Answer:
                 (`"brightness.amount"`) or place (`0`); by default the first two.
             at: with three and more parameters, the point of the box that the slice goes through, one number
                 for each parameter, of which those of `axes` do not matter; by default 0.
-            value: with one parameter, the curve to draw: `"inconsistency"` or `"class gap"`.
+            value: with one parameter, the curve to draw: `"inconsistency"` or `"class gap"`; by default the
+                first, or where the class alone was asked about, and there is no other, the second.
             legend: whether to say below the axes what is drawn.
 
         Returns:
@@ -185,8 +191,10 @@ class Answer:
             SettingError: if `axes`, `at` or `value` name nothing that the answer has.
         """
         if len(self.problem.box) == 1:
-            if value not in CURVES:
-                raise SettingError(f"the value is {value!r}; allowed: {', '.join(CURVES)}")
+            allowed = CURVES[self.problem.class_alone :]
+            value = allowed[0] if value is None else value
+            if value not in allowed:
+                raise SettingError(f"the value is {value!r}; allowed: {', '.join(allowed)}")
             return plot_axis(ax, self.result, self._intervals(), value, legend)
         pair = self._pair(axes)
         point = None if at is None else self._inside(at)
@@ -227,8 +235,7 @@ class Answer:
         """
         if certificate:
             check_certifiable(self.map)
-        # Without maps there is little to point at: the page then has the picture alone.
-        drawing = self.drawing() if self.problem.class_alone else replace(self.drawing(), atlas=self._atlas())
+        drawing = replace(self.drawing(), atlas=self._atlas())
         certify = self._certify if certificate else None
         return write_report(self.result, drawing, Path(folder), certify, picture)
 
