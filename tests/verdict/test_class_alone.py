@@ -79,6 +79,7 @@ def test_the_answer_says_that_it_is_about_the_class(tmp_path):
     assert "The class alone" in result.problem.question()
     assert "robust in class" in result.headline()
     assert "inconsistency" not in result.failure_sentence()
+    assert result.nearest_failure.inconsistency is answer.at([0, 0]).inconsistency is None
     folder = answer.save(tmp_path)
     assert Result.from_json((folder / "result.json").read_text()) == result
     assert {path.name for path in (folder / "witness").iterdir()} == {

@@ -229,8 +229,8 @@ class Result:
         gap = f"class gap {number(failure.class_gap)}"
         first = self.failure_name().capitalize()
         if failure.kind == "class-changed":
-            unsaid = failure.inconsistency is None or self.problem.class_alone
-            drift = "" if unsaid else f", inconsistency {number(failure.inconsistency)}"
+            drift = failure.inconsistency
+            drift = "" if drift is None else f", inconsistency {number(drift)}"
             return f"{first}: at {where} the class becomes {failure.predicted} ({gap}{drift})."
         limit = self.problem.threshold
         drift = (

@@ -47,7 +47,8 @@ class PointAnswer:
         kind: `"robust"`, `"class-changed"` or `"attention-changed"`.
         predicted: the class there.
         class_gap: f_c minus the largest of the other logits; above 0 the class holds.
-        inconsistency: how far the saliency map is from the expected one.
+        inconsistency: how far the saliency map is from the expected one; None where the class alone was asked
+            about.
         map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides
             on its map. Of units that are level the convention decides instead.
     """
@@ -55,7 +56,7 @@ class PointAnswer:
     kind: str
     predicted: int
     class_gap: float
-    inconsistency: float
+    inconsistency: float | None
     map_by_rounding: bool = False
 
 
@@ -110,7 +111,7 @@ class Answer:
             KINDS[points.kind[0]],
             int(points.predicted[0]),
             float(points.gap[0]),
-            float(points.inconsistency[0]),
+            None if self.problem.class_alone else float(points.inconsistency[0]),
             bool(decided_by_rounding(self.problem, point[None])[0]),
         )
 
