@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from multiprocessing import Pipe
 from types import SimpleNamespace
 
 import pytest
 
-from steadygaze.campaign import make_case
+from steadygaze.campaign import cluster, make_case
 from steadygaze.campaign.cluster import MOST_AT_ONCE, Needs, _next, _Standing, _Stations
 from steadygaze.campaign.crew import Margins, Reply, Task
 from steadygaze.campaign.record import Status, this_machine
@@ -161,3 +162,38 @@ def test_the_replies_of_a_load_are_told_with_their_tasks(stations, ray, tasks):
     stations.give(tasks[:2])
     ray.answers[2] = [reply(0.1), reply(0.2)]
     assert [(task, answer.seconds) for task, answer in stations.look()] == [(tasks[0], 0.1), (tasks[1], 0.2)]
+
+
+class Mortal:
+    """A worker that dies of the third task it is ever given to do; it takes one task ahead."""
+
+    done = 0
+
+    def __init__(self, methods, workers):
+        self.ready, self.dead, self.tasks = True, False, deque()
+        self.connection, self._other = Pipe()
+
+    def wants(self, waiting):
+        return len(self.tasks) < (2 if waiting > 1 else 1)
+
+    def give(self, task):
+        self.tasks.append(task)
+        self._other.send("there is something to look at")
+
+    def end(self):
+        self.connection.close()
+
+    def look(self, margins):
+        Mortal.done += 1
+        self.tasks.popleft()
+        self.dead = Mortal.done == 3
+        return reply(float(Mortal.done))
+
+
+def test_a_case_that_kills_its_process_takes_no_other_of_its_load_with_it(monkeypatch, tasks):
+    monkeypatch.setattr(cluster, "Worker", Mortal)
+    monkeypatch.setattr(Mortal, "done", 0)
+    station = cluster.Station(("auto",), Margins(), None)
+    replies = station.answer(tasks)
+    station.close()
+    assert [each.seconds for each in replies] == [1.0, 2.0, 3.0, 4.0, 5.0]
