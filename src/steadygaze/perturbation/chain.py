@@ -52,6 +52,11 @@ class AbstractPerturbation(ABC):
         """Raise PerturbationError if images of this shape (C, H, W) cannot be changed this way."""
         del shape
 
+    def stays_within(self, low: float, high: float) -> bool:
+        """Whether images between these limits stay there for all amounts; False where that is not known."""
+        del low, high
+        return False
+
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The maps (B, ..., H, W) as they should become where the amounts go from 0 to ``thetas`` (B, k).
 
@@ -231,6 +236,10 @@ class Chain(AbstractPerturbation):
         for link, own in self._own(thetas):
             images = link.apply(images, own)
         return images
+
+    def stays_within(self, low: float, high: float) -> bool:
+        """Whether every link keeps its images between these limits."""
+        return all(link.stays_within(low, high) for link in self.links)
 
     def at_zero(self) -> Placement:
         """Where the content came from that all constants together have moved."""

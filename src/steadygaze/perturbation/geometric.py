@@ -87,6 +87,10 @@ class Translate(AbstractPiecewiseAffinePerturbation):
                 )
         per_channel("translate fill", self.fill, shape[0])
 
+    def stays_within(self, low: float, high: float) -> bool:
+        """Whether what is filled in lies between the limits, as all that is interpolated does."""
+        return bool(low <= np.min(self.fill) and np.max(self.fill) <= high)
+
     def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The images (B, C, H, W) moved by ``thetas`` (B, k), point by point."""
         fill = per_channel("translate fill", self.fill, images.shape[1])

@@ -57,6 +57,10 @@ class AbstractResampling(AbstractPerturbation):
         """Raise PerturbationError if ``fill`` does not fit the channels."""
         per_channel(f"{self.name} fill", self.fill, shape[0])
 
+    def stays_within(self, low: float, high: float) -> bool:
+        """Whether what is filled in lies between the limits, as all that is interpolated does."""
+        return bool(low <= np.min(self.fill) and np.max(self.fill) <= high)
+
     def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The images (B, C, H, W) read at the places for ``thetas`` (B, k)."""
         fill = per_channel(f"{self.name} fill", self.fill, images.shape[1])

@@ -252,7 +252,13 @@ class Problem:
         image = Forms.of(self.perturbation.enclose(self.image, boxes), self.graph.device)
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        return bounds_of(graph, image, wanted, tolerances, room, effort=effort)
+        return bounds_of(graph, image, wanted, tolerances, room, self._first_bounded, effort)
+
+    @cached_property
+    def _first_bounded(self) -> int:
+        """Where bounds begin: behind a clip that never cuts anything off, which is left out."""
+        idle = self.clip is not None and self.perturbation.stays_within(*self.clip)
+        return self.pixels if idle else 0
 
     def enclosed_inconsistency(self, boxes: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest inconsistency ``(B,)`` over boxes, whose bounds are known."""
