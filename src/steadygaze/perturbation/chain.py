@@ -16,7 +16,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from steadygaze.errors import NotEnclosable, PerturbationError
-from steadygaze.geometry.enclosures import Enclosure
+from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.perturbation.enclosing import by_range, by_slopes
 from steadygaze.perturbation.folding import Foldable, Parts, check_agreement, folded
 from steadygaze.perturbation.placing import IN_PLACE, Placement
@@ -92,6 +92,11 @@ class AbstractPerturbation(ABC):
     def carry(self, mask: np.ndarray) -> np.ndarray:
         """Where the pixels of ``mask`` (H, W) may end up, wholly or in part, for any amounts in the range."""
         return mask
+
+    @property
+    def products(self) -> Pairs:
+        """Numbers of two parameters each, whose product enclosures follow: see ``Enclosure.of_boxes``."""
+        return ()
 
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """Where the changed images (B, C, H, W) lie, for ``amounts`` (B, k) enclosed over the same boxes.
@@ -319,6 +324,11 @@ class Chain(AbstractPerturbation):
                 return reason
             varied = varied or bool(link.parameters)
         return ""
+
+    @property
+    def products(self) -> Pairs:
+        """Those of its links."""
+        return tuple((start + j, start + k) for link, start, _ in self._slices() for j, k in link.products)
 
     def enclose(self, images: np.ndarray | Enclosure, amounts: np.ndarray | Enclosure) -> Enclosure:
         """Where the images lie over boxes of parameters, affine in the coordinates t of each box.
