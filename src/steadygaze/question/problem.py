@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
@@ -244,15 +245,17 @@ class Problem:
         if reason:
             raise NotEnclosable(reason)
 
-    def bounds(self, boxes: np.ndarray, room: int, effort: Effort = Effort.FORMS) -> Bounds:
-        """The network over boxes ``(B, n, 2)`` of parameters; room and effort are those of `bounds_of`.
+    def bounds(
+        self, boxes: np.ndarray, room: int, effort: Effort = Effort.FORMS, deadline: Deadline = NEVER
+    ) -> Bounds:
+        """The network over boxes ``(B, n, 2)`` of parameters; the others are as for `bounds_of`.
 
-        Raises NotEnclosable where the perturbation does not say where its images lie.
+        Raises NotEnclosable where the perturbation does not say where its images lie, and Expired.
         """
         image = Forms.of(self.perturbation.enclose(self.image, boxes), self.graph.device)
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        return bounds_of(graph, image, wanted, tolerances, room, effort=effort)
+        return bounds_of(graph, image, wanted, tolerances, room, effort=effort, deadline=deadline)
 
     def enclosed_inconsistency(self, boxes: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest inconsistency ``(B,)`` over boxes, whose bounds are known."""
