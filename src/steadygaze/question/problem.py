@@ -144,9 +144,15 @@ class Problem:
 
     def at(self, thetas: np.ndarray) -> Points:
         """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
-        images = self.images(thetas)
-        logits = self.network.graph.forward(images.to(self.network.graph.device)).cpu()
-        return self._judged(logits, self.maps_at(images), self.expected_at(thetas))
+        graph = self.network.graph
+        images = self.images(thetas).to(graph.device)
+        logits, maps = self.saliency.logits_and_maps(graph, images, self.label, self._tolerances_of_network)
+        return self._judged(logits.cpu(), maps.cpu(), self.expected_at(thetas))
+
+    def gaps_at(self, thetas: np.ndarray) -> np.ndarray:
+        """The class gap ``(B,)`` of `at`, without maps."""
+        images = self.images(thetas).to(self.network.graph.device)
+        return self.gaps(self.network.graph.forward(images)).amin(dim=1).cpu().numpy()
 
     def replay(self, thetas: np.ndarray) -> Points:
         """The same in the original model, in its own precision, maps included (see `replayed_maps`)."""
