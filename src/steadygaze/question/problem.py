@@ -289,6 +289,8 @@ class Problem:
         """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
         keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
         graph = pooled_first(self.graph, keep)
+        if all(one is other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
+            return self.graph, self._tolerances
         images = self.unclipped(self._scaling)
         return graph, tolerances_of(graph, scales_at(graph, images), self.tolerance.hinge)
 
