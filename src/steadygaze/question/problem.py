@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.geometry.forms import Forms
@@ -144,9 +145,15 @@ class Problem:
 
     def at(self, thetas: np.ndarray) -> Points:
         """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
-        images = self.images(thetas)
-        logits = self.network.graph.forward(images.to(self.network.graph.device)).cpu()
-        return self._judged(logits, self.maps_at(images), self.expected_at(thetas))
+        graph = self.network.graph
+        images = self.images(thetas).to(graph.device)
+        logits, maps = self.saliency.logits_and_maps(graph, images, self.label, self._tolerances_of_network)
+        return self._judged(logits.cpu(), maps.cpu(), self.expected_at(thetas))
+
+    def gaps_at(self, thetas: np.ndarray) -> np.ndarray:
+        """The class gap ``(B,)`` of `at`, without maps."""
+        images = self.images(thetas).to(self.network.graph.device)
+        return self.gaps(self.network.graph.forward(images)).amin(dim=1).cpu().numpy()
 
     def replay(self, thetas: np.ndarray) -> Points:
         """The same in the original model, in its own precision, maps included (see `replayed_maps`)."""
@@ -245,15 +252,17 @@ class Problem:
         if reason:
             raise NotEnclosable(reason)
 
-    def bounds(self, boxes: np.ndarray, room: int, effort: Effort = Effort.FORMS) -> Bounds:
-        """The network over boxes ``(B, n, 2)`` of parameters; room and effort are those of `bounds_of`.
+    def bounds(
+        self, boxes: np.ndarray, room: int, effort: Effort = Effort.FORMS, deadline: Deadline = NEVER
+    ) -> Bounds:
+        """The network over boxes ``(B, n, 2)`` of parameters; the others are as for `bounds_of`.
 
-        Raises NotEnclosable where the perturbation does not say where its images lie.
+        Raises NotEnclosable where the perturbation does not say where its images lie, and Expired.
         """
         image = Forms.of(self.perturbation.enclose(self.image, self._amounts(boxes)), self.graph.device)
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        found = bounds_of(graph, image, wanted, tolerances, room, self._first_bounded, effort)
+        found = bounds_of(graph, image, wanted, tolerances, room, self._first_bounded, effort, deadline)
         return replace(found, pull=_of_parameters(found.pull, self.perturbation.products))
 
     def _amounts(self, boxes: np.ndarray) -> Enclosure:
@@ -292,6 +301,8 @@ class Problem:
         """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
         keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
         graph = pooled_first(self.graph, keep)
+        if all(one is other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
+            return self.graph, self._tolerances
         images = self.unclipped(self._scaling)
         return graph, tolerances_of(graph, scales_at(graph, images), self.tolerance.hinge)
 
