@@ -29,6 +29,8 @@ from steadygaze.search.base import CellMap
 _ROUNDS = 40
 # Rounds end early when this many cells are open: the boundary is then finer than any picture shows.
 _OPEN_CELLS = 100_000
+# Parts may miss so much of their cell, and beside that so much of all cells, by rounding.
+_MISSED, _NOISE = 1e-9, 1e-15
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,10 @@ def _judged(
         if fine or volumes(rest.cells).sum() <= allowed:
             yield rest.cells, np.full(rest.cells.count, UNDECIDED, np.int8), rest.cone
             return
-        cells, kind, rows, rest = _cut(rest, cones)
-        yield cells, kind, rows
+        done, spoilt, rest = _cut(rest, cones)
+        outer = ATTENTION_CHANGED if cones.concave else ROBUST
+        yield done.cells, np.full(done.cells.count, outer, np.int8), done.cone
+        yield spoilt.cells, np.full(spoilt.cells.count, UNDECIDED, np.int8), spoilt.cone
 
 
 def _some(rest: _Open, chosen: np.ndarray) -> _Open:
@@ -130,8 +134,13 @@ def _decided(rest: _Open, cones: Cones) -> tuple[np.ndarray, np.ndarray]:
     return kind, mixed
 
 
-def _cut(rest: _Open, cones: Cones) -> tuple[Cells, np.ndarray, np.ndarray, _Open]:
-    """Cut every cell along a tangent and in two; beyond the tangents is decided, the rest stays open."""
+def _cut(rest: _Open, cones: Cones) -> tuple[_Open, _Open, _Open]:
+    """Cut every cell along a tangent and in two.
+
+    Returns what lies beyond the tangents; cells whose parts do not add up to them, and which are left whole:
+    some of their corners lie so close together that rounding tells on which side of a tangent each is; and
+    what is still open.
+    """
     cells, cone = separated(rest.cells), rest.cone
     owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
     level, slope = cones.tangents(cone, _touching(cells, cone, cones, owner))
@@ -141,7 +150,9 @@ def _cut(rest: _Open, cones: Cones) -> tuple[Cells, np.ndarray, np.ndarray, _Ope
     scale = np.maximum.reduceat(np.abs(values), cells.ptr[:-1])[owner]
     values /= np.where(scale > 0, scale, 1.0)
     made = cut(cells, values, np.full(3, 1e-12), np.arange(3, dtype=np.uint64))
-    parent = made.parent
+    parent, whole = made.parent, volumes(rest.cells)
+    missed = np.abs(np.bincount(parent, volumes(made.cells), len(whole)) - whole)
+    spoilt = missed > _MISSED * whole + _NOISE * whole.sum()
     owner = np.repeat(np.arange(made.cells.count), np.diff(made.cells.ptr))
     height = level[parent][owner] + np.einsum(
         "in,in->i", slope[parent][owner], made.cells.theta[made.cells.idx]
@@ -149,15 +160,9 @@ def _cut(rest: _Open, cones: Cones) -> tuple[Cells, np.ndarray, np.ndarray, _Ope
     highest = np.maximum.reduceat(height, made.cells.ptr[:-1])
     lowest = np.minimum.reduceat(height, made.cells.ptr[:-1])
     beyond = highest <= 1e-9 * np.maximum(-lowest, 0.0)
-    outer = ATTENTION_CHANGED if cones.concave else ROBUST
-    far, near = np.flatnonzero(beyond), np.flatnonzero(~beyond)
-    kind = np.full(len(far), outer, np.int8)
-    return (
-        made.cells.take(far)[0],
-        kind,
-        cone[parent[far]],
-        _Open(made.cells.take(near)[0], cone[parent[near]]),
-    )
+    parts = _Open(made.cells, cone[parent])
+    far, near = (np.flatnonzero(side & ~spoilt[parent]) for side in (beyond, ~beyond))
+    return _some(parts, far), _some(rest, np.flatnonzero(spoilt)), _some(parts, near)
 
 
 def _touching(cells: Cells, cone: np.ndarray, cones: Cones, owner: np.ndarray) -> np.ndarray:
