@@ -174,13 +174,20 @@ class Normalise(AbstractSymmetric):
 
 @dataclass(frozen=True, eq=False)
 class Softmax(AbstractSymmetric):
-    """``exp(z_j) / sum over k of exp(z_k)`` along the last axis."""
+    """``exp(z_j) / sum over k of exp(z_k)`` along the last axis.
+
+    kept: which arguments count, bool, in the shape of the input or broadcast to it; the others have the
+    probability 0. At least one counts in each row. None: all.
+    """
+
+    kept: Tensor | None = None
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
 
     def forward(self, *xs: Tensor) -> Tensor:
-        return torch.softmax(xs[0], dim=-1)
+        seen = xs[0] if self.kept is None else xs[0].masked_fill(~self.kept, -math.inf)
+        return torch.softmax(seen, dim=-1)
 
     def state(self, *xs: Tensor) -> Tensor:
         return self.forward(*xs).flatten(1)

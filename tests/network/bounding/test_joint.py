@@ -21,6 +21,10 @@ LAYERS = {
     "limited": (Multiply(1.5), [(3, 4), (3, 4)]),
     "matrix product": (MatrixProduct(), [(2, 3, 4), (2, 4, 5)]),
     "softmax": (Softmax(), [(2, 3, 4)]),
+    "masked softmax": (
+        Softmax(torch.tensor([[True] * 4, [False, True, True, False], [True] + [False] * 3])),
+        [(2, 3, 4)],
+    ),
     "softmax of one": (Softmax(), [(3, 1)]),
     "centred norm": (Normalise(1e-3), [(3, 5)]),
     "plain norm": (Normalise(1e-5, centred=False), [(3, 5)]),
@@ -213,7 +217,7 @@ def test_a_product_without_its_quadratic_part_is_seen(monkeypatch):
 
 
 def test_a_softmax_of_its_middle_alone_is_seen(monkeypatch):
-    def pointed(logits):
+    def pointed(logits, kept):
         p = torch.softmax(logits.centre, dim=-1)
         return p, p
 

@@ -20,6 +20,7 @@ from steadygaze.network.reading.onnx_constants import FOLDS
 from steadygaze.network.reading.onnx_evaluator import OnnxEvaluator
 from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, LATEST, UNREAD
 from steadygaze.network.reading.onnx_operators import OPERATORS
+from stepping_cases import attending, compared, recurrent, upsampled
 
 K = {"k": array(3, 2, 3, 3)}
 NORM = {"s": array(2) + 1, "t": array(2, seed=1), "m": array(2, seed=2), "v": array(2, seed=3) + 1}
@@ -531,6 +532,18 @@ CASES = {
     ],
 }
 CASES |= smooth_cases(case, [BEFORE])
+CASES |= {**compared(case, [BEFORE]), **attending(case), "RNN": recurrent(case), "Upsample": upsampled(case)}
+CASES["Resize"] += [
+    case("Resize", None, "s", opset=10, constants={"s": np.float32(scales)}, mode=mode)
+    for scales in ([1, 1, 2, 1.5], [1, 1, 1, 0.5])
+    for mode in ("nearest", "linear")
+]
+CASES["LpPool"] = [
+    *(one for p in (2, 1, 3) for one in windows("LpPool", 18, kernel_shape=[2, 3], p=p)[::7]),
+    *windows("LpPool", 18, kernel_shape=[3, 2], ceil_mode=1, dilations=[1, 2], p=2)[:4],
+    in_rows("LpPool", None, kernel_shape=[3], strides=[2], pads=[1, 1]),
+]
+CASES["GlobalLpPool"] = [case("GlobalLpPool", None, p=p) for p in (2, 1, 3)] + [in_rows("GlobalLpPool", None)]
 
 
 def added(operator, *inputs, opset=13, constants=(), after=(), **attributes):
@@ -785,8 +798,8 @@ def headed(nodes, constants, opset):
         width = max(np.size(session.run(None, {"image": POINTS[:1].astype(np.float32)})[0]), 1)
     except Exception:  # the runtime raises half a dozen unrelated types
         width = 72
-    head = [node("Reshape", None, "row"), node("Gemm", None, "w_out", transB=1)]
-    weights = {"row": ints(1, -1), "w_out": array(3, width, seed=8)}
+    head = [node("Reshape", None, "row"), node("Gemm", None, "w_out", "b_out", transB=1)]
+    weights = {"row": ints(1, -1), "w_out": array(3, width, seed=8), "b_out": array(3, seed=9)}
     return model_of([*nodes, *head], {**dict(constants), **weights}, opset=opset)
 
 
@@ -846,6 +859,12 @@ def test_the_table_is_that_of_the_rules():
         "saturate",
         "round_mode",
         "extrapolation_value",
+        "activation_alpha",
+        "activation_beta",
+        "detect_negative",
+        "detect_positive",
+        "qk_matmul_output_mode",
+        "softmax_precision",
     }
 
 

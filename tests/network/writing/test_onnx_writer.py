@@ -133,6 +133,7 @@ LAYERS = {
     "norm": Normalise(0.01),
     "plain norm": Normalise(0.01, centred=False),
     "softmax": Softmax(),
+    "masked softmax": Softmax(torch.tensor([True, False, True, True])),
 }
 
 

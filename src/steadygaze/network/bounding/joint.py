@@ -140,7 +140,7 @@ def relax_joint(
         values = values.widened(deviation, room, used)
         return values, Factors(layer, known, _doubts(deviation)), deviation.flatten(1)
     assert isinstance(layer, Softmax), "the table of joint layers has products, norms and softmax"
-    values, deviation = _softmax(inputs[0])
+    values, deviation = _softmax(layer, inputs[0])
     values = values.widened(deviation, room, used)
     return values, Shares(values.without_symbols(), _doubts(deviation)), deviation.flatten(1)
 
@@ -234,9 +234,13 @@ def _normalised(layer: Normalise, x: Forms, room: int, used: int) -> tuple[Forms
     return values.widened(deviation, room, used), scales, deviation
 
 
-def _softmax(logits: Forms) -> tuple[Forms, Tensor]:
-    p, reach = torch.softmax(logits.centre, dim=-1), logits.reach
-    low, high = _softmax_range(logits)
+def _softmax(layer: Softmax, logits: Forms) -> tuple[Forms, Tensor]:
+    if layer.kept is not None:  # what does not count is known to be 0, and its probability, too
+        hidden = ~layer.kept
+        rows, error = logits.rows.masked_fill(hidden, 0.0), logits.error.masked_fill(hidden, 0.0)
+        logits = replace(logits, rows=rows, error=error)
+    p, reach = layer.forward(logits.centre), logits.reach
+    low, high = _softmax_range(logits, layer.kept)
     moved = _jacobian_times(p[:, None], logits.rows[:, 1:])
     away = torch.maximum(high - p, p - low).clamp_min(0.0)
     # q_j q_k - p_j p_k = (q_j - p_j) q_k + p_j (q_k - p_k), and on the diagonal (q - p) (1 - p - q).
@@ -254,18 +258,21 @@ def _jacobian_times(p: Tensor, x: Tensor) -> Tensor:
     return p * (x - _summed(p * x))
 
 
-def _softmax_range(logits: Forms) -> tuple[Tensor, Tensor]:
+def _softmax_range(logits: Forms, kept: Tensor | None) -> tuple[Tensor, Tensor]:
     """Least and largest probabilities, p_j = e_j / (e_j + sum over k != j of e_k), rounded outwards."""
     low, high = logits.bounds()
+    outward = _share(low) * (1 + torch.maximum(low.abs(), high.abs()).amax(dim=-1, keepdim=True))
+    if kept is not None:
+        low, high = (end.masked_fill(~kept, -torch.inf) for end in (low, high))
     top = high.amax(dim=-1, keepdim=True)
     least, most = torch.exp(low - top), torch.exp(high - top)
     tiny = torch.finfo(low.dtype).tiny
     fewer = (_summed(least) * (1 - _share(low)) - least).clamp_min(0.0)
-    outward = _share(low) * (1 + torch.maximum(low.abs(), high.abs()).amax(dim=-1, keepdim=True))
     least = least / (least + _others(most) + tiny) * (1 - outward) - tiny
     most = (most + tiny) / (most + tiny + fewer) * (1 + outward)
     # Beyond that, rounding of the arguments may multiply what comes out.
-    return least.clamp_min(0.0), torch.where(outward < _COARSE, most.clamp_max(1.0), 1.0)
+    most = torch.where(outward < _COARSE, most.clamp_max(1.0), 1.0)
+    return least.clamp_min(0.0), most if kept is None else most.masked_fill(~kept, 0.0)
 
 
 def _share(x: Tensor) -> float:

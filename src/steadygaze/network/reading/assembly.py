@@ -382,7 +382,13 @@ class Assembler:
         return self.constant(np.reshape(bias, -1))
 
     def append(self, layer: AbstractLayer, *values: Value, batched: bool | None = None) -> Value:
-        """One more layer, which reads the given values; it is batched as the first of them, if not told."""
+        """One more layer, which reads the given values; it is batched as the first of them, if not told.
+
+        Layers read axes: a value without any, one number for the image, is a row of one in between.
+        """
+        if not isinstance(layer, Reshape) and any(self.shape(v) == () for v in values):
+            rows = [self.append(Reshape((1,)), v) if self.shape(v) == () else v for v in values]
+            return self.append(Reshape(()), self.append(layer, *rows))
         node = self._builder.add(layer, *(v.node for v in values), name=self.where)
         return Value(node, values[0].batched if batched is None else batched)
 

@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.gates import gated, soft_sign
+from steadygaze.network.reading.masking import Masked, kept_of, masked, raised
 from steadygaze.network.reading.ranges import range_of
 from steadygaze.network.smooth import Smooth
 
@@ -66,15 +68,36 @@ def matrix_product(asm: Assembler, a: Value, b: Value) -> Value:
     return made if batched else asm.reshape(made, asm.shape(made)[1:])
 
 
-def softmax(asm: Assembler, x: Value, axis: int) -> Value:
+def softmax(asm: Assembler, x: Value | Masked, axis: int) -> Value:
     """Softmax along one axis of the file's shape, which is not the batch."""
-    rank = len(asm.shape(x))
+    scores = x.scores if isinstance(x, Masked) else x
+    rank = len(asm.shape(scores))
     axis %= rank
-    if rank == 1 or (x.batched and axis == 0):
-        raise asm.refuse(f"it works along axis {axis} of {asm.shape(x)}", "allowed are axes but the batch")
+    if rank == 1 or (scores.batched and axis == 0):
+        raise asm.refuse(
+            f"it works along axis {axis} of {asm.shape(scores)}", "allowed are axes but the batch"
+        )
     order = [*(i for i in range(rank) if i != axis), axis]
     back = sorted(range(rank), key=order.__getitem__)
-    return asm.permute(asm.append(Softmax(), asm.permute(x, order)), back)
+    moved, kept = asm.permute(scores, order), None
+    if isinstance(x, Masked):
+        seen = kept_of(asm, x).transpose(order)
+        if not seen.any(axis=-1).all():
+            raise asm.refuse(
+                "its mask hides all scores of some row, of which there is no softmax",
+                "allowed are masks that leave at least one of each row; take these rows out",
+            )
+        kept = torch.from_numpy(np.ascontiguousarray(seen[0] if moved.batched else seen))
+    return asm.permute(asm.append(Softmax(kept), moved), back)
+
+
+def softmax_together(asm: Assembler, x: Value, axis: int) -> Value:
+    """Softmax over an axis and all behind it, as operators of ONNX had it before version 13."""
+    shape = asm.shape(x)
+    if axis == len(shape) - 1:
+        return softmax(asm, x, axis)
+    rows = asm.reshape(x, (1, math.prod(shape[:axis]), math.prod(shape[axis:])))
+    return asm.reshape(softmax(asm, rows, 2), shape)
 
 
 def power(asm: Assembler, x: Value, exponent: float) -> Value:
@@ -163,10 +186,47 @@ def responding(asm: Assembler, x: Value, size: int, alpha: float, beta: float, k
     return multiplied(asm, x, scale)
 
 
-def attention(asm: Assembler, query: Value, key: Value, value: Value, scale: float | None) -> Value:
-    """``softmax(q kᵀ scale) v``; by default one by the root of the size of q (Vaswani et al., 2017)."""
+def attention(
+    asm: Assembler,
+    query: Value,
+    key: Value,
+    value: Value,
+    scale: float | None,
+    mask: np.ndarray | None = None,
+) -> Value:
+    """``softmax(q kᵀ scale + mask) v``; by default one by the root of the size of q (Vaswani et al., 2017).
+
+    mask: numbers added to the scores, or truth values, true where a score is seen.
+    """
     rank = len(asm.shape(key))
     swapped = asm.permute(key, [*range(rank - 2), rank - 1, rank - 2])
     scale = 1 / math.sqrt(asm.shape(query)[-1]) if scale is None else scale
-    scores = asm.scale_shift(matrix_product(asm, query, swapped), scale, 0.0)
+    scores: Value | Masked = asm.scale_shift(matrix_product(asm, query, swapped), scale, 0.0)
+    if mask is not None and mask.dtype == np.bool_:
+        scores = masked(asm, scores, mask)
+    elif mask is not None:
+        scores = raised(asm, scores, mask)
     return matrix_product(asm, softmax(asm, scores, -1), value)
+
+
+def causal(asm: Assembler, query: Value, key: Value) -> np.ndarray:
+    """The mask by which each place of the query sees the places of the key up to its own."""
+    return np.tri(asm.shape(query)[-2], asm.shape(key)[-2], dtype=np.bool_)
+
+
+def both(mask: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """A mask, of numbers or of truth values, that also hides what is not seen."""
+    return mask & seen if mask.dtype == np.bool_ else np.where(seen, mask, -np.inf)
+
+
+def for_each_head(asm: Assembler, x: Value, heads: int) -> Value:
+    """Keys or values ``(batch, fewer heads, places, size)`` repeated for groups of heads of the queries."""
+    batch, own, *rest = asm.shape(x)
+    if own == heads:
+        return x
+    if heads % own:
+        raise asm.refuse(
+            f"its queries have {heads} heads and its keys or values {own}", "allowed are heads that divide"
+        )
+    repeated = asm.expand(asm.reshape(x, (batch, own, 1, *rest)), (batch, own, heads // own, *rest))
+    return asm.reshape(repeated, (batch, heads, *rest))

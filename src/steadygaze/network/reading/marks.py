@@ -15,6 +15,7 @@ class Sort(Enum):
 
     EXACT = "exact"
     MIXED = "exact, but of several values computed from the image by bounds"
+    STEPS = "exact, where what is made of them does not jump"
     BOUNDS = "by bounds"
 
 
@@ -38,6 +39,11 @@ def by_bounds(rule: AnyRule) -> Marked:
 def mixed(rule: AnyRule) -> Marked:
     """The rule of an operator that is affine with constants, and smooth where computed values meet."""
     return Marked(rule, Sort.MIXED)
+
+
+def by_steps(rule: AnyRule) -> Marked:
+    """The rule of an operator that compares or chooses, which is a layer once it does not jump."""
+    return Marked(rule, Sort.STEPS)
 
 
 def sort_of(rule: AnyRule) -> Sort:

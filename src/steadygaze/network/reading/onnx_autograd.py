@@ -19,6 +19,7 @@ from steadygaze.network.reading import (
     onnx_autograd_activations,
     onnx_autograd_constants,
     onnx_autograd_picking,
+    onnx_autograd_recurrent,
     onnx_autograd_resizing,
     onnx_autograd_smooth,
 )
@@ -144,6 +145,18 @@ def _average_pool(node: Node) -> Tensor:
     convolve = functional.conv1d if len(kernel) == 1 else functional.conv2d
     sums = convolve(x.flatten(0, 1)[:, None], window, **options)[:, 0].unflatten(0, x.shape[:2])
     return sums / convolve(counted, window, **options)
+
+
+def _lp_pool(node: Node) -> Tensor:
+    kernel, sizes, p = node.get("kernel_shape", []), node.x.shape[2:], node.get("p", 2)
+    frame = _frame(node, kernel, sizes)
+    over = _hanging(node, kernel, sizes, frame)
+    whole = [(before, after + more) for (before, after), more in zip(frame, over, strict=True)]
+    x = functional.pad(torch.abs(node.x) ** p, _flat(whole))
+    window, ones = torch.ones((1, 1, *kernel), dtype=torch.float64), [1] * len(kernel)
+    options = {"stride": node.get("strides", ones), "dilation": node.get("dilations", ones)}
+    convolve = functional.conv1d if len(kernel) == 1 else functional.conv2d
+    return convolve(x.flatten(0, 1)[:, None], window, **options)[:, 0].unflatten(0, x.shape[:2]) ** (1 / p)
 
 
 # Arithmetic
@@ -380,6 +393,7 @@ RULES: dict[str, Rule] = {
     "GlobalAveragePool": lambda node: node.x.mean(tuple(range(2, node.x.dim())), keepdim=True),
     "Identity": lambda node: node.x,
     "LeakyRelu": lambda node: _rectified(node.x, node.get("alpha", 0.01)),
+    "LpPool": _lp_pool,
     "MatMul": lambda node: node.x @ node[1],
     "MaxPool": _max_pool,
     "Mod": lambda node: (torch.fmod if node.get("fmod", 0) else torch.remainder)(node.x, node[1]),
@@ -411,6 +425,7 @@ RULES: dict[str, Rule] = {
     "Where": lambda node: torch.where(node.x.bool(), node[1], node[2]),
     **onnx_autograd_picking.RULES,
     **onnx_autograd_activations.RULES,
+    **onnx_autograd_recurrent.RULES,
     **onnx_autograd_resizing.RULES,
     **onnx_autograd_smooth.RULES,
 }

@@ -1,4 +1,4 @@
-"""What files compute of shapes and constants alone, in terms of PyTorch's functions, for `onnx_evaluator`."""
+"""What files compute of shapes and truths, in terms of PyTorch's functions, for `onnx_evaluator`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ RULES: Mapping[str, Rule] = {
     "Floor": lambda node: torch.floor(node.x),
     "Greater": _pair(torch.gt),
     "GreaterOrEqual": _pair(torch.ge),
+    "IsInf": lambda node: torch.zeros(node.x.shape, dtype=torch.bool),
+    "IsNaN": lambda node: torch.zeros(node.x.shape, dtype=torch.bool),
     "Less": _pair(torch.lt),
     "LessOrEqual": _pair(torch.le),
     "Not": lambda node: torch.logical_not(node.x),
     "Or": _pair(torch.logical_or),
     "Pow": _pair(torch.pow),
+    "Sign": lambda node: torch.sign(node.x),
     "Sin": lambda node: torch.sin(node.x),
     "Size": lambda node: torch.tensor(node.x.numel()),
+    "Xor": _pair(torch.logical_xor),
 }
-"""Operators of constants, by name."""
+"""Operators of shapes and truths, by name."""

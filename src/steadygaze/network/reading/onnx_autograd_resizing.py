@@ -6,6 +6,7 @@ Axis by axis: where an entry stands among the old ones, and what those around it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -75,5 +76,23 @@ def _stands(rule: str, old: int, new: int, scale: float) -> Tensor:
     return at + old / 2 * (1 - new / (scale * old)) if rule == "half_pixel_symmetric" else at
 
 
-RULES: Mapping[str, Rule] = {"Resize": _resize}
+def _of_old(node: Node) -> Tensor:
+    """Upsample, and Resize of version 10."""
+    x, scales = node.x, node.get("scales", None)
+    scales = node[1].tolist() if scales is None else scales
+    ways = {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+    old = replace(node, attributes={**node.attributes, **ways})
+    for axis, scale in enumerate(scales):
+        if scale != 1:
+            x = _along(old, x, axis, int(torch.tensor(scale, dtype=torch.float32) * x.shape[axis]), scale)
+    return x
+
+
+# The last version in which Resize was as Upsample before it.
+_LAST_OLD = 10
+
+RULES: Mapping[str, Rule] = {
+    "Resize": lambda node: _resize(node) if node.opset > _LAST_OLD else _of_old(node),
+    "Upsample": _of_old,
+}
 """Operators that resize, by name."""

@@ -61,9 +61,53 @@ def _unit_length(node: Node) -> Tensor:
     return node.x / (node.x * node.x).sum(node.get("axis", -1), keepdim=True).sqrt()
 
 
+def _softmax(node: Node) -> Tensor:
+    x, old = node.x, node.opset < _ALONG
+    axis = node.get("axis", 1 if old else -1) % node.x.dim()
+    if not old:
+        return torch.softmax(x, axis)
+    return torch.softmax(x.flatten(axis), axis).reshape(x.shape)
+
+
+def _attention(node: Node) -> Tensor:
+    q, k, v, mask = node.x, node[1], node[2], node.optional(3)
+    rows = q.dim() == _ROWS
+    heads = node.get("q_num_heads", 1)
+    if rows:
+        fewer = node.get("kv_num_heads", heads)
+        q, k, v = (x.unflatten(2, (n, -1)).transpose(1, 2) for x, n in ((q, heads), (k, fewer), (v, fewer)))
+    scores = torch.zeros((q.shape[-2], k.shape[-2]), dtype=torch.float64)
+    if node.get("is_causal", 0):
+        scores = scores.masked_fill(torch.ones(scores.shape).tril() == 0, -torch.inf)
+    if mask is not None:
+        added = (
+            torch.zeros(mask.shape).double().masked_fill(~mask, -torch.inf)
+            if mask.dtype == torch.bool
+            else mask
+        )
+        scores = scores + added
+    made = functional.scaled_dot_product_attention(
+        q, k, v, scores, scale=node.get("scale", None), enable_gqa=q.shape[1] != k.shape[1]
+    )
+    return made.transpose(1, 2).flatten(2) if rows else made
+
+
+def _lp_norm(node: Node) -> Tensor:
+    p = node.get("p", 2)
+    powers = torch.abs(node.x) ** p
+    return powers.sum(tuple(range(2, node.x.dim())), keepdim=True) ** (1 / p)
+
+
+# The first version of a softmax along one axis.
+_ALONG = 13
+# Axes of rows that hold all heads of attention.
+_ROWS = 3
+
 RULES: dict[str, Rule] = {
+    "Attention": _attention,
     "Exp": lambda node: torch.exp(node.x),
     "GroupNormalization": _group_norm,
+    "GlobalLpPool": _lp_norm,
     "InstanceNormalization": _instance_norm,
     "LRN": _response,
     "LayerNormalization": _layer_norm,
@@ -73,7 +117,7 @@ RULES: dict[str, Rule] = {
     "Reciprocal": lambda node: 1 / node.x,
     "ReduceL2": lambda node: _sum_of_squares(node).sqrt(),
     "ReduceSumSquare": _sum_of_squares,
-    "Softmax": lambda node: torch.softmax(node.x, node.get("axis", -1)),
+    "Softmax": _softmax,
     "Swish": lambda node: node.x * torch.sigmoid(node.get("alpha", 1.0) * node.x),
 }
 """What each of these operators is in terms of PyTorch."""

@@ -9,16 +9,21 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.held import AbstractHeld
 
 
 @dataclass(frozen=True)
 class Call:
-    """One node of the file: its operator's inputs (computed values, constants, or None where left out)."""
+    """One node of the file: its operator's inputs (computed values, constants, or None where left out).
+
+    opset is the version of the operator set. What is held is among the inputs of few operators.
+    """
 
     assembler: Assembler
-    inputs: tuple[Value | np.ndarray | None, ...]
+    inputs: tuple[Value | AbstractHeld | np.ndarray | None, ...]
     attributes: Mapping[str, Any]
-    outputs: int = 1
+    outputs: int
+    opset: int
 
     def value(self, place: int = 0) -> Value:
         """An input that the network computes."""
@@ -51,7 +56,10 @@ class Call:
         return self.attributes.get(name, default)
 
     def _input(self, place: int) -> Value | np.ndarray | None:
-        return self.inputs[place] if place < len(self.inputs) else None
+        found = self.inputs[place] if place < len(self.inputs) else None
+        if isinstance(found, AbstractHeld):
+            raise found.refusal(self.assembler)
+        return found
 
     def number(self, place: int, name: str, attribute: str) -> float | None:
         """One number: an attribute in old files, an input in new ones; None if neither."""
@@ -89,4 +97,5 @@ class Call:
         return self.axes(rank) or [], keep
 
 
-Rule: TypeAlias = Callable[[Call], "Value | tuple[Value, ...]"]
+Made: TypeAlias = "Value | AbstractHeld | np.ndarray | tuple[Value, ...]"
+Rule: TypeAlias = Callable[[Call], Made]

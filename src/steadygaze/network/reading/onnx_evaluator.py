@@ -31,6 +31,7 @@ class OnnxEvaluator:
         self._input = _image_of(model)
         self._output = output
         self._nodes = _needed(model, output)
+        self._opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         self._weights = {one.name: tensor_of(numpy_helper.to_array(one)) for one in model.graph.initializer}
 
     def logits(self, batch: np.ndarray, count: int) -> np.ndarray:
@@ -49,7 +50,8 @@ class OnnxEvaluator:
         known: dict[str, Tensor] = {**self._weights, self._input: batch}
         for node, attributes in self._nodes:
             inputs = [known[name] if name else None for name in node.input]
-            made = RULES[node.op_type](Node(node.op_type, inputs, attributes, len(node.output)))
+            whole = Node(node.op_type, inputs, attributes, len(node.output), self._opset)
+            made = RULES[node.op_type](whole)
             known.update(zip(node.output, made if isinstance(made, tuple) else (made,), strict=False))
         return known[self._output].reshape(count, -1)
 

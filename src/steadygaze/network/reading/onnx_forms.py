@@ -39,6 +39,7 @@ _TYPES: dict[Any, type] = {
     defs.OpSchema.AttrType.FLOAT: float,
     defs.OpSchema.AttrType.FLOATS: list,
     defs.OpSchema.AttrType.STRING: bytes,
+    defs.OpSchema.AttrType.STRINGS: list,
     defs.OpSchema.AttrType.TENSOR: np.ndarray,
 }
 
@@ -62,6 +63,7 @@ class Kind(Enum):
     EITHER = "a value computed from the image or a constant"
     UNREAD = "a constant, without effect in evaluation"
     NO_TRAINING = "false"
+    NOTHING = "nothing: export the network without it"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,10 @@ def _word(*words: str) -> Allowed:
         return given.decode(errors="replace") if isinstance(given, bytes) else repr(given)
 
     return Allowed(" or ".join(words), lambda given: text(given) in words, lambda given: repr(text(given)))
+
+
+def _texts(given: Sequence[bytes]) -> str:
+    return ", ".join(one.decode(errors="replace") for one in given)
 
 
 def _extent(least: int, times: int = 1) -> Allowed:
@@ -144,14 +150,44 @@ _SMOOTH: dict[str, Form] = {
     "Reciprocal": _UNARY,
     "ReduceL2": Form(_REDUCE, [_X, _AXES]),
     "ReduceSumSquare": Form(_REDUCE, [_X, _AXES]),
-    # Before, all axes from the named one on were taken together.
-    "Softmax": Form({"axis": WHOLE}, since=13),
+    "Attention": Form(
+        {
+            "is_causal": FLAG,
+            "scale": NUMBER,
+            **dict.fromkeys(("q_num_heads", "kv_num_heads"), COUNT),
+            "softcap": _only(0, "0"),
+            **dict.fromkeys(("left_window_size", "right_window_size"), _only(-1, "-1: all places")),
+            # Of a third output, which no node may read; and the precision in which a runtime computes.
+            **dict.fromkeys(("qk_matmul_output_mode", "softmax_precision"), UNREAD),
+        },
+        [
+            *((name, Kind.COMPUTED) for name in ("queries", "keys", "values")),
+            ("mask", Kind.WEIGHT),
+            *((name, Kind.NOTHING) for name in ("past keys", "past values", "lengths")),
+        ],
+        since=23,
+    ),
+    "GlobalLpPool": Form({"p": COUNT}, since=2),
+    "LpPool": Form({**_WINDOW, "p": COUNT}, since=2),
+    "Softmax": Form({"axis": WHOLE}),
     "Sqrt": _UNARY,
     "Swish": Form({"alpha": NUMBER}),
 }
 
+_STEPPING: dict[str, Form] = {
+    **dict.fromkeys(("And", "Greater", "Less", "Or", "Xor"), Form(inputs=_TWO, since=7)),
+    **dict.fromkeys(("GreaterOrEqual", "LessOrEqual"), Form(inputs=_TWO)),
+    "Equal": Form(inputs=_TWO, since=11),
+    "IsInf": Form(dict.fromkeys(("detect_negative", "detect_positive"), UNREAD)),
+    "IsNaN": Form(),
+    "Not": Form(),
+    "Sign": Form(),
+    "Where": Form(inputs=[("condition", Kind.EITHER), *_TWO], since=9),
+}
+
 COMPUTED: dict[str, Form] = {
     **_SMOOTH,
+    **_STEPPING,
     "Abs": _UNARY,
     "Add": Form(inputs=_TWO, since=7),
     "AveragePool": Form({**_WINDOW, "count_include_pad": FLAG}),
@@ -232,6 +268,23 @@ COMPUTED: dict[str, Form] = {
     "ReduceMean": Form(_REDUCE, [_X, _AXES]),
     "ReduceMin": Form(_REDUCE, [_X, _AXES]),
     "ReduceSum": Form(_REDUCE, [_X, _AXES]),
+    "RNN": Form(
+        {
+            "activations": Allowed("Relu in each direction", lambda given: {*given} == {b"Relu"}, _texts),
+            **dict.fromkeys(("activation_alpha", "activation_beta"), UNREAD),
+            "clip": Allowed("none", lambda given: False),
+            "direction": _word("forward", "reverse", "bidirectional"),
+            "hidden_size": COUNT,
+            "layout": FLAG,
+        },
+        [
+            ("sequence", Kind.COMPUTED),
+            *((name, Kind.WEIGHT) for name in ("weight", "recurrent weight", "bias")),
+            ("lengths", Kind.WHOLES),
+            ("first state", Kind.WEIGHT),
+        ],
+        since=7,
+    ),
     "Relu": _UNARY,
     "Reshape": Form({"allowzero": FLAG}, [_X, ("shape", Kind.WHOLES)], since=5),
     "Resize": Form(
@@ -249,8 +302,9 @@ COMPUTED: dict[str, Form] = {
             "keep_aspect_ratio_policy": _word("stretch"),
         },
         # What is cut out first is for another mode of coordinates, which is refused.
+        # In version 10 scales stand in the place of the region.
         [_X, ("region", Kind.UNREAD), ("scales", Kind.WEIGHT), ("sizes", Kind.WHOLES)],
-        since=11,
+        since=10,
     ),
     "Shrink": Form({"lambd": NUMBER, "bias": NUMBER}),
     "Selu": Form({"alpha": NUMBER, "gamma": NUMBER}, since=6),
@@ -273,8 +327,19 @@ COMPUTED: dict[str, Form] = {
     "Tile": Form(inputs=[_X, ("repeats", Kind.WHOLES)], since=6),
     "Transpose": Form({"perm": Allowed("axes from 0 on", lambda given: min(given, default=0) >= 0)}),
     "Unsqueeze": Form({"axes": WHOLES}, [_X, _AXES]),
+    "Upsample": Form(
+        {"mode": _word("nearest", "linear"), "scales": Allowed("numbers", lambda given: True)},
+        [_X, ("scales", Kind.WEIGHT)],
+        since=7,
+    ),
 }
 """Operators with an input that is computed from the image."""
+
+HELD: dict[str, Form] = {
+    **COMPUTED,
+    "Cast": Form({"to": TYPE, "saturate": UNREAD, "round_mode": UNREAD}, since=6),
+}
+"""The same where an input is held (see `AbstractHeld`): truth values may become whole numbers."""
 
 CONSTANT: dict[str, Form] = {
     "Add": Form(inputs=_TWO_CONSTANTS, since=7),
@@ -337,6 +402,11 @@ def complaint(
             f"allowed are {form.since} to {LATEST} where it is defined; export the network for one of these",
         )
     schema = defs.get_schema(operator, opset, "")
+    if schema.deprecated:
+        return (
+            f"it is no part of operator set {opset}",
+            "allowed are operators that are; export the network again",
+        )
     known, needed = schema.attributes, schema.min_input
     missing = [place for place in range(needed) if place >= len(inputs) or inputs[place] is None]
     if missing:
@@ -359,6 +429,8 @@ def complaint(
 
 
 def _is_of(kind: Kind, value: Any) -> bool:
+    if kind is Kind.NOTHING:
+        return False
     if not isinstance(value, np.ndarray):
         return kind in (Kind.EITHER, Kind.COMPUTED)
     if kind is Kind.COMPUTED:

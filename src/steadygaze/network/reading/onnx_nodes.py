@@ -13,12 +13,13 @@ from steadygaze.errors import ModelError
 
 @dataclass(frozen=True)
 class Node:
-    """One node of the file with the values of its inputs (None where left out)."""
+    """One node of the file with the values of its inputs (None where left out), of that operator set."""
 
     operator: str
     inputs: Sequence[Tensor | None]
     attributes: Mapping[str, Any]
-    outputs: int = 1
+    outputs: int
+    opset: int
 
     @property
     def x(self) -> Tensor:

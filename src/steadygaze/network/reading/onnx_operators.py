@@ -11,12 +11,15 @@ from steadygaze.network.reading import (
     activations,
     collapsing,
     joining,
+    masking,
     onnx_activations,
     onnx_moving,
     onnx_picking,
     onnx_products,
+    onnx_recurrent,
     onnx_resizing,
     onnx_smooth,
+    onnx_stepping,
     onnx_windows,
 )
 from steadygaze.network.reading.assembly import Assembler, Value
@@ -77,8 +80,10 @@ def _linear_binary(first_scale: float, second_scale: float) -> Rule:
         if isinstance(a, Value) and isinstance(b, Value):
             return asm.add(a, b if second_scale == 1 else asm.scale_shift(b, second_scale, 0.0))
         if isinstance(a, Value):
-            return asm.scale_shift(a, first_scale, second_scale * call.constant(1, "second operand"))
-        return asm.scale_shift(call.value(1), second_scale, first_scale * call.constant(0, "first operand"))
+            x = a if first_scale == 1 else asm.scale_shift(a, first_scale, 0.0)
+            return masking.raised(asm, x, second_scale * call.constant(1, "second operand"))
+        x = call.value(1) if second_scale == 1 else asm.scale_shift(call.value(1), second_scale, 0.0)
+        return masking.raised(asm, x, first_scale * call.constant(0, "first operand"))
 
     return rule
 
@@ -233,6 +238,8 @@ OPERATORS: dict[str, Rule] = {
     **onnx_moving.RULES,
     **onnx_resizing.RULES,
     **onnx_products.RULES,
+    **onnx_recurrent.RULES,
     **onnx_smooth.RULES,
+    **onnx_stepping.RULES,
 }
 """Operators that become layers when an input is computed from the image."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from steadygaze.network.reading import picking
 from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.held import NO_JUMPS
 from steadygaze.network.reading.onnx_calls import Call, Rule
 
 
@@ -46,7 +47,7 @@ def _shrink(call: Call) -> Value:
     if width != back:
         raise call.assembler.refuse(
             f"its lambd is {width:g} and its bias {back:g}, so that it jumps",
-            "allowed is one number for both, the continuous one",
+            f"allowed is one number for both, the continuous one: {NO_JUMPS}",
         )
     return picking.soft_shrink(call.assembler, call.value(), width)
 
@@ -54,7 +55,9 @@ def _shrink(call: Call) -> Value:
 def _thresholded_relu(call: Call) -> Value:
     edge = call.get("alpha", 1.0)
     if edge != 0:
-        raise call.assembler.refuse(f"it jumps from 0 to {edge:g} at {edge:g}", "allowed is an alpha of 0")
+        raise call.assembler.refuse(
+            f"it jumps from 0 to {edge:g} at {edge:g}", f"allowed is an alpha of 0: {NO_JUMPS}"
+        )
     return call.assembler.leaky_relu(call.value(), 0.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,14 @@ from onnx import NodeProto, helper
 
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.assembly import Assembler, Value
-from steadygaze.network.reading.onnx_calls import Call
+from steadygaze.network.reading.held import AbstractHeld, way_out_of
+from steadygaze.network.reading.onnx_calls import Call, Made
 from steadygaze.network.reading.onnx_constants import fold, shape_of
 from steadygaze.network.reading.onnx_file import constant_of
-from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, complaint
+from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, HELD, complaint
 from steadygaze.network.reading.onnx_heads import LABELS, Head, needed
 from steadygaze.network.reading.onnx_operators import OPERATORS
+from steadygaze.network.reading.onnx_stepping import HELD as HELD_OPERATORS
 
 _DOMAINS = ("", "ai.onnx")
 
@@ -75,7 +77,9 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
     nodes = needed(model, head.logits)
     _check_operators(nodes)
     _check_names(model)
-    known: dict[str, Value | np.ndarray] = {t.name: constant_of(t) for t in model.graph.initializer}
+    known: dict[str, Value | AbstractHeld | np.ndarray] = {
+        t.name: constant_of(t) for t in model.graph.initializer
+    }
     known[input_of(model).name] = image
     opset = max((entry.version for entry in model.opset_import if entry.domain in _DOMAINS), default=1)
     sizes = input_sizes(model)
@@ -87,6 +91,8 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
         # Further outputs (the indices of a pooling, the mask of a dropout) are unknown to whoever reads them.
         known.update(zip(node.output, made if isinstance(made, tuple) else (made,), strict=False))
     logits = known.get(head.logits)
+    if isinstance(logits, AbstractHeld):
+        raise logits.refusal(assembler)
     if not isinstance(logits, Value):
         raise ModelError(
             f"the network's output {head.logits!r} does not depend on the image; export the network again"
@@ -120,7 +126,7 @@ def _way_out(node: NodeProto) -> str:
         )
     if node.domain not in _DOMAINS:
         return "it is of one runtime's own set: export the network without that runtime's optimisation"
-    return "build the network from these"
+    return way_out_of(node.op_type) or "build the network from these"
 
 
 def _check_names(model: onnx.ModelProto) -> None:
@@ -134,7 +140,7 @@ def _check_names(model: onnx.ModelProto) -> None:
 
 
 def _check_not_several(
-    node: NodeProto, known: dict[str, Value | np.ndarray], made: Value, assembler: Assembler
+    node: NodeProto, known: Mapping[str, Value | AbstractHeld | np.ndarray], made: Value, assembler: Assembler
 ) -> None:
     """Rows as many as there are: in a file for images of any size they are the batch."""
     shape, wanted = assembler.shape(made), known[node.input[1]]
@@ -173,11 +179,14 @@ def _check_softmax(node: NodeProto, shape: tuple[int, ...], opset: int) -> None:
 
 
 def _result(
-    node: NodeProto, known: dict[str, Value | np.ndarray], assembler: Assembler, opset: int
-) -> Value | np.ndarray | tuple[Value, ...]:
+    node: NodeProto, known: Mapping[str, Value | AbstractHeld | np.ndarray], assembler: Assembler, opset: int
+) -> Made:
     assembler.where = _title(node)
     attributes = _attributes(node)
     inputs = tuple(_input(node, name, known) for name in node.input)
+    held = next((one for one in inputs if isinstance(one, AbstractHeld)), None)
+    if held is not None:
+        return _of_held(node, Call(assembler, inputs, attributes, len(node.output), opset), held)
     computed = any(isinstance(one, Value) for one in inputs) and node.op_type != "Shape"
     if node.op_type not in (COMPUTED if computed else CONSTANT):
         kind = "values computed from the image" if computed else "constants alone"
@@ -190,18 +199,32 @@ def _result(
     if wrong is not None:
         raise assembler.refuse(*wrong)
     if computed:
-        return OPERATORS[node.op_type](Call(assembler, inputs, attributes, len(node.output)))
+        return OPERATORS[node.op_type](Call(assembler, inputs, attributes, len(node.output), opset))
     if node.op_type == "Constant":
         return _constant(node, attributes)
     if isinstance(inputs[0], Value):
         return shape_of(assembler.shape(inputs[0]), attributes)
     try:
-        return fold(node.op_type, [one for one in inputs if not isinstance(one, Value)], attributes)
+        return fold(
+            node.op_type, [one for one in inputs if not isinstance(one, (Value, AbstractHeld))], attributes
+        )
     except (ValueError, IndexError, TypeError, KeyError, ArithmeticError) as error:
         raise assembler.refuse(f"its constants do not fit ({error})", "export the network again") from error
 
 
-def _input(node: NodeProto, name: str, known: dict[str, Value | np.ndarray]) -> Value | np.ndarray | None:
+def _of_held(node: NodeProto, call: Call, held: AbstractHeld) -> Made:
+    """What an operator makes of what is held; most refuse it."""
+    if node.op_type not in HELD_OPERATORS:
+        raise held.refusal(call.assembler)
+    wrong = complaint(node.op_type, HELD[node.op_type], call.opset, call.attributes, call.inputs)
+    if wrong is not None:
+        raise call.assembler.refuse(*wrong)
+    return HELD_OPERATORS[node.op_type](call)
+
+
+def _input(
+    node: NodeProto, name: str, known: Mapping[str, Value | AbstractHeld | np.ndarray]
+) -> Value | AbstractHeld | np.ndarray | None:
     if name and name not in known:
         raise ModelError(
             f"{_title(node)} reads {name!r}, which nothing before it makes; export the network again"

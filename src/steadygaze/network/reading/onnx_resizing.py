@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from steadygaze.network.graph import check_size
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.onnx_calls import Call, Rule
 from steadygaze.network.reading.resizing import resized
+
+# The last version in which Resize was as Upsample before it.
+_LAST_OLD = 10
 
 
 def _resize(call: Call) -> Value:
@@ -32,6 +36,20 @@ def _resize(call: Call) -> Value:
         return call.value()
     whole = [matrices.get(axis, torch.eye(shape[axis], dtype=torch.float64)) for axis in range(2, len(shape))]
     return resized(asm, call.value(), whole)
+
+
+def _of_old(call: Call) -> Value:
+    """Upsample, and the Resize of version 10: from the nearest entry before, or linear from there."""
+    asm = call.assembler
+    scales = call.get("scales", call.optional(1, "scales"))
+    if scales is None or min(np.ravel(scales), default=0) < 1:
+        raise asm.refuse(
+            f"its scales are {None if scales is None else np.ravel(scales).tolist()}",
+            "allowed are numbers of at least 1, one for each axis; export for operator set 11 and above",
+        )
+    ways = {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+    inputs = (call.value(), None, np.asarray(scales))
+    return _resize(replace(call, inputs=inputs, attributes={"mode": b"nearest", **call.attributes, **ways}))
 
 
 def _wanted(call: Call, sizes: list[int]) -> tuple[list[float], list[int]]:
@@ -119,5 +137,8 @@ def _nearest(call: Call, places: np.ndarray, size: int) -> np.ndarray:
     return made.clip(0, size - 1).astype(np.int64)
 
 
-RULES: Mapping[str, Rule] = {"Resize": _resize}
+RULES: Mapping[str, Rule] = {
+    "Resize": lambda call: _resize(call) if call.opset > _LAST_OLD else _of_old(call),
+    "Upsample": _of_old,
+}
 """Operators that resize, by name."""

@@ -7,9 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from steadygaze.network.reading import activations, collapsing, joining
-from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.marks import by_bounds
+from steadygaze.network.reading.masking import Masked
 from steadygaze.network.reading.onnx_calls import Call, Rule
+
+# The last version in which a softmax took all axes from one on together.
+_LAST_TOGETHER = 12
+# Axes of rows that hold all heads.
+_ROWS = 3
 
 
 def _swish(call: Call) -> Value:
@@ -33,16 +39,44 @@ def _pow(call: Call) -> Value:
     return joining.power(call.assembler, call.value(), float(exponents[0]))
 
 
-def _softmax(axis: int) -> Rule:
+def softmax(call: Call, scores: Value | Masked) -> Value:
     """Along one axis; before version 13, whose default was 1, all axes from it on were taken together."""
+    asm, along = call.assembler, call.opset > _LAST_TOGETHER
+    rank = len(asm.shape(scores.scores if isinstance(scores, Masked) else scores))
+    axis = call.axis(call.get("axis", -1 if along else 1), rank)
+    if along or axis == rank - 1:
+        return joining.softmax(asm, scores, axis)
+    if isinstance(scores, Masked):
+        raise scores.refusal(asm)
+    return joining.softmax_together(asm, scores, axis)
 
-    def rule(call: Call) -> Value:
-        asm, x = call.assembler, call.value()
-        rank = len(asm.shape(x))
-        chosen = call.axis(call.get("axis", axis), rank)
-        return joining.softmax(asm, x, chosen)
 
-    return rule
+def _attention(call: Call) -> Value:
+    """Attention of values with a batch, heads, places and a size; or of rows that hold the heads."""
+    asm, mask = call.assembler, call.optional(3, "mask")
+    q, k, v = (call.value(place) for place in range(3))
+    together = len(asm.shape(q)) == _ROWS
+    heads = int(call.get("q_num_heads", 1)) if together else asm.shape(q)[1]
+    if together:
+        fewer = int(call.get("kv_num_heads", heads))
+        q, k, v = (_heads(asm, x, n) for x, n in ((q, heads), (k, fewer), (v, fewer)))
+    k, v = (joining.for_each_head(asm, x, heads) for x in (k, v))
+    if call.get("is_causal", 0):
+        seen = joining.causal(asm, q, k)
+        mask = seen if mask is None else joining.both(mask, seen)
+    made = joining.attention(asm, q, k, v, call.get("scale", None), mask)
+    if not together:
+        return made
+    batch, _, places, size = asm.shape(made)
+    return asm.reshape(asm.permute(made, (0, 2, 1, 3)), (batch, places, heads * size))
+
+
+def _heads(asm: Assembler, x: Value, heads: int) -> Value:
+    """Rows ``(batch, places, heads of a size)`` with the heads in front of the places."""
+    batch, places, size = asm.shape(x)
+    if size % heads:
+        raise asm.refuse(f"it has {heads} heads in rows of {size}", "allowed are heads that divide the rows")
+    return asm.permute(asm.reshape(x, (batch, places, heads, size // heads)), (0, 2, 1, 3))
 
 
 def _sum_of_squares(exponent: float) -> Rule:
@@ -123,6 +157,7 @@ def divided(call: Call) -> Value:
 
 
 RULES: Mapping[str, Rule] = {
+    "Attention": by_bounds(_attention),
     "Exp": by_bounds(activations.smooth("exp")),
     "GroupNormalization": by_bounds(_group_norm),
     "InstanceNormalization": by_bounds(_instance_norm),
@@ -134,7 +169,7 @@ RULES: Mapping[str, Rule] = {
     "Reciprocal": by_bounds(_power(-1.0)),
     "ReduceL2": by_bounds(_sum_of_squares(0.5)),
     "ReduceSumSquare": by_bounds(_sum_of_squares(1.0)),
-    "Softmax": by_bounds(_softmax(-1)),
+    "Softmax": by_bounds(lambda call: softmax(call, call.value())),
     "Sqrt": by_bounds(_power(0.5)),
     "Swish": by_bounds(_swish),
 }

@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from steadygaze.network.reading import collapsing, convolving
+from steadygaze.network.reading import collapsing, convolving, joining, picking
 from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
-from steadygaze.network.reading.onnx_calls import Call, Rule
+from steadygaze.network.reading.marks import by_bounds
+from steadygaze.network.reading.onnx_calls import Call, Made, Rule
 from steadygaze.network.reading.windows import same_padding
 
 
@@ -42,7 +43,7 @@ def _flat_too(rule: Rule) -> Rule:
 _ALONE = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0, "output_shape": 1}
 
 
-def _single(made: Value | tuple[Value, ...]) -> Value:
+def _single(made: Made) -> Value:
     assert isinstance(made, Value), "windows make one value"
     return made
 
@@ -116,6 +117,28 @@ def _average_pool(call: Call) -> Value:
     return call.assembler.average_pool(call.value(), geometry, bool(call.get("count_include_pad", 0)))
 
 
+def _lp_pool(call: Call) -> Value:
+    """The p-th root of the sum of p-th powers of each window."""
+    asm, p = call.assembler, int(call.get("p", 2))
+    powers = _powers(call, p)
+    summed = asm.average_pool(powers, _pooled(call), count_padding=True, divisor=1.0)
+    return joining.power(asm, summed, 1 / p)
+
+
+def _global_lp_pool(call: Call) -> Value:
+    asm, p, rank = call.assembler, int(call.get("p", 2)), len(call.assembler.shape(call.value()))
+    if rank < 3:
+        asm.map_shape(call.value())
+    summed = collapsing.total(asm, _powers(call, p), range(2, rank), keep=True)
+    return joining.power(asm, summed, 1 / p)
+
+
+def _powers(call: Call, p: int) -> Value:
+    """The p-th powers of absolute values."""
+    value = call.value() if p % 2 == 0 else picking.absolute(call.assembler, call.value())
+    return joining.power(call.assembler, value, float(p))
+
+
 def _transposed(call: Call) -> Value:
     asm, x = call.assembler, call.value(0)
     weight, shape = call.constant(1, "weight"), call.get("output_shape", None)
@@ -153,6 +176,8 @@ RULES: Mapping[str, Rule] = {
     "Conv": _flat_too(_conv),
     "ConvTranspose": _flat_too(_transposed),
     "GlobalAveragePool": _global_average,
+    "GlobalLpPool": by_bounds(_global_lp_pool),
+    "LpPool": by_bounds(_flat_too(_lp_pool)),
     "MaxPool": _flat_too(_max_pool),
 }
 """Operators with windows, by name."""

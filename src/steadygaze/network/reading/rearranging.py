@@ -65,6 +65,15 @@ def tiled(asm: Assembler, x: Value, repeats: Sequence[int]) -> Value:
     return x
 
 
+def windowed(asm: Assembler, x: Value, axis: int, places: np.ndarray) -> Value:
+    """An axis of the file's shape as two: windows, and the positions ``(windows, size)`` that each covers."""
+    shape = asm.shape(x)
+    axis %= len(shape)
+    return asm.reshape(
+        taken(asm, x, axis, places.ravel()), (*shape[:axis], *places.shape, *shape[axis + 1 :])
+    )
+
+
 def side_by_side(asm: Assembler, parts: Sequence[Value | np.ndarray], axis: int) -> Value:
     """Values, at least one of them computed, and constants along an axis of the file's shape.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from steadygaze.network.reading.torch_arguments import (
     Call,
     Rows,
     Rule,
+    extent,
     whole_numbers,
 )
 
@@ -143,6 +144,46 @@ def _moved(call: Call) -> Value:
     return call.assembler.permute(call.value(), kept)
 
 
+def _windowed(call: Call) -> Value:
+    """unfold of a tensor: windows along an axis, their places behind all others."""
+    asm, shape = call.assembler, call.shape()
+    axis, rank = call["dimension"] % len(shape), len(shape)
+    places = _windows(call, shape[axis], call["size"], call["step"])
+    order = [*(i for i in range(rank + 1) if i != axis + 1), axis + 1]
+    return asm.permute(rearranging.windowed(asm, call.value(), axis, places), order)
+
+
+def _unfolded(call: Call) -> Value:
+    """im2col: each window of a map ``(1, C, H, W)`` as a column."""
+    asm = call.assembler
+    kernel, dilation, padding, stride = (
+        _pair(call[name]) for name in ("kernel_size", "dilation", "padding", "stride")
+    )
+    x = asm.pad(call.value(), [(0, 0), (0, 0), *((one, one) for one in padding)], 0.0)
+    channels, *sizes = asm.map_shape(x)
+    for axis in (1, 0):
+        places = _windows(call, sizes[axis], kernel[axis], stride[axis], dilation[axis])
+        x = rearranging.windowed(asm, x, 2 + axis, places)
+    moved = asm.permute(x, (0, 1, 3, 5, 2, 4))
+    return asm.reshape(moved, (1, channels * kernel[0] * kernel[1], -1))
+
+
+def _windows(call: Call, extent: int, size: int, step: int, dilation: int = 1) -> np.ndarray:
+    """The places of each window along an axis, ``(windows, size)``."""
+    count = (extent - dilation * (size - 1) - 1) // step + 1
+    if count < 1:
+        raise call.assembler.refuse(
+            f"its windows span {dilation * (size - 1) + 1} of {extent} places",
+            "allowed are windows that fit; hand in a larger image, or --resize it",
+        )
+    return np.arange(count)[:, None] * step + np.arange(size) * dilation
+
+
+def _pair(numbers: int | Sequence[int]) -> tuple[int, int]:
+    listed = [numbers] if isinstance(numbers, int) else list(numbers)
+    return (int(listed[0]), int(listed[-1]))
+
+
 def _swapped(call: Call) -> Value:
     order = list(range(len(call.shape())))
     a, b = (call["axis0"], call["axis1"]) if "axis0" in call.arguments else (call["dim0"], call["dim1"])
@@ -191,6 +232,17 @@ ROWS: Rows = (
     ("index_select", _selected, {"self": COMPUTED, "dim": WHOLE, "index": _PLACES}),
     ("index.Tensor", _indexed, {"self": COMPUTED, "indices": _PLACES_OF}),
     ("narrow", _narrowed, {"self": COMPUTED, "dim": WHOLE, "start": WHOLE, "length": COUNT}),
+    (
+        "unfold",
+        _windowed,
+        {"self": COMPUTED, "dimension": WHOLE, "size": COUNT, "step": COUNT},
+    ),
+    (
+        "im2col",
+        _unfolded,
+        {"self": COMPUTED, "kernel_size": extent(1), "dilation": extent(1), "padding": extent(0)}
+        | {"stride": extent(1)},
+    ),
     ("unbind.int", _unbound, {"self": COMPUTED, "dim": WHOLE}),
     ("cat concat", _joined, {"tensors": SEVERAL, "dim": WHOLE}),
     ("stack", _stacked, {"tensors": SEVERAL, "dim": WHOLE}),

@@ -13,6 +13,7 @@ from steadygaze.network.reading import (
     activations,
     collapsing,
     joining,
+    masking,
     torch_activations,
     torch_moving,
     torch_picking,
@@ -20,10 +21,12 @@ from steadygaze.network.reading import (
     torch_recurrent,
     torch_resizing,
     torch_smooth,
+    torch_stepping,
     torch_windows,
 )
 from steadygaze.network.reading import torch_shapes as shapes
 from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.held import AbstractHeld
 from steadygaze.network.reading.marks import by_bounds, mixed
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
@@ -142,14 +145,17 @@ def _axes(call: Call) -> tuple[list[int], bool]:
 def _sum_of(sign: float) -> Rule:
     """``self + sign * alpha * other``: add and sub."""
 
-    def rule(call: Call) -> Value:
+    def rule(call: Call) -> Value | AbstractHeld:
         asm, a, b = call.assembler, call["self"], call["other"]
         factor = sign * call.arguments.get("alpha", 1)
         if isinstance(a, Value) and isinstance(b, Value):
             return asm.add(a, b if factor == 1 else asm.scale_shift(b, factor, 0.0))
         if isinstance(a, Value):
-            return asm.scale_shift(a, 1.0, factor * call.constant("other"))
-        return asm.scale_shift(call.value("other"), factor, call.constant("self"))
+            return masking.raised(asm, a, factor * call.constant("other"))
+        b = call.value("other")
+        return masking.raised(
+            asm, b if factor == 1 else asm.scale_shift(b, factor, 0.0), call.constant("self")
+        )
 
     return rule
 
@@ -320,9 +326,16 @@ _ROWS: Rows = (
     *torch_products.ROWS,
     *torch_recurrent.ROWS,
     *torch_smooth.ROWS,
+    *torch_stepping.ROWS,
 )
 
-OPERATORS: dict[str, Operator] = {
-    name: operator for names, rule, arguments in _ROWS for name, operator in _named(names, rule, arguments)
-}
+
+def _table(rows: Rows) -> dict[str, Operator]:
+    return {name: own for names, rule, arguments in rows for name, own in _named(names, rule, arguments)}
+
+
+OPERATORS: dict[str, Operator] = _table(_ROWS)
 """Operators that become layers when an argument is computed from the image, by name and overload."""
+
+HELD_OPERATORS: dict[str, Operator] = _table(torch_stepping.HELD_ROWS)
+"""What operators make of arguments that are held: see `AbstractHeld`. All others refuse them."""

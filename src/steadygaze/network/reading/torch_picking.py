@@ -8,6 +8,7 @@ import numpy as np
 
 from steadygaze.network.reading import picking
 from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.held import NO_JUMPS
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     FLAG,
@@ -60,7 +61,7 @@ def _threshold(call: Call) -> Value:
     if edge != value:
         raise call.assembler.refuse(
             f"it jumps from {value:g} to {edge:g} at {edge:g}",
-            "allowed is a value that is the threshold; use one of them for both",
+            f"allowed is a value that is the threshold: {NO_JUMPS}; use one of them for both",
         )
     return call.assembler.clip(call.value(), edge, None)
 

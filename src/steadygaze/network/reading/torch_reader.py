@@ -18,9 +18,10 @@ from steadygaze.errors import ModelError
 from steadygaze.network.graph import check_size
 from steadygaze.network.reading import torch_head
 from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.held import AbstractHeld, way_out_of
 from steadygaze.network.reading.torch_arguments import PRECISIONS
 from steadygaze.network.reading.torch_decomposing import taken_apart
-from steadygaze.network.reading.torch_operators import OPERATORS
+from steadygaze.network.reading.torch_operators import HELD_OPERATORS, OPERATORS
 
 # What torch.export makes of a block that switches something: why it is not read, and what to do.
 _BLOCKS = {
@@ -104,6 +105,8 @@ def read_torch(
                 assembler.where += f", in its part {torch_head.operator_name(node).partition('.')[0]!r}"
             known[node] = _result(node, known, assembler, differentiable)
     logits = known.get(head.logits)
+    if isinstance(logits, AbstractHeld):
+        raise logits.refusal(assembler)
     if not isinstance(logits, Value):
         raise ModelError("the module's output does not depend on the image; return the logits of the image")
     head.check(assembler.shape(logits))
@@ -166,6 +169,9 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
         return _Constant(size, size)
     if name in _FILLED and isinstance(sources[0], Value):
         return _filled(_arguments(node, known), node, assembler, _FILLED[name])
+    held = next((source for source in sources if isinstance(source, AbstractHeld)), None)
+    if held is not None:
+        return _of_held(node, known, assembler, held)
     if not any(isinstance(source, (Value, list)) for source in sources):
         return _computed(node, known, assembler)
     if name == "detach":
@@ -174,15 +180,28 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
         why, way_out = _BLOCKS[name]
         raise assembler.refuse(why, f"allowed are modules that do not; {way_out}")
     if name not in OPERATORS or not isinstance(node.target, OpOverload):
+        way_out = way_out_of(name.partition(".")[0]) or "build the network from these"
         raise ModelError(
             f"{assembler.where} is not supported; allowed are the layers that `steadygaze layers` lists; "
-            "build the network from these"
+            f"{way_out}"
         )
     given = _arguments(node, known)
     if name == "rms_norm" and given["eps"] is None:  # what PyTorch takes then
         given["eps"] = torch.finfo(node.meta["val"].dtype).eps
     made = OPERATORS[name](assembler, given)
-    _check_precision(node, assembler)
+    if not isinstance(made, AbstractHeld):
+        _check_precision(node, assembler)
+    return made
+
+
+def _of_held(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, held: AbstractHeld) -> Any:
+    """What an operator makes of what is held; most refuse it."""
+    name = torch_head.operator_name(node)
+    if name not in HELD_OPERATORS or not isinstance(node.target, OpOverload):
+        raise held.refusal(assembler)
+    made = HELD_OPERATORS[name](assembler, _arguments(node, known))
+    if isinstance(made, Value):
+        _check_precision(node, assembler)
     return made
 
 

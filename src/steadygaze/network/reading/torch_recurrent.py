@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading import recurring
+from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     COUNT,
@@ -41,35 +42,14 @@ def _recurrent(call: Call) -> list[Value]:
         ways: list[Value] = []
         for direction in range(directions):
             cell = layer * directions + direction
-            own = params[cell * each : (cell + 1) * each]
-            states = _states(asm, x, own, start[cell, 0], backwards=direction == 1)
-            last.append(states[-1])
-            states = states[::-1] if direction == 1 else states
-            rows = [asm.reshape(state, (1, 1, -1)) for state in states]
-            ways.append(rows[0] if len(rows) == 1 else asm.concat(rows, 1))
+            read, kept, *biases = params[cell * each : (cell + 1) * each]
+            bias = np.sum(biases, axis=0) if biases else None
+            states = recurring.states(asm, x, read, kept, bias, start[cell, 0], backwards=direction == 1)
+            last.append(states[0 if direction == 1 else -1])
+            ways.append(recurring.sequence(asm, states))
         x = ways[0] if directions == 1 else asm.concat(ways, 2)
-    ends = [asm.reshape(state, (1, 1, -1)) for state in last]
-    hidden = ends[0] if len(ends) == 1 else asm.concat(ends, 1)
+    hidden = recurring.sequence(asm, last)
     return [x if first else asm.permute(x, (1, 0, 2)), asm.permute(hidden, (1, 0, 2))]
-
-
-def _states(
-    asm: Assembler, x: Value, weights_of: list[np.ndarray], state: np.ndarray, *, backwards: bool
-) -> list[Value]:
-    """The states of one cell, in the order in which it makes them."""
-    read, kept, *biases = weights_of
-    read_bias = np.sum(biases, axis=0) if biases else None
-    fed = asm.dense(x, read, read_bias)
-    length = asm.shape(fed)[1]
-    states: list[Value] = []
-    for place in range(length)[:: -1 if backwards else 1]:
-        own = asm.reshape(asm.crop(fed, 1, place, place + 1), (1, -1))
-        if states:
-            own = asm.add(own, asm.dense(states[-1], kept, None))
-        else:
-            own = asm.scale_shift(own, 1.0, kept @ state)
-        states.append(asm.leaky_relu(own, 0.0))
-    return states
 
 
 _PARAMS = Argument(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from steadygaze.network.reading import activations, collapsing, joining
+from steadygaze.network.reading import activations, collapsing, joining, picking
 from steadygaze.network.reading.assembly import PoolGeometry, Value
 from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.torch_arguments import (
@@ -16,6 +17,7 @@ from steadygaze.network.reading.torch_arguments import (
     NONE,
     NUMBER,
     PRECISION,
+    WEIGHTS,
     WHOLE,
     Argument,
     Call,
@@ -40,17 +42,41 @@ def _power(exponent: float) -> Rule:
 
 
 def _pow(call: Call) -> Value:
-    return joining.power(call.assembler, call.value(), float(call["exponent"]))
+    exponents = np.unique(call.constant("exponent"))
+    if len(exponents) != 1:
+        raise call.refuse("exponent", "one number for all of the value")
+    return joining.power(call.assembler, call.value(), float(exponents[0]))
+
+
+def _axes_of(call: Call) -> Sequence[int]:
+    given = call["dim"]
+    return [given] if isinstance(given, int) else given or range(len(call.shape()))
 
 
 def _vector_norm(call: Call) -> Value:
-    """The root of the sum of squares."""
-    asm, shape = call.assembler, call.shape()
-    given = call["dim"]
-    axes = [given] if isinstance(given, int) else given or range(len(shape))
-    squares = joining.power(asm, call.value(), 2.0)
-    total = collapsing.total(asm, squares, axes, bool(call["keepdim"]))
+    """The root of the sum of squares, or the sum of absolute values."""
+    asm, axes, keep = call.assembler, _axes_of(call), bool(call["keepdim"])
+    if call["ord"] == 1:
+        return collapsing.total(asm, picking.absolute(asm, call.value()), axes, keep)
+    total = collapsing.total(asm, joining.power(asm, call.value(), 2.0), axes, keep)
     return joining.power(asm, total, 0.5)
+
+
+def _variance(exponent: float) -> Rule:
+    """Powers of variances over axes: var (1), std (1/2)."""
+
+    def rule(call: Call) -> Value:
+        asm, x, shape, axes = call.assembler, call.value(), call.shape(), _axes_of(call)
+        count = math.prod(shape[axis] for axis in {axis % len(shape) for axis in axes})
+        correction = 1 if call["correction"] is None else call["correction"]
+        if not count > correction:
+            raise call.refuse("correction", f"a number below {count}, of how many the variance is")
+        mean = collapsing.mean(asm, x, axes, keep=True)
+        away = joining.power(asm, asm.add(x, picking.negative(asm, mean)), 2.0)
+        total = collapsing.total(asm, away, axes, bool(call["keepdim"]))
+        return joining.power(asm, asm.scale_shift(total, 1 / (count - correction), 0.0), exponent)
+
+    return rule
 
 
 def _softmax(call: Call) -> Value:
@@ -59,7 +85,13 @@ def _softmax(call: Call) -> Value:
 
 def _attention(call: Call) -> Value:
     q, k, v = (call.value(name) for name in ("query", "key", "value"))
-    return joining.attention(call.assembler, q, k, v, call["scale"])
+    asm, given = call.assembler, call["attn_mask"]
+    mask = None if given is None else given.detach().numpy()
+    if call["enable_gqa"]:
+        k, v = (joining.for_each_head(asm, x, asm.shape(q)[1]) for x in (k, v))
+    if call["is_causal"]:
+        mask = joining.causal(asm, q, k)
+    return joining.attention(asm, q, k, v, call["scale"], mask)
 
 
 def _layer_norm(call: Call) -> Value:
@@ -143,14 +175,17 @@ _ATTENTION = {
     "query": COMPUTED,
     "key": COMPUTED,
     "value": COMPUTED,
-    "attn_mask": NONE,
+    "attn_mask": NONE | WEIGHTS,
     "dropout_p": only(0.0),
 }
-_ATTENTION |= {"is_causal": only(False), "scale": NONE | NUMBER, "enable_gqa": only(False)}
+_ATTENTION |= {"is_causal": FLAG, "scale": NONE | NUMBER, "enable_gqa": FLAG}
 _POOL = {"self": COMPUTED, "kernel_size": whole_numbers(3), "stride": whole_numbers(0, 3)}
 _POOL |= {"padding": only(0) | Argument("0", lambda given: not any(given)), "ceil_mode": only(False)}
 _POOL |= {"count_include_pad": FLAG, "divisor_override": NONE}
-_LENGTH = {"self": COMPUTED, "ord": only(2, 2.0), "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
+# Of no axes, PyTorch has the variance over all, and another gradient.
+_NAMED = Argument("at least one axis", lambda given: whole_numbers().fits(given) and len(given) > 0)
+_SPREAD = {"self": COMPUTED, "dim": NONE | _NAMED, "correction": NONE | NUMBER, "keepdim": FLAG}
+_LENGTH = {"self": COMPUTED, "ord": only(1, 1.0, 2, 2.0), "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
 
 ROWS: Rows = (
     ("glu", by_bounds(_glu), {"self": COMPUTED, "dim": WHOLE}),
@@ -160,6 +195,9 @@ ROWS: Rows = (
     ("reciprocal", by_bounds(_power(-1.0)), _ONE),
     ("square", by_bounds(_power(2.0)), _ONE),
     ("pow.Tensor_Scalar", by_bounds(_pow), {"self": COMPUTED, "exponent": NUMBER}),
+    ("pow.Tensor_Tensor", by_bounds(_pow), {"self": COMPUTED, "exponent": WEIGHTS}),
+    ("var.correction", by_bounds(_variance(1.0)), _SPREAD),
+    ("std.correction", by_bounds(_variance(0.5)), _SPREAD),
     ("linalg_vector_norm", by_bounds(_vector_norm), _LENGTH),
     ("softmax.int", by_bounds(_softmax), {"self": COMPUTED, "dim": WHOLE, "dtype": PRECISION}),
     ("_softmax", by_bounds(_softmax), {"self": COMPUTED, "dim": WHOLE, "half_to_float": only(False)}),

@@ -272,7 +272,10 @@ def _(layer: MatrixProduct, to: Writer, inputs: tuple[str, ...], shapes: tuple[S
 
 @write.register
 def _(layer: Softmax, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, ...]) -> None:
-    to.add("Softmax", inputs[0], axis=-1, last=True)
+    (scores,) = inputs
+    if layer.kept is not None:
+        scores = to.add("Add", scores, to.constant(np.where(layer.kept.cpu().numpy(), 0.0, -np.inf)))
+    to.add("Softmax", scores, axis=-1, last=True)
 
 
 @write.register

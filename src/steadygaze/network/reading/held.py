@@ -1,0 +1,31 @@
+"""What a file computes that is no layer by itself, held until an operator makes one of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from steadygaze.errors import ModelError
+from steadygaze.network.reading.assembly import Assembler
+
+NO_JUMPS = "around a jump no linear bound holds, and the gradient does not show it"
+"""Why what jumps is refused."""
+# Operators that jump by themselves, as ONNX and PyTorch name them, in small letters.
+_JUMPING = ("bucketize", "ceil", "fix", "floor", "fmod", "frac", "hardmax", "hardshrink", "heaviside", "mod")
+_JUMPING += ("remainder", "round", "trunc")
+
+
+def way_out_of(operator: str) -> str | None:
+    """What to do about an operator of computed values, by its name, that jumps; None of others."""
+    if operator.lower() not in _JUMPING:
+        return None
+    return (
+        f"it jumps: {NO_JUMPS}; use a continuous form (clamp, Softshrink, the value itself), or leave it out"
+    )
+
+
+class AbstractHeld(ABC):
+    """Something computed from the image that few operators take."""
+
+    @abstractmethod
+    def refusal(self, asm: Assembler) -> ModelError:
+        """The error of another operator that is handed it."""
