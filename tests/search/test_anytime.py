@@ -19,6 +19,7 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.network.graph import Graph
+from steadygaze.question import problem as problems
 from steadygaze.question.limits import Limits
 from steadygaze.search.base import Options
 from steadygaze.search.course import Course
@@ -135,6 +136,14 @@ def test_auto_has_a_radius_at_any_time_that_a_region_fits_into(parameters, monke
         if answer.result.settings["stopped_by"] == "time":
             (told,) = [note for note in answer.result.notes if "imes the time" in note]
             assert "safe scale" in told
+
+
+@pytest.mark.usefixtures("heavy")
+def test_the_pass_at_0_is_made_once_for_all_who_ask(monkeypatch):
+    made, own = [], problems.distances_of_hinges
+    monkeypatch.setattr(problems, "distances_of_hinges", lambda *given: (made.append(1), own(*given))[1])
+    solve(posed(1), method="auto", limits=Limits(seconds=60.0, regions=3), threads=1)
+    assert len(made) == 1
 
 
 def test_what_does_not_fit_goes_outwards_at_once():

@@ -14,10 +14,7 @@ import numpy as np
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import distances
 from steadygaze.geometry.kinds import ROBUST
-from steadygaze.network.regions.onesided import regions_from
 from steadygaze.question.problem import Problem
-from steadygaze.search.base import inward
-from steadygaze.search.regions import form_of
 
 # Points lie on rays from 0, at distances that halve so often from the farthest on.
 _HALVINGS = 7
@@ -150,18 +147,7 @@ class Course:
         """How far hinges lie from 0 if the network is affine up to there, sorted; equal ones once, those at 0
         left out, for no box is small enough for them.
         """
-        zero = np.zeros((1, len(self._half)))
-        piece = self._problem.pieces[0]
-        for each in self._problem.pieces:  # those at 0 have the same image there
-            corners = each.polytope.vertices
-            if ((corners.min(axis=0) <= 0) & (corners.max(axis=0) >= 0)).all():
-                piece = each
-                break
-        form = form_of(self._problem, piece.image)
-        hinges = regions_from(self._problem.stages, form, zero, inward(self._problem.box)[None]).hinges
-        reach = np.einsum("nh,n->h", np.abs(hinges.slope[0]), self._half)
-        moving = reach > 0
-        away = np.sort(np.maximum(hinges.value[0, moving], 0.0) / reach[moving])
+        away = self._problem.distances_of_hinges
         distinct = np.diff(away, prepend=-1.0) > _EQUAL * np.maximum(away, _LEAST)
         return away[distinct & (away > _LEAST)]
 
