@@ -152,6 +152,10 @@ def test_what_does_not_fit_goes_outwards_at_once():
     assert names(problem, Deadline.after(60.0), 1) == ["sweep", "bound", "nearest", "gbs"]
     vars(problem.graph)["effort"] = 10**11
     assert names(problem, Deadline.after(60.0), 1) == ["nearest", "bound", "gbs"]
+    vars(problem.graph)["effort"] = 10**7
+    assert names(problem, NEVER, 1) == ["sweep", "bound", "nearest", "gbs"]
+    assert names(problem, Deadline.after(1e5), 1) == ["nearest", "sweep", "bound", "gbs"]
+    assert names(posed(1), Deadline.after(1e5), 1) == ["sweep", "nearest", "gbs"]
 
 
 @pytest.mark.parametrize("times", [3, 10, 30])

@@ -68,6 +68,16 @@ class Course:
         """About how many products a region takes."""
         return _PASSES * self._problem.graph.effort
 
+    @property
+    def slow(self) -> bool:
+        """Whether each region takes long: few of them are visited in half a second."""
+        return self._at_first < _SLOW
+
+    @property
+    def _at_first(self) -> float:
+        """How many regions may be visited at once at first."""
+        return min(_FIRST, _EFFORT / self.region_effort)
+
     def learn(self, examined: float, regions: int) -> None:
         """So many regions lie within a distance of 0."""
         self._regions = float(max(regions, 1))
@@ -86,20 +96,19 @@ class Course:
 
         As far as the nearest failure that is known, unless too many regions are to be expected before it.
         """
-        share = min(1.0, _EFFORT / self.region_effort / _FIRST)
-        if self.regions_within(self.farthest) <= share * _FEW:
+        first = self._at_first
+        if self.regions_within(self.farthest) <= first / _FIRST * _FEW:
             return self.farthest
-        slow = share * _FIRST < _SLOW
         growth = _GROWTH
-        if slow:
+        if self.slow:
             growth = _SLOW_GROWTH if len(self._half) > 1 else _SLOW_GROWTH_ON_LINE
-        allowed = max(share * _FIRST, (growth * self._regions + share * _FIRST) if examined else 1.0)
+        allowed = max(first, (growth * self._regions + first) if examined else 1.0)
         reach = self._within(allowed)
         if reach <= examined:  # one more hinge, or where hinges are of no help, as far again
             later = self._hinges[self._hinges > examined * (1 + _EQUAL)]
             reach = max(float(later[1]) if len(later) > 1 else 0.0, (1 + 1 / max(8.0, allowed)) * examined)
         reach = max(min(reach, _FARTHER * examined) if examined else reach, _LEAST)
-        if slow and not examined:  # a small box first: looking for failures takes longer
+        if self.slow and not examined:  # a small box first: looking for failures takes longer
             return float(min(reach, self.farthest))
         known = min(failure, float(self._distance(self.failing).min(initial=np.inf))) * _MARGIN
         return float(min(reach, known if known > examined else self.farthest, self.farthest))
