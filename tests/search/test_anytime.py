@@ -123,15 +123,17 @@ def test_the_first_region_gives_a_radius_and_ranges(parameters):
 @pytest.mark.parametrize("parameters", [1, 2, 3])
 @pytest.mark.usefixtures("heavy")
 def test_auto_has_a_radius_at_any_time_that_a_region_fits_into(parameters, monkeypatch):
-    problem, before = posed(parameters), 0.0
-    for times in (400, 1_500):
+    problem, before = posed(parameters), [0.0]
+    for times in (200, 300, 1_500):
         monkeypatch.setattr(Deadline, "after", lambda *_, times=times: asked(times))
         answer = solve(problem, method="auto", limits=Limits(seconds=10.0), threads=1)
         assert "nearest" in answer.result.method
         assert "sweep" not in answer.result.method
-        assert answer.safe_scale > 0
-        assert answer.safe_scale >= before - 1e-12
-        before = answer.safe_scale
+        now = known(answer)
+        assert min(now[:2]) > 0
+        assert len(now) > 2, "safe ranges are known, too"
+        assert all(new >= old - 1e-12 for new, old in zip(now, before, strict=False)), f"{times} times"
+        before = now
         check_by_sampling(answer)
         if answer.result.settings["stopped_by"] == "time":
             (told,) = [note for note in answer.result.notes if "imes the time" in note]
