@@ -39,11 +39,13 @@ class IntegratedGradients(AbstractSaliency):
         channel_sum: as for all maps.
         baseline: b as a name: black (0), mean (of each channel of the unperturbed image) or given.
         start: b as pixels ``(C, H, W)`` float64; None until the image is known.
+        source: what an image that was given is called; None where it came as an array.
     """
 
     channel_sum: bool = False
     baseline: str = BLACK
     start: Tensor | None = None
+    source: str | None = None
     name = "integrated-gradients"
     varies = True
 

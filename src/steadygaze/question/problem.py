@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
+from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.geometry.forms import Forms
 from steadygaze.geometry.half_widths import half_widths, inward
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
@@ -275,10 +276,20 @@ class Problem:
 
         Raises NotEnclosable where the perturbation does not say where its images lie, and Expired.
         """
-        image = Forms.of(self.perturbation.enclose(self.image, boxes), self.graph.device)
+        image = Forms.of(self.perturbation.enclose(self.image, self._amounts(boxes)), self.graph.device)
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        return bounds_of(graph, image, wanted, tolerances, room, effort=effort, deadline=deadline)
+        found = bounds_of(graph, image, wanted, tolerances, room, self._first_bounded, effort, deadline)
+        return replace(found, pull=_of_parameters(found.pull, self.perturbation.products))
+
+    def _amounts(self, boxes: np.ndarray) -> Enclosure:
+        return Enclosure.of_boxes(boxes, self.perturbation.products)
+
+    @cached_property
+    def _first_bounded(self) -> int:
+        """Where bounds begin: behind a clip that never cuts anything off, which is left out."""
+        idle = self.clip is not None and self.perturbation.stays_within(*self.clip)
+        return self.pixels if idle else 0
 
     def enclosed_inconsistency(self, boxes: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest inconsistency ``(B,)`` over boxes, whose bounds are known."""
@@ -287,9 +298,10 @@ class Problem:
             return np.zeros(len(boxes)), np.zeros(len(boxes))
         maps = self.saliency.enclosed(bounds, self.label, self.pixels)
         if self.moves_map:
-            expected = Forms.of(self._followed.enclose_expected(self.map0.numpy(), boxes), device)
+            expected = self._followed.enclose_expected(self.map0.numpy(), self._amounts(boxes))
+            expected = Forms.of(expected, device)
         else:
-            expected = Forms.exact(self.map0.to(device).expand(len(boxes), *self.map0.shape), len(boxes[0]))
+            expected = Forms.exact(self.map0.to(device).expand(len(boxes), *self.map0.shape), maps.count)
         low, high = self.inconsistency.bounds(self._compared(maps), self._compared(expected))
         return low.cpu().numpy(), high.cpu().numpy()
 
@@ -426,3 +438,13 @@ class Problem:
     def probes(self) -> np.ndarray:
         """Random theta ``(16, n)`` of the box, always the same."""
         return drawn(self.box)
+
+
+def _of_parameters(pull: Tensor, products: Pairs) -> Tensor:
+    """What is due to products ``(B, n + products)`` put down to their factors, ``(B, n)``."""
+    count = pull.shape[1] - len(products)
+    own = pull[:, :count].clone()
+    for number, factors in enumerate(products, start=count):
+        for factor in factors:
+            own[:, factor] += pull[:, number] / 2
+    return own

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from steadygaze.answer.atlas import Atlas
-from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.answer.drawing import CURVES, Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.answer.result import KINDS, Result, Shares, Verdict
 from steadygaze.certificate.writing import check_certifiable, write_certificate
 from steadygaze.deadline import NEVER, Deadline
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 # Points along the axis at which curves are drawn where they vary inside cells.
 _STEPS = 512
-CURVES = ("inconsistency", "class gap")
 # Of cells whose maps vary so many are looked at as so many products take (see `Graph.effort`).
 _PRODUCTS = 3 * 10**9
 
@@ -51,7 +50,8 @@ class PointAnswer:
         kind: `"robust"`, `"class-changed"` or `"attention-changed"`.
         predicted: the class there.
         class_gap: f_c minus the largest of the other logits; above 0 the class holds.
-        inconsistency: how far the saliency map is from the expected one.
+        inconsistency: how far the saliency map is from the expected one; None where the class alone was asked
+            about.
         map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides
             on its map. Of units that are level the convention decides instead.
     """
@@ -59,7 +59,7 @@ class PointAnswer:
     kind: str
     predicted: int
     class_gap: float
-    inconsistency: float
+    inconsistency: float | None
     map_by_rounding: bool = False
 
 
@@ -114,7 +114,7 @@ class Answer:
             KINDS[points.kind[0]],
             int(points.predicted[0]),
             float(points.gap[0]),
-            float(points.inconsistency[0]),
+            None if self.problem.class_alone else float(points.inconsistency[0]),
             bool(decided_by_rounding(self.problem, point[None])[0]),
         )
 
@@ -133,7 +133,8 @@ class Answer:
             The answer with them.
 
         Raises:
-            SettingError: if there are to be no points, or scikit-image is not installed.
+            SettingError: if there are to be no points, the class alone was asked about, or scikit-image is
+                not installed.
         """
         return replace(self, result=replace(self.result, measured=measure(self.problem, points, seed)))
 
@@ -148,9 +149,14 @@ class Answer:
         return point
 
     def scales(self, deadline: Deadline = NEVER) -> Scales:
-        """How far class and attention hold each, and where they fail, as multiples of the box."""
+        """How far class and attention hold each, and where they fail, as multiples of the box.
+
+        Where the class alone was asked about nothing is said of attention.
+        """
         result = self.result
-        return scales_of(self.map, self.problem.box, result.safe_scale, result.nearest_failure, deadline)
+        found = scales_of(self.map, self.problem.box, result.safe_scale, result.nearest_failure, deadline)
+        alone = self.problem.class_alone
+        return replace(found, attention_holds=None, attention_fails=None) if alone else found
 
     def figure(self) -> Figure:
         """The picture of `map.png` as a matplotlib figure that pyplot does not know.
@@ -167,7 +173,7 @@ class Answer:
         *,
         axes: tuple[str | int, str | int] | None = None,
         at: Sequence[float] | None = None,
-        value: str = "inconsistency",
+        value: str | None = None,
         legend: bool = True,
     ) -> Axes:
         """Draw the map of the box on matplotlib axes, to stand beside other plots.
@@ -178,7 +184,8 @@ class Answer:
                 (`"brightness.amount"`) or place (`0`); by default the first two.
             at: with three and more parameters, the point of the box that the slice goes through, one number
                 for each parameter, of which those of `axes` do not matter; by default 0.
-            value: with one parameter, the curve to draw: `"inconsistency"` or `"class gap"`.
+            value: with one parameter, the curve to draw: `"inconsistency"` or `"class gap"`; by default the
+                first, or where the class alone was asked about, and there is no other, the second.
             legend: whether to say below the axes what is drawn.
 
         Returns:
@@ -188,8 +195,10 @@ class Answer:
             SettingError: if `axes`, `at` or `value` name nothing that the answer has.
         """
         if len(self.problem.box) == 1:
-            if value not in CURVES:
-                raise SettingError(f"the value is {value!r}; allowed: {', '.join(CURVES)}")
+            allowed = CURVES[self.problem.class_alone :]
+            value = allowed[0] if value is None else value
+            if value not in allowed:
+                raise SettingError(f"the value is {value!r}; allowed: {', '.join(allowed)}")
             return plot_axis(ax, self.result, self._intervals(), value, legend)
         pair = self._pair(axes)
         point = None if at is None else self._inside(at)
@@ -230,8 +239,7 @@ class Answer:
         """
         if certificate:
             check_certifiable(self.map)
-        # Without maps there is little to point at: the page then has the picture alone.
-        drawing = self.drawing() if self.problem.class_alone else replace(self.drawing(), atlas=self._atlas())
+        drawing = replace(self.drawing(), atlas=self._atlas())
         certify = self._certify if certificate else None
         return write_report(self.result, drawing, Path(folder), certify, picture)
 
