@@ -19,6 +19,7 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.network.graph import Graph
+from steadygaze.question import problem as problems
 from steadygaze.question.limits import Limits
 from steadygaze.search.base import Options
 from steadygaze.search.course import Course
@@ -122,19 +123,29 @@ def test_the_first_region_gives_a_radius_and_ranges(parameters):
 @pytest.mark.parametrize("parameters", [1, 2, 3])
 @pytest.mark.usefixtures("heavy")
 def test_auto_has_a_radius_at_any_time_that_a_region_fits_into(parameters, monkeypatch):
-    problem, before = posed(parameters), 0.0
-    for times in (400, 1_500):
+    problem, before = posed(parameters), [0.0]
+    for times in (200, 300, 1_500):
         monkeypatch.setattr(Deadline, "after", lambda *_, times=times: asked(times))
         answer = solve(problem, method="auto", limits=Limits(seconds=10.0), threads=1)
         assert "nearest" in answer.result.method
         assert "sweep" not in answer.result.method
-        assert answer.safe_scale > 0
-        assert answer.safe_scale >= before - 1e-12
-        before = answer.safe_scale
+        now = known(answer)
+        assert min(now[:2]) > 0
+        assert len(now) > 2, "safe ranges are known, too"
+        assert all(new >= old - 1e-12 for new, old in zip(now, before, strict=False)), f"{times} times"
+        before = now
         check_by_sampling(answer)
         if answer.result.settings["stopped_by"] == "time":
             (told,) = [note for note in answer.result.notes if "imes the time" in note]
             assert "safe scale" in told
+
+
+@pytest.mark.usefixtures("heavy")
+def test_the_pass_at_0_is_made_once_for_all_who_ask(monkeypatch):
+    made, own = [], problems.distances_of_hinges
+    monkeypatch.setattr(problems, "distances_of_hinges", lambda *given: (made.append(1), own(*given))[1])
+    solve(posed(1), method="auto", limits=Limits(seconds=60.0, regions=3), threads=1)
+    assert len(made) == 1
 
 
 def test_what_does_not_fit_goes_outwards_at_once():
@@ -143,6 +154,10 @@ def test_what_does_not_fit_goes_outwards_at_once():
     assert names(problem, Deadline.after(60.0), 1) == ["sweep", "bound", "nearest", "gbs"]
     vars(problem.graph)["effort"] = 10**11
     assert names(problem, Deadline.after(60.0), 1) == ["nearest", "bound", "gbs"]
+    vars(problem.graph)["effort"] = 10**7
+    assert names(problem, NEVER, 1) == ["sweep", "bound", "nearest", "gbs"]
+    assert names(problem, Deadline.after(1e5), 1) == ["nearest", "sweep", "bound", "gbs"]
+    assert names(posed(1), Deadline.after(1e5), 1) == ["sweep", "nearest", "gbs"]
 
 
 @pytest.mark.parametrize("times", [3, 10, 30])

@@ -14,11 +14,13 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.geometry.forms import Forms
+from steadygaze.geometry.half_widths import half_widths, inward
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.regions.combined import Combined, combined
+from steadygaze.network.regions.onesided import distances_of_hinges
 from steadygaze.network.regions.piecewise import Stages
 from steadygaze.network.regions.rounding import scales_at, terms_of_maps, tolerances_of
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, NoMap
@@ -243,6 +245,21 @@ class Problem:
         """The network stage by stage, for exact engines. Raises NotPiecewiseAffine as `check_exact` does."""
         self.check_exact()
         return Stages(self.graph, self._tolerances)
+
+    @cached_property
+    def distances_of_hinges(self) -> np.ndarray:
+        """How far hinges lie from 0, in half-widths, if the network is affine up to there, sorted ``(H,)``.
+
+        All searches that ask need the same pass, which takes as long as a region.
+        """
+        at_zero = (
+            piece
+            for piece in self.pieces  # those at 0 have the same image there
+            if ((piece.polytope.vertices.min(axis=0) <= 0) & (piece.polytope.vertices.max(axis=0) >= 0)).all()
+        )
+        image = next(at_zero, self.pieces[0]).image
+        form = self.stages.start(image.base, np.ascontiguousarray(image.directions)).forms[0]
+        return distances_of_hinges(self.stages, form, inward(self.box), half_widths(self.box))
 
     # -- over boxes
 

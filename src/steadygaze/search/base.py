@@ -227,9 +227,3 @@ class AbstractSearch(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of threads; work in progress is finished first."""
-
-
-def inward(box: np.ndarray) -> np.ndarray:
-    """A direction ``(n,)`` from 0 into the box along which no hinge of a real network runs."""
-    crooked = np.modf((np.arange(len(box)) + 1) * 0.6180339887498949)[0] - 0.5
-    return (box[:, 0] + box[:, 1]) / 2 + crooked * 0.3 * (box[:, 1] - box[:, 0])

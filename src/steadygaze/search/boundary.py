@@ -16,11 +16,12 @@ import numpy as np
 
 from steadygaze.answer.drawing import BoundaryPieces
 from steadygaze.geometry.connection import loose_outline
+from steadygaze.geometry.half_widths import inward
 from steadygaze.geometry.joining import connected
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.geometry.sections import bounds, line_intervals
 from steadygaze.question.problem import Problem
-from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward
+from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing
 from steadygaze.search.regions import WELD, Regions
 from steadygaze.search.robust_part import CLASS_BOUNDARY, Pieces, RobustPart
 from steadygaze.search.walking import Walk, regions_at_origin, robust_at_origin, to_the_end, walked

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from steadygaze.geometry.half_widths import inward
 from steadygaze.question.problem import Problem
-from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward
+from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing
 from steadygaze.search.regions import UNKNOWN, Regions
 
 

@@ -14,10 +14,7 @@ import numpy as np
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import distances
 from steadygaze.geometry.kinds import ROBUST
-from steadygaze.network.regions.onesided import regions_from
 from steadygaze.question.problem import Problem
-from steadygaze.search.base import inward
-from steadygaze.search.regions import form_of
 
 # Points lie on rays from 0, at distances that halve so often from the farthest on.
 _HALVINGS = 7
@@ -71,6 +68,16 @@ class Course:
         """About how many products a region takes."""
         return _PASSES * self._problem.graph.effort
 
+    @property
+    def slow(self) -> bool:
+        """Whether each region takes long: few of them are visited in half a second."""
+        return self._at_first < _SLOW
+
+    @property
+    def _at_first(self) -> float:
+        """How many regions may be visited at once at first."""
+        return min(_FIRST, _EFFORT / self.region_effort)
+
     def learn(self, examined: float, regions: int) -> None:
         """So many regions lie within a distance of 0."""
         self._regions = float(max(regions, 1))
@@ -89,20 +96,19 @@ class Course:
 
         As far as the nearest failure that is known, unless too many regions are to be expected before it.
         """
-        share = min(1.0, _EFFORT / self.region_effort / _FIRST)
-        if self.regions_within(self.farthest) <= share * _FEW:
+        first = self._at_first
+        if self.regions_within(self.farthest) <= first / _FIRST * _FEW:
             return self.farthest
-        slow = share * _FIRST < _SLOW
         growth = _GROWTH
-        if slow:
+        if self.slow:
             growth = _SLOW_GROWTH if len(self._half) > 1 else _SLOW_GROWTH_ON_LINE
-        allowed = max(share * _FIRST, (growth * self._regions + share * _FIRST) if examined else 1.0)
+        allowed = max(first, (growth * self._regions + first) if examined else 1.0)
         reach = self._within(allowed)
         if reach <= examined:  # one more hinge, or where hinges are of no help, as far again
             later = self._hinges[self._hinges > examined * (1 + _EQUAL)]
             reach = max(float(later[1]) if len(later) > 1 else 0.0, (1 + 1 / max(8.0, allowed)) * examined)
         reach = max(min(reach, _FARTHER * examined) if examined else reach, _LEAST)
-        if slow and not examined:  # a small box first: looking for failures takes longer
+        if self.slow and not examined:  # a small box first: looking for failures takes longer
             return float(min(reach, self.farthest))
         known = min(failure, float(self._distance(self.failing).min(initial=np.inf))) * _MARGIN
         return float(min(reach, known if known > examined else self.farthest, self.farthest))
@@ -150,18 +156,7 @@ class Course:
         """How far hinges lie from 0 if the network is affine up to there, sorted; equal ones once, those at 0
         left out, for no box is small enough for them.
         """
-        zero = np.zeros((1, len(self._half)))
-        piece = self._problem.pieces[0]
-        for each in self._problem.pieces:  # those at 0 have the same image there
-            corners = each.polytope.vertices
-            if ((corners.min(axis=0) <= 0) & (corners.max(axis=0) >= 0)).all():
-                piece = each
-                break
-        form = form_of(self._problem, piece.image)
-        hinges = regions_from(self._problem.stages, form, zero, inward(self._problem.box)[None]).hinges
-        reach = np.einsum("nh,n->h", np.abs(hinges.slope[0]), self._half)
-        moving = reach > 0
-        away = np.sort(np.maximum(hinges.value[0, moving], 0.0) / reach[moving])
+        away = self._problem.distances_of_hinges
         distinct = np.diff(away, prepend=-1.0) > _EQUAL * np.maximum(away, _LEAST)
         return away[distinct & (away > _LEAST)]
 

@@ -19,6 +19,7 @@ import torch
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.growing import Growing, NameIndex
+from steadygaze.geometry.half_widths import inward
 from steadygaze.geometry.halfspaces import (
     Halfspaces,
     balls,
@@ -33,7 +34,7 @@ from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.network.regions.onesided import Activation, hinge_weights, regions_from
 from steadygaze.question.problem import Problem
-from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, inward, joined
+from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined
 from steadygaze.search.judging import by_distance
 from steadygaze.search.regions import TOUCH, form_of
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from steadygaze.geometry.cells import Cells, concatenate
+from steadygaze.geometry.half_widths import inward
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.geometry.sections import bounds, line_intervals
-from steadygaze.search.base import inward
 from steadygaze.search.regions import NOTHING, TOUCH, UNKNOWN, WELD, Regions
 
 # Places on a line closer than this share of it are one.

@@ -276,12 +276,13 @@ def _solved(
         witness = nearest_witness(problem, findings, options.norm, late)
         around = around_of(problem, findings, late)
         scale = scale_of(findings, problem.box, late)
-        around = widened(around, scale, problem.box)
+        radius = radius_of(findings, problem.box, options.norm)
+        if not main.map.inner:
+            around = widened(around, scale, radius, problem.box)
     failure = witness.failure if witness else None
     verdict, reason = verdict_of(problem, findings, failure)
     if late.passed():
         reason += _unread(stopped or budget.out_of_time)
-    radius = radius_of(findings, problem.box, options.norm)
     held = hold(
         problem,
         [finding.map for finding in findings],

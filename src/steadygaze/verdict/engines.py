@@ -61,15 +61,19 @@ def searches_for(problem: Problem, deadline: Deadline, threads: int) -> tuple[tu
     """The searches that `auto` makes in turn, each with its share of what time and regions are left.
 
     Where the complete map is too much for the time that is left, its time goes outwards from 0 instead: how
-    much it is, is learnt from one pass at 0, before any of it is spent.
+    much it is, is learnt from one pass at 0, before any of it is spent. Where regions take long it goes
+    outwards first even if the map may fit: an unfinished map knows less around 0 than a shorter search there,
+    and with more time no less may be known than with less.
     """
     # Bounds pay where there are many regions to a box: with three and more parameters.
     bounds = (("bound", 0.5),) if len(problem.box) >= _MANY else ()
     if deadline.left < math.inf:
         course = Course(problem, half_widths(problem.box), "linf")
         effort = course.regions_within(course.farthest) * course.region_effort
-        if effort > _RATE * threads * deadline.left:
-            return (("nearest", 0.6 if bounds else 1.0), *bounds, ("gbs", 1.0))
+        fits = effort <= _RATE * threads * deadline.left
+        if course.slow or not fits:
+            whole = (("sweep", 1.0 if not bounds else 0.5),) if fits else ()
+            return (("nearest", 0.6 if bounds else 1.0), *whole, *bounds, ("gbs", 1.0))
     return (("sweep", 0.5), *bounds, ("nearest", 0.5), ("gbs", 1.0))
 
 

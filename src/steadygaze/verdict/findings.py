@@ -17,6 +17,9 @@ from steadygaze.search.base import CellMap, Enclosed, Standing
 from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_ranges, safe_scale
 from steadygaze.verdict.witness import Witness, find_witness
 
+# A safe scale below this is that of a point.
+_NOTHING = 1e-15
+
 
 @dataclass(frozen=True)
 class Stopped:
@@ -72,7 +75,8 @@ def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = 
         for finding in findings
         if finding.claim != "outer boundary" or (finding.enclosed is not None and finding.enclosed.examined)
     ]
-    return max(known, default=None)
+    # At 0 itself rounding may leave more than nothing.
+    return max((scale if scale > _NOTHING else 0.0 for scale in known), default=None)
 
 
 def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius | None:
@@ -116,15 +120,27 @@ def around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline 
     return Around(cells, origin, enclosed.boundary)
 
 
-def widened(around: Around, scale: float | None, box: np.ndarray) -> Around:
-    """With ranges that are at least those of the box that is known to be safe, whichever search knows it."""
-    if not scale or around.origin is None:
+def widened(around: Around, scale: float | None, radius: Radius | None, box: np.ndarray) -> Around:
+    """With ranges at least as wide as scale and radius know to be safe, whichever search they are of.
+
+    They are given, too, where the time was over before they were read off a map.
+    """
+    half, reach = half_widths(box), radius.value if radius is not None else 0.0
+    safe = np.stack(
+        [
+            np.minimum((scale or 0.0) * box[:, 0], np.maximum(-reach * half, box[:, 0])),
+            np.maximum((scale or 0.0) * box[:, 1], np.minimum(reach * half, box[:, 1])),
+        ],
+        axis=1,
+    )
+    origin = around.origin or Origin(None, ((0.0, 0.0),) * len(box), None, None, "not examined", False)
+    if not safe.any():
         return around
     ranges = tuple(
-        (min(low, scale * float(first)) + 0.0, max(high, scale * float(last)))
-        for (low, high), (first, last) in zip(around.origin.ranges, box, strict=True)
+        (min(low, float(first)) + 0.0, max(high, float(last)))
+        for (low, high), (first, last) in zip(origin.ranges, safe, strict=True)
     )
-    return replace(around, origin=replace(around.origin, ranges=ranges))
+    return replace(around, origin=replace(origin, ranges=ranges))
 
 
 def nearest_witness(

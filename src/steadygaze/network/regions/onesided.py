@@ -128,6 +128,17 @@ def regions_from(stages: Stages, form: Form, points: np.ndarray, directions: np.
     )
 
 
+def distances_of_hinges(stages: Stages, form: Form, toward: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """How far hinges lie from 0 if the network is affine up to there, as it is from 0 on towards ``(n,)``.
+
+    By the L-infinity norm in lengths ``(n,)``, sorted ``(H,)``; hinges that do not move are left out.
+    """
+    hinges = regions_from(stages, form, np.zeros((1, len(half))), toward[None]).hinges
+    reach = np.einsum("nh,n->h", np.abs(hinges.slope[0]), half)
+    moving = reach > 0
+    return np.sort(np.maximum(hinges.value[0, moving], 0.0) / reach[moving])
+
+
 def _mapped(layer: AbstractAffine, inputs: list[Form | _Rows], theta: Tensor) -> Form | _Rows:
     forms = [each for each in inputs if isinstance(each, Form)]
     if len(forms) == len(inputs):
