@@ -250,7 +250,7 @@ def _summary(result: Result, case: Case) -> str:
     from steadygaze.answer.drawing import KINDS
     from steadygaze.answer.words import number, percent, written
 
-    shares = zip(KINDS, result.shares.values(), strict=True)
+    shares = [f"{KINDS[kind]} {percent(share)}" for kind, share in result.shares_asked()]
     visited, seconds = result.regions.get("visited"), result.timing.get("total")
     return "\n".join(
         [
@@ -259,7 +259,7 @@ def _summary(result: Result, case: Case) -> str:
             *result.problem.model_sentences(),
             *result.problem.image_sentences(),
             "",
-            f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",
+            f"Shares of the box: {', '.join(shares)}.",
             *result.part_sentences(),
             *result.range_sentences(),
             *result.problem.layer_sentences(),
