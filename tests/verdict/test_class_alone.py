@@ -53,7 +53,7 @@ def test_no_map_is_made(method, monkeypatch):
     def made(*given, **named):
         raise AssertionError("a saliency map was made")
 
-    for name in ("seed", "maps", "enclosed", "from_gradient"):
+    for name in ("seed", "maps", "logits_and_maps", "enclosed", "from_gradient"):
         monkeypatch.setattr(AbstractGradientSaliency, name, made)
     answer = sg.verify(builtin_model("digits-mlp"), digit(3)[0], CHAIN, claim="class", method=method)
     assert answer.verdict.value == "violated"

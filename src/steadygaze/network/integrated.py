@@ -132,7 +132,10 @@ class IntegratedGradients(AbstractSaliency):
         error = images.error + half * way.reach * (1 + 8 * UNIT)
         images = replace(images, error=error).joined((half * way.centre)[:, None], 0, None)
         last = bounds.graph.last
-        along = bounds_of(bounds.graph, images, (last,), bounds.tolerances, bounds.room, start=pixels)
+        along = bounds_of(
+            bounds.graph, images, (last,), bounds.tolerances, bounds.room, start=pixels,
+            deadline=bounds.deadline,
+        )  # fmt: skip
         seed = torch.zeros_like(along.values[last].centre)
         seed[:, label] = 1.0
         gradients = along.pull_back(Forms.exact(seed, way.count), pixels)

@@ -24,6 +24,7 @@ from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.question.problem import Problem
 from steadygaze.report import cell, figure, plot_axis, plot_plane, write_report
 from steadygaze.search.base import CellMap
+from steadygaze.verdict.along import along
 from steadygaze.verdict.lone import LONE
 from steadygaze.verdict.measuring import measure
 from steadygaze.verdict.plain import decided_by_rounding
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 # Points along the axis at which curves are drawn where they vary inside cells.
 _STEPS = 512
+# Of cells whose maps vary so many are looked at as so many products take (see `Graph.effort`).
+_PRODUCTS = 3 * 10**9
 
 
 @dataclass(frozen=True)
@@ -273,10 +276,10 @@ class Answer:
         # Where values vary inside a cell they are drawn at points within, too.
         parts = np.ceil(varies * np.ptp(edges, axis=1) / np.ptp(edges) * _STEPS).astype(int).clip(1)
         edges, order, varies = _parted(edges, parts), np.repeat(order, parts), np.repeat(varies, parts)
-        points = self.problem.at(edges.reshape(-1, 1))
+        gap, varying = along(self.problem, edges, varies)
         drift = np.repeat(self._inconsistency(order)[:, None], 2, axis=1)
-        drift = np.where(varies[:, None], points.inconsistency.reshape(-1, 2), drift)
-        return Interval1D(edges, map_.kind[order], drift, points.gap.reshape(-1, 2))
+        drift = np.where(varies[:, None], varying, drift)
+        return Interval1D(edges, map_.kind[order], drift, gap)
 
     def _polygons(self, axes: tuple[int, int], through: np.ndarray | None = None) -> Polygons:
         """The slice along two parameters through 0, or through a point ``(n,)``."""
@@ -311,7 +314,8 @@ class Answer:
         middles = centres(self.map.cells.take(cells)[0])
         drift = self._inconsistency(cells)
         if np.isnan(drift).all():
-            some = np.linspace(0, len(cells) - 1, min(len(cells), 256)).astype(int)
+            most = int(np.clip(_PRODUCTS // self.problem.graph.effort, 1, 256))
+            some = np.linspace(0, len(cells) - 1, min(len(cells), most)).astype(int)
             points = self.problem.at(middles[some])
             return middles[some[int(np.where(points.kind == ROBUST, points.inconsistency, -1.0).argmax())]]
         return middles[int(np.nanargmax(drift))]

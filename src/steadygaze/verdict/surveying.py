@@ -33,8 +33,8 @@ from steadygaze.report.raster import owners
 from steadygaze.search.base import CellMap
 
 # Looking takes about so many seconds of its thread, and ends at so many points; so many are looked at at
-# once.
-_SECONDS, _MOST_STOPS, _TOGETHER = 0.4, 6000, 128
+# once, or of large networks as many as so many products take (see `Graph.effort`).
+_SECONDS, _MOST_STOPS, _TOGETHER, _EFFORT = 0.4, 6000, 128, 10**9
 # Facets whose planes are worked out; corners of polygons that are kept as such; else elements of a picture
 # along a side.
 _MOST_FACETS, _MOST_CORNERS, _SIDE = 100_000, 320_000, 420
@@ -284,10 +284,11 @@ class _Survey:
             standing = np.flatnonzero(own >= 0)
             piece[standing] = piece_of_cells(self.map.cells.take(own[standing])[0], problem.pieces)
         parts: list[Stops] = []
-        for first in range(0, len(theta), _TOGETHER):
-            if parts and time.thread_time() > until:
+        together = int(np.clip(_EFFORT // problem.graph.effort, 1, _TOGETHER))
+        for first in range(0, len(theta), together):
+            if first >= len(shown) and parts and time.thread_time() > until:
                 break
-            some = slice(first, first + _TOGETHER)
+            some = slice(first, first + together)
             parts.append(self._look(theta[some], region[some], piece[some]))
         return _joined(parts)
 
