@@ -225,7 +225,8 @@ def _solved(case: Case, quiet: bool) -> Answer:
     check_folder(Path(case.out))
     check_measure(case)
     loaded = load_image(case.image, case.framing())
-    begins = baseline_of(case.baseline, case.framing())
+    settings = case.settings()
+    settings["baseline"] = baseline_of(case.baseline, case.framing())
     chain = chain_of(in_pixels(case.perturb, loaded.image.shape))
     with _progress(quiet) as progress:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
@@ -241,7 +242,7 @@ def _solved(case: Case, quiet: bool) -> Answer:
             chain,
             progress=progress,
             spent=time.perf_counter() - began,
-            **(case.settings() | {"baseline": begins}),
+            **settings,
         )
 
 
