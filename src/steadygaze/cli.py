@@ -225,7 +225,8 @@ def _solved(case: Case, quiet: bool) -> Answer:
     check_folder(Path(case.out))
     check_measure(case)
     loaded = load_image(case.image, case.framing())
-    begins = baseline_of(case.baseline, case.framing())
+    settings = case.settings()
+    settings["baseline"] = baseline_of(case.baseline, case.framing())
     chain = chain_of(in_pixels(case.perturb, loaded.image.shape))
     with _progress(quiet) as progress:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
@@ -241,7 +242,7 @@ def _solved(case: Case, quiet: bool) -> Answer:
             chain,
             progress=progress,
             spent=time.perf_counter() - began,
-            **(case.settings() | {"baseline": begins}),
+            **settings,
         )
 
 
@@ -250,7 +251,7 @@ def _summary(result: Result, case: Case) -> str:
     from steadygaze.answer.drawing import KINDS
     from steadygaze.answer.words import number, percent, written
 
-    shares = zip(KINDS, result.shares.values(), strict=True)
+    shares = [f"{KINDS[kind]} {percent(share)}" for kind, share in result.shares_asked()]
     visited, seconds = result.regions.get("visited"), result.timing.get("total")
     return "\n".join(
         [
@@ -259,7 +260,7 @@ def _summary(result: Result, case: Case) -> str:
             *result.problem.model_sentences(),
             *result.problem.image_sentences(),
             "",
-            f"Shares of the box: {', '.join(f'{kind} {percent(share)}' for kind, share in shares)}.",
+            f"Shares of the box: {', '.join(shares)}.",
             *result.part_sentences(),
             *result.range_sentences(),
             *result.problem.layer_sentences(),

@@ -53,7 +53,7 @@ def test_a_case_is_answered_where_none_of_its_files_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.rmtree(here)
     with station(Margins()) as made:
-        reply = made.answer(Task("key", case, freight=freight))
+        (reply,) = made.answer([Task("key", case, freight=freight)])
     assert reply.status == Status.SOLVED, reply.sentence
     assert reply.answer["shape"] == [1, 8, 8]
     assert reply.answer["measured"]["drawn"] == 3
@@ -109,7 +109,7 @@ def test_a_station_outlives_the_process_that_a_case_destroys(monkeypatch):
     monkeypatch.setattr(pool, "serve", misbehaving.serve)
     cases = (replace(CASE, image=SEGFAULTS), replace(CASE, image=HANGS, time_limit=0.5), CASE)
     with station(Margins(factor=1, seconds=0.2)) as made:
-        found = [made.answer(Task("key", case)).status for case in cases]
+        found = [made.answer([Task("key", case)])[0].status for case in cases]
     assert found == [Status.CRASHED, Status.TIMED_OUT, Status.SOLVED]
 
 

@@ -263,8 +263,8 @@ def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def reach(case: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """From where on what was asked fails, and up to where it is proven."""
+def reach(case: Mapping[str, Any]) -> tuple[float | None, float]:
+    """From where on what was asked fails, None where no failure is known, and up to where it is proven."""
     claim = "attention" if "attention_holds" in case else "class"
     return case[f"{claim}_fails"], case[f"{claim}_holds"]
 

@@ -59,7 +59,7 @@ class Finding:
 
 
 _WHOLE_BY_REGIONS = "every activation region in the box keeps {}, and the regions cover the box"
-_WHOLE = {"bound": "bounds prove that {} holds everywhere in boxes that cover the whole box"}
+_WHOLE = {"bound": "bounds prove that the network keeps {} everywhere in boxes that cover the whole box"}
 
 
 def claim_of(findings: Sequence[Finding]) -> str:

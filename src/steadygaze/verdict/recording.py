@@ -109,8 +109,8 @@ def _baseline(problem: Problem) -> str | None:
 
 def _baseline_source(problem: Problem) -> str | None:
     saliency = problem.saliency
-    known = isinstance(saliency, IntegratedGradients) and saliency.source is not None
-    return written(saliency.source) if known else None
+    source = saliency.source if isinstance(saliency, IntegratedGradients) else None
+    return None if source is None else written(source)
 
 
 def _link(link: AbstractPerturbation) -> PerturbationInfo:
