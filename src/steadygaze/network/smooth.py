@@ -59,8 +59,14 @@ class Smooth(AbstractLayer):
         return self.rule.value(xs[0])
 
     def derivative(self, x: Tensor) -> Tensor:
-        """f' of each unit, ``(B, N)``, for pre-activations ``(B, *shape)``."""
-        return self.rule.derivative(x.flatten(1))
+        """f' of each unit, ``(B, N)``, for pre-activations ``(B, *shape)``.
+
+        A root has an infinite slope at 0; there it is that of the piece below, on which it stays 0.
+        """
+        flat = x.flatten(1)
+        slopes = self.rule.derivative(flat)
+        is_root = self.function == "power" and 0 < self.numbers[0] < 1
+        return slopes.masked_fill_(flat <= 0, 0.0) if is_root else slopes
 
     def transpose(self, g: Tensor, derivative: Tensor) -> Tensor:
         """Vector-Jacobian product of g ``(B, *shape)`` at the given derivatives ``(B, N)``; overwrites g."""

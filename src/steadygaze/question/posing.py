@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steadygaze.errors import ImageError, PerturbationError, SettingError
+from steadygaze.errors import ImageError, ModelError, PerturbationError, SettingError
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Input
 from steadygaze.network.pieces import PiecewiseLinear
@@ -131,6 +131,11 @@ def _label(problem: Problem, label: int | None) -> int:
 
 def _check_unmoved(problem: Problem) -> None:
     """At theta = 0 nothing has changed: a perturbation of one's own may see it otherwise."""
+    if not bool(problem.map0.isfinite().all()):
+        raise ModelError(
+            f"the {problem.saliency.name} map of the unperturbed image is not finite, allowed are networks "
+            "that have a gradient there; add a small number to what is divided by, or clamp it"
+        )
     expected, original = problem.expected_at(np.zeros((1, len(problem.box))))[0], problem.map0
     off = float((expected - original).abs().max()) if expected.shape == original.shape else math.inf
     if not off <= _UNMOVED * float(original.abs().max()):

@@ -304,7 +304,10 @@ REFUSED = {
         "does other steps when it runs",
     ),
     "number-of-the-image": (lambda: Wrapped(lambda m, x: m.inner(x) * x.max().item()), "other steps"),
-    "where": (lambda: Wrapped(lambda m, x: m.inner(torch.where(x > 0.5, x, 0 * x))), "jumps from 0 to 0.5 where"),
+    "where": (
+        lambda: Wrapped(lambda m, x: m.inner(torch.where(x > 0.5, x, 0 * x))),
+        "jumps from 0 to 0.5 where",
+    ),
     "numpy": (lambda: Wrapped(lambda m, x: m.inner(torch.from_numpy(x.numpy() * 2))), "cannot be traced"),
     "integers": (lambda: Wrapped(lambda m, x: m.inner((255 * x).int() / 255)), r"int32"),
     "long": (lambda: Wrapped(lambda m, x: m.inner((255 * x).long().float())), "int64"),

@@ -111,6 +111,11 @@ def _compared(network: Network, images: np.ndarray, options: FidelityOptions) ->
     clear = torch.from_numpy(_away_from_kinks(graph, x, values, options.kink))
     del values  # of a large network they take much room
     gradient, way = _gradients_apart(network, x, clear, label, options)
+    if np.isnan(gradient):
+        raise ModelError(
+            f"the gradient of the network {network.path} is not finite at the images at hand, allowed are "
+            "finite ones; where it divides by 0, add a small number to the divisor, or clamp it"
+        )
     if way == "finite differences":
         gradient = max(gradient, _compare_integrals(network.original, graph, given, label, options))
     if not gradient <= options.gradient:
@@ -170,6 +175,11 @@ def _compare_logits(
             f"the imported network {network.path} has logits of shape {ours.shape} and the original "
             f"{theirs.shape}, "
             "allowed are equal shapes; please report this network"
+        )
+    if not (np.isfinite(theirs[:given]).all() and np.isfinite(ours[:given]).all()):
+        raise ModelError(
+            f"the logits of the network {network.path} are not finite for the images at hand, allowed are "
+            "finite ones; where it divides by 0, add a small number to the divisor, or clamp it"
         )
     apart = np.abs(ours - theirs).max(axis=1)
     told = np.isfinite(theirs).all(axis=1) | (np.arange(len(x)) < given)
