@@ -117,7 +117,12 @@ class AbstractGradientSaliency(AbstractSaliency):
     def maps(
         self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
     ) -> Tensor:
-        logits, pieces = graph.logits_and_pieces(images, tolerances)
+        return self.maps_on(graph, images, label, *graph.logits_and_pieces(images, tolerances))
+
+    def maps_on(
+        self, graph: Graph, images: Tensor, label: int, logits: Tensor, pieces: Mapping[int, Tensor]
+    ) -> Tensor:
+        """`maps` where the logits ``(B, K)`` and pieces at the images are known."""
         gradients = graph.pull_back(self.seed(logits, label), pieces)
         return self._summed(gradients * images if self.times_pixels else gradients)
 

@@ -18,13 +18,19 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.regions.combined import Combined, combined
 from steadygaze.network.regions.piecewise import Stages
-from steadygaze.network.regions.rounding import scales_at, terms_of_maps, tolerances_of
+from steadygaze.network.regions.rounding import (
+    scales_at,
+    terms_of_gradient_maps,
+    terms_of_maps,
+    tolerances_of,
+)
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, NoMap
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
+from steadygaze.question.learning import Learnt, learnt
 from steadygaze.question.points import Points, drawn, judged, maps_of_original, placed, scaling_of
 from steadygaze.tolerance import Tolerance
 
@@ -78,17 +84,25 @@ class Problem:
     @cached_property
     def map0(self) -> Tensor:
         """The saliency map of the unperturbed image."""
-        return self.maps_at(self.images(np.zeros((1, len(self.box)))))[0]
+        image, known = self._unperturbed, self._learnt
+        if not isinstance(self.saliency, AbstractGradientSaliency):
+            return self.maps_at(image)[0]
+        image = image.to(self.graph.device)
+        maps = self.saliency.maps_on(self.network.graph, image, self.label, known.logits, known.pieces)
+        return maps[0].cpu()
 
     @property
     def follows_nothing(self) -> bool:
         """Whether the map of the unperturbed image is zero wherever it is compared, but for rounding."""
         if self.class_alone:
             return False
-        graph, tolerances = self.network.graph, self._tolerances_of_network
-        images = self.images(np.zeros((1, len(self.box)))).to(graph.device)
-        terms = terms_of_maps(self.saliency, graph, images, self.label, tolerances).cpu()
-        return not (self.target.abs() > self.tolerance.vanishing * self.kept(terms)[0]).any()
+        graph, known = self.network.graph, self._learnt
+        asked = (graph, self._unperturbed.to(graph.device), self.label)
+        if isinstance(self.saliency, AbstractGradientSaliency):
+            terms = terms_of_gradient_maps(self.saliency, *asked, (known.logits, known.pieces))
+        else:
+            terms = terms_of_maps(self.saliency, *asked, known.by_network)
+        return not (self.target.abs() > self.tolerance.vanishing * self.kept(terms.cpu())[0]).any()
 
     @cached_property
     def compared(self) -> Tensor | None:
@@ -115,13 +129,18 @@ class Problem:
         """Images ``(B, C, H, W)`` at ``thetas`` (B, n) before the clip: what node 0 of `graph` takes."""
         return self._perturbed(thetas).to(self.graph.device)
 
+    @cached_property
+    def _unperturbed(self) -> Tensor:
+        """The image at theta = 0 as the classifier gets it, ``(1, C, H, W)``: constant amounts are in it."""
+        return self.images(np.zeros((1, len(self.box))))
+
     def _perturbed(self, thetas: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
 
     def maps_at(self, images: Tensor) -> Tensor:
         """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``; level units are on the piece below."""
         graph, images = self.network.graph, images.to(self.network.graph.device)
-        return self.saliency.maps(graph, images, self.label, self._tolerances_of_network).cpu()
+        return self.saliency.maps(graph, images, self.label, self._learnt.by_network).cpu()
 
     def expected_at(self, thetas: np.ndarray, map0: Tensor | None = None) -> Tensor:
         """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from `map0` or another map of the image."""
@@ -161,26 +180,35 @@ class Problem:
     def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
         """Maps ``(B, ...)`` by the original's gradients where it has any; see `maps_of_original`."""
         logits = self._original_logits(images) if logits is None else logits
-        tolerances = self._tolerances_of_network
-        found = maps_of_original(self.network, self.saliency, images, logits, self.label, tolerances)
+        return self._replayed(images, logits)
+
+    def _replayed(self, images: Tensor, logits: Tensor, level: Tensor | None = None) -> Tensor:
+        """`replayed_maps`; level ``(B,)`` as in `level_at`, where that is known."""
+        tolerances = self._learnt.by_network
+        found = maps_of_original(self.network, self.saliency, images, logits, self.label, tolerances, level)
         return self.maps_at(images) if found is None else found.reshape(-1, *self.map0.shape)
 
     @cached_property
     def _own_map0(self) -> Tensor:
         """The original model's map of the unperturbed image."""
-        return self.replayed_maps(self.images(np.zeros((1, len(self.box)))))[0]
+        return self._replayed(self._unperturbed, self._own_logits0, self._learnt.level)[0]
 
     @cached_property
+    def _own_logits0(self) -> Tensor:
+        """The original model's logits of the unperturbed image, ``(1, K)``."""
+        return self._original_logits(self._unperturbed)
+
+    @property
     def predicted(self) -> int:
         """The class that the original model gives the unperturbed image."""
-        return int(self._original_logits(self.images(np.zeros((1, len(self.box))))).argmax())
+        return int(self._own_logits0.argmax())
 
     def _original_logits(self, images: Tensor) -> Tensor:
         return torch.from_numpy(np.asarray(self.network.original.logits(images.numpy()), np.float64))
 
     def rounding_of_original(self) -> float:
         """How far the original model's class gaps may be off: float32 rounding of the logits' scale."""
-        return float(1e-4 * self._scales[self.graph.last].max())
+        return float(1e-4 * self._learnt.scales[self.graph.last].max())
 
     def _judged(self, logits: Tensor, maps: Tensor, expected: Tensor) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
@@ -234,7 +262,7 @@ class Problem:
     def stages(self) -> Stages:
         """The network stage by stage, for exact engines. Raises NotPiecewiseAffine as `check_exact` does."""
         self.check_exact()
-        return Stages(self.graph, self._tolerances)
+        return Stages(self.graph, self._learnt.tolerances)
 
     # -- over boxes
 
@@ -286,7 +314,7 @@ class Problem:
     @cached_property
     def gap_tolerance(self) -> np.ndarray:
         """Tolerance of each class gap, ``(K - 1,)``."""
-        scale = self._scales[self.graph.last].cpu().numpy()
+        scale = self._learnt.scales[self.graph.last].cpu().numpy()
         return self.tolerance.hinge * (np.delete(scale, self.label) + scale[self.label])
 
     @cached_property
@@ -377,17 +405,10 @@ class Problem:
         return mask.nonzero()[:, 0]
 
     @cached_property
-    def _tolerances(self) -> dict[int, Tensor]:
-        """For each node of `graph` that picks, how close to a breakpoint is on it, ``(units,)``."""
-        return tolerances_of(self.graph, self._scales, self.tolerance.hinge)
-
-    @property
-    def _tolerances_of_network(self) -> dict[int, Tensor]:
-        return {index - self.pixels: own for index, own in self._tolerances.items()}  # by its own nodes
-
-    @cached_property
-    def _scales(self) -> dict[int, Tensor]:
-        return scales_at(self.graph, self.unclipped(self._scaling))
+    def _learnt(self) -> Learnt:
+        """What one pass over the unperturbed image, and over those of `_scaling`, tells."""
+        thetas = np.concatenate([np.zeros((1, len(self.box))), self._scaling])
+        return learnt(self.graph, self.network.graph, self.unclipped(thetas), self.tolerance.hinge)
 
     @property
     def _scaling(self) -> np.ndarray:
