@@ -238,8 +238,7 @@ def _in_cells(map_: CellMap) -> Iterator[_Point]:
     for round_ in range(_ROUNDS):
         for cell in chosen:
             corners = cells.theta[cells.idx[cells.ptr[cell] : cells.ptr[cell + 1]]]
-            weights = rng.dirichlet(np.ones(len(corners))) if round_ else None
-            middle = np.average(corners, axis=0, weights=weights)
+            middle = rng.dirichlet(np.ones(len(corners))) @ corners if round_ else corners.mean(axis=0)
             yield _Point(middle, int(map_.kind[cell]), "the cell around it is called")
 
 
@@ -259,9 +258,11 @@ def _cells_to_see(map_: CellMap) -> np.ndarray:
         columns.append(own[rng.integers(0, len(own), _ANY)])
     border = rng.permutation(_at_border(map_, int(rng.integers(len(map_.kind)))))
     columns += [border[map_.kind[border] == kind][:_AROUND] for kind in range(UNDECIDED)]
-    ordered = [column[row] for row in range(_ANY) for column in columns if row < len(column)]
+    # The first of each column, then the second of each, and so on.
+    rows = np.concatenate([np.arange(len(column)) for column in columns])
+    ordered = np.concatenate(columns)[np.argsort(rows, kind="stable")]
     _, first = np.unique(ordered, return_index=True)
-    return np.array(ordered)[np.sort(first)]
+    return ordered[np.sort(first)]
 
 
 def _at_border(map_: CellMap, start: int) -> np.ndarray:
