@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.tightening import Effort
@@ -36,6 +37,9 @@ _TRIALS = 6
 _GAPS_PAY, _SYMBOLS_PAY = 0.25, 0.4
 # Rows for units are not even tried where they would have to leave less than this.
 _HOPEFUL = 1 / 32
+# More effort for a box may take this share of the time that is left, where so many products (see
+# `Graph.effort`) are made in a second.
+_SHARE, _RATE = 0.1, 1e10
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,11 @@ class Experience:
 
 
 def judge_boxes(
-    problem: Problem, boxes: np.ndarray, room: int, experience: Experience | None = None
+    problem: Problem,
+    boxes: np.ndarray,
+    room: int,
+    experience: Experience | None = None,
+    deadline: Deadline = NEVER,
 ) -> Judged:
     """Judge boxes ``(B, n, 2)`` by bounds whose forms have room for so many symbols.
 
@@ -101,8 +109,10 @@ def judge_boxes(
     than its tolerance, everywhere in it; class-changed if one gap is below 0 everywhere; attention-changed if
     the class holds and the inconsistency is above the threshold everywhere.
     experience: of what more effort than forms is worth; None for no more effort.
+
+    Raises Expired where the deadline passes on the way.
     """
-    judging = _Judging(problem, boxes, room, experience)
+    judging = _Judging(problem, boxes, room, experience, deadline)
     judging.judge(np.arange(len(boxes)), Effort.FORMS)
     if experience is not None:
         judging.try_gaps(experience)
@@ -118,7 +128,15 @@ class _Judging:
         open: ``(B,)`` bool, whether the class is left open.
     """
 
-    def __init__(self, problem: Problem, boxes: np.ndarray, room: int, experience: Experience | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        boxes: np.ndarray,
+        room: int,
+        experience: Experience | None,
+        deadline: Deadline,
+    ) -> None:
+        self._deadline = deadline
         self._problem, self._boxes, self._room, self._experience = problem, boxes, room, experience
         self._shares = volumes_of(boxes) / problem.volume
         gaps = (len(boxes), problem.graph.classes - 1)
@@ -149,7 +167,7 @@ class _Judging:
 
     def judge(self, some: np.ndarray, effort: Effort) -> None:
         """Judge the boxes of these numbers with so much effort."""
-        bounds = self._problem.bounds(self._boxes[some], self._room, effort)
+        bounds = self._problem.bounds(self._boxes[some], self._room, effort, self._deadline)
         low, high = (bound.cpu().numpy() for bound in bounds.gaps(self._problem.label))
         if effort is Effort.FORMS:
             self.middle[some] = (low + high) / 2
@@ -172,12 +190,16 @@ class _Judging:
         away = self.middle - self.low
         with np.errstate(divide="ignore", invalid="ignore"):
             wanted = np.where(self.middle > 0, self.middle / away, 0.0).min(axis=1)
-        wanted[~self.open | np.isnan(self.gaps)] = 0.0
+        wanted[~self.open | np.isnan(self.gaps) | ~self._affordable(self.doubts)] = 0.0
         likely = wanted > np.nan_to_num(expected, nan=np.inf)
         unknown = np.flatnonzero(np.isnan(expected) & (wanted > _HOPEFUL))
         if len(unknown):
             likely[unknown[wanted[unknown].argmax()]] = True
         return np.flatnonzero(likely)
+
+    def _affordable(self, rows: np.ndarray) -> np.ndarray:
+        """``(B,)`` bool: whether so many rows ``(B,)`` come back through the network in time."""
+        return rows * self._problem.graph.effort <= _SHARE * _RATE * self._deadline.left
 
     def _attention(self, some: np.ndarray, bounds: Bounds) -> np.ndarray:
         """Kinds of boxes that the class holds on, whose bounds are known."""
@@ -189,6 +211,7 @@ class _Judging:
             # With few units in doubt all had a symbol, and most of their products.
             many = (doubts > self._room / 4) & (doubts <= _MOST_SYMBOLS)
             pays = self._experience.pays("symbols", self._shares[some], _SYMBOLS_PAY)
+            pays &= self._affordable(np.full(len(some), _MOST_SYMBOLS))
             self._refine(some, np.flatnonzero(open_ & many & pays), bounds, (least, most))
         kind = np.full(len(some), UNDECIDED, np.int8)
         margin = problem.tolerance.margin
