@@ -27,6 +27,7 @@ COLUMNS = (
     "needed",
     "regions/s",
     "SyReNN",
+    "of it",
 )
 TRAVERSED = (
     "net",
@@ -53,7 +54,8 @@ LEGEND = (
     "rates measured beside it; ratio: seconds over the floor; needed: the same with only those gradients in "
     "the floor that the verdict needs; of all: share of the regions of the whole box; sweep: the seconds of "
     "its sweep (>: which a limit ended); SyReNN: quoted, not measured here: float32, regions only, no "
-    "saliency and no verdict, on a similar machine."
+    "saliency and no verdict, on two threads of a similar machine; of it: seconds of the whole answer over "
+    "that."
 )
 
 
@@ -103,6 +105,7 @@ def cells(row: Measurement) -> tuple[Text, ...]:
         Text(f"{row.needed_ratio:.2f}"),
         Text(f"{row.regions / row.seconds:,.0f}"),
         Text(quoted, style="dim"),
+        Text("" if row.case.quoted is None else f"{row.seconds / row.case.quoted:.2f}"),
     )
 
 

@@ -90,6 +90,12 @@ def test_a_row_of_the_table_flags_an_unexpected_count(tiny):
     assert row["regions"].plain == str(tiny.regions)
     assert row["expected"].plain == "1 !"
     assert "red" in str(row["regions"].style)
+    assert row["of it"].plain == "", "nobody has measured another tool on it"
+
+
+def test_the_whole_answer_stands_beside_what_is_quoted(tiny):
+    quoted = replace(tiny, case=replace(tiny.case, quoted=2 * tiny.seconds))
+    assert dict(zip(COLUMNS, cells(quoted), strict=True))["of it"].plain == "0.50"
 
 
 def test_a_search_across_facets_is_measured(tiny, followed):

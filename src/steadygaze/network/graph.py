@@ -19,6 +19,7 @@ from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import RULES, Smooth
+from steadygaze.network.squares import squared
 
 # Bytes of the largest output in one block of rows: measured, networks of large maps run 2-4 times as fast in
 # blocks that stay in the cache as in one block of a thousand rows.
@@ -83,6 +84,15 @@ class Graph:
             for block, own in zip(self._blocks(x), found, strict=True)
         ]
         return torch.cat(logits), self._joined([own.pieces for own in found])
+
+    def pieces_of(
+        self, values: Mapping[int, Tensor], tolerances: Mapping[int, Tensor] | None = None
+    ) -> dict[int, Tensor]:
+        """`pieces_at` the pixels at which all nodes have these values."""
+        found = _Pieces({}, tolerances or {})
+        for index in (*self.piecewise, *self.smooth):
+            self._pick(index, tuple(values[source] for source in self.nodes[index].inputs), found)
+        return found.pieces
 
     def gradient_at(self, x: Tensor, label: int) -> Tensor:
         """Gradient ``(B, C, H, W)`` of logit `label` with respect to the pixels ``(B, C, H, W)``."""
@@ -228,6 +238,11 @@ class Graph:
         return total
 
     @cached_property
+    def squares(self) -> Graph:
+        """The graph with its weights and slopes squared: what variances follow, see `squared`."""
+        return Graph(tuple(replace(node, layer=squared(node.layer)) for node in self.nodes))
+
+    @cached_property
     def device(self) -> torch.device:
         """Where the constants live; the CPU if there are none."""
         tensors = (v for node in self.nodes for v in vars(node.layer).values() if isinstance(v, Tensor))
@@ -288,16 +303,22 @@ class Graph:
 
     def _value(self, index: int, inputs: tuple[Tensor, ...], found: _Pieces | None) -> Tensor:
         layer = self.nodes[index].layer
-        if found is not None and isinstance(layer, MaxPool):
+        picked = None if found is None else self._pick(index, inputs, found)
+        return layer.forward(*inputs) if picked is None else picked
+
+    def _pick(self, index: int, inputs: tuple[Tensor, ...], found: _Pieces) -> Tensor | None:
+        """Add what the gradient depends on at a node; its value, too, where that comes with it."""
+        layer = self.nodes[index].layer
+        if isinstance(layer, MaxPool):
             value, found.pieces[index] = layer.compete(inputs[0], found.tolerances.get(index))
             return value
-        if found is not None and isinstance(layer, PiecewiseLinear):
+        if isinstance(layer, PiecewiseLinear):
             found.pieces[index] = layer.pieces_of(inputs[0], found.tolerances.get(index))
-        if found is not None and isinstance(layer, Smooth):
+        elif isinstance(layer, Smooth):
             found.pieces[index] = layer.derivative(inputs[0])
-        if found is not None and isinstance(layer, AbstractJoint):
+        elif isinstance(layer, AbstractJoint):
             found.pieces[index] = layer.state(*inputs)
-        return layer.forward(*inputs)
+        return None
 
     def _pull_block(
         self,

@@ -129,8 +129,14 @@ class AbstractGradientSaliency(AbstractSaliency):
         self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         logits, pieces = graph.logits_and_pieces(images, tolerances)
+        return logits, self.maps_on(graph, images, label, logits, pieces)
+
+    def maps_on(
+        self, graph: Graph, images: Tensor, label: int, logits: Tensor, pieces: Mapping[int, Tensor]
+    ) -> Tensor:
+        """`maps` where the logits ``(B, K)`` and pieces at the images are known."""
         gradients = graph.pull_back(self.seed(logits, label), pieces)
-        return logits, self._summed(gradients * images if self.times_pixels else gradients)
+        return self._summed(gradients * images if self.times_pixels else gradients)
 
     def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
         return (graph.last, pixels) if self.times_pixels else (graph.last,)

@@ -212,9 +212,9 @@ class Chain(AbstractPerturbation):
         self.moves_map = any(link.moves_map for link in self.links if link.parameters)
         self._grid = IN_PLACE
 
-    @property
+    @cached_property
     def box(self) -> np.ndarray:
-        """The ranges (n, 2), low and high."""
+        """The ranges (n, 2), low and high; not to be changed."""
         return np.array([(p.low, p.high) for p in self.parameters], dtype=np.float64).reshape(-1, 2)
 
     def describe(self) -> str:

@@ -71,13 +71,14 @@ def maps_of_original(
     logits: Tensor,
     label: int,
     tolerances: Mapping[int, Tensor],
+    level: Tensor | None = None,
 ) -> Tensor | None:
     """Maps ``(B, P)`` of class `label` at pixels ``(B, C, H, W)``, by the original's own gradients.
 
     logits ``(B, K)`` are the original's. None for maps that read activations inside the network (Grad-CAM),
     which the original does not show, and for models that give no gradients: there the imported network has to
     do. So it has where units are level within the tolerances of `Graph.pieces_at`: the original's noise would
-    choose their slopes, and not the convention.
+    choose their slopes, and not the convention. level ``(B,)`` says where, if that is known (see `level_at`).
     """
     if isinstance(saliency, NoMap):
         return saliency.maps(network.graph, images, label).flatten(1)
@@ -95,7 +96,7 @@ def maps_of_original(
         return None
     maps = saliency.from_gradient(total * images if saliency.times_pixels else total)
     seen = images.to(network.graph.device)
-    level = level_at(network.graph, seen, tolerances)
+    level = level_at(network.graph, seen, tolerances) if level is None else level
     if level.any():
         maps[level.cpu()] = saliency.maps(network.graph, seen[level], label, tolerances).flatten(1).cpu()
     return maps

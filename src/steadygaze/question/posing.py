@@ -64,8 +64,8 @@ def pose(
         tolerance=tolerance or Tolerance(),
     )
     thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
-    check_fidelity(network, problem.images(thetas).numpy())
-    problem = replace(problem, label=_label(problem, label))
+    fidelity = check_fidelity(network, problem.images(thetas).numpy())
+    problem = replace(problem, label=_label(label, fidelity.predicted, network.graph.classes))
     if (facing := network.facing(problem.label)) is not network:
         graph, pixels = _clipped(facing.graph, clip)
         settled = saliency.settled(facing.graph, image)
@@ -111,16 +111,12 @@ def _check_image(image: np.ndarray, graph: Graph, clip: tuple[float, float] | No
         )
 
 
-def _label(problem: Problem, label: int | None) -> int:
-    logits = problem.network.graph.forward(
-        problem.images(np.zeros((1, len(problem.box)))).to(problem.graph.device)
-    )[0]
-    predicted = int(logits.argmax())
+def _label(label: int | None, predicted: int, classes: int) -> int:
     if label is None:
         return predicted
     label = _whole(label)
-    if not 0 <= label < len(logits):
-        raise SettingError(f"the label is {label}; the network has classes 0 to {len(logits) - 1}")
+    if not 0 <= label < classes:
+        raise SettingError(f"the label is {label}; the network has classes 0 to {classes - 1}")
     if label != predicted:
         raise SettingError(
             f"the label is {label}, but the network predicts {predicted} for the unperturbed image, so that "

@@ -12,23 +12,27 @@ from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
-from steadygaze.geometry.enclosures import Enclosure, Pairs
+from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.forms import Forms
-from steadygaze.geometry.half_widths import half_widths, inward
-from steadygaze.network.bounding.bounds import Bounds, bounds_of
+from steadygaze.network.bounding.bounds import Bounds, bounds_of, of_parameters
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.regions.combined import Combined, combined
-from steadygaze.network.regions.onesided import distances_of_hinges
 from steadygaze.network.regions.piecewise import Stages
-from steadygaze.network.regions.rounding import scales_at, terms_of_maps, tolerances_of
+from steadygaze.network.regions.rounding import (
+    scales_at,
+    terms_of_gradient_maps,
+    terms_of_maps,
+    tolerances_of,
+)
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, NoMap
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
+from steadygaze.question.learning import Learnt, hinges_from_zero, learnt
 from steadygaze.question.points import Points, drawn, judged, maps_of_original, placed, scaling_of
 from steadygaze.tolerance import Tolerance
 
@@ -82,17 +86,25 @@ class Problem:
     @cached_property
     def map0(self) -> Tensor:
         """The saliency map of the unperturbed image."""
-        return self.maps_at(self.images(np.zeros((1, len(self.box)))))[0]
+        image, known = self._unperturbed, self._learnt
+        if not isinstance(self.saliency, AbstractGradientSaliency):
+            return self.maps_at(image)[0]
+        image = image.to(self.graph.device)
+        maps = self.saliency.maps_on(self.network.graph, image, self.label, known.logits, known.pieces)
+        return maps[0].cpu()
 
     @property
     def follows_nothing(self) -> bool:
         """Whether the map of the unperturbed image is zero wherever it is compared, but for rounding."""
         if self.class_alone:
             return False
-        graph, tolerances = self.network.graph, self._tolerances_of_network
-        images = self.images(np.zeros((1, len(self.box)))).to(graph.device)
-        terms = terms_of_maps(self.saliency, graph, images, self.label, tolerances).cpu()
-        return not (self.target.abs() > self.tolerance.vanishing * self.kept(terms)[0]).any()
+        graph, known = self.network.graph, self._learnt
+        asked = (graph, self._unperturbed.to(graph.device), self.label)
+        if isinstance(self.saliency, AbstractGradientSaliency):
+            terms = terms_of_gradient_maps(self.saliency, *asked, (known.logits, known.pieces))
+        else:
+            terms = terms_of_maps(self.saliency, *asked, known.by_network)
+        return not (self.target.abs() > self.tolerance.vanishing * self.kept(terms.cpu())[0]).any()
 
     @cached_property
     def compared(self) -> Tensor | None:
@@ -119,13 +131,18 @@ class Problem:
         """Images ``(B, C, H, W)`` at ``thetas`` (B, n) before the clip: what node 0 of `graph` takes."""
         return self._perturbed(thetas).to(self.graph.device)
 
+    @cached_property
+    def _unperturbed(self) -> Tensor:
+        """The image at theta = 0 as the classifier gets it, ``(1, C, H, W)``: constant amounts are in it."""
+        return self.images(np.zeros((1, len(self.box))))
+
     def _perturbed(self, thetas: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self.perturbation.apply(self.image, thetas)))
 
     def maps_at(self, images: Tensor) -> Tensor:
         """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``; level units are on the piece below."""
         graph, images = self.network.graph, images.to(self.network.graph.device)
-        return self.saliency.maps(graph, images, self.label, self._tolerances_of_network).cpu()
+        return self.saliency.maps(graph, images, self.label, self._learnt.by_network).cpu()
 
     def expected_at(self, thetas: np.ndarray, map0: Tensor | None = None) -> Tensor:
         """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from `map0` or another map of the image."""
@@ -149,7 +166,7 @@ class Problem:
         """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
         graph = self.network.graph
         images = self.images(thetas).to(graph.device)
-        logits, maps = self.saliency.logits_and_maps(graph, images, self.label, self._tolerances_of_network)
+        logits, maps = self.saliency.logits_and_maps(graph, images, self.label, self._learnt.by_network)
         return self._judged(logits.cpu(), maps.cpu(), self.expected_at(thetas))
 
     def gaps_at(self, thetas: np.ndarray) -> np.ndarray:
@@ -171,26 +188,35 @@ class Problem:
     def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
         """Maps ``(B, ...)`` by the original's gradients where it has any; see `maps_of_original`."""
         logits = self._original_logits(images) if logits is None else logits
-        tolerances = self._tolerances_of_network
-        found = maps_of_original(self.network, self.saliency, images, logits, self.label, tolerances)
+        return self._replayed(images, logits)
+
+    def _replayed(self, images: Tensor, logits: Tensor, level: Tensor | None = None) -> Tensor:
+        """`replayed_maps`; level ``(B,)`` as in `level_at`, where that is known."""
+        tolerances = self._learnt.by_network
+        found = maps_of_original(self.network, self.saliency, images, logits, self.label, tolerances, level)
         return self.maps_at(images) if found is None else found.reshape(-1, *self.map0.shape)
 
     @cached_property
     def _own_map0(self) -> Tensor:
         """The original model's map of the unperturbed image."""
-        return self.replayed_maps(self.images(np.zeros((1, len(self.box)))))[0]
+        return self._replayed(self._unperturbed, self._own_logits0, self._learnt.level)[0]
 
     @cached_property
+    def _own_logits0(self) -> Tensor:
+        """The original model's logits of the unperturbed image, ``(1, K)``."""
+        return self._original_logits(self._unperturbed)
+
+    @property
     def predicted(self) -> int:
         """The class that the original model gives the unperturbed image."""
-        return int(self._original_logits(self.images(np.zeros((1, len(self.box))))).argmax())
+        return int(self._own_logits0.argmax())
 
     def _original_logits(self, images: Tensor) -> Tensor:
         return torch.from_numpy(np.asarray(self.network.original.logits(images.numpy()), np.float64))
 
     def rounding_of_original(self) -> float:
         """How far the original model's class gaps may be off: float32 rounding of the logits' scale."""
-        return float(1e-4 * self._scales[self.graph.last].max())
+        return float(1e-4 * self._learnt.scales[self.graph.last].max())
 
     def _judged(self, logits: Tensor, maps: Tensor, expected: Tensor) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
@@ -244,22 +270,12 @@ class Problem:
     def stages(self) -> Stages:
         """The network stage by stage, for exact engines. Raises NotPiecewiseAffine as `check_exact` does."""
         self.check_exact()
-        return Stages(self.graph, self._tolerances)
+        return Stages(self.graph, self._learnt.tolerances)
 
     @cached_property
     def distances_of_hinges(self) -> np.ndarray:
-        """How far hinges lie from 0, in half-widths, if the network is affine up to there, sorted ``(H,)``.
-
-        All searches that ask need the same pass, which takes as long as a region.
-        """
-        at_zero = (
-            piece
-            for piece in self.pieces  # those at 0 have the same image there
-            if ((piece.polytope.vertices.min(axis=0) <= 0) & (piece.polytope.vertices.max(axis=0) >= 0)).all()
-        )
-        image = next(at_zero, self.pieces[0]).image
-        form = self.stages.start(image.base, np.ascontiguousarray(image.directions)).forms[0]
-        return distances_of_hinges(self.stages, form, inward(self.box), half_widths(self.box))
+        """See `hinges_from_zero`; all searches that ask need the same pass, which takes as long as a region."""
+        return hinges_from_zero(self.stages, self.pieces, self.box)
 
     # -- over boxes
 
@@ -280,7 +296,7 @@ class Problem:
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
         found = bounds_of(graph, image, wanted, tolerances, room, self._first_bounded, effort, deadline)
-        return replace(found, pull=_of_parameters(found.pull, self.perturbation.products))
+        return replace(found, pull=of_parameters(found.pull, self.perturbation.products))
 
     def _amounts(self, boxes: np.ndarray) -> Enclosure:
         return Enclosure.of_boxes(boxes, self.perturbation.products)
@@ -319,14 +335,14 @@ class Problem:
         keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
         graph = pooled_first(self.graph, keep)
         if all(one is other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
-            return self.graph, self._tolerances
+            return self.graph, self._learnt.tolerances
         images = self.unclipped(self._scaling)
         return graph, tolerances_of(graph, scales_at(graph, images), self.tolerance.hinge)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:
         """Tolerance of each class gap, ``(K - 1,)``."""
-        scale = self._scales[self.graph.last].cpu().numpy()
+        scale = self._learnt.scales[self.graph.last].cpu().numpy()
         return self.tolerance.hinge * (np.delete(scale, self.label) + scale[self.label])
 
     @cached_property
@@ -417,17 +433,10 @@ class Problem:
         return mask.nonzero()[:, 0]
 
     @cached_property
-    def _tolerances(self) -> dict[int, Tensor]:
-        """For each node of `graph` that picks, how close to a breakpoint is on it, ``(units,)``."""
-        return tolerances_of(self.graph, self._scales, self.tolerance.hinge)
-
-    @property
-    def _tolerances_of_network(self) -> dict[int, Tensor]:
-        return {index - self.pixels: own for index, own in self._tolerances.items()}  # by its own nodes
-
-    @cached_property
-    def _scales(self) -> dict[int, Tensor]:
-        return scales_at(self.graph, self.unclipped(self._scaling))
+    def _learnt(self) -> Learnt:
+        """What one pass over the unperturbed image, and over those of `_scaling`, tells."""
+        thetas = np.concatenate([np.zeros((1, len(self.box))), self._scaling])
+        return learnt(self.graph, self.network.graph, self.unclipped(thetas), self.tolerance.hinge)
 
     @property
     def _scaling(self) -> np.ndarray:
@@ -438,13 +447,3 @@ class Problem:
     def probes(self) -> np.ndarray:
         """Random theta ``(16, n)`` of the box, always the same."""
         return drawn(self.box)
-
-
-def _of_parameters(pull: Tensor, products: Pairs) -> Tensor:
-    """What is due to products ``(B, n + products)`` put down to their factors, ``(B, n)``."""
-    count = pull.shape[1] - len(products)
-    own = pull[:, :count].clone()
-    for number, factors in enumerate(products, start=count):
-        for factor in factors:
-            own[:, factor] += pull[:, number] / 2
-    return own

@@ -311,7 +311,10 @@ def _solved(
             **_by_phase(findings),
         },
         versions=versions(),
-        notes=(*notes_of(problem, failure), *expectation(problem.box, findings, scale, failure)),
+        notes=(
+            *notes_of(problem, failure, held.by_rounding),
+            *expectation(problem.box, findings, scale, failure),
+        ),
         tolerance=vars(problem.tolerance),
         settings={
             **asked_for(problem, options, limits),

@@ -22,7 +22,7 @@ from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
-from steadygaze.verdict.plain import PlainEvaluation
+from steadygaze.verdict.plain import Evaluated, PlainEvaluation, Seen
 from steadygaze.verdict.reading import Locator
 
 # The check may take so much of the search's time, or so many seconds, whichever is more.
@@ -62,11 +62,19 @@ class Claims:
 
 @dataclass(frozen=True)
 class Held:
-    """How hard was looked: points that agree, points too close to a border to tell, and seconds."""
+    """How hard was looked, and what came up on the way.
+
+    Attributes:
+        agreeing, close: points that agree, and points too close to a border to tell.
+        seconds: how long it took.
+        by_rounding: ``(1 + k,)`` bool, whether rounding in single precision may decide on the map of the
+            unperturbed image, and on that of the nearest failure where one is claimed.
+    """
 
     agreeing: int
     close: int
     seconds: float
+    by_rounding: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -102,16 +110,22 @@ def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: flo
     if ends - time.perf_counter() > _CAUTION * looked[0].least:
         looked.append(_look(plain, near, 1, ends))
     agreeing, close = sum(one.agreeing for one in looked), sum(one.close for one in looked)
-    return Held(agreeing, close, time.perf_counter() - began)
+    # The nearest failure is the first that is looked at, and behind the unperturbed image.
+    first = looked[0].first or plain.evaluated(np.zeros((0, len(problem.box))))
+    by_rounding = plain.in_single().decided_by_rounding(first.take(slice(1 + (claims.failure is not None))))
+    return Held(agreeing, close, time.perf_counter() - began, by_rounding)
 
 
 @dataclass(frozen=True)
 class _Looked:
-    """Points of some blocks that agree, others, and the seconds of the quickest block; 0 without any."""
+    """Points of some blocks that agree, others, the seconds of the quickest block (0 without any), and what
+    the first was seen from.
+    """
 
     agreeing: int
     close: int
     least: float
+    first: Evaluated | None
 
 
 def _look(plain: PlainEvaluation, points: Iterator[_Point], size: int, ends: float) -> _Looked:
@@ -120,10 +134,11 @@ def _look(plain: PlainEvaluation, points: Iterator[_Point], size: int, ends: flo
     A point takes at most what those of the block before took on the mean, where that was no larger; and a
     block, however small, what the quickest took.
     """
-    agreeing, close, least = 0, 0, np.inf
+    agreeing, close, least, first = 0, 0, np.inf, None
     before = time.perf_counter()
     while block := list(islice(points, size)):
-        clear = _compared(plain, block)
+        seen = _compared(plain, block)
+        clear, first = int(seen.clear.sum()), first or seen.evaluated
         agreeing, close = agreeing + clear, close + len(block) - clear
         now = time.perf_counter()
         spent, before = now - before, now
@@ -131,11 +146,11 @@ def _look(plain: PlainEvaluation, points: Iterator[_Point], size: int, ends: flo
         if left < least:
             break
         size = int(np.clip(left / spent * len(block), 1, _MOST))
-    return _Looked(agreeing, close, least if np.isfinite(least) else 0.0)
+    return _Looked(agreeing, close, least if np.isfinite(least) else 0.0, first)
 
 
-def _compared(plain: PlainEvaluation, points: Sequence[_Point]) -> int:
-    """How many of the points are beyond doubt what is said; raises InternalCheckError at one that is not."""
+def _compared(plain: PlainEvaluation, points: Sequence[_Point]) -> Seen:
+    """What is seen at the points; raises InternalCheckError at one that is not what is said."""
     seen = plain.at(np.array([point.theta for point in points]))
     for number, point in enumerate(points):
         if not seen.possible[number, point.kind]:
@@ -143,7 +158,7 @@ def _compared(plain: PlainEvaluation, points: Sequence[_Point]) -> int:
                 f"theta = {point.theta.tolist()} is {KINDS[seen.kind[number]]} ({seen.margins(number)}), and "
                 f"{point.who} {KINDS[point.kind]}: the answer is withheld; please report this case"
             )
-    return int(seen.clear.sum())
+    return seen
 
 
 def _in_turn(sources: Iterable[Iterator[_Point]]) -> Iterator[_Point]:
@@ -223,8 +238,7 @@ def _in_cells(map_: CellMap) -> Iterator[_Point]:
     for round_ in range(_ROUNDS):
         for cell in chosen:
             corners = cells.theta[cells.idx[cells.ptr[cell] : cells.ptr[cell + 1]]]
-            weights = rng.dirichlet(np.ones(len(corners))) if round_ else None
-            middle = np.average(corners, axis=0, weights=weights)
+            middle = rng.dirichlet(np.ones(len(corners))) @ corners if round_ else corners.mean(axis=0)
             yield _Point(middle, int(map_.kind[cell]), "the cell around it is called")
 
 
@@ -244,9 +258,11 @@ def _cells_to_see(map_: CellMap) -> np.ndarray:
         columns.append(own[rng.integers(0, len(own), _ANY)])
     border = rng.permutation(_at_border(map_, int(rng.integers(len(map_.kind)))))
     columns += [border[map_.kind[border] == kind][:_AROUND] for kind in range(UNDECIDED)]
-    ordered = [column[row] for row in range(_ANY) for column in columns if row < len(column)]
+    # The first of each column, then the second of each, and so on.
+    rows = np.concatenate([np.arange(len(column)) for column in columns])
+    ordered = np.concatenate(columns)[np.argsort(rows, kind="stable")]
     _, first = np.unique(ordered, return_index=True)
-    return np.array(ordered)[np.sort(first)]
+    return ordered[np.sort(first)]
 
 
 def _at_border(map_: CellMap, start: int) -> np.ndarray:

@@ -46,16 +46,33 @@ _LEARNT, _CORNERS, _EFFORT = 3, 2, 10**9
 
 
 @dataclass(frozen=True)
+class Evaluated:
+    """What the network makes of the unperturbed image, which comes first, and of B points.
+
+    images ``(1 + B, C, H, W)``; values ``(1 + B, *shape)`` of the nodes that are read.
+    """
+
+    images: Tensor
+    values: Mapping[int, Tensor]
+
+    def take(self, rows: slice | Tensor) -> Evaluated:
+        """Some of the rows."""
+        return Evaluated(self.images[rows], {node: value[rows] for node, value in self.values.items()})
+
+
+@dataclass(frozen=True)
 class Seen:
     """What plain evaluation sees at B points.
 
     Attributes:
+        evaluated: what it is seen from.
         kind: ``(B,)`` int8. possible: ``(B, 3)`` bool, by kind: what the point may be, rounding considered.
         gap: ``(B,)`` class gap; gap_rounding: how far it may be off.
         inconsistency: ``(B,)``. near: ``(B,)`` bool, whether some unit is within rounding of a breakpoint,
             so that another map may be the right one.
     """
 
+    evaluated: Evaluated
     kind: np.ndarray
     possible: np.ndarray
     gap: np.ndarray
@@ -82,19 +99,30 @@ class PlainEvaluation:
 
     rounding: the share of the terms that make a value up below which it may be 0; by default that of double
     precision. level: whether units that are within rounding of a breakpoint wherever one looks are taken to
-    be on the piece below it, which is the convention; else they count as near to it.
+    be on the piece below it, which is the convention; else they count as near to it. learnt: what another
+    one for the same problem has learnt.
     """
 
-    def __init__(self, problem: Problem, rounding: float = _ROUNDING, level: bool = True) -> None:
+    def __init__(
+        self, problem: Problem, rounding: float = _ROUNDING, level: bool = True, learnt: _Learnt | None = None
+    ) -> None:
         self._problem = problem
         self._graph: Graph = problem.network.graph
         share = max(rounding, _OF_SEARCHES * problem.tolerance.hinge)
-        images = self._images(self._learnt())
-        values = self._graph.values_at(images, range(len(self._graph.nodes)))
-        self._scale, self._tolerance = _sizes(self._graph, values, share)
-        self._level = {node: near.all(dim=0) & level for node, near in self._near(values).items()}
+        self._learnt = self._learn() if learnt is None else learnt
+        self._scale = share * self._learnt.scale
+        self._tolerance = {node: share * own for node, own in self._learnt.sizes.items()}
+        near = self._near(self._learnt.values) if level else {}
+        self._level = {
+            node: near[node].all(dim=0) if level else torch.zeros_like(own, dtype=torch.bool)
+            for node, own in self._tolerance.items()
+        }
         if not problem.class_alone:
             self._chain = placed(problem.perturbation, problem.saliency, self._graph, problem.image.shape)
+
+    def in_single(self) -> PlainEvaluation:
+        """The same with the rounding of models in single precision, which knows nothing of conventions."""
+        return PlainEvaluation(self._problem, _SINGLE, level=False, learnt=self._learnt)
 
     @cached_property
     def products(self) -> int:
@@ -106,30 +134,42 @@ class PlainEvaluation:
 
     def at(self, thetas: np.ndarray) -> Seen:
         """What is seen at theta ``(B, n)``."""
-        problem = self._problem
-        # The unperturbed image comes first: its map takes one more row, and no pass of its own.
-        images = self._images(np.concatenate([np.zeros((1, len(problem.box))), thetas]))
-        values = self._graph.values_at(images, self._read)
-        map0, maps = self._maps(images, values, self._pieces(values)).split([1, len(thetas)])
-        images, values = images[1:], {node: value[1:] for node, value in values.items()}
-        logits = values[self._graph.last].cpu().numpy()
-        gaps = logits[:, problem.label, None] - np.delete(logits, problem.label, axis=1)
-        near = torch.zeros(len(thetas), dtype=torch.bool, device="cpu")
-        for node, found in self._near(values).items():
+        evaluated = self.evaluated(thetas)
+        maps, near = self._maps_and_doubts(evaluated)
+        expected = self._expected(thetas, maps[0])
+        inconsistency = self._problem.inconsistency.between(self._compared(maps[1:]), expected).numpy()
+        return self._seen(evaluated, inconsistency, near[1:])
+
+    def evaluated(self, thetas: np.ndarray) -> Evaluated:
+        """One pass forward over the unperturbed image and theta ``(B, n)``."""
+        images = self._images(np.concatenate([np.zeros((1, len(self._problem.box))), thetas]))
+        return Evaluated(images, self._graph.values_at(images, self._read))
+
+    def decided_by_rounding(self, evaluated: Evaluated) -> np.ndarray:
+        """Where rounding may decide on the map, there or on the unperturbed image: ``(1 + B,)`` bool."""
+        _, near = self._maps_and_doubts(evaluated)
+        return near[0] | near
+
+    def _maps_and_doubts(self, evaluated: Evaluated) -> tuple[Tensor, np.ndarray]:
+        """The maps ``(1 + B, P)``, all entries, and where rounding may make them others ``(1 + B,)``."""
+        near = torch.zeros(len(evaluated.images), dtype=torch.bool, device="cpu")
+        for node, found in self._near(evaluated.values).items():
             near |= (found & ~self._level[node]).any(dim=1).cpu()
-        maps = self._compared(maps.flatten(1))
-        if isinstance(problem.saliency, IntegratedGradients | NoMap):
+        every = self._maps(evaluated, self._pieces(evaluated.values)).flatten(1)
+        maps = self._compared(every)
+        if isinstance(self._problem.saliency, IntegratedGradients | NoMap):
             near[:] = False  # which unit wins at a point does not matter to an integral, or to no map
         rows = near.nonzero()[:, 0]
         if len(rows):  # it does not matter which of two units wins that are 0
-            some = {node: value[rows] for node, value in values.items()}
-            other = self._compared(self._maps(images[rows], some, self._other_pieces(some)))
+            some = evaluated.take(rows)
+            other = self._compared(self._maps(some, self._other_pieces(some.values)))
             near[rows] = (other - maps[rows]).abs().amax(dim=1) > _ROUNDING * maps[rows].abs().amax(dim=1)
-        inconsistency = problem.inconsistency.between(maps, self._expected(thetas, map0)).numpy()
-        return self._seen(gaps, inconsistency, near.numpy() | self._doubtful(maps, map0))
+        return every, near.numpy() | self._doubtful(maps, every[0])
 
-    def _seen(self, gaps: np.ndarray, inconsistency: np.ndarray, near: np.ndarray) -> Seen:
+    def _seen(self, evaluated: Evaluated, inconsistency: np.ndarray, near: np.ndarray) -> Seen:
         problem, slack = self._problem, self._gap_rounding
+        logits = evaluated.values[self._graph.last][1:].cpu().numpy()
+        gaps = logits[:, problem.label, None] - np.delete(logits, problem.label, axis=1)
         threshold, close = problem.threshold, max(_CLOSE, _OF_SEARCHES * problem.tolerance.margin)
         held, lost = (gaps > slack).all(axis=1), (gaps < -slack).any(axis=1)
         possible = np.zeros((len(gaps), 3), bool)
@@ -141,7 +181,7 @@ class PlainEvaluation:
         kind = np.where(
             gap <= 0, CLASS_CHANGED, np.where(inconsistency > threshold, ATTENTION_CHANGED, ROBUST)
         )
-        return Seen(kind.astype(np.int8), possible, gap, slack[worst], inconsistency, near)
+        return Seen(evaluated, kind.astype(np.int8), possible, gap, slack[worst], inconsistency, near)
 
     @cached_property
     def _gap_rounding(self) -> np.ndarray:
@@ -169,7 +209,16 @@ class PlainEvaluation:
         mask = np.broadcast_to(mask, shape).reshape(-1)
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
 
-    def _learnt(self) -> np.ndarray:
+    def _learn(self) -> _Learnt:
+        """One pass over the unperturbed image, corners and random theta."""
+        graph = self._graph
+        values = graph.values_at(self._images(self._places()), range(len(graph.nodes)))
+        scale, sizes = _sizes(graph, values)
+        picked = {graph.nodes[node].inputs[0] for node in graph.piecewise}
+        return _Learnt(scale, sizes, {node: values[node] for node in picked})
+
+    def _places(self) -> np.ndarray:
+        """Where the sizes of terms are learnt, ``(k, n)``."""
         box = self._problem.box
         corners = np.array([box[:, 0], box[:, 1]])
         count = int(np.clip(_EFFORT // self._graph.effort, 1, _CORNERS + _LEARNT))
@@ -184,8 +233,9 @@ class PlainEvaluation:
             images = np.clip(images, *problem.clip)
         return torch.from_numpy(np.ascontiguousarray(images)).to(self._graph.device)
 
-    def _maps(self, images: Tensor, values: Mapping[int, Tensor], pieces: Mapping[int, Tensor]) -> Tensor:
-        """Maps ``(B, P)`` at images, given values and the pieces that units are on."""
+    def _maps(self, evaluated: Evaluated, pieces: Mapping[int, Tensor]) -> Tensor:
+        """Maps ``(B, P)`` at all rows, given the pieces that units are on."""
+        images, values = evaluated.images, evaluated.values
         graph, saliency, label = self._graph, self._problem.saliency, self._problem.label
         if isinstance(saliency, GradCam):
             node = saliency.node(graph)
@@ -283,19 +333,30 @@ def decided_by_rounding(problem: Problem, thetas: np.ndarray) -> np.ndarray:
     nothing.
     """
     plain = PlainEvaluation(problem, rounding=_SINGLE, level=False)
-    near = plain.at(np.concatenate([np.zeros((1, len(problem.box))), thetas])).near
-    return near[0] | near[1:]
+    return plain.decided_by_rounding(plain.evaluated(thetas))[1:]
 
 
-def _sizes(graph: Graph, values: Mapping[int, Tensor], share: float) -> tuple[np.ndarray, dict[int, Tensor]]:
-    """How far from 0 rounding may bring logits ``(K,)`` and, for each node that picks, units or windows
-    ``(N,)``.
+@dataclass(frozen=True)
+class _Learnt:
+    """The sizes of terms, from which what rounding may do follows.
 
-    A share of the sum of absolute terms, taken for the largest magnitudes among the values ``(B, *shape)`` of
-    all nodes.
+    scale: ``(K,)`` of logits. sizes: ``(N,)`` by nodes that pick. values: ``(k, *shape)`` of what these read,
+    where it was learnt.
+    """
+
+    scale: np.ndarray
+    sizes: dict[int, Tensor]
+    values: dict[int, Tensor]
+
+
+def _sizes(graph: Graph, values: Mapping[int, Tensor]) -> tuple[np.ndarray, dict[int, Tensor]]:
+    """The sums of absolute terms that make up logits ``(K,)`` and, for each node that picks, what its units
+    or windows ``(N,)`` go by.
+
+    They are taken for the largest magnitudes among the values ``(B, *shape)`` of all nodes.
     """
     most: dict[int, Tensor] = {}
-    tolerance: dict[int, Tensor] = {}
+    sizes: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes):
         largest = values[index].abs().amax(dim=0, keepdim=True)
         before = most[node.inputs[0]] if node.inputs else largest
@@ -303,11 +364,11 @@ def _sizes(graph: Graph, values: Mapping[int, Tensor], share: float) -> tuple[np
             most[index] = node.layer.magnitude(*(most[source] for source in node.inputs))
         elif isinstance(node.layer, MaxPool):
             own = node.layer.forward(before)
-            most[index], tolerance[index] = torch.maximum(largest, _LEFT_OVER * own), share * own.flatten()
+            most[index], sizes[index] = torch.maximum(largest, _LEFT_OVER * own), own.flatten()
         elif isinstance(node.layer, PiecewiseLinear):
             marks = float(node.layer.breakpoints.abs().max())
             most[index] = torch.maximum(largest, _LEFT_OVER * before)
-            tolerance[index] = share * before.flatten().clamp_min(marks)
+            sizes[index] = before.flatten().clamp_min(marks)
         else:
             most[index] = largest if index else largest.clamp_min(1.0)
-    return share * most[graph.last].flatten().cpu().numpy(), tolerance
+    return most[graph.last].flatten().cpu().numpy(), sizes

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
+from steadygaze.geometry.enclosures import Pairs
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
@@ -215,3 +216,13 @@ def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:
         layer.terms,
         constant if constant.any() else None,
     )
+
+
+def of_parameters(pull: Tensor, products: Pairs) -> Tensor:
+    """What is due to products ``(B, n + products)`` put down to their factors, ``(B, n)``."""
+    count = pull.shape[1] - len(products)
+    own = pull[:, :count].clone()
+    for number, factors in enumerate(products, start=count):
+        for factor in factors:
+            own[:, factor] += pull[:, number] / 2
+    return own

@@ -65,11 +65,15 @@ class FidelityOptions:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What was found: largest differences, relative, and how gradients were compared."""
+    """What was found: largest differences, relative, and how gradients were compared.
+
+    predicted is the class that the imported network gives the first of the images.
+    """
 
     logits: float
     gradient: float
     gradient_by: str
+    predicted: int
 
 
 def check_fidelity(network: Network, images: np.ndarray, options: FidelityOptions | None = None) -> Fidelity:
@@ -89,7 +93,8 @@ def check_fidelity(network: Network, images: np.ndarray, options: FidelityOption
         given = _affordable(images, own, options)
         values = own.graph.values_at(given, {own.graph.last, *_summing(own.graph).inputs})
         apart = _compare_logits(own, given, values, len(given), options)
-        return replace(known, logits=max(known.logits, apart))
+        predicted = int(values[own.graph.last][0].argmax())
+        return replace(known, logits=max(known.logits, apart), predicted=predicted)
     found = _compared(own, images, options)
     network.proven[options] = found
     return found
@@ -107,7 +112,8 @@ def _compared(network: Network, images: np.ndarray, options: FidelityOptions) ->
     values = graph.values_at(x, range(len(graph.nodes)))
     logits = _compare_logits(network, x, values, len(given), options)
     # Of two classes made of one logit the first has no gradient.
-    label = 1 if network.single else int(values[graph.last][0].argmax())
+    predicted = int(values[graph.last][0].argmax())
+    label = 1 if network.single else predicted
     clear = torch.from_numpy(_away_from_kinks(graph, x, values, options.kink))
     del values  # of a large network they take much room
     gradient, way = _gradients_apart(network, x, clear, label, options)
@@ -124,7 +130,7 @@ def _compared(network: Network, images: np.ndarray, options: FidelityOptions) ->
             f"{gradient:.2g} "
             f"of its size (by {way}), allowed is {options.gradient:.2g}; please report this network"
         )
-    return Fidelity(logits, gradient, way)
+    return Fidelity(logits, gradient, way, predicted)
 
 
 def _most(graph: Graph, options: FidelityOptions) -> int:

@@ -11,7 +11,6 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.squares import squared
 
 # Of terms that cancel single precision leaves less than this share, in sums of up to some thousand terms.
 _SINGLE = 1e-6
@@ -40,7 +39,7 @@ def noise_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None
         before = [noise[source] for source in node.inputs]
         if isinstance(node.layer, AbstractAffine):
             own = _SINGLE * node.layer.magnitude(*(values[source] for source in node.inputs))
-            layer = squared(node.layer)
+            layer = graph.squares.nodes[index].layer
             assert isinstance(layer, AbstractAffine)
             noise[index] = (layer.linear(*(each.square() for each in before)) + own.square()).sqrt()
         elif isinstance(node.layer, PiecewiseLinear):
@@ -87,8 +86,12 @@ def level_at(graph: Graph, x: Tensor, tolerances: Mapping[int, Tensor]) -> Tenso
 
     On it means within the tolerances of `Graph.pieces_at`. Units that sum zeros are not among them. ``(B,)``.
     """
-    values = graph.values_at(x, range(len(graph.nodes)))
-    level: dict[int, Tensor] = {}
+    return level_of(graph, graph.values_at(x, range(len(graph.nodes))), tolerances)
+
+
+def level_of(graph: Graph, values: Mapping[int, Tensor], tolerances: Mapping[int, Tensor]) -> Tensor:
+    """`level_at` the pixels at which all nodes have these values."""
+    x, level = values[0], {}
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
         value, slack = values[source].flatten(1), tolerances[index]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
-from steadygaze.network.squares import squared
 
 # Of the scale of a unit's input this share counts after the unit, too.
 _LEFT_OVER = 1e-2
@@ -27,8 +25,12 @@ def scales_at(graph: Graph, images: Tensor) -> dict[int, Tensor]:
     piecewise node magnitudes are added up; there they start again from the values, which are 0 where units
     are off: what rounding may leave of those is a small share of their input's.
     """
+    return scales_of(graph, graph.values_at(images, set(range(len(graph.nodes)))))
+
+
+def scales_of(graph: Graph, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """`scales_at` the images at which all nodes have these values."""
     wanted = {graph.last} | {graph.nodes[node].inputs[0] for node in graph.piecewise}
-    values = graph.values_at(images, set(range(len(graph.nodes))))
     sizes: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes):
         if isinstance(node.layer, AbstractAffine):
@@ -72,9 +74,8 @@ def terms_of_maps(
     What rounding leaves of an entry is proportional to it, and not to the entry, which may cancel. label and
     tolerances are those of `AbstractSaliency.maps`.
     """
-    logits, pieces = graph.logits_and_pieces(images, tolerances)
     if isinstance(saliency, GradCam):
-        node = saliency.node(graph)
+        node, pieces = saliency.node(graph), graph.pieces_at(images, tolerances)
         gradients = _terms_of_gradients(graph, graph.seed(label, len(images)), pieces, to=node)
         return saliency.from_parts(graph.values_at(images, (node,))[node].abs(), gradients).flatten(1)
     if isinstance(saliency, IntegratedGradients):
@@ -86,6 +87,18 @@ def terms_of_maps(
 
         return saliency.maps_by(graph, images, terms).abs().flatten(1)
     assert isinstance(saliency, AbstractGradientSaliency)
+    return terms_of_gradient_maps(saliency, graph, images, label, graph.logits_and_pieces(images, tolerances))
+
+
+def terms_of_gradient_maps(
+    saliency: AbstractGradientSaliency,
+    graph: Graph,
+    images: Tensor,
+    label: int,
+    evaluated: tuple[Tensor, Mapping[int, Tensor]],
+) -> Tensor:
+    """`terms_of_maps` where the logits and pieces at the images are known."""
+    logits, pieces = evaluated
     gradients = _terms_of_gradients(graph, saliency.seed(logits, label), pieces)
     return saliency.from_gradient(gradients * images.abs() if saliency.times_pixels else gradients)
 
@@ -97,7 +110,6 @@ def _terms_of_gradients(graph: Graph, seed: Tensor, pieces: Mapping[int, Tensor]
     rounding errors are taken to be independent: their squares go back by the squares of the weights. Absolute
     sums all the way back would grow by an order of magnitude with each wide layer, past any gradient.
     """
-    squares = Graph(tuple(replace(node, layer=squared(node.layer)) for node in graph.nodes))
     steep = {node: own.square() if own.is_floating_point() else own for node, own in pieces.items()}
     gradients, spread = {graph.last: seed}, {graph.last: seed.square()}
     for index in range(graph.last, to, -1):
@@ -111,7 +123,7 @@ def _terms_of_gradients(graph: Graph, seed: Tensor, pieces: Mapping[int, Tensor]
             found = node.layer.terms_back(own_spread.sqrt().reshape(g.shape), pieces[index], shapes)
             passed = tuple(part.square() for part in found)
         else:
-            passed = squares.pulled(index, own_spread, steep)
+            passed = graph.squares.pulled(index, own_spread, steep)
         if isinstance(node.layer, AbstractAffine):
             terms = node.layer.absolute.transpose(g.abs(), shapes)
         for source, part, error, own in zip(node.inputs, parts, passed, terms, strict=True):

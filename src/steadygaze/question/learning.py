@@ -1,0 +1,74 @@
+"""What one pass of the network tells of a question before anything is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from steadygaze.geometry.half_widths import half_widths, inward
+from steadygaze.network.graph import Graph
+from steadygaze.network.reading.noise import level_of
+from steadygaze.network.regions.onesided import distances_of_hinges
+from steadygaze.network.regions.piecewise import Stages
+from steadygaze.network.regions.rounding import scales_of, tolerances_of
+from steadygaze.perturbation.records import AffinePiece
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """How large rounding is, and what the network makes of the unperturbed image.
+
+    Attributes:
+        scales: of rounding, by nodes of the problem's graph; see `scales_at`.
+        tolerances: ``(units,)`` by nodes that pick: how close to a breakpoint is on it.
+        by_network: the same by the network's own nodes, which begin behind the clip.
+        logits, pieces: of the unperturbed image ``(1, K)``, and by the network's own nodes as in
+            `Graph.pieces_at`.
+        level: ``(1,)`` whether there noise may move some unit off a breakpoint; see `level_at`.
+    """
+
+    scales: Mapping[int, Tensor]
+    tolerances: dict[int, Tensor]
+    by_network: dict[int, Tensor]
+    logits: Tensor
+    pieces: Mapping[int, Tensor]
+    level: Tensor
+
+
+def learnt(graph: Graph, network: Graph, images: Tensor, hinge: float) -> Learnt:
+    """See `Learnt`.
+
+    Args:
+        graph: the network, with a clip before it if there is one. network: without.
+        images: ``(1 + k, C, H, W)`` before the clip: the unperturbed one, and those from which the scale of
+            rounding is learnt.
+        hinge: the share of the scale that counts as zero.
+    """
+    values, pixels = graph.values_at(images, range(len(graph.nodes))), graph.last - network.last
+    scales = scales_of(graph, {node: value[1:] for node, value in values.items()})
+    tolerances = tolerances_of(graph, scales, hinge)
+    by_network = {node - pixels: own for node, own in tolerances.items() if node > pixels}
+    first = {node - pixels: value[:1] for node, value in values.items() if node >= pixels}
+    return Learnt(
+        scales=scales,
+        tolerances=tolerances,
+        by_network=by_network,
+        logits=first[network.last].clone(),
+        pieces=network.pieces_of(first, by_network),
+        level=level_of(network, first, by_network),
+    )
+
+
+def hinges_from_zero(stages: Stages, pieces: Sequence[AffinePiece], box: np.ndarray) -> np.ndarray:
+    """How far hinges lie from 0, in half-widths, if the network is affine up to there, sorted ``(H,)``."""
+    at_zero = (
+        piece
+        for piece in pieces  # those at 0 have the same image there
+        if ((piece.polytope.vertices.min(axis=0) <= 0) & (piece.polytope.vertices.max(axis=0) >= 0)).all()
+    )
+    image = next(at_zero, pieces[0]).image
+    form = stages.start(image.base, np.ascontiguousarray(image.directions)).forms[0]
+    return distances_of_hinges(stages, form, inward(box), half_widths(box))
