@@ -83,12 +83,15 @@ class Backward:
         below = self.below(rows, start)
         return below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
 
-    def below(self, rows: Tensor, start: int, both: bool = False) -> Tensor:
+    def below(
+        self, rows: Tensor, start: int, both: bool = False, entries: dict[int, Tensor] | None = None
+    ) -> Tensor:
         """Affine functions ``(B, 1 + n, R)`` below ``<row, output of node start>``, rounded down.
 
         The rows are ``(B, R, M)``. They may be in float32, if this is: see `narrowed`.
         both: of the rows and of their opposites, ``(B, 1 + n, 2 R)``; these go together up to the first node
         that is not affine.
+        entries: where given, takes in what becomes of the rows behind each node that is not affine.
         """
         nothing = torch.zeros(rows.shape[:2], dtype=torch.float64, device=rows.device)
         state = _State(nothing[..., None], nothing, nothing)
@@ -103,6 +106,8 @@ class Backward:
             if both and not isinstance(self.graph.nodes[index].layer, AbstractAffine):
                 own, state, both = _mirrored(own), state.mirrored(), False
                 pending = {source: _mirrored(part) for source, part in pending.items()}
+            if entries is not None and index in self.lines:
+                entries[index] = own
             state, parts = self._pulled(index, own, state)
             for source, part in zip(self.graph.nodes[index].inputs, parts, strict=True):
                 if source not in pending:
@@ -126,7 +131,7 @@ class Backward:
         high = -low
         counts = chosen.sum(dim=1)
         order = counts.argsort(descending=True)
-        widest = max(self.sizes[index].flatten(1).shape[1] for index in self._behind(start))
+        widest = max(self.sizes[index].flatten(1).shape[1] for index in self.behind(start))
         done, size = 0, self.sizes[start].element_size()
         while done < boxes and counts[order[done]]:
             most = int(counts[order[done]])
@@ -147,6 +152,14 @@ class Backward:
                 high[at[asked], place[asked]] = -above[asked]
         return low.transpose(1, 2), high.transpose(1, 2)
 
+    def behind(self, start: int) -> set[int]:
+        """The node and all from the grounds on that it depends on."""
+        found = {start}
+        for index in range(start, -1, -1):
+            if index in found and index not in self.grounds:
+                found.update(self.graph.nodes[index].inputs)
+        return found
+
     def scale(self, index: int) -> Tensor:
         """``|W| x + |b|`` of an affine node, ``(B, M)``, x being the largest magnitudes of its inputs.
 
@@ -159,14 +172,6 @@ class Backward:
             inputs = (self.sizes[source] for source in node.inputs)
             self._scales[index] = node.layer.absolute.forward(*inputs).flatten(1)
         return self._scales[index]
-
-    def _behind(self, start: int) -> set[int]:
-        """The node and all from the grounds on that it depends on."""
-        found = {start}
-        for index in range(start, -1, -1):
-            if index in found and index not in self.grounds:
-                found.update(self.graph.nodes[index].inputs)
-        return found
 
     def _pulled(self, index: int, rows: Tensor, state: _State) -> tuple[_State, tuple[Tensor, ...]]:
         node = self.graph.nodes[index]
