@@ -34,12 +34,13 @@ _MOST_SYMBOLS = 256
 # Boxes of each size on which an effort is tried, and the share of them that it must decide: what an effort
 # takes against the two halves of a box, which would have to be judged without it.
 _TRIALS = 6
-_GAPS_PAY, _SYMBOLS_PAY = 0.25, 0.4
+_GAPS_PAY, _SYMBOLS_PAY = 0.75, 0.4
 # Rows for units are not even tried where they would have to leave less than this; and slopes, which cost
 # little and bring little, where they would have to leave less than that.
 _HOPEFUL, _SLIGHT = 1 / 32, 0.75
-# Rows for gaps come first where forms decide less than this share of the boxes.
-_FORMS_PAY = 0.4
+# Rows for gaps come first where forms decide less than this share of the boxes, and rows at least that of all
+# that forms do not: what they take besides is half of what they take after forms.
+_FORMS_PAY, _FIRST_PAY = 0.5, 0.4
 # What efforts cost, forms for a box being 1: measured on one core, networks of 1,500 to 10,000 units. Rows
 # for units cost more the more units are in doubt, slopes the more gaps are open.
 _GAPS_COST, _UNITS_COST, _DOUBTS_COST, _SYMBOLS_COST, _SLOPES_COST = 2.0, 2.0, 1 / 128, 6.0, 0.5
@@ -111,10 +112,13 @@ class Experience:
 
     def goes_first(self, shares: np.ndarray) -> np.ndarray:
         """``(B,)`` bool: where rows for gaps pay and forms alone decide few boxes."""
-        tried = [self._seen.get(("gaps", _size(share)), (0.0, 0))[1] >= _TRIALS for share in shares]
-        forms = [self._seen.get(("forms", _size(share)), (0.0, 1)) for share in shares]
-        few = np.array([total < _FORMS_PAY * count for total, count in forms], bool)
-        return np.array(tried, bool) & few & self.pays("gaps", shares, _GAPS_PAY, _GAPS_COST)
+        forms, gaps = (
+            np.array([self._seen.get((name, _size(share)), (0.0, 0)) for share in shares]).T
+            for name in ("forms", "gaps")
+        )
+        tried = (forms[1] > 0) & (gaps[1] >= _TRIALS)
+        left = 1 - forms[0] / np.maximum(forms[1], 1)
+        return tried & (left > 1 - _FORMS_PAY) & (left * gaps[0] >= _FIRST_PAY * gaps[1])
 
     def affords(self, costs: np.ndarray) -> np.ndarray:
         """``(B,)`` bool: what may be tried of things of these costs ``(B,)``, the first ones first."""
