@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from benchmarks.__main__ import REPOSITORY
 from steadygaze.campaign import Machine, Plan, PlannedCase, Record, RunProgress, Status, make_case, read, run
+from steadygaze.campaign.crew import AbstractCrew
 from steadygaze.campaign.standing import standing_of
 from steadygaze.campaign.store import Writer, writing
 from steadygaze.campaign.table import chosen, export, rows
@@ -46,8 +47,8 @@ class Course:
         return (self.working * workers - self.own) / self.cases
 
 
-def course(cases: Sequence[Case], workers: int, folder: Path) -> Course:
-    """Run the cases into a new store."""
+def course(cases: Sequence[Case], workers: int, folder: Path, crew: AbstractCrew | None = None) -> Course:
+    """Run the cases into a new store, by so many processes of this machine or by the crew."""
     began, first, last = time.perf_counter(), list[float](), list[float]()
 
     def watch(now: RunProgress) -> None:
@@ -57,7 +58,7 @@ def course(cases: Sequence[Case], workers: int, folder: Path) -> Course:
             last.append(time.perf_counter())
 
     store = folder / f"{len(list(folder.iterdir()))}.sqlite"
-    run(Plan("benchmark", tuple(map(PlannedCase, cases))), store, workers=workers, progress=watch)
+    run(Plan("benchmark", tuple(map(PlannedCase, cases))), store, workers=workers, crew=crew, progress=watch)
     records = [entry.record for entry in read(store) if entry.record is not None]
     return Course(
         len(records),
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=REPOSITORY.parent / "shared", help="networks and data")
     parser.add_argument("--cases", type=int, default=100, help="of W1 and of tiny ones (default 100)")
+    parser.add_argument("--on-cluster", type=int, default=2_000, help="cases of W1 by Ray and by the pool")
     parser.add_argument("--records", type=int, default=10_000, help="of the store that is read")
     options = parser.parse_args(arguments)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {_load()}")
@@ -81,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _tiny(options.cases, folder)
         if options.shared.is_dir():
             _on_mnist(options.shared.resolve(), options.cases, folder)
+            _on_a_cluster(options.shared.resolve(), options.on_cluster, folder)
         else:
             print(f"There is no folder {options.shared}: W1 and longer cases are left out.")
         _reading(options.records, folder)
@@ -95,18 +98,13 @@ def _tiny(count: int, folder: Path) -> None:
 
 
 def _on_mnist(shared: Path, count: int, folder: Path) -> None:
-    def cases(net: str, perturb: tuple[str, ...], number: int) -> list[Case]:
-        told = {"model": str(shared / f"models/mnist-net_{net}.onnx"), "perturb": perturb, "clip": "none"}
-        images = [f"idx:{shared / 'data/mnist'}:{one}" for one in range(number)]
-        return [make_case(told, {"layout": "flat", "image": image}) for image in images]
-
-    long = course(cases("256x6", PLANE, 5), 1, folder)
+    long = course(_cases(shared, "256x6", PLANE, 5), 1, folder)
     print(
         f"{long.cases} cases of W2 on 256x6, 1 worker: {long.own / long.cases:.2f} s each, "
         f"{1e3 * long.overhead(1):.1f} ms of machinery each, "
         f"{100 * long.overhead(1) * long.cases / long.own:.2f} %; {long.unsolved} unsolved (load {_load()})"
     )
-    line = cases("256x2", LINE, count)
+    line = _cases(shared, "256x2", LINE, count)
     one, two = course(line, 1, folder), course(line, 2, folder)
     print(
         f"{one.cases} cases of W1 on 256x2: 1 worker {one.working:.2f} s ({1e3 * one.own / one.cases:.1f} ms "
@@ -114,6 +112,37 @@ def _on_mnist(shared: Path, count: int, folder: Path) -> None:
         f"{one.working / two.working:.2f} times as fast; starting took {one.starting:.1f} and "
         f"{two.starting:.1f} s; {one.unsolved} unsolved (load {_load()})"
     )
+
+
+def _on_a_cluster(shared: Path, count: int, folder: Path) -> None:
+    """The pool, Ray, and the pool again, each with two workers, so that a slow minute shows."""
+    try:
+        import ray
+
+        from steadygaze.campaign.cluster import RayCrew
+    except ImportError:
+        print("Ray is not installed: its cluster is left out.")
+        return
+    line = _cases(shared, "256x2", LINE, count)
+    before = course(line, 2, folder)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        by_ray = course(line, 2, folder, RayCrew("auto"))
+    finally:
+        ray.shutdown()
+    after = course(line, 2, folder)
+    times = 2 * by_ray.working / (before.working + after.working)
+    print(
+        f"{count} cases of W1 on 256x2: 2 workers {before.working:.1f} and {after.working:.1f} s, Ray's "
+        f"cluster of this machine {by_ray.working:.1f} s, {times:.2f} times as long; starting took "
+        f"{before.starting:.1f}, {after.starting:.1f} and {by_ray.starting:.1f} s (load {_load()})"
+    )
+
+
+def _cases(shared: Path, net: str, perturb: tuple[str, ...], number: int) -> list[Case]:
+    told = {"model": str(shared / f"models/mnist-net_{net}.onnx"), "perturb": perturb, "clip": "none"}
+    images = [f"idx:{shared / 'data/mnist'}:{one}" for one in range(number)]
+    return [make_case(told, {"layout": "flat", "image": image}) for image in images]
 
 
 def _reading(count: int, folder: Path) -> None:

@@ -139,7 +139,7 @@ def read(told: dict[str, str]) -> dict[str, Any]:
     parsed: dict[str, Any] = dict(told)
     for name in ("theta", "scores"):
         parsed[name] = json.loads(told[name])
-    for name in ("inconsistency", "gap"):
+    for name in {"inconsistency", "gap"} & told.keys():
         parsed[name] = float(told[name])
     parsed["cells"] = [int(cell) for cell in told["cells"].split()]
     return parsed

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from steadygaze.geometry.enclosures import Enclosure
+from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.perturbation import Chain
 
 # How far a value may seem to be outside because apply() and the comparison are rounded too.
@@ -60,17 +60,30 @@ def excess_of(
     knots: tuple[float, ...] = (0.0,),
     count: int = 24,
 ) -> float:
-    """How far sampled images and expected maps lie outside their enclosures over ``boxes`` at most."""
+    """How far sampled images and expected maps lie outside their enclosures over ``boxes`` at most.
+
+    Both with and without coordinates for the products of parameters.
+    """
     map0 = image - 0.4
-    enclosed, expected = chain.enclose(image, boxes), chain.enclose_expected(map0, boxes)
     thetas, t = thetas_in(boxes, rng, count, knots)
-    return max(
-        max(
-            outside(enclosed, chain.apply(image, theta), at),
-            outside(expected, chain.expected(map0, theta), at),
-        )
-        for theta, at in zip(thetas, t, strict=True)
-    )
+    excess = -np.inf
+    for products in {(), chain.products}:
+        amounts = Enclosure.of_boxes(boxes, products)
+        enclosed, expected = chain.enclose(image, amounts), chain.enclose_expected(map0, amounts)
+        for theta, at in zip(thetas, t, strict=True):
+            own = with_products(at, products)
+            excess = max(
+                excess,
+                outside(enclosed, chain.apply(image, theta), own),
+                outside(expected, chain.expected(map0, theta), own),
+            )
+    return excess
+
+
+def with_products(t: np.ndarray, products: Pairs) -> np.ndarray:
+    """Coordinates (B, n), and behind them those of the products."""
+    made = [2 * t[:, j] ** 2 - 1 if j == k else t[:, j] * t[:, k] for j, k in products]
+    return np.column_stack([t, *made])
 
 
 def outside(enclosed: Enclosure, values: np.ndarray, t: np.ndarray) -> float:
@@ -83,9 +96,12 @@ def outside(enclosed: Enclosure, values: np.ndarray, t: np.ndarray) -> float:
     return float(max(away.max(), beyond.max()) - ROUNDING * max(1.0, np.abs(values).max()))
 
 
-def total_error(chain: Chain, image: np.ndarray, width: float, around: float = 0.37) -> float:
+def total_error(
+    chain: Chain, image: np.ndarray, width: float, around: float = 0.37, products: Pairs = ()
+) -> float:
     """Sum of the errors over all pixels, over the box of ``width`` (a share of the whole) around a point."""
     low, high = chain.box.T
     middle = low + (around + 0.1 * np.arange(len(low))) * (high - low)
     half = width * (high - low) / 2
-    return float(chain.enclose(image, np.stack([middle - half, middle + half], axis=1)[None]).error.sum())
+    box = np.stack([middle - half, middle + half], axis=1)[None]
+    return float(chain.enclose(image, Enclosure.of_boxes(box, products)).error.sum())

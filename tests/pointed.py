@@ -18,6 +18,7 @@ PATCH = "patch(opacity=0..1, top=2, left=2, height=3, width=3, mode=add)"
 SMALL = "patch(opacity=0..0.3, top=5, left=5, height=2, width=2, mode=add)"
 BRIGHT, CONTRAST = "brightness(amount=-0.1..0.1)", "contrast(amount=-0.1..0.1)"
 MLP = ("digits-mlp", 357)
+CLASS = {"claim": "class"}
 SWEEP, WIDE, SHORT = {"method": "sweep"}, {"undecided": 0.2}, {"regions_limit": 800}
 # One line for each way in which a page may know its cells, its images and its numbers.
 CASES = {
@@ -42,10 +43,13 @@ CASES = {
         "|".join(f"patch(opacity=0..0.1, top={k}, left={k}, height=1, width=1, mode=add)" for k in range(8)),
         {"method": "nearest", **SHORT},
     ),
+    "class line": (*MLP, PATCH, CLASS),
+    "class": (*MLP, f"brightness(amount=-0.3..0.3)|{PATCH}", CLASS),
+    "class boxes": (*MLP, f"{BRIGHT}|{PATCH}", {**CLASS, "method": "bound", "handover": False}),
     "counts entries": (*MLP, f"translate(dx=-1..1)|{BRIGHT}", {"inconsistency": "top-k(8)", **SHORT}),
 }
 # The others are for `make test-slow`.
-QUICK = ("plane", "space", "moved")
+QUICK = ("plane", "space", "moved", "class")
 EVERY = [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 
 

@@ -18,10 +18,15 @@ def entry(
     threshold: float = 0.3,
     ranges: list[list[float]] | None = None,
     failure: dict[str, Any] | None = None,
+    claim: str = "attention",
 ) -> Entry:
-    """One image; ``scales`` are: class holds, fails, attention holds, fails; None: no answer."""
+    """One image; ``scales`` are: class holds, fails, attention holds, fails; None: no answer.
+
+    Asked about the class alone, with the claim "class", it has no use for the last two.
+    """
     case = make_case(
-        {"model": "digits-mlp", "image": "digits:2", "perturb": ["brightness(amount=-0.1..0.1)"]}
+        {"model": "digits-mlp", "image": "digits:2", "perturb": ["brightness(amount=-0.1..0.1)"]},
+        {"claim": claim},
     )
     answer = None
     if scales is not None:
@@ -48,4 +53,6 @@ def entry(
     }
     machine = Machine("", "", 1, 1, 1)
     record = Record(status, "", 1.0, {}, machine, "2026-01-01T00:00:00", answer)
-    return Entry(f"{model}-{image}-{threshold}", "plan", tags, {**case.__dict__}, record)
+    if claim == "class":
+        tags |= {"threshold": None, "saliency": "none"}
+    return Entry(f"{model}-{image}-{threshold}-{claim}", "plan", tags, {**case.__dict__}, record)

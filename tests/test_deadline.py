@@ -21,6 +21,7 @@ from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import cone_volumes, facets, volumes
 from steadygaze.geometry.polytope import box as box_of
+from steadygaze.network.bounding.tightening import Effort
 from steadygaze.question.images import load_image
 from steadygaze.question.limits import Limits
 from steadygaze.search.base import Options
@@ -147,6 +148,25 @@ def test_searches_ask_in_their_steps(failing, method):
         search.close()
     assert search.pending(), "a search that was stopped is not at its end"
     assert (search.found().kind != ROBUST).all()
+
+
+def test_bounds_ask_at_every_node_on_their_way_and_back(moving):
+    nodes, boxes = len(moving.graph.nodes), 1e-3 * moving.box[None]
+
+    def bounded(effort, deadline):
+        bounds = moving.bounds(boxes, 8, effort, deadline)
+        bounds.gaps(moving.label)
+        moving.enclosed_inconsistency(boxes, bounds)
+
+    there_and_back, rows = 2 * nodes - 3, 4
+    for effort in Effort:
+        clock = count(1)
+        bounded(effort, Deadline(ends=1e9, clock=clock.__next__))
+        asks = next(clock) - 1
+        assert asks >= there_and_back + rows * (effort is not Effort.FORMS)
+        for times in (0, nodes // 2, asks - 1):
+            with pytest.raises(Expired):
+                bounded(effort, asked(times))
 
 
 def many(n=3, parts=1500):

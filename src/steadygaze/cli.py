@@ -29,7 +29,7 @@ from steadygaze.commands.compare import compare
 from steadygaze.commands.gate import gate
 from steadygaze.commands.layers import layers
 from steadygaze.errors import SteadygazeError, UsageError
-from steadygaze.question.case import Case, make_case, read_toml
+from steadygaze.question.case import Case, check_measure, make_case, read_toml
 from steadygaze.terminal import printed, silence, unheard
 
 if TYPE_CHECKING:
@@ -218,11 +218,14 @@ def _solved(case: Case, quiet: bool) -> Answer:
     began = time.perf_counter()
     from steadygaze.perturbation.notation import chain_of
     from steadygaze.question.images import load_image
+    from steadygaze.question.images.loading import baseline_of
     from steadygaze.question.lengths import in_pixels
     from steadygaze.report.folder import check_folder
 
     check_folder(Path(case.out))
+    check_measure(case)
     loaded = load_image(case.image, case.framing())
+    begins = baseline_of(case.baseline, case.framing())
     chain = chain_of(in_pixels(case.perturb, loaded.image.shape))
     with _progress(quiet) as progress:
         from steadygaze.verdict.driver import verify as verify_image  # here: torch takes seconds
@@ -238,7 +241,7 @@ def _solved(case: Case, quiet: bool) -> Answer:
             chain,
             progress=progress,
             spent=time.perf_counter() - began,
-            **case.settings(),
+            **(case.settings() | {"baseline": begins}),
         )
 
 

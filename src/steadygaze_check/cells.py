@@ -80,11 +80,11 @@ def _spots(ptr: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 class Examiner:
     """Proves kinds, a batch of cells at a time."""
 
-    def __init__(self, certificate: Certificate, network: Network, comparison: Comparison) -> None:
+    def __init__(self, certificate: Certificate, network: Network, comparison: Comparison | None) -> None:
         self._certificate, self._network, self._comparison = certificate, network, comparison
         self._label, self._widest = certificate.question["label"], max(node.entries for node in network.nodes)
         units = sum(node.entries for node in network.nodes if node.windows is not None)
-        most = _MOVED if comparison.moves else _ROOM
+        most = _MOVED if certificate.question["moves_map"] else _ROOM
         self._room, self._left = max(2, min(most, _ROOM // max(units, self._widest))), _EXACT
         parts = [part for node in network.nodes for part in node.parts]
         self._products = sum(part.index.size * part.kernel.shape[1] for part in parts)
@@ -125,8 +125,11 @@ class Examiner:
                 value, size = borders(c, other, theta)
                 batch.crossed[:] |= batch.any(value > gamma(len(c.box)) * size).all(axis=1)
         asked = np.flatnonzero(held & ~batch.crossed & (batch.shrink > 0))
-        for group in self._settled(piece, asked, pattern):
-            kind[group] = self._attention(batch, group, pattern)
+        if self._comparison is None:
+            kind[asked] = ROBUST
+        else:
+            for group in self._settled(piece, asked, pattern):
+                kind[group] = self._attention(batch, group, pattern, self._comparison)
         kind[batch.crossed | (batch.shrink <= 0)] = UNDECIDED
         return kind, np.where(kind == UNDECIDED, 0.0, batch.shrink)
 
@@ -155,7 +158,9 @@ class Examiner:
             groups.setdefault(b"".join(each.tobytes() for each in flags), []).append(cell)
         return [np.array(group) for group in groups.values()]
 
-    def _attention(self, batch: _Batch, asked: np.ndarray, pattern: Pattern) -> np.ndarray:
+    def _attention(
+        self, batch: _Batch, asked: np.ndarray, pattern: Pattern, compare: Comparison
+    ) -> np.ndarray:
         """Kinds of the asked cells, whose class is kept; each pattern's map is made once."""
         behind = {node: may for node, may in pattern.items() if node > self._network.pixels}
         seen: dict[bytes, int] = {}
@@ -163,7 +168,6 @@ class Examiner:
         which = np.array([seen.setdefault(name, len(seen)) for name in names], int)
         first = np.unique(which, return_index=True)[1]
         kinds, room = np.full(len(asked), UNDECIDED), max(8, 2 * _ROOM // self._widest)
-        compare = self._comparison
         for start in range(0, len(first), room):
             some = asked[first[start : start + room]]
             own = {node: may[some] for node, may in behind.items()}
@@ -171,7 +175,7 @@ class Examiner:
             here = np.flatnonzero((which >= start) & (which < start + room))
             row = which[here] - start
             if compare.moves:
-                kinds[here] = self._moved(batch, asked[here], maps, error, row)
+                kinds[here] = self._moved(batch, compare, asked[here], maps, error, row)
             else:
                 low, high = compare.inconsistency(maps, error, batch.piece, batch.theta[:1])
                 kind = np.where(low > compare.threshold, ATTENTION_CHANGED, UNDECIDED)
@@ -179,7 +183,13 @@ class Examiner:
         return kinds
 
     def _moved(
-        self, batch: _Batch, cells: np.ndarray, maps: np.ndarray, error: np.ndarray, row: np.ndarray
+        self,
+        batch: _Batch,
+        compare: Comparison,
+        cells: np.ndarray,
+        maps: np.ndarray,
+        error: np.ndarray,
+        row: np.ndarray,
     ) -> np.ndarray:
         """Kinds of cells where the expected map e is affine in θ, and the map s = maps[row] is not.
 
@@ -187,10 +197,10 @@ class Examiner:
         u, |e| >= <e, u>: if <s, e> - kappa |s| <e, u> < 0 at the vertices, h < 0 in the cell; u is along e
         at one vertex after another, and what proves most is kept. For kappa < 0 the same holds of -h and -s.
         """
-        sign = 1.0 if self._comparison.kappa >= 0 else -1.0
+        sign = 1.0 if compare.kappa >= 0 else -1.0
         kinds = (ROBUST, ATTENTION_CHANGED) if sign > 0 else (ATTENTION_CHANGED, ROBUST)
-        kappa, size = abs(self._comparison.kappa), np.sqrt(np.einsum("rn,rn->r", maps, maps))
-        expected, away, reach = self._comparison.expected(batch.piece, batch.theta)
+        kappa, size = abs(compare.kappa), np.sqrt(np.einsum("rn,rn->r", maps, maps))
+        expected, away, reach = compare.expected(batch.piece, batch.theta)
         products, gram = sign * (maps @ expected.T), expected @ expected.T
         lengths = np.sqrt(gram.diagonal())
         slack = (1 + kappa) * (size[:, None] * away + error[:, None] * (reach + away))

@@ -41,12 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = check(certificate)
         if options.model is not None:
             report.add("original", (True, *_compared(certificate, options.model.read_bytes())))
-        report.numbers["seconds"] = round(time.perf_counter() - began, 3)
+        asked = "the class alone" if certificate.class_alone else "class and attention"
+        report.numbers |= {"asked": asked, "seconds": round(time.perf_counter() - began, 3)}
         if options.json is not None:
             findings = [{"claim": n, "status": s, "text": t} for n, s, t in report.findings]
             content = {"exit_code": report.code, "theta": report.theta, "findings": findings} | report.numbers
             options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        print(f"{len(certificate.cell_kind)} cells of {certificate.dimension} parameters")
+        print(f"{len(certificate.cell_kind)} cells of {certificate.dimension} parameters; asked: {asked}")
         for name, status, text in report.findings:
             print(f"  {status:>13}  {name}: {''.join(each if each.isprintable() else '?' for each in text)}")
         print(f"At θ = {report.theta}\n" if report.theta else "", _ENDS[report.code], sep="", flush=True)
@@ -87,9 +88,8 @@ def _provable(certificate: Certificate) -> None:
     question, arrays = certificate.question, certificate.arrays
     saliency, measure = (f"{question[each]['name']:.40}" for each in ("saliency", "inconsistency"))
     followed = measure in ("cosine", "l2") and "moves_piece" in arrays
-    demand(saliency != "none", "the question is about the class alone")
-    demand(saliency in ("gradient", "abs-gradient"), f"{saliency} maps are not followed")
-    demand(measure in ("cosine", "l2", "l1", "linf"), f"{measure} is not bounded")
+    demand(saliency in ("gradient", "abs-gradient", "none"), f"{saliency} maps are not followed")
+    demand(measure in ("cosine", "l2", "l1", "linf", "none"), f"{measure} is not bounded")
     demand(len(arrays["piece_base"]), "the image is not piecewise affine in the parameters")
     demand(followed or not question["moves_map"], f"{measure} of expected maps that move is not bounded")
 

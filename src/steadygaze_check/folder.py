@@ -67,6 +67,11 @@ class Certificate:
     def __getattr__(self, name: str) -> np.ndarray:
         return self.__dict__["arrays"][name]
 
+    @property
+    def class_alone(self) -> bool:
+        """Whether only the class must hold: then there are no maps, and no threshold."""
+        return bool(self.question["saliency"]["name"] == "none")
+
     def corners(self, cell: int) -> np.ndarray:
         """The vertices ``(m, n)`` of a cell."""
         return self.vertices[self.cell_vertex[self.cell_ptr[cell] : self.cell_ptr[cell + 1]]]
@@ -160,6 +165,10 @@ def _consistent(made: Certificate, sizes: dict[str, int]) -> None:
         demand(fine, f"{name}.npy holds numbers that are not finite, or above 1e100")
     map_is_known = made.question["saliency"]["name"] in ("gradient", "abs-gradient")
     demand(not map_is_known or sizes["O"] == sizes["D"], "compared.npy is not of the size of a map")
+    alone, question = made.class_alone, made.question
+    maps = question["threshold"] or question["moves_map"] or made.compared.any()
+    fine = alone == (question["inconsistency"]["name"] == "none") and not (alone and maps)
+    demand(fine, "it asks about the class alone, and about maps")
     demand(sizes["m"] == sizes["M"] + 1 and sizes["F"] <= 64, "cell_ptr or failing is too long, or too short")
     for ptr, last in ((made.piece_ptr, sizes["Q"]), (made.cell_ptr, sizes["I"])):
         fine = ptr[0] == 0 and ptr[-1] == last and (np.diff(ptr) > 0).all()

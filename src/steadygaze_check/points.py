@@ -103,13 +103,17 @@ class Points:
         demand(pieces, "no affine piece of the image holds θ = 0")
         self.origin_piece = pieces[0]
         self.origin_logits, pattern = exact_point(network, certificate, pieces[0], zero)
-        self.comparison = Comparison(certificate, gradients(network, self._label, pattern, 1))
+        self.comparison = None
+        if not certificate.class_alone:
+            self.comparison = Comparison(certificate, gradients(network, self._label, pattern, 1))
 
     def kind(self, piece: int, theta: np.ndarray) -> int:
         """The kind at θ, which lies in the piece; UNDECIDED where bounds do not tell."""
         logits, pattern = exact_point(self._network, self._certificate, piece, theta)
         if any(logits[self._label] <= other for k, other in enumerate(logits) if k != self._label):
             return CLASS_CHANGED
+        if self.comparison is None:
+            return ROBUST
         maps = self.comparison.maps(*gradients(self._network, self._label, pattern, 1))
         low, high = self.comparison.inconsistency(*maps, piece, theta[None])
         threshold = self.comparison.threshold

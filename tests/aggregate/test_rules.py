@@ -9,7 +9,7 @@ from steadygaze.aggregate import grouped, judged, parsed
 from steadygaze.aggregate.outcomes import outcomes_of
 from steadygaze.aggregate.rules import MEASURES, Standing, overall
 from steadygaze.campaign import Status
-from steadygaze.errors import SettingError
+from steadygaze.errors import SettingError, UsageError
 
 KEEPS, FAILS, OPEN = (1, None, 1, None), (1, None, 0.2, 0.2), (None, None, None, None)
 
@@ -58,6 +58,21 @@ def test_a_rule_about_no_image_is_open():
     (finding,) = judged((parsed("accuracy >= 0"),), grouped([entry("a", KEEPS, label=None)]))
     assert finding.standing == Standing.OPEN
     assert "no image" in finding.sentence()
+
+
+def test_a_rule_about_attention_is_none_about_the_class_alone():
+    alone = [entry("a", KEEPS, claim="class"), entry("b", FAILS, claim="class")]
+    of_attention, of_class = parsed("attention_robust_rate(1) >= 1"), parsed("class_robust_rate(1) >= 1")
+    for text in ("attention_robust_accuracy(1) >= 0", "other_reason_rate(1) <= 1", of_attention.text):
+        with pytest.raises(SettingError, match=r"all cases ask about the class alone; allowed: class_robust"):
+            judged((parsed(text),), grouped(alone))
+    with pytest.raises(UsageError, match="nothing is known of their attention"):
+        of_attention.measured(outcomes_of(alone))
+    (finding,) = judged((of_class,), grouped(alone))
+    assert finding.standing == Standing.KEPT
+    assert finding.group.terms() == "the class alone"
+    mixed = judged((of_attention, of_class), grouped([*alone, entry("a", KEEPS)]))
+    assert [each.group.must_hold for each in mixed] == ["class and attention", "class", "class and attention"]
 
 
 def test_the_worst_standing_counts():

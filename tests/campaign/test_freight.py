@@ -43,9 +43,11 @@ def test_a_case_is_answered_where_none_of_its_files_are(tmp_path, monkeypatch):
     shutil.copy(builtin_model("digits-mlp"), here / "net.onnx")
     np.save(here / "spot.npy", np.full((8, 8), 0.5))
     np.save(here / "image.npy", np.full((1, 8, 8), 0.25))
+    np.save(here / "dark.npy", np.full((1, 8, 8), 0.05))
     monkeypatch.chdir(here)
     case = make_case(
-        {"model": "net.onnx", "image": "image.npy", "perturb": ["blend(amount=0..0.1, target=spot.npy)"]}
+        {"model": "net.onnx", "image": "image.npy", "perturb": ["blend(amount=0..0.001, target=spot.npy)"]},
+        {"saliency": "integrated-gradients", "baseline": "dark.npy", "method": "bound", "measure": 3},
     )
     freight = pickle.loads(pickle.dumps(Packer(same).freight(case)))  # noqa: S301 (our own bytes)
     monkeypatch.chdir(tmp_path)
@@ -54,6 +56,7 @@ def test_a_case_is_answered_where_none_of_its_files_are(tmp_path, monkeypatch):
         reply = made.answer(Task("key", case, freight=freight))
     assert reply.status == Status.SOLVED, reply.sentence
     assert reply.answer["shape"] == [1, 8, 8]
+    assert reply.answer["measured"]["drawn"] == 3
 
 
 def test_a_model_is_stored_once_and_placed_once(tmp_path):

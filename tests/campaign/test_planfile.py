@@ -64,6 +64,35 @@ def test_few_keys_are_enough():
     assert case.tags["saliency"] == "gradient"
 
 
+ALONE = {"models": "digits-mlp", "images": "digits:3", "presets": "brightness", "claim": "class"}
+
+
+def test_the_class_alone_is_asked_once_whatever_the_maps():
+    (case,) = plan_of(ALONE).cases
+    assert (case.case.claim, case.tags["saliency"], case.tags["threshold"]) == ("class", "none", None)
+    settings = {"inconsistency": "l2", "measure": 5, "method": "bound"}
+    mixed = plan_of(
+        {**ALONE, "claim": ["class", "attention"], "thresholds": [0.1, 0.3], "settings": settings}
+    ).cases
+    told = [
+        (each.case.claim, each.case.threshold, each.case.inconsistency, each.case.measure) for each in mixed
+    ]
+    assert told == [("class", 0.3, "cosine", 0), ("attention", 0.1, "l2", 5), ("attention", 0.3, "l2", 5)]
+    assert {each.case.method for each in mixed} == {"bound"}
+    for of_maps in ({"inconsistency": "l2"}, {"channel_sum": True}, {"measure": 5}):
+        with pytest.raises(SettingError, match=f"no map is made, and {next(iter(of_maps))} is"):
+            plan_of({**ALONE, "settings": of_maps})
+
+
+def test_a_map_may_begin_at_an_image():
+    begins = [{"saliency": "integrated-gradients", "baseline": source} for source in ("mean", "digits:4")]
+    cases = plan_of({**ALONE, "claim": "attention", "saliency": begins}).cases
+    assert [case.case.baseline for case in cases] == ["mean", "digits:4"]
+    assert [case.tags["saliency"] for case in cases] == [
+        "integrated-gradients from mean", "integrated-gradients from digits:4",
+    ]  # fmt: skip
+
+
 def test_images_may_be_the_first_ones_or_a_sample():
     def numbers(**table):
         cases = plan(images={"source": "digits:0..99", **table}).cases
@@ -125,9 +154,16 @@ def test_a_file_names_the_plan_and_the_store(tmp_path):
         ({"thresholds": [0.1, 0.1]}, "0.1 twice"),
         ({"saliency": {"saliency": "gradient", "layr": "x"}}, "did you mean 'layer'"),
         ({"saliency": {"layer": "x"}}, "without the key saliency"),
+        ({"claim": "both"}, "claim is 'both'; allowed: attention or class, or a list of both"),
+        ({"claim": ["class", "class"]}, "'class' twice"),
+        ({"claim": "class"}, "no map is made, and saliency is .* leave saliency out, or write claim ="),
+        ({"settings": {"claim": "class"}}, r"no setting there \(the plan has the key claim for it\)"),
         ({"keep": "some"}, "keep is 'some'; allowed: none, failing, all"),
         ({"settings": {"time_limt": 3}}, "no setting 'time_limt': did you mean 'time-limit'"),
-        ({"settings": {"threshold": 0.1}}, "settings has 'threshold', which is no setting there"),
+        (
+            {"settings": {"threshold": 0.1}},
+            r"settings has 'threshold', which is no setting there \(the plan has the key thresholds for it\)",
+        ),
         ({"settings": {"time_limit": "soon"}}, "time-limit must be a number"),
         ({"settings": {"time_limit": -1}}, "time limit is -1"),
         ({"settings": {"method": "magic"}}, "no method 'magic'"),

@@ -10,6 +10,7 @@ import pytest
 
 from steadygaze.campaign import Entry, Machine, Record, Status, make_case
 from steadygaze.campaign.table import COLUMNS, chosen, export, rows
+from steadygaze.commands.campaign_words import listed
 from steadygaze.errors import SettingError
 
 CASE = make_case({"model": "m.onnx", "image": "digits:2", "perturb": "brightness(amount=-0.1..0.1)"})
@@ -68,6 +69,29 @@ def test_rows_say_what_the_records_say():
     assert (unfinished["status"], unfinished["seconds"], unfinished["mine"]) == (None, None, "x")
     assert (unfinished["verdict"], unfinished["tag.verdict"]) == (None, "tagged")
     assert unfinished["model_file"] == "m.onnx"
+
+
+MEASURED = {
+    "drawn": 20, "held": 12, "seed": 0,
+    "measures": [
+        {"name": "Pearson", "points": 12, "least": -0.5, "median": 0.5, "largest": 1.0, "theta": [0.1]}
+    ],
+}  # fmt: skip
+
+
+def test_of_the_class_alone_nothing_is_told_of_maps_and_what_was_measured_is_told():
+    question = json.loads(json.dumps(vars(replace(CASE, claim="class"))))
+    record = replace(RECORD, answer=ANSWER | {"measured": MEASURED})
+    tags = TAGS | {"threshold": None, "saliency": "none"}
+    alone, both = rows(
+        [Entry("a", "p", tags, question, RECORD), Entry("b", "p", TAGS, {**vars(CASE)}, record)]
+    )
+    assert (alone["must_hold"], alone["threshold"], alone["saliency"]) == ("class", None, "none")
+    assert (alone["share_attention_changed"], alone["measured_points"]) == (None, None)
+    assert (both["must_hold"], both["threshold"]) == ("class and attention", 0.3)
+    assert (both["measured_points"], both["pearson_least"], both["pearson_median"]) == (12, -0.5, 0.5)
+    assert both["ssim_least"] is None
+    assert "the class alone" in listed([alone], None)
 
 
 def test_conditions_choose():

@@ -90,11 +90,15 @@ def test_a_broken_rule_ends_with_ten_and_an_open_one_with_twenty(place, tmp_path
         ("", r"states no rules; give it a table \[gate\]"),
         ('[gate]\nrules = "accuracy >= 0"\n', "states no rules"),
         ('[gate]\nrules = ["acuracy >= 0"]\n', "did you mean accuracy"),
+        ('[gate]\nrules = ["attention_robust_rate(1) >= 0"]\n', "all cases ask about the class alone"),
         ('[gate]\nrules = ["accuracy >= 0"]\nlevel = 3\n', "the key 'level'; allowed: rules"),
     ],
 )
 def test_a_gate_that_cannot_be_judged_is_refused_before_anything_runs(gate, words, tmp_path, capsys):
     plan = written(tmp_path, gate)
+    if "class alone" in words:
+        alone = plan.read_text().replace("thresholds = [0.3]", 'claim = "class"')
+        plan.write_text(alone, encoding="utf-8")
     assert run(["gate", str(plan)]) == 2
     assert not (tmp_path / "plan.sqlite").exists()
     error = capsys.readouterr().err

@@ -7,14 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import steadygaze as sg
+from steadygaze.cli import run
 from steadygaze.errors import NotPiecewiseAffine, SettingError
 from steadygaze.network import integrated, paths
 from steadygaze.network.paths import cuts
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import by_name
+from steadygaze.question.images import Framing, load_image
+from steadygaze.question.images.channels import as_many_channels
 from steadygaze.question.inconsistency import by_name as inconsistency
 from steadygaze.question.posing import pose
 
@@ -175,3 +179,24 @@ def test_exact_engines_and_misplaced_baselines_are_refused(images):
         sg.verify(module, image, CHAIN, saliency=NAME, baseline=np.zeros((5, 5)))
     with pytest.raises(SettingError, match="allowed are black, mean, or an image"):
         by_name(NAME, baseline="white")
+
+
+def test_a_baseline_that_is_a_picture_is_read_as_the_image_is(tmp_path, monkeypatch):
+    """Resized and made grey with the image, from the command line, too; and the answer says which it is."""
+    monkeypatch.chdir(tmp_path)
+    colours = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), np.uint8)
+    for name, pixels in zip(("image.png", "dark.png"), colours // np.array([[[[1]]], [[[4]]]]), strict=True):
+        Image.fromarray(pixels.astype(np.uint8)).save(name)
+    settings = {"saliency": NAME, "method": "bound", "resize": 8, "baseline": "dark.png"}
+    answer = sg.verify("digits-mlp", "image.png", sg.Brightness(0, 1e-4), **settings)
+    told = answer.result.problem
+    grey = as_many_channels(load_image("dark.png", Framing(resize=(8,))), load_image("digits:0"))
+    assert np.array_equal(answer.problem.saliency.start.numpy(), grey.image)
+    assert (told.baseline.split(":")[0], told.baseline_source) == ("given", "dark.png")
+    assert "from the baseline dark.png (SHA-256 " in told.basis()
+    options = ["--perturb", "brightness(amount=0..0.0001)", "--quiet", "--out", "out"]
+    options += [f"--{name}={value}" for name, value in settings.items()]
+    assert run(["verify", "digits-mlp", "--image", "image.png", *options]) in (0, 10, 20)
+    written = sg.Result.from_json((tmp_path / "out" / "result.json").read_text())
+    assert (written.problem.baseline, written.problem.baseline_source) == (told.baseline, "dark.png")
+    assert "from the baseline dark.png" in (tmp_path / "out" / "report.html").read_text()

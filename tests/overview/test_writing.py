@@ -52,8 +52,33 @@ def test_its_numbers_are_those_of_the_summary(tmp_path):
     for pair in summary["pairs"]:
         assert f"{pair['only_first']} / {pair['only_second']} of {pair['n']}" in told
     flat = rows(entries)
-    for name in ("image", "model", "verdict", "status", "attention_holds", "attention_fails", "seconds"):
+    for name in ("image", "model", "verdict", "status", "attention_holds", "seconds"):
         assert column(held["cases"], name) == [row[name] for row in flat]
+    assert column(held["cases"], "fails") == [row["attention_fails"] for row in flat]
+
+
+def test_of_the_class_alone_nothing_is_said_of_attention(tmp_path):
+    alone = [entry(f"image {k}", (k / 10, k / 10, None, None), claim="class", label=0) for k in range(11)]
+    page = overview_of(alone, tmp_path / "plan.sqlite", tmp_path / "page.html")
+    told = words(page.partition("How to read this")[0])
+    assert "light · the class alone" in told
+    assert "1 of 11 images keep the class in the whole box; none is open." in told
+    assert "attention" not in told.replace("class and attention", "") or "attention kept" not in told
+    assert {"attention_robust", "other_reason"}.isdisjoint(data(page)["curves"][0])
+    assert column(data(page)["cases"], "fails") == [k / 10 for k in range(11)]
+    both = words(overview_of([*alone, *campaign()], tmp_path / "plan.sqlite", tmp_path / "page.html"))
+    assert both.count("not asked") == 2
+    assert both.count("light · the class alone") >= 2
+
+
+def test_the_worst_of_the_class_alone_are_shown_without_maps(tmp_path):
+    failing, store = entry("image", (0.5, 0.5, None, None), claim="class"), tmp_path / "plan.sqlite"
+    folder = folder_of(store, failing.key)
+    (folder / "witness").mkdir(parents=True)
+    (folder / "report.html").write_text("", encoding="utf-8")
+    (folder / "witness" / "nearest-failing-image.png").write_bytes(b"PNG")
+    shown = overview_of([failing], store, tmp_path / "page.html").split('<ul class="worst">')[1]
+    assert re.findall(r'alt="([^"]*)"', shown.split("</ul>")[0]) == ["image, nearest failing: image"]
 
 
 def test_all_images_are_in_the_bar_once():

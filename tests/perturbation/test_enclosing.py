@@ -14,11 +14,14 @@ from steadygaze.perturbation import (
     AbstractAffinePerturbation,
     AbstractPerturbation,
     AbstractPiecewiseAffinePerturbation,
+    Blur,
     Brightness,
     Chain,
     Contrast,
     Parameter,
+    Rotate,
     Saturation,
+    Translate,
 )
 from steadygaze.perturbation.notation import chain_of
 from variants import CHAINS, picture
@@ -272,6 +275,31 @@ def test_every_chain_of_the_variants_is_enclosed(name):
     image = picture(3 if {"hue", "saturation"} & set(chain.names) else 1)
     for boxes in boxes_in(chain.box, RNG):
         assert excess_of(chain, image, boxes, RNG, count=6) <= 0
+
+
+@pytest.mark.parametrize("name", sorted(CHAINS))
+def test_images_stay_where_it_is_said_that_they_do(name):
+    chain = Chain(CHAINS[name])
+    image = picture(3 if {"hue", "saturation"} & set(chain.names) else 1)
+    if chain.stays_within(0.0, 1.0):
+        thetas = RNG.uniform(*chain.box.T, (200, len(chain.box)))
+        images = chain.apply(image, thetas)
+        assert images.min() >= -1e-12
+        assert images.max() <= 1 + 1e-12
+
+
+def test_only_what_interpolates_stays_within_limits():
+    moved = [
+        Rotate(-9, 9, fill=(0.2, 0.9)),
+        Translate((-1, 1), fill=1.0),
+        Translate((-1, 1), interpolation="bilinear"),
+        Blur(0, 2),
+    ]
+    assert all(link.stays_within(0.0, 1.0) for link in moved)
+    assert Chain(*moved).stays_within(0.0, 1.0)
+    assert not Chain(*moved, Contrast(-0.1, 0.1)).stays_within(0.0, 1.0)
+    assert not Rotate(-9, 9, fill=(0.2, 1.1)).stays_within(0.0, 1.0)
+    assert not Translate((-1, 1), fill=-0.1).stays_within(0.0, 1.0)
 
 
 def test_every_built_in_says_where_its_images_lie():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from enclosed import boxes_in, excess_of, total_error
 from steadygaze.errors import NotJointlyAffine, PerturbationError
 from steadygaze.geometry import resampling
+from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation import Affine, Brightness, Chain, Patch, Rotate, Scale, Shear, Translate
 from steadygaze.perturbation.notation import chain_of
 
@@ -236,6 +237,37 @@ def test_inside_one_piece_a_shift_on_triangles_is_exact():
     assert chain.enclose(GREY, across).error.max() > 1e-3
 
 
+def test_inside_one_cell_a_bilinear_shift_is_exact_with_the_product_of_both_amounts():
+    chain = chain_of("translate(dx=-3..3, dy=-2..3, interpolation=bilinear)")
+    assert chain.products == ((0, 1),)
+    inside = np.array([[[0.1, 0.9], [0.0, 1.0]], [[-1.4, -1.1], [1.05, 1.2]]])
+    assert chain.enclose(GREY, Enclosure.of_boxes(inside, chain.products)).error.max() < 1e-12
+    assert chain.enclose(GREY, inside).error.max() > 1e-3
+    assert chain_of("translate(dx=-3..3, interpolation=bilinear)").products == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("rotate(degrees=-10..10)", 0.7),
+        ("scale(amount=-0.1..0.1)", 0.6),
+        ("affine(degrees=-9..9, scale=-0.1..0.1)", 0.7),
+    ],
+)
+def test_coordinates_of_products_take_up_most_of_what_bends(text, share):
+    chain = chain_of(text)
+    image = np.random.default_rng(3).random((1, 12, 12))
+    bent, plain = (total_error(chain, image, 0.05, products=own) for own in (chain.products, ()))
+    assert bent < share * plain
+
+
+def test_products_of_a_chain_are_those_of_its_links():
+    chain = chain_of(
+        "brightness(amount=-0.1..0.1) | affine(degrees=-9..9, scale=-0.1..0.1) | translate(dx=-1..1)"
+    )
+    assert chain.products == ((1, 1), (1, 2), (2, 2))
+
+
 def test_a_kink_is_enclosed_tightly():
     """A ramp up and down again, moved across its top: nothing smaller than half its height holds it."""
     ramp = np.array([[[0.0, 0.0, 1.0, 0.0, 0.0]]])
@@ -284,6 +316,19 @@ def test_planted_faults_are_seen(monkeypatch, fault):
     }
     monkeypatch.setattr(resampling, fault, faulty[fault])
     assert excess() > 0
+
+
+@pytest.mark.parametrize(
+    "text", ["rotate(degrees=-40..60)", "translate(dx=-3..3, dy=-2..2.8, interpolation=bilinear)"]
+)
+def test_a_product_taken_for_another_is_seen(monkeypatch, text):
+    chain = chain_of(text)
+    middle = chain.box.mean(axis=1)
+    boxes = (middle[:, None] + 0.05 * (chain.box - middle[:, None]))[None]
+    assert excess_of(chain, GREY, boxes, np.random.default_rng(1), count=60) <= 0
+    plain = resampling._pairs_followed
+    monkeypatch.setattr(resampling, "_pairs_followed", lambda *given: dict.fromkeys(plain(*given), 0))
+    assert excess_of(chain, GREY, boxes, np.random.default_rng(1), count=60) > 0
 
 
 # -- what a patch hides

@@ -171,6 +171,22 @@ def test_the_graph_takes_the_image_before_the_clip(variant):
         assert images.max() <= variant.clip[1]
 
 
+def test_bounds_leave_out_a_clip_that_cuts_nothing_off():
+    boxes = Variant("mlp", "turn").perturbation.box[None] * 0.3
+    doubts = {
+        clip: Variant("mlp", "turn", clip=clip).problem.bounds(boxes, 8).doubts.tolist()
+        for clip in ((0.0, 1.0), None)
+    }
+    assert doubts[0.0, 1.0] == doubts[None]
+    brighter = {
+        clip: Variant("mlp", "zoom, brighter", clip=clip).problem.bounds(
+            Variant("mlp", "zoom, brighter").perturbation.box[None], 8
+        )
+        for clip in ((0.0, 1.0), None)
+    }
+    assert brighter[0.0, 1.0].doubts > brighter[None].doubts
+
+
 def test_gradients_are_with_respect_to_the_pixels_after_the_clip():
     # A clipped pixel does not move with theta, but the network still looks at it.
     variant = Variant("mlp", "brightness")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oracles import Locator, corners_of, hull_volume
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import facets, volumes
-from steadygaze.search.boxes import cells_of, gauges_of, halved, map_of, volumes_of
+from steadygaze.search.boxes import cells_of, gauges_of, halved, map_of, shells, volumes_of
 from steadygaze.search.judged_boxes import judge_boxes
 from variants import EVERY, INEXACT, Variant
 
@@ -169,3 +169,23 @@ def test_the_map_of_boxes_claims_nothing_more():
     assert map_.volume.tolist() == [2.0, 2.0]
     assert not map_.conforming
     assert map_.rest == 0.0
+
+
+@pytest.mark.parametrize(
+    "box", [[[-2.0, 1.0]], [[0.0, 3.0]], [[-1.0, 2.0], [0.0, 0.5]], [[-1.0, 1.0], [-3.0, 1.0], [-0.5, 0.0]]]
+)
+def test_shells_about_0_make_up_the_box(box):
+    box = np.array(box)
+    parts = shells(box, 5)
+    assert (parts[0] == box / 32).all()
+    assert volumes_of(parts).sum() == pytest.approx(volumes_of(box[None])[0])
+    assert (volumes_of(parts) > 0).all()
+    assert (parts[:, :, 0] >= box[:, 0]).all()
+    assert (parts[:, :, 1] <= box[:, 1]).all()
+    gauge = gauges_of(parts, box)
+    assert gauge[0] == 0
+    assert (np.diff(gauge) >= 0).all()
+    rng = np.random.default_rng(0)
+    thetas = box[:, 0] + rng.random((200, len(box))) * np.ptp(box, axis=1)
+    inside = (parts[:, None, :, 0] <= thetas) & (thetas <= parts[:, None, :, 1])
+    assert (inside.all(axis=2).sum(axis=0) == 1).all()

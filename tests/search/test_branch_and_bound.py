@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
 
+from steadygaze.deadline import Deadline, Expired
 from steadygaze.errors import NotEnclosable, SettingError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
+from steadygaze.network.graph import Graph
 from steadygaze.network.saliency import NoMap
 from steadygaze.perturbation import Brightness, Chain, Direction, Patch
 from steadygaze.question.problem import Problem
@@ -18,7 +21,8 @@ from steadygaze.search.boxes import gauges_of, volumes_of
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.judged_boxes import Judged
-from variants import CHAINS, EVERY, FEW, NOISE, Variant, mismatches
+from steadygaze.verdict.reading import safe_scale
+from variants import CHAINS, EVERY, FEW, NOISE, Variant, mismatches, searched
 
 ALONE = Options(handover=False, undecided=0.05)
 MIXED = Variant("max pool", "shift, brighter", clip=None, threshold=0.5)
@@ -347,3 +351,40 @@ def test_what_the_first_boxes_decide_is_not_looked_at_by_points(monkeypatch):
     assert len(searched) == 1
     run(TURNED, Options(handover=False), steps=5)
     assert len(searched) == 2, "once in a run"
+
+
+# -- limits of time
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_boxes_that_were_judged_before_the_time_was_over_count(before, monkeypatch):
+    """Of the boxes of one step some are judged, and the others are open as they were."""
+    judge, over, calls = branch_and_bound.judge_boxes, [], count()
+    monkeypatch.setattr(branch_and_bound, "_BATCH_BYTES", 1)
+    search = BranchAndBound(
+        SMOOTH[2].problem, replace(ALONE, threads=1, deadline=Deadline(ends=0.5, clock=lambda: len(over)))
+    )
+
+    def judged(problem, boxes, room, *more):
+        if next(calls) > 4 + before:
+            over.append(1)
+            raise Expired
+        return judge(problem, boxes, room, *more)
+
+    monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
+    with pytest.raises(Expired):
+        searched(search)
+    assert search.pending()
+    assert_covers(search, SMOOTH[2].problem)
+
+
+@pytest.mark.parametrize("variant", [SMOOTH[2], SMOOTH[3]], ids=str)
+def test_where_boxes_take_long_those_about_0_come_first(variant, monkeypatch):
+    """The whole box is cut about 0, and the safe scale is known after the next step."""
+    monkeypatch.setattr(Graph, "effort", 2 * 10**8)
+    monkeypatch.setattr(Falsifier, "_seek", lambda self: None)
+    search = run(replace(variant), steps=2)
+    map_, shares = assert_covers(search, variant.problem)
+    assert shares[ROBUST] < 0.5
+    assert safe_scale(map_, variant.problem.box) > 0
+    assert not mismatches(variant, map_, variant.draw(60))[0]

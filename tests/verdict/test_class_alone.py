@@ -53,7 +53,7 @@ def test_no_map_is_made(method, monkeypatch):
     def made(*given, **named):
         raise AssertionError("a saliency map was made")
 
-    for name in ("seed", "maps", "enclosed", "from_gradient"):
+    for name in ("seed", "maps", "logits_and_maps", "enclosed", "from_gradient"):
         monkeypatch.setattr(AbstractGradientSaliency, name, made)
     answer = sg.verify(builtin_model("digits-mlp"), digit(3)[0], CHAIN, claim="class", method=method)
     assert answer.verdict.value == "violated"
@@ -79,16 +79,35 @@ def test_the_answer_says_that_it_is_about_the_class(tmp_path):
     assert "The class alone" in result.problem.question()
     assert "robust in class" in result.headline()
     assert "inconsistency" not in result.failure_sentence()
+    assert result.nearest_failure.inconsistency is answer.at([0, 0]).inconsistency is None
     folder = answer.save(tmp_path)
     assert Result.from_json((folder / "result.json").read_text()) == result
     assert {path.name for path in (folder / "witness").iterdir()} == {
         "original-image.npy", "original-image.png", "nearest-failing-image.npy", "nearest-failing-image.png",
     }  # fmt: skip
-    page = (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text().partition("<script")[0]
     assert "the attention stays" not in page
-    assert "no saliency map was made" in page
-    assert page.count("saliency map") == 1
-    assert "class 3" in answer._repr_html_()
+    assert page.count("saliency map") == page.count("no saliency map was made") == 2
+    assert "inconsistency" not in page
+    cell = answer._repr_html_()
+    assert "class 3: the class alone; " in cell
+    assert "none" not in cell.replace("none;", "")
+    assert "attention" not in cell
+
+
+def test_what_is_drawn_is_the_class():
+    answer = sg.verify(builtin_model("digits-cnn"), digit(3)[0], sg.Brightness(-0.4, 0.4), claim="class")
+    assert answer.plot().get_ylabel() == "class gap"
+    with pytest.raises(SettingError, match="allowed: class gap"):
+        answer.plot(value="inconsistency")
+    assert "class gap; dashed: 0" in answer._repr_html_()
+    words = [text.get_text() for text in answer.figure().legends[0].get_texts()]
+    assert not [word for word in words if "attention" in word]
+    with pytest.raises(SettingError, match="no maps to measure"):
+        answer.measured(5)
+    scales = answer.scales()
+    assert (scales.attention_holds, scales.attention_fails) == (None, None)
+    assert scales.class_holds is not None
 
 
 def test_robust_says_so_of_the_class():

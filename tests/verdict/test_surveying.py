@@ -110,3 +110,20 @@ def test_a_class_has_the_name_that_the_data_set_gives_it():
     image = replace(asked.image, dataset_label=3, dataset_class="three <b>")
     named = replace(own, result=replace(own.result, problem=replace(asked, image=image)))
     assert named._atlas().classes == (*"012", "three <b>", *"456789")
+
+
+def test_of_a_large_network_points_are_looked_at_one_by_one_as_long_as_there_is_time(monkeypatch):
+    """The exhibits in any case."""
+    own, looked = answer("plane"), []
+    look = surveying._Survey._look
+
+    def noted(self, theta, *more):
+        looked.append(len(theta))
+        return look(self, theta, *more)
+
+    monkeypatch.setattr(surveying._Survey, "_look", noted)
+    monkeypatch.setattr(surveying, "_SECONDS", -1.0)
+    monkeypatch.setitem(vars(own.problem.graph), "effort", 10**10)
+    stops = own._atlas().stops
+    assert looked == [1] * len(own.drawing().exhibits)
+    assert len(stops.theta) == len(looked) > 1

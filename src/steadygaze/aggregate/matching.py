@@ -49,8 +49,8 @@ def between(first: Groups, second: Groups) -> list[tuple[Group, Group]]:
     ]
     if not found:
         raise SettingError(
-            "the two campaigns have no question in common: the same perturbations, threshold and saliency, "
-            f"asked of the same model ({', '.join(sorted(models[0]))}; {', '.join(sorted(models[1]))}) or of "
-            "one model each"
+            "the two campaigns have no question in common: the same claim, perturbations, threshold and "
+            f"saliency, asked of the same model ({', '.join(sorted(models[0]))}; "
+            f"{', '.join(sorted(models[1]))}) or of one model each"
         )
     return found

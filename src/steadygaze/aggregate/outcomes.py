@@ -1,4 +1,4 @@
-"""The outcomes of many cases as arrays, one group for each model, set of perturbations, threshold and map."""
+"""The outcomes of many cases as arrays, one group for each model, perturbations, threshold, map and claim."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from steadygaze.answer.asked import CLASS_ALONE, CLASS_AND_ATTENTION
+from steadygaze.answer.words import number
 from steadygaze.campaign.record import Status
 from steadygaze.campaign.store import Entry
 
@@ -17,17 +19,32 @@ UNKNOWN = -1  # a class that nobody told
 
 
 class Group(NamedTuple):
-    """What the cases of a group have in common; images differ."""
+    """What the cases of a group have in common; images differ.
+
+    must_hold: as in `result.json`; of the class alone the saliency is "none" and the threshold 0, as there.
+    """
 
     model: str
     perturbation: str
     threshold: float
     saliency: str
+    must_hold: str = CLASS_AND_ATTENTION
 
     @property
-    def question(self) -> tuple[str, float, str]:
+    def question(self) -> tuple[str, float, str, str]:
         """The group without its model: groups that answer the same about the same images."""
-        return self.perturbation, self.threshold, self.saliency
+        return self.perturbation, self.threshold, self.saliency, self.must_hold
+
+    @property
+    def claims(self) -> tuple[int, ...]:
+        """What is known of its cases: CLASS, and ATTENTION where that was asked about."""
+        return (CLASS,) if self.must_hold == CLASS_ALONE else (CLASS, ATTENTION)
+
+    def terms(self) -> str:
+        """What must hold, in a few words."""
+        if self.must_hold == CLASS_ALONE:
+            return "the class alone"
+        return f"{self.saliency}, threshold {number(self.threshold)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +62,7 @@ class Outcomes:
         fails: ``(2, n)`` the scale from which on a failure is known; inf where none is.
         status: how each case ended; None while it is not finished.
         entries: where it all comes from.
+        claims: those that were asked about; of others the rows of `holds` and `fails` say nothing.
     """
 
     images: tuple[str, ...]
@@ -54,6 +72,7 @@ class Outcomes:
     fails: np.ndarray
     status: tuple[Status | None, ...]
     entries: tuple[Entry, ...]
+    claims: tuple[int, ...] = (CLASS, ATTENTION)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,6 +98,7 @@ class Outcomes:
             self.fails[:, numbers],
             tuple(self.status[k] for k in numbers),
             tuple(self.entries[k] for k in numbers),
+            self.claims,
         )
 
 
@@ -94,7 +114,7 @@ def grouped(entries: Sequence[Entry]) -> dict[Group, Outcomes]:
 
 
 def outcomes_of(entries: Sequence[Entry]) -> Outcomes:
-    """The outcomes of some entries."""
+    """The outcomes of some entries; attention was asked about where it was in all of them."""
     answers = [entry.record.answer if entry.record is not None else None for entry in entries]
     return Outcomes(
         tuple(_image(entry) for entry in entries),
@@ -104,15 +124,21 @@ def outcomes_of(entries: Sequence[Entry]) -> Outcomes:
         _scales(answers, "fails", missing=np.inf, unanswered=np.inf),
         tuple(None if entry.record is None else entry.record.status for entry in entries),
         tuple(entries),
+        (CLASS,) if any(entry.class_alone for entry in entries) else (CLASS, ATTENTION),
     )
 
 
 def _group(entry: Entry) -> Group:
     told = {name: entry.tags.get(name) for name in Group._fields}
     question = entry.question
-    return Group(
+    about = (
         str(told["model"] or question["model"]),
         str(told["perturbation"] or " | ".join(question["perturb"])),
+    )
+    if entry.class_alone:
+        return Group(*about, 0.0, "none", CLASS_ALONE)
+    return Group(
+        *about,
         float(question["threshold"] if told["threshold"] is None else told["threshold"]),
         str(told["saliency"] or question["saliency"]),
     )

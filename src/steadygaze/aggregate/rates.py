@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from steadygaze.aggregate.outcomes import ATTENTION, CLASS, UNKNOWN, Outcomes
+from steadygaze.errors import UsageError
 
 CONFIDENCE = 0.95
 MOST_STEPS = 201
@@ -49,6 +50,8 @@ class Rate:
 def robust(outcomes: Outcomes, claim: int, scale: float, accuracy: bool = False) -> Rate:
     """How many images keep the class (CLASS), or class and attention (ATTENTION), in all of s·Θ.
 
+    Raises UsageError where attention is meant and the class alone was asked about.
+
     accuracy: of the images whose true class is known, those count that keep the *true* class; an image that
     the model has wrong at θ = 0 counts as contrary. Otherwise the predicted class is what is kept.
     """
@@ -61,7 +64,10 @@ def robust(outcomes: Outcomes, claim: int, scale: float, accuracy: bool = False)
 
 
 def other_reason(outcomes: Outcomes, scale: float) -> Rate:
-    """How many images keep their class in all of s·Θ, and lose their attention somewhere in it."""
+    """How many images keep their class in all of s·Θ, and lose their attention somewhere in it.
+
+    Raises UsageError where the class alone was asked about.
+    """
     keeps, loses = _sides(outcomes, CLASS, scale)
     steady, moved = _sides(outcomes, ATTENTION, scale)
     return _rate(keeps & moved, loses | steady)
@@ -99,7 +105,12 @@ def between(low: Rate, middle: Rate, high: Rate, every: bool) -> Rate:
 
 
 def _sides(outcomes: Outcomes, claim: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Flags ``(n,)``: certified at this scale, and failing at it."""
+    """Flags ``(n,)``: certified at this scale, and failing at it. Raises UsageError if it was not asked."""
+    if claim not in outcomes.claims:
+        raise UsageError(
+            "these cases were asked about the class alone, so that nothing is known of their attention; "
+            "measure the class, or ask with the claim attention"
+        )
     certain = outcomes.holds[claim] >= scale
     return certain, ~certain & (outcomes.fails[claim] <= scale)
 

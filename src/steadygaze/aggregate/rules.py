@@ -41,6 +41,7 @@ _SCALED: Mapping[str, Callable[[Outcomes, float], Rate]] = {
     "class_undecided_rate": lambda o, s: _settled(robust(o, CLASS, s)),
     "attention_undecided_rate": lambda o, s: _settled(robust(o, ATTENTION, s)),
 }
+_OF_ATTENTION = frozenset(name for name in _SCALED if not name.startswith("class_"))
 _COUNTED: Mapping[str, Callable[[Outcomes], Rate]] = {
     "accuracy": accurate,
     "answered_rate": lambda o: Rate(len(o), int(o.answered.sum()), 0),
@@ -66,6 +67,11 @@ class Rule:
     scale: float | None
     sign: str
     limit: float
+
+    @property
+    def of_attention(self) -> bool:
+        """Whether it is about attention, and says nothing of cases that were asked about the class alone."""
+        return self.name in _OF_ATTENTION
 
     def measured(self, outcomes: Outcomes) -> Rate:
         """The rate that the rule is about."""
@@ -130,13 +136,30 @@ def parsed(text: str) -> Rule:
 
 
 def judged(rules: tuple[Rule, ...], groups: Mapping[Group, Outcomes]) -> list[Finding]:
-    """Every rule in every group."""
+    """Every rule in every group that it is about: one about attention, in those that asked about it.
+
+    Raises SettingError for a rule that is about none of several groups.
+    """
     found = []
     for rule in rules:
-        for group, outcomes in groups.items():
+        own = {g: o for g, o in groups.items() if not rule.of_attention or ATTENTION in o.claims}
+        if groups and not own:
+            check_asked((rule,), class_alone=True)
+        for group, outcomes in own.items():
             rate = rule.measured(outcomes)
             found.append(Finding(rule, group, rate, rule.standing(rate) if rate.n else Standing.OPEN))
     return found
+
+
+def check_asked(rules: Sequence[Rule], class_alone: bool) -> None:
+    """Raise SettingError for a rule about attention where all cases ask about the class alone."""
+    for rule in rules:
+        if class_alone and rule.of_attention:
+            allowed = [name for name in MEASURES if name not in _OF_ATTENTION]
+            raise SettingError(
+                f"the rule {rule.text!r} is about attention, and all cases ask about the class alone; "
+                f"allowed: {', '.join(allowed)}, or a plan with the claim attention"
+            )
 
 
 def overall(findings: Sequence[Finding]) -> Standing:

@@ -56,7 +56,7 @@ def group_summary(group: Group, outcomes: Outcomes, worst: int = WORST) -> dict[
         "accuracy": _told(accurate(outcomes)),
         "curves": _curves(outcomes),
         "table": [_row(outcomes, scale) for scale in SCALES],
-        "scales": {claim: _distribution(outcomes.holds[k]) for k, claim in enumerate(CLAIMS)},
+        "scales": {CLAIMS[claim]: _distribution(outcomes.holds[claim]) for claim in outcomes.claims},
         "ranges": _ranges(outcomes),
         "classes": _classes(outcomes),
         "worst": [_case(outcomes, k) for k in worst_first(outcomes)[:worst]],
@@ -69,7 +69,7 @@ def pair_summaries(groups: Mapping[Group, Outcomes]) -> list[dict[str, Any]]:
     for one, two in combinations(groups, 2):
         if one.question != two.question or one.model == two.model:
             continue
-        for claim, name in enumerate(CLAIMS):
+        for claim in one.claims:
             try:
                 made = compared_at(groups[one], groups[two], claim, SCALES)
             except UsageError:  # nothing in common: nothing to say
@@ -79,7 +79,7 @@ def pair_summaries(groups: Mapping[Group, Outcomes]) -> list[dict[str, Any]]:
                     "first_model": one.model,
                     "second_model": two.model,
                     **{name: value for name, value in one._asdict().items() if name != "model"},
-                    "claim": name,
+                    "claim": CLAIMS[claim],
                     "scale": scale,
                     **(asdict(each) | {"first": _told(each.first), "second": _told(each.second)}),
                 }
@@ -90,7 +90,7 @@ def pair_summaries(groups: Mapping[Group, Outcomes]) -> list[dict[str, Any]]:
 
 def worst_first(outcomes: Outcomes) -> list[int]:
     """Numbers of the answered images, those first that fail soonest; then those of which least is proven."""
-    fails, holds = outcomes.fails[ATTENTION], outcomes.holds[ATTENTION]
+    fails, holds = outcomes.fails[outcomes.claims[-1]], outcomes.holds[outcomes.claims[-1]]
     order = np.lexsort((np.arange(len(outcomes)), holds, fails))
     return [int(k) for k in order if outcomes.answered[k]]
 
@@ -110,17 +110,19 @@ def _told(rate: Rate) -> dict[str, Any]:
 def _curves(outcomes: Outcomes) -> dict[str, Any]:
     """Counts at every step, and under ``between`` those at the scales between one step and the next.
 
-    Of accuracies `n` is the number of ``labelled`` images, of the others that of all.
+    Of accuracies `n` is the number of ``labelled`` images, of the others that of all. Of attention they are
+    where it was asked about.
     """
     scales, known = steps(outcomes), labelled(outcomes)
     every = len(scales) < MOST_STEPS
     measures: dict[str, Callable[[float], Rate]] = {
-        f"{name}_robust": partial(robust, outcomes, claim) for claim, name in enumerate(CLAIMS)
+        f"{CLAIMS[claim]}_robust": partial(robust, outcomes, claim) for claim in outcomes.claims
     }
-    measures["other_reason"] = partial(other_reason, outcomes)
+    if ATTENTION in outcomes.claims:
+        measures["other_reason"] = partial(other_reason, outcomes)
     measures |= {
-        f"{name}_robust_accuracy": partial(robust, known, claim, accuracy=True)
-        for claim, name in enumerate(CLAIMS)
+        f"{CLAIMS[claim]}_robust_accuracy": partial(robust, known, claim, accuracy=True)
+        for claim in outcomes.claims
     }
     made: dict[str, Any] = {
         "scale": scales.tolist(),
@@ -143,10 +145,12 @@ def _counts(rates: Sequence[Rate]) -> dict[str, list[int]]:
 
 
 def _row(outcomes: Outcomes, scale: float) -> dict[str, Any]:
-    row: dict[str, Any] = {"scale": scale, "other_reason": _told(other_reason(outcomes, scale))}
-    for claim, name in enumerate(CLAIMS):
-        row[f"{name}_robust"] = _told(robust(outcomes, claim, scale))
-        row[f"{name}_robust_accuracy"] = _told(robust(outcomes, claim, scale, accuracy=True))
+    row: dict[str, Any] = {"scale": scale}
+    if ATTENTION in outcomes.claims:
+        row["other_reason"] = _told(other_reason(outcomes, scale))
+    for claim in outcomes.claims:
+        row[f"{CLAIMS[claim]}_robust"] = _told(robust(outcomes, claim, scale))
+        row[f"{CLAIMS[claim]}_robust_accuracy"] = _told(robust(outcomes, claim, scale, accuracy=True))
     return row
 
 
@@ -199,9 +203,8 @@ def _case(outcomes: Outcomes, number: int) -> dict[str, Any]:
         "label": int(outcomes.label[number]),
         "predicted": int(outcomes.predicted[number]),
         "verdict": answer.get("verdict"),
-        "class_holds": _finite(outcomes.holds[0, number]),
-        "attention_holds": _finite(outcomes.holds[1, number]),
-        "attention_fails": _finite(outcomes.fails[1, number]),
+        **{f"{CLAIMS[claim]}_holds": _finite(outcomes.holds[claim, number]) for claim in outcomes.claims},
+        **{f"{CLAIMS[claim]}_fails": _finite(outcomes.fails[claim, number]) for claim in outcomes.claims},
         "failure": failure.get("kind"),
         "theta": failure.get("theta"),
         "distance": failure.get("distance"),

@@ -20,7 +20,7 @@ _NO_TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def named(group: Group) -> str:
     """A group in words."""
-    return f"{group.model}, {group.perturbation}, {group.saliency}, threshold {number(group.threshold)}"
+    return f"{group.model}, {group.perturbation}, {group.terms()}"
 
 
 def gate_lines(findings: Sequence[Finding]) -> list[str]:

@@ -98,7 +98,7 @@ class ProblemInfo:
         channel_sum: whether maps were summed over the channels.
         layer: the layer that a Grad-CAM map is made in; None for maps of the pixels.
         baseline: where the path of integrated gradients begins: black, mean or given, and then its digest;
-            None for other maps.
+            None for other maps. baseline_source: where that image comes from, None where it came as an array.
         layout: how the model takes its images.
         mean: of its normalisation, for each channel.
         std: likewise.
@@ -117,6 +117,7 @@ class ProblemInfo:
     channel_sum: bool = False
     layer: str | None = None
     baseline: str | None = None
+    baseline_source: str | None = None
     layout: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -144,8 +145,22 @@ class ProblemInfo:
     def basis(self) -> str:
         """The saliency map in words."""
         where = "" if self.layer is None else f" at layer {self.layer!r}"
-        where += "" if self.baseline is None else f" from a baseline that is {self.baseline}"
+        where += "" if self.baseline is None else f" from {self.begins()}"
         return f"{self.saliency} map{where}" + (", summed over the channels" if self.channel_sum else "")
+
+    def begins(self) -> str:
+        """Where the path of integrated gradients begins, in words."""
+        name, _, digest = (self.baseline or "none").partition(":")
+        if not digest:
+            return f"a baseline that is {name}"
+        source = "an image that was given" if self.baseline_source is None else self.baseline_source
+        return f"the baseline {source} (SHA-256 {digest[:12]}…)"
+
+    def terms(self) -> str:
+        """What must hold, in a few words."""
+        if self.class_alone:
+            return "the class alone"
+        return f"{self.basis()}, {self.inconsistency} ≤ {given(self.threshold)}"
 
     def model_sentences(self) -> tuple[str, ...]:
         """How what was verified differs from the model as it was handed in, if it does."""

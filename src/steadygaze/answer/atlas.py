@@ -22,8 +22,8 @@ WholeArray = NDArray[np.int64]
 class CellTable:
     """M cells: number in the map, kind, activation region (-1 unknown), share of the box, inconsistency.
 
-    All are ``(M,)``; an inconsistency is nan where it is not known, and where it varies inside the
-    cell one of its values, to colour the cell by.
+    All are ``(M,)``; an inconsistency is nan where it is not known or not asked about, and where it varies
+    inside the cell one of its values, to colour the cell by.
     """
 
     number: WholeArray
@@ -93,9 +93,10 @@ class Stops:
     Attributes:
         theta: ``(S, n)``. region: ``(S,)`` that it stands for, -1 for itself alone.
         logits: ``(S, K)``. slopes: ``(S, n, K)``, of those that stand for a region; else 0.
-        saliency: ``(S, h, w)``, summed over the channels; nan where it is not compared.
-        inconsistency: ``(S,)``.
-        image, expected: ``(S, C, H, W)`` and ``(S, h, w)``; None where forms give them.
+        saliency: ``(S, h, w)``, summed over the channels; nan where it is not compared. inconsistency:
+            ``(S,)``. None, both of them, where the class alone was asked about.
+        image, expected: ``(S, C, H, W)`` and ``(S, h, w)``; None where forms give them, and where no
+            map was asked about.
         angles: ``(S, n + 2)``: products of the map with the base and the directions of the expected one, and
             the length of the map; None where the inconsistency cannot be worked out from these.
     """
@@ -104,8 +105,8 @@ class Stops:
     region: WholeArray
     logits: FloatArray
     slopes: FloatArray
-    saliency: FloatArray
-    inconsistency: FloatArray
+    saliency: FloatArray | None
+    inconsistency: FloatArray | None
     image: FloatArray | None = None
     expected: FloatArray | None = None
     angles: FloatArray | None = None
@@ -121,7 +122,8 @@ class Atlas:
         ground: where the cells lie: stretches, or half-spaces (each polytope a cell of the table, in order),
             or sections through 0.
         stops: points at which the network was evaluated.
-        image: the image before the clip, None where stops have it. expected: the same for the expected map.
+        image: the image before the clip, None where stops have it. expected: the same for the expected map,
+            of which there is none where the class alone was asked about.
         pieces: which form holds where; None where there is one.
         gram: ``(pieces, n + 1, n + 1)`` products of the base and directions of the expected map, with angles.
         same_inconsistency: whether the inconsistency of a cell holds all over it.

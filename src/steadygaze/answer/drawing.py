@@ -16,6 +16,8 @@ from steadygaze.errors import InternalCheckError
 
 KINDS = ("robust", "class-changed", "attention-changed", "undecided")  # the name of kind code 0, 1, 2, 3
 
+CURVES = ("inconsistency", "class gap")  # along one parameter; of the class alone only the second
+
 FloatArray = NDArray[np.float64]
 
 

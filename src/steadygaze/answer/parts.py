@@ -107,7 +107,7 @@ class Failure:
         kind: `"class-changed"` or `"attention-changed"`.
         distance: of that cell from 0, in half-widths of the box: failures come as near as that.
         class_gap: f_c minus the largest of the other logits there.
-        inconsistency: of the saliency map there.
+        inconsistency: of the saliency map there; None where the class alone was asked about.
         predicted: the class there.
         theta_distance: of the point, equal to `distance` to the digits shown, unless the original, in its
             own precision, does not fail so near to the border.

@@ -133,6 +133,11 @@ class Result:
     def _failure_size(self) -> int | None:
         return None if self.nearest_failure is None else len(self.nearest_failure.theta)
 
+    def shares_asked(self) -> tuple[tuple[int, float | None], ...]:
+        """The numbers of the kinds that there may be, each with its share: of the class alone all but one."""
+        asked = (0, 1, 3) if self.problem.class_alone else range(len(KINDS))
+        return tuple((kind, self.shares.values()[kind]) for kind in asked)
+
     def unit_of_work(self) -> str:
         """What `regions.visited` counts, in words."""
         return {"bound": "boxes and regions"}.get(self.method, "regions")
@@ -224,8 +229,8 @@ class Result:
         gap = f"class gap {number(failure.class_gap)}"
         first = self.failure_name().capitalize()
         if failure.kind == "class-changed":
-            unsaid = failure.inconsistency is None or self.problem.class_alone
-            drift = "" if unsaid else f", inconsistency {number(failure.inconsistency)}"
+            drift = failure.inconsistency
+            drift = "" if drift is None else f", inconsistency {number(drift)}"
             return f"{first}: at {where} the class becomes {failure.predicted} ({gap}{drift})."
         limit = self.problem.threshold
         drift = (

@@ -29,6 +29,7 @@ from steadygaze.errors import SettingError, SteadygazeError, UsageError
 POLL = 0.1  # seconds between two looks at what has come back
 GROWING = 5.0  # seconds between two looks at whether there are more machines by now
 MOST_LOST = 3  # machines that a case may lose before it is a record of its own
+MOST_AT_ONCE = 32  # cases of a message, however short: what a lost machine had is done again
 STARTING = 600.0  # seconds until the first station must stand
 
 
@@ -88,12 +89,15 @@ class RayCrew(AbstractCrew):
         packer, waiting, lost = Packer(self._ray.put), deque(tasks), Counter[str]()
         try:
             while waiting or stations.at_work:
-                while waiting and stations.grow(len(waiting)):
-                    task = waiting.popleft()
-                    try:
-                        stations.give(replace(task, freight=packer.freight(task.case)))
-                    except UsageError as error:
-                        yield task, _refused(task, error)
+                while waiting and (wanted := stations.grow(len(waiting))):
+                    load: list[Task] = []
+                    for task in _next(waiting, wanted, lost):
+                        try:
+                            load.append(replace(task, freight=packer.freight(task.case)))
+                        except UsageError as error:
+                            yield task, _refused(task, error)
+                    if load:
+                        stations.give(load)
                 for task, reply in stations.look():
                     if reply is not None:
                         yield task, reply
@@ -111,22 +115,28 @@ class RayCrew(AbstractCrew):
 
 @dataclass
 class _Standing:
-    """A station, and what was handed to it: the task at work, and perhaps the next.
+    """A station, and the loads of tasks that were handed to it: the one at work, and perhaps the next.
 
     Attributes:
         actor: what Ray calls it by.
-        given: what will be the reply of each task, and the task.
-        usual: seconds of its last case.
+        given: what will be the replies of each load, and the load.
+        usual: seconds of the longest case of its last load.
     """
 
     actor: Any
-    given: deque[tuple[Any, Task]] = field(default_factory=deque)
+    given: deque[tuple[Any, list[Task]]] = field(default_factory=deque)
     usual: float = math.inf
 
-    def wants(self, waiting: int, others: int) -> bool:
-        """Whether to hand it one of so many tasks: it has none, or only one that will end in a moment."""
-        soon = self.usual < SOON and waiting > others
-        return len(self.given) < (2 if soon else 1)
+    def wants(self, waiting: int, stations: int) -> int:
+        """How many of so many tasks to hand it now.
+
+        Short cases go together, as many as end in a moment: a message takes as long as the shortest of them.
+        A load is at most half of what would be a station's share of the rest, so that all end together.
+        """
+        short = min(MOST_AT_ONCE, int(SOON / max(self.usual, SOON / MOST_AT_ONCE)), waiting // (2 * stations))
+        if short:
+            return short if len(self.given) < 2 else 0
+        return 0 if self.given else 1
 
 
 @final
@@ -147,10 +157,11 @@ class _Stations:
 
     @property
     def at_work(self) -> list[Task]:
-        return [station.given[0][1] for station in self._standing if station.given]
+        """The first task of each load at work."""
+        return [station.given[0][1][0] for station in self._standing if station.given]
 
-    def grow(self, waiting: int) -> bool:
-        """Whether a station wants one of so many tasks; more are asked for where there is room for them."""
+    def grow(self, waiting: int) -> int:
+        """How many of so many tasks a station wants; more of them are asked for where there is room."""
         now = time.monotonic()
         if now - self._looked >= GROWING:
             self._looked = now
@@ -159,14 +170,15 @@ class _Stations:
                 station = self._made.remote(*self._arguments)
                 self._unborn[station.stands.remote()] = station
         least = sorted(self._standing, key=lambda station: len(station.given))
-        others = len(self._standing)
-        self._chosen = next((station for station in least if station.wants(waiting, others)), None)
-        return self._chosen is not None
+        for self._chosen in least:
+            if wanted := self._chosen.wants(waiting, len(least)):
+                return wanted
+        return 0
 
-    def give(self, task: Task) -> None:
-        """Hand a task to the station that wants one. Ray keeps a second until the first is answered."""
+    def give(self, load: list[Task]) -> None:
+        """Hand tasks to the station that wants some. Ray keeps a second load until the first is answered."""
         assert self._chosen is not None
-        self._chosen.given.append((self._chosen.actor.answer.remote(task), task))
+        self._chosen.given.append((self._chosen.actor.answer.remote(load), load))
 
     def look(self) -> list[tuple[Task, Reply | None]]:
         """What came back since; None where the station was lost on the way."""
@@ -178,10 +190,10 @@ class _Stations:
         if len(watched) > 1 and ready:  # the first may have come at once: take all that have by now
             ready, _ = self._ray.wait(watched, num_returns=len(watched), timeout=0)
         working = {one.given[0][0]: one for one in self._standing if one.given}
-        found = []
+        found: list[tuple[Task, Reply | None]] = []
         for each in ready:
             if each in working:
-                found.append(self._answered(working[each]))
+                found += self._answered(working[each])
             else:
                 self._born(each)
         return found
@@ -196,17 +208,17 @@ class _Stations:
         for station in [*(one.actor for one in self._standing), *self._unborn.values()]:
             self._ray.kill(station)
 
-    def _answered(self, station: _Standing) -> tuple[Task, Reply | None]:
-        each, task = station.given.popleft()
+    def _answered(self, station: _Standing) -> list[tuple[Task, Reply | None]]:
+        each, load = station.given.popleft()
         try:
-            reply: Reply = self._ray.get(each)
+            replies: list[Reply] = self._ray.get(each)
         except self._ray.exceptions.RayActorError:
             self._standing.remove(station)
-            self._unworked += [left for _, left in station.given]
+            self._unworked += [task for _, left in station.given for task in left]
             self._looked = -GROWING  # there may be room for another
-            return task, None
-        station.usual = reply.seconds
-        return task, reply
+            return [(task, None) for task in load]
+        station.usual = max(reply.seconds for reply in replies)
+        return list(zip(load, replies, strict=True))
 
     def _born(self, each: Any) -> None:
         station = self._unborn.pop(each)
@@ -249,24 +261,33 @@ class Station:
         self._ready()
         return True
 
-    def answer(self, task: Task) -> Reply:
-        """The reply, whatever the case does to its process."""
-        if task.freight is not None:
-            model = task.freight.placed(Path(self._place.name), self._fetch)
-            task = replace(task, case=replace(task.case, model=model))
-        worker = self._ready()
-        worker.give(task)
-        while True:
+    def answer(self, load: Sequence[Task]) -> list[Reply]:
+        """The reply to each task, whatever its case does to its process."""
+        waiting, replies = deque(self._placed(task) for task in load), list[Reply]()
+        while len(replies) < len(load):
+            worker = self._ready()
+            while waiting and worker.wants(len(waiting) + 1):
+                worker.give(waiting.popleft())
             connections.wait([worker.connection], POLL)
             reply = worker.look(self._margins)
+            if worker.dead:
+                waiting.extendleft(reversed(worker.tasks))
             if reply is not None:
-                return reply
+                replies.append(reply)
+        return replies
 
     def close(self) -> None:
         """End the process, and remove what was placed here. Ray ends a station without it."""
         if self._worker is not None:
             self._worker.end()
         self._place.cleanup()
+
+    def _placed(self, task: Task) -> Task:
+        """The task with its model where this machine has put it."""
+        if task.freight is None:
+            return task
+        model = task.freight.placed(Path(self._place.name), self._fetch)
+        return replace(task, case=replace(task.case, model=model))
 
     def _ready(self) -> Worker:
         """A process that waits for a task. Raises SteadygazeError where none can be started."""
@@ -278,6 +299,14 @@ class Station:
             if self._worker.dead:
                 raise SteadygazeError(self._worker.unborn())
         return self._worker
+
+
+def _next(waiting: deque[Task], wanted: int, lost: Mapping[str, int]) -> list[Task]:
+    """The next tasks, at most so many; one that lost a machine goes alone, and takes no other with it."""
+    load = [waiting.popleft()]
+    while waiting and len(load) < wanted and not lost.get(load[-1].key) and not lost.get(waiting[0].key):
+        load.append(waiting.popleft())
+    return load
 
 
 def _needs(tasks: Sequence[Task], margins: Margins) -> Needs:

@@ -20,6 +20,7 @@ import onnx
 from onnx import TensorProto
 
 from steadygaze.errors import ImageError, ModelError
+from steadygaze.network.baselines import BASELINES, GIVEN
 from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.case import FRAMING, KEEPING, Case
@@ -81,6 +82,10 @@ def content_key(case: Case, digests: Digests | None = None) -> str:
     image, shape = digests.image(case.image, case.framing())
     specifications = texts_in_pixels(case.perturb, shape)
     settings = {name: value for name, value in vars(case).items() if name not in _PLACES}
+    if case.baseline not in BASELINES:
+        settings["baseline"] = f"{GIVEN}:{digests.image(case.baseline, case.framing())[0]}"
+    if case.measure:  # what is measured beside an answer is in its record
+        settings["measure"] = case.measure
     content = {
         "scheme": SCHEME,
         "version": digests.version,

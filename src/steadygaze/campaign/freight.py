@@ -12,11 +12,13 @@ import onnx
 from onnx.external_data_helper import uses_external_data
 
 from steadygaze.errors import ModelError
+from steadygaze.network.baselines import BLACK
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.case import Case
 from steadygaze.question.digits import BUILTIN_MODELS
 from steadygaze.question.images import LoadedImage, load_image
+from steadygaze.question.images.loading import baseline_of
 
 Files = Mapping[str, bytes]  # contents by path relative to the model's folder
 
@@ -29,6 +31,7 @@ class Freight:
         loaded: the image. chain: the perturbations, with their arrays.
         model: the name of the model's file, or a built-in one's.
         digest: tells models apart. stored: where the model's files are, for who knows how to fetch them.
+        baseline: where the path of integrated gradients begins, a name or an image.
     """
 
     loaded: LoadedImage
@@ -36,6 +39,7 @@ class Freight:
     model: str
     digest: str
     stored: tuple[Any, ...]
+    baseline: str | LoadedImage = BLACK
 
     def placed(self, folder: Path, fetch: Callable[[Any], Files]) -> str:
         """The path of the model below `folder`, where its files are written unless they lie there already."""
@@ -72,7 +76,8 @@ class Packer:
         if self._image is None or self._image[0] != asked:
             self._image = asked, load_image(*asked)
         name = case.model if case.model in BUILTIN_MODELS else Path(case.model).name
-        return Freight(self._image[1], self._chains[case.perturb], name, *self._models[case.model])
+        baseline = baseline_of(case.baseline, case.framing())
+        return Freight(self._image[1], self._chains[case.perturb], name, *self._models[case.model], baseline)
 
     def _stored(self, model: str) -> tuple[str, tuple[Any, ...]]:
         if model in BUILTIN_MODELS:

@@ -28,8 +28,7 @@ from typing import Any
 from steadygaze.campaign.crew import KEEP
 from steadygaze.campaign.plan import Plan, PlannedCase
 from steadygaze.errors import ImageError, SettingError
-from steadygaze.network.baselines import BASELINES
-from steadygaze.question.case import KEEPING, READERS, make_case, read_toml
+from steadygaze.question.case import ATTENTION, CLAIMS, CLASS, KEEPING, READERS, make_case, read_toml
 from steadygaze.question.images import ImageEntry, images_of
 from steadygaze.question.preset import preset, presets
 
@@ -40,6 +39,7 @@ KEYS: Mapping[str, str] = {
     "images": "a source of images or a list of them; a table may take its first ones, or a sample",
     "presets": "perturbations of the package, by their names",
     "perturbations": "a table of your own: a name and its perturbations",
+    "claim": "what must hold: attention (class and attention), class (the class alone), or a list of both",
     "thresholds": "the largest inconsistencies that count as the same attention",
     "saliency": "a saliency map or a list of them; a table gives one layer, channel_sum and a name",
     "keep": "of which answers the folder is kept: none, failing or all",
@@ -47,8 +47,13 @@ KEYS: Mapping[str, str] = {
     "gate": "a table of what a gate asks for",
 }
 # What a plan has keys of its own for, or what has no meaning for many cases.
-_APART = ("model", "image", "perturb", "preset", "threshold", "saliency", "label", *KEEPING)
+_KEPT_APART = tuple(name for name in KEEPING if name != "measure")
+_APART = ("model", "image", "perturb", "preset", "claim", "threshold", "saliency", "label", *_KEPT_APART)
+# What the plan itself calls some of these.
+_KEY_OF = {"model": "models", "image": "images", "perturb": "perturbations", "preset": "presets"}
+_KEY_OF |= {"claim": "claim", "threshold": "thresholds", "saliency": "saliency"}
 _OF_A_MAP = ("layer", "channel-sum", "baseline")
+_OF_MAPS = (*_OF_A_MAP, "inconsistency", "measure")
 DEFAULT_TIME_LIMIT = 60.0
 """Seconds for a case of a plan that names no limit: a case without one might never end."""
 
@@ -105,30 +110,25 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
     _check_unique("models", [one.name for one in models])
     images = _images(document)
     sets = _sets(document)
-    maps = [_map(one) for one in _listed("saliency", document, (str, dict), default="gradient")]
-    _check_unique("saliency", [one.name for one in maps])
-    thresholds = _listed("thresholds", document, (int, float), default=0.3)
-    _check_unique("thresholds", thresholds)
     keep = document.get("keep", "none")
     if keep not in KEEP:
         raise SettingError(f"keep is {keep!r}; allowed: {', '.join(KEEP)}")
     common = _settings("settings", document.get("settings", {}), _APART)
+    asked = _asked(document, [common, *(model.settings for model in models)])
     cases = [
         PlannedCase(
             make_case(
                 {"time-limit": DEFAULT_TIME_LIMIT},
-                common,
-                model.settings,
-                look.settings,
+                compared.of(common),
+                compared.of(model.settings),
+                compared.settings,
                 {"model": model.model, "image": image.entry.reference, "perturb": sets[name]},
-                {"threshold": threshold},
             ),
             {
                 "model": model.name,
                 "image": image.entry.name,
                 "perturbation": name,
-                "threshold": float(threshold),
-                "saliency": look.name,
+                **compared.tags,
                 "label": image.entry.label,
                 "source": image.source,
             },
@@ -136,8 +136,7 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         )
         for model, image in _ordered(models, images)
         for name in sets
-        for look in maps
-        for threshold in thresholds
+        for compared in asked
     ]
     return Plan(_text("name", document.get("name", "campaign")), tuple(cases), dict(document))
 
@@ -149,6 +148,19 @@ class _Named:
     name: str
     settings: Mapping[str, Any]
     model: str = ""
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What must hold: the settings of a case that say so, and the tags."""
+
+    settings: Mapping[str, Any]
+    tags: Mapping[str, Any]
+
+    def of(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Settings for all cases as these cases take them: of the class alone none speaks of maps."""
+        alone = "claim" in self.settings
+        return {k: value for k, value in given.items() if not (alone and k.replace("_", "-") in _OF_MAPS)}
 
 
 @dataclass(frozen=True)
@@ -204,6 +216,40 @@ def _map(given: str | dict[str, Any]) -> _Named:
     words += [f"from {given['baseline']}"] if "baseline" in given else []
     words += ["summed over channels"] if given.get("channel_sum", given.get("channel-sum")) else []
     return _Named(_text("name of a saliency map", given.get("name", " ".join(map(str, words)))), settings)
+
+
+def _asked(document: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> list[_Compared]:
+    """Every map with every threshold where attention is asked about, and the class alone where that is.
+
+    settings: of all cases, and of those of each model.
+    """
+    claims = _listed("claim", document, (str,), default=ATTENTION)
+    _check_unique("claim", claims)
+    for claim in claims:
+        if claim not in CLAIMS:
+            raise SettingError(f"claim is {claim!r}; allowed: {' or '.join(CLAIMS)}, or a list of both")
+    own = {key: document[key] for key in ("saliency", "thresholds") if key in document}
+    told = [own, *({k: v for k, v in one.items() if k.replace("_", "-") in _OF_MAPS} for one in settings)]
+    of_maps = next(((key, value) for one in told for key, value in one.items()), None)
+    if of_maps is not None and ATTENTION not in claims:
+        key, value = of_maps
+        raise SettingError(
+            f"the claim is {CLASS}, the class alone, for which no map is made, and {key} is {value!r}; "
+            f"leave {key} out, or write claim = [{ATTENTION!r}, {CLASS!r}]"
+        )
+    maps = [_map(one) for one in _listed("saliency", document, (str, dict), default="gradient")]
+    _check_unique("saliency", [one.name for one in maps])
+    thresholds = _listed("thresholds", document, (int, float), default=0.3)
+    _check_unique("thresholds", thresholds)
+    both = [
+        _Compared(
+            {**look.settings, "threshold": threshold}, {"threshold": float(threshold), "saliency": look.name}
+        )
+        for look in maps
+        for threshold in thresholds
+    ]
+    alone = [_Compared({"claim": CLASS}, {"threshold": None, "saliency": "none"})]
+    return [compared for claim in claims for compared in (alone if claim == CLASS else both)]
 
 
 def _images(document: Mapping[str, Any]) -> list[_Image]:
@@ -281,16 +327,13 @@ def _settings(where: str, given: Any, apart: Sequence[str], also: Sequence[str] 
     for key in given:
         name = key.replace("_", "-")
         if name in apart and name in READERS:
+            hint = f" (the plan has the key {_KEY_OF[name]} for it)" if name in _KEY_OF else ""
             raise SettingError(
-                f"{where} has {key!r}, which is no setting there; allowed: {', '.join([*also, *allowed])}"
+                f"{where} has {key!r}, which is no setting there{hint}; allowed: "
+                f"{', '.join([*also, *allowed])}"
             )
         if name not in allowed:
             raise SettingError(f"{where}: {_unknown('setting', key, [*also, *allowed])}")
-    if given.get("baseline", BASELINES[0]) not in BASELINES:
-        raise SettingError(
-            f"{where} has the baseline {given['baseline']!r}; allowed in a plan: {', '.join(BASELINES)}, for "
-            "an image would not travel with the cases"
-        )
     return given
 
 

@@ -1,4 +1,4 @@
-"""What a worker keeps from case to case: the networks that it has loaded, and the last image."""
+"""What a worker keeps from case to case: the networks that it has loaded, the last image and baseline."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from steadygaze.errors import UsageError
 from steadygaze.network.reading.load import Network
 from steadygaze.question.case import Case
 from steadygaze.question.images import Framing, Library, LoadedImage
+from steadygaze.question.images.loading import baseline_of
 from steadygaze.question.networks import network_of
 
 # A constant of a network: double in its graph, single in the original that it is held against.
@@ -30,6 +31,7 @@ class Shelf:
         self._networks: OrderedDict[Hashable, Network | UsageError] = OrderedDict()
         self._library = Library()
         self._image: tuple[tuple[str, Framing], LoadedImage] | None = None
+        self._baseline: tuple[tuple[str, Framing], str | LoadedImage] | None = None
 
     def network(self, case: Case, shape: tuple[int, ...]) -> Network:
         """The network of a case, for images of that shape. Raises ModelError or SettingError."""
@@ -55,10 +57,17 @@ class Shelf:
             self._image = (key, self._library.load(*key))
         return self._image[1]
 
+    def baseline(self, case: Case) -> str | LoadedImage:
+        """Where the path of integrated gradients begins. Raises ImageError."""
+        key = (case.baseline, case.framing())
+        if self._baseline is None or self._baseline[0] != key:
+            self._baseline = (key, baseline_of(*key))
+        return self._baseline[1]
+
     def clear(self) -> None:
         """Put everything away."""
         self._networks.clear()
-        self._image = None
+        self._image = self._baseline = None
 
     def _taken(self) -> int:
         return _BYTES_EACH * sum(

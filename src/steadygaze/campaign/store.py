@@ -21,9 +21,11 @@ from typing import Any, final
 
 from filelock import FileLock, Timeout
 
+from steadygaze.answer.asked import CLASS_ALONE, CLASS_AND_ATTENTION
 from steadygaze.campaign.plan import Plan, PlannedCase, Tag
 from steadygaze.campaign.record import Record, Status
 from steadygaze.errors import SettingError
+from steadygaze.question.case import CLASS
 
 PAUSE = 0.1  # seconds between two times that records are put on the disk
 APPLICATION = 0x53474753
@@ -84,6 +86,16 @@ class Entry:
     tags: Mapping[str, Tag]
     question: Mapping[str, Any]
     record: Record | None
+
+    @property
+    def class_alone(self) -> bool:
+        """Whether only the class had to hold."""
+        return self.question.get("claim") == CLASS
+
+    @property
+    def must_hold(self) -> str:
+        """What had to hold, as `result.json` has it."""
+        return CLASS_ALONE if self.class_alone else CLASS_AND_ATTENTION
 
 
 @dataclass(frozen=True)

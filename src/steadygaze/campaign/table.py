@@ -19,8 +19,8 @@ COLUMNS: Mapping[str, str] = {
     "model": "the model's name",
     "image": "the image's name",
     "perturbation": "the name of the perturbations",
-    "threshold": "the largest inconsistency that counts as the same attention",
-    "saliency": "the saliency map's name",
+    "threshold": "the largest inconsistency that counts as the same attention; empty for the class alone",
+    "saliency": "the saliency map's name; none for the class alone",
     "label": "the true class, where the data set tells it",
     "source": "the source that the image comes from",
     "status": "how the case ended; empty while it is not finished",
@@ -51,6 +51,17 @@ COLUMNS: Mapping[str, str] = {
     "origin_share": "share of the box in one piece with 0 that is robust",
     "regions": "regions or boxes visited",
     "units": "units of the network that have pieces",
+    "measured_points": "random points with the class held, at which likeness was measured otherwise",
+    **{
+        f"{name}_{which}": f"the {which} {words} of the map with the expected one there: a sample"
+        for name, words in (
+            ("pearson", "Pearson correlation"),
+            ("spearman", "Spearman correlation"),
+            ("ssim", "SSIM"),
+        )
+        for which in ("least", "median")
+    },
+    "must_hold": "what was asked: class and attention, or class, which is that alone",
     "method": "the engine that answered",
     "claim": "what its answer speaks of",
     "sentence": "why it ended so",
@@ -66,6 +77,7 @@ COLUMNS: Mapping[str, str] = {
     "plan": "the name of the plan",
 }
 ENDINGS = (".csv", ".parquet")
+_MEASURES = ("pearson", "spearman", "ssim")
 
 
 def rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
@@ -80,8 +92,11 @@ def _row(entry: Entry) -> dict[str, Any]:
     of_class, of_attention = scales.get("class", {}), scales.get("attention", {})
     failure, axes = answer.get("nearest_failure") or {}, answer.get("axes") or ()
     label, predicted = tags.get("label", answer.get("dataset_label")), answer.get("predicted")
+    alone = entry.class_alone
+    shares = {**shares, "attention_changed": None} if alone else shares
     row = {name: tags.get(name) for name in TAGS} | {
-        "threshold": question["threshold"],
+        "threshold": None if alone else question["threshold"],
+        **({"saliency": "none"} if alone else {}),
         "label": label,
         "status": record and record.status.value,
         "verdict": answer.get("verdict"),
@@ -108,6 +123,8 @@ def _row(entry: Entry) -> dict[str, Any]:
         "origin_share": answer.get("origin_share"),
         "regions": (answer.get("regions") or {}).get("visited"),
         "units": answer.get("units"),
+        **_measured(answer.get("measured")),
+        "must_hold": entry.must_hold,
         "method": answer.get("method", question["method"]),
         "claim": answer.get("claim"),
         "sentence": record and record.sentence,
@@ -124,6 +141,16 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
     own = [name for name in tags if name not in TAGS]
     return row | {f"tag.{name}" if name in row else name: tags[name] for name in own}
+
+
+def _measured(told: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What was measured of an answer beside it, under the names of the table."""
+    found = {each["name"].lower(): each for each in (told or {}).get("measures", ())}
+    return {"measured_points": told and told["held"]} | {
+        f"{name}_{which}": found.get(name, {}).get(which)
+        for name in _MEASURES
+        for which in ("least", "median")
+    }
 
 
 _KINDS = ("robust", "class_changed", "attention_changed", "undecided")
@@ -214,11 +241,13 @@ def _types(arrow: Any) -> dict[str, Any]:
         "threshold", "safe_scale", "class_holds", "class_fails", "attention_holds", "attention_fails",
         "radius", "failure_distance", "failure_class_gap", "failure_inconsistency", "origin_share", "seconds",
         *(f"share_{kind}" for kind in _KINDS),
+        *(name for name in _measured(None) if name != "measured_points"),
     )  # fmt: skip
     return {
         **dict.fromkeys(numbers, number),
         **dict.fromkeys(
-            ("label", "predicted", "failure_predicted", "regions", "units", "memory_peak"), whole
+            ("label", "predicted", "failure_predicted", "regions", "units", "memory_peak", "measured_points"),
+            whole,
         ),
         **dict.fromkeys(("failure_theta", "lows", "highs", "range_lows", "range_highs"), arrow.list_(number)),
         "parameters": arrow.list_(arrow.string()),

@@ -27,6 +27,7 @@ from steadygaze.campaign.record import Machine, Status, this_machine
 from steadygaze.campaign.shelf import Shelf
 from steadygaze.deadline import Deadline
 from steadygaze.errors import FidelityError, SteadygazeError, UsageError
+from steadygaze.question.case import check_measure
 from steadygaze.question.fitting import fitted
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.driver import verify
@@ -107,11 +108,14 @@ def answered(task: Task, shelf: Shelf, machine: Machine) -> Reply:
 
 def _verified(task: Task, shelf: Shelf) -> Answer:
     case, freight = task.case, task.freight
+    check_measure(case)
     found = shelf.image(case) if freight is None else freight.loaded
     network, loaded = fitted(found, partial(shelf.network, case))
     settings = replace(case, threads=case.threads or 1).settings()
+    settings["baseline"] = shelf.baseline(case) if freight is None else freight.baseline
     perturbation = case.perturb if freight is None else freight.chain
-    return verify(network, loaded, perturbation, **settings)
+    answer = verify(network, loaded, perturbation, **settings)
+    return answer.measured(case.measure) if case.measure else answer
 
 
 def _status(answer: Answer) -> Status:
@@ -138,6 +142,7 @@ def answer_of(answer: Answer) -> dict[str, Any]:
         "predicted": problem["image"]["predicted"],
         "dataset_label": problem["image"]["dataset_label"],
         "dataset_class": problem["image"]["dataset_class"],
+        "must_hold": problem["must_hold"],
         "axes": [asdict(axis) for axis in answer.result.problem.axes()],
         "units": graph.units,
         "windows": graph.windows,
@@ -148,7 +153,7 @@ def answer_of(answer: Answer) -> dict[str, Any]:
             name: document[name]
             for name in (
                 "method", "claim", "verdict", "reason", "shares", "safe_scale", "nearest_failure", "regions",
-                "timing", "versions", "tolerance", "settings", "radius",
+                "timing", "versions", "tolerance", "settings", "radius", "measured",
             )
         },
         "scales": answer.scales(Deadline.after(_SECONDS_FOR_SCALES)).to_dict(),

@@ -56,7 +56,7 @@ def write_question(problem: Problem, files: Files) -> dict[str, Any]:
         "clip": None if problem.clip is None else [float(bound) for bound in problem.clip],
         "saliency": _saliency(problem),
         "inconsistency": _inconsistency(problem),
-        "threshold": problem.threshold,
+        "threshold": 0.0 if problem.class_alone else problem.threshold,
         "pieces": len(pieces),
         "moves_map": problem.moves_map,
         "samples": _SAMPLES if sampled else 0,
@@ -70,16 +70,12 @@ def _unvaried(problem: Problem) -> np.ndarray:
 
 def beyond_proof(problem: Problem) -> str | None:
     """Why the checker can look at an answer to this question at points only; None if it can prove it."""
-    saliency, measure, moves = (
-        problem.saliency.name,
-        problem.inconsistency.name,
-        problem.moves_map,
-    )
+    asked, moves = not problem.class_alone, problem.moves_map
+    saliency, measure = problem.saliency.name, problem.inconsistency.name
     reasons = {
         "the network is smooth": not problem.network.graph.piecewise_linear,
-        "the question is about the class alone": problem.class_alone,
-        f"{saliency} maps are not followed": saliency not in _PROVABLE_MAPS,
-        f"{measure} is not bounded": measure not in _PROVABLE_MEASURES,
+        f"{saliency} maps are not followed": asked and saliency not in _PROVABLE_MAPS,
+        f"{measure} is not bounded": asked and measure not in _PROVABLE_MEASURES,
         "the perturbation has no affine pieces": not pieces_of(problem),
         f"{measure} of maps that move is not bounded": moves and measure not in _PROVABLE_MOVED,
     }
@@ -127,7 +123,7 @@ def _write_samples(problem: Problem, files: Files) -> None:
 
 
 def _compared(problem: Problem) -> np.ndarray:
-    entries = np.ones(problem.map0.numel(), bool)
+    entries = np.full(problem.map0.numel(), not problem.class_alone)
     if problem.compared is not None:
         entries[:] = False
         entries[problem.compared.numpy()] = True
@@ -145,4 +141,6 @@ def _saliency(problem: Problem) -> dict[str, Any]:
 
 def _inconsistency(problem: Problem) -> dict[str, Any]:
     measure = problem.inconsistency
+    if problem.class_alone:
+        return {"name": "none"}
     return {"name": measure.name, "k": measure.k} if isinstance(measure, TopK) else {"name": measure.name}

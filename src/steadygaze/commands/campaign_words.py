@@ -97,11 +97,14 @@ def summarised(plan: Plan, summary: Summary, store: Path, file: Path, page: Path
 
 def listed(table: Sequence[Mapping[str, Any]], limit: int | None) -> str:
     """Rows as lines: what was asked, and what came of it."""
+    from steadygaze.answer.asked import CLASS_ALONE
     from steadygaze.answer.words import number
 
     lines = [f"{len(table)} cases"]
     for row in table[:limit]:
-        asked = [row.get(name) for name in ("model", "image", "perturbation", "threshold", "saliency")]
+        asked = [row.get(name) for name in ("model", "image", "perturbation")]
+        alone = row["must_hold"] == CLASS_ALONE
+        asked += ["the class alone"] if alone else [row.get(name) for name in ("threshold", "saliency")]
         known = [str(one) for one in asked if one is not None]
         came = row["verdict"] or row["status"] or "not finished"
         scale = "" if row["safe_scale"] is None else f", safe scale {number(row['safe_scale'], 3)}"

@@ -58,19 +58,19 @@ def _comparisons(
         {
             "first": {"campaign": str(first), **a._asdict()},
             "second": {"campaign": str(second or first), **b._asdict()},
-            "claim": name,
+            "claim": CLAIMS[claim],
             "scale": scale,
+            "terms": a.terms(),
             "found": compared(one[a], two[b], claim, scale),
         }
         for a, b in pairs
-        for claim, name in enumerate(CLAIMS)
+        for claim in a.claims
         for scale in scales
     ]
 
 
 def _words(made: list[dict[str, Any]]) -> str:
     from steadygaze.aggregate.written import comparison_line, reach_line
-    from steadygaze.answer.words import number
 
     lines, heading, claim = [], "", ""
     for one in made:
@@ -78,8 +78,7 @@ def _words(made: list[dict[str, Any]]) -> str:
         names = [side["model"] for side in (a, b)]
         if a["campaign"] != b["campaign"]:
             names = [f"{side['model']} ({side['campaign']})" for side in (a, b)]
-        told = f"{names[0]} against {names[1]}: {a['perturbation']}, {a['saliency']}, threshold "
-        told += number(a["threshold"])
+        told = f"{names[0]} against {names[1]}: {a['perturbation']}, {one['terms']}"
         if told != heading:
             heading, claim = told, ""
             lines += ["", told] if lines else [told]

@@ -47,13 +47,15 @@ def gate(
     A rule is kept only if it is proven: what is not settled counts against it.
     """
     from steadygaze.aggregate import grouped, judged
-    from steadygaze.aggregate.rules import overall
+    from steadygaze.aggregate.rules import check_asked, overall
     from steadygaze.aggregate.written import gate_junit, gate_lines, gate_markdown
     from steadygaze.campaign.planfile import read_plan, store_of
     from steadygaze.campaign.store import read
+    from steadygaze.question.case import CLASS
 
     planned, store = read_plan(plan), store_of(plan)
     rules = _rules(planned.document or {}, plan)
+    check_asked(rules, all(one.case.claim == CLASS for one in planned.cases))
     if not no_run and _run(planned, store, crew_of(workers, cluster), quiet):
         return INTERRUPTED
     findings = judged(rules, grouped(read(store)))

@@ -6,8 +6,10 @@ Row b of an enclosure says where numbers lie while a box of parameters is walked
     centre[b] + sum_j t_j slopes[b, j] + e,    |e| <= error[b].
 
 The same t_j means the same in every enclosure of the same boxes, so that what depends on the same parameter
-in two of them cancels. Remainders of products and of smooth functions are of second order: halving the box
-quarters them (Stolfi and de Figueiredo, Self-Validated Numerical Methods and Applications, 1997).
+in two of them cancels. Further coordinates may stand for products of the parameters' own, t_j t_k, or for
+2 t_j² - 1, which lie in [-1, 1] as well; all that is said of any t holds for them. Remainders of products and
+of smooth functions are of second order: halving the box quarters them (Stolfi and de Figueiredo,
+Self-Validated Numerical Methods and Applications, 1997).
 
 Rounding. In the standard model of floating-point arithmetic fl(x o y) = (x o y)(1 + d), |d| <= u = 2**-53, so
 that a sum of m products is off by at most (m + 1) u times the sum of the absolute values of its terms, to
@@ -28,18 +30,24 @@ import numpy as np
 UNIT = 2.0**-53
 
 
+#: Numbers of two coordinates each.
+Pairs = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Enclosure:
     """Values known to lie, for every t in [-1, 1]^n, within centre + sum_j t_j slopes_j ± error.
 
     ``centre`` (B, *shape), ``slopes`` (B, n, *shape) and ``error`` (B, *shape) >= 0, all float64. Sums and
     products with another enclosure of the same boxes, and with arrays or numbers, which count as exact,
-    broadcast as arrays of shape (B, *shape) do.
+    broadcast as arrays of shape (B, *shape) do. ``products`` names the factors j, k of each of the last
+    coordinates, twice j for 2 t_j² - 1; only enclosures of parameters tell it, see ``of_boxes``.
     """
 
     centre: np.ndarray
     slopes: np.ndarray
     error: np.ndarray
+    products: Pairs = ()
 
     # Arrays leave sums and products with enclosures to the enclosure.
     __array_ufunc__ = None
@@ -59,17 +67,19 @@ class Enclosure:
         return middle.widened(away)
 
     @staticmethod
-    def of_boxes(boxes: np.ndarray) -> Enclosure:
+    def of_boxes(boxes: np.ndarray, products: Pairs = ()) -> Enclosure:
         """The parameters themselves (B, n) over ``boxes`` (B, n, 2), low and high; a width may be 0.
 
         They are middle + half t, with middle = (low + high) / 2 and half = (high - low) / 2 as computed.
+        After their n coordinates come those of the ``products``, on which they do not depend.
         """
         low, high = boxes[..., 0], boxes[..., 1]
         middle, half = low + (high - low) / 2, (high - low) / 2
-        slopes = half[:, :, None] * np.eye(boxes.shape[1])
+        slopes = half[:, None] * np.eye(boxes.shape[1] + len(products), boxes.shape[1])
         # The three roundings of middle and half, each below u (|low| + |high|): any point of the box is
         # middle + half t for some t in [-1, 1] up to this.
-        return Enclosure(middle, slopes, np.where(half > 0, 4 * UNIT * (np.abs(low) + np.abs(high)), 0.0))
+        error = np.where(half > 0, 4 * UNIT * (np.abs(low) + np.abs(high)), 0.0)
+        return Enclosure(middle, slopes, error, products)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -118,7 +128,10 @@ class Enclosure:
         inner = key if isinstance(key, tuple) else (key,)
         every = slice(None)
         return Enclosure(
-            self.centre[(every, *inner)], self.slopes[(every, every, *inner)], self.error[(every, *inner)]
+            self.centre[(every, *inner)],
+            self.slopes[(every, every, *inner)],
+            self.error[(every, *inner)],
+            self.products,
         )
 
     def reshaped(self, *shape: int) -> Enclosure:

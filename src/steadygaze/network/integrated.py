@@ -39,11 +39,13 @@ class IntegratedGradients(AbstractSaliency):
         channel_sum: as for all maps.
         baseline: b as a name: black (0), mean (of each channel of the unperturbed image) or given.
         start: b as pixels ``(C, H, W)`` float64; None until the image is known.
+        source: what an image that was given is called; None where it came as an array.
     """
 
     channel_sum: bool = False
     baseline: str = BLACK
     start: Tensor | None = None
+    source: str | None = None
     name = "integrated-gradients"
     varies = True
 
@@ -130,7 +132,10 @@ class IntegratedGradients(AbstractSaliency):
         error = images.error + half * way.reach * (1 + 8 * UNIT)
         images = replace(images, error=error).joined((half * way.centre)[:, None], 0, None)
         last = bounds.graph.last
-        along = bounds_of(bounds.graph, images, (last,), bounds.tolerances, bounds.room, start=pixels)
+        along = bounds_of(
+            bounds.graph, images, (last,), bounds.tolerances, bounds.room, start=pixels,
+            deadline=bounds.deadline,
+        )  # fmt: skip
         seed = torch.zeros_like(along.values[last].centre)
         seed[:, label] = 1.0
         gradients = along.pull_back(Forms.exact(seed, way.count), pixels)

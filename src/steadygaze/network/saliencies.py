@@ -26,11 +26,15 @@ SALIENCIES = (*_OF_PIXELS, GradCam.name)
 
 
 def by_name(
-    name: str, channel_sum: bool = False, layer: str | None = None, baseline: str | np.ndarray = BLACK
+    name: str,
+    channel_sum: bool = False,
+    layer: str | None = None,
+    baseline: str | np.ndarray = BLACK,
+    source: str | None = None,
 ) -> AbstractSaliency:
     """The saliency of that name; raises SettingError if there is none, or none with these settings.
 
-    baseline: of integrated gradients, a name or an image ``(C, H, W)``.
+    baseline: of integrated gradients, a name or an image ``(C, H, W)``; source: what that image is called.
     """
     if name not in SALIENCIES:
         raise SettingError(f"saliency is {name!r}, allowed are {', '.join(SALIENCIES)}; choose one of these")
@@ -51,10 +55,10 @@ def by_name(
                 f"{', '.join(_OF_PIXELS)}; leave the channel sum out"
             )
         return GradCam(layer)
-    return _GRADIENTS[name](channel_sum) if name in _GRADIENTS else _integrated(channel_sum, baseline)
+    return _GRADIENTS[name](channel_sum) if name in _GRADIENTS else _integrated(channel_sum, baseline, source)
 
 
-def _integrated(channel_sum: bool, baseline: str | np.ndarray) -> IntegratedGradients:
+def _integrated(channel_sum: bool, baseline: str | np.ndarray, source: str | None) -> IntegratedGradients:
     if isinstance(baseline, str):
         if baseline not in BASELINES:
             raise SettingError(
@@ -62,4 +66,5 @@ def _integrated(channel_sum: bool, baseline: str | np.ndarray) -> IntegratedGrad
                 "to verify"
             )
         return IntegratedGradients(channel_sum, baseline)
-    return IntegratedGradients(channel_sum, GIVEN, torch.from_numpy(np.array(baseline, np.float64)))
+    start = torch.from_numpy(np.array(baseline, np.float64))
+    return IntegratedGradients(channel_sum, GIVEN, start, source)

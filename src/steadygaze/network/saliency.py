@@ -63,6 +63,12 @@ class AbstractSaliency(ABC):
         tolerances are those of `Graph.pieces_at`.
         """
 
+    def logits_and_maps(
+        self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits ``(B, K)`` beside what `maps` gives; in one pass where the map needs no other."""
+        return graph.forward(images), self.maps(graph, images, label, tolerances)
+
     @abstractmethod
     def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
         """The nodes whose values `enclosed` asks of bounds; node `pixels` is handed to the classifier."""
@@ -117,9 +123,14 @@ class AbstractGradientSaliency(AbstractSaliency):
     def maps(
         self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
     ) -> Tensor:
+        return self.logits_and_maps(graph, images, label, tolerances)[1]
+
+    def logits_and_maps(
+        self, graph: Graph, images: Tensor, label: int, tolerances: Mapping[int, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         logits, pieces = graph.logits_and_pieces(images, tolerances)
         gradients = graph.pull_back(self.seed(logits, label), pieces)
-        return self._summed(gradients * images if self.times_pixels else gradients)
+        return logits, self._summed(gradients * images if self.times_pixels else gradients)
 
     def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:
         return (graph.last, pixels) if self.times_pixels else (graph.last,)

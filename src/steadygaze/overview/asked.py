@@ -11,23 +11,25 @@ from steadygaze.answer.words import number, quantity
 from steadygaze.campaign.store import Entry
 from steadygaze.question.case import KEEPING, Case
 
-_TOLD_APART = ("model", "image", "perturb", "threshold", "saliency", *KEEPING)
+_TOLD_APART = ("model", "image", "perturb", "claim", "threshold", "saliency", *KEEPING)
 MOST_NAMED = 12
 
 
 def asked(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
     """Rows of a table: what, and its values."""
     tags = [entry.tags for entry in entries]
+    of_maps = [entry for entry in entries if not entry.class_alone]
     sets = {(entry.tags.get("perturbation"), " | ".join(entry.question["perturb"])) for entry in entries}
     rows = [
         ("models", _models(entries)),
         ("images", _counted(str(tag.get("source")) for tag in tags if tag.get("source"))),
         ("perturbations", sorted(text if name is None else f"{name}: {text}" for name, text in sets)),
+        ("what must hold", _counted("the class alone" if e.class_alone else e.must_hold for e in entries)),
         (
             "thresholds δ",
-            [number(each) for each in sorted({e.question["threshold"] for e in entries})],
+            [number(each) for each in sorted({e.question["threshold"] for e in of_maps})],
         ),
-        ("saliency maps", sorted({str(entry.question["saliency"]) for entry in entries})),
+        ("saliency maps", sorted({str(entry.question["saliency"]) for entry in of_maps})),
         ("settings", _settings(entries)),
     ]
     return [(name, _shortened(values)) for name, values in rows if values]

@@ -16,7 +16,7 @@ from steadygaze.overview.asking import command
 # Columns of names, of which there are few; the page gets each name once, and numbers of them.
 _NAMED = ("model", "perturbation", "saliency", "verdict", "status", "failure_kind")
 _PLAIN = (
-    "image", "threshold", "label", "predicted", "class_holds", "attention_holds", "attention_fails",
+    "image", "threshold", "label", "predicted", "class_holds", "attention_holds", "fails",
     "failure_distance", "seconds",
 )  # fmt: skip
 
@@ -26,7 +26,7 @@ def table_of(entries: Sequence[Entry], links: Mapping[str, str]) -> dict[str, An
 
     links: by content key, where the case's own report lies, as a page refers to it.
     """
-    found = [row | _told(entry) for row, entry in zip(rows(entries), entries, strict=True)]
+    found = [row | _told(entry, row) for row, entry in zip(rows(entries), entries, strict=True)]
     names: dict[str, list[str]] = {}
     columns: dict[str, list[Any]] = {name: [_plain(row[name]) for row in found] for name in _PLAIN}
     for name in _NAMED:
@@ -41,14 +41,19 @@ def table_of(entries: Sequence[Entry], links: Mapping[str, str]) -> dict[str, An
     return {"n": len(found), "names": names, "columns": columns}
 
 
-def _told(entry: Entry) -> dict[str, str]:
-    """What the case is called; where no tag tells, as the question has it, as in `aggregate.grouped`."""
+def _told(entry: Entry, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the case is called, and from where on what it asks fails.
+
+    Where no tag tells, it is called as the question has it, as in `aggregate.grouped`.
+    """
     tags, question = entry.tags, entry.question
+    saliency = tags.get("saliency") or question["saliency"]
     return {
         "model": str(tags.get("model") or question["model"]),
         "image": str(tags.get("image") or question["image"]),
         "perturbation": str(tags.get("perturbation") or " | ".join(question["perturb"])),
-        "saliency": str(tags.get("saliency") or question["saliency"]),
+        "saliency": "none: the class alone" if entry.class_alone else str(saliency),
+        "fails": row["class_fails" if entry.class_alone else "attention_fails"],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -38,14 +39,12 @@ def worst_pictures(store: Path, key: str) -> list[tuple[str, str]]:
     """What is shown, in words, and the picture as a reference that holds it; nothing where none is kept."""
     folder = folder_of(store, key) / "witness"
     for stem in SHOWN:
-        files = [folder / f"{stem}-{part}.png" for part in PARTS]
-        try:
-            held = [b64encode(file.read_bytes()).decode("ascii") for file in files]
-        except OSError:
+        held = {}
+        with suppress(OSError):  # of the class alone there is no map
+            for part in PARTS:
+                held[part] = b64encode((folder / f"{stem}-{part}.png").read_bytes()).decode("ascii")
+        if not held:
             continue
         words = stem.replace("-", " ")
-        return [
-            (f"{words}: {part}", f"data:image/png;base64,{text}")
-            for part, text in zip(PARTS, held, strict=True)
-        ]
+        return [(f"{words}: {part}", f"data:image/png;base64,{text}") for part, text in held.items()]
     return []

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steadygaze.answer.asked import CLASS_ALONE
 from steadygaze.answer.words import interval, number, percent, toward_zero
 from steadygaze.overview.charts import curve, strip
 from steadygaze.report.palette import FLAT
@@ -19,6 +20,24 @@ _CHARTS = (
     ("attention_robust", "Class and attention are kept", "certified robust accuracy, class and attention"),
     ("class_robust", "The class is kept", "certified robust accuracy, class alone"),
     ("other_reason", "Same class, other reason", "share that keeps the class and loses its attention"),
+)
+_CHARTS_ALONE = (_CHARTS[1],)
+_CLAIMS = (("class", "the class"), ("attention", "class and attention"))
+# What the columns of tables hold: a measure of `summary_of`, and what stands above it.
+_WHOLE = (
+    ("attention_robust", "class and attention kept"),
+    ("class_robust", "class kept"),
+    ("other_reason", "same class, other reason"),
+)
+_EVERY = (
+    *_WHOLE,
+    ("attention_robust_accuracy", "accuracy, class and attention"),
+    ("class_robust_accuracy", "accuracy, class"),
+)
+_BY_CLASS = (
+    ("attention_robust_accuracy", "class and attention kept"),
+    ("class_robust_accuracy", "class kept"),
+    ("other_reason", "same class, other reason"),
 )
 
 
@@ -34,7 +53,7 @@ class Part:
 
 
 def sections(summary: Mapping[str, Any], class_names: Mapping[int, str]) -> list[dict[str, Any]]:
-    """One for each question (perturbations, threshold, saliency map), models in their order."""
+    """One for each question (perturbations, threshold, saliency map, claim), models in their order."""
     models = list(dict.fromkeys(group["model"] for group in summary["groups"]))
     asked: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for place, group in enumerate(summary["groups"]):
@@ -43,9 +62,12 @@ def sections(summary: Mapping[str, Any], class_names: Mapping[int, str]) -> list
     for question, groups in asked.items():
         views = [_model(group, models.index(group["model"]) % SERIES) for group in groups]
         pairs = [pair for pair in summary["pairs"] if _question(pair) == question]
+        alone = is_alone(groups[0])
         told.append(
             {
-                "title": _title(question),
+                "title": _title(groups[0]),
+                "columns": [column for column in _EVERY if not (alone and _is_of_attention(column[0]))],
+                "by_class": [column for column in _BY_CLASS if not (alone and _is_of_attention(column[0]))],
                 "perturbation": question[0],
                 "models": views,
                 "charts": _charts(groups, views),
@@ -76,24 +98,34 @@ def signed(value: float) -> str:
 
 
 def _question(told: Mapping[str, Any]) -> tuple[Any, ...]:
-    return told["perturbation"], told["threshold"], told["saliency"]
+    return told["perturbation"], told["threshold"], told["saliency"], told["must_hold"]
 
 
-def _title(question: tuple[Any, ...]) -> str:
-    perturbation, threshold, saliency = question
-    return f"{perturbation} · {saliency} · threshold {number(threshold)}"
+def is_alone(told: Mapping[str, Any]) -> bool:
+    """Whether a group asked about the class alone."""
+    return told["must_hold"] == CLASS_ALONE
+
+
+def _is_of_attention(measure: str) -> bool:
+    return not measure.startswith("class_")
+
+
+def _title(told: Mapping[str, Any]) -> str:
+    if is_alone(told):
+        return f"{told['perturbation']} · the class alone"
+    return f"{told['perturbation']} · {told['saliency']} · threshold {number(told['threshold'])}"
 
 
 def _model(group: Mapping[str, Any], colour: int) -> dict[str, Any]:
     """One model's answer to one question, as a headline and a bar of all its images."""
-    whole, n = group["table"][-1], group["n"]
-    robust = whole["attention_robust"]
-    kept, other = robust["certain"], whole["other_reason"]["certain"]
+    whole, n, alone = group["table"][-1], group["n"], is_alone(group)
+    robust = whole["class_robust" if alone else "attention_robust"]
+    kept, other = robust["certain"], 0 if alone else whole["other_reason"]["certain"]
     changed = n - whole["class_robust"]["certain"] - whole["class_robust"]["unsettled"]
     somehow = max(0, n - robust["unsettled"] - kept - other - changed)
     unsettled = n - kept - other - changed - somehow
     parts = [
-        ("keep class and attention", kept, _ROBUST, "✓"),
+        (_kept(group), kept, _ROBUST, "✓"),
         ("keep the class, for another reason", other, _ATTENTION, "✗"),
         ("change their class", changed, _CLASS, "✗"),
         ("fail; not settled whether in class or in attention alone", somehow, _SOMEHOW, "✗"),
@@ -103,6 +135,7 @@ def _model(group: Mapping[str, Any], colour: int) -> dict[str, Any]:
     return {
         **group,
         "colour": colour,
+        "glance": [whole.get(name) for name, _ in _WHOLE],
         "parts": shown,
         "robust": robust,
         "without": n - group["answered"],
@@ -110,10 +143,15 @@ def _model(group: Mapping[str, Any], colour: int) -> dict[str, Any]:
     }
 
 
+def _kept(group: Mapping[str, Any]) -> str:
+    """What images do that are proven."""
+    return "keep the class" if is_alone(group) else "keep class and attention"
+
+
 def headline(view: Mapping[str, Any]) -> str:
     """The whole of a model's answer in one sentence."""
     robust = view["robust"]
-    told = f"{robust['certain']} of {robust['n']} images keep class and attention in the whole box"
+    told = f"{robust['certain']} of {robust['n']} images {_kept(view)} in the whole box"
     if not robust["unsettled"]:
         return f"{told}; none is open."
     return f"{told}, at most {robust['certain'] + robust['unsettled']} with the {robust['unsettled']} open."
@@ -123,7 +161,7 @@ def _charts(groups: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, An
     """Curves over the scale; accuracies where every model's images have a true class."""
     labelled = all(group["labelled"] == group["n"] for group in groups)
     charts = []
-    for measure, title, words in _CHARTS:
+    for measure, title, words in _CHARTS_ALONE if is_alone(groups[0]) else _CHARTS:
         own = f"{measure}_accuracy" if labelled and measure != "other_reason" else measure
         charts.append(
             {
@@ -151,9 +189,9 @@ def _lanes(groups: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, Any
     lanes: dict[str, dict[str, Any]] = {}
     for group, view in zip(groups, views, strict=True):
         about = {"model": group["model"], "colour": view["colour"]}
-        for claim, words in (("class", "the class"), ("attention", "class and attention")):
-            told = group["scales"][claim]
-            if told["known"]:
+        for claim, words in _CLAIMS:
+            told = group["scales"].get(claim)
+            if told is not None and told["known"]:
                 lane = lanes.setdefault(
                     f"scale {claim}",
                     {
@@ -193,9 +231,10 @@ def _classes(groups: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> d
             rows.setdefault(told["label"], {})[group["model"]] = told
     chosen = sorted(rows)
     if len(rows) > MOST_CLASSES:
+        least = "class_robust_accuracy" if is_alone(groups[0]) else "attention_robust_accuracy"
 
         def certified(label: int) -> float:
-            return sum(told["attention_robust_accuracy"]["low"] for told in rows[label].values())
+            return sum(told[least]["low"] for told in rows[label].values())
 
         chosen = sorted(sorted(chosen, key=certified)[:MOST_CLASSES])
     return {
@@ -224,9 +263,15 @@ def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def reach(case: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """From where on what was asked fails, and up to where it is proven."""
+    claim = "attention" if "attention_holds" in case else "class"
+    return case[f"{claim}_fails"], case[f"{claim}_holds"]
+
+
 def worst_words(case: Mapping[str, Any]) -> str:
     """Why an image is among the worst."""
-    fails, holds = case["attention_fails"], case["attention_holds"]
+    fails, holds = reach(case)
     kinds = {"class-changed": "another class", "attention-changed": "another reason"}
     if fails is None:
         return f"proven up to s = {toward_zero(holds)}; no failure is known"

@@ -107,7 +107,7 @@ def _add_pictures(told: Sequence[dict[str, Any]], store: Path, links: Mapping[st
             model["worst"] = [
                 {**case, "link": links.get(case["key"]), "pictures": [], "words": telling.worst_words(case)}
                 for case in model["worst"][: telling.MOST_WORST]
-                if case["attention_holds"] < 1
+                if telling.reach(case)[1] < 1
             ]
     for rank in range(telling.MOST_WORST):
         for model in (model for section in told for model in section["models"]):

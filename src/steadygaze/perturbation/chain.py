@@ -16,7 +16,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from steadygaze.errors import NotEnclosable, PerturbationError
-from steadygaze.geometry.enclosures import Enclosure
+from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.perturbation.enclosing import by_range, by_slopes
 from steadygaze.perturbation.folding import Foldable, Parts, check_agreement, folded
 from steadygaze.perturbation.placing import IN_PLACE, Placement
@@ -51,6 +51,11 @@ class AbstractPerturbation(ABC):
     def check(self, shape: tuple[int, int, int]) -> None:
         """Raise PerturbationError if images of this shape (C, H, W) cannot be changed this way."""
         del shape
+
+    def stays_within(self, low: float, high: float) -> bool:
+        """Whether images between these limits stay there for all amounts; False where that is not known."""
+        del low, high
+        return False
 
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The maps (B, ..., H, W) as they should become where the amounts go from 0 to ``thetas`` (B, k).
@@ -87,6 +92,11 @@ class AbstractPerturbation(ABC):
     def carry(self, mask: np.ndarray) -> np.ndarray:
         """Where the pixels of ``mask`` (H, W) may end up, wholly or in part, for any amounts in the range."""
         return mask
+
+    @property
+    def products(self) -> Pairs:
+        """Numbers of two parameters each, whose product enclosures follow: see ``Enclosure.of_boxes``."""
+        return ()
 
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """Where the changed images (B, C, H, W) lie, for ``amounts`` (B, k) enclosed over the same boxes.
@@ -232,6 +242,10 @@ class Chain(AbstractPerturbation):
             images = link.apply(images, own)
         return images
 
+    def stays_within(self, low: float, high: float) -> bool:
+        """Whether every link keeps its images between these limits."""
+        return all(link.stays_within(low, high) for link in self.links)
+
     def at_zero(self) -> Placement:
         """Where the content came from that all constants together have moved."""
         placement = IN_PLACE
@@ -310,6 +324,11 @@ class Chain(AbstractPerturbation):
                 return reason
             varied = varied or bool(link.parameters)
         return ""
+
+    @property
+    def products(self) -> Pairs:
+        """Those of its links."""
+        return tuple((start + j, start + k) for link, start, _ in self._slices() for j, k in link.products)
 
     def enclose(self, images: np.ndarray | Enclosure, amounts: np.ndarray | Enclosure) -> Enclosure:
         """Where the images lie over boxes of parameters, affine in the coordinates t of each box.

@@ -11,7 +11,7 @@ from typing import Self, final
 import numpy as np
 
 from steadygaze.errors import PerturbationError
-from steadygaze.geometry.enclosures import Enclosure
+from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.geometry.polytope import Polytope, box, interval, polygon
 from steadygaze.perturbation.affine import AbstractPiecewiseAffinePerturbation
 from steadygaze.perturbation.placing import Placement, moved_by
@@ -87,6 +87,10 @@ class Translate(AbstractPiecewiseAffinePerturbation):
                 )
         per_channel("translate fill", self.fill, shape[0])
 
+    def stays_within(self, low: float, high: float) -> bool:
+        """Whether what is filled in lies between the limits, as all that is interpolated does."""
+        return bool(low <= np.min(self.fill) and np.max(self.fill) <= high)
+
     def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The images (B, C, H, W) moved by ``thetas`` (B, k), point by point."""
         fill = per_channel("translate fill", self.fill, images.shape[1])
@@ -96,6 +100,11 @@ class Translate(AbstractPiecewiseAffinePerturbation):
         """The maps (B, ..., H, W) moved by what varies, 0 where uncovered."""
         return self._moved_by(maps, self._map_shifts(thetas), np.zeros(()))
 
+    @property
+    def products(self) -> Pairs:
+        """Read bilinearly, pixels follow the product of both shifts."""
+        return ((0, 1),) if len(self.parameters) == 2 and not self.has_pieces else ()
+
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """The images read at enclosed places, across triangles: see ``geometry.resampling``."""
         fill = per_channel("translate fill", self.fill, images.shape[0])
@@ -103,14 +112,16 @@ class Translate(AbstractPiecewiseAffinePerturbation):
         shifts = [
             self._range(name)[0] if own is None else amounts[own] for name, own in self._owners().items()
         ]
-        return read_over(images, *_places(shifts, amounts, images.shape), fill, triangles=self.has_pieces)
+        places = _places(shifts, amounts, images.shape)
+        return read_over(images, *places, fill, triangles=self.has_pieces, products=amounts.products)
 
     def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
         """The maps moved by what varies, 0 where uncovered."""
         nothing = Enclosure.exact(np.zeros(len(amounts.centre)), amounts.count)
         right, down = (nothing if own is None else amounts[own] for own in self._owners().values())
         shifts = [mixed(row, right, down) for row in self._back]
-        return read_maps_over(maps, *_places(shifts, amounts, maps.shape), triangles=self.has_pieces)
+        places = _places(shifts, amounts, maps.shape)
+        return read_maps_over(maps, *places, triangles=self.has_pieces, products=amounts.products)
 
     def at_zero(self) -> Placement:
         """Read from the left and from above by the constant shifts."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
-from itertools import product
+from itertools import combinations_with_replacement, product
 from typing import Any, Self, final
 
 import numpy as np
 
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.curves import cosine, reciprocal, sine
-from steadygaze.geometry.enclosures import Enclosure
+from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.placing import IN_PLACE, Placement
 from steadygaze.perturbation.reaching import Spans, reached
@@ -57,6 +57,10 @@ class AbstractResampling(AbstractPerturbation):
         """Raise PerturbationError if ``fill`` does not fit the channels."""
         per_channel(f"{self.name} fill", self.fill, shape[0])
 
+    def stays_within(self, low: float, high: float) -> bool:
+        """Whether what is filled in lies between the limits, as all that is interpolated does."""
+        return bool(low <= np.min(self.fill) and np.max(self.fill) <= high)
+
     def apply(self, images: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The images (B, C, H, W) read at the places for ``thetas`` (B, k)."""
         fill = per_channel(f"{self.name} fill", self.fill, images.shape[1])
@@ -69,18 +73,25 @@ class AbstractResampling(AbstractPerturbation):
         right, down = self._moved(rows, x, y)
         return read(maps, x + right + middle[0], y + down + middle[1], np.zeros(()))
 
+    @property
+    def products(self) -> Pairs:
+        """All: both coordinates of places move with every amount."""
+        return tuple(combinations_with_replacement(range(len(self.parameters)), 2))
+
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """The images read at enclosed places: see ``geometry.resampling``."""
         fill = per_channel(f"{self.name} fill", self.fill, images.shape[0])
         places = self._enclosed_sources(amounts, images.shape)
-        return read_over(images, *places, np.broadcast_to(fill[:, 0, 0], images.shape[:1]), triangles=False)
+        fill = np.broadcast_to(fill[:, 0, 0], images.shape[:1])
+        return read_over(images, *places, fill, triangles=False, products=amounts.products)
 
     def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
         """The maps read at enclosed places, 0 outside."""
         x, y, middle = _centred(maps.shape)
         rows = [[_spread(part) for part in row] for row in self.enclosed_sources(self._every(amounts))]
         right, down = self._moved(rows, x, y)
-        return read_maps_over(maps, right + x + middle[0], down + y + middle[1], triangles=False)
+        places = right + x + middle[0], down + y + middle[1]
+        return read_maps_over(maps, *places, triangles=False, products=amounts.products)
 
     def at_zero(self) -> Placement:
         """Read at the places for the constant amounts."""
@@ -220,18 +231,30 @@ def read(values: np.ndarray, u: np.ndarray, v: np.ndarray, fill: np.ndarray) -> 
 
 
 def read_over(
-    values: Enclosure, u: Enclosure, v: Enclosure, fill: np.ndarray, *, triangles: bool
+    values: Enclosure,
+    u: Enclosure,
+    v: Enclosure,
+    fill: np.ndarray,
+    *,
+    triangles: bool,
+    products: Pairs = (),
 ) -> Enclosure:
-    """Images (B, C, H, W) read at enclosed places (B, H, W), ``fill`` (C,) outside."""
+    """Images (B, C, H, W) read at enclosed places (B, H, W), ``fill`` (C,) outside.
+
+    ``products`` are those of the amounts that move the places.
+    """
     from steadygaze.geometry.resampling import resampled  # numba, where it is needed
 
-    return resampled(values, u, v, fill, triangles=triangles)
+    return resampled(values, u, v, fill, triangles=triangles, products=products)
 
 
-def read_maps_over(maps: Enclosure, u: Enclosure, v: Enclosure, *, triangles: bool) -> Enclosure:
+def read_maps_over(
+    maps: Enclosure, u: Enclosure, v: Enclosure, *, triangles: bool, products: Pairs = ()
+) -> Enclosure:
     """Maps (B, ..., H, W) read at enclosed places (B, H, W), 0 outside."""
     layers = maps.as_layers()
-    return read_over(layers, u, v, np.zeros(layers.shape[0]), triangles=triangles).reshaped(*maps.shape)
+    fill = np.zeros(layers.shape[0])
+    return read_over(layers, u, v, fill, triangles=triangles, products=products).reshaped(*maps.shape)
 
 
 def mixed(weights: np.ndarray, right: Any, down: Any) -> Any:

@@ -17,6 +17,10 @@ from steadygaze.errors import SettingError
 from steadygaze.question.framing import Framing, sizes
 from steadygaze.question.preset import preset
 
+ATTENTION, CLASS = "attention", "class"
+CLAIMS = (ATTENTION, CLASS)
+"""What must hold: the class and the reason for it, or the class alone."""
+
 METHODS = ("auto", "sweep", "bfs", "gbs", "nearest", "bound")
 NORMS = ("linf", "l2")
 
@@ -33,7 +37,7 @@ class Case:
     resampling: str = "bilinear"
     background: tuple[float, ...] = (1.0,)
     label: int | None = None
-    claim: str = "attention"
+    claim: str = ATTENTION
     saliency: str = "gradient"
     channel_sum: bool = False
     layer: str | None = None
@@ -86,6 +90,15 @@ NEEDED = {
         "`steadygaze campaign presets` with --preset"
     ),
 }
+
+
+def check_measure(case: Case) -> None:
+    """Raise SettingError where likeness of maps is to be measured, and the class alone is asked about."""
+    if case.measure and case.claim == CLASS:
+        raise SettingError(
+            f"measure is {case.measure}, which compares maps, and the claim is about the class alone, for "
+            f"which none is made; leave measure out, or claim {ATTENTION}"
+        )
 
 
 def make_case(*sources: Mapping[str, Any]) -> Case:

@@ -9,12 +9,10 @@ from steadygaze.network import saliencies
 from steadygaze.network.baselines import BLACK
 from steadygaze.network.saliency import AbstractSaliency, NoMap
 from steadygaze.question import inconsistency as inconsistencies
-from steadygaze.question.framing import Framing
-from steadygaze.question.images.loading import baseline_of
+from steadygaze.question.case import ATTENTION, CLAIMS, CLASS
+from steadygaze.question.images.records import LoadedImage
 from steadygaze.question.inconsistency import AbstractInconsistency, Cosine
 
-ATTENTION, CLASS = "attention", "class"
-CLAIMS = (ATTENTION, CLASS)
 # What a question about the class alone says nothing of, with the values that nobody has to give.
 _OF_MAPS = {
     "saliency": "gradient", "channel_sum": False, "layer": None, "baseline": BLACK, "inconsistency": "cosine",
@@ -30,9 +28,9 @@ class Compared(NamedTuple):
     threshold: float
 
 
-def compared(claim: str, framing: Framing, **of_maps: Any) -> Compared:
-    """What `pose` takes of a claim and of the settings of maps: saliency, channel_sum, layer, baseline,
-    inconsistency and threshold.
+def compared(claim: str, **of_maps: Any) -> Compared:
+    """What `pose` takes of a claim and of the settings of maps: saliency, channel_sum, layer, baseline (a
+    name, or an image that is loaded), inconsistency and threshold.
 
     Raises SettingError where there is no such claim, map or measure, or where the class alone is asked about
     and something is said of maps.
@@ -50,9 +48,10 @@ def compared(claim: str, framing: Framing, **of_maps: Any) -> Compared:
                     f"{of_maps[name]!r}; leave {name} out, or claim {ATTENTION}"
                 )
         return Compared(NoMap(), Cosine(), Cosine.maximum)
-    baseline = baseline_of(of_maps["baseline"], framing)
+    begins = of_maps["baseline"]
+    baseline, source = (begins.image, begins.source) if isinstance(begins, LoadedImage) else (begins, None)
     return Compared(
-        saliencies.by_name(of_maps["saliency"], of_maps["channel_sum"], of_maps["layer"], baseline),
+        saliencies.by_name(of_maps["saliency"], of_maps["channel_sum"], of_maps["layer"], baseline, source),
         inconsistencies.by_name(of_maps["inconsistency"]),
         of_maps["threshold"],
     )

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
+from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.bounding.tightening import Effort
@@ -143,9 +145,15 @@ class Problem:
 
     def at(self, thetas: np.ndarray) -> Points:
         """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
-        images = self.images(thetas)
-        logits = self.network.graph.forward(images.to(self.network.graph.device)).cpu()
-        return self._judged(logits, self.maps_at(images), self.expected_at(thetas))
+        graph = self.network.graph
+        images = self.images(thetas).to(graph.device)
+        logits, maps = self.saliency.logits_and_maps(graph, images, self.label, self._tolerances_of_network)
+        return self._judged(logits.cpu(), maps.cpu(), self.expected_at(thetas))
+
+    def gaps_at(self, thetas: np.ndarray) -> np.ndarray:
+        """The class gap ``(B,)`` of `at`, without maps."""
+        images = self.images(thetas).to(self.network.graph.device)
+        return self.gaps(self.network.graph.forward(images)).amin(dim=1).cpu().numpy()
 
     def replay(self, thetas: np.ndarray) -> Points:
         """The same in the original model, in its own precision, maps included (see `replayed_maps`)."""
@@ -244,15 +252,27 @@ class Problem:
         if reason:
             raise NotEnclosable(reason)
 
-    def bounds(self, boxes: np.ndarray, room: int, effort: Effort = Effort.FORMS) -> Bounds:
-        """The network over boxes ``(B, n, 2)`` of parameters; room and effort are those of `bounds_of`.
+    def bounds(
+        self, boxes: np.ndarray, room: int, effort: Effort = Effort.FORMS, deadline: Deadline = NEVER
+    ) -> Bounds:
+        """The network over boxes ``(B, n, 2)`` of parameters; the others are as for `bounds_of`.
 
-        Raises NotEnclosable where the perturbation does not say where its images lie.
+        Raises NotEnclosable where the perturbation does not say where its images lie, and Expired.
         """
-        image = Forms.of(self.perturbation.enclose(self.image, boxes), self.graph.device)
+        image = Forms.of(self.perturbation.enclose(self.image, self._amounts(boxes)), self.graph.device)
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        return bounds_of(graph, image, wanted, tolerances, room, effort=effort)
+        found = bounds_of(graph, image, wanted, tolerances, room, self._first_bounded, effort, deadline)
+        return replace(found, pull=_of_parameters(found.pull, self.perturbation.products))
+
+    def _amounts(self, boxes: np.ndarray) -> Enclosure:
+        return Enclosure.of_boxes(boxes, self.perturbation.products)
+
+    @cached_property
+    def _first_bounded(self) -> int:
+        """Where bounds begin: behind a clip that never cuts anything off, which is left out."""
+        idle = self.clip is not None and self.perturbation.stays_within(*self.clip)
+        return self.pixels if idle else 0
 
     def enclosed_inconsistency(self, boxes: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest inconsistency ``(B,)`` over boxes, whose bounds are known."""
@@ -261,9 +281,10 @@ class Problem:
             return np.zeros(len(boxes)), np.zeros(len(boxes))
         maps = self.saliency.enclosed(bounds, self.label, self.pixels)
         if self.moves_map:
-            expected = Forms.of(self._followed.enclose_expected(self.map0.numpy(), boxes), device)
+            expected = self._followed.enclose_expected(self.map0.numpy(), self._amounts(boxes))
+            expected = Forms.of(expected, device)
         else:
-            expected = Forms.exact(self.map0.to(device).expand(len(boxes), *self.map0.shape), len(boxes[0]))
+            expected = Forms.exact(self.map0.to(device).expand(len(boxes), *self.map0.shape), maps.count)
         low, high = self.inconsistency.bounds(self._compared(maps), self._compared(expected))
         return low.cpu().numpy(), high.cpu().numpy()
 
@@ -280,6 +301,8 @@ class Problem:
         """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
         keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
         graph = pooled_first(self.graph, keep)
+        if all(one is other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
+            return self.graph, self._tolerances
         images = self.unclipped(self._scaling)
         return graph, tolerances_of(graph, scales_at(graph, images), self.tolerance.hinge)
 
@@ -398,3 +421,13 @@ class Problem:
     def probes(self) -> np.ndarray:
         """Random theta ``(16, n)`` of the box, always the same."""
         return drawn(self.box)
+
+
+def _of_parameters(pull: Tensor, products: Pairs) -> Tensor:
+    """What is due to products ``(B, n + products)`` put down to their factors, ``(B, n)``."""
+    count = pull.shape[1] - len(products)
+    own = pull[:, :count].clone()
+    for number, factors in enumerate(products, start=count):
+        for factor in factors:
+            own[:, factor] += pull[:, number] / 2
+    return own

@@ -96,7 +96,7 @@ def embedded(result: Result, drawing: Drawing, room: int) -> Embedded | None:
     _add_cells(fixed, atlas, facts)
     _add_forms(fixed, atlas)
     if drawing.intervals is not None:
-        _add_line(fixed, drawing.intervals)
+        _add_line(fixed, drawing.intervals, result.problem.class_alone)
     left = room - fixed.size - len(json.dumps(facts)) - 8_000  # what the arrays' names and shapes take
     kept, moving = _fitting(atlas.stops, left)
     if not kept:
@@ -120,6 +120,7 @@ def _facts(result: Result, drawing: Drawing, atlas: Atlas) -> dict[str, Any]:
         "kinds": list(KINDS),
         "classes": list(atlas.classes),
         "label": problem.image.label,
+        "class_alone": problem.class_alone,
         "threshold": problem.threshold,
         "inconsistency": problem.inconsistency,
         "clip": None if problem.clip is None else list(problem.clip),
@@ -215,10 +216,11 @@ def _add_forms(arrays: Arrays, atlas: Atlas) -> None:
         arrays.add("gram", atlas.gram, "f8")
 
 
-def _add_line(arrays: Arrays, line: Interval1D) -> None:
+def _add_line(arrays: Arrays, line: Interval1D, class_alone: bool) -> None:
     arrays.add("line.edges", line.edges, "f8")
     arrays.add("line.kind", line.kind, "i1")
-    arrays.add("line.inconsistency", line.inconsistency, "f4")
+    if not class_alone:
+        arrays.add("line.inconsistency", line.inconsistency, "f4")
     arrays.add("line.gap", line.class_gap, "f4")
 
 
@@ -239,9 +241,11 @@ def _stops(stops: Stops, count: int) -> Arrays:
     arrays.add("stops.region", stops.region[some], "i4")
     arrays.add("stops.logits", stops.logits[some], "f4")
     arrays.add("stops.slopes", stops.slopes[some], "f4")
-    arrays.add("stops.inconsistency", stops.inconsistency[some], "f8")
-    arrays.add("compared", reduced(np.isfinite(stops.saliency[:1]).astype(float))[0] > 0, "u1")
-    _add_maps(arrays, "stops.saliency", stops.saliency[some])
+    if stops.inconsistency is not None:
+        arrays.add("stops.inconsistency", stops.inconsistency[some], "f8")
+    if stops.saliency is not None:
+        arrays.add("compared", reduced(np.isfinite(stops.saliency[:1]).astype(float))[0] > 0, "u1")
+        _add_maps(arrays, "stops.saliency", stops.saliency[some])
     if stops.expected is not None:
         _add_maps(arrays, "stops.expected", stops.expected[some])
     if stops.image is not None:

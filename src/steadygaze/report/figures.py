@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon, Rectangle
 from numpy.typing import NDArray
 
-from steadygaze.answer.drawing import KINDS, Drawing, Interval1D, Polygons
+from steadygaze.answer.drawing import CURVES, KINDS, Drawing, Interval1D, Polygons
 from steadygaze.answer.result import Axis, Point, Result
 from steadygaze.answer.words import given, number, percent, toward_zero
 from steadygaze.geometry.kinds import UNDECIDED
@@ -65,14 +65,14 @@ def draw_plane(
 def draw_axis(
     panel: Axes, result: Result, cells: Interval1D, value: str, legend: bool = True, ink: str = "black"
 ) -> None:
-    """The curve of one parameter on axes: ``value`` is "inconsistency" or "class gap".
+    """The curve of one parameter on axes: ``value`` is one of `CURVES`.
 
     ``ink`` is the colour of the lines at 0 and at the nearest failure.
     """
     (axis,) = result.problem.axes()
     panel.set_xlim(axis.low, axis.high)
     panel.set_xlabel(_label(axis)).set_parse_math(False)
-    drift = value == "inconsistency"
+    drift = value == CURVES[0]
     panel.set_ylabel(f"inconsistency ({result.problem.inconsistency})" if drift else value)
     curve = cells.inconsistency if drift else cells.class_gap
     panel.plot(*_broken_line(cells.edges, curve), color=palette.FLAT[0], lw=1.6)
@@ -117,14 +117,12 @@ def _label(axis: Axis) -> str:
 
 
 def _kind_handles(result: Result) -> list[Patch]:
-    """The kinds with their shares of the box; what is open is striped, as on the map."""
+    """The kinds with their shares of the box; what is open, the last, is striped, as on the map."""
     handles = [
         Patch(facecolor=palette.FLAT[kind], label=f"{KINDS[kind]}  {percent(share)}")
-        for kind, share in enumerate(result.shares.values())
+        for kind, share in result.shares_asked()
     ]
-    handles[UNDECIDED].set(
-        facecolor="#fce8f2", edgecolor=palette.FLAT[UNDECIDED], hatch="\\\\\\\\", linewidth=0
-    )
+    handles[-1].set(facecolor="#fce8f2", edgecolor=palette.FLAT[UNDECIDED], hatch="\\\\\\\\", linewidth=0)
     return handles
 
 
@@ -150,7 +148,7 @@ def _map_figure(
         if pair in cells:
             _paint(panel, _image(cells[pair], across, up, scale), across, up)
         marks = _annotate(panel, result, axes, pair)
-    if drawing.polygons:
+    if drawing.polygons and not result.problem.class_alone:
         _colour_bar(chart, panels, result, scale)
     chart.legend(
         handles=[*_kind_handles(result), *marks],

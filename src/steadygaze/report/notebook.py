@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from steadygaze.answer.drawing import KINDS, Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.answer.drawing import CURVES, KINDS, Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.answer.result import Result, Verdict
 from steadygaze.answer.words import given, number, percent
 from steadygaze.report.exhibits import pictures
@@ -36,12 +36,15 @@ def cell(result: Result, drawing: Drawing) -> str:
     )
     source = files("steadygaze.report").joinpath("notebook.html.j2").read_text(encoding="utf-8")
     sign, tone = SIGNS[result.verdict]
-    shares = zip(KINDS, result.shares.values(), FLAT, strict=True)
+    shares = [
+        (KINDS[kind], percent(share), 100 * (share or 0.0), FLAT[kind])
+        for kind, share in result.shares_asked()
+    ]
     return environment.from_string(source).render(
         result=result,
         sign=sign,
         tone=tone,
-        shares=[(name, percent(share), 100 * (share or 0.0), colour) for name, share, colour in shares],
+        shares=shares,
         maps=_maps(result, drawing),
         exhibits=[_exhibit(exhibit) for exhibit in drawing.exhibits],
         sentences=[
@@ -60,16 +63,18 @@ def _maps(result: Result, drawing: Drawing) -> list[tuple[str, list[str]]]:
     axes = result.problem.axes()
     told = [f"{axis.name} {given(axis.low)} … {given(axis.high)}" for axis in axes]
     if drawing.intervals is not None:
-        return [(_curve(result, drawing.intervals), [f"→ {told[0]}", "↑ inconsistency; dashed: δ"])]
+        curve = CURVES[result.problem.class_alone]
+        up = "↑ class gap; dashed: 0" if result.problem.class_alone else "↑ inconsistency; dashed: δ"
+        return [(_curve(result, drawing.intervals, curve), [f"→ {told[0]}", up])]
     return [
         (_plane(result, part), [f"→ {told[part.axes[0]]}", f"↑ {told[part.axes[1]]}"])
         for part in drawing.polygons[:MOST_MAPS]
     ]
 
 
-def _curve(result: Result, cells: Interval1D) -> str:
+def _curve(result: Result, cells: Interval1D, curve: str) -> str:
     panel = _bare(1.6)
-    draw_axis(panel, result, cells, "inconsistency", legend=False, ink=INK)
+    draw_axis(panel, result, cells, curve, legend=False, ink=INK)
     panel.set_axis_off()
     return _picture(panel)
 

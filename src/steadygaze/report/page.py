@@ -116,12 +116,10 @@ class ShareRow:
 
 
 def _share_rows(result: Result) -> list[ShareRow]:
-    alone = result.problem.class_alone
-    meanings = (CLASS_HOLDS if alone else MEANINGS[0], *MEANINGS[1:])
+    meanings = (CLASS_HOLDS if result.problem.class_alone else MEANINGS[0], *MEANINGS[1:])
     return [
-        ShareRow(name, percent(share), 100 * (share or 0.0), colour, meaning)
-        for name, share, colour, meaning in zip(KINDS, result.shares.values(), FLAT, meanings, strict=True)
-        if not (alone and name == ATTENTION_NAME)
+        ShareRow(KINDS[kind], percent(share), 100 * (share or 0.0), FLAT[kind], meanings[kind])
+        for kind, share in result.shares_asked()
     ]
 
 
@@ -149,7 +147,7 @@ def _exhibit(exhibit: Exhibit, result: Result) -> dict[str, Any]:
     }
 
 
-CLASS_HOLDS, ATTENTION_NAME = "the class holds", KINDS[2]
+CLASS_HOLDS = "the class holds"
 BY_BOUNDS = (
     "Every point of the box lies in a cell, judged or undecided. The cells are boxes in which bounds, which "
     "hold at every point of them, decide {}{}; their volumes were checked to add up to the "
@@ -238,13 +236,20 @@ def _settings(result: Result) -> list[tuple[str, str]]:
         ("layout", problem.layout or "not recorded"),
         ("mean and standard deviation", _normalisation(problem)),
         ("clip", clip),
-        ("saliency", problem.basis()),
-        ("inconsistency", problem.inconsistency),
-        ("threshold δ", given(problem.threshold)),
+        ("what must hold", "the class alone" if problem.class_alone else problem.must_hold),
+        *([] if problem.class_alone else _of_maps(problem)),
         ("engine", result.method),
         ("claim", result.claim),
     ]
     return rows + [(name.replace("_", " "), quantity(value)) for name, value in result.settings.items()]
+
+
+def _of_maps(problem: ProblemInfo) -> list[tuple[str, str]]:
+    return [
+        ("saliency", problem.basis()),
+        ("inconsistency", problem.inconsistency),
+        ("threshold δ", given(problem.threshold)),
+    ]
 
 
 def _normalisation(problem: ProblemInfo) -> str:

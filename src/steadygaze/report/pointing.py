@@ -7,19 +7,21 @@ from typing import Any
 import numpy as np
 
 from steadygaze.answer.atlas import Atlas, HalfSpaces, Stretches
-from steadygaze.answer.drawing import Drawing
+from steadygaze.answer.drawing import KINDS, Drawing
 from steadygaze.answer.result import Result
 from steadygaze.answer.words import given, number
 from steadygaze.report.embedding import MOST_PIXELS, largest_inconsistency
 from steadygaze.report.palette import ATTENTION_RAMP, FLAT, OPEN_STRIPES, ROBUST_RAMP
 
 MODES = (("all", "all"), ("class", "class"), ("attention", "attention"), ("inconsistency", "inconsistency"))
+IMAGE = ("image", "image")
 PICTURES = (
-    ("image", "image"),
+    IMAGE,
     ("saliency", "saliency map"),
     ("expected", "expected map"),
     ("difference", "difference"),
 )
+ONLY_CLASS = "The class alone was asked about: no saliency map was made, so the page has none."
 UNKNOWN_GREY = (200, 196, 190)
 ALL = "all class attention inconsistency"
 
@@ -28,8 +30,10 @@ def surroundings(result: Result, drawing: Drawing, kept: int) -> dict[str, Any]:
     """For the template. kept: how many of the atlas's stops are in the page."""
     atlas, axes = drawing.atlas, result.problem.axes()
     assert atlas is not None, "only a drawing with an atlas can be pointed into"
-    top = largest_inconsistency(atlas)
+    top, alone = largest_inconsistency(atlas), result.problem.class_alone
+    shaded = len(axes) > 1 and not alone
     return {
+        "class_alone": alone,
         "axes": [
             {
                 "name": axis.name,
@@ -40,14 +44,14 @@ def surroundings(result: Result, drawing: Drawing, kept: int) -> dict[str, Any]:
             for axis in axes
         ],
         "plane": len(axes) > 2,
-        "modes": MODES,
+        "modes": MODES if shaded else (),
         "legend": _legend(result, atlas, len(axes)),
-        "ramp": _ramp(result.problem.threshold, top) if len(axes) > 1 else None,
+        "ramp": _ramp(result.problem.threshold, top) if shaded else None,
         "threshold": given(result.problem.threshold),
         "top": number(top, 3) if top > result.problem.threshold else "",
         "failure": result.failure_name() if result.nearest_failure else None,
         "jumps": [_jump(exhibit.title) for exhibit in drawing.exhibits],
-        "pictures": PICTURES,
+        "pictures": (IMAGE,) if alone else PICTURES,
         "exactness": exactness(result, atlas, kept),
     }
 
@@ -60,6 +64,10 @@ def _legend(result: Result, atlas: Atlas, n: int) -> list[dict[str, str]]:
     robust, changed, moved, _ = FLAT
     light, open_ = "#d6d6d6", _css(OPEN_STRIPES[1])
     known = bool(np.isfinite(atlas.cells.inconsistency).all())
+    if result.problem.class_alone:
+        lost = _key(changed, "", "class-changed (two lines)") if n == 1 else _key(changed, "dots", KINDS[1])
+        still_open = _key(open_, "stripes", "undecided, or not examined")
+        return [_key(robust, "", "robust: the class holds"), lost, still_open, *_marks(result)]
     if n == 1:
         return [
             _key(robust, "", "robust"),
@@ -119,15 +127,17 @@ def _css(colour: tuple[int, ...]) -> str:
 
 def exactness(result: Result, atlas: Atlas, kept: int) -> list[str]:
     """One sentence for each thing that is shown: whether it is computed for theta itself, and from what."""
+    alone = result.problem.class_alone
     return [
         _of_cells(atlas),
-        _of_inconsistency(atlas, kept),
+        *([] if alone else [_of_inconsistency(atlas, kept)]),
         _of_scores(atlas, kept),
-        _of_maps(atlas, kept),
-        _of_images(atlas, kept),
+        *([] if alone else [_of_maps(atlas, kept)]),
+        _of_images(atlas, kept, alone),
         *_reduced(result),
-        "Scores and maps are those of the imported network, in double precision; the points to jump to were "
-        "also replayed in the original model.",
+        f"Scores{'' if alone else ' and maps'} are those of the imported network, in double precision; the "
+        "points to jump to were also replayed in the original model.",
+        *([ONLY_CLASS] if alone else []),
     ]
 
 
@@ -202,8 +212,8 @@ def _of_maps(atlas: Atlas, kept: int) -> str:
     return f"{_by_regions(atlas, kept, 'Saliency map: constant on each region, given')} {rounded}"
 
 
-def _of_images(atlas: Atlas, kept: int) -> str:
-    names = ("image", atlas.image), ("expected map", atlas.expected)
+def _of_images(atlas: Atlas, kept: int, alone: bool) -> str:
+    names = [("image", atlas.image), *([] if alone else [("expected map", atlas.expected)])]
     own = " and ".join(name for name, form in names if form is not None)
     others = " and ".join(name for name, form in names if form is None)
     told = [f"The {own}: computed for θ itself, kept with 16 bits." if own else ""]

@@ -25,7 +25,7 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
-from steadygaze.search.boxes import gauges_of, halved, map_of, volumes_of
+from steadygaze.search.boxes import gauges_of, halved, map_of, shells, volumes_of
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.handover import Handover
 from steadygaze.search.judged_boxes import Experience, Judged, judge_boxes
@@ -36,8 +36,9 @@ _ROOM = 32
 _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
-# Boxes of networks of more effort (see `Graph.effort`) take seconds.
-_SLOW = 10**8
+# Boxes of networks of more effort (see `Graph.effort`) take seconds: few of them are judged within a limit of
+# time, and these lie about 0, in one whose edges are halved so often if it cannot be decided.
+_SLOW, _SHELLS = 2 * 10**7, 8
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -84,7 +85,8 @@ class BranchAndBound(AbstractSearch):
         widest = max(math.prod(node.shape) for node in problem.graph.nodes)
         row = 8 * widest * (1 + len(problem.box) + _ROOM)
         self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
-        if problem.graph.effort > _SLOW:  # one after the other, for the time is asked between
+        self._slow = problem.graph.effort > _SLOW
+        if self._slow:  # one after the other: what was judged before the time is over counts
             self._batch = 1
         opened = _bytes_of(2**_HALVINGS, len(problem.box))
         self._step = max(min(4, _BATCHES * self._batch), min(_BATCHES * self._batch, _STEP_BYTES // opened))
@@ -123,12 +125,7 @@ class BranchAndBound(AbstractSearch):
             self._take_in(self._handover.step())
             phase = "regions"
         else:
-            chosen = self._chosen()
-            try:
-                self._judge(chosen)
-            except Expired:  # nothing was entered: they are open as before
-                self._open = np.concatenate([self._open, chosen])
-                raise
+            self._judge(self._chosen())
             phase = "bounds"
         self._note(phase, time.perf_counter() - began)
 
@@ -194,7 +191,8 @@ class BranchAndBound(AbstractSearch):
         near = self._near()
         if len(near):
             self._pace(float(gauges_of(self._open[near[:1]], self._problem.box)[0]))
-        near = near[: math.ceil(count * self._near_share)]
+        share = 1.0 if self._slow and not self._reached else self._near_share
+        near = near[: math.ceil(count * share)]
         rest = np.setdiff1d(np.arange(len(self._open)), near)
         largest = np.argsort(-volumes_of(self._open[rest]), kind="stable")[: count - len(near)]
         taken = np.concatenate([near, rest[largest]])
@@ -212,12 +210,20 @@ class BranchAndBound(AbstractSearch):
 
     def _judge(self, boxes: np.ndarray) -> None:
         parts = np.array_split(boxes, min(_BATCHES, -(-len(boxes) // min(4, self._batch))))
-        judged = Judged.joined(list(self._pool.map(self._judged, parts)))
+        found = list(self._pool.map(self._judged, parts))
+        late = [part for part, judged in zip(parts, found, strict=True) if judged is None]
+        self._open = np.concatenate([self._open, *late])
+        known = [(part, judged) for part, judged in zip(parts, found, strict=True) if judged is not None]
+        if known:
+            boxes = np.concatenate([part for part, _ in known])
+            self._settle(boxes, Judged.joined([judged for _, judged in known]))
         self._deadline.ask()
+
+    def _settle(self, boxes: np.ndarray, judged: Judged) -> None:
+        """Take in what bounds say of boxes, and look at the middles of those that they leave open."""
         self._experience.learn(volumes_of(boxes) / self._problem.volume, judged)
         self._counts["boxes"] += len(boxes)
         decided = judged.kind != UNDECIDED
-        self._falsifier.try_at(boxes[~decided].mean(axis=2))
         if decided.any():
             self._decidable = max(self._decidable, int(judged.doubts[decided].max()))
             self._enter(boxes[decided], judged.kind[decided])
@@ -227,12 +233,17 @@ class BranchAndBound(AbstractSearch):
             self._counts["boxes_handed_over"] += int(given.sum())
             left = left[~given]
         self._cut(boxes[left], judged.pull[left], judged.doubts[left])
+        self._falsifier.try_at(boxes[~decided].mean(axis=2))
 
-    def _judged(self, boxes: np.ndarray) -> Judged:
-        self._deadline.ask()
+    def _judged(self, boxes: np.ndarray) -> Judged | None:
+        """What bounds say of boxes; None where the time is over before they have said it."""
         # Where exact engines take over, more effort for a box is more than they need for it.
         experience = self._experience if self._handover is None else None
-        return judge_boxes(self._problem, boxes, _ROOM, experience)
+        try:
+            self._deadline.ask()
+            return judge_boxes(self._problem, boxes, _ROOM, experience, self._deadline)
+        except Expired:
+            return None
 
     def _enter(self, boxes: np.ndarray, kind: np.ndarray) -> None:
         map_ = map_of(boxes, kind)
@@ -246,10 +257,18 @@ class BranchAndBound(AbstractSearch):
         self._count([map_])
 
     def _cut(self, boxes: np.ndarray, pull: np.ndarray, doubts: np.ndarray) -> None:
-        """Halve boxes, once or several times, and open the parts; the smallest are left as they are."""
+        """Halve boxes, once or several times, and open the parts; the smallest are left as they are.
+
+        Of a network whose boxes take seconds one that holds 0 is cut about 0 (see `shells`): halved again and
+        again, its parts at 0 would take more steps than there is time for.
+        """
         share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
         small = (share < _SMALLEST).all(axis=1)
         self._small.append(boxes[small])
+        if self._slow:
+            about_zero = ~small & (gauges_of(boxes, self._problem.box) == 0)
+            self._open = np.concatenate([self._open, *(shells(box, _SHELLS) for box in boxes[about_zero])])
+            small |= about_zero
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
             times = np.ceil(np.log2(np.maximum(doubts, 1) / self._decidable)).astype(int).clip(1, _HALVINGS)

@@ -23,8 +23,9 @@ _NARROW = 2.0**-6
 # A corner lies in a piece if the cones from it over the piece's facets exceed its volume by less than this
 # share, which is rounding: a box much smaller than `Tolerance.located` could lie beyond a border altogether.
 _OUTSIDE = 1e-12
-# Boxes are collected until there are so many: the sweep works on batches.
-_TOGETHER = 128
+# Boxes are collected until there are so many: the sweep works on batches. Not of networks of more effort (see
+# `Graph.effort`), whose regions take long one by one.
+_TOGETHER, _SLOW = 128, 2 * 10**7
 
 
 class Handover:
@@ -33,6 +34,7 @@ class Handover:
     def __init__(self, problem: Problem, options: Options) -> None:
         self._problem = problem
         self._options = replace(options, memory=options.memory // 2)
+        self._together = 1 if problem.graph.effort > _SLOW else _TOGETHER
         self._pieces = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
         self._waiting: list[tuple[int, np.ndarray]] = []
         self._sweep: Sweep | None = None
@@ -56,7 +58,7 @@ class Handover:
 
     def ready(self) -> bool:
         """Whether a sweep runs, or enough boxes wait for one."""
-        return self._sweep is not None or sum(len(boxes) for _, boxes in self._waiting) >= _TOGETHER
+        return self._sweep is not None or sum(len(boxes) for _, boxes in self._waiting) >= self._together
 
     def pending(self) -> bool:
         """Whether anything is left to do."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.tightening import Effort
@@ -47,6 +48,9 @@ _GAPS_COST, _UNITS_COST, _DOUBTS_COST, _SYMBOLS_COST, _SLOPES_COST = 2.0, 2.0, 1
 # What trials may cost without success: a share of what has been spent, and so much besides. A box that rows
 # for units have to bring no more than half the way is tried whatever it costs.
 _LOST_SHARE, _LOST_FIRST, _LIKELY = 0.1, 4.0, 0.5
+# More effort for a box may take this share of the time that is left, where so many products (see
+# `Graph.effort`) are made in a second.
+_SHARE, _RATE = 0.1, 1e10
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,11 @@ class Experience:
 
 
 def judge_boxes(
-    problem: Problem, boxes: np.ndarray, room: int, experience: Experience | None = None
+    problem: Problem,
+    boxes: np.ndarray,
+    room: int,
+    experience: Experience | None = None,
+    deadline: Deadline = NEVER,
 ) -> Judged:
     """Judge boxes ``(B, n, 2)`` by bounds whose forms have room for so many symbols.
 
@@ -139,8 +147,10 @@ def judge_boxes(
     than its tolerance, everywhere in it; class-changed if one gap is below 0 everywhere; attention-changed if
     the class holds and the inconsistency is above the threshold everywhere.
     experience: of what more effort than forms is worth; None for no more effort.
+
+    Raises Expired where the deadline passes on the way.
     """
-    judging = _Judging(problem, boxes, room, experience)
+    judging = _Judging(problem, boxes, room, experience, deadline)
     if experience is None:
         judging.judge(np.arange(len(boxes)), Effort.FORMS)
     else:
@@ -158,7 +168,15 @@ class _Judging:
         open: ``(B,)`` bool, whether the class is left open.
     """
 
-    def __init__(self, problem: Problem, boxes: np.ndarray, room: int, experience: Experience | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        boxes: np.ndarray,
+        room: int,
+        experience: Experience | None,
+        deadline: Deadline,
+    ) -> None:
+        self._deadline = deadline
         self._problem, self._boxes, self._room, self._experience = problem, boxes, room, experience
         self._shares = volumes_of(boxes) / problem.volume
         gaps = (len(boxes), problem.graph.classes - 1)
@@ -205,7 +223,7 @@ class _Judging:
     def judge(self, some: np.ndarray, effort: Effort) -> None:
         """Judge the boxes of these numbers with so much effort."""
         problem = self._problem
-        bounds = problem.bounds(self._boxes[some], self._room, effort)
+        bounds = problem.bounds(self._boxes[some], self._room, effort, self._deadline)
         formed = [bound.cpu().numpy() for bound in bounds.enclosed_gaps(problem.label).bounds()]
         fresh = np.isnan(self.forms[some])
         settled = (formed[1] < -problem.gap_tolerance).any(axis=1)
@@ -265,7 +283,7 @@ class _Judging:
         """
         expected = experience.left("units", self._shares)
         wanted = _wanted(self.low, self.middle)
-        wanted[~self.open | np.isnan(self.gaps)] = 0.0
+        wanted[~self.open | np.isnan(self.gaps) | ~self._affordable(self.doubts)] = 0.0
         likely = wanted > np.nan_to_num(expected, nan=np.inf)
         unknown = np.flatnonzero(np.isnan(expected) & (wanted > _HOPEFUL))
         if len(unknown):
@@ -273,6 +291,10 @@ class _Judging:
             cost = np.array([_UNITS_COST + _DOUBTS_COST * self.doubts[best]])
             likely[best] = wanted[best] > _LIKELY or experience.affords(cost)[0]
         return np.flatnonzero(likely)
+
+    def _affordable(self, rows: np.ndarray) -> np.ndarray:
+        """``(B,)`` bool: whether so many rows ``(B,)`` come back through the network in time."""
+        return rows * self._problem.graph.effort <= _SHARE * _RATE * self._deadline.left
 
     def _attention(self, some: np.ndarray, bounds: Bounds) -> np.ndarray:
         """Kinds of boxes that the class holds on, whose bounds are known."""
@@ -283,7 +305,7 @@ class _Judging:
         if self._experience is not None:
             # With few units in doubt all had a symbol, and most of their products.
             many = (doubts > self._room / 4) & (doubts <= _MOST_SYMBOLS)
-            again = np.flatnonzero(open_ & many)
+            again = np.flatnonzero(open_ & many & self._affordable(np.full(len(some), _MOST_SYMBOLS)))
             pays = self._experience.pays("symbols", self._shares[some[again]], _SYMBOLS_PAY, _SYMBOLS_COST)
             self._refine(some, again[pays], bounds, (least, most))
         kind = np.full(len(some), UNDECIDED, np.int8)

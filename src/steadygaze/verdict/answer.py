@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from steadygaze.answer.atlas import Atlas
-from steadygaze.answer.drawing import Drawing, Exhibit, Interval1D, Polygons
+from steadygaze.answer.drawing import CURVES, Drawing, Exhibit, Interval1D, Polygons
 from steadygaze.answer.result import KINDS, Result, Shares, Verdict
 from steadygaze.certificate.writing import check_certifiable, write_certificate
 from steadygaze.deadline import NEVER, Deadline
@@ -24,6 +24,7 @@ from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.question.problem import Problem
 from steadygaze.report import cell, figure, plot_axis, plot_plane, write_report
 from steadygaze.search.base import CellMap
+from steadygaze.verdict.along import along
 from steadygaze.verdict.lone import LONE
 from steadygaze.verdict.measuring import measure
 from steadygaze.verdict.plain import decided_by_rounding
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 # Points along the axis at which curves are drawn where they vary inside cells.
 _STEPS = 512
-CURVES = ("inconsistency", "class gap")
+# Of cells whose maps vary so many are looked at as so many products take (see `Graph.effort`).
+_PRODUCTS = 3 * 10**9
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class PointAnswer:
         kind: `"robust"`, `"class-changed"` or `"attention-changed"`.
         predicted: the class there.
         class_gap: f_c minus the largest of the other logits; above 0 the class holds.
-        inconsistency: how far the saliency map is from the expected one.
+        inconsistency: how far the saliency map is from the expected one; None where the class alone was asked
+            about.
         map_by_rounding: whether units are so near to a breakpoint that the original's own rounding decides
             on its map. Of units that are level the convention decides instead.
     """
@@ -56,7 +59,7 @@ class PointAnswer:
     kind: str
     predicted: int
     class_gap: float
-    inconsistency: float
+    inconsistency: float | None
     map_by_rounding: bool = False
 
 
@@ -111,7 +114,7 @@ class Answer:
             KINDS[points.kind[0]],
             int(points.predicted[0]),
             float(points.gap[0]),
-            float(points.inconsistency[0]),
+            None if self.problem.class_alone else float(points.inconsistency[0]),
             bool(decided_by_rounding(self.problem, point[None])[0]),
         )
 
@@ -130,7 +133,8 @@ class Answer:
             The answer with them.
 
         Raises:
-            SettingError: if there are to be no points, or scikit-image is not installed.
+            SettingError: if there are to be no points, the class alone was asked about, or scikit-image is
+                not installed.
         """
         return replace(self, result=replace(self.result, measured=measure(self.problem, points, seed)))
 
@@ -145,9 +149,14 @@ class Answer:
         return point
 
     def scales(self, deadline: Deadline = NEVER) -> Scales:
-        """How far class and attention hold each, and where they fail, as multiples of the box."""
+        """How far class and attention hold each, and where they fail, as multiples of the box.
+
+        Where the class alone was asked about nothing is said of attention.
+        """
         result = self.result
-        return scales_of(self.map, self.problem.box, result.safe_scale, result.nearest_failure, deadline)
+        found = scales_of(self.map, self.problem.box, result.safe_scale, result.nearest_failure, deadline)
+        alone = self.problem.class_alone
+        return replace(found, attention_holds=None, attention_fails=None) if alone else found
 
     def figure(self) -> Figure:
         """The picture of `map.png` as a matplotlib figure that pyplot does not know.
@@ -164,7 +173,7 @@ class Answer:
         *,
         axes: tuple[str | int, str | int] | None = None,
         at: Sequence[float] | None = None,
-        value: str = "inconsistency",
+        value: str | None = None,
         legend: bool = True,
     ) -> Axes:
         """Draw the map of the box on matplotlib axes, to stand beside other plots.
@@ -175,7 +184,8 @@ class Answer:
                 (`"brightness.amount"`) or place (`0`); by default the first two.
             at: with three and more parameters, the point of the box that the slice goes through, one number
                 for each parameter, of which those of `axes` do not matter; by default 0.
-            value: with one parameter, the curve to draw: `"inconsistency"` or `"class gap"`.
+            value: with one parameter, the curve to draw: `"inconsistency"` or `"class gap"`; by default the
+                first, or where the class alone was asked about, and there is no other, the second.
             legend: whether to say below the axes what is drawn.
 
         Returns:
@@ -185,8 +195,10 @@ class Answer:
             SettingError: if `axes`, `at` or `value` name nothing that the answer has.
         """
         if len(self.problem.box) == 1:
-            if value not in CURVES:
-                raise SettingError(f"the value is {value!r}; allowed: {', '.join(CURVES)}")
+            allowed = CURVES[self.problem.class_alone :]
+            value = allowed[0] if value is None else value
+            if value not in allowed:
+                raise SettingError(f"the value is {value!r}; allowed: {', '.join(allowed)}")
             return plot_axis(ax, self.result, self._intervals(), value, legend)
         pair = self._pair(axes)
         point = None if at is None else self._inside(at)
@@ -227,8 +239,7 @@ class Answer:
         """
         if certificate:
             check_certifiable(self.map)
-        # Without maps there is little to point at: the page then has the picture alone.
-        drawing = self.drawing() if self.problem.class_alone else replace(self.drawing(), atlas=self._atlas())
+        drawing = replace(self.drawing(), atlas=self._atlas())
         certify = self._certify if certificate else None
         return write_report(self.result, drawing, Path(folder), certify, picture)
 
@@ -265,10 +276,10 @@ class Answer:
         # Where values vary inside a cell they are drawn at points within, too.
         parts = np.ceil(varies * np.ptp(edges, axis=1) / np.ptp(edges) * _STEPS).astype(int).clip(1)
         edges, order, varies = _parted(edges, parts), np.repeat(order, parts), np.repeat(varies, parts)
-        points = self.problem.at(edges.reshape(-1, 1))
+        gap, varying = along(self.problem, edges, varies)
         drift = np.repeat(self._inconsistency(order)[:, None], 2, axis=1)
-        drift = np.where(varies[:, None], points.inconsistency.reshape(-1, 2), drift)
-        return Interval1D(edges, map_.kind[order], drift, points.gap.reshape(-1, 2))
+        drift = np.where(varies[:, None], varying, drift)
+        return Interval1D(edges, map_.kind[order], drift, gap)
 
     def _polygons(self, axes: tuple[int, int], through: np.ndarray | None = None) -> Polygons:
         """The slice along two parameters through 0, or through a point ``(n,)``."""
@@ -303,7 +314,8 @@ class Answer:
         middles = centres(self.map.cells.take(cells)[0])
         drift = self._inconsistency(cells)
         if np.isnan(drift).all():
-            some = np.linspace(0, len(cells) - 1, min(len(cells), 256)).astype(int)
+            most = int(np.clip(_PRODUCTS // self.problem.graph.effort, 1, 256))
+            some = np.linspace(0, len(cells) - 1, min(len(cells), most)).astype(int)
             points = self.problem.at(middles[some])
             return middles[some[int(np.where(points.kind == ROBUST, points.inconsistency, -1.0).argmax())]]
         return middles[int(np.nanargmax(drift))]

@@ -20,7 +20,9 @@ from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.claims import compared
 from steadygaze.question.fitting import fitted
 from steadygaze.question.framing import framing_of
-from steadygaze.question.images.loading import image_from
+from steadygaze.question.images import LoadedImage
+from steadygaze.question.images.channels import as_many_channels
+from steadygaze.question.images.loading import baseline_of, image_from
 from steadygaze.question.lengths import in_pixels
 from steadygaze.question.limits import Limits
 from steadygaze.question.networks import network_of
@@ -178,19 +180,21 @@ def verify(
     check_method(method, options)
     check_progress(progress)
     framing = framing_of(resize, crop, resampling, background)
-    maps = compared(
-        claim, framing, saliency=saliency, channel_sum=channel_sum, layer=layer, baseline=baseline,
-        inconsistency=inconsistency, threshold=threshold,
+    begins = baseline_of(baseline, framing)
+    maps = partial(
+        compared, claim, saliency=saliency, channel_sum=channel_sum, layer=layer, inconsistency=inconsistency,
+        threshold=threshold,
     )  # fmt: skip
+    maps(baseline=begins)  # what is wrong with it is said before a network is read
     loaded = image_from(image, framing)
     with LONE:
         given = in_pixels(perturbation, loaded.image.shape)
         chain = given if isinstance(given, Chain) else chain_of(given)
         read = partial(network_of, model, layout=layout, mean=mean, std=std, output=output, device=device)
         network, loaded = fitted(loaded, read)
-        problem = pose(
-            network, loaded.image, chain, label=label, clip=clip, **maps._asdict(),
-        )  # fmt: skip
+        begins = as_many_channels(begins, loaded) if isinstance(begins, LoadedImage) else begins
+        asked = maps(baseline=begins)._asdict()
+        problem = pose(network, loaded.image, chain, label=label, clip=clip, **asked)
     return solve(
         problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,
         progress=progress, origin=origin_of(loaded, image_source, image_index, image_label),

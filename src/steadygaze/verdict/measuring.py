@@ -33,12 +33,18 @@ def measure(problem: Problem, points: int, seed: int = 0) -> Measured:
         What was measured, the least value of each measure with its place.
 
     Raises:
-        SettingError: if the number of points is out of range, or scikit-image is not installed.
+        SettingError: if the number of points is out of range, the class alone was asked about, or
+            scikit-image is not installed.
     """
     if isinstance(points, bool) or not isinstance(points, int) or not 1 <= points <= MOST_POINTS:
         raise SettingError(
             f"the number of points to measure at is {points!r}; it must be a whole number from 1 to "
             f"{MOST_POINTS}"
+        )
+    if problem.class_alone:
+        raise SettingError(
+            "the class alone was asked about, so that there are no maps to measure; ask with the claim "
+            "attention"
         )
     measures = _measures()
     box = problem.box

@@ -89,6 +89,7 @@ def described(problem: Problem, origin: ImageOrigin) -> ProblemInfo:
         channel_sum=problem.saliency.channel_sum,
         layer=problem.saliency.layer,
         baseline=_baseline(problem),
+        baseline_source=_baseline_source(problem),
         layout=prepared.layout,
         mean=prepared.mean,
         std=prepared.std,
@@ -104,6 +105,12 @@ def _baseline(problem: Problem) -> str | None:
     if saliency.baseline != GIVEN or saliency.start is None:
         return saliency.baseline
     return f"{GIVEN}:{_sha256(saliency.start.numpy())}"
+
+
+def _baseline_source(problem: Problem) -> str | None:
+    saliency = problem.saliency
+    known = isinstance(saliency, IntegratedGradients) and saliency.source is not None
+    return written(saliency.source) if known else None
 
 
 def _link(link: AbstractPerturbation) -> PerturbationInfo:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from steadygaze.answer.asked import ImageInfo
-from steadygaze.answer.atlas import Atlas, CellTable, Forms, HalfSpaces, Sheet, Stops, Stretches
+from steadygaze.answer.atlas import Atlas, CellTable, FloatArray, Forms, HalfSpaces, Sheet, Stops, Stretches
 from steadygaze.answer.drawing import Exhibit, Polygons
 from steadygaze.certificate.cells import piece_of_cells
 from steadygaze.errors import NotJointlyAffine
@@ -33,8 +33,8 @@ from steadygaze.report.raster import owners
 from steadygaze.search.base import CellMap
 
 # Looking takes about so many seconds of its thread, and ends at so many points; so many are looked at at
-# once.
-_SECONDS, _MOST_STOPS, _TOGETHER = 0.4, 6000, 128
+# once, or of large networks as many as so many products take (see `Graph.effort`).
+_SECONDS, _MOST_STOPS, _TOGETHER, _EFFORT = 0.4, 6000, 128, 10**9
 # Facets whose planes are worked out; corners of polygons that are kept as such; else elements of a picture
 # along a side.
 _MOST_FACETS, _MOST_CORNERS, _SIDE = 100_000, 320_000, 420
@@ -47,6 +47,8 @@ _BINS = 16
 _SAME = 1e-10
 # A share of the box below which it does not matter that regions are not known.
 _NEXT_TO_NOTHING = 1e-3
+# What is told of maps where none was asked about.
+_NO_MAPS: dict[str, None] = {"saliency": None, "inconsistency": None}
 # Forms of a picture that are kept; with more pieces each point that is looked at has its own.
 _MOST_NUMBERS = 2_000_000
 
@@ -116,7 +118,8 @@ class _Survey:
         map_ = self.map
         region = map_.region[number]
         drift = np.full(len(number), np.nan)
-        drift[region >= 0] = map_.inconsistency[region[region >= 0]]
+        known = (region >= 0) & (not self.problem.class_alone)
+        drift[known] = map_.inconsistency[region[known]]
         return CellTable(number, map_.kind[number], region, map_.volume[number] / self.problem.volume, drift)
 
     def _ground(self) -> tuple[CellTable, Stretches | HalfSpaces | tuple[Sheet, ...]]:
@@ -233,6 +236,8 @@ class _Survey:
     @cached_property
     def _expected_forms(self) -> Forms | None:
         problem, n = self.problem, len(self.problem.box)
+        if problem.class_alone:
+            return None
         shape = problem.map0.shape
         if not problem.moves_map:
             base = _flat(problem.shown(problem.map0[None]))
@@ -279,10 +284,11 @@ class _Survey:
             standing = np.flatnonzero(own >= 0)
             piece[standing] = piece_of_cells(self.map.cells.take(own[standing])[0], problem.pieces)
         parts: list[Stops] = []
-        for first in range(0, len(theta), _TOGETHER):
-            if parts and time.thread_time() > until:
+        together = int(np.clip(_EFFORT // problem.graph.effort, 1, _TOGETHER))
+        for first in range(0, len(theta), together):
+            if first >= len(shown) and parts and time.thread_time() > until:
                 break
-            some = slice(first, first + _TOGETHER)
+            some = slice(first, first + together)
             parts.append(self._look(theta[some], region[some], piece[some]))
         return _joined(parts)
 
@@ -315,7 +321,6 @@ class _Survey:
         """Evaluates the imported network at theta ``(B, n)``."""
         problem, n = self.problem, len(self.problem.box)
         images = problem.images(theta)
-        maps, expected = problem.maps_at(images), problem.expected_at(theta)
         logits, pieces = problem.graph.logits_and_pieces(problem.unclipped(theta))
         slopes = np.zeros((len(theta), n, problem.graph.classes))
         for number in np.unique(piece[piece >= 0]):
@@ -326,18 +331,29 @@ class _Survey:
                 problem.graph, along.to(problem.graph.device), own, problem.graph.last, len(rows)
             )
             slopes[rows.numpy()] = moved.cpu().numpy()
-        actual, wanted = map(self._compared, (maps, expected))
+        maps = _NO_MAPS if problem.class_alone else self._maps(images, theta, piece)
         return Stops(
             theta,
             np.where(piece >= 0, region, -1),
             logits.cpu().numpy(),
             slopes,
-            _flat(problem.shown(maps)),
-            problem.inconsistency.between(actual, wanted).numpy(),
-            None if self._image_forms is not None else images.numpy(),
-            None if self._expected_forms is not None else _flat(problem.shown(expected)),
-            self._angles(maps.flatten(1).numpy(), piece) if self._by_angles else None,
+            image=None if self._image_forms is not None else images.numpy(),
+            **maps,
         )
+
+    def _maps(
+        self, images: torch.Tensor, theta: np.ndarray, piece: np.ndarray
+    ) -> dict[str, FloatArray | None]:
+        """What `Stops` has of the maps at images ``(B, C, H, W)``, by its names."""
+        problem = self.problem
+        maps, expected = problem.maps_at(images), problem.expected_at(theta)
+        actual, wanted = map(self._compared, (maps, expected))
+        return {
+            "saliency": _flat(problem.shown(maps)),
+            "inconsistency": problem.inconsistency.between(actual, wanted).numpy(),
+            "expected": None if self._expected_forms is not None else _flat(problem.shown(expected)),
+            "angles": self._angles(maps.flatten(1).numpy(), piece) if self._by_angles else None,
+        }
 
     def _compared(self, maps: torch.Tensor) -> torch.Tensor:
         """The entries of maps ``(B, ...)`` that are compared, ``(B, P)``."""

@@ -119,7 +119,7 @@ def _witness(
         kind=KINDS[points.kind[k]],
         distance=distance,
         class_gap=gap,
-        inconsistency=inconsistency,
+        inconsistency=None if problem.class_alone else inconsistency,
         predicted=int(points.predicted[k]),
         theta_distance=float(distances(thetas[k][None], half_widths(problem.box), norm)[0]),
         margin=-gap if points.kind[k] == CLASS_CHANGED else inconsistency - problem.threshold,

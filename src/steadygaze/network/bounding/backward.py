@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.lines import AbstractLines, unit_of, weighed
@@ -40,12 +41,14 @@ class Backward:
         lines: of each node that is not affine, and behind `grounds`.
         sizes: ``(B, *shape)`` the largest magnitudes of each node's values.
         grounds: forms ``(B, *shape)`` of the nodes where rows end; every way back comes to one of them.
+        deadline: asked on the way back, node by node.
     """
 
     graph: Graph
     lines: dict[int, AbstractLines] = field(default_factory=dict)
     sizes: dict[int, Tensor] = field(default_factory=dict)
     grounds: dict[int, Forms] = field(default_factory=dict)
+    deadline: Deadline = NEVER
     _scales: dict[int, Tensor] = field(default_factory=dict)
     _constants: dict[int, Tensor] = field(default_factory=dict)
 
@@ -76,6 +79,7 @@ class Backward:
             {index: lines.to(kind) for index, lines in self.lines.items()},
             {index: (size * upward).to(kind) for index, size in self.sizes.items()},
             grounds,
+            self.deadline,
         )
 
     def least(self, rows: Tensor, start: int) -> Tensor:
@@ -92,6 +96,8 @@ class Backward:
         both: of the rows and of their opposites, ``(B, 1 + n, 2 R)``; these go together up to the first node
         that is not affine.
         entries: where given, takes in what becomes of the rows behind each node that is not affine.
+
+        Raises Expired where the deadline passes on the way.
         """
         nothing = torch.zeros(rows.shape[:2], dtype=torch.float64, device=rows.device)
         state = _State(nothing[..., None], nothing, nothing)
@@ -100,6 +106,7 @@ class Backward:
             own = pending.pop(index, None)
             if own is None:
                 continue
+            self.deadline.ask()
             if index in self.grounds:
                 state = state.ended(own, self.grounds[index])
                 continue

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
@@ -38,6 +39,7 @@ class Bounds:
         room: symbols that the forms of one box may have.
         tolerances: of each node that picks, as `bounds_of` was given them.
         backward: what linear bounds need on their way back; None if nobody asked for them.
+        deadline: asked on the way through the network and back, node by node.
     """
 
     graph: Graph
@@ -48,6 +50,7 @@ class Bounds:
     room: int
     tolerances: Mapping[int, Tensor]
     backward: Backward | None = None
+    deadline: Deadline = NEVER
 
     def take(self, chosen: Tensor) -> Bounds:
         """What is known over some of the boxes."""
@@ -113,7 +116,8 @@ class Bounds:
     def pull_back(self, seed: Forms, to: int) -> Forms:
         """Forms ``(B, *shape)`` of the gradient of ``<seed, logits>`` at the output of node `to`.
 
-        seed has the shape ``(K,)``; its symbols must not be those of `values`.
+        seed has the shape ``(K,)``; its symbols must not be those of `values`. Raises Expired where the
+        deadline passes on the way.
         """
         graph, used = self.graph, seed.symbols
         pending: dict[int, Forms] = {graph.last: seed}
@@ -122,6 +126,7 @@ class Bounds:
             gradient = pending.pop(index, None)
             if gradient is None:
                 continue
+            self.deadline.ask()
             for source, part in zip(
                 graph.nodes[index].inputs, self._pulled(index, gradient, used), strict=True
             ):
@@ -162,15 +167,18 @@ def bounds_of(
     room: int,
     start: int = 0,
     effort: Effort = Effort.FORMS,
+    deadline: Deadline = NEVER,
 ) -> Bounds:
     """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
     With another `start` than node 0 only what depends on it is bounded, and must depend on nothing else.
     nodes: those whose values are kept. tolerances ``(N,)`` of each node that picks: see `relax`.
     room: the number of symbols that the forms of one box may have; more make bounds tighter and slower.
-    effort: how tight bounds shall be.
+    effort: how tight bounds shall be. deadline: asked at every node.
+
+    Raises Expired where the deadline passes on the way.
     """
-    tightening = None if effort is Effort.FORMS else Tightening(graph, pixels, start, effort)
+    tightening = None if effort is Effort.FORMS else Tightening(graph, pixels, start, effort, deadline)
     values: dict[int, Forms] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
     slopes: dict[int, Derivative | Choice | Factors | Shares | Scales] = {}
@@ -181,6 +189,7 @@ def bounds_of(
         node, layer = graph.nodes[index], graph.nodes[index].layer
         if not values.keys() >= set(node.inputs):  # it depends on what comes before `start`
             continue
+        deadline.ask()
         inputs = tuple(values[source] for source in node.inputs)
         if isinstance(layer, AbstractAffine):
             values[index] = affine(layer, *inputs)
@@ -207,7 +216,7 @@ def bounds_of(
             if graph.readers[source][-1] == index:
                 values.pop(source, None)
     known = None if tightening is None else tightening.backward
-    return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, known)
+    return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, known, deadline)
 
 
 def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:

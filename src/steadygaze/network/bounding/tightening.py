@@ -12,6 +12,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.bands import Band, moved
@@ -48,10 +49,12 @@ class Effort(Enum):
 class Tightening:
     """Goes along with an evaluation by forms, node by node, and collects what `Backward` needs."""
 
-    def __init__(self, graph: Graph, pixels: Forms, start: int, effort: Effort) -> None:
+    def __init__(
+        self, graph: Graph, pixels: Forms, start: int, effort: Effort, deadline: Deadline = NEVER
+    ) -> None:
         self._graph, self._asks = graph, effort is Effort.UNITS
         self._may_narrow = pixels.error.device.type == "cpu" and _is_precise() and graph.growth < _GROWTH
-        self.backward = Backward(graph)
+        self.backward = Backward(graph, deadline=deadline)
         self._bands: dict[int, Band] = {}
         self._ranges: dict[int, tuple[Tensor, Tensor]] = {}
         self._depth = {start: 0}

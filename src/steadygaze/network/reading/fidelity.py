@@ -8,6 +8,7 @@ gradient over that segment, which holds across any number of kinks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from steadygaze.deadline import Deadline
 from steadygaze.errors import FidelityError, ModelError
-from steadygaze.network.graph import Graph
+from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import Network
@@ -86,7 +87,9 @@ def check_fidelity(network: Network, images: np.ndarray, options: FidelityOption
     if isinstance(known, Fidelity):
         # What is left to ask is whether the two agree at these images.
         given = _affordable(images, own, options)
-        return replace(known, logits=max(known.logits, _compare_logits(own, given, len(given), options)))
+        values = own.graph.values_at(given, {own.graph.last, *_summing(own.graph).inputs})
+        apart = _compare_logits(own, given, values, len(given), options)
+        return replace(known, logits=max(known.logits, apart))
     found = _compared(own, images, options)
     network.proven[options] = found
     return found
@@ -101,10 +104,13 @@ def _compared(network: Network, images: np.ndarray, options: FidelityOptions) ->
     if most > len(given):
         sought = telling_images(graph, given, min(options.sought, most - len(given)), options.seconds)
     x = torch.cat([given, sought])
-    logits = _compare_logits(network, x, len(given), options)
+    values = graph.values_at(x, range(len(graph.nodes)))
+    logits = _compare_logits(network, x, values, len(given), options)
     # Of two classes made of one logit the first has no gradient.
-    label = 1 if network.single else int(graph.forward(x[:1]).argmax())
-    gradient, way = _gradients_apart(network, x, label, options)
+    label = 1 if network.single else int(values[graph.last][0].argmax())
+    clear = torch.from_numpy(_away_from_kinks(graph, x, values, options.kink))
+    del values  # of a large network they take much room
+    gradient, way = _gradients_apart(network, x, clear, label, options)
     if way == "finite differences":
         gradient = max(gradient, _compare_integrals(network.original, graph, given, label, options))
     if not gradient <= options.gradient:
@@ -125,13 +131,16 @@ def _affordable(images: np.ndarray, network: Network, options: FidelityOptions) 
     return torch.from_numpy(np.ascontiguousarray(images[: _most(network.graph, options)], np.float64))
 
 
-def _gradients_apart(network: Network, x: Tensor, label: int, options: FidelityOptions) -> tuple[float, str]:
+def _gradients_apart(
+    network: Network, x: Tensor, clear: Tensor, label: int, options: FidelityOptions
+) -> tuple[float, str]:
     """How far gradients are apart where they can be told, and by what they were compared.
+
+    They can at the images that are clear ``(B,)`` of kinks.
 
     Where the original's own runtime has no gradients, those of its evaluator are compared, if it has any, and
     "finite differences" are left to do.
     """
-    clear = torch.from_numpy(_away_from_kinks(network.graph, x, options.kink))
     if not clear.any():  # of many units some are always near: gradients may agree there all the same
         theirs = network.original.gradient(x.numpy(), label)
         apart = np.inf if theirs is None else _compare_gradients(network.graph, x, theirs, label)
@@ -147,10 +156,15 @@ def _gradients_apart(network: Network, x: Tensor, label: int, options: FidelityO
     return _compare_gradients(network.graph, x, theirs, label), way
 
 
-def _compare_logits(network: Network, x: Tensor, given: int, options: FidelityOptions) -> float:
-    """Largest difference of logits, relative; of images sought far out, only where they are numbers."""
+def _compare_logits(
+    network: Network, x: Tensor, values: Mapping[int, Tensor], given: int, options: FidelityOptions
+) -> float:
+    """Largest difference of logits, relative; of images sought far out, only where they are numbers.
+
+    values: at least of the logits, and of what is summed up for them.
+    """
     theirs = np.asarray(network.original.logits(x.numpy()), np.float64)
-    ours = network.graph.forward(x).numpy()
+    ours = values[network.graph.last].numpy()
     if theirs.shape != ours.shape:
         raise FidelityError(
             f"the imported network {network.path} has logits of shape {ours.shape} and the original "
@@ -158,11 +172,14 @@ def _compare_logits(network: Network, x: Tensor, given: int, options: FidelityOp
             "allowed are equal shapes; please report this network"
         )
     apart = np.abs(ours - theirs).max(axis=1)
-    # What a change of the image within its own rounding does is rounding, too.
-    shaken = network.graph.forward(x * (1 + _SHAKE * torch.sign(x - x.mean()))).numpy()
-    explained = np.abs(shaken - ours).max(axis=1)
     told = np.isfinite(theirs).all(axis=1) | (np.arange(len(x)) < given)
-    difference = float(((apart - explained) / _scales(network.graph, x))[told].max())
+    sizes = _scales(network.graph, values)
+    difference = float((apart / sizes)[told].max())
+    if not difference <= options.rounding:
+        # What a change of the image within its own rounding does is rounding, too.
+        shaken = network.graph.forward(x * (1 + _SHAKE * torch.sign(x - x.mean()))).numpy()
+        explained = np.abs(shaken - ours).max(axis=1)
+        difference = float(((apart - explained) / sizes)[told].max())
     if not difference <= options.rounding:
         raise FidelityError(
             f"the logits of the imported network {network.path} differ from the original's by "
@@ -174,51 +191,64 @@ def _compare_logits(network: Network, x: Tensor, given: int, options: FidelityOp
 
 def _scale(graph: Graph, x: Tensor) -> float:
     """Size of what is summed up in the last affine layer: what rounding is relative to."""
-    return float(_scales(graph, x).max())
+    return float(_scales(graph, graph.values_at(x, {graph.last, *_summing(graph).inputs})).max())
 
 
-def _scales(graph: Graph, x: Tensor) -> np.ndarray:
-    """The same for each image, ``(B,)``."""
+def _summing(graph: Graph) -> Node:
+    """The last node that sums up: two classes made of one logit sum up nothing, the layer before does."""
     last = graph.nodes[-1]
-    # Two classes made of one logit sum up nothing: the layer before does.
     while isinstance(last.layer, Dense) and last.layer.weight.shape[1] < _FEWEST:
         last = graph.nodes[last.inputs[0]]
+    return last
+
+
+def _scales(graph: Graph, values: Mapping[int, Tensor]) -> np.ndarray:
+    """The same for each image, ``(B,)``, given the values of the logits and of what is summed up for them."""
+    last = _summing(graph)
     if isinstance(last.layer, AbstractAffine):
-        inputs = graph.values_at(x, last.inputs)
-        value = last.layer.magnitude(*(inputs[source] for source in last.inputs))
+        value = last.layer.magnitude(*(values[source] for source in last.inputs))
     else:
-        value = graph.forward(x)
+        value = values[graph.last]
     return value.flatten(1).abs().amax(dim=1).clamp_min(np.finfo(np.float64).tiny).numpy()
 
 
-def _away_from_kinks(graph: Graph, x: Tensor, closeness: float) -> np.ndarray:
+def _away_from_kinks(graph: Graph, x: Tensor, values: Mapping[int, Tensor], closeness: float) -> np.ndarray:
     """Which images ``(B,)`` have no unit so close to a kink that rounding could move it across.
+
+    values: those of all nodes there.
 
     A unit exactly on its kink stays there in the original if it sums zeros; terms that cancel leave noise
     there (see `noise_at`). Which slope counts on a kink the two agree on for rectifiers; at the ends of a
     clip, and where an absolute value is 0, runtimes differ, and some let equal inputs of a window share the
     gradient: those are no places to compare.
     """
-    values = graph.values_at(x, range(len(graph.nodes)))
-    noise = noise_at(graph, x, values)
     clear = torch.ones(len(x), dtype=torch.bool)
     for index in graph.piecewise:
         node = graph.nodes[index]
         value = values[node.inputs[0]].flatten(1)
         near = closeness * value.abs().amax(dim=1, keepdim=True)
         differs = isinstance(node.layer, PiecewiseLinear) and not _is_rectifier(node.layer)
-        if isinstance(node.layer, PiecewiseLinear):
-            gaps = [(value - edge).abs() for edge in node.layer.breakpoints]
-        else:
-            gaps = leads(node.layer, value) if isinstance(node.layer, MaxPool) else []
+        gaps = _gaps(node.layer, value)
         for gap in gaps:
             clear &= ~(((gap > 0) | differs) & (gap < near)).any(1)
         if isinstance(node.layer, MaxPool) and node.layer.shared:
             clear &= ~(torch.stack(gaps) <= 0).sum(0).gt(1).any(1)
-        if isinstance(node.layer, PiecewiseLinear | MaxPool):
-            own = noise[node.inputs[0]].flatten(1)
-            clear &= ~picked_by_noise(node.layer, gaps, own).any(1)
+        if not clear.any():  # of many units some are always near: what noise does, nobody needs to know
+            return clear.numpy()
+    noise = noise_at(graph, x, values)
+    for index in graph.piecewise:
+        layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
+        if isinstance(layer, PiecewiseLinear | MaxPool):
+            gaps = _gaps(layer, values[source].flatten(1))
+            clear &= ~picked_by_noise(layer, gaps, noise[source].flatten(1)).any(1)
     return clear.numpy()
+
+
+def _gaps(layer: object, value: Tensor) -> list[Tensor]:
+    """How far inputs ``(B, N)`` of a layer are from each of its kinks."""
+    if isinstance(layer, PiecewiseLinear):
+        return [(value - edge).abs() for edge in layer.breakpoints]
+    return leads(layer, value) if isinstance(layer, MaxPool) else []
 
 
 def _is_rectifier(layer: PiecewiseLinear) -> bool:

@@ -6,7 +6,8 @@ import { count, number } from "../../report/browser/words.js";
 const NONE = "no answer";
 const KINDS = { "class-changed": "another class", "attention-changed": "another reason" };
 const SIGNS = { robust: "✓", violated: "✗", unknown: "?" };
-// What stands above a column, what it sorts by, and how it is written; `few`: only where it has several values.
+// What stands above a column, what it sorts by, and how it is written; `few`: only where it has several values;
+// `ofMaps`: only where some case asks about attention.
 const COLUMNS = [
   { name: "image", title: "image" },
   { name: "model", title: "model", few: true },
@@ -16,8 +17,8 @@ const COLUMNS = [
   { name: "verdict", title: "verdict" },
   { name: "label", title: "class", number: true },
   { name: "class_holds", title: "class to s", number: true },
-  { name: "attention_holds", title: "attention to s", number: true },
-  { name: "attention_fails", title: "fails from s", number: true },
+  { name: "attention_holds", title: "attention to s", number: true, ofMaps: true },
+  { name: "fails", title: "fails from s", number: true },
   { name: "failure_kind", title: "first failure" },
   { name: "seconds", title: "seconds", number: true },
   { name: "status", title: "ended", few: true },
@@ -35,7 +36,8 @@ export class CaseTable {
     this.sorted = { name: null, down: false };
     this.page = 0;
     this.texts = this.kept.map((row) => this.searched(row));
-    this.shown = COLUMNS.filter(({ name, few }) => !few || new Set(columns[name]).size > 1);
+    const alone = columns.threshold.every((threshold) => threshold === null);
+    this.shown = COLUMNS.filter(({ name, few, ofMaps }) => (!few || new Set(columns[name]).size > 1) && !(ofMaps && alone));
     this.makeHead();
     this.makeChoices();
     this.connect();

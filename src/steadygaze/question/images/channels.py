@@ -32,5 +32,11 @@ def other_channels(loaded: LoadedImage) -> LoadedImage | None:
     return _with(loaded, luma[None], "RGB to grey by ITU-R 601 luma, not rounded")
 
 
+def as_many_channels(given: LoadedImage, like: LoadedImage) -> LoadedImage:
+    """`given` made grey or RGB where `like` is the other, and it can be; else as it is."""
+    other = other_channels(given) if len(given.image) != len(like.image) else None
+    return other if other is not None and len(other.image) == len(like.image) else given
+
+
 def _with(loaded: LoadedImage, image: np.ndarray, how: str) -> LoadedImage:
     return replace(loaded, image=np.ascontiguousarray(image), conversions=(*loaded.conversions, how))

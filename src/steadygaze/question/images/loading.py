@@ -105,13 +105,13 @@ def image_from(image: Any, framing: Framing = _AS_IT_IS) -> LoadedImage:
     return LoadedImage(scaled(pixels.values), conversions=pixels.conversions)
 
 
-def baseline_of(given: Any, framing: Framing = _AS_IT_IS) -> str | np.ndarray:
-    """What `saliencies.by_name` takes as a baseline: one of its names as it is, else an image's pixels.
+def baseline_of(given: Any, framing: Framing = _AS_IT_IS) -> str | LoadedImage:
+    """Where the path of integrated gradients begins: one of `BASELINES` as it is, else an image.
 
-    given: a name, or what `image_from` takes. Raises as that does.
+    given: a name, or what `image_from` takes; framed as the image to verify is. Raises as that does.
     """
     named = isinstance(given, str) and given in BASELINES
-    return given if named else image_from(given, framing).image
+    return given if named else image_from(given, _AS_IT_IS if isinstance(given, LoadedImage) else framing)
 
 
 def images_of(source: str) -> list[ImageEntry]:

@@ -1,4 +1,4 @@
-// One parameter: inconsistency and class gap along it, and the kinds as a strip.
+// One parameter: inconsistency and class gap along it, or the gap alone, and the kinds as a strip.
 
 import { followKeys, followPointer, followWheel } from "./gestures.js";
 import { axisName, drawCross, drawDiamond, ticks } from "./map.js";
@@ -72,17 +72,21 @@ export class LineView {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const { left, top, width, height } = this.frame;
     const { arrays, facts } = this.look;
-    const graphs = height - STRIP - 2 * GAP;
-    const upper = { left, width, top, height: graphs * 0.58 };
-    const lower = { left, width, top: top + upper.height + GAP, height: graphs * 0.42 };
     const strip = { left, width, top: top + height - STRIP, height: STRIP };
-    const drift = arrays["line.inconsistency"].values;
-    this.drawSafeRange(context, [upper, lower]);
-    this.drawGraph(context, upper, drift, facts.threshold, `δ = ${number(facts.threshold, 12)}`, "inconsistency", true);
-    this.drawGraph(context, lower, arrays["line.gap"].values, 0, "", "class gap", false);
+    const graphs = strip.top - top - (facts.class_alone ? 1 : 2) * GAP;
+    const upper = { left, width, top, height: graphs * 0.58 };
+    const gap = facts.class_alone
+      ? { left, width, top, height: graphs }
+      : { left, width, top: top + upper.height + GAP, height: graphs * 0.42 };
+    this.drawSafeRange(context, facts.class_alone ? [gap] : [upper, gap]);
+    if (!facts.class_alone) {
+      const drift = arrays["line.inconsistency"].values;
+      this.drawGraph(context, upper, drift, facts.threshold, `δ = ${number(facts.threshold, 12)}`, "inconsistency", true);
+    }
+    this.drawGraph(context, gap, arrays["line.gap"].values, 0, "", "class gap", false);
     this.drawStrip(context, strip);
     this.drawAxis(context, strip);
-    this.drawPlaces(context, upper, strip);
+    this.drawPlaces(context, top, strip);
   }
 
   drawSafeRange(context, panels) {
@@ -207,7 +211,7 @@ export class LineView {
     context.fillText(axisName(axis), left + width / 2, top + height + MARGIN.bottom - 1, width);
   }
 
-  drawPlaces(context, upper, strip) {
+  drawPlaces(context, top, strip) {
     const { state, look } = this;
     const { left, width } = this.frame;
     const seen = (x) => x >= left - 1 && x <= left + width + 1;
@@ -222,7 +226,7 @@ export class LineView {
         context.strokeStyle = colour;
         context.lineWidth = lineWidth;
         context.beginPath();
-        context.moveTo(x, upper.top);
+        context.moveTo(x, top);
         context.lineTo(x, strip.top + strip.height);
         context.stroke();
       }

@@ -26,9 +26,11 @@ export class Look {
     const regions = arrays["stops.region"].values;
     for (let s = this.stops - 1; s >= 0; s--) if (regions[s] >= 0) this.stopOf.set(regions[s], s);
     this.inconsistency = this.drifts();
-    const shape = arrays["stops.saliency"].shape;
-    [this.mapRows, this.mapColumns] = [shape[1], shape[2]];
-    this.compared = arrays.compared.values;
+    this.classAlone = facts.class_alone; // then nothing is known of maps
+    if (!this.classAlone) {
+      [, this.mapRows, this.mapColumns] = arrays["stops.saliency"].shape;
+      this.compared = arrays.compared.values;
+    }
     this.imageShape = (arrays["image.base"] ?? arrays["stops.image"]).shape.slice(1);
   }
 
@@ -69,8 +71,15 @@ export class Look {
       exhibit,
       stop,
       scores: this.scores(stop, theta),
-      inconsistency: this.driftAt(cells, cell, stop, theta),
       image: this.image(stop, u, theta),
+      ...(this.classAlone ? {} : this.mapsAt(cells, cell, stop, u, theta)),
+    };
+  }
+
+  // The inconsistency at theta, the saliency map and the expected one.
+  mapsAt(cells, cell, stop, u, theta) {
+    return {
+      inconsistency: this.driftAt(cells, cell, stop, theta),
       map: { values: this.mapOf("stops.saliency", stop.number), how: stop.ofRegion && this.facts.same_map ? EXACT : stop.how },
       expected: this.expected(stop, u, theta),
     };

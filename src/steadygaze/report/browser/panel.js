@@ -36,8 +36,12 @@ export class Panel {
     this.part("theta").textContent = place(look.axes, seen.theta);
     this.part("mode").textContent = this.state.peek ? "under the pointer" : "stays here";
     this.showKind(seen);
-    this.showInconsistency(seen);
-    this.showPictures(seen);
+    this.showImage(seen);
+    if (!look.classAlone) {
+      this.showInconsistency(seen);
+      this.showMaps(seen);
+    }
+    this.showNearby(seen);
     this.showScores(seen);
     Object.assign(this.host.dataset, {
       theta: JSON.stringify(seen.theta),
@@ -45,15 +49,16 @@ export class Panel {
       cells: seen.cells === null ? "" : seen.cells.map((cell) => look.arrays["cells.number"].values[cell]).join(" "),
       region: seen.cell === null ? "" : look.region[seen.cell],
       kind: seen.kind === null ? "" : look.facts.kinds[seen.kind],
-      inconsistency: seen.inconsistency.value,
-      inconsistencyHow: seen.inconsistency.how,
       gap: seen.scores.gap,
       scores: JSON.stringify(seen.scores.values),
       scoresHow: seen.scores.how,
-      mapHow: seen.map.how,
       imageHow: seen.image.how,
       predicted: seen.scores.predicted,
     });
+    if (!look.classAlone) {
+      const { inconsistency, map } = seen;
+      Object.assign(this.host.dataset, { inconsistency: inconsistency.value, inconsistencyHow: inconsistency.how, mapHow: map.how });
+    }
     if (!this.state.peek) this.speak(seen);
   }
 
@@ -96,22 +101,29 @@ export class Panel {
     tag(this.part("inconsistency-how"), how);
   }
 
-  showPictures({ image, map, expected, stop }) {
+  showImage({ image }) {
+    paintImage(this.part("image"), image.values, this.look.imageShape);
+    tag(this.part("image-how"), image.how);
+  }
+
+  showMaps({ map, expected }) {
     const { look } = this;
     const { palette } = look.facts;
     const [rows, columns] = [look.mapRows, look.mapColumns];
-    paintImage(this.part("image"), image.values, look.imageShape);
     const difference = map.values.map((value, k) => value - expected.values[k]);
     let largest = 0;
     for (const values of [map.values, expected.values]) for (const v of values) if (Math.abs(v) > largest) largest = Math.abs(v);
     for (const [name, values] of [["saliency", map.values], ["expected", expected.values], ["difference", difference]]) {
       paintMap(this.part(name), values, rows, columns, largest, palette);
     }
-    tag(this.part("image-how"), image.how);
     tag(this.part("saliency-how"), map.how);
     tag(this.part("expected-how"), expected.how);
     tag(this.part("difference-how"), worse(map.how, expected.how));
-    const nearby = [image.how, map.how, expected.how].includes(NEAR);
+  }
+
+  showNearby({ image, scores, map, expected, stop }) {
+    const { look } = this;
+    const nearby = [image, scores, map, expected].some((shown) => shown?.how === NEAR);
     this.part("nearby").textContent = nearby
       ? `“Nearest point” is ${place(look.axes, stop.theta)}, the nearest of ${count(look.stops)} at which the network was evaluated.`
       : "";
@@ -165,9 +177,9 @@ export class Panel {
     this.rest = setTimeout(() => {
       const { look } = this;
       const kind = seen.kind === null ? "cell not in this page" : look.facts.kinds[seen.kind];
+      const drift = look.classAlone ? "" : `Inconsistency ${this.part("inconsistency").textContent}, ${seen.inconsistency.how}. `;
       this.live.textContent =
-        `${place(look.axes, seen.theta)}: ${kind}. ${this.cellWords(seen)} ` +
-        `Inconsistency ${this.part("inconsistency").textContent}, ${seen.inconsistency.how}. ` +
+        `${place(look.axes, seen.theta)}: ${kind}. ${this.cellWords(seen)} ${drift}` +
         `The class ${this.part("predicted").textContent}, ${seen.scores.how}.`;
     }, REST);
   }

@@ -7,7 +7,7 @@ export class State {
     this.peek = null; // where the pointer is, for as long as it is over the map
     this.axes = look.n > 1 ? [0, 1] : [0, 0];
     this.view = { x0: 0, x1: 1, y0: 0, y1: 1 };
-    this.mode = "all";
+    this.mode = look.facts.class_alone ? "class" : "all";
     this.textures = true;
     this.borders = look.kinds.length <= 4000;
     this.listeners = [];
