@@ -293,7 +293,7 @@ def test_boxes_like_those_that_were_decided_are_only_halved():
     assert parts_of(search, many) == 8
     boxes = search._problem.box[None].repeat(2, axis=0)
     kind, doubts = np.array([ROBUST, UNDECIDED], np.int8), np.array([many, 4 * many])
-    judged = Judged(kind, doubts, np.full((2, 2), 0.5), *np.full((3, 2), np.nan))
+    judged = Judged(kind, doubts, np.full((2, 2), 0.5), *np.full((5, 2), np.nan), *np.zeros((2, 2)))
     search._judged = lambda boxes: judged
     search._judge(boxes)
     assert parts_of(search, many) == 2

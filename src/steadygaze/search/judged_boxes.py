@@ -1,14 +1,15 @@
 """Boxes of parameters judged by bounds, each with as much effort as has paid on boxes of its size.
 
 First forms alone: they are the cheapest. Where they leave the class open, bands and rows for the class gaps;
-where these do, too, rows for units, which cost several times as much. How far they bring the gap's bound
-closer to its value in the middle is much the same for boxes of one size: one box of each size is tried, and
-then those that would be decided by as much.
+where these do, too, slopes of their own for the gaps that are open, and rows for units, which cost several
+times as much. How far the last two bring a gap's bound closer to its value in the middle is much the same for
+boxes of one size: one box of each size is tried, and then those that would be decided by as much. Rows for
+gaps come first where forms decide few of the boxes of a size, as they compute forms besides.
 
 Where the class holds and the inconsistency is left open, gradients are carried back once more with as many
 symbols as there are units in doubt, if they are not too many: what no longer cancels is most of the doubt.
 This and the rows for gaps are tried on a few boxes of each size, and then where they decide a share of them
-that makes up for what they take.
+that makes up for what they take. What is tried without success may take a tenth of what a search has taken.
 """
 
 from __future__ import annotations
@@ -34,9 +35,19 @@ _MOST_SYMBOLS = 256
 # Boxes of each size on which an effort is tried, and the share of them that it must decide: what an effort
 # takes against the two halves of a box, which would have to be judged without it.
 _TRIALS = 6
-_GAPS_PAY, _SYMBOLS_PAY = 0.25, 0.4
-# Rows for units are not even tried where they would have to leave less than this.
-_HOPEFUL = 1 / 32
+_GAPS_PAY, _SYMBOLS_PAY = 0.75, 0.4
+# Rows for units are not even tried where they would have to leave less than this; and slopes, which cost
+# little and bring little, where they would have to leave less than that.
+_HOPEFUL, _SLIGHT = 1 / 32, 0.75
+# Rows for gaps come first where forms decide less than this share of the boxes, and rows at least that of all
+# that forms do not: what they take besides is half of what they take after forms.
+_FORMS_PAY, _FIRST_PAY = 0.5, 0.4
+# What efforts cost, forms for a box being 1: measured on one core, networks of 1,500 to 10,000 units. Rows
+# for units cost more the more units are in doubt, slopes the more gaps are open.
+_GAPS_COST, _UNITS_COST, _DOUBTS_COST, _SYMBOLS_COST, _SLOPES_COST = 2.0, 2.0, 1 / 128, 6.0, 0.5
+# What trials may cost without success: a share of what has been spent, and so much besides. A box that rows
+# for units have to bring no more than half the way is tried whatever it costs.
+_LOST_SHARE, _LOST_FIRST, _LIKELY = 0.1, 4.0, 0.5
 # More effort for a box may take this share of the time that is left, where so many products (see
 # `Graph.effort`) are made in a second.
 _SHARE, _RATE = 0.1, 1e10
@@ -50,18 +61,24 @@ class Judged:
         kind: ``(B,)`` int8, UNDECIDED where they leave it open.
         doubts: ``(B,)`` units that may be on several pieces.
         pull: ``(B, n)`` what part of the doubt each parameter is to blame for, 0 to 1.
-        gaps, symbols: ``(B,)`` 1 if rows for gaps, or more symbols, have decided the class, or the box; 0 if
-            they have not, nan where they were not tried.
-        units: ``(B,)`` how far rows for units brought the bound of the least gap towards its value in the
-            middle: the share of the distance that was left. nan where they were not tried.
+        forms, gaps, symbols: ``(B,)`` 1 if forms, rows for gaps, or more symbols have decided the class, or
+            the box; 0 if they have not, nan where they were not tried.
+        units, slopes: ``(B,)`` how far rows for units, or slopes, brought the bound of the least gap towards
+            its value in the middle: the share of the distance that was left. nan where they were not tried.
+        spent, lost: ``(B,)`` what was done, forms being 1; and what of it decided nothing, less what was
+            saved where more than forms did.
     """
 
     kind: np.ndarray
     doubts: np.ndarray
     pull: np.ndarray
+    forms: np.ndarray
     gaps: np.ndarray
     symbols: np.ndarray
     units: np.ndarray
+    slopes: np.ndarray
+    spent: np.ndarray
+    lost: np.ndarray
 
     @staticmethod
     def joined(parts: Sequence[Judged]) -> Judged:
@@ -75,24 +92,45 @@ class Experience:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, int], tuple[float, int]] = {}
+        self._spent = self._lost = 0.0
 
     def learn(self, shares: np.ndarray, judged: Judged) -> None:
         """Take in what became of boxes that are these shares ``(B,)`` of the whole."""
-        for name in ("gaps", "symbols", "units"):
+        self._spent += float(judged.spent.sum())
+        self._lost = max(0.0, self._lost + float(judged.lost.sum()))
+        for name in ("forms", "gaps", "symbols", "units", "slopes"):
             found = getattr(judged, name)
             for number in np.flatnonzero(np.isfinite(found)):
                 key = (name, _size(shares[number]))
                 total, count = self._seen.get(key, (0.0, 0))
                 self._seen[key] = total + float(found[number]), count + 1
 
-    def pays(self, name: str, shares: np.ndarray, least: float) -> np.ndarray:
-        """``(B,)`` bool: where it decided such a share of boxes, or has been tried on few of them."""
+    def pays(self, name: str, shares: np.ndarray, least: float, cost: float) -> np.ndarray:
+        """``(B,)`` bool: where it decided such a share of boxes, or may be tried at this cost."""
         seen = [self._seen.get((name, _size(share)), (0.0, 0)) for share in shares]
-        return np.array([count < _TRIALS or total >= least * count for total, count in seen], bool)
+        known = np.array([count >= _TRIALS for _, count in seen], bool)
+        good = np.array([total >= least * count for total, count in seen], bool)
+        # What is known to pay while it is still tried costs nothing, as far as one can tell.
+        trial = ~known & self.affords(np.where(known, 0.0, cost))
+        return np.where(known, good, trial)
 
-    def units(self, shares: np.ndarray) -> np.ndarray:
-        """``(B,)`` what rows for units are expected to leave; nan where nothing is known."""
-        seen = [self._seen.get(("units", _size(share)), (np.nan, 1)) for share in shares]
+    def goes_first(self, shares: np.ndarray) -> np.ndarray:
+        """``(B,)`` bool: where rows for gaps pay and forms alone decide few boxes."""
+        forms, gaps = (
+            np.array([self._seen.get((name, _size(share)), (0.0, 0)) for share in shares]).T
+            for name in ("forms", "gaps")
+        )
+        tried = (forms[1] > 0) & (gaps[1] >= _TRIALS)
+        left = 1 - forms[0] / np.maximum(forms[1], 1)
+        return tried & (left > 1 - _FORMS_PAY) & (left * gaps[0] >= _FIRST_PAY * gaps[1])
+
+    def affords(self, costs: np.ndarray) -> np.ndarray:
+        """``(B,)`` bool: what may be tried of things of these costs ``(B,)``, the first ones first."""
+        return np.cumsum(costs) <= _LOST_FIRST + _LOST_SHARE * self._spent - self._lost
+
+    def left(self, name: str, shares: np.ndarray) -> np.ndarray:
+        """``(B,)`` what rows for units, or slopes, are expected to leave; nan where nothing is known."""
+        seen = [self._seen.get((name, _size(share)), (np.nan, 1)) for share in shares]
         return np.array([total / count for total, count in seen])
 
 
@@ -113,8 +151,10 @@ def judge_boxes(
     Raises Expired where the deadline passes on the way.
     """
     judging = _Judging(problem, boxes, room, experience, deadline)
-    judging.judge(np.arange(len(boxes)), Effort.FORMS)
-    if experience is not None:
+    if experience is None:
+        judging.judge(np.arange(len(boxes)), Effort.FORMS)
+    else:
+        judging.begin(experience)
         judging.try_gaps(experience)
         judging.try_units(experience)
     return judging.judged()
@@ -143,58 +183,113 @@ class _Judging:
         self.kind, self.open = np.full(len(boxes), UNDECIDED, np.int8), np.ones(len(boxes), bool)
         self.low, self.middle = np.full(gaps, -np.inf), np.zeros(gaps)
         self.doubts, self.pull = np.zeros(len(boxes)), np.zeros(boxes.shape[:2])
-        self.gaps, self.symbols, self.units = (np.full(len(boxes), np.nan) for _ in range(3))
+        self.forms, self.gaps, self.symbols = (np.full(len(boxes), np.nan) for _ in range(3))
+        self.units, self.slopes = (np.full(len(boxes), np.nan) for _ in range(2))
+        self.spent, self.lost = np.zeros(len(boxes)), np.zeros(len(boxes))
 
     def judged(self) -> Judged:
         """What has been found."""
-        return Judged(self.kind, self.doubts, self.pull, self.gaps, self.symbols, self.units)
+        found = (self.forms, self.gaps, self.symbols, self.units, self.slopes, self.spent, self.lost)
+        return Judged(self.kind, self.doubts, self.pull, *found)
+
+    def begin(self, experience: Experience) -> None:
+        """Judge all boxes by forms, or by rows for the class gaps at once where forms decide few."""
+        first = experience.goes_first(self._shares)
+        if not first.all():
+            some = np.flatnonzero(~first)
+            self.judge(some, Effort.FORMS)
+            self.spent[some] += 1.0
+        if first.any():
+            self._ask_gaps(np.flatnonzero(first))
 
     def try_gaps(self, experience: Experience) -> None:
         """Judge boxes whose class is open by rows for the class gaps, where that pays."""
-        asked = np.flatnonzero(self.open & experience.pays("gaps", self._shares, _GAPS_PAY))
+        open_ = np.flatnonzero(self.open & np.isnan(self.gaps))
+        asked = open_[experience.pays("gaps", self._shares[open_], _GAPS_PAY, _GAPS_COST)]
         if len(asked):
-            self.judge(asked, Effort.GAPS)
-            self.gaps[asked] = ~self.open[asked]
+            self._ask_gaps(asked)
 
     def try_units(self, experience: Experience) -> None:
         """Judge boxes whose class is still open by rows for units, where that should decide it."""
-        asked = self._worth(experience.units(self._shares))
+        asked = self._worth(experience)
         if len(asked):
             before, worst = self.low[asked], self.low[asked].argmin(axis=1)
             self.judge(asked, Effort.UNITS)
             middle, rows = self.middle[asked], np.arange(len(asked))
             self.units[asked] = ((middle - self.low[asked]) / (middle - before))[rows, worst]
+            cost = _UNITS_COST + _DOUBTS_COST * self.doubts[asked]
+            self._book(asked, cost, ~self.open[asked], _LIKELY)
 
     def judge(self, some: np.ndarray, effort: Effort) -> None:
         """Judge the boxes of these numbers with so much effort."""
-        bounds = self._problem.bounds(self._boxes[some], self._room, effort, self._deadline)
-        low, high = (bound.cpu().numpy() for bound in bounds.gaps(self._problem.label))
-        if effort is Effort.FORMS:
-            self.middle[some] = (low + high) / 2
+        problem = self._problem
+        bounds = problem.bounds(self._boxes[some], self._room, effort, self._deadline)
+        formed = [bound.cpu().numpy() for bound in bounds.enclosed_gaps(problem.label).bounds()]
+        fresh = np.isnan(self.forms[some])
+        settled = (formed[1] < -problem.gap_tolerance).any(axis=1)
+        settled |= (formed[0] > problem.gap_tolerance).all(axis=1)
+        self.forms[some[fresh]] = settled[fresh]
+        self.middle[some[fresh]] = (formed[0] + formed[1])[fresh] / 2
+        low, high = (bound.cpu().numpy() for bound in bounds.gaps(problem.label))
+        if self._experience is not None and effort is not Effort.FORMS:
+            self._turn(some, bounds, low, self._experience)
         self.low[some] = low
         self.doubts[some], self.pull[some] = bounds.doubts.cpu().numpy(), _shares(bounds)
-        failing = (high < -self._problem.gap_tolerance).any(axis=1)
-        holding = (low > self._problem.gap_tolerance).all(axis=1)
+        failing = (high < -problem.gap_tolerance).any(axis=1)
+        holding = (low > problem.gap_tolerance).all(axis=1)
         self.kind[some[failing]] = CLASS_CHANGED
         self.open[some[failing | holding]] = False
         held = np.flatnonzero(holding)
         if len(held):
             self.kind[some[held]] = self._attention(some[held], bounds.take(torch.from_numpy(held)))
 
-    def _worth(self, expected: np.ndarray) -> np.ndarray:
-        """Numbers of the open boxes that rows for units decide, if they leave what is expected ``(B,)``.
+    def _ask_gaps(self, asked: np.ndarray) -> None:
+        self.judge(asked, Effort.GAPS)
+        self._book(asked, _GAPS_COST, ~self.open[asked], _GAPS_PAY)
+        # Of those that forms have decided nothing is known of rows.
+        self.gaps[asked] = np.where(self.forms[asked] == 1, np.nan, ~self.open[asked])
 
-        Of the boxes of which that is not known, the one is tried that wants the least. Only rows for gaps
-        tell how much is wanted.
+    def _book(self, some: np.ndarray, cost: np.ndarray | float, decided: np.ndarray, pay: float) -> None:
+        """Note what an effort cost that pays for itself where it decides such a share of boxes."""
+        self.spent[some] += cost
+        self.lost[some] += np.where(decided, (1 - 1 / pay) * cost, cost)
+
+    def _turn(self, some: np.ndarray, bounds: Bounds, low: np.ndarray, experience: Experience) -> None:
+        """Raise the lower bounds ``(B, K - 1)`` of gaps of some boxes by slopes, where that should decide."""
+        tolerance = self._problem.gap_tolerance
+        wanted = _wanted(low, self.middle[some])
+        expected = experience.left("slopes", self._shares[some])
+        likely = wanted > np.nan_to_num(expected, nan=np.inf)
+        unknown = np.flatnonzero(np.isnan(expected) & (wanted > _SLIGHT))
+        likely[unknown] = experience.affords(np.full(len(unknown), _SLOPES_COST))
+        box, gap = np.nonzero(likely[:, None] & (low <= tolerance))
+        if not len(box):
+            return
+        before, worst = low.copy(), low.argmin(axis=1)
+        asked = (torch.from_numpy(own).to(bounds.pull.device) for own in (box, gap, tolerance[gap]))
+        found = bounds.steepened_gaps(self._problem.label, *asked).cpu().numpy()
+        low[box, gap] = np.fmax(low[box, gap], found)
+        turned = np.unique(box)
+        left = (self.middle[some] - low) / (self.middle[some] - before)
+        self.slopes[some[turned]] = left[turned, worst[turned]]
+        cost = _SLOPES_COST * np.bincount(box, minlength=len(some))
+        self._book(some, cost, (low > tolerance).all(axis=1), _LIKELY)
+
+    def _worth(self, experience: Experience) -> np.ndarray:
+        """Numbers of the open boxes that rows for units should decide.
+
+        Of the boxes of which nothing is known, the one is tried that wants the least. Only rows for gaps tell
+        how much is wanted.
         """
-        away = self.middle - self.low
-        with np.errstate(divide="ignore", invalid="ignore"):
-            wanted = np.where(self.middle > 0, self.middle / away, 0.0).min(axis=1)
+        expected = experience.left("units", self._shares)
+        wanted = _wanted(self.low, self.middle)
         wanted[~self.open | np.isnan(self.gaps) | ~self._affordable(self.doubts)] = 0.0
         likely = wanted > np.nan_to_num(expected, nan=np.inf)
         unknown = np.flatnonzero(np.isnan(expected) & (wanted > _HOPEFUL))
         if len(unknown):
-            likely[unknown[wanted[unknown].argmax()]] = True
+            best = unknown[wanted[unknown].argmax()]
+            cost = np.array([_UNITS_COST + _DOUBTS_COST * self.doubts[best]])
+            likely[best] = wanted[best] > _LIKELY or experience.affords(cost)[0]
         return np.flatnonzero(likely)
 
     def _affordable(self, rows: np.ndarray) -> np.ndarray:
@@ -210,15 +305,16 @@ class _Judging:
         if self._experience is not None:
             # With few units in doubt all had a symbol, and most of their products.
             many = (doubts > self._room / 4) & (doubts <= _MOST_SYMBOLS)
-            pays = self._experience.pays("symbols", self._shares[some], _SYMBOLS_PAY)
-            pays &= self._affordable(np.full(len(some), _MOST_SYMBOLS))
-            self._refine(some, np.flatnonzero(open_ & many & pays), bounds, (least, most))
+            again = np.flatnonzero(open_ & many & self._affordable(np.full(len(some), _MOST_SYMBOLS)))
+            pays = self._experience.pays("symbols", self._shares[some[again]], _SYMBOLS_PAY, _SYMBOLS_COST)
+            self._refine(some, again[pays], bounds, (least, most))
         kind = np.full(len(some), UNDECIDED, np.int8)
         margin = problem.tolerance.margin
         kind[most <= problem.threshold - margin] = ROBUST
         kind[least > problem.threshold + margin] = ATTENTION_CHANGED
         tried = np.isfinite(self.symbols[some])
         self.symbols[some[tried]] = kind[tried] != UNDECIDED
+        self._book(some[tried], _SYMBOLS_COST, kind[tried] != UNDECIDED, _SYMBOLS_PAY)
         return kind
 
     def _refine(
@@ -232,6 +328,15 @@ class _Judging:
             low, high = self._problem.enclosed_inconsistency(self._boxes[some[part]], finer)
             ends[0][part], ends[1][part] = np.fmax(ends[0][part], low), np.fmin(ends[1][part], high)
         self.symbols[some[again]] = 0.0
+
+
+def _wanted(low: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """``(B,)`` what share of its distance to its middle each gap's bound ``(B, K - 1)`` may keep, at most.
+
+    It is 0 where a gap is below 0 in the middle, and at least 1 where no gap is open.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(middle > 0, middle / (middle - low), 0.0).min(axis=1)
 
 
 def _shares(bounds: Bounds) -> np.ndarray:

@@ -104,6 +104,16 @@ def test_more_effort_is_never_wider_where_it_was_open(name):
     assert spans[2] <= 1.001 * spans[1]
 
 
+@pytest.mark.parametrize("name", ["residual", "max pool", "silu conv"])
+def test_rows_and_their_opposites_go_together_as_they_go_alone(name):
+    graph, rng = graph_of(name), np.random.default_rng(3)
+    backward = bounds_of(graph, pixels_around(rng, 2, 0.2), {graph.last}, {}, 8, effort=Effort.UNITS).backward
+    for start in {graph.last, *(graph.nodes[index].inputs[0] for index in backward.lines)}:
+        rows = torch.from_numpy(rng.standard_normal((2, 5, backward.sizes[start].flatten(1).shape[1])))
+        alone = backward.below(torch.cat([rows, -rows], dim=1), start)
+        torch.testing.assert_close(backward.below(rows, start, both=True), alone, rtol=1e-12, atol=1e-12)
+
+
 # -- against plain CROWN
 
 

@@ -15,12 +15,16 @@ from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
+from steadygaze.network.bounding.steepening import steepened
 from steadygaze.network.bounding.tightening import Effort, Tightening
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
+
+# Bytes of a network's values, over all rows whose slopes are sought at once.
+_TURNED_BYTES = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +80,36 @@ class Bounds:
         low, high = self.enclosed_gaps(label).bounds()
         if self.backward is None:
             return low, high
-        others = self._others(label)
-        rows = low.new_zeros((len(others), self.graph.classes))
-        rows[:, label] = 1.0
-        rows[range(len(others)), others] = -1.0
         positive = low + high > 0
         sign = torch.where(positive, 1.0, -1.0)
-        found = self.backward.least(sign[..., None] * rows, self.graph.last)
+        found = self.backward.least(sign[..., None] * self._rows(label), self.graph.last)
         return (
             torch.where(positive, torch.fmax(low, found), low),
             torch.where(positive, high, torch.fmin(high, -found)),
         )
+
+    def steepened_gaps(self, label: int, boxes: Tensor, gaps: Tensor, wanted: Tensor) -> Tensor:
+        """Lower bounds ``(P,)`` of single gaps, for each the number of its box and its own, ``(P,)``.
+
+        The slopes of lines below units are turned for each of them until its bound is above what is wanted
+        ``(P,)``, as far as some steps take it. Nobody may have asked for forms alone.
+        """
+        backward, rows = self.backward, self._rows(label)
+        assert backward is not None, "there is more than forms"
+        size = 8 * sum(math.prod(node.shape) for node in self.graph.nodes)
+        found = wanted.clone()
+        for part in torch.arange(len(boxes), device=boxes.device).split(max(1, _TURNED_BYTES // size)):
+            own = backward.take(boxes[part])
+            found[part] = steepened(own, rows[gaps[part]], self.graph.last, wanted[part])
+        return found
+
+    def _rows(self, label: int) -> Tensor:
+        """Each class gap as a row for the logits, ``(K - 1, K)``."""
+        others = self._others(label)
+        rows = torch.zeros((len(others), self.graph.classes), dtype=torch.float64, device=self.pull.device)
+        rows[:, label] = 1.0
+        rows[range(len(others)), others] = -1.0
+        return rows
 
     def _others(self, label: int) -> list[int]:
         return [k for k in range(self.graph.classes) if k != label]

@@ -41,6 +41,10 @@ class AbstractLines(ABC):
         """
 
     @abstractmethod
+    def taken(self, rows: Tensor, inputs: Tensor) -> Tensor:
+        """What rows ``(B, M)`` take for the output ``(B, M)`` at inputs ``(B, N)``; rounding is left."""
+
+    @abstractmethod
     def take(self, chosen: Tensor) -> AbstractLines:
         """Those of some boxes."""
 
@@ -64,17 +68,21 @@ class Lines(AbstractLines):
         unit = unit_of(rows)
         terms, shares = (rows.shape[2] + 8) * unit, 4 * unit * size
         lower = torch.stack(
-            [self.below_offset, terms * self.below_offset.abs() + shares * self.below.abs()], 2
+            [self.below_offset, terms * self.below_offset.abs() + shares * self.below.abs()], 1
         )
         upper = torch.stack(
-            [self.above_offset, -terms * self.above_offset.abs() - shares * self.above.abs()], 2
+            [self.above_offset, -terms * self.above_offset.abs() - shares * self.above.abs()], 1
         )
-        found = up @ lower + down @ upper
-        found = found.to(torch.float64)
+        # In this order measured to be faster than rows times columns.
+        found = (lower @ up.mT + upper @ down.mT).to(torch.float64)
         # One of the two products is 0 everywhere.
         own = up.mul_(self.below[:, None]).addcmul_(down, self.above[:, None])
         lost = 0.0 if rows.dtype == torch.float64 else unit * _lost(size)
-        return own, found[..., 0], (found[..., 1] + lost) * (1 + 2 * terms)
+        return own, found[:, 0], (found[:, 1] + lost) * (1 + 2 * terms)
+
+    def taken(self, rows: Tensor, inputs: Tensor) -> Tensor:
+        below, above = self.below * inputs + self.below_offset, self.above * inputs + self.above_offset
+        return torch.where(rows >= 0, below, above)
 
     def take(self, chosen: Tensor) -> Lines:
         return Lines(*(own[chosen] for own in self._parts))
@@ -118,6 +126,10 @@ class WindowLines(AbstractLines):
         constant = (down @ self.offset[..., None])[..., 0].to(torch.float64)
         scale = scale + weighed(down, self.offset.abs())
         return own, constant, (windows + self.weights.shape[2] + 8) * unit_of(rows) * scale
+
+    def taken(self, rows: Tensor, inputs: Tensor) -> Tensor:
+        above = (self.weights * inputs[:, self.layer.windows.clamp_min(0)]).sum(dim=2) + self.offset
+        return torch.where(rows >= 0, inputs.gather(1, self.winner), above)
 
     def take(self, chosen: Tensor) -> WindowLines:
         return WindowLines(self.layer, self.winner[chosen], self.weights[chosen], self.offset[chosen])
@@ -172,7 +184,7 @@ def weighed(rows: Tensor, size: Tensor) -> Tensor:
     if rows.dtype == torch.float64:
         lengths = torch.linalg.vector_norm(rows, dim=2) * torch.linalg.vector_norm(size, dim=1, keepdim=True)
         return lengths * (1 + 2.0**-30)
-    total = (rows.abs() @ size[..., None])[..., 0].to(torch.float64)
+    total = (size[:, None] @ rows.abs().mT)[:, 0].to(torch.float64)
     return (total + _lost(size)) * (1 + 2 * rows.shape[2] * unit_of(rows))
 
 
