@@ -274,7 +274,7 @@ class Problem:
 
     @cached_property
     def distances_of_hinges(self) -> np.ndarray:
-        """See `hinges_from_zero`; all searches that ask need the same pass, which takes as long as a region."""
+        """See `hinges_from_zero`: one pass, as long as a region takes, for all searches that ask."""
         return hinges_from_zero(self.stages, self.pieces, self.box)
 
     # -- over boxes
