@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from benchmarks.__main__ import main, measured
@@ -14,6 +17,7 @@ from benchmarks.records import Failed, Measurement, Order, measurement_from, to_
 from benchmarks.table import COLUMNS, TRAVERSED, cells, traversed
 from benchmarks.workloads import METHODS, NETS, ROWS, WORKLOADS, Row, case, cases, methods_of
 
+from benchmarks import geometric
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
@@ -213,3 +217,19 @@ def test_a_case_that_takes_too_long_is_given_up():
     failed = measured(order(), limit=0.01)
     assert isinstance(failed, Failed)
     assert "0.01 s" in failed.reason
+
+
+def test_images_that_are_classified_wrongly_are_passed_over_unasked(monkeypatch):
+    """Every second image has another label than the network gives it."""
+    asked = []
+    graph = SimpleNamespace(forward=lambda images: torch.eye(2)[[0] * len(images)])
+    monkeypatch.setattr(geometric, "load_network", lambda *_, **__: SimpleNamespace(graph=graph))
+    monkeypatch.setattr(
+        geometric,
+        "load_image",
+        lambda name: SimpleNamespace(image=np.zeros((1, 2, 2)), label=int(name.rpartition(":")[2]) % 2),
+    )
+    monkeypatch.setattr(geometric, "verify", lambda model, image, *_, **__: asked.append(image.label))
+    options = SimpleNamespace(shared=Path(), images=3, time_limit=1.0)
+    assert len(list(geometric._answers(geometric.QUESTIONS[0], "class", options))) == 3
+    assert asked == [0, 0, 0]
