@@ -86,11 +86,13 @@ class Problem:
     @cached_property
     def map0(self) -> Tensor:
         """The saliency map of the unperturbed image."""
-        image, known = self._unperturbed, self._learnt
-        if not isinstance(self.saliency, AbstractGradientSaliency):
+        image, known, saliency = self._unperturbed, self._learnt, self.saliency
+        # Beside other rows values are rounded otherwise: only where pieces alone decide is the map the same.
+        by_pieces = self.network.graph.piecewise_linear
+        if not isinstance(saliency, AbstractGradientSaliency) or saliency.varies or not by_pieces:
             return self.maps_at(image)[0]
         image = image.to(self.graph.device)
-        maps = self.saliency.maps_on(self.network.graph, image, self.label, known.logits, known.pieces)
+        maps = saliency.maps_on(self.network.graph, image, self.label, known.logits, known.pieces)
         return maps[0].cpu()
 
     @property
