@@ -86,14 +86,13 @@ class Problem:
     @cached_property
     def map0(self) -> Tensor:
         """The saliency map of the unperturbed image."""
-        image, known, saliency = self._unperturbed, self._learnt, self.saliency
+        image, known, saliency, graph = self._unperturbed, self._learnt, self.saliency, self.network.graph
         # Beside other rows values are rounded otherwise: only where pieces alone decide is the map the same.
-        by_pieces = self.network.graph.piecewise_linear
-        if not isinstance(saliency, AbstractGradientSaliency) or saliency.varies or not by_pieces:
+        by_pieces = graph.piecewise_linear and not saliency.varies
+        if not (isinstance(saliency, AbstractGradientSaliency) and by_pieces):
             return self.maps_at(image)[0]
         image = image.to(self.graph.device)
-        maps = saliency.maps_on(self.network.graph, image, self.label, known.logits, known.pieces)
-        return maps[0].cpu()
+        return saliency.maps_on(graph, image, self.label, known.logits, known.pieces)[0].cpu()
 
     @property
     def follows_nothing(self) -> bool:
