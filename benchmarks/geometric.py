@@ -131,10 +131,10 @@ def _answers(
     """
     shared, cifar = options.shared.resolve(), question.network.startswith("cifar")
     source = f"npz:{shared}/data/cifar10/cifar10_test_exact.npz" if cifar else f"idx:{shared}/data/mnist"
-    colours = _CIFAR if cifar else _MNIST
+    mean, std = (_CIFAR if cifar else _MNIST).values()
     model, found = shared / f"models/geometric/{question.network}.onnx", 0
     shape = (3, 32, 32) if cifar else (1, 28, 28)
-    network = load_network(model, input_shape=shape, **colours)
+    network = load_network(model, input_shape=shape, mean=mean, std=std)
     for number in range(_SOUGHT):
         image = load_image(f"{source}:{number}")
         logits = network.graph.forward(torch.from_numpy(image.image)[None])
@@ -143,7 +143,7 @@ def _answers(
         began, worked = time.perf_counter(), time.process_time()
         answer = verify(
             model, image, question.perturb, claim=claim, time_limit=options.time_limit,
-            **colours,
+            mean=mean, std=std,
         )  # fmt: skip
         yield answer, (time.perf_counter() - began, time.process_time() - worked)
         found += 1

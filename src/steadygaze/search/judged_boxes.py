@@ -226,8 +226,8 @@ class _Judging:
         bounds = problem.bounds(self._boxes[some], self._room, effort, self._deadline)
         formed = [bound.cpu().numpy() for bound in bounds.enclosed_gaps(problem.label).bounds()]
         fresh = np.isnan(self.forms[some])
-        settled = (formed[1] < -problem.gap_tolerance).any(axis=1)
-        settled |= (formed[0] > problem.gap_tolerance).all(axis=1)
+        settled = np.logical_or.reduce(formed[1] < -problem.gap_tolerance, axis=1)
+        settled |= np.logical_and.reduce(formed[0] > problem.gap_tolerance, axis=1)
         self.forms[some[fresh]] = settled[fresh]
         self.middle[some[fresh]] = (formed[0] + formed[1])[fresh] / 2
         low, high = (bound.cpu().numpy() for bound in bounds.gaps(problem.label))
@@ -273,7 +273,7 @@ class _Judging:
         left = (self.middle[some] - low) / (self.middle[some] - before)
         self.slopes[some[turned]] = left[turned, worst[turned]]
         cost = _SLOPES_COST * np.bincount(box, minlength=len(some))
-        self._book(some, cost, (low > tolerance).all(axis=1), _LIKELY)
+        self._book(some, cost, np.logical_and.reduce(low > tolerance, axis=1), _LIKELY)
 
     def _worth(self, experience: Experience) -> np.ndarray:
         """Numbers of the open boxes that rows for units should decide.

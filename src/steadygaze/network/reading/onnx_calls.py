@@ -55,6 +55,11 @@ class Call:
         """An attribute."""
         return self.attributes.get(name, default)
 
+    def given(self) -> list[Value | np.ndarray]:
+        """The inputs that are not left out, none of which is held."""
+        found = (self._input(place) for place in range(len(self.inputs)))
+        return [one for one in found if one is not None]
+
     def _input(self, place: int) -> Value | np.ndarray | None:
         found = self.inputs[place] if place < len(self.inputs) else None
         if isinstance(found, AbstractHeld):

@@ -76,7 +76,7 @@ def _tile(call: Call) -> Value:
 
 
 def _concat(call: Call) -> Value:
-    parts = [part for part in call.inputs if part is not None]
+    parts = call.given()
     rank = len(call.assembler.shape(next(part for part in parts if isinstance(part, Value))))
     return rearranging.side_by_side(call.assembler, parts, call.axis(call.get("axis", 1), rank))
 

@@ -23,6 +23,7 @@ from steadygaze.network.reading import (
     onnx_windows,
 )
 from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.held import AbstractHeld
 from steadygaze.network.reading.marks import by_bounds, mixed
 from steadygaze.network.reading.onnx_calls import Call, Rule
 from steadygaze.network.reading.onnx_constants import SLICED, slices_of
@@ -74,7 +75,7 @@ def _clip(call: Call) -> Value:
 def _linear_binary(first_scale: float, second_scale: float) -> Rule:
     """``first_scale * a + second_scale * b``: Add and Sub."""
 
-    def rule(call: Call) -> Value:
+    def rule(call: Call) -> Value | AbstractHeld:
         asm = call.assembler
         a, b = call.inputs
         if isinstance(a, Value) and isinstance(b, Value):

@@ -12,9 +12,7 @@ from steadygaze.network.reading.onnx_calls import Call, Rule
 
 def _of_several(largest_wins: bool) -> Rule:
     """Max, Min: of equal computed values the first counts, and a constant before any."""
-    return lambda call: picking.bounded(
-        call.assembler, [part for part in call.inputs if part is not None], largest_wins, shared=False
-    )
+    return lambda call: picking.bounded(call.assembler, call.given(), largest_wins, shared=False)
 
 
 def _along(largest_wins: bool) -> Rule:

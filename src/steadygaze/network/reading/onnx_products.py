@@ -15,9 +15,7 @@ from steadygaze.network.reading.onnx_calls import Call, Rule
 
 def _matmul(call: Call) -> Value:
     asm = call.assembler
-    first, second = call.inputs
-    assert first is not None
-    assert second is not None, "the form of the operator has two inputs"
+    first, second = call.given()  # the form of the operator has two inputs
     if isinstance(first, Value) and isinstance(second, Value):
         return joining.matrix_product(asm, first, second)
     matrix, x = (second, first) if isinstance(first, Value) else (first, call.value(1))
@@ -32,8 +30,7 @@ def _matmul(call: Call) -> Value:
 
 
 def _einsum(call: Call) -> Value:
-    parts = [part for part in call.inputs if part is not None]
-    return contracting.einsum(call.assembler, call.get("equation", b"").decode(), parts)
+    return contracting.einsum(call.assembler, call.get("equation", b"").decode(), call.given())
 
 
 RULES: Mapping[str, Rule] = {"Einsum": _einsum, "MatMul": mixed(_matmul)}

@@ -10,6 +10,7 @@ import numpy as np
 
 from steadygaze.network.reading import collapsing, convolving, joining, picking
 from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
+from steadygaze.network.reading.held import AbstractHeld
 from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.onnx_calls import Call, Made, Rule
 from steadygaze.network.reading.windows import same_padding
@@ -22,7 +23,9 @@ def _flat_too(rule: Rule) -> Rule:
         asm, shape = call.assembler, call.assembler.shape(call.value())
         if len(shape) != 3 or not call.value().batched:
             return _single(rule(call))
-        inputs: list[Value | np.ndarray | None] = [asm.reshape(call.value(), (*shape[:2], 1, shape[2]))]
+        inputs: list[Value | AbstractHeld | np.ndarray | None] = [
+            asm.reshape(call.value(), (*shape[:2], 1, shape[2]))
+        ]
         inputs += [
             one[:, :, None] if isinstance(one, np.ndarray) and one.ndim == 3 else one
             for one in call.inputs[1:]

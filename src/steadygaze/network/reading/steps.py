@@ -118,7 +118,8 @@ class Steps:
         """1 where the function is so compared with 0 (see `_COMPARED`), 0 elsewhere."""
         told = np.frompyfunc(lambda sign: Fraction(_COMPARED[how](int(sign))), 1, 1)
         signs = self.signs()
-        return Steps(signs.places, tuple(Line(line.slope, told(line.offset)) for line in signs.lines))
+        lines = (Line(line.slope, np.asarray(told(line.offset))) for line in signs.lines)
+        return Steps(signs.places, tuple(lines))
 
     def inside(self, inner: Steps) -> Steps:
         """This function of the inner one, which does not jump.
@@ -150,7 +151,7 @@ class Steps:
                 before, after = np.broadcast_arrays(before, after)
                 apart = np.flatnonzero(before != after)
                 if len(apart):
-                    return place, before[apart[0]], after[apart[0]]
+                    return place, _entry(before, apart[0]), _entry(after, apart[0])
         return None
 
     def bends(self) -> Steps:
