@@ -19,7 +19,7 @@ from steadygaze.search.nearest import Nearest
 from steadygaze.verdict.checks import check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.reading import around_origin, failures_by_distance, safe_scale, shares_of
-from variants import EVERY, searched
+from variants import EVERY, FOLLOWED, searched
 
 LARGE = next(v for v in EVERY if str(v) == "residual, spot")
 SHIFTED = next(v for v in EVERY if len(v.problem.pieces) > 1)
@@ -143,3 +143,14 @@ def test_the_distance_is_bounded_from_below_where_the_time_is_over(norm):
         assert search._nearer(cells, np.inf, 1) == pytest.approx(0.3), "in the box's own shape"
     finally:
         search.close()
+
+
+@pytest.mark.parametrize("variant", FOLLOWED[:6], ids=str)
+def test_cells_along_curves_meet_as_little_facet_to_facet_as_in_the_sweep(variant, monkeypatch):
+    """Taken for meeting so, parts of the robust part around 0 were lost behind the first curve."""
+    monkeypatch.setattr(Course, "next_radius", GUESSES["far too far"])
+    problem = variant.problem
+    map_ = searched(Nearest(problem, Options())).found()
+    assert map_.conforming is variant.map.conforming is False
+    ours, theirs = (around_origin(one, problem.box, problem.tolerance) for one in (map_, variant.map))
+    assert ours.origin.share == pytest.approx(theirs.origin.share, abs=1e-9)

@@ -99,8 +99,8 @@ class Nearest(AbstractSearch):
         if not maps:
             return unexamined(concatenate([cells for _, cells in self._ahead]))
         failing = self._course.failing if self._course and self._open() else None
-        conforming = self._boxes == 1 and not rest
         whole = joined([*maps, self._border()])
+        conforming = whole.conforming and self._boxes == 1 and not rest
         return replace(whole, conforming=conforming, rest=whole.rest + rest, failing=failing)
 
     def enclosed(self) -> Enclosed | None:
