@@ -75,9 +75,24 @@ def test_a_lost_part_beyond_the_class_boundary(monkeypatch):
     assert_withheld(MIXED)
 
 
+def without_any(spoilt):
+    none = np.zeros(0, np.int64)
+    return replace(spoilt, cells=spoilt.cells.take(none)[0], cone=spoilt.cone[none])
+
+
 def test_a_lost_part_beyond_a_curved_boundary(monkeypatch):
+    wrap(monkeypatch, following, "_cut", lambda made: (made[0], without_any(made[1]), made[2]))
     wrap(monkeypatch, following, "cut", without_one)
     assert_withheld(MOVED)
+
+
+def test_a_cell_whose_cut_has_lost_a_part_along_a_curved_boundary_is_undecided(monkeypatch):
+    whole = solve(posed(MOVED), threads=1).shares
+    wrap(monkeypatch, following, "cut", without_one)
+    spoilt = solve(posed(MOVED), threads=1).shares
+    assert spoilt.undecided > whole.undecided
+    for kind in ("robust", "class_changed", "attention_changed"):
+        assert getattr(spoilt, kind) <= getattr(whole, kind) + whole.undecided
 
 
 @pytest.mark.parametrize("variant", [MIXED, POOLED], ids=str)

@@ -142,8 +142,8 @@ def test_auto_has_a_radius_at_any_time_that_a_region_fits_into(parameters, monke
 
 @pytest.mark.usefixtures("heavy")
 def test_the_pass_at_0_is_made_once_for_all_who_ask(monkeypatch):
-    made, own = [], problems.distances_of_hinges
-    monkeypatch.setattr(problems, "distances_of_hinges", lambda *given: (made.append(1), own(*given))[1])
+    made, own = [], problems.hinges_from_zero
+    monkeypatch.setattr(problems, "hinges_from_zero", lambda *given: (made.append(1), own(*given))[1])
     solve(posed(1), method="auto", limits=Limits(seconds=60.0, regions=3), threads=1)
     assert len(made) == 1
 
