@@ -13,12 +13,14 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from benchmarks.__main__ import REPOSITORY
 from steadygaze.campaign import Machine, Plan, PlannedCase, Record, RunProgress, Status, make_case, read, run
+from steadygaze.campaign.cluster import RayCrew
 from steadygaze.campaign.crew import AbstractCrew
 from steadygaze.campaign.standing import standing_of
 from steadygaze.campaign.store import Writer, writing
@@ -117,9 +119,7 @@ def _on_mnist(shared: Path, count: int, folder: Path) -> None:
 def _on_a_cluster(shared: Path, count: int, folder: Path) -> None:
     """The pool, Ray, and the pool again, each with two workers, so that a slow minute shows."""
     try:
-        import ray
-
-        from steadygaze.campaign.cluster import RayCrew
+        ray = import_module("ray")  # by its name: types cannot be checked against what may not be installed
     except ImportError:
         print("Ray is not installed: its cluster is left out.")
         return
