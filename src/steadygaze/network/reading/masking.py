@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from steadygaze.errors import ModelError
+from steadygaze.network.reading import stepping
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.held import AbstractHeld
+from steadygaze.network.reading.stepping import Operand
 
 # What is added to scores to hide them: minus infinity, or the least number of single precision. A softmax
 # makes 0 of it, to the last of 10^29 digits, whatever scores there are.
@@ -69,3 +71,11 @@ def masked(asm: Assembler, x: Value, kept: np.ndarray) -> Masked:
 def kept_of(asm: Assembler, x: Masked) -> np.ndarray:
     """Which scores are seen, in their full shape."""
     return np.broadcast_to(x.kept, asm.shape(x.scores))
+
+
+def chosen(asm: Assembler, mask: np.ndarray, first: Operand, second: Operand) -> Value | AbstractHeld:
+    """The first where the mask is true, else the second; minus infinities beside scores hide them."""
+    for scores, fill, kept in ((first, second, mask), (second, first, ~mask)):
+        if isinstance(scores, Value) and isinstance(fill, np.ndarray) and hides_all(fill):
+            return masked(asm, scores, kept)
+    return stepping.chosen(asm, mask, first, second)

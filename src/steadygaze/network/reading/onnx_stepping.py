@@ -45,11 +45,7 @@ def _where(call: Call) -> Value | AbstractHeld:
     first, second = _part(call, 1), _part(call, 2)
     if not isinstance(condition, np.ndarray):
         return stepping.where(asm, _condition(call), first, second)
-    mask = condition.astype(np.bool_)
-    for scores, fill, kept in ((first, second, mask), (second, first, ~mask)):
-        if isinstance(scores, Value) and isinstance(fill, np.ndarray) and masking.hides_all(fill):
-            return masking.masked(asm, scores, kept)
-    return stepping.chosen(asm, mask, first, second)
+    return masking.chosen(asm, condition.astype(np.bool_), first, second)
 
 
 def _condition(call: Call) -> Stepped:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from steadygaze.network.reading import joining, masking, stepping
@@ -74,11 +73,7 @@ def _where(call: Call) -> Value | AbstractHeld:
     first, second = _part(call, "self"), _part(call, "other")
     if isinstance(condition, Stepped):
         return stepping.where(asm, condition, first, second)
-    mask = call.constant("condition") != 0
-    for scores, fill, kept in ((first, second, mask), (second, first, ~mask)):
-        if isinstance(scores, Value) and isinstance(fill, np.ndarray) and masking.hides_all(fill):
-            return masking.masked(asm, scores, kept)
-    return stepping.chosen(asm, mask, first, second)
+    return masking.chosen(asm, call.constant("condition") != 0, first, second)
 
 
 def _filled(call: Call) -> Value | AbstractHeld:
@@ -86,10 +81,7 @@ def _filled(call: Call) -> Value | AbstractHeld:
     asm, mask, own, fill = call.assembler, call["mask"], _part(call, "self"), call.constant("value")
     if isinstance(mask, Stepped):
         return stepping.where(asm, mask, fill, own)
-    hidden = call.constant("mask") != 0
-    if isinstance(own, Value) and masking.hides_all(fill):
-        return masking.masked(asm, own, ~hidden)
-    return stepping.chosen(asm, hidden, fill, own)
+    return masking.chosen(asm, call.constant("mask") != 0, fill, own)
 
 
 def _converted(call: Call) -> Value | AbstractHeld:
