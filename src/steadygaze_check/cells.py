@@ -13,9 +13,10 @@ import numpy as np
 
 from steadygaze_check import values
 from steadygaze_check.arithmetic import SMALL, UNIT, UP, gamma
+from steadygaze_check.cones import separation
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate
 from steadygaze_check.network import Network
-from steadygaze_check.points import Comparison, borders
+from steadygaze_check.points import MOST, Comparison, borders
 from steadygaze_check.values import Hinges, Pattern, Start
 
 # Numbers in each array of a batch; vertices in a third of one where all maps meet all vertices; and products
@@ -106,13 +107,24 @@ class Examiner:
             yield from (part for part in split if len(part))
 
     def examine(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Kinds of some cells of one piece, and by how much each is to be shrunk for that to be proven."""
+        """Kinds of some cells of one piece, and by how much each is to be shrunk for that to be proven.
+
+        Cells in which windows are crossed are looked at once more, each alone.
+        """
+        kind, shrink, crossed = self._examined(cells, alone=False)
+        for k in np.flatnonzero(crossed & (self._certificate.cell_kind[cells] != UNDECIDED)):
+            (kind[k],), (shrink[k],), _ = self._examined(cells[[k]], alone=True)
+        return kind, shrink
+
+    def _examined(self, cells: np.ndarray, *, alone: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Kinds, factors, and in which cells windows are crossed."""
         c, piece, count = self._certificate, int(self._certificate.cell_piece[cells[0]]), len(cells)
         spots, start, _ = _spots(c.cell_ptr, cells)
         used, rows = np.unique(c.cell_vertex[spots], return_inverse=True)
         theta, ptr = c.vertices[used], np.append(start, len(spots))
         batch = _Batch(piece, theta, rows.reshape(-1), ptr, np.ones(count), np.zeros(count, bool))
-        logits, hinges = values.forward(self._network, self.start(piece), theta, np.abs(c.box).max(axis=1))
+        reach = np.abs(c.box).max(axis=1)
+        logits, hinges = values.forward(self._network, self.start(piece), theta, reach, alone)
         pattern = {hinge.node: _winners(batch, hinge) for hinge in hinges}
         held, lost = _classes(batch, values.class_gaps(logits, self._label))
         kind = np.where(lost, CLASS_CHANGED, UNDECIDED).astype(np.int8)
@@ -120,10 +132,7 @@ class Examiner:
         error = gamma(len(c.box)) * size
         cell, column = np.nonzero(batch.any(value < error))
         batch.hold(cell, lambda own, at: value[at, column[own]] - error[at, column[own]])
-        for other in range(len(c.piece_base)):  # where pieces overlap there are two images
-            if other != piece:
-                value, size = borders(c, other, theta)
-                batch.crossed[:] |= batch.any(value > gamma(len(c.box)) * size).all(axis=1)
+        self._alone(batch)
         asked = np.flatnonzero(held & ~batch.crossed & (batch.shrink > 0))
         if self._comparison is None:
             kind[asked] = ROBUST
@@ -131,7 +140,20 @@ class Examiner:
             for group in self._settled(piece, asked, pattern):
                 kind[group] = self._attention(batch, group, pattern, self._comparison)
         kind[batch.crossed | (batch.shrink <= 0)] = UNDECIDED
-        return kind, np.where(kind == UNDECIDED, 0.0, batch.shrink)
+        return kind, np.where(kind == UNDECIDED, 0.0, batch.shrink), batch.crossed
+
+    def _alone(self, batch: _Batch) -> None:
+        """Shrink cells until they lie outside of all other pieces, in which there would be another image."""
+        c = self._certificate
+        for other in range(len(c.piece_base)):
+            if other == batch.piece:
+                continue
+            value, size = borders(c, other, batch.theta)
+            error = gamma(len(c.box)) * size
+            near = np.flatnonzero(batch.any(value >= -error).all(axis=1))
+            cell, plane = np.repeat(near, value.shape[1]), np.tile(np.arange(value.shape[1]), len(near))
+            beyond = batch.factors(cell, _beyond(value, error, plane)).reshape(len(near), value.shape[1])
+            batch.shrink[near] = np.minimum(batch.shrink[near], beyond.max(axis=1, initial=0.0))
 
     def _settled(self, piece: int, cells: np.ndarray, pattern: Pattern) -> list[np.ndarray]:
         """The cells, in groups in which several entries may win the same windows.
@@ -171,16 +193,28 @@ class Examiner:
         for start in range(0, len(first), room):
             some = asked[first[start : start + room]]
             own = {node: may[some] for node, may in behind.items()}
-            maps, error = compare.maps(*values.gradients(self._network, self._label, own, len(some)))
+            gradient, spread = values.gradients(self._network, self._label, own, len(some))
+            for k in np.flatnonzero(~gradient.any(axis=1) & (spread > 0)):
+                spread[k] *= not self._vanishes(own, k)
+            maps, error = compare.maps(gradient, spread)
             here = np.flatnonzero((which >= start) & (which < start + room))
             row = which[here] - start
             if compare.moves:
+                # A map that is exactly 0 has the largest inconsistency with any.
+                nothing = (~maps.any(axis=1) & (error == 0))[row]
+                kinds[here[nothing]] = ATTENTION_CHANGED if compare.threshold < MOST else ROBUST
+                here, row = here[~nothing], row[~nothing]
                 kinds[here] = self._moved(batch, compare, asked[here], maps, error, row)
             else:
                 low, high = compare.inconsistency(maps, error, batch.piece, batch.theta[:1])
                 kind = np.where(low > compare.threshold, ATTENTION_CHANGED, UNDECIDED)
                 kinds[here] = np.where(high <= compare.threshold, ROBUST, kind)[row]
         return kinds
+
+    def _vanishes(self, pattern: Pattern, row: int) -> bool:
+        """Whether the gradient on a pattern is exactly 0, as far as products may be spent on it."""
+        self._left -= self._products
+        return self._left >= 0 and values.vanishes(self._network, self._label, pattern, row)
 
     def _moved(
         self,
@@ -195,7 +229,7 @@ class Examiner:
 
         Robust is h = <s, e> - kappa |s| |e| >= 0, concave for kappa >= 0: the vertices decide. For any unit
         u, |e| >= <e, u>: if <s, e> - kappa |s| <e, u> < 0 at the vertices, h < 0 in the cell; u is along e
-        at one vertex after another, and what proves most is kept. For kappa < 0 the same holds of -h and -s.
+        about where h is largest. For kappa < 0 the same holds of -h and -s.
         """
         sign = 1.0 if compare.kappa >= 0 else -1.0
         kinds = (ROBUST, ATTENTION_CHANGED) if sign > 0 else (ATTENTION_CHANGED, ROBUST)
@@ -204,24 +238,20 @@ class Examiner:
         products, gram = sign * (maps @ expected.T), expected @ expected.T
         lengths = np.sqrt(gram.diagonal())
         slack = (1 + kappa) * (size[:, None] * away + error[:, None] * (reach + away))
-        slack = (slack + 4 * gamma(maps.shape[1]) * size[:, None] * reach) * UP
+        corners = np.diff(batch.ptr)
+        slack = (slack + 6 * gamma(maps.shape[1] + corners.max()) * size[:, None] * reach) * UP
         h = products - kappa * size[:, None] * lengths
         spots, begin, sizes = _spots(batch.ptr, cells)
         inside = np.add.reduceat(h[np.repeat(row, sizes), batch.rows[spots]], begin) > 0
         own_row = row[inside]
         batch.hold(cells[inside], lambda own, at: h[own_row[own], at] - slack[own_row[own], at])
-        spots, begin, sizes = _spots(batch.ptr, cells[~inside])
-        at_vertex = batch.rows[spots]
-        owner, which = np.repeat(cells[~inside], sizes), np.repeat(row[~inside], sizes)
-
-        def least(own: np.ndarray, at: np.ndarray) -> np.ndarray:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                along = np.nan_to_num(gram[at, at_vertex[own]] / lengths[at_vertex[own]] * (1 - 2.0**-40))
-            return kappa * size[which[own]] * along - products[which[own], at] - slack[which[own], at]
-
-        if len(owner):
-            best = np.maximum.reduceat(batch.factors(owner, least), begin)
-            np.minimum.at(batch.shrink, cells[~inside], best)
+        for count in np.unique(corners[cells[~inside]]):
+            here = ~inside & (corners[cells] == count)
+            some, own = cells[here], row[here]
+            at = batch.rows[batch.ptr[some][:, None] + np.arange(count)]
+            times, along = kappa * size[own], products[own[:, None], at]
+            weight = separation(gram[at[:, :, None], at[:, None]], along, times) * times[:, None]
+            batch.hold(some, _separated(gram, at, weight, (products + slack)[own]))
         sure = (batch.shrink[cells] > 0) & (size[row] > SMALL)
         return np.where(sure, np.where(inside, *kinds), UNDECIDED)
 
@@ -260,6 +290,16 @@ def _above(hinges: Hinges, first: np.ndarray, place: np.ndarray, column: np.ndar
         return high - low - (radius[own] + 4 * UNIT * (np.abs(high) + np.abs(low)))
 
     return least
+
+
+def _beyond(value: np.ndarray, error: np.ndarray, plane: np.ndarray) -> Least:
+    """How far vertices are at least outside of planes of a piece, given how far inside, and the errors."""
+    return lambda own, at: -value[at, plane[own]] - error[at, plane[own]]
+
+
+def _separated(gram: np.ndarray, at: np.ndarray, weight: np.ndarray, least: np.ndarray) -> Least:
+    """By how much <e, u> is above the least ``(M, V)`` that it must be, for u a sum of the e at vertices."""
+    return lambda own, rows: (gram[rows[:, None], at[own]] * weight[own]).sum(axis=1) - least[own, rows]
 
 
 def _classes(batch: _Batch, gaps: Hinges) -> tuple[np.ndarray, np.ndarray]:

@@ -98,9 +98,12 @@ def start_of(network: Network, base: np.ndarray, directions: np.ndarray) -> Star
 
 
 def forward(
-    network: Network, start: Start, theta: np.ndarray, reach: np.ndarray
+    network: Network, start: Start, theta: np.ndarray, reach: np.ndarray, alone: bool = False
 ) -> tuple[Ball, list[Hinges]]:
-    """The logits at theta ``(B, n)``, all within ``|theta| <= reach`` (n,), and all hinges in order."""
+    """The logits at theta ``(B, n)``, all within ``|theta| <= reach`` (n,), and all hinges in order.
+
+    alone: theta are the vertices of one cell, and what is crossed in it is bounded, too.
+    """
     balls, hinges = {}, []
     for number, (base, *slopes) in start[0].items():
         error = (len(reach) + 4) * UNIT * UP * (np.abs(base) + reach @ np.abs(slopes)) + TINY
@@ -111,7 +114,7 @@ def forward(
         if node.windows is None:
             balls[number] = _affine(node, inputs)
         else:
-            balls[number], hinge = _largest(number, node.windows, inputs[0], start[1][number])
+            balls[number], hinge = _largest(number, node.windows, inputs[0], start[1][number], alone)
             hinges.append(hinge)
         _limited(*balls[number])
         for each in set(node.inputs):
@@ -160,21 +163,44 @@ def _affine(node: Node, inputs: list[Ball]) -> Ball:
     return Ball(value, radius * UP + TINY)
 
 
-def _largest(number: int, windows: np.ndarray, x: Ball, again: np.ndarray) -> tuple[Ball, Hinges]:
+def _largest(
+    number: int, windows: np.ndarray, x: Ball, again: np.ndarray, alone: bool
+) -> tuple[Ball, Hinges]:
     """|max a - max a'| <= max |a - a'| where the same entries may win; where others do, the doubt is added.
 
-    Entries that are there `again` never win.
+    Entries that are there `again` never win. In a cell that is `alone`, windows that are crossed have at most
+    the largest of each vertex, and at least any one entry.
     """
     value, slack = [take(x.value, own) for own in windows], _slack(x, windows)
     best = reduce(np.maximum, value)
     floor = best - slack
     able = np.stack([(own >= floor).any(axis=0) for own in value]) & ~again
+    crossed = np.zeros(windows.shape[1], bool)
+    if alone:
+        crossed = ~(np.stack([(own >= floor).all(axis=0) for own in value]) & ~again).any(axis=0)
+        able[:, crossed] = ~again[:, crossed]
     hinges = _hinges(number, windows, x, able, slack)
     behind = hinges.value.max(axis=1, keepdims=True) - hinges.value
     radius = np.where(able, take(x.radius[None], windows)[0], 0.0).max(axis=0)
-    radius[hinges.columns] += np.where(hinges.near, behind, 0.0).max(axis=(0, 1), initial=0.0)
+    doubt = np.where(hinges.near, behind, 0.0).max(axis=(0, 1), initial=0.0)
+    some = crossed[hinges.columns]
+    if some.any():
+        own = able[:, hinges.columns[some]]
+        hinges.near[:, :, some] = own & ~_below(hinges.value[:, :, some], hinges.radius[:, some], own)
+        hinges.rival[:, :, some] = False
+        doubt[some] = np.where(own, behind[:, :, some].max(axis=0), np.inf).min(axis=0) * UP
+    radius[hinges.columns] += doubt
     best[:, ~(able & (windows >= 0)).any(axis=0)] = 0.0
     return Ball(best, radius * UP), hinges
+
+
+def _below(value: np.ndarray, radius: np.ndarray, able: np.ndarray) -> np.ndarray:
+    """Which entries ``(w, k)`` of windows are below one of the `able` all over the hull of the rows."""
+    found = np.zeros(value.shape[1:], bool)
+    for k, other in enumerate(able):
+        room = radius + radius[k] + 4 * UNIT * (np.abs(value) + np.abs(value[:, [k]])).max(axis=0)
+        found |= other & ((value[:, [k]] - value).min(axis=0) > room)
+    return found
 
 
 # For each node of windows, of R patterns: which entries may win, ``(R, w, N)``. The first of them does.
@@ -215,6 +241,33 @@ def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tupl
     nothing = np.zeros((rows, network.nodes[network.pixels].entries))
     value, radius, some = found.get(network.pixels, _Back(nothing, nothing[0], np.zeros(rows, bool)))
     return value, np.where(some, norms(radius[None]), 0.0)
+
+
+def vanishes(network: Network, label: int, pattern: Pattern, row: int) -> bool:
+    """Whether the gradient on a pattern is 0, in whole numbers: opposite terms leave no rounding there."""
+    start = np.zeros((1, network.nodes[network.last].entries), object)
+    start[0, label] = 1
+    found = {network.last: Dyadic(start, 0)}
+    for number in range(network.last, network.pixels, -1):
+        if number not in found:
+            continue
+        node, back = network.nodes[number], found.pop(number)
+        if node.windows is None:
+            wholes = [
+                (part.transposed(back.whole, part.whole.whole), part.whole.exponent) for part in node.parts
+            ]
+            made = [Dyadic(whole, back.exponent + exponent) for whole, exponent in wholes]
+        else:
+            may = pattern[number][row]
+            if (back.whole[0, may.sum(axis=0) > 1] != 0).any():
+                return False
+            out = np.zeros(network.nodes[node.inputs[0]].entries + 1, object)
+            for index, own in zip(node.windows, may, strict=True):
+                np.add.at(out, index, np.where(own, back.whole[0], 0))
+            made = [Dyadic(out[None, :-1], back.exponent)]
+        for source, each in zip(node.inputs, made, strict=True):
+            found[source] = found[source].plus(each) if source in found else each
+    return network.pixels not in found or not found[network.pixels].whole.any()
 
 
 def _pulled(part: Linear, back: _Back) -> _Back:
