@@ -16,12 +16,14 @@ from steadygaze_check.arithmetic import SMALL, UNIT, UP, gamma
 from steadygaze_check.cones import separation
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate
 from steadygaze_check.network import Network
+from steadygaze_check.parts import halves, volumes
 from steadygaze_check.points import MOST, Comparison, borders
 from steadygaze_check.values import Hinges, Pattern, Start
 
 # Numbers in each array of a batch; vertices in a third of one where all maps meet all vertices; and products
-# of whole numbers that may be spent, in all, on entries of windows that are the same function on a cell.
-_ROOM, _MOVED, _EXACT = 1 << 21, 1 << 10, 1 << 27
+# of whole numbers that may be spent, in all, on entries of windows that are the same function on a cell. And
+# parts of cells, in all, that may be looked at.
+_ROOM, _MOVED, _EXACT, _PARTS = 1 << 21, 1 << 10, 1 << 27, 1 << 16
 # ``(own, rows)`` to lower bounds at rows of the vertices, of the functions numbered `own`.
 Least = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -30,7 +32,8 @@ class _Batch(NamedTuple):
     """Cells on the way: ``rows[ptr[k]:ptr[k + 1]]`` are the rows of the vertices ``theta`` of cell k.
 
     Each is shrunk about the mean of its vertices by a factor in [0, 1]; where a window is crossed, no entry
-    of it is the largest all over the cell, beyond rounding, and there is no pattern.
+    of it is the largest all over the cell, beyond rounding, and there is no pattern; the first of them may be
+    cut between the two rows `cut` (M, 2), at the `place` (M,) in [0, 1] of the way; -1 where it may not.
     """
 
     piece: int
@@ -39,6 +42,15 @@ class _Batch(NamedTuple):
     ptr: np.ndarray
     shrink: np.ndarray
     crossed: np.ndarray
+    cut: np.ndarray
+    place: np.ndarray
+
+    @staticmethod
+    def of(piece: int, theta: np.ndarray, rows: np.ndarray, ptr: np.ndarray) -> _Batch:
+        """Cells of which nothing is known yet."""
+        count = len(ptr) - 1
+        nowhere = np.full((count, 2), -1), np.zeros(count)
+        return _Batch(piece, theta, rows, ptr, np.ones(count), np.zeros(count, bool), *nowhere)
 
     def any(self, flags: np.ndarray) -> np.ndarray:
         """Whether a flag ``(V, ...)`` holds at any vertex of each cell: ``(M, ...)``."""
@@ -87,6 +99,7 @@ class Examiner:
         units = sum(node.entries for node in network.nodes if node.windows is not None)
         most = _MOVED if certificate.question["moves_map"] else _ROOM
         self._room, self._left = max(2, min(most, _ROOM // max(units, self._widest))), _EXACT
+        self._parts = _PARTS
         parts = [part for node in network.nodes for part in node.parts]
         self._products = sum(part.index.size * part.kernel.shape[1] for part in parts)
         self._images = list(zip(certificate.piece_base, certificate.piece_directions, strict=True))
@@ -106,25 +119,49 @@ class Examiner:
             split = np.split(cells, np.flatnonzero(np.diff(sizes // (3 * self._room))) + 1)
             yield from (part for part in split if len(part))
 
-    def examine(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def examine(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Kinds of some cells of one piece, and by how much each is to be shrunk for that to be proven.
 
-        Cells in which windows are crossed are looked at once more, each alone.
+        Cells in which windows are crossed are proven in parts, if at all: they count by the volume
+        ``(M,)`` of the parts that are.
         """
-        kind, shrink, crossed = self._examined(cells, alone=False)
-        for k in np.flatnonzero(crossed & (self._certificate.cell_kind[cells] != UNDECIDED)):
-            (kind[k],), (shrink[k],), _ = self._examined(cells[[k]], alone=True)
-        return kind, shrink
-
-    def _examined(self, cells: np.ndarray, *, alone: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Kinds, factors, and in which cells windows are crossed."""
-        c, piece, count = self._certificate, int(self._certificate.cell_piece[cells[0]]), len(cells)
+        c, piece = self._certificate, int(self._certificate.cell_piece[cells[0]])
         spots, start, _ = _spots(c.cell_ptr, cells)
         used, rows = np.unique(c.cell_vertex[spots], return_inverse=True)
-        theta, ptr = c.vertices[used], np.append(start, len(spots))
-        batch = _Batch(piece, theta, rows.reshape(-1), ptr, np.ones(count), np.zeros(count, bool))
+        batch = _Batch.of(piece, c.vertices[used], rows.reshape(-1), np.append(start, len(spots)))
+        kind, shrink, volume = *self._examined(batch), np.zeros(len(cells))
+        for k in np.flatnonzero((batch.cut >= 0).all(axis=1) & (c.cell_kind[cells] != UNDECIDED)):
+            kind[k], volume[k] = self._in_parts(piece, cells[k])
+        return kind, shrink, volume
+
+    def _in_parts(self, piece: int, cell: int) -> tuple[int, float]:
+        """The kind of a cell whose simplices are cut where windows are crossed, and how much of it is proven.
+
+        One part of another kind than the rest decides, if it is proven.
+        """
+        c, told, volume = self._certificate, int(self._certificate.cell_kind[cell]), 0.0
+        left = c.vertices[c.simplices[c.simplex_cell == cell]]
+        while len(left) and self._parts > 0:
+            some, left = left[: self._room], left[self._room :]
+            self._parts -= len(some)
+            count, corners, n = *some.shape[:2], len(c.box)
+            rows = np.arange(count * corners)
+            batch = _Batch.of(piece, some.reshape(-1, n), rows, np.arange(count + 1) * corners)
+            kind, shrink = self._examined(batch)
+            if (other := (kind != told) & (kind != UNDECIDED)).any():
+                return int(kind[other][0]), 0.0
+            # A point of an edge, as it was computed, is some n 2**-51 of the box off.
+            held = volumes(some) * shrink**n * (1 - 2.0**-40) - 2.0**-46 * c.volume
+            volume += float(np.maximum(held, 0.0).sum())
+            cut = (batch.cut >= 0).all(axis=1)
+            left = np.concatenate([left, *halves(some[cut], batch.cut[cut] % corners, batch.place[cut])])
+        return (told if volume > 0 else UNDECIDED), volume
+
+    def _examined(self, batch: _Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Kinds, and by how much each cell is to be shrunk for that to be proven."""
+        c, piece, theta = self._certificate, batch.piece, batch.theta
         reach = np.abs(c.box).max(axis=1)
-        logits, hinges = values.forward(self._network, self.start(piece), theta, reach, alone)
+        logits, hinges = values.forward(self._network, self.start(piece), theta, reach)
         pattern = {hinge.node: _winners(batch, hinge) for hinge in hinges}
         held, lost = _classes(batch, values.class_gaps(logits, self._label))
         kind = np.where(lost, CLASS_CHANGED, UNDECIDED).astype(np.int8)
@@ -140,7 +177,7 @@ class Examiner:
             for group in self._settled(piece, asked, pattern):
                 kind[group] = self._attention(batch, group, pattern, self._comparison)
         kind[batch.crossed | (batch.shrink <= 0)] = UNDECIDED
-        return kind, np.where(kind == UNDECIDED, 0.0, batch.shrink), batch.crossed
+        return kind, np.where(kind == UNDECIDED, 0.0, batch.shrink)
 
     def _alone(self, batch: _Batch) -> None:
         """Shrink cells until they lie outside of all other pieces, in which there would be another image."""
@@ -270,9 +307,26 @@ def _winners(batch: _Batch, hinges: Hinges) -> np.ndarray:
     may = np.zeros((len(own), own.shape[1], len(hinges.winner)), bool)
     may[:, hinges.winner, np.arange(len(hinges.winner))] = True
     may[:, :, hinges.columns] = own
-    batch.crossed[:] |= ~np.asarray(own.any(axis=1)).all(axis=1)
+    none = ~np.asarray(own.any(axis=1))
+    for cell in np.flatnonzero(none.any(axis=1) & ~batch.crossed):
+        _mark(batch, hinges, int(cell), int(none[cell].argmax()))
+    batch.crossed[:] |= none.any(axis=1)
     _settle(batch, hinges, own, np.ones(own[:, 0].shape, bool))
     return may
+
+
+def _mark(batch: _Batch, hinges: Hinges, cell: int, column: int) -> None:
+    """Note between which vertices of a cell, and where, two entries of a window change sides."""
+    rows = batch.rows[batch.ptr[cell] : batch.ptr[cell + 1]]
+    value = hinges.value[rows, :, column]
+    behind = value - value.max(axis=1, keepdims=True)
+    best = behind.min(axis=0).argmax()
+    last = behind[:, best].argmin()
+    ahead = value[:, best] - value[:, value[last].argmax()]
+    first = ahead.argmax()
+    if ahead[first] > 0 > ahead[last]:
+        batch.cut[cell] = batch.ptr[cell] + first, batch.ptr[cell] + last
+        batch.place[cell] = ahead[first] / (ahead[first] - ahead[last])
 
 
 def _settle(batch: _Batch, hinges: Hinges, may: np.ndarray, asked: np.ndarray) -> None:

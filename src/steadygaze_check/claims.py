@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,12 +39,19 @@ class Report:
         return 10 if REFUTED in statuses else 0 if statuses <= {CERTIFIED} else 20
 
 
-class Judge:
-    """Holds the claims against cells whose kinds were examined: `kind` holds on cells shrunk by `shrink`."""
+class Proven(NamedTuple):
+    """Kinds of all cells, which hold on the cells shrunk by factors, and on parts of a volume besides."""
 
-    def __init__(
-        self, certificate: Certificate, points: Points, kind: np.ndarray, shrink: np.ndarray, report: Report
-    ) -> None:
+    kind: np.ndarray
+    shrink: np.ndarray
+    volume: np.ndarray
+
+
+class Judge:
+    """Holds the claims against cells of which kinds were proven."""
+
+    def __init__(self, certificate: Certificate, points: Points, proven: Proven, report: Report) -> None:
+        kind, shrink, volume = proven
         c = self._c = certificate
         self._points, self._proven, self._tiling, self.report = points, kind, Tiling(certificate), report
         self._agreed, self._called = (kind == c.cell_kind) & (kind != UNDECIDED), c.cell_kind != UNDECIDED
@@ -53,6 +60,7 @@ class Judge:
         self._low, self._high = (each.reduceat(spots, start, axis=0) for each in (np.minimum, np.maximum))
         self._mean = np.add.reduceat(spots, start, axis=0) / np.diff(c.cell_ptr)[:, None]
         held = self._tiling.held(self._mean, np.where(self._agreed, shrink, 0.0))
+        held += np.where(self._agreed, volume, 0.0)
         # What is called something and not proven to be that, or lies in no cell.
         self._gone = (self._tiling.high - held) * self._called / c.volume
         lost = self._lost(np.zeros(len(held), bool))

@@ -98,12 +98,9 @@ def start_of(network: Network, base: np.ndarray, directions: np.ndarray) -> Star
 
 
 def forward(
-    network: Network, start: Start, theta: np.ndarray, reach: np.ndarray, alone: bool = False
+    network: Network, start: Start, theta: np.ndarray, reach: np.ndarray
 ) -> tuple[Ball, list[Hinges]]:
-    """The logits at theta ``(B, n)``, all within ``|theta| <= reach`` (n,), and all hinges in order.
-
-    alone: theta are the vertices of one cell, and what is crossed in it is bounded, too.
-    """
+    """The logits at theta ``(B, n)``, all within ``|theta| <= reach`` (n,), and all hinges in order."""
     balls, hinges = {}, []
     for number, (base, *slopes) in start[0].items():
         error = (len(reach) + 4) * UNIT * UP * (np.abs(base) + reach @ np.abs(slopes)) + TINY
@@ -114,7 +111,7 @@ def forward(
         if node.windows is None:
             balls[number] = _affine(node, inputs)
         else:
-            balls[number], hinge = _largest(number, node.windows, inputs[0], start[1][number], alone)
+            balls[number], hinge = _largest(number, node.windows, inputs[0], start[1][number])
             hinges.append(hinge)
         _limited(*balls[number])
         for each in set(node.inputs):
@@ -163,44 +160,21 @@ def _affine(node: Node, inputs: list[Ball]) -> Ball:
     return Ball(value, radius * UP + TINY)
 
 
-def _largest(
-    number: int, windows: np.ndarray, x: Ball, again: np.ndarray, alone: bool
-) -> tuple[Ball, Hinges]:
+def _largest(number: int, windows: np.ndarray, x: Ball, again: np.ndarray) -> tuple[Ball, Hinges]:
     """|max a - max a'| <= max |a - a'| where the same entries may win; where others do, the doubt is added.
 
-    Entries that are there `again` never win. In a cell that is `alone`, windows that are crossed have at most
-    the largest of each vertex, and at least any one entry.
+    Entries that are there `again` never win.
     """
     value, slack = [take(x.value, own) for own in windows], _slack(x, windows)
     best = reduce(np.maximum, value)
     floor = best - slack
     able = np.stack([(own >= floor).any(axis=0) for own in value]) & ~again
-    crossed = np.zeros(windows.shape[1], bool)
-    if alone:
-        crossed = ~(np.stack([(own >= floor).all(axis=0) for own in value]) & ~again).any(axis=0)
-        able[:, crossed] = ~again[:, crossed]
     hinges = _hinges(number, windows, x, able, slack)
     behind = hinges.value.max(axis=1, keepdims=True) - hinges.value
     radius = np.where(able, take(x.radius[None], windows)[0], 0.0).max(axis=0)
-    doubt = np.where(hinges.near, behind, 0.0).max(axis=(0, 1), initial=0.0)
-    some = crossed[hinges.columns]
-    if some.any():
-        own = able[:, hinges.columns[some]]
-        hinges.near[:, :, some] = own & ~_below(hinges.value[:, :, some], hinges.radius[:, some], own)
-        hinges.rival[:, :, some] = False
-        doubt[some] = np.where(own, behind[:, :, some].max(axis=0), np.inf).min(axis=0) * UP
-    radius[hinges.columns] += doubt
+    radius[hinges.columns] += np.where(hinges.near, behind, 0.0).max(axis=(0, 1), initial=0.0)
     best[:, ~(able & (windows >= 0)).any(axis=0)] = 0.0
     return Ball(best, radius * UP), hinges
-
-
-def _below(value: np.ndarray, radius: np.ndarray, able: np.ndarray) -> np.ndarray:
-    """Which entries ``(w, k)`` of windows are below one of the `able` all over the hull of the rows."""
-    found = np.zeros(value.shape[1:], bool)
-    for k, other in enumerate(able):
-        room = radius + radius[k] + 4 * UNIT * (np.abs(value) + np.abs(value[:, [k]])).max(axis=0)
-        found |= other & ((value[:, [k]] - value).min(axis=0) > room)
-    return found
 
 
 # For each node of windows, of R patterns: which entries may win, ``(R, w, N)``. The first of them does.
