@@ -64,7 +64,7 @@ MORE = [
 
 @pytest.mark.parametrize(
     ("box", "net", "number", "clip"),
-    [*PUBLIC, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE)],
+    [*PUBLIC, *(pytest.param(*case, marks=(pytest.mark.slow, pytest.mark.timeout(1800))) for case in MORE)],
 )
 def test_on_public_networks(shared, box, net, number, clip):
     posed = problem(shared, net, box, number, clip)

@@ -32,7 +32,7 @@ from steadygaze.errors import ImageError, SettingError
 from steadygaze.network.reading.load import load_network
 from steadygaze.perturbation.notation import chain_of
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 MACHINE = Machine("Linux x86_64", "made <up> & so", 2, 1, 1)
 
 
