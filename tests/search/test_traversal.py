@@ -147,6 +147,15 @@ def test_shapes_that_searches_must_meet(name):
         assert mine.symmetric_difference(theirs).area <= 1e-9
 
 
+@pytest.mark.parametrize("name", ["slope", "kink in space", "edge", "hole off all lines"])
+def test_an_inside_that_the_way_has_filled_is_examined(name):
+    """Then all of it is known, and so are the safe scale and that no hole is left; else nothing is said."""
+    found, search = enclosed_by(LANDSCAPES[name])
+    assert found.examined == ("hole" not in name)
+    assert not found.examined or not len(search._part.untouched())
+    assert found.holes == (() if found.examined and len(LANDSCAPES[name].box) == 2 else None)
+
+
 def test_a_hole_on_the_ray_is_gone_round():
     """Between 0 and the outer boundary the ray meets a hole; what is followed first is that hole."""
     problem = hole((0.2, 0.2), 0.19)

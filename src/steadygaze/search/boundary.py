@@ -108,8 +108,20 @@ class Boundary(AbstractSearch):
         assert self._outer is not None
         if not self._examined:
             return enclosed_share(self._outer, self._regions.widths)
+        return self._share_of_members()
+
+    def _share_of_members(self) -> float:
         volume = np.concatenate([map_.volume for map_ in self._regions.maps])
         return float(volume[self._part.number[self._part.members]].sum()) / self._problem.volume
+
+    def _filled(self) -> bool:
+        """Whether the cells that are known fill what the closed boundary encloses: no room for a hole.
+
+        Facets that nobody has crossed are then crossed at next to no cost, for slivers that no volume shows.
+        """
+        assert self._outer is not None
+        left = enclosed_share(self._outer, self._regions.widths) - self._share_of_members()
+        return left <= self._problem.tolerance.cover
 
     def _outlines(self) -> tuple[Ring, tuple[Ring, ...]]:
         """The outer boundary and those of holes, in the plane."""
@@ -147,8 +159,9 @@ class Boundary(AbstractSearch):
                 yield True
             yield from self._enclose(stops[-1][1])
         # Pieces that do not close, where slivers along curved boundaries are too thin, say nothing of the
-        # inside: then all of it is examined.
-        if self._outward or self._examine or len(regions.widths) == 1 or not self._closed:
+        # inside: then all of it is examined. So it is where what was visited on the way leaves nothing over.
+        asked = self._outward or self._examine or len(regions.widths) == 1 or not self._closed
+        if asked or self._filled():
             yield from self._settled(part.untouched)
             self._examined = True
             self._divide(part.pieces(), stops[-1][1])

@@ -57,6 +57,14 @@ BODIES = {
     "of a clamped value": lambda x: torch.where(x.relu() > 0.5, x.relu(), 0.5 + zero(x)),
     "larger of two": lambda x: larger(x[:, :1], x[:, 1:]),
     "smaller of two": lambda x: smaller(x[:, :1], x[:, 1:]),
+    "itself at 0": lambda x: torch.where(x == 0, zero(x), x),
+    "filled at 0": lambda x: x.masked_fill(x == 0, 0.0),
+    "twice itself at 0": lambda x: torch.where(x != 0, x, 2 * x),
+    "times where it is not 0": lambda x: x * (x != 0),
+    "rectified from 0 on": lambda x: torch.where(x >= 0, x, zero(x)),
+    "enlarged by a mask": lambda x: torch.where(torch.ones(3, 1) > 0, x[:, :, :1], 1.0),
+    "enlarged by what is not chosen": lambda x: torch.where(torch.tensor([True]), x[:, :, :1], zero(x)),
+    "enlarged by both": lambda x: torch.where(torch.arange(3)[:, None] < 2, x[:, :, :1], 1.0),
     "where constants say": lambda x: torch.where(torch.arange(5) < 2, x, 0.5 * x + 1),
 }  # fmt: skip
 
@@ -120,6 +128,21 @@ def test_what_comes_together_again_is_read_from_programs_and_the_newer_exporter(
     assert_read(module, exported(module, tmp_path / "net.onnx", dynamo=True, external_data=False))
 
 
+AT_ZERO = ["itself at 0", "filled at 0", "twice itself at 0", "times where it is not 0"]
+AT_ZERO += ["rectified from 0 on", "leaky", "absolute"]
+
+
+@pytest.mark.parametrize("name", AT_ZERO)
+def test_units_that_are_exactly_0_are_no_witnesses(name):
+    """Blank images, without a bias: all units are 0, where the model's own rules say what its slope is."""
+    module = network(BODIES[name])
+    torch.nn.init.zeros_(module.first.bias)
+    images = np.zeros((3, *SHAPE))
+    images[1:, :, 1, :2] = IMAGES[1:3, :, 1, :2]
+    check_fidelity(load_network(module, input_shape=SHAPE), images)
+    check_fidelity(load_network(module, input_shape=SHAPE), images[:1])
+
+
 def test_a_rectifier_written_out_is_one():
     imported = load_network(network(BODIES["times its mask"]), input_shape=SHAPE)
     (layer,) = (n.layer for n in imported.graph.nodes if isinstance(n.layer, PiecewiseLinear))
@@ -133,7 +156,10 @@ REFUSED = {
     "whole numbers": (torch.floor, "layer 'floor'.*it jumps: around a jump no linear bound holds"),
     "sides that do not meet": (lambda x: torch.where(x > 1, x, 0.5 * x), "jumps from 0.5 to 1 .* is 1,"),
     "constants that do not quite meet": (
-        lambda x: torch.where(x > 0.1, 3 * x, zero(x) + 0.3), "it jumps from 0.3 to 0.3 "
+        lambda x: torch.where(x > 0.1, 3 * x, zero(x) + 0.3), "miss .* by .*e-17 .*the very same numbers"
+    ),
+    "constants of two precisions": (
+        lambda x: torch.where(x > 0.1, x, torch.tensor(0.1)), "miss each other by 1.5e-09 where .* is 0.1, "
     ),
     "a jump by channel": (lambda x: torch.where(x > 0, x + SLOPES.relu(), x), "it jumps from 0 to 0.5"),
     "limits by channel": (lambda x: torch.where(x > SLOPES, x, SLOPES + zero(x)), "other units .* other num"),

@@ -161,7 +161,7 @@ class Assembler:
     def scale_shift(self, x: Value, scale: np.ndarray | float, shift: np.ndarray | float) -> Value:
         """``scale * x + shift``, broadcast as in numpy."""
         scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
-        full = self._broadcast(self.shape(x), scale.shape, shift.shape)
+        full = self.broadcast(self.shape(x), scale.shape, shift.shape)
         x = self.expand(x, full)
         inner = full[1:] if x.batched else full
         aligned = (
@@ -171,7 +171,7 @@ class Assembler:
 
     def add(self, a: Value, b: Value) -> Value:
         """The sum of two computed values, broadcast."""
-        full = self._broadcast(self.shape(a), self.shape(b))
+        full = self.broadcast(self.shape(a), self.shape(b))
         a, b = self.expand(a, full), self.expand(b, full)
         if a.batched != b.batched:
             a, b = self._unbatched(a), self._unbatched(b)
@@ -321,7 +321,7 @@ class Assembler:
         """
         slope = np.asarray(slope, np.float64)
         if slope.size > 1:
-            if self._broadcast(self.shape(x), slope.shape) != self.shape(x):
+            if self.broadcast(self.shape(x), slope.shape) != self.shape(x):
                 raise self.refuse(
                     f"slopes of shape {slope.shape}", f"allowed is what broadcasts to {self.shape(x)}"
                 )
@@ -409,7 +409,8 @@ class Assembler:
                 "allowed are matching sizes; check the image's layout and its size (--resize)",
             )
 
-    def _broadcast(self, *shapes: Shape) -> Shape:
+    def broadcast(self, *shapes: Shape) -> Shape:
+        """The shape that these go together in, in the file's terms."""
         try:
             return tuple(np.broadcast_shapes(*shapes))
         except ValueError as error:

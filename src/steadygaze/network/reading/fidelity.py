@@ -252,7 +252,7 @@ def _away_from_kinks(graph: Graph, x: Tensor, values: Mapping[int, Tensor], clos
         differs = isinstance(node.layer, PiecewiseLinear) and not _is_rectifier(node.layer)
         gaps = _gaps(node.layer, value)
         for gap in gaps:
-            clear &= ~(((gap > 0) | differs) & (gap < near)).any(1)
+            clear &= ~((gap > 0) & (gap < near) | differs & (gap <= near)).any(1)
         if isinstance(node.layer, MaxPool) and node.layer.shared:
             clear &= ~(torch.stack(gaps) <= 0).sum(0).gt(1).any(1)
         if not clear.any():  # of many units some are always near: what noise does, nobody needs to know

@@ -87,7 +87,7 @@ def softmax(asm: Assembler, x: Value | Masked, axis: int) -> Value:
                 "its mask hides all scores of some row, of which there is no softmax",
                 "allowed are masks that leave at least one of each row; take these rows out",
             )
-        kept = torch.from_numpy(np.ascontiguousarray(seen[0] if moved.batched else seen))
+        kept = torch.from_numpy(np.array(seen[0] if moved.batched else seen, order="C"))
     return asm.permute(asm.append(Softmax(kept), moved), back)
 
 

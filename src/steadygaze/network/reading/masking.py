@@ -12,9 +12,10 @@ from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.held import AbstractHeld
 from steadygaze.network.reading.stepping import Operand
 
-# What is added to scores to hide them: minus infinity, or the least number of single precision. A softmax
-# makes 0 of it, to the last of 10^29 digits, whatever scores there are.
-_HIDING = -1e30
+# What is added to scores to hide them: minus infinity, or the least number of single precision. Beside one
+# that is seen, to which at least a tenth of that is added, a softmax makes 0 of it, to the last of 10^29
+# digits, as long as scores differ by less than 10^29; single precision holds none above 3 10^38.
+_HIDING, _SEEN = -1e30, -1e29
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +43,20 @@ def hides_all(constant: np.ndarray) -> bool:
 
 
 def raised(asm: Assembler, x: Value, constant: np.ndarray) -> Value | Masked:
-    """``x + constant``, of which minus infinities hide what they are added to."""
+    """``x + constant``, of which minus infinities hide what they are added to.
+
+    Raises ModelError where something is added that is neither.
+    """
     if not hides(constant):
         return asm.scale_shift(x, 1.0, constant)
     kept = constant > _HIDING
     finite = np.where(kept, constant, 0.0)
+    if (least := float(finite.min())) < _SEEN:
+        raise asm.refuse(
+            f"its mask adds {least:g} to some scores and hides others by {float(constant.min()):g}",
+            f"allowed are numbers of at least {_SEEN:g} beside minus infinity (or {_HIDING:g} and less); "
+            "hide both by minus infinity",
+        )
     return masked(asm, asm.scale_shift(x, 1.0, finite) if finite.any() else x, kept)
 
 

@@ -23,6 +23,9 @@ from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.held import NO_JUMPS, AbstractHeld
 from steadygaze.network.reading.steps import IDENTITY, NotAffineError, Steps, negated, selected, truths
 
+# Sides that differ by less than this share may be meant to meet: numbers of single precision are as exact.
+_SINGLE = 1e-6
+
 
 @dataclass(frozen=True)
 class Stepped(AbstractHeld):
@@ -41,15 +44,21 @@ class Stepped(AbstractHeld):
     larger: bool = False
 
     def refusal(self, asm: Assembler) -> ModelError:
-        jump = self.steps.jump()
+        jump, do = self.steps.jump(), "use a continuous form (Softshrink for Hardshrink, clamp for a step)"
         if jump is None:
             told = "it is a condition on a computed value"
         else:
             place, before, after = (float(one) for one in jump)
             told = f"it jumps from {before:g} to {after:g} where what it is computed from is {place:g}"
+            if abs(after - before) <= _SINGLE * abs(before):
+                told = (
+                    f"its sides miss each other by {abs(after - before):.2g} where what it is computed from "
+                    f"is {place:g}, by rounding as it seems, and that is a jump"
+                )
+                do = "compare with, and fill in, the very same numbers, or use clamp, maximum or minimum"
         return ModelError(
             f"{self.maker}: {told}, and {asm.where} takes it as it is; allowed is what comes together again: "
-            f"{NO_JUMPS}; use a continuous form (Softshrink for Hardshrink, clamp for a step), or take it out"
+            f"{NO_JUMPS}; {do}, or take it out"
         )
 
 
@@ -124,7 +133,13 @@ def number(asm: Assembler, part: Operand) -> Value | Stepped:
 
 
 def chosen(asm: Assembler, mask: np.ndarray, first: Operand, second: Operand) -> Value:
-    """The first where a constant mask is true, the second elsewhere; one may be a constant."""
+    """The first where a constant mask is true, the second elsewhere; one may be a constant.
+
+    All three are broadcast, whatever the mask says.
+    """
+    shapes = [asm.shape(one) if isinstance(one, Value) else np.shape(one) for one in (first, second)]
+    full = asm.broadcast(mask.shape, *shapes)
+    first, second = (asm.expand(one, full) if isinstance(one, Value) else one for one in (first, second))
     if mask.all() or not mask.any():
         only = first if mask.all() else second
         if isinstance(only, Value):

@@ -155,8 +155,16 @@ class Steps:
         return None
 
     def bends(self) -> Steps:
-        """The same without the places at which it does not bend; it must not jump."""
-        kept = [k for k in range(len(self.places)) if not self.lines[2 * k].same(self.lines[2 * k + 2])]
+        """The same without the places at which it is one line with both sides; it must not jump.
+
+        Where only the place itself has another line, as ``where(z == 0, 0, z)`` has at 0, its slope there is
+        what rules of differentiation make of it: the place is kept, so that nobody takes it for a witness.
+        """
+        kept = [
+            k
+            for k in range(len(self.places))
+            if not all(self.lines[2 * k].same(line) for line in self.lines[2 * k + 1 : 2 * k + 3])
+        ]
         lines = [self.lines[0]]
         for k in kept:
             lines += self.lines[2 * k + 1 : 2 * k + 3]
