@@ -438,7 +438,7 @@ CASES = {
         case("Pad", None, opset=9, pads=[0, 0, 1, -1, 0, 1, 0, 0], value=0.4, mode="constant"),
         case("Pad", None, opset=9, pads=[0, 0, 1, 1, 0, 1, 0, 0], mode="edge"),
     ],
-    **{f"Reduce{what}": reduced(f"Reduce{what}") for what in ("Max", "Mean", "Min", "Sum")},
+    **{f"Reduce{what}": reduced(f"Reduce{what}") for what in ("L1", "Max", "Mean", "Min", "Sum")},
     "Relu": [case("Relu", before=[BEFORE])],
     "Reshape": [
         case("Reshape", None, "s", constants={"s": ints(*shape)}, opset=14, allowzero=zero)
@@ -509,6 +509,11 @@ CASES = {
         case("Squeeze", None, opset=11),
         *(case("Squeeze", None, "a", constants={"a": ints(*axes)}) for axes in ((0,), (-4,), (1,), (), (9,))),
         case("Squeeze", None),
+    ],
+    "Mean": [
+        case("Mean", None),
+        case("Mean", None, "image", "c", constants={"c": array(2, 1, 1)}),
+        case("Mean", "c", None, constants={"c": array(2, 2, 6, 6)}),
     ],
     "Sum": [
         case("Sum", None),

@@ -396,6 +396,7 @@ RULES: dict[str, Rule] = {
     "LpPool": _lp_pool,
     "MatMul": lambda node: node.x @ node[1],
     "MaxPool": _max_pool,
+    "Mean": lambda node: _sum(node) / len(node.inputs),
     "Mod": lambda node: (torch.fmod if node.get("fmod", 0) else torch.remainder)(node.x, node[1]),
     "Mul": lambda node: node.x * node[1],
     "Neg": lambda node: -node.x,

@@ -91,11 +91,14 @@ _SMOOTH: dict[str, Form] = {
     "InstanceNormalization": Form({"epsilon": _EPSILON}, _FACTORS, since=6),
     "LRN": Form({"alpha": NUMBER, "beta": NUMBER, "bias": _EPSILON, "size": COUNT}),
     "LayerNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS),
+    "Log": _UNARY,
     "LpNormalization": Form({"axis": WHOLE, "p": _only(2, "2")}),
     "Pow": Form(inputs=[_X, ("exponent", Kind.WEIGHT)], since=7),
     "RMSNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS[:2]),
     "Reciprocal": _UNARY,
     "ReduceL2": Form(_REDUCE, [_X, _AXES]),
+    "ReduceLogSum": Form(_REDUCE, [_X, _AXES]),
+    "ReduceLogSumExp": Form(_REDUCE, [_X, _AXES]),
     "ReduceSumSquare": Form(_REDUCE, [_X, _AXES]),
     "Attention": Form(
         {
@@ -202,6 +205,7 @@ COMPUTED: dict[str, Form] = {
     # The order of storage is that of the indices, a second output, which no node may read.
     "MaxPool": Form({**_WINDOW, "storage_order": FLAG}),
     "Min": Form(inputs=[("operand", Kind.EITHER)], since=8, repeated=True),
+    "Mean": Form(inputs=[("input", Kind.EITHER)], since=8, repeated=True),
     "Mish": Form(),
     "Mul": Form(inputs=_TWO, since=7),
     "Neg": _UNARY,
@@ -211,6 +215,7 @@ COMPUTED: dict[str, Form] = {
         [_X, ("padding", Kind.WHOLES), ("fill", Kind.NUMBER), _AXES],
         since=2,
     ),
+    "ReduceL1": Form(_REDUCE, [_X, _AXES]),
     "ReduceMax": Form(_REDUCE, [_X, _AXES]),
     "ReduceMean": Form(_REDUCE, [_X, _AXES]),
     "ReduceMin": Form(_REDUCE, [_X, _AXES]),
