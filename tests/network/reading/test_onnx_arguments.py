@@ -457,6 +457,46 @@ CASES = {
     ],
     "Resize": resizings(),
     "Sigmoid": [case("Sigmoid")],
+    "ScatterElements": [
+        case(
+            "ScatterElements",
+            name,
+            "i",
+            "u",
+            before=[BEFORE],
+            opset=18,
+            axis=axis,
+            reduction=how,
+            constants={
+                "i": ints(0, -1, 3)[None, None, :, None].repeat(2, 1),
+                "c": array(1, 2, 6, 6),
+                "u": array(1, 2, 3, 1),
+            },
+        )
+        for name in (None, "c")
+        for axis in (2, -2, 0, 5)
+        for how in ("none", "add")
+    ],
+    "ScatterND": [
+        case(
+            "ScatterND",
+            name,
+            "i",
+            given,
+            before=[BEFORE],
+            opset=18,
+            reduction=how,
+            constants={"i": index, "c": array(1, 2, 6, 6), "u": array(*shape, seed=3)},
+        )
+        for index, shape in (
+            (ints(0, 1)[None], (1, 6, 6)),
+            (np.stack([ints(0, 0, 0), ints(0, 1, 1), ints(2, 3, -1)], 1), (3, 6)),
+            (np.stack([ints(0, 0), ints(1, 1)], 1), (2, 6, 6)),
+            (ints(0)[None], (1, 2, 6, 6)),
+        )
+        for name, given in ((None, "u"), ("c", "u"), ("c", "v0"))
+        for how in ("none", "mul")
+    ],
     "Shrink": [
         case("Shrink", before=[BEFORE], **one)
         for one in ({"lambd": 0.2, "bias": 0.2}, {}, {"lambd": 0.2}, {"lambd": -0.2, "bias": -0.2})

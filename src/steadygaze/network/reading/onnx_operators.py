@@ -21,6 +21,7 @@ from steadygaze.network.reading import (
     onnx_smooth,
     onnx_stepping,
     onnx_windows,
+    onnx_writing,
 )
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.held import AbstractHeld
@@ -247,5 +248,6 @@ OPERATORS: dict[str, Rule] = {
     **onnx_recurrent.RULES,
     **onnx_smooth.RULES,
     **onnx_stepping.RULES,
+    **onnx_writing.RULES,
 }
 """Operators that become layers when an input is computed from the image."""

@@ -79,6 +79,7 @@ _REDUCE = {"axes": WHOLES, "keepdims": FLAG, "noop_with_empty_axes": FLAG}
 _TWO = (("first operand", Kind.EITHER), ("second operand", Kind.EITHER))
 _TWO_CONSTANTS = (("first operand", Kind.WEIGHT), ("second operand", Kind.WEIGHT))
 _UNARY = Form(since=6)
+_WRITTEN = (("input", Kind.EITHER), ("indices", Kind.WEIGHT), ("updates", Kind.EITHER))
 
 _FACTORS = [_X, ("scale", Kind.WEIGHT), ("bias", Kind.WEIGHT)]
 _EPSILON = Allowed("a number above 0", lambda given: 0 < given < math.inf)
@@ -259,6 +260,8 @@ COMPUTED: dict[str, Form] = {
         since=10,
     ),
     "Shrink": Form({"lambd": NUMBER, "bias": NUMBER}),
+    "ScatterElements": Form({"axis": WHOLE, "reduction": _word("none")}, _WRITTEN, since=11),
+    "ScatterND": Form({"reduction": _word("none")}, _WRITTEN, since=11),
     "Selu": Form({"alpha": NUMBER, "gamma": NUMBER}, since=6),
     "Sigmoid": _UNARY,
     "Slice": Form(
