@@ -8,6 +8,8 @@ import numpy as np
 
 from onnx_files import array, ints, node
 
+ONE = {"one": np.float32(1)}
+
 
 def smooth_cases(case: Callable, before: list) -> dict[str, list]:
     """Cases by operator; `case` makes one, and `before` moves the pixels to both sides of 0."""
@@ -45,6 +47,26 @@ def smooth_cases(case: Callable, before: list) -> dict[str, list]:
             case("LpNormalization", None, before=[node("Sigmoid", None)], **more)
             for more in ({}, {"axis": 1}, {"p": 1}, {"p": 2, "axis": 2}, {"axis": 0})
         ],
+        "Log": [
+            case("Log", before=[node("Sigmoid", None), node("Add", None, "one")], constants=ONE),
+            case("Log", before=[node("Sigmoid", None)]),
+            case("Log", before=[node("Softmax", None, axis=-1)]),
+            case("Log", before=[node("Exp", None), node("Add", None, "one")], constants=ONE),
+            case("Log", before=[node("Exp", None)]),
+            case("Log", before=before),
+        ],
+        **{
+            f"Reduce{what}": [
+                case(f"Reduce{what}", None, axes=a, keepdims=k, before=[node("Exp", None)], opset=11)
+                for a in ([1], [2, 3], [-1])
+                for k in (0, 1)
+            ]
+            + [
+                case(f"Reduce{what}", None, "a", opset=18, constants={"a": ints(1)}, noop_with_empty_axes=1),
+                case(f"Reduce{what}", None, opset=18, noop_with_empty_axes=1),
+            ]
+            for what in ("LogSum", "LogSumExp")
+        },
         "Pow": [
             case("Pow", None, "e", before=b, constants={"e": np.float32(e)})
             for b in ([node("Sigmoid", None)], before)

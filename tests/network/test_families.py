@@ -23,6 +23,8 @@ CASES = {
     "reciprocal": (Smooth("power", (-1.0, 0.25)), lambda z: 1 / z.clamp_min(0.25)),
     "response": (Smooth("power", (-0.75, 1.0)), lambda z: z.clamp_min(1.0) ** -0.75),
     "power 2.5": (Smooth("power", (2.5, 0.0)), lambda z: z.clamp_min(0.0) ** 2.5),
+    "log": (Smooth("log", (1e-3,)), lambda z: z.clamp_min(1e-3).log()),
+    "log from 1 on": (Smooth("log", (1.0,)), lambda z: z.clamp_min(1.0).log()),
     "exp": (Smooth("exp"), torch.exp),
 }
 every = pytest.mark.parametrize("name", CASES)
@@ -101,6 +103,8 @@ def test_what_is_not_bounded_is_said_to_be_anything(kind):
     for exponent in (0.5, -1.0):
         _, _, error = ENCLOSURES[kind](Smooth("power", (exponent, 0.0)), zero, one)
         assert not error < 1e100 or (kind == "value" and exponent > 0)
+    _, _, error = ENCLOSURES[kind](Smooth("log", (0.0,)), zero, one)
+    assert not error < 1e100
     _, _, error = ENCLOSURES[kind](Smooth("exp"), zero, 1000 * one)
     assert not error < 1e300
 

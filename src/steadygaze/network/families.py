@@ -1,4 +1,4 @@
-"""Families of functions with numbers of their own: powers; and the exponential function.
+"""Families of functions with numbers of their own: powers, logarithms; and the exponential function.
 
 All have the places of a given slope in closed form.
 """
@@ -57,6 +57,23 @@ def power(exponent: float, floor: float) -> Rule:
     )
 
 
+@lru_cache(maxsize=64)
+def log(floor: float) -> Rule:
+    """``log z`` from a floor of 0 or more; from 0 on it is not bounded there, as in `power`."""
+
+    def over(factor: float, degree: float) -> Callable[[Tensor], Tensor]:
+        return lambda z: factor * _power(z.clamp_min(floor), degree)
+
+    return Rule(
+        lambda z: torch.log(z.clamp_min(floor)),
+        over(1.0, -1),
+        over(-1.0, -2),
+        slopes=lambda level: (level.abs().reciprocal(),),
+        seconds=lambda level: (level.abs().rsqrt(),),
+        floor=floor,
+    )
+
+
 EXPONENTIAL: dict[str, Rule] = {
     # Beyond 709 it is infinite in float64, and so are bounds over boxes that come there.
     "exp": Rule(
@@ -69,5 +86,5 @@ EXPONENTIAL: dict[str, Rule] = {
 }
 """The exponential function."""
 
-FAMILIES: dict[str, Callable[..., Rule]] = {"power": power}
+FAMILIES: dict[str, Callable[..., Rule]] = {"power": power, "log": log}
 """Functions with numbers of their own, by their names."""

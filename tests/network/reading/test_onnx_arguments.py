@@ -438,7 +438,7 @@ CASES = {
         case("Pad", None, opset=9, pads=[0, 0, 1, -1, 0, 1, 0, 0], value=0.4, mode="constant"),
         case("Pad", None, opset=9, pads=[0, 0, 1, 1, 0, 1, 0, 0], mode="edge"),
     ],
-    **{f"Reduce{what}": reduced(f"Reduce{what}") for what in ("Max", "Mean", "Min", "Sum")},
+    **{f"Reduce{what}": reduced(f"Reduce{what}") for what in ("L1", "Max", "Mean", "Min", "Sum")},
     "Relu": [case("Relu", before=[BEFORE])],
     "Reshape": [
         case("Reshape", None, "s", constants={"s": ints(*shape)}, opset=14, allowzero=zero)
@@ -457,6 +457,46 @@ CASES = {
     ],
     "Resize": resizings(),
     "Sigmoid": [case("Sigmoid")],
+    "ScatterElements": [
+        case(
+            "ScatterElements",
+            name,
+            "i",
+            "u",
+            before=[BEFORE],
+            opset=18,
+            axis=axis,
+            reduction=how,
+            constants={
+                "i": ints(0, -1, 3)[None, None, :, None].repeat(2, 1),
+                "c": array(1, 2, 6, 6),
+                "u": array(1, 2, 3, 1),
+            },
+        )
+        for name in (None, "c")
+        for axis in (2, -2, 0, 5)
+        for how in ("none", "add")
+    ],
+    "ScatterND": [
+        case(
+            "ScatterND",
+            name,
+            "i",
+            given,
+            before=[BEFORE],
+            opset=18,
+            reduction=how,
+            constants={"i": index, "c": array(1, 2, 6, 6), "u": array(*shape, seed=3)},
+        )
+        for index, shape in (
+            (ints(0, 1)[None], (1, 6, 6)),
+            (np.stack([ints(0, 0, 0), ints(0, 1, 1), ints(2, 3, -1)], 1), (3, 6)),
+            (np.stack([ints(0, 0), ints(1, 1)], 1), (2, 6, 6)),
+            (ints(0)[None], (1, 2, 6, 6)),
+        )
+        for name, given in ((None, "u"), ("c", "u"), ("c", "v0"))
+        for how in ("none", "mul")
+    ],
     "Shrink": [
         case("Shrink", before=[BEFORE], **one)
         for one in ({"lambd": 0.2, "bias": 0.2}, {}, {"lambd": 0.2}, {"lambd": -0.2, "bias": -0.2})
@@ -509,6 +549,11 @@ CASES = {
         case("Squeeze", None, opset=11),
         *(case("Squeeze", None, "a", constants={"a": ints(*axes)}) for axes in ((0,), (-4,), (1,), (), (9,))),
         case("Squeeze", None),
+    ],
+    "Mean": [
+        case("Mean", None),
+        case("Mean", None, "image", "c", constants={"c": array(2, 1, 1)}),
+        case("Mean", "c", None, constants={"c": array(2, 2, 6, 6)}),
     ],
     "Sum": [
         case("Sum", None),

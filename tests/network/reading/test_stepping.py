@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from architectures.zoo import quiet
+from onnx_files import SHAPE as FILE_SHAPE
+from onnx_files import array, imported, model_of, node
 from oracles import gradients_of, logits_of
 from steadygaze.errors import ModelError
 from steadygaze.network.pieces import PiecewiseLinear
@@ -215,3 +217,25 @@ def test_functions_of_functions_are_what_their_parts_are():
         _ = Steps() * Steps()
     with pytest.raises(NotAffineError, match="not finite"):
         Steps.constant(float("inf"))
+
+
+def test_a_soft_plus_that_is_its_argument_far_out_is_one(tmp_path):
+    """As PyTorch's newer exporter writes it."""
+    nodes = [
+        node("Softplus", "image"),
+        node("Greater", "image", "far"),
+        node("Where", None, "image", "v0"),
+        node("Flatten", None),
+        node("MatMul", None, "w"),
+    ]
+    for edge, fits in ((20.0, True), (19.0, False)):
+        model = model_of(nodes, {"far": np.float32(edge), "w": array(72, 3)}, opset=18)
+        if fits:
+            network = imported(model, tmp_path)
+            assert (
+                check_fidelity(network, np.random.default_rng(0).uniform(0, 1, (3, *FILE_SHAPE))).logits
+                < 1e-5
+            )
+        else:
+            with pytest.raises(ModelError, match="joins values of which one is chosen by another"):
+                imported(model, tmp_path)

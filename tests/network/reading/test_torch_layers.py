@@ -52,6 +52,26 @@ def recurrent(m, y):
 
 SPREAD = nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2)
 CIRCULAR = nn.Conv2d(4, 3, 3, padding=1, padding_mode="circular")
+
+
+def assigned(module, y):
+    """Written into what was empty, into what was zeros, and into itself."""
+    out, frame = torch.empty_like(y), y.new_zeros(y.shape[0], 4, 8, 8)
+    for channel in range(4):
+        out[:, channel] = y[:, channel] * (channel + 1)
+    frame[:, :, 1:7] = out
+    frame[:, 0, 0] = 0.5
+    frame[:, 1::2, :, 3] *= 2
+    return frame.relu()
+
+
+def placed(module, y):
+    """Written to places that are named."""
+    out = y + 0.25
+    out[:, [2, 0]] = 2 * y[:, 1:3]
+    return out.relu()
+
+
 BODIES = {
     "absolute": (lambda m, y: y.abs(), ()),
     "hard sigmoid": through(nn.Hardsigmoid()),
@@ -102,6 +122,8 @@ BODIES = {
     "expanded": (lambda m, y: y[:, :1].expand(-1, 3, -1, -1) + y[:, :3].relu(), ()),
     "repeated": (lambda m, y: y.repeat(1, 2, 1, 1).relu() + y.repeat_interleave(2, dim=1), ()),
     "rolled and flipped": (lambda m, y: y.roll((1, -2), (2, 3)).relu() + y.flip(3), ()),
+    "assigned, channel by channel": (assigned, ()),
+    "assigned in places": (placed, ()),
     "other orders": (lambda m, y: y[:, [2, 0, 3, 1]].relu() + y.movedim(1, -1).movedim(-1, 1), ()),
     "steps of channels": (lambda m, y: y[:, ::2].relu(), ()),
     "recurrent": (recurrent, (nn.RNN(48, 5, nonlinearity="relu", batch_first=True),)),

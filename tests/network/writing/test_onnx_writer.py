@@ -130,6 +130,7 @@ LAYERS = {
     **{name: Smooth(name) for name in (*RULES, *EXPONENTIAL)},
     "cube": Smooth("power", (3.0, -math.inf)),
     "root": Smooth("power", (0.5, 0.01)),
+    "log": Smooth("log", (0.01,)),
     "norm": Normalise(0.01),
     "plain norm": Normalise(0.01, centred=False),
     "softmax": Softmax(),

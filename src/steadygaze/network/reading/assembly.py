@@ -39,8 +39,8 @@ from steadygaze.network.taking import Take
 _UNBOUNDED = 3e38
 LARGEST_WINDOW = 255
 """Numbers that one window of a max pooling may cover."""
-# Beyond it softplus is x to within exp(-20) = 2e-9, and PyTorch takes x: a way of computing, not of defining.
-_SOFTPLUS_THRESHOLD = 20.0
+SOFTPLUS_THRESHOLD = 20.0
+"""Beyond it softplus is x to within exp(-20) = 2e-9, and PyTorch takes x: how it computes, not what."""
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 """Rows (before, after), columns (before, after)."""
@@ -353,10 +353,10 @@ class Assembler:
 
     def softplus(self, x: Value, beta: float, threshold: float) -> Value:
         """``log(1 + exp(beta x)) / beta``; runtimes take x itself beyond ``beta x = threshold``."""
-        if not beta > 0 or threshold < _SOFTPLUS_THRESHOLD:
+        if not beta > 0 or threshold < SOFTPLUS_THRESHOLD:
             raise self.refuse(
                 f"its beta is {beta:g} and its threshold {threshold:g}",
-                f"allowed are a beta above 0 and a threshold of at least {_SOFTPLUS_THRESHOLD:g}",
+                f"allowed are a beta above 0 and a threshold of at least {SOFTPLUS_THRESHOLD:g}",
             )
         return self.scale_shift(self.smooth(self.scale_shift(x, beta, 0.0), "softplus"), 1.0 / beta, 0.0)
 

@@ -1,25 +1,26 @@
-"""Products with constants in the sense of Einstein's sums, on top of the `Assembler`.
+"""Products in the sense of Einstein's sums, on top of the `Assembler`.
 
 Each axis has a letter. Of a computed value and a constant those that both have and that are summed up are
 what a matrix is multiplied along; those that both have and that stay make groups, each with its own matrix.
-That is a dense layer, or a convolution of single numbers in groups.
+That is a dense layer, or a convolution of single numbers in groups. Two computed values are multiplied matrix
+by matrix likewise, or number by number where nothing is summed up.
 """
 
 from __future__ import annotations
 
 import math
 import string
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
 from steadygaze.network.graph import check_size
-from steadygaze.network.reading import collapsing
+from steadygaze.network.reading import collapsing, joining
 from steadygaze.network.reading.assembly import Assembler, Value
 
 
 def einsum(asm: Assembler, equation: str, parts: Sequence[Value | np.ndarray]) -> Value:
-    """Einstein's sum of one computed value and any number of constants."""
+    """Einstein's sum of computed values, at least one, and any number of constants."""
     shapes = [asm.shape(part) if isinstance(part, Value) else np.shape(part) for part in parts]
     letters, made = _letters(asm, equation, shapes)
     sizes: dict[str, int] = {}
@@ -31,18 +32,27 @@ def einsum(asm: Assembler, equation: str, parts: Sequence[Value | np.ndarray]) -
                     "allowed are equal sizes; expand the smaller one beforehand",
                 )
     values = [(part, own) for part, own in zip(parts, letters, strict=True) if isinstance(part, Value)]
-    if len(values) != 1:
-        raise asm.refuse("it multiplies two values computed from the image", "allowed is one, and constants")
-    ((x, of_x),) = values
-    if len(set(of_x)) < len(of_x):
-        raise asm.refuse(
-            f"{equation!r} takes a diagonal of a computed value", "allowed is each letter once there"
-        )
+    for _, own in values:
+        if len(set(own)) < len(own):
+            raise asm.refuse(
+                f"{equation!r} takes a diagonal of a computed value", "allowed is each letter once there"
+            )
     constants = [
         (part, own) for part, own in zip(parts, letters, strict=True) if isinstance(part, np.ndarray)
     ]
-    weight, of_weight = _joined(asm, constants, {*of_x, *made}, sizes)
-    return _product(asm, x, of_x, weight, of_weight, made)
+    values.sort(key=lambda value: -sum(letter in value[1] for _, own in constants for letter in own))
+    (x, of_x), *others = values
+    wanted = {*made}.union(*(own for _, own in others))
+    weight, of_weight = _joined(asm, constants, {*of_x, *wanted}, sizes)
+    if not others:
+        return _product(asm, x, of_x, weight, of_weight, made)
+    if constants:
+        kept = "".join(letter for letter in dict.fromkeys(of_x + of_weight) if letter in wanted)
+        x, of_x = _product(asm, x, of_x, weight, of_weight, kept), kept
+    for place, (y, of_y) in enumerate(others, start=1):
+        behind = {*made}.union(*(own for _, own in others[place:]))
+        x, of_x = _multiplied(asm, (x, of_x), (y, of_y), behind)
+    return asm.permute(x, [of_x.index(letter) for letter in made]) if made else x
 
 
 def _letters(asm: Assembler, equation: str, shapes: Sequence[Sequence[int]]) -> tuple[list[str], str]:
@@ -90,10 +100,9 @@ def _joined(
 
 def _product(asm: Assembler, x: Value, of_x: str, weight: np.ndarray, of_weight: str, made: str) -> Value:
     """Their sum over all letters that are not in `made`, in its order."""
-    alone = [place for place, letter in enumerate(of_x) if letter not in of_weight + made]
-    if 0 < len(alone) < len(of_x):
-        x = collapsing.total(asm, x, alone, keep=False)
-        of_x = "".join(letter for place, letter in enumerate(of_x) if place not in alone)
+    alone = [letter for letter in of_x if letter not in of_weight + made]
+    if len(alone) < len(of_x):
+        x, of_x = _without(asm, (x, of_x), alone)
     both = [letter for letter in of_x if letter in of_weight and letter in made]
     summed = [letter for letter in of_x if letter not in made]
     own = [letter for letter in of_x if letter in made and letter not in of_weight]
@@ -115,6 +124,49 @@ def _product(asm: Assembler, x: Value, of_x: str, weight: np.ndarray, of_weight:
         have = [*both, *new, *own]
     x = asm.reshape(x, [sizes[letter] for letter in have])
     return asm.permute(x, [have.index(letter) for letter in made]) if made else x
+
+
+def _multiplied(
+    asm: Assembler, first: tuple[Value, str], second: tuple[Value, str], wanted: Container[str]
+) -> tuple[Value, str]:
+    """Two computed values with their letters: their product, summed over letters that are not wanted."""
+    (x, of_x), (y, of_y) = (
+        _without(asm, one, [letter for letter in one[1] if letter not in other[1] and letter not in wanted])
+        for one, other in ((first, second), (second, first))
+    )
+    both = [letter for letter in of_x if letter in of_y and letter in wanted]
+    summed = [letter for letter in of_x if letter in of_y and letter not in wanted]
+    own, new = ([letter for letter in of if letter not in both + summed] for of in (of_x, of_y))
+    sizes = dict(zip(of_x, asm.shape(x), strict=True)) | dict(zip(of_y, asm.shape(y), strict=True))
+    if summed and (own or new):
+        rows, span, columns = (math.prod(sizes[letter] for letter in part) for part in (own, summed, new))
+        lead = [sizes[letter] for letter in both]
+        x = asm.permute(x, [of_x.index(letter) for letter in (*both, *own, *summed)])
+        y = asm.permute(y, [of_y.index(letter) for letter in (*both, *summed, *new)])
+        made = joining.matrix_product(
+            asm, asm.reshape(x, (*lead, rows, span)), asm.reshape(y, (*lead, span, columns))
+        )
+    else:  # number by number
+        have = [*both, *summed]
+        x = asm.permute(x, [of_x.index(letter) for letter in (*have, *own)])
+        y = asm.permute(y, [of_y.index(letter) for letter in (*have, *new)])
+        lead = [sizes[letter] for letter in have]
+        x = asm.reshape(x, [*lead, *(sizes[letter] for letter in own), *(1 for _ in new)])
+        y = asm.reshape(y, [*lead, *(1 for _ in own), *(sizes[letter] for letter in new)])
+        made = joining.product(asm, x, y)
+        if summed:
+            made = collapsing.total(asm, made, range(len(both), len(have)), keep=False)
+    letters = "".join((*both, *own, *new))
+    return asm.reshape(made, [sizes[letter] for letter in letters]), letters
+
+
+def _without(asm: Assembler, value: tuple[Value, str], alone: Sequence[str]) -> tuple[Value, str]:
+    """A computed value with its letters, summed over some of them."""
+    x, letters = value
+    if not alone:
+        return value
+    x = collapsing.total(asm, x, [letters.index(letter) for letter in alone], keep=False)
+    return x, "".join(letter for letter in letters if letter not in alone)
 
 
 def matrix_product(asm: Assembler, first: Value | np.ndarray, second: Value | np.ndarray) -> Value:

@@ -62,6 +62,15 @@ def soft_sign(nodes: Sequence[Node], numerator: int, divisor: int) -> bool:
     return rule == ([0.0], [[-1.0], [1.0]], [[0.0], [0.0]]) and nodes[place].inputs[0] == numerator
 
 
+def soft_plus(nodes: Sequence[Node], index: int) -> int | None:
+    """The node z where this one is 1 + exp(z), whose logarithm is a soft plus; None if it is not one."""
+    place, scale, shift = _unscaled(nodes, index)
+    layer = nodes[place].layer
+    if isinstance(layer, Smooth) and layer.function == "exp" and (scale, shift) == (1.0, 1.0):
+        return nodes[place].inputs[0]
+    return None
+
+
 def _is_clip(layer: PiecewiseLinear, high: float) -> bool:
     """Whether it limits numbers to 0 to `high`."""
     rule = (layer.breakpoints.tolist(), layer.slopes.tolist(), layer.offsets.tolist())

@@ -9,11 +9,17 @@ import numpy as np
 import torch
 
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
+from steadygaze.network.reading import activations, collapsing
 from steadygaze.network.reading.assembly import Assembler, Value
-from steadygaze.network.reading.gates import gated, soft_sign
+from steadygaze.network.reading.gates import gated, soft_plus, soft_sign
 from steadygaze.network.reading.masking import Masked, kept_of, masked, raised
 from steadygaze.network.reading.ranges import range_of
 from steadygaze.network.smooth import Smooth
+
+_NOT_BELOW_0 = (
+    "allowed is that of squares, absolute values, exponentials, sigmoids, rectified and clamped values, "
+    "their means and what is added to them"
+)
 
 
 def together(asm: Assembler, a: Value, b: Value) -> tuple[Value, Value]:
@@ -120,10 +126,55 @@ def power(asm: Assembler, x: Value, exponent: float) -> Value:
         what = "divides by" if exponent == -1 else f"raises to the power {exponent:g}"
         raise asm.refuse(
             f"it {what} a computed value that may be below 0 as far as the layers before it tell",
-            "allowed is that of squares, absolute values, exponentials, sigmoids, rectified and clamped "
-            "values, their means and what is added to them; clamp the value beforehand",
+            f"{_NOT_BELOW_0}; clamp the value beforehand",
         )
     return asm.smooth(x, "power", float(exponent), floor)
+
+
+def logarithm(asm: Assembler, x: Value) -> Value:
+    """``log x`` of what cannot be below 0.
+
+    Of a sigmoid, a softmax, an exponential, and of 1 and an exponential it is taken together with these.
+    """
+    source = asm.nodes[x.node]
+    before = None if not source.inputs else Value(source.inputs[0], x.batched)
+    if before is not None and isinstance(source.layer, Smooth) and source.layer.function == "sigmoid":
+        return activations.log_sigmoid(asm, before)
+    if before is not None and isinstance(source.layer, Smooth) and source.layer.function == "exp":
+        return before
+    if before is not None and isinstance(source.layer, Softmax) and source.layer.kept is None:
+        total = log_of_sum(asm, before, [len(asm.shape(before)) - 1], keep=True)
+        return asm.add(before, asm.scale_shift(total, -1.0, 0.0))
+    argument = soft_plus(asm.nodes, x.node)
+    if argument is not None:
+        return asm.smooth(Value(argument, x.batched), "softplus")
+    floor, _ = range_of(asm.nodes, x.node)
+    if floor < 0:
+        raise asm.refuse(
+            "it takes the logarithm of a computed value that may be below 0 as far as the layers before it "
+            "tell",
+            f"{_NOT_BELOW_0}; clamp the value beforehand",
+        )
+    return asm.smooth(x, "log", floor)
+
+
+def log_of_sum(asm: Assembler, x: Value, axes: Sequence[int], keep: bool) -> Value:
+    """``log sum exp x`` over axes of the file's shape, which stay as axes of one entry or are dropped."""
+    return logarithm(asm, collapsing.total(asm, asm.smooth(x, "exp"), axes, keep))
+
+
+def distances(asm: Assembler, x: Value, y: Value | np.ndarray) -> Value:
+    """How far rows ``(..., n, d)`` are from rows ``(..., m, d)``: ``(..., n, m)``."""
+    *lead, rows, size = asm.shape(x)
+    first = asm.reshape(x, (*lead, rows, 1, size))
+    if isinstance(y, Value):
+        *leading, others, _ = asm.shape(y)
+        second = asm.scale_shift(asm.reshape(y, (*leading, 1, others, size)), -1.0, 0.0)
+        away = asm.add(first, second)
+    else:
+        away = asm.scale_shift(first, 1.0, -np.expand_dims(y, -3))
+    squares = power(asm, away, 2.0)
+    return power(asm, collapsing.total(asm, squares, [len(asm.shape(squares)) - 1], keep=False), 0.5)
 
 
 def divided(asm: Assembler, a: Value, b: Value) -> Value:

@@ -252,6 +252,11 @@ def _gather(node: Node) -> Tensor:
     return picked.reshape((*node.x.shape[:axis], *index.shape, *node.x.shape[axis + 1 :]))
 
 
+def _counted(node: Node) -> Tensor:
+    """Indices along the node's axis, counted from the front."""
+    return torch.where(node[1] < 0, node[1] + node.x.shape[node.get("axis", 0)], node[1])
+
+
 def _pad(node: Node) -> Tensor:
     rank = node.x.dim()
     amounts = node.whole("pads", 1) or []
@@ -396,6 +401,7 @@ RULES: dict[str, Rule] = {
     "LpPool": _lp_pool,
     "MatMul": lambda node: node.x @ node[1],
     "MaxPool": _max_pool,
+    "Mean": lambda node: _sum(node) / len(node.inputs),
     "Mod": lambda node: (torch.fmod if node.get("fmod", 0) else torch.remainder)(node.x, node[1]),
     "Mul": lambda node: node.x * node[1],
     "Neg": lambda node: -node.x,
@@ -407,6 +413,8 @@ RULES: dict[str, Rule] = {
     "ReduceSum": _reduce(lambda x, axis, keep: x.sum(axis, keepdim=keep)),
     "Relu": lambda node: _rectified(node.x, 0.0),
     "Reshape": _reshape,
+    "ScatterElements": lambda node: node.x.scatter(node.get("axis", 0), _counted(node), node[2]),
+    "ScatterND": lambda node: torch.index_put(node.x, tuple(node[1].unbind(-1)), node[2]),
     "Shape": _shape,
     "Sigmoid": lambda node: torch.sigmoid(node.x),
     "Slice": _slice,

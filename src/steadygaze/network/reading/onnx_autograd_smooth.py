@@ -14,10 +14,15 @@ def _axes(node: Node) -> tuple[int, ...]:
     return tuple(named or range(node.x.dim()))
 
 
-def _sum_of_squares(node: Node) -> Tensor:
+def _summed(node: Node, numbers: Tensor) -> Tensor:
+    """What a reduction sums up, over its axes."""
     if not node.axes(1, node.x.dim()) and node.get("noop_with_empty_axes", 0):
-        return node.x * node.x
-    return (node.x * node.x).sum(_axes(node), keepdim=bool(node.get("keepdims", 1)))
+        return numbers
+    return numbers.sum(_axes(node), keepdim=bool(node.get("keepdims", 1)))
+
+
+def _sum_of_squares(node: Node) -> Tensor:
+    return _summed(node, node.x * node.x)
 
 
 def _over_last(node: Node) -> tuple[int, ...]:
@@ -111,10 +116,14 @@ RULES: dict[str, Rule] = {
     "InstanceNormalization": _instance_norm,
     "LRN": _response,
     "LayerNormalization": _layer_norm,
+    "Log": lambda node: torch.log(node.x),
     "LpNormalization": _unit_length,
     "Pow": lambda node: torch.pow(node.x, node[1]),
     "RMSNormalization": _rms_norm,
     "Reciprocal": lambda node: 1 / node.x,
+    "ReduceL1": lambda node: _summed(node, torch.where(node.x > 0, node.x, -node.x)),
+    "ReduceLogSum": lambda node: _summed(node, node.x).log(),
+    "ReduceLogSumExp": lambda node: _summed(node, node.x.exp()).log(),
     "ReduceL2": lambda node: _sum_of_squares(node).sqrt(),
     "ReduceSumSquare": _sum_of_squares,
     "Softmax": _softmax,

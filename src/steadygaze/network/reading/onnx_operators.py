@@ -21,6 +21,7 @@ from steadygaze.network.reading import (
     onnx_smooth,
     onnx_stepping,
     onnx_windows,
+    onnx_writing,
 )
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.held import AbstractHeld
@@ -150,6 +151,10 @@ def _sum(call: Call) -> Value:
     return total
 
 
+def _mean_of_several(call: Call) -> Value:
+    return call.assembler.scale_shift(_sum(call), 1 / len(call.given()), 0.0)
+
+
 def _flatten(call: Call) -> Value:
     shape = call.assembler.shape(call.value())
     axis = call.get("axis", 1)
@@ -216,6 +221,7 @@ OPERATORS: dict[str, Rule] = {
     "Gemm": _gemm,
     "Identity": Call.value,
     "LeakyRelu": _leaky_relu,
+    "Mean": _mean_of_several,
     "Mul": mixed(_mul),
     "Neg": lambda call: call.assembler.scale_shift(call.value(), -1.0, 0.0),
     "PRelu": lambda call: call.assembler.leaky_relu(call.value(), call.constant(1, "slope")),
@@ -242,5 +248,6 @@ OPERATORS: dict[str, Rule] = {
     **onnx_recurrent.RULES,
     **onnx_smooth.RULES,
     **onnx_stepping.RULES,
+    **onnx_writing.RULES,
 }
 """Operators that become layers when an input is computed from the image."""

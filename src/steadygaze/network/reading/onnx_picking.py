@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steadygaze.network.reading import picking
+from steadygaze.network.reading import collapsing, picking
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.held import NO_JUMPS
 from steadygaze.network.reading.onnx_calls import Call, Rule
@@ -25,6 +25,12 @@ def _along(largest_wins: bool) -> Rule:
         return value if largest_wins else picking.negative(call.assembler, value)
 
     return rule
+
+
+def _length(call: Call) -> Value:
+    """ReduceL1: the sum of absolute values."""
+    axes, keep = call.reduced()
+    return collapsing.total(call.assembler, picking.absolute(call.assembler, call.value()), axes, keep)
 
 
 def _global_max(call: Call) -> Value:
@@ -65,6 +71,7 @@ RULES: Mapping[str, Rule] = {
     "HardSigmoid": _hard_sigmoid,
     "Max": _of_several(largest_wins=True),
     "Min": _of_several(largest_wins=False),
+    "ReduceL1": _length,
     "ReduceMax": _along(largest_wins=True),
     "ReduceMin": _along(largest_wins=False),
     "Shrink": _shrink,

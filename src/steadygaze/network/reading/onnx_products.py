@@ -33,5 +33,5 @@ def _einsum(call: Call) -> Value:
     return contracting.einsum(call.assembler, call.get("equation", b"").decode(), call.given())
 
 
-RULES: Mapping[str, Rule] = {"Einsum": _einsum, "MatMul": mixed(_matmul)}
+RULES: Mapping[str, Rule] = {"Einsum": mixed(_einsum), "MatMul": mixed(_matmul)}
 """Operators that multiply by constants, by name."""

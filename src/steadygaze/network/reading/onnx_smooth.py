@@ -90,6 +90,11 @@ def _sum_of_squares(exponent: float) -> Rule:
     return rule
 
 
+def _log_of_sum(call: Call) -> Value:
+    axes, keep = call.reduced()
+    return joining.logarithm(call.assembler, collapsing.total(call.assembler, call.value(), axes, keep))
+
+
 def _last(call: Call) -> tuple[int, ...]:
     """The axes from the named one on."""
     rank = len(call.assembler.shape(call.value()))
@@ -163,10 +168,15 @@ RULES: Mapping[str, Rule] = {
     "InstanceNormalization": by_bounds(_instance_norm),
     "LRN": by_bounds(_response),
     "LayerNormalization": by_bounds(_over_last(centred=True)),
+    "Log": by_bounds(lambda call: joining.logarithm(call.assembler, call.value())),
     "LpNormalization": by_bounds(_unit_length),
     "Pow": by_bounds(_pow),
     "RMSNormalization": by_bounds(_over_last(centred=False)),
     "Reciprocal": by_bounds(_power(-1.0)),
+    "ReduceLogSum": by_bounds(_log_of_sum),
+    "ReduceLogSumExp": by_bounds(
+        lambda call: joining.log_of_sum(call.assembler, call.value(), *call.reduced())
+    ),
     "ReduceL2": by_bounds(_sum_of_squares(0.5)),
     "ReduceSumSquare": by_bounds(_sum_of_squares(1.0)),
     "Softmax": by_bounds(lambda call: softmax(call, call.value())),

@@ -79,6 +79,7 @@ _REDUCE = {"axes": WHOLES, "keepdims": FLAG, "noop_with_empty_axes": FLAG}
 _TWO = (("first operand", Kind.EITHER), ("second operand", Kind.EITHER))
 _TWO_CONSTANTS = (("first operand", Kind.WEIGHT), ("second operand", Kind.WEIGHT))
 _UNARY = Form(since=6)
+_WRITTEN = (("input", Kind.EITHER), ("indices", Kind.WEIGHT), ("updates", Kind.EITHER))
 
 _FACTORS = [_X, ("scale", Kind.WEIGHT), ("bias", Kind.WEIGHT)]
 _EPSILON = Allowed("a number above 0", lambda given: 0 < given < math.inf)
@@ -91,11 +92,14 @@ _SMOOTH: dict[str, Form] = {
     "InstanceNormalization": Form({"epsilon": _EPSILON}, _FACTORS, since=6),
     "LRN": Form({"alpha": NUMBER, "beta": NUMBER, "bias": _EPSILON, "size": COUNT}),
     "LayerNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS),
+    "Log": _UNARY,
     "LpNormalization": Form({"axis": WHOLE, "p": _only(2, "2")}),
     "Pow": Form(inputs=[_X, ("exponent", Kind.WEIGHT)], since=7),
     "RMSNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS[:2]),
     "Reciprocal": _UNARY,
     "ReduceL2": Form(_REDUCE, [_X, _AXES]),
+    "ReduceLogSum": Form(_REDUCE, [_X, _AXES]),
+    "ReduceLogSumExp": Form(_REDUCE, [_X, _AXES]),
     "ReduceSumSquare": Form(_REDUCE, [_X, _AXES]),
     "Attention": Form(
         {
@@ -202,6 +206,7 @@ COMPUTED: dict[str, Form] = {
     # The order of storage is that of the indices, a second output, which no node may read.
     "MaxPool": Form({**_WINDOW, "storage_order": FLAG}),
     "Min": Form(inputs=[("operand", Kind.EITHER)], since=8, repeated=True),
+    "Mean": Form(inputs=[("input", Kind.EITHER)], since=8, repeated=True),
     "Mish": Form(),
     "Mul": Form(inputs=_TWO, since=7),
     "Neg": _UNARY,
@@ -211,6 +216,7 @@ COMPUTED: dict[str, Form] = {
         [_X, ("padding", Kind.WHOLES), ("fill", Kind.NUMBER), _AXES],
         since=2,
     ),
+    "ReduceL1": Form(_REDUCE, [_X, _AXES]),
     "ReduceMax": Form(_REDUCE, [_X, _AXES]),
     "ReduceMean": Form(_REDUCE, [_X, _AXES]),
     "ReduceMin": Form(_REDUCE, [_X, _AXES]),
@@ -254,6 +260,8 @@ COMPUTED: dict[str, Form] = {
         since=10,
     ),
     "Shrink": Form({"lambd": NUMBER, "bias": NUMBER}),
+    "ScatterElements": Form({"axis": WHOLE, "reduction": _word("none")}, _WRITTEN, since=11),
+    "ScatterND": Form({"reduction": _word("none")}, _WRITTEN, since=11),
     "Selu": Form({"alpha": NUMBER, "gamma": NUMBER}, since=6),
     "Sigmoid": _UNARY,
     "Slice": Form(

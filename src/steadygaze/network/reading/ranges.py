@@ -14,7 +14,13 @@ from steadygaze.network.layers import AbstractAffine, AbstractWeighing, Conv, De
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
-_POSITIVE = {"sigmoid": 1.0, "softplus": math.inf, "exp": math.inf}
+_KNOWN = {
+    "sigmoid": (0.0, 1.0),
+    "softplus": (0.0, math.inf),
+    "exp": (0.0, math.inf),
+    "elu": (-1.0, math.inf),
+    **dict.fromkeys(("tanh", "erf", "softsign"), (-1.0, 1.0)),
+}
 # More than rounding may add to a sum of products, as a share.
 _ROUNDING = 2.0**-36
 
@@ -71,8 +77,8 @@ def _of_scale_shift(layer: ScaleShift, low: float, high: float) -> tuple[float, 
     scale, shift = torch.broadcast_tensors(layer.scale, layer.shift)
     at = torch.stack([torch.where(scale == 0, 0.0, scale * end) for end in (low, high)])
     made = at + shift
-    # A number that is only moved in sign, or only raised from 0, is not rounded.
-    exact = (at == 0) | ((shift == 0) & (scale.abs() == 1))
+    # A number that is only moved in sign, or only raised from 0 or to 0, is not rounded.
+    exact = (at == 0) | (((shift == 0) | (made == 0)) & (scale.abs() == 1))
     slack = torch.where(exact | made.isinf(), 0.0, _ROUNDING * (at.abs() + shift.abs()))
     return float((made - slack).min()), float((made + slack).max())
 
@@ -100,8 +106,8 @@ def _slack(value: Tensor, place: float) -> float:
 
 
 def _of_smooth(layer: Smooth) -> tuple[float, float]:
-    if layer.function in _POSITIVE:
-        return 0.0, _POSITIVE[layer.function]
+    if layer.function in _KNOWN:
+        return _KNOWN[layer.function]
     if layer.function == "power":
         exponent, floor = layer.numbers
         if exponent > 0 and floor > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -114,6 +115,45 @@ def _between(
     pads = [(0, 0)] * nothing.ndim
     pads[axis] = (sum(one.shape[axis] for one in before), sum(one.shape[axis] for one in behind))
     return asm.scale_shift(asm.pad(x, pads, 0.0), 1.0, constant)
+
+
+def overwritten(
+    asm: Assembler, x: Value | np.ndarray, places: np.ndarray, updates: Value | np.ndarray
+) -> Value:
+    """x with numbers of `updates`, counted in turn, where `places`, shaped as x, is not below 0.
+
+    At least one of both is computed.
+    """
+    flat, size = places.ravel(), places.size
+    if isinstance(updates, Value) and (flat >= 0).all():
+        source, index = asm.reshape(updates, (-1,)), flat
+    else:
+        parts = [asm.reshape(one, (-1,)) if isinstance(one, Value) else one.ravel() for one in (x, updates)]
+        source, index = side_by_side(asm, parts, 0), np.where(flat < 0, np.arange(size), size + flat)
+    return asm.reshape(taken(asm, source, 0, index), places.shape)
+
+
+def places_of(
+    asm: Assembler, shape: Sequence[int], where: Sequence[object], updates: Sequence[int]
+) -> np.ndarray:
+    """For `overwritten`: the places that an index of numpy names, filled in turn by updates of that shape.
+
+    Raises ModelError where it names a place that there is not, or one of them twice.
+    """
+    count = math.prod(updates)
+    try:
+        named = np.arange(math.prod(shape)).reshape(shape)[tuple(where)]  # type: ignore[index]
+        order = np.broadcast_to(np.arange(count).reshape(updates), named.shape)
+    except (IndexError, ValueError) as error:
+        raise asm.refuse(
+            f"it writes numbers of shape {tuple(updates)} into a value of shape {tuple(shape)} ({error})",
+            "allowed are places that there are, and a number for each",
+        ) from error
+    if len(np.unique(named)) < named.size:
+        raise asm.refuse("it writes several numbers to one place", "allowed is one for each place")
+    places = np.full(math.prod(shape), -1)
+    places[named.ravel()] = order.ravel()
+    return places.reshape(shape)
 
 
 def deep_to_wide(asm: Assembler, x: Value, block: int, depth_first: bool) -> Value:

@@ -19,9 +19,18 @@ from steadygaze.errors import ModelError
 from steadygaze.network.layers import ScaleShift
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.reading import picking
-from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.assembly import SOFTPLUS_THRESHOLD, Assembler, Value
 from steadygaze.network.reading.held import NO_JUMPS, AbstractHeld
-from steadygaze.network.reading.steps import IDENTITY, NotAffineError, Steps, negated, selected, truths
+from steadygaze.network.reading.steps import (
+    IDENTITY,
+    NEVER,
+    NotAffineError,
+    Steps,
+    negated,
+    selected,
+    truths,
+)
+from steadygaze.network.smooth import Smooth
 
 # Sides that differ by less than this share may be meant to meet: numbers of single precision are as exact.
 _SINGLE = 1e-6
@@ -101,8 +110,21 @@ def _condition(asm: Assembler, part: Operand) -> Operand:
     return part if isinstance(part, Stepped) and part.truth else compared(asm, part, np.zeros(()), "other")
 
 
+def _is_soft_plus(asm: Assembler, condition: Stepped, first: Operand, second: Operand) -> bool:
+    """Whether the second is the soft plus of the first, and the first is taken where it is far above 0."""
+    if not isinstance(first, Value) or not isinstance(second, Value) or condition.root != first:
+        return False
+    made, steps = asm.nodes[second.node], condition.steps
+    named = isinstance(made.layer, Smooth) and made.layer.function == "softplus"
+    far = bool(steps.places) and steps.places[0] >= SOFTPLUS_THRESHOLD and steps.lines[0].same(NEVER)
+    return named and far and made.inputs == (first.node,)
+
+
 def where(asm: Assembler, condition: Stepped, first: Operand, second: Operand) -> Value | Stepped:
     """The first where the condition holds, the second elsewhere."""
+    if _is_soft_plus(asm, condition, first, second):
+        assert isinstance(second, Value)
+        return second
     pair = condition.compared
     if isinstance(first, Value) and isinstance(second, Value) and pair in ((first, second), (second, first)):
         largest_wins = (pair == (first, second)) == condition.larger

@@ -62,6 +62,9 @@ class Line:
 IDENTITY = Line(exact(1.0), exact(0.0))
 """z itself."""
 
+NEVER = Line(exact(0.0), exact(0.0))
+"""A condition that does not hold."""
+
 
 @dataclass(frozen=True)
 class Steps:

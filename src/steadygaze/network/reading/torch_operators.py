@@ -23,6 +23,7 @@ from steadygaze.network.reading import (
     torch_smooth,
     torch_stepping,
     torch_windows,
+    torch_writing,
 )
 from steadygaze.network.reading import torch_shapes as shapes
 from steadygaze.network.reading.assembly import Value
@@ -327,6 +328,7 @@ _ROWS: Rows = (
     *torch_recurrent.ROWS,
     *torch_smooth.ROWS,
     *torch_stepping.ROWS,
+    *torch_writing.ROWS,
 )
 
 

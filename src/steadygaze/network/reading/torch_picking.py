@@ -13,12 +13,14 @@ from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     FLAG,
     LIMIT,
+    NONE,
     NUMBER,
     OPERAND,
     WHOLE,
     Call,
     Rows,
     Rule,
+    only,
     whole_numbers,
 )
 
@@ -66,6 +68,11 @@ def _threshold(call: Call) -> Value:
     return call.assembler.clip(call.value(), edge, None)
 
 
+def _random_slope(call: Call) -> Value:
+    """rrelu: in evaluation the slope is the middle of those that are drawn in training."""
+    return call.assembler.leaky_relu(call.value(), (float(call["lower"]) + float(call["upper"])) / 2)
+
+
 _ONE = {"self": COMPUTED}
 _TWO = {"self": OPERAND, "other": OPERAND}
 _ALONG = {"self": COMPUTED, "dim": WHOLE | whole_numbers(), "keepdim": FLAG}
@@ -79,6 +86,11 @@ ROWS: Rows = (
     ("max.dim", _along(largest_wins=True, indices=True), _ALONG),
     ("min.dim", _along(largest_wins=False, indices=True), _ALONG),
     ("hardsigmoid", _hard_sigmoid, _ONE),
+    (
+        "rrelu",
+        _random_slope,
+        {"self": COMPUTED, "lower": NUMBER, "upper": NUMBER, "training": only(False), "generator": NONE},
+    ),
     ("softshrink", _soft_shrink, {"self": COMPUTED, "lambd": LIMIT}),
     ("threshold", _threshold, {"self": COMPUTED, "threshold": NUMBER, "value": NUMBER}),
 )

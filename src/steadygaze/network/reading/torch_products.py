@@ -43,7 +43,7 @@ ROWS: Rows = (
     ("bmm", mixed(_matmul), {"self": COMPUTED | weights(3), "mat2": COMPUTED | weights(3)}),
     (
         "einsum",
-        _einsum,
+        mixed(_einsum),
         {
             "equation": Argument("a text", lambda given: isinstance(given, str)),
             "tensors": SEVERAL,

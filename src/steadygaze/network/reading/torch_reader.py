@@ -34,6 +34,8 @@ _BLOCKS = {
 }
 # Operators that look at the shape of a value alone, and what they fill it with; None is an argument.
 _FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "full_like": None}
+# What is not filled is written over, or else holds what happens to lie there: zeros do as well.
+_UNFILLED = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 _FILLED |= {"new_zeros": 0.0, "new_ones": 1.0, "new_full": None}
 # How far constants may differ between the module's own precision and float64, against the largest.
 _ROUNDING = 1e-3
@@ -156,7 +158,14 @@ def _constant(found: Any) -> _Constant:
     if not isinstance(found, Tensor):
         return _Constant(found, found)
     own = found.detach().cpu()
-    return _Constant(own.double() if own.is_floating_point() else own, own)
+    return _Constant(_wide(own), own)
+
+
+def _wide(found: Any) -> Any:
+    """Real numbers as float64, whatever precision an operator makes them in."""
+    if isinstance(found, (tuple, list)):
+        return type(found)(map(_wide, found))
+    return found.double() if isinstance(found, Tensor) and found.is_floating_point() else found
 
 
 def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, differentiable: bool) -> Any:
@@ -167,6 +176,8 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
     if name == "sym_size.int" and isinstance(sources[0], Value):
         size = assembler.shape(sources[0])[node.args[1]]  # type: ignore[index]
         return _Constant(size, size)
+    if name.partition(".")[0] in _UNFILLED:
+        return _unfilled(node, assembler)
     if name in _FILLED and isinstance(sources[0], Value):
         return _filled(_arguments(node, known), node, assembler, _FILLED[name])
     held = next((source for source in sources if isinstance(source, AbstractHeld)), None)
@@ -217,6 +228,16 @@ def _filled(given: Mapping[str, Any], node: fx.Node, assembler: Assembler, numbe
         )
     wide = torch.full(shape, float(number), dtype=torch.float64)
     return _Constant(wide, wide.to(node.meta["val"].dtype))
+
+
+def _unfilled(node: fx.Node, assembler: Assembler) -> _Constant:
+    """Zeros in the shape of what is not filled."""
+    made = node.meta["val"]
+    # An open size is that of the batch, read as 1.
+    shape = tuple(size if isinstance(size, int) else 1 for size in made.shape)
+    check_size(shape, f"a constant of {assembler.where}")
+    own = torch.zeros(shape, dtype=made.dtype)
+    return _Constant(_wide(own), own)
 
 
 def _part(node: fx.Node, parts: list[Value], assembler: Assembler) -> Value:
@@ -278,11 +299,12 @@ def _executed(node: fx.Node, known: Mapping[fx.Node, _Constant], assembler: Asse
     args, kwargs = (fx.map_arg(given, taken) for given in (node.args, node.kwargs))
     try:
         with torch.no_grad():
-            return node.target(*args, **kwargs)  # type: ignore[operator]
+            made = node.target(*args, **kwargs)  # type: ignore[operator]
     except Exception as error:  # operators raise half a dozen unrelated types
         raise assembler.refuse(
             f"its constants do not fit ({error})", "make it a parameter of the module"
         ) from error
+    return _wide(made) if kind == "wide" else made
 
 
 def _close(wide: Any, own: Any) -> bool:

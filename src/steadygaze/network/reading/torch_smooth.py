@@ -79,6 +79,31 @@ def _variance(exponent: float) -> Rule:
     return rule
 
 
+def _logarithm(base: float) -> Rule:
+    return lambda call: call.assembler.scale_shift(
+        joining.logarithm(call.assembler, call.value()), 1 / math.log(base), 0.0
+    )
+
+
+def _log_of_one_more(call: Call) -> Value:
+    return joining.logarithm(call.assembler, call.assembler.scale_shift(call.value(), 1.0, 1.0))
+
+
+def _log_of_sum(call: Call) -> Value:
+    return joining.log_of_sum(call.assembler, call.value(), _axes_of(call), bool(call["keepdim"]))
+
+
+def _distances(call: Call) -> Value:
+    """cdist: Euclidean, of rows and rows."""
+    asm, first, second = call.assembler, call.part("x1"), call.part("x2")
+    if isinstance(first, Value):
+        return joining.distances(asm, first, second)
+    assert isinstance(second, Value), "constants are known on reading"
+    made = joining.distances(asm, second, first)
+    rank = len(asm.shape(made))
+    return asm.permute(made, (*range(rank - 2), rank - 1, rank - 2))
+
+
 def _softmax(call: Call) -> Value:
     return joining.softmax(call.assembler, call.value(), call["dim"])
 
@@ -185,11 +210,20 @@ _POOL |= {"count_include_pad": FLAG, "divisor_override": NONE}
 # Of no axes, PyTorch has the variance over all, and another gradient.
 _NAMED = Argument("at least one axis", lambda given: whole_numbers().fits(given) and len(given) > 0)
 _SPREAD = {"self": COMPUTED, "dim": NONE | _NAMED, "correction": NONE | NUMBER, "keepdim": FLAG}
+_ROWS_OF = COMPUTED | weights(2, 3)
+_PAIRS = {"x1": _ROWS_OF, "x2": _ROWS_OF, "p": only(2, 2.0)}
+_PAIRS |= {"compute_mode": unread("by which products it is computed")}
 _LENGTH = {"self": COMPUTED, "ord": only(1, 1.0, 2, 2.0), "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
 
 ROWS: Rows = (
     ("glu", by_bounds(_glu), {"self": COMPUTED, "dim": WHOLE}),
     ("exp", by_bounds(activations.smooth("exp")), _ONE),
+    ("log", by_bounds(lambda call: joining.logarithm(call.assembler, call.value())), _ONE),
+    ("log2", by_bounds(_logarithm(2.0)), _ONE),
+    ("log10", by_bounds(_logarithm(10.0)), _ONE),
+    ("log1p", by_bounds(_log_of_one_more), _ONE),
+    ("logsumexp", by_bounds(_log_of_sum), {"self": COMPUTED, "dim": _AXES, "keepdim": FLAG}),
+    ("cdist", by_bounds(_distances), _PAIRS),
     ("sqrt", by_bounds(_power(0.5)), _ONE),
     ("rsqrt", by_bounds(_power(-0.5)), _ONE),
     ("reciprocal", by_bounds(_power(-1.0)), _ONE),

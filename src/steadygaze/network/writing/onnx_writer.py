@@ -256,6 +256,8 @@ def _(layer: Smooth, to: Writer, inputs: tuple[str, ...], shapes: tuple[Shape, .
         floor = layer.rule.floor
         known = inputs[0] if math.isinf(floor) else to.add("Max", inputs[0], to.constant(floor))
         to.add("Pow", known, to.constant(layer.numbers[0]), last=True)
+    elif layer.function == "log":
+        to.add("Log", to.add("Max", inputs[0], to.constant(layer.rule.floor)), last=True)
     else:
         _SMOOTH[layer.function](to, inputs[0])
 

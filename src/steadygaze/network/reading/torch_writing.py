@@ -1,0 +1,92 @@
+"""PyTorch operators that write numbers into a part of a value, as assignments to slices and places do."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from steadygaze.network.reading import rearranging
+from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.torch_arguments import (
+    COMPUTED,
+    NONE,
+    NUMBER,
+    WEIGHTS,
+    WHOLE,
+    Argument,
+    Call,
+    Rows,
+    only,
+    unread,
+)
+
+
+def _shape(call: Call, name: str) -> tuple[int, ...]:
+    part = call.part(name)
+    return call.assembler.shape(part) if isinstance(part, Value) else part.shape
+
+
+def _copied(call: Call) -> Value:
+    """All of a value overwritten by another, broadcast."""
+    asm, shape, source = call.assembler, _shape(call, "self"), call.part("src")
+    if isinstance(source, Value):
+        return asm.expand(source, shape)
+    return asm.scale_shift(call.value(), 0.0, source)
+
+
+def _filled(call: Call) -> Value:
+    return call.assembler.scale_shift(call.value(), 0.0, call.constant("value"))
+
+
+def _written(call: Call, where: list[object], name: str) -> Value:
+    """The value with others, of that name, at an index as numpy has it."""
+    asm, shape = call.assembler, _shape(call, "self")
+    places = rearranging.places_of(asm, shape, where, _shape(call, name))
+    return rearranging.overwritten(asm, call.part("self"), places, call.part(name))
+
+
+def _selected(call: Call) -> Value:
+    where: list[object] = [slice(None)] * len(_shape(call, "self"))
+    where[call["dim"]] = call["index"]
+    return _written(call, where, "src")
+
+
+def _sliced(call: Call) -> Value:
+    where: list[object] = [slice(None)] * len(_shape(call, "self"))
+    where[call["dim"]] = slice(call["start"], call["end"], call["step"])
+    return _written(call, where, "src")
+
+
+def _indexed(call: Call) -> Value:
+    where = [slice(None) if one is None else one.numpy() for one in call["indices"]]
+    return _written(call, where, "values")
+
+
+def _is_places(given: object) -> bool:
+    return given is None or (
+        isinstance(given, Tensor) and not (given.is_floating_point() or given.is_complex())
+    )
+
+
+_PART = COMPUTED | WEIGHTS
+_PLACES = Argument(
+    "constant tensors of whole numbers or truth values, or None",
+    lambda given: isinstance(given, (list, tuple)) and all(map(_is_places, given)),
+)
+_END = NONE | WHOLE
+
+ROWS: Rows = (
+    ("copy", _copied, {"self": _PART, "src": _PART, "non_blocking": unread("when it is copied")}),
+    ("fill.Scalar fill.Tensor", _filled, {"self": COMPUTED, "value": NUMBER | WEIGHTS}),
+    ("select_scatter", _selected, {"self": _PART, "src": _PART, "dim": WHOLE, "index": WHOLE}),
+    (
+        "slice_scatter",
+        _sliced,
+        {"self": _PART, "src": _PART, "dim": WHOLE, "start": _END, "end": _END, "step": WHOLE},
+    ),
+    (
+        "index_put",
+        _indexed,
+        {"self": _PART, "indices": _PLACES, "values": _PART, "accumulate": only(False)},
+    ),
+)
+"""Operators that write into a value, by name and overload."""
