@@ -247,8 +247,8 @@ def through(variant, steps=12):
 def test_a_half_that_is_lost(monkeypatch):
     halved = branch_and_bound.halved
 
-    def shrunk(boxes, axis):
-        made = halved(boxes, axis)
+    def shrunk(*given):
+        made = halved(*given)
         made[0, :, 1] = made[0, :, 0]
         return made
 
@@ -274,8 +274,8 @@ def test_a_box_in_the_place_of_another(monkeypatch):
     """Volumes add up: points find out that nothing is there."""
     halved = branch_and_bound.halved
 
-    def repeated(boxes, axis):
-        made = halved(boxes, axis)
+    def repeated(boxes, *given):
+        made = halved(boxes, *given)
         return np.concatenate([made[: len(boxes)]] * 2)
 
     monkeypatch.setattr(branch_and_bound, "halved", repeated)

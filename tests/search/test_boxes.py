@@ -114,7 +114,7 @@ def test_halves_make_up_the_whole(seed, n):
     rng = np.random.default_rng(seed)
     boxes = random_boxes(np.stack([-rng.random(n) - 0.1, rng.random(n) + 0.1], axis=1), rng, 6)
     axis = rng.integers(0, n, 6)
-    halves = halved(boxes, axis)
+    halves = halved(boxes, axis, np.zeros(n, bool))
     assert halves.shape == (12, n, 2)
     lower, upper = halves[:6], halves[6:]
     rows = np.arange(6)
@@ -125,6 +125,17 @@ def test_halves_make_up_the_whole(seed, n):
     np.testing.assert_allclose(volumes_of(lower) + volumes_of(upper), volumes_of(boxes), rtol=1e-14)
     others = np.arange(n) != axis[:, None]
     np.testing.assert_array_equal(lower[others], boxes[others])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "cut"),
+    [(-1.5, 1.5, 0.0), (0.0, 1.5, 1.0), (0.0, 1.0, 0.5), (1.0, 1.5, 1.25), (0.9, 2.3, 2.0), (0.2, 0.8, 0.5)],
+)
+def test_boxes_that_cross_whole_numbers_are_cut_there_where_that_is_wanted(low, high, cut):
+    boxes = np.array([[[low, high], [low, high]]])
+    for axis in (0, 1):
+        lower, upper = halved(boxes, np.array([axis]), np.array([True, False]))
+        assert lower[axis, 1] == upper[axis, 0] == (cut if axis == 0 else (low + high) / 2)
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 4))
@@ -148,7 +159,7 @@ def test_gauges_are_the_least_scales_that_meet_a_box(seed, n):
 def test_boxes_are_cells(n):
     rng = np.random.default_rng(n)
     whole = np.stack([-rng.random(n), rng.random(n)], axis=1)
-    boxes = halved(whole[None], np.array([n - 1]))
+    boxes = halved(whole[None], np.array([n - 1]), np.zeros(n, bool))
     cells = cells_of(boxes)
     np.testing.assert_allclose(volumes(cells), volumes_of(boxes), rtol=1e-12)
     np.testing.assert_allclose([hull_volume(own) for own in corners_of(cells)], volumes_of(boxes), rtol=1e-9)
@@ -162,7 +173,7 @@ def test_boxes_are_cells(n):
 
 
 def test_the_map_of_boxes_claims_nothing_more():
-    boxes = halved(np.array([[[-1.0, 1.0], [0.0, 2.0]]]), np.array([0]))
+    boxes = halved(np.array([[[-1.0, 1.0], [0.0, 2.0]]]), np.array([0]), np.zeros(2, bool))
     map_ = map_of(boxes, np.array([ROBUST, UNDECIDED], np.int8))
     assert map_.kind.tolist() == [ROBUST, UNDECIDED]
     assert map_.region.tolist() == [-1, -1]

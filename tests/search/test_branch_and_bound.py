@@ -13,7 +13,7 @@ from steadygaze.errors import NotEnclosable, SettingError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.network.graph import Graph
 from steadygaze.network.saliency import NoMap
-from steadygaze.perturbation import Brightness, Chain, Direction, Patch
+from steadygaze.perturbation import Brightness, Chain, Direction, Patch, Rotate, Translate
 from steadygaze.question.problem import Problem
 from steadygaze.search import branch_and_bound, handover
 from steadygaze.search.base import Options
@@ -265,6 +265,22 @@ def test_the_parameter_that_moves_units_is_halved_first():
     np.testing.assert_allclose(
         np.ptp(lower, axis=2) / np.ptp(variant.problem.box, axis=1), [[0.5, 1], [1, 0.5]]
     )
+
+
+def test_shifts_are_cut_first_where_all_pixels_bend():
+    """No part has a whole number inside along an axis along which it was cut."""
+    shift = Translate((-1.6, 1.6), (-0.6, 0.6), interpolation="bilinear")
+    chain = Brightness(-0.1, 0.1) | shift
+    assert chain.bends == (False, True, True)
+    assert Rotate(-1, 1).bends == (False,)
+    problem = Variant("mlp", "bilinear shift").problem
+    search = BranchAndBound(replace(problem, perturbation=Chain(shift)), Options(2**30, 1))
+    while len(search.found().kind) < 16:
+        search.step()
+    corners, _ = search.found().cells.take(np.arange(len(search.found().kind)))
+    search.close()
+    ends = np.unique(corners.theta[:, 0])
+    assert {-1.0, 0.0, 1.0} <= set(ends.tolist())
 
 
 def test_boxes_with_many_doubts_are_cut_into_several_at_once():

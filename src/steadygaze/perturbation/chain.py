@@ -98,6 +98,11 @@ class AbstractPerturbation(ABC):
         """Numbers of two parameters each, whose product enclosures follow: see ``Enclosure.of_boxes``."""
         return ()
 
+    @property
+    def bends(self) -> tuple[bool, ...]:
+        """For each parameter, whether all pixels bend where it is a whole number: a good place to cut."""
+        return (False,) * len(self.parameters)
+
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """Where the changed images (B, C, H, W) lie, for ``amounts`` (B, k) enclosed over the same boxes.
 
@@ -329,6 +334,11 @@ class Chain(AbstractPerturbation):
     def products(self) -> Pairs:
         """Those of its links."""
         return tuple((start + j, start + k) for link, start, _ in self._slices() for j, k in link.products)
+
+    @property
+    def bends(self) -> tuple[bool, ...]:
+        """Those of its links."""
+        return tuple(bend for link in self.links for bend in link.bends)
 
     def enclose(self, images: np.ndarray | Enclosure, amounts: np.ndarray | Enclosure) -> Enclosure:
         """Where the images lie over boxes of parameters, affine in the coordinates t of each box.

@@ -105,6 +105,11 @@ class Translate(AbstractPiecewiseAffinePerturbation):
         """Read bilinearly, pixels follow the product of both shifts."""
         return ((0, 1),) if len(self.parameters) == 2 and not self.has_pieces else ()
 
+    @property
+    def bends(self) -> tuple[bool, ...]:
+        """Where places cross from one pixel to the next, which all do at once."""
+        return (True,) * len(self.parameters)
+
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """The images read at enclosed places, across triangles: see ``geometry.resampling``."""
         fill = per_channel("translate fill", self.fill, images.shape[0])

@@ -11,10 +11,17 @@ from steadygaze.geometry.sections import gauge
 from steadygaze.search.base import CellMap
 
 
-def halved(boxes: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    """Both halves of each box, ``(2 B, n, 2)``, along its axis: the lower ones first."""
+def halved(boxes: np.ndarray, axis: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Both halves of each box, ``(2 B, n, 2)``, along its axis: the lower ones first.
+
+    Along axes that are ``whole`` ``(n,)`` they are cut at the whole number nearest to their middle instead,
+    if there is one inside.
+    """
     rows = np.arange(len(boxes))
     middle = boxes[rows, axis].mean(axis=1)
+    near = np.rint(middle)
+    inside = whole[axis] & (boxes[rows, axis, 0] < near) & (near < boxes[rows, axis, 1])
+    middle = np.where(inside, near, middle)
     lower, upper = boxes.copy(), boxes.copy()
     lower[rows, axis, 1], upper[rows, axis, 0] = middle, middle
     return np.concatenate([lower, upper])

@@ -90,6 +90,7 @@ class BranchAndBound(AbstractSearch):
             self._batch = 1
         opened = _bytes_of(2**_HALVINGS, len(problem.box))
         self._step = max(min(4, _BATCHES * self._batch), min(_BATCHES * self._batch, _STEP_BYTES // opened))
+        self._bends = np.array(problem.perturbation.bends, dtype=bool)
         self._open = self._parts_at_borders() if self._handover is not None else problem.box[None].copy()
         self._done: list[CellMap] = []
         self._falsifier = Falsifier(problem, options.deadline)
@@ -274,7 +275,7 @@ class BranchAndBound(AbstractSearch):
             times = np.ceil(np.log2(np.maximum(doubts, 1) / self._decidable)).astype(int).clip(1, _HALVINGS)
         boxes, pull, times = boxes[~small], pull[~small], times[~small]
         while len(boxes):
-            boxes = halved(boxes, self._axes(boxes, pull))
+            boxes = halved(boxes, self._axes(boxes, pull), self._bends)
             pull, times = np.tile(pull, (2, 1)), np.tile(times - 1, 2)
             self._open = np.concatenate([self._open, boxes[times == 0]])
             boxes, pull, times = boxes[times > 0], pull[times > 0], times[times > 0]
