@@ -74,8 +74,8 @@ def test_without_a_fault_nothing_is_outside():
 
 
 def test_a_slope_of_the_wrong_sign(monkeypatch):
-    def wrong(layer, *inputs):
-        made = affine(layer, *inputs)
+    def wrong(layer, *inputs, norm):
+        made = affine(layer, *inputs, norm=norm)
         made.rows[:, 1, ..., ::2] *= -1
         return made
 

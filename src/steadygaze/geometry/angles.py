@@ -90,7 +90,9 @@ def _near_one(forms: Forms) -> Forms:
     largest = torch.maximum(forms.rows.abs().amax(dim=(1, 2)), forms.error.amax(dim=1))
     exponent = torch.frexp(largest).exponent.clamp(-1000, 1000)
     scale = torch.exp2(-exponent.to(forms.rows.dtype))
-    return replace(forms, rows=forms.rows * scale[:, None, None], error=forms.error * scale[:, None])
+    return replace(
+        forms, rows=forms.rows * scale[:, None, None], error=forms.error * scale[:, None], length=None
+    )
 
 
 def _around(c: Tensor, s: _Side, e: _Side, count: int, rounding: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -40,12 +40,14 @@ class Forms:
         count: n, the number of coordinates of the boxes.
         origin: ``(B, k, 2)`` int64, of the first k symbols what is known of each: twice ANY, twice SIGN if
             it is -1 or 1, or the numbers of two symbols, of which it is the product. None if all are ANY.
+        length: ``(B,)`` at least the Euclidean length of all e of one box together; None for that of `error`.
     """
 
     rows: Tensor
     error: Tensor
     count: int
     origin: Tensor | None = None
+    length: Tensor | None = None
 
     @staticmethod
     def of(enclosure: Enclosure, device: torch.device) -> Forms:
@@ -93,7 +95,8 @@ class Forms:
     def take(self, chosen: Tensor) -> Forms:
         """The forms of some boxes."""
         origin = None if self.origin is None else self.origin[chosen]
-        return Forms(self.rows[chosen], self.error[chosen], self.count, origin)
+        length = None if self.length is None else self.length[chosen]
+        return Forms(self.rows[chosen], self.error[chosen], self.count, origin, length)
 
     def flattened(self) -> Forms:
         """The same numbers with shape ``(N,)``."""
@@ -136,41 +139,72 @@ class Forms:
         absolute: Callable[[Tensor], Tensor],
         terms: int,
         constant: Tensor | None = None,
+        norm: float | None = None,
     ) -> Forms:
         """W x + constant, where `function` is x -> W x and `absolute` x -> |W| x, batches ``(B, *shape)``.
 
         `terms` is the largest number of products that are summed for one value; constant ``(1, *other)``.
+        norm: how much longer W can make a vector, where that is known: no error is above their length.
         """
         moved = function(self.rows.flatten(0, 1))
         rows = moved.reshape(*self.rows.shape[:2], *moved.shape[1:])
-        share = (terms + 4) * UNIT
-        error = absolute(self.error + share * self.size)
+        share, upward = (terms + 4) * UNIT, 1 + 2 * (terms + 8) * UNIT
+        added = share * (rows.new_zeros(()) if constant is None else constant.abs())
         if constant is not None:
             rows[:, 0] += constant[0]
-            error = error + share * (constant.abs() + rows[:, 0].abs())
-        return Forms(rows, error * (1 + 2 * (terms + 8) * UNIT), self.count, self.origin)
+            added = added + share * rows[:, 0].abs()
+        if norm is None:
+            error = absolute(self.error + share * self.size) + added
+            return Forms(rows, error * upward, self.count, self.origin)
+        error, rounding = absolute(torch.cat([self.error, share * self.size])).chunk(2)
+        rounding = rounding + added
+        length = norm * self.errors * _upward(2)
+        error = torch.minimum(error, _spread(length, error)) + rounding
+        return Forms(
+            rows, error * upward, self.count, self.origin, (length + lengths_of(rounding)) * upward
+        ).shortened()
+
+    def shortened(self) -> Forms:
+        """With the length of the errors where that is less than what was known of it."""
+        return replace(self, length=None if self.length is None else self.errors)
 
     def __add__(self, other: Forms) -> Forms:
         symbols = max(self.symbols, other.symbols)
         first, second = self.with_symbols(symbols), other.with_symbols(symbols)
         rows = first.rows + second.rows
-        error = first.error + second.error + UNIT * (first.size + second.size)
-        return Forms(rows, error * _upward(rows.shape[1]), self.count, _either(self.origin, other.origin))
+        rounding = UNIT * (first.size + second.size)
+        error = first.error + second.error + rounding
+        length = None
+        if self.length is not None or other.length is not None:
+            length = (self.errors + other.errors + lengths_of(rounding)) * _upward(2)
+        return Forms(
+            rows, error * _upward(rows.shape[1]), self.count, _either(self.origin, other.origin), length
+        )
 
     def __neg__(self) -> Forms:
         return replace(self, rows=-self.rows)
 
     def scaled(self, factor: Tensor) -> Forms:
         """Times numbers ``(B, *shape)`` or ``(*shape,)``, entry by entry."""
-        rows = self.rows * (factor[:, None] if factor.ndim == self.error.ndim else factor)
-        error = (self.error + UNIT * self.size) * factor.abs()
-        return replace(self, rows=rows, error=error * _upward(rows.shape[1]))
+        factors = factor if factor.ndim == self.error.ndim else factor[None]
+        rows, rounding = self.rows * factors[:, None], UNIT * self.size
+        error = (self.error + rounding) * factors.abs()
+        length = None
+        if self.length is not None:
+            most = factors.abs().flatten(1).amax(dim=1)
+            length = (self.length * most + lengths_of(rounding * factors.abs())) * _upward(rows.shape[1])
+        return replace(self, rows=rows, error=error * _upward(rows.shape[1]), length=length)
 
     def raised(self, amount: Tensor) -> Forms:
         """Plus numbers ``(B, *shape)``."""
         rows = self.rows.clone()
         rows[:, 0] += amount
-        return replace(self, rows=rows, error=(self.error + UNIT * rows[:, 0].abs()) * _upward(1))
+        return replace(self, rows=rows).loosened(UNIT * rows[:, 0].abs())
+
+    def loosened(self, amount: Tensor) -> Forms:
+        """With errors that are larger by so much ``(B, *shape)`` >= 0."""
+        length = None if self.length is None else (self.length + lengths_of(amount)) * _upward(1)
+        return replace(self, error=(self.error + amount) * _upward(1), length=length)
 
     def times(self, other: Forms) -> Forms:
         """The product, entry by entry; the second factor's symbols, which are not the first's, are dropped.
@@ -191,9 +225,8 @@ class Forms:
         room is the number of symbols that forms may have in all; the first `used` stand for something else.
         """
         fresh = fresh_symbols(deviation.flatten(1), room - used)
-        error = (self.error + fresh.rest.reshape(self.error.shape)) * _upward(1)
         rows = fresh.rows.reshape(*fresh.rows.shape[:2], *self.shape)
-        return replace(self, error=error).joined(rows, used, None)
+        return self.loosened(fresh.rest.reshape(self.error.shape)).joined(rows, used, None)
 
     def joined(self, symbols: Tensor, used: int, origin: Tensor | None) -> Forms:
         """With new symbols behind the first `used`: rows ``(B, k, *shape)``, origin ``(B, k, 2)``."""
@@ -206,6 +239,12 @@ class Forms:
         place = origin.new_full((boxes, used + fresh, 2), ANY)
         place[:, used:] = origin
         return replace(self, rows=rows, origin=_either(place, self.origin))
+
+    @property
+    def errors(self) -> Tensor:
+        """At least the length of all errors of one box together, ``(B,)``."""
+        own = lengths_of(self.error)
+        return own if self.length is None else torch.minimum(own, self.length)
 
 
 #: What is known of a symbol: that it is between -1 and 1, or that it is one of the two.
@@ -253,6 +292,23 @@ def _either(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     either = longer.clone()
     either[:, : shorter.shape[1]] = torch.maximum(longer[:, : shorter.shape[1]], shorter)
     return either
+
+
+def together(parts: Sequence[Forms]) -> Tensor | None:
+    """The length of the errors of several forms set side by side, ``(B,)``; None where none has its own."""
+    if all(forms.length is None for forms in parts):
+        return None
+    return lengths_of(torch.stack([forms.errors for forms in parts], dim=1))
+
+
+def lengths_of(numbers: Tensor) -> Tensor:
+    """Lengths ``(B,)`` of numbers ``(B, *shape)``, rounded up, what is so small that it vanishes, too."""
+    return (torch.linalg.vector_norm(numbers.flatten(1), dim=1) + 2.0**-500) * (1 + 2.0**-30)
+
+
+def _spread(length: Tensor, like: Tensor) -> Tensor:
+    """Numbers ``(B,)``, one for all entries ``(B, *shape)`` of a box."""
+    return length.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def _upward(terms: int) -> float:

@@ -129,8 +129,8 @@ class IntegratedGradients(AbstractSaliency):
         middle, half = (low + length / 2)[expanded].expand_as(way.error), length / 2 + 4 * UNIT
         images = way.scaled(middle).raised(self._start(way.error).expand_as(way.error))
         # t - middle is half times a symbol: it moves the centre of the way, and what strays from it strays.
-        error = images.error + half * way.reach * (1 + 8 * UNIT)
-        images = replace(images, error=error).joined((half * way.centre)[:, None], 0, None)
+        images = images.loosened(half * way.reach * (1 + 8 * UNIT))
+        images = images.joined((half * way.centre)[:, None], 0, None)
         last = bounds.graph.last
         along = bounds_of(
             bounds.graph, images, (last,), bounds.tolerances, bounds.room, start=pixels,

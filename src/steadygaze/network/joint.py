@@ -58,6 +58,10 @@ class AbstractProduct(AbstractJoint):
         """What of a gradient g comes to the second factor, the first being a."""
 
     @abstractmethod
+    def stretch(self, known: Tensor) -> Tensor:
+        """How much longer, ``(B,)``, any of the three makes a vector where one factor is `known`, at most."""
+
+    @abstractmethod
     def terms(self, *shapes: Shape) -> int:
         """The largest number of products summed for one value by any of the three, given both shapes."""
 
@@ -108,6 +112,9 @@ class Multiply(AbstractProduct):
     def second(self, a: Tensor, g: Tensor) -> Tensor:
         return a * g
 
+    def stretch(self, known: Tensor) -> Tensor:
+        return known.flatten(1).abs().amax(dim=1)
+
     def terms(self, *shapes: Shape) -> int:
         del shapes
         return 1
@@ -128,6 +135,10 @@ class MatrixProduct(AbstractProduct):
 
     def second(self, a: Tensor, g: Tensor) -> Tensor:
         return a.transpose(-1, -2) @ g
+
+    def stretch(self, known: Tensor) -> Tensor:
+        matrices = known.reshape(len(known), -1, *known.shape[-2:])
+        return torch.linalg.vector_norm(matrices, dim=(2, 3)).amax(dim=1) * (1 + 2.0**-30)
 
     def terms(self, *shapes: Shape) -> int:
         return max(*shapes[0][-2:], shapes[1][-1])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.enclosures import Pairs
-from steadygaze.geometry.forms import Forms
+from steadygaze.geometry.forms import Forms, together
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
@@ -19,7 +19,7 @@ from steadygaze.network.bounding.steepening import steepened
 from steadygaze.network.bounding.tightening import Effort, Tightening
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
-from steadygaze.network.layers import AbstractAffine, Shape
+from steadygaze.network.layers import AbstractAffine, Add, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -144,19 +144,23 @@ class Bounds:
         shapes = tuple(self.graph.nodes[source].shape for source in node.inputs)
         layer = node.layer
         if isinstance(layer, AbstractAffine):
-            return tuple(_transposed(layer, gradient, shapes, k) for k in range(len(shapes)))
+            norm = 1.0 if isinstance(layer, Add) else self.graph.norms[index]
+            return tuple(_transposed(layer, gradient, shapes, k, norm) for k in range(len(shapes)))
         slopes = self.slopes[index]
         if isinstance(slopes, Factors | Shares | Scales):
             return slopes.pulled(gradient, self.room, used)
         return (slopes.pulled(gradient.flattened(), self.room, used).reshaped(*shapes[0]),)
 
 
-def _transposed(layer: AbstractAffine, gradient: Forms, shapes: tuple[Shape, ...], source: int) -> Forms:
-    """The part of a gradient that goes to one input of an affine layer."""
+def _transposed(
+    layer: AbstractAffine, gradient: Forms, shapes: tuple[Shape, ...], source: int, norm: float | None
+) -> Forms:
+    """The part of a gradient that goes to one input of an affine layer, which this norm is of."""
     return gradient.linear(
         lambda g: layer.transpose(g, shapes)[source],
         lambda g: layer.absolute.transpose(g, shapes)[source],
         layer.terms,
+        norm=norm,
     )
 
 
@@ -193,7 +197,7 @@ def bounds_of(
         deadline.ask()
         inputs = tuple(values[source] for source in node.inputs)
         if isinstance(layer, AbstractAffine):
-            values[index] = affine(layer, *inputs)
+            values[index] = affine(layer, *inputs, norm=graph.norms[index])
             if tightening is not None:
                 tightening.affine(index, values[index])
         elif isinstance(layer, AbstractJoint):
@@ -220,8 +224,11 @@ def bounds_of(
     return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, known, deadline)
 
 
-def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:
-    """What an affine layer makes of forms; several are set side by side, to be one linear function."""
+def affine(layer: AbstractAffine, *inputs: Forms, norm: float | None = None) -> Forms:
+    """What an affine layer makes of forms; several are set side by side, to be one linear function.
+
+    norm: see `norm_of`.
+    """
     symbols = max((forms.symbols for forms in inputs), default=0)
     flat = [(forms.with_symbols(symbols) if len(inputs) > 1 else forms).flattened() for forms in inputs]
     sizes = [math.prod(forms.shape) for forms in inputs]
@@ -233,11 +240,13 @@ def affine(layer: AbstractAffine, *inputs: Forms) -> Forms:
         return tuple(part.reshape(len(part), *forms.shape) for part, forms in zip(split, inputs, strict=True))
 
     constant = layer.forward(*parts(rows.new_zeros((1, sum(sizes)))))
-    return Forms(rows, error, flat[0].count).linear(
+    length = flat[0].length if len(flat) == 1 else together(flat)
+    return Forms(rows, error, flat[0].count, length=length).linear(
         lambda x: layer.linear(*parts(x)),
         lambda x: layer.absolute.linear(*parts(x)),
         layer.terms,
         constant if constant.any() else None,
+        norm,
     )
 
 

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms
+from steadygaze.geometry.forms import Forms, lengths_of
 from steadygaze.network.joint import AbstractJoint, AbstractProduct, Multiply, Normalise, Softmax
 from steadygaze.network.smooth import Smooth, relaxed
 
@@ -33,6 +34,11 @@ from steadygaze.network.smooth import Smooth, relaxed
 _ROUNDING = 2.0**-40
 # Rounding of a softmax by more than this share is not followed.
 _COARSE = 2.0**-10
+
+
+# A product that is linear in both factors, and how much longer, ``(B,)``, a known one can make the other.
+_Times: TypeAlias = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]
+_TIMES: _Times = (Multiply().product, Multiply().stretch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +64,9 @@ class Factors:
         layer, (a, b) = self.layer, self.factors
         terms = layer.terms(a.shape, b.shape)
         half = used + max(0, room - used) // 2
-        first = _followed(layer.first, gradient, b, terms, half, used)
-        second = _followed(
-            lambda g, own: layer.second(own, g), gradient, a, terms, room, max(used, first.symbols)
-        )
+        first = _followed((layer.first, layer.stretch), gradient, b, terms, half, used)
+        times = (lambda g, own: layer.second(own, g), layer.stretch)
+        second = _followed(times, gradient, a, terms, room, max(used, first.symbols))
         return first, second
 
 
@@ -83,11 +88,11 @@ class Shares:
         """
         size = gradient.shape[-1]
         half = used + max(0, room - used) // 2
-        level = gradient.linear(lambda x: _centred(x, -1.0), lambda x: _centred(x, 1.0), size + 2)
-        weighed = _followed(Multiply().first, level, self.shares, 1, half, used)
-        total = weighed.linear(_summed, _summed, size)
+        level = _levelled(gradient)
+        weighed = _followed(_TIMES, level, self.shares, 1, half, used)
+        total = weighed.linear(_summed, _summed, size, norm=size * (1 + _ROUNDING))
         rest = level + -total
-        return (_followed(Multiply().first, rest, self.shares, 1, room, max(used, weighed.symbols)),)
+        return (_followed(_TIMES, rest, self.shares, 1, room, max(used, weighed.symbols)),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,17 +112,14 @@ class Scales:
     def pulled(self, gradient: Forms, room: int, used: int) -> tuple[Forms, ...]:
         """The gradient at the arguments, ``r (g - mean(g) - y mean(y g))``, given the one at the values."""
         size = gradient.shape[-1]
-        times = Multiply().first
         steps = [used + max(0, room - used) * share // 3 for share in (1, 2)]
-        along = _followed(times, gradient, self.values, 1, steps[0], used)
-        along = along.linear(_averaged, _averaged, size + 1)
+        along = _followed(_TIMES, gradient, self.values, 1, steps[0], used)
+        along = along.linear(_averaged, _averaged, size + 1, norm=1 + _ROUNDING)
         used = max(used, along.symbols)
-        along = _followed(times, along, self.values, 1, steps[1], used)
+        along = _followed(_TIMES, along, self.values, 1, steps[1], used)
         used = max(used, along.symbols)
-        level = gradient
-        if self.layer.centred:
-            level = gradient.linear(lambda x: _centred(x, -1.0), lambda x: _centred(x, 1.0), size + 2)
-        return (_followed(times, level + -along, self.scales, 1, room, used),)
+        level = _levelled(gradient) if self.layer.centred else gradient
+        return (_followed(_TIMES, level + -along, self.scales, 1, room, used),)
 
 
 def relax_joint(
@@ -133,7 +135,8 @@ def relax_joint(
         return values, Scales(layer, known, scales, _doubts(deviation)), deviation.flatten(1)
     if isinstance(layer, AbstractProduct):
         first, second = inputs
-        values, deviation = multiplied(layer.product, first, second, layer.terms(first.shape, second.shape))
+        times = (layer.product, layer.stretch)
+        values, deviation = multiplied(times, first, second, layer.terms(first.shape, second.shape))
         if isinstance(layer, Multiply):
             values, deviation = _within(values, deviation, *_range_of_product(first, second, layer.limit))
         known = (first.without_symbols(), second.without_symbols())
@@ -145,13 +148,12 @@ def relax_joint(
     return values, Shares(values.without_symbols(), _doubts(deviation)), deviation.flatten(1)
 
 
-def multiplied(
-    product: Callable[[Tensor, Tensor], Tensor], first: Forms, second: Forms, terms: int
-) -> tuple[Forms, Tensor]:
-    """product(first, second), linear in each, as forms and a deviation ``(B, *shape)`` beside them.
+def multiplied(times: _Times, first: Forms, second: Forms, terms: int) -> tuple[Forms, Tensor]:
+    """The product of first and second, as forms and a deviation ``(B, *shape)`` beside them.
 
     Symbols of one number are the same in both. terms: the most products that are summed for one value.
     """
+    product, stretch = times
     a, b = first.with_symbols(0), second.with_symbols(0)
     c, d = a.centre, b.centre
     alpha, beta = a.rows[:, 1:], b.rows[:, 1:]
@@ -168,12 +170,13 @@ def multiplied(
     deviation = product(a.reach, b.reach) * (1 + share) - known * (1 - share)
     rounding = share * product(a.size, b.size)
     origin = first.origin if first.symbols >= second.symbols else second.origin
-    made = Forms(rows, error * (1 + share) + rounding, a.count, origin)
+    lengths = stretch(c) * b.errors + stretch(d) * a.errors + lengths_of(rounding)
+    made = Forms(rows, error * (1 + share) + rounding, a.count, origin, lengths * (1 + share))
     return made, deviation.clamp_min(0.0) * (1 + share)
 
 
 def _followed(
-    product: Callable[[Tensor, Tensor], Tensor],
+    times: _Times,
     gradient: Forms,
     factor: Forms,
     terms: int,
@@ -181,10 +184,9 @@ def _followed(
     used: int,
 ) -> Forms:
     """A gradient times what is known of a factor by the coordinates alone."""
-    made, deviation = multiplied(
-        product, gradient, replace(factor, error=torch.zeros_like(factor.error)), terms
-    )
-    unknown = product(gradient.centre.abs() + gradient.reach, factor.error)
+    known = replace(factor, error=torch.zeros_like(factor.error), length=None)
+    made, deviation = multiplied(times, gradient, known, terms)
+    unknown = times[0](gradient.centre.abs() + gradient.reach, factor.error)
     deviation = (deviation + unknown) * (1 + 2 * (terms + 8) * UNIT)
     return replace(made, origin=gradient.origin).widened(deviation, room, used)
 
@@ -199,8 +201,12 @@ def _range_of_product(first: Forms, second: Forms, limit: float) -> tuple[Tensor
 
 
 def _within(forms: Forms, deviation: Tensor, low: Tensor, high: Tensor) -> tuple[Forms, Tensor]:
-    """The forms, but the range itself where that is narrower than what of them nothing is known about."""
-    flat = (high - low) / 2 < forms.error + deviation
+    """The forms, but the range itself where that is narrower than what of them nothing is known about.
+
+    Errors whose length is known are not given up for a range, of which none is known.
+    """
+    own = forms.error if forms.length is None else torch.zeros_like(forms.error)
+    flat = (high - low) / 2 < own + deviation
     rows = torch.where(flat[:, None], 0.0, forms.rows)
     rows[:, 0] = torch.where(flat, (low + high) / 2, rows[:, 0])
     error = torch.where(flat, 0.0, forms.error)
@@ -211,26 +217,30 @@ def _within(forms: Forms, deviation: Tensor, low: Tensor, high: Tensor) -> tuple
 def _normalised(layer: Normalise, x: Forms, room: int, used: int) -> tuple[Forms, Forms, Tensor]:
     """Values, scales without symbols, and the deviation of the values; room, used: see `Forms.widened`."""
     size = x.shape[-1]
-    away = x.linear(lambda v: _centred(v, -1.0), lambda v: _centred(v, 1.0), size + 2) if layer.centred else x
-    squares, deviation = multiplied(Multiply().product, away, away, 1)
+    away = _levelled(x) if layer.centred else x
+    squares, deviation = multiplied(_TIMES, away, away, 1)
     low, high = away.bounds()
     most = torch.maximum(low.abs(), high.abs()).square() * (1 + _ROUNDING)
     squares, deviation = _within(squares, deviation, torch.zeros_like(most), most)
-    squares = replace(squares, error=(squares.error + deviation) * (1 + _ROUNDING))
-    mean = squares.linear(_mean, _mean, size + 1, x.error.new_full((1, *x.shape[:-1], 1), layer.epsilon))
+    squares = squares.loosened(deviation * (1 + _ROUNDING))
+    epsilon = x.error.new_full((1, *x.shape[:-1], 1), layer.epsilon)
+    mean = squares.linear(_mean, _mean, size + 1, epsilon, norm=size**-0.5 * (1 + _ROUNDING))
     low, high = mean.bounds()
     slope, offset, error = relaxed(Smooth("power", (-0.5, layer.epsilon)), low, high)
     scales = mean.scaled(slope).raised(offset).widened(error, used + max(0, room - used) // 2, used)
     used = max(used, scales.symbols)
     spread = scales.linear(
-        lambda v: v.expand(*v.shape[:-1], size), lambda v: v.expand(*v.shape[:-1], size), 1
+        lambda v: v.expand(*v.shape[:-1], size),
+        lambda v: v.expand(*v.shape[:-1], size),
+        1,
+        norm=size**0.5 * (1 + _ROUNDING),
     )
-    values, deviation = multiplied(Multiply().product, away, spread, 1)
+    values, deviation = multiplied(_TIMES, away, spread, 1)
     limit = size**0.5 * (1 + _ROUNDING)
     values, deviation = _within(values, deviation, *_range_of_product(away, spread, limit))
     least, greatest = (end.clamp(0.0, layer.epsilon**-0.5 * (1 + _ROUNDING)) for end in spread.bounds())
     known = _within(spread.without_symbols(), torch.zeros_like(least), least, greatest)
-    scales = replace(known[0], error=(known[0].error + known[1]) * (1 + _ROUNDING))
+    scales = known[0].loosened(known[1] * (1 + _ROUNDING))
     return values.widened(deviation, room, used), scales, deviation
 
 
@@ -249,7 +259,10 @@ def _softmax(layer: Softmax, logits: Forms) -> tuple[Forms, Tensor]:
     own = p * (1 - p) * logits.error + p * _others(p * logits.error)
     size, span = (x.amax(dim=-1, keepdim=True) for x in (logits.size, reach))
     rounding = _share(p) * (1 + size) * (1 + span)
-    forms = Forms(torch.cat([p[:, None], moved], dim=1), own * (1 + _ROUNDING), logits.count, logits.origin)
+    # No eigenvalue of the derivatives is above 1/2.
+    lengths = (logits.errors / 2 + lengths_of(rounding)) * (1 + _ROUNDING)
+    rows, own = torch.cat([p[:, None], moved], dim=1), own * (1 + _ROUNDING)
+    forms = Forms(rows, own, logits.count, logits.origin, lengths)
     return _within(forms, deviation * (1 + _ROUNDING) + rounding, low, high)
 
 
@@ -298,6 +311,13 @@ def _mean(x: Tensor) -> Tensor:
 def _averaged(x: Tensor) -> Tensor:
     """Means along the last axis, in its shape."""
     return _mean(x).expand(x.shape).contiguous()
+
+
+def _levelled(forms: Forms) -> Forms:
+    """Less the mean along the last axis."""
+    size = forms.shape[-1]
+    less, more = (lambda x: _centred(x, -1.0)), (lambda x: _centred(x, 1.0))
+    return forms.linear(less, more, size + 2, norm=1 + _ROUNDING)
 
 
 def _centred(x: Tensor, sign: float) -> Tensor:

@@ -270,8 +270,7 @@ def relax(
     # What is far below the reach of the layer's own values needs no symbol to cancel.
     plain = deviation * (deviation < _NEGLIGIBLE * flat.reach.amax(dim=1, keepdim=True))
     values = flat.scaled(slope).raised(offset)
-    values = replace(values, error=(values.error + plain) * (1 + _ROUNDING))
-    values = values.widened(deviation - plain, room, used)
+    values = values.loosened(plain * (1 + _ROUNDING)).widened(deviation - plain, room, used)
     return Relaxed(values.reshaped(*forms.shape), derivative, blamed(flat, deviation))
 
 
@@ -404,7 +403,8 @@ def _overtaken(
 def gathered(forms: Forms, index: Tensor) -> Forms:
     """The entries ``(B, M)`` of forms ``(N,)`` at the given positions."""
     rows = forms.rows.gather(2, _each(index, forms.rows.shape[1]))
-    return replace(forms, rows=rows, error=forms.error.gather(1, index))
+    # One error may stand in several places: their length is that of what is gathered.
+    return replace(forms, rows=rows, error=forms.error.gather(1, index), length=None)
 
 
 def _each(index: Tensor, count: int) -> Tensor:

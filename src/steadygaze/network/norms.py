@@ -1,0 +1,116 @@
+"""How much longer an affine layer can make a vector: upper bounds of its spectral norm.
+
+What is known of errors entry by entry grows by |W| from layer to layer, as if all of them conspired: in a
+network of twenty convolutions the rounding of float64 grows beyond its values. The length of all errors
+together grows by the largest singular value of W, which is several times less for each layer.
+
+A convolution is part of the one that goes around on a torus that its windows do not fill, and that one falls
+apart into a small matrix for each frequency (Sedghi, Gupta and Long, The singular values of convolutional
+layers, ICLR 2019). The largest singular value of a matrix A is at most the 2k-th root of the trace of
+(Aᵀ A)ᵏ, which is little more for a large k.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from steadygaze.network.layers import (
+    AbstractAffine,
+    Add,
+    AveragePool,
+    Concat,
+    Conv,
+    Dense,
+    Pad,
+    Permute,
+    Reshape,
+    ScaleShift,
+    Shape,
+)
+from steadygaze.network.taking import Take
+from steadygaze.network.transposed import TransposedConv
+
+# (Aᵀ A) is squared so often: the bound of a matrix of n columns is then at most n ** (1 / 128) too large.
+_SQUARINGS = 5
+# Products of all squarings from which on they are made in float32, and beyond which a bound that is less
+# tight is taken: a tenth of a second, and half a second of work.
+_MUCH, _TOO_MUCH = 2**30, 2**33
+# Makes up for rounding, which is far below this share of sums of absolute values here: in float64, and where
+# matrices of up to a thousand columns and length 1 are squared in float32.
+_UPWARD, _UPWARD_NARROW = 1 + 2.0**-26, 1 + 2.0**-8
+
+
+def norm_of(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
+    """At least the length of ``W x`` for inputs x of these shapes, of length 1 together."""
+    match layer:
+        case Reshape() | Permute() | Pad() | Concat():
+            return 1.0
+        case Add():
+            return math.sqrt(len(shapes)) * _UPWARD
+        case Take():
+            return math.sqrt(layer.terms) * _UPWARD
+        case ScaleShift():
+            return float(layer.scale.abs().max())
+        case AveragePool():
+            return _spectral(layer.rows) * _spectral(layer.columns)
+        case Dense():
+            return _spectral(layer.weight)
+        case Conv():
+            return _of_windows(layer, shapes[0][1:])
+        case TransposedConv():
+            return _of_windows(layer, layer.output_shape(*shapes)[1:])
+    return _by_sums(layer, shapes)
+
+
+def _by_sums(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
+    """The root of the largest sum of a row times that of a column."""
+    own: Tensor = next(value for value in vars(layer).values() if isinstance(value, Tensor))
+    ones = [own.new_ones((1, *shape)) for shape in shapes]
+    made = layer.absolute.linear(*ones)
+    back = layer.absolute.transpose(torch.ones_like(made), shapes)
+    most = max(float(part.max()) for part in back)
+    return math.sqrt(float(made.max()) * most) * _UPWARD
+
+
+def _of_windows(layer: Conv | TransposedConv, extents: Shape) -> float:
+    """That of the convolution with these weights on maps of these extents; groups do not mix."""
+    out, channels, *kernel = layer.weight.shape
+    weight = layer.weight.reshape(layer.groups, out // layer.groups, channels, *kernel)
+    if math.prod(kernel) == 1:
+        return _spectral(weight.flatten(2))
+    reach = [step * (size - 1) for step, size in zip(layer.dilation, kernel, strict=True)]
+    torus = [extent + more for extent, more in zip(extents, reach, strict=True)]
+    places, size = math.prod(torus) // 2 + torus[0], min(weight.shape[1:3])
+    effort = 4 * places * layer.groups * size**3 * _SQUARINGS
+    if effort > _TOO_MUCH:
+        # A window reads each entry at most once for each of its places.
+        return math.sqrt(math.prod(kernel)) * _spectral(weight.flatten(2))
+    spread = weight.new_zeros((*weight.shape[:3], *(more + 1 for more in reach)))
+    spread[..., :: layer.dilation[0], :: layer.dilation[1]] = weight
+    found = torch.fft.rfft2(spread, s=torus)
+    return _spectral(found.flatten(3).movedim(3, 0), narrow=effort > _MUCH)
+
+
+def _spectral(matrices: Tensor, narrow: bool = False) -> float:
+    """At least the largest singular value of any of the matrices ``(..., m, n)``; narrow: in float32."""
+    if not matrices.numel():
+        return 0.0
+    if matrices.shape[-1] == 1 or matrices.shape[-2] == 1:
+        return float(torch.linalg.vector_norm(matrices, dim=(-2, -1)).max()) * _UPWARD
+    if narrow:
+        matrices = matrices.to(torch.complex64 if matrices.is_complex() else torch.float32)
+    turned = matrices.mH if matrices.shape[-2] > matrices.shape[-1] else matrices
+    power, logarithm = turned @ turned.mH, 0.0
+    # ‖A‖² <= scale_0 (scale_1 (... ‖power‖) ^ 1/2) ^ 1/2, each scale being the length of what is squared.
+    for step in range(_SQUARINGS + 1):
+        length = torch.linalg.vector_norm(power, dim=(-2, -1), keepdim=True)
+        least = torch.finfo(length.dtype).tiny
+        logarithm = logarithm + length.clamp_min(least).double().log() / 2**step
+        power = power / length.clamp_min(least)
+        if step < _SQUARINGS:
+            power = power @ power
+    assert isinstance(logarithm, Tensor), "there is a step"
+    return math.exp(float(logarithm.max()) / 2) * (_UPWARD_NARROW if narrow else _UPWARD)

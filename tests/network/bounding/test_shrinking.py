@@ -1,0 +1,86 @@
+"""Bounds over small boxes are as wide as what happens there, of every kind of layer and in deep networks."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from branching import BRANCHING
+from smooth_networks import MADE, made
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.graph import Graph
+from steadygaze.network.reading.load import load_network
+from steadygaze.network.regions.rounding import scales_at, tolerances_of
+from variants import NETWORKS, network
+
+EDGE = 2.0**-20
+# Deep networks of attention come to it by their third derivatives.
+LOOSE = {"attention": 1.1}
+
+
+def module_of(name):
+    if name in MADE:
+        return made(name)
+    if name in NETWORKS:
+        return network(name)
+    torch.manual_seed(len(name))
+    return BRANCHING[name]().double().eval()
+
+
+def widths(graph, edge, room=32):
+    """Of logits and of gradients: widths of bounds, those of what is computed, and how large that is."""
+    rng, shape = np.random.default_rng(3), graph.input_shape
+    centre = torch.from_numpy(rng.uniform(0.1, 0.9, (1, *shape)))
+    directions = edge * torch.from_numpy(rng.uniform(-1, 1, (2, *shape)))
+    pixels = Forms(torch.cat([centre, directions])[None], torch.zeros((1, *shape), dtype=torch.float64), 2)
+    tolerances = tolerances_of(graph, scales_at(graph, centre), 1e-10)
+    bounds = bounds_of(graph, pixels, {graph.last}, tolerances, room)
+    seed = torch.zeros((1, graph.classes), dtype=torch.float64)
+    seed[:, 1] = 1.0
+    corners = torch.tensor([*product((-1.0, 0.0, 1.0), repeat=2)], dtype=torch.float64)
+    images = centre + torch.einsum("bi,i...->b...", corners, directions)
+    computed = (graph.forward(images), graph.gradient_at(images, 1))
+    for forms, values in zip(
+        (bounds.values[graph.last], bounds.pull_back(Forms.exact(seed, 2), 0)), computed, strict=True
+    ):
+        low, high = forms.bounds()
+        spread = values.amax(dim=0) - values.amin(dim=0)
+        yield (high - low)[0].sum(), spread.sum(), values.abs().sum()
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *BRANCHING, *MADE])
+def test_bounds_over_small_boxes_are_as_wide_as_what_happens(name):
+    channels = 3 if name.startswith("colour") else 1
+    graph = load_network(module_of(name), input_shape=(channels, 6, 6)).graph
+    for bound, sampled, size in widths(graph, EDGE):
+        assert bound <= LOOSE.get(name, 1.02) * sampled + 1e-11 * size
+
+
+def deep(count=18, channels=8):
+    torch.manual_seed(5)
+    layers: list[nn.Module] = [nn.Conv2d(1, channels, 3, padding=1)]
+    for _ in range(count):
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()]
+    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3))
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return module.double().eval()
+
+
+def test_rounding_does_not_drown_deep_networks():
+    """Entry by entry what rounding may add grows some tenfold with each convolution."""
+    graph = load_network(deep(), input_shape=(1, 8, 8)).graph
+    (bound, sampled, size), (steep, bent, length) = widths(graph, 2.0**-24)
+    assert bound <= sampled + 1e-4 * size
+    assert steep <= bent + 1e-2 * length
+    entry_by_entry = Graph(graph.nodes)
+    entry_by_entry.__dict__["norms"] = (None,) * len(graph.nodes)
+    (bound, _, size), (steep, _, length) = widths(entry_by_entry, 2.0**-24)
+    assert bound > 1e-3 * size
+    assert steep > 3e-2 * length

@@ -1,0 +1,79 @@
+"""Upper bounds of how much longer an affine layer makes a vector, against singular values of its matrix."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from steadygaze.network import norms
+from steadygaze.network.layers import Add, AveragePool, Concat, Conv, Dense, Pad, Permute, Reshape, ScaleShift
+from steadygaze.network.norms import norm_of
+from steadygaze.network.taking import Take
+from steadygaze.network.transposed import TransposedConv
+
+
+def drawn(*shape):
+    torch.manual_seed(sum(shape))
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+# A layer, the shapes of its inputs, and by what factor its bound may be too large.
+LAYERS = {
+    "dense": (Dense(drawn(7, 11), drawn(7)), [(11,)], 1.03),
+    "dense over tokens": (Dense(drawn(9, 5), drawn(9)), [(4, 5)], 1.03),
+    "dense of one": (Dense(drawn(1, 6), drawn(1)), [(6,)], 1.001),
+    "nothing": (Dense(torch.zeros(3, 4, dtype=torch.float64), drawn(3)), [(4,)], 1.0),
+    "convolution": (Conv(drawn(6, 3, 3, 3), drawn(6), padding=(1, 1)), [(3, 7, 8)], 1.1),
+    "convolution of one": (Conv(drawn(6, 3, 1, 1), drawn(6)), [(3, 5, 5)], 1.03),
+    "with steps": (Conv(drawn(6, 4, 3, 3), drawn(6), (2, 2), (1, 1)), [(4, 9, 8)], 1.6),
+    "in groups": (Conv(drawn(6, 2, 3, 2), drawn(6), (1, 1), (1, 0), (2, 1), 2), [(4, 9, 8)], 1.1),
+    "one by one": (Conv(drawn(6, 1, 3, 3), drawn(6), (1, 1), (1, 1), (1, 1), 6), [(6, 9, 8)], 1.1),
+    "larger than its map": (Conv(drawn(3, 2, 5, 5), drawn(3), padding=(2, 2)), [(2, 2, 3)], 3.0),
+    "transposed": (
+        TransposedConv(drawn(4, 3, 3, 3), drawn(6), (2, 2), (1, 1), (1, 1), groups=2),
+        [(4, 5, 5)],
+        1.6,
+    ),
+    "scaled": (ScaleShift(drawn(3, 1, 1), drawn(3, 1, 1)), [(3, 4, 4)], 1.0),
+    "averages": (AveragePool(drawn(2, 8).abs(), drawn(3, 6).abs()), [(3, 8, 6)], 1.03),
+    "sum": (Add(), [(3, 4), (3, 4)], 1.001),
+    "side by side": (Concat(0), [(3, 4), (2, 4)], 1.0),
+    "taken": (Take(torch.tensor([0, 1, 1, 2, 1]), 0), [(3, 4)], 1.001),
+    "padded": (Pad(((1, 0), (0, 2))), [(2, 3, 3)], 1.0),
+    "moved": (Permute((1, 0)), [(3, 4)], 1.0),
+    "reshaped": (Reshape((12,)), [(3, 4)], 1.0),
+}
+
+
+def true_norm(layer, shapes):
+    columns = []
+    for place, shape in enumerate(shapes):
+        units = torch.eye(math.prod(shape), dtype=torch.float64).reshape(-1, *shape)
+        inputs = [torch.zeros(len(units), *other, dtype=torch.float64) for other in shapes]
+        inputs[place] = units
+        columns.append(layer.linear(*inputs).flatten(1))
+    return float(torch.linalg.matrix_norm(torch.cat(columns), 2))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_no_less_than_the_largest_singular_value_and_little_more(name):
+    layer, shapes, looseness = LAYERS[name]
+    true, found = true_norm(layer, shapes), norm_of(layer, tuple(shapes))
+    assert true * (1 - 1e-12) <= found <= true * looseness + 1e-12
+
+
+@pytest.mark.parametrize("limits", [(0, 2**40), (0, 0)], ids=["in float32", "by windows alone"])
+@pytest.mark.parametrize("name", [name for name, (layer, *_) in LAYERS.items() if isinstance(layer, Conv)])
+def test_large_convolutions(monkeypatch, name, limits):
+    monkeypatch.setattr(norms, "_MUCH", limits[0])
+    monkeypatch.setattr(norms, "_TOO_MUCH", limits[1])
+    layer, shapes, looseness = LAYERS[name]
+    true, found = true_norm(layer, shapes), norm_of(layer, tuple(shapes))
+    assert true <= found <= true * looseness * (4 if limits[1] == 0 else 1.01)
+
+
+def test_a_layer_that_is_not_known_by_its_sums():
+    layer, shapes, _ = LAYERS["dense"]
+    assert norm_of(layer, tuple(shapes)) <= norms._by_sums(layer, tuple(shapes))
