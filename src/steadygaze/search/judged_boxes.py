@@ -296,7 +296,7 @@ class _Judging:
         return np.flatnonzero(likely)
 
     def _affordable(self, rows: np.ndarray, share: float = _SHARE) -> np.ndarray:
-        """``(B,)`` bool: whether so many rows ``(B,)`` come back through the network in such a share of time."""
+        """``(B,)`` bool: whether so many rows ``(B,)`` come back in such a share of the time."""
         return rows * self._problem.graph.effort <= share * _RATE * self._deadline.left
 
     def _attention(self, some: np.ndarray, bounds: Bounds) -> np.ndarray:
