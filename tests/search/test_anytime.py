@@ -23,6 +23,7 @@ from steadygaze.question import problem as problems
 from steadygaze.question.limits import Limits
 from steadygaze.search.base import Options
 from steadygaze.search.course import Course
+from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.nearest import Nearest
 from steadygaze.search.sweep import Sweep
 from steadygaze.verdict.budget import kept_for_reading
@@ -221,3 +222,24 @@ def test_a_large_network_has_an_answer_in_some_seconds():
         assert answer.safe_scale > 0
         assert answer.verdict != Verdict.ROBUST
         check_by_sampling(answer)
+
+
+@pytest.mark.usefixtures("heavy")
+def test_where_hinges_meet_at_0_boxes_end_there(monkeypatch):
+    """Without constant terms, over a blank background, units are on a breakpoint at 0 whatever the box."""
+    monkeypatch.setattr(Falsifier, "search", lambda self: None)
+    torch.manual_seed(2)
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(6, 6, 3, bias=False), nn.ReLU(),
+        nn.Flatten(), nn.Linear(6 * 16, 3, bias=False),
+    )  # fmt: skip
+    image = np.zeros((1, 6, 6))
+    image[0, 2:4, 3] = (0.6, 0.8)
+    chain = sg.Brightness(-0.3, 0.2)
+    answer = sg.verify(
+        net.eval(), image, chain, saliency="softmax-gradient", threshold=0.6, threads=1, regions_limit=60,
+        method="bound",
+    )  # fmt: skip
+    assert answer.safe_scale > 0
+    assert min(np.abs(answer.result.origin.ranges).ravel()) > 0
+    check_by_sampling(answer)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oracles import Locator, corners_of, hull_volume
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import facets, volumes
-from steadygaze.search.boxes import cells_of, gauges_of, halved, map_of, shells, volumes_of
+from steadygaze.search.boxes import cells_of, gauges_of, halved, map_of, parted_at_zero, shells, volumes_of
 from steadygaze.search.judged_boxes import judge_boxes
 from variants import EVERY, INEXACT, Variant
 
@@ -200,3 +200,12 @@ def test_shells_about_0_make_up_the_box(box):
     thetas = box[:, 0] + rng.random((200, len(box))) * np.ptp(box, axis=1)
     inside = (parts[:, None, :, 0] <= thetas) & (thetas <= parts[:, None, :, 1])
     assert (inside.all(axis=2).sum(axis=0) == 1).all()
+
+
+def test_boxes_cut_at_0_make_up_the_box():
+    box = np.array([[-0.2, 0.6], [0.0, 1.0], [-3.0, 0.5]])
+    parts = parted_at_zero(box)
+    assert len(parts) == 4
+    assert volumes_of(parts).sum() == pytest.approx(volumes_of(box[None])[0])
+    assert ((parts[..., 0] >= 0) | (parts[..., 1] <= 0)).all()
+    assert not gauges_of(parts, box).any()

@@ -46,6 +46,12 @@ def shells(box: np.ndarray, halvings: int) -> np.ndarray:
     return np.array(parts)
 
 
+def parted_at_zero(box: np.ndarray) -> np.ndarray:
+    """A box ``(n, 2)`` cut at 0 along every axis that has 0 inside: ``(parts, n, 2)``."""
+    ends = [[(low, 0.0), (0.0, high)] if low < 0 < high else [(low, high)] for low, high in box]
+    return np.array(list(product(*ends)))
+
+
 def volumes_of(boxes: np.ndarray) -> np.ndarray:
     """``(B,)``."""
     return np.prod(boxes[..., 1] - boxes[..., 0], axis=1)

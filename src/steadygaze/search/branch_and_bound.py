@@ -25,7 +25,7 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
-from steadygaze.search.boxes import gauges_of, halved, map_of, shells, volumes_of
+from steadygaze.search.boxes import gauges_of, halved, map_of, parted_at_zero, shells, volumes_of
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.handover import Handover
 from steadygaze.search.judged_boxes import Experience, Judged, judge_boxes
@@ -266,10 +266,11 @@ class BranchAndBound(AbstractSearch):
         share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
         small = (share < _SMALLEST).all(axis=1)
         self._small.append(boxes[small])
+        own = np.flatnonzero(~small & (gauges_of(boxes, self._problem.box) == 0))
         if self._slow:
-            about_zero = ~small & (gauges_of(boxes, self._problem.box) == 0)
-            self._open = np.concatenate([self._open, *(shells(box, _SHELLS) for box in boxes[about_zero])])
-            small |= about_zero
+            parts = [part for box in boxes[own] for part in self._about_zero(box)]
+            self._open = np.concatenate([self._open, *parts])
+            small[own] = True
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
             times = np.ceil(np.log2(np.maximum(doubts, 1) / self._decidable)).astype(int).clip(1, _HALVINGS)
@@ -279,6 +280,16 @@ class BranchAndBound(AbstractSearch):
             pull, times = np.tile(pull, (2, 1)), np.tile(times - 1, 2)
             self._open = np.concatenate([self._open, boxes[times == 0]])
             boxes, pull, times = boxes[times > 0], pull[times > 0], times[times > 0]
+
+    def _about_zero(self, box: np.ndarray) -> list[np.ndarray]:
+        """The parts of a box that holds 0: the one about 0, and what lies around it.
+
+        One that is small already is cut at 0, too: over a blank background, or where a network has no
+        constant terms, hinges meet at 0, and no box with 0 inside is small enough for them.
+        """
+        share = (box[:, 1] - box[:, 0]) / np.ptp(self._problem.box, axis=1)
+        parts = parted_at_zero(box) if (share <= 0.5**_SHELLS).all() else box[None]
+        return [shells(part, _SHELLS) for part in parts]
 
     def _axes(self, boxes: np.ndarray, pull: np.ndarray) -> np.ndarray:
         """For each box the parameter that is to blame for most of the doubt, long edges counting for more."""

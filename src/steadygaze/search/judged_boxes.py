@@ -51,6 +51,9 @@ _LOST_SHARE, _LOST_FIRST, _LIKELY = 0.1, 4.0, 0.5
 # More effort for a box may take this share of the time that is left, where so many products (see
 # `Graph.effort`) are made in a second.
 _SHARE, _RATE = 0.1, 1e10
+# Of networks of more effort few boxes are judged, and each that is decided is worth more symbols: there are
+# so many for each unit in doubt, as their products have some, too, and they may take that share of the time.
+_SLOW, _SYMBOLS_EACH, _MUCH = 2 * 10**7, 3, 0.4
 
 
 @dataclass(frozen=True)
@@ -292,9 +295,9 @@ class _Judging:
             likely[best] = wanted[best] > _LIKELY or experience.affords(cost)[0]
         return np.flatnonzero(likely)
 
-    def _affordable(self, rows: np.ndarray) -> np.ndarray:
-        """``(B,)`` bool: whether so many rows ``(B,)`` come back through the network in time."""
-        return rows * self._problem.graph.effort <= _SHARE * _RATE * self._deadline.left
+    def _affordable(self, rows: np.ndarray, share: float = _SHARE) -> np.ndarray:
+        """``(B,)`` bool: whether so many rows ``(B,)`` come back in such a share of the time."""
+        return rows * self._problem.graph.effort <= share * _RATE * self._deadline.left
 
     def _attention(self, some: np.ndarray, bounds: Bounds) -> np.ndarray:
         """Kinds of boxes that the class holds on, whose bounds are known."""
@@ -305,8 +308,11 @@ class _Judging:
         if self._experience is not None:
             # With few units in doubt all had a symbol, and most of their products.
             many = (doubts > self._room / 4) & (doubts <= _MOST_SYMBOLS)
-            again = np.flatnonzero(open_ & many & self._affordable(np.full(len(some), _MOST_SYMBOLS)))
+            symbols = np.minimum(_SYMBOLS_EACH * doubts, _MOST_SYMBOLS)
+            slow = problem.graph.effort > _SLOW
+            again = np.flatnonzero(open_ & many & self._affordable(symbols, _MUCH if slow else _SHARE))
             pays = self._experience.pays("symbols", self._shares[some[again]], _SYMBOLS_PAY, _SYMBOLS_COST)
+            pays |= slow
             self._refine(some, again[pays], bounds, (least, most))
         kind = np.full(len(some), UNDECIDED, np.int8)
         margin = problem.tolerance.margin
