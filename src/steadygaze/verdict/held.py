@@ -20,17 +20,19 @@ from steadygaze.answer.result import KINDS, Failure, Origin, Radius
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
+from steadygaze.geometry.measure import centres
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
-from steadygaze.verdict.plain import PlainEvaluation, Seen, products
+from steadygaze.verdict.plain import PlainEvaluation, Seen
 from steadygaze.verdict.reading import Locator
 
 # The check may take so much of the search's time, or so many seconds, whichever is more.
 _SHARE, _SECONDS = 0.05, 1e-3
-# Points evaluated at once: at first as many as so many products take forward, and those in any case; then as
-# many as there seems to be time for, which is taken to be this many times as much as the last ones took.
+# Points evaluated at once: at first as many as so many products take forward (see `Graph.effort`), and those
+# in any case; then as many as there seems to be time for, which is taken to be this many times as much as the
+# last ones took.
 _FIRST, _MOST = 4, 64
-_PRODUCTS = 5e6
+_PRODUCTS = 7 * 10**6
 _CAUTION = 1.25
 # Of the time this share is kept for random theta, which are looked up in the map, where so much of it is
 # enough to find the boxes around all cells, at so many coordinates of corners a second.
@@ -101,7 +103,7 @@ def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: flo
     ends = began + seconds
     points = _in_turn([_claimed(problem, claims), *map(_in_cells, maps)])
     known = [map_ for map_ in maps if _preparing(map_) < _PREPARING * seconds]
-    size = int(np.clip(_PRODUCTS / products(problem.network.graph), _FIRST, _MOST))
+    size = _at_first(problem)
     block = list(islice(points, size))
     plain, near = PlainEvaluation(problem, ahead=_thetas(problem, block)), chain(block, points)
     looked = [_look(plain, near, size, ends - bool(known) * _LOOKING_UP * seconds, began)]
@@ -117,6 +119,11 @@ def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: flo
     finer = None if first is None else first.doubtful[some]
     by_rounding = plain.in_single().decided_by_rounding(evaluated.take(some), finer)
     return Held(agreeing, close, time.perf_counter() - began, by_rounding)
+
+
+def _at_first(problem: Problem) -> int:
+    """How many points are looked at in any case."""
+    return int(np.clip(_PRODUCTS // problem.network.graph.effort, _FIRST, _MOST))
 
 
 @dataclass(frozen=True)
@@ -245,11 +252,14 @@ def _in_cells(map_: CellMap) -> Iterator[_Point]:
     """Interior points of cells: their middles, then random ones in the same cells."""
     chosen = _cells_to_see(map_)
     cells, rng = map_.cells, np.random.default_rng(7)
+    middles = centres(cells.take(chosen)[0])
     for round_ in range(_ROUNDS):
-        for cell in chosen:
-            corners = cells.theta[cells.idx[cells.ptr[cell] : cells.ptr[cell + 1]]]
-            middle = rng.dirichlet(np.ones(len(corners))) @ corners if round_ else corners.mean(axis=0)
-            yield _Point(middle, int(map_.kind[cell]), "the cell around it is called")
+        for number, cell in enumerate(chosen):
+            theta = middles[number]
+            if round_:
+                corners = cells.theta[cells.idx[cells.ptr[cell] : cells.ptr[cell + 1]]]
+                theta = rng.dirichlet(np.ones(len(corners))) @ corners
+            yield _Point(theta, int(map_.kind[cell]), "the cell around it is called")
 
 
 def _cells_to_see(map_: CellMap) -> np.ndarray:
@@ -271,8 +281,7 @@ def _cells_to_see(map_: CellMap) -> np.ndarray:
     # The first of each column, then the second of each, and so on.
     rows = np.concatenate([np.arange(len(column)) for column in columns])
     ordered = np.concatenate(columns)[np.argsort(rows, kind="stable")]
-    _, first = np.unique(ordered, return_index=True)
-    return ordered[np.sort(first)]
+    return np.array(list(dict.fromkeys(ordered.tolist())), np.int64)
 
 
 def _at_border(map_: CellMap, start: int) -> np.ndarray:

@@ -8,7 +8,6 @@ backward, compare. It knows no stages, no regions, no combinations of maps and n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +24,7 @@ from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam, NoMap
 from steadygaze.network.smooth import Smooth
+from steadygaze.perturbation.chain import Chain
 from steadygaze.question.points import placed
 from steadygaze.question.problem import Problem
 
@@ -126,13 +126,7 @@ class PlainEvaluation:
         self._learnt = self._learn() if learnt is None else learnt
         self._scale = share * self._learnt.scale
         self._tolerance = {node: share * own for node, own in self._learnt.sizes.items()}
-        near = self._near(self._learnt.values) if level else {}
-        self._level = {
-            node: near[node].all(dim=0) if level else torch.zeros_like(own, dtype=torch.bool)
-            for node, own in self._tolerance.items()
-        }
-        if not problem.class_alone:
-            self._chain = placed(problem.perturbation, problem.saliency, self._graph, problem.image.shape)
+        self._conventional = level
 
     def in_single(self) -> PlainEvaluation:
         """The same with the rounding of models in single precision, which knows nothing of conventions."""
@@ -208,6 +202,19 @@ class PlainEvaluation:
         """How far each class gap ``(K - 1,)`` may be off."""
         label = self._problem.label
         return np.delete(self._scale, label) + self._scale[label]
+
+    @cached_property
+    def _level(self) -> dict[int, Tensor]:
+        """Of each node that picks the units ``(N,)`` bool that are level."""
+        if self._conventional:
+            return {node: near.all(dim=0) for node, near in self._near(self._learnt.values).items()}
+        return {node: torch.zeros_like(own, dtype=torch.bool) for node, own in self._tolerance.items()}
+
+    @cached_property
+    def _chain(self) -> Chain:
+        """The perturbation as it moves and hides entries of maps."""
+        problem = self._problem
+        return placed(problem.perturbation, problem.saliency, self._graph, problem.image.shape)
 
     @cached_property
     def _read(self) -> frozenset[int]:
@@ -346,14 +353,6 @@ class PlainEvaluation:
         return (vanishing | self._problem.inconsistency.doubtful(maps)).numpy()
 
 
-def products(graph: Graph) -> int:
-    """Products that one point takes on its way forward, about; at least 1."""
-    affine = ((node.layer, node.shape) for node in graph.nodes)
-    return 1 + sum(
-        layer.terms * math.prod(shape) for layer, shape in affine if isinstance(layer, AbstractAffine)
-    )
-
-
 def decided_by_rounding(problem: Problem, thetas: np.ndarray) -> np.ndarray:
     """Where at theta ``(B, n)`` the rounding of the original, in single precision, may decide on its map:
     ``(B,)``.
@@ -397,11 +396,12 @@ def _sizes(graph: Graph, values: Mapping[int, Tensor]) -> tuple[np.ndarray, dict
     most: dict[int, Tensor] = {}
     sizes: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes):
-        largest = values[index].abs().amax(dim=0, keepdim=True)
-        before = most[node.inputs[0]] if node.inputs else largest
         if isinstance(node.layer, AbstractAffine):
             most[index] = node.layer.magnitude(*(most[source] for source in node.inputs))
-        elif isinstance(node.layer, MaxPool):
+            continue
+        largest = values[index].abs().amax(dim=0, keepdim=True)
+        before = most[node.inputs[0]] if node.inputs else largest
+        if isinstance(node.layer, MaxPool):
             own = node.layer.forward(before)
             most[index], sizes[index] = torch.maximum(largest, _LEFT_OVER * own), own.flatten()
         elif isinstance(node.layer, PiecewiseLinear):
