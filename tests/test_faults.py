@@ -276,8 +276,11 @@ def test_a_witness_fails_by_more_than_rounding(monkeypatch):
 
 def test_where_the_class_is_lost_one_map_is_asked_for_and_by_more_than_rounding(monkeypatch):
     problem, map_ = MIXED.problem, MIXED.map
-    lost, replay, plain, asked = Problem.lost, Problem.replay, find_witness(problem, map_), []
+    lost, replay, asked, tried = Problem.lost, Problem.replay, [], []
+    monkeypatch.setattr(Problem, "lost", lambda self, thetas: tried.append(len(thetas)) or lost(self, thetas))
+    plain = find_witness(problem, map_)
     assert plain.failure.kind == "class-changed"
+    assert tried == [4], "where all of these fail, so does what lies between"
 
     def noisy(self, thetas):
         return lost(self, thetas) & ~np.isin(np.arange(len(thetas)), [1, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -246,3 +247,21 @@ def test_gradients_of_the_oracle_are_those_of_finite_differences():
     steps = 1e-6 * np.eye(36).reshape(36, 1, 6, 6)
     up, down = (logits_of(variant.module, image + sign * steps)[:, 1] for sign in (1, -1))
     np.testing.assert_allclose(gradient.ravel(), (up - down) / 2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_batch_that_nothing_is_beside_is_worked_on_where_it_is(monkeypatch, threads):
+    advance, seen = Sweep._advance, []
+
+    def noted(self, batch):
+        seen.append((len(self._running), threading.current_thread() is threading.main_thread()))
+        return advance(self, batch)
+
+    monkeypatch.setattr(Sweep, "_advance", noted)
+    swept(Variant("mlp", "spot", clip=None).problem, threads=threads)
+    assert seen == [(0, True)]
+    monkeypatch.setattr(sweep_module, "_CELLS", 8)
+    seen.clear()
+    swept(Variant("mlp", "spot", clip=None).problem, threads=threads)
+    assert seen[0] == (0, True)
+    assert all(here for _, here in seen) == (threads == 1)

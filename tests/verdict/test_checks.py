@@ -22,6 +22,7 @@ from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
+from steadygaze.verdict import checks
 from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.plain import decided_by_rounding
@@ -226,3 +227,18 @@ def test_an_audit_of_inner_parts_is_one_of_all_of_the_box():
     tiny = replace(robust, perturbation=Chain(Brightness(-1e-3, 1e-3)))
     assert audit(tiny, swept(tiny), 50) == 50
     assert audit(tiny, replace(moved_away(swept(tiny)), inner=True), 50) == 50
+
+
+def test_fewer_points_are_drawn_where_volumes_tell_what_is_lost(monkeypatch):
+    problem, map_, drawn = MIXED.problem, MIXED.map, []
+    draw = checks._draw
+    monkeypatch.setattr(
+        checks, "_draw", lambda problem, count, seed: drawn.append(count) or draw(problem, count, seed)
+    )
+    assert len(map_.pattern) < 256
+    check_cover(problem, map_)
+    check_cover(problem, replace(map_, inner=True))
+    check_cover(problem, part_of(map_, np.arange(map_.cells.count - 1)))
+    many = np.concatenate([map_.pattern, np.arange(10_000, dtype=np.uint64)])
+    check_cover(problem, replace(map_, pattern=many))
+    assert drawn == [32, 64, 64, 64]

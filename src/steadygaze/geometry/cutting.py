@@ -159,6 +159,12 @@ def _cut_cells(vertices, parts, work, given, p, used, made, limit, tol, hinges, 
             crossing = _crossing(
                 vertices.rows, given.idx, given.ptr[p], given.ptr[p + 1], tol, low, high, columns, stop_below
             )
+            if crossing == 0:
+                size = given.ptr[p + 1] - given.ptr[p]
+                if not emit(parts, made, given.idx, given.mask, given.ptr[p], size, p, WHOLE):
+                    return p, used, made, FULL_PARTS
+                p, made = p + 1, made + 1
+                continue
         now_used, now_made, why = _cut_one(
             vertices, parts, work, given, p, used, made, limit, columns[:crossing], tol, hinges, stop_below, n
         )

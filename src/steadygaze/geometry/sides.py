@@ -46,7 +46,12 @@ def pattern_names(sides: np.ndarray, names: np.ndarray) -> np.ndarray:
 
     Names of several layers add up (modulo 2**64). Different patterns share a name with probability 2**-64.
     """
-    return _pattern_names(sides, pattern_weights(names))
+    return weighed(sides, pattern_weights(names))
+
+
+def weighed(sides: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`pattern_names` of columns whose weights, uint64 ``(columns,)``, are known (see `pattern_weights`)."""
+    return _pattern_names(sides, weights)
 
 
 def pattern_weights(names: np.ndarray) -> np.ndarray:

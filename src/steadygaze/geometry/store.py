@@ -118,12 +118,12 @@ def cut_with(cells: Cells, values: np.ndarray, kernel: Kernel, deadline: Deadlin
         _parts(2 * cells.count + 256, 2 * len(cells.idx) + 1024, cells.mask.shape[1]),
     )
     work = _work(256, cells.mask.shape[1])
-    cell, used, made = 0, old, 0
+    cell, used, made, count = 0, old, 0, cells.count
     while True:
         deadline.ask()
-        some = given._replace(ptr=given.ptr[: min(cell + _AT_ONCE, cells.count) + 1])
+        some = given._replace(ptr=given.ptr[: cell + _AT_ONCE + 1]) if count > cell + _AT_ONCE else given
         cell, used, made, why = kernel(vertices, parts, work, some, cell, used, made)
-        if why == DONE and cell == cells.count:
+        if why == DONE and cell == count:
             break
         if why == DONE:
             continue

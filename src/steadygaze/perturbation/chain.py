@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar, final
@@ -260,7 +261,8 @@ class Chain(AbstractPerturbation):
 
     def placed(self, later: Placement) -> Chain:
         """The same chain for maps whose entries stand at ``later`` in the image."""
-        chain = Chain(*self.links)
+        chain = copy(self)
+        chain.__dict__.pop("_movers", None)  # they are of the grid
         chain._grid = later
         return chain
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -158,5 +158,6 @@ def placed(perturbation: Chain, saliency: AbstractSaliency, graph: Graph, pixels
 
     pixels: the shape ``(C, H, W)`` of the image.
     """
-    place = astuple(saliency.standing(graph))
+    own = saliency.standing(graph)
+    place = (own.origin, own.column, own.row)
     return perturbation.placed(grid(*place, entries=saliency.map_shape(graph), pixels=pixels))

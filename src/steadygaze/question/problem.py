@@ -378,16 +378,16 @@ class Problem:
         distance, doubtful = self._distances(actual, turned[:, -1])
         lost = found.cancelling(torch.linalg.vector_norm(actual, dim=1))
         if len(lost):
-            plain = self.kept(self.saliency.from_gradient(self._plain(pieces, lost)), own=True)
-            rows_lost = lost.cpu().numpy()
-            distance[rows_lost], doubtful[rows_lost] = self._distances(plain, self.target)
+            at, plain = lost.cpu().numpy(), self.saliency.from_gradient(self._plain(pieces, lost))
+            distance[at], doubtful[at] = self._distances(self.kept(plain, own=True), self.target)
         return distance, doubtful
 
     def _maps(self, found: Combined | None, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
         """The maps of `maps_on`, from combinations where there are any."""
         assert isinstance(self.saliency, AbstractGradientSaliency)
         if found is None:
-            gradient = self.graph.pull_back(self.graph.seed(self.label, rows), pieces, self.pixels)
+            graph, seed = self.graph, self.graph.seed(self.label, rows)
+            gradient = graph.pull_back(seed, pieces, self.pixels, skip_idle=True)
         else:
             gradient = (found.weights @ found.maps.flatten(1)).reshape(rows, *found.maps.shape[1:])
             lost = found.cancelling(torch.linalg.vector_norm(gradient.flatten(1), dim=1))

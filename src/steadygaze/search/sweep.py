@@ -169,7 +169,8 @@ class Sweep(AbstractSearch):
 
     def found(self) -> CellMap:
         """The map; cells that still wait are in it, undecided."""
-        return joined([map_ for _, map_ in self.found_on_pieces()])
+        maps = [map_ for _, map_ in self.found_on_pieces()]
+        return maps[0] if len(maps) == 1 else joined(maps)
 
     def found_on_pieces(self) -> list[tuple[int, CellMap]]:
         """The map in parts, each with the number of the piece of the perturbation that it lies in."""
@@ -232,10 +233,11 @@ class Sweep(AbstractSearch):
     def _put(self, batches: Sequence[_Batch]) -> None:
         """What is nearest to 0 comes next, so that a run that is stopped knows the surroundings of 0."""
         half = np.ptp(self._problem.box, axis=1) / 2
-        distance = [float(gauge(batch.cells.theta, half, half).min()) for batch in batches]
-        for number in sorted(
-            range(len(batches)), key=lambda number: (distance[number], number), reverse=True
-        ):
+        order = range(len(batches))
+        if len(batches) > 1:
+            distance = [float(gauge(batch.cells.theta, half, half).min()) for batch in batches]
+            order = sorted(order, key=lambda number: (distance[number], number), reverse=True)
+        for number in order:
             self._waiting.append(batches[number])
             self._held += batches[number].bytes
 
@@ -334,6 +336,8 @@ class Sweep(AbstractSearch):
             return []
         vertices = len(batch.cells.theta) * len(cells) // batch.cells.count
         parts = max(at_least, -(-len(cells) // _CELLS), -(-vertices // self._rows))
+        if parts == 1:
+            return [cells]
         edges = np.linspace(0, len(cells), min(parts, len(cells)) + 1).astype(int)
         return [cells[first:last] for first, last in pairwise(edges)]
 
@@ -349,4 +353,6 @@ class Sweep(AbstractSearch):
 def pieces_of(problem: Problem) -> list[tuple[int, Cells]]:
     """The affine pieces of the perturbation by their numbers; they tile the box."""
     cells = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
+    if cells.count == 1:
+        return [(0, cells)]
     return [(number, cells.take(np.array([number]))[0]) for number in range(cells.count)]

@@ -18,6 +18,8 @@ from steadygaze.verdict.reading import located
 # Points drawn to see whether their activation patterns are among the map's; of large networks fewer, those
 # that so many products take (see `Graph.effort`).
 _DRAWN, _LEAST_DRAWN, _EFFORT = 64, 2, 2 * 10**9
+# Where cells cover the box, so that volumes tell what is lost, one for so many regions, and so many at least.
+_REGIONS_EACH, _FEWER_DRAWN = 8, 32
 # At points an inconsistency this close to the threshold says nothing against a map.
 _CLOSE = 1e-6
 
@@ -43,7 +45,9 @@ def check_cover(problem: Problem, map_: CellMap, deadline: Deadline = NEVER) -> 
 
 def _check_patterns(problem: Problem, map_: CellMap, deadline: Deadline) -> None:
     deadline.ask()
-    count = int(np.clip(_EFFORT // problem.graph.effort, _LEAST_DRAWN, _DRAWN))
+    told = not map_.inner and not map_.rest
+    most = int(np.clip(len(map_.pattern) // _REGIONS_EACH, _FEWER_DRAWN, _DRAWN)) if told else _DRAWN
+    count = int(np.clip(_EFFORT // problem.graph.effort, _LEAST_DRAWN, most))
     thetas = _draw(problem, count, seed=1)
     if ((map_.region < 0) & (map_.kind != UNDECIDED)).any() and not map_.rest:
         _check_cells(problem, map_, thetas, deadline)

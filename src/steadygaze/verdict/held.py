@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -20,17 +20,19 @@ from steadygaze.answer.result import KINDS, Failure, Origin, Radius
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
+from steadygaze.geometry.measure import centres
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
-from steadygaze.verdict.plain import Evaluated, PlainEvaluation, Seen
+from steadygaze.verdict.plain import PlainEvaluation, Seen
 from steadygaze.verdict.reading import Locator
 
 # The check may take so much of the search's time, or so many seconds, whichever is more.
-_SHARE, _SECONDS = 0.05, 3e-3
-# Points evaluated at once: at first as many as so many products take forward, and those in any case; then as
-# many as there seems to be time for, which is taken to be this many times as much as the last ones took.
+_SHARE, _SECONDS = 0.05, 1e-3
+# Points evaluated at once: at first as many as so many products take forward (see `Graph.effort`), and those
+# in any case; then as many as there seems to be time for, which is taken to be this many times as much as the
+# last ones took.
 _FIRST, _MOST = 4, 64
-_PRODUCTS = 3e6
+_PRODUCTS = 7 * 10**6
 _CAUTION = 1.25
 # Of the time this share is kept for random theta, which are looked up in the map, where so much of it is
 # enough to find the boxes around all cells, at so many coordinates of corners a second.
@@ -99,11 +101,12 @@ def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: flo
     """
     began = time.perf_counter()
     ends = began + seconds
-    plain = PlainEvaluation(problem)
-    near = _in_turn([_claimed(problem, claims), *map(_in_cells, maps)])
+    points = _in_turn([_claimed(problem, claims), *map(_in_cells, maps)])
     known = [map_ for map_ in maps if _preparing(map_) < _PREPARING * seconds]
-    size = int(np.clip(_PRODUCTS / plain.products, _FIRST, _MOST))
-    looked = [_look(plain, near, size, ends - bool(known) * _LOOKING_UP * seconds)]
+    size = _at_first(problem)
+    block = list(islice(points, size))
+    plain, near = PlainEvaluation(problem, ahead=_thetas(problem, block)), chain(block, points)
+    looked = [_look(plain, near, size, ends - bool(known) * _LOOKING_UP * seconds, began)]
     if known and ends - time.perf_counter() > _CAUTION * (looked[0].least + sum(map(_preparing, known))):
         far = _in_turn([_at_random(problem, map_) for map_ in known])
         looked.append(_look(plain, far, 1, ends))
@@ -111,34 +114,43 @@ def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: flo
         looked.append(_look(plain, near, 1, ends))
     agreeing, close = sum(one.agreeing for one in looked), sum(one.close for one in looked)
     # The nearest failure is the first that is looked at, and behind the unperturbed image.
-    first = looked[0].first or plain.evaluated(np.zeros((0, len(problem.box))))
-    by_rounding = plain.in_single().decided_by_rounding(first.take(slice(1 + (claims.failure is not None))))
+    some, first = slice(1 + (claims.failure is not None)), looked[0].first
+    evaluated = plain.evaluated(_thetas(problem, ())) if first is None else first.evaluated
+    finer = None if first is None else first.doubtful[some]
+    by_rounding = plain.in_single().decided_by_rounding(evaluated.take(some), finer)
     return Held(agreeing, close, time.perf_counter() - began, by_rounding)
+
+
+def _at_first(problem: Problem) -> int:
+    """How many points are looked at in any case."""
+    return int(np.clip(_PRODUCTS // problem.network.graph.effort, _FIRST, _MOST))
 
 
 @dataclass(frozen=True)
 class _Looked:
     """Points of some blocks that agree, others, the seconds of the quickest block (0 without any), and what
-    the first was seen from.
+    was seen of the first.
     """
 
     agreeing: int
     close: int
     least: float
-    first: Evaluated | None
+    first: Seen | None
 
 
-def _look(plain: PlainEvaluation, points: Iterator[_Point], size: int, ends: float) -> _Looked:
+def _look(
+    plain: PlainEvaluation, points: Iterator[_Point], size: int, ends: float, began: float | None = None
+) -> _Looked:
     """Compare blocks of points, the first of so many; go on as long as there is time for one more.
 
     A point takes at most what those of the block before took on the mean, where that was no larger; and a
-    block, however small, what the quickest took.
+    block, however small, what the quickest took. The first began at `began`, by default now.
     """
     agreeing, close, least, first = 0, 0, np.inf, None
-    before = time.perf_counter()
+    before = time.perf_counter() if began is None else began
     while block := list(islice(points, size)):
         seen = _compared(plain, block)
-        clear, first = int(seen.clear.sum()), first or seen.evaluated
+        clear, first = int(seen.clear.sum()), first or seen
         agreeing, close = agreeing + clear, close + len(block) - clear
         now = time.perf_counter()
         spent, before = now - before, now
@@ -159,6 +171,11 @@ def _compared(plain: PlainEvaluation, points: Sequence[_Point]) -> Seen:
                 f"{point.who} {KINDS[point.kind]}: the answer is withheld; please report this case"
             )
     return seen
+
+
+def _thetas(problem: Problem, points: Sequence[_Point]) -> np.ndarray:
+    """Theta ``(B, n)`` of points."""
+    return np.array([point.theta for point in points]).reshape(-1, len(problem.box))
 
 
 def _in_turn(sources: Iterable[Iterator[_Point]]) -> Iterator[_Point]:
@@ -235,11 +252,14 @@ def _in_cells(map_: CellMap) -> Iterator[_Point]:
     """Interior points of cells: their middles, then random ones in the same cells."""
     chosen = _cells_to_see(map_)
     cells, rng = map_.cells, np.random.default_rng(7)
+    middles = centres(cells.take(chosen)[0])
     for round_ in range(_ROUNDS):
-        for cell in chosen:
-            corners = cells.theta[cells.idx[cells.ptr[cell] : cells.ptr[cell + 1]]]
-            middle = rng.dirichlet(np.ones(len(corners))) @ corners if round_ else corners.mean(axis=0)
-            yield _Point(middle, int(map_.kind[cell]), "the cell around it is called")
+        for number, cell in enumerate(chosen):
+            theta = middles[number]
+            if round_:
+                corners = cells.theta[cells.idx[cells.ptr[cell] : cells.ptr[cell + 1]]]
+                theta = rng.dirichlet(np.ones(len(corners))) @ corners
+            yield _Point(theta, int(map_.kind[cell]), "the cell around it is called")
 
 
 def _cells_to_see(map_: CellMap) -> np.ndarray:
@@ -261,8 +281,7 @@ def _cells_to_see(map_: CellMap) -> np.ndarray:
     # The first of each column, then the second of each, and so on.
     rows = np.concatenate([np.arange(len(column)) for column in columns])
     ordered = np.concatenate(columns)[np.argsort(rows, kind="stable")]
-    _, first = np.unique(ordered, return_index=True)
-    return ordered[np.sort(first)]
+    return np.array(list(dict.fromkeys(ordered.tolist())), np.int64)
 
 
 def _at_border(map_: CellMap, start: int) -> np.ndarray:

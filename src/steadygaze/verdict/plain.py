@@ -8,7 +8,6 @@ backward, compare. It knows no stages, no regions, no combinations of maps and n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +24,7 @@ from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam, NoMap
 from steadygaze.network.smooth import Smooth
+from steadygaze.perturbation.chain import Chain
 from steadygaze.question.points import placed
 from steadygaze.question.problem import Problem
 
@@ -69,8 +69,9 @@ class Seen:
         kind: ``(B,)`` int8, UNDECIDED where classes tie. possible: ``(B, 3)`` bool, by kind: what the point
             may be, rounding considered.
         gap: ``(B,)`` class gap; gap_rounding: how far it may be off.
-        inconsistency: ``(B,)``. near: ``(B,)`` bool, whether some unit is within rounding of a breakpoint,
-            so that another map may be the right one.
+        inconsistency: ``(B,)``.
+        doubtful: ``(1 + B,)`` bool, whether some unit is within rounding of a breakpoint, so that another map
+            may be the right one: on the unperturbed image, and at the points.
     """
 
     evaluated: Evaluated
@@ -79,7 +80,12 @@ class Seen:
     gap: np.ndarray
     gap_rounding: np.ndarray
     inconsistency: np.ndarray
-    near: np.ndarray
+    doubtful: np.ndarray
+
+    @property
+    def near(self) -> np.ndarray:
+        """`doubtful` of the points, ``(B,)``."""
+        return self.doubtful[1:]
 
     @property
     def clear(self) -> np.ndarray:
@@ -101,37 +107,31 @@ class PlainEvaluation:
     rounding: the share of the terms that make a value up below which it may be 0; by default that of double
     precision. level: whether units that are within rounding of a breakpoint wherever one looks are taken to
     be on the piece below it, which is the convention; else they count as near to it. learnt: what another
-    one for the same problem has learnt.
+    one for the same problem has learnt. ahead: theta ``(B, n)`` that will be asked about, which are evaluated
+    in the pass that learns.
     """
 
     def __init__(
-        self, problem: Problem, rounding: float = _ROUNDING, level: bool = True, learnt: _Learnt | None = None
+        self,
+        problem: Problem,
+        rounding: float = _ROUNDING,
+        level: bool = True,
+        learnt: _Learnt | None = None,
+        ahead: np.ndarray | None = None,
     ) -> None:
         self._problem = problem
         self._graph: Graph = problem.network.graph
         share = max(rounding, _OF_SEARCHES * problem.tolerance.hinge)
+        self._ahead = np.zeros((0, len(problem.box))) if ahead is None else ahead
+        self._known: Evaluated | None = None
         self._learnt = self._learn() if learnt is None else learnt
         self._scale = share * self._learnt.scale
         self._tolerance = {node: share * own for node, own in self._learnt.sizes.items()}
-        near = self._near(self._learnt.values) if level else {}
-        self._level = {
-            node: near[node].all(dim=0) if level else torch.zeros_like(own, dtype=torch.bool)
-            for node, own in self._tolerance.items()
-        }
-        if not problem.class_alone:
-            self._chain = placed(problem.perturbation, problem.saliency, self._graph, problem.image.shape)
+        self._conventional = level
 
     def in_single(self) -> PlainEvaluation:
         """The same with the rounding of models in single precision, which knows nothing of conventions."""
         return PlainEvaluation(self._problem, _SINGLE, level=False, learnt=self._learnt)
-
-    @cached_property
-    def products(self) -> int:
-        """Products that one point takes on its way forward, about; at least 1."""
-        affine = ((node.layer, node.shape) for node in self._graph.nodes)
-        return 1 + sum(
-            layer.terms * math.prod(shape) for layer, shape in affine if isinstance(layer, AbstractAffine)
-        )
 
     def at(self, thetas: np.ndarray) -> Seen:
         """What is seen at theta ``(B, n)``."""
@@ -139,23 +139,37 @@ class PlainEvaluation:
         maps, near = self._maps_and_doubts(evaluated)
         expected = self._expected(thetas, maps[0])
         inconsistency = self._problem.inconsistency.between(self._compared(maps[1:]), expected).numpy()
-        return self._seen(evaluated, inconsistency, near[1:])
+        return self._seen(evaluated, inconsistency, near)
 
     def evaluated(self, thetas: np.ndarray) -> Evaluated:
-        """One pass forward over the unperturbed image and theta ``(B, n)``."""
+        """One pass forward over the unperturbed image and theta ``(B, n)``, if there was none yet."""
+        if self._known is not None and np.array_equal(thetas, self._ahead):
+            return self._known
         images = self._images(np.concatenate([np.zeros((1, len(self._problem.box))), thetas]))
         return Evaluated(images, self._graph.values_at(images, self._read))
 
-    def decided_by_rounding(self, evaluated: Evaluated) -> np.ndarray:
-        """Where rounding may decide on the map, there or on the unperturbed image: ``(1 + B,)`` bool."""
+    def decided_by_rounding(self, evaluated: Evaluated, finer: np.ndarray | None = None) -> np.ndarray:
+        """Where rounding may decide on the map, there or on the unperturbed image: ``(1 + B,)`` bool.
+
+        finer ``(1 + B,)``: where less rounding than here makes maps doubtful (`Seen.doubtful`), if that is
+        known. Where no unit is near to a breakpoint, the maps are the same here.
+        """
+        if finer is not None and not self._undecided(evaluated).any():
+            return finer[0] | finer
         _, near = self._maps_and_doubts(evaluated)
         return near[0] | near
 
-    def _maps_and_doubts(self, evaluated: Evaluated) -> tuple[Tensor, np.ndarray]:
-        """The maps ``(1 + B, P)``, all entries, and where rounding may make them others ``(1 + B,)``."""
+    def _undecided(self, evaluated: Evaluated) -> Tensor:
+        """Where some unit that is not level may be on either side of a breakpoint, ``(1 + B,)`` bool."""
         near = torch.zeros(len(evaluated.images), dtype=torch.bool, device="cpu")
         for node, found in self._near(evaluated.values).items():
-            near |= (found & ~self._level[node]).any(dim=1).cpu()
+            if found.any():  # mostly none is
+                near |= (found & ~self._level[node]).any(dim=1).cpu()
+        return near
+
+    def _maps_and_doubts(self, evaluated: Evaluated) -> tuple[Tensor, np.ndarray]:
+        """The maps ``(1 + B, P)``, all entries, and where rounding may make them others ``(1 + B,)``."""
+        near = self._undecided(evaluated)
         every = self._maps(evaluated, self._pieces(evaluated.values)).flatten(1)
         maps = self._compared(every)
         if isinstance(self._problem.saliency, IntegratedGradients | NoMap):
@@ -167,8 +181,8 @@ class PlainEvaluation:
             near[rows] = (other - maps[rows]).abs().amax(dim=1) > _ROUNDING * maps[rows].abs().amax(dim=1)
         return every, near.numpy() | self._doubtful(maps, every[0])
 
-    def _seen(self, evaluated: Evaluated, inconsistency: np.ndarray, near: np.ndarray) -> Seen:
-        problem, slack = self._problem, self._gap_rounding
+    def _seen(self, evaluated: Evaluated, inconsistency: np.ndarray, doubtful: np.ndarray) -> Seen:
+        problem, slack, near = self._problem, self._gap_rounding, doubtful[1:]
         logits = evaluated.values[self._graph.last][1:].cpu().numpy()
         gaps = logits[:, problem.label, None] - np.delete(logits, problem.label, axis=1)
         threshold, close = problem.threshold, max(_CLOSE, _OF_SEARCHES * problem.tolerance.margin)
@@ -181,13 +195,26 @@ class PlainEvaluation:
         gap = gaps[np.arange(len(gaps)), worst]
         kind = np.where(inconsistency > threshold, ATTENTION_CHANGED, ROBUST)
         kind = np.where(gap > 0, kind, np.where(gap < 0, CLASS_CHANGED, UNDECIDED))
-        return Seen(evaluated, kind.astype(np.int8), possible, gap, slack[worst], inconsistency, near)
+        return Seen(evaluated, kind.astype(np.int8), possible, gap, slack[worst], inconsistency, doubtful)
 
     @cached_property
     def _gap_rounding(self) -> np.ndarray:
         """How far each class gap ``(K - 1,)`` may be off."""
         label = self._problem.label
         return np.delete(self._scale, label) + self._scale[label]
+
+    @cached_property
+    def _level(self) -> dict[int, Tensor]:
+        """Of each node that picks the units ``(N,)`` bool that are level."""
+        if self._conventional:
+            return {node: near.all(dim=0) for node, near in self._near(self._learnt.values).items()}
+        return {node: torch.zeros_like(own, dtype=torch.bool) for node, own in self._tolerance.items()}
+
+    @cached_property
+    def _chain(self) -> Chain:
+        """The perturbation as it moves and hides entries of maps."""
+        problem = self._problem
+        return placed(problem.perturbation, problem.saliency, self._graph, problem.image.shape)
 
     @cached_property
     def _read(self) -> frozenset[int]:
@@ -210,21 +237,26 @@ class PlainEvaluation:
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
 
     def _learn(self) -> _Learnt:
-        """One pass over the unperturbed image, corners and random theta."""
-        graph = self._graph
-        values = graph.values_at(self._images(self._places()), range(len(graph.nodes)))
+        """One pass over corners, random theta, the unperturbed image, and what is asked about ahead."""
+        graph, places = self._graph, self._places()
+        images = self._images(np.concatenate([places, self._ahead]))
+        every = graph.values_at(images, range(len(graph.nodes)))
+        if len(self._ahead):
+            last = len(places) - 1  # the unperturbed image
+            self._known = Evaluated(images[last:], {node: every[node][last:] for node in self._read})
+        values = {node: value[: len(places)] for node, value in every.items()}
         scale, sizes = _sizes(graph, values)
         picked = {graph.nodes[node].inputs[0] for node in graph.piecewise}
         return _Learnt(scale, sizes, {node: values[node] for node in picked})
 
     def _places(self) -> np.ndarray:
-        """Where the sizes of terms are learnt, ``(k, n)``."""
+        """Where the sizes of terms are learnt, ``(k, n)``; the last is 0."""
         box = self._problem.box
         corners = np.array([box[:, 0], box[:, 1]])
         count = int(np.clip(_EFFORT // self._graph.effort, 1, _CORNERS + _LEARNT))
         draws = np.random.default_rng(3).random((count, len(box)))
         draws[:_CORNERS] = draws[:_CORNERS].round()
-        return np.concatenate([np.zeros((1, len(box))), corners, box[:, 0] + draws * (box[:, 1] - box[:, 0])])
+        return np.concatenate([corners, box[:, 0] + draws * (box[:, 1] - box[:, 0]), np.zeros((1, len(box)))])
 
     def _images(self, thetas: np.ndarray) -> Tensor:
         problem = self._problem
@@ -261,8 +293,7 @@ class PlainEvaluation:
                 pieces[index] = node.layer.compete(value, self._tolerance[index])[1]
             else:
                 assert isinstance(node.layer, PiecewiseLinear)
-                edges = node.layer.breakpoints[:, None] + self._tolerance[index]
-                pieces[index] = (value.flatten(1)[:, None] > edges).sum(dim=1, dtype=torch.uint8)
+                pieces[index] = _above(value, node.layer.breakpoints[:, None] + self._tolerance[index])
         return pieces
 
     def _other_pieces(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -279,8 +310,7 @@ class PlainEvaluation:
                 other = node.layer.windows.shape[1] - 1 - turned.compete(value, slack)[1]
             else:
                 assert isinstance(node.layer, PiecewiseLinear)
-                edges = node.layer.breakpoints[:, None] - slack
-                other = (value.flatten(1)[:, None] > edges).sum(dim=1, dtype=torch.uint8)
+                other = _above(value, node.layer.breakpoints[:, None] - slack)
             pieces[index] = torch.where(self._level[index], pieces[index], other)
         return pieces
 
@@ -298,8 +328,8 @@ class PlainEvaluation:
                 near[index] = ties > 1
             else:
                 assert isinstance(layer, PiecewiseLinear)
-                gaps = [(flat - edge).abs() <= slack for edge in layer.breakpoints]
-                near[index] = torch.stack(gaps).any(dim=0)
+                gaps = [(flat - edge).abs_() <= slack for edge in layer.breakpoints.tolist()]
+                near[index] = gaps[0] if len(gaps) == 1 else torch.stack(gaps).any(dim=0)
         return near
 
     def _expected(self, thetas: np.ndarray, map0: Tensor) -> Tensor:
@@ -349,6 +379,14 @@ class _Learnt:
     values: dict[int, Tensor]
 
 
+def _above(values: Tensor, edges: Tensor) -> Tensor:
+    """How many edges ``(k, N)`` lie below each of the values ``(B, *shape)``, uint8 ``(B, N)``."""
+    flat = values.flatten(1)
+    if len(edges) == 1:
+        return (flat > edges[0]).to(torch.uint8)
+    return (flat[:, None] > edges).sum(dim=1, dtype=torch.uint8)
+
+
 def _sizes(graph: Graph, values: Mapping[int, Tensor]) -> tuple[np.ndarray, dict[int, Tensor]]:
     """The sums of absolute terms that make up logits ``(K,)`` and, for each node that picks, what its units
     or windows ``(N,)`` go by.
@@ -358,11 +396,12 @@ def _sizes(graph: Graph, values: Mapping[int, Tensor]) -> tuple[np.ndarray, dict
     most: dict[int, Tensor] = {}
     sizes: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes):
-        largest = values[index].abs().amax(dim=0, keepdim=True)
-        before = most[node.inputs[0]] if node.inputs else largest
         if isinstance(node.layer, AbstractAffine):
             most[index] = node.layer.magnitude(*(most[source] for source in node.inputs))
-        elif isinstance(node.layer, MaxPool):
+            continue
+        largest = values[index].abs().amax(dim=0, keepdim=True)
+        before = most[node.inputs[0]] if node.inputs else largest
+        if isinstance(node.layer, MaxPool):
             own = node.layer.forward(before)
             most[index], sizes[index] = torch.maximum(largest, _LEFT_OVER * own), own.flatten()
         elif isinstance(node.layer, PiecewiseLinear):

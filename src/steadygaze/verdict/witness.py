@@ -22,6 +22,8 @@ _TRIES = 50
 # By how much a witness may be farther from 0 than its cell, relatively. The first is below the digits that
 # are shown; the others are for where the model, in its own precision, does not fail so near to the border.
 _FARTHER = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3e-3, 1e-2, 1e-1, 1.0, np.inf)
+# What is farther fails by more, but for rounding: where the first of these points fail, and the last, all do.
+_SOME = np.array([0, 1, 2, len(_FARTHER) - 1])
 # A corner that is farther by less is no farther.
 _NO_LONGER = 1e-300
 
@@ -79,18 +81,29 @@ def _in_cells(problem: Problem, map_: CellMap, norm: str, deadline: Deadline) ->
         deadline.ask()
         if number == _TRIES:
             return None
-        thetas, kind = _inwards(problem, map_, found, norm), map_.kind[found.cell]
-        # Where the class is lost, the one point that is taken is the only one whose map is asked for.
-        points = None if kind == CLASS_CHANGED else problem.replay(thetas)
-        failing = (problem.lost(thetas) if points is None else points.kind == kind) & legal(problem, thetas)
-        if failing[-1]:
+        thetas, kind = _inwards(problem, map_, found, norm), int(map_.kind[found.cell])
+        points, failing = _replayed(problem, thetas[_SOME], kind)
+        k = 0
+        if not failing.all():
+            points, failing = _replayed(problem, thetas, kind)
             last = int(np.flatnonzero(~failing).max(initial=-1))
             k = 0 if last < 0 else min(last + 2, len(failing) - 1)
+        if failing[-1]:
             if points is None:
                 points, thetas, k = problem.replay(thetas[k : k + 1]), thetas[k : k + 1], 0
             if points.kind[k] == kind:  # several points at once may be rounded otherwise than one
                 return _witness(problem, points, thetas, k, found.distance, norm)
     return None
+
+
+def _replayed(problem: Problem, thetas: np.ndarray, kind: int) -> tuple[Points | None, np.ndarray]:
+    """What the original model makes of points ``(B, n)``, and where it fails as is said, ``(B,)``.
+
+    Where the class is lost it is not asked for maps: of one point alone, which is taken, the map is needed.
+    """
+    points = None if kind == CLASS_CHANGED else problem.replay(thetas)
+    failing = problem.lost(thetas) if points is None else points.kind == kind
+    return points, failing & legal(problem, thetas)
 
 
 def _inwards(problem: Problem, map_: CellMap, found: Nearest, norm: str) -> np.ndarray:

@@ -106,3 +106,15 @@ def test_a_network_without_products_behind_the_node():
         found = combined(graph, 2, some, flat, 50)
         plain = graph.pull_back(graph.seed(2, 50), some, flat)
         assert found is None or torch.allclose(torch.einsum("rk,ki->ri", found.weights, found.maps), plain)
+
+
+@pytest.mark.parametrize(("rows", "alive"), [(8, 5), (5, 4)])
+def test_weights_at_hand_are_combined_wherever_they_are_no_more_than_regions(rows, alive):
+    """Behind a reshape alone the maps to combine are rows of the first layer, which need no pass."""
+    graph = dense_graph()
+    pieces = {node: chosen[:rows] for node, chosen in graph.pieces_at(near(graph, 400, 0.3)).items()}
+    found = combined(graph, 2, pieces, 0, rows)
+    assert found is not None
+    assert found.weights.shape == (rows, alive)
+    plain = graph.pull_back(graph.seed(2, rows), pieces)
+    assert torch.allclose(torch.einsum("rk,k...->r...", found.weights, found.maps), plain, atol=1e-13)

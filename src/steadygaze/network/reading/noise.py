@@ -96,9 +96,8 @@ def level_of(graph: Graph, values: Mapping[int, Tensor], tolerances: Mapping[int
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
         value, slack = values[source].flatten(1), tolerances[index]
         if isinstance(layer, PiecewiseLinear):
-            level[index] = torch.stack([(value - edge).abs() <= slack for edge in layer.breakpoints]).any(
-                dim=0
-            )
+            ends = [(value - edge).abs() <= slack for edge in layer.breakpoints.tolist()]
+            level[index] = ends[0] if len(ends) == 1 else torch.stack(ends).any(dim=0)
         elif isinstance(layer, MaxPool):
             level[index] = torch.stack([lead <= slack for lead in leads(layer, value)]).sum(dim=0) > 1
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)

@@ -30,6 +30,8 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 _CANCELLED = 1e-2
 # Combining pays where it is less than this share of the work of a pass for each region: it has its own cost.
 _PAYS = 0.5
+# The same where the maps to combine are the weights of a dense layer, which need no pass of their own.
+_PAYS_AT_HAND = 1.0
 # Numbers that are added up in a matrix product while a layer adds up one: convolutions are slower by so much.
 _PRODUCT = 4
 
@@ -67,12 +69,14 @@ def _by_gate(graph: Graph, label: int, pieces: Mapping[int, Tensor], to: int, ro
         return None
     layer, source = graph.nodes[gate].layer, graph.nodes[gate].inputs[0]
     assert isinstance(layer, PiecewiseLinear)
-    alive = layer.alive(pieces[gate])
-    if len(alive) > _PAYS * min(rows, math.prod(graph.nodes[to].shape)):
+    alive, before = layer.alive(pieces[gate]), graph.nodes[source]
+    at_hand = source > to and isinstance(before.layer, Dense) and len(before.shape) == 1
+    pays = _PAYS_AT_HAND if at_hand else _PAYS
+    if len(alive) > pays * min(rows, math.prod(graph.nodes[to].shape)):
         return None
     back = graph.pull_back(graph.seed(label, rows), pieces, source, skip_idle=True)
-    before = graph.nodes[source]
-    if source > to and isinstance(before.layer, Dense) and len(before.shape) == 1:
+    if at_hand:
+        assert isinstance(before.layer, Dense)
         maps = graph.pull_back(before.layer.weight.index_select(0, alive), {}, to, before.inputs[0])
     else:
         units = back.new_zeros((len(alive), math.prod(before.shape)))

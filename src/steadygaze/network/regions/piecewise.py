@@ -21,7 +21,14 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.envelope import cut_by_windows
-from steadygaze.geometry.sides import above, best_of_windows, extremes, pattern_names, winners
+from steadygaze.geometry.sides import (
+    above,
+    best_of_windows,
+    extremes,
+    pattern_weights,
+    weighed,
+    winners,
+)
 from steadygaze.geometry.store import Cut, interpolate
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Dense
@@ -127,6 +134,11 @@ class Stages:
             np.uint64((number + 1) << 40) + np.arange(len(tolerance), dtype=np.uint64)
             for number, tolerance in enumerate(self.tolerances)
         )
+
+    @cached_property
+    def _weights(self) -> tuple[np.ndarray, ...]:
+        """For each stage what its columns count in pattern names, uint64."""
+        return tuple(map(pattern_weights, self.names))
 
     @cached_property
     def widest_row(self) -> int:
@@ -270,7 +282,7 @@ class Stages:
         values are those that `cross` gives. The name is that of this stage's part of the pattern; those of
         all stages add up.
         """
-        chosen, names = crossing.active, self.names[number]
+        chosen, weights = crossing.active, self._weights[number]
         if crossing.alive is None:
             columns = self.columns(values, number, chosen)
         else:  # what is active reaches above 0, and so is alive
@@ -280,7 +292,7 @@ class Stages:
         found = winners(cells, columns, tolerance, span) if span else above(cells, columns, tolerance)
         same = crossing.sides.copy()
         same[chosen] = 0
-        named = pattern_names(same[None], names)[0] + pattern_names(found, names[chosen])
+        named = weighed(same[None], weights)[0] + weighed(found, weights[chosen])
         whole = np.repeat(crossing.sides[None], cells.count, axis=0)
         whole[:, chosen] = found
         return self.pieces_of_sides(whole, number), named
@@ -288,8 +300,8 @@ class Stages:
     def pattern_names_at(self, images: Tensor) -> np.ndarray:
         """Pattern names, uint64 ``(B,)``, at images ``(B, C, H, W)``, by a plain forward pass."""
         total = np.zeros(len(images), np.uint64)
-        for names, sides in zip(self.names, self.sides_at(images), strict=True):
-            total += pattern_names(sides, names)
+        for weights, sides in zip(self._weights, self.sides_at(images), strict=True):
+            total += weighed(sides, weights)
         return total
 
     def sides_at(self, images: Tensor) -> Iterator[np.ndarray]:
