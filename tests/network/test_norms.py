@@ -74,6 +74,14 @@ def test_large_convolutions(monkeypatch, name, limits):
     assert true <= found <= true * looseness * (4 if limits[1] == 0 else 1.01)
 
 
+@pytest.mark.parametrize("name", ["dense", "dense over tokens", "nothing"])
+def test_large_matrices(monkeypatch, name):
+    monkeypatch.setattr(norms, "_TOO_MUCH", 0)
+    layer, shapes, looseness = LAYERS[name]
+    true, found = true_norm(layer, shapes), norm_of(layer, tuple(shapes))
+    assert true <= found <= true * looseness * 2
+
+
 def test_a_layer_that_is_not_known_by_its_sums():
     layer, shapes, _ = LAYERS["dense"]
     assert norm_of(layer, tuple(shapes)) <= norms._by_sums(layer, tuple(shapes))

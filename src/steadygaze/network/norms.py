@@ -57,7 +57,7 @@ def norm_of(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
         case AveragePool():
             return _spectral(layer.rows) * _spectral(layer.columns)
         case Dense():
-            return _spectral(layer.weight)
+            return _of_rows(layer.weight)
         case Conv():
             return _of_windows(layer, shapes[0][1:])
         case TransposedConv():
@@ -73,6 +73,15 @@ def _by_sums(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
     back = layer.absolute.transpose(torch.ones_like(made), shapes)
     most = max(float(part.max()) for part in back)
     return math.sqrt(float(made.max()) * most) * _UPWARD
+
+
+def _of_rows(weight: Tensor) -> float:
+    """That of a matrix ``(m, n)``."""
+    fewer, more = sorted(weight.shape)
+    if fewer**2 * (more + _SQUARINGS * fewer) <= _TOO_MUCH:
+        return _spectral(weight)
+    sums = [float(weight.abs().sum(dim=axis).max()) for axis in (0, 1)]
+    return min(math.sqrt(sums[0] * sums[1]), float(torch.linalg.matrix_norm(weight))) * _UPWARD
 
 
 def _of_windows(layer: Conv | TransposedConv, extents: Shape) -> float:
