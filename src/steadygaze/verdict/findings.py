@@ -17,8 +17,9 @@ from steadygaze.search.base import CellMap, Enclosed, Standing
 from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_ranges, safe_scale
 from steadygaze.verdict.witness import Witness, find_witness
 
-# A safe scale below this is that of a point.
-_NOTHING = 1e-15
+# What is told to be robust ends this share of the box nearer to 0 than where the map was seen to end, which
+# rounding leaves some 1e-15 of the box off: at the end told, the network is robust in plain evaluation, too.
+_INWARD = 2.0**-40
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,7 @@ def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = 
         for finding in findings
         if finding.claim != "outer boundary" or (finding.enclosed is not None and finding.enclosed.examined)
     ]
-    # At 0 itself rounding may leave more than nothing.
-    return max((scale if scale > _NOTHING else 0.0 for scale in known), default=None)
+    return max((scale if scale >= 1 else max(scale - _INWARD, 0.0) for scale in known), default=None)
 
 
 def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius | None:
@@ -84,7 +84,9 @@ def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius
     corner = np.abs(box).max(axis=1)
     farthest = float(distances(corner[None], half_widths(box), norm)[0])
     values = [f.standing.radius for f in findings if f.standing.radius is not None]
-    return Radius(norm, min(max(values), farthest)) if values else None
+    if not values:
+        return None
+    return Radius(norm, farthest if max(values) >= farthest else max(max(values) - _INWARD, 0.0))
 
 
 def around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline = NEVER) -> Around:
@@ -141,6 +143,20 @@ def widened(around: Around, scale: float | None, radius: Radius | None, box: np.
         for (low, high), (first, last) in zip(origin.ranges, safe, strict=True)
     )
     return replace(around, origin=replace(origin, ranges=ranges))
+
+
+def drawn_in(around: Around, box: np.ndarray) -> Around:
+    """With ranges whose ends inside the box are drawn in by rounding."""
+    if around.origin is None:
+        return around
+    ranges = tuple(
+        (
+            low if low <= first else min(low + _INWARD * (last - first), 0.0),
+            high if high >= last else max(high - _INWARD * (last - first), 0.0),
+        )
+        for (low, high), (first, last) in zip(around.origin.ranges, box.tolist(), strict=True)
+    )
+    return replace(around, origin=replace(around.origin, ranges=ranges))
 
 
 def nearest_witness(
