@@ -60,7 +60,7 @@ class Judge:
         self._low, self._high = (each.reduceat(spots, start, axis=0) for each in (np.minimum, np.maximum))
         self._mean = np.add.reduceat(spots, start, axis=0) / np.diff(c.cell_ptr)[:, None]
         held = self._tiling.held(self._mean, np.where(self._agreed, shrink, 0.0))
-        held += np.where(self._agreed, volume, 0.0)
+        held = held + np.where(self._agreed, volume, 0.0)
         # What is called something and not proven to be that, or lies in no cell.
         self._gone = (self._tiling.high - held) * self._called / c.volume
         lost = self._lost(np.zeros(len(held), bool))
@@ -157,7 +157,7 @@ class Judge:
 
     def _safe(self, name: str, sentence: str, region: Region, wider: list[Region]) -> None:
         """A region that is said to be robust, and wider ones that are said not to be, or to be undecided."""
-        inside, unknown = self._within(region), ~self._called & (self._proven == UNDECIDED)
+        inside, unknown = self._within(region), ~self._called
         ends = [each for each in wider if not (self._within(each) or (unknown & ~self._apart(each)).any())]
         beyond = (region.box < self._c.box[:, :1]) | (region.box > self._c.box[:, 1:])
         # Of the image itself the label is proven, and its map is the expected one.
