@@ -121,8 +121,8 @@ class Tiling:
     def part(self, cells: np.ndarray, *, surely: bool) -> np.ndarray:
         """Which cells ``(M,)`` hang together by shared faces, within `cells` ``(M,)``, with those at 0.
 
-        None if not all at 0 are among them. surely: by faces that are surely not flat, and not by fillers, but
-        by faces that lie on one another in a point well inside both.
+        None if not all at 0 are among them. surely: by faces that are surely not flat, and not by fillers,
+        but by faces that lie on one another at a point well inside both.
         """
         count, member, pairs = len(cells), np.append(cells, np.ones(len(self._owner), bool)), self._pairs
         if surely:
