@@ -75,6 +75,10 @@ class Judge:
         known = [*c.failing, *([] if told is None else [self._theta])]
         self._fails = [each for each in known if self._kinds_at(each) in ({1}, {2}, {1, 2})]
         self._fails += list(self._mean[self._failing][:1])
+        # A tie is no robust point, and no failing one.
+        ties = [(each, *self._ties_at(each)) for each in c.failing]
+        self._ties = [each for each, near, _ in ties if near]
+        self._blocks = [*self._fails, *(each for each, _, exact in ties if exact)]
 
     def all(self) -> Report:
         """Every claim, in the order in which a reader asks."""
@@ -87,6 +91,11 @@ class Judge:
         """The kinds that are found at a point, exactly; none outside of the box."""
         pieces = self._points.pieces_at(theta) if Region(self._c.box).holds(theta) else []
         return {self._points.kind(piece, theta) for piece in pieces}
+
+    def _ties_at(self, theta: np.ndarray) -> tuple[bool, bool]:
+        """Whether the class ties with another at a point of the box, up to rounding, and exactly."""
+        found = [self._points.ties(piece, theta) for piece in self._points.pieces_at(theta)]
+        return any(near for near, _ in found), any(exact for _, exact in found)
 
     def _kinds(self) -> None:
         told, unknown = self._c.cell_kind, self._proven == UNDECIDED
@@ -126,7 +135,7 @@ class Judge:
             "verdict",
             (told not in ("robust", "violated"), CERTIFIED, f"{told!r:.40} claims nothing"),
             (told == "violated", CERTIFIED if self._fails else OPEN, text),
-            (self._fails, REFUTED, text, *self._fails[:1]),
+            (self._blocks, REFUTED, text, *self._blocks[:1]),
             (True, CERTIFIED if sure else OPEN, text),
         )
 
@@ -151,14 +160,19 @@ class Judge:
         """The share that is called something and not proven to be that, without the cells that lie apart."""
         return float(self._gone[~apart].sum()) + self._tiling.extra / self._c.volume
 
-    def _within(self, region: Region) -> list[np.ndarray]:
-        """The failing points known that lie in a region."""
-        return [each for each in self._fails if region.holds(each)]
+    def _within(self, region: Region, known: list[np.ndarray] | None = None) -> list[np.ndarray]:
+        """The points known, by default failing ones, that lie in a region."""
+        return [each for each in (self._fails if known is None else known) if region.holds(each)]
+
+    def _ends(self, region: Region, unknown: np.ndarray) -> bool:
+        """Whether a region holds what fails or ties, or cells of which nothing is known reach into it."""
+        met = self._within(region, [*self._fails, *self._ties])
+        return bool(met) or bool((unknown & ~self._apart(region)).any())
 
     def _safe(self, name: str, sentence: str, region: Region, wider: list[Region]) -> None:
         """A region that is said to be robust, and wider ones that are said not to be, or to be undecided."""
-        inside, unknown = self._within(region), ~self._called
-        ends = [each for each in wider if not (self._within(each) or (unknown & ~self._apart(each)).any())]
+        inside = self._within(region, self._blocks if region.box.any() else self._fails)
+        ends = [each for each in wider if not self._ends(each, ~self._called)]
         beyond = (region.box < self._c.box[:, :1]) | (region.box > self._c.box[:, 1:])
         # Of the image itself the label is proven, and its map is the expected one.
         robust = not region.box.any() or self._is_robust(region)
@@ -223,15 +237,21 @@ class Judge:
         most &= not self._within(at_0)
         low, high = (float(tiling.high[each].sum()) / c.volume for each in (least, most))
         listed = np.isin(np.arange(len(least)), c.origin_cells)
+        missed = claimed > float(tiling.high[listed].sum()) / c.volume + slack
         whole = self._sound and self._surplus <= UNPROVEN * c.volume and bool((self._part.box == c.box).all())
         text = f"{int(listed.sum())} cells, {'' if complete else 'at least '}{claimed!r} of the box; "
         text += f"found are {int(least.sum())}, {low!r}"
         known = bool((listed == least).all() and (least == most).all())
         if complete is False:
             known = bool((listed <= least).all())
-        missed = complete is not False and ((least & ~listed).any() or claimed < low - slack)
+        else:
+            missed |= bool((least & ~listed).any()) or claimed < low - slack
+        near, exact = self._ties_at(np.zeros(c.dimension))
+        empty, tied = claimed == 0 and not listed.any(), f"{text}; but at θ = 0 classes tie"
         self.report.add(
             "R0",
+            (exact, CERTIFIED if empty else REFUTED, tied),
+            (near, OPEN, tied),
             (not whole, OPEN, f"{text}: not proven to be all of it"),
             (missed or claimed > high + slack, REFUTED, text),
             (not known or claimed > low + slack, OPEN, f"{text}; at most {int(most.sum())} may belong to it"),

@@ -14,6 +14,8 @@ from steadygaze_check.values import Pattern, exact, gradients, vanishes
 MOST = 2.0  # what the inconsistencies of the format can be at most
 # How far beyond the border of a piece a point may be to be looked at as one of it.
 _BORDER = 1e-12
+# Logits that differ by less than this share of the largest tie up to rounding.
+_TIE = Fraction(1, 10**9)
 
 
 class Comparison:
@@ -108,10 +110,11 @@ class Points:
             self.comparison = Comparison(certificate, gradients(network, self._label, pattern, 1))
 
     def kind(self, piece: int, theta: np.ndarray) -> int:
-        """The kind at θ, which lies in the piece; UNDECIDED where bounds do not tell."""
+        """The kind at θ, which lies in the piece; UNDECIDED where bounds do not tell, or classes tie."""
         logits, pattern = exact_point(self._network, self._certificate, piece, theta)
-        if any(logits[self._label] <= other for k, other in enumerate(logits) if k != self._label):
-            return CLASS_CHANGED
+        gap = self._gap(logits)
+        if gap <= 0:
+            return CLASS_CHANGED if gap < 0 else UNDECIDED
         if self.comparison is None:
             return ROBUST
         gradient, spread = gradients(self._network, self._label, pattern, 1)
@@ -121,6 +124,17 @@ class Points:
         low, high = self.comparison.inconsistency(*maps, piece, theta[None])
         threshold = self.comparison.threshold
         return ROBUST if high[0] <= threshold else ATTENTION_CHANGED if low[0] > threshold else UNDECIDED
+
+    def ties(self, piece: int, theta: np.ndarray) -> tuple[bool, bool]:
+        """Whether the class ties with another at θ: up to rounding, and to the last bit."""
+        logits, _ = exact_point(self._network, self._certificate, piece, theta)
+        gap = self._gap(logits)
+        return abs(gap) <= _TIE * max(abs(each) for each in logits), gap == 0
+
+    def _gap(self, logits: list[Fraction]) -> Fraction:
+        """The class gap; that of a network of one class is above 0."""
+        own = logits[self._label]
+        return min((own - each for k, each in enumerate(logits) if k != self._label), default=Fraction(1))
 
     def says(self, piece: int, theta: np.ndarray, predicted: object, gap: float | None) -> bool:
         """Whether the network predicts this class with this class gap at θ.

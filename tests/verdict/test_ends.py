@@ -10,7 +10,7 @@ from torch import nn
 from steadygaze import verify
 from steadygaze.answer.result import Origin
 from steadygaze.perturbation import Brightness
-from steadygaze.verdict.findings import drawn_in
+from steadygaze.verdict.findings import ended_inward
 from steadygaze.verdict.reading import Around
 
 
@@ -57,7 +57,7 @@ def test_the_network_is_robust_at_the_ends_of_ranges_and_of_the_safe_box(method)
 def test_what_reaches_no_farther_than_rounding_reaches_nowhere():
     box = np.array([[-2.0, 2.0], [0.0, 1.0]])
     tiny = Origin(None, ((-3e-16, 2e-13), (0.0, 1.0)), None, None, "not examined")
-    assert drawn_in(Around(np.zeros(0, int), tiny), box).origin.ranges == ((0.0, 0.0), (0.0, 1.0))
+    assert ended_inward(Around(np.zeros(0, int), tiny), box).origin.ranges == ((0.0, 0.0), (0.0, 1.0))
     some = Origin(0.5, ((-2.0, 1.0), (0.0, 0.25)), None, None, "examined")
-    (low, high), (_, end) = drawn_in(Around(np.zeros(0, int), some), box).origin.ranges
+    (low, high), (_, end) = ended_inward(Around(np.zeros(0, int), some), box).origin.ranges
     assert (low, 1 - 1e-11 < high < 1, 0.25 - 1e-11 < end < 0.25) == (-2.0, True, True)
