@@ -231,7 +231,7 @@ class Examiner:
             some = asked[first[start : start + room]]
             own = {node: may[some] for node, may in behind.items()}
             gradient, spread = values.gradients(self._network, self._label, own, len(some))
-            for k in np.flatnonzero(~gradient.any(axis=1) & (spread > 0)):
+            for k in np.flatnonzero(~gradient.any(axis=1) & (spread > 0)).tolist():
                 spread[k] *= not self._vanishes(own, k)
             maps, error = compare.maps(gradient, spread)
             here = np.flatnonzero((which >= start) & (which < start + room))

@@ -60,7 +60,7 @@ class Judge:
         self._low, self._high = (each.reduceat(spots, start, axis=0) for each in (np.minimum, np.maximum))
         self._mean = np.add.reduceat(spots, start, axis=0) / np.diff(c.cell_ptr)[:, None]
         held = self._tiling.held(self._mean, np.where(self._agreed, shrink, 0.0))
-        held += np.where(self._agreed, volume, 0.0)
+        held = held + np.where(self._agreed, volume, 0.0)
         # What is called something and not proven to be that, or lies in no cell.
         self._gone = (self._tiling.high - held) * self._called / c.volume
         lost = self._lost(np.zeros(len(held), bool))
@@ -172,8 +172,7 @@ class Judge:
     def _safe(self, name: str, sentence: str, region: Region, wider: list[Region]) -> None:
         """A region that is said to be robust, and wider ones that are said not to be, or to be undecided."""
         inside = self._within(region, self._blocks if region.box.any() else self._fails)
-        unknown = ~self._called & (self._proven == UNDECIDED)
-        ends = [each for each in wider if not self._ends(each, unknown)]
+        ends = [each for each in wider if not self._ends(each, ~self._called)]
         beyond = (region.box < self._c.box[:, :1]) | (region.box > self._c.box[:, 1:])
         # Of the image itself the label is proven, and its map is the expected one.
         robust = not region.box.any() or self._is_robust(region)
@@ -238,13 +237,15 @@ class Judge:
         most &= not self._within(at_0)
         low, high = (float(tiling.high[each].sum()) / c.volume for each in (least, most))
         listed = np.isin(np.arange(len(least)), c.origin_cells)
+        missed = claimed > float(tiling.high[listed].sum()) / c.volume + slack
         whole = self._sound and self._surplus <= UNPROVEN * c.volume and bool((self._part.box == c.box).all())
         text = f"{int(listed.sum())} cells, {'' if complete else 'at least '}{claimed!r} of the box; "
         text += f"found are {int(least.sum())}, {low!r}"
         known = bool((listed == least).all() and (least == most).all())
         if complete is False:
             known = bool((listed <= least).all())
-        missed = complete is not False and ((least & ~listed).any() or claimed < low - slack)
+        else:
+            missed |= bool((least & ~listed).any()) or claimed < low - slack
         near, exact = self._ties_at(np.zeros(c.dimension))
         empty, tied = claimed == 0 and not listed.any(), f"{text}; but at θ = 0 classes tie"
         self.report.add(

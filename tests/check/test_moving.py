@@ -10,6 +10,7 @@ from random_problems import random_problem
 from steadygaze.perturbation import Chain, Translate
 from steadygaze_check.command import main
 from steadygaze_check.cones import separation
+from steadygaze_check.touching import touching
 
 
 def certified(seed: int, parameters: int, folder, *, diagonal: bool = False) -> int:
@@ -36,9 +37,36 @@ def test_all_claims_are_certified(case, tmp_path, capsys):
     assert certified(seed, parameters, tmp_path, diagonal=diagonal) == 0, capsys.readouterr().out
 
 
-def test_cells_that_meet_in_parts_of_facets_refute_nothing(tmp_path, capsys):
-    assert certified(13, 3, tmp_path) != 10, capsys.readouterr().out
+def test_cells_that_meet_in_parts_of_facets_hang_together(tmp_path, capsys):
+    assert certified(13, 3, tmp_path) == 0
     assert "R0: 55 cells, at least 0.4335" in capsys.readouterr().out
+
+
+LOWER = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0.2, 0.2, -0.5]])
+UPPER = {
+    "a part of the other's face": ([[0.1, 0.1, 0], [0.7, 0.1, 0], [0.1, 0.7, 0], [0.3, 0.3, 0.5]], True),
+    "rounding beside it": ([[0.1, 0.1, 1e-15], [2, 0.1, 0], [0.1, 2, -1e-15], [0.3, 0.3, 0.5]], True),
+    "an edge": ([[0.0, 0, 0], [1, 0, 0], [0, -1, 0], [0.2, -0.2, 0.5]], False),
+    "a corner": ([[1.0, 0, 0], [2, 0, 0], [1, -1, 0], [1.2, -0.2, 0.5]], False),
+    "nothing": (
+        [[0.1, 0.1, 1e-9], [1, 0.1, 1e-9], [0.1, 1, 1e-9], [0.3, 0.3, 0.5]],
+        False,
+    ),
+    "its face from the same side": ([[0.1, 0.1, 0], [1, 0.1, 0], [0.1, 1, 0], [0.3, 0.3, -0.5]], False),
+    "a face that is no more than a line": ([[0.1, 0.1, 0], [1, 1, 0], [0.5, 0.5, 0], [0.3, 0.3, 0.5]], False),
+}
+
+
+@pytest.mark.parametrize("what", UPPER)
+def test_simplices_touch_where_faces_lie_on_one_another(what):
+    corners, met = UPPER[what]
+    both = np.stack([LOWER, np.array(corners)])
+    found = touching(both[:, :3], both[:, 3], np.array([4, 7]))
+    assert {tuple(sorted(pair)) for pair in found.tolist()} == ({(4, 7)} if met else set())
+
+
+def test_points_on_a_line_have_a_face_in_common_or_do_not_touch():
+    assert not len(touching(np.zeros((2, 1, 1)), np.array([[-1.0], [1.0]]), np.array([0, 1])))
 
 
 @pytest.mark.parametrize("seed", range(20))

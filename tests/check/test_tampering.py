@@ -111,7 +111,7 @@ def drop_cell(folder: Path) -> None:
 
 
 def change_weight(folder: Path) -> None:
-    """One weight of a first unit that changes its side inside the box."""
+    """A weight of all first units that change their side inside the box: where a map is lost moves."""
     base, directions = np.load(folder / "piece_base.npy")[0], np.load(folder / "piece_directions.npy")[0]
     corners = np.stack(np.meshgrid(*zip(*box(folder), strict=True)), axis=-1).reshape(-1, 2)
     images = (base + np.tensordot(corners, directions, axes=1)).reshape(len(corners), -1)
@@ -121,8 +121,8 @@ def change_weight(folder: Path) -> None:
     )
     matrix = numpy_helper.to_array(first).copy()
     values = images @ matrix.T + numpy_helper.to_array(bias)
-    unit = np.flatnonzero((values.min(axis=0) < 0) & (values.max(axis=0) > 0))[0]
-    matrix[unit, 0] *= 1.001
+    units = np.flatnonzero((values.min(axis=0) < 0) & (values.max(axis=0) > 0))
+    matrix[units, 0] *= 1.001
     first.CopyFrom(numpy_helper.from_array(matrix, first.name))
     onnx.save(model, folder / "network.onnx")
 

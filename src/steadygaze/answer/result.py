@@ -246,7 +246,7 @@ class Result:
     def failure_name(self) -> str:
         """The nearest failure, or the nearest known one where something undecided may hide another."""
         failure, radius = self.nearest_failure, self.radius
-        reached = failure and radius is not None and failure.distance <= radius.value * (1 + 1e-9)
+        reached = failure and radius is not None and failure.distance <= radius.value * (1 + 1e-9) + 1e-11
         return "nearest failure" if reached or not self.shares.undecided else "nearest known failure"
 
     def to_dict(self) -> dict[str, Any]:

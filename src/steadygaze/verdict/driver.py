@@ -45,6 +45,7 @@ from steadygaze.verdict.findings import (
     Stopped,
     around_of,
     claim_of,
+    ended_inward,
     expectation,
     nearest_witness,
     radius_of,
@@ -274,7 +275,7 @@ def _solved(
             check_cover(problem, finding.map, late)
         audited = audit(problem, main.map, audit_points, late)
         witness = nearest_witness(problem, findings, options.norm, late)
-        around = around_of(problem, findings, late)
+        around = ended_inward(around_of(problem, findings, late), problem.box)
         scale = scale_of(findings, problem.box, late)
         radius = radius_of(findings, problem.box, options.norm)
         if not main.map.inner:

@@ -15,9 +15,13 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.sections import by_euclidean, by_gauge, gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
-from steadygaze.verdict.reading import NOTHING, Around, around_origin, cells_at, safe_ranges, safe_scale
+from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_ranges, safe_scale
 from steadygaze.verdict.touching import drawn_in
 from steadygaze.verdict.witness import Witness, find_witness
+
+# What is told to be robust ends this share of the box nearer to 0 than where the map was seen to end, which
+# rounding leaves some 1e-15 of the box off: at the end told, the network is robust in plain evaluation, too.
+_INWARD = 2.0**-40
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,7 @@ def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = 
         for finding in findings
         if finding.claim != "outer boundary" or (finding.enclosed is not None and finding.enclosed.examined)
     ]
-    # At 0 itself rounding may leave more than nothing.
-    return max((scale if scale > NOTHING else 0.0 for scale in known), default=None)
+    return max((scale if scale >= 1 else max(scale - _INWARD, 0.0) for scale in known), default=None)
 
 
 def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius | None:
@@ -87,11 +90,12 @@ def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius
     values = [f.standing.radius for f in findings if f.standing.radius is not None]
     if not values:
         return None
-    ends = [max(values), float(distances(corner[None], half, norm)[0])]
+    farthest = float(distances(corner[None], half, norm)[0])
+    ends = [max(values), farthest]
     if (ties := ties_of(findings)) is not None:
         far = by_euclidean(ties, half) if norm == "l2" else by_gauge(ties, half, half)
         ends.append(next(far).distance)
-    return Radius(norm, min(ends) if min(ends) > NOTHING else 0.0)
+    return Radius(norm, farthest if min(ends) >= farthest else max(min(ends) - _INWARD, 0.0))
 
 
 def ties_of(findings: Sequence[Finding]) -> Cells | None:
@@ -159,6 +163,20 @@ def widened(around: Around, scale: float | None, radius: Radius | None, box: np.
         for (low, high), (first, last) in zip(origin.ranges, safe, strict=True)
     )
     return replace(around, origin=replace(origin, ranges=ranges))
+
+
+def ended_inward(around: Around, box: np.ndarray) -> Around:
+    """With ranges whose ends inside the box are drawn in by rounding."""
+    if around.origin is None:
+        return around
+    ranges = tuple(
+        (
+            low if low <= first else min(low + _INWARD * (last - first), 0.0),
+            high if high >= last else max(high - _INWARD * (last - first), 0.0),
+        )
+        for (low, high), (first, last) in zip(around.origin.ranges, box.tolist(), strict=True)
+    )
+    return replace(around, origin=replace(around.origin, ranges=ranges))
 
 
 def nearest_witness(
