@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,12 +39,19 @@ class Report:
         return 10 if REFUTED in statuses else 0 if statuses <= {CERTIFIED} else 20
 
 
-class Judge:
-    """Holds the claims against cells whose kinds were examined: `kind` holds on cells shrunk by `shrink`."""
+class Proven(NamedTuple):
+    """Kinds of all cells, which hold on the cells shrunk by factors, and on parts of a volume besides."""
 
-    def __init__(
-        self, certificate: Certificate, points: Points, kind: np.ndarray, shrink: np.ndarray, report: Report
-    ) -> None:
+    kind: np.ndarray
+    shrink: np.ndarray
+    volume: np.ndarray
+
+
+class Judge:
+    """Holds the claims against cells of which kinds were proven."""
+
+    def __init__(self, certificate: Certificate, points: Points, proven: Proven, report: Report) -> None:
+        kind, shrink, volume = proven
         c = self._c = certificate
         self._points, self._proven, self._tiling, self.report = points, kind, Tiling(certificate), report
         self._agreed, self._called = (kind == c.cell_kind) & (kind != UNDECIDED), c.cell_kind != UNDECIDED
@@ -53,6 +60,7 @@ class Judge:
         self._low, self._high = (each.reduceat(spots, start, axis=0) for each in (np.minimum, np.maximum))
         self._mean = np.add.reduceat(spots, start, axis=0) / np.diff(c.cell_ptr)[:, None]
         held = self._tiling.held(self._mean, np.where(self._agreed, shrink, 0.0))
+        held += np.where(self._agreed, volume, 0.0)
         # What is called something and not proven to be that, or lies in no cell.
         self._gone = (self._tiling.high - held) * self._called / c.volume
         lost = self._lost(np.zeros(len(held), bool))
@@ -206,36 +214,47 @@ class Judge:
             self.report.add("origin", (True, OPEN, "the inside of R0 was not examined"))
             return
         for axis, ends in enumerate(boxed(told.get("ranges"), len(box), "ranges")):
-            region, wider = np.zeros_like(box), np.zeros((2, *box.shape))
+            # What ends it may lie beside the axis by rounding, and beyond 0 where that is its end.
+            region, wider = np.zeros_like(box), np.stack([box, box]) * ROUNDING
             region[axis] = ends * (1 - ROUNDING)
-            wider[[0, 1], axis, [0, 1]] = ends * (1 + UNPROVEN) + ROUNDING * box[axis]
-            sides = (0, 1) if examined else ()  # a radius says how far all is robust, and not that no more is
+            wider[[0, 1], axis, [0, 1]] += ends * (1 + UNPROVEN)
+            # A radius says how far all is robust, and so does what is not complete; not that no more is.
+            sides = (0, 1) if examined and told.get("complete") is not False else ()
             further = [Region(wider[side]) for side in sides if ends[side] != box[axis, side]]
             self._safe("ranges", f"parameter {axis + 1} within {ends.tolist()}", Region(region), further)
         if examined:
-            self._component(told.get("share"))
+            self._component(number(told.get("share"), "R0", 0), told.get("complete", True))
 
-    def _component(self, claimed: Any) -> None:
-        """R0 goes on by shared faces. What is not known to fail, and fillers, may belong to it, or not."""
-        c, tiling = self._c, self._tiling
+    def _component(self, claimed: float, complete: Any) -> None:
+        """R0 goes on by shared faces. What is not known to fail, and fillers, may belong to it, or not.
+
+        What is not complete is claimed to be at least so large.
+        """
+        c, tiling, slack = self._c, self._tiling, self._unproven + ROUNDING
         least, most = tiling.part(self._robust, surely=True), tiling.part(~self._failing, surely=False)
-        listed, share = (
-            np.isin(np.arange(len(least)), c.origin_cells),
-            float(tiling.high[least].sum()) / c.volume,
-        )
+        # As far as rounding goes, 0 is on the border of what fails within rounding of it, and in no part.
+        at_0 = Region(c.box * ROUNDING)
+        least &= bool((self._robust | self._apart(at_0)).all())
+        most &= not self._within(at_0)
+        low, high = (float(tiling.high[each].sum()) / c.volume for each in (least, most))
+        listed = np.isin(np.arange(len(least)), c.origin_cells)
         whole = self._sound and self._surplus <= UNPROVEN * c.volume and bool((self._part.box == c.box).all())
-        fits = claimed is not None and abs(number(claimed, "R0") - share) <= self._unproven + ROUNDING
-        text = f"{int(listed.sum())} cells, {claimed!r} of the box; found are {int(least.sum())}, {share!r}"
+        text = f"{int(listed.sum())} cells, {'' if complete else 'at least '}{claimed!r} of the box; "
+        text += f"found are {int(least.sum())}, {low!r}"
+        known = bool((listed == least).all() and (least == most).all())
+        if complete is False:
+            known = bool((listed <= least).all())
+        missed = complete is not False and ((least & ~listed).any() or claimed < low - slack)
         near, exact = self._ties_at(np.zeros(c.dimension))
-        empty, told = claimed == 0 and not listed.any(), f"{text}; but at θ = 0 classes tie"
+        empty, tied = claimed == 0 and not listed.any(), f"{text}; but at θ = 0 classes tie"
         self.report.add(
             "R0",
-            (exact, CERTIFIED if empty else REFUTED, told),
-            (near, OPEN, told),
+            (exact, CERTIFIED if empty else REFUTED, tied),
+            (near, OPEN, tied),
             (not whole, OPEN, f"{text}: not proven to be all of it"),
-            ((least & ~listed).any(), REFUTED, text),
-            ((listed != most).any(), OPEN, f"{text}; at most {int(most.sum())} cells belong to it"),
-            (True, CERTIFIED if fits else REFUTED, text),
+            (missed or claimed > high + slack, REFUTED, text),
+            (not known or claimed > low + slack, OPEN, f"{text}; at most {int(most.sum())} may belong to it"),
+            (True, CERTIFIED, text),
         )
 
     def _nearest(self) -> None:
@@ -252,17 +271,18 @@ class Judge:
         length = float(np.linalg.norm(theta / self._c.width * 2, 2 if norm == "l2" else np.inf))
         far = abs(length - own) > ROUNDING * (1 + own) or own < claimed * (1 - ROUNDING)
         another = UNDECIDED not in kinds and told["kind"] not in {KINDS[each] for each in kinds}
-        inner = self._ball(claimed * (1 - UNPROVEN), norm)
+        inner = self._ball(max(claimed * (1 - UNPROVEN) - ROUNDING, 0.0), norm)
         wider = self._ball(claimed * (1 + UNPROVEN) + ROUNDING, norm)
         nearer, shown = self._within(inner), self._within(wider)
-        near = self._failing & ~self._apart(inner)  # at 0 itself none is nearer
+        near = claimed > ROUNDING and bool((self._failing & ~self._apart(inner)).any())
         text = f"distance {claimed!r}, replayed at {length!r}"
         self.report.add(
             name,
             (far or another or not all(says), REFUTED, f"{text}: there it is not what is claimed"),
             (len(kinds) > 1 or UNDECIDED in kinds, OPEN, f"{text}: its kind there is not decided"),
+            (told.get("nearest") is False and (nearer or near), CERTIFIED, f"{text}; others may be nearer"),
             (nearer, REFUTED, f"{text}; there is a nearer one", *nearer[:1]),
-            (claimed and near.any(), OPEN, f"{text}; a nearer one is not excluded"),
+            (near, OPEN, f"{text}; a nearer one is not excluded"),
             (not shown and self._is_robust(wider), REFUTED, f"{text}; no failing cell is as near"),
             (not shown, OPEN, f"{text}; that one is as near is not shown"),
             (True, CERTIFIED, f"{text}, and no failing cell is nearer"),

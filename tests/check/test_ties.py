@@ -49,7 +49,9 @@ CHANGED = {
 }
 
 
-@pytest.mark.parametrize(("case", "wanted"), CHANGED.items(), ids=str)
+@pytest.mark.parametrize(
+    ("case", "wanted"), CHANGED.items(), ids=[f"{name}, {change.__name__}" for name, change in CHANGED]
+)
 def test_more_than_that_is_refuted(case, wanted, tmp_path):
     name, change = case
     folder = written(NETWORKS[name], tmp_path / "answer", method="nearest")
