@@ -15,8 +15,8 @@ from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.question.images import load_image
 from steadygaze.search.base import Standing
 from steadygaze.search.sweep import Sweep
-from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.budget import INTERRUPT
+from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.findings import Finding, verdict_of
 from steadygaze.verdict.witness import find_witness
 
