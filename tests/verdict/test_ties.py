@@ -166,5 +166,5 @@ def test_a_tie_at_0_leaves_nothing(offset):
 
 def test_an_end_within_rounding_of_0_is_0():
     """A blocked cell at 0 whose corner rounding has moved."""
-    assert ends_around_zero(np.array([[2.8e-17, 0.3], [-0.5, -2.8e-17]]), -1.0, 1.0) == (0.0, 0.0)
+    assert ends_around_zero(np.array([[2.8e-17, 0.3], [-0.5, -2.4e-15]]), -1.0, 1.0) == (0.0, 0.0)
     assert ends_around_zero(np.array([[1e-9, 0.3]]), -1.0, 1.0) == (-1.0, 1e-9)
