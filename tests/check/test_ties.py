@@ -35,7 +35,9 @@ def test_what_ends_at_ties_is_certified(name, tmp_path, capsys):
 def beyond(document: dict) -> None:
     """All of it robust, as it is but for the ties."""
     document["claims"].update(safe_scale=1.0, radius={"norm": "linf", "value": 1.0})
-    document["claims"]["origin"].update(ranges=[[-0.4, 0.4]] * 2, share=1.0, interior="examined")
+    document["claims"]["origin"].update(
+        ranges=[[-0.4, 0.4]] * 2, share=1.0, interior="examined", complete=True
+    )
 
 
 def robust(document: dict) -> None:

@@ -15,6 +15,7 @@ from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.question.images import load_image
 from steadygaze.search.base import Standing
 from steadygaze.search.sweep import Sweep
+from steadygaze.verdict.budget import INTERRUPT
 from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.findings import Finding, verdict_of
 from steadygaze.verdict.witness import find_witness
@@ -164,6 +165,15 @@ def test_a_gap_that_vanishes_at_a_point_is_not_robust(image):
     tight = dataclasses.replace(answer.map, ties=answer.map.cells)
     finding = Finding("sweep", "whole box", tight, None, Standing(1.0, 1.0, 1, 0), None)
     assert verdict_of(answer.problem, [finding], None)[0] == Verdict.UNKNOWN
+
+
+def test_robust_needs_the_whole_box_and_the_end_of_the_search(image):
+    answer = sg.verify("digits-mlp", image, sg.Brightness(-0.02, 0.02))
+    part = dataclasses.replace(answer.map, rest=1e-3)
+    for map_, stopped in ((part, None), (answer.map, INTERRUPT), (part, INTERRUPT)):
+        finding = Finding("sweep", "whole box", map_, None, Standing(1.0, 1.0, 1, 0), stopped)
+        assert not finding.whole
+        assert verdict_of(answer.problem, [finding], None)[0] == Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize(

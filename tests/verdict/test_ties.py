@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,10 @@ from steadygaze.answer.result import Origin, Verdict
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.search.boxes import cells_of
+from steadygaze.search.falsifying import Falsifier
 from steadygaze.verdict.reading import Around, ends_around_zero
 from steadygaze.verdict.touching import drawn_in
+from steadygaze.verdict.witness import find_witness
 
 IMAGE = np.full((1, 1, 2), 0.5)
 # Both pixels by up to 0.4 either way; the first alone.
@@ -107,11 +111,23 @@ def test_points_at_which_classes_tie_are_undecided():
 
 
 def test_one_tie_in_a_border_of_the_class_parts_nothing():
-    """The class boundary runs through a corner where two regions meet: nothing but what it parts is left."""
-    model = network([[1.0, 0.0], [0.0, 1.0]], [-0.6, -0.6], [[-1.0, -1.0], [0.0, 0.0]], (0.05, 0.0))
-    whole = sg.verify(model, IMAGE, CHAINS[2], claim="class", method="sweep", threads=1).result
+    """The class boundary runs along a side of one region, and from its corner on through the next."""
+    weight, bias = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], [-0.625, -0.625, -0.75]
+    model = network(weight, bias, [[-1.0] * 3, [0.0] * 3], (0.125, 0.0))
+    answer = sg.verify(model, IMAGE, CHAINS[2], claim="class", method="sweep", threads=1)
+    whole = answer.result
     assert whole.origin.share == pytest.approx(whole.shares.robust)
     assert whole.origin.outer_boundary
+    assert np.diff(answer.map.ties.ptr).tolist() == [2]  # the side, and not the border through the next
+
+
+def test_a_tie_is_no_failure_to_keep_and_no_witness():
+    answer = sg.verify(DEAD_BEYOND, IMAGE, FIRST, claim="class", threads=1)
+    falsifier = Falsifier(answer.problem)
+    falsifier.search()
+    assert falsifier.least_gauge == np.inf
+    told = replace(answer.map, failing=np.array([[0.3], [0.1]]))
+    assert find_witness(answer.problem, told) is None
 
 
 def walls(*boxes: tuple[tuple[float, float], tuple[float, float]]) -> Cells:
@@ -150,5 +166,5 @@ def test_a_tie_at_0_leaves_nothing(offset):
 
 def test_an_end_within_rounding_of_0_is_0():
     """A blocked cell at 0 whose corner rounding has moved."""
-    assert ends_around_zero(np.array([[2.8e-17, 0.3], [-0.5, -2.8e-17]]), -1.0, 1.0) == (0.0, 0.0)
+    assert ends_around_zero(np.array([[2.8e-17, 0.3], [-0.5, -2.4e-15]]), -1.0, 1.0) == (0.0, 0.0)
     assert ends_around_zero(np.array([[1e-9, 0.3]]), -1.0, 1.0) == (-1.0, 1e-9)

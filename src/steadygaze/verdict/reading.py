@@ -46,8 +46,9 @@ def shares_of(map_: CellMap) -> Shares:
     return Shares(*(float(part) for part in parts))
 
 
-# A safe scale, a radius, or an end of a range in widths of the box, below this is that of a point.
-NOTHING = 1e-15
+# A safe scale, a radius, or an end of a range in widths of the box, below this is that of a point: rounding
+# leaves some 1e-15 of them where 0 itself is blocked.
+NOTHING = 1e-12
 
 
 @dataclass(frozen=True)

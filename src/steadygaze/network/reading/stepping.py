@@ -159,8 +159,7 @@ def chosen(asm: Assembler, mask: np.ndarray, first: Operand, second: Operand) ->
 
     All three are broadcast, whatever the mask says.
     """
-    shapes = [asm.shape(one) if isinstance(one, Value) else np.shape(one) for one in (first, second)]
-    full = asm.broadcast(mask.shape, *shapes)
+    full = asm.broadcast(mask.shape, _shape_of(asm, first), _shape_of(asm, second))
     first, second = (asm.expand(one, full) if isinstance(one, Value) else one for one in (first, second))
     if mask.all() or not mask.any():
         only = first if mask.all() else second
@@ -300,6 +299,12 @@ def _related(asm: Assembler, first: Value, second: Value) -> bool:
     """Whether both are functions of one value, number by number."""
     ends = [{one for one, _ in _down(asm, value)} for value in (first, second)]
     return not ends[0].isdisjoint(ends[1])
+
+
+def _shape_of(asm: Assembler, part: Operand) -> tuple[int, ...]:
+    if isinstance(part, np.ndarray):
+        return part.shape
+    return asm.shape(part.root if isinstance(part, Stepped) else part)
 
 
 def _is_constant(part: Operand) -> bool:
