@@ -198,6 +198,9 @@ def distances(
 
     Returns ``(cells,)`` and ``(cells, n)``.
     """
+    if cells.dimension == 1:  # a cell is its bounding box
+        points = _nearest_of_boxes(cells)
+        return gauge(points, below, above), points
     if cells.dimension > _MOST_CUT:
         return _by_programs(cells, below, above)
     made = cut(cells, *_hinges(_kinks(cells.theta, below, above)), deadline=deadline)

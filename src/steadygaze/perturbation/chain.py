@@ -262,7 +262,7 @@ class Chain(AbstractPerturbation):
     def placed(self, later: Placement) -> Chain:
         """The same chain for maps whose entries stand at ``later`` in the image."""
         chain = copy(self)
-        chain.__dict__.pop("_movers", None)  # they are of the grid
+        vars(chain).pop("_movers", None)  # they are of the grid
         chain._grid = later
         return chain
 

@@ -165,8 +165,9 @@ def _lp_pool(node: Node) -> Tensor:
 def _gemm(node: Node) -> Tensor:
     a, b, c = node.x, node[1], node.optional(2)
     a, b = a.T if node.get("transA", 0) else a, b.T if node.get("transB", 0) else b
-    product = node.get("alpha", 1.0) * (a @ b)
-    return product if c is None else product + node.get("beta", 1.0) * c
+    alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
+    product = a @ b if alpha == 1 else alpha * (a @ b)
+    return product if c is None else product + (c if beta == 1 else beta * c)
 
 
 def _divide(node: Node) -> Tensor:
@@ -411,7 +412,7 @@ RULES: dict[str, Rule] = {
     "ReduceMean": _reduce(lambda x, axis, keep: x.mean(axis, keepdim=keep)),
     "ReduceProd": _reduce(lambda x, axis, keep: x.prod(axis, keepdim=keep)),
     "ReduceSum": _reduce(lambda x, axis, keep: x.sum(axis, keepdim=keep)),
-    "Relu": lambda node: _rectified(node.x, 0.0),
+    "Relu": lambda node: functional.relu(node.x),
     "Reshape": _reshape,
     "ScatterElements": lambda node: node.x.scatter(node.get("axis", 0), _counted(node), node[2]),
     "ScatterND": lambda node: torch.index_put(node.x, tuple(node[1].unbind(-1)), node[2]),
