@@ -69,14 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         maps.add_column(title)
     for net in options.net or _ROWS:
         problem = posed(case(Row("bounds", net, _QUESTION, (None,)), 0, options.shared))
-        other = crown.Crown(problem) if others else None
+        crowned = crown.Crown(problem).bounds if others else None
         for k in _ROWS[net]:
             boxes = boxes_of(problem, k)
             sampled, spread = sampled_widths(problem, boxes)
             row = [measured(problem, boxes, sampled, effort) for effort in (*Effort, None)]
-            for method in others if other is not None else ():
-                low, high, seconds = other.bounds(boxes, method)
-                row.append((float(((high - low) / sampled).mean()), seconds))
+            if crowned is not None:
+                for method in others:
+                    low, high, seconds = crowned(boxes, method)
+                    row.append((float(((high - low) / sampled).mean()), seconds))
             gaps.add_row(f"{net}, {k}", *map(_told, row))
             row = [inconsistency(problem, boxes, effort, room) for effort, room in efforts]
             maps.add_row(f"{net}, {k}", f"{spread.mean():.2g}", *map(_told, row))
@@ -103,8 +104,9 @@ def measured(
 
     effort: None for that of rows for units, with slopes of its own for each bound.
     """
-    ask = _turned if effort is None else lambda *asked: _gaps(*asked, effort)
-    (low, high), seconds = _timed(lambda: ask(problem, boxes))
+    (low, high), seconds = _timed(
+        lambda: _turned(problem, boxes) if effort is None else _gaps(problem, boxes, effort)
+    )
     return float(((high - low).numpy() / sampled).mean()), seconds / len(boxes)
 
 

@@ -32,6 +32,19 @@ def test_an_effort_is_tried_on_few_boxes_of_each_size_and_kept_where_it_pays():
     assert experience.pays("symbols", quarter, 0.5, 1.0).all()
 
 
+@pytest.mark.parametrize(("forms", "gaps", "tried"), [(1, 0, False), (0, 0, True), (1, 1, True)])
+def test_what_larger_boxes_have_shown_is_not_tried_again(forms, gaps, tried):
+    """Unless forms decided none of them, either, as they were too wide for anything."""
+    experience, half, eighth = Experience(), np.full(4, 0.5), np.full(1, 0.125)
+    for _ in range(2):
+        experience.learn(half, judged(forms=[forms, 0, 0, 0], gaps=[gaps] * 4))
+    assert experience.pays("gaps", eighth, 0.75, 1.0).tolist() == [tried]
+    assert not np.isfinite(experience.left("units", eighth)).any()
+    experience.learn(half, judged(units=[0.9] * 4))
+    assert np.isfinite(experience.left("units", eighth)).all() == bool(forms)
+    assert not np.isfinite(experience.left("units", np.full(1, 1.0))).any()
+
+
 def test_what_is_lost_in_trials_is_a_share_of_what_is_spent():
     experience, quarter = Experience(), np.full(4, 0.25)
     assert experience.pays("gaps", quarter, 0.5, 3.0).tolist() == [True, False, False, False]

@@ -20,7 +20,6 @@ from itertools import product
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
-from torch.nn.grad import conv2d_input
 
 # Bytes that the columns of one block may take: measured, one block over a whole batch is 2-3 times slower
 # than blocks that stay in the cache; where the weights are larger than the columns, those have to pay.
@@ -100,9 +99,11 @@ def pulled_back(g: Tensor, weight: Tensor, shape: tuple[int, ...], window: Windo
     kernel, sizes = tuple(weight.shape[2:]), (g.shape[2], g.shape[3])
     one_by_one = _one_by_one(weight, window)
     if g.is_cuda or not (one_by_one or _is_narrow(weight, sizes, window)):
-        options = (window.stride, window.padding, window.dilation, window.groups)
-        # Its annotation says int where its documentation and its code take pairs.
-        return conv2d_input(size, weight, g, *options)  # type: ignore[arg-type]
+        # What `torch.nn.grad.conv2d_input` does, which first fills an input that nobody reads.
+        ahead, wanted = (window.stride, window.padding, window.dilation), (True, False, False)
+        return torch.ops.aten.convolution_backward(
+            g, g.new_empty(size), weight, None, *ahead, False, (0, 0), window.groups, wanted
+        )[0]
     out = g.new_empty(size)
     (high, wide), (above, left) = shape[1:], window.padding
     inner = (..., slice(above, above + high), slice(left, left + wide))

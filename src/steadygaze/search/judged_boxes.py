@@ -36,6 +36,9 @@ _MOST_SYMBOLS = 256
 # takes against the two halves of a box, which would have to be judged without it.
 _TRIALS = 6
 _GAPS_PAY, _SYMBOLS_PAY = 0.75, 0.4
+# Boxes of a size are not even tried where larger ones, of which forms decided such a share, were decided by
+# less than that part of what would pay.
+_SOME, _HOPELESS = 0.1, 0.5
 # Rows for units are not even tried where they would have to leave less than this; and slopes, which cost
 # little and bring little, where they would have to leave less than that.
 _HOPEFUL, _SLIGHT = 1 / 32, 0.75
@@ -113,8 +116,10 @@ class Experience:
         seen = [self._seen.get((name, _size(share)), (0.0, 0)) for share in shares]
         known = np.array([count >= _TRIALS for _, count in seen], bool)
         good = np.array([total >= least * count for total, count in seen], bool)
+        larger = [self._on_larger(name, _size(share), _TRIALS) for share in shares]
+        tried = ~known & np.array([total >= _HOPELESS * least * count for total, count in larger], bool)
         # What is known to pay while it is still tried costs nothing, as far as one can tell.
-        trial = ~known & self.affords(np.where(known, 0.0, cost))
+        trial = tried & self.affords(np.where(tried, cost, 0.0))
         return np.where(known, good, trial)
 
     def goes_first(self, shares: np.ndarray) -> np.ndarray:
@@ -132,9 +137,26 @@ class Experience:
         return np.cumsum(costs) <= _LOST_FIRST + _LOST_SHARE * self._spent - self._lost
 
     def left(self, name: str, shares: np.ndarray) -> np.ndarray:
-        """``(B,)`` what rows for units, or slopes, are expected to leave; nan where nothing is known."""
-        seen = [self._seen.get((name, _size(share)), (np.nan, 1)) for share in shares]
-        return np.array([total / count for total, count in seen])
+        """``(B,)`` what rows for units, or slopes, are expected to leave; nan where nothing is known.
+
+        Boxes of a size that was not tried yet are taken for those of the next larger one that was.
+        """
+        sizes = [_size(share) for share in shares]
+        seen = [self._seen.get((name, size)) or self._on_larger(name, size, 1) for size in sizes]
+        return np.array([total / count if count else np.nan for total, count in seen])
+
+    def _on_larger(self, name: str, size: int, least: int) -> tuple[float, int]:
+        """What `Judged` says of the next larger boxes of which so many were tried; twice 0 where none were.
+
+        Only sizes count of which forms decide some: above them boxes are too wide for anything, below them
+        more effort gains the less the smaller they are.
+        """
+        for larger in range(size - 1, -1, -1):
+            decided, boxes = self._seen.get(("forms", larger), (0.0, 0))
+            total, count = self._seen.get((name, larger), (0.0, 0))
+            if count >= least and boxes and decided >= _SOME * boxes:
+                return total, count
+        return 0.0, 0
 
 
 def judge_boxes(

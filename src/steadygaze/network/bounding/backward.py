@@ -27,9 +27,9 @@ from steadygaze.network.layers import AbstractAffine, Add, Concat, Permute, Resh
 
 # Layers that only move numbers: rows come through them as they are.
 _EXACT = (Add, Concat, Permute, Reshape)
-# Bytes of the widest rows that are carried at once: measured, in blocks that leave the cache a step takes
-# twice as long.
-_BLOCK_BYTES = 2**20
+# Bytes of the widest rows that are carried at once: measured, smaller blocks take longer for their many
+# steps, larger ones leave the cache.
+_BLOCK_BYTES = 2**21
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,12 +191,12 @@ class Backward:
         parts = tuple(part.reshape(*rows.shape[:2], -1) for part in moved)
         if isinstance(layer, _EXACT):
             return state, parts
-        unit = unit_of(rows)
-        state = state.blurred((layer.terms + 8) * unit * weighed(rows, self.scale(index)))
-        constant = self._constant(index)
+        # One product with the magnitudes of rows for all of what rounding adds.
+        constant, sizes = self._constant(index), (layer.terms + 8) * self.scale(index)
         if constant.any():
-            rounded = (rows.shape[2] + 4) * unit * weighed(rows, constant.abs()[None])
-            state = state.raised((rows @ constant).to(torch.float64)).blurred(rounded)
+            sizes = sizes + (rows.shape[2] + 4) * constant.abs()
+            state = state.raised((rows @ constant).to(torch.float64))
+        state = state.blurred(unit_of(rows) * weighed(rows, sizes))
         return state, parts
 
     def _constant(self, index: int) -> Tensor:
