@@ -17,6 +17,7 @@ from itertools import islice
 import numpy as np
 
 from steadygaze.answer.result import KINDS, Failure, Origin, Radius
+from steadygaze.deadline import Expired
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
@@ -112,7 +113,11 @@ def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: flo
     agreeing, close = sum(one.agreeing for one in looked), sum(one.close for one in looked)
     # The nearest failure is the first that is looked at, and behind the unperturbed image.
     first = looked[0].first or plain.evaluated(np.zeros((0, len(problem.box))))
-    by_rounding = plain.in_single().decided_by_rounding(first.take(slice(1 + (claims.failure is not None))))
+    some = first.take(slice(1 + (claims.failure is not None)))
+    try:
+        by_rounding = plain.in_single().decided_by_rounding(some)
+    except Expired:
+        by_rounding = np.zeros(len(some.images), bool)
     return Held(agreeing, close, time.perf_counter() - began, by_rounding)
 
 
@@ -132,12 +137,15 @@ def _look(plain: PlainEvaluation, points: Iterator[_Point], size: int, ends: flo
     """Compare blocks of points, the first of so many; go on as long as there is time for one more.
 
     A point takes at most what those of the block before took on the mean, where that was no larger; and a
-    block, however small, what the quickest took.
+    block, however small, what the quickest took. One that takes longer than the whole run may is left.
     """
     agreeing, close, least, first = 0, 0, np.inf, None
     before = time.perf_counter()
     while block := list(islice(points, size)):
-        seen = _compared(plain, block)
+        try:
+            seen = _compared(plain, block)
+        except Expired:
+            break
         clear, first = int(seen.clear.sum()), first or seen.evaluated
         agreeing, close = agreeing + clear, close + len(block) - clear
         now = time.perf_counter()
