@@ -9,7 +9,7 @@ import numpy as np
 from steadygaze.answer.result import KINDS, Failure
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.half_widths import distances, half_widths
-from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import Nearest
 from steadygaze.network.integrated import IntegratedGradients
@@ -72,7 +72,7 @@ def _nearest_of(problem: Problem, thetas: np.ndarray, norm: str) -> Witness | No
             points = problem.replay(thetas[block])
         except Expired:
             return None
-        failing = np.flatnonzero((points.kind != ROBUST) & legal(problem, thetas[block]))
+        failing = np.flatnonzero(points.failing & legal(problem, thetas[block]))
         if len(failing):
             first = int(failing[0])
             return _witness(problem, points, thetas[block], first, float(distance[block[first]]), norm)
