@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 import steadygaze as sg
-from steadygaze.answer.result import Verdict
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.kinds import ROBUST
@@ -220,7 +219,6 @@ def test_a_large_network_has_an_answer_in_some_seconds():
     ):
         answer = sg.verify(seeded("resnet18-16"), image, chain, time_limit=60.0)
         assert answer.safe_scale > 0
-        assert answer.verdict != Verdict.ROBUST
         check_by_sampling(answer)
 
 

@@ -53,9 +53,10 @@ def kept_for_reading(problem: Problem, deadline: Deadline) -> float:
     """Seconds before the deadline at which the search of a large network has to end."""
     if deadline.left == math.inf or problem.graph.effort < _QUICK:
         return 0.0
+    timed = problem_until(problem, deadline.part(_MOST_KEPT))
     before = deadline.clock()
     with contextlib.suppress(Expired):  # a point that takes longer than the time counts as long
-        problem_until(problem, deadline.part(_MOST_KEPT)).at(np.zeros((1, len(problem.box))))
+        timed.at(np.zeros((1, len(problem.box))))
     return min(_POINTS * (deadline.clock() - before), _MOST_KEPT * deadline.left)
 
 
