@@ -1,7 +1,7 @@
 """Large networks under limits of time, and regions a second beside the floor.
 
     python -m benchmarks.large                 answers of all networks under limits of 10, 30 and 60 s
-    python -m benchmarks.large --rate          regions a second of each on a line, beside the floor
+    python -m benchmarks.large --rate          regions a second of each on a line, and memory
 
 Networks have random weights, or, where `benchmarks.training` has written some, those. The images are image 0
 of Fashion-MNIST and of CIFAR-10's test set, from the shared folder.
@@ -30,6 +30,7 @@ from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.limits import Limits
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
+from steadygaze.verdict.budget import Progress
 from steadygaze.verdict.driver import solve
 
 LINE = "brightness(amount=-0.05..0.05)"
@@ -83,19 +84,45 @@ def answers(names: Sequence[str], limits: Sequence[float], shared: Path) -> None
 
 
 def rates(names: Sequence[str], regions: int, shared: Path) -> None:
-    """Print regions a second on a line, by one thread, beside the floor."""
-    print(f"{'network':14} {'units':>9} {'regions':>8} {'a second':>9} {'x floor':>8} {'MiB':>7}")
+    """Print regions a second of processor time on a line, by one thread, beside the floor.
+
+    And how much memory was resident when a quarter, a half and all of the regions were visited: flat, where
+    it does not go with their number.
+    """
+    heads = ("network", "units", "regions", "a second", "x floor", "MiB at 1/4", "1/2", "all", "peak")
+    print("{:14} {:>9} {:>8} {:>9} {:>8} {:>10} {:>7} {:>7} {:>7}".format(*heads))
     for name in names:
-        problem = posed(name, LINE, shared)
-        answer = solve(problem, method="nearest", limits=Limits(regions=regions), threads=1)
-        found, spent = int(answer.result.regions["visited"]), answer.result.timing["search"]
+        problem, seen = posed(name, LINE, shared), _Memory()
+        began = time.process_time()
+        answer = solve(problem, method="nearest", limits=Limits(regions=regions), threads=1, progress=seen)
+        found, spent = int(answer.result.regions["visited"]), time.process_time() - began
         floor = measured_floor(problem, rows_of_regions(problem, found), found, found, 1)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        memory = (*(seen.at(share * found) for share in (0.25, 0.5, 1.0)), seen.peak)
         print(
-            f"{name:14} {problem.graph.units:9} {found:8} {found / spent:9.3g} "
-            f"{spent / floor.seconds:8.2f} {memory:7.0f}",
+            f"{name:14} {problem.graph.units:9} {found:8} {found / spent:9.3g} {spent / floor.seconds:8.2f} "
+            "{:10.0f} {:7.0f} {:7.0f} {:7.0f}".format(*memory),
             flush=True,
         )
+
+
+class _Memory:
+    """Memory that is resident while a search goes on, in MiB: told of its progress."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[int, float]] = []
+
+    def __call__(self, now: Progress) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self._seen.append((now.regions, pages * resource.getpagesize() / 2**20))
+
+    def at(self, regions: float) -> float:
+        """How much it was when so many regions were visited."""
+        return next(memory for visited, memory in self._seen if visited >= regions)
+
+    @property
+    def peak(self) -> float:
+        """The most that was seen."""
+        return max(memory for _, memory in self._seen)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 import steadygaze as sg
-from steadygaze.answer.result import Verdict
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import half_widths
-from steadygaze.geometry.kinds import ROBUST
+from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.network.graph import Graph
 from steadygaze.question import problem as problems
 from steadygaze.question.limits import Limits
+from steadygaze.search import judged_boxes
 from steadygaze.search.base import Options
 from steadygaze.search.course import Course
 from steadygaze.search.falsifying import Falsifier
@@ -220,7 +220,6 @@ def test_a_large_network_has_an_answer_in_some_seconds():
     ):
         answer = sg.verify(seeded("resnet18-16"), image, chain, time_limit=60.0)
         assert answer.safe_scale > 0
-        assert answer.verdict != Verdict.ROBUST
         check_by_sampling(answer)
 
 
@@ -243,3 +242,22 @@ def test_where_hinges_meet_at_0_boxes_end_there(monkeypatch):
     assert answer.safe_scale > 0
     assert min(np.abs(answer.result.origin.ranges).ravel()) > 0
     check_by_sampling(answer)
+
+
+@pytest.mark.usefixtures("heavy")
+@pytest.mark.parametrize("saliency", ["softmax-gradient", "gradient"])
+def test_where_bounds_fail_at_0_itself_no_time_is_promised(saliency, monkeypatch):
+    """Whatever the time; and nothing of the kind is said where they do not."""
+    problem = sg.verify(
+        posed(1).network, np.full((1, 6, 6), 0.5), LINKS[0], saliency=saliency, regions_limit=1
+    ).problem
+    if saliency == "softmax-gradient":
+        monkeypatch.setattr(
+            judged_boxes._Judging,
+            "_attention",
+            lambda self, some, bounds: np.full(len(some), UNDECIDED, np.int8),
+        )
+    answer = solve(problem, method="bound", limits=Limits(regions=40), threads=1)
+    told = [note for note in answer.result.notes if "smallest box at 0" in note]
+    assert len(told) == (saliency == "softmax-gradient")
+    assert bool(answer.safe_scale) != bool(told)

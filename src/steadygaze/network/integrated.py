@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import SettingError
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
@@ -40,12 +41,15 @@ class IntegratedGradients(AbstractSaliency):
         baseline: b as a name: black (0), mean (of each channel of the unperturbed image) or given.
         start: b as pixels ``(C, H, W)`` float64; None until the image is known.
         source: what an image that was given is called; None where it came as an array.
+        deadline: asked on the way along each path, of which one may take hours through a large network; maps
+            at points raise Expired where it passes.
     """
 
     channel_sum: bool = False
     baseline: str = BLACK
     start: Tensor | None = None
     source: str | None = None
+    deadline: Deadline = NEVER
     name = "integrated-gradients"
     varies = True
 
@@ -87,7 +91,7 @@ class IntegratedGradients(AbstractSaliency):
         gradients: makes gradients ``(B, C, H, W)`` of images ``(B, C, H, W)``.
         """
         start = self._start(images)
-        means = torch.stack([integrated(graph, start, image, gradients) for image in images])
+        means = torch.stack([integrated(graph, start, image, gradients, self.deadline) for image in images])
         return self._summed(means * (images - start))
 
     def reads(self, graph: Graph, pixels: int) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.network.graph import Graph
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 
@@ -24,6 +25,8 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 _CLOSE = 1e-15
 # Numbers that the values of one node may take at once, at many points of a segment.
 _NUMBERS = 2**23
+# Points of which so many products are made (see `Graph.effort`) are looked at between two looks at the time.
+_PRODUCTS = 2 * 10**9
 # Two inputs of a window that meet win there if no other leads by more than this share of the largest.
 _ABREAST = 1e-9
 # Gauss's rule has so many points on a part; parts are doubled until the integral moves by less than
@@ -38,30 +41,43 @@ class Integral(NamedTuple):
     weights: Tensor
 
 
-def integrated(graph: Graph, start: Tensor, end: Tensor, gradients: Callable[[Tensor], Tensor]) -> Tensor:
+def integrated(
+    graph: Graph,
+    start: Tensor,
+    end: Tensor,
+    gradients: Callable[[Tensor], Tensor],
+    deadline: Deadline = NEVER,
+) -> Tensor:
     """The mean ``(C, H, W)`` of gradients along the segment from one image ``(C, H, W)`` to another.
 
     gradients: makes gradients ``(B, C, H, W)`` of images ``(B, C, H, W)``, such as those of the graph.
+
+    Raises Expired where the deadline passes on the way: through a large network there are tens of thousands
+    of cuts, and a gradient between each two of them.
     """
+    few = max(2, _PRODUCTS // graph.effort)
     if graph.piecewise_linear:
-        return _weighed(between_cuts(cuts(graph, start, end)), start, end, gradients)
+        found = between_cuts(cuts(graph, start, end, deadline))
+        return _weighed(found, start, end, gradients, few, deadline)
     parts, before = 1, None
     while True:
-        found = _weighed(_gauss(parts), start, end, gradients)
+        found = _weighed(_gauss(parts), start, end, gradients, few, deadline)
         settled = before is not None and bool((found - before).abs().max() <= _SETTLED * found.abs().max())
         if settled or parts >= _MOST_PARTS:
             return found
         parts, before = 2 * parts, found
 
 
-def cuts(graph: Graph, start: Tensor, end: Tensor) -> Tensor:
-    """Where the gradient may change along a segment, ``(T,)`` ascending, with 0 and 1."""
+def cuts(graph: Graph, start: Tensor, end: Tensor, deadline: Deadline = NEVER) -> Tensor:
+    """Where the gradient may change along a segment, ``(T,)`` ascending, with 0 and 1. Raises Expired."""
+    few = max(2, _PRODUCTS // graph.effort)
     found = torch.tensor([0.0, 1.0], dtype=torch.float64, device=end.device)
     for index in graph.piecewise:
         source = graph.nodes[index].inputs[0]
-        rows = max(2, _NUMBERS // math.prod(graph.nodes[source].shape))
+        rows = max(2, min(few, _NUMBERS // math.prod(graph.nodes[source].shape)))
         crossings = [found]
         for first in range(0, len(found) - 1, rows - 1):
+            deadline.ask()
             places = found[first : first + rows]
             values = graph.values_at(_points(places, start, end), (source,))[source].flatten(1)
             crossings += _crossings(graph.nodes[index].layer, places, values)
@@ -82,11 +98,20 @@ def _gauss(parts: int) -> Integral:
     return Integral(torch.from_numpy(places), torch.from_numpy(np.tile(weights / 2 / parts, parts)))
 
 
-def _weighed(integral: Integral, start: Tensor, end: Tensor, gradients: Callable[[Tensor], Tensor]) -> Tensor:
+def _weighed(
+    integral: Integral,
+    start: Tensor,
+    end: Tensor,
+    gradients: Callable[[Tensor], Tensor],
+    few: int,
+    deadline: Deadline,
+) -> Tensor:
+    """The weighed sum of gradients, of at most so few points at once."""
     total = torch.zeros_like(end)
     places, weights = (each.to(end.device) for each in integral)
-    rows = max(1, _NUMBERS // end.numel())
+    rows = max(1, min(few, _NUMBERS // end.numel()))
     for first in range(0, len(places), rows):
+        deadline.ask()
         block = slice(first, first + rows)
         found = gradients(_points(places[block], start, end))
         total += torch.einsum("t,tchw->chw", weights[block], found)

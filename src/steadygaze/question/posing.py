@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from steadygaze.deadline import Expired
 from steadygaze.errors import ImageError, ModelError, PerturbationError, SettingError
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Input
@@ -43,7 +44,8 @@ def pose(
     Raises:
         ImageError: the image does not fit the network, or leaves the clip's range.
         PerturbationError: the perturbation does not fit the image, or moves the expected map at theta = 0.
-        SettingError: threshold or label out of range, label not predicted, a saliency map that is all zero.
+        SettingError: threshold or label out of range, label not predicted, a saliency map that is all zero,
+            or one that is not there when its deadline passes.
         FidelityError: the imported network and the original disagree.
     """
     _check_settings(threshold, clip, inconsistency)
@@ -70,8 +72,17 @@ def pose(
         graph, pixels = _clipped(facing.graph, clip)
         settled = saliency.settled(facing.graph, image)
         problem = replace(problem, network=facing, graph=graph, pixels=pixels, saliency=settled)
-    _check_unmoved(problem)
-    if problem.follows_nothing:
+    try:
+        _check_unmoved(problem)
+        nothing = problem.follows_nothing
+    except Expired:
+        raise SettingError(
+            f"the {saliency.name} map of the image alone takes longer than the time limit leaves for it: the "
+            f"path from the baseline goes through a network of {problem.graph.units:,} units, with a "
+            "gradient wherever one of them changes its piece; give a longer limit or none, or choose "
+            "gradient-x-input or the claim class"
+        ) from None
+    if nothing:
         raise SettingError(
             f"the {saliency.name} map of the image is zero wherever it is compared, up to rounding, so that "
             "there is no attention to follow: is the output saturated, or all of the image under the patch? "

@@ -100,6 +100,8 @@ class BranchAndBound(AbstractSearch):
         self._decidable = _DECIDABLE_ALONE if problem.class_alone else _DECIDABLE
         self._pool = threads_of(options, "bound")
         self._counts = {"boxes": 0, "boxes_robust": 0, "boxes_failing": 0, "boxes_handed_over": 0}
+        # Of those that are too small to be cut, the ones at 0: without them there is no safe scale.
+        self._counts["boxes_given_up"] = 0
         self._shares = {"share_by_bounds": 0.0, "share_by_regions": 0.0}
         self._standing = Standing(0.0, 0.0, 0, 0)
 
@@ -266,6 +268,7 @@ class BranchAndBound(AbstractSearch):
         share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
         small = (share < _SMALLEST).all(axis=1)
         self._small.append(boxes[small])
+        self._counts["boxes_given_up"] += int((gauges_of(boxes[small], self._problem.box) == 0).sum())
         own = np.flatnonzero(~small & (gauges_of(boxes, self._problem.box) == 0))
         if self._slow:
             parts = [part for box in boxes[own] for part in self._about_zero(box)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steadygaze.deadline import Deadline
+from steadygaze.deadline import Deadline, Expired
 from steadygaze.question.limits import Limits
 from steadygaze.question.problem import Problem
+from steadygaze.question.timing import problem_until
 from steadygaze.search.base import Standing
 from steadygaze.verdict.findings import Stopped
 
@@ -51,8 +53,10 @@ def kept_for_reading(problem: Problem, deadline: Deadline) -> float:
     """Seconds before the deadline at which the search of a large network has to end."""
     if deadline.left == math.inf or problem.graph.effort < _QUICK:
         return 0.0
+    timed = problem_until(problem, deadline.part(_MOST_KEPT))
     before = deadline.clock()
-    problem.at(np.zeros((1, len(problem.box))))
+    with contextlib.suppress(Expired):  # a point that takes longer than the time counts as long
+        timed.at(np.zeros((1, len(problem.box))))
     return min(_POINTS * (deadline.clock() - before), _MOST_KEPT * deadline.left)
 
 

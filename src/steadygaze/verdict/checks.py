@@ -98,8 +98,11 @@ def audit(problem: Problem, map_: CellMap, count: int, deadline: Deadline = NEVE
     if not count:
         return 0
     thetas, decided = _draw(problem, count, seed=2), 0
-    points, slack = problem.at(thetas), problem.rounding_of_original()
-    replayed = problem.replay(thetas)
+    try:
+        points, slack = problem.at(thetas), problem.rounding_of_original()
+        replayed = problem.replay(thetas)
+    except Expired:
+        return 0
     for number, cells in enumerate(_in_time(located(map_, thetas, problem.tolerance, deadline))):
         theta, kinds = thetas[number], set(map_.kind[cells].tolist())
         if map_.inner and not map_.rest:  # all of the box is robust, the cells tell it at a few places only

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steadygaze.answer.result import Result
-from steadygaze.deadline import Deadline, Expired
+from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING
 from steadygaze.network.reading.load import Network
@@ -28,6 +28,7 @@ from steadygaze.question.limits import Limits
 from steadygaze.question.networks import network_of
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
+from steadygaze.question.timing import problem_until, saliency_until
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.budget import INTERRUPT, Budget, Progress, kept_for_reading
@@ -53,7 +54,7 @@ from steadygaze.verdict.findings import (
     verdict_of,
     widened,
 )
-from steadygaze.verdict.held import Claims, budget_of, hold
+from steadygaze.verdict.held import Claims, Held, budget_of, hold
 from steadygaze.verdict.lone import LONE
 from steadygaze.verdict.notes import notes_of
 from steadygaze.verdict.reading import shares_of
@@ -195,7 +196,9 @@ def verify(
         network, loaded = fitted(loaded, read)
         begins = as_many_channels(begins, loaded) if isinstance(begins, LoadedImage) else begins
         asked = maps(baseline=begins)._asdict()
+        asked["saliency"] = saliency_until(asked["saliency"], limits.deadline(time.perf_counter() - began))
         problem = pose(network, loaded.image, chain, label=label, clip=clip, **asked)
+        problem = problem_until(problem, NEVER)
     return solve(
         problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,
         progress=progress, origin=origin_of(loaded, image_source, image_index, image_label),
@@ -265,7 +268,7 @@ def _solved(
         budget = Budget(limits, deadline, limits.regions)
         kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
         with announced(tell, kernels, deadline):
-            findings = _searched(problem, method, options, budget, tell)
+            findings = _searched(problem_until(problem, deadline), method, options, budget, tell)
         searched = time.perf_counter()
         main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
         tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
@@ -273,8 +276,9 @@ def _solved(
         late = Deadline.after(limits.allowance) if asked() else deadline.later(kept + limits.allowance)
         for finding in findings:
             check_cover(problem, finding.map, late)
-        audited = audit(problem, main.map, audit_points, late)
-        witness = nearest_witness(problem, findings, options.norm, late)
+        timed = problem_until(problem, late)
+        audited = audit(timed, main.map, audit_points, late)
+        witness = nearest_witness(timed, findings, options.norm, late)
         around = ended_inward(around_of(problem, findings, late), problem.box)
         scale = scale_of(findings, problem.box, late)
         radius = radius_of(findings, problem.box, options.norm)
@@ -285,7 +289,7 @@ def _solved(
     if late.passed():
         reason += _unread(stopped or budget.out_of_time)
     held = hold(
-        problem,
+        timed,
         [finding.map for finding in findings],
         Claims(scale, around.origin, radius, failure),
         budget_of(searched - began),
@@ -314,14 +318,12 @@ def _solved(
         versions=versions(),
         notes=(
             *notes_of(problem, failure, held.by_rounding),
-            *expectation(problem.box, findings, scale, failure),
+            *expectation(problem, findings, scale, failure),
         ),
         tolerance=vars(problem.tolerance),
         settings={
             **asked_for(problem, options, limits),
-            "audited": audited,
-            "held_points": held.agreeing,
-            "held_points_too_close": held.close,
+            **_checked(audited, held),
             "stopped": stopped.words if stopped else None,
             "stopped_by": stopped.by if stopped else None,
         },
@@ -358,6 +360,11 @@ def _found(
     stopped = _run(search, budget, tell)
     map_, enclosed = search.found(), search.enclosed()
     return Finding(search.name, search.claim, map_, enclosed, search.standing(), stopped)
+
+
+def _checked(audited: int, held: Held) -> dict[str, int]:
+    """How many points were looked at, for the record."""
+    return {"audited": audited, "held_points": held.agreeing, "held_points_too_close": held.close}
 
 
 def _unread(stopped: Stopped) -> str:

@@ -61,6 +61,11 @@ class Finding:
         return every and bool((self.map.kind == ROBUST).all()) and self.map.ties is None
 
 
+_IN_VAIN = (
+    "Bounds leave open even the smallest box at 0, of 2^-24 of the range: units are exactly on a breakpoint "
+    "there, or what rounding adds has grown beyond what is to be proven on its way through the layers. More "
+    "time is not likely to give a safe scale{}."
+)
 _WHOLE_BY_REGIONS = "every activation region in the box keeps {}, and the regions cover the box"
 _WHOLE = {"bound": "bounds prove that the network keeps {} everywhere in boxes that cover the whole box"}
 
@@ -224,21 +229,25 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
 
 
 def expectation(
-    box: np.ndarray, findings: Sequence[Finding], scale: float | None, failure: Failure | None
+    problem: Problem, findings: Sequence[Finding], scale: float | None, failure: Failure | None
 ) -> tuple[str, ...]:
     """What to expect of ten times the time, where a limit of time has ended the search for the safe scale.
 
     The number of regions in a box goes with its extent to the power of the number of parameters, and so does
-    the time that they take.
+    the time that they take. Where bounds fail at 0 itself, no time will do.
     """
-    stopped = findings[-1].stopped
-    if stopped is None or stopped.by != "time" or scale is None or scale >= 1:
+    box, stopped, first = problem.box, findings[-1].stopped, 1.0
+    if failure is not None:
+        first = min(1.0, float(gauge(np.array([failure.theta]), -box[:, 0], box[:, 1])[0]))
+    if scale is None or scale >= 1 or first <= NOTHING:
+        return ()
+    if not scale and any(finding.standing.counts.get("boxes_given_up") for finding in findings):
+        less = "" if problem.class_alone else ", which the class alone may have"
+        return (_IN_VAIN.format(less),)
+    if stopped is None or stopped.by != "time":
         return ()
     if not scale:
         return ("The time did not suffice for a first region at 0; ten times as much may.",)
-    first = 1.0
-    if failure is not None:
-        first = min(1.0, float(gauge(np.array([failure.theta]), -box[:, 0], box[:, 1])[0]))
     likely = scale * 10 ** (1 / len(box))
     if likely >= first:
         return (f"Ten times the time is likely to settle the safe scale, which is at most {first:.3g}.",)

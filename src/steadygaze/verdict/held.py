@@ -17,6 +17,7 @@ from itertools import chain, islice
 import numpy as np
 
 from steadygaze.answer.result import KINDS, Failure, Origin, Radius
+from steadygaze.deadline import Expired
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
@@ -115,9 +116,12 @@ def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: flo
     agreeing, close = sum(one.agreeing for one in looked), sum(one.close for one in looked)
     # The nearest failure is the first that is looked at, and behind the unperturbed image.
     some, first = slice(1 + (claims.failure is not None)), looked[0].first
-    evaluated = plain.evaluated(_thetas(problem, ())) if first is None else first.evaluated
+    evaluated = (plain.evaluated(_thetas(problem, ())) if first is None else first.evaluated).take(some)
     finer = None if first is None else first.doubtful[some]
-    by_rounding = plain.in_single().decided_by_rounding(evaluated.take(some), finer)
+    try:
+        by_rounding = plain.in_single().decided_by_rounding(evaluated, finer)
+    except Expired:
+        by_rounding = np.zeros(len(evaluated.images), bool)
     return Held(agreeing, close, time.perf_counter() - began, by_rounding)
 
 
@@ -144,12 +148,16 @@ def _look(
     """Compare blocks of points, the first of so many; go on as long as there is time for one more.
 
     A point takes at most what those of the block before took on the mean, where that was no larger; and a
-    block, however small, what the quickest took. The first began at `began`, by default now.
+    block, however small, what the quickest took. The first began at `began`, by default now. One that takes
+    longer than the whole run may is left.
     """
     agreeing, close, least, first = 0, 0, np.inf, None
     before = time.perf_counter() if began is None else began
     while block := list(islice(points, size)):
-        seen = _compared(plain, block)
+        try:
+            seen = _compared(plain, block)
+        except Expired:
+            break
         clear, first = int(seen.clear.sum()), first or seen
         agreeing, close = agreeing + clear, close + len(block) - clear
         now = time.perf_counter()

@@ -12,6 +12,7 @@ from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import Nearest
+from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.question.points import Points
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
@@ -62,18 +63,22 @@ def _somewhere(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
 
 
 def _nearest_of(problem: Problem, thetas: np.ndarray, norm: str) -> Witness | None:
-    """The nearest of the points ``(B, n)`` at which the original model fails."""
-    if not len(thetas):
-        return None
+    """The nearest of the points ``(B, n)`` at which the original model fails; None if none does by then."""
     distance = distances(thetas, half_widths(problem.box), norm)
     order = np.argsort(distance)
-    thetas = thetas[order]
-    points = problem.replay(thetas)
-    failing = np.flatnonzero(points.failing & legal(problem, thetas))
-    if not len(failing):
-        return None
-    first = int(failing[0])
-    return _witness(problem, points, thetas, first, float(distance[order[first]]), norm)
+    # Where a single map takes long, the nearest that fails is the last that is looked at.
+    size = 1 if isinstance(problem.saliency, IntegratedGradients) else max(1, len(thetas))
+    for start in range(0, len(thetas), size):
+        block = order[start : start + size]
+        try:
+            points = problem.replay(thetas[block])
+        except Expired:
+            return None
+        failing = np.flatnonzero(points.failing & legal(problem, thetas[block]))
+        if len(failing):
+            first = int(failing[0])
+            return _witness(problem, points, thetas[block], first, float(distance[block[first]]), norm)
+    return None
 
 
 def _in_cells(problem: Problem, map_: CellMap, norm: str, deadline: Deadline) -> Witness | None:
