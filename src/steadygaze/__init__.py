@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from steadygaze.perturbation.curved import Blur, Gamma, Hue
     from steadygaze.perturbation.geometric import Translate
     from steadygaze.perturbation.occlusion import Patch
+    from steadygaze.perturbation.perspective import Perspective
     from steadygaze.perturbation.photometric import (
         Blend,
         Brightness,
@@ -80,6 +81,7 @@ __all__ = [
     "NotPiecewiseAffine",
     "Parameter",
     "Patch",
+    "Perspective",
     "PerturbationError",
     "PointAnswer",
     "Problem",
@@ -132,6 +134,7 @@ _HOMES = {
         "Hue",
         "Parameter",
         "Patch",
+        "Perspective",
         "Rotate",
         "Saturation",
         "Scale",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -223,13 +222,13 @@ def test_images_that_are_classified_wrongly_are_passed_over_unasked(monkeypatch)
     """Every second image has another label than the network gives it."""
     asked = []
     graph = SimpleNamespace(forward=lambda images: torch.eye(2)[[0] * len(images)])
-    monkeypatch.setattr(geometric, "load_network", lambda *_, **__: SimpleNamespace(graph=graph))
+    posed = geometric._Posed(geometric.QUESTIONS[0], SimpleNamespace(graph=graph), "idx:nowhere", 0.0)
     monkeypatch.setattr(
         geometric,
         "load_image",
         lambda name: SimpleNamespace(image=np.zeros((1, 2, 2)), label=int(name.rpartition(":")[2]) % 2),
     )
     monkeypatch.setattr(geometric, "verify", lambda model, image, *_, **__: asked.append(image.label))
-    options = SimpleNamespace(shared=Path(), images=3, time_limit=1.0)
-    assert len(list(geometric._answers(geometric.QUESTIONS[0], "class", options))) == 3
+    options = SimpleNamespace(images=3, time_limit=1.0)
+    assert len(list(geometric._answers(posed, "class", options))) == 3
     assert asked == [0, 0, 0]

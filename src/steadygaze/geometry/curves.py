@@ -105,9 +105,10 @@ def sine(x: Enclosure) -> Enclosure:
     return _wave(x, np.sin)
 
 
-def reciprocal(x: Enclosure) -> Enclosure:
-    """1 / x for x above 0."""
-    return convex(x, np.reciprocal, lambda at: -1 / at**2)
+def reciprocal(x: Enclosure, least: float = 0.0) -> Enclosure:
+    """1 / x for x above 0; ``least`` is what is known of it beside its bounds."""
+    low, high = (np.maximum(end, least) for end in x.bounds())
+    return convex(x, np.reciprocal, lambda at: -1 / at**2, (low, high))
 
 
 def exponential(x: Enclosure) -> Enclosure:

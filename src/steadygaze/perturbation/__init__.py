@@ -8,6 +8,7 @@ from steadygaze.perturbation.composed import Affine
 from steadygaze.perturbation.curved import Blur, Gamma, Hue
 from steadygaze.perturbation.geometric import Translate
 from steadygaze.perturbation.occlusion import Patch
+from steadygaze.perturbation.perspective import Perspective
 from steadygaze.perturbation.photometric import Blend, Brightness, Contrast, Direction, Exposure, Saturation
 from steadygaze.perturbation.records import AffineImage, AffinePiece, Parameter
 from steadygaze.perturbation.resampling import Rotate, Scale, Shear
@@ -26,6 +27,7 @@ BUILT_IN: tuple[type[AbstractPerturbation], ...] = (
     Scale,
     Shear,
     Affine,
+    Perspective,
     Hue,
     Gamma,
     Blur,
@@ -50,6 +52,7 @@ __all__ = [
     "Hue",
     "Parameter",
     "Patch",
+    "Perspective",
     "Rotate",
     "Saturation",
     "Scale",

@@ -137,7 +137,7 @@ def _pairs(name: str, inside: str, settings: dict[str, Setting]) -> dict[str, st
 
 def _complete(name: str, settings: dict[str, Setting], low_high: list[float], values: dict[str, Any]) -> None:
     """Refuse a specification that lacks what the perturbation cannot be without."""
-    needed = {"top", "left", "array", "target"} & set(settings)
+    needed = {"top", "left", "array", "target", "distance"} & set(settings)
     missing = [key for key in settings if key in needed and key not in values]
     amount = next((key for key, setting in settings.items() if setting.kind == "amount"), None)
     if amount is not None and not low_high:

@@ -46,11 +46,11 @@ class AbstractResampling(AbstractPerturbation):
     _later: Placement = IN_PLACE
 
     @abstractmethod
-    def sources(self, amounts: np.ndarray) -> tuple[Row, Row]:
+    def sources(self, amounts: np.ndarray) -> tuple[Row, ...]:
         """Column and row of the old image for the amounts (k, B), varying or not: see ``Row``."""
 
     @abstractmethod
-    def enclosed_sources(self, amounts: Enclosure) -> tuple[EnclosedRow, EnclosedRow]:
+    def enclosed_sources(self, amounts: Enclosure) -> tuple[EnclosedRow, ...]:
         """The same for amounts (B, k) of which only enclosures are known, each entry being (B,)."""
 
     def check(self, shape: tuple[int, int, int]) -> None:
@@ -127,7 +127,7 @@ class AbstractResampling(AbstractPerturbation):
         """
         rows = self.enclosed_sources(self._every(Enclosure.of_boxes(boxes)))
         nowhere = Enclosure.exact(np.zeros(len(x)), boxes.shape[1])
-        across, down = (nowhere + a * x + b * y + c for a, b, c in rows)
+        across, down = (nowhere + place for place in self._led(rows, x, y))
         return across.bounds(), down.bounds()
 
     def range_of(self, name: str) -> tuple[float, float]:
@@ -146,8 +146,8 @@ class AbstractResampling(AbstractPerturbation):
     def _sources(self, thetas: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Column and row (B, H, W) of the old image for every pixel."""
         x, y, middle = _centred(shape)
-        rows = self.sources(self._given(thetas))
-        across, down = (_upright(a) * x + _upright(b) * y + _upright(c) for a, b, c in rows)
+        rows = [[_upright(part) for part in row] for row in self.sources(self._given(thetas))]
+        across, down = self._led(rows, x, y)
         return across + middle[0], down + middle[1]
 
     def _given(self, thetas: np.ndarray) -> np.ndarray:
@@ -164,22 +164,32 @@ class AbstractResampling(AbstractPerturbation):
         ``rows`` are those of ``sources`` or ``enclosed_sources``, (B, 1, 1); arrays or enclosures (B, H, W).
         """
         constant = self.at_zero()
-        at_x, at_y = self._later.at(x, y)
-        right, down = (
-            (a - own[0]) * at_x + (b - own[1]) * at_y + (c - shift)
-            for (a, b, c), own, shift in zip(rows, constant.matrix, constant.shift, strict=True)
-        )
+        right, down = self._strayed(rows, constant, *self._later.at(x, y))
         back = np.linalg.inv(constant.matrix @ self._later.matrix)
         return mixed(back[0], right, down), mixed(back[1], right, down)
+
+    def _led(self, rows: Sequence[Sequence[Any]], x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
+        """Column and row, counted from the centre, that ``rows`` lead pixels x, y to."""
+        across, down = (a * x + b * y + c for a, b, c in rows)
+        return across, down
+
+    def _strayed(
+        self, rows: Sequence[Sequence[Any]], constant: Placement, x: np.ndarray, y: np.ndarray
+    ) -> tuple[Any, Any]:
+        """How far that is from where ``constant``, all amounts at 0, leads them."""
+        right, down = (
+            (a - own[0]) * x + (b - own[1]) * y + (c - shift)
+            for (a, b, c), own, shift in zip(rows, constant.matrix, constant.shift, strict=True)
+        )
+        return right, down
 
     def _enclosed_sources(self, amounts: Enclosure, shape: tuple[int, ...]) -> tuple[Enclosure, Enclosure]:
         x, y, middle = _centred(shape)
         rows, count = len(amounts.centre), amounts.count
         nowhere = Enclosure.exact(np.zeros((rows, *x.shape)), count)
-        every = self._every(amounts)
-        across, down = (
-            nowhere + _spread(a) * x + _spread(b) * y + _spread(c) for a, b, c in self.enclosed_sources(every)
-        )
+        sources = self.enclosed_sources(self._every(amounts))
+        led = self._led([[_spread(part) for part in row] for row in sources], x, y)
+        across, down = (nowhere + place for place in led)
         return across + middle[0], down + middle[1]
 
     def _every(self, amounts: Enclosure) -> Enclosure:

@@ -1,8 +1,9 @@
 """Lengths in percent of an image, made pixels: ``patch(opacity=0..1, top=40%, left=40%, size=20%)``.
 
 So one specification serves images of every size. What runs down is of the height (``top``, ``height``,
-``dy``), what runs across of the width (``left``, ``width``, ``dx``), and other lengths (``size``, ``sigma``)
-of the smaller of the two. Where whole pixels are wanted the nearest is taken, for a side at least one.
+``dy``), what runs across of the width (``left``, ``width``, ``dx``), and other lengths (``size``, ``sigma``,
+``distance``) of the smaller of the two. Where whole pixels are wanted the nearest is taken, for a side at
+least one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ NOMINAL = (3, 1000, 1000)
 
 _NUMBER = r"([+-]?(?:\d+(?:\.\d+)?|\.\d+))\s*(%?)"
 _SETTING = re.compile(rf"([A-Za-z_]\w*)\s*=\s*{_NUMBER}(?:\s*\.\.\s*{_NUMBER})?\s*(?=[,)])")
-_DOWN, _ACROSS, _EITHER = ("top", "height", "dy"), ("left", "width", "dx"), ("size", "sigma")
+_DOWN, _ACROSS, _EITHER = ("top", "height", "dy"), ("left", "width", "dx"), ("size", "sigma", "distance")
 _WHOLE, _SIDES = ("top", "left", "height", "width", "size"), ("height", "width", "size")
 
 Given = AbstractPerturbation | str | Sequence["AbstractPerturbation | str"]
