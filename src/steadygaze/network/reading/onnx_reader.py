@@ -124,7 +124,7 @@ def _check_operators(nodes: Sequence[NodeProto]) -> None:
 def _way_out(node: NodeProto) -> str:
     """What to do about an operator that is not read."""
     if node.op_type in LABELS:
-        return f"it makes the class itself: cut the network before it, with --output {node.input[0]}"
+        return f"where it makes the class itself, cut the network before it, with --output {node.input[0]}"
     if node.domain == "ai.onnx.ml":
         return (
             "it belongs to estimators, not to networks of layers: cut the network before it, with --output "
