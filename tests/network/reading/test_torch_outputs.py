@@ -129,3 +129,24 @@ def test_what_is_left_open_is_refused_with_a_list_of_all():
 def test_an_output_that_is_no_name_is_refused(asked):
     with pytest.raises(SettingError, match="allowed is the name of what holds the logits, or its number"):
         load_network(returning(lambda f, z: z), input_shape=SHAPE, output=asked)
+
+
+class Guess(nn.Module):
+    """The class itself, of logits, behind noise where it is asked for."""
+
+    def __init__(self, noisy: bool) -> None:
+        super().__init__()
+        self.noisy, self.linear = noisy, nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.noisy:
+            return self.linear((x + 0.01 * torch.randn_like(x)).flatten(1))
+        return self.linear(x.flatten(1)).argmax(1)
+
+
+@pytest.mark.parametrize(
+    ("noisy", "told"), [(False, "returns int64, the class itself .* return these"), (True, "random numbers")]
+)
+def test_the_class_itself_and_noise_are_refused_with_what_to_do(noisy, told):
+    with pytest.raises(ModelError, match=told):
+        load_network(Guess(noisy).eval(), input_shape=(1, 2, 2))

@@ -347,7 +347,7 @@ REFUSED = {
         lambda: Wrapped(lambda m, x: {"a": x, "b": m.inner(x)}),
         r"2 tensors \('a' of .*, 'b' of",
     ),
-    "integer-output": (lambda: Wrapped(lambda m, x: m.inner(x).argsort()), "computes in int64"),
+    "integer-output": (lambda: Wrapped(lambda m, x: m.inner(x).argsort()), "returns int64, the class itself"),
     "positions": (
         lambda: Wrapped(
             lambda m, x: m.inner(functional.max_pool2d(x, 1, return_indices=True)[1].float() + x)

@@ -28,7 +28,7 @@ class Listed:
 def onnx_layers() -> Listed:
     """The operators of ONNX files; refused are all others of the standard set."""
     sorts = {name: sort_of(rule) for name, rule in onnx_operators.OPERATORS.items()}
-    constants = {*onnx_table.CONSTANT} - {*sorts}
+    constants = {*onnx_table.CONSTANT, "If"} - {*sorts}
     known = {*sorts, *constants, *LOGARITHMS}
     others = {one.name for one in defs.get_all_schemas() if one.domain == ""} - known
     return Listed(_by_sort(sorts), _ordered(constants), _HEADS["onnx"], _ordered(others))

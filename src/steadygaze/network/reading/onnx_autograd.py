@@ -142,7 +142,7 @@ def _average_pool(node: Node) -> Tensor:
     window = torch.ones((1, 1, *kernel), dtype=torch.float64)
     ones = [1] * len(kernel)
     options = {"stride": node.get("strides", ones), "dilation": node.get("dilations", ones)}
-    convolve = functional.conv1d if len(kernel) == 1 else functional.conv2d
+    convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[len(kernel) - 1]
     sums = convolve(x.flatten(0, 1)[:, None], window, **options)[:, 0].unflatten(0, x.shape[:2])
     return sums / convolve(counted, window, **options)
 

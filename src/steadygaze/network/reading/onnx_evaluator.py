@@ -9,8 +9,8 @@ of a max pooling the first wins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -20,7 +20,10 @@ from torch import Tensor
 
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.onnx_autograd import RULES, tensor_of
+from steadygaze.network.reading.onnx_branches import names_read
 from steadygaze.network.reading.onnx_nodes import Node
+
+_Known: TypeAlias = "tuple[onnx.NodeProto, dict[str, Any]]"
 
 
 class OnnxEvaluator:
@@ -49,13 +52,25 @@ class OnnxEvaluator:
             return torch.autograd.grad(value, x)[0].numpy()
 
     def _run(self, batch: Tensor, count: int) -> Tensor:
-        known: dict[str, Tensor] = {**self._weights, self._input: batch}
-        for node, attributes in self._nodes:
+        known = self._walked(self._nodes, {**self._weights, self._input: batch})
+        return known[self._output].reshape(count, -1)
+
+    def _walked(self, nodes: Sequence[_Known], known: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The values of nodes in turn, beside those that are known."""
+        for node, attributes in nodes:
+            if node.op_type == "If":
+                branch = attributes["then_branch" if known[node.input[0]] else "else_branch"]
+                weights = {one.name: tensor_of(numpy_helper.to_array(one)) for one in branch.initializer}
+                within = self._walked(_with_attributes(branch.node), {**known, **weights})
+                known.update(
+                    {name: within[one.name] for name, one in zip(node.output, branch.output, strict=True)}
+                )
+                continue
             inputs = [known[name] if name else None for name in node.input]
             whole = Node(node.op_type, inputs, attributes, len(node.output), self._opset)
             made = RULES[node.op_type](whole)
             known.update(zip(node.output, made if isinstance(made, tuple) else (made,), strict=False))
-        return known[self._output].reshape(count, -1)
+        return known
 
 
 def computed_of_constants(
@@ -84,17 +99,25 @@ def _image_of(model: onnx.ModelProto) -> str:
     return next(one.name for one in model.graph.input if one.name not in weights)
 
 
-def _needed(model: onnx.ModelProto, output: str) -> list[tuple[onnx.NodeProto, dict[str, Any]]]:
+def _needed(model: onnx.ModelProto, output: str) -> list[_Known]:
     """The nodes that the output rests on, in the file's order, with their attributes."""
     wanted, kept = {output}, []
     for node in reversed(model.graph.node):
         if wanted.isdisjoint(node.output):
             continue
-        if node.op_type not in RULES:
+        wanted.update(name for name in names_read(node) if name)
+        kept.append(node)
+    return _with_attributes(kept[::-1])
+
+
+def _with_attributes(nodes: Iterable[onnx.NodeProto]) -> list[_Known]:
+    """Nodes with their attributes. Raises ModelError on an operator outside `RULES`."""
+    kept: list[_Known] = []
+    for node in nodes:
+        if node.op_type not in RULES and node.op_type != "If":
             raise ModelError(
                 f"gradients of {node.op_type!r} (node {node.name!r}) are not known; allowed are "
                 f"{', '.join(sorted(RULES))}"
             )
-        wanted.update(name for name in node.input if name)
         kept.append((node, _named(node)))
-    return kept[::-1]
+    return kept

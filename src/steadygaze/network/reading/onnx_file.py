@@ -54,12 +54,22 @@ def constant_of(tensor: TensorProto) -> np.ndarray:
 
 
 def tensors_of(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Every constant of the file, in weights and in attributes."""
-    yield from model.graph.initializer
-    for node in model.graph.node:
+    """Every constant of the file, in weights and in attributes, those of branches among them."""
+    for graph in graphs_of(model.graph):
+        yield from graph.initializer
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.TENSOR:
+                    yield attribute.t
+
+
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph, and those of branches within it."""
+    yield graph
+    for node in graph.node:
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                yield attribute.t
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from graphs_of(attribute.g)
 
 
 def _read_external(tensor: TensorProto, path: Path) -> None:

@@ -9,6 +9,7 @@ import onnx
 from onnx import NodeProto
 
 from steadygaze.errors import ModelError, SettingError
+from steadygaze.network.reading.onnx_branches import names_read
 from steadygaze.network.reading.onnx_forms import FLOATS
 
 LOGARITHMS: Mapping[str, int] = {"Softmax": 1, "LogSoftmax": 0, "Sigmoid": 0}
@@ -79,7 +80,7 @@ def needed(model: onnx.ModelProto, output: str) -> list[NodeProto]:
     wanted, kept = {output}, []
     for node in reversed(model.graph.node):
         if not wanted.isdisjoint(name for name in node.output if name):
-            wanted.update(node.input)
+            wanted.update(names_read(node))
             kept.append(node)
     return kept[::-1]
 

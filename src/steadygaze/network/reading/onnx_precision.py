@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from steadygaze.errors import ModelError
-from steadygaze.network.reading.onnx_file import constant_of, tensors_of
+from steadygaze.network.reading.onnx_file import constant_of, graphs_of, tensors_of
 
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _REALS = (TensorProto.FLOAT, TensorProto.DOUBLE)
@@ -103,7 +103,7 @@ def _retyped(model: onnx.ModelProto, kinds: Collection[int]) -> onnx.ModelProto:
 
 
 def _casts(model: onnx.ModelProto) -> list[onnx.AttributeProto]:
-    casts = (node for node in model.graph.node if node.op_type == "Cast")
+    casts = (node for graph in graphs_of(model.graph) for node in graph.node if node.op_type == "Cast")
     return [attribute for node in casts for attribute in node.attribute if attribute.name == "to"]
 
 

@@ -13,6 +13,7 @@ import onnx
 from onnx import NodeProto, helper
 
 from steadygaze.errors import ModelError
+from steadygaze.network.reading import onnx_branches
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.held import AbstractHeld, way_out_of
 from steadygaze.network.reading.onnx_calls import Call, Made
@@ -87,6 +88,9 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
     sizes = input_sizes(model)
     any_size = not all(isinstance(size, int) for size in sizes[1:] or sizes)
     for node in nodes:
+        if node.op_type == "If" and node.domain in _DOMAINS:
+            known.update(_branched(node, known, assembler, opset))
+            continue
         made = _result(node, known, assembler, opset)
         if any_size and node.op_type == "Reshape" and isinstance(made, Value):
             _check_not_several(node, known, made, assembler)
@@ -110,7 +114,7 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
 
 def _check_operators(nodes: Sequence[NodeProto]) -> None:
     for node in nodes:
-        if node.op_type not in {*COMPUTED, *CONSTANT} or node.domain not in _DOMAINS:
+        if node.op_type not in {*COMPUTED, *CONSTANT, "If"} or node.domain not in _DOMAINS:
             raise ModelError(
                 f"{_title(node)} is not supported; allowed are the layers that `steadygaze layers` lists; "
                 f"{_way_out(node)}"
@@ -120,7 +124,7 @@ def _check_operators(nodes: Sequence[NodeProto]) -> None:
 def _way_out(node: NodeProto) -> str:
     """What to do about an operator that is not read."""
     if node.op_type in LABELS:
-        return f"it makes the class itself: cut the network before it, with --output {node.input[0]}"
+        return f"where it makes the class itself, cut the network before it, with --output {node.input[0]}"
     if node.domain == "ai.onnx.ml":
         return (
             "it belongs to estimators, not to networks of layers: cut the network before it, with --output "
@@ -212,6 +216,22 @@ def _result(
         return computed_of_constants(node, constants, opset)
     except (ValueError, IndexError, TypeError, KeyError, ArithmeticError, RuntimeError) as error:
         raise assembler.refuse(f"its constants do not fit ({error})", "export the network again") from error
+
+
+def _branched(
+    node: NodeProto, known: Mapping[str, Value | AbstractHeld | np.ndarray], assembler: Assembler, opset: int
+) -> dict[str, Value | AbstractHeld | np.ndarray]:
+    """The outputs of an `If`, by the branch that is taken."""
+    inner = onnx_branches.taken(node, _input(node, node.input[0], known), _title(node))
+    _check_operators(inner.node)
+    within = {**known, **{one.name: constant_of(one) for one in inner.initializer}}
+    for one in inner.node:
+        if one.op_type == "If" and one.domain in _DOMAINS:
+            within.update(_branched(one, within, assembler, opset))
+            continue
+        made = _result(one, within, assembler, opset)
+        within.update(zip(one.output, made if isinstance(made, tuple) else (made,), strict=False))
+    return {name: within[one.name] for name, one in zip(node.output, inner.output, strict=True)}
 
 
 def _of_held(node: NodeProto, call: Call, held: AbstractHeld) -> Made:

@@ -38,10 +38,12 @@ def _texts(given: Sequence[bytes]) -> str:
     return ", ".join(one.decode(errors="replace") for one in given)
 
 
-def _extent(least: int, times: int = 1) -> Allowed:
+def _extent(least: int, times: int = 1, most: int = 2) -> Allowed:
+    lengths = [times * dimensions for dimensions in range(1, most + 1)]
+    words = "one dimension or two" if most == 2 else "one dimension to three"
     return Allowed(
-        f"{times} or {2 * times} whole numbers of at least {least} (one dimension or two)",
-        lambda given: len(given) in (times, 2 * times) and min(given) >= least,
+        f"{' or '.join(map(str, lengths))} whole numbers of at least {least} ({words})",
+        lambda given: len(given) in lengths and min(given) >= least,
     )
 
 
@@ -71,6 +73,11 @@ _WINDOW = {
     "dilations": _extent(1),
     "kernel_shape": _extent(1),
     "ceil_mode": FLAG,
+}
+_DEEP_WINDOW = {
+    **_WINDOW,
+    "pads": _extent(0, 2, 3),
+    **dict.fromkeys(("strides", "dilations", "kernel_shape"), _extent(1, 1, 3)),
 }
 _AXES = ("axes", Kind.WHOLES)
 _X = ("input", Kind.COMPUTED)
@@ -141,7 +148,7 @@ COMPUTED: dict[str, Form] = {
     **_STEPPING,
     "Abs": _UNARY,
     "Add": Form(inputs=_TWO, since=7),
-    "AveragePool": Form({**_WINDOW, "count_include_pad": FLAG}),
+    "AveragePool": Form({**_DEEP_WINDOW, "count_include_pad": FLAG}),
     "BatchNormalization": Form(
         {"epsilon": NUMBER, "momentum": UNREAD, "training_mode": OFF, "spatial": _only(1, "1")},
         [_X, *((name, Kind.WEIGHT) for name in ("scale", "bias", "mean", "variance"))],

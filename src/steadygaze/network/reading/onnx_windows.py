@@ -115,7 +115,22 @@ def _max_pool(call: Call) -> Value:
     return call.assembler.max_pool(call.value(), _pooled(call))
 
 
+def _along_first(call: Call) -> Value:
+    """Windows along the first of three axes of places alone."""
+    kernel, others = list(call.get("kernel_shape", ())), ("strides", "dilations")
+    given = [*kernel[1:], *(number for name in others for number in call.get(name, ()))]
+    framed = any(call.get("pads", ())) or call.get("auto_pad", b"NOTSET") != b"NOTSET"
+    if len(kernel) != 3 or any(number != 1 for number in given) or framed or call.get("ceil_mode", 0):
+        raise call.assembler.refuse(
+            f"its windows are {tuple(kernel)} on a value of shape {call.assembler.shape(call.value())}",
+            "allowed there are windows along the first of three axes alone, in steps of 1, without a frame",
+        )
+    return collapsing.averaged_along_first(call.assembler, call.value(), kernel[0])
+
+
 def _average_pool(call: Call) -> Value:
+    if len(call.assembler.shape(call.value())) == 5:
+        return _along_first(call)
     geometry = _pooled(call)
     return call.assembler.average_pool(call.value(), geometry, bool(call.get("count_include_pad", 0)))
 

@@ -190,6 +190,7 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
     if name in _BLOCKS:
         why, way_out = _BLOCKS[name]
         raise assembler.refuse(why, f"allowed are modules that do not; {way_out}")
+    _check_drawn(node, name, assembler)
     if name not in OPERATORS or not isinstance(node.target, OpOverload):
         way_out = way_out_of(name.partition(".")[0]) or "build the network from these"
         raise ModelError(
@@ -279,10 +280,7 @@ def _computed(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler)
         # An open size is that of the batch, read as 1; asked for a number it would be settled for good.
         sizes = tuple(size if isinstance(size, int) else 1 for size in made.shape)
         check_size(sizes, f"a constant of {assembler.where}")
-    if isinstance(node.target, OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags:
-        raise assembler.refuse(
-            "it draws random numbers", "allowed are modules that compute the same every time; take it out"
-        )
+    _check_drawn(node, "", assembler)
     wide, own = (_executed(node, known, assembler, kind) for kind in ("wide", "own"))
     if not _close(wide, own):
         raise assembler.refuse(
@@ -290,6 +288,15 @@ def _computed(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler)
             "allowed are constants that float64 finds to be the same; make the result a buffer of the module",
         )
     return _Constant(wide, own)
+
+
+def _check_drawn(node: fx.Node, name: str, assembler: Assembler) -> None:
+    """Raise ModelError for random numbers; those of dropout and its like are left out in evaluation."""
+    drawn = isinstance(node.target, OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
+    if drawn and name not in OPERATORS:
+        raise assembler.refuse(
+            "it draws random numbers", "allowed are modules that compute the same every time; take it out"
+        )
 
 
 def _executed(node: fx.Node, known: Mapping[fx.Node, _Constant], assembler: Assembler, kind: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from steadygaze.network.reading import activations, collapsing, joining, picking
-from steadygaze.network.reading.assembly import PoolGeometry, Value
+from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
@@ -168,9 +168,7 @@ def _average_pool_3d(call: Call) -> Value:
             f"its windows are {tuple(kernel)} in steps {tuple(stride)} on a value of shape {shape}",
             "allowed there are windows along the first axis alone, in steps of 1",
         )
-    flat = asm.reshape(call.value(), (1, shape[1], shape[2], shape[3] * shape[4]))
-    pooled = asm.average_pool(flat, PoolGeometry((kernel[0], 1), (1, 1)), count_padding=True)
-    return asm.reshape(pooled, (1, shape[1], -1, shape[3], shape[4]))
+    return collapsing.averaged_along_first(asm, call.value(), kernel[0])
 
 
 def _first(rule: Callable[[Call], Value]) -> Rule:

@@ -191,6 +191,12 @@ def _run(
         # A copy of the leaf, which a module may overwrite.
         output: Any = module(example.clone().requires_grad_().clone())
         logits = logits_among(output, Tensor, asked, lambda one: f"of shape {tuple(one.shape)}")
+    if not (logits.is_floating_point() or logits.is_complex()):
+        kind = str(logits.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"{name} returns {kind}, the class itself and not what it is the largest of, allowed are logits, "
+            "one real number for each class; return these"
+        )
     if logits.dtype not in precisions:
         raise ModelError(_too_coarse(name, logits.dtype))
     shape = tuple(logits.shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from steadygaze.network.reading import rearranging
@@ -37,7 +39,7 @@ def _filled(call: Call) -> Value:
     return call.assembler.scale_shift(call.value(), 0.0, call.constant("value"))
 
 
-def _written(call: Call, where: list[object], name: str) -> Value:
+def _written(call: Call, where: Sequence[object], name: str) -> Value:
     """The value with others, of that name, at an index as numpy has it."""
     asm, shape = call.assembler, _shape(call, "self")
     places = rearranging.places_of(asm, shape, where, _shape(call, name))
