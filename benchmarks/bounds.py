@@ -1,8 +1,14 @@
-"""How wide the bounds of class gaps are, and what they take: ``python -m benchmarks.bounds``.
+"""How wide bounds are, and what they take: ``python -m benchmarks.bounds``.
 
-For each network, boxes of contrast by brightness, ±0.2 each, of edge 2^-k of the whole, at seeded places: the
-width of the bounds of all class gaps over the width of what is sampled there, and processor time a box, for
-each effort. Widths of both bounds are measured, where a search asks only for the one that may decide.
+For each network, boxes of contrast by brightness, ±0.2 each, of edge 2^-k of the whole, at seeded places.
+
+Of the class gaps: the width of the bounds of all of them over the width of what is sampled there, and
+processor time a box, for each effort, then with slopes of their own for each bound. Widths of both bounds are
+measured, where a search asks only for the one that may decide. Beside it CROWN on the same boxes in the same
+process, and with ``--alpha`` alpha-CROWN, where the library auto_LiRPA is installed (see `crown`).
+
+Of the inconsistency: the mean width of its bounds with the ranges that forms leave and with those of rows,
+with 32 symbols and with 256, beside the sampled width.
 """
 
 from __future__ import annotations
@@ -10,8 +16,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +27,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks import crown
 from benchmarks.measure import posed
 from benchmarks.workloads import Row, case
+from steadygaze.network.bounding.steepening import steepened
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.question.problem import Problem
 
@@ -28,34 +38,52 @@ _SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 _QUESTION = "contrast(amount=-0.2..0.2) | brightness(amount=-0.2..0.2)"
 # Which boxes of which networks: k, an edge being 2^-k of the whole.
 _ROWS = {
-    "cifar_base_kw": (0, 2, 4),
-    "resnet_2b": (0, 2, 4),
-    "convSmallRELU__Point": (0, 2, 4),
-    "256x6": (2, 3, 5),
+    "cifar_base_kw": (0, 2, 4, 6),
+    "resnet_2b": (0, 2, 4, 6),
+    "convSmallRELU__Point": (0, 2, 4, 6),
+    "256x6": (2, 3, 5, 6),
 }
-_BOXES, _SAMPLES, _ROOM, _TIMES = 4, 1000, 32, 3
+T = TypeVar("T")
+_BOXES, _SAMPLES, _ROOM, _MANY, _TIMES = 4, 1000, 32, 256, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 0, or 1 where the public networks are not at hand."""
+    """Print the tables; 0, or 1 where the public networks are not at hand."""
     parser = argparse.ArgumentParser(prog="benchmarks.bounds", description=__doc__)
     parser.add_argument("--shared", type=Path, default=_SHARED, help="folder of the public networks")
     parser.add_argument("--net", action="append", choices=_ROWS, help="this network only; may be repeated")
+    parser.add_argument("--alpha", action="store_true", help="alpha-CROWN, too: seconds a box")
     options = parser.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     if not options.shared.is_dir():
         console.print(f"There is no folder {options.shared} with the networks; give it with --shared.")
         return 1
-    table = Table(title="width over sampled width, milliseconds a box")
-    for title in ("network, k", *(effort.name.lower() for effort in Effort)):
-        table.add_column(title)
+    gaps = Table(title="class gaps: width over sampled width (processor milliseconds a box)")
+    maps = Table(title="inconsistency: width (processor milliseconds a box)")
+    others = ["CROWN", "CROWN-Optimized"][: crown.INSTALLED * (1 + options.alpha)]
+    for title in ("network, k", "forms", "+ rows for gaps", "+ rows for units", "+ slopes", *others):
+        gaps.add_column(title)
+    efforts = [(effort, room) for room in (_ROOM, _MANY) for effort in (Effort.FORMS, Effort.UNITS)]
+    asked = [f"{effort.name.lower()}, {room} symbols" for effort, room in efforts]
+    for title in ("network, k", "sampled", *asked):
+        maps.add_column(title)
     for net in options.net or _ROWS:
         problem = posed(case(Row("bounds", net, _QUESTION, (None,)), 0, options.shared))
+        other = crown.Crown(problem) if others else None
         for k in _ROWS[net]:
             boxes = boxes_of(problem, k)
-            row = [measured(problem, boxes, effort) for effort in Effort]
-            table.add_row(f"{net}, {k}", *(f"{width:.3g} ({1e3 * seconds:.0f})" for width, seconds in row))
-    console.print(table)
+            sampled, spread = sampled_widths(problem, boxes)
+            row = [measured(problem, boxes, sampled, effort) for effort in (*Effort, None)]
+            for method in others if other is not None else ():
+                low, high, seconds = other.bounds(boxes, method)
+                row.append((float(((high - low) / sampled).mean()), seconds))
+            gaps.add_row(f"{net}, {k}", *map(_told, row))
+            row = [inconsistency(problem, boxes, effort, room) for effort, room in efforts]
+            maps.add_row(f"{net}, {k}", f"{spread.mean():.2g}", *map(_told, row))
+    console.print(gaps)
+    if not crown.INSTALLED:
+        console.print("CROWN is left out: the library auto_LiRPA is not installed.")
+    console.print(maps)
     return 0
 
 
@@ -68,16 +96,54 @@ def boxes_of(problem: Problem, k: int) -> np.ndarray:
     return np.stack([low, low + span], axis=2)
 
 
-def measured(problem: Problem, boxes: np.ndarray, effort: Effort) -> tuple[float, float]:
-    """Mean width of the gaps' bounds over that of samples, and processor seconds a box, the least of some."""
-    taken, found = list[float](), list[tuple[Tensor, Tensor]]()
+def measured(
+    problem: Problem, boxes: np.ndarray, sampled: np.ndarray, effort: Effort | None
+) -> tuple[float, float]:
+    """Mean width of the gaps' bounds over that of samples, and processor seconds a box.
+
+    effort: None for that of rows for units, with slopes of its own for each bound.
+    """
+    ask = _turned if effort is None else lambda *asked: _gaps(*asked, effort)
+    (low, high), seconds = _timed(lambda: ask(problem, boxes))
+    return float(((high - low).numpy() / sampled).mean()), seconds / len(boxes)
+
+
+def inconsistency(problem: Problem, boxes: np.ndarray, effort: Effort, room: int) -> tuple[float, float]:
+    """Mean width of its bounds, and processor seconds a box for all that they need."""
+
+    def ask() -> tuple[np.ndarray, np.ndarray]:
+        bounds = replace(problem.bounds(boxes, _ROOM, effort), room=room)
+        return problem.enclosed_inconsistency(boxes, bounds)
+
+    (low, high), seconds = _timed(ask)
+    return float((high - low).mean()), seconds / len(boxes)
+
+
+def sampled_widths(problem: Problem, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Widths of the gaps ``(B, K - 1)`` and of the inconsistency ``(B,)`` at points of each box."""
+    share = np.random.default_rng(0).random((_SAMPLES, boxes.shape[1]))
+    share[:4] = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    gaps, spread = list[np.ndarray](), list[float]()
+    for box in boxes:
+        thetas = box[:, 0] + share * np.ptp(box, axis=1)
+        logits = problem.network.graph.forward(problem.images(thetas))
+        gaps.append(np.ptp(problem.gaps(logits).numpy(), axis=0))
+        spread.append(float(np.ptp(problem.at(thetas).inconsistency)))
+    return np.array(gaps), np.array(spread)
+
+
+def _timed(ask: Callable[[], T]) -> tuple[T, float]:
+    """What is found, and the least processor seconds of some goes."""
+    taken, found = list[float](), list[T]()
     for _ in range(_TIMES):
         began = time.process_time()
-        found.append(_gaps(problem, boxes, effort))
+        found.append(ask())
         taken.append(time.process_time() - began)
-    (low, high), seconds = found[0], min(taken)
-    width = (high - low).numpy() / _sampled(problem, boxes)
-    return float(width.mean()), seconds / len(boxes)
+    return found[0], min(taken)
+
+
+def _told(found: tuple[float, float]) -> str:
+    return f"{found[0]:.3g} ({1e3 * found[1]:.0f})"
 
 
 def _gaps(problem: Problem, boxes: np.ndarray, effort: Effort) -> tuple[Tensor, Tensor]:
@@ -86,22 +152,28 @@ def _gaps(problem: Problem, boxes: np.ndarray, effort: Effort) -> tuple[Tensor, 
     low, high = bounds.enclosed_gaps(problem.label).bounds()
     if bounds.backward is None:
         return low, high
-    rows = problem.gaps(torch.eye(problem.graph.classes, dtype=torch.float64)).T
-    both = torch.cat([rows, -rows]).expand(len(boxes), -1, -1)
-    below, above = bounds.backward.least(both, bounds.graph.last).split(len(rows), dim=1)
+    below, above = bounds.backward.least(_rows(problem, boxes), bounds.graph.last).chunk(2, dim=1)
     return torch.fmax(low, below), torch.fmin(high, -above)
 
 
-def _sampled(problem: Problem, boxes: np.ndarray) -> np.ndarray:
-    """Widths ``(B, K - 1)`` of the gaps at points of each box, corners among them."""
-    share = np.random.default_rng(0).random((_SAMPLES, boxes.shape[1]))
-    share[:4] = [[0, 0], [0, 1], [1, 0], [1, 1]]
-    found = []
-    for box in boxes:
-        images = problem.images(box[:, 0] + share * np.ptp(box, axis=1))
-        gaps = problem.gaps(problem.network.graph.forward(images)).numpy()
-        found.append(np.ptp(gaps, axis=0))
-    return np.array(found)
+def _turned(problem: Problem, boxes: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The same with rows for units, and slopes that are turned for each bound."""
+    bounds = problem.bounds(boxes, _ROOM, Effort.UNITS)
+    low, high = bounds.enclosed_gaps(problem.label).bounds()
+    rows, backward = _rows(problem, boxes), bounds.backward
+    assert backward is not None, "there is more than forms"
+    found = rows.new_empty(rows.shape[:2])
+    for number in range(rows.shape[1]):
+        wanted = found.new_full((len(boxes),), torch.inf)
+        found[:, number] = steepened(backward, rows[:, number], bounds.graph.last, wanted)
+    below, above = found.chunk(2, dim=1)
+    return torch.fmax(low, below), torch.fmin(high, -above)
+
+
+def _rows(problem: Problem, boxes: np.ndarray) -> Tensor:
+    """Each class gap and its opposite as a row for the logits, ``(B, 2 (K - 1), K)``."""
+    rows = problem.gaps(torch.eye(problem.graph.classes, dtype=torch.float64)).T
+    return torch.cat([rows, -rows]).expand(len(boxes), -1, -1)
 
 
 if __name__ == "__main__":

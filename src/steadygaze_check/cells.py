@@ -13,14 +13,17 @@ import numpy as np
 
 from steadygaze_check import values
 from steadygaze_check.arithmetic import SMALL, UNIT, UP, gamma
+from steadygaze_check.cones import separation
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate
 from steadygaze_check.network import Network
-from steadygaze_check.points import Comparison, borders
+from steadygaze_check.parts import halves, volumes
+from steadygaze_check.points import MOST, Comparison, borders
 from steadygaze_check.values import Hinges, Pattern, Start
 
 # Numbers in each array of a batch; vertices in a third of one where all maps meet all vertices; and products
-# of whole numbers that may be spent, in all, on entries of windows that are the same function on a cell.
-_ROOM, _MOVED, _EXACT = 1 << 21, 1 << 10, 1 << 27
+# of whole numbers that may be spent, in all, on entries of windows that are the same function on a cell. And
+# parts of cells, in all, that may be looked at.
+_ROOM, _MOVED, _EXACT, _PARTS = 1 << 21, 1 << 10, 1 << 27, 1 << 16
 # ``(own, rows)`` to lower bounds at rows of the vertices, of the functions numbered `own`.
 Least = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -29,7 +32,8 @@ class _Batch(NamedTuple):
     """Cells on the way: ``rows[ptr[k]:ptr[k + 1]]`` are the rows of the vertices ``theta`` of cell k.
 
     Each is shrunk about the mean of its vertices by a factor in [0, 1]; where a window is crossed, no entry
-    of it is the largest all over the cell, beyond rounding, and there is no pattern.
+    of it is the largest all over the cell, beyond rounding, and there is no pattern; the first of them may be
+    cut between the two rows `cut` (M, 2), at the `place` (M,) in [0, 1] of the way; -1 where it may not.
     """
 
     piece: int
@@ -38,6 +42,15 @@ class _Batch(NamedTuple):
     ptr: np.ndarray
     shrink: np.ndarray
     crossed: np.ndarray
+    cut: np.ndarray
+    place: np.ndarray
+
+    @staticmethod
+    def of(piece: int, theta: np.ndarray, rows: np.ndarray, ptr: np.ndarray) -> _Batch:
+        """Cells of which nothing is known yet."""
+        count = len(ptr) - 1
+        nowhere = np.full((count, 2), -1), np.zeros(count)
+        return _Batch(piece, theta, rows, ptr, np.ones(count), np.zeros(count, bool), *nowhere)
 
     def any(self, flags: np.ndarray) -> np.ndarray:
         """Whether a flag ``(V, ...)`` holds at any vertex of each cell: ``(M, ...)``."""
@@ -86,6 +99,7 @@ class Examiner:
         units = sum(node.entries for node in network.nodes if node.windows is not None)
         most = _MOVED if certificate.question["moves_map"] else _ROOM
         self._room, self._left = max(2, min(most, _ROOM // max(units, self._widest))), _EXACT
+        self._parts = _PARTS
         parts = [part for node in network.nodes for part in node.parts]
         self._products = sum(part.index.size * part.kernel.shape[1] for part in parts)
         self._images = list(zip(certificate.piece_base, certificate.piece_directions, strict=True))
@@ -105,14 +119,49 @@ class Examiner:
             split = np.split(cells, np.flatnonzero(np.diff(sizes // (3 * self._room))) + 1)
             yield from (part for part in split if len(part))
 
-    def examine(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Kinds of some cells of one piece, and by how much each is to be shrunk for that to be proven."""
-        c, piece, count = self._certificate, int(self._certificate.cell_piece[cells[0]]), len(cells)
+    def examine(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Kinds of some cells of one piece, and by how much each is to be shrunk for that to be proven.
+
+        Cells in which windows are crossed are proven in parts, if at all: they count by the volume
+        ``(M,)`` of the parts that are.
+        """
+        c, piece = self._certificate, int(self._certificate.cell_piece[cells[0]])
         spots, start, _ = _spots(c.cell_ptr, cells)
         used, rows = np.unique(c.cell_vertex[spots], return_inverse=True)
-        theta, ptr = c.vertices[used], np.append(start, len(spots))
-        batch = _Batch(piece, theta, rows.reshape(-1), ptr, np.ones(count), np.zeros(count, bool))
-        logits, hinges = values.forward(self._network, self.start(piece), theta, np.abs(c.box).max(axis=1))
+        batch = _Batch.of(piece, c.vertices[used], rows.reshape(-1), np.append(start, len(spots)))
+        kind, shrink, volume = *self._examined(batch), np.zeros(len(cells))
+        for k in np.flatnonzero((batch.cut >= 0).all(axis=1) & (c.cell_kind[cells] != UNDECIDED)):
+            kind[k], volume[k] = self._in_parts(piece, cells[k])
+        return kind, shrink, volume
+
+    def _in_parts(self, piece: int, cell: int) -> tuple[int, float]:
+        """The kind of a cell whose simplices are cut where windows are crossed, and how much of it is proven.
+
+        One part of another kind than the rest decides, if it is proven.
+        """
+        c, told, volume = self._certificate, int(self._certificate.cell_kind[cell]), 0.0
+        left = c.vertices[c.simplices[c.simplex_cell == cell]]
+        while len(left) and self._parts > 0:
+            some, left = left[: self._room], left[self._room :]
+            self._parts -= len(some)
+            count, corners, n = *some.shape[:2], len(c.box)
+            rows = np.arange(count * corners)
+            batch = _Batch.of(piece, some.reshape(-1, n), rows, np.arange(count + 1) * corners)
+            kind, shrink = self._examined(batch)
+            if (other := (kind != told) & (kind != UNDECIDED)).any():
+                return int(kind[other][0]), 0.0
+            # A point of an edge, as it was computed, is some n 2**-51 of the box off.
+            held = volumes(some) * shrink**n * (1 - 2.0**-40) - 2.0**-46 * c.volume
+            volume += float(np.maximum(held, 0.0).sum())
+            cut = (batch.cut >= 0).all(axis=1)
+            left = np.concatenate([left, *halves(some[cut], batch.cut[cut] % corners, batch.place[cut])])
+        return (told if volume > 0 else UNDECIDED), volume
+
+    def _examined(self, batch: _Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Kinds, and by how much each cell is to be shrunk for that to be proven."""
+        c, piece, theta = self._certificate, batch.piece, batch.theta
+        reach = np.abs(c.box).max(axis=1)
+        logits, hinges = values.forward(self._network, self.start(piece), theta, reach)
         pattern = {hinge.node: _winners(batch, hinge) for hinge in hinges}
         held, lost = _classes(batch, values.class_gaps(logits, self._label))
         kind = np.where(lost, CLASS_CHANGED, UNDECIDED).astype(np.int8)
@@ -120,10 +169,7 @@ class Examiner:
         error = gamma(len(c.box)) * size
         cell, column = np.nonzero(batch.any(value < error))
         batch.hold(cell, lambda own, at: value[at, column[own]] - error[at, column[own]])
-        for other in range(len(c.piece_base)):  # where pieces overlap there are two images
-            if other != piece:
-                value, size = borders(c, other, theta)
-                batch.crossed[:] |= batch.any(value > gamma(len(c.box)) * size).all(axis=1)
+        self._alone(batch)
         asked = np.flatnonzero(held & ~batch.crossed & (batch.shrink > 0))
         if self._comparison is None:
             kind[asked] = ROBUST
@@ -132,6 +178,19 @@ class Examiner:
                 kind[group] = self._attention(batch, group, pattern, self._comparison)
         kind[batch.crossed | (batch.shrink <= 0)] = UNDECIDED
         return kind, np.where(kind == UNDECIDED, 0.0, batch.shrink)
+
+    def _alone(self, batch: _Batch) -> None:
+        """Shrink cells until they lie outside of all other pieces, in which there would be another image."""
+        c = self._certificate
+        for other in range(len(c.piece_base)):
+            if other == batch.piece:
+                continue
+            value, size = borders(c, other, batch.theta)
+            error = gamma(len(c.box)) * size
+            near = np.flatnonzero(batch.any(value >= -error).all(axis=1))
+            cell, plane = np.repeat(near, value.shape[1]), np.tile(np.arange(value.shape[1]), len(near))
+            beyond = batch.factors(cell, _beyond(value, error, plane)).reshape(len(near), value.shape[1])
+            batch.shrink[near] = np.minimum(batch.shrink[near], beyond.max(axis=1, initial=0.0))
 
     def _settled(self, piece: int, cells: np.ndarray, pattern: Pattern) -> list[np.ndarray]:
         """The cells, in groups in which several entries may win the same windows.
@@ -171,16 +230,28 @@ class Examiner:
         for start in range(0, len(first), room):
             some = asked[first[start : start + room]]
             own = {node: may[some] for node, may in behind.items()}
-            maps, error = compare.maps(*values.gradients(self._network, self._label, own, len(some)))
+            gradient, spread = values.gradients(self._network, self._label, own, len(some))
+            for k in np.flatnonzero(~gradient.any(axis=1) & (spread > 0)):
+                spread[k] *= not self._vanishes(own, k)
+            maps, error = compare.maps(gradient, spread)
             here = np.flatnonzero((which >= start) & (which < start + room))
             row = which[here] - start
             if compare.moves:
+                # A map that is exactly 0 has the largest inconsistency with any.
+                nothing = (~maps.any(axis=1) & (error == 0))[row]
+                kinds[here[nothing]] = ATTENTION_CHANGED if compare.threshold < MOST else ROBUST
+                here, row = here[~nothing], row[~nothing]
                 kinds[here] = self._moved(batch, compare, asked[here], maps, error, row)
             else:
                 low, high = compare.inconsistency(maps, error, batch.piece, batch.theta[:1])
                 kind = np.where(low > compare.threshold, ATTENTION_CHANGED, UNDECIDED)
                 kinds[here] = np.where(high <= compare.threshold, ROBUST, kind)[row]
         return kinds
+
+    def _vanishes(self, pattern: Pattern, row: int) -> bool:
+        """Whether the gradient on a pattern is exactly 0, as far as products may be spent on it."""
+        self._left -= self._products
+        return self._left >= 0 and values.vanishes(self._network, self._label, pattern, row)
 
     def _moved(
         self,
@@ -195,7 +266,7 @@ class Examiner:
 
         Robust is h = <s, e> - kappa |s| |e| >= 0, concave for kappa >= 0: the vertices decide. For any unit
         u, |e| >= <e, u>: if <s, e> - kappa |s| <e, u> < 0 at the vertices, h < 0 in the cell; u is along e
-        at one vertex after another, and what proves most is kept. For kappa < 0 the same holds of -h and -s.
+        about where h is largest. For kappa < 0 the same holds of -h and -s.
         """
         sign = 1.0 if compare.kappa >= 0 else -1.0
         kinds = (ROBUST, ATTENTION_CHANGED) if sign > 0 else (ATTENTION_CHANGED, ROBUST)
@@ -204,24 +275,20 @@ class Examiner:
         products, gram = sign * (maps @ expected.T), expected @ expected.T
         lengths = np.sqrt(gram.diagonal())
         slack = (1 + kappa) * (size[:, None] * away + error[:, None] * (reach + away))
-        slack = (slack + 4 * gamma(maps.shape[1]) * size[:, None] * reach) * UP
+        corners = np.diff(batch.ptr)
+        slack = (slack + 6 * gamma(maps.shape[1] + corners.max()) * size[:, None] * reach) * UP
         h = products - kappa * size[:, None] * lengths
         spots, begin, sizes = _spots(batch.ptr, cells)
         inside = np.add.reduceat(h[np.repeat(row, sizes), batch.rows[spots]], begin) > 0
         own_row = row[inside]
         batch.hold(cells[inside], lambda own, at: h[own_row[own], at] - slack[own_row[own], at])
-        spots, begin, sizes = _spots(batch.ptr, cells[~inside])
-        at_vertex = batch.rows[spots]
-        owner, which = np.repeat(cells[~inside], sizes), np.repeat(row[~inside], sizes)
-
-        def least(own: np.ndarray, at: np.ndarray) -> np.ndarray:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                along = np.nan_to_num(gram[at, at_vertex[own]] / lengths[at_vertex[own]] * (1 - 2.0**-40))
-            return kappa * size[which[own]] * along - products[which[own], at] - slack[which[own], at]
-
-        if len(owner):
-            best = np.maximum.reduceat(batch.factors(owner, least), begin)
-            np.minimum.at(batch.shrink, cells[~inside], best)
+        for count in np.unique(corners[cells[~inside]]):
+            here = ~inside & (corners[cells] == count)
+            some, own = cells[here], row[here]
+            at = batch.rows[batch.ptr[some][:, None] + np.arange(count)]
+            times, along = kappa * size[own], products[own[:, None], at]
+            weight = separation(gram[at[:, :, None], at[:, None]], along, times) * times[:, None]
+            batch.hold(some, _separated(gram, at, weight, (products + slack)[own]))
         sure = (batch.shrink[cells] > 0) & (size[row] > SMALL)
         return np.where(sure, np.where(inside, *kinds), UNDECIDED)
 
@@ -240,9 +307,26 @@ def _winners(batch: _Batch, hinges: Hinges) -> np.ndarray:
     may = np.zeros((len(own), own.shape[1], len(hinges.winner)), bool)
     may[:, hinges.winner, np.arange(len(hinges.winner))] = True
     may[:, :, hinges.columns] = own
-    batch.crossed[:] |= ~np.asarray(own.any(axis=1)).all(axis=1)
+    none = ~np.asarray(own.any(axis=1))
+    for cell in np.flatnonzero(none.any(axis=1) & ~batch.crossed):
+        _mark(batch, hinges, int(cell), int(none[cell].argmax()))
+    batch.crossed[:] |= none.any(axis=1)
     _settle(batch, hinges, own, np.ones(own[:, 0].shape, bool))
     return may
+
+
+def _mark(batch: _Batch, hinges: Hinges, cell: int, column: int) -> None:
+    """Note between which vertices of a cell, and where, two entries of a window change sides."""
+    rows = batch.rows[batch.ptr[cell] : batch.ptr[cell + 1]]
+    value = hinges.value[rows, :, column]
+    behind = value - value.max(axis=1, keepdims=True)
+    best = behind.min(axis=0).argmax()
+    last = behind[:, best].argmin()
+    ahead = value[:, best] - value[:, value[last].argmax()]
+    first = ahead.argmax()
+    if ahead[first] > 0 > ahead[last]:
+        batch.cut[cell] = batch.ptr[cell] + first, batch.ptr[cell] + last
+        batch.place[cell] = ahead[first] / (ahead[first] - ahead[last])
 
 
 def _settle(batch: _Batch, hinges: Hinges, may: np.ndarray, asked: np.ndarray) -> None:
@@ -260,6 +344,16 @@ def _above(hinges: Hinges, first: np.ndarray, place: np.ndarray, column: np.ndar
         return high - low - (radius[own] + 4 * UNIT * (np.abs(high) + np.abs(low)))
 
     return least
+
+
+def _beyond(value: np.ndarray, error: np.ndarray, plane: np.ndarray) -> Least:
+    """How far vertices are at least outside of planes of a piece, given how far inside, and the errors."""
+    return lambda own, at: -value[at, plane[own]] - error[at, plane[own]]
+
+
+def _separated(gram: np.ndarray, at: np.ndarray, weight: np.ndarray, least: np.ndarray) -> Least:
+    """By how much <e, u> is above the least ``(M, V)`` that it must be, for u a sum of the e at vertices."""
+    return lambda own, rows: (gram[rows[:, None], at[own]] * weight[own]).sum(axis=1) - least[own, rows]
 
 
 def _classes(batch: _Batch, gaps: Hinges) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,12 +39,19 @@ class Report:
         return 10 if REFUTED in statuses else 0 if statuses <= {CERTIFIED} else 20
 
 
-class Judge:
-    """Holds the claims against cells whose kinds were examined: `kind` holds on cells shrunk by `shrink`."""
+class Proven(NamedTuple):
+    """Kinds of all cells, which hold on the cells shrunk by factors, and on parts of a volume besides."""
 
-    def __init__(
-        self, certificate: Certificate, points: Points, kind: np.ndarray, shrink: np.ndarray, report: Report
-    ) -> None:
+    kind: np.ndarray
+    shrink: np.ndarray
+    volume: np.ndarray
+
+
+class Judge:
+    """Holds the claims against cells of which kinds were proven."""
+
+    def __init__(self, certificate: Certificate, points: Points, proven: Proven, report: Report) -> None:
+        kind, shrink, volume = proven
         c = self._c = certificate
         self._points, self._proven, self._tiling, self.report = points, kind, Tiling(certificate), report
         self._agreed, self._called = (kind == c.cell_kind) & (kind != UNDECIDED), c.cell_kind != UNDECIDED
@@ -53,6 +60,7 @@ class Judge:
         self._low, self._high = (each.reduceat(spots, start, axis=0) for each in (np.minimum, np.maximum))
         self._mean = np.add.reduceat(spots, start, axis=0) / np.diff(c.cell_ptr)[:, None]
         held = self._tiling.held(self._mean, np.where(self._agreed, shrink, 0.0))
+        held += np.where(self._agreed, volume, 0.0)
         # What is called something and not proven to be that, or lies in no cell.
         self._gone = (self._tiling.high - held) * self._called / c.volume
         lost = self._lost(np.zeros(len(held), bool))
@@ -67,6 +75,10 @@ class Judge:
         known = [*c.failing, *([] if told is None else [self._theta])]
         self._fails = [each for each in known if self._kinds_at(each) in ({1}, {2}, {1, 2})]
         self._fails += list(self._mean[self._failing][:1])
+        # A tie is no robust point, and no failing one.
+        ties = [(each, *self._ties_at(each)) for each in c.failing]
+        self._ties = [each for each, near, _ in ties if near]
+        self._blocks = [*self._fails, *(each for each, _, exact in ties if exact)]
 
     def all(self) -> Report:
         """Every claim, in the order in which a reader asks."""
@@ -79,6 +91,11 @@ class Judge:
         """The kinds that are found at a point, exactly; none outside of the box."""
         pieces = self._points.pieces_at(theta) if Region(self._c.box).holds(theta) else []
         return {self._points.kind(piece, theta) for piece in pieces}
+
+    def _ties_at(self, theta: np.ndarray) -> tuple[bool, bool]:
+        """Whether the class ties with another at a point of the box, up to rounding, and exactly."""
+        found = [self._points.ties(piece, theta) for piece in self._points.pieces_at(theta)]
+        return any(near for near, _ in found), any(exact for _, exact in found)
 
     def _kinds(self) -> None:
         told, unknown = self._c.cell_kind, self._proven == UNDECIDED
@@ -118,7 +135,7 @@ class Judge:
             "verdict",
             (told not in ("robust", "violated"), CERTIFIED, f"{told!r:.40} claims nothing"),
             (told == "violated", CERTIFIED if self._fails else OPEN, text),
-            (self._fails, REFUTED, text, *self._fails[:1]),
+            (self._blocks, REFUTED, text, *self._blocks[:1]),
             (True, CERTIFIED if sure else OPEN, text),
         )
 
@@ -143,14 +160,20 @@ class Judge:
         """The share that is called something and not proven to be that, without the cells that lie apart."""
         return float(self._gone[~apart].sum()) + self._tiling.extra / self._c.volume
 
-    def _within(self, region: Region) -> list[np.ndarray]:
-        """The failing points known that lie in a region."""
-        return [each for each in self._fails if region.holds(each)]
+    def _within(self, region: Region, known: list[np.ndarray] | None = None) -> list[np.ndarray]:
+        """The points known, by default failing ones, that lie in a region."""
+        return [each for each in (self._fails if known is None else known) if region.holds(each)]
+
+    def _ends(self, region: Region, unknown: np.ndarray) -> bool:
+        """Whether a region holds what fails or ties, or cells of which nothing is known reach into it."""
+        met = self._within(region, [*self._fails, *self._ties])
+        return bool(met) or bool((unknown & ~self._apart(region)).any())
 
     def _safe(self, name: str, sentence: str, region: Region, wider: list[Region]) -> None:
         """A region that is said to be robust, and wider ones that are said not to be, or to be undecided."""
-        inside, unknown = self._within(region), ~self._called & (self._proven == UNDECIDED)
-        ends = [each for each in wider if not (self._within(each) or (unknown & ~self._apart(each)).any())]
+        inside = self._within(region, self._blocks if region.box.any() else self._fails)
+        unknown = ~self._called & (self._proven == UNDECIDED)
+        ends = [each for each in wider if not self._ends(each, unknown)]
         beyond = (region.box < self._c.box[:, :1]) | (region.box > self._c.box[:, 1:])
         # Of the image itself the label is proven, and its map is the expected one.
         robust = not region.box.any() or self._is_robust(region)
@@ -191,32 +214,47 @@ class Judge:
             self.report.add("origin", (True, OPEN, "the inside of R0 was not examined"))
             return
         for axis, ends in enumerate(boxed(told.get("ranges"), len(box), "ranges")):
-            region, wider = np.zeros_like(box), np.zeros((2, *box.shape))
+            # What ends it may lie beside the axis by rounding, and beyond 0 where that is its end.
+            region, wider = np.zeros_like(box), np.stack([box, box]) * ROUNDING
             region[axis] = ends * (1 - ROUNDING)
-            wider[[0, 1], axis, [0, 1]] = ends * (1 + UNPROVEN) + ROUNDING * box[axis]
-            sides = (0, 1) if examined else ()  # a radius says how far all is robust, and not that no more is
+            wider[[0, 1], axis, [0, 1]] += ends * (1 + UNPROVEN)
+            # A radius says how far all is robust, and so does what is not complete; not that no more is.
+            sides = (0, 1) if examined and told.get("complete") is not False else ()
             further = [Region(wider[side]) for side in sides if ends[side] != box[axis, side]]
             self._safe("ranges", f"parameter {axis + 1} within {ends.tolist()}", Region(region), further)
         if examined:
-            self._component(told.get("share"))
+            self._component(number(told.get("share"), "R0", 0), told.get("complete", True))
 
-    def _component(self, claimed: Any) -> None:
-        """R0 goes on by shared faces. What is not known to fail, and fillers, may belong to it, or not."""
-        c, tiling = self._c, self._tiling
+    def _component(self, claimed: float, complete: Any) -> None:
+        """R0 goes on by shared faces. What is not known to fail, and fillers, may belong to it, or not.
+
+        What is not complete is claimed to be at least so large.
+        """
+        c, tiling, slack = self._c, self._tiling, self._unproven + ROUNDING
         least, most = tiling.part(self._robust, surely=True), tiling.part(~self._failing, surely=False)
-        listed, share = (
-            np.isin(np.arange(len(least)), c.origin_cells),
-            float(tiling.high[least].sum()) / c.volume,
-        )
+        # As far as rounding goes, 0 is on the border of what fails within rounding of it, and in no part.
+        at_0 = Region(c.box * ROUNDING)
+        least &= bool((self._robust | self._apart(at_0)).all())
+        most &= not self._within(at_0)
+        low, high = (float(tiling.high[each].sum()) / c.volume for each in (least, most))
+        listed = np.isin(np.arange(len(least)), c.origin_cells)
         whole = self._sound and self._surplus <= UNPROVEN * c.volume and bool((self._part.box == c.box).all())
-        fits = claimed is not None and abs(number(claimed, "R0") - share) <= self._unproven + ROUNDING
-        text = f"{int(listed.sum())} cells, {claimed!r} of the box; found are {int(least.sum())}, {share!r}"
+        text = f"{int(listed.sum())} cells, {'' if complete else 'at least '}{claimed!r} of the box; "
+        text += f"found are {int(least.sum())}, {low!r}"
+        known = bool((listed == least).all() and (least == most).all())
+        if complete is False:
+            known = bool((listed <= least).all())
+        missed = complete is not False and ((least & ~listed).any() or claimed < low - slack)
+        near, exact = self._ties_at(np.zeros(c.dimension))
+        empty, tied = claimed == 0 and not listed.any(), f"{text}; but at θ = 0 classes tie"
         self.report.add(
             "R0",
+            (exact, CERTIFIED if empty else REFUTED, tied),
+            (near, OPEN, tied),
             (not whole, OPEN, f"{text}: not proven to be all of it"),
-            ((least & ~listed).any(), REFUTED, text),
-            ((listed != most).any(), OPEN, f"{text}; at most {int(most.sum())} cells belong to it"),
-            (True, CERTIFIED if fits else REFUTED, text),
+            (missed or claimed > high + slack, REFUTED, text),
+            (not known or claimed > low + slack, OPEN, f"{text}; at most {int(most.sum())} may belong to it"),
+            (True, CERTIFIED, text),
         )
 
     def _nearest(self) -> None:
@@ -233,16 +271,18 @@ class Judge:
         length = float(np.linalg.norm(theta / self._c.width * 2, 2 if norm == "l2" else np.inf))
         far = abs(length - own) > ROUNDING * (1 + own) or own < claimed * (1 - ROUNDING)
         another = UNDECIDED not in kinds and told["kind"] not in {KINDS[each] for each in kinds}
-        inner = self._ball(claimed * (1 - UNPROVEN), norm)
+        inner = self._ball(max(claimed * (1 - UNPROVEN) - ROUNDING, 0.0), norm)
         wider = self._ball(claimed * (1 + UNPROVEN) + ROUNDING, norm)
         nearer, shown = self._within(inner), self._within(wider)
+        near = claimed > ROUNDING and bool((self._failing & ~self._apart(inner)).any())
         text = f"distance {claimed!r}, replayed at {length!r}"
         self.report.add(
             name,
             (far or another or not all(says), REFUTED, f"{text}: there it is not what is claimed"),
             (len(kinds) > 1 or UNDECIDED in kinds, OPEN, f"{text}: its kind there is not decided"),
+            (told.get("nearest") is False and (nearer or near), CERTIFIED, f"{text}; others may be nearer"),
             (nearer, REFUTED, f"{text}; there is a nearer one", *nearer[:1]),
-            ((self._failing & ~self._apart(inner)).any(), OPEN, f"{text}; a nearer one is not excluded"),
+            (near, OPEN, f"{text}; a nearer one is not excluded"),
             (not shown and self._is_robust(wider), REFUTED, f"{text}; no failing cell is as near"),
             (not shown, OPEN, f"{text}; that one is as near is not shown"),
             (True, CERTIFIED, f"{text}, and no failing cell is nearer"),

@@ -16,7 +16,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from steadygaze_check.cells import Examiner
-from steadygaze_check.claims import CERTIFIED, OPEN, REFUTED, Judge, Report
+from steadygaze_check.claims import CERTIFIED, OPEN, REFUTED, Judge, Proven, Report
 from steadygaze_check.folder import CLASS_CHANGED, UNDECIDED, BadCertificate, Certificate, demand, read
 from steadygaze_check.network import Network
 from steadygaze_check.points import Points, borders
@@ -69,9 +69,9 @@ def check(certificate: Certificate) -> Report:
         return _by_points(certificate, str(problem))
     points, count, report = Points(certificate, network), len(certificate.cell_kind), Report()
     examiner = Examiner(certificate, network, points.comparison)
-    kind, shrink = np.full(count, UNDECIDED, np.int8), np.zeros(count)
+    kind, shrink, volume = np.full(count, UNDECIDED, np.int8), np.zeros(count), np.zeros(count)
     for cells in examiner.batches():
-        kind[cells], shrink[cells] = examiner.examine(cells)
+        kind[cells], shrink[cells], volume[cells] = examiner.examine(cells)
     best = max(range(question["classes"]), key=points.origin_logits.__getitem__)
     away = float(np.abs(certificate.piece_base[points.origin_piece] - certificate.image).max())
     text = f"{label}; the network says {best} at θ = 0, where the image is {away:.3g} off image.npy"
@@ -80,7 +80,7 @@ def check(certificate: Certificate) -> Report:
         (best != label, REFUTED, text, np.zeros(certificate.dimension)),
         (True, CERTIFIED if away <= 1e-12 else OPEN, text),
     )
-    return Judge(certificate, points, kind, shrink, report).all()
+    return Judge(certificate, points, Proven(kind, shrink, volume), report).all()
 
 
 def _provable(certificate: Certificate) -> None:

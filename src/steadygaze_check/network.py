@@ -83,7 +83,10 @@ class Linear:
             patches = self._times(kernel.transpose(0, 2, 1), given)
         if in_order(self.index, self._entries):
             return patches.reshape(len(g), self._entries)
-        patches, out = patches.reshape(len(g), *self.index.shape), np.zeros((len(g), self._entries + 1))
+        patches, out = (
+            patches.reshape(len(g), *self.index.shape),
+            np.zeros((len(g), self._entries + 1), g.dtype),
+        )
         for tap in range(self.index.shape[2]):
             out[:, self.index[:, :, tap]] += patches[:, :, :, tap]
         return out[:, :-1]

@@ -9,11 +9,13 @@ import numpy as np
 from steadygaze_check.arithmetic import SMALL, UNIT, UP, Dyadic, gamma, norms
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate, demand
 from steadygaze_check.network import Network, often
-from steadygaze_check.values import Pattern, exact, gradients
+from steadygaze_check.values import Pattern, exact, gradients, vanishes
 
-_MOST = 2.0  # what the inconsistencies of the format can be at most
+MOST = 2.0  # what the inconsistencies of the format can be at most
 # How far beyond the border of a piece a point may be to be looked at as one of it.
 _BORDER = 1e-12
+# Logits that differ by less than this share of the largest tie up to rounding.
+_TIE = Fraction(1, 10**9)
 
 
 class Comparison:
@@ -83,13 +85,13 @@ class Comparison:
         with np.errstate(divide="ignore", invalid="ignore"):
             distance = np.linalg.norm(maps / size[:, None] - expected / target[:, None], order, axis=1)
             slack = (2 * own / size + 2 * given / target + 8 * gamma(4 * maps.shape[1])) * UP
-        low, high = np.maximum(distance - slack, 0.0), np.minimum(distance + slack, _MOST)
+        low, high = np.maximum(distance - slack, 0.0), np.minimum(distance + slack, MOST)
         if self._name == "cosine":
             low, high = low * low / 2 * (1 - 4 * UNIT), high * high / 2 * (1 + 4 * UNIT)
         known = (own < size / 4) & (given < target / 4) & (size > SMALL) & (target > SMALL)
         nothing = (~maps.any(axis=1) & (own == 0)) | (~expected.any(axis=1) & (given == 0))
-        low, high = np.where(known, low, 0.0), np.where(known, high, _MOST)
-        return np.where(nothing, _MOST, low), np.where(nothing, _MOST, high)
+        low, high = np.where(known, low, 0.0), np.where(known, high, MOST)
+        return np.where(nothing, MOST, low), np.where(nothing, MOST, high)
 
 
 class Points:
@@ -108,16 +110,31 @@ class Points:
             self.comparison = Comparison(certificate, gradients(network, self._label, pattern, 1))
 
     def kind(self, piece: int, theta: np.ndarray) -> int:
-        """The kind at θ, which lies in the piece; UNDECIDED where bounds do not tell."""
+        """The kind at θ, which lies in the piece; UNDECIDED where bounds do not tell, or classes tie."""
         logits, pattern = exact_point(self._network, self._certificate, piece, theta)
-        if any(logits[self._label] <= other for k, other in enumerate(logits) if k != self._label):
-            return CLASS_CHANGED
+        gap = self._gap(logits)
+        if gap <= 0:
+            return CLASS_CHANGED if gap < 0 else UNDECIDED
         if self.comparison is None:
             return ROBUST
-        maps = self.comparison.maps(*gradients(self._network, self._label, pattern, 1))
+        gradient, spread = gradients(self._network, self._label, pattern, 1)
+        if spread[0] and not gradient.any() and vanishes(self._network, self._label, pattern, 0):
+            spread = np.zeros(1)
+        maps = self.comparison.maps(gradient, spread)
         low, high = self.comparison.inconsistency(*maps, piece, theta[None])
         threshold = self.comparison.threshold
         return ROBUST if high[0] <= threshold else ATTENTION_CHANGED if low[0] > threshold else UNDECIDED
+
+    def ties(self, piece: int, theta: np.ndarray) -> tuple[bool, bool]:
+        """Whether the class ties with another at θ: up to rounding, and to the last bit."""
+        logits, _ = exact_point(self._network, self._certificate, piece, theta)
+        gap = self._gap(logits)
+        return abs(gap) <= _TIE * max(abs(each) for each in logits), gap == 0
+
+    def _gap(self, logits: list[Fraction]) -> Fraction:
+        """The class gap; that of a network of one class is above 0."""
+        own = logits[self._label]
+        return min((own - each for k, each in enumerate(logits) if k != self._label), default=Fraction(1))
 
     def says(self, piece: int, theta: np.ndarray, predicted: object, gap: float | None) -> bool:
         """Whether the network predicts this class with this class gap at θ.

@@ -217,6 +217,33 @@ def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tupl
     return value, np.where(some, norms(radius[None]), 0.0)
 
 
+def vanishes(network: Network, label: int, pattern: Pattern, row: int) -> bool:
+    """Whether the gradient on a pattern is 0, in whole numbers: opposite terms leave no rounding there."""
+    start = np.zeros((1, network.nodes[network.last].entries), object)
+    start[0, label] = 1
+    found = {network.last: Dyadic(start, 0)}
+    for number in range(network.last, network.pixels, -1):
+        if number not in found:
+            continue
+        node, back = network.nodes[number], found.pop(number)
+        if node.windows is None:
+            wholes = [
+                (part.transposed(back.whole, part.whole.whole), part.whole.exponent) for part in node.parts
+            ]
+            made = [Dyadic(whole, back.exponent + exponent) for whole, exponent in wholes]
+        else:
+            may = pattern[number][row]
+            if (back.whole[0, may.sum(axis=0) > 1] != 0).any():
+                return False
+            out = np.zeros(network.nodes[node.inputs[0]].entries + 1, object)
+            for index, own in zip(node.windows, may, strict=True):
+                np.add.at(out, index, np.where(own, back.whole[0], 0))
+            made = [Dyadic(out[None, :-1], back.exponent)]
+        for source, each in zip(node.inputs, made, strict=True):
+            found[source] = found[source].plus(each) if source in found else each
+    return network.pixels not in found or not found[network.pixels].whole.any()
+
+
 def _pulled(part: Linear, back: _Back) -> _Back:
     """The gradient before a linear map; as in the values, products with 0 do not count."""
     most = np.abs(back.value).max(axis=0)

@@ -41,7 +41,7 @@ def test_all_cells_are_proven_and_hold_at_points(variant, tmp_path):
     draw, lost = np.random.default_rng(0), 0.0
     assert certificate.cell_kind.min() >= ROBUST
     for cells in examiner.batches():
-        kinds, shrink = examiner.examine(cells)
+        kinds, shrink, _ = examiner.examine(cells)
         for cell, kind, factor in zip(cells, kinds, shrink, strict=True):
             corners = certificate.corners(cell)
             size = float(np.prod(np.ptp(corners, axis=0)))

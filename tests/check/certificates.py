@@ -109,7 +109,7 @@ def write(answer: steadygaze.Answer, folder: Path) -> Path:
         "map": told_map,
         "claims": {
             **{key: told[key] for key in ("claim", "verdict", "shares", "safe_scale", "radius")},
-            "origin": origin and {key: origin[key] for key in ("share", "ranges", "interior")},
+            "origin": origin and {key: origin[key] for key in ("share", "ranges", "interior", "complete")},
             "nearest_failure": failure and {**failure, "norm": (told["radius"] or {}).get("norm", "linf")},
         },
     }

@@ -82,7 +82,7 @@ def test_proven_kinds_hold_at_random_points_of_the_shrunken_cells(asked):
     examiner = Examiner(certificate, network, points.comparison)
     draw = np.random.default_rng(0)
     for cells in examiner.batches():
-        for cell, kind, shrink in zip(cells, *examiner.examine(cells), strict=True):
+        for cell, kind, shrink, _ in zip(cells, *examiner.examine(cells), strict=True):
             corners = certificate.vertices[
                 certificate.cell_vertex[slice(*certificate.cell_ptr[cell : cell + 2])]
             ]

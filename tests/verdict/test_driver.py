@@ -161,7 +161,7 @@ def test_a_failure_that_does_not_replay_is_no_witness(answer):
 
 def test_a_gap_that_vanishes_at_a_point_is_not_robust(image):
     answer = sg.verify("digits-mlp", image, sg.Brightness(-0.02, 0.02))
-    tight = dataclasses.replace(answer.map, tight=True)
+    tight = dataclasses.replace(answer.map, ties=answer.map.cells)
     finding = Finding("sweep", "whole box", tight, None, Standing(1.0, 1.0, 1, 0), None)
     assert verdict_of(answer.problem, [finding], None)[0] == Verdict.UNKNOWN
 

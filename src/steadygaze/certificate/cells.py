@@ -70,7 +70,7 @@ def write_map(
     parted, directions = apart(written, map_.kind[kept], regions_of(result, box))
     files.whole("apart_cell", "<i8", parted)
     files.whole("apart_normal", "<f8", directions)
-    files.whole("failing", "<f8", failing_points(cells, map_.kind[kept], result, box))
+    files.whole("failing", "<f8", failing_points(cells, map_.kind[kept], map_.ties, result, box))
     return {
         "cells": cells.count,
         "vertices": vertices,

@@ -72,8 +72,13 @@ def apart(cells: Cells, kind: np.ndarray, regions: Iterator[Region]) -> tuple[np
     return np.concatenate(found), np.concatenate(directions)
 
 
-def failing_points(cells: Cells, kind: np.ndarray, result: Result, box: np.ndarray) -> np.ndarray:
-    """Failing points ``(k, n)`` just beyond what an answer says to be robust, or the nearest failure."""
+def failing_points(
+    cells: Cells, kind: np.ndarray, ties: Cells | None, result: Result, box: np.ndarray
+) -> np.ndarray:
+    """Failing points ``(k, n)`` just beyond what an answer says to be robust, or the nearest failure.
+
+    Where ties may have ended what it says, points of theirs.
+    """
     half, points = np.ptp(box, axis=1) / 2, []
     fails = np.flatnonzero((kind != ROBUST) & (kind != UNDECIDED))
     some, told = cells.take(fails)[0], result.nearest_failure
@@ -98,6 +103,10 @@ def failing_points(cells: Cells, kind: np.ndarray, result: Result, box: np.ndarr
                 point = np.zeros(len(box))
                 point[axis] = end * (1 + _BEYOND / 2) + _WITHIN / 2 * limit
                 points.append(point)
+                if ties is not None:
+                    points.append(np.where(point, end, 0.0))
+    if ties is not None:
+        points.append(next(by_gauge(ties, -box[:, 0], box[:, 1])).point)
     return np.clip(np.array(points).reshape(-1, len(box)), box[:, 0], box[:, 1])
 
 

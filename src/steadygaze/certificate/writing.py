@@ -83,11 +83,12 @@ def _claims(result: Result) -> dict[str, Any]:
         own = failure["distance"] if failure["theta_distance"] is None else failure["theta_distance"]
         failure |= {"theta_distance": own, "norm": document["settings"].get("norm", "linf")}
         failure = {name: value for name, value in failure.items() if name not in _NOT_CHECKED}
+        failure["nearest"] = result.failure_name() == "nearest failure"
     return {
         "verdict": document["verdict"],
         "shares": document["shares"],
         "safe_scale": document["safe_scale"],
         "radius": document["radius"],
-        "origin": origin and {key: origin[key] for key in ("share", "ranges", "interior")},
+        "origin": origin and {key: origin[key] for key in ("share", "ranges", "interior", "complete")},
         "nearest_failure": failure,
     }

@@ -53,7 +53,7 @@ def expected_of(answer: Answer) -> dict[str, Any]:
 
 def _of_piece(answer: Answer, map_: CellMap, cells: np.ndarray) -> dict[str, Any]:
     kinds, known = map_.kind[cells], not map_.rest and len(cells) > 0
-    if known and (kinds == ROBUST).all() and not map_.tight:
+    if known and (kinds == ROBUST).all() and map_.ties is None:
         return {"answer": "unsat", "witness": None}
     if (kinds == CLASS_CHANGED).any():
         kept = np.where(np.isin(np.arange(len(map_.kind)), cells), map_.kind, UNDECIDED).astype(np.int8)

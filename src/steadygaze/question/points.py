@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.reading.load import Network
@@ -39,13 +39,18 @@ class Points:
         predicted: ``(B,)`` class with the largest logit.
         gap: ``(B,)`` class gap, f_c - max of the others.
         inconsistency: ``(B,)``.
-        kind: ``(B,)`` int8, ROBUST, CLASS_CHANGED or ATTENTION_CHANGED.
+        kind: ``(B,)`` int8, ROBUST, CLASS_CHANGED or ATTENTION_CHANGED; UNDECIDED where classes tie.
     """
 
     predicted: np.ndarray
     gap: np.ndarray
     inconsistency: np.ndarray
     kind: np.ndarray
+
+    @property
+    def failing(self) -> np.ndarray:
+        """Where class or attention has changed ``(B,)``: a tie is no failure, and not robust either."""
+        return (self.kind == CLASS_CHANGED) | (self.kind == ATTENTION_CHANGED)
 
 
 def judged(
@@ -60,7 +65,8 @@ def judged(
     distance = inconsistency.between(maps, expected)
     # A map that is what it should be to the last bit has not moved, whatever rounding a cosine adds.
     distance = distance.masked_fill((maps == expected).all(dim=1) & expected.any(dim=1), 0.0).numpy()
-    kind = np.where(gap <= 0, CLASS_CHANGED, np.where(distance > threshold, ATTENTION_CHANGED, ROBUST))
+    kind = np.where(distance > threshold, ATTENTION_CHANGED, ROBUST)
+    kind = np.where(gap > 0, kind, np.where(gap < 0, CLASS_CHANGED, UNDECIDED))
     return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
 
 

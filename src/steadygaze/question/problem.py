@@ -184,7 +184,7 @@ class Problem:
     def lost(self, thetas: np.ndarray) -> np.ndarray:
         """Where at ``thetas`` (B, n) the original model, in its own precision, gives another class, (B,)."""
         gaps = self.gaps(self._original_logits(self.images(thetas)))
-        return gaps.amin(dim=1).numpy() <= 0
+        return gaps.amin(dim=1).numpy() < 0
 
     def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
         """Maps ``(B, ...)`` by the original's gradients where it has any; see `maps_of_original`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from steadygaze.answer.drawing import BoundaryPieces
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.cells import Cells, concatenate
-from steadygaze.geometry.kinds import ROBUST, UNDECIDED
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import volumes
 
 
@@ -55,7 +56,9 @@ class CellMap:
         volume: ``(cells,)``.
         inconsistency: ``(regions,)`` of the map on each region; nan where it is not known or not constant.
         pattern: ``(regions,)`` uint64, name of each region's activation pattern.
-        tight: whether the class gap vanishes, within the tolerance, at a vertex of a region.
+        ties: where a class gap vanishes, within the tolerance, on class-robust cells: the faces of theirs, as
+            polytopes of any dimension down to points; None for nowhere. No point of them is robust, though
+            cells on all sides may be. Borders along which the class changes inside a region are not in it.
         conforming: whether the cells meet facet to facet, so that neighbours share vertices by name.
         rest: volume of the box that lies in no cell, because the search has not examined it. Cells then may
             be flat: the facets behind which it begins, undecided.
@@ -71,12 +74,17 @@ class CellMap:
     volume: np.ndarray
     inconsistency: np.ndarray
     pattern: np.ndarray
-    tight: bool = False
+    ties: Cells | None = None
     conforming: bool = True
     rest: float = 0.0
     failing: np.ndarray | None = None
     inner: bool = False
     within: float = np.inf
+
+    def blocking(self, kinds: Sequence[int] = (CLASS_CHANGED, ATTENTION_CHANGED, UNDECIDED)) -> Cells:
+        """Where robustness is not proven: the cells of these kinds, and ties."""
+        cells, _ = self.cells.take(np.flatnonzero(np.isin(self.kind, kinds)))
+        return cells if self.ties is None else concatenate([cells, self.ties])
 
     @property
     def bytes(self) -> int:
@@ -100,6 +108,7 @@ def joined(maps: list[CellMap]) -> CellMap:
     """One map of the cells of several, in order; regions are renumbered."""
     first = np.cumsum([0] + [len(m.pattern) for m in maps])
     failing = [m.failing for m in maps if m.failing is not None]
+    ties = [m.ties for m in maps if m.ties is not None]
     return CellMap(
         cells=concatenate([m.cells for m in maps]),
         kind=np.concatenate([m.kind for m in maps]),
@@ -109,7 +118,7 @@ def joined(maps: list[CellMap]) -> CellMap:
         volume=np.concatenate([m.volume for m in maps]),
         inconsistency=np.concatenate([m.inconsistency for m in maps]),
         pattern=np.concatenate([m.pattern for m in maps]),
-        tight=any(m.tight for m in maps),
+        ties=concatenate(ties) if ties else None,
         conforming=all(m.conforming for m in maps),
         rest=sum(m.rest for m in maps),
         failing=np.concatenate(failing) if failing else None,

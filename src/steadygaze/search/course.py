@@ -13,7 +13,6 @@ import numpy as np
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import distances
-from steadygaze.geometry.kinds import ROBUST
 from steadygaze.question.problem import Problem
 
 # Points lie on rays from 0, at distances that halve so often from the farthest on.
@@ -128,7 +127,7 @@ class Course:
         enough = self._deadline.part(_LOOKING)
         for last in range(len(flat), 0, -some):
             rows = slice(max(0, last - some), last)
-            found[rows] = self._problem.at(flat[rows]).kind != ROBUST
+            found[rows] = self._problem.at(flat[rows]).failing
             if some < len(flat) and enough.passed():
                 break
         return found.reshape(thetas.shape[:-1])

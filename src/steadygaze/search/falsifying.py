@@ -7,7 +7,6 @@ from itertools import product
 import numpy as np
 
 from steadygaze.deadline import NEVER, Deadline, Expired
-from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 
@@ -100,7 +99,7 @@ class Falsifier:
             self._deadline.ask()
             block = thetas[first : first + size]
             points = self._problem.at(block)
-            self._keep(block[points.kind != ROBUST])
+            self._keep(block[points.failing])
             gaps.append(points.gap)
             distances.append(points.inconsistency)
         return np.concatenate(gaps), self._problem.threshold - np.concatenate(distances)

@@ -51,8 +51,9 @@ def judge(
     gaps = problem.gaps(logits).cpu().numpy()
     made = cut(cells, gaps, problem.gap_tolerance, problem.gap_names, stop_below=True, deadline=deadline)
     kind = np.where(made.stop < 0, ROBUST, CLASS_CHANGED).astype(np.int8)
-    level = _level(made.cells, _grown(gaps, made), problem.gap_tolerance, kind)
-    kind[level] = UNDECIDED
+    tight = bool((np.abs(gaps) <= problem.gap_tolerance).any())
+    grown = _grown(gaps, made)
+    kind[_level(made.cells, grown, problem.gap_tolerance, kind)] = UNDECIDED
     held = np.unique(made.parent[kind == ROBUST])
     inconsistency = np.full(cells.count, np.nan)
     map_ = CellMap(
@@ -62,7 +63,7 @@ def judge(
         volume=volumes(made.cells, deadline),
         inconsistency=inconsistency,
         pattern=patterns,
-        tight=bool((np.abs(gaps) <= problem.gap_tolerance).any()),
+        ties=_ties(made, grown, problem.gap_tolerance, kind) if tight else None,
     )
     if problem.class_alone:
         inconsistency[held] = 0.0
@@ -167,3 +168,22 @@ def _level(cells: Cells, gaps: np.ndarray, tolerance: np.ndarray, kind: np.ndarr
         return np.zeros(cells.count, bool)
     everywhere = np.minimum.reduceat(flat[cells.idx], cells.ptr[:-1], axis=0).any(axis=1)
     return everywhere & (kind == ROBUST)
+
+
+def _ties(made: Cut, gaps: np.ndarray, tolerance: np.ndarray, kind: np.ndarray) -> Cells | None:
+    """See `CellMap.ties`: the gap is affine on a cell and nowhere below 0, so that it vanishes on a face.
+
+    Along a face by which the region was cut, the part behind it is class-changed, which says more.
+    """
+    cells, kept = made.cells.take(np.flatnonzero(kind == ROBUST))
+    owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
+    region = made.parent[kind == ROBUST]
+    found = []
+    for other in range(gaps.shape[1]):
+        behind = np.isin(region, made.parent[made.stop == other])
+        on = (np.abs(gaps[kept, other]) <= tolerance[other])[cells.idx] & ~behind[owner]
+        sizes = np.bincount(owner[on], minlength=cells.count)
+        ptr = np.concatenate([[0], np.cumsum(sizes[sizes > 0])])
+        found.append(Cells(cells.theta, cells.names, ptr, cells.idx[on], cells.mask[on]))
+    every = concatenate(found)
+    return every.take(np.arange(every.count))[0] if every.count else None

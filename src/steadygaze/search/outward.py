@@ -328,13 +328,14 @@ class Outward(AbstractSearch):
         problem, device = self._problem, self._problem.graph.device
         pieces = {node: torch.from_numpy(p).to(device) for node, p in act.pieces.items()}
         inconsistency, doubtful = problem.distances_on(pieces, act.count)
-        parts, tight = self._parts(act, shapes, corners, by_distance(inconsistency, doubtful, problem))
+        parts = self._parts(act, shapes, corners, by_distance(inconsistency, doubtful, problem))
         at = np.array([part.region for part in parts])
         middles, radii = middle[at], radius[at]
         cut = np.flatnonzero([part.shape is not shapes[part.region] for part in parts])
         if len(cut):
             middles[cut], radii[cut] = balls([parts[k].shape for k in cut], deadline=self._deadline)
-        kept = np.flatnonzero((radii > _THIN) | np.array([part.kind == CLASS_CHANGED for part in parts]))
+        thin = np.array([part.kind in (CLASS_CHANGED, UNDECIDED) for part in parts])
+        kept = np.flatnonzero((radii > _THIN) | thin)
         owner, tips = self._tips([parts[k] for k in kept], corners)
         owner, tips = kept[owner], tips * self._widths
         cells = simplices(middles[owner], np.maximum(radii[owner], 0.0), tips / self._widths)
@@ -346,14 +347,13 @@ class Outward(AbstractSearch):
             volume=simplex_volumes(cells),
             inconsistency=inconsistency,
             pattern=act.names,
-            tight=tight,
             conforming=False,
         )
 
     def _parts(
         self, act: Activation, shapes: list[Halfspaces], corners: np.ndarray, verdict: np.ndarray
-    ) -> tuple[list[_Part], bool]:
-        """The parts of each region: one for each class that wins somewhere, and what is left."""
+    ) -> list[_Part]:
+        """The parts of each region: one for each class that wins somewhere or ties, and what is left."""
         problem = self._problem
         tolerance = problem.gap_tolerance
         level = problem.gaps(torch.from_numpy(act.logits.value)).numpy()
@@ -368,12 +368,18 @@ class Outward(AbstractSearch):
         if len(region):
             points = least([shapes[r] for r in region], slopes, self._deadline)
         gap = level[region, other] + np.einsum("kn,kn->k", slopes, points)
-        lost = gap < -tolerance[other]
+        lost, tied = gap < -tolerance[other], np.abs(gap) <= tolerance[other]
         parts = []
         for r, shape in enumerate(shapes):
             mine, kind = np.flatnonzero(lost & (region == r)), int(verdict[r])
             if (high[r] <= tolerance).any() and not len(mine):  # nothing tells two classes apart
                 kind = UNDECIDED
+            if kind == ROBUST:  # on a face of it two classes tie, though nothing behind it may be lost
+                for k in np.flatnonzero(tied & (region == r)):
+                    size = np.linalg.norm(slopes[k])
+                    offset = (2 * tolerance[other[k]] - level[r, other[k]]) / size
+                    face = shape.within(slopes[[k]] / size, np.array([offset]))
+                    parts.append(_Part(r, UNDECIDED, face))
             if not len(mine):
                 parts.append(_Part(r, kind, shape))
                 continue
@@ -383,7 +389,7 @@ class Outward(AbstractSearch):
                 _Part(r, CLASS_CHANGED, shape.within(normal[[k]], offset[[k]])) for k in range(len(mine))
             ]
             parts.append(_Part(r, kind, shape.within(-normal, -offset)))
-        return parts, bool((np.abs(gap) <= tolerance[other]).any())
+        return parts
 
     def _tips(self, parts: list[_Part], corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Parts and points of them, nan for any; the nearest points of those that may be nearest to 0."""

@@ -9,7 +9,7 @@ the tree of batches, which depends on neither threads nor time, and neither does
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
@@ -148,7 +148,14 @@ class Sweep(AbstractSearch):
         return bool(self._waiting or self._running)
 
     def step(self) -> None:
-        """Hand out waiting batches and take in those that are done."""
+        """Hand out waiting batches and take in those that are done.
+
+        A batch that no other could be worked on beside is not handed out: a thread takes a while to begin.
+        """
+        if not self._running and (len(self._waiting) == 1 or self._threads == 1):
+            batch = self._next()
+            self._take(batch, lambda: self._advance(batch))
+            return
         # One more than there are threads: none has to wait until this one is back here.
         while self._waiting and len(self._running) <= self._threads:
             batch = self._next()
@@ -200,15 +207,18 @@ class Sweep(AbstractSearch):
 
     def _receive(self, done: Sequence[Future[_Outcome]]) -> None:
         for future in done:
-            batch = self._running.pop(future)
-            try:
-                outcome = future.result()
-            except BaseException as error:  # its cells are undecided, as before
-                self._put([batch])
-                if not isinstance(error, Expired):
-                    raise
-            else:
-                self._take_in(outcome)
+            self._take(self._running.pop(future), future.result)
+
+    def _take(self, batch: _Batch, outcome_of: Callable[[], _Outcome]) -> None:
+        """Take in what a batch gives."""
+        try:
+            outcome = outcome_of()
+        except BaseException as error:  # its cells are undecided, as before
+            self._put([batch])
+            if not isinstance(error, Expired):
+                raise
+        else:
+            self._take_in(outcome)
 
     def _next(self) -> _Batch:
         last = len(self._waiting) - 1

@@ -9,16 +9,15 @@ import numpy as np
 
 from steadygaze.answer.result import Failure, Origin, Radius, Verdict
 from steadygaze.deadline import NEVER, Deadline, Expired
+from steadygaze.geometry.cells import Cells, concatenate
 from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.geometry.sections import gauge
+from steadygaze.geometry.sections import by_euclidean, by_gauge, gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
-from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_ranges, safe_scale
+from steadygaze.verdict.reading import NOTHING, Around, around_origin, cells_at, safe_ranges, safe_scale
+from steadygaze.verdict.touching import drawn_in
 from steadygaze.verdict.witness import Witness, find_witness
-
-# A safe scale below this is that of a point.
-_NOTHING = 1e-15
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Finding:
     def whole(self) -> bool:
         """Whether the whole box is judged, and robust."""
         every = self.stopped is None and self.map.rest == 0
-        return every and bool((self.map.kind == ROBUST).all()) and not self.map.tight
+        return every and bool((self.map.kind == ROBUST).all()) and self.map.ties is None
 
 
 _WHOLE_BY_REGIONS = "every activation region in the box keeps {}, and the regions cover the box"
@@ -76,19 +75,38 @@ def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = 
         if finding.claim != "outer boundary" or (finding.enclosed is not None and finding.enclosed.examined)
     ]
     # At 0 itself rounding may leave more than nothing.
-    return max((scale if scale > _NOTHING else 0.0 for scale in known), default=None)
+    return max((scale if scale > NOTHING else 0.0 for scale in known), default=None)
 
 
 def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius | None:
-    """How far from 0 all is robust, where a search went by distance; at most to the farthest corner."""
-    corner = np.abs(box).max(axis=1)
-    farthest = float(distances(corner[None], half_widths(box), norm)[0])
+    """How far from 0 all is robust, where a search went by distance; at most to the farthest corner.
+
+    Ties end it, too.
+    """
+    corner, half = np.abs(box).max(axis=1), half_widths(box)
     values = [f.standing.radius for f in findings if f.standing.radius is not None]
-    return Radius(norm, min(max(values), farthest)) if values else None
+    if not values:
+        return None
+    ends = [max(values), float(distances(corner[None], half, norm)[0])]
+    if (ties := ties_of(findings)) is not None:
+        far = by_euclidean(ties, half) if norm == "l2" else by_gauge(ties, half, half)
+        ends.append(next(far).distance)
+    return Radius(norm, min(ends) if min(ends) > NOTHING else 0.0)
+
+
+def ties_of(findings: Sequence[Finding]) -> Cells | None:
+    """Where classes tie on robust cells of any finding; None for nowhere."""
+    known = [finding.map.ties for finding in findings if finding.map.ties is not None]
+    return concatenate(known) if known else None
 
 
 def around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline = NEVER) -> Around:
-    """The robust part around 0: as its boundary tells it, else as the first map does."""
+    """The robust part around 0: as its boundary tells it, else as the first map does; without ties."""
+    around, ties = _around_of(problem, findings, deadline), ties_of(findings)
+    return around if ties is None else drawn_in(around, ties, problem.box, deadline)
+
+
+def _around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline) -> Around:
     first = findings[0]
     told = next((finding for finding in findings if finding.enclosed is not None), None)
     if first.map.inner:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.joint import AbstractJoint
@@ -66,7 +66,8 @@ class Seen:
 
     Attributes:
         evaluated: what it is seen from.
-        kind: ``(B,)`` int8. possible: ``(B, 3)`` bool, by kind: what the point may be, rounding considered.
+        kind: ``(B,)`` int8, UNDECIDED where classes tie. possible: ``(B, 3)`` bool, by kind: what the point
+            may be, rounding considered.
         gap: ``(B,)`` class gap; gap_rounding: how far it may be off.
         inconsistency: ``(B,)``. near: ``(B,)`` bool, whether some unit is within rounding of a breakpoint,
             so that another map may be the right one.
@@ -178,9 +179,8 @@ class PlainEvaluation:
         possible[:, ATTENTION_CHANGED] = ~lost & (near | (inconsistency > threshold - close))
         worst = gaps.argmin(axis=1)
         gap = gaps[np.arange(len(gaps)), worst]
-        kind = np.where(
-            gap <= 0, CLASS_CHANGED, np.where(inconsistency > threshold, ATTENTION_CHANGED, ROBUST)
-        )
+        kind = np.where(inconsistency > threshold, ATTENTION_CHANGED, ROBUST)
+        kind = np.where(gap > 0, kind, np.where(gap < 0, CLASS_CHANGED, UNDECIDED))
         return Seen(evaluated, kind.astype(np.int8), possible, gap, slack[worst], inconsistency, near)
 
     @cached_property

@@ -46,6 +46,10 @@ def shares_of(map_: CellMap) -> Shares:
     return Shares(*(float(part) for part in parts))
 
 
+# A safe scale, a radius, or an end of a range in widths of the box, below this is that of a point.
+NOTHING = 1e-15
+
+
 @dataclass(frozen=True)
 class Around:
     """The connected robust part that contains 0.
@@ -178,17 +182,22 @@ def safe_ranges(
     map_: CellMap, box: np.ndarray, deadline: Deadline = NEVER
 ) -> tuple[tuple[float, float], ...]:
     """For each parameter, the range around 0 that meets no cell but robust ones, the others being 0."""
-    blocked, _ = map_.cells.take(np.flatnonzero(map_.kind != ROBUST))
-    widths = box[:, 1] - box[:, 0]
+    blocked, widths = map_.blocking(), box[:, 1] - box[:, 0]
     ranges = []
     for axis in range(len(box)):
-        met = axis_intervals(blocked, axis, widths, deadline)
-        up = np.maximum(met[met[:, 1] >= 0, 0], 0.0)
-        down = np.minimum(met[met[:, 0] <= 0, 1], 0.0)
-        ranges.append(
-            (float(max(down.max(initial=box[axis, 0]), box[axis, 0])), float(up.min(initial=box[axis, 1])))
-        )
+        ranges.append(ends_around_zero(axis_intervals(blocked, axis, widths, deadline), *box[axis]))
     return tuple(ranges)
+
+
+def ends_around_zero(blocked: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """What of a range about 0 is left by blocked intervals ``(k, 2)``.
+
+    An end within rounding of 0 is 0: it is where 0 itself is blocked.
+    """
+    up = np.maximum(blocked[blocked[:, 1] >= 0, 0], 0.0).min(initial=high)
+    down = np.minimum(blocked[blocked[:, 0] <= 0, 1], 0.0).max(initial=low)
+    least = NOTHING * (high - low)
+    return float(down if -down > least else 0.0), float(up if up > least else 0.0)
 
 
 def safe_scale(map_: CellMap, box: np.ndarray, deadline: Deadline = NEVER) -> float:
@@ -196,8 +205,7 @@ def safe_scale(map_: CellMap, box: np.ndarray, deadline: Deadline = NEVER) -> fl
 
     Where the deadline passes on the way, a smaller one.
     """
-    blocked, _ = map_.cells.take(np.flatnonzero(map_.kind != ROBUST))
-    first = nearest_or_less(blocked, -box[:, 0], box[:, 1], deadline)
+    first = nearest_or_less(map_.blocking(), -box[:, 0], box[:, 1], deadline)
     return min(1.0, map_.within if first is None else min(map_.within, first))
 
 
@@ -235,8 +243,8 @@ def scales_of(
     """
     holds = safe
     if safe is not None and safe < 1 and map_.rest == 0 and not map_.inner:
-        loses = np.flatnonzero((map_.kind == CLASS_CHANGED) | (map_.kind == UNDECIDED))
-        first = nearest_or_less(map_.cells.take(loses)[0], -box[:, 0], box[:, 1], deadline)
+        loses = map_.blocking((CLASS_CHANGED, UNDECIDED))
+        first = nearest_or_less(loses, -box[:, 0], box[:, 1], deadline)
         holds = max(safe, min(1.0, map_.within, map_.within if first is None else first))
     least = {
         kind: _failing_from(map_, map_.kind == kind, box, deadline)

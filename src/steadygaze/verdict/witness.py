@@ -9,7 +9,7 @@ import numpy as np
 from steadygaze.answer.result import KINDS, Failure
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.half_widths import distances, half_widths
-from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import Nearest
 from steadygaze.question.points import Points
@@ -67,7 +67,7 @@ def _nearest_of(problem: Problem, thetas: np.ndarray, norm: str) -> Witness | No
     order = np.argsort(distance)
     thetas = thetas[order]
     points = problem.replay(thetas)
-    failing = np.flatnonzero((points.kind != ROBUST) & legal(problem, thetas))
+    failing = np.flatnonzero(points.failing & legal(problem, thetas))
     if not len(failing):
         return None
     first = int(failing[0])

@@ -18,8 +18,9 @@ from steadygaze.errors import ModelError
 from steadygaze.network.reading.marks import Sort, sort_of
 from steadygaze.network.reading.onnx_constants import FOLDS
 from steadygaze.network.reading.onnx_evaluator import OnnxEvaluator
-from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, LATEST, UNREAD
+from steadygaze.network.reading.onnx_forms import LATEST
 from steadygaze.network.reading.onnx_operators import OPERATORS
+from steadygaze.network.reading.onnx_table import COMPUTED, CONSTANT, UNREAD
 from stepping_cases import attending, compared, recurrent, upsampled
 
 K = {"k": array(3, 2, 3, 3)}

@@ -91,7 +91,7 @@ def check_fidelity(network: Network, images: np.ndarray, options: FidelityOption
     if isinstance(known, Fidelity):
         # What is left to ask is whether the two agree at these images.
         given = _affordable(images, own, options)
-        values = own.graph.values_at(given, {own.graph.last, *_summing(own.graph).inputs})
+        values = own.graph.values_at(given, {own.graph.last, *_summing(own.graph)[0].inputs})
         apart = _compare_logits(own, given, values, len(given), options)
         predicted = int(values[own.graph.last][0].argmax())
         return replace(known, logits=max(known.logits, apart), predicted=predicted)
@@ -207,22 +207,28 @@ def _compare_logits(
 
 def _scale(graph: Graph, x: Tensor) -> float:
     """Size of what is summed up in the last affine layer: what rounding is relative to."""
-    return float(_scales(graph, graph.values_at(x, {graph.last, *_summing(graph).inputs})).max())
+    return float(_scales(graph, graph.values_at(x, {graph.last, *_summing(graph)[0].inputs})).max())
 
 
-def _summing(graph: Graph) -> Node:
-    """The last node that sums up: two classes made of one logit sum up nothing, the layer before does."""
-    last = graph.nodes[-1]
+def _summing(graph: Graph) -> tuple[Node, list[Dense]]:
+    """The last node that sums up, and the layers behind it, in turn, that only say it in another way.
+
+    Two classes made of one logit sum up nothing, the layer before does.
+    """
+    last, behind = graph.nodes[-1], list[Dense]()
     while isinstance(last.layer, Dense) and last.layer.weight.shape[1] < _FEWEST:
+        behind.insert(0, last.layer)
         last = graph.nodes[last.inputs[0]]
-    return last
+    return last, behind
 
 
 def _scales(graph: Graph, values: Mapping[int, Tensor]) -> np.ndarray:
     """The same for each image, ``(B,)``, given the values of the logits and of what is summed up for them."""
-    last = _summing(graph)
+    last, behind = _summing(graph)
     if isinstance(last.layer, AbstractAffine):
         value = last.layer.magnitude(*(values[source] for source in last.inputs))
+        for layer in behind:  # its constants and weights count, too
+            value = layer.magnitude(value)
     else:
         value = values[graph.last]
     return value.flatten(1).abs().amax(dim=1).clamp_min(np.finfo(np.float64).tiny).numpy()

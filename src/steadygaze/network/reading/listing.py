@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch.nn.functional as functional
 from onnx import defs
 
-from steadygaze.network.reading import onnx_forms, onnx_operators, torch_operators
+from steadygaze.network.reading import onnx_forms, onnx_operators, onnx_table, torch_operators
 from steadygaze.network.reading.marks import Sort, sort_of
 from steadygaze.network.reading.onnx_heads import LOGARITHMS
 
@@ -28,7 +28,7 @@ class Listed:
 def onnx_layers() -> Listed:
     """The operators of ONNX files; refused are all others of the standard set."""
     sorts = {name: sort_of(rule) for name, rule in onnx_operators.OPERATORS.items()}
-    constants = {*onnx_forms.CONSTANT} - {*sorts}
+    constants = {*onnx_table.CONSTANT} - {*sorts}
     known = {*sorts, *constants, *LOGARITHMS}
     others = {one.name for one in defs.get_all_schemas() if one.domain == ""} - known
     return Listed(_by_sort(sorts), _ordered(constants), _HEADS["onnx"], _ordered(others))

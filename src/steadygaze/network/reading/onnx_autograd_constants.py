@@ -7,11 +7,16 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from steadygaze.network.reading.onnx_nodes import Rule
+from steadygaze.network.reading.onnx_nodes import Node, Rule
 
 
 def _pair(function: Callable[[Tensor, Tensor], Tensor]) -> Rule:
     return lambda node: function(node.x, node[1])
+
+
+def _infinite(node: Node) -> Tensor:
+    below, above = (node.get(name, 1) for name in ("detect_negative", "detect_positive"))
+    return (torch.isneginf(node.x) & bool(below)) | (torch.isposinf(node.x) & bool(above))
 
 
 RULES: Mapping[str, Rule] = {
@@ -21,8 +26,8 @@ RULES: Mapping[str, Rule] = {
     "Floor": lambda node: torch.floor(node.x),
     "Greater": _pair(torch.gt),
     "GreaterOrEqual": _pair(torch.ge),
-    "IsInf": lambda node: torch.zeros(node.x.shape, dtype=torch.bool),
-    "IsNaN": lambda node: torch.zeros(node.x.shape, dtype=torch.bool),
+    "IsInf": _infinite,
+    "IsNaN": lambda node: torch.isnan(node.x),
     "Less": _pair(torch.lt),
     "LessOrEqual": _pair(torch.le),
     "Not": lambda node: torch.logical_not(node.x),

@@ -102,5 +102,5 @@ class Call:
         return self.axes(rank) or [], keep
 
 
-Made: TypeAlias = "Value | AbstractHeld | np.ndarray | tuple[Value, ...]"
+Made: TypeAlias = "Value | AbstractHeld | np.ndarray | tuple[Value | np.ndarray, ...]"
 Rule: TypeAlias = Callable[[Call], Made]

@@ -2,12 +2,14 @@
 
 onnxruntime has no gradients. This evaluator stands in for it: it reads the file itself, by a table of its own
 in terms of PyTorch's functions, and shares nothing with the reader, the assembly or the graph that searches
-use. Where a derivative jumps it is, as there, that of the piece below: 0 for a rectifier at 0; and of several
-equal inputs of a max pooling the first wins.
+use, but what layers make of constants alone (the norm of a weight), which onnxruntime answers for. Where a
+derivative jumps it is, as there, that of the piece below: 0 for a rectifier at 0; and of several equal inputs
+of a max pooling the first wins.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,23 @@ class OnnxEvaluator:
         return known[self._output].reshape(count, -1)
 
 
+def computed_of_constants(
+    node: onnx.NodeProto, constants: Sequence[np.ndarray | None], opset: int
+) -> np.ndarray | tuple[np.ndarray, ...]:
+    """What a node of `RULES` makes of constants alone; those left out are None.
+
+    Raises what PyTorch raises, RuntimeError above all, if they do not fit.
+    """
+    inputs = [None if one is None else tensor_of(one) for one in constants]
+    with torch.no_grad():
+        made = RULES[node.op_type](Node(node.op_type, inputs, _named(node), len(node.output), opset))
+    return tuple(one.numpy() for one in made) if isinstance(made, tuple) else made.numpy()
+
+
+def _named(node: onnx.NodeProto) -> dict[str, Any]:
+    return {one.name: helper.get_attribute_value(one) for one in node.attribute}
+
+
 def _input_of(batch: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(batch, np.float64))
 
@@ -77,5 +96,5 @@ def _needed(model: onnx.ModelProto, output: str) -> list[tuple[onnx.NodeProto, d
                 f"{', '.join(sorted(RULES))}"
             )
         wanted.update(name for name in node.input if name)
-        kept.append((node, {one.name: helper.get_attribute_value(one) for one in node.attribute}))
+        kept.append((node, _named(node)))
     return kept[::-1]

@@ -16,12 +16,14 @@ from steadygaze.errors import ModelError
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.held import AbstractHeld, way_out_of
 from steadygaze.network.reading.onnx_calls import Call, Made
-from steadygaze.network.reading.onnx_constants import fold, shape_of
+from steadygaze.network.reading.onnx_constants import FOLDS, fold, shape_of
+from steadygaze.network.reading.onnx_evaluator import computed_of_constants
 from steadygaze.network.reading.onnx_file import constant_of
-from steadygaze.network.reading.onnx_forms import COMPUTED, CONSTANT, HELD, complaint
+from steadygaze.network.reading.onnx_forms import complaint
 from steadygaze.network.reading.onnx_heads import LABELS, Head, needed
 from steadygaze.network.reading.onnx_operators import OPERATORS
 from steadygaze.network.reading.onnx_stepping import HELD as HELD_OPERATORS
+from steadygaze.network.reading.onnx_table import COMPUTED, CONSTANT, HELD, constant_form
 
 _DOMAINS = ("", "ai.onnx")
 
@@ -188,13 +190,12 @@ def _result(
     if held is not None:
         return _of_held(node, Call(assembler, inputs, attributes, len(node.output), opset), held)
     computed = any(isinstance(one, Value) for one in inputs) and node.op_type != "Shape"
-    if node.op_type not in (COMPUTED if computed else CONSTANT):
-        kind = "values computed from the image" if computed else "constants alone"
+    if computed and node.op_type not in COMPUTED:
         raise ModelError(
-            f"{assembler.where} is not supported for {kind}; allowed there are the operators that "
-            f"`steadygaze layers` lists for them; {_way_out(node)}"
+            f"{assembler.where} is not supported for values computed from the image; allowed there are the "
+            f"operators that `steadygaze layers` lists for them; {_way_out(node)}"
         )
-    form = (COMPUTED if computed else CONSTANT)[node.op_type]
+    form = COMPUTED[node.op_type] if computed else constant_form(node.op_type)
     wrong = complaint(node.op_type, form, opset, attributes, inputs)
     if wrong is not None:
         raise assembler.refuse(*wrong)
@@ -204,11 +205,12 @@ def _result(
         return _constant(node, attributes)
     if isinstance(inputs[0], Value):
         return shape_of(assembler.shape(inputs[0]), attributes)
+    constants = [one for one in inputs if not isinstance(one, (Value, AbstractHeld))]
     try:
-        return fold(
-            node.op_type, [one for one in inputs if not isinstance(one, (Value, AbstractHeld))], attributes
-        )
-    except (ValueError, IndexError, TypeError, KeyError, ArithmeticError) as error:
+        if node.op_type in FOLDS:
+            return fold(node.op_type, constants, attributes)
+        return computed_of_constants(node, constants, opset)
+    except (ValueError, IndexError, TypeError, KeyError, ArithmeticError, RuntimeError) as error:
         raise assembler.refuse(f"its constants do not fit ({error})", "export the network again") from error
 
 

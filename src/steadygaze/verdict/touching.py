@@ -1,0 +1,61 @@
+"""What ties make of a robust part: a point at which classes tie is none of it, whatever is around it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from steadygaze.answer.result import Origin
+from steadygaze.deadline import NEVER, Deadline, Expired
+from steadygaze.geometry.cells import Cells
+from steadygaze.geometry.half_widths import half_widths
+from steadygaze.geometry.sections import axis_intervals, bounds, nearest_or_less
+from steadygaze.verdict.reading import Around, ends_around_zero
+
+# A tie this near to 0, in half-widths of the box, is one at 0: coordinates are as exact as this.
+_AT_ZERO = 1e-12
+# Two faces whose bounding boxes share more than this, in widths of the box, may have both sides robust.
+_SHARED = 1e-9
+# Of more faces than this some two are taken to share something.
+_COMPARED = 2000
+
+
+def drawn_in(around: Around, ties: Cells, box: np.ndarray, deadline: Deadline = NEVER) -> Around:
+    """The robust part without ties (see `CellMap.ties`): ranges end at them, and it is none if one lies at 0.
+
+    One of as many parameters less one may be a wall through the robust part: what is behind it then belongs
+    to it no longer, and how much that is, is left open. Where the deadline passes on the way, all is.
+    """
+    origin, half, nothing = around.origin, half_widths(box), np.zeros(0, np.int64)
+    if origin is None:
+        return around
+    distance = nearest_or_less(ties, half, half, deadline)
+    if distance is not None and distance <= _AT_ZERO:
+        plane = () if len(box) == 2 else None
+        none = Origin(0.0, ((0.0, 0.0),) * len(box), None, plane, origin.interior, complete=False)
+        return Around(nothing, none)
+    try:
+        met = [axis_intervals(ties, axis, np.ptp(box, axis=1), deadline) for axis in range(len(box))]
+    except Expired:
+        return Around(nothing, None)
+    ends = [ends_around_zero(some, *given) for some, given in zip(met, origin.ranges, strict=True)]
+    origin = replace(origin, ranges=tuple(ends))
+    if not _may_part(ties, np.ptp(box, axis=1)):
+        return replace(around, origin=origin)
+    return Around(nothing, Origin(None, origin.ranges, None, None, "not examined", complete=False))
+
+
+def _may_part(ties: Cells, widths: np.ndarray) -> bool:
+    """Whether a facet with a tie all over it may have robust cells on both sides, which both tell it."""
+    n = ties.dimension
+    walls, _ = ties.take(np.flatnonzero(np.diff(ties.ptr) >= n))
+    if walls.count > _COMPARED:
+        return True
+    low, high = (side / widths for side in bounds(walls))
+    for k in range(walls.count - 1):
+        shared = np.minimum(high[k], high[k + 1 :]) - np.maximum(low[k], low[k + 1 :])
+        meets = (shared >= -_SHARED).all(axis=1)
+        if (meets & ((shared > _SHARED).sum(axis=1) >= min(1, n - 1))).any():
+            return True
+    return False

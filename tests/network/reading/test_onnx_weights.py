@@ -1,0 +1,100 @@
+"""Layers of constants alone in ONNX files: norms of weights, masks, what exporters leave unfolded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_files import OPERATORS, SHAPE, array, imported, ints, model_of, node, with_head
+from steadygaze.errors import ModelError
+from steadygaze.network.reading.fidelity import check_fidelity
+
+IMAGES = np.random.default_rng(7).uniform(0, 1, (4, *SHAPE))
+
+
+def of_a_constant(model):
+    """The file with a constant for its image, and its logits added to those of a dense layer of the image."""
+    weights = [("image of its own", array(1, *SHAPE, seed=4) + 0.5), ("w_image", array(72, 3, seed=5))]
+    for made in model.graph.node:
+        for place, name in enumerate(made.input):
+            made.input[place] = "image of its own" if name == "image" else name
+        if made.output[0] == "logits":
+            made.output[0] = "constant"
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights)
+    model.graph.node.extend(
+        [
+            helper.make_node("Flatten", ["image"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "w_image"], ["own"]),
+            helper.make_node("Add", ["own", "constant"], ["logits"]),
+        ]
+    )
+    return model
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_operator_is_known_where_it_is_of_constants(name, tmp_path):
+    nodes, constants, width, opset = OPERATORS[name]
+    network = imported(of_a_constant(with_head(nodes, constants, width, opset=opset)), tmp_path)
+    assert network.graph.piecewise_linear
+    assert check_fidelity(network, IMAGES).logits < 1e-5
+
+
+def test_weights_are_standardised_as_onnxruntime_does(tmp_path):
+    nodes = [
+        node("ReduceMean", "k", axes=[1, 2, 3]),
+        node("Sub", "k", None),
+        node("Mul", None, None),
+        node("ReduceMean", None, axes=[1, 2, 3]),
+        node("Add", None, "tiny"),
+        node("Sqrt", None),
+        node("Reciprocal", None),
+        node("Mul", "v1", None),
+        node("Conv", "image", None),
+        node("Relu", None),
+    ]
+    model = with_head(nodes, {"k": array(3, 2, 3, 3), "tiny": np.float32(1e-4)}, 48)
+    network = imported(model, tmp_path)
+    assert network.graph.piecewise_linear
+    assert check_fidelity(network, IMAGES).logits < 1e-5
+
+
+@pytest.mark.parametrize("operator", ["IsInf", "IsNaN"])
+def test_infinite_constants_are_told_from_others(operator, tmp_path):
+    holes = np.float32([np.inf, -np.inf, 1.0, 0.0, np.nan, 3.0])
+    nodes = [
+        node(operator, "holes"),
+        node("Cast", None, to=TensorProto.FLOAT),
+        node("Add", "image", None),
+        node("Flatten", None),
+        node("MatMul", None, "w"),
+    ]
+    network = imported(model_of(nodes, {"holes": holes, "w": array(72, 3)}, opset=20), tmp_path)
+    ours = network.graph.forward(torch.from_numpy(IMAGES)).numpy()
+    assert np.allclose(ours, network.original.logits(IMAGES), atol=1e-5)
+
+
+def test_constants_that_do_not_fit_are_refused(tmp_path):
+    nodes = [
+        node("Conv", "w", "k"),
+        node("Add", "image", None),
+        node("Flatten", None),
+        node("MatMul", None, "m"),
+    ]
+    constants = {"w": array(1, 5, 6, 6), "k": array(2, 2, 1, 1), "m": array(72, 3)}
+    with pytest.raises(ModelError, match=r"layer 'Conv' .*its constants do not fit"):
+        imported(model_of(nodes, constants), tmp_path)
+
+
+def test_a_word_that_is_not_known_is_refused_of_constants_too(tmp_path):
+    nodes = [
+        node("Pad", "w", "p", mode="reflect"),
+        node("ReduceL2", None, axes=[1, 2, 3], keepdims=2),
+        node("Add", "image", None),
+        node("Flatten", None),
+        node("MatMul", None, "m"),
+    ]
+    constants = {"w": array(1, 2, 6, 6), "p": ints(0, 0, 1, 1, 0, 0, 1, 1), "m": array(72, 3)}
+    with pytest.raises(ModelError, match=r"layer 'ReduceL2' .*its keepdims is 2"):
+        imported(model_of(nodes, constants), tmp_path)
