@@ -404,3 +404,24 @@ def test_where_boxes_take_long_those_about_0_come_first(variant, monkeypatch):
     assert shares[ROBUST] < 0.5
     assert safe_scale(map_, variant.problem.box) > 0
     assert not mismatches(variant, map_, variant.draw(60))[0]
+
+
+@pytest.mark.parametrize("glanced", [True, False])
+def test_of_many_parameters_boxes_are_cut_about_0_once_a_failure_is_known(glanced, monkeypatch):
+    """Whether a corner fails, or a point that is found once the whole box was judged."""
+    variant = Variant("mlp", "askew")
+    monkeypatch.setattr(Falsifier, "glance", lambda self: glanced)
+    outwards = run(variant, Options(handover=False), steps=1)
+    assert len(outwards._falsifier.found())
+    assert_covers(outwards, variant.problem)
+    map_ = run(variant, Options(handover=False), steps=6).found()
+    assert not mismatches(variant, map_, variant.draw(60))[0]
+    monkeypatch.setattr(Falsifier, "found", lambda self: np.zeros((0, len(variant.problem.box))))
+    halves = run(variant, Options(handover=False), steps=1)
+
+    def about_zero(search):
+        held = search._open[gauges_of(search._open, variant.problem.box) == 0]
+        return volumes_of(held).min() / variant.problem.volume
+
+    assert about_zero(outwards) <= 8.0**-3 * (1 + 1e-9)
+    assert about_zero(halves) >= 1 / 16

@@ -39,6 +39,9 @@ _BATCHES = 4
 # Boxes of networks of more effort (see `Graph.effort`) take seconds: few of them are judged within a limit of
 # time, and these lie about 0, in one whose edges are halved so often if it cannot be decided.
 _SLOW, _SHELLS = 2 * 10**7, 8
+# So are boxes of so many parameters once a failure is known, if less often: 2^n parts meet at 0 where they
+# are halved, and all of them must be decided before any range is.
+_MANY, _FEW_SHELLS = 3, 3
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -118,9 +121,21 @@ class BranchAndBound(AbstractSearch):
         easy = not first or not self._at_points(self._falsifier.glance)
         if not easy:
             self._at_points(self._falsifier.search)
+            self._begin_at_zero()
         self._go_on()
         if first and easy and self.pending():
             self._at_points(self._falsifier.search)
+            self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Cut the whole box about 0 where that is worth it, and no part of it was judged yet."""
+        if not self._slow and self._outwards() and not self._done:
+            self._open = shells(self._problem.box, _FEW_SHELLS)
+
+    def _outwards(self) -> bool:
+        """Whether boxes that hold 0 are cut about it: how far all is safe is asked more than what fails."""
+        many = len(self._problem.box) >= _MANY and self._handover is None
+        return self._slow or (many and len(self._falsifier.found()) > 0)
 
     def _go_on(self) -> None:
         began = time.perf_counter()
@@ -262,18 +277,20 @@ class BranchAndBound(AbstractSearch):
     def _cut(self, boxes: np.ndarray, pull: np.ndarray, doubts: np.ndarray) -> None:
         """Halve boxes, once or several times, and open the parts; the smallest are left as they are.
 
-        Of a network whose boxes take seconds one that holds 0 is cut about 0 (see `shells`): halved again and
-        again, its parts at 0 would take more steps than there is time for.
+        Of a network whose boxes take seconds, and of many parameters once a failure is known, one that holds
+        0 is cut about 0 (see `shells`): halved again and again, its parts at 0 would take more steps than
+        there is time for.
         """
         share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
         small = (share < _SMALLEST).all(axis=1)
         self._small.append(boxes[small])
-        self._counts["boxes_given_up"] += int((gauges_of(boxes[small], self._problem.box) == 0).sum())
-        own = np.flatnonzero(~small & (gauges_of(boxes, self._problem.box) == 0))
-        if self._slow:
-            parts = [part for box in boxes[own] for part in self._about_zero(box)]
+        about_zero = gauges_of(boxes, self._problem.box) == 0
+        self._counts["boxes_given_up"] += int((small & about_zero).sum())
+        if self._outwards():
+            own = boxes[~small & about_zero]
+            parts = [part for box in own for part in self._about_zero(box)]
             self._open = np.concatenate([self._open, *parts])
-            small[own] = True
+            small |= about_zero
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
             times = np.ceil(np.log2(np.maximum(doubts, 1) / self._decidable)).astype(int).clip(1, _HALVINGS)
@@ -292,7 +309,7 @@ class BranchAndBound(AbstractSearch):
         """
         share = (box[:, 1] - box[:, 0]) / np.ptp(self._problem.box, axis=1)
         parts = parted_at_zero(box) if (share <= 0.5**_SHELLS).all() else box[None]
-        return [shells(part, _SHELLS) for part in parts]
+        return [shells(part, _SHELLS if self._slow else _FEW_SHELLS) for part in parts]
 
     def _axes(self, boxes: np.ndarray, pull: np.ndarray) -> np.ndarray:
         """For each box the parameter that is to blame for most of the doubt, long edges counting for more."""

@@ -15,7 +15,7 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.sections import by_euclidean, by_gauge, gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
-from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_ranges, safe_scale
+from steadygaze.verdict.reading import NOTHING, Around, around_origin, cells_at, safe_ranges, safe_scale
 from steadygaze.verdict.touching import drawn_in
 from steadygaze.verdict.witness import Witness, find_witness
 
