@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from steadygaze import Direction, Verdict, verify
 from steadygaze.deadline import Deadline, Expired
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.question.problem import Points, Problem
@@ -224,3 +226,26 @@ def test_a_glance_takes_few_points_and_sees_a_failing_corner(monkeypatch):
     falsifier = Falsifier(fails)
     assert falsifier.glance()
     assert len(falsifier.found())
+
+
+def corner_at_a_breakpoint():
+    """A box whose lower end is at the breakpoint of a unit that is active everywhere else in it."""
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(2, 1), torch.nn.ReLU(), torch.nn.Linear(1, 2)
+    ).double()
+    with torch.no_grad():
+        network[1].weight.copy_(torch.tensor([[1.0, 0.0]]))
+        network[1].bias.fill_(-0.25)
+        network[3].weight.copy_(torch.tensor([[1.0], [0.0]]))
+        network[3].bias.copy_(torch.tensor([0.5, 0.0]))
+    changed = Direction(-0.25, 0.5, array=np.array([[[1.0, 0.0]]]))
+    return network, np.full((1, 1, 2), 0.5), changed
+
+
+@pytest.mark.parametrize("method", ["sweep", "nearest", "bound", "auto"])
+def test_a_rule_at_a_breakpoint_is_no_failure(method):
+    """At the corner itself the gradient is 0 by a rule; beside it the map does not move."""
+    answer = verify(*corner_at_a_breakpoint(), method=method, threads=1, threshold=0.3, clip=None)
+    assert answer.at([-0.25]).kind == "attention-changed"
+    assert (answer.verdict, answer.result.nearest_failure) == (Verdict.ROBUST, None)
+    assert answer.safe_scale == 1

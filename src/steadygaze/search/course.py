@@ -14,6 +14,7 @@ import numpy as np
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import distances
 from steadygaze.question.problem import Problem
+from steadygaze.search.failing import failing_at
 
 # Points lie on rays from 0, at distances that halve so often from the farthest on.
 _HALVINGS = 7
@@ -127,7 +128,7 @@ class Course:
         enough = self._deadline.part(_LOOKING)
         for last in range(len(flat), 0, -some):
             rows = slice(max(0, last - some), last)
-            found[rows] = self._problem.at(flat[rows]).failing
+            found[rows] = failing_at(self._problem, flat[rows])[1]
             if some < len(flat) and enough.passed():
                 break
         return found.reshape(thetas.shape[:-1])

@@ -9,6 +9,7 @@ import numpy as np
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
+from steadygaze.search.failing import failing_at
 
 # Points drawn at first, from how many of them the way downhill is followed, and how many steps it has.
 _DRAWN, _FOLLOWED, _STEPS = 128, 4, 12
@@ -98,8 +99,8 @@ class Falsifier:
         for first in range(0, len(thetas), size):
             self._deadline.ask()
             block = thetas[first : first + size]
-            points = self._problem.at(block)
-            self._keep(block[points.failing])
+            points, fails = failing_at(self._problem, block)
+            self._keep(block[fails])
             gaps.append(points.gap)
             distances.append(points.inconsistency)
         return np.concatenate(gaps), self._problem.threshold - np.concatenate(distances)
