@@ -22,7 +22,7 @@ def quarters(box):
     """Sixteen boxes."""
     boxes = box[None]
     for axis in (0, 1, 0, 1):
-        boxes = halved(boxes, np.full(len(boxes), axis))
+        boxes = halved(boxes, np.full(len(boxes), axis), np.zeros(boxes.shape[1], bool))
     return boxes
 
 
