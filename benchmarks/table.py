@@ -49,13 +49,13 @@ TRAVERSED = (
 )
 LEGEND = (
     "seconds: the whole answer, the median of the repeats; search: of that the map with its saliency; "
-    "held: of that the check of points against plain evaluation (the first ones, and at most 5 % of search, or "
-    "1 ms, beyond); memory: highest above what the process held before; floor: the unavoidable neural arithmetic at the "
-    "rates measured beside it; ratio: seconds over the floor; needed: the same with only those gradients in "
-    "the floor that the verdict needs; of all: share of the regions of the whole box; sweep: the seconds of "
-    "its sweep (>: which a limit ended); SyReNN: quoted, not measured here: float32, regions only, no "
-    "saliency and no verdict, on two threads of a similar machine; of it: seconds of the whole answer over "
-    "that."
+    "held: of that the check of points against plain evaluation (the first ones, and at most 5 % of "
+    "search, or 1 ms, beyond); memory: highest above what the process held before; floor: the unavoidable "
+    "neural arithmetic at the rates measured beside it; ratio: seconds over the floor; needed: the same "
+    "with only those gradients in the floor that the verdict needs; of all: share of the regions of the "
+    "whole box; sweep: the seconds of its sweep (>: which a limit ended); SyReNN: quoted, not measured "
+    "here: float32, regions only, no saliency and no verdict, on two threads of a similar machine; of it: "
+    "seconds of the whole answer over that."
 )
 
 
