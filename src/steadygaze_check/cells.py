@@ -100,6 +100,9 @@ class Examiner:
         most = _MOVED if certificate.question["moves_map"] else _ROOM
         self._room, self._left = max(2, min(most, _ROOM // max(units, self._widest))), _EXACT
         self._parts = _PARTS
+        #: The points ``(k, n)`` of each cell that is called robust at which the class ties, as far as bounds
+        #: tell, with one and the same other.
+        self.ties: list[np.ndarray] = []
         parts = [part for node in network.nodes for part in node.parts]
         self._products = sum(part.index.size * part.kernel.shape[1] for part in parts)
         self._images = list(zip(certificate.piece_base, certificate.piece_directions, strict=True))
@@ -129,7 +132,8 @@ class Examiner:
         spots, start, _ = _spots(c.cell_ptr, cells)
         used, rows = np.unique(c.cell_vertex[spots], return_inverse=True)
         batch = _Batch.of(piece, c.vertices[used], rows.reshape(-1), np.append(start, len(spots)))
-        kind, shrink, volume = *self._examined(batch), np.zeros(len(cells))
+        called = c.cell_kind[cells] == ROBUST
+        kind, shrink, volume = *self._examined(batch, called), np.zeros(len(cells))
         for k in np.flatnonzero((batch.cut >= 0).all(axis=1) & (c.cell_kind[cells] != UNDECIDED)):
             kind[k], volume[k] = self._in_parts(piece, cells[k])
         return kind, shrink, volume
@@ -147,7 +151,7 @@ class Examiner:
             count, corners, n = *some.shape[:2], len(c.box)
             rows = np.arange(count * corners)
             batch = _Batch.of(piece, some.reshape(-1, n), rows, np.arange(count + 1) * corners)
-            kind, shrink = self._examined(batch)
+            kind, shrink = self._examined(batch, np.full(count, told == ROBUST))
             if (other := (kind != told) & (kind != UNDECIDED)).any():
                 return int(kind[other][0]), 0.0
             # A point of an edge, as it was computed, is some n 2**-51 of the box off.
@@ -157,13 +161,15 @@ class Examiner:
             left = np.concatenate([left, *halves(some[cut], batch.cut[cut] % corners, batch.place[cut])])
         return (told if volume > 0 else UNDECIDED), volume
 
-    def _examined(self, batch: _Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Kinds, and by how much each cell is to be shrunk for that to be proven."""
+    def _examined(self, batch: _Batch, called: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Kinds, and by how much each cell is to be shrunk for that to be proven; called robust ``(M,)``."""
         c, piece, theta = self._certificate, batch.piece, batch.theta
         reach = np.abs(c.box).max(axis=1)
         logits, hinges = values.forward(self._network, self.start(piece), theta, reach)
         pattern = {hinge.node: _winners(batch, hinge) for hinge in hinges}
-        held, lost = _classes(batch, values.class_gaps(logits, self._label))
+        gaps = values.class_gaps(logits, self._label)
+        self.ties += _ties(batch, gaps, called)
+        held, lost = _classes(batch, gaps)
         kind = np.where(lost, CLASS_CHANGED, UNDECIDED).astype(np.int8)
         value, size = borders(c, piece, theta)
         error = gamma(len(c.box)) * size
@@ -354,6 +360,16 @@ def _beyond(value: np.ndarray, error: np.ndarray, plane: np.ndarray) -> Least:
 def _separated(gram: np.ndarray, at: np.ndarray, weight: np.ndarray, least: np.ndarray) -> Least:
     """By how much <e, u> is above the least ``(M, V)`` that it must be, for u a sum of the e at vertices."""
     return lambda own, rows: (gram[rows[:, None], at[own]] * weight[own]).sum(axis=1) - least[own, rows]
+
+
+def _ties(batch: _Batch, gaps: Hinges, called: np.ndarray) -> list[np.ndarray]:
+    """See `Examiner.ties`."""
+    level = gaps.near.all(axis=1)
+    return [
+        batch.theta[rows[level[rows, column]]]
+        for cell, column in zip(*np.nonzero(batch.any(level) & called[:, None]), strict=True)
+        for rows in [batch.rows[slice(*batch.ptr[cell : cell + 2])]]
+    ]
 
 
 def _classes(batch: _Batch, gaps: Hinges) -> tuple[np.ndarray, np.ndarray]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from steadygaze_check.faces import Faces
 from steadygaze_check.folder import KINDS, ROBUST, UNDECIDED, Certificate, boxed, number
 from steadygaze_check.points import Points
 from steadygaze_check.tiling import Region, Tiling
@@ -14,6 +16,10 @@ from steadygaze_check.tiling import Region, Tiling
 CERTIFIED, REFUTED, OPEN = "certified", "refuted", "not certified"
 # A claim holds up to the unproven share, which may be this much, and this much of rounding in its numbers.
 UNPROVEN, ROUNDING = 1e-6, 1e-9
+# A cell of which no more than this is not proven, where it was cut up, has no gap along a line.
+_CUT = 1e-9
+# Points at which it is seen by exact arithmetic whether classes tie.
+_LOOKED = 16
 _SHARES = ("robust", "class_changed", "attention_changed", "undecided")
 
 
@@ -40,18 +46,22 @@ class Report:
 
 
 class Proven(NamedTuple):
-    """Kinds of all cells, which hold on the cells shrunk by factors, and on parts of a volume besides."""
+    """Kinds of all cells, which hold on the cells shrunk by factors, and on parts of a volume besides.
+
+    And the faces of robust cells on which classes tie.
+    """
 
     kind: np.ndarray
     shrink: np.ndarray
     volume: np.ndarray
+    ties: Faces
 
 
 class Judge:
     """Holds the claims against cells of which kinds were proven."""
 
     def __init__(self, certificate: Certificate, points: Points, proven: Proven, report: Report) -> None:
-        kind, shrink, volume = proven
+        kind, shrink, volume, self._tied = proven
         c = self._c = certificate
         self._points, self._proven, self._tiling, self.report = points, kind, Tiling(certificate), report
         self._agreed, self._called = (kind == c.cell_kind) & (kind != UNDECIDED), c.cell_kind != UNDECIDED
@@ -63,6 +73,10 @@ class Judge:
         held = held + np.where(self._agreed, volume, 0.0)
         # What is called something and not proven to be that, or lies in no cell.
         self._gone = (self._tiling.high - held) * self._called / c.volume
+        # What is not proven all along a line through it, but for a rim, or what cutting it up rounds off.
+        rest = self._tiling.high - volume
+        whole = self._agreed & ((shrink >= 1 - UNPROVEN) | (rest <= _CUT * volume))
+        self._partly = self._robust & ~whole
         lost = self._lost(np.zeros(len(held), bool))
         self._sound, self._up_to = lost <= UNPROVEN, f"up to a share of {lost:.2e}"
         self._part = Region(boxed(c.map.get("covered"), c.dimension, "the box that is covered"))
@@ -100,7 +114,8 @@ class Judge:
     def _kinds(self) -> None:
         told, unknown = self._c.cell_kind, self._proven == UNDECIDED
         wrong = np.flatnonzero((self._proven != told) & ~unknown & self._called)[:1].tolist()
-        doubtful = np.flatnonzero(unknown & self._called)
+        # What is as small as rounding may be called either way.
+        doubtful = np.flatnonzero(unknown & self._called & (self._tiling.high > ROUNDING * self._c.volume))
         for cell in doubtful[np.argsort(-self._tiling.high[doubtful])][:16]:
             found = self._kinds_at(self._mean[cell])
             wrong += [cell] if len(found) == 1 and found.isdisjoint({int(told[cell]), UNDECIDED}) else []
@@ -136,6 +151,7 @@ class Judge:
             (told not in ("robust", "violated"), CERTIFIED, f"{told!r:.40} claims nothing"),
             (told == "violated", CERTIFIED if self._fails else OPEN, text),
             (self._blocks, REFUTED, text, *self._blocks[:1]),
+            *self._touched(text, Region(self._c.box)),
             (True, CERTIFIED if sure else OPEN, text),
         )
 
@@ -153,12 +169,32 @@ class Judge:
         part, apart = self._part.box, self._apart(region)
         within = bool(((part[:, 0] <= region.box[:, 0]) & (region.box[:, 1] <= part[:, 1])).all())
         robust = self._lost(apart) <= UNPROVEN and bool((self._robust | apart).all())
+        robust = robust and self._along(region, apart) <= UNPROVEN
         covered = within and self._surplus < np.inf
         return robust and (covered or self._tiling.surplus(region, apart) < np.inf)
 
     def _lost(self, apart: np.ndarray) -> float:
         """The share that is called something and not proven to be that, without the cells that lie apart."""
         return float(self._gone[~apart].sum()) + self._tiling.extra / self._c.volume
+
+    def _along(self, region: Region, apart: np.ndarray) -> float:
+        """Of a line, the share that runs through cells not proven along all of it; 0 of other regions."""
+        axes = np.flatnonzero(region.box.any(axis=1))
+        if len(axes) != 1:
+            return 0.0
+        axis, cells = axes[0], self._partly & ~apart
+        low, high = region.box[axis]
+        through = np.minimum(self._high[cells, axis], high) - np.maximum(self._low[cells, axis], low)
+        return float(np.maximum(through, 0.0).sum() / (high - low))
+
+    def _touched(self, sentence: str, region: Region) -> Iterator[tuple[Any, ...]]:
+        """What is to be said of a robust region that is not shown to keep off faces where classes tie."""
+        met = self._tied.met(region)
+        points = [each for face in met[:_LOOKED] for each in (*face, face.mean(axis=0))]
+        inside = [each for each in points if region.holds(each)][:_LOOKED]
+        exact = [each for each in inside if self._ties_at(each)[1]]
+        yield exact, REFUTED, f"{sentence}: classes tie inside", *exact[:1]
+        yield met, OPEN, f"{sentence}: classes may tie inside"
 
     def _within(self, region: Region, known: list[np.ndarray] | None = None) -> list[np.ndarray]:
         """The points known, by default failing ones, that lie in a region."""
@@ -180,6 +216,7 @@ class Judge:
             name,
             (beyond.any(), REFUTED, f"{sentence} is not within the box"),
             (inside, REFUTED, f"{sentence}: a failing point lies inside", *inside[:1]),
+            *(self._touched(sentence, region) if region.box.any() else ()),
             (not robust, OPEN, f"{sentence}: it is not proven that robust cells cover it, and no others"),
             (any(map(self._is_robust, ends)), REFUTED, f"{sentence}: more than that is robust"),
             (ends, OPEN, f"{sentence}: that no more is robust is not shown"),
@@ -242,6 +279,7 @@ class Judge:
         text = f"{int(listed.sum())} cells, {'' if complete else 'at least '}{claimed!r} of the box; "
         text += f"found are {int(least.sum())}, {low!r}"
         known = bool((listed == least).all() and (least == most).all())
+        known = known and not self._tied.beside_none(self._low[~self._robust], self._high[~self._robust])
         if complete is False:
             known = bool((listed <= least).all())
         else:

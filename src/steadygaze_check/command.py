@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 
 from steadygaze_check.cells import Examiner
 from steadygaze_check.claims import CERTIFIED, OPEN, REFUTED, Judge, Proven, Report
+from steadygaze_check.faces import Faces
 from steadygaze_check.folder import CLASS_CHANGED, UNDECIDED, BadCertificate, Certificate, demand, read
 from steadygaze_check.network import Network
 from steadygaze_check.points import Points, borders
@@ -80,7 +81,9 @@ def check(certificate: Certificate) -> Report:
         (best != label, REFUTED, text, np.zeros(certificate.dimension)),
         (True, CERTIFIED if away <= 1e-12 else OPEN, text),
     )
-    return Judge(certificate, points, Proven(kind, shrink, volume), report).all()
+    return Judge(
+        certificate, points, Proven(kind, shrink, volume, Faces(examiner.ties, certificate.width)), report
+    ).all()
 
 
 def _provable(certificate: Certificate) -> None:

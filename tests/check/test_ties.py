@@ -76,3 +76,16 @@ def test_a_tie_is_no_witness(tmp_path):
     status = {each["claim"]: each["status"] for each in findings_of(sealed(folder, document), tmp_path)}
     assert status["verdict"] == status["nearest failure"] == "not certified"
     assert status["safe scale"] == "certified"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_ties_that_the_writer_leaves_out_are_found(name, tmp_path):
+    """All of it robust, and no point listed at which classes tie."""
+    folder = written(NETWORKS[name], tmp_path / "answer", method="nearest")
+    np.save(folder / "failing.npy", np.zeros((0, 2)))
+    document = json.loads((folder / "certificate.json").read_text())
+    beyond(document)
+    robust(document)
+    found = findings_of(sealed(folder, document), tmp_path)
+    refuted = {each["claim"] for each in found if each["status"] == "refuted"}
+    assert refuted >= {"verdict", "safe scale", "radius", "ranges"}
