@@ -364,7 +364,7 @@ def _separated(gram: np.ndarray, at: np.ndarray, weight: np.ndarray, least: np.n
 
 def _ties(batch: _Batch, gaps: Hinges, called: np.ndarray) -> list[np.ndarray]:
     """See `Examiner.ties`."""
-    level = gaps.near.all(axis=1)
+    level: np.ndarray = np.asarray(gaps.near.all(axis=1))
     return [
         batch.theta[rows[level[rows, column]]]
         for cell, column in zip(*np.nonzero(batch.any(level) & called[:, None]), strict=True)

@@ -113,9 +113,10 @@ class Judge:
 
     def _kinds(self) -> None:
         told, unknown = self._c.cell_kind, self._proven == UNDECIDED
-        wrong = np.flatnonzero((self._proven != told) & ~unknown & self._called)[:1].tolist()
-        # What is as small as rounding may be called either way.
-        doubtful = np.flatnonzero(unknown & self._called & (self._tiling.high > ROUNDING * self._c.volume))
+        # What is as small as rounding may be called either way; it counts as not proven.
+        counts = self._called & (self._tiling.high > ROUNDING * self._c.volume)
+        wrong = np.flatnonzero((self._proven != told) & ~unknown & counts)[:1].tolist()
+        doubtful = np.flatnonzero(unknown & counts)
         for cell in doubtful[np.argsort(-self._tiling.high[doubtful])][:16]:
             found = self._kinds_at(self._mean[cell])
             wrong += [cell] if len(found) == 1 and found.isdisjoint({int(told[cell]), UNDECIDED}) else []
