@@ -73,6 +73,9 @@ class Judge:
         held = held + np.where(self._agreed, volume, 0.0)
         # What is called something and not proven to be that, or lies in no cell.
         self._gone = (self._tiling.high - held) * self._called / c.volume
+        # How deep the rim is that shrinking takes off a cell, along each axis; of parts nothing is known.
+        rims = self._agreed & (volume == 0)
+        self._rim = np.where(rims[:, None], (1 - shrink)[:, None] * (self._high - self._low), np.inf)
         # What is not proven all along a line through it, but for a rim, or what cutting it up rounds off.
         rest = self._tiling.high - volume
         whole = self._agreed & ((shrink >= 1 - UNPROVEN) | (rest <= _CUT * volume))
@@ -170,13 +173,33 @@ class Judge:
         part, apart = self._part.box, self._apart(region)
         within = bool(((part[:, 0] <= region.box[:, 0]) & (region.box[:, 1] <= part[:, 1])).all())
         robust = self._lost(apart) <= UNPROVEN and bool((self._robust | apart).all())
-        robust = robust and self._along(region, apart) <= UNPROVEN
+        robust = (
+            robust and self._missing(region, apart) <= UNPROVEN and self._along(region, apart) <= ROUNDING
+        )
         covered = within and self._surplus < np.inf
         return robust and (covered or self._tiling.surplus(region, apart) < np.inf)
 
     def _lost(self, apart: np.ndarray) -> float:
         """The share that is called something and not proven to be that, without the cells that lie apart."""
         return float(self._gone[~apart].sum()) + self._tiling.extra / self._c.volume
+
+    def _missing(self, region: Region, apart: np.ndarray) -> float:
+        """Of a region, the share that is called something and may not be proven to be that; 0 of lines.
+
+        Of a cell's rim, no more lies in the region than twice its depth along each axis times what the
+        region's box shows that axis: docs/checker.md. A ball is at least as large as the box in it.
+        """
+        low, high = region.box.T
+        sides, cells, n = high - low, self._called & ~apart, len(low)
+        thin = sides <= 2 * ROUNDING * self._c.width
+        if not sides.all() or (thin.any() and not thin.all()):
+            return 0.0
+        whole, size = np.prod(sides), np.prod(sides) / (1 if region.axes is None else n ** (n / 2))
+        through = np.minimum(self._high[cells], high) - np.maximum(self._low[cells], low)
+        most = np.prod(np.maximum(through, 0.0), axis=1)
+        rim = (self._rim[cells] * (2 / sides)).sum(axis=1) * whole
+        lost = np.minimum(np.minimum(most, rim), self._gone[cells] * self._c.volume).sum()
+        return float((lost + self._tiling.extra) / size)
 
     def _along(self, region: Region, apart: np.ndarray) -> float:
         """Of a line, the share that runs through cells not proven along all of it; 0 of other regions."""
@@ -186,7 +209,7 @@ class Judge:
         axis, cells = axes[0], self._partly & ~apart
         low, high = region.box[axis]
         through = np.minimum(self._high[cells, axis], high) - np.maximum(self._low[cells, axis], low)
-        return float(np.maximum(through, 0.0).sum() / (high - low))
+        return float(np.maximum(through, 0.0).sum() / self._c.width[axis])
 
     def _touched(self, sentence: str, region: Region) -> Iterator[tuple[Any, ...]]:
         """What is to be said of a robust region that is not shown to keep off faces where classes tie."""
@@ -315,6 +338,7 @@ class Judge:
         wider = self._ball(claimed * (1 + UNPROVEN) + ROUNDING, norm)
         nearer, shown = self._within(inner), self._within(wider)
         near = claimed > ROUNDING and bool((self._failing & ~self._apart(inner)).any())
+        hidden = claimed > ROUNDING and self._missing(inner, self._apart(inner)) > UNPROVEN
         text = f"distance {claimed!r}, replayed at {length!r}"
         self.report.add(
             name,
@@ -322,7 +346,7 @@ class Judge:
             (len(kinds) > 1 or UNDECIDED in kinds, OPEN, f"{text}: its kind there is not decided"),
             (told.get("nearest") is False and (nearer or near), CERTIFIED, f"{text}; others may be nearer"),
             (nearer, REFUTED, f"{text}; there is a nearer one", *nearer[:1]),
-            (near, OPEN, f"{text}; a nearer one is not excluded"),
+            (near or hidden, OPEN, f"{text}; a nearer one is not excluded"),
             (not shown and self._is_robust(wider), REFUTED, f"{text}; no failing cell is as near"),
             (not shown, OPEN, f"{text}; that one is as near is not shown"),
             (True, CERTIFIED, f"{text}, and no failing cell is nearer"),

@@ -11,7 +11,7 @@ import numpy as np
 from steadygaze_check.tiling import Region
 
 # A face that is not parted from a region by more than this share of the box is taken to meet it.
-_CLEAR = 2.0**-40
+_CLEAR = 2.0**-44
 
 
 class Faces:
