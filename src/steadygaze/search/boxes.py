@@ -10,6 +10,9 @@ from steadygaze.geometry.cells import Cells, names_of_points
 from steadygaze.geometry.sections import gauge
 from steadygaze.search.base import CellMap
 
+#: Of networks of more effort (see `Graph.effort`) a box, or a region, takes seconds.
+SLOW = 2 * 10**7
+
 
 def halved(boxes: np.ndarray, axis: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Both halves of each box, ``(2 B, n, 2)``, along its axis: the lower ones first.

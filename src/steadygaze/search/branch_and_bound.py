@@ -25,7 +25,7 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
-from steadygaze.search.boxes import gauges_of, halved, map_of, parted_at_zero, shells, volumes_of
+from steadygaze.search.boxes import SLOW, gauges_of, halved, map_of, parted_at_zero, shells, volumes_of
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.handover import Handover
 from steadygaze.search.judged_boxes import Experience, Judged, judge_boxes
@@ -36,9 +36,9 @@ _ROOM = 32
 _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
-# Boxes of networks of more effort (see `Graph.effort`) take seconds: few of them are judged within a limit of
-# time, and these lie about 0, in one whose edges are halved so often if it cannot be decided.
-_SLOW, _SHELLS = 2 * 10**7, 8
+# Of slow networks few boxes are judged within a limit of time, and these lie about 0, in one whose edges are
+# halved so often if it cannot be decided.
+_SHELLS = 8
 # So are boxes of so many parameters once a failure is known, if less often: 2^n parts meet at 0 where they
 # are halved, and all of them must be decided before any range is.
 _MANY, _FEW_SHELLS = 3, 3
@@ -88,7 +88,7 @@ class BranchAndBound(AbstractSearch):
         widest = max(math.prod(node.shape) for node in problem.graph.nodes)
         row = 8 * widest * (1 + len(problem.box) + _ROOM)
         self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
-        self._slow = problem.graph.effort > _SLOW
+        self._slow = problem.graph.effort > SLOW
         if self._slow:  # one after the other: what was judged before the time is over counts
             self._batch = 1
         opened = _bytes_of(2**_HALVINGS, len(problem.box))

@@ -11,7 +11,7 @@ from steadygaze.geometry.cells import from_polytopes
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, unexamined
-from steadygaze.search.boxes import cells_of
+from steadygaze.search.boxes import SLOW, cells_of
 from steadygaze.search.sweep import Sweep
 
 # A box is handed over when so few of its units are in doubt: it then holds some tens of regions, which the
@@ -23,9 +23,9 @@ _NARROW = 2.0**-6
 # A corner lies in a piece if the cones from it over the piece's facets exceed its volume by less than this
 # share, which is rounding: a box much smaller than `Tolerance.located` could lie beyond a border altogether.
 _OUTSIDE = 1e-12
-# Boxes are collected until there are so many: the sweep works on batches. Not of networks of more effort (see
-# `Graph.effort`), whose regions take long one by one.
-_TOGETHER, _SLOW = 128, 2 * 10**7
+# Boxes are collected until there are so many: the sweep works on batches. Not of slow networks, whose regions
+# take long one by one.
+_TOGETHER = 128
 
 
 class Handover:
@@ -34,7 +34,7 @@ class Handover:
     def __init__(self, problem: Problem, options: Options) -> None:
         self._problem = problem
         self._options = replace(options, memory=options.memory // 2)
-        self._together = 1 if problem.graph.effort > _SLOW else _TOGETHER
+        self._together = 1 if problem.graph.effort > SLOW else _TOGETHER
         self._pieces = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
         self._waiting: list[tuple[int, np.ndarray]] = []
         self._sweep: Sweep | None = None

@@ -26,7 +26,7 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, 
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.question.problem import Problem
-from steadygaze.search.boxes import volumes_of
+from steadygaze.search.boxes import SLOW, volumes_of
 
 # Gradients of boxes with more units in doubt are not carried back again: hardly any would be decided.
 _MOST_SYMBOLS = 256
@@ -54,9 +54,9 @@ _LOST_SHARE, _LOST_FIRST, _LIKELY = 0.1, 4.0, 0.5
 # More effort for a box may take this share of the time that is left, where so many products (see
 # `Graph.effort`) are made in a second.
 _SHARE, _RATE = 0.1, 1e10
-# Of networks of more effort few boxes are judged, and each that is decided is worth more symbols: there are
-# so many for each unit in doubt, as their products have some, too, and they may take that share of the time.
-_SLOW, _SYMBOLS_EACH, _MUCH = 2 * 10**7, 3, 0.4
+# Of slow networks few boxes are judged, and each that is decided is worth more symbols: there are so many for
+# each unit in doubt, as their products have some, too, and they may take that share of the time.
+_SYMBOLS_EACH, _MUCH = 3, 0.4
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,7 @@ class _Judging:
             # With few units in doubt all had a symbol, and most of their products.
             many = (doubts > self._room / 4) & (doubts <= _MOST_SYMBOLS)
             symbols = np.minimum(_SYMBOLS_EACH * doubts, _MOST_SYMBOLS)
-            slow = problem.graph.effort > _SLOW
+            slow = problem.graph.effort > SLOW
             again = np.flatnonzero(open_ & many & self._affordable(symbols, _MUCH if slow else _SHARE))
             pays = self._experience.pays("symbols", self._shares[some[again]], _SYMBOLS_PAY, _SYMBOLS_COST)
             pays |= slow
