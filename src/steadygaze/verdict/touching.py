@@ -11,10 +11,8 @@ from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.sections import axis_intervals, bounds, nearest_or_less
-from steadygaze.verdict.reading import Around, ends_around_zero
+from steadygaze.verdict.reading import NOTHING, Around, ends_around_zero
 
-# A tie this near to 0, in half-widths of the box, is one at 0: coordinates are as exact as this.
-_AT_ZERO = 1e-12
 # Two faces whose bounding boxes share more than this, in widths of the box, may have both sides robust.
 _SHARED = 1e-9
 # Of more faces than this some two are taken to share something.
@@ -31,7 +29,7 @@ def drawn_in(around: Around, ties: Cells, box: np.ndarray, deadline: Deadline = 
     if origin is None:
         return around
     distance = nearest_or_less(ties, half, half, deadline)
-    if distance is not None and distance <= _AT_ZERO:
+    if distance is not None and distance <= NOTHING:
         plane = () if len(box) == 2 else None
         none = Origin(0.0, ((0.0, 0.0),) * len(box), None, plane, origin.interior, complete=False)
         return Around(nothing, none)
