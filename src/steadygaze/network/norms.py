@@ -57,7 +57,7 @@ def norm_of(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
         case AveragePool():
             return _spectral(layer.rows) * _spectral(layer.columns)
         case Dense():
-            return _of_rows(layer.weight)
+            return _of_rows(layer, shapes)
         case Conv():
             return _of_windows(layer, shapes[0][1:])
         case TransposedConv():
@@ -75,13 +75,12 @@ def _by_sums(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
     return math.sqrt(float(made.max()) * most) * _UPWARD
 
 
-def _of_rows(weight: Tensor) -> float:
-    """That of a matrix ``(m, n)``."""
-    fewer, more = sorted(weight.shape)
+def _of_rows(layer: Dense, shapes: tuple[Shape, ...]) -> float:
+    """That of a dense layer's matrix."""
+    fewer, more = sorted(layer.weight.shape)
     if fewer**2 * (more + _SQUARINGS * fewer) <= _TOO_MUCH:
-        return _spectral(weight)
-    sums = [float(weight.abs().sum(dim=axis).max()) for axis in (0, 1)]
-    return min(math.sqrt(sums[0] * sums[1]), float(torch.linalg.matrix_norm(weight))) * _UPWARD
+        return _spectral(layer.weight)
+    return min(_by_sums(layer, shapes), float(torch.linalg.matrix_norm(layer.weight)) * _UPWARD)
 
 
 def _of_windows(layer: Conv | TransposedConv, extents: Shape) -> float:
