@@ -88,14 +88,10 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
     sizes = input_sizes(model)
     any_size = not all(isinstance(size, int) for size in sizes[1:] or sizes)
     for node in nodes:
-        if node.op_type == "If" and node.domain in _DOMAINS:
-            known.update(_branched(node, known, assembler, opset))
-            continue
-        made = _result(node, known, assembler, opset)
-        if any_size and node.op_type == "Reshape" and isinstance(made, Value):
-            _check_not_several(node, known, made, assembler)
-        # Further outputs (the indices of a pooling, the mask of a dropout) are unknown to whoever reads them.
-        known.update(zip(node.output, made if isinstance(made, tuple) else (made,), strict=False))
+        made = _outputs(node, known, assembler, opset)
+        if any_size and node.op_type == "Reshape" and isinstance(reshaped := made[node.output[0]], Value):
+            _check_not_several(node, known, reshaped, assembler)
+        known.update(made)
     logits = known.get(head.logits)
     if isinstance(logits, AbstractHeld):
         raise logits.refusal(assembler)
@@ -218,19 +214,21 @@ def _result(
         raise assembler.refuse(f"its constants do not fit ({error})", "export the network again") from error
 
 
-def _branched(
+def _outputs(
     node: NodeProto, known: Mapping[str, Value | AbstractHeld | np.ndarray], assembler: Assembler, opset: int
 ) -> dict[str, Value | AbstractHeld | np.ndarray]:
-    """The outputs of an `If`, by the branch that is taken."""
+    """What a node makes, by name; of an `If`, what the branch that is taken makes.
+
+    Further outputs (the indices of a pooling, the mask of a dropout) are unknown to whoever reads them.
+    """
+    if node.op_type != "If" or node.domain not in _DOMAINS:
+        made = _result(node, known, assembler, opset)
+        return dict(zip(node.output, made if isinstance(made, tuple) else (made,), strict=False))
     inner = onnx_branches.taken(node, _input(node, node.input[0], known), _title(node))
     _check_operators(inner.node)
     within = {**known, **{one.name: constant_of(one) for one in inner.initializer}}
     for one in inner.node:
-        if one.op_type == "If" and one.domain in _DOMAINS:
-            within.update(_branched(one, within, assembler, opset))
-            continue
-        made = _result(one, within, assembler, opset)
-        within.update(zip(one.output, made if isinstance(made, tuple) else (made,), strict=False))
+        within.update(_outputs(one, within, assembler, opset))
     return {name: within[one.name] for name, one in zip(node.output, inner.output, strict=True)}
 
 
