@@ -155,7 +155,7 @@ class Judge:
             (told not in ("robust", "violated"), CERTIFIED, f"{told!r:.40} claims nothing"),
             (told == "violated", CERTIFIED if self._fails else OPEN, text),
             (self._blocks, REFUTED, text, *self._blocks[:1]),
-            *self._touched(text, Region(self._c.box)),
+            *(self._touched(text, Region(self._c.box)) if told == "robust" else ()),
             (True, CERTIFIED if sure else OPEN, text),
         )
 
@@ -202,7 +202,7 @@ class Judge:
         return float((lost + self._tiling.extra) / size)
 
     def _along(self, region: Region, apart: np.ndarray) -> float:
-        """Of a line, the share that runs through cells not proven along all of it; 0 of other regions."""
+        """How much of a line, in widths of the box, is in cells not proven along it; 0 of other regions."""
         axes = np.flatnonzero(region.box.any(axis=1))
         if len(axes) != 1:
             return 0.0
@@ -336,9 +336,9 @@ class Judge:
         another = UNDECIDED not in kinds and told["kind"] not in {KINDS[each] for each in kinds}
         inner = self._ball(max(claimed * (1 - UNPROVEN) - ROUNDING, 0.0), norm)
         wider = self._ball(claimed * (1 + UNPROVEN) + ROUNDING, norm)
-        nearer, shown = self._within(inner), self._within(wider)
-        near = claimed > ROUNDING and bool((self._failing & ~self._apart(inner)).any())
-        hidden = claimed > ROUNDING and self._missing(inner, self._apart(inner)) > UNPROVEN
+        nearer, shown, apart = self._within(inner), self._within(wider), self._apart(inner)
+        near = claimed > ROUNDING and bool((self._failing & ~apart).any())
+        hidden = claimed > ROUNDING and self._missing(inner, apart) > UNPROVEN
         text = f"distance {claimed!r}, replayed at {length!r}"
         self.report.add(
             name,
