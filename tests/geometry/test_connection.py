@@ -14,6 +14,7 @@ from steadygaze.geometry.connection import (
     components,
     loose_components,
     loose_outline,
+    loose_parts,
     outline,
     shared_facets,
 )
@@ -182,6 +183,41 @@ def test_sides_that_overlap_in_a_part_of_both():
 def test_a_tip_in_the_middle_of_a_side_is_no_connection():
     tip = polygon(np.array([[1.0, 1.0], [1.5, 2.0], [0.5, 2.0]]))
     assert len(set(loose_components(from_polytopes((rectangle(0, 2, 0, 1), tip))))) == 2
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_cells_are_not_joined_through_a_thin_wall(n):
+    """It is thinner than what corners are allowed to be off."""
+    ends = [(0.0, 0.4), (0.4, 0.4 + 3e-9), (0.4 + 3e-9, 1.0)]
+    left, wall, right = (
+        box(np.array([low] + [0.0] * (n - 1)), np.array([high] + [1.0] * (n - 1))) for low, high in ends
+    )
+    cells = from_polytopes((left, right))
+    assert len(set(loose_components(cells))) == 1
+    found = loose_parts(cells, from_polytopes((wall,)))
+    assert len(set(found.part)) == 2
+    assert not len(found.doubtful)
+
+
+def test_cells_that_meet_beside_a_small_wall_are_joined_or_in_doubt():
+    beside = rectangle(0.4, 1.4, 1e-9, 1.0)
+    cells, wall = (
+        from_polytopes((rectangle(0, 0.4, 0, 1), beside)),
+        from_polytopes((rectangle(0.4, 1.4, 0, 1e-9),)),
+    )
+    assert len(set(loose_parts(cells, wall).part)) == 1
+    short = from_polytopes((rectangle(0, 0.4, 0, 3e-9), rectangle(0.4, 1.4, 1e-9, 3e-9)))
+    found = loose_parts(short, wall)
+    assert len(set(found.part)) == 1 or len(found.doubtful)
+
+
+@pytest.mark.parametrize("number", range(len(MASKS)))
+def test_walls_beside_cells_part_nothing_that_meets(number):
+    some, _ = chosen(*PLANE, MASKS[number])
+    walls, _ = chosen(*PLANE, ~MASKS[number])
+    found = loose_parts(separated(some), separated(walls))
+    assert same_partition(found.part, components(some))
+    assert not len(found.doubtful)
 
 
 def bricks(n, size, seed):

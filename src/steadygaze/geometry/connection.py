@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # Cells that do not meet facet to facet touch within this share of the box: their corners were computed in
 # different ways.
 _TOUCH = 1e-8
+# And this much is what rounding leaves of a corner where something else lies at the same place.
+_ROUNDING = 1e-12
 # Facets whose probes are looked up at once, and pairs of a probe and a cell that may hold it.
 _FACETS_AT_ONCE, _PAIRS_AT_ONCE = 4096, 100_000
 
@@ -34,13 +37,35 @@ def components(cells: Cells, found: Facets | None = None) -> np.ndarray:
     return connected(shared_facets(facets(cells) if found is None else found), cells.count)
 
 
+class LooseParts(NamedTuple):
+    """Parts of cells that need not meet facet to facet.
+
+    Attributes:
+        part: number of the part that each cell belongs to, ``(cells,)``.
+        doubtful: pairs ``(k, 2)`` of cells not joined because something lies where they touch, though
+            that may be beside them rather than between.
+    """
+
+    part: np.ndarray
+    doubtful: np.ndarray
+
+
 def loose_components(cells: Cells, deadline: Deadline = NEVER) -> np.ndarray:
+    """The parts of `loose_parts` where nothing is known to lie between cells."""
+    return loose_parts(cells, None, deadline).part
+
+
+def loose_parts(cells: Cells, walls: Cells | None, deadline: Deadline = NEVER) -> LooseParts:
     """As `components`, for cells that need not meet facet to facet.
 
     A facet that no other cell has too is probed at points: where one lies inside a facet of another cell, and
-    on no other facet of it, the two cells meet in more than a corner. With one or two parameters the points
-    meet every neighbour; with more a part may come out too small, never too large.
-    Raises Expired where the deadline passes on the way.
+    on no other facet of it, the two cells meet in more than a corner, unless one of the `walls` lies there:
+    that may be thinner than what rounding is allowed. With one or two parameters the points meet every
+    neighbour; with more a part may come out too small, never too large.
+
+    Args:
+        cells: those to join. walls: those that they must not be joined across, None for none.
+        deadline: raises Expired where it passes on the way.
     """
     found = facets(cells, deadline)
     part = connected(shared_facets(found), cells.count)
@@ -50,27 +75,57 @@ def loose_components(cells: Cells, deadline: Deadline = NEVER) -> np.ndarray:
     widths = np.ptp(cells.theta, axis=0)
     tree = BoxTree(low - _TOUCH * widths, high + _TOUCH * widths)
     # In the plane all sides are cut by all corners at once; in space most cells meet at middles of facets.
-    kinds = {1: (_middles,), 2: (_between_corners,)}.get(cells.dimension, (_middles, _halves))
+    between = None if walls is None or not walls.count else _Walls(walls, widths)
+    corners = cells.theta if between is None else np.concatenate([cells.theta, walls.theta])
+    cut = partial(_between_corners, corners)
+    kinds = {1: (_middles,), 2: (cut,)}.get(cells.dimension, (_middles, _halves))
     step = _FACETS_AT_ONCE if cells.dimension > 2 else max(1, len(lone))
+    doubtful = []
     for probes, at in product(kinds, range(0, len(lone), step)):
         deadline.ask()
         some = lone[at : at + step]
         points, source = probes(cells, found.cell[some], found.bit[some])
-        part = _met(cells, found, tree, points, found.cell[some[source]], part, widths, deadline)
-    return part
+        part, doubts = _met(
+            cells, found, tree, between, points, found.cell[some[source]], part, widths, deadline
+        )
+        doubtful.append(doubts)
+    return LooseParts(part, np.concatenate([np.zeros((0, 2), np.int64), *doubtful]))
+
+
+class _Walls:
+    """Cells that others must not be joined across."""
+
+    def __init__(self, cells: Cells, widths: np.ndarray) -> None:
+        self._cells, self._widths = cells, widths
+        low, high = bounds(cells)
+        self._tree = BoxTree(low - _TOUCH * widths, high + _TOUCH * widths)
+
+    def met(self, points: np.ndarray, deadline: Deadline) -> np.ndarray:
+        """Whether each point ``(k, n)`` lies on one of them."""
+        cells, out = self._cells, np.zeros(len(points), bool)
+        probe, wall = self._tree.holding(points, np.zeros(len(points), np.int64))
+        near = ~clearly_outside(cells, wall, points[probe], self._widths)
+        probe, wall = probe[near], wall[near]
+        once, row = np.unique(wall, return_inverse=True)
+        size = volumes(cells.take(once)[0], deadline)[row]
+        allowed = _TOUCH * size + _ROUNDING * np.prod(self._widths)
+        out[probe[cone_volumes(cells, wall, points[probe], deadline=deadline) <= size + allowed]] = True
+        return out
 
 
 def _met(
     cells: Cells,
     found: Facets,
     tree: BoxTree,
+    between: _Walls | None,
     points: np.ndarray,
     own: np.ndarray,
     part: np.ndarray,
     widths: np.ndarray,
     deadline: Deadline,
-) -> np.ndarray:
+) -> LooseParts:
     """The parts ``(cells,)`` once cells are joined with those that the points ``(k, n)`` of `own` meet."""
+    doubtful = [np.zeros((0, 2), np.int64)]
     tree.grouped(part)
     counts = tree.count(points, part[own])
     points, own, pairs = points[counts > 0], own[counts > 0], np.cumsum(counts[counts > 0])
@@ -81,12 +136,19 @@ def _met(
         probe += first
         near = ~clearly_outside(cells, other, points[probe], widths)
         probe, other = probe[near], other[near]
-        touch = _inside_one_facet(cells, found, other, points[probe], widths, deadline)
+        touch = _inside_one_facet(cells, found, other, points[probe], widths, _TOUCH, deadline)
+        if between is not None and touch.any():
+            held = np.flatnonzero(touch)
+            held = held[between.met(points[probe[held]], deadline)]
+            touch[held] = False
+            here = points[probe[held]]
+            held = held[_inside_one_facet(cells, found, other[held], here, widths, _ROUNDING, deadline)]
+            doubtful.append(np.stack([own[probe[held]], other[held]], axis=1))
         if touch.any():
             joined = np.stack([part[own[probe[touch]]], part[other[touch]]], axis=1)
             part = connected(joined, int(part.max()) + 1)[part]
             tree.grouped(part)
-    return part
+    return LooseParts(part, np.concatenate(doubtful))
 
 
 def _inside_one_facet(
@@ -95,12 +157,13 @@ def _inside_one_facet(
     chosen: np.ndarray,
     points: np.ndarray,
     widths: np.ndarray,
+    slack: float,
     deadline: Deadline,
 ) -> np.ndarray:
-    """Whether each point ``(k, n)`` lies in its chosen cell, and on exactly one of its facets."""
+    """Whether each point ``(k, n)`` lies in its chosen cell and on one of its facets alone, up to `slack`."""
     once, row = np.unique(chosen, return_inverse=True)
     size = volumes(cells.take(once)[0], deadline)[row]
-    allowed = _TOUCH * size + _TOUCH**2 * np.prod(widths)
+    allowed = slack * size + slack**2 * np.prod(widths)
     inside = np.flatnonzero(cone_volumes(cells, chosen, points, deadline=deadline) <= size + allowed)
     start = np.searchsorted(found.cell, np.arange(cells.count + 1))  # facets come cell by cell
     pair = np.repeat(inside, np.diff(start)[chosen[inside]])
@@ -122,16 +185,18 @@ def _halves(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray
     return (facet_centres(cells, cell, bit)[owner] + flat.theta[flat.idx]) / 2, owner
 
 
-def _between_corners(cells: Cells, cell: np.ndarray, bit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Middles of the pieces into which the corners of other cells cut the given sides of plane cells."""
+def _between_corners(
+    corners: np.ndarray, cells: Cells, cell: np.ndarray, bit: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Middles of the pieces into which corners ``(k, 2)`` cut the given sides of plane cells."""
     import shapely  # here and below: slow to import, and only answers in the plane need it
 
     widths = np.ptp(cells.theta, axis=0)
-    corners = cells.theta / widths
+    corners, own = corners / widths, cells.theta / widths
     ends = _ends(cells.theta, cells.ptr, cells.idx, cells.mask, cell, bit)
-    first, along = corners[ends[:, 0]], corners[ends[:, 1]] - corners[ends[:, 0]]
+    first, along = own[ends[:, 0]], own[ends[:, 1]] - own[ends[:, 0]]
     side, corner = shapely.STRtree(shapely.points(corners)).query(
-        shapely.linestrings(corners[ends]), predicate="dwithin", distance=_TOUCH
+        shapely.linestrings(own[ends]), predicate="dwithin", distance=_TOUCH
     )
     length = (along**2).sum(axis=1)
     real = length[side] > 0  # sides of slivers may have no length

@@ -12,7 +12,7 @@ from steadygaze.answer.drawing import KINDS, BoundaryPieces
 from steadygaze.answer.result import Failure, Origin, Shares
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.cells import Cells
-from steadygaze.geometry.connection import components, loose_components, loose_outline, outline
+from steadygaze.geometry.connection import components, loose_outline, loose_parts, outline
 from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import Facets, cone_volumes, facets
@@ -76,7 +76,7 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance, deadline
     if not map_.rest and (map_.kind == ROBUST).all():
         return Around(np.arange(map_.cells.count), _everything(box))
     chosen, outer, holes = np.zeros(0, np.int64), (), ()
-    ranges = ((0.0, 0.0),) * len(box)
+    ranges, complete = ((0.0, 0.0),) * len(box), _complete(map_)
     try:
         at_origin = cells_at(map_, np.zeros(len(box)), tolerance, deadline)
         begins = len(at_origin) > 0 and bool((map_.kind[at_origin] == ROBUST).all())
@@ -87,12 +87,18 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance, deadline
     if begins:
         robust = np.flatnonzero(map_.kind == ROBUST)
         cells, _ = map_.cells.take(robust)
+        doubtful = np.zeros((0, 2), np.int64)
         try:
             found = facets(cells, deadline) if map_.conforming else None
-            part = components(cells, found) if map_.conforming else loose_components(cells, deadline)
+            if found is not None:
+                part = components(cells, found)
+            else:
+                walls, _ = map_.cells.take(np.flatnonzero((map_.kind != ROBUST) & (map_.volume > 0)))
+                part, doubtful = loose_parts(cells, walls, deadline)
         except Expired:
             return Around(chosen, Origin(None, ranges, None, None, "not examined"))
         own = np.isin(part, part[np.isin(robust, at_origin)])
+        complete = complete and not (own[doubtful[:, 0]] != own[doubtful[:, 1]]).any()
         chosen = robust[own]
         outer, holes = _outlines(cells, own, found) if plane else ((), ())
     return Around(
@@ -103,7 +109,7 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance, deadline
             outer_boundary=outer or None,
             holes=holes if plane else None,
             interior="examined",
-            complete=_complete(map_),
+            complete=complete,
         ),
     )
 
