@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import answers
-from steadygaze.answer.result import Result, Shares, Verdict, schema
+from steadygaze.answer.result import Radius, Result, Shares, Verdict, schema
 from steadygaze.errors import InternalCheckError, UsageError
 
 # The contract, written out a second time on purpose: a key that goes missing here breaks users' scripts.
@@ -153,6 +153,15 @@ def test_violated_needs_a_witness():
         replace(answers.violated(), nearest_failure=None)
 
 
+def test_nothing_fails_in_what_is_said_to_be_robust():
+    told = answers.violated()
+    with pytest.raises(InternalCheckError, match="safe scale"):
+        replace(told, safe_scale=0.9)
+    with pytest.raises(InternalCheckError, match="radius"):
+        replace(told, radius=Radius("linf", told.nearest_failure.distance * 1.01))
+    assert replace(told, radius=Radius("linf", told.nearest_failure.distance)).radius
+
+
 def test_one_entry_per_parameter():
     with pytest.raises(InternalCheckError, match=r"origin\.ranges"):
         replace(answers.violated(3), origin=answers.violated(2).origin)
@@ -205,7 +214,7 @@ def test_safe_scale_in_words():
         0.412345: "to 0.4123 of its size",
     }
     for scale, words in scales.items():
-        assert words in replace(answers.violated(), safe_scale=scale).safe_scale_sentence()
+        assert words in replace(answers.unknown(), safe_scale=scale).safe_scale_sentence()
 
 
 def test_a_perturbation_used_twice_is_numbered():

@@ -22,7 +22,7 @@ from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
-from steadygaze.verdict import checks
+from steadygaze.verdict import checks, witness
 from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.plain import decided_by_rounding
@@ -78,6 +78,17 @@ def test_a_wrong_import_is_seen_by_points_witnesses_and_the_audit():
         audit(wrong, false, 300)
     nearest = replace(map_, kind=np.where(map_.kind == ROBUST, ATTENTION_CHANGED, ROBUST).astype(np.int8))
     assert find_witness(wrong, nearest) is None, "cells that fail by the import alone have no witness"
+
+
+def test_a_failing_point_in_robust_cells_is_rounding_or_a_slip(monkeypatch):
+    answer = solve(replace(MIXED).problem, threads=1)
+    failing = np.array([answer.result.nearest_failure.theta])
+    told = replace(answer.map, kind=np.full_like(answer.map.kind, ROBUST), failing=failing)
+    monkeypatch.setattr(witness, "decided_by_rounding", lambda _, thetas: np.zeros(len(thetas), bool))
+    with pytest.raises(InternalCheckError, match="called robust"):
+        find_witness(answer.problem, told)
+    monkeypatch.setattr(witness, "decided_by_rounding", lambda _, thetas: np.ones(len(thetas), bool))
+    assert find_witness(answer.problem, told) is None
 
 
 def test_the_imported_network_stands_in_where_the_original_has_no_gradients(monkeypatch):

@@ -58,6 +58,8 @@ __all__ = [
 ]
 
 SCHEMA = "steadygaze/result/1"
+# A point is inside what is said to be robust if it is nearer to 0 than its border by more than rounding.
+_INSIDE = 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Result:
             raise InternalCheckError(
                 "a violation counts only with a witness, and there is none: the answer is withheld"
             )
+        self._check_nothing_fails_within()
         n = len(self.problem.axes())
         for name, size in (
             ("origin.ranges", self.origin and len(self.origin.ranges)),
@@ -128,6 +131,29 @@ class Result:
             raise InternalCheckError(
                 f"the verdict is robust, yet {unsafe!r} of the box is not and the nearest failure is "
                 f"{self.nearest_failure}: the answer is withheld"
+            )
+
+    def _check_nothing_fails_within(self) -> None:
+        """Nothing fails in the part of the box that is said to be robust."""
+        failure, scale = self.nearest_failure, self.safe_scale
+        axes = self.problem.axes()
+        if failure is None or len(failure.theta) != len(axes):
+            return
+        if scale:
+            inside = all(
+                axis.low * scale * _INSIDE <= value <= axis.high * scale * _INSIDE
+                for axis, value in zip(axes, failure.theta, strict=True)
+            )
+            if inside:
+                raise InternalCheckError(
+                    f"the safe scale is {scale!r}, yet theta = {list(failure.theta)} fails: the answer is "
+                    f"withheld"
+                )
+        reached = failure.distance if failure.theta_distance is None else failure.theta_distance
+        if self.radius is not None and reached < self.radius.value * _INSIDE:
+            raise InternalCheckError(
+                f"the radius is {self.radius.value!r}, yet theta = {list(failure.theta)} fails at "
+                f"{reached!r}: the answer is withheld"
             )
 
     def _failure_size(self) -> int | None:

@@ -8,15 +8,17 @@ import numpy as np
 
 from steadygaze.answer.result import KINDS, Failure
 from steadygaze.deadline import NEVER, Deadline, Expired
+from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.half_widths import distances, half_widths
-from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import Nearest
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.question.points import Points
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
-from steadygaze.verdict.reading import failures_by_distance
+from steadygaze.verdict.plain import decided_by_rounding
+from steadygaze.verdict.reading import failures_by_distance, located
 
 # Failing cells that are tried for a witness before none is believed to exist.
 _TRIES = 50
@@ -51,8 +53,31 @@ def find_witness(
         inside = _in_cells(problem, map_, norm, deadline)
     except Expired:
         inside = _somewhere(problem, map_, norm)
-    known = [inside, None if map_.failing is None else _nearest_of(problem, map_.failing, norm)]
+    beside = None if map_.failing is None else _nearest_of(problem, _not_robust(problem, map_), norm)
+    known = [inside, beside]
     return min((w for w in known if w is not None), key=lambda w: w.failure.distance, default=None)
+
+
+def _not_robust(problem: Problem, map_: CellMap) -> np.ndarray:
+    """Of the failing points that the map knows of beside its cells, those that it does not prove robust.
+
+    Where units lie within rounding of a breakpoint a single point may have another map than all around it.
+    Raises InternalCheckError where rounding does not explain it.
+    """
+    assert map_.failing is not None
+    held = [
+        len(cells) > 0 and bool((map_.kind[cells] == ROBUST).all())
+        for cells in located(map_, map_.failing, problem.tolerance)
+    ]
+    contradicting = map_.failing[held]
+    if len(contradicting):
+        sure = contradicting[~decided_by_rounding(problem, contradicting)]
+        if len(sure) and (slip := _nearest_of(problem, sure, "linf")) is not None:
+            raise InternalCheckError(
+                f"theta = {slip.theta.tolist()} fails, and all cells around it are called robust: the answer "
+                f"is withheld; please report this case"
+            )
+    return map_.failing[~np.array(held, bool)]
 
 
 def _somewhere(problem: Problem, map_: CellMap, norm: str) -> Witness | None:
