@@ -249,3 +249,22 @@ def test_a_rule_at_a_breakpoint_is_no_failure(method):
     assert answer.at([-0.25]).kind == "attention-changed"
     assert (answer.verdict, answer.result.nearest_failure) == (Verdict.ROBUST, None)
     assert answer.safe_scale == 1
+
+
+def test_ties_and_thresholds_just_kept_are_no_failures(monkeypatch):
+    """Rounding puts a gap that is 0 everywhere on either side, and an inconsistency that is just allowed."""
+    noise = np.random.default_rng(1).normal
+
+    def gap(thetas):
+        return 1e-15 * noise(size=len(thetas))
+
+    tied = Falsifier(planted(monkeypatch, PLANE, gap))
+    tied.search()
+    assert not len(tied.found())
+
+    def drift(thetas):
+        return PLANE.problem.threshold + 1e-15 * noise(size=len(thetas))
+
+    kept = Falsifier(planted(monkeypatch, PLANE, lambda thetas: np.ones(len(thetas)), drift))
+    kept.search()
+    assert not len(kept.found())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygaze.geometry.kinds import ATTENTION_CHANGED
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED
 from steadygaze.question.points import Points
 from steadygaze.question.problem import Problem
 
@@ -22,14 +22,22 @@ def failing_at(problem: Problem, thetas: np.ndarray) -> tuple[Points, np.ndarray
     """What points ``(B, n)`` are, and at which class or attention fails, ``(B,)`` bool.
 
     Attention is only said to fail at a point where something fails right beside it, too. The class needs no
-    such look: logits are continuous.
+    such look: logits are continuous. Nothing is said of a class gap within the tolerance of 0, where classes
+    may tie, and of an inconsistency within that of the threshold.
     """
     points = problem.at(thetas)
-    fails = points.failing.copy()
-    alone = np.flatnonzero(points.kind == ATTENTION_CHANGED)
+    fails = _surely(problem, points)
+    alone = np.flatnonzero(fails & (points.kind == ATTENTION_CHANGED))
     if len(alone):
         box = problem.box
         inside = box[:, 0] + np.ptp(box, axis=1) * (1 + np.modf(_TURN * np.arange(1, len(box) + 1))[0]) / 3
         beside = thetas[alone] + _ASIDE * (inside - thetas[alone])
-        fails[alone] = problem.at(beside).failing
+        fails[alone] = _surely(problem, problem.at(beside))
     return points, fails
+
+
+def _surely(problem: Problem, points: Points) -> np.ndarray:
+    """Where points fail by more than what rounding may make of a tie, or of a threshold that is just kept."""
+    tied = np.abs(points.gap) <= problem.gap_tolerance.max()
+    moved = points.inconsistency > problem.threshold + problem.tolerance.margin
+    return ~tied & ((points.kind == CLASS_CHANGED) | ((points.kind == ATTENTION_CHANGED) & moved))
