@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
+import torch
+from torch import nn
 
 from public_networks import problem
+from steadygaze import Direction, verify
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.search.base import Options
 from steadygaze.search.boundary import Boundary
@@ -49,3 +52,25 @@ def test_at_most_a_fifth_of_the_regions(shared, box, net, number):
     assert inside >= MANY
     # In the plane also of what bfs visits within R0; in four dimensions most of R0 touches its boundary.
     assert visited <= FIFTH * (inside if len(posed.box) == 2 else len(whole.pattern))
+
+
+def test_a_box_as_narrow_as_rounding_has_an_answer_without_an_outline_at_worst():
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 1)
+    ).double()
+    weights = (
+        [[1.0, 2.0], [2.0, 0.0]],
+        [[-4.0, 4.0], [0.0, 2.0], [0.0, -2.0], [4.0, -2.0], [-4.0, -4.0]],
+        [[-1.0, 1.0, -1.0, 1.0, 2.0]],
+    )
+    biases = ([-1.0, -1.0], [2.0, 0.0, -1.0, 0.0, -1.0], [0.0])
+    with torch.no_grad():
+        for layer, weight, bias in zip(net[1::2], weights, biases, strict=True):
+            layer.weight[:], layer.bias[:] = torch.tensor(weight), torch.tensor(bias)
+    narrow = Direction(-1e-9, 1e-9, array=np.array([[[1.0, 0.0]]]))
+    chain = narrow | Direction(0.0, 0.5, array=np.array([[[-1.0, -2.0]]]))
+    image = np.array([[[0.5625, 0.375]]])
+    answer = verify(net, image, chain, saliency="abs-gradient", method="gbs", threads=1)
+    assert answer.verdict == "violated"
+    assert answer.result.origin.ranges[0] == (-1e-9, 1e-9)
+    assert answer.result.origin.ranges[1][1] == pytest.approx(0.0625)

@@ -128,7 +128,8 @@ class Boundary(AbstractSearch):
         assert self._outer is not None
         assert self._others is not None
         if self._closed:
-            return rings(self._outer)[0], rings(self._others)
+            # In a box as narrow as rounding the ends of pieces may lie apart, and no ring is closed.
+            return next(iter(rings(self._outer)), ()), rings(self._others)
         import shapely  # here and below: slow to import, and only this search in the plane needs it
 
         area = loose_outline(self._part.solid(self._part.members))
