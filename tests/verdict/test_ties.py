@@ -168,3 +168,31 @@ def test_an_end_within_rounding_of_0_is_0():
     """A blocked cell at 0 whose corner rounding has moved."""
     assert ends_around_zero(np.array([[2.8e-17, 0.3], [-0.5, -2.4e-15]]), -1.0, 1.0) == (0.0, 0.0)
     assert ends_around_zero(np.array([[1e-9, 0.3]]), -1.0, 1.0) == (-1.0, 1e-9)
+
+
+@pytest.mark.parametrize("method", ["sweep", "bfs", "gbs", "nearest", "bound"])
+def test_an_expected_map_that_leaves_the_image_just_at_the_end_of_a_range(method):
+    """All attention is on the left column: moved by a whole pixel there is none to compare with."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 2)).double()
+    with torch.no_grad():
+        net[1].weight[:] = torch.tensor([[1.0, 0.0, 0.0, 2.0, 0.0, 0.0], [0.0] * 6])
+        net[1].bias[:] = torch.tensor([1.0, 0.0])
+    image = np.full((1, 2, 3), 0.5)
+    answer = sg.verify(net, image, sg.Translate(dx=(-1.0, 0.0)), method=method, threads=1)
+    assert answer.at([-1.0]).kind == "attention-changed"
+    assert answer.verdict == "unknown"
+    assert 1 - 1e-9 < answer.safe_scale < 1
+    assert -1 < answer.result.origin.ranges[0][0] < -1 + 1e-9
+    allowed = sg.verify(net, image, sg.Translate(dx=(-1.0, 0.0)), method=method, threshold=2.0, threads=1)
+    assert allowed.verdict == "robust"
+    assert allowed.safe_scale == 1
+
+
+def test_a_tie_in_the_border_of_the_box_is_not_in_the_safe_part():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)).double()
+    with torch.no_grad():
+        net[1].weight[:], net[1].bias[:] = torch.tensor([[-1.0], [0.0]]), torch.tensor([0.75, 0.0])
+    answer = sg.verify(net, np.full((1, 1, 1), 0.5), sg.Brightness(0.0, 0.25), method="sweep", threads=1)
+    assert answer.verdict == "unknown"
+    assert 1 - 1e-9 < answer.safe_scale < 1
+    assert answer.result.origin.ranges[0][1] < 0.25

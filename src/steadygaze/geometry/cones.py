@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+# A squared length is zero below this share of the terms that make it up, of which rounding leaves some 1e-15.
+_ROUNDING = 1e-13
+
 
 @dataclass(frozen=True)
 class Cones:
@@ -64,6 +67,16 @@ class Cones:
         product, length = self._parts(rows, theta)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.zero[rows], np.nan, 1 - product / (self.size[rows] * length))
+
+    def vanishing(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """Where at theta ``(k, n)`` the affine map is zero, up to rounding, and that is too far off.
+
+        Around such a point the cosine may be as it should everywhere; at the point there is none.
+        """
+        whole = _with_one(theta)
+        square = np.einsum("ki,kij,kj->k", whole, self.gram[rows], whole)
+        terms = np.einsum("ki,kij,kj->k", abs(whole), abs(self.gram[rows]), abs(whole))
+        return (square <= _ROUNDING * terms) & (self.kappa > -1)
 
     def _parts(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         whole = _with_one(theta)

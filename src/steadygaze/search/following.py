@@ -65,11 +65,13 @@ def follow(
     volume = [map_.volume[rest]]
     region_of = np.full(cones.count, -1)
     region_of[cone] = region
+    ties = [] if map_.ties is None else [map_.ties]
     for cells, kind, rows in _judged(problem, _Open(open_cells, cone), cones, deadline):
         batches.append(cells)
         kinds.append(kind)
         regions.append(region_of[rows])
         volume.append(volumes(cells))
+        ties += _vanishing(cells, kind, rows, cones)
     inconsistency = map_.inconsistency.copy()
     inconsistency[region] = cones.inconsistency(cone, centres(open_cells))
     return replace(
@@ -79,8 +81,23 @@ def follow(
         region=np.concatenate(regions),
         volume=np.concatenate(volume),
         inconsistency=inconsistency,
+        ties=concatenate(ties) if ties else None,
         conforming=False,
     )
+
+
+def _vanishing(cells: Cells, kind: np.ndarray, rows: np.ndarray, cones: Cones) -> list[Cells]:
+    """The faces of robust cells all over which the affine map is zero: there it is not where it should be."""
+    chosen = np.flatnonzero(kind == ROBUST)
+    held, _ = cells.take(chosen)
+    owner = np.repeat(np.arange(held.count), np.diff(held.ptr))
+    on = cones.vanishing(rows[chosen][owner], held.theta[held.idx])
+    if not on.any():
+        return []
+    sizes = np.bincount(owner[on], minlength=held.count)
+    ptr = np.concatenate([[0], np.cumsum(sizes[sizes > 0])])
+    faces = Cells(held.theta, held.names, ptr, held.idx[on], held.mask[on])
+    return [faces.take(np.arange(faces.count))[0]]
 
 
 def _judged(

@@ -79,11 +79,13 @@ def claim_of(findings: Sequence[Finding]) -> str:
 def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = NEVER) -> float | None:
     """The largest safe scale that one of the findings proves; None where no inside was examined."""
     known = [
-        safe_scale(finding.map, box, deadline)
+        (safe_scale(finding.map, box, deadline), finding.map.ties is None)
         for finding in findings
         if finding.claim != "outer boundary" or (finding.enclosed is not None and finding.enclosed.examined)
     ]
-    return max((scale if scale >= 1 else max(scale - _INWARD, 0.0) for scale in known), default=None)
+    # Ties may lie in the border of the box itself, and everything around be robust.
+    ends = (scale if scale >= 1 and free else max(scale - _INWARD, 0.0) for scale, free in known)
+    return max(ends, default=None)
 
 
 def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius | None:
@@ -100,7 +102,8 @@ def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius
     if (ties := ties_of(findings)) is not None:
         far = by_euclidean(ties, half) if norm == "l2" else by_gauge(ties, half, half)
         ends.append(next(far).distance)
-    return Radius(norm, farthest if min(ends) >= farthest else max(min(ends) - _INWARD, 0.0))
+    whole = ties is None and min(ends) >= farthest
+    return Radius(norm, farthest if whole else max(min(ends) - _INWARD, 0.0))
 
 
 def ties_of(findings: Sequence[Finding]) -> Cells | None:
@@ -224,7 +227,7 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
         )
     return (
         Verdict.UNKNOWN,
-        "no cell fails, but at a point the class gap vanishes within the numerical tolerance",
+        "no cell fails, but at a point the class gap, or a map, vanishes within the numerical tolerance",
     )
 
 

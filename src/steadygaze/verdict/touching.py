@@ -37,11 +37,21 @@ def drawn_in(around: Around, ties: Cells, box: np.ndarray, deadline: Deadline = 
         met = [axis_intervals(ties, axis, np.ptp(box, axis=1), deadline) for axis in range(len(box))]
     except Expired:
         return Around(nothing, None)
-    ends = [ends_around_zero(some, *given) for some, given in zip(met, origin.ranges, strict=True)]
+    ends = [_short_of(*each) for each in zip(met, origin.ranges, box.tolist(), strict=True)]
     origin = replace(origin, ranges=tuple(ends))
     if not _may_part(ties, np.ptp(box, axis=1)):
         return replace(around, origin=origin)
     return Around(nothing, Origin(None, origin.ranges, None, None, "not examined", complete=False))
+
+
+def _short_of(met: np.ndarray, given: tuple[float, float], whole: tuple[float, float]) -> tuple[float, float]:
+    """A range about 0 drawn in to intervals ``(k, 2)`` that it meets, short of what they hold of its ends."""
+    low, high = ends_around_zero(met, *given)
+    held_low, held_high = (((met[:, 0] <= end) & (end <= met[:, 1])).any() for end in whole)
+    return (
+        float(np.nextafter(low, 0.0)) if held_low and low <= whole[0] < 0 else low,
+        float(np.nextafter(high, 0.0)) if held_high and high >= whole[1] > 0 else high,
+    )
 
 
 def _may_part(ties: Cells, widths: np.ndarray) -> bool:
