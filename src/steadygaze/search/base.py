@@ -56,10 +56,10 @@ class CellMap:
         volume: ``(cells,)``.
         inconsistency: ``(regions,)`` of the map on each region; nan where it is not known or not constant.
         pattern: ``(regions,)`` uint64, name of each region's activation pattern.
-        ties: where a class gap vanishes, within the tolerance, on class-robust cells, or a map that moves does
-            on robust ones: the faces of theirs, as
-            polytopes of any dimension down to points; None for nowhere. No point of them is robust, though
-            cells on all sides may be. Borders along which the class changes inside a region are not in it.
+        ties: where a class gap vanishes, within the tolerance, on class-robust cells, or a map that moves
+            vanishes on robust ones: the faces of theirs, as polytopes of any dimension down to points; None
+            for nowhere. No point of them is robust, though cells on all sides may be. Borders along which the
+            class changes inside a region are not in it.
         conforming: whether the cells meet facet to facet, so that neighbours share vertices by name.
         rest: volume of the box that lies in no cell, because the search has not examined it. Cells then may
             be flat: the facets behind which it begins, undecided.
