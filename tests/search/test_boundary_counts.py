@@ -72,5 +72,5 @@ def test_a_box_as_narrow_as_rounding_has_an_answer_without_an_outline_at_worst()
     image = np.array([[[0.5625, 0.375]]])
     answer = verify(net, image, chain, saliency="abs-gradient", method="gbs", threads=1)
     assert answer.verdict == "violated"
-    assert answer.result.origin.ranges[0] == (-1e-9, 1e-9)
-    assert answer.result.origin.ranges[1][1] == pytest.approx(0.0625)
+    assert answer.shares.robust == pytest.approx(0.125)
+    assert not answer.result.origin.outer_boundary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,6 +36,9 @@ def components(cells: Cells, found: Facets | None = None) -> np.ndarray:
     Cells connect through facets, not corners. found: the cells' facets, if they are at hand.
     """
     return connected(shared_facets(facets(cells) if found is None else found), cells.count)
+
+
+_Probing = Callable[[Cells, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class LooseParts(NamedTuple):
@@ -75,10 +79,12 @@ def loose_parts(cells: Cells, walls: Cells | None, deadline: Deadline = NEVER) -
     widths = np.ptp(cells.theta, axis=0)
     tree = BoxTree(low - _TOUCH * widths, high + _TOUCH * widths)
     # In the plane all sides are cut by all corners at once; in space most cells meet at middles of facets.
-    between = None if walls is None or not walls.count else _Walls(walls, widths)
-    corners = cells.theta if between is None else np.concatenate([cells.theta, walls.theta])
-    cut = partial(_between_corners, corners)
-    kinds = {1: (_middles,), 2: (cut,)}.get(cells.dimension, (_middles, _halves))
+    between, corners = None, cells.theta
+    if walls is not None and walls.count:
+        between, corners = _Walls(walls, widths), np.concatenate([cells.theta, walls.theta])
+    pieces = partial(_between_corners, corners)
+    ways: dict[int, tuple[_Probing, ...]] = {1: (_middles,), 2: (pieces,)}
+    kinds = ways.get(cells.dimension, (_middles, _halves))
     step = _FACETS_AT_ONCE if cells.dimension > 2 else max(1, len(lone))
     doubtful = []
     for probes, at in product(kinds, range(0, len(lone), step)):
@@ -192,16 +198,16 @@ def _between_corners(
     import shapely  # here and below: slow to import, and only answers in the plane need it
 
     widths = np.ptp(cells.theta, axis=0)
-    corners, own = corners / widths, cells.theta / widths
+    ends_at, own = corners / widths, cells.theta / widths
     ends = _ends(cells.theta, cells.ptr, cells.idx, cells.mask, cell, bit)
     first, along = own[ends[:, 0]], own[ends[:, 1]] - own[ends[:, 0]]
-    side, corner = shapely.STRtree(shapely.points(corners)).query(
+    side, corner = shapely.STRtree(np.asarray(shapely.points(ends_at))).query(
         shapely.linestrings(own[ends]), predicate="dwithin", distance=_TOUCH
     )
     length = (along**2).sum(axis=1)
     real = length[side] > 0  # sides of slivers may have no length
     side, corner = side[real], corner[real]
-    place = ((corners[corner] - first[side]) * along[side]).sum(axis=1) / length[side]
+    place = ((ends_at[corner] - first[side]) * along[side]).sum(axis=1) / length[side]
     order = np.lexsort((place, side))
     side, place = side[order], place[order].clip(0.0, 1.0)
     step = (side[1:] == side[:-1]) & (np.diff(place) > _TOUCH)
