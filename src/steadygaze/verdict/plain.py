@@ -20,29 +20,24 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, 
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.joint import AbstractJoint
-from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam, NoMap
 from steadygaze.network.smooth import Smooth
 from steadygaze.perturbation.chain import Chain
 from steadygaze.question.points import placed
 from steadygaze.question.problem import Problem
+from steadygaze.verdict.terms import Terms, places_to_learn
 
 # A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what
 # rounding leaves of sums, and ten times what searches take for 0.
 _ROUNDING, _OF_SEARCHES = 1e-10, 10.0
 # The same for models in single precision.
 _SINGLE = 1e-6
-# Of the terms that go into a unit this share counts behind it, too, where the unit itself is 0.
-_LEFT_OVER = 1e-2
 # An inconsistency this close to the threshold may be on either side of it: rounding leaves some 1e-14 of a
 # cosine and 1e-8 of the distance of two vectors that are nearly one.
 _CLOSE = 1e-7
 # A map below this share of the unperturbed image's has no direction that rounding leaves standing.
 _VANISHING = 1e-9
-# Random theta beside 0 and corners from which the sizes of terms are learnt; of large networks fewer, those
-# that so many products take (see `Graph.effort`).
-_LEARNT, _CORNERS, _EFFORT = 3, 2, 10**9
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ class PlainEvaluation:
         problem: Problem,
         rounding: float = _ROUNDING,
         level: bool = True,
-        learnt: _Learnt | None = None,
+        learnt: Terms | None = None,
         ahead: np.ndarray | None = None,
     ) -> None:
         self._problem = problem
@@ -236,27 +231,15 @@ class PlainEvaluation:
         mask = np.broadcast_to(mask, shape).reshape(-1)
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
 
-    def _learn(self) -> _Learnt:
+    def _learn(self) -> Terms:
         """One pass over corners, random theta, the unperturbed image, and what is asked about ahead."""
-        graph, places = self._graph, self._places()
+        graph, places = self._graph, places_to_learn(self._problem.box, self._graph.effort)
         images = self._images(np.concatenate([places, self._ahead]))
         every = graph.values_at(images, range(len(graph.nodes)))
         if len(self._ahead):
             last = len(places) - 1  # the unperturbed image
             self._known = Evaluated(images[last:], {node: every[node][last:] for node in self._read})
-        values = {node: value[: len(places)] for node, value in every.items()}
-        scale, sizes = _sizes(graph, values)
-        picked = {graph.nodes[node].inputs[0] for node in graph.piecewise}
-        return _Learnt(scale, sizes, {node: values[node] for node in picked})
-
-    def _places(self) -> np.ndarray:
-        """Where the sizes of terms are learnt, ``(k, n)``; the last is 0."""
-        box = self._problem.box
-        corners = np.array([box[:, 0], box[:, 1]])
-        count = int(np.clip(_EFFORT // self._graph.effort, 1, _CORNERS + _LEARNT))
-        draws = np.random.default_rng(3).random((count, len(box)))
-        draws[:_CORNERS] = draws[:_CORNERS].round()
-        return np.concatenate([corners, box[:, 0] + draws * (box[:, 1] - box[:, 0]), np.zeros((1, len(box)))])
+        return Terms.of(graph, {node: value[: len(places)] for node, value in every.items()})
 
     def _images(self, thetas: np.ndarray) -> Tensor:
         problem = self._problem
@@ -366,48 +349,9 @@ def decided_by_rounding(problem: Problem, thetas: np.ndarray) -> np.ndarray:
     return plain.decided_by_rounding(plain.evaluated(thetas))[1:]
 
 
-@dataclass(frozen=True)
-class _Learnt:
-    """The sizes of terms, from which what rounding may do follows.
-
-    scale: ``(K,)`` of logits. sizes: ``(N,)`` by nodes that pick. values: ``(k, *shape)`` of what these read,
-    where it was learnt.
-    """
-
-    scale: np.ndarray
-    sizes: dict[int, Tensor]
-    values: dict[int, Tensor]
-
-
 def _above(values: Tensor, edges: Tensor) -> Tensor:
     """How many edges ``(k, N)`` lie below each of the values ``(B, *shape)``, uint8 ``(B, N)``."""
     flat = values.flatten(1)
     if len(edges) == 1:
         return (flat > edges[0]).to(torch.uint8)
     return (flat[:, None] > edges).sum(dim=1, dtype=torch.uint8)
-
-
-def _sizes(graph: Graph, values: Mapping[int, Tensor]) -> tuple[np.ndarray, dict[int, Tensor]]:
-    """The sums of absolute terms that make up logits ``(K,)`` and, for each node that picks, what its units
-    or windows ``(N,)`` go by.
-
-    They are taken for the largest magnitudes among the values ``(B, *shape)`` of all nodes.
-    """
-    most: dict[int, Tensor] = {}
-    sizes: dict[int, Tensor] = {}
-    for index, node in enumerate(graph.nodes):
-        if isinstance(node.layer, AbstractAffine):
-            most[index] = node.layer.magnitude(*(most[source] for source in node.inputs))
-            continue
-        largest = values[index].abs().amax(dim=0, keepdim=True)
-        before = most[node.inputs[0]] if node.inputs else largest
-        if isinstance(node.layer, MaxPool):
-            own = node.layer.forward(before)
-            most[index], sizes[index] = torch.maximum(largest, _LEFT_OVER * own), own.flatten()
-        elif isinstance(node.layer, PiecewiseLinear):
-            marks = float(node.layer.breakpoints.abs().max())
-            most[index] = torch.maximum(largest, _LEFT_OVER * before)
-            sizes[index] = before.flatten().clamp_min(marks)
-        else:
-            most[index] = largest if index else largest.clamp_min(1.0)
-    return most[graph.last].flatten().cpu().numpy(), sizes
