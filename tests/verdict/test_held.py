@@ -209,16 +209,16 @@ class Paced:
         self.now, self.sizes = 0.0, []
         self._block, self._point, self._at = block, point, PlainEvaluation.at
         monkeypatch.setattr(held, "time", self)
-        monkeypatch.setattr(PlainEvaluation, "at", lambda plain, thetas: self.at(plain, thetas))
+        monkeypatch.setattr(PlainEvaluation, "at", lambda *given: self.at(*given))
         monkeypatch.setattr(held, "_at_first", lambda _: 5)
 
     def perf_counter(self) -> float:
         return self.now
 
-    def at(self, plain: PlainEvaluation, thetas: np.ndarray) -> Seen:
+    def at(self, plain: PlainEvaluation, thetas: np.ndarray, noted: int = 0) -> Seen:
         self.now += self._block + self._point * len(thetas)
         self.sizes.append(len(thetas))
-        return self._at(plain, thetas)
+        return self._at(plain, thetas, noted)
 
 
 @pytest.mark.parametrize(
@@ -391,13 +391,15 @@ def test_what_is_asked_ahead_is_seen_as_ever(variant):
 
 
 @pytest.mark.parametrize("variant", EVERY[::6], ids=str)
-def test_maps_need_not_be_made_again_to_know_whether_single_precision_decides(variant):
+def test_what_single_precision_decides_is_told_with_the_rest(variant):
+    """Alone it takes maps of its own."""
     plain = PlainEvaluation(variant.problem)
     for thetas in (variant.draw(20), np.zeros((1, len(variant.perturbation.box)))):
-        seen = plain.at(thetas)
-        again = plain.in_single().decided_by_rounding(seen.evaluated)
-        known = plain.in_single().decided_by_rounding(seen.evaluated, seen.doubtful)
-        np.testing.assert_array_equal(known, again)
+        rows = 1 + len(thetas)
+        seen = plain.at(thetas, noted=rows)
+        alone = plain.in_single().decided_by_rounding(seen.evaluated)
+        np.testing.assert_array_equal(seen.by_rounding, alone)
+        np.testing.assert_array_equal(plain.at(thetas, noted=rows // 2).by_rounding, alone[: rows // 2])
 
 
 def test_a_small_answer_is_held_in_one_pass(monkeypatch):

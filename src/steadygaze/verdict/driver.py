@@ -317,7 +317,7 @@ def _solved(
         },
         versions=versions(),
         notes=(
-            *notes_of(problem, failure, held.by_rounding),
+            *notes_of(problem, failure, held.by_rounding, held.there),
             *expectation(problem, findings, scale, failure),
         ),
         tolerance=vars(problem.tolerance),
