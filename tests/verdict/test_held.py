@@ -25,7 +25,7 @@ from steadygaze.search import branch_and_bound, judging
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.sweep import Sweep
-from steadygaze.verdict import driver, held
+from steadygaze.verdict import driver, held, reviewing
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.held import Claims, Held, budget_of, hold
 from steadygaze.verdict.plain import PlainEvaluation, Seen
@@ -144,7 +144,7 @@ def test_columns_dropped_for_want_of_a_reader(monkeypatch, method):
         )
 
     monkeypatch.setattr(Stages, "_feeding_dense", property(careless))
-    monkeypatch.setattr(driver, "check_cover", lambda *_: None)
+    monkeypatch.setattr(reviewing, "check_patterns", lambda *_: None)
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU()).double()
     with torch.no_grad():
         net[1].weight[:] = torch.tensor([[0.0] * 4, [1.0, 0, 1, 0], [0, 3.0, 0, 0], [0.0] * 4]).double()
@@ -184,7 +184,7 @@ def test_no_engine_answers_without(monkeypatch, method):
         kind = np.where(finding.map.kind == CLASS_CHANGED, ROBUST, finding.map.kind)
         return replace(finding, map=replace(finding.map, kind=kind))
 
-    monkeypatch.setattr(driver, "check_cover", lambda *_: None)
+    monkeypatch.setattr(reviewing, "check_patterns", lambda *_: None)
     monkeypatch.setattr(driver, "_found", renamed)
     monkeypatch.setattr(driver, "budget_of", lambda _: LONG)
     with pytest.raises(InternalCheckError, match="class-changed"):

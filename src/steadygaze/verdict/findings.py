@@ -15,9 +15,10 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.sections import by_euclidean, by_gauge, gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
+from steadygaze.verdict.plain import PlainEvaluation
 from steadygaze.verdict.reading import NOTHING, Around, around_origin, cells_at, safe_ranges, safe_scale
 from steadygaze.verdict.touching import drawn_in
-from steadygaze.verdict.witness import Witness, find_witness
+from steadygaze.verdict.witness import Tries, Witness, find_witness
 
 # What is told to be robust ends this share of the box nearer to 0 than where the map was seen to end, which
 # rounding leaves some 1e-15 of the box off: at the end told, the network is robust in plain evaluation, too.
@@ -185,10 +186,18 @@ def ended_inward(around: Around, box: np.ndarray) -> Around:
 
 
 def nearest_witness(
-    problem: Problem, findings: Sequence[Finding], norm: str, deadline: Deadline = NEVER
+    problem: Problem,
+    findings: Sequence[Finding],
+    norm: str,
+    deadline: Deadline,
+    tries: Sequence[Tries],
+    plain: PlainEvaluation,
 ) -> Witness | None:
-    """The nearest failure that replays, of all findings."""
-    found = [find_witness(problem, finding.map, norm, deadline) for finding in findings]
+    """The nearest failure that replays, of all findings; the others as for `find_witness`, tries of each."""
+    found = [
+        find_witness(problem, finding.map, norm, deadline, own, plain)
+        for finding, own in zip(findings, tries, strict=True)
+    ]
     return min((w for w in found if w is not None), key=lambda w: w.failure.distance, default=None)
 
 

@@ -112,8 +112,10 @@ def hold(
     """
     began = time.perf_counter() - (ahead.seconds if ahead is not None else 0.0)
     ends = began + seconds
-    ahead = prepared(problem, maps, claims) if ahead is None else ahead
-    plain, block = ahead.plain, [*_failing(claims), *ahead.first]
+    failing = _failing(claims)
+    if ahead is None:
+        ahead = prepared(problem, maps, claims, _thetas(problem, failing), _thetas(problem, ()))
+    plain, block = ahead.plain, [*failing, *ahead.first]
     near = chain(block, ahead.others)
     known = [map_ for map_ in maps if _preparing(map_) < _PREPARING * seconds]
     # The nearest failure is the first that is looked at, and behind the unperturbed image.
@@ -151,22 +153,20 @@ class Prepared:
 
 
 def prepared(
-    problem: Problem, maps: Sequence[CellMap], claims: Claims, failing: np.ndarray | None = None,
-    also: np.ndarray | None = None,
-) -> Prepared:  # fmt: skip
+    problem: Problem, maps: Sequence[CellMap], claims: Claims, failing: np.ndarray, also: np.ndarray
+) -> Prepared:
     """Choose the points, and evaluate the first of them in one pass.
 
     Args:
         problem: the question. maps: of the searches.
         claims: what is read off them; of the nearest failure nothing need be known.
-        failing: theta ``(n,)`` where it is going to be, if that is known.
-        also: further theta ``(B, n)`` to evaluate in the same pass.
+        failing: theta ``(k, n)`` to evaluate with them, the first where the nearest failure is likely to be.
+        also: further theta ``(B, n)``.
     """
-    began, nothing = time.perf_counter(), _thetas(problem, ())
+    began = time.perf_counter()
     points = _in_turn([_claimed(problem, claims), *map(_in_cells, maps)])
     first = tuple(islice(points, _at_first(problem)))
-    failing = _thetas(problem, _failing(claims)) if failing is None else failing[None]
-    ahead = np.concatenate([failing, _thetas(problem, first), nothing if also is None else also])
+    ahead = np.concatenate([failing[:1], _thetas(problem, first), failing[1:], also])
     plain = PlainEvaluation(problem, ahead=ahead)
     return Prepared(plain, first, points, time.perf_counter() - began)
 

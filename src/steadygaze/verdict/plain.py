@@ -166,18 +166,19 @@ class PlainEvaluation:
 
     def evaluated(self, thetas: np.ndarray) -> Evaluated:
         """One pass forward over the unperturbed image and theta ``(B, n)``, but for what is known ahead."""
-        rows = self._rows_ahead(thetas)
-        if rows is not None and self._known is not None:
-            return self._known.take(rows)
+        if self._known is not None and np.array_equal(thetas, self._ahead[: len(thetas)]):
+            return self._known.take(slice(1 + len(thetas)))
         images = self._images(np.concatenate([np.zeros((1, len(self._problem.box))), thetas]))
         return Evaluated(images, self._graph.values_at(images, self._read))
 
-    def _rows_ahead(self, thetas: np.ndarray) -> slice | Tensor | None:
-        """The rows of the unperturbed image and of these theta among those known ahead; None for not all."""
-        if np.array_equal(thetas, self._ahead[: len(thetas)]):
-            return slice(1 + len(thetas))
+    def known(self, thetas: np.ndarray) -> Mapping[int, Tensor] | None:
+        """Values ``(B, *shape)`` of all nodes at theta ``(B, n)``; None if not all were asked about ahead."""
         rows = [self._places.get(theta.tobytes(), -1) for theta in thetas]
-        return None if -1 in rows else torch.tensor([0, *rows])
+        if self._known is None or -1 in rows:
+            return None
+        first, last = rows[0], rows[-1] + 1
+        together = rows == list(range(first, last))  # as mostly: nothing is copied
+        return self._known.take(slice(first, last) if together else torch.tensor(rows)).values
 
     @cached_property
     def _places(self) -> dict[bytes, int]:

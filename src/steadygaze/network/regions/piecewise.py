@@ -8,7 +8,7 @@ next stage. Until the first stage all values are affine in theta as a whole and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -299,14 +299,24 @@ class Stages:
 
     def pattern_names_at(self, images: Tensor) -> np.ndarray:
         """Pattern names, uint64 ``(B,)``, at images ``(B, C, H, W)``, by a plain forward pass."""
-        total = np.zeros(len(images), np.uint64)
-        for weights, sides in zip(self._weights, self.sides_at(images), strict=True):
-            total += weighed(sides, weights)
+        return self._named(self.sides_at(images), len(images))
+
+    def pattern_names_of(self, values: Mapping[int, Tensor], rows: int) -> np.ndarray:
+        """`pattern_names_at` so many images, at which what the stages read has these values."""
+        return self._named(self._sides_of(values), rows)
+
+    def _named(self, sides: Iterable[np.ndarray], rows: int) -> np.ndarray:
+        total = np.zeros(rows, np.uint64)
+        for weights, own in zip(self._weights, sides, strict=True):
+            total += weighed(own, weights)
         return total
 
     def sides_at(self, images: Tensor) -> Iterator[np.ndarray]:
         """For each stage on what side of its hinges images ``(B, C, H, W)`` lie, uint8 ``(B, hinges)``."""
-        values = self.graph.values_at(images, {stage.source for stage in self.stages})
+        yield from self._sides_of(self.graph.values_at(images, {stage.source for stage in self.stages}))
+
+    def _sides_of(self, values: Mapping[int, Tensor]) -> Iterator[np.ndarray]:
+        """`sides_at` the images at which what the stages read has these values."""
         for number, stage in enumerate(self.stages):
             source = flat_array(values[stage.source])
             if isinstance(self.graph.nodes[stage.node].layer, MaxPool):
