@@ -24,7 +24,7 @@ from steadygaze.geometry.envelope import cut_by_windows
 from steadygaze.geometry.sides import (
     above,
     best_of_windows,
-    extremes,
+    met,
     pattern_weights,
     weighed,
     winners,
@@ -195,16 +195,17 @@ class Stages:
             _, firsts = best_of_windows(values, self.inputs[number], tolerance)
             active = np.flatnonzero((firsts != firsts[0]).any(axis=0))
             return Crossing(active, active, firsts[0])
-        low, high = extremes(values)
-        marks = layer.breakpoints.cpu().numpy()[:, None]
-        low, high = (low - marks).reshape(-1), (high - marks).reshape(-1)
-        reaches = high > tolerance
-        alive = np.flatnonzero(high > 0) if number in self._feeding_dense else None
-        return Crossing(
-            cutting=np.flatnonzero(reaches & (low < -tolerance)),
-            active=np.flatnonzero(reaches & (low <= tolerance)),
-            sides=reaches.astype(np.uint8),
-            alive=alive if alive is not None and 2 * len(alive) <= len(high) else None,
+        cutting, active, sides, alive = met(values, self._marks[number], tolerance)
+        few = number in self._feeding_dense and 2 * len(alive) <= len(sides)
+        return Crossing(cutting, active, sides, alive if few else None)
+
+    @cached_property
+    def _marks(self) -> tuple[np.ndarray, ...]:
+        """For each stage the breakpoints of its units, none for windows."""
+        layers = map(self._layer, range(len(self.stages)))
+        return tuple(
+            layer.breakpoints.cpu().numpy() if isinstance(layer, PiecewiseLinear) else np.zeros(0)
+            for layer in layers
         )
 
     def columns(self, values: np.ndarray, number: int, chosen: np.ndarray) -> np.ndarray:
@@ -213,13 +214,11 @@ class Stages:
         if isinstance(layer, MaxPool):
             return np.ascontiguousarray(values[:, self.inputs[number][chosen].reshape(-1)])
         units = values.shape[1]
-        if len(layer.breakpoints) == 1:
-            picked = values if len(chosen) == units else values[:, chosen]
-            mark = float(layer.breakpoints[0])
-            return np.ascontiguousarray(picked - mark if mark else picked)
-        return np.ascontiguousarray(
-            values[:, chosen % units] - layer.breakpoints.cpu().numpy()[chosen // units]
-        )
+        marks = self._marks[number]
+        if len(marks) == 1:
+            picked = values if len(chosen) == units else np.take(values, chosen, axis=1)
+            return np.ascontiguousarray(picked - marks[0] if marks[0] else picked)
+        return np.ascontiguousarray(values[:, chosen % units] - marks[chosen // units])
 
     def cut(
         self,
