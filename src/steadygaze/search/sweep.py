@@ -131,7 +131,7 @@ class Sweep(AbstractSearch):
         self._threads, self._deadline = options.threads, options.deadline
         row = 8 * problem.stages.widest_row
         room = min(_CACHED, options.memory // (2 * options.threads * _COPIES))
-        self._rows = int(np.clip(room // row, _LEAST_ROWS, 4 * _CELLS))
+        self._rows = min(max(room // row, _LEAST_ROWS), 4 * _CELLS)
         self._shared = _SHARED // problem.stages.widest_row
         self._waiting: list[_Batch] = []
         self._held, self._may_hold = 0, options.memory // _WAITING

@@ -64,8 +64,8 @@ def check_patterns(
 def drawn_for_patterns(problem: Problem, map_: CellMap) -> np.ndarray:
     """The theta ``(B, n)`` at which patterns must be known; none where nothing is decided."""
     told = not map_.inner and not map_.rest
-    most = int(np.clip(len(map_.pattern) // _REGIONS_EACH, _FEWER_DRAWN, _DRAWN)) if told else _DRAWN
-    count = int(np.clip(_EFFORT // problem.graph.effort, _LEAST_DRAWN, most))
+    most = min(max(len(map_.pattern) // _REGIONS_EACH, _FEWER_DRAWN), _DRAWN) if told else _DRAWN
+    count = min(max(_EFFORT // problem.graph.effort, _LEAST_DRAWN), most)
     return _draw(problem, 0 if (map_.kind == UNDECIDED).all() else count, seed=1)
 
 

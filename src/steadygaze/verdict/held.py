@@ -173,7 +173,7 @@ def prepared(
 
 def _at_first(problem: Problem) -> int:
     """How many points are looked at in any case."""
-    return int(np.clip(_PRODUCTS // problem.network.graph.effort, _FIRST, _MOST))
+    return min(max(_PRODUCTS // problem.network.graph.effort, _FIRST), _MOST)
 
 
 @dataclass(frozen=True)

@@ -173,17 +173,16 @@ class PlainEvaluation:
 
     def known(self, thetas: np.ndarray) -> Mapping[int, Tensor] | None:
         """Values ``(B, *shape)`` of all nodes at theta ``(B, n)``; None if not all were asked about ahead."""
-        rows = [self._places.get(theta.tobytes(), -1) for theta in thetas]
-        if self._known is None or -1 in rows:
+        if self._known is None or not len(thetas):
             return None
-        first, last = rows[0], rows[-1] + 1
-        together = rows == list(range(first, last))  # as mostly: nothing is copied
-        return self._known.take(slice(first, last) if together else torch.tensor(rows)).values
-
-    @cached_property
-    def _places(self) -> dict[bytes, int]:
-        """The row of each theta among those known ahead."""
-        return {theta.tobytes(): row for row, theta in enumerate(self._ahead, start=1)}
+        ahead = self._ahead
+        for first in np.flatnonzero((ahead == thetas[0]).all(axis=1)).tolist():
+            if np.array_equal(ahead[first : first + len(thetas)], thetas):  # as mostly: nothing is copied
+                return self._known.take(slice(1 + first, 1 + first + len(thetas))).values
+        same = (ahead == thetas[:, None]).all(axis=2)
+        if not same.any(axis=1).all():
+            return None
+        return self._known.take(torch.from_numpy(1 + same.argmax(axis=1))).values
 
     def decided_by_rounding(self, evaluated: Evaluated) -> np.ndarray:
         """Where rounding may decide on the map, there or on the unperturbed image: ``(1 + B,)`` bool."""

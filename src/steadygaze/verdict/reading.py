@@ -92,7 +92,9 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance, deadline
             part = components(cells, found) if map_.conforming else loose_components(cells, deadline)
         except Expired:
             return Around(chosen, Origin(None, ranges, None, None, "not examined"))
-        own = np.isin(part, part[np.isin(robust, at_origin)])
+        reached = np.zeros(map_.cells.count, bool)
+        reached[part[np.searchsorted(robust, at_origin)]] = True
+        own = reached[part]
         chosen = robust[own]
         outer, holes = _outlines(cells, own, found) if plane else ((), ())
     return Around(
