@@ -83,6 +83,8 @@ def _check_patterns(
         return
     names = _patterns_at(problem, thetas, plain)
     strange = thetas[~np.isin(names, map_.pattern)]
+    if not len(strange):
+        return
     if map_.inner:
         if len(strange) and not map_.rest:
             raise InternalCheckError(

@@ -181,12 +181,10 @@ def _inwards(problem: Problem, map_: CellMap, found: Nearest, norm: str) -> np.n
     cells = map_.cells
     corners = cells.theta[cells.idx[cells.ptr[found.cell] : cells.ptr[found.cell + 1]]]
     longer = distances(corners, half_widths(problem.box), norm) - found.distance
-    thetas = []
-    for farther in _FARTHER:
-        room = farther * found.distance if found.distance and np.isfinite(farther) else np.inf
-        share = np.minimum(1.0, room / np.maximum(longer, _NO_LONGER))
-        thetas.append(found.point + (share[:, None] * (corners - found.point)).mean(axis=0))
-    return np.clip(np.array(thetas), problem.box[:, 0], problem.box[:, 1])
+    room = np.array(_FARTHER) * found.distance if found.distance else np.full(len(_FARTHER), np.inf)
+    share = np.minimum(1.0, room[:, None] / np.maximum(longer, _NO_LONGER))
+    thetas = found.point + (share[..., None] * (corners - found.point)).mean(axis=1)
+    return np.clip(thetas, problem.box[:, 0], problem.box[:, 1])
 
 
 def _witness(
