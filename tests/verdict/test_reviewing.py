@@ -20,7 +20,7 @@ from steadygaze.verdict.witness import Tries, find_witness
 from variants import EVERY, Variant
 
 WIDE = Variant("wide", "spot")
-PLAIN = Variant("wide", "spot", clip=None)
+ATTENTION, CLASS = Variant("mlp", "spot", clip=None, threshold=0.02), Variant("mlp", "spot", clip=None)
 
 
 @pytest.mark.parametrize("variant", EVERY[::9], ids=str)
@@ -49,9 +49,9 @@ def passes(monkeypatch: pytest.MonkeyPatch, graph: Graph) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("threshold", [0.02, 2.0], ids=["attention", "class"])
-def test_a_small_answer_is_checked_in_one_pass(monkeypatch, threshold):
-    problem = replace(WIDE, threshold=threshold).problem
+@pytest.mark.parametrize("variant", [ATTENTION, CLASS, WIDE], ids=["attention", "class", "clip"])
+def test_a_small_answer_is_checked_in_one_pass(monkeypatch, variant):
+    problem = variant.problem
     solve(problem, threads=1)
     found = passes(monkeypatch, problem.network.graph)
     answer = solve(problem, threads=1)
@@ -60,13 +60,22 @@ def test_a_small_answer_is_checked_in_one_pass(monkeypatch, threshold):
     assert answer.result.settings["held_points"] >= 64
 
 
-def test_of_a_larger_network_patterns_have_a_pass_of_their_own(monkeypatch):
+@pytest.mark.parametrize("variant", [ATTENTION, CLASS], ids=["attention", "class"])
+def test_a_larger_network_is_checked_in_passes_of_their_own(monkeypatch, variant):
+    """What is told is the same."""
+    problem = variant.problem
+    together = solve(problem, threads=1).result
     monkeypatch.setattr(reviewing, "_TOGETHER", 0)
-    problem = PLAIN.problem
-    solve(problem, threads=1)
     found = passes(monkeypatch, problem.network.graph)
-    assert solve(problem, threads=1).result.settings["held_points"] >= 64
-    assert len(found) == 2
+    apart = solve(problem, threads=1).result
+    assert len(found) == 3, "patterns, level units at the witness, points"
+    assert apart.nearest_failure.theta == together.nearest_failure.theta
+    assert (apart.verdict, apart.safe_scale, apart.origin) == (
+        together.verdict,
+        together.safe_scale,
+        together.origin,
+    )
+    assert apart.settings["held_points"] >= 64
 
 
 @pytest.mark.parametrize("together", [0, 10**9])

@@ -191,7 +191,7 @@ def nearest_witness(
     norm: str,
     deadline: Deadline,
     tries: Sequence[Tries],
-    plain: PlainEvaluation,
+    plain: PlainEvaluation | None,
 ) -> Witness | None:
     """The nearest failure that replays, of all findings; the others as for `find_witness`, tries of each."""
     found = [

@@ -30,7 +30,7 @@ from steadygaze.verdict.reading import Around
 from steadygaze.verdict.witness import Tries, Witness
 
 # Up to so many products for one image (see `Graph.effort`) the points of all checks are evaluated together:
-# values of larger networks would take memory, and gain little.
+# of larger networks that gains little, takes memory, and leaves less of a limit of time to the witness.
 _TOGETHER = 4 * 10**6
 
 
@@ -42,7 +42,7 @@ class Review:
         around, scale, radius: the robust part around 0, the safe scale, how far from 0 all is robust.
         witness: the nearest failure that replays.
         audited: how many points of the audit the map decides.
-        ahead: what the answer is going to be held against.
+        ahead: what the answer is going to be held against, if it is prepared.
     """
 
     around: Around
@@ -50,7 +50,7 @@ class Review:
     radius: Radius | None
     witness: Witness | None
     audited: int
-    ahead: Prepared
+    ahead: Prepared | None
 
 
 def reviewed(
@@ -76,15 +76,15 @@ def reviewed(
     if not maps[0].inner:
         around = widened(around, scale, radius, problem.box)
     tries = [Tries(problem, map_, norm, late) for map_ in maps]
-    failing = [one.ahead() for one in tries]
     drawn = [drawn_for_patterns(problem, map_) for map_ in maps]
-    also = drawn if problem.graph.effort <= _TOGETHER else []
-    ahead = prepared(
-        problem, maps, Claims(scale, around.origin, radius, None), np.concatenate(failing),
-        np.concatenate([*also, np.zeros((0, len(problem.box)))]),
-    )  # fmt: skip
+    ahead = None
+    if problem.graph.effort <= _TOGETHER:
+        failing = np.concatenate([one.ahead() for one in tries])
+        claims = Claims(scale, around.origin, radius, None)
+        ahead = prepared(problem, maps, claims, failing, np.concatenate(drawn))
+    plain = None if ahead is None else ahead.plain
     for map_, thetas in zip(maps, drawn, strict=True):
-        check_patterns(problem, map_, thetas, late, ahead.plain)
+        check_patterns(problem, map_, thetas, late, plain)
     audited = audit(problem, maps[0], audit_points, late)
-    witness = nearest_witness(problem, findings, norm, late, tries, ahead.plain)
+    witness = nearest_witness(problem, findings, norm, late, tries, plain)
     return Review(around, scale, radius, witness, audited, ahead)
