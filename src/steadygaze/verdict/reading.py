@@ -158,6 +158,8 @@ class Locator:
         reach = slack * self._widths
         near = np.flatnonzero(((self._low <= theta + reach) & (theta - reach <= self._high)).all(axis=1))
         boxes, near = near[self._filled[near]], near[~self._filled[near]]
+        if not len(near):  # as with one parameter
+            return boxes
         here = np.repeat(theta[None], len(near), axis=0)
         near = near[~clearly_outside(map_.cells, near, here, self._widths)]
         here = np.repeat(theta[None], len(near), axis=0)
