@@ -97,7 +97,7 @@ ROOMS = {
          "search/test_following.py", "question/test_following.py", *_WHOLE),
     ),
     "checks": Room(
-        ("verdict/checks.py", "verdict/held.py", "verdict/plain.py"),
+        ("verdict/checks.py", "verdict/held.py", "verdict/plain.py", "verdict/terms.py"),
         ("verdict", *_WHOLE),
     ),
     "piecewise": Room(

@@ -170,7 +170,7 @@ def test_what_fails_on_the_way_leaves_the_process_as_it_was(monkeypatch, failure
 
     sg.verify(module(), np.full((4, 4), 0.5), sg.Brightness(-0.1, 0.1), threads=1)
     before = shared_state()
-    for place in ("verdict.driver.check_cover", "verdict.driver.pose", "search.sweep.judge"):
+    for place in ("verdict.reviewing.check_patterns", "verdict.driver.pose", "search.sweep.judge"):
         with monkeypatch.context() as patched:
             patched.setattr(f"steadygaze.{place}", broken)
             with contextlib.suppress(failure):

@@ -1,11 +1,11 @@
-"""Winners of windows and extremes of columns, against plain loops."""
+"""Winners of windows and sides of hinges, against plain loops."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from steadygaze.geometry.sides import best_of_windows, extremes, pattern_names
+from steadygaze.geometry.sides import best_of_windows, met, pattern_names
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -23,11 +23,19 @@ def test_the_best_of_each_window(seed):
             assert place[row, w] == near[0]
 
 
-def test_extremes_of_columns():
-    values = np.random.default_rng(0).standard_normal((17, 5))
-    low, high = extremes(values)
-    np.testing.assert_array_equal(low, values.min(axis=0))
-    np.testing.assert_array_equal(high, values.max(axis=0))
+@pytest.mark.parametrize("marks", [[0.0], [-1.0, 2.0], []])
+def test_how_hinges_lie_to_all_rows(marks):
+    """Values and marks are whole numbers, so that many are on a hinge, or beside it by half the tolerance."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(-2, 3, (1, 60)) + rng.choice([-1.0, 0.0, 0.5e-8, 2e-8, 1.0], (3, 60))
+    tolerance = np.full(len(marks) * 60, 1e-8)
+    cutting, active, sides, alive = met(values, np.array(marks), tolerance)
+    hinges = np.concatenate([values - mark for mark in marks], axis=1) if marks else values[:, :0]
+    above, below = (hinges > 1e-8).any(axis=0), (hinges < -1e-8).any(axis=0)
+    np.testing.assert_array_equal(cutting, np.flatnonzero(above & below))
+    np.testing.assert_array_equal(active, np.flatnonzero(above & (hinges <= 1e-8).any(axis=0)))
+    np.testing.assert_array_equal(sides, above)
+    np.testing.assert_array_equal(alive, np.flatnonzero((hinges > 0).any(axis=0)))
 
 
 def test_different_patterns_have_different_names():

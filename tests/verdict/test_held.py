@@ -25,7 +25,7 @@ from steadygaze.search import branch_and_bound, judging
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.sweep import Sweep
-from steadygaze.verdict import driver, held
+from steadygaze.verdict import driver, held, reviewing
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.held import Claims, Held, budget_of, hold
 from steadygaze.verdict.plain import PlainEvaluation, Seen
@@ -144,7 +144,7 @@ def test_columns_dropped_for_want_of_a_reader(monkeypatch, method):
         )
 
     monkeypatch.setattr(Stages, "_feeding_dense", property(careless))
-    monkeypatch.setattr(driver, "check_cover", lambda *_: None)
+    monkeypatch.setattr(reviewing, "check_patterns", lambda *_: None)
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU()).double()
     with torch.no_grad():
         net[1].weight[:] = torch.tensor([[0.0] * 4, [1.0, 0, 1, 0], [0, 3.0, 0, 0], [0.0] * 4]).double()
@@ -184,7 +184,7 @@ def test_no_engine_answers_without(monkeypatch, method):
         kind = np.where(finding.map.kind == CLASS_CHANGED, ROBUST, finding.map.kind)
         return replace(finding, map=replace(finding.map, kind=kind))
 
-    monkeypatch.setattr(driver, "check_cover", lambda *_: None)
+    monkeypatch.setattr(reviewing, "check_patterns", lambda *_: None)
     monkeypatch.setattr(driver, "_found", renamed)
     monkeypatch.setattr(driver, "budget_of", lambda _: LONG)
     with pytest.raises(InternalCheckError, match=r"class-changed|called robust"):
@@ -209,16 +209,16 @@ class Paced:
         self.now, self.sizes = 0.0, []
         self._block, self._point, self._at = block, point, PlainEvaluation.at
         monkeypatch.setattr(held, "time", self)
-        monkeypatch.setattr(PlainEvaluation, "at", lambda plain, thetas: self.at(plain, thetas))
+        monkeypatch.setattr(PlainEvaluation, "at", lambda *given: self.at(*given))
         monkeypatch.setattr(held, "_at_first", lambda _: 5)
 
     def perf_counter(self) -> float:
         return self.now
 
-    def at(self, plain: PlainEvaluation, thetas: np.ndarray) -> Seen:
+    def at(self, plain: PlainEvaluation, thetas: np.ndarray, noted: int = 0) -> Seen:
         self.now += self._block + self._point * len(thetas)
         self.sizes.append(len(thetas))
-        return self._at(plain, thetas)
+        return self._at(plain, thetas, noted)
 
 
 @pytest.mark.parametrize(
@@ -391,13 +391,15 @@ def test_what_is_asked_ahead_is_seen_as_ever(variant):
 
 
 @pytest.mark.parametrize("variant", EVERY[::6], ids=str)
-def test_maps_need_not_be_made_again_to_know_whether_single_precision_decides(variant):
+def test_what_single_precision_decides_is_told_with_the_rest(variant):
+    """Alone it takes maps of its own."""
     plain = PlainEvaluation(variant.problem)
     for thetas in (variant.draw(20), np.zeros((1, len(variant.perturbation.box)))):
-        seen = plain.at(thetas)
-        again = plain.in_single().decided_by_rounding(seen.evaluated)
-        known = plain.in_single().decided_by_rounding(seen.evaluated, seen.doubtful)
-        np.testing.assert_array_equal(known, again)
+        rows = 1 + len(thetas)
+        seen = plain.at(thetas, noted=rows)
+        alone = plain.in_single().decided_by_rounding(seen.evaluated)
+        np.testing.assert_array_equal(seen.by_rounding, alone)
+        np.testing.assert_array_equal(plain.at(thetas, noted=rows // 2).by_rounding, alone[: rows // 2])
 
 
 def test_a_small_answer_is_held_in_one_pass(monkeypatch):

@@ -13,6 +13,8 @@ SHOWN_DIGITS = 4
 
 def written(name: str) -> str:
     """A name of the file system as text: bytes that are no UTF-8 are written as \\xe9 and the like."""
+    if name.isascii():  # as mostly
+        return name
     bytes_shown = (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in name)
     return "".join(bytes_shown).encode("utf-8", "backslashreplace").decode()
 

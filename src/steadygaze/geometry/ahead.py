@@ -43,14 +43,10 @@ def compiled_beside(kernels: str, deadline: Deadline = NEVER) -> Iterator[Callab
     deadline: when it is ended, if it is not ready; the next run compiles what is left.
     """
     begun: list[subprocess.Popen[bytes] | None] = []
-    # A worker of a pool leaves the other cores to its siblings; a frozen program has no interpreter to start.
-    lone = (os.cpu_count() or 1) < 2 or parent_process() is not None
-    lone = lone or getattr(sys, "frozen", False) or not sys.executable
 
     def begin() -> None:
-        if begun or lone:
-            return
-        begun.append(_started(kernels))
+        if not begun:
+            begun.append(None if _alone() else _started(kernels))
 
     try:
         yield begin
@@ -58,6 +54,15 @@ def compiled_beside(kernels: str, deadline: Deadline = NEVER) -> Iterator[Callab
         for process in begun:
             if process is not None:
                 _ended(process, deadline)
+
+
+def _alone() -> bool:
+    """Whether there is no core for a second process, or no interpreter to start.
+
+    A worker of a pool leaves the other cores to its siblings; a frozen program has no interpreter.
+    """
+    lone = (os.cpu_count() or 1) < 2 or parent_process() is not None
+    return lone or getattr(sys, "frozen", False) or not sys.executable
 
 
 def _started(kernels: str) -> subprocess.Popen[bytes] | None:

@@ -130,8 +130,8 @@ def least_distances(
             deadline.ask()
             for lengths in product(*((above[i], -below[i]) for i in axes)):
                 if all(lengths):
-                    mean = (cells.theta[:, axes] @ (1 / np.array(lengths))) / size
-                    found = np.maximum(found, np.minimum.reduceat(mean[cells.idx], cells.ptr[:-1]))
+                    mean = (cells.theta[:, axes] @ (1 / np.array(lengths))[:, None]) / size
+                    found = np.maximum(found, _spans(mean, cells.ptr, cells.idx)[0][:, 0])
     return found
 
 
@@ -352,8 +352,22 @@ def _polygons(points, on, ptr, idx):
 
 def bounds(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     """The bounding box of each cell: low and high ``(cells, n)``."""
-    theta = cells.theta[cells.idx]
-    return np.minimum.reduceat(theta, cells.ptr[:-1]), np.maximum.reduceat(theta, cells.ptr[:-1])
+    return _spans(cells.theta, cells.ptr, cells.idx)
+
+
+@kernel
+def _spans(values, ptr, idx):
+    """Least and greatest of values ``(vertices, k)`` over the vertices of each cell, both ``(cells, k)``."""
+    low, high = np.empty((len(ptr) - 1, values.shape[1])), np.empty((len(ptr) - 1, values.shape[1]))
+    for p in range(len(low)):
+        for i in range(values.shape[1]):
+            low[p, i] = high[p, i] = values[idx[ptr[p]], i]
+        for t in range(ptr[p] + 1, ptr[p + 1]):
+            for i in range(values.shape[1]):
+                z = values[idx[t], i]
+                low[p, i] = z if z < low[p, i] else low[p, i]
+                high[p, i] = z if z > high[p, i] else high[p, i]
+    return low, high
 
 
 def _through_zero(

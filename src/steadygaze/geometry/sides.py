@@ -36,9 +36,17 @@ def best_of_windows(
     return _best_of_windows(np.ascontiguousarray(values), windows, tolerance)
 
 
-def extremes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest of each column of ``(rows, columns)``."""
-    return _extremes(values)
+def met(
+    values: np.ndarray, marks: np.ndarray, tolerance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """How hinges lie to all rows: hinge ``m * columns + j`` is column j of values ``(rows, columns)`` less
+    mark m of ``(marks,)``.
+
+    Returns the numbers of those on both sides; of those above somewhere and not above elsewhere; whether each
+    is above somewhere, uint8 ``(hinges,)``; and the numbers of those that are positive anywhere. But for the
+    last, within the tolerance ``(hinges,)`` is on the hinge.
+    """
+    return _met(values, marks, tolerance)
 
 
 def pattern_names(sides: np.ndarray, names: np.ndarray) -> np.ndarray:
@@ -79,16 +87,29 @@ def _best_of_windows(values, windows, tol):
 
 
 @kernel
-def _extremes(values):
-    low, high = np.empty(values.shape[1]), np.empty(values.shape[1])
-    for j in range(values.shape[1]):
+def _met(values, marks, tol):
+    width = values.shape[1]
+    low, high = np.empty(width), np.empty(width)
+    for j in range(width):
         low[j] = high[j] = values[0, j]
     for v in range(1, len(values)):
-        for j in range(values.shape[1]):
+        for j in range(width):
             z = values[v, j]
             low[j] = z if z < low[j] else low[j]
             high[j] = z if z > high[j] else high[j]
-    return low, high
+    sides, counts = np.zeros(len(tol), np.uint8), np.zeros(3, np.int64)
+    found = np.empty((3, len(tol)), np.int64)
+    for m in range(len(marks)):
+        for j in range(width):
+            k = m * width + j
+            least, most = low[j] - marks[m], high[j] - marks[m]
+            sides[k] = most > tol[k]
+            so = (most > tol[k] and least < -tol[k], most > tol[k] and least <= tol[k], most > 0)
+            for which in range(3):
+                if so[which]:
+                    found[which, counts[which]] = k
+                    counts[which] += 1
+    return found[0, : counts[0]], found[1, : counts[1]], sides, found[2, : counts[2]]
 
 
 @kernel

@@ -182,8 +182,8 @@ def _parts(cells: int, incidences: int, words: int) -> Parts:
 
 
 def _work(size: int, words: int) -> Work:
-    rooms = [(np.empty(size, np.int64), np.empty((size, words), np.uint64)) for _ in range(4)]
-    return Work(*(array for room in rooms for array in room))
+    idx, mask = np.empty((4, size), np.int64), np.empty((4, size, words), np.uint64)
+    return Work(idx[0], mask[0], idx[1], mask[1], idx[2], mask[2], idx[3], mask[3])
 
 
 def _longer(array: np.ndarray, size: int) -> np.ndarray:

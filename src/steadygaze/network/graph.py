@@ -281,11 +281,18 @@ class Graph:
 
     def downstream_of(self, index: int) -> frozenset[int]:
         """The node itself and all nodes that depend on it."""
-        found = {index}
-        for later in range(index + 1, len(self.nodes)):
-            if found.intersection(self.nodes[later].inputs):
-                found.add(later)
-        return frozenset(found)
+        if index not in self._downstream:
+            found = {index}
+            for later in range(index + 1, len(self.nodes)):
+                if found.intersection(self.nodes[later].inputs):
+                    found.add(later)
+            self._downstream[index] = frozenset(found)
+        return self._downstream[index]
+
+    @cached_property
+    def _downstream(self) -> dict[int, frozenset[int]]:
+        """`downstream_of` the nodes that were asked about."""
+        return {}
 
     @cached_property
     def _largest(self) -> int:

@@ -18,6 +18,7 @@ from steadygaze.network.bounding.bounds import Bounds, bounds_of, of_parameters
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
+from steadygaze.network.reading.noise import level_of
 from steadygaze.network.regions.combined import Combined, combined
 from steadygaze.network.regions.piecewise import Stages
 from steadygaze.network.regions.rounding import (
@@ -175,24 +176,24 @@ class Problem:
         images = self.images(thetas).to(self.network.graph.device)
         return self.gaps(self.network.graph.forward(images)).amin(dim=1).cpu().numpy()
 
-    def replay(self, thetas: np.ndarray) -> Points:
-        """The same in the original model, in its own precision, maps included (see `replayed_maps`)."""
+    def replay(self, thetas: np.ndarray, values: Mapping[int, Tensor] | None = None) -> Points:
+        """The same in the original model, in its own precision, maps included (see `replayed_maps`); values
+        ``(B, *shape)`` are what the imported network's nodes come to there, if that is at hand."""
         images = self.images(thetas)
         logits, expected = self._original_logits(images), self.expected_at(thetas, self._own_map0)
-        return self._judged(logits, self.replayed_maps(images, logits), expected)
+        level = None if values is None else level_of(self.network.graph, values, self._learnt.by_network)
+        return self._judged(logits, self._replayed(images, logits, level), expected)
 
     def lost(self, thetas: np.ndarray) -> np.ndarray:
         """Where at ``thetas`` (B, n) the original model, in its own precision, gives another class, (B,)."""
         gaps = self.gaps(self._original_logits(self.images(thetas)))
         return gaps.amin(dim=1).numpy() < 0
 
-    def replayed_maps(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
+    def replayed_maps(self, images: Tensor) -> Tensor:
         """Maps ``(B, ...)`` by the original's gradients where it has any; see `maps_of_original`."""
-        logits = self._original_logits(images) if logits is None else logits
-        return self._replayed(images, logits)
+        return self._replayed(images, self._original_logits(images))
 
     def _replayed(self, images: Tensor, logits: Tensor, level: Tensor | None = None) -> Tensor:
-        """`replayed_maps`; level ``(B,)`` as in `level_at`, where that is known."""
         tolerances = self._learnt.by_network
         found = maps_of_original(self.network, self.saliency, images, logits, self.label, tolerances, level)
         return self.maps_at(images) if found is None else found.reshape(-1, *self.map0.shape)
@@ -204,7 +205,6 @@ class Problem:
 
     @cached_property
     def _own_logits0(self) -> Tensor:
-        """The original model's logits of the unperturbed image, ``(1, K)``."""
         return self._original_logits(self._unperturbed)
 
     @property

@@ -84,7 +84,9 @@ class CellMap:
 
     def blocking(self, kinds: Sequence[int] = (CLASS_CHANGED, ATTENTION_CHANGED, UNDECIDED)) -> Cells:
         """Where robustness is not proven: the cells of these kinds, and ties."""
-        cells, _ = self.cells.take(np.flatnonzero(np.isin(self.kind, kinds)))
+        among = np.zeros(UNDECIDED + 1, bool)
+        among[list(kinds)] = True
+        cells, _ = self.cells.take(np.flatnonzero(among[self.kind]))
         return cells if self.ties is None else concatenate([cells, self.ties])
 
     @property

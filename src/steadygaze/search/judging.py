@@ -83,7 +83,7 @@ def judge(
 
 def _batches(problem: Problem, held: np.ndarray) -> list[np.ndarray]:
     """The numbers of regions, as many together as gradients are taken of at once."""
-    size = int(np.clip(_EFFORT // problem.graph.effort, _LEAST_BATCH, _BATCH))
+    size = min(max(_EFFORT // problem.graph.effort, _LEAST_BATCH), _BATCH)
     return [held[first : first + size] for first in range(0, len(held), size)]
 
 

@@ -101,6 +101,14 @@ class _Batch:
         """The parts that a cut made of the cells, and the front after it."""
         return replace(self._heirs(made.parent), cells=made.cells, front=front, begun=False)
 
+    def past(self, made: Cut, front: Front, pieces: np.ndarray, names: np.ndarray) -> _Batch:
+        """The same past the stage, where the parts have these pieces, named so."""
+        trail = [(before, ancestor[made.parent]) for before, ancestor in self.trail]
+        return _Batch(
+            self.way, self.piece, self.stage + 1, made.cells, front,
+            (*trail, (pieces, np.arange(made.cells.count))), self.patterns[made.parent] + names,
+        )  # fmt: skip
+
     def _heirs(self, rows: np.ndarray) -> _Batch:
         """What cells know that come from the given ones: trail and patterns."""
         trail = tuple((pieces, ancestor[rows]) for pieces, ancestor in self.trail)
@@ -131,7 +139,7 @@ class Sweep(AbstractSearch):
         self._threads, self._deadline = options.threads, options.deadline
         row = 8 * problem.stages.widest_row
         room = min(_CACHED, options.memory // (2 * options.threads * _COPIES))
-        self._rows = int(np.clip(room // row, _LEAST_ROWS, 4 * _CELLS))
+        self._rows = min(max(room // row, _LEAST_ROWS), 4 * _CELLS)
         self._shared = _SHARED // problem.stages.widest_row
         self._waiting: list[_Batch] = []
         self._held, self._may_hold = 0, options.memory // _WAITING
@@ -303,9 +311,7 @@ class Sweep(AbstractSearch):
             return self._unfinished(batch, front, made)
         front, values = stages.cross(front, number, made, values, crossing)
         pieces, names = stages.sides(made.cells, values, number, crossing)
-        parts = batch.parts(made, front)
-        trail = (*parts.trail, (pieces, np.arange(made.cells.count)))
-        grown = replace(parts, stage=number + 1, trail=trail, patterns=parts.patterns + names)
+        grown = batch.past(made, front, pieces, names)
         if not grown.cells.compact:
             grown = grown.take(np.arange(grown.cells.count), grown.way)
         seconds["evaluate"] += time.perf_counter() - cut

@@ -12,7 +12,7 @@ from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
-from steadygaze.verdict.plain import decided_by_rounding
+from steadygaze.verdict.plain import PlainEvaluation, decided_by_rounding
 from steadygaze.verdict.reading import located
 
 # Points drawn to see whether their activation patterns are among the map's; of large networks fewer, those
@@ -29,32 +29,62 @@ def check_cover(problem: Problem, map_: CellMap, deadline: Deadline = NEVER) -> 
 
     Raises InternalCheckError.
     """
+    check_volume(problem, map_)
+    check_patterns(problem, map_, drawn_for_patterns(problem, map_), deadline)
+
+
+def check_volume(problem: Problem, map_: CellMap) -> None:
+    """Volumes must add up to the box's. Raises InternalCheckError."""
     total, whole = float(map_.volume.sum()) + map_.rest, problem.volume
     if not abs(total - whole) <= problem.tolerance.cover * whole:
         raise InternalCheckError(
             f"the cells of the map cover {total!r} of the box's volume {whole!r}, which leaves a gap or an "
             "overlap: the answer is withheld; please report this case"
         )
-    if (map_.kind == UNDECIDED).all():
-        return
+
+
+def check_patterns(
+    problem: Problem,
+    map_: CellMap,
+    thetas: np.ndarray,
+    deadline: Deadline = NEVER,
+    plain: PlainEvaluation | None = None,
+) -> None:
+    """Patterns at theta ``(B, n)`` must be known, as far as time allows (see `drawn_for_patterns`).
+
+    plain: an evaluation that may know them ahead. Raises InternalCheckError.
+    """
     try:
-        _check_patterns(problem, map_, deadline)
+        if len(thetas):
+            _check_patterns(problem, map_, thetas, deadline, plain)
     except Expired:  # fewer points were looked at
         return
 
 
-def _check_patterns(problem: Problem, map_: CellMap, deadline: Deadline) -> None:
-    deadline.ask()
+def drawn_for_patterns(problem: Problem, map_: CellMap) -> np.ndarray:
+    """The theta ``(B, n)`` at which patterns must be known; none where nothing is decided."""
     told = not map_.inner and not map_.rest
-    most = int(np.clip(len(map_.pattern) // _REGIONS_EACH, _FEWER_DRAWN, _DRAWN)) if told else _DRAWN
-    count = int(np.clip(_EFFORT // problem.graph.effort, _LEAST_DRAWN, most))
-    thetas = _draw(problem, count, seed=1)
+    most = min(max(len(map_.pattern) // _REGIONS_EACH, _FEWER_DRAWN), _DRAWN) if told else _DRAWN
+    count = min(max(_EFFORT // problem.graph.effort, _LEAST_DRAWN), most)
+    return _draw(problem, 0 if (map_.kind == UNDECIDED).all() else count, seed=1)
+
+
+def _check_patterns(
+    problem: Problem,
+    map_: CellMap,
+    thetas: np.ndarray,
+    deadline: Deadline,
+    plain: PlainEvaluation | None,
+) -> None:
+    deadline.ask()
     if ((map_.region < 0) & (map_.kind != UNDECIDED)).any() and not map_.rest:
         _check_cells(problem, map_, thetas, deadline)
     if not len(map_.pattern):
         return
-    names = problem.stages.pattern_names_at(problem.unclipped(thetas))
+    names = _patterns_at(problem, thetas, plain)
     strange = thetas[~np.isin(names, map_.pattern)]
+    if not len(strange):
+        return
     if map_.inner:
         if len(strange) and not map_.rest:
             raise InternalCheckError(
@@ -75,6 +105,17 @@ def _check_patterns(problem: Problem, map_: CellMap, deadline: Deadline) -> None
                 f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report "
                 "this case"
             )
+
+
+def _patterns_at(problem: Problem, thetas: np.ndarray, plain: PlainEvaluation | None) -> np.ndarray:
+    """Names uint64 ``(B,)`` of the patterns at theta ``(B, n)``."""
+    known = None if plain is None else plain.known(thetas)
+    if known is None:
+        return problem.stages.pattern_names_at(problem.unclipped(thetas))
+    values = {node + problem.pixels: value for node, value in known.items()}
+    if problem.pixels:  # what the clip reads
+        values[0] = problem.unclipped(thetas)
+    return problem.stages.pattern_names_of(values, len(thetas))
 
 
 def _check_cells(problem: Problem, map_: CellMap, thetas: np.ndarray, deadline: Deadline) -> None:

@@ -32,7 +32,6 @@ from steadygaze.question.timing import problem_until, saliency_until
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.budget import INTERRUPT, Budget, Progress, kept_for_reading
-from steadygaze.verdict.checks import audit, check_cover
 from steadygaze.verdict.engines import (
     MOST_CORNERED,
     auto_bounds,
@@ -44,15 +43,9 @@ from steadygaze.verdict.engines import (
 from steadygaze.verdict.findings import (
     Finding,
     Stopped,
-    around_of,
     claim_of,
-    ended_inward,
     expectation,
-    nearest_witness,
-    radius_of,
-    scale_of,
     verdict_of,
-    widened,
 )
 from steadygaze.verdict.held import Claims, Held, budget_of, hold
 from steadygaze.verdict.lone import LONE
@@ -66,6 +59,7 @@ from steadygaze.verdict.recording import (
     regions_by_kind,
     versions,
 )
+from steadygaze.verdict.reviewing import reviewed
 from steadygaze.verdict.showing import check_progress, shown
 from steadygaze.verdict.surroundings import announced, interrupts
 
@@ -274,17 +268,10 @@ def _solved(
         tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
         # One interrupt ends what is in work: the search, or, after it, the reading.
         late = Deadline.after(limits.allowance) if asked() else deadline.later(kept + limits.allowance)
-        for finding in findings:
-            check_cover(problem, finding.map, late)
         timed = problem_until(problem, late)
-        audited = audit(timed, main.map, audit_points, late)
-        witness = nearest_witness(timed, findings, options.norm, late)
-        around = ended_inward(around_of(problem, findings, late), problem.box)
-        scale = scale_of(findings, problem.box, late)
-        radius = radius_of(findings, problem.box, options.norm)
-        if not main.map.inner:
-            around = widened(around, scale, radius, problem.box)
-    failure = witness.failure if witness else None
+        review = reviewed(timed, findings, options.norm, audit_points, late)
+    around, scale, radius = review.around, review.scale, review.radius
+    failure = review.witness.failure if review.witness else None
     verdict, reason = verdict_of(problem, findings, failure)
     if late.passed():
         reason += _unread(stopped or budget.out_of_time)
@@ -293,6 +280,7 @@ def _solved(
         [finding.map for finding in findings],
         Claims(scale, around.origin, radius, failure),
         budget_of(searched - began),
+        review.ahead,
     )
     result = Result(
         problem=described(problem, origin),
@@ -317,13 +305,13 @@ def _solved(
         },
         versions=versions(),
         notes=(
-            *notes_of(problem, failure, held.by_rounding),
+            *notes_of(problem, failure, held.by_rounding, held.there),
             *expectation(problem, findings, scale, failure),
         ),
         tolerance=vars(problem.tolerance),
         settings={
             **asked_for(problem, options, limits),
-            **_checked(audited, held),
+            **_checked(review.audited, held),
             "stopped": stopped.words if stopped else None,
             "stopped_by": stopped.by if stopped else None,
         },

@@ -15,9 +15,10 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.sections import by_euclidean, by_gauge, gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
+from steadygaze.verdict.plain import PlainEvaluation
 from steadygaze.verdict.reading import NOTHING, Around, around_origin, cells_at, safe_ranges, safe_scale
 from steadygaze.verdict.touching import drawn_in
-from steadygaze.verdict.witness import Witness, find_witness
+from steadygaze.verdict.witness import Tries, Witness, find_witness
 
 # What is told to be robust ends this share of the box nearer to 0 than where the map was seen to end, which
 # rounding leaves some 1e-15 of the box off: at the end told, the network is robust in plain evaluation, too.
@@ -188,10 +189,18 @@ def ended_inward(around: Around, box: np.ndarray) -> Around:
 
 
 def nearest_witness(
-    problem: Problem, findings: Sequence[Finding], norm: str, deadline: Deadline = NEVER
+    problem: Problem,
+    findings: Sequence[Finding],
+    norm: str,
+    deadline: Deadline,
+    tries: Sequence[Tries],
+    plain: PlainEvaluation | None,
 ) -> Witness | None:
-    """The nearest failure that replays, of all findings."""
-    found = [find_witness(problem, finding.map, norm, deadline) for finding in findings]
+    """The nearest failure that replays, of all findings; the others as for `find_witness`, tries of each."""
+    found = [
+        find_witness(problem, finding.map, norm, deadline, own, plain)
+        for finding, own in zip(findings, tries, strict=True)
+    ]
     return min((w for w in found if w is not None), key=lambda w: w.failure.distance, default=None)
 
 
@@ -240,15 +249,17 @@ def expectation(
     the time that they take. Where bounds fail at 0 itself, no time will do.
     """
     box, stopped, first = problem.box, findings[-1].stopped, 1.0
+    late = stopped is not None and stopped.by == "time"
+    in_vain = not scale and any(finding.standing.counts.get("boxes_given_up") for finding in findings)
+    if scale is None or scale >= 1 or not (late or in_vain):
+        return ()
     if failure is not None:
         first = min(1.0, float(gauge(np.array([failure.theta]), -box[:, 0], box[:, 1])[0]))
-    if scale is None or scale >= 1 or first <= NOTHING:
+    if first <= NOTHING:
         return ()
-    if not scale and any(finding.standing.counts.get("boxes_given_up") for finding in findings):
+    if in_vain:
         less = "" if problem.class_alone else ", which the class alone may have"
         return (_IN_VAIN.format(less),)
-    if stopped is None or stopped.by != "time":
-        return ()
     if not scale:
         return ("The time did not suffice for a first region at 0; ten times as much may.",)
     likely = scale * 10 ** (1 / len(box))

@@ -24,7 +24,7 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
-from steadygaze.verdict.plain import PlainEvaluation, Seen
+from steadygaze.verdict.plain import Evaluated, PlainEvaluation, Seen
 from steadygaze.verdict.reading import Locator
 
 # The check may take so much of the search's time, or so many seconds, whichever is more.
@@ -72,12 +72,14 @@ class Held:
         seconds: how long it took.
         by_rounding: ``(1 + k,)`` bool, whether rounding in single precision may decide on the map of the
             unperturbed image, and on that of the nearest failure where one is claimed.
+        there: what the network makes of these, if that is at hand.
     """
 
     agreeing: int
     close: int
     seconds: float
     by_rounding: np.ndarray
+    there: Evaluated | None = None
 
 
 @dataclass(frozen=True)
@@ -94,40 +96,84 @@ def budget_of(seconds: float) -> float:
     return max(_SECONDS, _SHARE * seconds)
 
 
-def hold(problem: Problem, maps: Sequence[CellMap], claims: Claims, seconds: float) -> Held:
+def hold(
+    problem: Problem,
+    maps: Sequence[CellMap],
+    claims: Claims,
+    seconds: float,
+    ahead: Prepared | None = None,
+) -> Held:
     """Hold maps, and what is read off them, against plain evaluation, for about so many seconds.
+
+    ahead: what is `prepared` of the same, if it is; the seconds that this took count.
 
     Raises InternalCheckError, with the theta, at the first point of another kind than is said, beyond
     rounding; or where a point of the box lies in no cell of a map that covers it.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() - (ahead.seconds if ahead is not None else 0.0)
     ends = began + seconds
-    points = _in_turn([_claimed(problem, claims), *map(_in_cells, maps)])
+    failing = _failing(claims)
+    if ahead is None:
+        ahead = prepared(problem, maps, claims, _thetas(problem, failing), _thetas(problem, ()))
+    plain, block = ahead.plain, [*failing, *ahead.first]
+    near = chain(block, ahead.others)
     known = [map_ for map_ in maps if _preparing(map_) < _PREPARING * seconds]
-    size = _at_first(problem)
-    block = list(islice(points, size))
-    plain, near = PlainEvaluation(problem, ahead=_thetas(problem, block)), chain(block, points)
-    looked = [_look(plain, near, size, ends - bool(known) * _LOOKING_UP * seconds, began)]
+    # The nearest failure is the first that is looked at, and behind the unperturbed image.
+    noted = 1 + (claims.failure is not None)
+    looked = [_look(plain, near, len(block), ends - bool(known) * _LOOKING_UP * seconds, began, noted)]
     if known and ends - time.perf_counter() > _CAUTION * (looked[0].least + sum(map(_preparing, known))):
         far = _in_turn([_at_random(problem, map_) for map_ in known])
         looked.append(_look(plain, far, 1, ends))
     if ends - time.perf_counter() > _CAUTION * looked[0].least:
         looked.append(_look(plain, near, 1, ends))
     agreeing, close = sum(one.agreeing for one in looked), sum(one.close for one in looked)
-    # The nearest failure is the first that is looked at, and behind the unperturbed image.
-    some, first = slice(1 + (claims.failure is not None)), looked[0].first
-    evaluated = (plain.evaluated(_thetas(problem, ())) if first is None else first.evaluated).take(some)
-    finer = None if first is None else first.doubtful[some]
+    first = looked[0].first
     try:
-        by_rounding = plain.in_single().decided_by_rounding(evaluated, finer)
+        seen = plain.at(_thetas(problem, ()), noted=1) if first is None else first
     except Expired:
-        by_rounding = np.zeros(len(evaluated.images), bool)
-    return Held(agreeing, close, time.perf_counter() - began, by_rounding)
+        return Held(agreeing, close, time.perf_counter() - began, np.zeros(1, bool))
+    there = seen.evaluated.take(slice(noted))
+    return Held(agreeing, close, time.perf_counter() - began, seen.by_rounding, there)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is to be looked at, evaluated ahead as far as it is looked at in any case.
+
+    Attributes:
+        plain: the evaluation, which knows the first points and whatever else was to be evaluated with them.
+        first, others: points of cells and of what is claimed, but for the nearest failure.
+        seconds: how long it took.
+    """
+
+    plain: PlainEvaluation
+    first: tuple[_Point, ...]
+    others: Iterator[_Point]
+    seconds: float
+
+
+def prepared(
+    problem: Problem, maps: Sequence[CellMap], claims: Claims, failing: np.ndarray, also: np.ndarray
+) -> Prepared:
+    """Choose the points, and evaluate the first of them in one pass.
+
+    Args:
+        problem: the question. maps: of the searches.
+        claims: what is read off them; of the nearest failure nothing need be known.
+        failing: theta ``(k, n)`` to evaluate with them, the first where the nearest failure is likely to be.
+        also: further theta ``(B, n)``.
+    """
+    began = time.perf_counter()
+    points = _in_turn([_claimed(problem, claims), *map(_in_cells, maps)])
+    first = tuple(islice(points, _at_first(problem)))
+    ahead = np.concatenate([failing[:1], _thetas(problem, first), failing[1:], also])
+    plain = PlainEvaluation(problem, ahead=ahead)
+    return Prepared(plain, first, points, time.perf_counter() - began)
 
 
 def _at_first(problem: Problem) -> int:
     """How many points are looked at in any case."""
-    return int(np.clip(_PRODUCTS // problem.network.graph.effort, _FIRST, _MOST))
+    return min(max(_PRODUCTS // problem.network.graph.effort, _FIRST), _MOST)
 
 
 @dataclass(frozen=True)
@@ -143,19 +189,24 @@ class _Looked:
 
 
 def _look(
-    plain: PlainEvaluation, points: Iterator[_Point], size: int, ends: float, began: float | None = None
+    plain: PlainEvaluation,
+    points: Iterator[_Point],
+    size: int,
+    ends: float,
+    began: float | None = None,
+    noted: int = 0,
 ) -> _Looked:
     """Compare blocks of points, the first of so many; go on as long as there is time for one more.
 
     A point takes at most what those of the block before took on the mean, where that was no larger; and a
     block, however small, what the quickest took. The first began at `began`, by default now. One that takes
-    longer than the whole run may is left.
+    longer than the whole run may is left. noted: of the first block, as in `PlainEvaluation.at`.
     """
     agreeing, close, least, first = 0, 0, np.inf, None
     before = time.perf_counter() if began is None else began
     while block := list(islice(points, size)):
         try:
-            seen = _compared(plain, block)
+            seen = _compared(plain, block, noted if first is None else 0)
         except Expired:
             break
         clear, first = int(seen.clear.sum()), first or seen
@@ -169,9 +220,9 @@ def _look(
     return _Looked(agreeing, close, least if np.isfinite(least) else 0.0, first)
 
 
-def _compared(plain: PlainEvaluation, points: Sequence[_Point]) -> Seen:
+def _compared(plain: PlainEvaluation, points: Sequence[_Point], noted: int) -> Seen:
     """What is seen at the points; raises InternalCheckError at one that is not what is said."""
-    seen = plain.at(np.array([point.theta for point in points]))
+    seen = plain.at(np.array([point.theta for point in points]), noted)
     for number, point in enumerate(points):
         if not seen.possible[number, point.kind]:
             raise InternalCheckError(
@@ -201,17 +252,20 @@ def _in_turn(sources: Iterable[Iterator[_Point]]) -> Iterator[_Point]:
 # -- what is read off the map
 
 
+def _failing(claims: Claims) -> list[_Point]:
+    """The nearest failure, if there is one."""
+    failure = claims.failure
+    if failure is None:
+        return []
+    who = "as the nearest failure it is said to be"
+    return [_Point(np.array(failure.theta), KINDS.index(failure.kind), who)]
+
+
 def _claimed(problem: Problem, claims: Claims) -> Iterator[_Point]:
     box = problem.box
     half = half_widths(box)
     rng = np.random.default_rng(5)
     sources: list[Iterator[_Point]] = []
-    if claims.failure is not None:
-        failure = claims.failure
-        kind = KINDS.index(failure.kind)
-        sources.append(
-            iter([_Point(np.array(failure.theta), kind, "as the nearest failure it is said to be")])
-        )
     if claims.safe_scale:
         sources.append(_on_scaled_box(box * claims.safe_scale * (1 - _INSIDE), rng))
     if claims.origin is not None:

@@ -8,7 +8,7 @@ backward, compare. It knows no stages, no regions, no combinations of maps and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,29 +20,24 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, 
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.joint import AbstractJoint
-from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam, NoMap
 from steadygaze.network.smooth import Smooth
 from steadygaze.perturbation.chain import Chain
 from steadygaze.question.points import placed
 from steadygaze.question.problem import Problem
+from steadygaze.verdict.terms import Terms, places_to_learn
 
 # A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what
 # rounding leaves of sums, and ten times what searches take for 0.
 _ROUNDING, _OF_SEARCHES = 1e-10, 10.0
 # The same for models in single precision.
 _SINGLE = 1e-6
-# Of the terms that go into a unit this share counts behind it, too, where the unit itself is 0.
-_LEFT_OVER = 1e-2
 # An inconsistency this close to the threshold may be on either side of it: rounding leaves some 1e-14 of a
 # cosine and 1e-8 of the distance of two vectors that are nearly one.
 _CLOSE = 1e-7
 # A map below this share of the unperturbed image's has no direction that rounding leaves standing.
 _VANISHING = 1e-9
-# Random theta beside 0 and corners from which the sizes of terms are learnt; of large networks fewer, those
-# that so many products take (see `Graph.effort`).
-_LEARNT, _CORNERS, _EFFORT = 3, 2, 10**9
 
 
 @dataclass(frozen=True)
@@ -72,6 +67,8 @@ class Seen:
         inconsistency: ``(B,)``.
         doubtful: ``(1 + B,)`` bool, whether some unit is within rounding of a breakpoint, so that another map
             may be the right one: on the unperturbed image, and at the points.
+        by_rounding: ``(noted,)`` bool, whether rounding in single precision may decide on the map there, or
+            on that of the unperturbed image; see `PlainEvaluation.at`.
     """
 
     evaluated: Evaluated
@@ -81,6 +78,7 @@ class Seen:
     gap_rounding: np.ndarray
     inconsistency: np.ndarray
     doubtful: np.ndarray
+    by_rounding: np.ndarray
 
     @property
     def near(self) -> np.ndarray:
@@ -101,6 +99,20 @@ class Seen:
         )
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """Maps that are to be made.
+
+    Attributes:
+        each: rows with the pieces that their units are on: all rows, and those near to a breakpoint once
+            more, on the pieces beside it.
+        near: ``(k,)`` numbers of these, none where there are none.
+    """
+
+    each: tuple[tuple[Evaluated, Mapping[int, Tensor]], ...]
+    near: Tensor
+
+
 class PlainEvaluation:
     """See the module.
 
@@ -116,7 +128,7 @@ class PlainEvaluation:
         problem: Problem,
         rounding: float = _ROUNDING,
         level: bool = True,
-        learnt: _Learnt | None = None,
+        learnt: Terms | None = None,
         ahead: np.ndarray | None = None,
     ) -> None:
         self._problem = problem
@@ -133,55 +145,88 @@ class PlainEvaluation:
         """The same with the rounding of models in single precision, which knows nothing of conventions."""
         return PlainEvaluation(self._problem, _SINGLE, level=False, learnt=self._learnt)
 
-    def at(self, thetas: np.ndarray) -> Seen:
-        """What is seen at theta ``(B, n)``."""
+    def at(self, thetas: np.ndarray, noted: int = 0) -> Seen:
+        """What is seen at theta ``(B, n)``: one pass backward, whatever is asked.
+
+        noted: how many rows, the unperturbed image's first, are asked about single precision, too.
+        """
         evaluated = self.evaluated(thetas)
-        maps, near = self._maps_and_doubts(evaluated)
-        expected = self._expected(thetas, maps[0])
-        inconsistency = self._problem.inconsistency.between(self._compared(maps[1:]), expected).numpy()
-        return self._seen(evaluated, inconsistency, near)
+        wanted = self._wanted(evaluated, self._near_rows(evaluated))
+        single, some = self.in_single() if noted else self, evaluated.take(slice(noted))
+        rows = single._near_rows(some) if noted else wanted.near[:0]
+        also = single._wanted(some, rows) if len(rows) else _Wanted((), rows)
+        maps = self._maps([*wanted.each, *also.each])
+        own, others = maps[: len(wanted.each)], maps[len(wanted.each) :]
+        doubtful = self._doubts(wanted, own)
+        # Where no unit is near to a breakpoint in single precision, the maps are the same.
+        noise = single._doubts(also, others) if len(rows) else doubtful[:noted]
+        by_rounding = noise[:1] | noise
+        inconsistency = self._inconsistency(thetas, own[0])
+        return self._seen(evaluated, inconsistency, doubtful, by_rounding)
 
     def evaluated(self, thetas: np.ndarray) -> Evaluated:
-        """One pass forward over the unperturbed image and theta ``(B, n)``, if there was none yet."""
-        if self._known is not None and np.array_equal(thetas, self._ahead):
-            return self._known
+        """One pass forward over the unperturbed image and theta ``(B, n)``, but for what is known ahead."""
+        if self._known is not None and np.array_equal(thetas, self._ahead[: len(thetas)]):
+            return self._known.take(slice(1 + len(thetas)))
         images = self._images(np.concatenate([np.zeros((1, len(self._problem.box))), thetas]))
         return Evaluated(images, self._graph.values_at(images, self._read))
 
-    def decided_by_rounding(self, evaluated: Evaluated, finer: np.ndarray | None = None) -> np.ndarray:
-        """Where rounding may decide on the map, there or on the unperturbed image: ``(1 + B,)`` bool.
+    def known(self, thetas: np.ndarray) -> Mapping[int, Tensor] | None:
+        """Values ``(B, *shape)`` of all nodes at theta ``(B, n)``; None if not all were asked about ahead."""
+        if self._known is None or not len(thetas):
+            return None
+        ahead = self._ahead
+        for first in np.flatnonzero((ahead == thetas[0]).all(axis=1)).tolist():
+            if np.array_equal(ahead[first : first + len(thetas)], thetas):  # as mostly: nothing is copied
+                return self._known.take(slice(1 + first, 1 + first + len(thetas))).values
+        same = (ahead == thetas[:, None]).all(axis=2)
+        if not same.any(axis=1).all():
+            return None
+        return self._known.take(torch.from_numpy(1 + same.argmax(axis=1))).values
 
-        finer ``(1 + B,)``: where less rounding than here makes maps doubtful (`Seen.doubtful`), if that is
-        known. Where no unit is near to a breakpoint, the maps are the same here.
+    def decided_by_rounding(self, evaluated: Evaluated) -> np.ndarray:
+        """Where rounding may decide on the map, there or on the unperturbed image: ``(1 + B,)`` bool."""
+        wanted = self._wanted(evaluated, self._near_rows(evaluated))
+        doubtful = self._doubts(wanted, self._maps(wanted.each))
+        return doubtful[:1] | doubtful
+
+    def _near_rows(self, evaluated: Evaluated) -> Tensor:
+        """Rows ``(k,)`` in which a unit that is not level may be on either side of a breakpoint.
+
+        None where it does not matter which unit wins at a point: to an integral, or to no map.
         """
-        if finer is not None and not self._undecided(evaluated).any():
-            return finer[0] | finer
-        _, near = self._maps_and_doubts(evaluated)
-        return near[0] | near
-
-    def _undecided(self, evaluated: Evaluated) -> Tensor:
-        """Where some unit that is not level may be on either side of a breakpoint, ``(1 + B,)`` bool."""
         near = torch.zeros(len(evaluated.images), dtype=torch.bool, device="cpu")
-        for node, found in self._near(evaluated.values).items():
-            if found.any():  # mostly none is
-                near |= (found & ~self._level[node]).any(dim=1).cpu()
-        return near
+        if not isinstance(self._problem.saliency, IntegratedGradients | NoMap):
+            for node, found in self._near(evaluated.values).items():
+                if found.any():  # mostly none is
+                    near |= (found & ~self._level[node]).any(dim=1).cpu()
+        return near.nonzero()[:, 0]
 
-    def _maps_and_doubts(self, evaluated: Evaluated) -> tuple[Tensor, np.ndarray]:
-        """The maps ``(1 + B, P)``, all entries, and where rounding may make them others ``(1 + B,)``."""
-        near = self._undecided(evaluated)
-        every = self._maps(evaluated, self._pieces(evaluated.values)).flatten(1)
-        maps = self._compared(every)
-        if isinstance(self._problem.saliency, IntegratedGradients | NoMap):
-            near[:] = False  # which unit wins at a point does not matter to an integral, or to no map
-        rows = near.nonzero()[:, 0]
-        if len(rows):  # it does not matter which of two units wins that are 0
-            some = evaluated.take(rows)
-            other = self._compared(self._maps(some, self._other_pieces(some.values)))
-            near[rows] = (other - maps[rows]).abs().amax(dim=1) > _ROUNDING * maps[rows].abs().amax(dim=1)
-        return every, near.numpy() | self._doubtful(maps, every[0])
+    def _wanted(self, evaluated: Evaluated, near: Tensor) -> _Wanted:
+        """The maps of all rows, and of those near to a breakpoint ``(k,)`` the others that may be right."""
+        every = (evaluated, self._pieces(evaluated.values))
+        if not len(near):
+            return _Wanted((every,), near)
+        some = evaluated.take(near)
+        return _Wanted((every, (some, self._other_pieces(some.values))), near)
 
-    def _seen(self, evaluated: Evaluated, inconsistency: np.ndarray, doubtful: np.ndarray) -> Seen:
+    def _doubts(self, wanted: _Wanted, made: Sequence[Tensor]) -> np.ndarray:
+        """Where rounding may make maps others, ``(rows,)``, given those that are wanted, ``(k, P)`` each."""
+        maps, near = self._compared(made[0]), wanted.near
+        other = torch.zeros(len(maps), dtype=torch.bool, device="cpu")
+        if len(near):  # it does not matter which of two units wins that are 0
+            apart = (self._compared(made[1]) - maps[near]).abs().amax(dim=1)
+            other[near] = apart > _ROUNDING * maps[near].abs().amax(dim=1)
+        return other.numpy() | self._doubtful(maps, made[0][0])
+
+    def _inconsistency(self, thetas: np.ndarray, maps: Tensor) -> np.ndarray:
+        """The inconsistency ``(B,)`` of maps ``(1 + B, P)``, the first that of the unperturbed image."""
+        expected = self._expected(thetas, maps[0])
+        return self._problem.inconsistency.between(self._compared(maps[1:]), expected).numpy()
+
+    def _seen(
+        self, evaluated: Evaluated, inconsistency: np.ndarray, doubtful: np.ndarray, by_rounding: np.ndarray
+    ) -> Seen:
         problem, slack, near = self._problem, self._gap_rounding, doubtful[1:]
         logits = evaluated.values[self._graph.last][1:].cpu().numpy()
         gaps = logits[:, problem.label, None] - np.delete(logits, problem.label, axis=1)
@@ -195,7 +240,9 @@ class PlainEvaluation:
         gap = gaps[np.arange(len(gaps)), worst]
         kind = np.where(inconsistency > threshold, ATTENTION_CHANGED, ROBUST)
         kind = np.where(gap > 0, kind, np.where(gap < 0, CLASS_CHANGED, UNDECIDED))
-        return Seen(evaluated, kind.astype(np.int8), possible, gap, slack[worst], inconsistency, doubtful)
+        return Seen(
+            evaluated, kind.astype(np.int8), possible, gap, slack[worst], inconsistency, doubtful, by_rounding
+        )
 
     @cached_property
     def _gap_rounding(self) -> np.ndarray:
@@ -236,27 +283,15 @@ class PlainEvaluation:
         mask = np.broadcast_to(mask, shape).reshape(-1)
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
 
-    def _learn(self) -> _Learnt:
+    def _learn(self) -> Terms:
         """One pass over corners, random theta, the unperturbed image, and what is asked about ahead."""
-        graph, places = self._graph, self._places()
+        graph, places = self._graph, places_to_learn(self._problem.box, self._graph.effort)
         images = self._images(np.concatenate([places, self._ahead]))
         every = graph.values_at(images, range(len(graph.nodes)))
         if len(self._ahead):
             last = len(places) - 1  # the unperturbed image
-            self._known = Evaluated(images[last:], {node: every[node][last:] for node in self._read})
-        values = {node: value[: len(places)] for node, value in every.items()}
-        scale, sizes = _sizes(graph, values)
-        picked = {graph.nodes[node].inputs[0] for node in graph.piecewise}
-        return _Learnt(scale, sizes, {node: values[node] for node in picked})
-
-    def _places(self) -> np.ndarray:
-        """Where the sizes of terms are learnt, ``(k, n)``; the last is 0."""
-        box = self._problem.box
-        corners = np.array([box[:, 0], box[:, 1]])
-        count = int(np.clip(_EFFORT // self._graph.effort, 1, _CORNERS + _LEARNT))
-        draws = np.random.default_rng(3).random((count, len(box)))
-        draws[:_CORNERS] = draws[:_CORNERS].round()
-        return np.concatenate([corners, box[:, 0] + draws * (box[:, 1] - box[:, 0]), np.zeros((1, len(box)))])
+            self._known = Evaluated(images[last:], {node: value[last:] for node, value in every.items()})
+        return Terms.of(graph, {node: value[: len(places)] for node, value in every.items()})
 
     def _images(self, thetas: np.ndarray) -> Tensor:
         problem = self._problem
@@ -265,7 +300,22 @@ class PlainEvaluation:
             images = np.clip(images, *problem.clip)
         return torch.from_numpy(np.ascontiguousarray(images)).to(self._graph.device)
 
-    def _maps(self, evaluated: Evaluated, pieces: Mapping[int, Tensor]) -> Tensor:
+    def _maps(self, wanted: Sequence[tuple[Evaluated, Mapping[int, Tensor]]]) -> Sequence[Tensor]:
+        """Maps ``(k, P)`` at all rows of each, given the pieces that their units are on."""
+        made = self._maps_on(*(wanted[0] if len(wanted) == 1 else self._joined(wanted)))
+        return made.split([len(rows.images) for rows, _ in wanted])
+
+    def _joined(
+        self, wanted: Sequence[tuple[Evaluated, Mapping[int, Tensor]]]
+    ) -> tuple[Evaluated, dict[int, Tensor]]:
+        """All rows as one batch, with the values that maps are made of."""
+        saliency, images = self._problem.saliency, torch.cat([rows.images for rows, _ in wanted])
+        read = {self._graph.last} | ({saliency.node(self._graph)} if isinstance(saliency, GradCam) else set())
+        values = {node: torch.cat([rows.values[node] for rows, _ in wanted]) for node in read}
+        pieces = {node: torch.cat([own[node] for _, own in wanted]) for node in wanted[0][1]}
+        return Evaluated(images, values), pieces
+
+    def _maps_on(self, evaluated: Evaluated, pieces: Mapping[int, Tensor]) -> Tensor:
         """Maps ``(B, P)`` at all rows, given the pieces that units are on."""
         images, values = evaluated.images, evaluated.values
         graph, saliency, label = self._graph, self._problem.saliency, self._problem.label
@@ -366,48 +416,9 @@ def decided_by_rounding(problem: Problem, thetas: np.ndarray) -> np.ndarray:
     return plain.decided_by_rounding(plain.evaluated(thetas))[1:]
 
 
-@dataclass(frozen=True)
-class _Learnt:
-    """The sizes of terms, from which what rounding may do follows.
-
-    scale: ``(K,)`` of logits. sizes: ``(N,)`` by nodes that pick. values: ``(k, *shape)`` of what these read,
-    where it was learnt.
-    """
-
-    scale: np.ndarray
-    sizes: dict[int, Tensor]
-    values: dict[int, Tensor]
-
-
 def _above(values: Tensor, edges: Tensor) -> Tensor:
     """How many edges ``(k, N)`` lie below each of the values ``(B, *shape)``, uint8 ``(B, N)``."""
     flat = values.flatten(1)
     if len(edges) == 1:
         return (flat > edges[0]).to(torch.uint8)
     return (flat[:, None] > edges).sum(dim=1, dtype=torch.uint8)
-
-
-def _sizes(graph: Graph, values: Mapping[int, Tensor]) -> tuple[np.ndarray, dict[int, Tensor]]:
-    """The sums of absolute terms that make up logits ``(K,)`` and, for each node that picks, what its units
-    or windows ``(N,)`` go by.
-
-    They are taken for the largest magnitudes among the values ``(B, *shape)`` of all nodes.
-    """
-    most: dict[int, Tensor] = {}
-    sizes: dict[int, Tensor] = {}
-    for index, node in enumerate(graph.nodes):
-        if isinstance(node.layer, AbstractAffine):
-            most[index] = node.layer.magnitude(*(most[source] for source in node.inputs))
-            continue
-        largest = values[index].abs().amax(dim=0, keepdim=True)
-        before = most[node.inputs[0]] if node.inputs else largest
-        if isinstance(node.layer, MaxPool):
-            own = node.layer.forward(before)
-            most[index], sizes[index] = torch.maximum(largest, _LEFT_OVER * own), own.flatten()
-        elif isinstance(node.layer, PiecewiseLinear):
-            marks = float(node.layer.breakpoints.abs().max())
-            most[index] = torch.maximum(largest, _LEFT_OVER * before)
-            sizes[index] = before.flatten().clamp_min(marks)
-        else:
-            most[index] = largest if index else largest.clamp_min(1.0)
-    return most[graph.last].flatten().cpu().numpy(), sizes

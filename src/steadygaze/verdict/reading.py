@@ -97,7 +97,9 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance, deadline
                 part, doubtful = loose_parts(cells, walls, deadline)
         except Expired:
             return Around(chosen, Origin(None, ranges, None, None, "not examined"))
-        own = np.isin(part, part[np.isin(robust, at_origin)])
+        reached = np.zeros(map_.cells.count, bool)
+        reached[part[np.searchsorted(robust, at_origin)]] = True
+        own = reached[part]
         complete = complete and not (own[doubtful[:, 0]] != own[doubtful[:, 1]]).any()
         chosen = robust[own]
         outer, holes = _outlines(cells, own, found) if plane else ((), ())
@@ -162,6 +164,8 @@ class Locator:
         reach = slack * self._widths
         near = np.flatnonzero(((self._low <= theta + reach) & (theta - reach <= self._high)).all(axis=1))
         boxes, near = near[self._filled[near]], near[~self._filled[near]]
+        if not len(near):  # as with one parameter
+            return boxes
         here = np.repeat(theta[None], len(near), axis=0)
         near = near[~clearly_outside(map_.cells, near, here, self._widths)]
         here = np.repeat(theta[None], len(near), axis=0)

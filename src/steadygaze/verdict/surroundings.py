@@ -41,15 +41,22 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def announced(tell: Callable[[Progress], None], kernels: str, deadline: Deadline) -> Iterator[None]:
     """Say so when kernels are compiled, which happens once on a machine: the code is kept on disk."""
-    with compiled_beside(kernels, deadline) as begin:
+    with (
+        compiled_beside(kernels, deadline) as begin,
+        numba_events.install_listener("numba:compile", _Listener(tell, begin)),
+    ):
+        yield
 
-        class Listener(numba_events.Listener):
-            def on_start(self, event: numba_events.Event) -> None:
-                tell(Progress(0.0, 0, 0.0, "compiling"))
-                begin()
 
-            def on_end(self, event: numba_events.Event) -> None:
-                pass
+class _Listener(numba_events.Listener):
+    """Hears of kernels that are compiled: tells of it, and has others compiled beside."""
 
-        with numba_events.install_listener("numba:compile", Listener()):
-            yield
+    def __init__(self, tell: Callable[[Progress], None], begin: Callable[[], None]) -> None:
+        self._tell, self._begin = tell, begin
+
+    def on_start(self, event: numba_events.Event) -> None:
+        self._tell(Progress(0.0, 0, 0.0, "compiling"))
+        self._begin()
+
+    def on_end(self, event: numba_events.Event) -> None:
+        pass

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.question.points import Points
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
-from steadygaze.verdict.plain import decided_by_rounding
+from steadygaze.verdict.plain import PlainEvaluation, decided_by_rounding
 from steadygaze.verdict.reading import failures_by_distance, located
 
 # Failing cells that are tried for a witness before none is believed to exist.
@@ -39,8 +41,53 @@ class Witness:
     theta: np.ndarray
 
 
+class Tries:
+    """Where the original model is tried in a map's failing cells, nearest first; found as far as asked for.
+
+    Going through them raises Expired where the deadline passes on the way.
+    """
+
+    def __init__(
+        self, problem: Problem, map_: CellMap, norm: str = "linf", deadline: Deadline = NEVER
+    ) -> None:
+        near = failures_by_distance(map_, problem.box, norm, deadline)
+        self._left = (
+            _Try(int(map_.kind[found.cell]), found.distance, _inwards(problem, map_, found, norm))
+            for found in near
+        )
+        self._first: list[_Try] = []
+        self._none, self._expired = np.zeros((0, len(problem.box))), False
+
+    def ahead(self) -> np.ndarray:
+        """The points ``(k, n)`` that are tried first, the likely witness first; none if none is known."""
+        try:
+            self._first = self._first or list(islice(self._left, 1))
+        except Expired:
+            self._expired = True
+        return self._first[0].thetas[_SOME] if self._first else self._none
+
+    def __iter__(self) -> Iterator[_Try]:
+        if self._expired:
+            raise Expired("the time is over: no failing cell is known to be the nearest")
+        return chain(self._first, self._left)
+
+
+@dataclass(frozen=True)
+class _Try:
+    """A failing cell, its distance from 0, and the points ``(k, n)`` in it that are tried."""
+
+    kind: int
+    distance: float
+    thetas: np.ndarray
+
+
 def find_witness(
-    problem: Problem, map_: CellMap, norm: str = "linf", deadline: Deadline = NEVER
+    problem: Problem,
+    map_: CellMap,
+    norm: str = "linf",
+    deadline: Deadline = NEVER,
+    tries: Tries | None = None,
+    plain: PlainEvaluation | None = None,
 ) -> Witness | None:
     """The nearest failure, inside its cell, where the original model fails as the map says.
 
@@ -48,9 +95,12 @@ def find_witness(
     witness is as deep inside as the shown digits of its distance allow, or, where the model holds there, one
     step farther than where it fails from there on. Failing points that the map knows of beside its cells
     count as they are. Where the deadline passes on the way, some failure is taken.
+
+    tries: those of the map, if they are begun. plain: an evaluation that may know the points ahead.
     """
+    tries = Tries(problem, map_, norm, deadline) if tries is None else tries
     try:
-        inside = _in_cells(problem, map_, norm, deadline)
+        inside = _in_cells(problem, tries, norm, deadline, plain)
     except Expired:
         inside = _somewhere(problem, map_, norm)
     beside = None if map_.failing is None else _nearest_of(problem, _not_robust(problem, map_), norm)
@@ -106,34 +156,44 @@ def _nearest_of(problem: Problem, thetas: np.ndarray, norm: str) -> Witness | No
     return None
 
 
-def _in_cells(problem: Problem, map_: CellMap, norm: str, deadline: Deadline) -> Witness | None:
-    for number, found in enumerate(failures_by_distance(map_, problem.box, norm, deadline)):
+def _in_cells(
+    problem: Problem, tries: Tries, norm: str, deadline: Deadline, plain: PlainEvaluation | None
+) -> Witness | None:
+    for number, one in enumerate(tries):
         deadline.ask()
         if number == _TRIES:
             return None
-        thetas, kind = _inwards(problem, map_, found, norm), int(map_.kind[found.cell])
-        points, failing = _replayed(problem, thetas[_SOME], kind)
+        thetas, kind = one.thetas, one.kind
+        points, failing = _replayed(problem, thetas[_SOME], kind, plain)
         k = 0
         if not failing.all():
-            points, failing = _replayed(problem, thetas, kind)
+            points, failing = _replayed(problem, thetas, kind, plain)
             last = int(np.flatnonzero(~failing).max(initial=-1))
             k = 0 if last < 0 else min(last + 2, len(failing) - 1)
         if failing[-1]:
             if points is None:
-                points, thetas, k = problem.replay(thetas[k : k + 1]), thetas[k : k + 1], 0
+                points, thetas, k = _replay(problem, thetas[k : k + 1], plain), thetas[k : k + 1], 0
             if points.kind[k] == kind:  # several points at once may be rounded otherwise than one
-                return _witness(problem, points, thetas, k, found.distance, norm)
+                return _witness(problem, points, thetas, k, one.distance, norm)
     return None
 
 
-def _replayed(problem: Problem, thetas: np.ndarray, kind: int) -> tuple[Points | None, np.ndarray]:
+def _replayed(
+    problem: Problem, thetas: np.ndarray, kind: int, plain: PlainEvaluation | None
+) -> tuple[Points | None, np.ndarray]:
     """What the original model makes of points ``(B, n)``, and where it fails as is said, ``(B,)``.
 
     Where the class is lost it is not asked for maps: of one point alone, which is taken, the map is needed.
     """
-    points = None if kind == CLASS_CHANGED else problem.replay(thetas)
+    points = None if kind == CLASS_CHANGED else _replay(problem, thetas, plain)
     failing = problem.lost(thetas) if points is None else points.kind == kind
     return points, failing & legal(problem, thetas)
+
+
+def _replay(problem: Problem, thetas: np.ndarray, plain: PlainEvaluation | None) -> Points:
+    """What the original model makes of points ``(B, n)``."""
+    known = None if plain is None else plain.known(thetas)
+    return problem.replay(thetas) if known is None else problem.replay(thetas, known)
 
 
 def _inwards(problem: Problem, map_: CellMap, found: Nearest, norm: str) -> np.ndarray:
@@ -145,12 +205,10 @@ def _inwards(problem: Problem, map_: CellMap, found: Nearest, norm: str) -> np.n
     cells = map_.cells
     corners = cells.theta[cells.idx[cells.ptr[found.cell] : cells.ptr[found.cell + 1]]]
     longer = distances(corners, half_widths(problem.box), norm) - found.distance
-    thetas = []
-    for farther in _FARTHER:
-        room = farther * found.distance if found.distance and np.isfinite(farther) else np.inf
-        share = np.minimum(1.0, room / np.maximum(longer, _NO_LONGER))
-        thetas.append(found.point + (share[:, None] * (corners - found.point)).mean(axis=0))
-    return np.clip(np.array(thetas), problem.box[:, 0], problem.box[:, 1])
+    room = np.array(_FARTHER) * found.distance if found.distance else np.full(len(_FARTHER), np.inf)
+    share = np.minimum(1.0, room[:, None] / np.maximum(longer, _NO_LONGER))
+    thetas = found.point + (share[..., None] * (corners - found.point)).mean(axis=1)
+    return np.clip(thetas, problem.box[:, 0], problem.box[:, 1])
 
 
 def _witness(

@@ -31,9 +31,11 @@ def noise_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None
     Of each layer a share of the sum of its absolute terms. From there on these errors are taken to be
     independent, so that their squares go on by the squares of the weights (absolute sums would multiply with
     each layer, and call every unit of a deep network doubtful), times the slope of each unit on a piece that
-    it may be on: nothing passes a rectifier that is off. values are those of all nodes, if they are at hand.
+    it may be on: nothing passes a rectifier that is off. values are those of nodes that are at hand: of all,
+    or they are found again.
     """
-    values = graph.values_at(x, range(len(graph.nodes))) if values is None else values
+    if values is None or len(values) < len(graph.nodes):
+        values = graph.values_at(x, range(len(graph.nodes)))
     noise = {0: _SINGLE * x.abs()}
     for index, node in enumerate(graph.nodes[1:], start=1):
         before = [noise[source] for source in node.inputs]
@@ -64,9 +66,13 @@ def leads(layer: MaxPool, flat: Tensor) -> list[Tensor]:
     return [torch.where(column < 0, torch.inf, best - flat[:, column.clamp_min(0)]) for column in columns]
 
 
-def picked_at(graph: Graph, x: Tensor) -> Tensor:
-    """At which pixels ``(B, C, H, W)`` noise may put some unit, or window, on either piece: ``(B,)``."""
-    values = graph.values_at(x, range(len(graph.nodes)))
+def picked_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None) -> Tensor:
+    """At which pixels ``(B, C, H, W)`` noise may put some unit, or window, on either piece: ``(B,)``.
+
+    values: as in `noise_at`.
+    """
+    if values is None or len(values) < len(graph.nodes):
+        values = graph.values_at(x, range(len(graph.nodes)))
     noise = noise_at(graph, x, values)
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for index in graph.piecewise:

@@ -8,7 +8,7 @@ next stage. Until the first stage all values are affine in theta as a whole and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -24,7 +24,7 @@ from steadygaze.geometry.envelope import cut_by_windows
 from steadygaze.geometry.sides import (
     above,
     best_of_windows,
-    extremes,
+    met,
     pattern_weights,
     weighed,
     winners,
@@ -145,7 +145,7 @@ class Stages:
         """Numbers per vertex that the widest stage holds at once."""
         width = 0
         for number, stage in enumerate(self.stages):
-            columns = len(self.tolerances[number]) * max(1, self._span(number))
+            columns = len(self.tolerances[number]) * max(1, self._spans[number])
             width = max(width, columns + sum(math.prod(self.graph.nodes[node].shape) for node in stage.live))
         return max(width, math.prod(self.graph.nodes[0].shape))
 
@@ -190,36 +190,34 @@ class Stages:
 
     def crossing(self, values: np.ndarray, number: int) -> Crossing:
         """The columns that may cut some cell, given the source's values ``(V, units)`` at all vertices."""
-        tolerance, layer = self.tolerances[number], self._layer(number)
+        tolerance, layer = self.tolerances[number], self._layers[number]
         if isinstance(layer, MaxPool):
             _, firsts = best_of_windows(values, self.inputs[number], tolerance)
             active = np.flatnonzero((firsts != firsts[0]).any(axis=0))
             return Crossing(active, active, firsts[0])
-        low, high = extremes(values)
-        marks = layer.breakpoints.cpu().numpy()[:, None]
-        low, high = (low - marks).reshape(-1), (high - marks).reshape(-1)
-        reaches = high > tolerance
-        alive = np.flatnonzero(high > 0) if number in self._feeding_dense else None
-        return Crossing(
-            cutting=np.flatnonzero(reaches & (low < -tolerance)),
-            active=np.flatnonzero(reaches & (low <= tolerance)),
-            sides=reaches.astype(np.uint8),
-            alive=alive if alive is not None and 2 * len(alive) <= len(high) else None,
+        cutting, active, sides, alive = met(values, self._marks[number], tolerance)
+        few = number in self._feeding_dense and 2 * len(alive) <= len(sides)
+        return Crossing(cutting, active, sides, alive if few else None)
+
+    @cached_property
+    def _marks(self) -> tuple[np.ndarray, ...]:
+        """For each stage the breakpoints of its units, none for windows."""
+        return tuple(
+            layer.breakpoints.cpu().numpy() if isinstance(layer, PiecewiseLinear) else np.zeros(0)
+            for layer in self._layers
         )
 
     def columns(self, values: np.ndarray, number: int, chosen: np.ndarray) -> np.ndarray:
         """The chosen columns at the vertices: hinges ``(V, chosen)``, or windows ``(V, chosen * span)``."""
-        layer = self._layer(number)
+        layer = self._layers[number]
         if isinstance(layer, MaxPool):
             return np.ascontiguousarray(values[:, self.inputs[number][chosen].reshape(-1)])
         units = values.shape[1]
-        if len(layer.breakpoints) == 1:
-            picked = values if len(chosen) == units else values[:, chosen]
-            mark = float(layer.breakpoints[0])
-            return np.ascontiguousarray(picked - mark if mark else picked)
-        return np.ascontiguousarray(
-            values[:, chosen % units] - layer.breakpoints.cpu().numpy()[chosen // units]
-        )
+        marks = self._marks[number]
+        if len(marks) == 1:
+            picked = values if len(chosen) == units else np.take(values, chosen, axis=1)
+            return np.ascontiguousarray(picked - marks[0] if marks[0] else picked)
+        return np.ascontiguousarray(values[:, chosen % units] - marks[chosen // units])
 
     def cut(
         self,
@@ -234,7 +232,7 @@ class Stages:
         chosen = crossing.cutting
         columns = self.columns(values, number, chosen)
         tolerance, names = self.tolerances[number][chosen], self.names[number][chosen]
-        span = self._span(number)
+        span = self._spans[number]
         if span:
             return cut_by_windows(cells, columns, tolerance, names, span, room=room, deadline=deadline)
         return cut(cells, columns, tolerance, names, room=room, deadline=deadline)
@@ -255,19 +253,15 @@ class Stages:
         source = torch.from_numpy(values).to(self.graph.device)
         if alive is None:
             source = source.reshape(-1, *self.graph.nodes[stage.source].shape)
-        live = replace(
-            front,
-            rows={node: value for node, value in front.rows.items() if node in stage.live},
-            forms={node: form for node, form in front.forms.items() if node in stage.live},
-            reached=-1,
-            alive={node: units for node, units in front.alive.items() if node in stage.live},
-        )
-        crossed = self.widened(live, made)
-        rows = {**crossed.rows, stage.node: self._layer(number).forward(source)}
-        if alive is None:
-            return replace(crossed, rows=rows), values
-        units = torch.from_numpy(alive).to(self.graph.device)
-        return replace(crossed, rows=rows, alive={**crossed.alive, stage.node: units}), values
+        born = (made.above, made.below, made.weight)
+        live = ((node, value) for node, value in front.rows.items() if node in stage.live)
+        rows = {node: self._grown(value, born) for node, value in live}
+        rows[stage.node] = self._layers[number].forward(source)
+        known = {node: units for node, units in front.alive.items() if node in stage.live}
+        if alive is not None:
+            known[stage.node] = torch.from_numpy(alive).to(self.graph.device)
+        forms = {node: form for node, form in front.forms.items() if node in stage.live}
+        return Front(rows, forms, -1, known), values
 
     def widened(self, front: Front, made: Cut) -> Front:
         """The front with its values at the vertices that a cut made."""
@@ -288,7 +282,7 @@ class Stages:
         else:  # what is active reaches above 0, and so is alive
             columns = np.take(values, np.searchsorted(crossing.alive, chosen), axis=1)
         tolerance = self.tolerances[number][chosen]
-        span = self._span(number)
+        span = self._spans[number]
         found = winners(cells, columns, tolerance, span) if span else above(cells, columns, tolerance)
         same = crossing.sides.copy()
         same[chosen] = 0
@@ -299,14 +293,24 @@ class Stages:
 
     def pattern_names_at(self, images: Tensor) -> np.ndarray:
         """Pattern names, uint64 ``(B,)``, at images ``(B, C, H, W)``, by a plain forward pass."""
-        total = np.zeros(len(images), np.uint64)
-        for weights, sides in zip(self._weights, self.sides_at(images), strict=True):
-            total += weighed(sides, weights)
+        return self._named(self.sides_at(images), len(images))
+
+    def pattern_names_of(self, values: Mapping[int, Tensor], rows: int) -> np.ndarray:
+        """`pattern_names_at` so many images, at which what the stages read has these values."""
+        return self._named(self._sides_of(values), rows)
+
+    def _named(self, sides: Iterable[np.ndarray], rows: int) -> np.ndarray:
+        total = np.zeros(rows, np.uint64)
+        for weights, own in zip(self._weights, sides, strict=True):
+            total += weighed(own, weights)
         return total
 
     def sides_at(self, images: Tensor) -> Iterator[np.ndarray]:
         """For each stage on what side of its hinges images ``(B, C, H, W)`` lie, uint8 ``(B, hinges)``."""
-        values = self.graph.values_at(images, {stage.source for stage in self.stages})
+        yield from self._sides_of(self.graph.values_at(images, {stage.source for stage in self.stages}))
+
+    def _sides_of(self, values: Mapping[int, Tensor]) -> Iterator[np.ndarray]:
+        """`sides_at` the images at which what the stages read has these values."""
         for number, stage in enumerate(self.stages):
             source = flat_array(values[stage.source])
             if isinstance(self.graph.nodes[stage.node].layer, MaxPool):
@@ -332,7 +336,7 @@ class Stages:
 
     def pieces_of_sides(self, sides: np.ndarray, number: int) -> np.ndarray:
         """Pieces ``(cells, units)`` from the sides of the columns (one column per unit and breakpoint)."""
-        layer = self._layer(number)
+        layer = self._layers[number]
         if isinstance(layer, MaxPool):
             # A winning stand-in for padding is the first real input.
             real = (layer.windows >= 0).cpu().numpy()
@@ -365,14 +369,15 @@ class Stages:
         grown = torch.from_numpy(interpolate(flat_array(value), *born)).to(value.device)
         return grown.reshape(-1, *value.shape[1:])
 
-    def _layer(self, number: int) -> PiecewiseLinear | MaxPool:
-        layer = self.graph.nodes[self.stages[number].node].layer
-        assert isinstance(layer, PiecewiseLinear | MaxPool)
-        return layer
+    @cached_property
+    def _layers(self) -> tuple[PiecewiseLinear | MaxPool, ...]:
+        layers = (self.graph.nodes[stage.node].layer for stage in self.stages)
+        return tuple(layer for layer in layers if isinstance(layer, PiecewiseLinear | MaxPool))
 
-    def _span(self, number: int) -> int:
-        layer = self._layer(number)
-        return layer.windows.shape[1] if isinstance(layer, MaxPool) else 0
+    @cached_property
+    def _spans(self) -> tuple[int, ...]:
+        """For each stage the inputs of one of its windows, 0 for none."""
+        return tuple(layer.windows.shape[1] if isinstance(layer, MaxPool) else 0 for layer in self._layers)
 
     @cached_property
     def _closing(self) -> tuple[int, ...]:
