@@ -131,6 +131,33 @@ def test_a_keras_network_has_an_answer(tmp_path):
     assert answer.shares.undecided == 0
 
 
+def test_a_limit_that_is_far_away_loses_no_digits(tmp_path):
+    """Keras's UnitNormalization: the reciprocal of a length, which 1e12 limits where all is 0."""
+    nodes = [
+        ("MatMul", ["input", "w"], ["x0"], {}),
+        ("Relu", ["x0"], ["x1"], {}),
+        ("Mul", ["x1", "x1"], ["x2"], {}),
+        ("ReduceSum", ["x2", "axes"], ["x3"], {"keepdims": 1}),
+        ("Sqrt", ["x3"], ["x4"], {}),
+        ("Reciprocal", ["x4"], ["x5"], {}),
+        ("Min", ["x5", "most"], ["x6"], {}),
+        ("Max", ["x6", "least"], ["x7"], {}),
+        ("Mul", ["x1", "x7"], ["unit"], {}),
+    ]
+    weights = {
+        "w": array(9, 6),
+        "axes": np.array([1], np.int64),
+        "most": np.float32(1e12),
+        "least": np.float32(-np.inf),
+    }
+    network = load_network(
+        saved(tmp_path / "unit.onnx", nodes, weights, (9,), ["unit"]), input_shape=(1, 3, 3), layout="flat"
+    )
+    assert check_fidelity(network, SQUARES).logits < 1e-5
+    found = network.graph.forward(torch.from_numpy(SQUARES))
+    assert np.allclose((found**2).sum(1), 1.0, rtol=0, atol=1e-9)
+
+
 def test_a_layout_that_does_not_fit_is_refused_with_the_one_that_does(tmp_path):
     with pytest.raises(ModelError, match="use layout hwc"):
         load_network(keras(tmp_path / "keras.onnx"), input_shape=DIGITS)
