@@ -53,8 +53,7 @@ NETWORKS = {
         Known(further.LinearAttention, first=13),
         Known(further.Causal),
         Known(further.WrittenOut),
-        # Files keep an LSTM whole.
-        Known(further.Recurrent, files=False),
+        Known(further.Recurrent),
     )
 }
 FILES = [name for name, one in NETWORKS.items() if one.files]
@@ -116,7 +115,9 @@ def written(name, path, opset, dynamo):
     return path
 
 
-@pytest.mark.parametrize(("name", "opset"), [("NormaliserFree", 17), ("CosineHead", 11), ("Normalising", 13)])
+@pytest.mark.parametrize(
+    ("name", "opset"), [("NormaliserFree", 17), ("CosineHead", 11), ("Normalising", 13), ("Recurrent", 17)]
+)
 def test_a_file_is_read_in_brief(name, opset, tmp_path):
     assert_read(name, written(name, tmp_path / "network.onnx", opset, False))
 

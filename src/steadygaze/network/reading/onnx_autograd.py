@@ -22,6 +22,7 @@ from steadygaze.network.reading import (
     onnx_autograd_recurrent,
     onnx_autograd_resizing,
     onnx_autograd_smooth,
+    onnx_autograd_summing,
 )
 from steadygaze.network.reading.onnx_nodes import Node, Rule
 
@@ -437,5 +438,6 @@ RULES: dict[str, Rule] = {
     **onnx_autograd_recurrent.RULES,
     **onnx_autograd_resizing.RULES,
     **onnx_autograd_smooth.RULES,
+    **onnx_autograd_summing.RULES,
 }
 """What each operator of a file is in terms of PyTorch; all that the reader takes, and no more."""

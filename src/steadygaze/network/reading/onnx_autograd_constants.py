@@ -21,6 +21,7 @@ def _infinite(node: Node) -> Tensor:
 
 RULES: Mapping[str, Rule] = {
     "And": _pair(torch.logical_and),
+    "CastLike": lambda node: node.x.to(node[1].dtype),
     "Ceil": lambda node: torch.ceil(node.x),
     "Cos": lambda node: torch.cos(node.x),
     "Floor": lambda node: torch.floor(node.x),
