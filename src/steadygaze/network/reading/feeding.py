@@ -52,8 +52,8 @@ class Wish:
         if sizes and sizes[0] is not None and _fit((1, *sizes[1:]), self.image_shape, self.layout):
             raise ModelError(
                 f"the network takes {sizes[0]} images at once ({shown}), got images of shape "
-                f"{self.image_shape}, allowed is one at a time, or any number; export it again with a batch of "
-                "1 or an open one (dynamic_shapes, dynamic_axes)"
+                f"{self.image_shape}, allowed is one at a time, or any number; export it again with a batch "
+                "of 1 or an open one (dynamic_shapes, dynamic_axes)"
             )
         others = [layout for layout in LAYOUTS if _fit(sizes, self.image_shape, layout) is not None]
         way_out = f"use layout {' or '.join(others)}" if others else _resizing(sizes, self.layout)
