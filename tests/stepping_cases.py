@@ -173,6 +173,39 @@ def gated(case: Callable, operator: str, gates: int) -> list:
     return cases + late
 
 
+def listed(case: Callable, before: list) -> dict[str, list]:
+    """Sequences, made and taken apart again; none is an output."""
+    joined = node("ConcatFromSequence", None, axis=-1)
+    own = {
+        "before": before,
+        "constants": {"a": np.int64(-1), "m": ints(4, 2), "t": np.int64(4), "b": array(6)},
+    }
+    wide = own["constants"] | {"c": array(1, 2, 6, 6), "f": np.int64(3)}
+    pair = [*before, node("SequenceConstruct", None, "c", "image")]
+    cut, last = {**own, "opset": 11}, [node("SequenceAt", None, "a")]
+    return {
+        "SequenceConstruct": [
+            case("SequenceConstruct", None, "image", **own, after=[joined]),
+            case("SequenceConstruct", None, **own, after=[joined]),
+            case("SequenceConstruct", None, **own, after=[node("Relu", None)]),
+            case("SequenceConstruct", "b", "b", **own, after=[node("ConcatFromSequence", None, axis=0)]),
+        ],
+        "ConcatFromSequence": [
+            case("ConcatFromSequence", None, before=pair, constants=wide, axis=axis, new_axis=new)
+            for axis, new in ((1, 0), (-1, 0), (1, 1), (4, 1), (-1, 1), (5, 0), (0, 0))
+        ],
+        "SequenceAt": [
+            case("SequenceAt", None, place, before=pair, constants=wide, after=[node("Add", "image", None)])
+            for place in ("a", "t", "f")
+        ],
+        "SplitToSequence": [
+            *(case("SplitToSequence", None, "m", **cut, axis=axis, after=[joined]) for axis in (2, 3, 0)),
+            case("SplitToSequence", None, "t", **cut, axis=2, after=last),
+            *(case("SplitToSequence", None, **cut, axis=1, keepdims=keep, after=last) for keep in (0, 1)),
+        ],
+    }
+
+
 def summed_up(case: Callable, before: list) -> dict[str, list]:
     """CumSum, Col2Im, GridSample and CastLike."""
     places = np.random.default_rng(5).uniform(-1.2, 1.2, (1, 4, 3, 2)).astype(np.float32)

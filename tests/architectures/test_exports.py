@@ -256,6 +256,7 @@ WAYS = {
     "TreeEnsembleClassifier": (["label", "scores"], "trees are constant between jumps"),
     "Erfc": (["scores"], "no operator of ONNX, .* the exporter left it as it was"),
     "Scan": (["scores"], "unroll=True"),
+    "SequenceMap": (["scores"], "put the values together with torch.stack or cat"),
     "QuantizeLinear": (["scores"], "export the network before it was quantised"),
 }
 

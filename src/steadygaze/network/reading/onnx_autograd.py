@@ -21,6 +21,7 @@ from steadygaze.network.reading import (
     onnx_autograd_picking,
     onnx_autograd_recurrent,
     onnx_autograd_resizing,
+    onnx_autograd_sequences,
     onnx_autograd_smooth,
     onnx_autograd_summing,
 )
@@ -437,6 +438,7 @@ RULES: dict[str, Rule] = {
     **onnx_autograd_activations.RULES,
     **onnx_autograd_recurrent.RULES,
     **onnx_autograd_resizing.RULES,
+    **onnx_autograd_sequences.RULES,
     **onnx_autograd_smooth.RULES,
     **onnx_autograd_summing.RULES,
 }

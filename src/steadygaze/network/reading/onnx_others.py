@@ -31,6 +31,8 @@ def way_out(node: NodeProto) -> str:
         )
     if node.op_type in ("Loop", "Scan"):
         return "write the loop out: in a recurrent layer of Keras by unroll=True, and export again"
+    if "Sequence" in node.op_type:
+        return "put the values together with torch.stack or cat, or hand in the module or its .pt2 program"
     if node.op_type in _QUANTISED:
         return "it rounds to a few levels, which jump: export the network before it was quantised"
     return way_out_of(node.op_type) or "build the network from these"

@@ -25,6 +25,8 @@ from steadygaze.network.reading.onnx_forms import complaint
 from steadygaze.network.reading.onnx_heads import Head, needed
 from steadygaze.network.reading.onnx_operators import OPERATORS
 from steadygaze.network.reading.onnx_others import DOMAINS, way_out
+from steadygaze.network.reading.onnx_sequences import RULES as SEQUENCES
+from steadygaze.network.reading.onnx_sequences import TAKEN, Listed
 from steadygaze.network.reading.onnx_stepping import HELD as HELD_OPERATORS
 from steadygaze.network.reading.onnx_table import COMPUTED, CONSTANT, HELD, constant_form
 
@@ -181,6 +183,7 @@ def _result(
     if node.domain == DOMAIN:
         return ESTIMATORS[node.op_type](Call(assembler, inputs, attributes, len(node.output), opset))
     computed = any(isinstance(one, Value) for one in inputs) and node.op_type != "Shape"
+    computed = computed or node.op_type in SEQUENCES  # of constants, too, they make sequences
     if computed and node.op_type not in COMPUTED:
         raise ModelError(
             f"{assembler.where} is not supported for values computed from the image; allowed there are the "
@@ -225,12 +228,13 @@ def _outputs(
 
 def _of_held(node: NodeProto, call: Call, held: AbstractHeld) -> Made:
     """What an operator makes of what is held; most refuse it."""
-    if node.op_type not in HELD_OPERATORS:
+    rules = TAKEN if isinstance(held, Listed) else HELD_OPERATORS
+    if node.op_type not in rules:
         raise held.refusal(call.assembler)
     wrong = complaint(node.op_type, HELD[node.op_type], call.opset, call.attributes, call.inputs)
     if wrong is not None:
         raise call.assembler.refuse(*wrong)
-    return HELD_OPERATORS[node.op_type](call)
+    return rules[node.op_type](call)
 
 
 def _input(

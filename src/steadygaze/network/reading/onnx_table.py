@@ -188,6 +188,7 @@ COMPUTED: dict[str, Form] = {
         since=6,
     ),
     "Concat": Form({"axis": WHOLE}, [("input", Kind.EITHER)], since=4, repeated=True),
+    "ConcatFromSequence": Form({"axis": WHOLE, "new_axis": FLAG}, [("sequence", Kind.EITHER)], since=11),
     "Conv": Form(
         {
             **_PADDING,
@@ -314,6 +315,8 @@ COMPUTED: dict[str, Form] = {
     "Shrink": Form({"lambd": NUMBER, "bias": NUMBER}),
     "ScatterElements": Form({"axis": WHOLE, "reduction": _word("none")}, _WRITTEN, since=11),
     "ScatterND": Form({"reduction": _word("none")}, _WRITTEN, since=11),
+    "SequenceAt": Form(inputs=[("sequence", Kind.EITHER), ("position", Kind.NUMBER)], since=11),
+    "SequenceConstruct": Form(inputs=[("value", Kind.EITHER)], since=11, repeated=True),
     "Selu": Form({"alpha": NUMBER, "gamma": NUMBER}, since=6),
     "Sigmoid": _UNARY,
     "Slice": Form(
@@ -323,6 +326,7 @@ COMPUTED: dict[str, Form] = {
     "Softplus": Form(),
     "Softsign": Form(),
     "SpaceToDepth": Form({"blocksize": COUNT, "mode": _word("DCR", "CRD")}),
+    "SplitToSequence": Form({"axis": WHOLE, "keepdims": FLAG}, [_X, ("sizes", Kind.WHOLES)], since=11),
     "Split": Form(
         {"axis": WHOLE, "split": WHOLES, "num_outputs": COUNT}, [_X, ("sizes", Kind.WHOLES)], since=2
     ),
