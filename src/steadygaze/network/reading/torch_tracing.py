@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.autograd.function import BackwardCFunction
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
@@ -142,12 +142,12 @@ def runnable(program: ExportedProgram) -> torch.nn.Module:
 
 
 def functional(program: ExportedProgram) -> ExportedProgram:
-    """The program without operations that overwrite their input.
+    """The program without operations that overwrite their input, and without autocast that is switched off.
 
     Raises ModelError if it changes its own state.
     """
     schemas = (getattr(node.target, "_schema", None) for node in program.graph.nodes)
-    if any(schema is not None and schema.is_mutable for schema in schemas):
+    if any(schema is not None and schema.is_mutable for schema in schemas) or _switches_off(program):
         with traceless():
             program = program.run_decompositions({})
     changing = (OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", None))
@@ -158,6 +158,18 @@ def functional(program: ExportedProgram) -> ExportedProgram:
             "next image; allowed are modules that stay as they are; take that out for evaluation"
         )
     return program
+
+
+def _switches_off(program: ExportedProgram) -> bool:
+    """Whether it has blocks of autocast, none of which switches it on: they are as if they were not there."""
+    inner = (part for part in program.graph_module.modules() if isinstance(part, fx.GraphModule))
+    blocks = [
+        node
+        for part in inner
+        for node in part.graph.nodes
+        if getattr(node.target, "__name__", "") == "wrap_with_autocast"
+    ]
+    return bool(blocks) and not any(node.args[2] for node in blocks)
 
 
 def _not_traced(name: str, example: Tensor, error: Exception) -> ModelError:
