@@ -19,11 +19,11 @@ def _running(node: Node) -> Tensor:
 
 def _folded(node: Node) -> Tensor:
     """Col2Im: on a frame as large as its pads, which are cut off again."""
-    (height, width), kernel = node[1].tolist(), node[2].tolist()
+    (height, width), (rows, columns) = node[1].tolist(), node[2].tolist()
     top, left, bottom, right = node.get("pads", (0, 0, 0, 0))
     dilation, stride = node.get("dilations", (1, 1)), node.get("strides", (1, 1))
     size = (top + height + bottom, left + width + right)
-    whole = functional.fold(node.x, size, kernel, tuple(dilation), 0, tuple(stride))
+    whole = functional.fold(node.x, size, (rows, columns), tuple(dilation), 0, tuple(stride))
     return whole[:, :, top : top + height, left : left + width]
 
 

@@ -143,7 +143,7 @@ _MODES = {"linear": "bilinear", "cubic": "bicubic"}
 
 def _sampled(call: Call) -> Value:
     """GridSample at places that are constant."""
-    mode = call.get("mode", b"bilinear").decode()
+    mode: str = call.get("mode", b"bilinear").decode()
     padding, corners = call.get("padding_mode", b"zeros").decode(), bool(call.get("align_corners", 0))
     grid = torch.from_numpy(np.array(call.constant(1, "grid"), np.float64))
     return resampled(call.assembler, call.value(), grid, _MODES.get(mode, mode), padding, corners)
