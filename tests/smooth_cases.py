@@ -45,7 +45,12 @@ def smooth_cases(case: Callable, before: list) -> dict[str, list]:
         ],
         "LpNormalization": [
             case("LpNormalization", None, before=[node("Sigmoid", None)], **more)
-            for more in ({}, {"axis": 1}, {"p": 1}, {"p": 2, "axis": 2}, {"axis": 0})
+            for more in ({}, {"axis": 1}, {"p": 1}, {"p": 1, "axis": 2}, {"p": 2, "axis": 2}, {"axis": 0})
+        ],
+        "LogSoftmax": [
+            case("LogSoftmax", None, before=before, opset=opset, **more)
+            for opset in (11, 13)
+            for more in ({}, {"axis": 2}, {"axis": -1}, {"axis": 0})
         ],
         "Log": [
             case("Log", before=[node("Sigmoid", None), node("Add", None, "one")], constants=ONE),

@@ -136,6 +136,143 @@ def recurrent(case: Callable) -> list:
     ]  # fmt: skip
 
 
+def gated(case: Callable, operator: str, gates: int) -> list:
+    """GRU and LSTM along the image as a sequence, as RNN before them."""
+    size, opset = 3, 14
+    wide = gates * size
+    constants = {"s": ints(6, 1, 12), "t": ints(1, 6, 12), "l": np.array([6], np.int32)}
+    constants |= {"w": array(1, wide, 12), "r": array(1, wide, 3, seed=1), "b": array(1, 2 * wide, seed=2)}
+    constants |= {"w2": array(2, wide, 12), "r2": array(2, wide, 3, seed=1), "b2": array(2, 2 * wide, seed=2)}
+    constants |= {"h": array(1, 1, 3, seed=3), "c": array(1, 1, 3, seed=4), "p": array(1, 9, seed=5)}
+    own = {"before": [node("Reshape", None, "s")], "constants": constants, "opset": opset}
+    plain, first = {"hidden_size": size}, ("h", "c") if operator == "LSTM" else ("h",)
+    once = ["Sigmoid", "Tanh", "Tanh"][: len(first) + 1]
+    rows = {**own, "before": [node("Reshape", None, "t")]}
+    cases = [
+        case(operator, None, "w", "r", **own, **plain),
+        case(operator, None, "w", "r", "b", "l", *first, **own, **plain, direction="reverse"),
+        case(operator, None, "w2", "r2", "b2", **own, **plain, direction="bidirectional"),
+        case(operator, None, "w", "r", "b", **rows, **plain, layout=1),
+        case(operator, None, "w", "r", **own, **plain, activations=once),
+        case(operator, None, "w", "r", **own, **plain, activations=["Relu", *once[1:]]),
+        case(operator, None, "w", "r", **own, **plain, clip=0.1),
+        case(operator, None, "w", "r2", **own, **plain),
+        case(operator, None, "w", "r", **own, **plain, activation_alpha=[0.5], activation_beta=[0.5]),
+    ]
+    if operator == "LSTM":
+        return [
+            *cases,
+            case(operator, None, "w", "r", "b", "l", "h", "c", "p", **own, **plain),
+            *(case(operator, None, "w", "r", **own, **plain, input_forget=flag) for flag in (0, 1)),
+        ]
+    late = [
+        case(operator, None, "w", "r", "b", "", *more, **own, **plain, linear_before_reset=flag)
+        for flag in (0, 1)
+        for more in ((), first)
+    ]
+    return cases + late
+
+
+def listed(case: Callable, before: list) -> dict[str, list]:
+    """Sequences, made and taken apart again; none is an output."""
+    joined = node("ConcatFromSequence", None, axis=-1)
+    own = {
+        "before": before,
+        "constants": {"a": np.int64(-1), "m": ints(4, 2), "t": np.int64(4), "b": array(6)},
+    }
+    wide = own["constants"] | {"c": array(1, 2, 6, 6), "f": np.int64(3)}
+    pair = [*before, node("SequenceConstruct", None, "c", "image")]
+    cut, last = {**own, "opset": 11}, [node("SequenceAt", None, "a")]
+    return {
+        "SequenceConstruct": [
+            case("SequenceConstruct", None, "image", **own, after=[joined]),
+            case("SequenceConstruct", None, **own, after=[joined]),
+            case("SequenceConstruct", None, **own, after=[node("Relu", None)]),
+            case("SequenceConstruct", "b", "b", **own, after=[node("ConcatFromSequence", None, axis=0)]),
+        ],
+        "ConcatFromSequence": [
+            case("ConcatFromSequence", None, before=pair, constants=wide, axis=axis, new_axis=new)
+            for axis, new in ((1, 0), (-1, 0), (1, 1), (4, 1), (-1, 1), (5, 0), (0, 0))
+        ],
+        "SequenceAt": [
+            case("SequenceAt", None, place, before=pair, constants=wide, after=[node("Add", "image", None)])
+            for place in ("a", "t", "f")
+        ],
+        "SplitToSequence": [
+            *(case("SplitToSequence", None, "m", **cut, axis=axis, after=[joined]) for axis in (2, 3, 0)),
+            case("SplitToSequence", None, "t", **cut, axis=2, after=last),
+            *(case("SplitToSequence", None, **cut, axis=1, keepdims=keep, after=last) for keep in (0, 1)),
+        ],
+    }
+
+
+def summed_up(case: Callable, before: list) -> dict[str, list]:
+    """CumSum, Col2Im, GridSample and CastLike."""
+    places = np.random.default_rng(5).uniform(-1.2, 1.2, (1, 4, 3, 2)).astype(np.float32)
+    rows = {"r": ints(1, 4, 18), "b": ints(2, 2), "n": ints(6), "o": ints(2)}
+    reshaped = [*before, node("Reshape", None, "r")]
+    return {
+        "CumSum": [
+            case("CumSum", None, "a", before=before, constants={"a": np.int64(axis)}, **more)
+            for axis, more in (
+                (3, {}),
+                (-2, {"exclusive": 1}),
+                (1, {"reverse": 1}),
+                (2, {"exclusive": 1, "reverse": 1}),
+                (0, {}),
+                (4, {}),
+            )
+        ],
+        "Col2Im": [
+            case(
+                "Col2Im",
+                None,
+                "i",
+                "b",
+                opset=18,
+                before=reshaped,
+                constants={**rows, "i": ints(*size)},
+                **more,
+            )
+            for size, more in (
+                ((7, 4), {}),
+                ((6, 6), {"pads": [1, 0, 0, 1], "strides": [1, 2]}),
+                ((6, 4), {"pads": [1, 0, 1, 1], "dilations": [2, 2]}),
+                ((13, 4), {"strides": [2, 1]}),
+                ((4, 5), {}),
+            )
+        ]
+        + [case("Col2Im", None, "n", "o", opset=18, before=reshaped, constants=rows, strides=[2])],
+        "GridSample": [
+            case("GridSample", None, "g", opset=opset, before=before, constants={"g": places}, **more)
+            for opset, names in (
+                (16, ("bilinear", "nearest", "bicubic")),
+                (20, ("linear", "nearest", "cubic")),
+            )
+            for name in names
+            for more in (
+                {"mode": name},
+                {"mode": name, "padding_mode": "border", "align_corners": 1},
+                {"mode": name, "padding_mode": "reflection"},
+            )
+        ],
+        "CastLike": [
+            case("CastLike", None, "f", opset=15, before=before, constants={"f": np.float32(1)}),
+            case("CastLike", None, "f", opset=15, before=before, constants={"f": np.int64(1)}),
+            case(
+                "CastLike",
+                "c",
+                "image",
+                opset=25,
+                saturate=1,
+                round_mode="up",
+                constants={"c": np.arange(6)},
+                after=[node("Add", "image", None)],
+            ),
+        ],
+    }
+
+
 def upsampled(case: Callable) -> list:
     """Upsample of old operator sets, and Resize of version 10."""
     scales = ([1, 1, 2, 3], [1, 1, 1.5, 2], [1, 1, 0.5, 1], [1, 2, 1, 1])

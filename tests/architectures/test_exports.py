@@ -45,7 +45,7 @@ def saved(path, nodes, weights, shape, outputs, opset=13):
     return path
 
 
-ESTIMATORS = ("ZipMap", "ArrayFeatureExtractor")
+ESTIMATORS = ("ZipMap", "ArrayFeatureExtractor", "Scaler", "LinearClassifier", "TreeEnsembleClassifier")
 KERAS = {
     "scale": np.float32(2.0),
     "k1": array(3, 1, 3, 3),
@@ -131,6 +131,33 @@ def test_a_keras_network_has_an_answer(tmp_path):
     assert answer.shares.undecided == 0
 
 
+def test_a_limit_that_is_far_away_loses_no_digits(tmp_path):
+    """Keras's UnitNormalization: the reciprocal of a length, which 1e12 limits where all is 0."""
+    nodes = [
+        ("MatMul", ["input", "w"], ["x0"], {}),
+        ("Relu", ["x0"], ["x1"], {}),
+        ("Mul", ["x1", "x1"], ["x2"], {}),
+        ("ReduceSum", ["x2", "axes"], ["x3"], {"keepdims": 1}),
+        ("Sqrt", ["x3"], ["x4"], {}),
+        ("Reciprocal", ["x4"], ["x5"], {}),
+        ("Min", ["x5", "most"], ["x6"], {}),
+        ("Max", ["x6", "least"], ["x7"], {}),
+        ("Mul", ["x1", "x7"], ["unit"], {}),
+    ]
+    weights = {
+        "w": array(9, 6),
+        "axes": np.array([1], np.int64),
+        "most": np.float32(1e12),
+        "least": np.float32(-np.inf),
+    }
+    network = load_network(
+        saved(tmp_path / "unit.onnx", nodes, weights, (9,), ["unit"]), input_shape=(1, 3, 3), layout="flat"
+    )
+    assert check_fidelity(network, SQUARES).logits < 1e-5
+    found = network.graph.forward(torch.from_numpy(SQUARES))
+    assert np.allclose((found**2).sum(1), 1.0, rtol=0, atol=1e-9)
+
+
 def test_a_layout_that_does_not_fit_is_refused_with_the_one_that_does(tmp_path):
     with pytest.raises(ModelError, match="use layout hwc"):
         load_network(keras(tmp_path / "keras.onnx"), input_shape=DIGITS)
@@ -200,3 +227,43 @@ def test_probabilities_by_name_are_read_without_their_names(outputs, tmp_path):
     network = load_network(path, input_shape=(1, 3, 3), layout="flat")
     assert network.graph.classes == 3
     check_fidelity(network, SQUARES)
+
+
+def test_features_are_scaled_and_two_probabilities_keep_their_names(tmp_path):
+    """A pipeline of a scaler and a perceptron of two classes, whose second probability is a sigmoid."""
+    nodes = [
+        ("Scaler", ["input"], ["x"], {"offset": [0.1 * n for n in range(9)], "scale": [2.0] * 9}),
+        ("MatMul", ["x", "w"], ["z"], {}),
+        ("Sigmoid", ["z"], ["second"], {}),
+        ("Sub", ["one", "second"], ["first"], {}),
+        ("Concat", ["first", "second"], ["both"], {"axis": 1}),
+        ("ZipMap", ["both"], ["probability"], {"classlabels_int64s": [0, 1]}),
+    ]
+    weights = {"w": array(9, 1), "one": np.float32(1)}
+    path = saved(tmp_path / "sk.onnx", nodes, weights, (9,), ("probability",))
+    network = load_network(path, input_shape=(1, 3, 3), layout="flat")
+    check_fidelity(network, SQUARES)
+    ours = network.graph.gradient_at(torch.from_numpy(SQUARES), 1)
+    assert np.allclose(ours, network.original.gradients(SQUARES, 1), atol=1e-6)
+    z = (SQUARES.reshape(4, 9) - 0.1 * np.arange(9)) * 2 @ weights["w"].astype(float)
+    second = 1 / (1 + np.exp(-z))
+    found = network.graph.forward(torch.from_numpy(SQUARES))
+    assert np.allclose(found, np.hstack([1 - second, second]), atol=1e-6)
+
+
+WAYS = {
+    "LinearClassifier": (["label", "scores"], "a torch.nn.Linear with the estimator's coef_ and intercept_"),
+    "TreeEnsembleClassifier": (["label", "scores"], "trees are constant between jumps"),
+    "Erfc": (["scores"], "no operator of ONNX, .* the exporter left it as it was"),
+    "Scan": (["scores"], "unroll=True"),
+    "SequenceMap": (["scores"], "put the values together with torch.stack or cat"),
+    "QuantizeLinear": (["scores"], "export the network before it was quantised"),
+}
+
+
+@pytest.mark.parametrize("operator", WAYS)
+def test_what_is_no_layer_is_refused_with_what_to_do(operator, tmp_path):
+    outputs, message = WAYS[operator]
+    path = saved(tmp_path / "net.onnx", [(operator, ["input"], outputs, {})], {}, (9,), outputs)
+    with pytest.raises(ModelError, match=rf"{operator}' .* is not supported; .*{message}"):
+        load_network(path, input_shape=(1, 3, 3), layout="flat")

@@ -72,7 +72,8 @@ def test_declared_shapes_that_fit_the_layout(declared, layout, tmp_path):
         ([1, 2, 2, 3], "chw", "use layout hwc"),
         ([1, 3, 2, 2], "hwc", "use layout chw or flat"),
         ([1, 1, 4, 4], "chw", "use an image of the network's own size"),
-        ([8, 3, 2, 2], "chw", "export the network with a batch of 1"),
+        ([8, 3, 2, 2], "chw", r"takes 8 images at once \(8x3x2x2\), .* with a batch of 1"),
+        ([8, 3, 4, 4], "chw", "export the network with a batch of 1"),
     ],
 )
 def test_declared_shapes_that_do_not_fit_say_what_to_do(declared, layout, way_out, tmp_path):

@@ -21,7 +21,7 @@ from steadygaze.network.reading.onnx_evaluator import OnnxEvaluator
 from steadygaze.network.reading.onnx_forms import LATEST
 from steadygaze.network.reading.onnx_operators import OPERATORS
 from steadygaze.network.reading.onnx_table import COMPUTED, CONSTANT, UNREAD
-from stepping_cases import attending, compared, recurrent, upsampled
+from stepping_cases import attending, compared, gated, listed, recurrent, summed_up, upsampled
 
 K = {"k": array(3, 2, 3, 3)}
 NORM = {"s": array(2) + 1, "t": array(2, seed=1), "m": array(2, seed=2), "v": array(2, seed=3) + 1}
@@ -579,6 +579,12 @@ CASES = {
 }
 CASES |= smooth_cases(case, [BEFORE])
 CASES |= {**compared(case, [BEFORE]), **attending(case), "RNN": recurrent(case), "Upsample": upsampled(case)}
+CASES |= {
+    "GRU": gated(case, "GRU", 3),
+    "LSTM": gated(case, "LSTM", 4),
+    **summed_up(case, [BEFORE]),
+    **listed(case, [BEFORE]),
+}
 CASES["Resize"] += [
     case("Resize", None, "s", opset=10, constants={"s": np.float32(scales)}, mode=mode)
     for scales in ([1, 1, 2, 1.5], [1, 1, 1, 0.5])

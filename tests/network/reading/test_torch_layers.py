@@ -45,6 +45,17 @@ def tokens(m, y):
     return (torch.cat([m.token.expand(rows.shape[0], -1, -1), rows], dim=1) + m.places).relu()
 
 
+def made_of_constants(m, y):
+    """Attention and dropout of what is learnt, which evaluation draws nothing for."""
+    places = functional.scaled_dot_product_attention(m.places, m.places, m.places)
+    return y.flatten(2).transpose(1, 2).relu() + functional.dropout(places, 0.5, m.training)[:, :48]
+
+
+def several_times(m, y):
+    """Repeated along a new axis in front, which is no batch."""
+    return y.flatten(2).expand(3, -1, -1, -1).permute(1, 0, 2, 3).relu()
+
+
 def recurrent(m, y):
     found, last = m.parts[0](y.flatten(2))
     return torch.cat([found[:, -1], last[0]], dim=1)
@@ -114,6 +125,16 @@ BODIES = {
         (nn.AvgPool1d(3, padding=1), nn.BatchNorm1d(4), nn.AdaptiveMaxPool1d(5), nn.AdaptiveAvgPool1d(3)),
     ),
     "class token and places": (tokens, ()),
+    "made of constants": (made_of_constants, ()),
+    "several times": (several_times, ()),
+    "running sums": (lambda m, y: y.cumsum(2).relu(), ()),
+    "folded": (lambda m, y: functional.fold(functional.unfold(y, 3).relu(), (6, 8), 3), ()),
+    "at places of a grid": (
+        lambda m, y: functional.grid_sample(
+            y, 2 * m.places[:, :48, :2].reshape(1, 6, 8, 2).expand(len(y), -1, -1, -1), align_corners=False
+        ).relu(),
+        (),
+    ),
     "stacked": (lambda m, y: torch.stack([y, -y], dim=2).relu(), ()),
     "mean of channels": (lambda m, y: y.relu().mean(1, keepdim=True) + y.sum((1, 3), keepdim=True), ()),
     "einsum": (lambda m, y: torch.einsum("bchw,cd->bhwd", y.relu(), m.mixing), ()),

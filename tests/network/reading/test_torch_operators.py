@@ -136,6 +136,7 @@ CALLS |= {
     "adaptive_max_pool1d": {"self": ROW, "output_size": [5]},
 }
 WIDE = ("upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "upsample_bicubic2d")
+WIDE += ("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
 CALLS |= {name: {"self": X, "output_size": [7, 3], "align_corners": False} for name in WIDE}
 LONG = ("upsample_nearest1d", "_upsample_nearest_exact1d", "upsample_linear1d")
 CALLS |= {name: {"self": ROW, "output_size": [7], "align_corners": False} for name in LONG}
@@ -247,6 +248,16 @@ CALLS |= {
     "pow.Tensor_Tensor": {"self": X, "exponent": torch.tensor([3.0])},
     **{name: {"self": X, "dim": [1, 3], "correction": 1} for name in ("var.correction", "std.correction")},
     "unfold": {"self": X, "dimension": 2, "size": 3, "step": 1},
+    "bilinear": {"input1": X, "input2": constant(1, 2, 4, 5) - 0.8, "weight": constant(3, 6, 5) - 0.8}
+    | {"bias": constant(3)},
+    "col2im": {"self": Computed(6, 8), "output_size": [5, 6], "kernel_size": [2, 3], "dilation": [1, 2]}
+    | {"padding": [0, 1], "stride": [1, 2]},
+    "cumsum": {"self": X, "dim": 2},
+    **dict.fromkeys(
+        ("grid_sampler", "grid_sampler_2d"),
+        {"input": X, "grid": 2.4 * constant(1, 3, 5, 2) - 1.9, "interpolation_mode": 0, "padding_mode": 0}
+        | {"align_corners": False},
+    ),
     "im2col": {"self": X, "kernel_size": [2, 3], "dilation": [1, 2], "padding": [0, 1], "stride": [2, 1]},
 }
 COMPARED = ("gt", "ge", "lt", "le", "eq", "ne")
@@ -397,6 +408,25 @@ FURTHER = {
     **{name: list(resizings(name)) for name in CALLS if "upsample" in name},
     "einsum": list(sums()),
     "rnn_relu.input": list(recurrences()),
+    "scaled_dot_product_attention": [
+        {"query": a, "key": b, "value": c, "is_causal": causal}
+        for a, b, c in (
+            (constant(1, 2, 5, 6), X, Computed(factor=-0.5)),
+            (X, constant(1, 2, 5, 6), constant(1, 2, 5, 3)),
+            (constant(1, 2, 3, 6), constant(1, 2, 4, 6), X),
+        )
+        for causal in (False, True)
+    ],
+    "bilinear": [
+        {"input1": X, "input2": Computed(2, 4, 6, factor=-0.5), "weight": constant(3, 6, 6) - 0.8},
+        {"input1": constant(1, 2, 4, 5) - 0.8, "input2": X, "weight": constant(2, 5, 6) - 0.8},
+    ],
+    "grid_sampler": [
+        CALLS["grid_sampler"] | {"interpolation_mode": mode, "padding_mode": frame, "align_corners": corners}
+        for mode in range(3)
+        for frame in range(3)
+        for corners in (False, True)
+    ],
     "matmul": [{"self": a, "other": b} for m in MATRICES for v in (X, FLAT) for a, b in ((v, m), (m, v))],
 }
 

@@ -93,6 +93,41 @@ def test_the_output_named_logits_is_taken_by_itself(name):
     assert np.array_equal(logits_of(network), EXPECTED)
 
 
+MADE = {
+    "softmax": lambda f, z: (z, z.softmax(1)),
+    "softmax-first": lambda f, z: (z.softmax(1), z),
+    "class": lambda f, z: {"scores": z, "predicted": z.argmax(1)},
+    "all": lambda f, z: [z.argmax(1, keepdim=True), {"logarithm": z.log_softmax(1)}, z, z.sigmoid()],
+}
+NOT_MADE = {
+    "features": lambda f, z: (z, f),
+    "another-softmax": lambda f, z: (z, (2 * z).softmax(1)),
+    "another-class": lambda f, z: (f, z.argmin(1)),
+    "the-same": lambda f, z: (z, z.clone()),
+    "largest": lambda f, z: tuple(z.softmax(1).topk(2)),
+}
+
+
+@pytest.mark.parametrize("file", [False, True])
+@pytest.mark.parametrize("name", MADE)
+def test_the_output_that_the_others_are_made_of_is_taken(name, file, tmp_path):
+    source = returning(MADE[name])
+    if file:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.export.save(torch.export.export(source, (torch.zeros(1, *SHAPE),)), tmp_path / "net.pt2")
+        source = tmp_path / "net.pt2"
+    network = load_network(source, input_shape=SHAPE)
+    assert np.allclose(logits_of(network), EXPECTED, atol=1e-6)
+    assert "which the others are made of" in (network.output_note or "")
+
+
+@pytest.mark.parametrize("name", NOT_MADE)
+def test_outputs_that_are_no_more_than_near_are_left_open(name):
+    with pytest.raises(ModelError, match="the module returns 2 tensors"):
+        load_network(returning(NOT_MADE[name]), input_shape=SHAPE)
+
+
 def test_the_answer_says_which_output_it_is_about():
     module = returning(lambda f, z: {"features": f, "logits": z})
     answer = sg.verify(module, IMAGES[0], sg.Brightness(0, 0.01), threads=1)

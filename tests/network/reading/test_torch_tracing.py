@@ -165,6 +165,7 @@ VERIFIED = {
     "channels-last": lambda: nn.Sequential(nn.Conv2d(1, 2, 3), *dense(32, 3)).to(
         memory_format=torch.channels_last
     ),
+    "out-of-autocast": lambda: Wrapped(out_of_autocast),
     "noise-on-nothing": lambda: Wrapped(lambda m, x: functional.dropout(m.inner(x), 0.5, m.training)),
 }
 
@@ -239,6 +240,12 @@ def half_inside(m, x):
 def under_autocast(m, x):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         return m.inner(x).float()
+
+
+def out_of_autocast(m, x):
+    """As libraries protect what has to be precise."""
+    with torch.autocast("cpu", enabled=False):
+        return m.inner(x.float())
 
 
 def counting(m, x):

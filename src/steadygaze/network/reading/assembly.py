@@ -246,6 +246,8 @@ class Assembler:
         """Axes of one entry repeated as often as `shape`, in the file's terms, says; new axes go in front."""
         old = self.shape(x)
         x = self.reshape(x, (1,) * (len(shape) - len(old)) + old)
+        if len(shape) > len(old) and shape[0] != 1:  # the new first axis is no batch
+            x = self._unbatched(x)
         for axis, (have, want) in enumerate(zip(self.shape(x), shape, strict=True)):
             if have == want:
                 continue

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from steadygaze.network.graph import check_size
 from steadygaze.network.reading.assembly import Assembler, PoolGeometry, Value
 
 
@@ -16,6 +19,23 @@ def mean(asm: Assembler, x: Value, axes: Sequence[int], keep: bool) -> Value:
 def total(asm: Assembler, x: Value, axes: Sequence[int], keep: bool) -> Value:
     """The sum over axes, as `mean`."""
     return _collapsed(asm, x, axes, keep, divisor=1.0)
+
+
+def running(asm: Assembler, x: Value, axis: int, *, exclusive: bool = False, reverse: bool = False) -> Value:
+    """Sums of the numbers up to each along an axis of the file's shape, or up to the one before it.
+
+    reverse: from each on, or from the one after it.
+    """
+    shape = asm.shape(x)
+    axis %= len(shape)
+    if x.batched and axis == 0:
+        raise asm.refuse(f"it sums up along axis {axis} of {shape}", "allowed are axes but the batch")
+    check_size((shape[axis], shape[axis]), f"the weights of {asm.where}")
+    counted = np.tri(shape[axis], k=-1 if exclusive else 0)
+    order = [*(place for place in range(len(shape)) if place != axis), axis]
+    back = sorted(range(len(shape)), key=order.__getitem__)
+    made = asm.dense(asm.permute(x, order), counted.T if reverse else counted, None)
+    return asm.permute(made, back)
 
 
 def averaged_along_first(asm: Assembler, x: Value, size: int) -> Value:

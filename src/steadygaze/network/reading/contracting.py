@@ -17,6 +17,7 @@ import numpy as np
 from steadygaze.network.graph import check_size
 from steadygaze.network.reading import collapsing, joining
 from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.masking import Masked, masked, raised
 
 
 def einsum(asm: Assembler, equation: str, parts: Sequence[Value | np.ndarray]) -> Value:
@@ -167,6 +168,45 @@ def _without(asm: Assembler, value: tuple[Value, str], alone: Sequence[str]) -> 
         return value
     x = collapsing.total(asm, x, [letters.index(letter) for letter in alone], keep=False)
     return x, "".join(letter for letter in letters if letter not in alone)
+
+
+def attention(
+    asm: Assembler,
+    query: Value | np.ndarray,
+    key: Value | np.ndarray,
+    value: Value | np.ndarray,
+    scale: float | None,
+    mask: np.ndarray | None = None,
+) -> Value:
+    """``softmax(q kᵀ scale + mask) v``; by default one by the root of the size of q (Vaswani et al., 2017).
+
+    What is learnt may be constant: queries or keys, values. mask: numbers added to the scores, or truth
+    values, true where a score is seen.
+    """
+    scale = 1 / math.sqrt(size_of(asm, query, -1)) if scale is None else scale
+    rank = len(asm.shape(key)) if isinstance(key, Value) else key.ndim
+    order = [*range(rank - 2), rank - 1, rank - 2]
+    swapped = asm.permute(key, order) if isinstance(key, Value) else key.transpose(order)
+    product = _matrix_product(asm, query, swapped)
+    scores: Value | Masked = asm.scale_shift(product, scale, 0.0)
+    if mask is not None and mask.dtype == np.bool_:
+        scores = masked(asm, scores, mask)
+    elif mask is not None:
+        scores = raised(asm, scores, mask)
+    return _matrix_product(asm, joining.softmax(asm, scores, -1), value)
+
+
+def _matrix_product(asm: Assembler, first: Value | np.ndarray, second: Value | np.ndarray) -> Value:
+    if isinstance(first, Value) and isinstance(second, Value):
+        return joining.matrix_product(asm, first, second)
+    if isinstance(first, Value) or isinstance(second, Value):
+        return matrix_product(asm, first, second)
+    raise asm.refuse("its queries and keys are constants", "allowed is one of them; compute what it sees")
+
+
+def size_of(asm: Assembler, part: Value | np.ndarray, axis: int) -> int:
+    """How many entries an axis of the file's shape has."""
+    return (asm.shape(part) if isinstance(part, Value) else part.shape)[axis]
 
 
 def matrix_product(asm: Assembler, first: Value | np.ndarray, second: Value | np.ndarray) -> Value:

@@ -49,6 +49,12 @@ class Wish:
             _check_symbols(declared, (1, *found[0]) if found[1] else found[0])
             return self.prepared(*found)
         shown = "x".join("any" if size is None else str(size) for size in sizes)
+        if sizes and sizes[0] is not None and _fit((1, *sizes[1:]), self.image_shape, self.layout):
+            raise ModelError(
+                f"the network takes {sizes[0]} images at once ({shown}), got images of shape "
+                f"{self.image_shape}, allowed is one at a time, or any number; export it again with a batch "
+                "of 1 or an open one (dynamic_shapes, dynamic_axes)"
+            )
         others = [layout for layout in LAYOUTS if _fit(sizes, self.image_shape, layout) is not None]
         way_out = f"use layout {' or '.join(others)}" if others else _resizing(sizes, self.layout)
         if not others and sizes and sizes[0] not in (1, None):

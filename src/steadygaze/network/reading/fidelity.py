@@ -170,7 +170,7 @@ def _gradients_apart(
 def _compare_logits(
     network: Network, x: Tensor, values: Mapping[int, Tensor], given: int, options: FidelityOptions
 ) -> float:
-    """Largest difference of logits, relative; of images sought far out, only where they are numbers.
+    """Largest difference of logits, relative; of images sought far out, only where both are numbers.
 
     values: at least of the logits, and of what is summed up for them.
     """
@@ -187,15 +187,15 @@ def _compare_logits(
             f"the logits of the network {network.path} are not finite for the images at hand, allowed are "
             "finite ones; where it divides by 0, add a small number to the divisor, or clamp it"
         )
-    apart = np.abs(ours - theirs).max(axis=1)
-    told = np.isfinite(theirs).all(axis=1) | (np.arange(len(x)) < given)
-    sizes = _scales(network.graph, values)
-    difference = float((apart / sizes)[told].max())
+    told = np.isfinite(theirs).all(axis=1) & np.isfinite(ours).all(axis=1)
+    apart = np.abs(ours[told] - theirs[told]).max(axis=1)
+    sizes = _scales(network.graph, values)[told]
+    difference = float((apart / sizes).max())
     if not difference <= options.rounding:
         # What a change of the image within its own rounding does is rounding, too.
         shaken = network.graph.forward(x * (1 + _SHAKE * torch.sign(x - x.mean()))).numpy()
-        explained = np.abs(shaken - ours).max(axis=1)
-        difference = float(((apart - explained) / sizes)[told].max())
+        explained = np.abs(shaken[told] - ours[told]).max(axis=1)
+        difference = float(((apart - explained) / sizes).max())
     if not difference <= options.rounding:
         raise FidelityError(
             f"the logits of the imported network {network.path} differ from the original's by "

@@ -12,7 +12,7 @@ from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.reading import activations, collapsing
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.gates import gated, soft_plus, soft_sign
-from steadygaze.network.reading.masking import Masked, kept_of, masked, raised
+from steadygaze.network.reading.masking import Masked, kept_of
 from steadygaze.network.reading.ranges import range_of
 from steadygaze.network.smooth import Smooth
 
@@ -237,32 +237,9 @@ def responding(asm: Assembler, x: Value, size: int, alpha: float, beta: float, k
     return multiplied(asm, x, scale)
 
 
-def attention(
-    asm: Assembler,
-    query: Value,
-    key: Value,
-    value: Value,
-    scale: float | None,
-    mask: np.ndarray | None = None,
-) -> Value:
-    """``softmax(q kᵀ scale + mask) v``; by default one by the root of the size of q (Vaswani et al., 2017).
-
-    mask: numbers added to the scores, or truth values, true where a score is seen.
-    """
-    rank = len(asm.shape(key))
-    swapped = asm.permute(key, [*range(rank - 2), rank - 1, rank - 2])
-    scale = 1 / math.sqrt(asm.shape(query)[-1]) if scale is None else scale
-    scores: Value | Masked = asm.scale_shift(matrix_product(asm, query, swapped), scale, 0.0)
-    if mask is not None and mask.dtype == np.bool_:
-        scores = masked(asm, scores, mask)
-    elif mask is not None:
-        scores = raised(asm, scores, mask)
-    return matrix_product(asm, softmax(asm, scores, -1), value)
-
-
-def causal(asm: Assembler, query: Value, key: Value) -> np.ndarray:
-    """The mask by which each place of the query sees the places of the key up to its own."""
-    return np.tri(asm.shape(query)[-2], asm.shape(key)[-2], dtype=np.bool_)
+def causal(queries: int, keys: int) -> np.ndarray:
+    """The mask by which each of so many places of the query sees the places of the key up to its own."""
+    return np.tri(queries, keys, dtype=np.bool_)
 
 
 def both(mask: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ from steadygaze.network.reading.originals import (
     TorchOriginal,
 )
 from steadygaze.network.reading.other_files import way_from
+from steadygaze.network.reading.other_objects import way_with
 from steadygaze.network.reading.single_logit import TwoClasses
 from steadygaze.network.reading.torch_outputs import LogitsOf
 from steadygaze.network.reading.torch_surroundings import on_processor
@@ -126,7 +127,10 @@ def _loaded(model: object, wish: Wish) -> Network:
     if isinstance(model, torch.nn.Module):
         return _from_module(model, wish, type(model).__name__)
     if not isinstance(model, (str, Path)):
-        raise ModelError(f"the network is a {type(model).__name__}, {_WAYS}")
+        way = way_with(model)
+        raise ModelError(
+            f"the network is a {type(model).__name__}, {_WAYS if way is None else f'which {way}'}"
+        )
     path = Path(model)
     if path.suffix.lower() in (".onnx", ".pt2"):
         return _from_file(path, wish)

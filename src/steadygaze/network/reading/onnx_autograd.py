@@ -21,7 +21,9 @@ from steadygaze.network.reading import (
     onnx_autograd_picking,
     onnx_autograd_recurrent,
     onnx_autograd_resizing,
+    onnx_autograd_sequences,
     onnx_autograd_smooth,
+    onnx_autograd_summing,
 )
 from steadygaze.network.reading.onnx_nodes import Node, Rule
 
@@ -436,6 +438,8 @@ RULES: dict[str, Rule] = {
     **onnx_autograd_activations.RULES,
     **onnx_autograd_recurrent.RULES,
     **onnx_autograd_resizing.RULES,
+    **onnx_autograd_sequences.RULES,
     **onnx_autograd_smooth.RULES,
+    **onnx_autograd_summing.RULES,
 }
 """What each operator of a file is in terms of PyTorch; all that the reader takes, and no more."""

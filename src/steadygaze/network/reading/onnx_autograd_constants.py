@@ -19,8 +19,14 @@ def _infinite(node: Node) -> Tensor:
     return (torch.isneginf(node.x) & bool(below)) | (torch.isposinf(node.x) & bool(above))
 
 
+def _scaled(node: Node) -> Tensor:
+    offset, scale = (node.x.new_tensor(node.get(name, ())) for name in ("offset", "scale"))
+    return (node.x - offset) * scale
+
+
 RULES: Mapping[str, Rule] = {
     "And": _pair(torch.logical_and),
+    "CastLike": lambda node: node.x.to(node[1].dtype),
     "Ceil": lambda node: torch.ceil(node.x),
     "Cos": lambda node: torch.cos(node.x),
     "Floor": lambda node: torch.floor(node.x),
@@ -33,6 +39,7 @@ RULES: Mapping[str, Rule] = {
     "Not": lambda node: torch.logical_not(node.x),
     "Or": _pair(torch.logical_or),
     "Pow": _pair(torch.pow),
+    "Scaler": _scaled,
     "Sign": lambda node: torch.sign(node.x),
     "Sin": lambda node: torch.sin(node.x),
     "Size": lambda node: torch.tensor(node.x.numel()),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from steadygaze.network.reading.onnx_nodes import Node, Rule
@@ -91,7 +92,17 @@ def _of_old(node: Node) -> Tensor:
 # The last version in which Resize was as Upsample before it.
 _LAST_OLD = 10
 
+
+def _sampled(node: Node) -> Tensor:
+    """GridSample: modes have other names from version 20 on."""
+    mode = node.text("mode", "bilinear")
+    mode = mode if mode.startswith(("bi", "n")) else f"bi{mode}"
+    padding, corners = node.text("padding_mode", "zeros"), bool(node.get("align_corners", 0))
+    return functional.grid_sample(node.x, node[1].expand(len(node.x), -1, -1, -1), mode, padding, corners)
+
+
 RULES: Mapping[str, Rule] = {
+    "GridSample": _sampled,
     "Resize": lambda node: _resize(node) if node.opset > _LAST_OLD else _of_old(node),
     "Upsample": _of_old,
 }

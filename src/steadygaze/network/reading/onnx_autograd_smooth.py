@@ -63,7 +63,10 @@ def _response(node: Node) -> Tensor:
 
 
 def _unit_length(node: Node) -> Tensor:
-    return node.x / (node.x * node.x).sum(node.get("axis", -1), keepdim=True).sqrt()
+    axis = node.get("axis", -1)
+    if node.get("p", 2) == 1:
+        return node.x / node.x.abs().sum(axis, keepdim=True)
+    return node.x / (node.x * node.x).sum(axis, keepdim=True).sqrt()
 
 
 def _softmax(node: Node) -> Tensor:
@@ -117,6 +120,7 @@ RULES: dict[str, Rule] = {
     "LRN": _response,
     "LayerNormalization": _layer_norm,
     "Log": lambda node: torch.log(node.x),
+    "LogSoftmax": lambda node: torch.log(_softmax(node)),
     "LpNormalization": _unit_length,
     "Pow": lambda node: torch.pow(node.x, node[1]),
     "RMSNormalization": _rms_norm,

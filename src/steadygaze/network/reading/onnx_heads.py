@@ -98,11 +98,16 @@ def _labelling(name: str, makers: Mapping[str, NodeProto]) -> NodeProto | None:
         if node is None or one in seen:
             continue
         seen.add(one)
-        if node.op_type in LABELS and node.input:
+        if (node.op_type in LABELS and node.input) or _names_classes(node, one):
             return node
         if node.op_type in _NAMING:
             pending += node.input
     return None
+
+
+def _names_classes(node: NodeProto, name: str) -> bool:
+    """Whether the value of that name is the class that an estimator makes beside its scores."""
+    return node.op_type.endswith("Classifier") and len(node.output) > 1 and node.output[0] == name
 
 
 def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:
@@ -116,6 +121,8 @@ def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:
     node = makers.get(behind)
     if node is not None and node.input and logarithms <= LOGARITHMS.get(node.op_type, -1):
         return Head(node.input[0], node, name)
+    while name in makers and makers[name].op_type == "ZipMap" and makers[name].input:
+        name = makers[name].input[0]
     return Head(name, None, name)
 
 

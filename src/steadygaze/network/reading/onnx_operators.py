@@ -18,6 +18,7 @@ from steadygaze.network.reading import (
     onnx_products,
     onnx_recurrent,
     onnx_resizing,
+    onnx_sequences,
     onnx_smooth,
     onnx_stepping,
     onnx_windows,
@@ -199,6 +200,24 @@ def _collapsed(over: Callable[[Assembler, Value, Sequence[int], bool], Value]) -
     return lambda call: over(call.assembler, call.value(), *call.reduced())
 
 
+def _cast_like(call: Call) -> Value | np.ndarray:
+    """As precise as an example: what is computed from the image is as precise as what is verified."""
+    value, example = call.inputs[:2]
+    if isinstance(example, np.ndarray) and not np.issubdtype(example.dtype, np.floating):
+        raise call.assembler.refuse(
+            f"its example is of type {example.dtype}", "allowed are FLOAT and DOUBLE; take the conversion out"
+        )
+    return value.astype(np.float64) if isinstance(value, np.ndarray) else call.value()
+
+
+def _running(call: Call) -> Value:
+    """CumSum."""
+    asm, axis = call.assembler, call.constant(1, "axis")
+    axis = call.axis(int(axis.reshape(())), len(asm.shape(call.value())))
+    exclusive, reverse = bool(call.get("exclusive", 0)), bool(call.get("reverse", 0))
+    return collapsing.running(asm, call.value(), axis, exclusive=exclusive, reverse=reverse)
+
+
 def _leaky_relu(call: Call) -> Value:
     return call.assembler.leaky_relu(call.value(), call.get("alpha", 0.01))
 
@@ -212,7 +231,9 @@ OPERATORS: dict[str, Rule] = {
     "Add": _linear_binary(1.0, 1.0),
     "BatchNormalization": _batch_norm,
     "Cast": Call.value,
+    "CastLike": _cast_like,
     "Clip": _clip,
+    "CumSum": _running,
     "Div": mixed(_div),
     "Dropout": Call.value,
     "Erf": by_bounds(activations.smooth("erf")),
@@ -246,6 +267,7 @@ OPERATORS: dict[str, Rule] = {
     **onnx_resizing.RULES,
     **onnx_products.RULES,
     **onnx_recurrent.RULES,
+    **onnx_sequences.RULES,
     **onnx_smooth.RULES,
     **onnx_stepping.RULES,
     **onnx_writing.RULES,

@@ -15,18 +15,22 @@ from onnx import NodeProto, helper
 from steadygaze.errors import ModelError
 from steadygaze.network.reading import onnx_branches
 from steadygaze.network.reading.assembly import Assembler, Value
-from steadygaze.network.reading.held import AbstractHeld, way_out_of
+from steadygaze.network.reading.held import AbstractHeld
 from steadygaze.network.reading.onnx_calls import Call, Made
 from steadygaze.network.reading.onnx_constants import FOLDS, fold, shape_of
+from steadygaze.network.reading.onnx_estimators import DOMAIN, ESTIMATORS
 from steadygaze.network.reading.onnx_evaluator import computed_of_constants
 from steadygaze.network.reading.onnx_file import constant_of
 from steadygaze.network.reading.onnx_forms import complaint
-from steadygaze.network.reading.onnx_heads import LABELS, Head, needed
+from steadygaze.network.reading.onnx_heads import Head, needed
 from steadygaze.network.reading.onnx_operators import OPERATORS
+from steadygaze.network.reading.onnx_others import DOMAINS, way_out
+from steadygaze.network.reading.onnx_sequences import RULES as SEQUENCES
+from steadygaze.network.reading.onnx_sequences import TAKEN, Listed
 from steadygaze.network.reading.onnx_stepping import HELD as HELD_OPERATORS
 from steadygaze.network.reading.onnx_table import COMPUTED, CONSTANT, HELD, constant_form
 
-_DOMAINS = ("", "ai.onnx")
+_OTHERS = {DOMAIN: ESTIMATORS}
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
         t.name: constant_of(t) for t in model.graph.initializer
     }
     known[input_of(model).name] = image
-    opset = max((entry.version for entry in model.opset_import if entry.domain in _DOMAINS), default=1)
+    opset = max((entry.version for entry in model.opset_import if entry.domain in DOMAINS), default=1)
     sizes = input_sizes(model)
     any_size = not all(isinstance(size, int) for size in sizes[1:] or sizes)
     for node in nodes:
@@ -110,25 +114,12 @@ def read_onnx(model: onnx.ModelProto, assembler: Assembler, image: Value, head: 
 
 def _check_operators(nodes: Sequence[NodeProto]) -> None:
     for node in nodes:
-        if node.op_type not in {*COMPUTED, *CONSTANT, "If"} or node.domain not in _DOMAINS:
+        known = {*COMPUTED, *CONSTANT, "If"} if node.domain in DOMAINS else _OTHERS.get(node.domain, ())
+        if node.op_type not in known:
             raise ModelError(
                 f"{_title(node)} is not supported; allowed are the layers that `steadygaze layers` lists; "
-                f"{_way_out(node)}"
+                f"{way_out(node)}"
             )
-
-
-def _way_out(node: NodeProto) -> str:
-    """What to do about an operator that is not read."""
-    if node.op_type in LABELS:
-        return f"where it makes the class itself, cut the network before it, with --output {node.input[0]}"
-    if node.domain == "ai.onnx.ml":
-        return (
-            "it belongs to estimators, not to networks of layers: cut the network before it, with --output "
-            "NAME, or write the estimator as layers (MatMul, Add, Relu)"
-        )
-    if node.domain not in _DOMAINS:
-        return "it is of one runtime's own set: export the network without that runtime's optimisation"
-    return way_out_of(node.op_type) or "build the network from these"
 
 
 def _check_names(model: onnx.ModelProto) -> None:
@@ -189,11 +180,14 @@ def _result(
     held = next((one for one in inputs if isinstance(one, AbstractHeld)), None)
     if held is not None:
         return _of_held(node, Call(assembler, inputs, attributes, len(node.output), opset), held)
+    if node.domain == DOMAIN:
+        return ESTIMATORS[node.op_type](Call(assembler, inputs, attributes, len(node.output), opset))
     computed = any(isinstance(one, Value) for one in inputs) and node.op_type != "Shape"
+    computed = computed or node.op_type in SEQUENCES  # of constants, too, they make sequences
     if computed and node.op_type not in COMPUTED:
         raise ModelError(
             f"{assembler.where} is not supported for values computed from the image; allowed there are the "
-            f"operators that `steadygaze layers` lists for them; {_way_out(node)}"
+            f"operators that `steadygaze layers` lists for them; {way_out(node)}"
         )
     form = COMPUTED[node.op_type] if computed else constant_form(node.op_type)
     wrong = complaint(node.op_type, form, opset, attributes, inputs)
@@ -221,7 +215,7 @@ def _outputs(
 
     Further outputs (the indices of a pooling, the mask of a dropout) are unknown to whoever reads them.
     """
-    if node.op_type != "If" or node.domain not in _DOMAINS:
+    if node.op_type != "If" or node.domain not in DOMAINS:
         made = _result(node, known, assembler, opset)
         return dict(zip(node.output, made if isinstance(made, tuple) else (made,), strict=False))
     inner = onnx_branches.taken(node, _input(node, node.input[0], known), _title(node))
@@ -234,12 +228,13 @@ def _outputs(
 
 def _of_held(node: NodeProto, call: Call, held: AbstractHeld) -> Made:
     """What an operator makes of what is held; most refuse it."""
-    if node.op_type not in HELD_OPERATORS:
+    rules = TAKEN if isinstance(held, Listed) else HELD_OPERATORS
+    if node.op_type not in rules:
         raise held.refusal(call.assembler)
     wrong = complaint(node.op_type, HELD[node.op_type], call.opset, call.attributes, call.inputs)
     if wrong is not None:
         raise call.assembler.refuse(*wrong)
-    return HELD_OPERATORS[node.op_type](call)
+    return rules[node.op_type](call)
 
 
 def _input(
@@ -273,6 +268,6 @@ def _attributes(node: NodeProto) -> dict[str, Any]:
 
 
 def _title(node: NodeProto) -> str:
-    domain = "" if node.domain in _DOMAINS else f"{node.domain}."
+    domain = "" if node.domain in DOMAINS else f"{node.domain}."
     name = node.name or (node.output[0] if node.output else "?")
     return f"layer {domain + node.op_type!r} (node {name!r})"

@@ -11,7 +11,7 @@ import torch
 from steadygaze.network.graph import check_size
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.onnx_calls import Call, Rule
-from steadygaze.network.reading.resizing import resized
+from steadygaze.network.reading.resizing import resampled, resized
 
 # The last version in which Resize was as Upsample before it.
 _LAST_OLD = 10
@@ -137,7 +137,20 @@ def _nearest(call: Call, places: np.ndarray, size: int) -> np.ndarray:
     return made.clip(0, size - 1).astype(np.int64)
 
 
+_MODES = {"linear": "bilinear", "cubic": "bicubic"}
+"""What modes are called from version 20 on, and before it, as in PyTorch."""
+
+
+def _sampled(call: Call) -> Value:
+    """GridSample at places that are constant."""
+    mode: str = call.get("mode", b"bilinear").decode()
+    padding, corners = call.get("padding_mode", b"zeros").decode(), bool(call.get("align_corners", 0))
+    grid = torch.from_numpy(np.array(call.constant(1, "grid"), np.float64))
+    return resampled(call.assembler, call.value(), grid, _MODES.get(mode, mode), padding, corners)
+
+
 RULES: Mapping[str, Rule] = {
+    "GridSample": _sampled,
     "Resize": lambda call: _resize(call) if call.opset > _LAST_OLD else _of_old(call),
     "Upsample": _of_old,
 }

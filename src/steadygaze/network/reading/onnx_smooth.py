@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from steadygaze.network.reading import activations, collapsing, joining
+from steadygaze.network.reading import activations, collapsing, contracting, joining, picking
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.masking import Masked
@@ -62,9 +62,9 @@ def _attention(call: Call) -> Value:
         q, k, v = (_heads(asm, x, n) for x, n in ((q, heads), (k, fewer), (v, fewer)))
     k, v = (joining.for_each_head(asm, x, heads) for x in (k, v))
     if call.get("is_causal", 0):
-        seen = joining.causal(asm, q, k)
+        seen = joining.causal(asm.shape(q)[-2], asm.shape(k)[-2])
         mask = seen if mask is None else joining.both(mask, seen)
-    made = joining.attention(asm, q, k, v, call.get("scale", None), mask)
+    made = contracting.attention(asm, q, k, v, call.get("scale", None), mask)
     if not together:
         return made
     batch, _, places, size = asm.shape(made)
@@ -146,11 +146,23 @@ def _response(call: Call) -> Value:
 
 
 def _unit_length(call: Call) -> Value:
-    """LpNormalization with p = 2."""
+    """LpNormalization: divided by the root of the sum of squares, or by the sum of absolute values."""
     asm, x = call.assembler, call.value()
     axis = call.axis(call.get("axis", -1), len(asm.shape(x)))
-    total = collapsing.total(asm, joining.power(asm, x, 2.0), [axis], keep=True)
-    return joining.multiplied(asm, x, joining.power(asm, total, -0.5))
+    square = call.get("p", 2) == 2
+    each = joining.power(asm, x, 2.0) if square else picking.absolute(asm, x)
+    total = collapsing.total(asm, each, [axis], keep=True)
+    return joining.multiplied(asm, x, joining.power(asm, total, -0.5 if square else -1.0))
+
+
+def _log_softmax(call: Call) -> Value:
+    """The logarithm of a softmax along one axis; before version 13 of all axes from it on."""
+    asm, x, along = call.assembler, call.value(), call.opset > _LAST_TOGETHER
+    rank = len(asm.shape(x))
+    axis = call.axis(call.get("axis", -1 if along else 1), rank)
+    axes = [axis] if along else list(range(axis, rank))
+    total = joining.log_of_sum(asm, x, axes, keep=True)
+    return asm.add(x, asm.scale_shift(total, -1.0, 0.0))
 
 
 def divided(call: Call) -> Value:
@@ -169,6 +181,7 @@ RULES: Mapping[str, Rule] = {
     "LRN": by_bounds(_response),
     "LayerNormalization": by_bounds(_over_last(centred=True)),
     "Log": by_bounds(lambda call: joining.logarithm(call.assembler, call.value())),
+    "LogSoftmax": by_bounds(_log_softmax),
     "LpNormalization": by_bounds(_unit_length),
     "Pow": by_bounds(_pow),
     "RMSNormalization": by_bounds(_over_last(centred=False)),

@@ -38,6 +38,12 @@ def _texts(given: Sequence[bytes]) -> str:
     return ", ".join(one.decode(errors="replace") for one in given)
 
 
+def _functions(*names: bytes) -> Allowed:
+    return Allowed(
+        f"{_texts(names)} in each direction", lambda given: list(given) in ([*names], [*names] * 2), _texts
+    )
+
+
 def _extent(least: int, times: int = 1, most: int = 2) -> Allowed:
     lengths = [times * dimensions for dimensions in range(1, most + 1)]
     words = "one dimension or two" if most == 2 else "one dimension to three"
@@ -88,6 +94,19 @@ _TWO_CONSTANTS = (("first operand", Kind.WEIGHT), ("second operand", Kind.WEIGHT
 _UNARY = Form(since=6)
 _WRITTEN = (("input", Kind.EITHER), ("indices", Kind.WEIGHT), ("updates", Kind.EITHER))
 
+_STEPS = {
+    **dict.fromkeys(("activation_alpha", "activation_beta"), UNREAD),
+    "clip": Allowed("none", lambda given: False),
+    "direction": _word("forward", "reverse", "bidirectional"),
+    "hidden_size": COUNT,
+    "layout": FLAG,
+}
+_STATES = [
+    ("sequence", Kind.COMPUTED),
+    *((name, Kind.WEIGHT) for name in ("weight", "recurrent weight", "bias")),
+    ("lengths", Kind.WHOLES),
+    ("first state", Kind.WEIGHT),
+]
 _FACTORS = [_X, ("scale", Kind.WEIGHT), ("bias", Kind.WEIGHT)]
 _EPSILON = Allowed("a number above 0", lambda given: 0 < given < math.inf)
 # The precision in which a runtime computes the statistics: single.
@@ -100,7 +119,8 @@ _SMOOTH: dict[str, Form] = {
     "LRN": Form({"alpha": NUMBER, "beta": NUMBER, "bias": _EPSILON, "size": COUNT}),
     "LayerNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS),
     "Log": _UNARY,
-    "LpNormalization": Form({"axis": WHOLE, "p": _only(2, "2")}),
+    "LogSoftmax": Form({"axis": WHOLE}),
+    "LpNormalization": Form({"axis": WHOLE, "p": Allowed("1 or 2", lambda given: given in (1, 2))}),
     "Pow": Form(inputs=[_X, ("exponent", Kind.WEIGHT)], since=7),
     "RMSNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS[:2]),
     "Reciprocal": _UNARY,
@@ -156,6 +176,11 @@ COMPUTED: dict[str, Form] = {
     ),
     # Saturation and rounding modes are of types of eight bits and less, which are refused.
     "Cast": Form({"to": FLOAT_TYPE, "saturate": UNREAD, "round_mode": UNREAD}, since=6),
+    "CastLike": Form(
+        {"saturate": UNREAD, "round_mode": UNREAD},
+        [("input", Kind.EITHER), ("example", Kind.EITHER)],
+        since=15,
+    ),
     "Celu": Form({"alpha": NUMBER}),
     "Clip": Form(
         {"min": LIMIT, "max": LIMIT},
@@ -163,6 +188,7 @@ COMPUTED: dict[str, Form] = {
         since=6,
     ),
     "Concat": Form({"axis": WHOLE}, [("input", Kind.EITHER)], since=4, repeated=True),
+    "ConcatFromSequence": Form({"axis": WHOLE, "new_axis": FLAG}, [("sequence", Kind.EITHER)], since=11),
     "Conv": Form(
         {
             **_PADDING,
@@ -182,6 +208,12 @@ COMPUTED: dict[str, Form] = {
         },
         [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
     ),
+    "Col2Im": Form(
+        {**dict.fromkeys(("strides", "dilations"), _extent(1)), "pads": _extent(0, 2)},
+        [_X, ("image's shape", Kind.WHOLES), ("block's shape", Kind.WHOLES)],
+        since=18,
+    ),
+    "CumSum": Form({"exclusive": FLAG, "reverse": FLAG}, [_X, ("axis", Kind.NUMBER)], since=11),
     "DepthToSpace": Form({"blocksize": COUNT, "mode": _word("DCR", "CRD")}),
     "Div": Form(inputs=_TWO, since=7),
     "Dropout": Form(
@@ -204,10 +236,29 @@ COMPUTED: dict[str, Form] = {
     ),
     "GlobalAveragePool": Form(),
     "GlobalMaxPool": Form(),
+    "GridSample": Form(
+        {
+            "mode": _word("linear", "bilinear", "nearest", "cubic", "bicubic"),
+            "padding_mode": _word("zeros", "border", "reflection"),
+            "align_corners": FLAG,
+        },
+        [_X, ("grid", Kind.WEIGHT)],
+        since=16,
+    ),
+    "GRU": Form(
+        {**_STEPS, "activations": _functions(b"Sigmoid", b"Tanh"), "linear_before_reset": FLAG},
+        _STATES,
+        since=7,
+    ),
     "HardSigmoid": Form({"alpha": NUMBER, "beta": NUMBER}, since=6),
     "HardSwish": Form(),
     "Identity": Form(),
     "LeakyRelu": Form({"alpha": NUMBER}, since=6),
+    "LSTM": Form(
+        {**_STEPS, "activations": _functions(b"Sigmoid", b"Tanh", b"Tanh"), "input_forget": _only(0, "0")},
+        [*_STATES, ("first cell", Kind.WEIGHT), ("peepholes", Kind.NOTHING)],
+        since=7,
+    ),
     "MatMul": Form(inputs=_TWO),
     "Max": Form(inputs=[("operand", Kind.EITHER)], since=8, repeated=True),
     # The order of storage is that of the indices, a second output, which no node may read.
@@ -230,19 +281,14 @@ COMPUTED: dict[str, Form] = {
     "ReduceSum": Form(_REDUCE, [_X, _AXES]),
     "RNN": Form(
         {
-            "activations": Allowed("Relu in each direction", lambda given: {*given} == {b"Relu"}, _texts),
-            **dict.fromkeys(("activation_alpha", "activation_beta"), UNREAD),
-            "clip": Allowed("none", lambda given: False),
-            "direction": _word("forward", "reverse", "bidirectional"),
-            "hidden_size": COUNT,
-            "layout": FLAG,
+            **_STEPS,
+            "activations": Allowed(
+                "Relu or Tanh, the same in each direction",
+                lambda given: {*given} in ({b"Relu"}, {b"Tanh"}),
+                _texts,
+            ),
         },
-        [
-            ("sequence", Kind.COMPUTED),
-            *((name, Kind.WEIGHT) for name in ("weight", "recurrent weight", "bias")),
-            ("lengths", Kind.WHOLES),
-            ("first state", Kind.WEIGHT),
-        ],
+        _STATES,
         since=7,
     ),
     "Relu": _UNARY,
@@ -269,6 +315,8 @@ COMPUTED: dict[str, Form] = {
     "Shrink": Form({"lambd": NUMBER, "bias": NUMBER}),
     "ScatterElements": Form({"axis": WHOLE, "reduction": _word("none")}, _WRITTEN, since=11),
     "ScatterND": Form({"reduction": _word("none")}, _WRITTEN, since=11),
+    "SequenceAt": Form(inputs=[("sequence", Kind.EITHER), ("position", Kind.NUMBER)], since=11),
+    "SequenceConstruct": Form(inputs=[("value", Kind.EITHER)], since=11, repeated=True),
     "Selu": Form({"alpha": NUMBER, "gamma": NUMBER}, since=6),
     "Sigmoid": _UNARY,
     "Slice": Form(
@@ -278,6 +326,7 @@ COMPUTED: dict[str, Form] = {
     "Softplus": Form(),
     "Softsign": Form(),
     "SpaceToDepth": Form({"blocksize": COUNT, "mode": _word("DCR", "CRD")}),
+    "SplitToSequence": Form({"axis": WHOLE, "keepdims": FLAG}, [_X, ("sizes", Kind.WHOLES)], since=11),
     "Split": Form(
         {"axis": WHOLE, "split": WHOLES, "num_outputs": COUNT}, [_X, ("sizes", Kind.WHOLES)], since=2
     ),

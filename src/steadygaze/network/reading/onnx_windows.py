@@ -182,6 +182,22 @@ def _transposed(call: Call) -> Value:
     )
 
 
+def _folded(call: Call) -> Value:
+    """Col2Im: windows put together to a map again, summed up where they lie on each other."""
+    asm = call.assembler
+    size, kernel = (tuple(call.wholes(place, name) or ()) for place, name in ((1, "image"), (2, "block")))
+    if len(size) != 2 or len(kernel) != 2 or min(*size, *kernel) < 1:
+        raise asm.refuse(
+            f"its image is {size} and its block {kernel}", "allowed are rows and columns of each"
+        )
+    stride, dilation = (tuple(call.get(name, (1, 1))) for name in ("strides", "dilations"))
+    pads = tuple(call.get("pads", (0, 0, 0, 0)))
+    if (len(stride), len(dilation), len(pads)) != (2, 2, 4):
+        raise asm.refuse("its attributes are those of one dimension", "allowed are those of two")
+    frame = ((pads[0], pads[2]), (pads[1], pads[3]))
+    return convolving.folded(asm, call.value(), size, kernel, stride, frame, dilation)
+
+
 def _global_average(call: Call) -> Value:
     rank = len(call.assembler.shape(call.value()))
     if rank < 3:
@@ -192,6 +208,7 @@ def _global_average(call: Call) -> Value:
 RULES: Mapping[str, Rule] = {
     "AveragePool": _flat_too(_average_pool),
     "Conv": _flat_too(_conv),
+    "Col2Im": _folded,
     "ConvTranspose": _flat_too(_transposed),
     "GlobalAveragePool": _global_average,
     "GlobalLpPool": by_bounds(_global_lp_pool),

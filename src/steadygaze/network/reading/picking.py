@@ -88,7 +88,20 @@ def largest_of_each(asm: Assembler, values: Sequence[Value], shared: bool) -> Va
 
 
 def at_least(asm: Assembler, x: Value, limit: np.ndarray, shared: bool) -> Value:
-    """The larger of x and a constant, broadcast: on the constant the derivative is 0."""
+    """The larger of x and a constant, broadcast: on the constant the derivative is 0.
+
+    One number is where a piece ends: that of 1e12, which only says that there is none, taken from x and added
+    again, would leave few digits of it.
+    """
+    numbers = np.unique(limit)
+    if numbers.tolist() == [-math.inf]:
+        return asm.expand(x, asm.broadcast(asm.shape(x), limit.shape))
+    if len(numbers) == 1 and numbers[0] != 0 and math.isfinite(numbers[0]):
+        x = asm.expand(x, asm.broadcast(asm.shape(x), limit.shape))
+        slopes, offsets = (torch.tensor(each, dtype=torch.float64) for each in ((0.0, 1.0), (*numbers, 0.0)))
+        return asm.append(
+            PiecewiseLinear(asm.constant(numbers), slopes[:, None], offsets[:, None], shared), x
+        )
     beyond = asm.leaky_relu(asm.scale_shift(x, 1.0, -limit), 0.0, shared)
     return asm.scale_shift(beyond, 1.0, limit)
 

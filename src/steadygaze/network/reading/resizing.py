@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
+from steadygaze.network.graph import check_size
 from steadygaze.network.layers import AveragePool
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.rearranging import taken
@@ -31,6 +33,32 @@ def resized(asm: Assembler, x: Value, matrices: Sequence[Tensor]) -> Value:
         back = sorted(range(rank), key=order.__getitem__)
         x = asm.permute(asm.dense(asm.permute(x, order), matrix.numpy(), None), back)
     return x
+
+
+def resampled(asm: Assembler, x: Value, grid: Tensor, mode: str, padding: str, corners: bool) -> Value:
+    """A map ``(1, C, H, W)`` at the places of a constant grid ``(1, h, w, 2)``, as PyTorch's grid_sample.
+
+    Weights are what it makes of each place alone.
+    """
+    channels, height, width = asm.map_shape(x)
+    if grid.ndim != 4 or grid.shape[0] != 1 or grid.shape[3] != 2:
+        raise asm.refuse(f"its grid has shape {tuple(grid.shape)}", "allowed is (1, height, width, 2)")
+    rows, columns = grid.shape[1:3]
+    check_size((rows * columns, height * width), f"the weights of {asm.where}")
+
+    def made(precision: torch.dtype) -> Tensor:
+        alone = torch.eye(height * width, dtype=precision).reshape(1, -1, height, width)
+        found = functional.grid_sample(alone, grid.to(precision), mode, padding, corners)
+        return found.reshape(height * width, -1).T.double()
+
+    wide = made(torch.float64)
+    if not torch.allclose(wide, made(torch.float32), atol=1e-3):
+        raise asm.refuse(
+            "which place is the nearest hangs on how it is rounded",
+            "allowed are grids where float32 and float64 agree; move it by a little",
+        )
+    flat = asm.dense(asm.reshape(x, (1, channels, height * width)), wide.numpy(), None)
+    return asm.reshape(flat, (1, channels, rows, columns))
 
 
 def _weighed(asm: Assembler, x: Value, matrices: Sequence[Tensor]) -> Value:

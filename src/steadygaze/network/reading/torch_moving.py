@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygaze.network.reading import rearranging
+from steadygaze.network.reading import convolving, rearranging
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.rearranging import Mirror
 from steadygaze.network.reading.torch_arguments import (
@@ -168,6 +168,15 @@ def _unfolded(call: Call) -> Value:
     return asm.reshape(moved, (1, channels * kernel[0] * kernel[1], -1))
 
 
+def _folded(call: Call) -> Value:
+    """col2im: windows put together to a map again, summed up where they lie on each other."""
+    size, kernel, dilation, padding, stride = (
+        _pair(call[name]) for name in ("output_size", "kernel_size", "dilation", "padding", "stride")
+    )
+    frame = ((padding[0], padding[0]), (padding[1], padding[1]))
+    return convolving.folded(call.assembler, call.value(), size, kernel, stride, frame, dilation)
+
+
 def _windows(call: Call, extent: int, size: int, step: int, dilation: int = 1) -> np.ndarray:
     """The places of each window along an axis, ``(windows, size)``."""
     count = (extent - dilation * (size - 1) - 1) // step + 1
@@ -242,6 +251,12 @@ ROWS: Rows = (
         _unfolded,
         {"self": COMPUTED, "kernel_size": extent(1), "dilation": extent(1), "padding": extent(0)}
         | {"stride": extent(1)},
+    ),
+    (
+        "col2im",
+        _folded,
+        {"self": COMPUTED, "dilation": extent(1), "padding": extent(0)}
+        | dict.fromkeys(("output_size", "kernel_size", "stride"), extent(1)),
     ),
     ("unbind.int", _unbound, {"self": COMPUTED, "dim": WHOLE}),
     ("cat concat", _joined, {"tensors": SEVERAL, "dim": WHOLE}),

@@ -204,7 +204,12 @@ _NOT_USED = unread("not used in evaluation")
 _VECTOR = weights(1) | NONE
 _AXES = NONE | WHOLE | whole_numbers()
 _NORM = {"input": COMPUTED, "weight": _VECTOR, "bias": _VECTOR, "momentum": _NOT_USED, "eps": NUMBER}
-_NORM |= {"running_mean": weights(1), "running_var": weights(1)}
+_STATISTICS = Argument(
+    f"{weights(1).words}: without statistics of its own it takes those of the batch, so that an image "
+    "changes the logits of another (track_running_stats=True)",
+    weights(1).fits,
+)
+_NORM |= dict.fromkeys(("running_mean", "running_var"), _STATISTICS)
 _NORM |= {"training": _EVALUATION, "cudnn_enabled": _NOT_USED}
 _CAST = {
     "self": COMPUTED,
@@ -263,6 +268,11 @@ _ROWS: Rows = (
     ("_native_batch_norm_legit_no_training", _native_batch_norm, _NORM),
     ("mean mean.dim", _mean, _REDUCED),
     ("sum sum.dim_IntList", _total, _REDUCED),
+    (
+        "cumsum",
+        lambda call: collapsing.running(call.assembler, call.value(), call["dim"]),
+        {"self": COMPUTED, "dim": WHOLE, "dtype": PRECISION},
+    ),
     ("add.Tensor add.Scalar", _sum_of(1.0), _SUM),
     ("sub.Tensor sub.Scalar", _sum_of(-1.0), _SUM),
     ("rsub.Tensor rsub.Scalar", _reversed_sub, {"self": COMPUTED, "other": CONSTANT, "alpha": NUMBER}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +13,8 @@ from steadygaze.errors import ModelError, SettingError
 
 Leaf = TypeVar("Leaf")
 _NAME = "logits"
+# What is returned beside logits: relative and absolute differences that single precision explains.
+_ROUNDING = (1e-4, 1e-6)
 
 
 class LogitsOf(torch.nn.Module):
@@ -51,6 +53,34 @@ def logits_among(
         f"the module returns {_listed(found, output, shown)}, allowed is one tensor, the logits, or one that "
         f"is named {_NAME!r}; {way_out if found else 'let it return the logits'}"
     )
+
+
+def told_by_others(outputs: Sequence[Any]) -> str | None:
+    """The name of the one tensor that all others of the same structure are made of, where none is named so.
+
+    outputs: what a module returns for several images, of one row each. What may be made of logits are their
+    softmax, its logarithm, their sigmoid, and the class that they are largest for.
+    """
+    found = [_entries(output, Tensor) for output in outputs]
+    real = [name for name, one in found[0].items() if one.is_floating_point()]
+    if len(found[0]) < 2 or any(_last(name) == _NAME for name in found[0]):
+        return None
+    sources = [
+        name
+        for name in real
+        if all(_is_made_of(made, one[name]) for one in found for other, made in one.items() if other != name)
+    ]
+    return sources[0] if len(sources) == 1 else None
+
+
+def _is_made_of(made: Tensor, logits: Tensor) -> bool:
+    z, given = logits.detach().double().flatten(), made.detach().double().flatten()
+    if not made.is_floating_point() and len(given) == 1 < len(z):
+        return int(given) == int(z.argmax())
+    if len(given) != len(z):
+        return False
+    several = (torch.softmax(z, 0), torch.log_softmax(z, 0)) if len(z) > 1 else ()
+    return any(torch.allclose(given, one, *_ROUNDING) for one in (torch.sigmoid(z), *several))
 
 
 def name_of(output: Any, leaf: type[Leaf], chosen: Leaf) -> str:

@@ -7,6 +7,7 @@ from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.marks import mixed
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
+    NONE,
     SEVERAL,
     Argument,
     Call,
@@ -33,6 +34,16 @@ def _einsum(call: Call) -> Value:
     return contracting.einsum(call.assembler, call["equation"], call.parts("tensors"))
 
 
+def _bilinear(call: Call) -> Value:
+    """``x W y + b``, with a matrix W for each number that is made."""
+    asm = call.assembler
+    made = contracting.einsum(
+        asm, "...i,kij,...j->...k", [call.part("input1"), call.constant("weight"), call.part("input2")]
+    )
+    bias = call.optional("bias")
+    return made if bias is None else asm.scale_shift(made, 1.0, bias)
+
+
 _ANY = Argument(
     "a constant tensor of 1 axis and more", lambda given: weights().fits(given) and given.ndim > 0
 )
@@ -41,6 +52,16 @@ ROWS: Rows = (
     ("matmul", mixed(_matmul), {"self": COMPUTED | _ANY, "other": COMPUTED | _ANY}),
     ("mm", mixed(_matmul), {"self": COMPUTED | weights(2), "mat2": COMPUTED | weights(2)}),
     ("bmm", mixed(_matmul), {"self": COMPUTED | weights(3), "mat2": COMPUTED | weights(3)}),
+    (
+        "bilinear",
+        mixed(_bilinear),
+        {
+            "input1": COMPUTED | _ANY,
+            "input2": COMPUTED | _ANY,
+            "weight": weights(3),
+            "bias": weights(1) | NONE,
+        },
+    ),
     (
         "einsum",
         mixed(_einsum),

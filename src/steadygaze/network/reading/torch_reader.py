@@ -37,6 +37,8 @@ _FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "full_like": None}
 # What is not filled is written over, or else holds what happens to lie there: zeros do as well.
 _UNFILLED = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided")
 _FILLED |= {"new_zeros": 0.0, "new_ones": 1.0, "new_full": None}
+# Arguments by which operators draw random numbers, as in training.
+_DRAWING = ("train", "training", "dropout_p")
 # How far constants may differ between the module's own precision and float64, against the largest.
 _ROUNDING = 1e-3
 
@@ -280,7 +282,7 @@ def _computed(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler)
         # An open size is that of the batch, read as 1; asked for a number it would be settled for good.
         sizes = tuple(size if isinstance(size, int) else 1 for size in made.shape)
         check_size(sizes, f"a constant of {assembler.where}")
-    _check_drawn(node, "", assembler)
+    _check_drawn_of_constants(node, known, assembler)
     wide, own = (_executed(node, known, assembler, kind) for kind in ("wide", "own"))
     if not _close(wide, own):
         raise assembler.refuse(
@@ -297,6 +299,16 @@ def _check_drawn(node: fx.Node, name: str, assembler: Assembler) -> None:
         raise assembler.refuse(
             "it draws random numbers", "allowed are modules that compute the same every time; take it out"
         )
+
+
+def _check_drawn_of_constants(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler) -> None:
+    """The same of an operator on constants, which is carried out: what would draw must be switched off."""
+    name = torch_head.operator_name(node)
+    if name in OPERATORS:
+        rules, given = OPERATORS[name].arguments, _arguments(node, known)
+        if all(rules[one].fits(given[one]) for one in _DRAWING if one in given):
+            return
+    _check_drawn(node, "", assembler)
 
 
 def _executed(node: fx.Node, known: Mapping[fx.Node, _Constant], assembler: Assembler, kind: str) -> Any:

@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from steadygaze.network.graph import check_size
 from steadygaze.network.reading.assembly import Value
-from steadygaze.network.reading.resizing import resized
+from steadygaze.network.reading.resizing import resampled, resized
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     FLAG,
@@ -20,6 +20,8 @@ from steadygaze.network.reading.torch_arguments import (
     Call,
     Rows,
     Rule,
+    only,
+    weights,
     whole_numbers,
 )
 
@@ -42,6 +44,11 @@ def _resizing(name: str) -> Rule:
         ]
         if len(counts) != dimensions:
             raise call.refuse("output_size", f"{dimensions} whole numbers")
+        if name.endswith("_aa") and counts[-1] == 1:
+            raise asm.refuse(
+                "it resizes to one column with antialias, of which PyTorch makes what it makes of no other",
+                "allowed are two columns and more; take the mean",
+            )
         corners = [given["align_corners"]] if "align_corners" in given else []
         matrices = []
         for size, count, scale in zip(sizes, counts, scales, strict=True):
@@ -118,7 +125,26 @@ _ARGUMENTS = {
 _NAMES = (
     *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d"),
     *("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d"),
+    *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
 )
 
-ROWS: Rows = tuple((f"{name} {name}.vec", _resizing(name), _ARGUMENTS) for name in _NAMES)
+
+def _sampled(call: Call) -> Value:
+    """grid_sampler at places that are constant."""
+    modes, paddings = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
+    mode, padding = modes[call["interpolation_mode"]], paddings[call["padding_mode"]]
+    return resampled(call.assembler, call.value("input"), call["grid"], mode, padding, call["align_corners"])
+
+
+_THREE = only(0, 1, 2)
+
+ROWS: Rows = (
+    *((f"{name} {name}.vec", _resizing(name), _ARGUMENTS) for name in _NAMES),
+    (
+        "grid_sampler grid_sampler_2d",
+        _sampled,
+        {"input": COMPUTED, "grid": weights(4), "align_corners": FLAG}
+        | {"interpolation_mode": _THREE, "padding_mode": _THREE},
+    ),
+)
 """Operators that resize, by name and overload."""

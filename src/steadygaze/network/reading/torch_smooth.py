@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from steadygaze.network.reading import activations, collapsing, joining, picking
+from steadygaze.network.reading import activations, collapsing, contracting, joining, picking
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.torch_arguments import (
@@ -109,14 +109,18 @@ def _softmax(call: Call) -> Value:
 
 
 def _attention(call: Call) -> Value:
-    q, k, v = (call.value(name) for name in ("query", "key", "value"))
+    names = ("query", "key", "value")
     asm, given = call.assembler, call["attn_mask"]
     mask = None if given is None else given.detach().numpy()
     if call["enable_gqa"]:
+        q, k, v = (call.value(name) for name in names)
         k, v = (joining.for_each_head(asm, x, asm.shape(q)[1]) for x in (k, v))
+        parts: list[Value | np.ndarray] = [q, k, v]
+    else:
+        parts = [call.part(name) for name in names]
     if call["is_causal"]:
-        mask = joining.causal(asm, q, k)
-    return joining.attention(asm, q, k, v, call["scale"], mask)
+        mask = joining.causal(*(contracting.size_of(asm, part, -2) for part in parts[:2]))
+    return contracting.attention(asm, parts[0], parts[1], parts[2], call["scale"], mask)
 
 
 def _layer_norm(call: Call) -> Value:
@@ -195,9 +199,7 @@ _INSTANCE = {"input": COMPUTED, "momentum": _NOT_USED, "eps": NUMBER, "use_input
 _INSTANCE |= dict.fromkeys(("weight", "bias", "running_mean", "running_var"), _VECTOR)
 _INSTANCE |= {"cudnn_enabled": _NOT_USED}
 _ATTENTION = {
-    "query": COMPUTED,
-    "key": COMPUTED,
-    "value": COMPUTED,
+    **dict.fromkeys(("query", "key", "value"), COMPUTED | WEIGHTS),
     "attn_mask": NONE | WEIGHTS,
     "dropout_p": only(0.0),
 }

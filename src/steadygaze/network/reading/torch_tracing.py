@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.autograd.function import BackwardCFunction
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from steadygaze.errors import ModelError, UsageError
 from steadygaze.network.reading.torch_arguments import HALVES, PRECISIONS
-from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among, name_of
+from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among, name_of, told_by_others
 from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 
 _HANDING_ON = ("detach", "alias", "lift_fresh", "lift_fresh_copy", "_assert_tensor_metadata")
@@ -77,7 +77,7 @@ def traced(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -
             # A wrong shape fails here in one plain sentence; tracing would not name it so well.
             ran = _run(module, example, name, asked)
             whole, differentiable = ran.whole, ran.differentiable
-            module = module if whole else LogitsOf(module, asked)
+            module = module if whole else LogitsOf(module, ran.asked)
             with undisturbed(gradients=differentiable):
                 program = torch.export.export(module, (example,), strict=False)
             settled = functional(program)
@@ -130,7 +130,8 @@ def loaded(
             f"{path} cannot be run on an input of shape {sizes} ({_first_line(error)}), allowed are programs "
             "that run on this machine; export it again"
         ) from error
-    return Traced(LogitsOf(module, asked), program, precision, ran.differentiable, ran.chosen, asked)
+    logits = LogitsOf(module, ran.asked)
+    return Traced(logits, program, precision, ran.differentiable, ran.chosen, ran.asked)
 
 
 def runnable(program: ExportedProgram) -> torch.nn.Module:
@@ -141,12 +142,12 @@ def runnable(program: ExportedProgram) -> torch.nn.Module:
 
 
 def functional(program: ExportedProgram) -> ExportedProgram:
-    """The program without operations that overwrite their input.
+    """The program without operations that overwrite their input, and without autocast that is switched off.
 
     Raises ModelError if it changes its own state.
     """
     schemas = (getattr(node.target, "_schema", None) for node in program.graph.nodes)
-    if any(schema is not None and schema.is_mutable for schema in schemas):
+    if any(schema is not None and schema.is_mutable for schema in schemas) or _switches_off(program):
         with traceless():
             program = program.run_decompositions({})
     changing = (OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", None))
@@ -157,6 +158,18 @@ def functional(program: ExportedProgram) -> ExportedProgram:
             "next image; allowed are modules that stay as they are; take that out for evaluation"
         )
     return program
+
+
+def _switches_off(program: ExportedProgram) -> bool:
+    """Whether it has blocks of autocast, none of which switches it on: they are as if they were not there."""
+    inner = (part for part in program.graph_module.modules() if isinstance(part, fx.GraphModule))
+    blocks = [
+        node
+        for part in inner
+        for node in part.graph.nodes
+        if getattr(node.target, "__name__", "") == "wrap_with_autocast"
+    ]
+    return bool(blocks) and not any(node.args[2] for node in blocks)
 
 
 def _not_traced(name: str, example: Tensor, error: Exception) -> ModelError:
@@ -173,11 +186,15 @@ def _first_line(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class _Ran:
-    """Whether a module returns nothing but a tensor, whether its logits have a gradient, which they are."""
+    """Whether a module returns nothing but a tensor, whether its logits have a gradient, which they are.
+
+    chosen is that in words, asked as `logits_among` has it.
+    """
 
     whole: bool
     differentiable: bool
     chosen: str
+    asked: str | None
 
 
 def _run(
@@ -190,7 +207,10 @@ def _run(
     with undisturbed(gradients=True):
         # A copy of the leaf, which a module may overwrite.
         output: Any = module(example.clone().requires_grad_().clone())
-        logits = logits_among(output, Tensor, asked, lambda one: f"of shape {tuple(one.shape)}")
+        told = None
+        if asked is None and not isinstance(output, Tensor):
+            told = told_by_others([output, module(_other(example))])
+        logits = logits_among(output, Tensor, told or asked, lambda one: f"of shape {tuple(one.shape)}")
     if not (logits.is_floating_point() or logits.is_complex()):
         kind = str(logits.dtype).removeprefix("torch.")
         raise ModelError(
@@ -212,7 +232,8 @@ def _run(
             "its saliency map is not the gradient of what it computes; allowed are modules without; take it "
             "out"
         )
-    return _Ran(isinstance(output, Tensor), logits.requires_grad, name_of(output, Tensor, logits))
+    chosen = name_of(output, Tensor, logits) + (", which the others are made of" if told else "")
+    return _Ran(isinstance(output, Tensor), logits.requires_grad, chosen, told or asked)
 
 
 class _Steps(TorchDispatchMode):
@@ -245,14 +266,18 @@ def _steps(module: torch.nn.Module, image: Tensor) -> list[tuple[Any, ...]]:
 def _check_steps(module: torch.nn.Module, program: ExportedProgram, example: Tensor, name: str) -> None:
     """Raise ModelError unless the module does as it was traced, for an image of zeros and for another."""
     traced_to = _steps(runnable(program), example)
-    generator = torch.Generator().manual_seed(0)
-    other = torch.rand(example.shape, generator=generator, dtype=example.dtype)
-    if any(_steps(module, image) != traced_to for image in (example, other)):
+    if any(_steps(module, image) != traced_to for image in (example, _other(example))):
         raise ModelError(
             f"{name} does other steps when it runs than when it is traced, or others for another image, "
             "allowed are modules that do the same steps every time; leave out branches on numbers, and what "
             "it does for export alone"
         )
+
+
+def _other(example: Tensor) -> Tensor:
+    """Another image of that shape and precision, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(example.shape, generator=generator, dtype=example.dtype)
 
 
 def _steps_back(logits: Tensor) -> Iterable[Any]:
