@@ -22,7 +22,7 @@ from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.relaxing import gathered
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.smooth import Smooth, relaxed
+from steadygaze.network.smooth import Smooth, range_of, relaxed
 
 # What rows in float32 may have lost beneath their least normal number, 2^-126, is below this share of sizes
 # times a unit roundoff; and what an offset may have lost, below this alone.
@@ -168,6 +168,17 @@ def offsets_of(layer: PiecewiseLinear, low: Tensor, high: Tensor, slope: Tensor)
         above = torch.maximum(above, value - slope * at)
         size = torch.maximum(size, value.abs() + slope.abs() * reach)
     return below - 4 * UNIT * size, above + 4 * UNIT * size
+
+
+def values_of(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and largest outputs ``(B, M)`` of a layer over ranges ``(B, N)`` of its inputs."""
+    if isinstance(layer, Smooth):
+        return range_of(layer, low, high)
+    if isinstance(layer, PiecewiseLinear):
+        return offsets_of(layer, low, high, torch.zeros_like(low))
+    real, place = layer.windows >= 0, layer.windows.clamp_min(0)
+    least, most = (bound[:, place].masked_fill(~real, -torch.inf).amax(dim=2) for bound in (low, high))
+    return least, most
 
 
 def unit_of(numbers: Tensor) -> float:
