@@ -13,6 +13,7 @@ x_w + sum_j max(0, x_j - x_w) with a line above each maximum; or it is at most t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -85,7 +86,11 @@ class Lines(AbstractLines):
         return torch.where(rows >= 0, below, above)
 
     def take(self, chosen: Tensor) -> Lines:
-        return Lines(*(own[chosen] for own in self._parts))
+        return self.mapped(lambda own: own[chosen])
+
+    def mapped(self, move: Callable[[Tensor], Tensor]) -> Lines:
+        """Those that a function makes of slopes and offsets, each ``(B, N)``."""
+        return Lines(*(move(own) for own in self._parts))
 
     def to(self, kind: torch.dtype) -> Lines:
         offsets = (self.below_offset - _LOST_OFFSET, self.above_offset + _LOST_OFFSET)
