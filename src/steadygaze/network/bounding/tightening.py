@@ -26,9 +26,9 @@ from steadygaze.network.smooth import Smooth
 _AFFINE = 1e-4
 # A unit is asked for if its range is wider by this factor than its affine part.
 _LOOSE = 1.1
-# Ranges wider than this share of |W| |x| + |b| are sought in float32: what its rounding adds, some 1e-5 of that
+# Ranges wider than this share of |W| |x| + |b| are sought in float32: what its rounding adds, some 1e-5 of it
 # for each layer, is hardly a thousandth of them. Where they are narrower it made gaps wider by a percent.
-_COARSE = 1.0
+_COARSE = 0.5
 
 
 # Rows that may grow by more than this on their way are not sought in float32: what they lose below its least
