@@ -7,6 +7,7 @@ used; what it bounds is not counted with rounding. The library is optional: noth
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from steadygaze.export.parameter_network import parameter_network
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Add, Conv, Dense, Input, Permute, Reshape, ScaleShift
-from steadygaze.network.pieces import PiecewiseLinear
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.smooth import Smooth
 from steadygaze.perturbation.records import AffineImage
 from steadygaze.question.problem import Problem
 
@@ -61,7 +63,7 @@ class Crown:
 
 
 class _Module(nn.Module):
-    """A graph of ReLU layers in plain PyTorch."""
+    """A graph of layers in plain PyTorch."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -114,10 +116,27 @@ def _step(module: nn.Module, index: int, node: Node) -> Callable[..., Tensor]:
             return lambda x: x.permute(0, *(axis + 1 for axis in layer.axes))
         case Add():
             return lambda x, y: x + y
+        case ScaleShift():
+            scale, shift = kept("scale", layer.scale), kept("shift", layer.shift)
+            return lambda x: x * scale + shift
         case PiecewiseLinear() if layer.is_relu:
             return torch.relu
+        case PiecewiseLinear() if layer.breakpoints.tolist() == [0.0] and layer.slopes[1].eq(1.0).all():
+            return nn.LeakyReLU(float(layer.slopes[0, 0]))
+        case MaxPool() if layer.windows.min() >= 0:
+            return _pool(layer)
+        case Smooth(function="sigmoid" | "tanh"):
+            return torch.sigmoid if layer.function == "sigmoid" else torch.tanh
     raise NotImplementedError(
         f"The {type(layer).__name__} of node {index} is not written for the library; "
-        "the networks here are of dense, convolution, reshape, permute, add and ReLU layers: "
+        "the networks here are of dense, convolution, reshape, permute, add, scaling, ReLU, leaky ReLU, "
+        "sigmoid, tanh and max pooling layers without padding: "
         "leave this one out."
     )
+
+
+def _pool(layer: MaxPool) -> Callable[[Tensor], Tensor]:
+    """Maxima over square windows, as far apart along rows as along columns."""
+    size = math.isqrt(layer.windows.shape[1])
+    step = int(layer.windows[1, 0] - layer.windows[0, 0])
+    return lambda x: functional.max_pool2d(x, size, step)

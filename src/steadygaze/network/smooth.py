@@ -90,6 +90,14 @@ def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, T
     return _enclosed(rule.value, rule.derivative, rule.curvature, rule.turns, rule.slopes, low, high)
 
 
+def range_of(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and largest f(z) for z of each ``[low, high]``, rounding included."""
+    rule, low, high = layer.rule, *_known(layer.rule, low, high)
+    bottom, top = _range(rule.value, rule.turns, low, high)
+    outward = _ROUNDING * (1 + torch.maximum(bottom.abs(), top.abs()))
+    return bottom - outward, top + outward
+
+
 def derivative_relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `relaxed`, for the derivative: ``f'(z) in slope z + offset ± error``."""
     rule, low, high = layer.rule, *_known(layer.rule, low, high)
@@ -116,11 +124,7 @@ def _enclosed(
     first, last = curve(low), curve(high)
     narrow = high - low <= _NARROW * (1 + reach)
     chord = torch.where(narrow, slope_of((low + high) / 2), (last - first) / (high - low).clamp_min(_NARROW))
-    # The range of g: it turns nowhere else, so that its extremes are at the ends or at a turn within.
-    bottom, top = torch.minimum(first, last), torch.maximum(first, last)
-    for turn in turns:
-        value = curve(torch.full_like(low, turn).clamp(low, high))
-        bottom, top = torch.minimum(bottom, value), torch.maximum(top, value)
+    bottom, top = _range(curve, turns, low, high)
     if places is None:
         below, above = _sampled(curve, curvature, chord, low, high)
     else:
@@ -135,6 +139,16 @@ def _enclosed(
     below, above = torch.where(flat, bottom, below), torch.where(flat, top, above)
     size = 1 + torch.maximum(bottom.abs(), top.abs()) + slope.abs() * reach
     return slope, (below + above) / 2, (above - below) / 2 + _ROUNDING * size
+
+
+def _range(curve: Curve, turns: Sequence[float], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The range of g: it turns nowhere else, so that its extremes are at the ends or at a turn within."""
+    first, last = curve(low), curve(high)
+    bottom, top = torch.minimum(first, last), torch.maximum(first, last)
+    for turn in turns:
+        value = curve(torch.full_like(low, turn).clamp(low, high))
+        bottom, top = torch.minimum(bottom, value), torch.maximum(top, value)
+    return bottom, top
 
 
 def _sampled(

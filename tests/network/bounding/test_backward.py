@@ -13,6 +13,7 @@ from torch import nn
 from branching import BRANCHING
 from formed import affine_part, exact
 from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding import backward as backward_module
 from steadygaze.network.bounding import lines
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.bands import Band
@@ -294,7 +295,10 @@ def test_lines_taken_for_one_another_are_caught(monkeypatch):
 
 
 def test_boxes_taken_for_one_another_are_caught(monkeypatch):
-    monkeypatch.setattr(Backward, "take", lambda self, chosen: self)
+    # Whole maps: what is taken for windows is in `test_fields`.
+    monkeypatch.setattr(backward_module, "fields_of", lambda *_: None)
+    take = Backward.take
+    monkeypatch.setattr(Backward, "take", lambda self, chosen: take(self, (chosen + 1) % 4))
     graph, rng = graph_of("residual"), np.random.default_rng(2)
     pixels = pixels_around(rng, 4, 0.05)
     pixels.rows[1:, 1:] *= torch.tensor([1.0, 4.0, 16.0], dtype=torch.float64)[:, None, None, None, None]

@@ -13,6 +13,8 @@ changes the bound by at most that share of <|r|, |W| x>, x being the largest mag
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -21,9 +23,10 @@ from torch import Tensor
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding.lines import AbstractLines, unit_of, weighed
+from steadygaze.network.bounding.fields import Fields, fields_of
+from steadygaze.network.bounding.lines import AbstractLines, Lines, unit_of, weighed
 from steadygaze.network.graph import Graph
-from steadygaze.network.layers import AbstractAffine, Add, Concat, Permute, Reshape
+from steadygaze.network.layers import AbstractAffine, Add, Concat, Pad, Permute, Reshape
 
 # Layers that only move numbers: rows come through them as they are.
 _EXACT = (Add, Concat, Permute, Reshape)
@@ -129,8 +132,26 @@ class Backward:
     def units(self, start: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Functions ``(B, 1 + n, M)`` below and above some entries of a node's output, a mask ``(B, M)``.
 
-        Where it is not set they are -inf and inf.
+        Where it is not set they are -inf and inf. Where places see little they go back in windows.
         """
+        fields = fields_of(self.graph, start, self.grounds)
+        if fields is None:
+            return self._units(start, chosen, self.take)
+        # Each place of each box is a box of its own.
+        channels = self.graph.nodes[start].shape[0]
+        each = chosen.unflatten(1, (channels, -1)).mT.flatten(0, 1)
+        found = self._units(fields.start, each, lambda own: self._seen(fields, own), fields.graph)
+        low, high = (bound.unflatten(0, (len(chosen), -1)).permute(0, 2, 3, 1).flatten(2) for bound in found)
+        return low, high
+
+    def _units(
+        self,
+        start: int,
+        chosen: Tensor,
+        part_of: Callable[[Tensor], Backward],
+        graph: Graph | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `units`, over what is known over some of the boxes by their numbers; graph: its network."""
         boxes, entries = chosen.shape
         count = next(iter(self.grounds.values())).count
         low = torch.zeros((boxes, entries, 1 + count), dtype=torch.float64, device=chosen.device)
@@ -138,26 +159,58 @@ class Backward:
         high = -low
         counts = chosen.sum(dim=1)
         order = counts.argsort(descending=True)
-        widest = max(self.sizes[index].flatten(1).shape[1] for index in self.behind(start))
-        done, size = 0, self.sizes[start].element_size()
+        nodes = [self.graph.nodes[index] for index in self.behind(start)] if graph is None else graph.nodes
+        widest = max(math.prod(node.shape) for node in nodes)
+        kind = next(iter(self.sizes.values()))
+        done, size = 0, kind.element_size()
         while done < boxes and counts[order[done]]:
             most = int(counts[order[done]])
             own = order[done : done + max(1, _BLOCK_BYTES // (2 * size * widest * most))]
+            own = own[counts[own] > 0]
             done += len(own)
-            part = self.take(own)
+            part = part_of(own)
             span = max(1, _BLOCK_BYTES // (2 * size * widest))
             places = chosen[own].to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
             for first in range(0, most, span):
                 place = places[:, first : first + span]
-                rows = self.sizes[start].new_zeros((len(own), place.shape[1], entries))
-                rows.scatter_(2, place[..., None], chosen[own].gather(1, place).to(rows.dtype)[..., None])
-                found = part.below(rows, start, both=True).transpose(1, 2)
                 asked = chosen[own].gather(1, place)
+                rows = kind.new_zeros((len(own), place.shape[1], entries))
+                rows.scatter_(2, place[..., None], asked.to(rows.dtype)[..., None])
+                found = part.below(rows, start, both=True).transpose(1, 2)
                 below, above = found.split(place.shape[1], dim=1)
                 at = own[:, None].expand(place.shape)
                 low[at[asked], place[asked]] = below[asked]
                 high[at[asked], place[asked]] = -above[asked]
         return low.transpose(1, 2), high.transpose(1, 2)
+
+    def _seen(self, fields: Fields, chosen: Tensor) -> Backward:
+        """What some places see ``(P,)`` of a node, as if each were a box of its own."""
+        lines, sizes, grounds, scales = {}, {}, {}, {}
+        for index, (source, _) in fields.sources.items():
+            shape = (-1, *self.graph.nodes[source].shape)
+
+            def seen(own: Tensor, index: int = index, shape: tuple[int, ...] = shape) -> Tensor:
+                return fields.window(index, own.reshape(*own.shape[:-1], *shape[1:]), chosen).flatten(1)
+
+            sizes[index] = fields.window(index, self.sizes[source], chosen)
+            layer = fields.graph.nodes[index].layer
+            if source in self.grounds:
+                forms = self.grounds[source]
+                rows, error = (fields.window(index, own, chosen) for own in (forms.rows, forms.error))
+                grounds[index] = Forms(rows, error, forms.count)
+            if index in fields.keepers:
+                within = fields.within(index, self.sizes[source], chosen).flatten(1)
+                nothing = torch.zeros_like(within)
+                lines[index] = Lines(within, nothing, within, nothing)
+            elif source in self.lines:
+                own = self.lines[source]
+                assert isinstance(own, Lines), "windows of maxima are not local"
+                lines[index] = own.mapped(seen)
+            elif isinstance(layer, Pad):
+                scales[index] = sizes[index].flatten(1)
+            elif isinstance(layer, AbstractAffine) and source not in self.grounds:
+                scales[index] = seen(self.scale(source))
+        return Backward(fields.graph, lines, sizes, grounds, self.deadline, scales)
 
     def behind(self, start: int) -> set[int]:
         """The node and all from the grounds on that it depends on."""

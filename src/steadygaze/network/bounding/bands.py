@@ -14,7 +14,9 @@ al., Automatic Perturbation Analysis for Scalable Certified Robustness and Beyon
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +25,9 @@ from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.lines import AbstractLines, Lines, WindowLines
 from steadygaze.network.layers import AbstractAffine, Shape
+
+#: Least and largest values ``(B, *shape)``.
+Range: TypeAlias = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +120,19 @@ class Band:
         return _shaped((most + least) / 2, (most - least) / 2, error, shape)
 
 
-def moved(layer: AbstractAffine, *bands: Band) -> Band:
-    """What an affine layer makes of bands; several are set side by side, to be one linear function."""
+def moved(layer: AbstractAffine, bands: Sequence[Band], ranges: Sequence[Range]) -> tuple[Band, Range]:
+    """What an affine layer makes of bands, and of ranges alone, of each of its inputs.
+
+    Several inputs are set side by side, to be one linear function. Ranges know nothing of the coordinates:
+    where they are wide, and most units before the layer on one piece, they may say more than bands, whose
+    lines below units are those that are best in the middle.
+    """
     sizes = [math.prod(band.error.shape[1:]) for band in bands]
     shapes = [band.error.shape[1:] for band in bands]
     middle, half, error = (
         torch.cat(parts, dim=-1) for parts in zip(*(band._flat() for band in bands), strict=True)
     )
+    low, high = (torch.cat([own.flatten(1) for own in ends], dim=1) for ends in zip(*ranges, strict=True))
 
     def parts(joined: Tensor) -> tuple[Tensor, ...]:
         split = joined.split(sizes, dim=1)
@@ -130,14 +141,22 @@ def moved(layer: AbstractAffine, *bands: Band) -> Band:
     rows = middle.shape[:2]
     share = (layer.terms + 4) * UNIT
     error = error + share * (middle.abs() + half.abs()).sum(dim=1)
-    absolute = layer.absolute.linear(*parts(torch.cat([half.flatten(0, 1), error])))
-    half, error = absolute[: len(absolute) - len(error)].unflatten(0, rows), absolute[-len(error) :]
-    middle = layer.linear(*parts(middle.flatten(0, 1))).unflatten(0, rows)
+    centre = low / 2 + high / 2
+    radius = (high - low) / 2 * (1 + 4 * UNIT) + (share + 4 * UNIT) * torch.maximum(low.abs(), high.abs())
+    absolute = layer.absolute.linear(*parts(torch.cat([half.flatten(0, 1), error, radius])))
+    half, error, radius = absolute.split([math.prod(rows), len(error), len(radius)])
+    half = half.unflatten(0, rows)
+    linear = layer.linear(*parts(torch.cat([middle.flatten(0, 1), centre])))
+    middle, centre = linear[: -len(centre)].unflatten(0, rows), linear[-len(centre) :]
     constant = layer.forward(*parts(middle.new_zeros((1, sum(sizes)))))
     if constant.any():
         middle[:, 0] += constant[0]
         error = error + share * (constant.abs() + middle[:, 0].abs())
-    return Band(middle, half, error * (1 + 2 * (layer.terms + 8) * UNIT))
+        centre = centre + constant
+        radius = radius + share * (constant.abs() + centre.abs())
+    radius = radius * (1 + 2 * (layer.terms + 8) * UNIT) + 4 * UNIT * centre.abs()
+    band = Band(middle, half, error * (1 + 2 * (layer.terms + 8) * UNIT))
+    return band, (centre - radius, centre + radius)
 
 
 def _shaped(middle: Tensor, half: Tensor, error: Tensor, shape: Shape) -> Band:

@@ -13,6 +13,7 @@ x_w + sum_j max(0, x_j - x_w) with a line above each maximum; or it is at most t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.relaxing import gathered
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.smooth import Smooth, relaxed
+from steadygaze.network.smooth import Smooth, range_of, relaxed
 
 # What rows in float32 may have lost beneath their least normal number, 2^-126, is below this share of sizes
 # times a unit roundoff; and what an offset may have lost, below this alone.
@@ -85,7 +86,11 @@ class Lines(AbstractLines):
         return torch.where(rows >= 0, below, above)
 
     def take(self, chosen: Tensor) -> Lines:
-        return Lines(*(own[chosen] for own in self._parts))
+        return self.mapped(lambda own: own[chosen])
+
+    def mapped(self, move: Callable[[Tensor], Tensor]) -> Lines:
+        """Those that a function makes of slopes and offsets, each ``(B, N)``."""
+        return Lines(*(move(own) for own in self._parts))
 
     def to(self, kind: torch.dtype) -> Lines:
         offsets = (self.below_offset - _LOST_OFFSET, self.above_offset + _LOST_OFFSET)
@@ -168,6 +173,17 @@ def offsets_of(layer: PiecewiseLinear, low: Tensor, high: Tensor, slope: Tensor)
         above = torch.maximum(above, value - slope * at)
         size = torch.maximum(size, value.abs() + slope.abs() * reach)
     return below - 4 * UNIT * size, above + 4 * UNIT * size
+
+
+def values_of(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and largest outputs ``(B, M)`` of a layer over ranges ``(B, N)`` of its inputs."""
+    if isinstance(layer, Smooth):
+        return range_of(layer, low, high)
+    if isinstance(layer, PiecewiseLinear):
+        return offsets_of(layer, low, high, torch.zeros_like(low))
+    real, place = layer.windows >= 0, layer.windows.clamp_min(0)
+    least, most = (bound[:, place].masked_fill(~real, -torch.inf).amax(dim=2) for bound in (low, high))
+    return least, most
 
 
 def unit_of(numbers: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Ranges of units over boxes, the tightest of what forms, bands and rows carried backward say of them.
+"""Ranges of units over boxes, the tightest of what forms, bands, ranges and rows carried backward say.
 
 Where nothing has bent the values yet, they are affine in the coordinates, but for little, and forms say all.
 Behind one layer that is not affine, bands say what rows would. From the second on each unit that may be on
@@ -15,8 +15,8 @@ from torch import Tensor
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.backward import Backward
-from steadygaze.network.bounding.bands import Band, moved
-from steadygaze.network.bounding.lines import lines_of
+from steadygaze.network.bounding.bands import Band, Range, moved
+from steadygaze.network.bounding.lines import lines_of, values_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -26,8 +26,9 @@ from steadygaze.network.smooth import Smooth
 _AFFINE = 1e-4
 # A unit is asked for if its range is wider by this factor than its affine part.
 _LOOSE = 1.1
-# Ranges wider than this share of |W| |x| + |b| are sought in float32, whose rounding is far below that.
-_COARSE = 1e-3
+# Ranges wider than this share of |W| |x| + |b| are sought in float32: what its rounding adds, some 1e-5 of it
+# for each layer, is hardly a thousandth of them. Where they are narrower it made gaps wider by a percent.
+_COARSE = 0.5
 
 
 # Rows that may grow by more than this on their way are not sought in float32: what they lose below its least
@@ -69,7 +70,8 @@ class Tightening:
             return
         layer = self._graph.nodes[index].layer
         assert isinstance(layer, AbstractAffine), "the caller says so"
-        self._add(index, forms, moved(layer, *(self._bands[source] for source in sources)))
+        bands = [self._bands[source] for source in sources]
+        self._add(index, forms, *moved(layer, bands, [self._ranges[source] for source in sources]))
 
     def ranges(self, index: int, forms: Forms) -> tuple[Tensor, Tensor]:
         """Least and largest inputs ``(B, N)`` of a node that is not affine, whose input has these forms."""
@@ -97,8 +99,11 @@ class Tightening:
             self._ground(index, forms)
             return
         self._depth[index] = self._depth[source] + 1
-        shape = self._graph.nodes[index].shape
-        self._add(index, forms, self._bands[source].through(self.backward.lines[index], shape))
+        node, (low, high) = self._graph.nodes[index], self._ranges[source]
+        assert isinstance(node.layer, PiecewiseLinear | MaxPool | Smooth), "the caller says so"
+        band = self._bands[source].through(self.backward.lines[index], node.shape)
+        least, most = values_of(node.layer, low.flatten(1), high.flatten(1))
+        self._add(index, forms, band, (least.reshape(forms.error.shape), most.reshape(forms.error.shape)))
 
     def ended(self, index: int, forms: Forms) -> None:
         """Take in a node that no row is carried through: rows end in the forms of its values."""
@@ -118,12 +123,15 @@ class Tightening:
 
     def _ground(self, index: int, forms: Forms) -> None:
         self.backward.grounds[index] = forms
-        self._add(index, forms, Band.of(forms))
+        band = Band.of(forms)
+        self._add(index, forms, band, band.bounds())
 
-    def _add(self, index: int, forms: Forms, band: Band) -> None:
-        (low, high), (least, most) = forms.bounds(), band.bounds()
+    def _add(self, index: int, forms: Forms, band: Band, known: Range) -> None:
         self._bands[index] = band
-        self._ranges[index] = torch.fmax(low, least), torch.fmin(high, most)
+        low, high = known
+        for least, most in (forms.bounds(), band.bounds()):
+            low, high = torch.fmax(low, least), torch.fmin(high, most)
+        self._ranges[index] = low, high
         self.backward.sizes[index] = _size(*self._ranges[index])
 
 
