@@ -96,9 +96,12 @@ class Multiply(AbstractProduct):
     """Two values of the same shape, entry by entry.
 
     limit: what the absolute values of the output cannot exceed, where the reader of the network knows that.
+    axes: those, counted from the last one (-1), along which the second value has one entry for all of the
+    first, as a gate that weighs channels has.
     """
 
     limit: float = math.inf
+    axes: tuple[int, ...] = ()
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
@@ -110,14 +113,17 @@ class Multiply(AbstractProduct):
         return g * b
 
     def second(self, a: Tensor, g: Tensor) -> Tensor:
-        return a * g
+        product = a * g
+        return product.sum(dim=self.axes, keepdim=True) if self.axes else product
 
     def stretch(self, known: Tensor) -> Tensor:
-        return known.flatten(1).abs().amax(dim=1)
+        if not self.axes:
+            return known.flatten(1).abs().amax(dim=1)
+        lengths = torch.linalg.vector_norm(known, dim=self.axes)
+        return lengths.reshape(len(known), -1).amax(dim=1) * (1 + 2.0**-30)
 
     def terms(self, *shapes: Shape) -> int:
-        del shapes
-        return 1
+        return math.prod(shapes[0][axis] for axis in self.axes)
 
 
 @dataclass(frozen=True, eq=False)
