@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -91,7 +89,7 @@ def test_errors_are_no_longer_than_said(name):
 
 @pytest.mark.parametrize(
     ("name", "values", "gradients"),
-    [("centred norm", 2.5, 2.5), ("plain norm", 2.5, 2.5), ("softmax", 0.6, 0.6), ("gate", 6.0, 6.0)],
+    [("centred norm", 2.5, 2.5), ("plain norm", 2.5, 2.5), ("softmax", 0.51, 0.6), ("gate", 6.0, 6.0)],
 )
 def test_lengths_grow_by_what_the_layer_can_stretch(name, values, gradients):
     """Entry by entry a norm of 40 numbers would stretch errors by some six times as much."""
@@ -232,11 +230,20 @@ def test_products_that_stretch_less_are_seen(monkeypatch):
 
 
 def test_a_softmax_that_stretches_less_is_seen(monkeypatch):
-    whole = joint._softmax
-
-    def shorter(layer, logits):
-        forms, deviation = whole(layer, logits)
-        return replace(forms, length=forms.length / 8), deviation
-
-    monkeypatch.setattr(joint, "_softmax", shorter)
+    whole = joint._eigenvalue
+    monkeypatch.setattr(joint, "_eigenvalue", lambda most: whole(most) / 8)
     assert of_layer("softmax")[0] > 0
+
+
+def test_matrices_stretch_by_their_largest_singular_value():
+    torch.manual_seed(0)
+    for shape in ((3, 5, 2, 7), (3, 1, 40, 16), (3, 2, 1, 4)):
+        matrices = torch.randn(shape, dtype=torch.float64)
+        largest = torch.linalg.svdvals(matrices).flatten(1).amax(dim=1)
+        found = MatrixProduct().stretch(matrices)
+        assert (largest <= found).all()
+        assert (found <= min(shape[2:]) ** 0.125 * largest * 1.0001).all()
+    alone = torch.zeros((1, 8, 8), dtype=torch.float64)
+    alone[0, 0, 3] = 2.0
+    assert 2.0 <= float(MatrixProduct().stretch(alone)) <= 2.0001
+    assert float(MatrixProduct().stretch(0 * alone)) < 1e-100

@@ -99,7 +99,7 @@ class Shares:
         """The gradient at the arguments, ``J g = p (g - <p, g>)``, given the one at the probabilities.
 
         Adding one number to all of g changes nothing: it is first brought near to 0, for narrower bounds.
-        What errors e of g come to is ``J e``, and no eigenvalue of J is above 1/2.
+        What errors e of g come to is ``J e`` (see `_eigenvalue`).
         """
         size = gradient.shape[-1]
         half = used + max(0, room - used) // 2
@@ -109,7 +109,7 @@ class Shares:
         made = _followed(_TIMES, level + -spread, p, 1, room, max(used, total.symbols))
         most, share = p.most, 1 + _share(gradient.error)
         error = most * (gradient.error + _summed(most * gradient.error)) * share
-        return (made.loosened(error, gradient.errors / 2 * (1 + _ROUNDING)),)
+        return (made.loosened(error, gradient.errors * _eigenvalue(most)),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +199,7 @@ def multiplied(times: _Times, first: Forms, second: Forms, terms: int) -> tuple[
     product, stretch = times
     a, b = first.with_symbols(0), second.with_symbols(0)
     c, d, most = a.centre, b.centre, (a.size, b.most)
+    longer = stretch(c) + stretch(a.spread), stretch(d) + stretch(b.reach)
     alpha, beta = a.rows[:, 1:], b.rows[:, 1:]
     moved = [product(alpha, d[:, None]), product(c[:, None], beta)]
     moved.sort(key=lambda rows: rows.shape[1])
@@ -214,7 +215,7 @@ def multiplied(times: _Times, first: Forms, second: Forms, terms: int) -> tuple[
     deviation = product(a.spread, b.spread) * (1 + share) - known * (1 - share)
     rounding = share * product(a.size, b.size)
     origin = first.origin if first.symbols >= second.symbols else second.origin
-    lengths = stretch(most[0]) * b.errors + stretch(most[1]) * a.errors + lengths_of(rounding)
+    lengths = longer[0] * b.errors + longer[1] * a.errors + lengths_of(rounding)
     made = Forms(rows, error * (1 + share) + rounding, a.count, origin, lengths * (1 + share))
     return made, deviation.clamp_min(0.0) * (1 + share)
 
@@ -236,9 +237,12 @@ def _followed(
     most, factors = gradient.size, factor.most
     made, deviation = multiplied(times, gradient.without_errors(), factor.without_errors(), terms)
     share = 2 * (terms + gradient.rows.shape[1] + 8) * UNIT
-    length = lengths_of(deviation) + stretch(most) * factor.errors
+    longer = stretch(factor.centre) + stretch(factor.reach)
+    length = lengths_of(deviation) + (stretch(gradient.centre) + stretch(gradient.spread)) * factor.errors
     deviation = (deviation + product(most, factor.error)) * (1 + share)
-    made = made.loosened(product(gradient.error, factors) * (1 + share), stretch(factors) * gradient.errors)
+    made = made.loosened(
+        product(gradient.error, factors) * (1 + share), longer * gradient.errors * (1 + share)
+    )
     return replace(made, origin=gradient.origin).widened(deviation, room, used, length * (1 + share))
 
 
@@ -337,11 +341,18 @@ def _softmax(layer: Softmax, logits: Forms) -> tuple[Forms, Tensor]:
     own = p * (1 - p) * logits.error + p * _others(p * logits.error)
     size, span = (x.amax(dim=-1, keepdim=True) for x in (logits.size, reach))
     rounding = _share(p) * (1 + size) * (1 + span)
-    # No eigenvalue of the derivatives is above 1/2.
-    lengths = (logits.errors / 2 + lengths_of(rounding)) * (1 + _ROUNDING)
+    lengths = (logits.errors * _eigenvalue(high) + lengths_of(rounding)) * (1 + _ROUNDING)
     rows, own = torch.cat([p[:, None], moved], dim=1), own * (1 + _ROUNDING)
     forms = Forms(rows, own, logits.count, logits.origin, lengths)
     return _within(forms, deviation * (1 + _ROUNDING) + rounding, low, high)
+
+
+def _eigenvalue(most: Tensor) -> Tensor:
+    """At least all eigenvalues of ``diag(p) - p pᵀ``, ``(B,)``, for probabilities of at most ``(B, *shape)``.
+
+    None is above 1/2, nor above the largest of ``diag(p)``.
+    """
+    return most.flatten(1).amax(dim=1).clamp_max(0.5) * (1 + _ROUNDING)
 
 
 def _jacobian_times(p: Tensor, x: Tensor) -> Tensor:
