@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +12,15 @@ from torch import nn
 from formed import affine_part
 from steadygaze.geometry.angles import cosine_bounds
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding import joint
+from steadygaze.network.bounding import joint, relaxing
 from steadygaze.network.bounding.bounds import affine, bounds_of
 from steadygaze.network.bounding.joint import relax_joint
+from steadygaze.network.bounding.relaxing import relax
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import Add
 from steadygaze.network.reading.load import load_network
+from steadygaze.network.smooth import Smooth
 from steadygaze.network.taking import Take
 
 COUNT, BOXES = 2, 4
@@ -85,6 +89,32 @@ def of_layer(name, length=1e-3):
 @every_layer
 def test_errors_are_no_longer_than_said(name):
     assert of_layer(name)[0] <= 0
+
+
+def of_units(function, length=1e-4):
+    """As `of_layer`, for smooth units; and the length of the gradient's errors."""
+    rng = np.random.default_rng(4)
+    layer, forms = Smooth(function), long_forms(rng, (200,), 1e-6, length)
+    gradient = long_forms(rng, (200,), 1e-6, 1e-9)
+    relaxed = relax(layer, forms, None, 0, 0)
+    pulled = relaxed.slopes.take(torch.arange(BOXES)).pulled(gradient, 0, 0)
+    worst = -np.inf
+    for number in range(40):
+        t = torch.from_numpy(rng.uniform(-1, 1, (BOXES, COUNT)))
+        x = drawn(rng, forms, t, number % 2).requires_grad_()
+        g = drawn(rng, gradient, t, number % 3 == 1)
+        y = layer.forward(x)
+        worst = max(worst, excess(relaxed.values, y.detach(), t))
+        worst = max(worst, excess(pulled, torch.autograd.grad(y, x, g)[0], t))
+    return worst, pulled
+
+
+@pytest.mark.parametrize("function", ["silu", "gelu", "sigmoid", "tanh"])
+def test_smooth_units_are_off_by_no_more_than_said_together(function):
+    worst, pulled = of_units(function)
+    assert worst <= 0
+    # One by one 200 units would be off by some ten times as much.
+    assert (pulled.errors < 2e-4).all()
 
 
 @pytest.mark.parametrize(
@@ -233,6 +263,17 @@ def test_a_softmax_that_stretches_less_is_seen(monkeypatch):
     whole = joint._eigenvalue
     monkeypatch.setattr(joint, "_eigenvalue", lambda most: whole(most) / 8)
     assert of_layer("softmax")[0] > 0
+
+
+def test_smooth_units_that_are_off_by_less_are_seen(monkeypatch):
+    whole = relaxing._smooth_derivative
+
+    def shorter(*given):
+        found = whole(*given)
+        return replace(found, length=found.length / 16)
+
+    monkeypatch.setattr(relaxing, "_smooth_derivative", shorter)
+    assert of_units("gelu")[0] > 0
 
 
 def test_matrices_stretch_by_their_largest_singular_value():
