@@ -105,7 +105,11 @@ class Shares:
         half = used + max(0, room - used) // 2
         level, p = _levelled(gradient.without_errors()), self.shares
         total = _followed(_ADDED, level, p, _terms(size), half, used)
-        spread = total.linear(*(lambda x: x.expand(*x.shape[:-1], size),) * 2, 1, norm=_root(size))
+
+        def repeated(x: Tensor) -> Tensor:
+            return x.expand(*x.shape[:-1], size)
+
+        spread = total.linear(repeated, repeated, 1, norm=_root(size))
         made = _followed(_TIMES, level + -spread, p, 1, room, max(used, total.symbols))
         most, share = p.most, 1 + _share(gradient.error)
         error = most * (gradient.error + _summed(most * gradient.error)) * share
