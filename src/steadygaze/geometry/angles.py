@@ -65,12 +65,12 @@ def cosine_bounds(first: Forms, second: Forms) -> tuple[Tensor, Tensor]:
     weights = _combinations(first, within)
     left = (weights[:, :1] == 0).to(within.dtype)
     left[..., 0] = 0.0
-    s = _side(within, weights, left, between[:, :, :1], first.error)
+    s = _side(within, weights, left, between[:, :, :1], first.errors)
     whole = torch.zeros_like(beside[:, :1])
     whole[..., 0] = 1.0
     others = torch.ones_like(whole)
     others[..., 0] = 0.0
-    e = _side(beside, whole, others, between.mT @ weights.mT, second.error)
+    e = _side(beside, whole, others, between.mT @ weights.mT, second.errors)
     product = (weights @ between[:, :, :1])[..., 0]
     c = (product / (s.size * e.size)).clamp(-1.0, 1.0)
     gross = within.diagonal(dim1=1, dim2=2).sqrt()
@@ -90,8 +90,9 @@ def _near_one(forms: Forms) -> Forms:
     largest = torch.maximum(forms.rows.abs().amax(dim=(1, 2)), forms.error.amax(dim=1))
     exponent = torch.frexp(largest).exponent.clamp(-1000, 1000)
     scale = torch.exp2(-exponent.to(forms.rows.dtype))
+    length = None if forms.length is None else forms.length * scale
     return replace(
-        forms, rows=forms.rows * scale[:, None, None], error=forms.error * scale[:, None], length=None
+        forms, rows=forms.rows * scale[:, None, None], error=forms.error * scale[:, None], length=length
     )
 
 
@@ -147,15 +148,15 @@ def _combinations(forms: Forms, within: Tensor) -> Tensor:
     return weights
 
 
-def _side(within: Tensor, weights: Tensor, left: Tensor, other: Tensor, error: Tensor) -> _Side:
+def _side(within: Tensor, weights: Tensor, left: Tensor, other: Tensor, errors: Tensor) -> _Side:
     """See `_Side`; within: products of the rows, weights ``(B, V, rows)`` of the centres, left of the rest.
 
-    other ``(B, rows, V or 1)``: products of the rows with the other vector's centres.
+    other ``(B, rows, V or 1)``: products of the rows with the other vector's centres. errors: their length.
     """
     own = weights @ within
     size = (own * weights).sum(dim=2).clamp_min(0.0).sqrt()
     scale = size.clamp_min(_tiny(size))
-    length = torch.linalg.vector_norm(error, dim=1)[:, None]
+    length = errors[:, None]
     # |sum_k u_k v_k|² is at most the sum of all |<v_j, v_k>|.
     away = (left @ within.abs() @ left.mT)[..., 0].sqrt() + length
     along = (own.abs() * left).sum(dim=2) / scale + length

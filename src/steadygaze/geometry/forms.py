@@ -82,6 +82,15 @@ class Forms:
         return (self.spread + self.error) * _upward(self.rows.shape[1])
 
     @property
+    def most(self) -> Tensor:
+        """The largest magnitudes ``(B, *shape)``, rounded up."""
+        return (self.centre.abs() + self.reach) * _upward(1)
+
+    def without_errors(self) -> Forms:
+        """What coordinates and symbols say alone."""
+        return replace(self, error=torch.zeros_like(self.error), length=None)
+
+    @property
     def size(self) -> Tensor:
         """Sum of the absolute values of centre and coefficients: what rounding is a share of."""
         return self.centre.abs() + self.spread
@@ -125,7 +134,11 @@ class Forms:
 
     def without_symbols(self) -> Forms:
         """What the symbols do as an error: afterwards nothing cancels."""
-        return Forms(self.rows[:, : 1 + self.count], self.strays, self.count)
+        length = None
+        if self.length is not None:
+            own = self.rows[:, 1 + self.count :].abs().sum(dim=1)
+            length = (self.errors + lengths_of(own)) * _upward(self.rows.shape[1])
+        return Forms(self.rows[:, : 1 + self.count], self.strays, self.count, length=length)
 
     @property
     def strays(self) -> Tensor:
@@ -201,10 +214,16 @@ class Forms:
         rows[:, 0] += amount
         return replace(self, rows=rows).loosened(UNIT * rows[:, 0].abs())
 
-    def loosened(self, amount: Tensor) -> Forms:
-        """With errors that are larger by so much ``(B, *shape)`` >= 0."""
-        length = None if self.length is None else (self.length + lengths_of(amount)) * _upward(1)
-        return replace(self, error=(self.error + amount) * _upward(1), length=length)
+    def loosened(self, amount: Tensor, length: Tensor | None = None) -> Forms:
+        """With errors that are larger by so much ``(B, *shape)`` >= 0.
+
+        length ``(B,)``: of all that is added together, where more is known of it than the entries tell.
+        """
+        error = (self.error + amount) * _upward(1)
+        if self.length is None and length is None:
+            return replace(self, error=error)
+        added = lengths_of(amount) if length is None else torch.minimum(lengths_of(amount), length)
+        return replace(self, error=error, length=(self.errors + added) * _upward(1))
 
     def times(self, other: Forms) -> Forms:
         """The product, entry by entry; the second factor's symbols, which are not the first's, are dropped.
@@ -217,16 +236,23 @@ class Forms:
         rows[:, 1 : 1 + self.count] += a[:, None] * second.rows[:, 1:]
         rounding = (self.count + 4) * UNIT * first.size * second.size
         error = first.error * b.abs() + second.error * a.abs() + first.reach * second.reach + rounding
-        return Forms(rows, error * _upward(rows.shape[1]), self.count, self.origin)
+        length = None
+        if self.length is not None:
+            # The first factor's errors are multiplied by all of the second; the rest is as for exact ones.
+            beside = second.error * a.abs() + first.spread * second.reach + rounding
+            most = second.most.flatten(1).amax(dim=1)
+            length = (self.errors * most + lengths_of(beside)) * _upward(rows.shape[1])
+        return Forms(rows, error * _upward(rows.shape[1]), self.count, self.origin, length)
 
-    def widened(self, deviation: Tensor, room: int, used: int) -> Forms:
+    def widened(self, deviation: Tensor, room: int, used: int, length: Tensor | None = None) -> Forms:
         """With a symbol for each of the largest deviations ``(B, *shape)`` >= 0; the rest is added to errors.
 
         room is the number of symbols that forms may have in all; the first `used` stand for something else.
+        length: see `loosened`.
         """
         fresh = fresh_symbols(deviation.flatten(1), room - used)
         rows = fresh.rows.reshape(*fresh.rows.shape[:2], *self.shape)
-        return self.loosened(fresh.rest.reshape(self.error.shape)).joined(rows, used, None)
+        return self.loosened(fresh.rest.reshape(self.error.shape), length).joined(rows, used, None)
 
     def joined(self, symbols: Tensor, used: int, origin: Tensor | None) -> Forms:
         """With new symbols behind the first `used`: rows ``(B, k, *shape)``, origin ``(B, k, 2)``."""

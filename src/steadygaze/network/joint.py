@@ -96,9 +96,12 @@ class Multiply(AbstractProduct):
     """Two values of the same shape, entry by entry.
 
     limit: what the absolute values of the output cannot exceed, where the reader of the network knows that.
+    axes: those, counted from the last one (-1), along which the second value has one entry for all of the
+    first, as a gate that weighs channels has.
     """
 
     limit: float = math.inf
+    axes: tuple[int, ...] = ()
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
@@ -110,14 +113,17 @@ class Multiply(AbstractProduct):
         return g * b
 
     def second(self, a: Tensor, g: Tensor) -> Tensor:
-        return a * g
+        product = a * g
+        return product.sum(dim=self.axes, keepdim=True) if self.axes else product
 
     def stretch(self, known: Tensor) -> Tensor:
-        return known.flatten(1).abs().amax(dim=1)
+        if not self.axes:
+            return known.flatten(1).abs().amax(dim=1)
+        lengths = torch.linalg.vector_norm(known, dim=self.axes)
+        return lengths.reshape(len(known), -1).amax(dim=1) * (1 + 2.0**-30)
 
     def terms(self, *shapes: Shape) -> int:
-        del shapes
-        return 1
+        return math.prod(shapes[0][axis] for axis in self.axes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +143,14 @@ class MatrixProduct(AbstractProduct):
         return a.transpose(-1, -2) @ g
 
     def stretch(self, known: Tensor) -> Tensor:
+        # Of the singular values the eighth root of the sum of their eighth powers.
         matrices = known.reshape(len(known), -1, *known.shape[-2:])
-        return torch.linalg.vector_norm(matrices, dim=(2, 3)).amax(dim=1) * (1 + 2.0**-30)
+        lengths = torch.linalg.vector_norm(matrices, dim=(2, 3), keepdim=True).clamp_min(2.0**-500)
+        turned = matrices / lengths
+        square = turned @ turned.mT if known.shape[-2] <= known.shape[-1] else turned.mT @ turned
+        # What is added makes up for rounding, which is far below it for matrices of up to a thousand rows.
+        shares = (torch.linalg.vector_norm(square @ square, dim=(2, 3)) + 2.0**-30).pow(0.25)
+        return (lengths[..., 0, 0] * shares).amax(dim=1) * (1 + 2.0**-30)
 
     def terms(self, *shapes: Shape) -> int:
         return max(*shapes[0][-2:], shapes[1][-1])

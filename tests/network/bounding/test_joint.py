@@ -19,6 +19,7 @@ COUNT = 2
 LAYERS = {
     "multiply": (Multiply(), [(3, 4), (3, 4)]),
     "limited": (Multiply(1.5), [(3, 4), (3, 4)]),
+    "gate": (Multiply(axes=(-2, -1)), [(3, 2, 4), (3, 1, 1)]),
     "matrix product": (MatrixProduct(), [(2, 3, 4), (2, 4, 5)]),
     "softmax": (Softmax(), [(2, 3, 4)]),
     "masked softmax": (

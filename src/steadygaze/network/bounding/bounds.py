@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -229,6 +231,8 @@ def affine(layer: AbstractAffine, *inputs: Forms, norm: float | None = None) -> 
 
     norm: see `norm_of`.
     """
+    if isinstance(layer, Add):  # the lengths of errors of two vectors add up at most
+        return reduce(operator.add, inputs)
     symbols = max((forms.symbols for forms in inputs), default=0)
     flat = [(forms.with_symbols(symbols) if len(inputs) > 1 else forms).flattened() for forms in inputs]
     sizes = [math.prod(forms.shape) for forms in inputs]

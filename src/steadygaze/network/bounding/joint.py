@@ -32,6 +32,8 @@ from steadygaze.network.smooth import Smooth, relaxed
 
 # What rounding in a handful of operations may add, as a share.
 _ROUNDING = 2.0**-40
+# Of more numbers than so many parts are summed.
+_PART = 32
 # Rounding of a softmax by more than this share is not followed.
 _COARSE = 2.0**-10
 
@@ -39,6 +41,18 @@ _COARSE = 2.0**-10
 # A product that is linear in both factors, and how much longer, ``(B,)``, a known one can make the other.
 _Times: TypeAlias = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]
 _TIMES: _Times = (Multiply().product, Multiply().stretch)
+
+
+def _stretch_along(known: Tensor) -> Tensor:
+    """The largest length along the last axis, ``(B,)``, rounded up."""
+    lengths = torch.linalg.vector_norm(known, dim=-1)
+    return lengths.reshape(len(known), -1).amax(dim=1) * (1 + _ROUNDING)
+
+
+# The same along the last axis: sums of products, and numbers times one for all of them. Both make a vector as
+# much longer as the known factor is long.
+_ADDED: _Times = (lambda a, b: _total(a * b), _stretch_along)
+_SPREAD: _Times = (lambda a, b: a * b, _stretch_along)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +96,24 @@ class Shares:
         return Shares(self.shares.take(chosen), self.doubts[chosen])
 
     def pulled(self, gradient: Forms, room: int, used: int) -> tuple[Forms, ...]:
-        """The gradient at the arguments, ``p (g - <p, g>)``, given the one at the probabilities.
+        """The gradient at the arguments, ``J g = p (g - <p, g>)``, given the one at the probabilities.
 
         Adding one number to all of g changes nothing: it is first brought near to 0, for narrower bounds.
+        What errors e of g come to is ``J e`` (see `_eigenvalue`).
         """
         size = gradient.shape[-1]
         half = used + max(0, room - used) // 2
-        level = _levelled(gradient)
-        weighed = _followed(_TIMES, level, self.shares, 1, half, used)
-        total = weighed.linear(_summed, _summed, size, norm=size * (1 + _ROUNDING))
-        rest = level + -total
-        return (_followed(_TIMES, rest, self.shares, 1, room, max(used, weighed.symbols)),)
+        level, p = _levelled(gradient.without_errors()), self.shares
+        total = _followed(_ADDED, level, p, _terms(size), half, used)
+
+        def repeated(x: Tensor) -> Tensor:
+            return x.expand(*x.shape[:-1], size)
+
+        spread = total.linear(repeated, repeated, 1, norm=_root(size))
+        made = _followed(_TIMES, level + -spread, p, 1, room, max(used, total.symbols))
+        most, share = p.most, 1 + _share(gradient.error)
+        error = most * (gradient.error + _summed(most * gradient.error)) * share
+        return (made.loosened(error, gradient.errors * _eigenvalue(most)),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +131,42 @@ class Scales:
         return replace(self, values=values, scales=scales, doubts=self.doubts[chosen])
 
     def pulled(self, gradient: Forms, room: int, used: int) -> tuple[Forms, ...]:
-        """The gradient at the arguments, ``r (g - mean(g) - y mean(y g))``, given the one at the values."""
-        size = gradient.shape[-1]
+        """The gradient at the arguments, given the one at the values.
+
+        It is ``J g = r (g - mean(g) - y mean(y g))``. What errors e of g come to is J e, and no eigenvalue of
+        J is above r.
+        """
+        size, y, r = gradient.shape[-1], self.values, self.scales
         steps = [used + max(0, room - used) * share // 3 for share in (1, 2)]
-        along = _followed(_TIMES, gradient, self.values, 1, steps[0], used)
-        along = along.linear(_averaged, _averaged, size + 1, norm=1 + _ROUNDING)
+        known = gradient.without_errors()
+        along = _followed(_ADDED, known, y, _terms(size), steps[0], used)
+        along = along.scaled(along.error.new_full((), 1 / size).expand(along.shape))
         used = max(used, along.symbols)
-        along = _followed(_TIMES, along, self.values, 1, steps[1], used)
+        along = _followed(_SPREAD, along, y, 1, steps[1], used)
         used = max(used, along.symbols)
-        level = _levelled(gradient) if self.layer.centred else gradient
-        return (_followed(_TIMES, level + -along, self.scales, 1, room, used),)
+        level = _levelled(known) if self.layer.centred else known
+        made = _followed(_SPREAD, level + -along, r, 1, room, used)
+        return (made.loosened(*_contracted(self.layer, gradient, y.most, r.most)),)
+
+
+def _contracted(layer: Normalise, forms: Forms, y: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``r (e - mean(e) - y mean(y e))`` makes of errors e, entry by entry and their length.
+
+    y ``(B, *shape)`` and r ``(B, *groups, 1)`` are the largest magnitudes of values and scales.
+    """
+    e, share = forms.error, 1 + _share(forms.error)
+    entries = e + y * _mean(y * e) + (_mean(e) if layer.centred else 0.0)
+    most = r.flatten(1).amax(dim=1)
+    return (
+        torch.minimum(entries, _errors_along(forms)) * r * share,
+        forms.errors * most * (1 + _ROUNDING),
+    )
+
+
+def _errors_along(forms: Forms) -> Tensor:
+    """At least the lengths of errors along the last axis, ``(B, *shape)`` but 1 there."""
+    own = torch.linalg.vector_norm(forms.error, dim=-1, keepdim=True) * (1 + _share(forms.error))
+    return torch.minimum(own, forms.errors.reshape(-1, *(1,) * (own.ndim - 1)))
 
 
 def relax_joint(
@@ -155,7 +202,8 @@ def multiplied(times: _Times, first: Forms, second: Forms, terms: int) -> tuple[
     """
     product, stretch = times
     a, b = first.with_symbols(0), second.with_symbols(0)
-    c, d = a.centre, b.centre
+    c, d, most = a.centre, b.centre, (a.size, b.most)
+    longer = stretch(c) + stretch(a.spread), stretch(d) + stretch(b.reach)
     alpha, beta = a.rows[:, 1:], b.rows[:, 1:]
     moved = [product(alpha, d[:, None]), product(c[:, None], beta)]
     moved.sort(key=lambda rows: rows.shape[1])
@@ -165,12 +213,13 @@ def multiplied(times: _Times, first: Forms, second: Forms, terms: int) -> tuple[
     squares = product(alpha[:, :both], beta[:, :both]).sum(dim=1) / 2
     known = product(alpha[:, :both].abs(), beta[:, :both].abs()).sum(dim=1) / 2
     rows = torch.cat([(product(c, d) + squares)[:, None], linear], dim=1)
-    error = product(c.abs(), b.error) + product(a.error, d.abs())
+    # Of a b = (a0 + e) (b0 + f) = a0 b0 + a0 f + e b only the first product is followed further.
+    error = product(most[0], b.error) + product(a.error, most[1])
     share = 2 * (terms + rows.shape[1] + 8) * UNIT
-    deviation = product(a.reach, b.reach) * (1 + share) - known * (1 - share)
+    deviation = product(a.spread, b.spread) * (1 + share) - known * (1 - share)
     rounding = share * product(a.size, b.size)
     origin = first.origin if first.symbols >= second.symbols else second.origin
-    lengths = stretch(c) * b.errors + stretch(d) * a.errors + lengths_of(rounding)
+    lengths = longer[0] * b.errors + longer[1] * a.errors + lengths_of(rounding)
     made = Forms(rows, error * (1 + share) + rounding, a.count, origin, lengths * (1 + share))
     return made, deviation.clamp_min(0.0) * (1 + share)
 
@@ -183,12 +232,22 @@ def _followed(
     room: int,
     used: int,
 ) -> Forms:
-    """A gradient times what is known of a factor by the coordinates alone."""
-    known = replace(factor, error=torch.zeros_like(factor.error), length=None)
-    made, deviation = multiplied(times, gradient, known, terms)
-    unknown = times[0](gradient.centre.abs() + gradient.reach, factor.error)
-    deviation = (deviation + unknown) * (1 + 2 * (terms + 8) * UNIT)
-    return replace(made, origin=gradient.origin).widened(deviation, room, used)
+    """A gradient times what is known of a factor by the coordinates alone.
+
+    The errors of the gradient are multiplied by all of the factor, those of the factor by what else is known
+    of the gradient.
+    """
+    product, stretch = times
+    most, factors = gradient.size, factor.most
+    made, deviation = multiplied(times, gradient.without_errors(), factor.without_errors(), terms)
+    share = 2 * (terms + gradient.rows.shape[1] + 8) * UNIT
+    longer = stretch(factor.centre) + stretch(factor.reach)
+    length = lengths_of(deviation) + (stretch(gradient.centre) + stretch(gradient.spread)) * factor.errors
+    deviation = (deviation + product(most, factor.error)) * (1 + share)
+    made = made.loosened(
+        product(gradient.error, factors) * (1 + share), longer * gradient.errors * (1 + share)
+    )
+    return replace(made, origin=gradient.origin).widened(deviation, room, used, length * (1 + share))
 
 
 def _range_of_product(first: Forms, second: Forms, limit: float) -> tuple[Tensor, Tensor]:
@@ -203,10 +262,12 @@ def _range_of_product(first: Forms, second: Forms, limit: float) -> tuple[Tensor
 def _within(forms: Forms, deviation: Tensor, low: Tensor, high: Tensor) -> tuple[Forms, Tensor]:
     """The forms, but the range itself where that is narrower than what of them nothing is known about.
 
-    Errors whose length is known are not given up for a range, of which none is known.
+    Errors are given up for ranges where these are shorter all together, too.
     """
-    own = forms.error if forms.length is None else torch.zeros_like(forms.error)
-    flat = (high - low) / 2 < own + deviation
+    half = (high - low) / 2
+    flat = half < forms.error + deviation
+    longer = lengths_of(half.masked_fill(~flat, 0.0)) > forms.errors + lengths_of(deviation)
+    flat &= ~longer.reshape(-1, *(1,) * (flat.ndim - 1)) | (half < deviation)
     rows = torch.where(flat[:, None], 0.0, forms.rows)
     rows[:, 0] = torch.where(flat, (low + high) / 2, rows[:, 0])
     error = torch.where(flat, 0.0, forms.error)
@@ -215,7 +276,42 @@ def _within(forms: Forms, deviation: Tensor, low: Tensor, high: Tensor) -> tuple
 
 
 def _normalised(layer: Normalise, x: Forms, room: int, used: int) -> tuple[Forms, Forms, Tensor]:
-    """Values, scales without symbols, and the deviation of the values; room, used: see `Forms.widened`."""
+    """Values, scales without symbols, and the deviation of the values; room, used: see `Forms.widened`.
+
+    With x = x0 + e, where nothing of x0 is an error, y(x) is y(x0) and J e for a J as at the gradient, at a
+    place in between. No deviation is shorter there than that of x0 less the length of e: this bounds r.
+    """
+    size = x.shape[-1]
+    values, scales, deviation = _normalised_known(layer, x.without_errors(), room, used)
+    low, high = _scales_within(layer, x, *scales.bounds())
+    away = _levelled(x) if layer.centred else x
+    limit = size**0.5 * (1 + _ROUNDING)
+    y = (away.most * high * (1 + _ROUNDING)).clamp_max(limit)
+    values = values.loosened(*_contracted(layer, x, y, high))
+    spread = Forms(((low + high) / 2)[:, None], (high - low) / 2 * (1 + _ROUNDING) + 4 * UNIT * high, x.count)
+    values, deviation = _within(values, deviation, *_range_of_product(away, spread, limit))
+    # dr/dx is -r² y / n, whose length is r² / sqrt(n) at most.
+    moved = high.square() * _errors_along(x) / size**0.5 * (1 + _ROUNDING)
+    scales, rest = _within(scales.loosened(moved), torch.zeros_like(low), low, high)
+    used = max(used, values.symbols)
+    return values.widened(deviation, room, used), scales.loosened(rest), deviation
+
+
+def _scales_within(layer: Normalise, x: Forms, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and largest scales of x, where those without errors are between low and high."""
+    least, most = (
+        (end.clamp_min(1e-150).pow(-2) * (1 + sign * _ROUNDING) - layer.epsilon).clamp_min(0.0).sqrt()
+        for end, sign in ((high, -1), (low, 1))
+    )
+    moved = _errors_along(x) / x.shape[-1] ** 0.5 * (1 + _ROUNDING)
+    least = (least * (1 - _ROUNDING) - moved).clamp_min(0.0)
+    most = most * (1 + _ROUNDING) + moved
+    ends = (torch.rsqrt(end.square() + layer.epsilon) for end in (most, least))
+    return next(ends) * (1 - _ROUNDING), next(ends) * (1 + _ROUNDING)
+
+
+def _normalised_known(layer: Normalise, x: Forms, room: int, used: int) -> tuple[Forms, Forms, Tensor]:
+    """As `_normalised`, for forms without errors."""
     size = x.shape[-1]
     away = _levelled(x) if layer.centred else x
     squares, deviation = multiplied(_TIMES, away, away, 1)
@@ -224,24 +320,14 @@ def _normalised(layer: Normalise, x: Forms, room: int, used: int) -> tuple[Forms
     squares, deviation = _within(squares, deviation, torch.zeros_like(most), most)
     squares = squares.loosened(deviation * (1 + _ROUNDING))
     epsilon = x.error.new_full((1, *x.shape[:-1], 1), layer.epsilon)
-    mean = squares.linear(_mean, _mean, size + 1, epsilon, norm=size**-0.5 * (1 + _ROUNDING))
+    mean = squares.linear(_mean, _mean, _terms(size) + 1, epsilon, norm=size**-0.5 * (1 + _ROUNDING))
     low, high = mean.bounds()
     slope, offset, error = relaxed(Smooth("power", (-0.5, layer.epsilon)), low, high)
     scales = mean.scaled(slope).raised(offset).widened(error, used + max(0, room - used) // 2, used)
-    used = max(used, scales.symbols)
-    spread = scales.linear(
-        lambda v: v.expand(*v.shape[:-1], size),
-        lambda v: v.expand(*v.shape[:-1], size),
-        1,
-        norm=size**0.5 * (1 + _ROUNDING),
-    )
-    values, deviation = multiplied(_TIMES, away, spread, 1)
-    limit = size**0.5 * (1 + _ROUNDING)
-    values, deviation = _within(values, deviation, *_range_of_product(away, spread, limit))
-    least, greatest = (end.clamp(0.0, layer.epsilon**-0.5 * (1 + _ROUNDING)) for end in spread.bounds())
-    known = _within(spread.without_symbols(), torch.zeros_like(least), least, greatest)
-    scales = known[0].loosened(known[1] * (1 + _ROUNDING))
-    return values.widened(deviation, room, used), scales, deviation
+    values, deviation = multiplied(_SPREAD, away, scales, 1)
+    least, greatest = (end.clamp(0.0, layer.epsilon**-0.5 * (1 + _ROUNDING)) for end in scales.bounds())
+    known = _within(scales.without_symbols(), torch.zeros_like(least), least, greatest)
+    return values, known[0].loosened(known[1] * (1 + _ROUNDING)), deviation
 
 
 def _softmax(layer: Softmax, logits: Forms) -> tuple[Forms, Tensor]:
@@ -259,11 +345,18 @@ def _softmax(layer: Softmax, logits: Forms) -> tuple[Forms, Tensor]:
     own = p * (1 - p) * logits.error + p * _others(p * logits.error)
     size, span = (x.amax(dim=-1, keepdim=True) for x in (logits.size, reach))
     rounding = _share(p) * (1 + size) * (1 + span)
-    # No eigenvalue of the derivatives is above 1/2.
-    lengths = (logits.errors / 2 + lengths_of(rounding)) * (1 + _ROUNDING)
+    lengths = (logits.errors * _eigenvalue(high) + lengths_of(rounding)) * (1 + _ROUNDING)
     rows, own = torch.cat([p[:, None], moved], dim=1), own * (1 + _ROUNDING)
     forms = Forms(rows, own, logits.count, logits.origin, lengths)
     return _within(forms, deviation * (1 + _ROUNDING) + rounding, low, high)
+
+
+def _eigenvalue(most: Tensor) -> Tensor:
+    """At least all eigenvalues of ``diag(p) - p pᵀ``, ``(B,)``, for probabilities of at most ``(B, *shape)``.
+
+    None is above 1/2, nor above the largest of ``diag(p)``.
+    """
+    return most.flatten(1).amax(dim=1).clamp_max(0.5) * (1 + _ROUNDING)
 
 
 def _jacobian_times(p: Tensor, x: Tensor) -> Tensor:
@@ -293,6 +386,11 @@ def _share(x: Tensor) -> float:
     return 64 * (x.shape[-1] + 4) * UNIT
 
 
+def _root(size: int) -> float:
+    """The square root, rounded up."""
+    return size**0.5 * (1 + _ROUNDING)
+
+
 def _others(x: Tensor) -> Tensor:
     """Sums of the other numbers >= 0 along the last axis, rounded up."""
     return (_summed(x) * (1 + _share(x)) - x).clamp_min(0.0)
@@ -305,23 +403,35 @@ def _summed(x: Tensor) -> Tensor:
 
 def _mean(x: Tensor) -> Tensor:
     """Means along the last axis, which keeps one entry."""
-    return x.mean(dim=-1, keepdim=True)
+    return _total(x) / x.shape[-1]
 
 
-def _averaged(x: Tensor) -> Tensor:
-    """Means along the last axis, in its shape."""
-    return _mean(x).expand(x.shape).contiguous()
+def _total(x: Tensor) -> Tensor:
+    """Sums along the last axis, which keeps one entry: of sums of parts, where there are many numbers.
+
+    Rounding then adds what it adds to a sum of `_terms` numbers.
+    """
+    size = x.shape[-1]
+    if size <= _PART:
+        return x.sum(dim=-1, keepdim=True)
+    parts = -(-size // _PART)
+    padded = torch.nn.functional.pad(x, (0, parts * _PART - size))
+    return _total(padded.unflatten(-1, (parts, _PART)).sum(dim=-1))
+
+
+def _terms(size: int) -> int:
+    """See `_total`."""
+    return size if size <= _PART else _PART + _terms(-(-size // _PART))
 
 
 def _levelled(forms: Forms) -> Forms:
     """Less the mean along the last axis."""
-    size = forms.shape[-1]
     less, more = (lambda x: _centred(x, -1.0)), (lambda x: _centred(x, 1.0))
-    return forms.linear(less, more, size + 2, norm=1 + _ROUNDING)
+    return forms.linear(less, more, _terms(forms.shape[-1]) + 2, norm=1 + _ROUNDING)
 
 
 def _centred(x: Tensor, sign: float) -> Tensor:
-    return x + sign * x.mean(dim=-1, keepdim=True)
+    return x + sign * _mean(x)
 
 
 def _doubts(deviation: Tensor) -> Tensor:

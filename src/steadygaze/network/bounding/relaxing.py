@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import ANY, SIGN, Forms, fresh_symbols
+from steadygaze.geometry.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth, derivative_relaxed, relaxed
 
@@ -33,12 +33,14 @@ class Derivative:
     Attributes:
         centre, radius: ``(B, N)``. slopes: ``(B, n, N)``, None where they are 0.
         two: ``(B, N)`` whether it is at one end or the other; None where that is not known of any.
+        length: ``(B,)`` at least the length of what all are off by together; None for that of the radius.
     """
 
     centre: Tensor
     radius: Tensor
     slopes: Tensor | None = None
     two: Tensor | None = None
+    length: Tensor | None = None
 
     @property
     def doubts(self) -> Tensor:
@@ -47,8 +49,10 @@ class Derivative:
 
     def take(self, chosen: Tensor) -> Derivative:
         """Those of some boxes."""
-        slopes, two = (None if own is None else own[chosen] for own in (self.slopes, self.two))
-        return Derivative(self.centre[chosen], self.radius[chosen], slopes, two)
+        parts = (self.slopes, self.two, self.length)
+        return Derivative(
+            self.centre[chosen], self.radius[chosen], *(None if own is None else own[chosen] for own in parts)
+        )
 
     def pulled(self, gradient: Forms, room: int, used: int) -> Forms:
         """The gradient before the units, given the one behind them, ``(B, N)``.
@@ -67,6 +71,8 @@ class Derivative:
             whole = (self.radius - picked + rounded) * known
             return scaled.widened((whole + doubts.rest) * (1 + _ROUNDING), room, used)
         deviation = self.radius * known
+        length = lengths_of(self.radius) if self.length is None else self.length
+        length = length * known.amax(dim=1)
         if self.slopes is not None:
             moved = gradient.centre[:, None] * self.slopes
             scaled = scaled + Forms(
@@ -74,8 +80,9 @@ class Derivative:
                 UNIT * moved.abs().sum(dim=1),
                 gradient.count,
             )
-            deviation = deviation + self.slopes.abs().sum(dim=1) * gradient.reach
-        return scaled.widened(deviation * (1 + _ROUNDING), room, used)
+            beside = self.slopes.abs().sum(dim=1) * gradient.reach
+            deviation, length = deviation + beside, length + lengths_of(beside)
+        return scaled.widened(deviation * (1 + _ROUNDING), room, used, length * (1 + _ROUNDING))
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,7 +346,9 @@ def _smooth_derivative(layer: Smooth, forms: Forms, low: Tensor, high: Tensor) -
     centre = slope * known.centre + offset
     slopes = slope[:, None] * known.rows[:, 1 : 1 + forms.count]
     size = centre.abs() + offset.abs() + slopes.abs().sum(dim=1)
-    return Derivative(centre, error + slope.abs() * known.error + 8 * UNIT * size, slopes)
+    own = error + 8 * UNIT * size
+    length = lengths_of(own) + slope.abs().amax(dim=1) * known.errors * (1 + 4 * UNIT)
+    return Derivative(centre, own + slope.abs() * known.error, slopes, length=length)
 
 
 def _pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int) -> Relaxed:

@@ -49,7 +49,18 @@ def multiplied(asm: Assembler, a: Value, b: Value, limit: float = math.inf) -> V
     """The product of two computed values; `limit` is what its absolute values cannot exceed."""
     if a == b:
         return power(asm, a, 2.0)
+    for value, gate in ((a, b), (b, a)):
+        axes = _repeated(asm.shape(value), asm.shape(gate))
+        if axes and value.batched == gate.batched:
+            return asm.append(Multiply(limit, axes), value, gate)
     return asm.append(Multiply(limit), *together(asm, a, b))
+
+
+def _repeated(shape: tuple[int, ...], gate: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes, counted from the last, along which a gate has one entry for all of a value; () if it is none."""
+    if len(shape) != len(gate) or any(own not in (1, size) for size, own in zip(shape, gate, strict=True)):
+        return ()
+    return tuple(axis for axis in range(-len(shape), 0) if gate[axis] < shape[axis])
 
 
 def matrix_product(asm: Assembler, a: Value, b: Value) -> Value:
