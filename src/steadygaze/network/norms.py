@@ -98,10 +98,13 @@ def _of_windows(layer: Conv | TransposedConv, extents: Shape) -> float:
     reach = [step * (size - 1) for step, size in zip(layer.dilation, kernel, strict=True)]
     torus = [extent + more for extent, more in zip(extents, reach, strict=True)]
     size = min(weight.shape[1:3])
-    for grid in (torus, *(_coarser(torus, reach, each) for each in _FREQUENCIES)):
-        effort = 4 * (math.prod(grid) // 2 + grid[0]) * layer.groups * size**3 * _SQUARINGS
-        if effort <= _MUCH:
-            break
+
+    def effort_of(grid: list[int]) -> int:
+        return 4 * (math.prod(grid) // 2 + grid[0]) * layer.groups * size**3 * _SQUARINGS
+
+    grids = [torus, *(_coarser(torus, reach, each) for each in _FREQUENCIES)]
+    grid = next((one for one in grids if effort_of(one) <= _MUCH), grids[-1])
+    effort = effort_of(grid)
     if effort > _TOO_MUCH:
         # A window reads each entry at most once for each of its places.
         return math.sqrt(math.prod(kernel)) * _spectral(weight.flatten(2))
