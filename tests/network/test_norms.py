@@ -69,9 +69,40 @@ def test_no_less_than_the_largest_singular_value_and_little_more(name):
 def test_large_convolutions(monkeypatch, name, limits):
     monkeypatch.setattr(norms, "_MUCH", limits[0])
     monkeypatch.setattr(norms, "_TOO_MUCH", limits[1])
+    monkeypatch.setattr(norms, "_FREQUENCIES", ())
     layer, shapes, looseness = LAYERS[name]
     true, found = true_norm(layer, shapes), norm_of(layer, tuple(shapes))
     assert true <= found <= true * looseness * (4 if limits[1] == 0 else 1.01)
+
+
+@pytest.mark.parametrize("each", [16, 8, 3])
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "extents"),
+    [
+        ((3, 3), (1, 1), (40, 50)),
+        ((4, 1), (1, 1), (60, 6)),
+        ((3, 2), (2, 3), (70, 40)),
+        ((1, 7), (1, 1), (2, 99)),
+    ],
+)
+def test_a_few_frequencies_tell_what_lies_between_them(monkeypatch, each, kernel, dilation, extents):
+    layer = Conv(drawn(3, 2, *kernel), drawn(3), dilation=dilation)
+    exact = norm_of(layer, ((2, *extents),))
+    monkeypatch.setattr(norms, "_MUCH", 0)
+    monkeypatch.setattr(norms, "_TOO_MUCH", 2**40)
+    monkeypatch.setattr(norms, "_FREQUENCIES", (each,))
+    loosest = math.cos(math.pi / each) ** -2
+    # What the torus has is at most the largest at any frequency.
+    assert exact / 1.08 <= norm_of(layer, ((2, *extents),)) <= exact * loosest * 1.02
+
+
+def test_large_kernels_are_bounded_with_little_work(monkeypatch):
+    sizes = []
+    spectral = norms._spectral
+    monkeypatch.setattr(norms, "_spectral", lambda *a, **k: sizes.append(a[0].numel()) or spectral(*a, **k))
+    layer = Conv(drawn(64, 64, 3, 3), drawn(64), padding=(1, 1))
+    norm_of(layer, ((64, 32, 32),))
+    assert sizes[0] <= 16 * 9 * 64**2, "all frequencies of the torus were looked at"
 
 
 @pytest.mark.parametrize("name", ["dense", "dense over tokens", "nothing"])

@@ -6,6 +6,7 @@ times that it was asked, or the regions that may be visited.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -181,6 +182,29 @@ def test_a_box_that_takes_too_long_is_given_up_and_what_it_holds_is_kept(times, 
     assert nearest is not None
     assert mine.distance == pytest.approx(nearest.distance, abs=1e-9)
     assert safe_scale(map_, problem.box) == pytest.approx(safe_scale(whole, problem.box), abs=1e-9)
+
+
+@pytest.mark.usefixtures("heavy")
+def test_after_a_first_box_that_took_too_long_a_smaller_one_has_all_that_is_left(monkeypatch):
+    """Else a region that takes a third of the time would be begun again and again, and never be done."""
+    problem, boxes, patience = posed(1), [], []
+    expected = Nearest._expected_end
+
+    def told(self):
+        boxes.append(self._examined.copy())
+        patience.append(expected(self))
+        return replace(patience[-1], ends=0.0) if len(patience) == 1 else patience[-1]
+
+    monkeypatch.setattr(Nearest, "_expected_end", told)
+    monkeypatch.setattr(Sweep, "step", lambda self: None)
+    deadline = Deadline.after(1e4)
+    search = Nearest(problem, Options(threads=1, deadline=deadline))
+    while len(boxes) < 2:
+        search.step()
+    search.close()
+    assert patience[0].ends < deadline.ends
+    assert patience[1].ends == deadline.ends
+    assert (np.abs(boxes[1]) < np.abs(boxes[0])).all()
 
 
 @pytest.mark.parametrize("parameters", [1, 2])

@@ -154,6 +154,8 @@ class Standing:
         counts: further numbers for the record.
         radius: distance from 0, in half-widths of the box, within which all is examined and robust; None
             where the search does not go by distance.
+        reached: how far from 0 all is known to be robust, in the box's own shape, of a search that follows it
+            without answering by it; for guesses alone.
     """
 
     finished: float
@@ -163,6 +165,7 @@ class Standing:
     work: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     radius: float | None = None
+    reached: float | None = None
 
 
 @dataclass(frozen=True)

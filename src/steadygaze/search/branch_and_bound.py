@@ -347,6 +347,7 @@ class BranchAndBound(AbstractSearch):
             regions=self._counts["boxes"] + inner,
             work=work,
             counts={**self._counts, **self._shares},
+            reached=self._reached,
         )
 
 

@@ -174,7 +174,9 @@ class Course:
         crossed = int((max(allowed, 1.0) / self._more) ** (1 / min(len(self._half), 2)))
         if crossed > len(self._hinges):
             return self.farthest
-        return _BEFORE * float(self._hinges[max(crossed, 1) - 1])
+        # Where even what lies before the first hinge took too long, a part of it.
+        nearer = min(1.0, max(allowed, 1.0) / self._more)
+        return _BEFORE * nearer * float(self._hinges[max(crossed, 1) - 1])
 
 
 def _rays(unit: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from steadygaze.question.networks import network_of
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.question.timing import problem_until, saliency_until
-from steadygaze.search.base import AbstractSearch, Options
+from steadygaze.search.base import AbstractSearch, Options, Standing
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.budget import INTERRUPT, Budget, Progress, kept_for_reading
 from steadygaze.verdict.engines import (
@@ -40,11 +40,11 @@ from steadygaze.verdict.engines import (
     search_by_name,
     searches_for,
 )
+from steadygaze.verdict.expecting import expectation
 from steadygaze.verdict.findings import (
     Finding,
     Stopped,
     claim_of,
-    expectation,
     verdict_of,
 )
 from steadygaze.verdict.held import Claims, Held, budget_of, hold
@@ -306,7 +306,7 @@ def _solved(
         versions=versions(),
         notes=(
             *notes_of(problem, failure, held.by_rounding, held.there),
-            *expectation(problem, findings, scale, failure),
+            *expectation(problem, findings, scale, failure, limits.spent + loading),
         ),
         tolerance=vars(problem.tolerance),
         settings={
@@ -345,9 +345,18 @@ def _found(
     name: str, problem: Problem, options: Options, budget: Budget, tell: Callable[[Progress], None]
 ) -> Finding:
     search = search_by_name(name, problem, replace(options, deadline=budget.deadline))
-    stopped = _run(search, budget, tell)
-    map_, enclosed = search.found(), search.enclosed()
-    return Finding(search.name, search.claim, map_, enclosed, search.standing(), stopped)
+    began, way = time.perf_counter(), list[tuple[float, float]]()
+
+    def note(now: Standing) -> None:
+        far = now.radius if now.reached is None else now.reached
+        if far and (not way or far > way[-1][1]):
+            way.append((time.perf_counter() - began, far))
+
+    stopped = _run(search, budget, tell, note)
+    seconds, map_, enclosed = time.perf_counter() - began, search.found(), search.enclosed()
+    return Finding(
+        search.name, search.claim, map_, enclosed, search.standing(), stopped, tuple(way), seconds
+    )  # fmt: skip
 
 
 def _checked(audited: int, held: Held) -> dict[str, int]:
@@ -372,12 +381,18 @@ def _by_phase(findings: Sequence[Finding]) -> dict[str, float]:
     return spent
 
 
-def _run(search: AbstractSearch, budget: Budget, tell: Callable[[Progress], None]) -> Stopped | None:
+def _run(
+    search: AbstractSearch,
+    budget: Budget,
+    tell: Callable[[Progress], None],
+    note: Callable[[Standing], None],
+) -> Stopped | None:
     """The loop. Returns why it stopped early, or None."""
     try:
         while search.pending():
             search.step()
             now = search.standing()
+            note(now)
             tell(Progress(now.finished, now.regions, now.robust, "searching", now.radius))
             stopped = budget.exceeded(now)
             if stopped:

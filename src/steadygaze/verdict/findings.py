@@ -12,11 +12,11 @@ from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.cells import Cells, concatenate
 from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.geometry.sections import by_euclidean, by_gauge, gauge
+from steadygaze.geometry.sections import by_euclidean, by_gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
 from steadygaze.verdict.plain import PlainEvaluation
-from steadygaze.verdict.reading import NOTHING, Around, around_origin, cells_at, safe_ranges, safe_scale
+from steadygaze.verdict.reading import Around, around_origin, cells_at, safe_ranges, safe_scale
 from steadygaze.verdict.touching import drawn_in
 from steadygaze.verdict.witness import Tries, Witness, find_witness
 
@@ -41,6 +41,9 @@ class Finding:
         method, claim: of the search. map: the judged cells. enclosed: the robust part around 0, if the search
             knows it otherwise than from the map.
         stopped: what ended it early, None if it came to its end.
+        way: seconds since it began, and how far from 0 all was known to be robust by then, whenever that
+            rose.
+        seconds: that it took.
     """
 
     method: str
@@ -49,6 +52,8 @@ class Finding:
     enclosed: Enclosed | None
     standing: Standing
     stopped: Stopped | None
+    way: tuple[tuple[float, float], ...] = ()
+    seconds: float = 0.0
 
     @property
     def failing(self) -> bool:
@@ -62,11 +67,6 @@ class Finding:
         return every and bool((self.map.kind == ROBUST).all()) and self.map.ties is None
 
 
-_IN_VAIN = (
-    "Bounds leave open even the smallest box at 0, of 2^-24 of the range: units are exactly on a breakpoint "
-    "there, or what rounding adds has grown beyond what is to be proven on its way through the layers. More "
-    "time is not likely to give a safe scale{}."
-)
 _WHOLE_BY_REGIONS = "every activation region in the box keeps {}, and the regions cover the box"
 _WHOLE = {"bound": "bounds prove that the network keeps {} everywhere in boxes that cover the whole box"}
 
@@ -237,37 +237,6 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
     return (
         Verdict.UNKNOWN,
         "no cell fails, but at a point the class gap, or a map, vanishes within the numerical tolerance",
-    )
-
-
-def expectation(
-    problem: Problem, findings: Sequence[Finding], scale: float | None, failure: Failure | None
-) -> tuple[str, ...]:
-    """What to expect of ten times the time, where a limit of time has ended the search for the safe scale.
-
-    The number of regions in a box goes with its extent to the power of the number of parameters, and so does
-    the time that they take. Where bounds fail at 0 itself, no time will do.
-    """
-    box, stopped, first = problem.box, findings[-1].stopped, 1.0
-    late = stopped is not None and stopped.by == "time"
-    in_vain = not scale and any(finding.standing.counts.get("boxes_given_up") for finding in findings)
-    if scale is None or scale >= 1 or not (late or in_vain):
-        return ()
-    if failure is not None:
-        first = min(1.0, float(gauge(np.array([failure.theta]), -box[:, 0], box[:, 1])[0]))
-    if first <= NOTHING:
-        return ()
-    if in_vain:
-        less = "" if problem.class_alone else ", which the class alone may have"
-        return (_IN_VAIN.format(less),)
-    if not scale:
-        return ("The time did not suffice for a first region at 0; ten times as much may.",)
-    likely = scale * 10 ** (1 / len(box))
-    if likely >= first:
-        return (f"Ten times the time is likely to settle the safe scale, which is at most {first:.3g}.",)
-    return (
-        f"In ten times the time the safe scale is likely to grow from {scale:.2g} to about {likely:.2g}; "
-        f"it is at most {first:.3g}.",
     )
 
 

@@ -1,0 +1,75 @@
+"""What is said of ten times the time: from the number of regions, and from the pace of the search."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import steadygaze
+from steadygaze.search.base import Standing
+from steadygaze.verdict import driver
+from steadygaze.verdict.expecting import expectation, pace_of
+from steadygaze.verdict.findings import Finding, Stopped
+
+STOPPED = Stopped("time", "the time limit of 10 s")
+
+
+class Asked:
+    box = np.array([[-1.0, 1.0]])
+    class_alone = False
+
+
+def gone(*way, seconds=8.0):
+    return Finding("bound", "whole box", None, None, Standing(0.0, 0.0, 3, 0), STOPPED, way, seconds)
+
+
+@pytest.mark.parametrize(
+    ("way", "factor"),
+    [
+        (((1.0, 1e-6), (7.0, 2e-6)), 10.0),
+        (((1.0, 1e-6), (3.0, 2e-6), (5.0, 4e-6), (8.0, 3.2e-5)), 10.0**4),
+        (((3.0, 1e-6),), 1.0),
+        (((5.0, 1e-6),), None),
+        ((), None),
+    ],
+)
+def test_the_pace_of_the_second_half(way, factor):
+    told = pace_of([gone(*way), gone((1.0, 1e-9))] if way else [gone()], 10.0)
+    assert told == (None if factor is None else pytest.approx(factor))
+
+
+@pytest.mark.parametrize(
+    ("way", "loading", "words"),
+    [
+        (((1.0, 1e-6), (7.0, 2e-6)), 0.0, "from 2e-06 to about 2e-05"),
+        (((1.0, 1e-6), (7.0, 8e-6)), 0.0, "from 2e-06 to between about 2e-05 and 0.002"),
+        (((1.0, 1e-6), (7.0, 1.0)), 0.0, "between about 2e-05 and 1;"),
+        (((7.0, 2e-6),), 0.0, "about 2e-05"),
+        (((7.0, 2e-6),), 8.0, "about 3.8e-05"),
+    ],
+)
+def test_the_sentence_tells_both_guesses(way, loading, words):
+    (told,) = expectation(Asked, [gone(*way)], 2e-6, None, loading)
+    assert words in told
+    assert told.endswith("it is at most 1.")
+
+
+def test_what_is_settled_by_either_guess():
+    (told,) = expectation(Asked, [gone((1.0, 0.1), (7.0, 0.2))], 0.2, None)
+    assert "likely to settle" in told
+
+
+@pytest.mark.parametrize("method", ["nearest", "bound"])
+def test_a_search_leaves_its_way_behind(method, monkeypatch):
+    """And it is that of what it proved: it rises, and ends within what is robust."""
+    seen = []
+    monkeypatch.setattr(driver, "expectation", lambda _, findings, *rest: seen.extend(findings) or ())
+    image = np.random.default_rng(3).random((1, 8, 8))
+    answer = steadygaze.verify(
+        "digits-cnn", image, "brightness(amount=-0.2..0.2)", method=method, time_limit=20.0
+    )
+    (finding,) = seen
+    reached = [far for _, far in finding.way]
+    assert reached == sorted(reached)
+    assert all(0 <= when <= finding.seconds for when, _ in finding.way)
+    assert not reached or reached[-1] <= (answer.safe_scale if method == "bound" else 1.0) + 1e-9
