@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from enclosed import boxes_in, excess_of, total_error
 from steadygaze.errors import NotJointlyAffine, PerturbationError
-from steadygaze.geometry import resampling
+from steadygaze.geometry import bilinear, resampling
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation import Affine, Brightness, Chain, Patch, Rotate, Scale, Shear, Translate
 from steadygaze.perturbation.notation import chain_of
@@ -298,8 +298,9 @@ def test_planted_faults_are_seen(monkeypatch, fault):
 
     Run in Python, for what is compiled cannot be changed.
     """
-    for name in ("_place", "_value", "_steepness", "_first_crossing", "_time", "_piece", "_swept", "_walked"):
-        monkeypatch.setattr(resampling, name, getattr(resampling, name).py_func)
+    for name in ("_place", "_value", "_steepness", "_first_crossing", "_time", "_piece", "_swept"):
+        monkeypatch.setattr(bilinear, name, getattr(bilinear, name).py_func)
+    monkeypatch.setattr(resampling, "walked", bilinear.walked.py_func)
     chain = chain_of("rotate(degrees=-40..60, fill=0.3)")
     boxes = np.array([[[-40.0, -10.0]], [[10.0, 14.0]], [[20.0, 50.0]]])
 
@@ -307,14 +308,14 @@ def test_planted_faults_are_seen(monkeypatch, fault):
         return excess_of(chain, GREY, boxes, np.random.default_rng(1), count=60)
 
     assert excess() <= 0
-    plain = getattr(resampling, fault)
+    plain = getattr(bilinear, fault)
     faulty = {
         "_steepness": lambda *given: (*(0.01 * steep for steep in plain(*given)[:2]), *plain(*given)[2:]),
         "_first_crossing": lambda x, step, low, high: plain(x, step, low, high) + np.sign(step),
         "_time": lambda *given: np.inf,
         "_piece": lambda *given: (plain(*given)[0] + 0.01, plain(*given)[1]),
     }
-    monkeypatch.setattr(resampling, fault, faulty[fault])
+    monkeypatch.setattr(bilinear, fault, faulty[fault])
     assert excess() > 0
 
 
