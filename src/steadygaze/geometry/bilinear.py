@@ -13,6 +13,10 @@ from steadygaze.geometry.enclosures import UNIT
 
 # Values, differences and places are each the result of fewer roundings than this.
 _ROUNDINGS = 16
+# Along each axis of a box, and along segments, the image is looked at so often for a curve that fits it.
+_NODES = 5
+# Where a quadratic is nearer to flat along some line than this, by its determinant, its vertex is not sought.
+_FLAT = 1e-9
 
 
 @part
@@ -131,6 +135,20 @@ def _swept(image, u, du, v, dv, slope, bow, triangles):
     return low, high
 
 
+@part
+def _fitted_along(image, u, du, v, dv, triangles):
+    """Of t, and of 2 t² - 1: what they weigh in the image along a segment, by its Chebyshev series."""
+    height, width = image.shape[0] - 2, image.shape[1] - 2
+    line, bow = 0.0, 0.0
+    for node in range(_NODES):
+        t = np.cos((node + 0.5) * np.pi / _NODES)
+        column, fu = _place(u + t * du, width)
+        row, fv = _place(v + t * dv, height)
+        here = _value(image, column, row, fu, fv, triangles) * 2.0 / _NODES
+        line, bow = line + here * t, bow + here * (2.0 * t * t - 1.0)
+    return line, bow
+
+
 @kernel
 def walked(images, places, triangles, bent, made):
     """Centre, slope, bow and error of images along segments u + t du ± eu, v + t dv ± ev."""
@@ -171,6 +189,10 @@ def walked(images, places, triangles, bent, made):
                         below, above = _swept(image, cu, su, cv, sv, chord, own, triangles)
                         if above - below < high - low:
                             low, high, bow = below, above, own
+                        line, own = _fitted_along(image, cu, su, cv, sv, triangles)
+                        below, above = _swept(image, cu, su, cv, sv, line, own, triangles)
+                        if above - below < high - low:
+                            low, high, chord, bow = below, above, line, own
                     most = abs(low) + abs(high) + abs(chord) + 4.0 * abs(bow)
                     off = 0.5 * (high - low) + across * eu[b, y, x] + down * ev[b, y, x]
                     off += rounding * (across + down) + _ROUNDINGS * UNIT * most
@@ -206,11 +228,102 @@ def _knots(low, high, size, other_low, other_high, triangles, cells, shares, pla
     return count
 
 
+@part
+def _fitted_over(image, u, half_u, v, half_v):
+    """A quadratic that is near the image over a box, by its Chebyshev series: what takes of a place weigh.
+
+    Of the ways to the right and down from the middle, of their product, and of the square of each.
+    """
+    height, width = image.shape[0] - 2, image.shape[1] - 2
+    tilt_u, tilt_v, twist, bow_u, bow_v = 0.0, 0.0, 0.0, 0.0, 0.0
+    for j in range(_NODES):
+        down = np.cos((j + 0.5) * np.pi / _NODES)
+        row, fv = _place(v + down * half_v, height)
+        for i in range(_NODES):
+            across = np.cos((i + 0.5) * np.pi / _NODES)
+            column, fu = _place(u + across * half_u, width)
+            here = _value(image, column, row, fu, fv, False) * 2.0 / _NODES**2
+            tilt_u, tilt_v = tilt_u + here * across, tilt_v + here * down
+            twist += 2.0 * here * across * down
+            bow_u, bow_v = bow_u + here * (2.0 * across**2 - 1.0), bow_v + here * (2.0 * down**2 - 1.0)
+    tilt_u, tilt_v, twist = tilt_u / half_u, tilt_v / half_v, twist / (half_u * half_v)
+    return tilt_u, tilt_v, twist, 2.0 * bow_u / half_u**2, 2.0 * bow_v / half_v**2
+
+
+@part
+def _quadratic(constant, across, down, twist, bow_u, bow_v, half_u, half_v):
+    """Range of constant + across h + down k + twist h k + bow_u h² + bow_v k², |h|, |k| at most the halves.
+
+    It is attained at a corner, at the vertex along an edge, or, where it is bowed one way along every line,
+    at its own vertex.
+    """
+    low, high = np.inf, -np.inf
+    for side in (-1.0, 1.0):
+        k = side * half_v
+        for other in (-1.0, 1.0):
+            h = other * half_u
+            here = constant + across * h + down * k + twist * h * k + bow_u * h * h + bow_v * k * k
+            low, high = min(low, here), max(high, here)
+        if bow_u != 0.0:
+            h = min(max(-(across + twist * k) / (2.0 * bow_u), -half_u), half_u)
+            here = constant + across * h + down * k + twist * h * k + bow_u * h * h + bow_v * k * k
+            low, high = min(low, here), max(high, here)
+        h = side * half_u
+        if bow_v != 0.0:
+            k = min(max(-(down + twist * h) / (2.0 * bow_v), -half_v), half_v)
+            here = constant + across * h + down * k + twist * h * k + bow_u * h * h + bow_v * k * k
+            low, high = min(low, here), max(high, here)
+    both = 4.0 * bow_u * bow_v
+    bowl = both - twist * twist
+    if both > 0.0 and bowl > _FLAT * both:
+        h = (twist * down - 2.0 * bow_v * across) / bowl
+        k = (twist * across - 2.0 * bow_u * down) / bowl
+        if abs(h) <= half_u and abs(k) <= half_v:
+            here = constant + across * h + down * k + twist * h * k + bow_u * h * h + bow_v * k * k
+            low, high = min(low, here), max(high, here)
+    elif both > 0.0 and bowl > -_FLAT * both:
+        # Along the line on which it is nearly flat it bends by less than this until it leaves the box.
+        flat = 8.0 * _FLAT * (abs(bow_u) * half_u**2 + abs(bow_v) * half_v**2)
+        low, high = low - flat, high + flat
+    return low, high
+
+
+@part
+def _bowed(image, u, v, fit, ends_u, ends_v):
+    """Range of the image over a box less a quadratic about (u, v), given the ends of its cells in order."""
+    height, width = image.shape[0] - 2, image.shape[1] - 2
+    tilt_u, tilt_v, twist, bow_u, bow_v = fit
+    low, high = np.inf, -np.inf
+    for j in range(len(ends_v) - 1):
+        y, half_v = 0.5 * (ends_v[j] + ends_v[j + 1]), 0.5 * (ends_v[j + 1] - ends_v[j])
+        row, fv = _place(y, height)
+        for i in range(len(ends_u) - 1):
+            x, half_u = 0.5 * (ends_u[i] + ends_u[i + 1]), 0.5 * (ends_u[i + 1] - ends_u[i])
+            column, fu = _place(x, width)
+            a, b = image[row, column], image[row, column + 1]
+            c, d = image[row + 1, column], image[row + 1, column + 1]
+            across, down, own = (
+                (1.0 - fv) * (b - a) + fv * (d - c),
+                (1.0 - fu) * (c - a) + fu * (d - b),
+                a - b - c + d,
+            )
+            if x < -1.0 or x > width or y < -1.0 or y > height:
+                across, down, own = 0.0, 0.0, 0.0
+            right, below = x - u, y - v
+            constant = _value(image, column, row, fu, fv, False) - tilt_u * right - tilt_v * below
+            constant -= twist * right * below + bow_u * right * right + bow_v * below * below
+            across -= tilt_u + twist * below + 2.0 * bow_u * right
+            down -= tilt_v + twist * right + 2.0 * bow_v * below
+            least, most = _quadratic(constant, across, down, own - twist, -bow_u, -bow_v, half_u, half_v)
+            low, high = min(low, least), max(high, most)
+    return low, high
+
+
 @kernel
-def ranged(images, places, triangles, tilted, bent, made):
-    """Ranges of images over boxes, less a linear or bilinear function where tilted or bent."""
+def ranged(images, places, triangles, tilted, bent, squared, made):
+    """Ranges of images over boxes, less a linear, bilinear or quadratic function where they may be."""
     u, u_low, u_high, v, v_low, v_high = places
-    low, high, across, down, twists, rounding = made
+    low, high, across, down, twists, bows_u, bows_v, rounding = made
     height, width = images.shape[2] - 2, images.shape[3] - 2
     most = 3 * (max(height, width) + 4) + 2
     columns, rows = np.empty(most, np.int64), np.empty(most, np.int64)
@@ -256,12 +369,30 @@ def ranged(images, places, triangles, tilted, bent, made):
                         least, largest = below, above
                     else:
                         twist = 0.0
+                    bow_u, bow_v = 0.0, 0.0
+                    if squared and steep_u + steep_v > 0.0 and (across_count > 2 or down_count > 2):
+                        half_u, half_v = 0.5 * (u1 - u0), 0.5 * (v1 - v0)
+                        tu, tv, tw, bu, bv = _fitted_over(image, cu, half_u, cv, half_v)
+                        # As above: no more curved than differences of neighbours over the box can tell.
+                        bu = min(max(bu, -steep_u / half_u), steep_u / half_u)
+                        bv = min(max(bv, -steep_v / half_v), steep_v / half_v)
+                        tu, tv = min(max(tu, -steep_u), steep_u), min(max(tv, -steep_v), steep_v)
+                        fit = tu, tv, min(max(tw, -2.0 * steep_u), 2.0 * steep_u), bu, bv
+                        ends_u, ends_v = np.sort(places_u[:across_count]), np.sort(places_v[:down_count])
+                        below, above = _bowed(image, cu, cv, fit, ends_u, ends_v)
+                        if above - below < largest - least:
+                            least, largest = below, above
+                            tilt_u, tilt_v, twist, bow_u, bow_v = fit
                     if tilted and largest - least > highest - lowest:
                         least, largest, tilt_u, tilt_v, twist = lowest, highest, 0.0, 0.0, 0.0
+                        bow_u, bow_v = 0.0, 0.0
                     low[b, m, y, x], high[b, m, y, x] = least, largest
                     across[b, m, y, x], down[b, m, y, x], twists[b, m, y, x] = tilt_u, tilt_v, twist
+                    bows_u[b, m, y, x], bows_v[b, m, y, x] = bow_u, bow_v
                     rounding[b, m, y, x] = 0.0
                     if steep_u + steep_v > 0.0:
                         sizes = abs(least) + abs(largest) + (size + u1 - u0 + v1 - v0) * (steep_u + steep_v)
                         sizes += abs(twist) * (size * (u1 - u0 + v1 - v0) + 2.0 * (u1 - u0) * (v1 - v0))
+                        sizes += abs(bow_u) * (u1 - u0) * (2.0 * size + 2.0 * (u1 - u0))
+                        sizes += abs(bow_v) * (v1 - v0) * (2.0 * size + 2.0 * (v1 - v0))
                         rounding[b, m, y, x] = _ROUNDINGS * UNIT * sizes
