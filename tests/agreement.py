@@ -38,11 +38,15 @@ def assert_searches_agree(problem: Problem, close: float = 1e-9) -> Result:
             found, wanted = other.nearest_failure.distance, sweep.nearest_failure.distance
             assert found == pytest.approx(wanted, abs=10 * close)
     wanted = _origin(sweep)
+    # A wall of ties may part the robust part (verdict/touching): then no search says how much it is.
+    walled = wanted.share is None and whole.map.ties is not None and whole.map.ties.count > 0
     for other in (bfs, full, reached):
         found = _origin(other)
-        assert found.interior == "examined"
-        assert found.share == pytest.approx(wanted.share, abs=close)
+        assert found.interior == ("not examined" if walled else "examined")
+        assert found.share == (None if walled else pytest.approx(wanted.share, abs=close))
         assert np.allclose(found.ranges, wanted.ranges, atol=10 * close, rtol=0)
+    if walled:
+        return sweep
     outer = _origin(rim)
     assert np.allclose(outer.ranges, wanted.ranges, atol=10 * close, rtol=0)
     if outer.interior == "examined" or n == 1:
