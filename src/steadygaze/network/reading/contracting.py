@@ -18,11 +18,12 @@ from steadygaze.network.graph import check_size
 from steadygaze.network.reading import collapsing, joining
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.masking import Masked, masked, raised
+from steadygaze.network.reading.rearranging import shape_of
 
 
 def einsum(asm: Assembler, equation: str, parts: Sequence[Value | np.ndarray]) -> Value:
     """Einstein's sum of computed values, at least one, and any number of constants."""
-    shapes = [asm.shape(part) if isinstance(part, Value) else np.shape(part) for part in parts]
+    shapes = [shape_of(asm, part) for part in parts]
     letters, made = _letters(asm, equation, shapes)
     sizes: dict[str, int] = {}
     for own, shape in zip(letters, shapes, strict=True):
@@ -183,36 +184,27 @@ def attention(
     What is learnt may be constant: queries or keys, values. mask: numbers added to the scores, or truth
     values, true where a score is seen.
     """
-    scale = 1 / math.sqrt(size_of(asm, query, -1)) if scale is None else scale
-    rank = len(asm.shape(key)) if isinstance(key, Value) else key.ndim
+    if not isinstance(query, Value) and not isinstance(key, Value):
+        raise asm.refuse("its queries and keys are constants", "allowed is one of them; compute what it sees")
+    scale = 1 / math.sqrt(shape_of(asm, query)[-1]) if scale is None else scale
+    rank = len(shape_of(asm, key))
     order = [*range(rank - 2), rank - 1, rank - 2]
     swapped = asm.permute(key, order) if isinstance(key, Value) else key.transpose(order)
-    product = _matrix_product(asm, query, swapped)
+    product = matrix_product(asm, query, swapped)
     scores: Value | Masked = asm.scale_shift(product, scale, 0.0)
     if mask is not None and mask.dtype == np.bool_:
         scores = masked(asm, scores, mask)
     elif mask is not None:
         scores = raised(asm, scores, mask)
-    return _matrix_product(asm, joining.softmax(asm, scores, -1), value)
-
-
-def _matrix_product(asm: Assembler, first: Value | np.ndarray, second: Value | np.ndarray) -> Value:
-    if isinstance(first, Value) and isinstance(second, Value):
-        return joining.matrix_product(asm, first, second)
-    if isinstance(first, Value) or isinstance(second, Value):
-        return matrix_product(asm, first, second)
-    raise asm.refuse("its queries and keys are constants", "allowed is one of them; compute what it sees")
-
-
-def size_of(asm: Assembler, part: Value | np.ndarray, axis: int) -> int:
-    """How many entries an axis of the file's shape has."""
-    return (asm.shape(part) if isinstance(part, Value) else part.shape)[axis]
+    return matrix_product(asm, joining.softmax(asm, scores, -1), value)
 
 
 def matrix_product(asm: Assembler, first: Value | np.ndarray, second: Value | np.ndarray) -> Value:
-    """The product of a computed value and a constant, or the other way about, as numpy's matmul has it."""
+    """The product of two values, at least one of them computed, as numpy's matmul has it."""
+    if isinstance(first, Value) and isinstance(second, Value):
+        return joining.matrix_product(asm, first, second)
     parts: list[Value | np.ndarray] = [first, second]
-    shapes = [asm.shape(one) if isinstance(one, Value) else np.shape(one) for one in parts]
+    shapes = [shape_of(asm, one) for one in parts]
     cores = ["nk"[-len(shapes[0]) :], "km"[: len(shapes[1])]]
     leads = [shape[:-2] for shape in shapes]
     try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from steadygaze.network.reading import contracting, joining
+from steadygaze.network.reading import contracting
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.marks import mixed
 from steadygaze.network.reading.onnx_calls import Call, Rule
@@ -17,7 +17,7 @@ def _matmul(call: Call) -> Value:
     asm = call.assembler
     first, second = call.given()  # the form of the operator has two inputs
     if isinstance(first, Value) and isinstance(second, Value):
-        return joining.matrix_product(asm, first, second)
+        return contracting.matrix_product(asm, first, second)
     matrix, x = (second, first) if isinstance(first, Value) else (first, call.value(1))
     assert isinstance(matrix, np.ndarray)
     assert isinstance(x, Value)

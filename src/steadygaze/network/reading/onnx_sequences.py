@@ -73,24 +73,15 @@ def _joined(call: Call) -> Part:
     if not parts:
         raise asm.refuse("it puts no values together", "allowed are sequences of at least one")
     new = bool(call.get("new_axis", 0))
-    first = parts[0]
-    rank = len(asm.shape(first)) if isinstance(first, Value) else first.ndim
-    axis = call.axis(call.get("axis", 0), rank + new)
+    axis = call.axis(call.get("axis", 0), len(rearranging.shape_of(asm, parts[0])) + new)
     if new:
-        parts = tuple(_with_axis(asm, part, axis) for part in parts)
+        parts = tuple(rearranging.with_axis(asm, part, axis) for part in parts)
     if len(parts) == 1:
         return parts[0]
     constants = [part for part in parts if isinstance(part, np.ndarray)]
     if len(constants) == len(parts):
         return np.concatenate(constants, axis=axis)
     return rearranging.side_by_side(asm, parts, axis)
-
-
-def _with_axis(asm: Assembler, part: Part, axis: int) -> Part:
-    if isinstance(part, np.ndarray):
-        return np.expand_dims(part, axis)
-    shape = asm.shape(part)
-    return asm.reshape(part, (*shape[:axis], 1, *shape[axis:]))
 
 
 def _parts(call: Call) -> tuple[Part, ...]:

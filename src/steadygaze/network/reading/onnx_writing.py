@@ -11,10 +11,6 @@ from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.onnx_calls import Call, Rule
 
 
-def _shape(call: Call, part: Value | np.ndarray) -> tuple[int, ...]:
-    return call.assembler.shape(part) if isinstance(part, Value) else part.shape
-
-
 def _scatter(call: Call) -> Value:
     """ScatterND: the last axis of the indices names a place, or all places behind it."""
     data, indices, updates = call.given()
@@ -27,13 +23,15 @@ def _scatter_elements(call: Call) -> Value:
     data, indices, updates = call.given()
     assert isinstance(indices, np.ndarray), "the form of the operator has it constant"
     where: list[object] = list(np.indices(indices.shape))
-    where[call.axis(call.get("axis", 0), len(_shape(call, data)))] = indices
+    where[call.axis(call.get("axis", 0), len(rearranging.shape_of(call.assembler, data)))] = indices
     return _written(call, data, where, updates)
 
 
 def _written(call: Call, data: Value | np.ndarray, where: list[object], updates: Value | np.ndarray) -> Value:
-    places = rearranging.places_of(call.assembler, _shape(call, data), where, _shape(call, updates))
-    return rearranging.overwritten(call.assembler, data, places, updates)
+    asm = call.assembler
+    shapes = [rearranging.shape_of(asm, part) for part in (data, updates)]
+    places = rearranging.places_of(asm, shapes[0], where, shapes[1])
+    return rearranging.overwritten(asm, data, places, updates)
 
 
 RULES: Mapping[str, Rule] = {"ScatterElements": _scatter_elements, "ScatterND": _scatter}

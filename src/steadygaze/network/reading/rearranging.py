@@ -75,12 +75,24 @@ def windowed(asm: Assembler, x: Value, axis: int, places: np.ndarray) -> Value:
     )
 
 
+def shape_of(asm: Assembler, part: Value | np.ndarray) -> tuple[int, ...]:
+    """The shape of a computed value, in the file's terms, or of a constant."""
+    return asm.shape(part) if isinstance(part, Value) else np.shape(part)
+
+
+def with_axis(asm: Assembler, part: Value | np.ndarray, axis: int) -> Value | np.ndarray:
+    """A computed value or a constant with a new axis of one entry, which then is number `axis`."""
+    shape = list(shape_of(asm, part))
+    shape.insert(axis % (len(shape) + 1), 1)
+    return asm.reshape(part, shape) if isinstance(part, Value) else part.reshape(shape)
+
+
 def side_by_side(asm: Assembler, parts: Sequence[Value | np.ndarray], axis: int) -> Value:
     """Values, at least one of them computed, and constants along an axis of the file's shape.
 
     Constants are what a frame of zeros holds after they are added.
     """
-    shapes = [asm.shape(part) if isinstance(part, Value) else np.shape(part) for part in parts]
+    shapes = [shape_of(asm, part) for part in parts]
     rank = len(shapes[0])
     axis %= rank
     others = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}

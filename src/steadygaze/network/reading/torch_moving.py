@@ -122,15 +122,9 @@ def _joined(call: Call) -> Value:
 
 
 def _stacked(call: Call) -> Value:
-    asm, parts = call.assembler, call.parts("tensors")
-    shapes = [list(asm.shape(part)) if isinstance(part, Value) else list(part.shape) for part in parts]
-    for shape in shapes:
-        shape.insert(call["dim"] % (len(shape) + 1), 1)
-    widened = [
-        asm.reshape(part, shape) if isinstance(part, Value) else part.reshape(shape)
-        for part, shape in zip(parts, shapes, strict=True)
-    ]
-    return rearranging.side_by_side(asm, widened, call["dim"])
+    asm, axis = call.assembler, call["dim"]
+    widened = [rearranging.with_axis(asm, part, axis) for part in call.parts("tensors")]
+    return rearranging.side_by_side(asm, widened, axis)
 
 
 def _moved(call: Call) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steadygaze.network.reading import contracting, joining
+from steadygaze.network.reading import contracting
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.marks import mixed
 from steadygaze.network.reading.torch_arguments import (
@@ -20,8 +20,6 @@ from steadygaze.network.reading.torch_arguments import (
 def _matmul(call: Call) -> Value:
     asm = call.assembler
     first, second = (call.part(name) for name in tuple(call.arguments)[:2])
-    if isinstance(first, Value) and isinstance(second, Value):
-        return joining.matrix_product(asm, first, second)
     if isinstance(first, Value):
         if not isinstance(second, Value) and second.ndim == 2:
             return asm.dense(first, second.T, None)

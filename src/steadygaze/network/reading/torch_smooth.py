@@ -10,6 +10,7 @@ import numpy as np
 from steadygaze.network.reading import activations, collapsing, contracting, joining, picking
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.marks import by_bounds
+from steadygaze.network.reading.rearranging import shape_of
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     COUNT,
@@ -119,7 +120,7 @@ def _attention(call: Call) -> Value:
     else:
         parts = [call.part(name) for name in names]
     if call["is_causal"]:
-        mask = joining.causal(*(contracting.size_of(asm, part, -2) for part in parts[:2]))
+        mask = joining.causal(*(shape_of(asm, part)[-2] for part in parts[:2]))
     return contracting.attention(asm, parts[0], parts[1], parts[2], call["scale"], mask)
 
 

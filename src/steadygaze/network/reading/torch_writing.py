@@ -23,8 +23,7 @@ from steadygaze.network.reading.torch_arguments import (
 
 
 def _shape(call: Call, name: str) -> tuple[int, ...]:
-    part = call.part(name)
-    return call.assembler.shape(part) if isinstance(part, Value) else part.shape
+    return rearranging.shape_of(call.assembler, call.part(name))
 
 
 def _copied(call: Call) -> Value:
