@@ -38,15 +38,17 @@ def expectation(
     loading: seconds before the search, which a longer run does not need again.
     """
     box, stopped, first = problem.box, findings[-1].stopped, 1.0
+    late = stopped is not None and stopped.by == "time"
+    in_vain = not scale and any(finding.standing.counts.get("boxes_given_up") for finding in findings)
+    if scale is None or scale >= 1 or not (late or in_vain):
+        return ()
     if failure is not None:
         first = min(1.0, float(gauge(np.array([failure.theta]), -box[:, 0], box[:, 1])[0]))
-    if scale is None or scale >= 1 or first <= NOTHING:
+    if first <= NOTHING:
         return ()
-    if not scale and any(finding.standing.counts.get("boxes_given_up") for finding in findings):
+    if in_vain:
         less = "" if problem.class_alone else ", which the class alone may have"
         return (_IN_VAIN.format(less),)
-    if stopped is None or stopped.by != "time":
-        return ()
     if not scale:
         return ("The time did not suffice for a first region at 0; ten times as much may.",)
     searched = sum(finding.seconds for finding in findings)
