@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from branching import BRANCHING
+from covering import check_cover
 from formed import some_forms
 from oracles import Locator
 from steadygaze.errors import InternalCheckError
@@ -24,7 +25,6 @@ from steadygaze.search import branch_and_bound
 from steadygaze.search.base import Options
 from steadygaze.search.boxes import map_of
 from steadygaze.search.branch_and_bound import BranchAndBound
-from steadygaze.verdict.checks import check_cover
 from variants import NETWORKS, Variant, mismatches
 
 PLAIN = Variant("wide", "spot", clip=None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from covering import check_cover
 from planting import gaps_with, posed
 from steadygaze.answer.result import Verdict
 from steadygaze.errors import InternalCheckError
@@ -20,7 +21,7 @@ from steadygaze.question.problem import Problem
 from steadygaze.search import following, judging, sweep
 from steadygaze.search.base import CellMap
 from steadygaze.search.sweep import Sweep
-from steadygaze.verdict.checks import audit, check_cover
+from steadygaze.verdict.checks import audit
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.reading import failures_by_distance
 from steadygaze.verdict.witness import find_witness

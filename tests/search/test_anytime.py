@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import steadygaze as sg
+from covering import check_cover
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
@@ -28,7 +29,6 @@ from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.nearest import Nearest
 from steadygaze.search.sweep import Sweep
 from steadygaze.verdict.budget import kept_for_reading
-from steadygaze.verdict.checks import check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.engines import searches_for
 from steadygaze.verdict.reading import failures_by_distance, safe_scale

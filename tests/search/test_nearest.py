@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from covering import check_cover
 from landscapes import hole
 from steadygaze.answer.result import Verdict
 from steadygaze.deadline import NEVER
@@ -16,7 +17,6 @@ from steadygaze.search.base import CellMap, Options
 from steadygaze.search.boxes import cells_of
 from steadygaze.search.course import Course
 from steadygaze.search.nearest import Nearest
-from steadygaze.verdict.checks import check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from variants import EVERY, FOLLOWED, searched

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from covering import check_cover
 from landscapes import hole, islands
 from steadygaze.answer.result import Verdict
 from steadygaze.errors import InternalCheckError
@@ -21,7 +22,6 @@ from steadygaze.search.boundary import Boundary, is_closed
 from steadygaze.search.breadth_first import BreadthFirst
 from steadygaze.search.regions import Regions
 from steadygaze.search.robust_part import GATE, RobustPart
-from steadygaze.verdict.checks import check_cover
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.reading import around_origin, failures_by_distance, safe_scale, shares_of
 from variants import EVERY, searched

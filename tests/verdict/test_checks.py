@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import steadygaze as sg
+from covering import check_cover
 from steadygaze.errors import InternalCheckError, ModelError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres
@@ -23,7 +24,7 @@ from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.verdict import checks, witness
-from steadygaze.verdict.checks import audit, check_cover
+from steadygaze.verdict.checks import audit
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.witness import find_witness

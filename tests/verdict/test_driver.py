@@ -9,6 +9,7 @@ import pytest
 
 import steadygaze as sg
 import steadygaze.verdict.driver
+from covering import check_cover
 from steadygaze.answer.result import Verdict
 from steadygaze.errors import InternalCheckError, SettingError
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
@@ -16,7 +17,7 @@ from steadygaze.question.images import load_image
 from steadygaze.search.base import Standing
 from steadygaze.search.sweep import Sweep
 from steadygaze.verdict.budget import INTERRUPT
-from steadygaze.verdict.checks import audit, check_cover
+from steadygaze.verdict.checks import audit
 from steadygaze.verdict.findings import Finding, verdict_of
 from steadygaze.verdict.witness import find_witness
 

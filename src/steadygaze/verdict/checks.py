@@ -24,15 +24,6 @@ _REGIONS_EACH, _FEWER_DRAWN = 8, 32
 _CLOSE = 1e-6
 
 
-def check_cover(problem: Problem, map_: CellMap, deadline: Deadline = NEVER) -> None:
-    """Volumes must add up to the box's, and patterns at random theta must be known, as far as time allows.
-
-    Raises InternalCheckError.
-    """
-    check_volume(problem, map_)
-    check_patterns(problem, map_, drawn_for_patterns(problem, map_), deadline)
-
-
 def check_volume(problem: Problem, map_: CellMap) -> None:
     """Volumes must add up to the box's. Raises InternalCheckError."""
     total, whole = float(map_.volume.sum()) + map_.rest, problem.volume
