@@ -64,8 +64,8 @@ _SMALLEST = 2.0**-24
 # Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
 # scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart.
 _NEAR_SHARE, _NEAR_LEAST, _NEAR_FALL = 0.5, 0.05, 0.9
-# Once a failure is known the verdict is, too, and what is left to tell is how far all is safe: so many of them
-# are the nearest then, at first and at least.
+# Once a failure is known the verdict is, too, and what is left to tell is how far all is safe: so many of
+# them are the nearest then, at first and at least.
 _KNOWN_SHARE, _KNOWN_LEAST = 0.9, 0.5
 # A box with twice as many units in doubt as boxes are decided with is halved once, one with four times as
 # many quartered at once, and so on up to so many halvings.
@@ -144,11 +144,12 @@ class BranchAndBound(AbstractSearch):
 
         No range goes beyond the nearest failure: what lies within is cut apart from what does not.
         """
-        if self._slow or self._done or self._handover is not None:
+        near, outwards = self._falsifier.least_gauge, self._outwards()
+        inside = 0 < near < 1
+        if self._slow or self._done or self._handover is not None or not (inside or outwards):
             return
-        near = min(self._falsifier.least_gauge, 1.0)
-        inner, *around = framed(self._problem.box, near) if 0 < near < 1 else self._problem.box[None]
-        first = shells(inner, _FEW_SHELLS) if self._outwards() else inner[None]
+        inner, *around = framed(self._problem.box, near) if inside else self._problem.box[None]
+        first = shells(inner, _FEW_SHELLS) if outwards else inner[None]
         self._open = np.concatenate([first, *(part[None] for part in around)])
 
     def _outwards(self) -> bool:
@@ -315,9 +316,8 @@ class BranchAndBound(AbstractSearch):
             small |= about_zero
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
-            times = (
-                np.ceil(np.log2(np.maximum(doubts, 1) / self._decidable.most)).astype(int).clip(1, _HALVINGS)
-            )
+            more = np.log2(np.maximum(doubts, 1) / self._decidable.most)
+            times = np.ceil(more).astype(int).clip(1, _HALVINGS)
         boxes, pull, times = boxes[~small], pull[~small], times[~small]
         while len(boxes):
             boxes = halved(boxes, self._axes(boxes, pull), self._bends)
