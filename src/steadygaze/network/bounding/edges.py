@@ -54,14 +54,10 @@ def edges(layer: Smooth, low: Tensor, high: Tensor) -> Edges:
     reach = torch.maximum(low.abs(), high.abs())
     narrow, tangent = high - low <= NARROW * (1 + reach), rule.derivative(middle)
     chord = torch.where(narrow, tangent, (last - first) / (high - low).clamp_min(NARROW))
-    below_and_above = torch.stack([bottom, -top])
-    lines = _Lines(
-        rule,
-        low.new_tensor([[1.0], [-1.0]]).expand_as(below_and_above),
-        *(own.expand_as(below_and_above) for own in (low, high, middle, torch.zeros_like(low))),
-        below_and_above,
-        *(own.expand_as(below_and_above) for own in (low, high)),
-    )
+    flat = torch.stack([bottom, -top])
+    sign = low.new_tensor([[1.0], [-1.0]])
+    sign, a, b, at, level = (own.expand_as(flat) for own in (sign, low, high, middle, torch.zeros_like(low)))
+    lines = _Lines(rule, sign, a, b, at, level, flat, before=a, behind=b)
     found = extremes(rule, torch.stack([chord, tangent]), low, high)
     for slope, below, below_at, above, above_at in zip(
         (chord, tangent), found.below, found.below_at, found.above, found.above_at, strict=True
