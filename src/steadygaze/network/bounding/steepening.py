@@ -34,6 +34,8 @@ def steepened(backward: Backward, rows: Tensor, start: int, wanted: Tensor) -> T
     The slopes of each box are sought until its bound is above what is wanted ``(B,)``, or for all steps.
     """
     best = rows.new_full((len(rows),), -torch.inf)
+    if backward.others:  # none of them is turned
+        best = backward.least(rows[:, None], start)[:, 0]
     left = torch.arange(len(rows), device=rows.device)
     turning = {index: ends for index in backward.lines if (ends := _ends(backward, index)) is not None}
     for step in (*_STEPS, 0.0):
