@@ -1,7 +1,7 @@
-"""Faces of cells that are called robust, on which a class ties with another as far as bounds tell.
+"""Faces of cells that are called robust, on which a class ties or a map vanishes, as far as bounds tell.
 
 A class gap is affine on a cell and nowhere below 0: where it vanishes is the convex hull of the vertices at
-which it does.
+which it does. So it is with a map that moves, up to that of vertices between which it changes its sign.
 """
 
 from __future__ import annotations
@@ -42,14 +42,18 @@ class Faces:
                 return True
         return False
 
-    def beside_none(self, low: np.ndarray, high: np.ndarray) -> bool:
-        """Whether one as large as a facet lies within none of the boxes ``low`` to ``high`` ``(M, n)``.
+    def whole(self, corners: np.ndarray) -> np.ndarray:
+        """Whether all corners of each ``(L, n, n)`` are points of one and the same of the faces.
 
-        Cells on both sides of it may be robust, and yet not hang together.
+        Robust cells on both sides of such a one do not hang together there.
         """
-        clear, n = _CLEAR * self._width, len(self._width)
-        for k in np.flatnonzero([len(each) >= n for each in self.points]):
-            within = (low <= self._low[k] + clear) & (high >= self._high[k] - clear)
-            if not within.all(axis=1).any():
-                return True
-        return False
+        numbers: dict[bytes, set[int]] = {}
+        for number, points in enumerate(self.points):
+            if len(points) >= len(self._width):
+                for point in points + 0.0:
+                    numbers.setdefault(point.tobytes(), set()).add(number)
+        out, nothing = np.zeros(len(corners), bool), set()
+        if numbers:
+            for k, each in enumerate(corners + 0.0):
+                out[k] = bool(set.intersection(*(numbers.get(p.tobytes(), nothing) for p in each)))
+        return out
