@@ -131,8 +131,7 @@ class Tiling:
             sure = self._solid & (pairs < count).all(axis=1)
             pairs = pairs[sure][~surely.whole(self._shared[sure])]
             some = cells[self._filled[2]] & ~surely.whole(self._filled[0])
-            faces, apexes, owners = (each[some] for each in self._filled)
-            width = self._c.width
+            (faces, apexes, owners), width = (each[some] for each in self._filled), self._c.width
             pairs = np.concatenate([pairs, touching(faces / width, apexes / width, owners)])
         pairs, at = pairs[member[pairs].all(axis=1)], self._owner[self.holding(0 * self._c.width)[0]]
         found = np.zeros(len(member), bool)
