@@ -169,6 +169,16 @@ def test_fill_comes_in_from_outside_and_the_expected_map_takes_0():
     assert chain.expected(COLOUR, np.array([-0.5]))[0, :, 0, 0].tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    "made", [Rotate(-5, 5), Translate(dx=(-1, 1)), Translate(dx=(-1, 1), interpolation="bilinear")]
+)
+def test_of_no_amounts_there_are_no_images_and_no_maps(made):
+    """As where a limit of time leaves no point to look at."""
+    chain, nothing = Chain(made), np.zeros((0, 1))
+    assert chain.apply(np.zeros((3, 5, 4)), nothing).shape == (0, 3, 5, 4)
+    assert chain.expected(np.zeros((3, 5, 4)), nothing).shape == (0, 3, 5, 4)
+
+
 def test_maps_may_have_any_axes_before_the_last_two():
     chain = Chain(Rotate(-30, 30))
     thetas = np.array([[10.0], [-20.0]])

@@ -6,6 +6,7 @@ image at the place that the change moves to (x, y): A (x, y) + b, with A and b s
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
@@ -223,7 +224,7 @@ def read(values: np.ndarray, u: np.ndarray, v: np.ndarray, fill: np.ndarray) -> 
     image = np.empty((*rows.shape[:-2], height + 2, width + 2))
     image[...] = fill
     image[..., 1:-1, 1:-1] = rows
-    image = image.reshape(len(rows), -1, (height + 2) * (width + 2))
+    image = image.reshape(len(rows), math.prod(rows.shape[1:-2]), (height + 2) * (width + 2))
     u, v = np.clip(u, -1, width) + 1, np.clip(v, -1, height) + 1
     column, row = np.minimum(u.astype(int), width), np.minimum(v.astype(int), height)
     fu, fv = (u - column)[:, None], (v - row)[:, None]
