@@ -38,16 +38,23 @@ def shells(box: np.ndarray, halvings: int) -> np.ndarray:
     The one about 0, which comes first, is as many times half as large as halvings are asked for; each of the
     larger ones, from the inside on, is what it adds to the one before, by parts along each axis.
     """
-    parts = [box * 0.5**halvings]
+    parts = [box[None] * 0.5**halvings]
     for power in range(halvings, 0, -1):
-        inner, left = box * 0.5**power, box * 0.5 ** (power - 1)
-        for axis in range(len(box)):
-            for side in (0, 1):
-                part = left.copy()
-                part[axis] = sorted((inner[axis, side], left[axis, side]))
-                if part[axis, 0] < part[axis, 1]:
-                    parts.append(part)
-            left[axis] = inner[axis]
+        parts.append(framed(box * 0.5 ** (power - 1), 0.5)[1:])
+    return np.concatenate(parts)
+
+
+def framed(box: np.ndarray, share: float) -> np.ndarray:
+    """That share of a box ``(n, 2)`` that holds 0, about 0, and what lies around it: ``(parts, n, 2)``."""
+    inner, left = box * share, box.copy()
+    parts = [inner]
+    for axis in range(len(box)):
+        for side in (0, 1):
+            part = left.copy()
+            part[axis] = sorted((inner[axis, side], left[axis, side]))
+            if part[axis, 0] < part[axis, 1]:
+                parts.append(part)
+        left[axis] = inner[axis]
     return np.array(parts)
 
 
