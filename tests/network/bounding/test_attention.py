@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from formed import affine_part
 from graphs import rand
@@ -15,6 +17,7 @@ from steadygaze.network.bounding.joint import relax_joint
 from steadygaze.network.graph import Graph, GraphBuilder
 from steadygaze.network.joint import MatrixProduct, Softmax
 from steadygaze.network.layers import Add, Dense, Permute, Reshape, ScaleShift
+from steadygaze.network.reading.load import load_network
 
 BOXES, COUNT, PLACES, SIZE = 3, 2, 4, 3
 
@@ -118,6 +121,41 @@ def test_what_places_have_in_common_stretches_no_errors(monkeypatch):
     plain = spreads(graph)
     assert plain[0] > 3 * centred[0]
     assert plain[1] > 1.5 * centred[1]
+
+
+class Transformer(nn.Module):
+    """Two layers on sixteen patches, as PyTorch initialises them: its places are much alike."""
+
+    def __init__(self, size: int = 32) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(1, size, 4, 4)
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(4))
+        self.mixes = nn.ModuleList(nn.Linear(size, 3 * size) for _ in range(2))
+        self.outs = nn.ModuleList(nn.Linear(size, size) for _ in range(2))
+        self.wide = nn.ModuleList(nn.Linear(size, 4 * size) for _ in range(2))
+        self.narrow = nn.ModuleList(nn.Linear(4 * size, size) for _ in range(2))
+        self.head = nn.Linear(size, 4)
+
+    def forward(self, x):
+        t = self.patch(x).flatten(2).transpose(1, 2)
+        for k in range(2):
+            mixed = self.mixes[k](self.norms[2 * k](t)).reshape(len(x), 16, 3, 4, -1).permute(2, 0, 3, 1, 4)
+            own = functional.scaled_dot_product_attention(*mixed.unbind(0)).transpose(1, 2)
+            t = t + self.outs[k](own.reshape(t.shape))
+            t = t + self.narrow[k](functional.gelu(self.wide[k](self.norms[2 * k + 1](t))))
+        return self.head(t.mean(1))
+
+
+def test_the_map_of_a_transformer_is_known_over_a_small_box():
+    """Forward and back errors would grow beyond it, each layer making them several times longer."""
+    torch.manual_seed(0)
+    graph = load_network(Transformer().double().eval(), input_shape=(1, 16, 16)).graph
+    rows = torch.rand((1, 2, 1, 16, 16), dtype=torch.float64)
+    rows[:, 1] = 2.0**-16
+    pixels = Forms(rows, torch.zeros((1, 1, 16, 16), dtype=torch.float64), 1)
+    found = bounds_of(graph, pixels, {graph.last}, {}, 32)
+    gradient = found.pull_back(Forms.exact(graph.seed(1, 1), 1), 0)
+    assert float(gradient.reach.norm()) < 0.3 * float(gradient.centre.norm())
 
 
 # -- planted faults: each must be seen
