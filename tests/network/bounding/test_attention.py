@@ -111,7 +111,6 @@ def spreads(graph):
 
 def test_what_places_have_in_common_stretches_no_errors(monkeypatch):
     graph = attending()
-    vars(graph)["norms"] = Graph(graph.nodes).norms
     centred = spreads(graph)
     monkeypatch.setattr(
         bounds, "relax_joint_node", lambda graph, index, inputs, room, used, asked: relax_joint(
