@@ -168,9 +168,11 @@ def widened(around: Around, scale: float | None, radius: Radius | None, box: np.
     if not safe.any():
         return around
     ranges = tuple(
-        (min(low, float(first)) + 0.0, max(high, float(last)))
-        for (low, high), (first, last) in zip(origin.ranges, safe, strict=True)
+        (min(low, first) + 0.0, max(high, last))
+        for (low, high), (first, last) in zip(origin.ranges, safe.tolist(), strict=True)
     )
+    if around.origin is not None and ranges == origin.ranges:
+        return around
     return replace(around, origin=replace(origin, ranges=ranges))
 
 
@@ -185,6 +187,8 @@ def ended_inward(around: Around, box: np.ndarray) -> Around:
         )
         for (low, high), (first, last) in zip(around.origin.ranges, box.tolist(), strict=True)
     )
+    if ranges == around.origin.ranges:
+        return around
     return replace(around, origin=replace(around.origin, ranges=ranges))
 
 
