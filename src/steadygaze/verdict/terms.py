@@ -70,7 +70,7 @@ def places_to_learn(box: np.ndarray, effort: int) -> np.ndarray:
     effort: of one image (see `Graph.effort`).
     """
     corners = np.array([box[:, 0], box[:, 1]])
-    count = min(max(_EFFORT // effort, 1), _CORNERS + _LEARNT)
+    count = min(_EFFORT // effort, _CORNERS + _LEARNT)
     draws = unit_draws(3, count, len(box)).copy()
     draws[:_CORNERS] = draws[:_CORNERS].round()
     places = np.concatenate([np.zeros((1, len(box))), corners, box[:, 0] + draws * (box[:, 1] - box[:, 0])])
