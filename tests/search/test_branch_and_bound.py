@@ -418,6 +418,31 @@ def test_where_boxes_take_long_those_about_0_come_first(variant, monkeypatch):
     assert not mismatches(variant, map_, variant.draw(60))[0]
 
 
+@pytest.mark.parametrize("variant", [Variant("mlp", "spot"), Variant("gelu", "turn")], ids=str)
+def test_where_boxes_take_long_only_those_at_0_are_judged_until_one_is_decided(variant, monkeypatch):
+    """And by forms alone while they are large: rings around 0, and rows, would take all the time."""
+    asked = []
+
+    def judged(problem, boxes, room, experience, deadline):
+        asked.append((boxes, experience))
+        count = len(boxes)
+        kind = np.full(count, ROBUST if np.ptp(boxes, axis=2).max() < 1e-6 else UNDECIDED, np.int8)
+        nothing = np.zeros(count)
+        return Judged(kind, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(7)))
+
+    monkeypatch.setattr(Graph, "effort", 2 * 10**8)
+    monkeypatch.setattr(Falsifier, "search", lambda self: None)
+    monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
+    problem = variant.problem
+    map_ = run(variant, Options(handover=False), steps=6).found()
+    assert safe_scale(map_, problem.box) > 0
+    first = next(k for k, (boxes, _) in enumerate(asked) if np.ptp(boxes, axis=2).max() < 1e-6)
+    for boxes, experience in asked[:first]:
+        assert (gauges_of(boxes, problem.box) == 0).all()
+        wide = (np.ptp(boxes, axis=2) / np.ptp(problem.box, axis=1)).max() > 2.0**-12
+        assert (experience is None) == wide
+
+
 def test_what_lies_nearer_than_the_nearest_failure_is_cut_apart():
     """No range goes beyond it, so that what lies across its distance would be cut there anyway."""
     variant = Variant("mlp", "bilinear shift")

@@ -27,6 +27,7 @@ from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
 from steadygaze.search.boxes import (
     SLOW,
+    bends_at_zero,
     framed,
     gauges_of,
     halved,
@@ -47,11 +48,15 @@ _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
 # Of slow networks few boxes are judged within a limit of time, and these lie about 0, in one whose edges are
-# halved so often if it cannot be decided.
-_SHELLS = 8
+# halved so often if it cannot be decided; of the slowest smooth ones, of which a box takes a second, twice as
+# often at once.
+_SHELLS, _SLOWEST = 8, 10**8
 # So are boxes of so many parameters once a failure is known, if less often: 2^n parts meet at 0 where they
 # are halved, and all of them must be decided before any range is.
 _MANY, _FEW_SHELLS = 3, 3
+# Of boxes that hold 0 the larger ones get forms alone, as long as none is decided: more effort for them takes
+# the time that smaller ones need.
+_WIDE = 2.0**-12
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -62,7 +67,8 @@ _MOST_HANDED = 6
 # Boxes whose every edge is below this share of the whole box's are not halved any more.
 _SMALLEST = 2.0**-24
 # Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
-# scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart.
+# scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart. Of
+# slow networks all are near while the safe scale rises: large boxes of theirs are hardly ever decided.
 _NEAR_SHARE, _NEAR_LEAST, _NEAR_FALL = 0.5, 0.05, 0.9
 # Once a failure is known the verdict is, too, and what is left to tell is how far all is safe: so many of
 # them are the nearest then, at first and at least.
@@ -231,14 +237,27 @@ class BranchAndBound(AbstractSearch):
         near = self._near()
         if len(near):
             self._pace(float(gauges_of(self._open[near[:1]], self._problem.box)[0]))
-        share = 1.0 if self._slow and not self._reached else self._near_share
-        near = near[: math.ceil(count * share)]
+        first = self._at_zero_first(near)
+        if len(first):
+            near, count = first[:count], min(count, len(first))
+        share = self._near_share * (1 / _NEAR_SHARE if self._slow else 1.0)
+        near = near[: math.ceil(count * (1.0 if len(first) else share))]
         rest = np.setdiff1d(np.arange(len(self._open)), near)
         largest = np.argsort(-volumes_of(self._open[rest]), kind="stable")[: count - len(near)]
         taken = np.concatenate([near, rest[largest]])
         boxes = self._open[taken]
         self._open = np.delete(self._open, taken, axis=0)
         return boxes
+
+    def _at_zero_first(self, near: np.ndarray) -> np.ndarray:
+        """Of these open boxes, nearest first, those that come before all others.
+
+        Of slow networks the ones that hold 0: without them there is no safe scale, and what lies around them
+        is larger.
+        """
+        if not self._slow or self._reached:
+            return near[:0]
+        return near[gauges_of(self._open[near], self._problem.box) == 0]
 
     def _pace(self, reached: float) -> None:
         """The share of the boxes near 0, given how far from there all is robust now."""
@@ -279,12 +298,19 @@ class BranchAndBound(AbstractSearch):
     def _judged(self, boxes: np.ndarray) -> Judged | None:
         """What bounds say of boxes; None where the time is over before they have said it."""
         # Where exact engines take over, more effort for a box is more than they need for it.
-        experience = self._experience if self._handover is None else None
+        plain = self._handover is not None or (self._slow and not self._reached and self._wide(boxes))
+        experience = None if plain else self._experience
         try:
             self._deadline.ask()
             return judge_boxes(self._problem, boxes, _ROOM, experience, self._deadline)
         except Expired:
             return None
+
+    def _wide(self, boxes: np.ndarray) -> bool:
+        """Whether these are parts of the whole box with 0 inside, and not small ones."""
+        share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
+        holding = gauges_of(boxes, self._problem.box) == 0
+        return bool(holding.all() and (share > _WIDE).any())
 
     def _enter(self, boxes: np.ndarray, kind: np.ndarray) -> None:
         map_ = map_of(boxes, kind)
@@ -332,9 +358,14 @@ class BranchAndBound(AbstractSearch):
         One that is small already is cut at 0, too: over a blank background, or where a network has no
         constant terms, hinges meet at 0, and no box with 0 inside is small enough for them.
         """
+        graph = self._problem.graph
         share = (box[:, 1] - box[:, 0]) / np.ptp(self._problem.box, axis=1)
-        parts = parted_at_zero(box) if (share <= 0.5**_SHELLS).all() else box[None]
-        return [shells(part, _SHELLS if self._slow else _FEW_SHELLS) for part in parts]
+        small = bool((share <= 0.5**_SHELLS).all())
+        halvings = _SHELLS if self._slow else _FEW_SHELLS
+        if graph.smooth and graph.effort > _SLOWEST and not small:
+            halvings, small = 2 * _SHELLS, bends_at_zero(self._problem)
+        parts = parted_at_zero(box) if small else box[None]
+        return [shells(part, halvings) for part in parts]
 
     def _axes(self, boxes: np.ndarray, pull: np.ndarray) -> np.ndarray:
         """For each box the parameter that is to blame for most of the doubt, long edges counting for more."""

@@ -146,7 +146,7 @@ class Bounds:
         shapes = tuple(self.graph.nodes[source].shape for source in node.inputs)
         layer = node.layer
         if isinstance(layer, AbstractAffine):
-            norm = 1.0 if isinstance(layer, Add) else self.graph.norms[index]
+            norm = 1.0 if isinstance(layer, Add) else self.graph.norm(index)
             return tuple(_transposed(layer, gradient, shapes, k, norm) for k in range(len(shapes)))
         slopes = self.slopes[index]
         if isinstance(slopes, Factors | Shares | Scales):
@@ -199,7 +199,7 @@ def bounds_of(
         deadline.ask()
         inputs = tuple(values[source] for source in node.inputs)
         if isinstance(layer, AbstractAffine):
-            values[index] = affine(layer, *inputs, norm=graph.norms[index])
+            values[index] = affine(layer, *inputs, norm=graph.norm(index))
             if tightening is not None:
                 tightening.affine(index, values[index])
         elif isinstance(layer, AbstractJoint):
