@@ -267,7 +267,9 @@ def _solved(
         main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
         tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
         # One interrupt ends what is in work: the search, or, after it, the reading.
-        late = Deadline.after(limits.allowance) if asked() else deadline.later(kept.seconds + limits.allowance)
+        late = (
+            Deadline.after(limits.allowance) if asked() else deadline.later(kept.seconds + limits.allowance)
+        )
         timed = problem_until(problem, late)
         review = reviewed(timed, findings, options.norm, audit_points, late)
     around, scale, radius = review.around, review.scale, review.radius
