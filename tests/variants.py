@@ -514,6 +514,9 @@ FOLLOWED = [
     Variant("mlp", "shift, brighter", clip=None, threshold=1.1),
     Variant("max pool", "spot", saliency="grad-cam", threshold=0.02),
     Variant("average pool", "spot", saliency="grad-cam", threshold=0.05, clip=None),
+    Variant("wide", "spot", saliency="gradient-x-input"),
+    Variant("max pool", "contrast", saliency="gradient-x-input", inconsistency="l2", threshold=0.4),
+    Variant("colour mlp", "colours", saliency="gradient-x-input", clip=None, threshold=0.2),
 ]
 VARIANTS = [*NETS, *PERTURBED, *MEASURED]
 EVERY = [*VARIANTS, *FOLLOWED, *SHAPES]
@@ -530,7 +533,7 @@ INEXACT = [
     Variant("sigmoid", "brightness", saliency="softmax-gradient", threshold=0.1),
     Variant("mlp", "spot", saliency="softmax-gradient"),
     Variant("max pool", "direction", saliency="softmax-gradient", clip=None),
-    Variant("wide", "spot", saliency="gradient-x-input"),
+    Variant("wide", "spot", saliency="gradient-x-input", inconsistency="l1"),
     Variant("gelu", "shift, brighter", saliency="gradient-x-input"),
 ]
 # A few that are quick and unlike each other, for what has to be answered several times.

@@ -265,7 +265,7 @@ class Examiner:
     def _vanishes(self, pattern: Pattern, row: int) -> bool:
         """Whether the gradient on a pattern is exactly 0, as far as products may be spent on it."""
         self._left -= self._network.products
-        return self._left >= 0 and values.vanishing(self._network, self._label, pattern, row).all()
+        return self._left >= 0 and bool(values.vanishing(self._network, self._label, pattern, row).all())
 
     def _moved(
         self,

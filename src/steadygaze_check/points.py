@@ -40,7 +40,7 @@ class Comparison:
         self._origin, self._error = self._shown(*origin)
         known = np.zeros(certificate.image.size, bool) if none is None else none
         summed = question["saliency"]["channel_sum"]
-        self._none = known.reshape(len(certificate.image), -1).all(axis=0) if summed else known
+        self._none = np.asarray(known.reshape(len(certificate.image), -1).all(axis=0) if summed else known)
         self._cones: dict[int, tuple[np.ndarray, float]] = {}
 
     def maps(self, gradient: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +71,7 @@ class Comparison:
         Around such a point the map may be as it should everywhere; the point itself is not robust.
         """
         whole, error, size = self.expected(piece, theta)
-        near = np.linalg.norm(whole, axis=1) <= (error + _FLAT * size) * UP
+        near: np.ndarray = np.asarray(np.linalg.norm(whole, axis=1) <= (error + _FLAT * size) * UP)
         near &= self.moves and self.threshold < MOST
         exact = [bool(near[k]) and self._surely_none(piece, each) for k, each in enumerate(theta)]
         return near[:, None], np.array(exact, bool)[:, None]

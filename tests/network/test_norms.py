@@ -7,9 +7,13 @@ import math
 import pytest
 import torch
 
+from steadygaze.deadline import Deadline, Expired
+from steadygaze.geometry.forms import Forms
 from steadygaze.network import norms
+from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.layers import Add, AveragePool, Concat, Conv, Dense, Pad, Permute, Reshape, ScaleShift
 from steadygaze.network.norms import norm_of
+from steadygaze.network.reading.load import load_network
 from steadygaze.network.taking import Take
 from steadygaze.network.transposed import TransposedConv
 
@@ -116,3 +120,19 @@ def test_large_matrices(monkeypatch, name):
 def test_a_layer_that_is_not_known_by_its_sums():
     layer, shapes, _ = LAYERS["dense"]
     assert norm_of(layer, tuple(shapes)) <= norms._by_sums(layer, tuple(shapes))
+
+
+def test_a_norm_is_worked_out_when_its_node_is_reached(monkeypatch):
+    """Not those of all nodes at once: of a large network that takes seconds, and no deadline is asked."""
+    asked, made = iter(range(100)), []
+    own = norms.norm_of
+    monkeypatch.setattr("steadygaze.network.graph.norm_of", lambda *given: (made.append(1), own(*given))[1])
+    monkeypatch.setattr("steadygaze.network.graph._GROWTH", 0.0)
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(*[part for _ in range(6) for part in (torch.nn.Linear(5, 5), torch.nn.ReLU())])
+    graph = load_network(net.eval(), input_shape=(1, 1, 5)).graph
+    pixels = Forms.exact(torch.zeros(1, 1, 1, 5, dtype=torch.float64), 1)
+    deadline = Deadline(ends=4.0, clock=lambda: float(next(asked)))
+    with pytest.raises(Expired):
+        bounds_of(graph, pixels, {graph.last}, {}, 8, deadline=deadline)
+    assert 0 < len(made) <= 5

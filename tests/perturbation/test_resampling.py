@@ -169,16 +169,6 @@ def test_fill_comes_in_from_outside_and_the_expected_map_takes_0():
     assert chain.expected(COLOUR, np.array([-0.5]))[0, :, 0, 0].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize(
-    "made", [Rotate(-5, 5), Translate(dx=(-1, 1)), Translate(dx=(-1, 1), interpolation="bilinear")]
-)
-def test_of_no_amounts_there_are_no_images_and_no_maps(made):
-    """As where a limit of time leaves no point to look at."""
-    chain, nothing = Chain(made), np.zeros((0, 1))
-    assert chain.apply(np.zeros((3, 5, 4)), nothing).shape == (0, 3, 5, 4)
-    assert chain.expected(np.zeros((3, 5, 4)), nothing).shape == (0, 3, 5, 4)
-
-
 def test_maps_may_have_any_axes_before_the_last_two():
     chain = Chain(Rotate(-30, 30))
     thetas = np.array([[10.0], [-20.0]])
@@ -269,6 +259,13 @@ def test_coordinates_of_products_take_up_most_of_what_bends(text, share):
     image = np.random.default_rng(3).random((1, 12, 12))
     bent, plain = (total_error(chain, image, 0.05, products=own) for own in (chain.products, ()))
     assert bent < share * plain
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_any_number_of_amounts_moves_maps(count):
+    """No maps at all, where the time for points is over."""
+    maps = Rotate(-9, 9).expect(np.ones((count, 3, 5, 5)), np.zeros((count, 1)))
+    assert maps.shape == (count, 3, 5, 5)
 
 
 def test_products_of_a_chain_are_those_of_its_links():

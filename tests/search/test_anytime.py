@@ -30,7 +30,9 @@ from steadygaze.search.nearest import Nearest
 from steadygaze.search.sweep import Sweep
 from steadygaze.verdict.budget import kept_for_reading
 from steadygaze.verdict.driver import solve
-from steadygaze.verdict.engines import searches_for
+from steadygaze.verdict.engines import search_by_name, searches_for
+from steadygaze.verdict.findings import Finding, around_of
+from steadygaze.verdict.held import Claims, hold
 from steadygaze.verdict.reading import failures_by_distance, safe_scale
 from variants import searched
 
@@ -68,6 +70,11 @@ def heavy(monkeypatch):
 def asked(times: float) -> Deadline:
     """A deadline that passes when it has been asked so many times."""
     return Deadline(ends=times, clock=count(1).__next__)
+
+
+def asked_from(left: float) -> Deadline:
+    """A deadline with so many seconds left, at which time stands still."""
+    return Deadline(ends=left, clock=lambda: 0.0)
 
 
 def known(answer):
@@ -143,6 +150,38 @@ def test_auto_has_a_radius_at_any_time_that_a_region_fits_into(parameters, monke
 
 
 @pytest.mark.usefixtures("heavy")
+def test_ranges_are_as_wide_as_any_of_the_maps_proves():
+    """Whichever comes first in the answer: else they would shrink as soon as bounds have judged more."""
+    problem, found = posed(3), {}
+    for name, steps in (("bound", 3), ("nearest", 60)):
+        search = search_by_name(name, problem, Options(threads=1, handover=False))
+        for _ in range(steps):
+            search.step()
+        search.close()
+        found[name] = Finding(name, search.claim, search.found(), None, search.standing(), None, (), 1.0)
+    alone = {name: np.abs(around_of(problem, [finding]).origin.ranges) for name, finding in found.items()}
+    assert (alone["nearest"] > alone["bound"]).any()
+    both = around_of(problem, [found["bound"], found["nearest"]]).origin.ranges
+    assert (np.abs(both) == np.maximum(*alone.values())).all()
+
+
+@pytest.mark.parametrize(("parameters", "effort"), [(1, 10**6), (2, 10**6), (3, 10**6), (3, 10**15)])
+def test_what_goes_outwards_never_has_less_of_a_longer_time(parameters, effort):
+    """Whether the complete map fits, or may fit, or does not."""
+    problem = posed(parameters)
+    vars(problem.graph)["effort"] = effort
+    before = 0.0
+    for seconds in np.geomspace(1e-4, 1e6, 60):
+        left, outwards = seconds, 0.0
+        for name, share in searches_for(problem, asked_from(seconds), 1):
+            if name == "nearest":
+                outwards = share * left
+            left -= share * left
+        assert outwards >= before * (1 - 1e-9)
+        before = outwards
+
+
+@pytest.mark.usefixtures("heavy")
 def test_the_pass_at_0_is_made_once_for_all_who_ask(monkeypatch):
     made, own = [], problems.hinges_from_zero
     monkeypatch.setattr(problems, "hinges_from_zero", lambda *given: (made.append(1), own(*given))[1])
@@ -156,6 +195,7 @@ def test_what_does_not_fit_goes_outwards_at_once():
     assert names(problem, Deadline.after(60.0), 1) == ["sweep", "bound", "nearest", "gbs"]
     vars(problem.graph)["effort"] = 10**11
     assert names(problem, Deadline.after(60.0), 1) == ["nearest", "bound", "gbs"]
+    assert dict(searches_for(problem, Deadline.after(60.0), 1))["nearest"] == 1.0
     vars(problem.graph)["effort"] = 10**7
     assert names(problem, NEVER, 1) == ["sweep", "bound", "nearest", "gbs"]
     assert names(problem, Deadline.after(1e5), 1) == ["nearest", "sweep", "bound", "gbs"]
@@ -225,11 +265,24 @@ def test_the_first_hinges_are_where_they_are_said_to_be(parameters):
 
 def test_time_is_kept_for_reading_where_points_take_long():
     problem = posed(1)
-    assert kept_for_reading(problem, asked(1000)) == 0
+    assert kept_for_reading(problem, asked(1000)).seconds == 0
     vars(problem.graph)["effort"] = 10**11
-    assert kept_for_reading(problem, NEVER) == 0
-    assert kept_for_reading(problem, asked(1000)) == pytest.approx(20)
-    assert 0 < kept_for_reading(problem, asked(30)) <= 0.3 * 30
+    assert kept_for_reading(problem, NEVER).seconds == 0
+    assert kept_for_reading(problem, asked(1000)).seconds == pytest.approx(20)
+    assert 0 < kept_for_reading(problem, asked(30)).seconds <= 0.3 * 30
+
+
+def test_of_little_time_more_is_kept_and_the_answer_is_held_against_fewer_points():
+    problem = posed(1)
+    assert kept_for_reading(problem, asked(1000)).held(5.0) is None, "as many as usual"
+    vars(problem.graph)["effort"] = 10**11
+    little = kept_for_reading(problem, asked(14))
+    assert 0.3 * 14 < little.seconds <= 0.6 * 14
+    assert [little.held(left) for left in (0.0, 7.0, 9.0)] == [1, 2, 4]
+    answers = [
+        hold(problem, [], Claims(1e-6, None, None, None), 0.0, first=first).agreeing for first in (1, None)
+    ]
+    assert answers[0] == 1 < answers[1]
 
 
 @pytest.mark.slow

@@ -241,19 +241,23 @@ class Graph:
             total *= max(1.0, own) * max(1, len(self.readers[index]))
         return total
 
-    @cached_property
-    def norms(self) -> tuple[float | None, ...]:
-        """Of each affine node how much longer it can make a vector (see `norm_of`); None of the others.
+    def norm(self, index: int) -> float | None:
+        """How much longer an affine node can make a vector (see `norm_of`); None of any other.
 
-        None of all where errors hardly grow: following their length takes a tenth longer.
+        None of all where errors hardly grow: following their length takes a tenth longer. It is worked out
+        when a node is first asked about: of a large network that takes seconds for all of them together.
         """
-        if self.growth < _GROWTH:
-            return (None,) * len(self.nodes)
-        shapes = [tuple(self.nodes[source].shape for source in node.inputs) for node in self.nodes]
-        return tuple(
-            norm_of(node.layer, own) if isinstance(node.layer, AbstractAffine) else None
-            for node, own in zip(self.nodes, shapes, strict=True)
-        )
+        layer = self.nodes[index].layer
+        if not isinstance(layer, AbstractAffine) or self.growth < _GROWTH:
+            return None
+        if index not in self._norms:
+            shapes = tuple(self.nodes[source].shape for source in self.nodes[index].inputs)
+            self._norms[index] = norm_of(layer, shapes)
+        return self._norms[index]
+
+    @cached_property
+    def _norms(self) -> dict[int, float]:
+        return {}
 
     @cached_property
     def squares(self) -> Graph:
@@ -302,7 +306,8 @@ class Graph:
         return max(1, len(x)) if x.is_cuda else max(16, _BLOCK_BYTES // (8 * self._largest))
 
     def _blocks(self, x: Tensor) -> tuple[Tensor, ...]:
-        return x.split(self._block_rows(x))
+        rows = self._block_rows(x)
+        return (x,) if len(x) <= rows else x.split(rows)
 
     @staticmethod
     def _joined(blocks: list[dict[int, Tensor]]) -> dict[int, Tensor]:

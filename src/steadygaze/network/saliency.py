@@ -2,8 +2,8 @@
 
 In an activation region the gradient of a logit is constant, so that a gradient map is one map per region.
 Grad-CAM (Selvaraju et al., ICCV 2017) weighs the activations of a convolution, which are affine in a
-region, by constant weights; its map there is the positive part of an affine map. The gradient of a softmax
-probability and the gradient times the pixels vary within a region in other ways: they are for bounds.
+region, by constant weights; its map there is the positive part of an affine map. The gradient times the
+pixels is affine in a region. The gradient of a softmax probability varies in another way: it is for bounds.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ class AbstractSaliency(ABC):
     """A way to make a map out of a network, images and a class.
 
     channel_sum adds the channels up, where the map has any: ``(C, H, W)`` becomes ``(H, W)``. varies says
-    that the map varies within an activation region in a way that no exact engine follows. layer names the
-    layer whose activations make the map, None where it is made of gradients by the pixels.
+    that the map varies within an activation region, and affine that it does so as an affine function of the
+    image, which exact engines follow, as they follow the positive part of one. layer names the layer whose
+    activations make the map, None where it is made of gradients by the pixels.
     """
 
     name: str
     channel_sum: bool = False
     varies: bool = False
+    affine: bool = False
     layer: str | None = None
 
     def settled(self, graph: Graph, image: np.ndarray | None = None) -> AbstractSaliency:
@@ -192,6 +194,7 @@ class GradientTimesInput(AbstractGradientSaliency):
     name = "gradient-x-input"
     times_pixels = True
     varies = True
+    affine = True
 
     def of(self, gradients: Tensor) -> Tensor:
         return gradients

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,22 +41,33 @@ def cones_on(problem: Problem, piece: int, pieces: Mapping[int, Tensor], rows: i
 def affine_maps_on(
     problem: Problem, piece: int, pieces: Mapping[int, Tensor], middle: np.ndarray
 ) -> AffineImage:
-    """Maps before they are rectified, on regions where the units keep these pieces.
+    """Maps before they are rectified, if they are, on regions where the units keep these pieces.
 
-    Only for maps that are the positive part of an affine one. middle ``(R, n)`` is a point of each
+    Only for maps that are affine there, or the positive part of what is. middle ``(R, n)`` is a point of each
     region; the answer has base ``(R, P)`` and directions ``(R, n, P)``.
     """
-    assert isinstance(problem.saliency, GradCam)
-    node = problem.saliency.node(problem.graph, problem.pixels)
-    gradient = problem.graph.pull_back(problem.graph.seed(problem.label, len(middle)), pieces, node)
-    weights = gradient.mean((2, 3))
+    graph, saliency = problem.graph, problem.saliency
+    node = saliency.node(graph, problem.pixels) if isinstance(saliency, GradCam) else problem.pixels
+    gradient = graph.pull_back(graph.seed(problem.label, len(middle)), pieces, node)
+    weights = gradient.mean((2, 3), keepdim=True) if isinstance(saliency, GradCam) else gradient
     directions = torch.from_numpy(problem.pieces[piece].image.directions).to(weights.device)
-    moved = push_forward(problem.graph, directions, pieces, node, len(middle))
-    slopes = torch.einsum("bk,bnkhw->bnhw", weights, moved)
-    values = problem.graph.values_at(problem.unclipped(middle), (node,))[node]
-    level = problem.kept(torch.einsum("bk,bkhw->bhw", weights, values)).cpu().numpy()
+    moved = push_forward(graph, directions, pieces, node, len(middle))
+    values = graph.values_at(problem.unclipped(middle), (node,))[node]
+    level, slopes = weights * values, weights[:, None] * moved
+    if isinstance(saliency, GradCam) or saliency.channel_sum:
+        level, slopes = level.sum(dim=1), slopes.sum(dim=2)
     slope = problem.kept(slopes.flatten(0, 1)).reshape(*slopes.shape[:2], -1).cpu().numpy()
-    return AffineImage(level - np.einsum("rn,rnp->rp", middle, slope), slope)
+    return AffineImage(problem.kept(level).cpu().numpy() - np.einsum("rn,rnp->rp", middle, slope), slope)
+
+
+def affine_cones(problem: Problem, form: AffineImage, middle: np.ndarray) -> Cones:
+    """The condition on regions on which maps are affine, `form`; middle ``(R, n)`` is a point of each."""
+    every = np.arange(len(middle))
+    cones = rectified_cones(problem, form, every, np.ones(form.base.shape, bool))
+    length = np.linalg.norm(form.base + np.einsum("rn,rnp->rp", middle, form.directions), axis=1)
+    nothing = ~cones.gram.any(axis=(1, 2))
+    small = length < problem.tolerance.vanishing * cones.size
+    return replace(cones, zero=nothing & _zero_fails(problem), undecided=~nothing & small)
 
 
 def rectified_cones(problem: Problem, form: AffineImage, rows: np.ndarray, active: np.ndarray) -> Cones:

@@ -21,7 +21,7 @@ def check_form(
     Raises:
         NotPiecewiseAffine: the network or its map has no exact form on activation regions, or the
             inconsistency no exact test there.
-        NotJointlyAffine: the chain moves the expected map, and the actual one is rectified.
+        NotJointlyAffine: the chain moves the expected map, and the actual one varies within a region, too.
     """
     if not graph.piecewise_linear:
         raise NotPiecewiseAffine(
@@ -30,19 +30,20 @@ def check_form(
         )
     if isinstance(saliency, NoMap):
         return
-    if saliency.varies:
+    if saliency.varies and not saliency.affine:
         raise NotPiecewiseAffine(
             f"{saliency.name} maps vary within a linear piece of the network, so that no exact engine can "
-            "take them; use --method bound, or gradient or abs-gradient maps"
+            "take them; use --method bound, or gradient, abs-gradient or gradient-x-input maps"
         )
-    moves, rectified = perturbation.moves_map, not isinstance(saliency, AbstractGradientSaliency)
-    if (moves or rectified) and inconsistency.cone(threshold) is None:
+    moves = perturbation.moves_map
+    follows = saliency.affine or not isinstance(saliency, AbstractGradientSaliency)
+    if (moves or follows) and inconsistency.cone(threshold) is None:
         cause = "a perturbation that moves the map" if moves else f"{saliency.name} maps"
         raise NotPiecewiseAffine(
             f"{inconsistency.name} cannot be decided exactly for {cause}, because it varies inside a region; "
             "use --inconsistency cosine or l2, or --method bound"
         )
-    if moves and rectified:
+    if moves and follows:
         raise NotJointlyAffine(
             f"{saliency.name} maps and a perturbation that moves the expected map multiply their parameters, "
             "so that no exact engine can take the pair; use gradient or abs-gradient maps, --method bound, "

@@ -251,7 +251,7 @@ class Problem:
     @property
     def follows_maps(self) -> bool:
         """Whether the inconsistency varies inside a region."""
-        return self.moves_map or self.rectifies_maps
+        return self.moves_map or self.rectifies_maps or self.saliency.affine
 
     @cached_property
     def is_exact(self) -> bool:

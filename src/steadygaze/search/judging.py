@@ -15,7 +15,7 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, 
 from steadygaze.geometry.measure import centres, volumes
 from steadygaze.geometry.sides import above
 from steadygaze.geometry.store import Cut, interpolate
-from steadygaze.question.conditions import affine_maps_on, cones_on, rectified_cones
+from steadygaze.question.conditions import affine_cones, affine_maps_on, cones_on, rectified_cones
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.search.following import follow
@@ -102,11 +102,16 @@ def _followed(
         return map_
     cells, region = map_.cells.take(chosen)[0], map_.region[chosen]
     if not problem.rectifies_maps:
-        cones = []
+        cones, row = [], np.searchsorted(held, region)
+        first = np.unique(row, return_index=True)[1]
         for batch in batches:
             deadline.ask()
-            cones.append(cones_on(problem, piece, pieces_of(batch), len(batch)))
-        row = np.searchsorted(held, region)
+            pieces = pieces_of(batch)
+            if problem.saliency.affine:
+                middle = centres(cells.take(first[np.searchsorted(held, batch)])[0])
+                cones.append(affine_cones(problem, affine_maps_on(problem, piece, pieces, middle), middle))
+            else:
+                cones.append(cones_on(problem, piece, pieces, len(batch)))
         return follow(problem, map_, cells, row, region, joined_cones(cones), deadline)
     parts, cones, regions = [], [], []
     for batch in batches:

@@ -40,6 +40,8 @@ def _nearest(problem: Problem, options: Options) -> AbstractSearch:
 
 # From so many parameters on, auto lets bounds prune for the exact engines.
 _MANY = 3
+# Under a limit of time this share of what the map leaves goes outwards then, and the rest to bounds.
+_OUTWARDS = 0.6
 # Products of the network that a thread makes in a second, at best.
 _RATE = 1e10
 
@@ -60,21 +62,29 @@ def search_by_name(name: str, problem: Problem, options: Options) -> AbstractSea
 def searches_for(problem: Problem, deadline: Deadline, threads: int) -> tuple[tuple[str, float], ...]:
     """The searches that `auto` makes in turn, each with its share of what time and regions are left.
 
-    Where the complete map is too much for the time that is left, its time goes outwards from 0 instead: how
-    much it is, is learnt from one pass at 0, before any of it is spent. Where regions take long it goes
-    outwards first even if the map may fit: an unfinished map knows less around 0 than a shorter search there,
-    and with more time no less may be known than with less.
+    How long the complete map takes is learnt from one pass at 0, before any of the time is spent. Where that
+    is too much, the time goes outwards from 0 instead; where regions take long it goes there first even if
+    the map may fit, and to nothing else before that is done: an unfinished map knows less around 0 than a
+    shorter search there, and bounds of such a network take seconds a box.
+
+    With more time no less may be known around 0 than with less. So what goes outwards never has less of a
+    longer time: the map, which goes before it where it fits, has what is left beyond the time that it needs,
+    and no more than half.
     """
     # Bounds pay where there are many regions to a box: with three and more parameters.
-    bounds = (("bound", 0.5),) if len(problem.box) >= _MANY else ()
-    if deadline.left < math.inf:
-        course = Course(problem, half_widths(problem.box), "linf")
-        effort = course.regions_within(course.farthest) * course.region_effort
-        fits = effort <= _RATE * threads * deadline.left
-        if course.slow or not fits:
-            whole = (("sweep", 1.0 if not bounds else 0.5),) if fits else ()
-            return (("nearest", 0.6 if bounds else 1.0), *whole, *bounds, ("gbs", 1.0))
-    return (("sweep", 0.5), *bounds, ("nearest", 0.5), ("gbs", 1.0))
+    many, left = len(problem.box) >= _MANY, deadline.left
+    if left == math.inf:
+        return (("sweep", 0.5), *((("bound", 0.5),) if many else ()), ("nearest", 0.5), ("gbs", 1.0))
+    course = Course(problem, half_widths(problem.box), "linf")
+    needed = course.regions_within(course.farthest) * course.region_effort / (_RATE * threads)
+    if course.slow:
+        whole = (("sweep", 0.5 if many else 1.0),) if needed <= left else ()
+        return (("nearest", 1.0), *whole, *((("bound", 0.5),) if many else ()), ("gbs", 1.0))
+    if needed >= left:
+        bounds = (("nearest", _OUTWARDS), ("bound", 0.5)) if many else (("nearest", 1.0),)
+        return (*bounds, ("gbs", 1.0))
+    bounds = (("bound", 1 - _OUTWARDS),) if many else ()
+    return (("sweep", min(1 - needed / left, 0.5)), *bounds, ("nearest", 1.0), ("gbs", 1.0))
 
 
 def check_method(method: str, options: Options) -> None:

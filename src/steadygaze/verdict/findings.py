@@ -78,10 +78,13 @@ def claim_of(findings: Sequence[Finding]) -> str:
 
 
 def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = NEVER) -> float | None:
-    """The largest safe scale that one of the findings proves; None where no inside was examined."""
+    """The largest safe scale that one of the findings proves; None where no inside was examined.
+
+    Small maps are read first: what they know is told whatever time the others take.
+    """
     known = [
         (safe_scale(finding.map, box, deadline), finding.map.ties is None)
-        for finding in findings
+        for finding in sorted(findings, key=_size)
         if finding.claim != "outer boundary" or (finding.enclosed is not None and finding.enclosed.examined)
     ]
     # Ties may lie in the border of the box itself, and everything around be robust.
@@ -114,9 +117,32 @@ def ties_of(findings: Sequence[Finding]) -> Cells | None:
 
 
 def around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline = NEVER) -> Around:
-    """The robust part around 0: as its boundary tells it, else as the first map does; without ties."""
+    """The robust part around 0: as its boundary tells it, else as the first map does; without ties.
+
+    Its ranges are as wide as those that any of the maps proves.
+    """
+    also = sorted((f for f in findings[1:] if f.claim != "outer boundary" and not f.map.inner), key=_size)
+    ranges = [_ranges_of(problem, finding.map, deadline)[1] for finding in also]
     around, ties = _around_of(problem, findings, deadline), ties_of(findings)
+    for more in filter(None, ranges):
+        around = _with_ranges(around, more)
     return around if ties is None else drawn_in(around, ties, problem.box, deadline)
+
+
+def _size(finding: Finding) -> int:
+    return finding.map.cells.count
+
+
+def _ranges_of(
+    problem: Problem, map_: CellMap, deadline: Deadline
+) -> tuple[np.ndarray, tuple[tuple[float, float], ...]]:
+    """The numbers of the cells at 0, and the safe ranges that the map proves; none where 0 is not robust."""
+    try:
+        here = cells_at(map_, np.zeros(len(problem.box)), problem.tolerance, deadline)
+        begins = bool((map_.kind[here] == ROBUST).all()) and len(here) > 0
+        return here, safe_ranges(map_, problem.box, deadline) if begins else ()
+    except Expired:
+        return np.zeros(0, np.int64), ()
 
 
 def _around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline) -> Around:
@@ -127,12 +153,7 @@ def _around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline
     if told is None:
         if first.map.rest == 0 or first.claim == "whole box":
             return around_origin(first.map, problem.box, problem.tolerance, deadline)
-        try:
-            here = cells_at(first.map, np.zeros(len(problem.box)), problem.tolerance, deadline)
-            begins = bool((first.map.kind[here] == ROBUST).all()) and len(here) > 0
-            ranges = safe_ranges(first.map, problem.box, deadline) if begins else ()
-        except Expired:
-            here, ranges = np.zeros(0, np.int64), ()
+        here, ranges = _ranges_of(problem, first.map, deadline)
         known = Origin(None, ranges, None, None, "not examined", complete=False) if np.any(ranges) else None
         return Around(here[first.map.kind[here] == ROBUST], known)
     enclosed = told.enclosed
@@ -164,13 +185,18 @@ def widened(around: Around, scale: float | None, radius: Radius | None, box: np.
         ],
         axis=1,
     )
-    origin = around.origin or Origin(None, ((0.0, 0.0),) * len(box), None, None, "not examined", False)
-    if not safe.any():
-        return around
+    return _with_ranges(around, safe.tolist()) if safe.any() else around
+
+
+def _with_ranges(around: Around, safe: Sequence[Sequence[float]]) -> Around:
+    """With ranges at least as wide as these, which are proven safe."""
+    origin = around.origin or Origin(None, ((0.0, 0.0),) * len(safe), None, None, "not examined", False)
     ranges = tuple(
-        (min(low, float(first)) + 0.0, max(high, float(last)))
+        (min(low, first) + 0.0, max(high, last))
         for (low, high), (first, last) in zip(origin.ranges, safe, strict=True)
     )
+    if around.origin is not None and ranges == origin.ranges:
+        return around
     return replace(around, origin=replace(origin, ranges=ranges))
 
 
@@ -185,6 +211,8 @@ def ended_inward(around: Around, box: np.ndarray) -> Around:
         )
         for (low, high), (first, last) in zip(around.origin.ranges, box.tolist(), strict=True)
     )
+    if ranges == around.origin.ranges:
+        return around
     return replace(around, origin=replace(around.origin, ranges=ranges))
 
 

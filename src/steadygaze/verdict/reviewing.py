@@ -70,8 +70,8 @@ def reviewed(
     maps = [finding.map for finding in findings]
     for map_ in maps:
         check_volume(problem, map_)
-    around = ended_inward(around_of(problem, findings, late), problem.box)
     scale = scale_of(findings, problem.box, late)
+    around = ended_inward(around_of(problem, findings, late), problem.box)
     radius = radius_of(findings, problem.box, norm)
     if not maps[0].inner:
         around = widened(around, scale, radius, problem.box)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,15 @@ from torch.autograd.function import BackwardCFunction
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.nn.parameter import is_lazy
-from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from steadygaze.errors import ModelError, UsageError
 from steadygaze.network.reading.torch_arguments import HALVES, PRECISIONS
 from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among, name_of, told_by_others
+from steadygaze.network.reading.torch_steps import Course, Retold, course_of
 from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 
-_HANDING_ON = ("detach", "alias", "lift_fresh", "lift_fresh_copy", "_assert_tensor_metadata")
+# How far a module's own backward pass may be from the gradient, against the largest: single precision.
+_BACKWARD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -67,26 +67,30 @@ def traced(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -
     asked: the output that holds the logits, as in `logits_among`.
 
     Raises ModelError if the module cannot be traced: it branches on numbers, leaves PyTorch, brings a
-    backward pass of its own, or the shape is wrong.
+    backward pass that is not its gradient, or the shape is wrong.
     """
     name = type(module).__name__
     precision = _precision(module, name)
     example = torch.zeros(sizes, dtype=precision)
+    seen = None
     try:
         with traceless():
             # A wrong shape fails here in one plain sentence; tracing would not name it so well.
             ran = _run(module, example, name, asked)
             whole, differentiable = ran.whole, ran.differentiable
             module = module if whole else LogitsOf(module, ran.asked)
-            with undisturbed(gradients=differentiable):
+            seen = course_of(module, example)
+            with undisturbed(gradients=differentiable), Retold(seen.reads):
                 program = torch.export.export(module, (example,), strict=False)
             settled = functional(program)
-            _check_steps(module, program, example, name)
+            _check_steps(module, program, seen, example, name)
+            if ran.backward:
+                _check_backward(module, program, example, f"{name} brings {ran.backward}")
             return Traced(module, settled, precision, differentiable, ran.chosen, None)
     except UsageError:
         raise
     except Exception as error:  # tracing runs the user's code
-        raise _not_traced(name, example, error) from error
+        raise _not_traced(name, example, error, seen) from error
 
 
 def exported_in_half(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -> ExportedProgram:
@@ -98,10 +102,13 @@ def exported_in_half(module: torch.nn.Module, sizes: tuple[int, ...], asked: str
     example = torch.zeros(sizes, dtype=_first_precision(module))
     try:
         with traceless():
+            ran = None
             with contextlib.suppress(
                 NotImplementedError, RuntimeError
             ):  # the processor may have no such step
-                _run(module, example, name, asked, PRECISIONS + HALVES)
+                ran = _run(module, example, name, asked, PRECISIONS + HALVES)
+            if ran is not None and ran.backward:
+                raise _another_backward(f"{name} brings {ran.backward}")
             with undisturbed(gradients=False):
                 return functional(torch.export.export(LogitsOf(module, asked), (example,), strict=False))
     except UsageError:
@@ -172,11 +179,14 @@ def _switches_off(program: ExportedProgram) -> bool:
     return bool(blocks) and not any(node.args[2] for node in blocks)
 
 
-def _not_traced(name: str, example: Tensor, error: Exception) -> ModelError:
+def _not_traced(name: str, example: Tensor, error: Exception, seen: Course | None = None) -> ModelError:
+    why, way = _first_line(error), "check layout and shape (--resize gives the image another size)"
+    if seen is not None and seen.reads_the_image:
+        why = "it takes a number out of what it computes from the image, as if, float() and .item() do"
+        way = "take that out: compute with tensors, or do what it decides by it to the image beforehand"
     return ModelError(
-        f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({_first_line(error)}); "
-        "allowed are modules that take one image batch and do the same steps for every image; check layout "
-        "and shape (--resize gives the image another size)"
+        f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({why}); "
+        f"allowed are modules that take one image batch and do the same steps for every image; {way}"
     )
 
 
@@ -188,13 +198,15 @@ def _first_line(error: Exception) -> str:
 class _Ran:
     """Whether a module returns nothing but a tensor, whether its logits have a gradient, which they are.
 
-    chosen is that in words, asked as `logits_among` has it.
+    chosen is that in words, asked as `logits_among` has it; backward says what it brings for its backward
+    pass, if anything.
     """
 
     whole: bool
     differentiable: bool
     chosen: str
     asked: str | None
+    backward: str
 
 
 def _run(
@@ -226,52 +238,50 @@ def _run(
             "is one number per class, (1, classes); reduce it to the logits of the image"
         )
     own = next((step for step in _steps_back(logits) if isinstance(step, BackwardCFunction)), None)
-    if own is not None:
-        raise ModelError(
-            f"{name} brings a backward pass of its own ({type(own).__name__}), or a backward hook, so that "
-            "its saliency map is not the gradient of what it computes; allowed are modules without; take it "
-            "out"
-        )
+    backward = "" if own is None else f"a backward pass of its own ({type(own).__name__}), or a backward hook"
     chosen = name_of(output, Tensor, logits) + (", which the others are made of" if told else "")
-    return _Ran(isinstance(output, Tensor), logits.requires_grad, chosen, told or asked)
+    return _Ran(isinstance(output, Tensor), logits.requires_grad, chosen, told or asked, backward)
 
 
-class _Steps(TorchDispatchMode):
-    """The operations that run while it is entered, and the plain numbers that each is given.
+def _check_steps(
+    module: torch.nn.Module, program: ExportedProgram, seen: Course, example: Tensor, name: str
+) -> None:
+    """Raise ModelError unless the module does as it was traced, for the image seen and for another.
 
-    Those that only hand a tensor on are left out.
+    Constants that are new in each call are left to be told of by whoever reads or compares them.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[tuple[Any, ...]] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        del types
-        space, _, name = func._schema.name.removesuffix("_").partition("::")
-        if space != "profiler" and name not in _HANDING_ON:
-            plain = (one for one in _pytree.tree_leaves((args, kwargs)) if isinstance(one, (int, float, str)))
-            self.steps.append((name, *plain))
-        return func(*args, **(kwargs or {}))
-
-
-def _steps(module: torch.nn.Module, image: Tensor) -> list[tuple[Any, ...]]:
-    with undisturbed(gradients=False), _Steps() as recorded:
-        module(image.clone())
-    return recorded.steps
-
-
-def _check_steps(module: torch.nn.Module, program: ExportedProgram, example: Tensor, name: str) -> None:
-    """Raise ModelError unless the module does as it was traced, for an image of zeros and for another."""
-    traced_to = _steps(runnable(program), example)
-    if any(_steps(module, image) != traced_to for image in (example, _other(example))):
+    traced_to, again = course_of(runnable(program), example), course_of(module, _other(example))
+    fits = seen.same_steps(traced_to) and again.same_steps(traced_to)
+    if not fits or (seen.same_constants(again) and not seen.same_constants(traced_to)):
         raise ModelError(
             f"{name} does other steps when it runs than when it is traced, or others for another image, "
             "allowed are modules that do the same steps every time; leave out branches on numbers, and what "
             "it does for export alone"
         )
+
+
+def _check_backward(module: torch.nn.Module, program: ExportedProgram, example: Tensor, brought: str) -> None:
+    """Raise ModelError unless the module's own backward pass is the gradient of what it computes.
+
+    As it is in layers that only save memory by it, and in hooks that look on.
+    """
+    image, slopes = _other(example), list[Tensor]()
+    with undisturbed(gradients=True):
+        for one in (module, runnable(program)):
+            leaf = image.clone().requires_grad_()
+            logits = logits_among(one(leaf.clone()), Tensor, None, lambda one: f"of shape {tuple(one.shape)}")
+            weights = torch.linspace(1.0, 2.0, logits.numel(), dtype=logits.dtype).reshape(logits.shape)
+            slopes += torch.autograd.grad((logits * weights).sum(), leaf)
+    theirs, plain = slopes
+    if not torch.allclose(theirs, plain, rtol=0.0, atol=_BACKWARD * float(plain.abs().max())):
+        raise _another_backward(brought)
+
+
+def _another_backward(brought: str) -> ModelError:
+    return ModelError(
+        f"{brought}, so that its saliency map is not the gradient of what it computes; allowed are modules "
+        "whose backward pass is that gradient, in single precision or double; take it out"
+    )
 
 
 def _other(example: Tensor) -> Tensor:
