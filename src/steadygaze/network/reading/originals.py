@@ -206,8 +206,7 @@ class TorchOriginal(AbstractOriginal):
         try:
             with undisturbed(gradients=True):
                 for rows in inputs.split(_ROWS):
-                    leaf = rows.clone().requires_grad_()
-                    found += torch.autograd.grad(self._logits(leaf)[:, label].sum(), leaf)
+                    found.append(self._slopes(rows, label))
         except RuntimeError:  # the module overwrites what its gradient needs, or runs without gradients
             return None
         return self.preparation.undo_gradient(torch.cat(found).numpy().astype(np.float64), images.shape[1:])
@@ -226,6 +225,21 @@ class TorchOriginal(AbstractOriginal):
         # A module that converts to its own precision by itself is not converted.
         near = 1e-2 * float(ours.abs().max())
         return wide if ours.dtype == torch.float64 and torch.allclose(ours, theirs, 1e-2, near) else None
+
+    def _slopes(self, rows: Tensor, label: int) -> Tensor:
+        """Gradients by the rows ``(B, *row)``.
+
+        PyTorch's batch normalisation loses the order of a single image's gradient where tokens are made of
+        its output, as in vision transformers with convolutions before: a single image is taken twice.
+        """
+        twice = self._together and len(rows) == 1 and self._normalises
+        leaf = (torch.cat([rows, rows]) if twice else rows.clone()).requires_grad_()
+        (found,) = torch.autograd.grad(self._logits(leaf)[: len(rows), label].sum(), leaf)
+        return found[: len(rows)]
+
+    @cached_property
+    def _normalises(self) -> bool:
+        return any(name.endswith("running_mean") for name, _ in self._module.named_buffers())
 
     def _inputs(self, images: np.ndarray) -> Tensor:
         return torch.from_numpy(self.preparation.apply(images)).to(self._dtype)
