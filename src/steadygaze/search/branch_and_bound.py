@@ -328,9 +328,9 @@ class BranchAndBound(AbstractSearch):
     def _cut(self, boxes: np.ndarray, pull: np.ndarray, doubts: np.ndarray) -> None:
         """Halve boxes, once or several times, and open the parts; the smallest are left as they are.
 
-        Of a network whose boxes take seconds, and of many parameters once a failure is known, one that holds
-        0 is cut about 0 (see `shells`): halved again and again, its parts at 0 would take more steps than
-        there is time for.
+        Of a network whose boxes take seconds, of many parameters once a failure is known, and where far too
+        many units are in doubt, one that holds 0 is cut about 0 (see `shells`): halved again and again, its
+        parts at 0 would take more steps than there is time for.
         """
         share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
         small = (share <= _SMALLEST).all(axis=1)
@@ -340,15 +340,16 @@ class BranchAndBound(AbstractSearch):
         for edges in share[about_zero]:
             depth = round(-math.log2(edges.max()))
             self._counts["halvings_at_zero"] = max(self._counts["halvings_at_zero"], depth)
-        if self._outwards():
-            own = boxes[~small & about_zero]
-            parts = [part for box in own for part in self._about_zero(box)]
-            self._open = np.concatenate([self._open, *parts])
-            small |= about_zero
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
             more = np.log2(np.maximum(doubts, 1) / self._decidable.most)
-            times = np.ceil(more).astype(int).clip(1, _HALVINGS)
+            times = np.maximum(np.ceil(more).astype(int), 1)
+        several = len(self._problem.box) > 1 and self._handover is None
+        # Where even so many parts are too large, those about 0 come first.
+        outwards = about_zero & (self._outwards() | ((times > _HALVINGS) & several))
+        parts = [part for box in boxes[~small & outwards] for part in self._about_zero(box)]
+        self._open = np.concatenate([self._open, *parts])
+        small, times = small | outwards, times.clip(max=_HALVINGS)
         boxes, pull, times = boxes[~small], pull[~small], times[~small]
         while len(boxes):
             boxes = halved(boxes, self._axes(boxes, pull), self._bends)
