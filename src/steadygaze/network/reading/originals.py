@@ -49,8 +49,10 @@ class Preparation:
 
     def apply(self, images: np.ndarray) -> np.ndarray:
         """Model inputs, float64 ``(B, *row)``."""
-        column = (-1, 1, 1)
-        x = (images - np.reshape(self.mean, column)) / np.reshape(self.std, column) * self.scale
+        x = images
+        if not self._keeps_values:
+            column = (-1, 1, 1)
+            x = (images - np.reshape(self.mean, column)) / np.reshape(self.std, column) * self.scale
         x = x.transpose(0, 2, 3, 1) if self.layout == "hwc" else x
         return np.ascontiguousarray(x.reshape(len(images), *self.row))
 
@@ -61,7 +63,12 @@ class Preparation:
             g = gradients.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
         else:
             g = gradients.reshape(-1, channels, height, width)
-        return g * self.scale / np.reshape(self.std, (-1, 1, 1))
+        return g if self._keeps_values else g * self.scale / np.reshape(self.std, (-1, 1, 1))
+
+    @cached_property
+    def _keeps_values(self) -> bool:
+        """Whether pixels are taken as they are."""
+        return not any(self.mean) and all(one == 1 for one in (*self.std, self.scale))
 
 
 class AbstractOriginal(ABC):
