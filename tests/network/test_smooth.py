@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from steadygaze.network.smooth import RULES, Smooth, derivative_relaxed, relaxed
+from steadygaze.network.bounding.enclosing import derivative_relaxed, relaxed
+from steadygaze.network.smooth import RULES, Smooth
 
 # Written by PyTorch, and not from parts of ours.
 PLAIN = {

@@ -261,6 +261,13 @@ def test_coordinates_of_products_take_up_most_of_what_bends(text, share):
     assert bent < share * plain
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_any_number_of_amounts_moves_maps(count):
+    """No maps at all, where the time for points is over."""
+    maps = Rotate(-9, 9).expect(np.ones((count, 3, 5, 5)), np.zeros((count, 1)))
+    assert maps.shape == (count, 3, 5, 5)
+
+
 def test_products_of_a_chain_are_those_of_its_links():
     chain = chain_of(
         "brightness(amount=-0.1..0.1) | affine(degrees=-9..9, scale=-0.1..0.1) | translate(dx=-1..1)"

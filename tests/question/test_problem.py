@@ -128,7 +128,7 @@ def test_products_of_parameters_are_refused_when_pieces_are_wanted():
 
 @pytest.mark.parametrize("variant", INEXACT, ids=str)
 def test_what_is_not_piecewise_affine_is_refused_when_stages_are_wanted(variant):
-    with pytest.raises(NotPiecewiseAffine, match="use .*--method bound") as caught:
+    with pytest.raises(NotPiecewiseAffine, match=r"use .*--method bound") as caught:
         _ = variant.problem.stages
     assert ("is smooth" if variant.net in SMOOTH else variant.saliency) in str(caught.value)
 

@@ -12,7 +12,6 @@ from steadygaze.deadline import Deadline, Expired
 from steadygaze.errors import NotEnclosable, SettingError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.network.graph import Graph
-from steadygaze.network.saliency import NoMap
 from steadygaze.perturbation import Brightness, Chain, Direction, Patch, Rotate, Translate
 from steadygaze.question.problem import Problem
 from steadygaze.search import branch_and_bound, handover
@@ -288,42 +287,30 @@ def test_boxes_with_many_doubts_are_cut_into_several_at_once():
     search = BranchAndBound(variant.problem, ALONE)
     boxes = variant.problem.box[None].repeat(3, axis=0)
     search._open = boxes[:0]
-    search._cut(boxes, np.full((3, 2), 0.5), branch_and_bound._DECIDABLE * np.array([0.5, 4.0, 1e6]))
+    search._cut(boxes, np.full((3, 2), 0.5), search._decidable.most * np.array([0.5, 4.0, 1e6]))
     search.close()
     sizes, counts = np.unique(volumes_of(search._open) / variant.problem.volume, return_counts=True)
     np.testing.assert_allclose(sizes, [1 / 16, 1 / 4, 1 / 2])
     assert counts.tolist() == [16, 4, 2]
 
 
-def parts_of(search, doubts):
-    """Into how many parts a box with so many units in doubt is cut."""
-    search._open = search._problem.box[None][:0]
-    search._cut(search._problem.box[None], np.full((1, 2), 0.5), np.array([doubts]))
-    return len(search._open)
-
-
 def test_boxes_like_those_that_were_decided_are_only_halved():
-    """What decided some of this size needs no parts eight times as small for the others."""
+    """What decided boxes of this size needs no parts eight times as small for the others."""
     search = BranchAndBound(Variant("mlp", "spot").problem, ALONE)
-    many = 8 * branch_and_bound._DECIDABLE
-    assert parts_of(search, many) == 8
-    boxes = search._problem.box[None].repeat(2, axis=0)
-    kind, doubts = np.array([ROBUST, UNDECIDED], np.int8), np.array([many, 4 * many])
-    judged = Judged(kind, doubts, np.full((2, 2), 0.5), *np.full((5, 2), np.nan), *np.zeros((2, 2)))
-    search._judged = lambda boxes: judged
-    search._judge(boxes)
-    assert parts_of(search, many) == 2
-    assert parts_of(search, 4 * many) == 4
+    many = 8 * search._decidable.most
+
+    def parts():
+        search._open = search._problem.box[None][:0]
+        search._cut(search._problem.box[None], np.full((1, 2), 0.5), np.array([many]))
+        return len(search._open)
+
+    assert parts() == 8
+    boxes = search._problem.box[None].repeat(128, axis=0)
+    kind, doubts = np.full(128, ROBUST, np.int8), np.geomspace(many / 64, many, 128)
+    judged = Judged(kind, doubts, np.full((128, 2), 0.5), *np.full((5, 128), np.nan), *np.zeros((2, 128)))
+    search._settle(boxes, judged)
+    assert parts() == 2
     search.close()
-
-
-def test_the_class_alone_is_cut_less_at_once():
-    problem = Variant("mlp", "spot").problem
-    search, alone = (BranchAndBound(one, ALONE) for one in (problem, replace(problem, saliency=NoMap())))
-    for one in (search, alone):
-        one.close()
-    assert parts_of(search, branch_and_bound._DECIDABLE_ALONE) == 8
-    assert parts_of(alone, branch_and_bound._DECIDABLE_ALONE) == 2
 
 
 def test_boxes_near_the_origin_get_fewer_turns_while_they_lead_nowhere():
@@ -334,6 +321,18 @@ def test_boxes_near_the_origin_get_fewer_turns_while_they_lead_nowhere():
     assert search._near_share == branch_and_bound._NEAR_LEAST
     search._pace(0.1)
     assert search._near_share == branch_and_bound._NEAR_SHARE
+
+
+def test_most_turns_go_to_boxes_near_the_origin_once_a_failure_is_known():
+    """The verdict is known then; how far all is safe is not."""
+    search = BranchAndBound(Variant("mlp", "spot").problem, ALONE)
+    search.close()
+    search._blocked = 1.0
+    search._pace(0.1)
+    assert search._near_share == branch_and_bound._KNOWN_SHARE
+    for _ in range(100):
+        search._pace(0.1)
+    assert search._near_share == branch_and_bound._KNOWN_LEAST
 
 
 def test_too_many_parameters_are_refused():
@@ -406,6 +405,45 @@ def test_where_boxes_take_long_those_about_0_come_first(variant, monkeypatch):
     assert not mismatches(variant, map_, variant.draw(60))[0]
 
 
+@pytest.mark.parametrize("variant", [Variant("mlp", "spot"), Variant("gelu", "turn")], ids=str)
+def test_where_boxes_take_long_only_those_at_0_are_judged_until_one_is_decided(variant, monkeypatch):
+    """And by forms alone while they are large: rings around 0, and rows, would take all the time."""
+    asked = []
+
+    def judged(problem, boxes, room, experience, deadline):
+        asked.append((boxes, experience))
+        count = len(boxes)
+        kind = np.full(count, ROBUST if np.ptp(boxes, axis=2).max() < 1e-6 else UNDECIDED, np.int8)
+        nothing = np.zeros(count)
+        return Judged(kind, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(7)))
+
+    monkeypatch.setattr(Graph, "effort", 2 * 10**8)
+    monkeypatch.setattr(Falsifier, "search", lambda self: None)
+    monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
+    problem = variant.problem
+    map_ = run(variant, Options(handover=False), steps=6).found()
+    assert safe_scale(map_, problem.box) > 0
+    first = next(k for k, (boxes, _) in enumerate(asked) if np.ptp(boxes, axis=2).max() < 1e-6)
+    for boxes, experience in asked[:first]:
+        assert (gauges_of(boxes, problem.box) == 0).all()
+        wide = (np.ptp(boxes, axis=2) / np.ptp(problem.box, axis=1)).max() > 2.0**-12
+        assert (experience is None) == wide
+
+
+def test_what_lies_nearer_than_the_nearest_failure_is_cut_apart():
+    """No range goes beyond it, so that what lies across its distance would be cut there anyway."""
+    variant = Variant("mlp", "bilinear shift")
+    search = BranchAndBound(variant.problem, ALONE)
+    box = variant.problem.box
+    search._falsifier._found = 0.4 * box[:, 1][None]
+    search._begin_at_zero()
+    search.close()
+    assert len(search._open) == 5
+    assert volumes_of(search._open).sum() == pytest.approx(variant.problem.volume)
+    np.testing.assert_allclose(search._open[0], 0.4 * box)
+    assert (gauges_of(search._open[1:], box) >= 0.4 - 1e-12).all()
+
+
 @pytest.mark.parametrize("glanced", [True, False])
 def test_of_many_parameters_boxes_are_cut_about_0_once_a_failure_is_known(glanced, monkeypatch):
     """Whether a corner fails, or a point that is found once the whole box was judged."""
@@ -416,12 +454,14 @@ def test_of_many_parameters_boxes_are_cut_about_0_once_a_failure_is_known(glance
     assert_covers(outwards, variant.problem)
     map_ = run(variant, Options(handover=False), steps=6).found()
     assert not mismatches(variant, map_, variant.draw(60))[0]
-    monkeypatch.setattr(Falsifier, "found", lambda self: np.zeros((0, len(variant.problem.box))))
+    monkeypatch.setattr(Falsifier, "_keep", lambda self, thetas: None)
     halves = run(variant, Options(handover=False), steps=1)
 
     def about_zero(search):
-        held = search._open[gauges_of(search._open, variant.problem.box) == 0]
-        return volumes_of(held).min() / variant.problem.volume
+        map_ = search.found()
+        corners = map_.cells.take(np.arange(map_.cells.count))[0].theta.reshape(map_.cells.count, -1, 3)
+        at_zero = ((corners.min(axis=1) <= 0) & (corners.max(axis=1) >= 0)).all(axis=1)
+        return map_.volume[at_zero].min() / variant.problem.volume
 
     assert about_zero(outwards) <= 8.0**-3 * (1 + 1e-9)
     assert about_zero(halves) >= 1 / 16

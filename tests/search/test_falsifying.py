@@ -11,6 +11,7 @@ import torch
 from steadygaze import Direction, Verdict, verify
 from steadygaze.deadline import Deadline, Expired
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Points, Problem
 from steadygaze.search import falsifying
 from steadygaze.search.base import Options
@@ -99,6 +100,22 @@ def test_the_nearest_failures_are_kept_in_order(monkeypatch):
 
 def problem_box(variant):
     return variant.problem.box
+
+
+def test_failures_are_sought_a_little_nearer_wherever_they_are(monkeypatch):
+    """Here not on the way to 0 from the one that is known."""
+    box = problem_box(FOUR)
+
+    def class_gap(thetas):
+        aside = (thetas[:, 0] > 0.4 * box[0, 1]) & (thetas[:, 1] < 0.1 * box[1, 1])
+        return np.where(aside, 0.5, 0.9) - gauge(thetas, -box[:, 0], box[:, 1])
+
+    falsifier = Falsifier(planted(monkeypatch, FOUR, class_gap))
+    falsifier.try_at(0.95 * box[:, 1][None])
+    falsifier._approach()
+    assert falsifier.least_gauge >= 0.9
+    falsifier._draw_nearer(np.random.default_rng(5))
+    assert 0.5 <= falsifier.least_gauge < 0.7
 
 
 def test_points_that_hold_are_not_kept(monkeypatch):

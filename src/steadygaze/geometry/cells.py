@@ -66,10 +66,13 @@ def from_polytopes(polytopes: tuple[Polytope, ...]) -> Cells:
     """Cells of polytopes that meet face to face; equal coordinates become one vertex."""
     words = max(-(-p.facets.shape[1] // WORD) for p in polytopes)
     points = np.concatenate([p.vertices for p in polytopes]) + 0.0  # + 0.0 turns -0.0 into 0.0
-    theta, idx = np.unique(points, axis=0, return_inverse=True)
+    order = np.lexsort(points.T[::-1])
+    new = np.concatenate([[True], (np.diff(points[order], axis=0) != 0).any(axis=1)])
+    theta, idx = points[order][new], np.empty(len(points), np.int64)
+    idx[order] = np.cumsum(new) - 1
     masks = np.concatenate([_pack(p.facets, words) for p in polytopes])
     ptr = np.concatenate([[0], np.cumsum([len(p.vertices) for p in polytopes])]).astype(np.int64)
-    return Cells(theta, names_of_points(theta), ptr, idx.reshape(-1).astype(np.int64), masks)
+    return Cells(theta, names_of_points(theta), ptr, idx, masks)
 
 
 def names_of_points(theta: np.ndarray) -> np.ndarray:

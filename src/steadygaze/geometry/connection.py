@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # Cells that do not meet facet to facet touch within this share of the box: their corners were computed in
 # different ways.
 _TOUCH = 1e-8
-# And this much is what rounding leaves of a corner where something else lies at the same place.
-_ROUNDING = 1e-12
+#: And this much is what rounding leaves of a corner where something else lies at the same place.
+ROUNDING = 1e-12
 # Facets whose probes are looked up at once, and pairs of a probe and a cell that may hold it.
 _FACETS_AT_ONCE, _PAIRS_AT_ONCE = 4096, 100_000
 
@@ -72,7 +72,6 @@ def loose_parts(cells: Cells, walls: Cells | None, deadline: Deadline = NEVER) -
         deadline: raises Expired where it passes on the way.
     """
     found = facets(cells, deadline)
-    part = connected(shared_facets(found), cells.count)
     _, first, counts = np.unique(found.key, return_index=True, return_counts=True)
     lone = first[counts == 1]
     low, high = bounds(cells)
@@ -81,12 +80,20 @@ def loose_parts(cells: Cells, walls: Cells | None, deadline: Deadline = NEVER) -
     # In the plane all sides are cut by all corners at once; in space most cells meet at middles of facets.
     between, corners = None, cells.theta
     if walls is not None and walls.count:
-        between, corners = _Walls(walls, widths), np.concatenate([cells.theta, walls.theta])
+        between, corners = Walls(walls, widths), np.concatenate([cells.theta, walls.theta])
+    twins = _twins(found)
+    doubtful = [np.zeros((0, 2), np.int64)]
+    if between is not None and len(twins):
+        # Names are those of points nearby, and a wall may be thinner than what that means.
+        held = np.zeros(len(twins), bool)
+        for side in twins.T:
+            held |= between.met(facet_centres(cells, found.cell[side], found.bit[side]), deadline)
+        doubtful, twins = [found.cell[twins[held]]], twins[~held]
+    part = connected(found.cell[twins], cells.count)
     pieces = partial(_between_corners, corners)
     ways: dict[int, tuple[_Probing, ...]] = {1: (_middles,), 2: (pieces,)}
     kinds = ways.get(cells.dimension, (_middles, _halves))
     step = _FACETS_AT_ONCE if cells.dimension > 2 else max(1, len(lone))
-    doubtful = []
     for probes, at in product(kinds, range(0, len(lone), step)):
         deadline.ask()
         some = lone[at : at + step]
@@ -95,10 +102,10 @@ def loose_parts(cells: Cells, walls: Cells | None, deadline: Deadline = NEVER) -
             cells, found, tree, between, points, found.cell[some[source]], part, widths, deadline
         )
         doubtful.append(doubts)
-    return LooseParts(part, np.concatenate([np.zeros((0, 2), np.int64), *doubtful]))
+    return LooseParts(part, np.concatenate(doubtful))
 
 
-class _Walls:
+class Walls:
     """Cells that others must not be joined across."""
 
     def __init__(self, cells: Cells, widths: np.ndarray) -> None:
@@ -114,7 +121,7 @@ class _Walls:
         probe, wall = probe[near], wall[near]
         once, row = np.unique(wall, return_inverse=True)
         size = volumes(cells.take(once)[0], deadline)[row]
-        allowed = _TOUCH * size + _ROUNDING * np.prod(self._widths)
+        allowed = _TOUCH * size + ROUNDING * np.prod(self._widths)
         out[probe[cone_volumes(cells, wall, points[probe], deadline=deadline) <= size + allowed]] = True
         return out
 
@@ -123,7 +130,7 @@ def _met(
     cells: Cells,
     found: Facets,
     tree: BoxTree,
-    between: _Walls | None,
+    between: Walls | None,
     points: np.ndarray,
     own: np.ndarray,
     part: np.ndarray,
@@ -148,7 +155,7 @@ def _met(
             held = held[between.met(points[probe[held]], deadline)]
             touch[held] = False
             here = points[probe[held]]
-            held = held[_inside_one_facet(cells, found, other[held], here, widths, _ROUNDING, deadline)]
+            held = held[_inside_one_facet(cells, found, other[held], here, widths, ROUNDING, deadline)]
             doubtful.append(np.stack([own[probe[held]], other[held]], axis=1))
         if touch.any():
             joined = np.stack([part[own[probe[touch]]], part[other[touch]]], axis=1)
@@ -217,10 +224,15 @@ def _between_corners(
 
 def shared_facets(found: Facets) -> np.ndarray:
     """Pairs of cells that share a facet, ``(pairs, 2)``."""
+    return found.cell[_twins(found)]
+
+
+def _twins(found: Facets) -> np.ndarray:
+    """Pairs of rows of the facets that are one, ``(pairs, 2)``."""
     order = np.argsort(found.key, kind="stable")
     key = found.key[order]
     twin = np.flatnonzero(key[1:] == key[:-1])
-    return np.stack([found.cell[order[twin]], found.cell[order[twin + 1]]], axis=1)
+    return np.stack([order[twin], order[twin + 1]], axis=1)
 
 
 def outline(cells: Cells, found: Facets | None = None) -> shapely.Geometry:

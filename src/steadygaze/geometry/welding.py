@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygaze.geometry.bits import U, kernel, mix, part
+from steadygaze.geometry.bits import U, kernel, mix, mixed, part
+from steadygaze.geometry.cells import Cells
 
+# Points of cells that are thinner than what is welded elsewhere are one where rounding alone sets them apart.
+_ROUNDING = 1e-12
 # Width of the grid's cells, in radii: so wide that few points lie near the border of theirs.
 _GRID = 64.0
 
@@ -44,6 +47,41 @@ class Weld:
             self._table, self._points, self._names, self.count, points / self._widths, self._radius
         )
         return out
+
+
+def welded_names(cells: Cells, widths: np.ndarray, radius: float, apart: np.ndarray) -> np.ndarray:
+    """Names ``(vertices,)`` uint64, the same for points that lie within `radius` of each other.
+
+    But the sides of a thin cell must not become one: nobody would see any more that it lies between others.
+
+    Args:
+        cells: those whose vertices get names. widths, radius: as in `Weld`.
+        apart: ``(cells,)`` those of which no two vertices get the same name.
+    """
+    ptr, idx = cells.take(np.flatnonzero(apart))[0].ptr, cells.idx[np.repeat(apart, np.diff(cells.ptr))]
+    names = mixed(Weld(widths, radius).numbers(cells.theta).astype(np.uint64) + U(1))
+    # Vertices of one cell that differ by less than rounding are told apart by their rows.
+    for level in (1, 2):
+        torn = np.flatnonzero(np.isin(names, names[_repeated(names, ptr, idx)]))
+        if not len(torn):
+            break
+        rows = Weld(widths, _ROUNDING).numbers(cells.theta[torn]) if level == 1 else torn
+        names[torn] = mixed(np.asarray(rows).astype(np.uint64) + U(1) + (U(level) << U(60)))
+    return names
+
+
+@kernel
+def _repeated(names, ptr, idx):
+    """The vertices whose name an earlier vertex of the same cell has."""
+    out, count = np.empty(len(idx), np.int64), 0
+    for p in range(len(ptr) - 1):
+        for t in range(ptr[p], ptr[p + 1]):
+            for u in range(ptr[p], t):
+                if names[idx[u]] == names[idx[t]]:
+                    out[count] = idx[t]
+                    count += 1
+                    break
+    return out[:count]
 
 
 @part

@@ -1,18 +1,8 @@
-"""Smooth activations: their values, their derivatives, and affine enclosures of both over intervals.
-
-An enclosure of g over ``[low, high]`` is a line and an error, ``g(z) in slope z + offset ± error`` there. The
-line is parallel to the chord: for the chord's slope λ the deviation ``g(z) - λ z`` is equal at both ends, and
-where it is largest or smallest inside, g' is λ. For most functions these places are known in closed form. For
-the others the deviation is taken at the ends of `_PARTS` equal parts of width h: between two of them it
-leaves the range of its two values by no more than ``sup|g''| h² / 8``, the error of linear interpolation.
-Either way the error shrinks with the square of the interval's width. Over wide intervals the range of g
-itself, which is the enclosure of slope 0, may be tighter, and is then taken.
-"""
+"""Smooth activations: their values and derivatives, and what is known of each (see `bounding/enclosing`)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,17 +10,8 @@ from torch import Tensor
 
 from steadygaze.network.families import EXPONENTIAL, FAMILIES
 from steadygaze.network.layers import AbstractLayer, Shape
-from steadygaze.network.rule import Curve, Places, Rule
+from steadygaze.network.rule import Places, Rule
 
-# Parts in which a deviation is looked at: the interpolation between them adds less than a hundredth to the
-# error of a chord over which g'' hardly varies.
-_PARTS = 16
-# What rounding may add to an enclosure, relative to the largest of 1 and the numbers that go into it: the
-# functions here are good to a few units of 2^-53, and a deviation is a difference of two such numbers. Places
-# in closed form are themselves rounded; as the deviation is flat there, they miss its extreme by less.
-_ROUNDING = 2.0**-46
-# Below this width (relative, where z is large) the chord is a difference of nearly equal numbers.
-_NARROW = 2.0**-26
 # All derivatives of the bell-shaped terms below are 0 in float64 from here on; it keeps 0 * inf out.
 _FAR = 40.0
 # The same for Mish, which comes to its limits like exp(-|x|).
@@ -78,92 +59,6 @@ class Smooth(AbstractLayer):
         if self.function in FAMILIES:
             return FAMILIES[self.function](*self.numbers)
         return EXPONENTIAL.get(self.function) or RULES[self.function]
-
-
-def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Slope, offset and error, in the shape of low and high: ``f(z) in slope z + offset ± error``.
-
-    That holds for every z of each ``[low, high]`` (float64, finite, low <= high; equal ends are allowed),
-    rounding included. See the module for how.
-    """
-    rule, low, high = layer.rule, *_known(layer.rule, low, high)
-    return _enclosed(rule.value, rule.derivative, rule.curvature, rule.turns, rule.slopes, low, high)
-
-
-def range_of(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Least and largest f(z) for z of each ``[low, high]``, rounding included."""
-    rule, low, high = layer.rule, *_known(layer.rule, low, high)
-    bottom, top = _range(rule.value, rule.turns, low, high)
-    outward = _ROUNDING * (1 + torch.maximum(bottom.abs(), top.abs()))
-    return bottom - outward, top + outward
-
-
-def derivative_relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As `relaxed`, for the derivative: ``f'(z) in slope z + offset ± error``."""
-    rule, low, high = layer.rule, *_known(layer.rule, low, high)
-    return _enclosed(rule.derivative, rule.second, rule.third, rule.bends, rule.seconds, low, high)
-
-
-def _known(rule: Rule, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """What of the interval is not below the least argument that there is."""
-    if math.isinf(rule.floor):
-        return low, high
-    return low.clamp_min(rule.floor), high.clamp_min(rule.floor)
-
-
-def _enclosed(
-    curve: Curve,
-    slope_of: Curve,
-    curvature: float,
-    turns: Sequence[float],
-    places: Places | None,
-    low: Tensor,
-    high: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    reach = torch.maximum(low.abs(), high.abs())
-    first, last = curve(low), curve(high)
-    narrow = high - low <= _NARROW * (1 + reach)
-    chord = torch.where(narrow, slope_of((low + high) / 2), (last - first) / (high - low).clamp_min(_NARROW))
-    bottom, top = _range(curve, turns, low, high)
-    if places is None:
-        below, above = _sampled(curve, curvature, chord, low, high)
-    else:
-        ends = (first - chord * low, last - chord * high)
-        below, above = torch.minimum(*ends), torch.maximum(*ends)
-        for place in places(chord):
-            z = place.clamp(low, high)
-            deviation = curve(z) - chord * z
-            below, above = torch.minimum(below, deviation), torch.maximum(above, deviation)
-    flat = top - bottom < above - below
-    slope = torch.where(flat, 0.0, chord)
-    below, above = torch.where(flat, bottom, below), torch.where(flat, top, above)
-    size = 1 + torch.maximum(bottom.abs(), top.abs()) + slope.abs() * reach
-    return slope, (below + above) / 2, (above - below) / 2 + _ROUNDING * size
-
-
-def _range(curve: Curve, turns: Sequence[float], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The range of g: it turns nowhere else, so that its extremes are at the ends or at a turn within."""
-    first, last = curve(low), curve(high)
-    bottom, top = torch.minimum(first, last), torch.maximum(first, last)
-    for turn in turns:
-        value = curve(torch.full_like(low, turn).clamp(low, high))
-        bottom, top = torch.minimum(bottom, value), torch.maximum(top, value)
-    return bottom, top
-
-
-def _sampled(
-    curve: Curve, curvature: float, slope: Tensor, low: Tensor, high: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The range of ``g(z) - slope z``, from its values at the ends of equal parts."""
-    step = (high - low) / _PARTS
-    below, above = torch.full_like(low, torch.inf), torch.full_like(low, -torch.inf)
-    for part in range(_PARTS + 1):
-        z = (low + part * step).clamp(low, high)
-        deviation = curve(z) - slope * z
-        below, above = torch.minimum(below, deviation), torch.maximum(above, deviation)
-    # The factor: rounding may move the ends of a part, and so make it wider, in the last places.
-    between = step.square() * (curvature * (1 + 2.0**-20) / 8)
-    return below - between, above + between
 
 
 # -- the functions: sigmoid

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from itertools import combinations_with_replacement, product
+from math import prod
 from typing import Any, Self, final
 
 import numpy as np
@@ -223,13 +224,14 @@ def read(values: np.ndarray, u: np.ndarray, v: np.ndarray, fill: np.ndarray) -> 
     image = np.empty((*rows.shape[:-2], height + 2, width + 2))
     image[...] = fill
     image[..., 1:-1, 1:-1] = rows
-    image = image.reshape(len(rows), -1, (height + 2) * (width + 2))
+    layers = prod(values.shape[1:-2])
+    image = image.reshape(len(rows), layers, (height + 2) * (width + 2))
     u, v = np.clip(u, -1, width) + 1, np.clip(v, -1, height) + 1
     column, row = np.minimum(u.astype(int), width), np.minimum(v.astype(int), height)
     fu, fv = (u - column)[:, None], (v - row)[:, None]
     corner = row * (width + 2) + column
     batch = np.arange(len(rows))[:, None, None, None]
-    layer = np.arange(image.shape[1])[:, None, None]
+    layer = np.arange(layers)[:, None, None]
 
     def at(right: int, down: int) -> np.ndarray:
         return image[batch, layer, (corner + (down * (width + 2) + right))[:, None]]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
+from steadygaze.geometry.draws import unit_draws
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
@@ -135,7 +136,7 @@ def _integrated_by_original(
 
 def drawn(box: np.ndarray) -> np.ndarray:
     """Random theta ``(16, n)`` of a box ``(n, 2)``, always the same."""
-    return box[:, 0] + np.random.default_rng(0).random((_PROBES, len(box))) * (box[:, 1] - box[:, 0])
+    return box[:, 0] + unit_draws(0, _PROBES, len(box)) * (box[:, 1] - box[:, 0])
 
 
 def scaling_of(box: np.ndarray, probes: np.ndarray, effort: int) -> np.ndarray:

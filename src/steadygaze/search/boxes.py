@@ -1,4 +1,4 @@
-"""Boxes of parameters as arrays: how they are halved, and written down as cells."""
+"""Boxes of parameters as arrays: how they are halved and cut about 0, and written down as cells."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 
 from steadygaze.geometry.cells import Cells, names_of_points
 from steadygaze.geometry.sections import gauge
+from steadygaze.network.pieces import PiecewiseLinear
+from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 
 #: Of networks of more effort (see `Graph.effort`) a box, or a region, takes seconds.
@@ -36,16 +38,23 @@ def shells(box: np.ndarray, halvings: int) -> np.ndarray:
     The one about 0, which comes first, is as many times half as large as halvings are asked for; each of the
     larger ones, from the inside on, is what it adds to the one before, by parts along each axis.
     """
-    parts = [box * 0.5**halvings]
+    parts = [box[None] * 0.5**halvings]
     for power in range(halvings, 0, -1):
-        inner, left = box * 0.5**power, box * 0.5 ** (power - 1)
-        for axis in range(len(box)):
-            for side in (0, 1):
-                part = left.copy()
-                part[axis] = sorted((inner[axis, side], left[axis, side]))
-                if part[axis, 0] < part[axis, 1]:
-                    parts.append(part)
-            left[axis] = inner[axis]
+        parts.append(framed(box * 0.5 ** (power - 1), 0.5)[1:])
+    return np.concatenate(parts)
+
+
+def framed(box: np.ndarray, share: float) -> np.ndarray:
+    """That share of a box ``(n, 2)`` that holds 0, about 0, and what lies around it: ``(parts, n, 2)``."""
+    inner, left = box * share, box.copy()
+    parts = [inner]
+    for axis in range(len(box)):
+        for side in (0, 1):
+            part = left.copy()
+            part[axis] = sorted((inner[axis, side], left[axis, side]))
+            if part[axis, 0] < part[axis, 1]:
+                parts.append(part)
+        left[axis] = inner[axis]
     return np.array(parts)
 
 
@@ -53,6 +62,20 @@ def parted_at_zero(box: np.ndarray) -> np.ndarray:
     """A box ``(n, 2)`` cut at 0 along every axis that has 0 inside: ``(parts, n, 2)``."""
     ends = [[(low, 0.0), (0.0, high)] if low < 0 < high else [(low, high)] for low, high in box]
     return np.array(list(product(*ends)))
+
+
+def bends_at_zero(problem: Problem) -> bool:
+    """Whether a unit is exactly on a breakpoint at 0, or the images themselves bend there.
+
+    As units over a blank background are: no box with 0 inside is small enough to keep them on one piece.
+    """
+    if any(problem.perturbation.bends):
+        return True
+    graph = problem.graph
+    bent = [(node.inputs[0], node.layer) for node in graph.nodes if isinstance(node.layer, PiecewiseLinear)]
+    image = problem.unclipped(np.zeros((1, len(problem.box))))
+    values = graph.values_at(image, [source for source, _ in bent])
+    return any(bool((values[source].flatten()[:, None] == layer.breakpoints).any()) for source, layer in bent)
 
 
 def volumes_of(boxes: np.ndarray) -> np.ndarray:

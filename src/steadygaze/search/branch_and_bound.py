@@ -25,7 +25,18 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
-from steadygaze.search.boxes import SLOW, gauges_of, halved, map_of, parted_at_zero, shells, volumes_of
+from steadygaze.search.boxes import (
+    SLOW,
+    bends_at_zero,
+    framed,
+    gauges_of,
+    halved,
+    map_of,
+    parted_at_zero,
+    shells,
+    volumes_of,
+)
+from steadygaze.search.decidable import Decidable
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.handover import Handover
 from steadygaze.search.judged_boxes import Experience, Judged, judge_boxes
@@ -37,11 +48,15 @@ _BATCH_BYTES = 1 << 24
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
 # Of slow networks few boxes are judged within a limit of time, and these lie about 0, in one whose edges are
-# halved so often if it cannot be decided.
-_SHELLS = 8
+# halved so often if it cannot be decided; of the slowest smooth ones, of which a box takes a second, twice as
+# often at once.
+_SHELLS, _SLOWEST = 8, 10**8
 # So are boxes of so many parameters once a failure is known, if less often: 2^n parts meet at 0 where they
 # are halved, and all of them must be decided before any range is.
 _MANY, _FEW_SHELLS = 3, 3
+# Of boxes that hold 0 the larger ones get forms alone, as long as none is decided: more effort for them takes
+# the time that smaller ones need.
+_WIDE = 2.0**-12
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -52,12 +67,15 @@ _MOST_HANDED = 6
 # Boxes whose every edge is below this share of the whole box's are not halved any more.
 _SMALLEST = 2.0**-24
 # Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
-# scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart.
+# scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart. Of
+# slow networks all are near while the safe scale rises: large boxes of theirs are hardly ever decided.
 _NEAR_SHARE, _NEAR_LEAST, _NEAR_FALL = 0.5, 0.05, 0.9
-# A box with so many units in doubt has rarely been decided: one with twice as many is halved once, one with
-# four times as many quartered at once, and so on up to so many halvings. The class alone holds on boxes with
-# many more in doubt than maps do; and what boxes of this search were decided with counts for more than both.
-_DECIDABLE, _DECIDABLE_ALONE, _HALVINGS = 32, 256, 4
+# Once a failure is known the verdict is, too, and what is left to tell is how far all is safe: so many of
+# them are the nearest then, at first and at least.
+_KNOWN_SHARE, _KNOWN_LEAST = 0.9, 0.5
+# A box with twice as many units in doubt as boxes are decided with is halved once, one with four times as
+# many quartered at once, and so on up to so many halvings.
+_HALVINGS = 4
 # The safe scale is pursued until it is known up to this share of itself.
 _SCALE_CLOSE = 0.01
 _LEFT_OPEN = 0.01
@@ -100,7 +118,7 @@ class BranchAndBound(AbstractSearch):
         self._blocked, self._experience = np.inf, Experience()
         self._small: list[np.ndarray] = []
         self._near_share, self._reached = _NEAR_SHARE, 0.0
-        self._decidable = _DECIDABLE_ALONE if problem.class_alone else _DECIDABLE
+        self._decidable = Decidable(problem.class_alone)
         self._pool = threads_of(options, "bound")
         self._counts = {"boxes": 0, "boxes_robust": 0, "boxes_failing": 0, "boxes_handed_over": 0}
         # Of those that are too small to be cut, the ones at 0: without them there is no safe scale.
@@ -128,9 +146,17 @@ class BranchAndBound(AbstractSearch):
             self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
-        """Cut the whole box about 0 where that is worth it, and no part of it was judged yet."""
-        if not self._slow and self._outwards() and not self._done:
-            self._open = shells(self._problem.box, _FEW_SHELLS)
+        """Cut the whole box about 0 where that is worth it, and no part of it was judged yet.
+
+        No range goes beyond the nearest failure: what lies within is cut apart from what does not.
+        """
+        near, outwards = self._falsifier.least_gauge, self._outwards()
+        inside = 0 < near < 1
+        if self._slow or self._done or self._handover is not None or not (inside or outwards):
+            return
+        inner, *around = framed(self._problem.box, near) if inside else self._problem.box[None]
+        first = shells(inner, _FEW_SHELLS) if outwards else inner[None]
+        self._open = np.concatenate([first, *(part[None] for part in around)])
 
     def _outwards(self) -> bool:
         """Whether boxes that hold 0 are cut about it: how far all is safe is asked more than what fails."""
@@ -192,8 +218,10 @@ class BranchAndBound(AbstractSearch):
 
     def _satisfied(self) -> bool:
         """Whether enough is decided: never while the whole box may still turn out robust."""
-        failing = np.isfinite(self._blocked) or len(self._falsifier.found())
-        return bool(failing) and 1 - self._standing.finished <= self._wanted and not len(self._near())
+        return self._knows_failure() and 1 - self._standing.finished <= self._wanted and not len(self._near())
+
+    def _knows_failure(self) -> bool:
+        return bool(np.isfinite(self._blocked)) or len(self._falsifier.found()) > 0
 
     def _near(self) -> np.ndarray:
         """The open boxes on which the safe scale depends, nearest first."""
@@ -209,8 +237,11 @@ class BranchAndBound(AbstractSearch):
         near = self._near()
         if len(near):
             self._pace(float(gauges_of(self._open[near[:1]], self._problem.box)[0]))
-        share = 1.0 if self._slow and not self._reached else self._near_share
-        near = near[: math.ceil(count * share)]
+        first = self._at_zero_first(near)
+        if len(first):
+            near, count = first[:count], min(count, len(first))
+        share = self._near_share * (1 / _NEAR_SHARE if self._slow else 1.0)
+        near = near[: math.ceil(count * (1.0 if len(first) else share))]
         rest = np.setdiff1d(np.arange(len(self._open)), near)
         largest = np.argsort(-volumes_of(self._open[rest]), kind="stable")[: count - len(near)]
         taken = np.concatenate([near, rest[largest]])
@@ -218,11 +249,22 @@ class BranchAndBound(AbstractSearch):
         self._open = np.delete(self._open, taken, axis=0)
         return boxes
 
+    def _at_zero_first(self, near: np.ndarray) -> np.ndarray:
+        """Of these open boxes, nearest first, those that come before all others.
+
+        Of slow networks the ones that hold 0: without them there is no safe scale, and what lies around them
+        is larger.
+        """
+        if not self._slow or self._reached:
+            return near[:0]
+        return near[gauges_of(self._open[near], self._problem.box) == 0]
+
     def _pace(self, reached: float) -> None:
         """The share of the boxes near 0, given how far from there all is robust now."""
-        self._near_share = max(self._near_share * _NEAR_FALL, _NEAR_LEAST)
+        known = self._knows_failure()
+        self._near_share = max(self._near_share * _NEAR_FALL, _KNOWN_LEAST if known else _NEAR_LEAST)
         if reached > self._reached:
-            self._near_share, self._reached = _NEAR_SHARE, reached
+            self._near_share, self._reached = _KNOWN_SHARE if known else _NEAR_SHARE, reached
 
     # -- what becomes of them
 
@@ -242,8 +284,8 @@ class BranchAndBound(AbstractSearch):
         self._experience.learn(volumes_of(boxes) / self._problem.volume, judged)
         self._counts["boxes"] += len(boxes)
         decided = judged.kind != UNDECIDED
+        self._decidable.learn(judged.doubts, decided)
         if decided.any():
-            self._decidable = max(self._decidable, int(judged.doubts[decided].max()))
             self._enter(boxes[decided], judged.kind[decided])
         left = np.flatnonzero(~decided)
         if self._handover is not None:
@@ -256,12 +298,19 @@ class BranchAndBound(AbstractSearch):
     def _judged(self, boxes: np.ndarray) -> Judged | None:
         """What bounds say of boxes; None where the time is over before they have said it."""
         # Where exact engines take over, more effort for a box is more than they need for it.
-        experience = self._experience if self._handover is None else None
+        plain = self._handover is not None or (self._slow and not self._reached and self._wide(boxes))
+        experience = None if plain else self._experience
         try:
             self._deadline.ask()
             return judge_boxes(self._problem, boxes, _ROOM, experience, self._deadline)
         except Expired:
             return None
+
+    def _wide(self, boxes: np.ndarray) -> bool:
+        """Whether these are parts of the whole box with 0 inside, and not small ones."""
+        share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
+        holding = gauges_of(boxes, self._problem.box) == 0
+        return bool(holding.all() and (share > _WIDE).any())
 
     def _enter(self, boxes: np.ndarray, kind: np.ndarray) -> None:
         map_ = map_of(boxes, kind)
@@ -293,7 +342,8 @@ class BranchAndBound(AbstractSearch):
             small |= about_zero
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
-            times = np.ceil(np.log2(np.maximum(doubts, 1) / self._decidable)).astype(int).clip(1, _HALVINGS)
+            more = np.log2(np.maximum(doubts, 1) / self._decidable.most)
+            times = np.ceil(more).astype(int).clip(1, _HALVINGS)
         boxes, pull, times = boxes[~small], pull[~small], times[~small]
         while len(boxes):
             boxes = halved(boxes, self._axes(boxes, pull), self._bends)
@@ -307,9 +357,14 @@ class BranchAndBound(AbstractSearch):
         One that is small already is cut at 0, too: over a blank background, or where a network has no
         constant terms, hinges meet at 0, and no box with 0 inside is small enough for them.
         """
+        graph = self._problem.graph
         share = (box[:, 1] - box[:, 0]) / np.ptp(self._problem.box, axis=1)
-        parts = parted_at_zero(box) if (share <= 0.5**_SHELLS).all() else box[None]
-        return [shells(part, _SHELLS if self._slow else _FEW_SHELLS) for part in parts]
+        small = bool((share <= 0.5**_SHELLS).all())
+        halvings = _SHELLS if self._slow else _FEW_SHELLS
+        if graph.smooth and graph.effort > _SLOWEST and not small:
+            halvings, small = 2 * _SHELLS, bends_at_zero(self._problem)
+        parts = parted_at_zero(box) if small else box[None]
+        return [shells(part, halvings) for part in parts]
 
     def _axes(self, boxes: np.ndarray, pull: np.ndarray) -> np.ndarray:
         """For each box the parameter that is to blame for most of the doubt, long edges counting for more."""

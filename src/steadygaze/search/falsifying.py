@@ -19,6 +19,8 @@ _FIRST_STEP, _LEAST_STEP = 0.25, 1e-3
 _CORNERS = 64
 # Corners at which is looked before any box: few enough to cost less than a box of a small network.
 _GLANCED = 8
+# Around 0 nearer than the nearest failure so many points are drawn, so often, from this share of it on.
+_NEARER, _ROUNDS, _FROM = 48, 4, 0.6
 # Points that a search may take, and its share of the time that is left.
 _MOST, _SHARE = 1024, 0.1
 # Between two looks at the time, points that so many products take forward (see `Graph.effort`).
@@ -76,6 +78,7 @@ class Falsifier:
             if np.ptp(worst) > 0:  # else nothing leads downhill
                 self._downhill(thetas[np.argsort(worst)[:_FOLLOWED]], which, self._taken + each)
         self._approach()
+        self._draw_nearer(rng)
 
     def _corners(self) -> np.ndarray:
         """Corners of the box ``(k, n)``, those of the first six parameters with the others at 0."""
@@ -141,6 +144,20 @@ class Falsifier:
             shares = np.linspace(0.0, 1.0, 33)[1:-1, None, None]
             few = max((_MOST - self._taken) // len(shares), 1)
             self.try_at((shares * self._found[: min(few, 8)]).reshape(-1, self._found.shape[1]))
+
+    def _draw_nearer(self, rng: np.random.Generator) -> None:
+        """Points that are a little nearer to 0 than the nearest failure, wherever they are.
+
+        What fails next to 0 need not lie on the way there from what fails farther away. On a line it does.
+        """
+        box = self._problem.box
+        for _ in range(_ROUNDS if len(box) > 1 else 0):
+            if not len(self._found) or self._taken + _NEARER > _MOST:
+                return
+            aside = rng.uniform(-1, 1, (_NEARER, len(box)))
+            aside /= np.abs(aside).max(axis=1, keepdims=True)
+            far = rng.uniform(_FROM, 1.0, (_NEARER, 1)) * self.least_gauge
+            self.try_at(far * np.where(aside < 0, -aside * box[:, 0], aside * box[:, 1]))
 
     def _keep(self, thetas: np.ndarray) -> None:
         if len(thetas):

@@ -21,9 +21,10 @@ from steadygaze.geometry.bits import mixed
 from steadygaze.geometry.cells import Cells, from_polytopes
 from steadygaze.geometry.clipping import clip, coincident
 from steadygaze.geometry.growing import Growing, NameIndex
+from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import facet_centres, facets
 from steadygaze.geometry.planes import Planes, planes_of_facets
-from steadygaze.geometry.welding import Weld
+from steadygaze.geometry.welding import welded_names
 from steadygaze.network.regions.onesided import Activation, hinge_weights, hinge_windows, regions_from
 from steadygaze.network.regions.piecewise import Form
 from steadygaze.perturbation.records import AffineImage
@@ -178,11 +179,9 @@ class Regions:
             )
         small &= not edge.cells.count
         map_ = joined([known, edge])
-        weld = Weld(self.widths, WELD)
-        names = _numbered_names(weld.numbers(map_.cells.theta))
         return replace(
             map_,
-            cells=replace(map_.cells, names=names),
+            cells=replace(map_.cells, names=welded_names(map_.cells, self.widths, WELD, map_.kind != ROBUST)),
             conforming=False,
             rest=0.0 if small else max(missing, 0.0),
         )
@@ -396,10 +395,6 @@ class Regions:
             self.maps.append(found.map)
             self._map_bytes += found.map.bytes
             self.first_of_map.append(first + count)
-
-
-def _numbered_names(numbers: np.ndarray) -> np.ndarray:
-    return mixed(numbers.astype(np.uint64) + np.uint64(1))
 
 
 def _salt(piece: int) -> np.uint64:

@@ -13,16 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from steadygaze.geometry.cells import Cells, concatenate, faces
-from steadygaze.geometry.connection import loose_components
+from steadygaze.geometry.connection import ROUNDING, Walls, loose_parts
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.growing import Growing
 from steadygaze.geometry.joining import connected
 from steadygaze.geometry.kinds import ROBUST
-from steadygaze.geometry.measure import Facets, facets
+from steadygaze.geometry.measure import Facets, centres, facets
 from steadygaze.geometry.planes import planes_of_facets
 from steadygaze.geometry.sections import bounds
 from steadygaze.geometry.store import WHOLE
 from steadygaze.geometry.welding import Weld
+from steadygaze.search.base import CellMap
 from steadygaze.search.regions import NOTHING, OUTSIDE, UNKNOWN, WELD, Regions
 
 # What a facet is: not settled, a gate, cut up into parts that stand for it, or a piece of the boundary where
@@ -128,6 +129,7 @@ class RobustPart:
             found = facets(cells)
             flat = faces(cells, found.cell, found.bit)
             wall = self._walls(flat, base + map_.region[chosen][found.cell])
+            wall[_before_failing(map_, chosen, found)] = _NONE
             if self.regions.problem.follows_maps:
                 self._place(cells, found, flat, first)
             self._enter(first + found.cell, found.bit, wall, flat, OPEN)
@@ -175,7 +177,8 @@ class RobustPart:
     def linked(self, cells: np.ndarray) -> np.ndarray:
         """Number ``(cells,)`` of the part of the given robust cells that each hangs together with."""
         if self.regions.problem.follows_maps:
-            return loose_components(self.solid(cells), self.regions.deadline)
+            walls = self._failing(np.unique(self._region.rows[cells]))
+            return loose_parts(self.solid(cells), walls, self.regions.deadline).part
         facet = np.flatnonzero(np.isin(self._cell.rows, cells) & (self._wall.rows != _NONE))
         behind = self.regions.neighbour[self._wall.rows[facet]]
         other = np.where(behind >= 0, self._sole_cell(behind), _NONE)
@@ -228,6 +231,16 @@ class RobustPart:
             region=self._region.rows[owner],
         )
 
+    def _failing(self, regions: np.ndarray) -> Cells:
+        """What of these regions is not robust, and more than a face."""
+        first, found = np.array(self.regions.first_of_map), []
+        block = np.searchsorted(first, regions, side="right") - 1
+        for k in np.unique(block):
+            map_, own = self.regions.maps[k], regions[block == k] - first[k]
+            failing = (map_.kind != ROBUST) & (map_.volume > 0) & np.isin(map_.region, own)
+            found.append(map_.cells.take(np.flatnonzero(failing))[0])
+        return concatenate(found)
+
     # -- fixed maps: a region has at most one robust cell, and cells meet facet to facet
 
     def _sole_cell(self, regions: np.ndarray) -> np.ndarray:
@@ -246,7 +259,9 @@ class RobustPart:
         rest, whole = self._flat_of(f), True
         for other in self._facing_it(f, behind):
             rest, met = self._common(rest, other)
-            if met.count:
+            if met.count and self._walled(met, other, {int(self._region.rows[cell]), behind}):
+                rest = concatenate([rest, met])
+            elif met.count:
                 whole = False
                 self._member.rows[self._cell.rows[other]] = True
                 self._met[other] = True
@@ -285,9 +300,26 @@ class RobustPart:
             stop_below=True,
         )  # fmt: skip
         thick = self._thick(made.cells)
-        outside = np.flatnonzero((made.stop != WHOLE) & thick)
-        inside = np.flatnonzero((made.stop == WHOLE) & thick)
+        # Planes of two facets may have the same offset and lie otherwise.
+        away = np.abs(self._beyond(made.cells, other)) > WELD
+        far = np.logical_or.reduceat(away[made.cells.idx], made.cells.ptr[:-1])
+        outside = np.flatnonzero(((made.stop != WHOLE) | far) & thick)
+        inside = np.flatnonzero((made.stop == WHOLE) & ~far & thick)
         return made.cells.take(outside)[0], made.cells.take(inside)[0]
+
+    def _beyond(self, flat: Cells, facet: int) -> np.ndarray:
+        """How far vertices ``(k,)`` of flat cells lie outside a facet, in widths of the box."""
+        return (flat.theta / self.regions.widths) @ self._normal.rows[facet] - self._offset.rows[facet]
+
+    def _walled(self, flat: Cells, other: int, regions: set[int]) -> bool:
+        """Whether something that is not robust lies between flat cells and a facet that faces them."""
+        if self._beyond(flat, other)[flat.idx].max() <= ROUNDING:
+            return False
+        walls = self._failing(np.array(sorted(regions)))
+        if not walls.count:
+            return False
+        met = Walls(walls, self.regions.widths).met(centres(flat), self.regions.deadline)
+        return bool(met.any())
 
     def _thick(self, cells: Cells) -> np.ndarray:
         """Flat cells that are more than slivers: whose vertices are enough distinct points."""
@@ -366,3 +398,13 @@ class RobustPart:
         order = np.lexsort((farthest, owner))
         best = order[np.flatnonzero(np.diff(owner[order], prepend=-1))]
         return np.where(farthest[best] <= WELD, every[best], _NONE)
+
+
+def _before_failing(map_: CellMap, chosen: np.ndarray, found: Facets) -> np.ndarray:
+    """Which of the facets of the chosen robust cells ``(k,)`` part them from what fails in the same region.
+
+    However near to the border of the region they lie.
+    """
+    mixed = np.isin(map_.region, map_.region[chosen])
+    failing = np.flatnonzero((map_.kind != ROBUST) & (map_.volume > 0) & mixed)
+    return np.isin(found.key, facets(map_.cells.take(failing)[0]).key)

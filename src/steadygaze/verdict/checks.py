@@ -9,6 +9,7 @@ import numpy as np
 from steadygaze.answer.result import KINDS
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import InternalCheckError
+from steadygaze.geometry.draws import unit_draws
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.sides import best_of_windows
 from steadygaze.network.pieces import MaxPool
@@ -79,7 +80,9 @@ def _check_patterns(
     if not len(map_.pattern):
         return
     names = _patterns_at(problem, thetas, plain)
-    strange = thetas[~np.isin(names, map_.pattern)]
+    known = np.sort(map_.pattern)
+    nearest = known[np.minimum(np.searchsorted(known, names), len(known) - 1)]
+    strange = thetas[names != nearest]
     strange = strange[~_at_tolerance(problem, strange)] if len(strange) else strange
     if not len(strange):
         return
@@ -201,5 +204,5 @@ def _in_time(found: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _draw(problem: Problem, count: int, seed: int) -> np.ndarray:
-    draws = np.random.default_rng(seed).random((count, len(problem.box)))
-    return problem.box[:, 0] + draws * (problem.box[:, 1] - problem.box[:, 0])
+    box = problem.box
+    return box[:, 0] + unit_draws(seed, count, len(box)) * (box[:, 1] - box[:, 0])

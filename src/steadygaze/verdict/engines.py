@@ -63,9 +63,9 @@ def searches_for(problem: Problem, deadline: Deadline, threads: int) -> tuple[tu
     """The searches that `auto` makes in turn, each with its share of what time and regions are left.
 
     How long the complete map takes is learnt from one pass at 0, before any of the time is spent. Where that
-    is too much, the time goes outwards from 0 instead; where regions take long it goes there first even if the
-    map may fit, and to nothing else before that is done: an unfinished map knows less around 0 than a shorter
-    search there, and bounds of such a network take seconds a box.
+    is too much, the time goes outwards from 0 instead; where regions take long it goes there first even if
+    the map may fit, and to nothing else before that is done: an unfinished map knows less around 0 than a
+    shorter search there, and bounds of such a network take seconds a box.
 
     With more time no less may be known around 0 than with less. So what goes outwards never has less of a
     longer time: the map, which goes before it where it fits, has what is left beyond the time that it needs,

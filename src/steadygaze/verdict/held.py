@@ -19,6 +19,7 @@ import numpy as np
 from steadygaze.answer.result import KINDS, Failure, Origin, Radius
 from steadygaze.deadline import Expired
 from steadygaze.errors import InternalCheckError
+from steadygaze.geometry.draws import unit_draws
 from steadygaze.geometry.half_widths import distances, half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres
@@ -321,12 +322,13 @@ def _on_ball(box: np.ndarray, half: np.ndarray, radius: Radius, rng: np.random.G
 def _in_cells(map_: CellMap) -> Iterator[_Point]:
     """Interior points of cells: their middles, then random ones in the same cells."""
     chosen = _cells_to_see(map_)
-    cells, rng = map_.cells, np.random.default_rng(7)
+    cells, rng = map_.cells, None
     middles = centres(cells.take(chosen)[0])
     for round_ in range(_ROUNDS):
         for number, cell in enumerate(chosen):
             theta = middles[number]
             if round_:
+                rng = rng or np.random.default_rng(7)  # which few answers come to
                 corners = cells.theta[cells.idx[cells.ptr[cell] : cells.ptr[cell + 1]]]
                 theta = rng.dirichlet(np.ones(len(corners))) @ corners
             yield _Point(theta, int(map_.kind[cell]), "the cell around it is called")
@@ -379,8 +381,7 @@ def _preparing(map_: CellMap) -> float:
 def _at_random(problem: Problem, map_: CellMap) -> Iterator[_Point]:
     """Random theta with the kind of the one cell that holds each."""
     box = problem.box
-    draws = np.random.default_rng(8).random((_THETAS, len(box)))
-    thetas = box[:, 0] + draws * (box[:, 1] - box[:, 0])
+    thetas = box[:, 0] + unit_draws(8, _THETAS, len(box)) * (box[:, 1] - box[:, 0])
     if map_.inner:  # the cells stand for more of the box than they cover
         whole = not map_.rest and bool((map_.kind == ROBUST).all())
         return iter([_Point(theta, ROBUST, "the whole box is called") for theta in thetas if whole])

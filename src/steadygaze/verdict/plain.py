@@ -9,6 +9,7 @@ backward, compare. It knows no stages, no regions, no combinations of maps and n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -118,9 +119,8 @@ class PlainEvaluation:
 
     rounding: the share of the terms that make a value up below which it may be 0; by default that of double
     precision. level: whether units that are within rounding of a breakpoint wherever one looks are taken to
-    be on the piece below it, which is the convention; else they count as near to it. learnt: what another
-    one for the same problem has learnt. ahead: theta ``(B, n)`` that will be asked about, which are evaluated
-    in the pass that learns.
+    be on the piece below it, which is the convention; else they count as near to it. ahead: theta ``(B, n)``
+    that will be asked about, which are evaluated in the pass that learns.
     """
 
     def __init__(
@@ -128,22 +128,29 @@ class PlainEvaluation:
         problem: Problem,
         rounding: float = _ROUNDING,
         level: bool = True,
-        learnt: Terms | None = None,
         ahead: np.ndarray | None = None,
     ) -> None:
         self._problem = problem
         self._graph: Graph = problem.network.graph
-        share = max(rounding, _OF_SEARCHES * problem.tolerance.hinge)
         self._ahead = np.zeros((0, len(problem.box))) if ahead is None else ahead
         self._known: Evaluated | None = None
-        self._learnt = self._learn() if learnt is None else learnt
+        self._learnt = self._learn()
+        self._round(rounding, level)
+
+    def _round(self, rounding: float, level: bool) -> None:
+        share = max(rounding, _OF_SEARCHES * self._problem.tolerance.hinge)
         self._scale = share * self._learnt.scale
         self._tolerance = {node: share * own for node, own in self._learnt.sizes.items()}
         self._conventional = level
 
     def in_single(self) -> PlainEvaluation:
         """The same with the rounding of models in single precision, which knows nothing of conventions."""
-        return PlainEvaluation(self._problem, _SINGLE, level=False, learnt=self._learnt)
+        _ = self._kept  # both compare the same entries
+        single = copy(self)
+        for of_rounding in ("_level", "_gap_rounding"):
+            vars(single).pop(of_rounding, None)
+        single._round(_SINGLE, level=False)
+        return single
 
     def at(self, thetas: np.ndarray, noted: int = 0) -> Seen:
         """What is seen at theta ``(B, n)``: one pass backward, whatever is asked.
@@ -278,6 +285,8 @@ class PlainEvaluation:
         """Numbers of the entries that are compared; None for all."""
         if self._problem.class_alone:
             return None
+        if self._problem.perturbation.compared(self._problem.image.shape).all():
+            return None  # nothing is hidden, wherever the entries stand
         shape = self._problem.saliency.map_shape(self._graph)
         mask = self._chain.compared(self._problem.image.shape, shape[-2:])
         mask = np.broadcast_to(mask, shape).reshape(-1)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.geometry.draws import unit_draws
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -70,6 +71,6 @@ def places_to_learn(box: np.ndarray, effort: int) -> np.ndarray:
     """
     corners = np.array([box[:, 0], box[:, 1]])
     count = min(_EFFORT // effort, _CORNERS + _LEARNT)
-    draws = np.random.default_rng(3).random((count, len(box)))
+    draws = unit_draws(3, count, len(box)).copy()
     draws[:_CORNERS] = draws[:_CORNERS].round()
     return np.concatenate([corners, box[:, 0] + draws * (box[:, 1] - box[:, 0]), np.zeros((1, len(box)))])

@@ -120,8 +120,31 @@ def cached_constants(m, x):
     return m.inner(x * torch.sigmoid(m.scale) + torch.tensor([0.1]).double().float())
 
 
+def checking_constants(m, x):
+    """As torchvision's Normalize does, and layers that are initialised by their first batch."""
+    mean, std = torch.as_tensor((0.4,)), torch.as_tensor((0.3,))
+    if (std == 0).any():
+        raise ValueError("std is 0")
+    if int(m.count) != 0:
+        x = 2 * x
+    return m.inner(x.sub(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1)) * m.scale.item())
+
+
+def resized_when_traced(m, x):
+    """As libraries of transformers do with positions, and with masks that hide nothing."""
+    places, tracing = m.inner[1].weight[:1].reshape(1, 1, 6, 6), torch.compiler.is_exporting()
+    if tracing:
+        places = functional.interpolate(places, size=(6, 6), mode="bicubic", align_corners=False)
+    x = (x + places)[:, 0]
+    mask = torch.ones(6, 6, dtype=torch.bool) if tracing else None
+    x = functional.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+    return m.inner(x + torch.zeros(6, 6) if tracing else x)
+
+
 # What is verified, as it computes.
 VERIFIED = {
+    "checks-constants": lambda: Wrapped(checking_constants),
+    "resized-when-traced": lambda: Wrapped(resized_when_traced),
     "tuple": lambda: Wrapped(lambda m, x: (m.inner(x),)),
     "list": lambda: Wrapped(lambda m, x: [m.inner(x)]),
     "nested": lambda: Wrapped(lambda m, x: ({"out": [m.inner(x)]}, None, 3)),
@@ -223,6 +246,10 @@ def branching_quietly(m, x):
     return m.inner(1 - x)
 
 
+def exporting_now():
+    return torch.compiler.is_exporting()
+
+
 def exporting(m, x):
     return m.inner(x) if torch.compiler.is_exporting() else m.inner(1 - x) + 1
 
@@ -299,13 +326,20 @@ REFUSED = {
     "scripted-part": (lambda: Wrapped(lambda m, x: m.inner(x), _scripted()), r"part 'inner'.*torch.jit"),
     "jit-traced": (lambda: torch.jit.trace(dense(36, 8, 3), torch.zeros(1, *SHAPE)), "torch.jit"),
     "quantized": (quantized, "is quantized.*hand in the one that it was made from"),
-    "branch": (lambda: Wrapped(branching), "cannot be traced.*same steps for every image"),
+    "branch": (
+        lambda: Wrapped(branching),
+        "cannot be traced.*takes a number out of what it computes.*same steps for every image",
+    ),
     "branch-caught": (lambda: Wrapped(branching_quietly), "does other steps when it runs"),
     "branch-on-item": (
         lambda: Wrapped(lambda m, x: m.inner(x) * (2.0 if float(x.max()) > 0.5 else 1.0)),
         "cannot be traced",
     ),
     "branch-on-export": (lambda: Wrapped(exporting), "does other steps when it runs than when it is traced"),
+    "constant-on-export": (
+        lambda: Wrapped(lambda m, x: m.inner(x * (1.5 - m.scale if not exporting_now() else m.scale))),
+        "does other steps when it runs than when it is traced",
+    ),
     "branch-on-gradients": (
         lambda: Wrapped(lambda m, x: m.inner(x) if torch.is_grad_enabled() else 2 * m.inner(x)),
         "does other steps when it runs",

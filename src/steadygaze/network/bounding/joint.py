@@ -27,8 +27,9 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms, lengths_of
+from steadygaze.network.bounding.enclosing import relaxed
 from steadygaze.network.joint import AbstractJoint, AbstractProduct, Multiply, Normalise, Softmax
-from steadygaze.network.smooth import Smooth, relaxed
+from steadygaze.network.smooth import Smooth
 
 # What rounding in a handful of operations may add, as a share.
 _ROUNDING = 2.0**-40

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.enclosing import range_of, relaxed
 from steadygaze.network.bounding.relaxing import gathered
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.smooth import Smooth, range_of, relaxed
+from steadygaze.network.smooth import Smooth
 
 # What rows in float32 may have lost beneath their least normal number, 2^-126, is below this share of sizes
 # times a unit roundoff; and what an offset may have lost, below this alone.

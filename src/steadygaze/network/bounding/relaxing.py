@@ -22,8 +22,9 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
+from steadygaze.network.bounding.enclosing import derivative_relaxed, relaxed
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.smooth import Smooth, derivative_relaxed, relaxed
+from steadygaze.network.smooth import Smooth
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,6 +168,8 @@ def _gemm(node: Node) -> Tensor:
     a, b, c = node.x, node[1], node.optional(2)
     a, b = a.T if node.get("transA", 0) else a, b.T if node.get("transB", 0) else b
     alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
+    if c is not None and c.dim() == 1 and alpha == beta == 1 and a.is_floating_point():
+        return torch.addmm(c, a, b)  # as mostly: one operation for three
     product = a @ b if alpha == 1 else alpha * (a @ b)
     return product if c is None else product + (c if beta == 1 else beta * c)
 

@@ -48,8 +48,10 @@ class OnnxEvaluator:
         """The gradient, float64 and shaped as `batch`, of each image's number `label` by its own inputs."""
         x = _input_of(batch).requires_grad_()
         with torch.enable_grad():
-            value = self._run(x, count)[:, label].sum()
-            return torch.autograd.grad(value, x)[0].numpy()
+            numbers = self._run(x, count)
+            seed = torch.zeros_like(numbers)
+            seed[:, label] = 1.0
+            return torch.autograd.grad(numbers, x, seed)[0].numpy()
 
     def _run(self, batch: Tensor, count: int) -> Tensor:
         known = self._walked(self._nodes, {**self._weights, self._input: batch})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,12 @@ from torch.autograd.function import BackwardCFunction
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.nn.parameter import is_lazy
-from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from steadygaze.errors import ModelError, UsageError
 from steadygaze.network.reading.torch_arguments import HALVES, PRECISIONS
 from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among, name_of, told_by_others
+from steadygaze.network.reading.torch_steps import Course, Retold, course_of
 from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
-
-_HANDING_ON = ("detach", "alias", "lift_fresh", "lift_fresh_copy", "_assert_tensor_metadata")
 
 
 @dataclass(frozen=True)
@@ -72,21 +69,23 @@ def traced(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -
     name = type(module).__name__
     precision = _precision(module, name)
     example = torch.zeros(sizes, dtype=precision)
+    seen = None
     try:
         with traceless():
             # A wrong shape fails here in one plain sentence; tracing would not name it so well.
             ran = _run(module, example, name, asked)
             whole, differentiable = ran.whole, ran.differentiable
             module = module if whole else LogitsOf(module, ran.asked)
-            with undisturbed(gradients=differentiable):
+            seen = course_of(module, example)
+            with undisturbed(gradients=differentiable), Retold(seen.reads):
                 program = torch.export.export(module, (example,), strict=False)
             settled = functional(program)
-            _check_steps(module, program, example, name)
+            _check_steps(module, program, seen, example, name)
             return Traced(module, settled, precision, differentiable, ran.chosen, None)
     except UsageError:
         raise
     except Exception as error:  # tracing runs the user's code
-        raise _not_traced(name, example, error) from error
+        raise _not_traced(name, example, error, seen) from error
 
 
 def exported_in_half(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -> ExportedProgram:
@@ -172,11 +171,14 @@ def _switches_off(program: ExportedProgram) -> bool:
     return bool(blocks) and not any(node.args[2] for node in blocks)
 
 
-def _not_traced(name: str, example: Tensor, error: Exception) -> ModelError:
+def _not_traced(name: str, example: Tensor, error: Exception, seen: Course | None = None) -> ModelError:
+    why, way = _first_line(error), "check layout and shape (--resize gives the image another size)"
+    if seen is not None and seen.reads_the_image:
+        why = "it takes a number out of what it computes from the image, as if, float() and .item() do"
+        way = "take that out: compute with tensors, or do what it decides by it to the image beforehand"
     return ModelError(
-        f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({_first_line(error)}); "
-        "allowed are modules that take one image batch and do the same steps for every image; check layout "
-        "and shape (--resize gives the image another size)"
+        f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({why}); "
+        f"allowed are modules that take one image batch and do the same steps for every image; {way}"
     )
 
 
@@ -236,37 +238,16 @@ def _run(
     return _Ran(isinstance(output, Tensor), logits.requires_grad, chosen, told or asked)
 
 
-class _Steps(TorchDispatchMode):
-    """The operations that run while it is entered, and the plain numbers that each is given.
+def _check_steps(
+    module: torch.nn.Module, program: ExportedProgram, seen: Course, example: Tensor, name: str
+) -> None:
+    """Raise ModelError unless the module does as it was traced, for the image seen and for another.
 
-    Those that only hand a tensor on are left out.
+    Constants that are new in each call are left to be told of by whoever reads or compares them.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[tuple[Any, ...]] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        del types
-        space, _, name = func._schema.name.removesuffix("_").partition("::")
-        if space != "profiler" and name not in _HANDING_ON:
-            plain = (one for one in _pytree.tree_leaves((args, kwargs)) if isinstance(one, (int, float, str)))
-            self.steps.append((name, *plain))
-        return func(*args, **(kwargs or {}))
-
-
-def _steps(module: torch.nn.Module, image: Tensor) -> list[tuple[Any, ...]]:
-    with undisturbed(gradients=False), _Steps() as recorded:
-        module(image.clone())
-    return recorded.steps
-
-
-def _check_steps(module: torch.nn.Module, program: ExportedProgram, example: Tensor, name: str) -> None:
-    """Raise ModelError unless the module does as it was traced, for an image of zeros and for another."""
-    traced_to = _steps(runnable(program), example)
-    if any(_steps(module, image) != traced_to for image in (example, _other(example))):
+    traced_to, again = course_of(runnable(program), example), course_of(module, _other(example))
+    fits = seen.same_steps(traced_to) and again.same_steps(traced_to)
+    if not fits or (seen.same_constants(again) and not seen.same_constants(traced_to)):
         raise ModelError(
             f"{name} does other steps when it runs than when it is traced, or others for another image, "
             "allowed are modules that do the same steps every time; leave out branches on numbers, and what "
