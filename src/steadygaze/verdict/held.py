@@ -273,40 +273,41 @@ def _failing(claims: Claims) -> list[_Point]:
 def _claimed(problem: Problem, claims: Claims) -> Iterator[_Point]:
     box = problem.box
     half = half_widths(box)
-    rng = np.random.default_rng(5)
     sources: list[Iterator[_Point]] = []
     if claims.safe_scale:
-        sources.append(_on_scaled_box(box * claims.safe_scale * (1 - _INSIDE), rng))
+        sources.append(_on_scaled_box(box * claims.safe_scale * (1 - _INSIDE)))
     if claims.origin is not None:
-        sources.append(_on_ranges(np.array(claims.origin.ranges), rng))
+        sources.append(_on_ranges(np.array(claims.origin.ranges)))
     if claims.radius is not None and claims.radius.value:
-        sources.append(_on_ball(box, half, claims.radius, rng))
+        sources.append(_on_ball(box, half, claims.radius))
     return _in_turn(sources)
 
 
-def _on_scaled_box(box: np.ndarray, rng: np.random.Generator) -> Iterator[_Point]:
+def _on_scaled_box(box: np.ndarray) -> Iterator[_Point]:
     """Corners, and random points of the box's surface and of its inside."""
-    for number in range(_SURFACE):
-        draw = rng.random(len(box))
+    n = len(box)
+    for number, drawn in enumerate(unit_draws(5, _SURFACE, n + 2)):
+        draw = drawn[:n].copy()
         if number % 3 == 0:
             draw = draw.round()
         elif number % 3 == 1:
-            draw[rng.integers(len(box))] = rng.integers(2)
+            draw[int(n * drawn[n])] = drawn[n + 1].round()
         theta = box[:, 0] + draw * (box[:, 1] - box[:, 0])
         yield _Point(theta, ROBUST, "within the safe scale all is said to be")
 
 
-def _on_ranges(ranges: np.ndarray, rng: np.random.Generator) -> Iterator[_Point]:
+def _on_ranges(ranges: np.ndarray) -> Iterator[_Point]:
     """The ends of safe ranges, and points on the way to each."""
-    for inside in (1 - _INSIDE, *rng.random(_ON_THE_WAY)):
+    for inside in (1 - _INSIDE, *unit_draws(5, 1, _ON_THE_WAY)[0]):
         for axis, end in zip(*np.nonzero(ranges), strict=True):
             theta = np.zeros(len(ranges))
             theta[axis] = ranges[axis, end] * inside
             yield _Point(theta, ROBUST, "on the safe ranges all is said to be")
 
 
-def _on_ball(box: np.ndarray, half: np.ndarray, radius: Radius, rng: np.random.Generator) -> Iterator[_Point]:
+def _on_ball(box: np.ndarray, half: np.ndarray, radius: Radius) -> Iterator[_Point]:
     """Random points just nearer to 0 than the radius, and nearer, brought into the box."""
+    rng = np.random.default_rng(5)
     for number in range(_SURFACE):
         direction = rng.standard_normal(len(box))
         if radius.norm == "linf":
