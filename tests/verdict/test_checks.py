@@ -257,7 +257,7 @@ def test_fewer_points_are_drawn_where_volumes_tell_what_is_lost(monkeypatch):
 
 
 def test_a_nearly_level_unit_has_no_pattern_of_its_own_at_a_point():
-    """It is less far off its breakpoint than counts as on it at a point, and farther at a corner of the cell."""
+    """At a point it is as far off its breakpoint as counts as on it, and farther at a corner of its cell."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)).double()
     with torch.no_grad():
         net[1].weight[:] = torch.tensor([[1.0, 2e-10 - 1.0], [1.0, 1.0]], dtype=torch.float64)

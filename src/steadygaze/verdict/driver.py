@@ -125,7 +125,7 @@ def verify(
         label: the class that must hold; the predicted one, which is the default.
         claim: what must hold: `"attention"`, the class and the reason for it, or `"class"` alone: then no map
             is made, and nothing may be said of saliency, inconsistency and threshold.
-        saliency: `"gradient"`, `"abs-gradient"` or `"grad-cam"`; for bounds also `"gradient-x-input"`,
+        saliency: `"gradient"`, `"abs-gradient"`, `"gradient-x-input"` or `"grad-cam"`; for bounds also
             `"softmax-gradient"` or `"integrated-gradients"`.
         channel_sum: whether maps are summed over the channels.
         layer: with grad-cam, the name of the convolution to look at; by default the last.
