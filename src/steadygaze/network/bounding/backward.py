@@ -49,6 +49,7 @@ class Backward:
         sizes: ``(B, *shape)`` the largest magnitudes of each node's values.
         grounds: forms ``(B, *shape)`` of the nodes where rows end; every way back comes to one of them.
         deadline: asked on the way back, node by node.
+        others: other lines of some nodes, which may be the better ones.
     """
 
     graph: Graph
@@ -56,6 +57,7 @@ class Backward:
     sizes: dict[int, Tensor] = field(default_factory=dict)
     grounds: dict[int, Forms] = field(default_factory=dict)
     deadline: Deadline = NEVER
+    others: dict[int, AbstractLines] = field(default_factory=dict)
     _scales: dict[int, Tensor] = field(default_factory=dict)
     _constants: dict[int, Tensor] = field(default_factory=dict)
 
@@ -66,6 +68,7 @@ class Backward:
             lines={index: lines.take(chosen) for index, lines in self.lines.items()},
             sizes={index: size[chosen] for index, size in self.sizes.items()},
             grounds={index: forms.take(chosen) for index, forms in self.grounds.items()},
+            others={index: lines.take(chosen) for index, lines in self.others.items()},
             _scales={index: scale[chosen] for index, scale in self._scales.items()},
         )
 
@@ -92,7 +95,10 @@ class Backward:
     def least(self, rows: Tensor, start: int) -> Tensor:
         """Lower bounds ``(B, R)`` of ``<row, output of node start>`` for rows ``(B, R, M)``, rounded down."""
         below = self.below(rows, start)
-        return below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
+        found = below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
+        if not self.others:
+            return found
+        return torch.fmax(found, replace(self, lines=self.lines | self.others, others={}).least(rows, start))
 
     def below(
         self, rows: Tensor, start: int, both: bool = False, entries: dict[int, Tensor] | None = None
@@ -215,7 +221,7 @@ class Backward:
                 scales[index] = sizes[index].flatten(1)
             elif isinstance(layer, AbstractAffine) and source not in self.grounds:
                 scales[index] = seen(self.scale(source))
-        return Backward(fields.graph, lines, sizes, grounds, self.deadline, scales)
+        return Backward(fields.graph, lines, sizes, grounds, self.deadline, _scales=scales)
 
     def behind(self, start: int) -> set[int]:
         """The node and all from the grounds on that it depends on."""

@@ -26,7 +26,7 @@ from steadygaze.network.smooth import Smooth
 
 # How often both places are moved; and how far a line has to be off in the middle for that, as a share of the
 # range of f.
-_STEPS, _OFF = 3, 2.0**-20
+_STEPS, _OFF = 2, 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Edges:
     below_offset: Tensor
     above: Tensor
     above_offset: Tensor
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All of them, in this order."""
+        return self.below, self.below_offset, self.above, self.above_offset
 
 
 def edges(layer: Smooth, low: Tensor, high: Tensor) -> Edges:
@@ -49,14 +54,10 @@ def edges(layer: Smooth, low: Tensor, high: Tensor) -> Edges:
     reach = torch.maximum(low.abs(), high.abs())
     narrow, tangent = high - low <= NARROW * (1 + reach), rule.derivative(middle)
     chord = torch.where(narrow, tangent, (last - first) / (high - low).clamp_min(NARROW))
-    below_and_above = torch.stack([bottom, -top])
-    lines = _Lines(
-        rule,
-        low.new_tensor([[1.0], [-1.0]]).expand_as(below_and_above),
-        *(own.expand_as(below_and_above) for own in (low, high, middle, torch.zeros_like(low))),
-        below_and_above,
-        *(own.expand_as(below_and_above) for own in (low, high)),
-    )
+    flat = torch.stack([bottom, -top])
+    sign = low.new_tensor([[1.0], [-1.0]])
+    sign, a, b, at, level = (own.expand_as(flat) for own in (sign, low, high, middle, torch.zeros_like(low)))
+    lines = _Lines(rule, sign, a, b, at, level, flat, before=a, behind=b)
     found = extremes(rule, torch.stack([chord, tangent]), low, high)
     for slope, below, below_at, above, above_at in zip(
         (chord, tangent), found.below, found.below_at, found.above, found.above_at, strict=True
@@ -73,9 +74,27 @@ def edges(layer: Smooth, low: Tensor, high: Tensor) -> Edges:
         for _ in range(_STEPS):
             part = part.closer()
         slope, offset = slope.masked_scatter(off, part.slope), offset.masked_scatter(off, part.offset)
-    outward = ROUNDING * (1 + torch.maximum(bottom.abs(), top.abs()) + slope.abs() * reach)
-    offset = offset - outward
-    return Edges(*(own.reshape(shape) for own in (slope[0], offset[0], slope[1], -offset[1])))
+    return Edges(*(own.reshape(shape) for own in _outward(slope, offset, low, high, bottom, top)))
+
+
+def held(layer: Smooth, slopes: Edges, low: Tensor, high: Tensor) -> Edges:
+    """Lines of the same slopes, as close as they may be over each ``[low, high]``."""
+    rule, shape = layer.rule, low.shape
+    low, high = known_part(rule, low.flatten(), high.flatten())
+    slope = torch.stack([slopes.below.flatten(), slopes.above.flatten()])
+    found = extremes(rule, slope, low, high)
+    offset = torch.stack([found.below[0], -found.above[1]])
+    bottom, top = range_over(rule.value, rule.turns, low, high)
+    return Edges(*(own.reshape(shape) for own in _outward(slope, offset, low, high, bottom, top)))
+
+
+def _outward(
+    slope: Tensor, offset: Tensor, low: Tensor, high: Tensor, bottom: Tensor, top: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Slopes and offsets below and above, rounding included, of lines ``(2, N)`` below f and below -f."""
+    reach = torch.maximum(low.abs(), high.abs())
+    offset = offset - ROUNDING * (1 + torch.maximum(bottom.abs(), top.abs()) + slope.abs() * reach)
+    return slope[0], offset[0], slope[1], -offset[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding.edges import edges
+from steadygaze.network.bounding.edges import Edges, edges, held
 from steadygaze.network.bounding.enclosing import range_of
 from steadygaze.network.bounding.relaxing import gathered
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -152,11 +152,24 @@ def lines_of(
 ) -> AbstractLines:
     """The lines of a layer whose inputs lie within forms ``(N,)`` and in ``[low, high]``, ``(B, N)``."""
     if isinstance(layer, Smooth):
-        found = edges(layer, low, high)
-        return Lines(found.below, found.below_offset, found.above, found.above_offset)
+        return Lines(*edges(layer, low, high).parts)
     return (
         _of_windows(layer, forms, low, high) if isinstance(layer, MaxPool) else _of_pieces(layer, low, high)
     )
+
+
+def smooth_lines(
+    layer: Smooth, known: tuple[Tensor, Tensor], wide: tuple[Tensor, Tensor]
+) -> tuple[Lines, Lines]:
+    """Lines that are closest over what is known of ranges; and those that are closest over wider ones.
+
+    All hold over what is known, ``(B, N)``. Rows with the second ones are no wider than rows with lines over
+    the wide ranges, as their slopes are the same. The first ones are mostly better; where rows come from far
+    beyond what is known, they may be worse.
+    """
+    found = edges(layer, *(torch.cat(ends) for ends in zip(known, wide, strict=True)))
+    first, second = (Edges(*own) for own in zip(*(own.chunk(2) for own in found.parts), strict=True))
+    return Lines(*first.parts), Lines(*held(layer, second, *known).parts)
 
 
 def offsets_of(layer: PiecewiseLinear, low: Tensor, high: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
