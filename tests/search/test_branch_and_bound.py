@@ -434,13 +434,17 @@ def test_where_boxes_take_long_only_those_at_0_are_judged_until_one_is_decided(v
     monkeypatch.setattr(Falsifier, "search", lambda self: None)
     monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
     problem = variant.problem
-    map_ = run(variant, Options(handover=False), steps=6).found()
-    assert safe_scale(map_, problem.box) > 0
+    search = run(variant, Options(handover=False), steps=6)
+    assert safe_scale(search.found(), problem.box) > 0
     first = next(k for k, (boxes, _) in enumerate(asked) if np.ptp(boxes, axis=2).max() < 1e-6)
     for boxes, experience in asked[:first]:
         assert (gauges_of(boxes, problem.box) == 0).all()
         wide = (np.ptp(boxes, axis=2) / np.ptp(problem.box, axis=1)).max() > 2.0**-12
         assert (experience is None) == wide
+    smallest = min(
+        (np.ptp(boxes[0], axis=1) / np.ptp(problem.box, axis=1)).max() for boxes, _ in asked[:first]
+    )
+    assert search.standing().counts["halvings_at_zero"] == round(-np.log2(smallest))
 
 
 def test_what_lies_nearer_than_the_nearest_failure_is_cut_apart():

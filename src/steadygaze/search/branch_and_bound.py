@@ -64,7 +64,7 @@ _MOST_PARAMETERS = 10
 _MOST_PARTS = 4096
 # Boxes of more parameters are not handed over: their regions have too many corners for the sweep.
 _MOST_HANDED = 6
-# Boxes whose every edge is below this share of the whole box's are not halved any more.
+# Boxes whose every edge is at most this share of the whole box's are not halved any more.
 _SMALLEST = 2.0**-24
 # Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
 # scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart. Of
@@ -125,6 +125,8 @@ class BranchAndBound(AbstractSearch):
         self._counts = {"boxes": 0, "boxes_robust": 0, "boxes_failing": 0, "boxes_handed_over": 0}
         # Of those that are too small to be cut, the ones at 0: without them there is no safe scale.
         self._counts["boxes_given_up"] = 0
+        # How often the edges of the smallest box at 0 that was left open were halved.
+        self._counts["halvings_at_zero"] = 0
         self._shares = {"share_by_bounds": 0.0, "share_by_regions": 0.0}
         self._standing = Standing(0.0, 0.0, 0, 0)
 
@@ -333,10 +335,13 @@ class BranchAndBound(AbstractSearch):
         parts at 0 would take more steps than there is time for.
         """
         share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
-        small = (share < _SMALLEST).all(axis=1)
+        small = (share <= _SMALLEST).all(axis=1)
         self._small.append(boxes[small])
         about_zero = gauges_of(boxes, self._problem.box) == 0
         self._counts["boxes_given_up"] += int((small & about_zero).sum())
+        for edges in share[about_zero]:
+            depth = round(-math.log2(edges.max()))
+            self._counts["halvings_at_zero"] = max(self._counts["halvings_at_zero"], depth)
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
             more = np.log2(np.maximum(doubts, 1) / self._decidable.most)

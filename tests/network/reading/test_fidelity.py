@@ -85,6 +85,24 @@ def test_units_exactly_at_the_end_of_a_clip_pass(layer):
     check_fidelity(load_network(module, input_shape=(1, 2, 2)), images[:1])
 
 
+class Tokens(nn.Module):
+    """Convolutions before a transformer: tokens made of what a batch normalisation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.last = nn.Sequential(nn.Conv2d(1, 4, 4, 4), nn.BatchNorm2d(4)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return torch.relu(self.last(self.stem(x).flatten(2).transpose(1, 2))).mean(1)
+
+
+def test_a_single_image_has_the_gradient_that_it_has_among_others(images):
+    torch.manual_seed(0)
+    original = load_network(Tokens().eval(), input_shape=(1, 8, 8)).original
+    singly = np.concatenate([original.gradients(image[None], 1) for image in images])
+    assert np.allclose(singly, original.gradients(images, 1), atol=1e-6)
+
+
 def test_a_wrong_value_anywhere_is_found(network, images):
     planted = 0
     for index, node in enumerate(network.graph.nodes):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -32,7 +33,10 @@ from steadygaze.network.layers import AbstractAffine, Add, Concat, Pad, Permute,
 _EXACT = (Add, Concat, Permute, Reshape)
 # Bytes of the widest rows that are carried at once: measured, smaller blocks take longer for their many
 # steps, larger ones leave the cache.
-_BLOCK_BYTES = 2**21
+_BLOCK_BYTES = 2**22
+# What the allocator of glibc keeps of freed memory is twice the largest part that was freed, if that is below
+# 32 MiB: see mallopt(3), M_MMAP_THRESHOLD.
+_KEPT_BYTES = 2**25 - 2**14
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +156,7 @@ class Backward:
         graph: Graph | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As `units`, over what is known over some of the boxes by their numbers; graph: its network."""
+        _keep_freed_memory()
         boxes, entries = chosen.shape
         count = next(iter(self.grounds.values())).count
         low = torch.zeros((boxes, entries, 1 + count), dtype=torch.float64, device=chosen.device)
@@ -304,6 +309,15 @@ class _State:
         # The errors are themselves sums of many roundings.
         centre = centre + self.constant - strays - self.error * (1 + 2.0**-30) - outward
         return torch.cat([centre[:, None], own.transpose(1, 2)], dim=1)
+
+
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """Have blocks of rows laid where others were, once for the process.
+
+    Else each is new memory, which the system clears first: up to a fifth of the time.
+    """
+    torch.empty(_KEPT_BYTES, dtype=torch.uint8)
 
 
 def _mirrored(numbers: Tensor) -> Tensor:

@@ -23,12 +23,12 @@ from steadygaze.network.smooth import Smooth
 # Parts in which a deviation is looked at: the interpolation between them adds less than a hundredth to the
 # error of a chord over which g'' hardly varies.
 _PARTS = 16
-# What rounding may add to an enclosure, relative to the largest of 1 and the numbers that go into it: the
+#: What rounding may add to an enclosure, relative to the largest of 1 and the numbers that go into it: the
 # functions here are good to a few units of 2^-53, and a deviation is a difference of two such numbers. Places
 # in closed form are themselves rounded; as the deviation is flat there, they miss its extreme by less.
-_ROUNDING = 2.0**-46
-# Below this width (relative, where z is large) the chord is a difference of nearly equal numbers.
-_NARROW = 2.0**-26
+ROUNDING = 2.0**-46
+#: Below this width (relative, where z is large) the chord is a difference of nearly equal numbers.
+NARROW = 2.0**-26
 
 
 def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,25 +37,25 @@ def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, T
     That holds for every z of each ``[low, high]`` (float64, finite, low <= high; equal ends are allowed),
     rounding included. See the module for how.
     """
-    rule, low, high = layer.rule, *_known(layer.rule, low, high)
+    rule, low, high = layer.rule, *known_part(layer.rule, low, high)
     return _enclosed(rule.value, rule.derivative, rule.curvature, rule.turns, rule.slopes, low, high)
 
 
 def range_of(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Least and largest f(z) for z of each ``[low, high]``, rounding included."""
-    rule, low, high = layer.rule, *_known(layer.rule, low, high)
-    bottom, top = _range(rule.value, rule.turns, low, high)
-    outward = _ROUNDING * (1 + torch.maximum(bottom.abs(), top.abs()))
+    rule, low, high = layer.rule, *known_part(layer.rule, low, high)
+    bottom, top = range_over(rule.value, rule.turns, low, high)
+    outward = ROUNDING * (1 + torch.maximum(bottom.abs(), top.abs()))
     return bottom - outward, top + outward
 
 
 def derivative_relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `relaxed`, for the derivative: ``f'(z) in slope z + offset ± error``."""
-    rule, low, high = layer.rule, *_known(layer.rule, low, high)
+    rule, low, high = layer.rule, *known_part(layer.rule, low, high)
     return _enclosed(rule.derivative, rule.second, rule.third, rule.bends, rule.seconds, low, high)
 
 
-def _known(rule: Rule, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def known_part(rule: Rule, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """What of the interval is not below the least argument that there is."""
     if math.isinf(rule.floor):
         return low, high
@@ -73,9 +73,9 @@ def _enclosed(
 ) -> tuple[Tensor, Tensor, Tensor]:
     reach = torch.maximum(low.abs(), high.abs())
     first, last = curve(low), curve(high)
-    narrow = high - low <= _NARROW * (1 + reach)
-    chord = torch.where(narrow, slope_of((low + high) / 2), (last - first) / (high - low).clamp_min(_NARROW))
-    bottom, top = _range(curve, turns, low, high)
+    narrow = high - low <= NARROW * (1 + reach)
+    chord = torch.where(narrow, slope_of((low + high) / 2), (last - first) / (high - low).clamp_min(NARROW))
+    bottom, top = range_over(curve, turns, low, high)
     if places is None:
         below, above = _sampled(curve, curvature, chord, low, high)
     else:
@@ -89,10 +89,10 @@ def _enclosed(
     slope = torch.where(flat, 0.0, chord)
     below, above = torch.where(flat, bottom, below), torch.where(flat, top, above)
     size = 1 + torch.maximum(bottom.abs(), top.abs()) + slope.abs() * reach
-    return slope, (below + above) / 2, (above - below) / 2 + _ROUNDING * size
+    return slope, (below + above) / 2, (above - below) / 2 + ROUNDING * size
 
 
-def _range(curve: Curve, turns: Sequence[float], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def range_over(curve: Curve, turns: Sequence[float], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """The range of g: it turns nowhere else, so that its extremes are at the ends or at a turn within."""
     first, last = curve(low), curve(high)
     bottom, top = torch.minimum(first, last), torch.maximum(first, last)

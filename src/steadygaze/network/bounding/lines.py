@@ -4,7 +4,7 @@ Unit by unit two lines bound the function from below and from above, each with a
 al., Efficient Neural Network Robustness Certification with General Activation Functions, NeurIPS 2018). Of
 all slopes that the function has, and that of the chord, a line takes the one whose offset from the function
 has the least area: it is closest in the middle of the range. For ReLU that is the chord above, and below 0 or
-1, whichever side of 0 is longer.
+1, whichever side of 0 is longer; for smooth functions see `edges`.
 
 A window's largest input is at least the one that wins in the middle, w, and at most
 x_w + sum_j max(0, x_j - x_w) with a line above each maximum; or it is at most the largest bound.
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding.enclosing import range_of, relaxed
+from steadygaze.network.bounding.edges import edges
+from steadygaze.network.bounding.enclosing import range_of
 from steadygaze.network.bounding.relaxing import gathered
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -151,8 +152,8 @@ def lines_of(
 ) -> AbstractLines:
     """The lines of a layer whose inputs lie within forms ``(N,)`` and in ``[low, high]``, ``(B, N)``."""
     if isinstance(layer, Smooth):
-        slope, offset, deviation = relaxed(layer, low, high)
-        return Lines(slope, offset - deviation, slope, offset + deviation)
+        found = edges(layer, low, high)
+        return Lines(found.below, found.below_offset, found.above, found.above_offset)
     return (
         _of_windows(layer, forms, low, high) if isinstance(layer, MaxPool) else _of_pieces(layer, low, high)
     )

@@ -24,8 +24,9 @@ from steadygaze.network.smooth import Smooth
 
 # Values count as affine where what else moves them is below this share of how far they reach.
 _AFFINE = 1e-4
-# A unit is asked for if its range is wider by this factor than its affine part.
-_LOOSE = 1.1
+# A unit is asked for if its range is wider by this factor than its affine part. With a tenth in place of a
+# fiftieth 5 % of the time is saved, and gaps over small boxes are up to 0.5 % wider.
+_LOOSE = 1.02
 # Ranges wider than this share of |W| |x| + |b| are sought in float32: what its rounding adds, some 1e-5 of it
 # for each layer, is hardly a thousandth of them. Where they are narrower it made gaps wider by a percent.
 _COARSE = 0.5
