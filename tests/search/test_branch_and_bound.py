@@ -287,11 +287,11 @@ def test_boxes_with_many_doubts_are_cut_into_several_at_once():
     search = BranchAndBound(variant.problem, ALONE)
     boxes = variant.problem.box[None].repeat(3, axis=0)
     search._open = boxes[:0]
-    search._cut(boxes, np.full((3, 2), 0.5), search._decidable.most * np.array([0.5, 4.0, 16.0]))
+    search._cut(boxes, np.full((3, 2), 0.5), search._decidable.most * np.array([0.5, 4.0, 8.0]))
     search.close()
     sizes, counts = np.unique(volumes_of(search._open) / variant.problem.volume, return_counts=True)
-    np.testing.assert_allclose(sizes, [1 / 16, 1 / 4, 1 / 2])
-    assert counts.tolist() == [16, 4, 2]
+    np.testing.assert_allclose(sizes, [1 / 8, 1 / 4, 1 / 2])
+    assert counts.tolist() == [8, 4, 2]
 
 
 def test_boxes_that_many_parts_leave_too_large_are_cut_about_0():
@@ -303,7 +303,7 @@ def test_boxes_that_many_parts_leave_too_large_are_cut_about_0():
     search._cut(whole, np.full((1, 2), 0.5), np.array([20.0 * search._decidable.most]))
     np.testing.assert_allclose(search._open, shells(whole[0], branch_and_bound._FEW_SHELLS))
     search._open = whole[:0]
-    search._cut(whole, np.full((1, 2), 0.5), np.array([15.0 * search._decidable.most]))
+    search._cut(whole, np.full((1, 2), 0.5), np.array([8.0 * search._decidable.most]))
     assert np.ptp(volumes_of(search._open)) == pytest.approx(0)
 
 

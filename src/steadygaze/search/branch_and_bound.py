@@ -76,6 +76,8 @@ _KNOWN_SHARE, _KNOWN_LEAST = 0.9, 0.5
 # A box with twice as many units in doubt as boxes are decided with is halved once, one with four times as
 # many quartered at once, and so on up to so many halvings.
 _HALVINGS = 4
+# A box that would need more of them is so large that parts about 0 come first.
+_FAR = 3
 # The safe scale is pursued until it is known up to this share of itself.
 _SCALE_CLOSE = 0.01
 _LEFT_OPEN = 0.01
@@ -343,10 +345,9 @@ class BranchAndBound(AbstractSearch):
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
             more = np.log2(np.maximum(doubts, 1) / self._decidable.most)
-            times = np.maximum(np.ceil(more).astype(int), 1)
+            times = np.maximum(np.rint(more).astype(int), 1)
         several = len(self._problem.box) > 1 and self._handover is None
-        # Where even so many parts are too large, those about 0 come first.
-        outwards = about_zero & (self._outwards() | ((times > _HALVINGS) & several))
+        outwards = about_zero & (self._outwards() | ((times > _FAR) & several))
         parts = [part for box in boxes[~small & outwards] for part in self._about_zero(box)]
         self._open = np.concatenate([self._open, *parts])
         small, times = small | outwards, times.clip(max=_HALVINGS)
