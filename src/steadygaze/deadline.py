@@ -59,7 +59,7 @@ class Deadline:
 
     def later(self, seconds: float) -> Deadline:
         """So many seconds later."""
-        return replace(self, ends=self.ends + seconds)
+        return self if self.ends == math.inf else replace(self, ends=self.ends + seconds)
 
 
 #: For what may take as long as it does.

@@ -61,6 +61,10 @@ class _Batch(NamedTuple):
         whole = np.unpackbits(joined, axis=1, count=flags[0].size).astype(bool)
         return whole.reshape(len(self.shrink), *flags.shape[1:])
 
+    def every(self, flags: np.ndarray) -> np.ndarray:
+        """Whether a flag ``(V,)`` holds at all vertices of each cell: ``(M,)``."""
+        return ~self.any(~flags)
+
     def hold(self, cell: np.ndarray, least: Least) -> None:
         """Shrink cells until functions that are affine on them, one for each entry of `cell`, are above 0."""
         np.minimum.at(self.shrink, cell, self.factors(cell, least))
@@ -101,10 +105,10 @@ class Examiner:
         self._room, self._left = max(2, min(most, _ROOM // max(units, self._widest))), _EXACT
         self._parts = _PARTS
         #: The points ``(k, n)`` of each cell that is called robust at which the class ties, as far as bounds
-        #: tell, with one and the same other.
+        #: tell, with one and the same other, or at which a map that moves vanishes. And the cells that are
+        #: proven in parts, of which one has a facet of such points.
         self.ties: list[np.ndarray] = []
-        parts = [part for node in network.nodes for part in node.parts]
-        self._products = sum(part.index.size * part.kernel.shape[1] for part in parts)
+        self.torn: list[int] = []
         self._images = list(zip(certificate.piece_base, certificate.piece_directions, strict=True))
         self._start: tuple[int, Start] = -1, ({}, {})
 
@@ -149,9 +153,10 @@ class Examiner:
             some, left = left[: self._room], left[self._room :]
             self._parts -= len(some)
             count, corners, n = *some.shape[:2], len(c.box)
-            rows = np.arange(count * corners)
+            rows, known = np.arange(count * corners), len(self.ties)
             batch = _Batch.of(piece, some.reshape(-1, n), rows, np.arange(count + 1) * corners)
             kind, shrink = self._examined(batch, np.full(count, told == ROBUST))
+            self.torn += [cell] * any(len(each) >= n for each in self.ties[known:])
             if (other := (kind != told) & (kind != UNDECIDED)).any():
                 return int(kind[other][0]), 0.0
             # A point of an edge, as it was computed, is some n 2**-51 of the box off.
@@ -169,6 +174,9 @@ class Examiner:
         pattern = {hinge.node: _winners(batch, hinge) for hinge in hinges}
         gaps = values.class_gaps(logits, self._label)
         self.ties += _ties(batch, gaps, called)
+        if self._comparison is not None and self._comparison.moves:
+            near, _ = self._comparison.vanishing(piece, theta)
+            self.ties += _faces(batch, near, called)
         held, lost = _classes(batch, gaps)
         kind = np.where(lost, CLASS_CHANGED, UNDECIDED).astype(np.int8)
         value, size = borders(c, piece, theta)
@@ -209,8 +217,8 @@ class Examiner:
             found = (may[cells].sum(axis=1) > 1).any(axis=1)
             several |= found
             hopeless |= found & (self._network.nodes[node].inputs[0] in self._start[1][0])
-        for cell in cells[several & ~hopeless][: self._left // self._products]:
-            self._left -= self._products
+        for cell in cells[several & ~hopeless][: self._left // self._network.products]:
+            self._left -= self._network.products
 
             def choose(number: int, windows: np.ndarray, cell: int = cell) -> np.ndarray | None:
                 may = pattern[number][cell]
@@ -256,8 +264,8 @@ class Examiner:
 
     def _vanishes(self, pattern: Pattern, row: int) -> bool:
         """Whether the gradient on a pattern is exactly 0, as far as products may be spent on it."""
-        self._left -= self._products
-        return self._left >= 0 and values.vanishes(self._network, self._label, pattern, row)
+        self._left -= self._network.products
+        return self._left >= 0 and bool(values.vanishing(self._network, self._label, pattern, row).all())
 
     def _moved(
         self,
@@ -283,20 +291,23 @@ class Examiner:
         slack = (1 + kappa) * (size[:, None] * away + error[:, None] * (reach + away))
         corners = np.diff(batch.ptr)
         slack = (slack + 6 * gamma(maps.shape[1] + corners.max()) * size[:, None] * reach) * UP
+        # Nor is there a map where nothing is left of what moves.
+        none = batch.every(~expected.any(axis=1) & (away == 0))[cells] & (compare.threshold < MOST)
         h = products - kappa * size[:, None] * lengths
         spots, begin, sizes = _spots(batch.ptr, cells)
         inside = np.add.reduceat(h[np.repeat(row, sizes), batch.rows[spots]], begin) > 0
         own_row = row[inside]
         batch.hold(cells[inside], lambda own, at: h[own_row[own], at] - slack[own_row[own], at])
-        for count in np.unique(corners[cells[~inside]]):
-            here = ~inside & (corners[cells] == count)
+        for count in np.unique(corners[cells[~inside & ~none]]):
+            here = ~inside & ~none & (corners[cells] == count)
             some, own = cells[here], row[here]
             at = batch.rows[batch.ptr[some][:, None] + np.arange(count)]
             times, along = kappa * size[own], products[own[:, None], at]
             weight = separation(gram[at[:, :, None], at[:, None]], along, times) * times[:, None]
             batch.hold(some, _separated(gram, at, weight, (products + slack)[own]))
         sure = (batch.shrink[cells] > 0) & (size[row] > SMALL)
-        return np.where(sure, np.where(inside, *kinds), UNDECIDED)
+        kind = np.where(none, ATTENTION_CHANGED, np.where(inside, *kinds))
+        return np.where(sure | (none & (batch.shrink[cells] > 0)), kind, UNDECIDED)
 
 
 def _winners(batch: _Batch, hinges: Hinges) -> np.ndarray:
@@ -364,7 +375,11 @@ def _separated(gram: np.ndarray, at: np.ndarray, weight: np.ndarray, least: np.n
 
 def _ties(batch: _Batch, gaps: Hinges, called: np.ndarray) -> list[np.ndarray]:
     """See `Examiner.ties`."""
-    level: np.ndarray = np.asarray(gaps.near.all(axis=1))
+    return _faces(batch, np.asarray(gaps.near.all(axis=1)), called)
+
+
+def _faces(batch: _Batch, level: np.ndarray, called: np.ndarray) -> list[np.ndarray]:
+    """The vertices of called cells at which each of the conditions ``(V, k)`` is met, where there are any."""
     return [
         batch.theta[rows[level[rows, column]]]
         for cell, column in zip(*np.nonzero(batch.any(level) & called[:, None]), strict=True)

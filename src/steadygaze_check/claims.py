@@ -48,23 +48,26 @@ class Report:
 class Proven(NamedTuple):
     """Kinds of all cells, which hold on the cells shrunk by factors, and on parts of a volume besides.
 
-    And the faces of robust cells on which classes tie.
+    And the faces of robust cells on which classes tie or maps vanish, and the numbers of the cells that such
+    a face, as large as a facet, may run through.
     """
 
     kind: np.ndarray
     shrink: np.ndarray
     volume: np.ndarray
     ties: Faces
+    torn: list[int]
 
 
 class Judge:
     """Holds the claims against cells of which kinds were proven."""
 
     def __init__(self, certificate: Certificate, points: Points, proven: Proven, report: Report) -> None:
-        kind, shrink, volume, self._tied = proven
+        kind, shrink, volume, self._tied, torn = proven
         c = self._c = certificate
         self._points, self._proven, self._tiling, self.report = points, kind, Tiling(certificate), report
         self._agreed, self._called = (kind == c.cell_kind) & (kind != UNDECIDED), c.cell_kind != UNDECIDED
+        self._torn = np.isin(np.arange(len(kind)), torn)
         self._robust, self._failing = c.cell_kind == ROBUST, self._agreed & (c.cell_kind != ROBUST)
         spots, start = c.vertices[c.cell_vertex], c.cell_ptr[:-1]
         self._low, self._high = (each.reduceat(spots, start, axis=0) for each in (np.minimum, np.maximum))
@@ -110,7 +113,7 @@ class Judge:
         return {self._points.kind(piece, theta) for piece in pieces}
 
     def _ties_at(self, theta: np.ndarray) -> tuple[bool, bool]:
-        """Whether the class ties with another at a point of the box, up to rounding, and exactly."""
+        """Whether classes tie, or a map vanishes, at a point of the box: up to rounding, and exactly."""
         found = [self._points.ties(piece, theta) for piece in self._points.pieces_at(theta)]
         return any(near for near, _ in found), any(exact for _, exact in found)
 
@@ -212,13 +215,13 @@ class Judge:
         return float(np.maximum(through, 0.0).sum() / self._c.width[axis])
 
     def _touched(self, sentence: str, region: Region) -> Iterator[tuple[Any, ...]]:
-        """What is to be said of a robust region that is not shown to keep off faces where classes tie."""
+        """What is to be said of a robust region that is not shown to keep off faces where nothing is."""
         met = self._tied.met(region)
         points = [each for face in met[:_LOOKED] for each in (*face, face.mean(axis=0))]
         inside = [each for each in points if region.holds(each)][:_LOOKED]
         exact = [each for each in inside if self._ties_at(each)[1]]
-        yield exact, REFUTED, f"{sentence}: classes tie inside", *exact[:1]
-        yield met, OPEN, f"{sentence}: classes may tie inside"
+        yield exact, REFUTED, f"{sentence}: classes tie inside, or a map vanishes", *exact[:1]
+        yield met, OPEN, f"{sentence}: classes may tie inside, or a map vanish"
 
     def _within(self, region: Region, known: list[np.ndarray] | None = None) -> list[np.ndarray]:
         """The points known, by default failing ones, that lie in a region."""
@@ -291,7 +294,8 @@ class Judge:
         What is not complete is claimed to be at least so large.
         """
         c, tiling, slack = self._c, self._tiling, self._unproven + ROUNDING
-        least, most = tiling.part(self._robust, surely=True), tiling.part(~self._failing, surely=False)
+        least = tiling.part(self._robust & ~self._torn, self._tied)
+        most = tiling.part(~self._failing)
         # As far as rounding goes, 0 is on the border of what fails within rounding of it, and in no part.
         at_0 = Region(c.box * ROUNDING)
         least &= bool((self._robust | self._apart(at_0)).all())
@@ -303,13 +307,12 @@ class Judge:
         text = f"{int(listed.sum())} cells, {'' if complete else 'at least '}{claimed!r} of the box; "
         text += f"found are {int(least.sum())}, {low!r}"
         known = bool((listed == least).all() and (least == most).all())
-        known = known and not self._tied.beside_none(self._low[~self._robust], self._high[~self._robust])
         if complete is False:
             known = bool((listed <= least).all())
         else:
             missed |= bool((least & ~listed).any()) or claimed < low - slack
         near, exact = self._ties_at(np.zeros(c.dimension))
-        empty, tied = claimed == 0 and not listed.any(), f"{text}; but at θ = 0 classes tie"
+        empty, tied = claimed == 0 and not listed.any(), f"{text}; but at θ = 0 classes tie, or maps vanish"
         self.report.add(
             "R0",
             (exact, CERTIFIED if empty else REFUTED, tied),

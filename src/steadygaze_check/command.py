@@ -81,9 +81,8 @@ def check(certificate: Certificate) -> Report:
         (best != label, REFUTED, text, np.zeros(certificate.dimension)),
         (True, CERTIFIED if away <= 1e-12 else OPEN, text),
     )
-    return Judge(
-        certificate, points, Proven(kind, shrink, volume, Faces(examiner.ties, certificate.width)), report
-    ).all()
+    faces = Faces(examiner.ties, certificate.width)
+    return Judge(certificate, points, Proven(kind, shrink, volume, faces, examiner.torn), report).all()
 
 
 def _provable(certificate: Certificate) -> None:

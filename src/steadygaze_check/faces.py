@@ -1,7 +1,7 @@
-"""Faces of cells that are called robust, on which a class ties with another as far as bounds tell.
+"""Faces of cells that are called robust, on which a class ties or a map vanishes, as far as bounds tell.
 
 A class gap is affine on a cell and nowhere below 0: where it vanishes is the convex hull of the vertices at
-which it does.
+which it does. So it is with a map that moves, up to that of vertices between which it changes its sign.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from steadygaze_check.tiling import Region
 
 # A face that is not parted from a region by more than this share of the box is taken to meet it.
 _CLEAR = 2.0**-44
+# So many steps towards the point of a face that is nearest to a region.
+_STEPS = 64
 
 
 class Faces:
@@ -33,23 +35,42 @@ class Faces:
         ]
 
     def _parted(self, region: Region, face: np.ndarray) -> bool:
-        """Whether a direction square to a face, or along it from 0, parts it from a region."""
-        middle = face.mean(axis=0)
-        square = np.linalg.svd((face - middle) / self._width)[2][-1] / self._width
-        for direction in (square, -square, middle / self._width**2):
-            clear = _CLEAR * float(np.abs(direction) @ self._width)
-            if float((face @ direction).min()) > float(region.reach(direction[None])[0]) + clear:
-                return True
-        return False
+        """Whether a direction parts a face from a region: one square to it, along it from 0, or the nearest.
 
-    def beside_none(self, low: np.ndarray, high: np.ndarray) -> bool:
-        """Whether one as large as a facet lies within none of the boxes ``low`` to ``high`` ``(M, n)``.
-
-        Cells on both sides of it may be robust, and yet not hang together.
+        That is sought from a point which moves to one corner of the face after another, as far as it helps.
         """
-        clear, n = _CLEAR * self._width, len(self._width)
-        for k in np.flatnonzero([len(each) >= n for each in self.points]):
-            within = (low <= self._low[k] + clear) & (high >= self._high[k] - clear)
-            if not within.all(axis=1).any():
-                return True
+        unit, (low, high) = face / self._width, region.box.T / self._width
+        at = unit.mean(axis=0)
+        square = np.linalg.svd(unit - at)[2][-1]
+        if any(self._parts(region, face, each) for each in (square, -square, at)):
+            return True
+        for _ in range(_STEPS):
+            away = at - np.clip(at, low, high)
+            if not away.any() or self._parts(region, face, away):
+                return bool(away.any())
+            step = unit[(unit @ away).argmin()] - at
+            size = float(step @ step)
+            at = at + step * min(1.0, max(0.0, -float(step @ away) / size)) if size else at
         return False
+
+    def _parts(self, region: Region, face: np.ndarray, direction: np.ndarray) -> bool:
+        """Whether all of a face is farther along a direction, in widths, than all of a region."""
+        direction = direction / self._width
+        clear = _CLEAR * float(np.abs(direction) @ self._width)
+        return float((face @ direction).min()) > float(region.reach(direction[None])[0]) + clear
+
+    def whole(self, corners: np.ndarray) -> np.ndarray:
+        """Whether all corners of each ``(L, n, n)`` are points of one and the same of the faces.
+
+        Robust cells on both sides of such a one do not hang together there.
+        """
+        numbers: dict[bytes, set[int]] = {}
+        for number, points in enumerate(self.points):
+            if len(points) >= len(self._width):
+                for point in points + 0.0:
+                    numbers.setdefault(point.tobytes(), set()).add(number)
+        out, nothing = np.zeros(len(corners), bool), set()
+        if numbers:
+            for k, each in enumerate(corners + 0.0):
+                out[k] = bool(set.intersection(*(numbers.get(p.tobytes(), nothing) for p in each)))
+        return out

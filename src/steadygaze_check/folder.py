@@ -115,11 +115,8 @@ def read(folder: Path) -> Certificate:
     demand(set(claims) >= _CLAIMS, f"claims must have {', '.join(sorted(_CLAIMS))}")
     demand(claims["verdict"] in ("robust", "violated", "unknown"), "the verdict is none")
     number(about["rest"], "the volume that is in no cell", 0)
-    data, n, width = (
-        {name: _bytes(folder, name, files[name]) for name in names},
-        len(box),
-        np.ptp(box, axis=1),
-    )
+    data = {name: _bytes(folder, name, files[name]) for name in names}
+    n, width = len(box), np.ptp(box, axis=1)
     sizes = {"n": n, "N": n + 1, "P": question["pieces"], "p": question["pieces"] + 1}
     arrays = {name: _array(name, data[f"{name}.npy"], types, axes, sizes) for name, types, axes, *_ in wanted}
     sizes["D"] = arrays["image"][0 if question["saliency"]["channel_sum"] else slice(None)].size

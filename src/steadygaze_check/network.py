@@ -164,6 +164,12 @@ class Network:
         for number in range(self.last, 0, -1):
             self._needed |= set(self.nodes[number].inputs) if number in self._needed else set()
 
+    @property
+    def products(self) -> int:
+        """How many products one pass takes."""
+        parts = [part for node in self.nodes for part in node.parts]
+        return sum(part.index.size * part.kernel.shape[1] for part in parts)
+
     def after(self, known: Any) -> Iterator[tuple[int, Node]]:
         """The nodes that the logits need and that are not known yet, as soon as all that they read is."""
         for number, node in enumerate(self.nodes):

@@ -9,13 +9,17 @@ import numpy as np
 from steadygaze_check.arithmetic import SMALL, UNIT, UP, Dyadic, gamma, norms
 from steadygaze_check.folder import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED, Certificate, demand
 from steadygaze_check.network import Network, often
-from steadygaze_check.values import Pattern, exact, gradients, vanishes
+from steadygaze_check.values import Pattern, exact, gradients, vanishing
 
 MOST = 2.0  # what the inconsistencies of the format can be at most
 # How far beyond the border of a piece a point may be to be looked at as one of it.
 _BORDER = 1e-12
 # Logits that differ by less than this share of the largest tie up to rounding.
 _TIE = Fraction(1, 10**9)
+# An expected map that is this share of the terms that it is made of may be 0.
+_FLAT = 2.0**-40
+# Networks of so many products are gone through backwards in whole numbers, too.
+_WHOLE = 1 << 24
 
 
 class Comparison:
@@ -24,13 +28,19 @@ class Comparison:
     kappa is the cosine that a robust map has at least, for inconsistencies that are functions of the angle.
     """
 
-    def __init__(self, certificate: Certificate, origin: tuple[np.ndarray, np.ndarray]) -> None:
+    def __init__(
+        self, certificate: Certificate, origin: tuple[np.ndarray, np.ndarray], none: np.ndarray | None = None
+    ) -> None:
+        """From the gradient at θ = 0, its error, and where ``(P,)`` it is known to be exactly 0."""
         question = certificate.question
         self._certificate, self._name = certificate, question["inconsistency"]["name"]
         self.threshold, self.moves = float(question["threshold"]), bool(question["moves_map"])
         self.kappa = 1 - self.threshold if self._name == "cosine" else 1 - self.threshold**2 / 2
         self._kept = np.flatnonzero(certificate.compared)
         self._origin, self._error = self._shown(*origin)
+        known = np.zeros(certificate.image.size, bool) if none is None else none
+        summed = question["saliency"]["channel_sum"]
+        self._none = np.asarray(known.reshape(len(certificate.image), -1).all(axis=0) if summed else known)
         self._cones: dict[int, tuple[np.ndarray, float]] = {}
 
     def maps(self, gradient: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,6 +65,28 @@ class Comparison:
         size = np.abs(weight) @ norms(rows) * UP
         return weight @ rows, (np.abs(weight).sum(axis=1) * error + gamma(len(rows)) * size) * UP, size
 
+    def vanishing(self, piece: int, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where at θ ``(B, n)`` a map that moves is 0, and that counts: ``(B, 1)``, by rounding, and exactly.
+
+        Around such a point the map may be as it should everywhere; the point itself is not robust.
+        """
+        whole, error, size = self.expected(piece, theta)
+        near: np.ndarray = np.asarray(np.linalg.norm(whole, axis=1) <= (error + _FLAT * size) * UP)
+        near &= self.moves and self.threshold < MOST
+        exact = [bool(near[k]) and self._surely_none(piece, each) for k, each in enumerate(theta)]
+        return near[:, None], np.array(exact, bool)[:, None]
+
+    def _surely_none(self, piece: int, theta: np.ndarray) -> bool:
+        """Whether all moves have the weight 0 at θ ``(n,)``, whatever is moved: in whole numbers."""
+        c, weights, kept = self._certificate, {}, set(self._kept.tolist())
+        terms = [Fraction(1), *(Fraction(float(each)) for each in theta)]
+        for k in np.flatnonzero(c.moves_piece == piece).tolist():
+            out, into = int(c.moves_out[k]), int(c.moves_in[k])
+            if out in kept and not self._none[into]:
+                weight = terms[int(c.moves_term[k])] * Fraction(float(c.moves_weight[k]))
+                weights[out, into] = weights.get((out, into), Fraction(0)) + weight
+        return not any(weights.values())
+
     def _cone(self, piece: int) -> tuple[np.ndarray, float]:
         """Rows ``(n + 1, E)``, the constant one and one for each parameter, and a bound of each one's error.
 
@@ -63,7 +95,7 @@ class Comparison:
         if not self.moves:
             return self._origin[:, self._kept], float(self._error[0])
         c, size = self._certificate, self._origin.shape[1]
-        own = c.moves_piece == piece
+        own = (c.moves_piece == piece) & ~self._none[c.moves_in]
         out, into, weight = c.moves_term[own] * size + c.moves_out[own], c.moves_in[own], c.moves_weight[own]
         rows = np.bincount(out, weight * self._origin[0, into], minlength=(c.dimension + 1) * size)
         one, two = (np.bincount(k, np.abs(weight), minlength=1).max() for k in (out, into))
@@ -107,7 +139,9 @@ class Points:
         self.origin_logits, pattern = exact_point(network, certificate, pieces[0], zero)
         self.comparison = None
         if not certificate.class_alone:
-            self.comparison = Comparison(certificate, gradients(network, self._label, pattern, 1))
+            moves = certificate.question["moves_map"] and network.products <= _WHOLE
+            none = vanishing(network, self._label, pattern, 0) if moves else None
+            self.comparison = Comparison(certificate, gradients(network, self._label, pattern, 1), none)
 
     def kind(self, piece: int, theta: np.ndarray) -> int:
         """The kind at θ, which lies in the piece; UNDECIDED where bounds do not tell, or classes tie."""
@@ -118,7 +152,7 @@ class Points:
         if self.comparison is None:
             return ROBUST
         gradient, spread = gradients(self._network, self._label, pattern, 1)
-        if spread[0] and not gradient.any() and vanishes(self._network, self._label, pattern, 0):
+        if spread[0] and not gradient.any() and vanishing(self._network, self._label, pattern, 0).all():
             spread = np.zeros(1)
         maps = self.comparison.maps(gradient, spread)
         low, high = self.comparison.inconsistency(*maps, piece, theta[None])
@@ -126,10 +160,14 @@ class Points:
         return ROBUST if high[0] <= threshold else ATTENTION_CHANGED if low[0] > threshold else UNDECIDED
 
     def ties(self, piece: int, theta: np.ndarray) -> tuple[bool, bool]:
-        """Whether the class ties with another at θ: up to rounding, and to the last bit."""
+        """Whether classes tie at θ, or a map that moves vanishes: up to rounding, and to the last bit."""
         logits, _ = exact_point(self._network, self._certificate, piece, theta)
         gap = self._gap(logits)
-        return abs(gap) <= _TIE * max(abs(each) for each in logits), gap == 0
+        near, exact = abs(gap) <= _TIE * max(abs(each) for each in logits), gap == 0
+        if self.comparison is not None and self.comparison.moves and gap >= 0:
+            about, surely = self.comparison.vanishing(piece, theta[None])
+            near, exact = near or bool(about[0, 0]), exact or bool(surely[0, 0])
+        return near, exact
 
     def _gap(self, logits: list[Fraction]) -> Fraction:
         """The class gap; that of a network of one class is above 0."""

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from steadygaze_check.arithmetic import UNIT, UP
 from steadygaze_check.folder import Certificate
 from steadygaze_check.touching import touching
+
+if TYPE_CHECKING:
+    from steadygaze_check.faces import Faces
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +60,14 @@ class Tiling:
         apexes = c.simplices.T.ravel()[order]
         same = (faces[1:] == faces[:-1]).all(axis=1)
         self._pairs = np.stack([owners[:-1], owners[1:]], axis=1)[same]
-        edges = np.diff(c.vertices[faces[1:][same]] / c.width, axis=1)
+        self._shared = c.vertices[faces[1:][same]]
+        edges = np.diff(self._shared / c.width, axis=1)
         gram = edges @ edges.transpose(0, 2, 1)
         self._solid = np.linalg.det(gram) > 1e-10 * np.prod(np.diagonal(gram, axis1=1, axis2=2), axis=1)
         # Faces of cells that a filler alone has, too: what is behind the filler may lie on them.
         filled = np.flatnonzero(same)[(self._pairs < count).sum(axis=1) == 1]
         filled += owners[filled] >= count
-        self._filled = (
-            c.vertices[faces[filled]] / c.width,
-            c.vertices[apexes[filled]] / c.width,
-            owners[filled],
-        )
+        self._filled = c.vertices[faces[filled]], c.vertices[apexes[filled]], owners[filled]
         begin = np.flatnonzero(np.append(True, ~same))
         odd = begin[np.diff(np.append(begin, len(faces))) % 2 == 1]
         self._outer, self._facing = c.vertices[faces[odd]], owners[odd]
@@ -118,17 +119,20 @@ class Tiling:
         maybe = np.asarray(above * below == 0)
         return near[maybe], inside[maybe]
 
-    def part(self, cells: np.ndarray, *, surely: bool) -> np.ndarray:
+    def part(self, cells: np.ndarray, surely: Faces | None = None) -> np.ndarray:
         """Which cells ``(M,)`` hang together by shared faces, within `cells` ``(M,)``, with those at 0.
 
         None if not all at 0 are among them. surely: by faces that are surely not flat, and not by fillers,
-        but by faces that lie on one another at a point well inside both.
+        but by faces that lie on one another at a point well inside both; and not by these, all over which
+        nothing is robust.
         """
         count, member, pairs = len(cells), np.append(cells, np.ones(len(self._owner), bool)), self._pairs
-        if surely:
-            pairs = pairs[self._solid & (pairs < count).all(axis=1)]
-            some = cells[self._filled[2]]
-            pairs = np.concatenate([pairs, touching(*(each[some] for each in self._filled))])
+        if surely is not None:
+            sure = self._solid & (pairs < count).all(axis=1)
+            pairs = pairs[sure][~surely.whole(self._shared[sure])]
+            some = cells[self._filled[2]] & ~surely.whole(self._filled[0])
+            (faces, apexes, owners), width = (each[some] for each in self._filled), self._c.width
+            pairs = np.concatenate([pairs, touching(faces / width, apexes / width, owners)])
         pairs, at = pairs[member[pairs].all(axis=1)], self._owner[self.holding(0 * self._c.width)[0]]
         found = np.zeros(len(member), bool)
         found[at] = member[at].all()

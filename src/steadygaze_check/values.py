@@ -217,8 +217,12 @@ def gradients(network: Network, label: int, pattern: Pattern, rows: int) -> tupl
     return value, np.where(some, norms(radius[None]), 0.0)
 
 
-def vanishes(network: Network, label: int, pattern: Pattern, row: int) -> bool:
-    """Whether the gradient on a pattern is 0, in whole numbers: opposite terms leave no rounding there."""
+def vanishing(network: Network, label: int, pattern: Pattern, row: int) -> np.ndarray:
+    """Where ``(P,)`` the gradient on a pattern is 0, in whole numbers: opposite terms leave no rounding.
+
+    Nowhere, for all that is known, where several entries may win a window.
+    """
+    pixels = network.nodes[network.pixels].entries
     start = np.zeros((1, network.nodes[network.last].entries), object)
     start[0, label] = 1
     found = {network.last: Dyadic(start, 0)}
@@ -234,14 +238,16 @@ def vanishes(network: Network, label: int, pattern: Pattern, row: int) -> bool:
         else:
             may = pattern[number][row]
             if (back.whole[0, may.sum(axis=0) > 1] != 0).any():
-                return False
+                return np.zeros(pixels, bool)
             out = np.zeros(network.nodes[node.inputs[0]].entries + 1, object)
             for index, own in zip(node.windows, may, strict=True):
                 np.add.at(out, index, np.where(own, back.whole[0], 0))
             made = [Dyadic(out[None, :-1], back.exponent)]
         for source, each in zip(node.inputs, made, strict=True):
             found[source] = found[source].plus(each) if source in found else each
-    return network.pixels not in found or not found[network.pixels].whole.any()
+    if network.pixels not in found:
+        return np.ones(pixels, bool)
+    return np.asarray(found[network.pixels].whole[0] == 0, bool)
 
 
 def _pulled(part: Linear, back: _Back) -> _Back:

@@ -267,3 +267,19 @@ def test_what_is_no_layer_is_refused_with_what_to_do(operator, tmp_path):
     path = saved(tmp_path / "net.onnx", [(operator, ["input"], outputs, {})], {}, (9,), outputs)
     with pytest.raises(ModelError, match=rf"{operator}' .* is not supported; .*{message}"):
         load_network(path, input_shape=(1, 3, 3), layout="flat")
+
+
+def test_what_onnxruntime_has_optimised_is_refused_with_the_way_back(tmp_path):
+    path = saved(tmp_path / "net.onnx", [("FusedGemm", ["input"], ["scores"], {})], {}, (9,), ["scores"])
+    model = onnx.load(path)
+    model.graph.node[0].domain = "com.microsoft"
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"com.microsoft.FusedGemm' .* the file that was optimised, .*BASIC"):
+        load_network(path, input_shape=(1, 3, 3), layout="flat")
+
+
+def test_an_old_file_is_refused_with_how_to_convert_it(tmp_path):
+    nodes = [("Relu", ["input"], ["scores"], {})]
+    path = saved(tmp_path / "net.onnx", nodes, {}, (9,), ["scores"], opset=3)
+    with pytest.raises(ModelError, match=r"operator set 3; .*onnx\.version_converter"):
+        load_network(path, input_shape=(1, 3, 3), layout="flat")

@@ -11,6 +11,8 @@ import pytest
 import steadygaze
 from check.certificates import sealed
 from steadygaze_check.command import main
+from steadygaze_check.faces import Faces
+from steadygaze_check.tiling import Region
 from verdict.test_ties import AT_0, AT_A_POINT, CHAINS, DEAD_BEYOND, IMAGE, TOUCHING
 
 NETWORKS = {"wall": TOUCHING, "point": AT_A_POINT, "at 0": AT_0}
@@ -89,3 +91,12 @@ def test_ties_that_the_writer_leaves_out_are_found(name, tmp_path):
     found = findings_of(sealed(folder, document), tmp_path)
     refuted = {each["claim"] for each in found if each["status"] == "refuted"}
     assert refuted >= {"verdict", "safe scale", "radius", "ranges"}
+
+
+def test_a_face_is_parted_from_a_line_that_passes_beside_it():
+    """The line crosses the plane of the face, and is farther out along it than the face is."""
+    line = Region(np.array([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
+    beside = np.array([[0.2, -0.1, 0.3], [0.8, 0.3, -0.1], [0.5, 0.3, 0.3]])
+    across = beside - np.array([0.0, 0.15, 0.15])
+    faces = Faces([beside, across], np.ones(3))
+    assert [each is across for each in faces.met(line)] == [True]

@@ -29,6 +29,16 @@ def test_negative_zero_is_zero():
     assert len(np.unique(cells.names)) == 3
 
 
+def test_vertices_are_in_the_order_of_their_coordinates():
+    rng = np.random.default_rng(2)
+    grid = [np.sort(rng.integers(-3, 4, 2)) + np.array([0, 1]) for _ in range(12)]
+    cells = from_polytopes(
+        tuple(product(interval(*a), interval(*b)) for a, b in zip(grid[::2], grid[1::2], strict=True))
+    )
+    np.testing.assert_array_equal(cells.theta, np.unique(cells.theta, axis=0))
+    assert len(cells.idx) == 4 * 6
+
+
 def test_choosing_cells_keeps_what_they_are():
     cells = from_polytopes(tuple(product(half, interval(a, a + 1)) for half in HALVES for a in range(4)))
     chosen = np.array([6, 1, 3])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as functional
@@ -70,6 +72,22 @@ def test_magnitude_is_the_sum_of_absolute_terms(affine):
     assert (magnitude >= layer.forward(*xs).abs() - 1e-14).all()
     positive = layer.magnitude(*(x.abs() for x in xs))
     assert torch.equal(magnitude, positive)
+
+
+def test_no_value_is_a_sum_of_more_products_than_the_layer_says(affine):
+    layer, shapes, _ = affine
+    if isinstance(layer, layers.AveragePool):
+        pytest.skip("it sums up along one axis, and then the sums along the other")
+    sizes = [math.prod(shape) for shape in shapes]
+    each = torch.eye(sum(sizes), dtype=torch.float64).split(sizes, dim=1)
+    read = layer.linear(*(x.reshape(-1, *shape) for x, shape in zip(each, shapes, strict=True))) != 0
+    assert read.sum(dim=0).max() <= layer.terms_forward <= layer.terms
+
+
+def test_few_values_make_many_with_few_products_each():
+    assert layers.Dense(rand(40, 3), rand(40)).terms_forward == 3
+    conv = layers.Conv(rand(40, 3, 2, 2), rand(40))
+    assert (conv.terms_forward, conv.terms) == (12, 160)
 
 
 def test_magnitude_of_a_dense_layer_adds_without_cancelling():

@@ -32,6 +32,7 @@ from steadygaze.verdict.budget import kept_for_reading
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.engines import search_by_name, searches_for
 from steadygaze.verdict.findings import Finding, around_of
+from steadygaze.verdict.held import Claims, hold
 from steadygaze.verdict.reading import failures_by_distance, safe_scale
 from variants import searched
 
@@ -264,11 +265,24 @@ def test_the_first_hinges_are_where_they_are_said_to_be(parameters):
 
 def test_time_is_kept_for_reading_where_points_take_long():
     problem = posed(1)
-    assert kept_for_reading(problem, asked(1000)) == 0
+    assert kept_for_reading(problem, asked(1000)).seconds == 0
     vars(problem.graph)["effort"] = 10**11
-    assert kept_for_reading(problem, NEVER) == 0
-    assert kept_for_reading(problem, asked(1000)) == pytest.approx(20)
-    assert 0 < kept_for_reading(problem, asked(30)) <= 0.3 * 30
+    assert kept_for_reading(problem, NEVER).seconds == 0
+    assert kept_for_reading(problem, asked(1000)).seconds == pytest.approx(20)
+    assert 0 < kept_for_reading(problem, asked(30)).seconds <= 0.3 * 30
+
+
+def test_of_little_time_more_is_kept_and_the_answer_is_held_against_fewer_points():
+    problem = posed(1)
+    assert kept_for_reading(problem, asked(1000)).held(5.0) is None, "as many as usual"
+    vars(problem.graph)["effort"] = 10**11
+    little = kept_for_reading(problem, asked(14))
+    assert 0.3 * 14 < little.seconds <= 0.6 * 14
+    assert [little.held(left) for left in (0.0, 7.0, 9.0)] == [1, 2, 4]
+    answers = [
+        hold(problem, [], Claims(1e-6, None, None, None), 0.0, first=first).agreeing for first in (1, None)
+    ]
+    assert answers[0] == 1 < answers[1]
 
 
 @pytest.mark.slow

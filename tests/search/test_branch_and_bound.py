@@ -16,7 +16,7 @@ from steadygaze.perturbation import Brightness, Chain, Direction, Patch, Rotate,
 from steadygaze.question.problem import Problem
 from steadygaze.search import branch_and_bound, handover
 from steadygaze.search.base import Options
-from steadygaze.search.boxes import gauges_of, volumes_of
+from steadygaze.search.boxes import gauges_of, shells, volumes_of
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.judged_boxes import Judged
@@ -287,11 +287,24 @@ def test_boxes_with_many_doubts_are_cut_into_several_at_once():
     search = BranchAndBound(variant.problem, ALONE)
     boxes = variant.problem.box[None].repeat(3, axis=0)
     search._open = boxes[:0]
-    search._cut(boxes, np.full((3, 2), 0.5), search._decidable.most * np.array([0.5, 4.0, 1e6]))
+    search._cut(boxes, np.full((3, 2), 0.5), search._decidable.most * np.array([0.5, 4.0, 8.0]))
     search.close()
     sizes, counts = np.unique(volumes_of(search._open) / variant.problem.volume, return_counts=True)
-    np.testing.assert_allclose(sizes, [1 / 16, 1 / 4, 1 / 2])
-    assert counts.tolist() == [16, 4, 2]
+    np.testing.assert_allclose(sizes, [1 / 8, 1 / 4, 1 / 2])
+    assert counts.tolist() == [8, 4, 2]
+
+
+def test_boxes_that_many_parts_leave_too_large_are_cut_about_0():
+    """A range is told of the box about 0 alone; of 16 parts at once, four would have to be decided for it."""
+    search = BranchAndBound(Variant("mlp", "spot").problem, ALONE)
+    search.close()
+    whole = search._problem.box[None]
+    search._open = whole[:0]
+    search._cut(whole, np.full((1, 2), 0.5), np.array([20.0 * search._decidable.most]))
+    np.testing.assert_allclose(search._open, shells(whole[0], branch_and_bound._FEW_SHELLS))
+    search._open = whole[:0]
+    search._cut(whole, np.full((1, 2), 0.5), np.array([8.0 * search._decidable.most]))
+    assert np.ptp(volumes_of(search._open)) == pytest.approx(0)
 
 
 def test_boxes_like_those_that_were_decided_are_only_halved():
@@ -421,13 +434,17 @@ def test_where_boxes_take_long_only_those_at_0_are_judged_until_one_is_decided(v
     monkeypatch.setattr(Falsifier, "search", lambda self: None)
     monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
     problem = variant.problem
-    map_ = run(variant, Options(handover=False), steps=6).found()
-    assert safe_scale(map_, problem.box) > 0
+    search = run(variant, Options(handover=False), steps=6)
+    assert safe_scale(search.found(), problem.box) > 0
     first = next(k for k, (boxes, _) in enumerate(asked) if np.ptp(boxes, axis=2).max() < 1e-6)
     for boxes, experience in asked[:first]:
         assert (gauges_of(boxes, problem.box) == 0).all()
         wide = (np.ptp(boxes, axis=2) / np.ptp(problem.box, axis=1)).max() > 2.0**-12
         assert (experience is None) == wide
+    smallest = min(
+        (np.ptp(boxes[0], axis=1) / np.ptp(problem.box, axis=1)).max() for boxes, _ in asked[:first]
+    )
+    assert search.standing().counts["halvings_at_zero"] == round(-np.log2(smallest))
 
 
 def test_what_lies_nearer_than_the_nearest_failure_is_cut_apart():

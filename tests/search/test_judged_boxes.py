@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from steadygaze.deadline import NEVER
 from steadygaze.geometry.kinds import UNDECIDED
-from steadygaze.search.judged_boxes import Experience, Judged, judge_boxes
+from steadygaze.search.judged_boxes import Experience, Judged, _Judging, judge_boxes
 from variants import Variant
 
 ROOM = 8
@@ -80,6 +81,19 @@ def test_batches_are_joined_in_their_order():
     both = Judged.joined([judged(gaps=[0, 1, 0, 1]), judged(gaps=[1, 1, 1, 1])])
     assert both.gaps.tolist() == [0, 1, 0, 1, 1, 1, 1, 1]
     assert len(both.kind) == len(both.pull) == 8
+
+
+def test_rows_for_units_are_tried_about_0_whatever_they_cost():
+    """No range is told before a box with 0 inside is decided; of others the cost decides."""
+    problem = Variant("mlp", "spot").problem
+    whole = problem.box
+    chosen = []
+    for box in (whole, whole / 2 + whole[:, 1:] / 2):
+        judging = _Judging(problem, box[None], ROOM, Experience(), NEVER)
+        judging.low[:], judging.middle[:] = -9.0, 1.0
+        judging.doubts[:], judging.gaps[:] = 4000, 0
+        chosen.append(len(judging._worth(Experience())))
+    assert chosen == [1, 0]
 
 
 @pytest.mark.parametrize("variant", [Variant("mlp", "turn"), Variant("max pool", "zoom, brighter")], ids=str)

@@ -254,3 +254,22 @@ def test_fewer_points_are_drawn_where_volumes_tell_what_is_lost(monkeypatch):
     many = np.concatenate([map_.pattern, np.arange(10_000, dtype=np.uint64)])
     check_cover(problem, replace(map_, pattern=many))
     assert drawn == [32, 64, 64, 64]
+
+
+def test_a_nearly_level_unit_has_no_pattern_of_its_own_at_a_point():
+    """At a point it is as far off its breakpoint as counts as on it, and farther at a corner of its cell."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        net[1].weight[:] = torch.tensor([[1.0, 2e-10 - 1.0], [1.0, 1.0]], dtype=torch.float64)
+        net[1].bias[:] = 0.0
+        net[3].weight[:] = torch.tensor([[1.0, 1.0], [0.5, 0.5]])
+        net[3].bias[:] = 0.0
+    answer = sg.verify(net.eval(), np.full((1, 1, 2), 0.3), Brightness(-0.29, 0.3), threads=1)
+    problem = answer.problem
+    thetas = np.linspace(-0.289, 0.299, 400)[:, None]
+    names = problem.stages.pattern_names_at(problem.unclipped(thetas))
+    map_ = replace(answer.map, rest=1e-3)  # as of a search that was stopped
+    assert not np.isin(names, map_.pattern).all()
+    checks.check_patterns(problem, map_, thetas)
+    with pytest.raises(InternalCheckError, match="another activation pattern"):
+        checks.check_patterns(problem, replace(map_, pattern=map_.pattern + np.uint64(1)), thetas)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,23 @@ def test_the_sentence_tells_both_guesses(way, loading, words):
     (told,) = expectation(Asked, [gone(*way)], 2e-6, None, loading)
     assert words in told
     assert told.endswith("it is at most 1.")
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ([{"boxes_given_up": 0, "halvings_at_zero": 16}], "one of 2^-16 of the range"),
+        ([{"boxes_given_up": 0, "halvings_at_zero": 0}], "open the whole box, and"),
+        ([{"boxes_given_up": 1, "halvings_at_zero": 24}], "not likely to give a safe scale"),
+        ([{}], "ten times as much may."),
+        ([{"boxes_given_up": 0, "halvings_at_zero": 8}, {}], "ten times as much may."),
+    ],
+)
+def test_where_nothing_is_known_of_0_the_smallest_box_left_open_is_told(counts, words):
+    """Only of a region of an exact engine is it known that it is a matter of time."""
+    findings = [replace(gone(), standing=replace(gone().standing, counts=own)) for own in counts]
+    (told,) = expectation(Asked, findings, 0.0, None)
+    assert words in told
 
 
 def test_what_is_settled_by_either_guess():

@@ -411,3 +411,13 @@ def test_a_small_answer_is_held_in_one_pass(monkeypatch):
     found = hold(problem, [map_], NOTHING, 1e-6)
     assert found.agreeing + found.close == 64
     assert len(passes) == 1, "what is learnt, and the points"
+
+
+def test_single_precision_compares_the_entries_that_double_compares():
+    """And knows nothing of its rounding."""
+    plain = PlainEvaluation(MOVED.problem)
+    plain.at(MOVED.draw(2))
+    single = plain.in_single()
+    assert single._kept is plain._kept
+    assert (single._gap_rounding > 100 * plain._gap_rounding).all()
+    assert not any(level.any() for level in single._level.values())

@@ -60,6 +60,16 @@ def test_a_small_answer_is_checked_in_one_pass(monkeypatch, variant):
     assert answer.result.settings["held_points"] >= 64
 
 
+@pytest.mark.parametrize(("variant", "count"), [(ATTENTION, 4), (CLASS, 1)], ids=["attention", "class"])
+def test_points_are_evaluated_ahead_where_their_maps_are_tried(variant, count):
+    """Where the class is lost, the logits say so, and the map is needed of the one that is taken."""
+    tries = Tries(variant.problem, variant.map)
+    thetas = tries.ahead()
+    assert len(thetas) == count
+    witness = find_witness(variant.problem, variant.map, tries=tries)
+    np.testing.assert_array_equal(witness.theta, thetas[0])
+
+
 @pytest.mark.parametrize("variant", [ATTENTION, CLASS], ids=["attention", "class"])
 def test_a_larger_network_is_checked_in_passes_of_their_own(monkeypatch, variant):
     """What is told is the same."""

@@ -46,7 +46,7 @@ def _asked() -> list[Added]:
         ),
         _option(
             "--saliency", "NAME",
-            "gradient, abs-gradient or grad-cam; with bound also gradient-x-input, softmax-gradient or "
+            "gradient, abs-gradient, gradient-x-input or grad-cam; with bound also softmax-gradient or "
             "integrated-gradients.",
         ),
         click.option("--channel-sum/--no-channel-sum", default=None, help="Sum maps over the channels."),

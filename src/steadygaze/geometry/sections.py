@@ -155,6 +155,8 @@ def gauge(theta: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray
 
 def axis_intervals(cells: Cells, axis: int, widths: np.ndarray, deadline: Deadline = NEVER) -> np.ndarray:
     """Where the cells meet the axis: intervals ``(k, 2)``, the other parameters being 0."""
+    if cells.dimension == 1 and cells.count:  # a cell is its bounding box
+        return np.concatenate(bounds(cells), axis=1)
     others = np.array([i for i in range(cells.dimension) if i != axis], np.int64)
     parts, _ = _through_zero(cells, others, widths, deadline)
     on = np.all(np.abs(parts.theta[:, others]) <= _ZERO * widths[others], axis=1)[parts.idx]

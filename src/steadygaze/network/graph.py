@@ -306,7 +306,8 @@ class Graph:
         return max(1, len(x)) if x.is_cuda else max(16, _BLOCK_BYTES // (8 * self._largest))
 
     def _blocks(self, x: Tensor) -> tuple[Tensor, ...]:
-        return x.split(self._block_rows(x))
+        rows = self._block_rows(x)
+        return (x,) if len(x) <= rows else x.split(rows)
 
     @staticmethod
     def _joined(blocks: list[dict[int, Tensor]]) -> dict[int, Tensor]:

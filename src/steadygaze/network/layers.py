@@ -70,6 +70,11 @@ class AbstractAffine(AbstractLayer):
     def terms(self) -> int:
         """The largest number of products summed for one value, by `linear` or by `transpose`."""
 
+    @property
+    def terms_forward(self) -> int:
+        """The same by `linear` alone: often several times fewer, where a layer makes many values of few."""
+        return self.terms
+
     def magnitude(self, *xs: Tensor) -> Tensor:
         """``|W| |x| + |b|``: the scale against which the rounding error of `forward` is measured."""
         return self.absolute.forward(*(x.abs() for x in xs))
@@ -142,6 +147,10 @@ class Dense(AbstractAffine):
     def terms(self) -> int:
         return max(self.weight.shape)
 
+    @property
+    def terms_forward(self) -> int:
+        return self.weight.shape[1]
+
 
 @dataclass(frozen=True, eq=False)
 class Conv(AbstractAffine):
@@ -177,6 +186,10 @@ class Conv(AbstractAffine):
     @property
     def terms(self) -> int:
         return self.weight[0, 0].numel() * max(self.weight.shape[:2])
+
+    @property
+    def terms_forward(self) -> int:
+        return self.weight[0].numel()
 
     @property
     def _window(self) -> Window:

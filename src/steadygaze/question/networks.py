@@ -36,7 +36,7 @@ def network_of(
         return model
     where = _device(device)
     builtin = isinstance(model, str) and model in BUILTIN_MODELS
-    if isinstance(model, str) and not builtin and ":" not in model and not Path(model).suffix:
+    if isinstance(model, str) and not (builtin or ":" in model or Path(model).suffix or Path(model).exists()):
         raise ModelError(
             f"the network is {model!r}, which is no file of a known kind and no built-in; allowed are a "
             f".onnx or .pt2 file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; give one of these"

@@ -23,6 +23,8 @@ from steadygaze.question.inconsistency import AbstractInconsistency
 
 # Gradients that count for less than this share of a map are not asked for.
 _NOTHING = 1e-12
+# Rounding leaves less of the inconsistency of two maps that are the same.
+_UNMOVED = 1e-6
 # How many theta are drawn to compare the import with the original, and to learn the scale of rounding.
 _PROBES = 16
 # So many products are made in learning that scale (see `Graph.effort`), where that is more than two points
@@ -64,8 +66,10 @@ def judged(
 ) -> Points:
     """Points from logits ``(B, K)``, class gaps ``(B,)``, and both maps as they are compared, ``(B, P)``."""
     distance = inconsistency.between(maps, expected)
-    # A map that is what it should be to the last bit has not moved, whatever rounding a cosine adds.
-    distance = distance.masked_fill((maps == expected).all(dim=1) & expected.any(dim=1), 0.0).numpy()
+    if (distance < _UNMOVED).any():
+        # A map that is what it should be to the last bit has not moved, whatever rounding a cosine adds.
+        distance = distance.masked_fill((maps == expected).all(dim=1) & expected.any(dim=1), 0.0)
+    distance = distance.numpy()
     kind = np.where(distance > threshold, ATTENTION_CHANGED, ROBUST)
     kind = np.where(gap > 0, kind, np.where(gap < 0, CLASS_CHANGED, UNDECIDED))
     return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
@@ -94,13 +98,16 @@ def maps_of_original(
     if not isinstance(saliency, AbstractGradientSaliency):
         return None
     seed = saliency.seed(logits, label)
-    total = torch.zeros_like(images)
+    weights, total = seed.numpy(), None
     try:
-        for k in np.flatnonzero((seed.abs() > _NOTHING).any(dim=0).numpy()):
+        for k in np.flatnonzero((np.abs(weights) > _NOTHING).any(axis=0)):
             found = np.asarray(network.original.gradients(images.numpy(), int(k)), np.float64)
-            total += seed[:, int(k), None, None, None] * torch.from_numpy(found)
+            weight = weights[:, k, None, None, None]
+            part = torch.from_numpy(found if (weight == 1).all() else weight * found)
+            total = part if total is None else total + part
     except ModelError:
         return None
+    total = torch.zeros_like(images) if total is None else total
     maps = saliency.from_gradient(total * images if saliency.times_pixels else total)
     seen = images.to(network.graph.device)
     level = level_at(network.graph, seen, tolerances) if level is None else level

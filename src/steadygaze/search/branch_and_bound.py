@@ -64,7 +64,7 @@ _MOST_PARAMETERS = 10
 _MOST_PARTS = 4096
 # Boxes of more parameters are not handed over: their regions have too many corners for the sweep.
 _MOST_HANDED = 6
-# Boxes whose every edge is below this share of the whole box's are not halved any more.
+# Boxes whose every edge is at most this share of the whole box's are not halved any more.
 _SMALLEST = 2.0**-24
 # Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
 # scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart. Of
@@ -76,6 +76,8 @@ _KNOWN_SHARE, _KNOWN_LEAST = 0.9, 0.5
 # A box with twice as many units in doubt as boxes are decided with is halved once, one with four times as
 # many quartered at once, and so on up to so many halvings.
 _HALVINGS = 4
+# A box that would need more of them is so large that parts about 0 come first.
+_FAR = 3
 # The safe scale is pursued until it is known up to this share of itself.
 _SCALE_CLOSE = 0.01
 _LEFT_OPEN = 0.01
@@ -123,6 +125,8 @@ class BranchAndBound(AbstractSearch):
         self._counts = {"boxes": 0, "boxes_robust": 0, "boxes_failing": 0, "boxes_handed_over": 0}
         # Of those that are too small to be cut, the ones at 0: without them there is no safe scale.
         self._counts["boxes_given_up"] = 0
+        # How often the edges of the smallest box at 0 that was left open were halved.
+        self._counts["halvings_at_zero"] = 0
         self._shares = {"share_by_bounds": 0.0, "share_by_regions": 0.0}
         self._standing = Standing(0.0, 0.0, 0, 0)
 
@@ -326,24 +330,27 @@ class BranchAndBound(AbstractSearch):
     def _cut(self, boxes: np.ndarray, pull: np.ndarray, doubts: np.ndarray) -> None:
         """Halve boxes, once or several times, and open the parts; the smallest are left as they are.
 
-        Of a network whose boxes take seconds, and of many parameters once a failure is known, one that holds
-        0 is cut about 0 (see `shells`): halved again and again, its parts at 0 would take more steps than
-        there is time for.
+        Of a network whose boxes take seconds, of many parameters once a failure is known, and where far too
+        many units are in doubt, one that holds 0 is cut about 0 (see `shells`): halved again and again, its
+        parts at 0 would take more steps than there is time for.
         """
         share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
-        small = (share < _SMALLEST).all(axis=1)
+        small = (share <= _SMALLEST).all(axis=1)
         self._small.append(boxes[small])
         about_zero = gauges_of(boxes, self._problem.box) == 0
         self._counts["boxes_given_up"] += int((small & about_zero).sum())
-        if self._outwards():
-            own = boxes[~small & about_zero]
-            parts = [part for box in own for part in self._about_zero(box)]
-            self._open = np.concatenate([self._open, *parts])
-            small |= about_zero
+        for edges in share[about_zero]:
+            depth = round(-math.log2(edges.max()))
+            self._counts["halvings_at_zero"] = max(self._counts["halvings_at_zero"], depth)
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
             more = np.log2(np.maximum(doubts, 1) / self._decidable.most)
-            times = np.ceil(more).astype(int).clip(1, _HALVINGS)
+            times = np.maximum(np.rint(more).astype(int), 1)
+        several = len(self._problem.box) > 1 and self._handover is None
+        outwards = about_zero & (self._outwards() | ((times > _FAR) & several))
+        parts = [part for box in boxes[~small & outwards] for part in self._about_zero(box)]
+        self._open = np.concatenate([self._open, *parts])
+        small, times = small | outwards, times.clip(max=_HALVINGS)
         boxes, pull, times = boxes[~small], pull[~small], times[~small]
         while len(boxes):
             boxes = halved(boxes, self._axes(boxes, pull), self._bends)

@@ -53,7 +53,9 @@ _GAPS_COST, _UNITS_COST, _DOUBTS_COST, _SYMBOLS_COST, _SLOPES_COST = 2.0, 2.0, 1
 _LOST_SHARE, _LOST_FIRST, _LIKELY = 0.1, 4.0, 0.5
 # More effort for a box may take this share of the time that is left, where so many products (see
 # `Graph.effort`) are made in a second.
-_SHARE, _RATE = 0.1, 1e10
+_SHARE, _RATE = 0.1, 3e10
+# A box about 0, on which every range depends, is worth more.
+_SHARE_AT_ZERO = 0.3
 # Of slow networks few boxes are judged, and each that is decided is worth more symbols: there are so many for
 # each unit in doubt, as their products have some, too, and they may take that share of the time.
 _SYMBOLS_EACH, _MUCH = 3, 0.4
@@ -308,16 +310,20 @@ class _Judging:
         """
         expected = experience.left("units", self._shares)
         wanted = _wanted(self.low, self.middle)
-        wanted[~self.open | np.isnan(self.gaps) | ~self._affordable(self.doubts)] = 0.0
+        ends, whole = self._boxes, self._problem.box
+        below, above = (ends[..., 0] < 0) | (whole[:, 0] == 0), (ends[..., 1] > 0) | (whole[:, 1] == 0)
+        about_zero = (below & above & (ends[..., 0] <= 0) & (ends[..., 1] >= 0)).all(axis=1)
+        affordable = self._affordable(self.doubts, np.where(about_zero, _SHARE_AT_ZERO, _SHARE))
+        wanted[~self.open | np.isnan(self.gaps) | ~affordable] = 0.0
         likely = wanted > np.nan_to_num(expected, nan=np.inf)
         unknown = np.flatnonzero(np.isnan(expected) & (wanted > _HOPEFUL))
         if len(unknown):
             best = unknown[wanted[unknown].argmax()]
             cost = np.array([_UNITS_COST + _DOUBTS_COST * self.doubts[best]])
-            likely[best] = wanted[best] > _LIKELY or experience.affords(cost)[0]
+            likely[best] = wanted[best] > _LIKELY or about_zero[best] or experience.affords(cost)[0]
         return np.flatnonzero(likely)
 
-    def _affordable(self, rows: np.ndarray, share: float = _SHARE) -> np.ndarray:
+    def _affordable(self, rows: np.ndarray, share: np.ndarray | float = _SHARE) -> np.ndarray:
         """``(B,)`` bool: whether so many rows ``(B,)`` come back in such a share of the time."""
         return rows * self._problem.graph.effort <= share * _RATE * self._deadline.left
 

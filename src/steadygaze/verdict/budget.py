@@ -22,10 +22,14 @@ _MAP_SHARE = 1 / 4
 _READ = 40e6
 
 # Reading, replaying and holding what was found takes as long as evaluating about so many points; that much of
-# the time is kept for it, but no more than this share of what is left. Where points take no time, nothing is:
-# there the allowance is enough.
+# the time is kept for it, but no more than this share of what is left. The least that it takes is kept up to
+# another share. Where points take no time, nothing is: there the allowance is enough.
 _POINTS, _MOST_KEPT = 20, 0.3
+_FEWEST_POINTS, _MOST_OF_LITTLE = 7, 0.6
 _QUICK = 10**7
+# Learning how large terms are, the unperturbed image and a second look at it in single precision take as long
+# as so many points; of the points that an answer is held against there is one at the least.
+_FIXED_POINTS = 5
 
 INTERRUPT = Stopped("interrupt", "an interrupt")
 
@@ -49,15 +53,36 @@ class Progress:
     radius: float | None = None
 
 
-def kept_for_reading(problem: Problem, deadline: Deadline) -> float:
-    """Seconds before the deadline at which the search of a large network has to end."""
+@dataclass(frozen=True)
+class Kept:
+    """What of a limit of time is kept for what comes after the search.
+
+    Attributes:
+        seconds: before the deadline at which the search of a large network has to end.
+        point: seconds that a point takes there; 0 of other networks, or without a limit.
+    """
+
+    seconds: float = 0.0
+    point: float = 0.0
+
+    def held(self, left: float) -> int | None:
+        """How many points an answer is held against in any case, where so many seconds are left; None for
+        the usual number.
+        """
+        return max(1, int(left / self.point) - _FIXED_POINTS) if self.point else None
+
+
+def kept_for_reading(problem: Problem, deadline: Deadline) -> Kept:
+    """What is kept before the deadline, learnt from one point."""
     if deadline.left == math.inf or problem.graph.effort < _QUICK:
-        return 0.0
+        return Kept()
     timed = problem_until(problem, deadline.part(_MOST_KEPT))
     before = deadline.clock()
     with contextlib.suppress(Expired):  # a point that takes longer than the time counts as long
         timed.at(np.zeros((1, len(problem.box))))
-    return min(_POINTS * (deadline.clock() - before), _MOST_KEPT * deadline.left)
+    point, left = deadline.clock() - before, deadline.left
+    enough = max(_MOST_KEPT * left, min(_FEWEST_POINTS * point, _MOST_OF_LITTLE * left))
+    return Kept(min(_POINTS * point, enough), point)
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def verify(
         label: the class that must hold; the predicted one, which is the default.
         claim: what must hold: `"attention"`, the class and the reason for it, or `"class"` alone: then no map
             is made, and nothing may be said of saliency, inconsistency and threshold.
-        saliency: `"gradient"`, `"abs-gradient"` or `"grad-cam"`; for bounds also `"gradient-x-input"`,
+        saliency: `"gradient"`, `"abs-gradient"`, `"gradient-x-input"` or `"grad-cam"`; for bounds also
             `"softmax-gradient"` or `"integrated-gradients"`.
         channel_sum: whether maps are summed over the channels.
         layer: with grad-cam, the name of the convolution to look at; by default the last.
@@ -258,7 +258,7 @@ def _solved(
     with interrupts() as asked:
         deadline = replace(limits.deadline(loading), halted=asked)
         kept = kept_for_reading(problem, deadline)
-        deadline = deadline.later(-kept)
+        deadline = deadline.later(-kept.seconds)
         budget = Budget(limits, deadline, limits.regions)
         kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
         with announced(tell, kernels, deadline):
@@ -267,7 +267,9 @@ def _solved(
         main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
         tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
         # One interrupt ends what is in work: the search, or, after it, the reading.
-        late = Deadline.after(limits.allowance) if asked() else deadline.later(kept + limits.allowance)
+        late = (
+            Deadline.after(limits.allowance) if asked() else deadline.later(kept.seconds + limits.allowance)
+        )
         timed = problem_until(problem, late)
         review = reviewed(timed, findings, options.norm, audit_points, late)
     around, scale, radius = review.around, review.scale, review.radius
@@ -281,6 +283,7 @@ def _solved(
         Claims(scale, around.origin, radius, failure),
         budget_of(searched - began),
         review.ahead,
+        kept.held(deadline.later(kept.seconds).left),
     )
     result = Result(
         problem=described(problem, origin),

@@ -18,6 +18,11 @@ _IN_VAIN = (
     "there, or what rounding adds has grown beyond what is to be proven on its way through the layers. More "
     "time is not likely to give a safe scale{}."
 )
+_TOO_FEW = "The time did not suffice for a first region at 0; ten times as much may."
+_TOO_LARGE = (
+    "The time did not suffice for small boxes at 0: bounds leave open {}, and whether "
+    "they decide smaller ones, for which ten times as much will do, cannot be told."
+)
 # Two numbers that differ by less are told as one.
 _ALIKE = 1.5
 
@@ -50,7 +55,7 @@ def expectation(
         less = "" if problem.class_alone else ", which the class alone may have"
         return (_IN_VAIN.format(less),)
     if not scale:
-        return ("The time did not suffice for a first region at 0; ten times as much may.",)
+        return (_without_region(findings),)
     searched = sum(finding.seconds for finding in findings)
     times = 10 + 9 * loading / searched if searched else 10.0
     by_count = scale * times ** (1 / len(box))
@@ -62,6 +67,19 @@ def expectation(
         f"In ten times the time the safe scale is likely to grow from {scale:.2g} to {to}; "
         f"it is at most {first:.3g}.",
     )
+
+
+def _without_region(findings: Sequence[Finding]) -> str:
+    """What is said where nothing is known of 0.
+
+    An exact engine takes the region at 0 as soon as the time for one is there. Bounds may leave open boxes of
+    any size: they are told by the smallest at 0 that they did.
+    """
+    halvings = [finding.standing.counts.get("halvings_at_zero") for finding in findings]
+    told = [number for number in halvings if number is not None]
+    if len(told) < len(halvings):
+        return _TOO_FEW
+    return _TOO_LARGE.format(f"one of 2^-{max(told):.0f} of the range" if max(told) else "the whole box")
 
 
 def pace_of(findings: Sequence[Finding], times: float) -> float | None:

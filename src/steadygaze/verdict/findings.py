@@ -192,9 +192,11 @@ def _with_ranges(around: Around, safe: Sequence[Sequence[float]]) -> Around:
     """With ranges at least as wide as these, which are proven safe."""
     origin = around.origin or Origin(None, ((0.0, 0.0),) * len(safe), None, None, "not examined", False)
     ranges = tuple(
-        (min(low, float(first)) + 0.0, max(high, float(last)))
+        (min(low, first) + 0.0, max(high, last))
         for (low, high), (first, last) in zip(origin.ranges, safe, strict=True)
     )
+    if around.origin is not None and ranges == origin.ranges:
+        return around
     return replace(around, origin=replace(origin, ranges=ranges))
 
 
@@ -209,6 +211,8 @@ def ended_inward(around: Around, box: np.ndarray) -> Around:
         )
         for (low, high), (first, last) in zip(around.origin.ranges, box.tolist(), strict=True)
     )
+    if ranges == around.origin.ranges:
+        return around
     return replace(around, origin=replace(around.origin, ranges=ranges))
 
 

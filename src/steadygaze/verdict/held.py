@@ -103,10 +103,12 @@ def hold(
     claims: Claims,
     seconds: float,
     ahead: Prepared | None = None,
+    first: int | None = None,
 ) -> Held:
     """Hold maps, and what is read off them, against plain evaluation, for about so many seconds.
 
-    ahead: what is `prepared` of the same, if it is; the seconds that this took count.
+    ahead: what is `prepared` of the same, if it is; the seconds that this took count. first: how many points
+    are looked at in any case, if that is fewer than usual.
 
     Raises InternalCheckError, with the theta, at the first point of another kind than is said, beyond
     rounding; or where a point of the box lies in no cell of a map that covers it.
@@ -115,7 +117,7 @@ def hold(
     ends = began + seconds
     failing = _failing(claims)
     if ahead is None:
-        ahead = prepared(problem, maps, claims, _thetas(problem, failing), _thetas(problem, ()))
+        ahead = prepared(problem, maps, claims, _thetas(problem, failing), _thetas(problem, ()), first)
     plain, block = ahead.plain, [*failing, *ahead.first]
     near = chain(block, ahead.others)
     known = [map_ for map_ in maps if _preparing(map_) < _PREPARING * seconds]
@@ -128,9 +130,8 @@ def hold(
     if ends - time.perf_counter() > _CAUTION * looked[0].least:
         looked.append(_look(plain, near, 1, ends))
     agreeing, close = sum(one.agreeing for one in looked), sum(one.close for one in looked)
-    first = looked[0].first
     try:
-        seen = plain.at(_thetas(problem, ()), noted=1) if first is None else first
+        seen = looked[0].first or plain.at(_thetas(problem, ()), noted=1)
     except Expired:
         return Held(agreeing, close, time.perf_counter() - began, np.zeros(1, bool))
     there = seen.evaluated.take(slice(noted))
@@ -154,7 +155,12 @@ class Prepared:
 
 
 def prepared(
-    problem: Problem, maps: Sequence[CellMap], claims: Claims, failing: np.ndarray, also: np.ndarray
+    problem: Problem,
+    maps: Sequence[CellMap],
+    claims: Claims,
+    failing: np.ndarray,
+    also: np.ndarray,
+    first: int | None = None,
 ) -> Prepared:
     """Choose the points, and evaluate the first of them in one pass.
 
@@ -163,13 +169,15 @@ def prepared(
         claims: what is read off them; of the nearest failure nothing need be known.
         failing: theta ``(k, n)`` to evaluate with them, the first where the nearest failure is likely to be.
         also: further theta ``(B, n)``.
+        first: how many points are looked at in any case, if that is fewer than usual.
     """
     began = time.perf_counter()
     points = _in_turn([_claimed(problem, claims), *map(_in_cells, maps)])
-    first = tuple(islice(points, _at_first(problem)))
-    ahead = np.concatenate([failing[:1], _thetas(problem, first), failing[1:], also])
+    usual = _at_first(problem)
+    chosen = tuple(islice(points, usual if first is None else min(first, usual)))
+    ahead = np.concatenate([failing[:1], _thetas(problem, chosen), failing[1:], also])
     plain = PlainEvaluation(problem, ahead=ahead)
-    return Prepared(plain, first, points, time.perf_counter() - began)
+    return Prepared(plain, chosen, points, time.perf_counter() - began)
 
 
 def _at_first(problem: Problem) -> int:
@@ -265,40 +273,41 @@ def _failing(claims: Claims) -> list[_Point]:
 def _claimed(problem: Problem, claims: Claims) -> Iterator[_Point]:
     box = problem.box
     half = half_widths(box)
-    rng = np.random.default_rng(5)
     sources: list[Iterator[_Point]] = []
     if claims.safe_scale:
-        sources.append(_on_scaled_box(box * claims.safe_scale * (1 - _INSIDE), rng))
+        sources.append(_on_scaled_box(box * claims.safe_scale * (1 - _INSIDE)))
     if claims.origin is not None:
-        sources.append(_on_ranges(np.array(claims.origin.ranges), rng))
+        sources.append(_on_ranges(np.array(claims.origin.ranges)))
     if claims.radius is not None and claims.radius.value:
-        sources.append(_on_ball(box, half, claims.radius, rng))
+        sources.append(_on_ball(box, half, claims.radius))
     return _in_turn(sources)
 
 
-def _on_scaled_box(box: np.ndarray, rng: np.random.Generator) -> Iterator[_Point]:
+def _on_scaled_box(box: np.ndarray) -> Iterator[_Point]:
     """Corners, and random points of the box's surface and of its inside."""
-    for number in range(_SURFACE):
-        draw = rng.random(len(box))
+    n = len(box)
+    for number, drawn in enumerate(unit_draws(5, _SURFACE, n + 2)):
+        draw = drawn[:n].copy()
         if number % 3 == 0:
             draw = draw.round()
         elif number % 3 == 1:
-            draw[rng.integers(len(box))] = rng.integers(2)
+            draw[int(n * drawn[n])] = drawn[n + 1].round()
         theta = box[:, 0] + draw * (box[:, 1] - box[:, 0])
         yield _Point(theta, ROBUST, "within the safe scale all is said to be")
 
 
-def _on_ranges(ranges: np.ndarray, rng: np.random.Generator) -> Iterator[_Point]:
+def _on_ranges(ranges: np.ndarray) -> Iterator[_Point]:
     """The ends of safe ranges, and points on the way to each."""
-    for inside in (1 - _INSIDE, *rng.random(_ON_THE_WAY)):
+    for inside in (1 - _INSIDE, *unit_draws(5, 1, _ON_THE_WAY)[0]):
         for axis, end in zip(*np.nonzero(ranges), strict=True):
             theta = np.zeros(len(ranges))
             theta[axis] = ranges[axis, end] * inside
             yield _Point(theta, ROBUST, "on the safe ranges all is said to be")
 
 
-def _on_ball(box: np.ndarray, half: np.ndarray, radius: Radius, rng: np.random.Generator) -> Iterator[_Point]:
+def _on_ball(box: np.ndarray, half: np.ndarray, radius: Radius) -> Iterator[_Point]:
     """Random points just nearer to 0 than the radius, and nearer, brought into the box."""
+    rng = np.random.default_rng(5)
     for number in range(_SURFACE):
         direction = rng.standard_normal(len(box))
         if radius.norm == "linf":

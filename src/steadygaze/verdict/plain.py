@@ -311,8 +311,9 @@ class PlainEvaluation:
 
     def _maps(self, wanted: Sequence[tuple[Evaluated, Mapping[int, Tensor]]]) -> Sequence[Tensor]:
         """Maps ``(k, P)`` at all rows of each, given the pieces that their units are on."""
-        made = self._maps_on(*(wanted[0] if len(wanted) == 1 else self._joined(wanted)))
-        return made.split([len(rows.images) for rows, _ in wanted])
+        if len(wanted) == 1:
+            return [self._maps_on(*wanted[0])]
+        return self._maps_on(*self._joined(wanted)).split([len(rows.images) for rows, _ in wanted])
 
     def _joined(
         self, wanted: Sequence[tuple[Evaluated, Mapping[int, Tensor]]]

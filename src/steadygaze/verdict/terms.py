@@ -73,4 +73,6 @@ def places_to_learn(box: np.ndarray, effort: int) -> np.ndarray:
     count = min(_EFFORT // effort, _CORNERS + _LEARNT)
     draws = unit_draws(3, count, len(box)).copy()
     draws[:_CORNERS] = draws[:_CORNERS].round()
-    return np.concatenate([corners, box[:, 0] + draws * (box[:, 1] - box[:, 0]), np.zeros((1, len(box)))])
+    places = np.concatenate([np.zeros((1, len(box))), corners, box[:, 0] + draws * (box[:, 1] - box[:, 0])])
+    # A range has two corners, one of them mostly at 0: what is there twice says nothing more.
+    return np.array([*dict.fromkeys(map(tuple, places.tolist()))][::-1])

@@ -59,12 +59,16 @@ class Tries:
         self._none, self._expired = np.zeros((0, len(problem.box))), False
 
     def ahead(self) -> np.ndarray:
-        """The points ``(k, n)`` that are tried first, the likely witness first; none if none is known."""
+        """The points ``(k, n)`` whose maps are tried first, the likely witness first, if any."""
         try:
             self._first = self._first or list(islice(self._left, 1))
         except Expired:
             self._expired = True
-        return self._first[0].thetas[_SOME] if self._first else self._none
+        if not self._first:
+            return self._none
+        # Where the class is lost, only the one that is taken needs a map (see `_replayed`).
+        (first,) = self._first
+        return first.thetas[_SOME[:1] if first.kind == CLASS_CHANGED else _SOME]
 
     def __iter__(self) -> Iterator[_Try]:
         if self._expired:

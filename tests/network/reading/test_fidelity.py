@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from steadygaze.errors import FidelityError
+from steadygaze.errors import FidelityError, ModelError
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Conv, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -83,6 +83,45 @@ def test_units_exactly_at_the_end_of_a_clip_pass(layer):
     )
     check_fidelity(load_network(module, input_shape=(1, 2, 2)), images)
     check_fidelity(load_network(module, input_shape=(1, 2, 2)), images[:1])
+
+
+class Tokens(nn.Module):
+    """Convolutions before a transformer: tokens made of what a batch normalisation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.last = nn.Sequential(nn.Conv2d(1, 4, 4, 4), nn.BatchNorm2d(4)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return torch.relu(self.last(self.stem(x).flatten(2).transpose(1, 2))).mean(1)
+
+
+def test_a_single_image_has_the_gradient_that_it_has_among_others(images):
+    torch.manual_seed(0)
+    original = load_network(Tokens().eval(), input_shape=(1, 8, 8)).original
+    singly = np.concatenate([original.gradients(image[None], 1) for image in images])
+    assert np.allclose(singly, original.gradients(images, 1), atol=1e-6)
+
+
+class Misled(WithoutGradient):
+    """The right logits with a gradient that is not theirs."""
+
+    def gradient(self, images, label):
+        return self._original.gradient(images, label)[..., ::-1].copy()
+
+
+def test_a_gradient_of_pytorch_that_is_no_slope_is_told_from_a_wrong_import(network, images):
+    misled = replace(network, original=Misled(network.original))
+    with pytest.raises(ModelError, match=r"is not the slope of its logits.*open batch axis"):
+        check_fidelity(misled, images)
+
+
+def test_gradients_below_single_precision_pass(images):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Sigmoid(), nn.Linear(8, 8), nn.Linear(8, 3))
+    with torch.no_grad():
+        for layer in (module[1], module[3], module[4]):
+            layer.weight *= 1e-20
+    assert check_fidelity(load_network(module, input_shape=(1, 8, 8)), images).gradient < 1e-2
 
 
 def test_a_wrong_value_anywhere_is_found(network, images):

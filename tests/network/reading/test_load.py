@@ -255,6 +255,14 @@ def test_import_paths_that_make_no_module_are_refused(user_module, attribute, me
         load_network(f"{user_module}:{attribute}", input_shape=(3, 2, 2))
 
 
+@pytest.mark.parametrize("path", ["my_own_network.py", "models/my_own_network.py", "./my_own_network"])
+def test_a_path_in_place_of_a_module_is_refused_with_what_to_write(path):
+    with pytest.raises(
+        ModelError, match=r"write 'my_own_network:Net', in the folder that holds my_own_network\.py"
+    ):
+        load_network(f"{path}:Net", input_shape=(3, 2, 2))
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -50,6 +50,17 @@ WRITTEN = {
         "net.ckpt",
         "a state_dict",
     ),
+    "archive": (
+        lambda p: torch.save({"state_dict": module().state_dict()}, p),
+        "best.pth.tar",
+        "a state_dict",
+    ),
+    "code": (lambda p: p.write_text("net = 1"), "net.py", "is Python code.*without .py"),
+    "folder": (
+        lambda p: (p.mkdir(), (p / "config.json").write_text("{}")),
+        "vit-base",
+        "a folder with a saved model.*from_pretrained",
+    ),
     "old-weights": (
         lambda p: torch.save(module().state_dict(), p, _use_new_zipfile_serialization=False),
         "net.pt",

@@ -14,8 +14,9 @@ from torch import Tensor
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.enclosures import Pairs
 from steadygaze.geometry.forms import Forms, together
+from steadygaze.network.bounding.attention import relax_joint_node
 from steadygaze.network.bounding.backward import Backward
-from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
+from steadygaze.network.bounding.joint import Factors, Scales, Shares
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
 from steadygaze.network.bounding.steepening import steepened
 from steadygaze.network.bounding.tightening import Effort, Tightening
@@ -203,7 +204,7 @@ def bounds_of(
             if tightening is not None:
                 tightening.affine(index, values[index])
         elif isinstance(layer, AbstractJoint):
-            values[index], found, deviation = relax_joint(layer, inputs, room, used)
+            values[index], found, deviation = relax_joint_node(graph, index, inputs, room, used, nodes)
             slopes[index], used = found, max(used, values[index].symbols)
             pull, doubts = pull + blamed(values[index].flattened(), deviation), doubts + found.doubts
             if tightening is not None:
@@ -248,7 +249,7 @@ def affine(layer: AbstractAffine, *inputs: Forms, norm: float | None = None) -> 
     return Forms(rows, error, flat[0].count, length=length).linear(
         lambda x: layer.linear(*parts(x)),
         lambda x: layer.absolute.linear(*parts(x)),
-        layer.terms,
+        layer.terms_forward,
         constant if constant.any() else None,
         norm,
     )

@@ -104,7 +104,7 @@ class Shares:
         """
         size = gradient.shape[-1]
         half = used + max(0, room - used) // 2
-        level, p = _levelled(gradient.without_errors()), self.shares
+        level, p = levelled(gradient.without_errors()), self.shares
         total = _followed(_ADDED, level, p, _terms(size), half, used)
 
         def repeated(x: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class Scales:
         used = max(used, along.symbols)
         along = _followed(_SPREAD, along, y, 1, steps[1], used)
         used = max(used, along.symbols)
-        level = _levelled(known) if self.layer.centred else known
+        level = levelled(known) if self.layer.centred else known
         made = _followed(_SPREAD, level + -along, r, 1, room, used)
         return (made.loosened(*_contracted(self.layer, gradient, y.most, r.most)),)
 
@@ -285,7 +285,7 @@ def _normalised(layer: Normalise, x: Forms, room: int, used: int) -> tuple[Forms
     size = x.shape[-1]
     values, scales, deviation = _normalised_known(layer, x.without_errors(), room, used)
     low, high = _scales_within(layer, x, *scales.bounds())
-    away = _levelled(x) if layer.centred else x
+    away = levelled(x) if layer.centred else x
     limit = size**0.5 * (1 + _ROUNDING)
     y = (away.most * high * (1 + _ROUNDING)).clamp_max(limit)
     values = values.loosened(*_contracted(layer, x, y, high))
@@ -314,7 +314,7 @@ def _scales_within(layer: Normalise, x: Forms, low: Tensor, high: Tensor) -> tup
 def _normalised_known(layer: Normalise, x: Forms, room: int, used: int) -> tuple[Forms, Forms, Tensor]:
     """As `_normalised`, for forms without errors."""
     size = x.shape[-1]
-    away = _levelled(x) if layer.centred else x
+    away = levelled(x) if layer.centred else x
     squares, deviation = multiplied(_TIMES, away, away, 1)
     low, high = away.bounds()
     most = torch.maximum(low.abs(), high.abs()).square() * (1 + _ROUNDING)
@@ -425,7 +425,7 @@ def _terms(size: int) -> int:
     return size if size <= _PART else _PART + _terms(-(-size // _PART))
 
 
-def _levelled(forms: Forms) -> Forms:
+def levelled(forms: Forms) -> Forms:
     """Less the mean along the last axis."""
     less, more = (lambda x: _centred(x, -1.0)), (lambda x: _centred(x, 1.0))
     return forms.linear(less, more, _terms(forms.shape[-1]) + 2, norm=1 + _ROUNDING)

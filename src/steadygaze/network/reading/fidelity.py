@@ -122,6 +122,16 @@ def _compared(network: Network, images: np.ndarray, options: FidelityOptions) ->
             f"the gradient of the network {network.path} is not finite at the images at hand, allowed are "
             "finite ones; where it divides by 0, add a small number to the divisor, or clamp it"
         )
+    if way == "autograd" and not gradient <= options.gradient:
+        apart = _compare_integrals(network.original, graph, given, label, options)
+        if apart <= options.gradient:
+            raise ModelError(
+                f"PyTorch's gradient of {network.path} is not the slope of its logits: it is off by "
+                f"{gradient:.2g} of its size, where that of the imported network explains how they change; "
+                "allowed are networks of which it is; export it with an open batch axis (a single image's is "
+                "wrong where tokens are made of what a batch normalisation makes), or take out a backward "
+                "pass of its own"
+            )
     if way == "finite differences":
         gradient = max(gradient, _compare_integrals(network.original, graph, given, label, options))
     if not gradient <= options.gradient:
@@ -285,7 +295,8 @@ def _compare_gradients(graph: Graph, x: Tensor, theirs: np.ndarray, label: int) 
     if not told.any():
         return 0.0
     size = np.abs(theirs[told]).max(axis=(1, 2, 3))
-    size = np.maximum(size, max(_SMALL * size.max(), np.finfo(np.float64).tiny))
+    # What is smaller than the smallest number of single precision may be 0 there.
+    size = np.maximum(size, max(_SMALL * size.max(), float(np.finfo(np.float32).tiny)))
     return float((np.abs(ours[told] - theirs[told]).max(axis=(1, 2, 3)) / size).max())
 
 

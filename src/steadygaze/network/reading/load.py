@@ -269,6 +269,12 @@ def _note(dropped: str | None) -> str | None:
 
 def _imported(name: str) -> torch.nn.Module:
     module_name, _, attribute = name.partition(":")
+    if module_name.endswith(".py") or "/" in module_name:
+        stem = Path(module_name).name.removesuffix(".py")
+        raise ModelError(
+            f"the network is {name!r}, a path before the colon, allowed is the name of a module; write "
+            f"'{stem}:{attribute}', in the folder that holds {stem}.py"
+        )
     folder = str(Path.cwd())
     added = folder not in sys.path
     if added:

@@ -25,19 +25,21 @@ def picked_by_noise(layer: PiecewiseLinear | MaxPool, gaps: list[Tensor], noise:
     return (near > 1) & (own > 0)
 
 
-def noise_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None) -> dict[int, Tensor]:
+def noise_at(
+    graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None, last: int | None = None
+) -> dict[int, Tensor]:
     """What single precision may leave of terms that cancel, ``(B, *shape)`` of each node; 0 where all are 0.
 
     Of each layer a share of the sum of its absolute terms. From there on these errors are taken to be
     independent, so that their squares go on by the squares of the weights (absolute sums would multiply with
     each layer, and call every unit of a deep network doubtful), times the slope of each unit on a piece that
     it may be on: nothing passes a rectifier that is off. values are those of nodes that are at hand: of all,
-    or they are found again.
+    or they are found again. Behind node `last` none is told; None: of all.
     """
     if values is None or len(values) < len(graph.nodes):
         values = graph.values_at(x, range(len(graph.nodes)))
     noise = {0: _SINGLE * x.abs()}
-    for index, node in enumerate(graph.nodes[1:], start=1):
+    for index, node in enumerate(graph.nodes[1 : None if last is None else last + 1], start=1):
         before = [noise[source] for source in node.inputs]
         if isinstance(node.layer, AbstractAffine):
             own = _SINGLE * node.layer.magnitude(*(values[source] for source in node.inputs))
@@ -46,8 +48,11 @@ def noise_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None
             noise[index] = (layer.linear(*(each.square() for each in before)) + own.square()).sqrt()
         elif isinstance(node.layer, PiecewiseLinear):
             flat, own = values[node.inputs[0]].flatten(1), before[0].flatten(1)
-            ends = [node.layer.slopes_of(node.layer.pieces_of(end)) for end in (flat - own, flat + own)]
-            steepest = torch.stack(ends).abs().amax(dim=0)
+            if node.layer.is_relu:
+                steepest = flat + own > 0
+            else:
+                ends = [node.layer.slopes_of(node.layer.pieces_of(end)) for end in (flat - own, flat + own)]
+                steepest = torch.stack(ends).abs().amax(dim=0)
             noise[index] = (steepest * own).reshape(values[index].shape)
         elif isinstance(node.layer, MaxPool):
             noise[index] = node.layer.forward(before[0])
@@ -73,7 +78,7 @@ def picked_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = Non
     """
     if values is None or len(values) < len(graph.nodes):
         values = graph.values_at(x, range(len(graph.nodes)))
-    noise = noise_at(graph, x, values)
+    noise = noise_at(graph, x, values, max(graph.piecewise, default=0))
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
@@ -109,7 +114,7 @@ def level_of(graph: Graph, values: Mapping[int, Tensor], tolerances: Mapping[int
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     if not any(units.any() for units in level.values()):  # mostly: what noise would do, nobody needs to know
         return found
-    noise = noise_at(graph, x, values)
+    noise = noise_at(graph, x, values, max(graph.piecewise, default=0))
     for index, units in level.items():
         layer, own = graph.nodes[index].layer, noise[graph.nodes[index].inputs[0]].flatten(1)
         if isinstance(layer, MaxPool):

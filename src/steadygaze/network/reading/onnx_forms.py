@@ -71,7 +71,8 @@ def complaint(
     if not form.since <= opset <= LATEST or not defs.has(operator, opset, ""):
         return (
             f"it is of operator set {opset}",
-            f"allowed are {form.since} to {LATEST} where it is defined; export the network for one of these",
+            f"allowed are {form.since} to {LATEST} where it is defined; export the network for one "
+            "of these, or convert the file with onnx.version_converter",
         )
     schema = defs.get_schema(operator, opset, "")
     if schema.deprecated:

@@ -22,6 +22,11 @@ def way_out(node: NodeProto) -> str:
         return f"where it makes the class itself, cut the network before it, with --output {node.input[0]}"
     if node.domain == DOMAIN:
         return _of_estimators(node.op_type)
+    if node.domain.startswith("com.microsoft"):
+        return (
+            "it is of onnxruntime's own set, which optimising made: hand in the file that was optimised, or "
+            "optimise with ORT_ENABLE_BASIC, which keeps to ONNX"
+        )
     if node.domain not in DOMAINS:
         return "it is of one runtime's own set: export the network without that runtime's optimisation"
     if node.op_type not in _standard():

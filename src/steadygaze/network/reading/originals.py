@@ -49,8 +49,10 @@ class Preparation:
 
     def apply(self, images: np.ndarray) -> np.ndarray:
         """Model inputs, float64 ``(B, *row)``."""
-        column = (-1, 1, 1)
-        x = (images - np.reshape(self.mean, column)) / np.reshape(self.std, column) * self.scale
+        x = images
+        if not self._keeps_values:
+            column = (-1, 1, 1)
+            x = (images - np.reshape(self.mean, column)) / np.reshape(self.std, column) * self.scale
         x = x.transpose(0, 2, 3, 1) if self.layout == "hwc" else x
         return np.ascontiguousarray(x.reshape(len(images), *self.row))
 
@@ -61,7 +63,12 @@ class Preparation:
             g = gradients.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
         else:
             g = gradients.reshape(-1, channels, height, width)
-        return g * self.scale / np.reshape(self.std, (-1, 1, 1))
+        return g if self._keeps_values else g * self.scale / np.reshape(self.std, (-1, 1, 1))
+
+    @cached_property
+    def _keeps_values(self) -> bool:
+        """Whether pixels are taken as they are."""
+        return not any(self.mean) and all(one == 1 for one in (*self.std, self.scale))
 
 
 class AbstractOriginal(ABC):
@@ -199,8 +206,7 @@ class TorchOriginal(AbstractOriginal):
         try:
             with undisturbed(gradients=True):
                 for rows in inputs.split(_ROWS):
-                    leaf = rows.clone().requires_grad_()
-                    found += torch.autograd.grad(self._logits(leaf)[:, label].sum(), leaf)
+                    found.append(self._slopes(rows, label))
         except RuntimeError:  # the module overwrites what its gradient needs, or runs without gradients
             return None
         return self.preparation.undo_gradient(torch.cat(found).numpy().astype(np.float64), images.shape[1:])
@@ -219,6 +225,21 @@ class TorchOriginal(AbstractOriginal):
         # A module that converts to its own precision by itself is not converted.
         near = 1e-2 * float(ours.abs().max())
         return wide if ours.dtype == torch.float64 and torch.allclose(ours, theirs, 1e-2, near) else None
+
+    def _slopes(self, rows: Tensor, label: int) -> Tensor:
+        """Gradients by the rows ``(B, *row)``.
+
+        PyTorch's batch normalisation loses the order of a single image's gradient where tokens are made of
+        its output, as in vision transformers with convolutions before: a single image is taken twice.
+        """
+        twice = self._together and len(rows) == 1 and self._normalises
+        leaf = (torch.cat([rows, rows]) if twice else rows.clone()).requires_grad_()
+        (found,) = torch.autograd.grad(self._logits(leaf)[: len(rows), label].sum(), leaf)
+        return found[: len(rows)]
+
+    @cached_property
+    def _normalises(self) -> bool:
+        return any(name.endswith("running_mean") for name, _ in self._module.named_buffers())
 
     def _inputs(self, images: np.ndarray) -> Tensor:
         return torch.from_numpy(self.preparation.apply(images)).to(self._dtype)

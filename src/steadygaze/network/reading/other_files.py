@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".tar", ".model")
 """What PyTorch's files are called, whatever is in them."""
 
 # Of these kinds nothing is looked at but the name.
@@ -19,6 +19,7 @@ _OTHERS = {
     ".pb": "is a TensorFlow graph: write it as ONNX, with tf2onnx",
     ".tflite": "is a TensorFlow Lite file: write the network that it was made from as ONNX, with tf2onnx",
     ".mlmodel": "is a Core ML file: write the network that it was made from as ONNX",
+    ".py": "is Python code: name a function in it that returns the module, as 'module:callable', without .py",
     ".joblib": "is a pickled estimator: write it as ONNX, with skl2onnx and the option zipmap=False",
 }
 _SCRIPT = (
@@ -34,6 +35,10 @@ _WEIGHTS = (
 _MODULE = (
     "is a pickled module, and reading it runs what is in it: give 'module:callable', a function that returns "
     "torch.load(FILE, weights_only=False), if you would run it yourself"
+)
+_FOLDER = (
+    "is a folder with a saved model: give 'module:callable', a function that loads it from there (with "
+    "from_pretrained, as transformers does) and returns it"
 )
 _UNKNOWN = (
     "is no file of PyTorch's that is known here: give 'module:callable', a function that returns the module"
@@ -51,6 +56,8 @@ def way_from(path: Path) -> str | None:
     Nothing in it is run, and no more of it is read than names.
     """
     kind = path.suffix.lower()
+    if (path / "config.json").is_file():
+        return _FOLDER
     if kind in _OTHERS:
         return _OTHERS[kind]
     if kind not in PICKLED:

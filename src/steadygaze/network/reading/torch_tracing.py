@@ -22,6 +22,9 @@ from steadygaze.network.reading.torch_outputs import LogitsOf, logits_among, nam
 from steadygaze.network.reading.torch_steps import Course, Retold, course_of
 from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
 
+# How far a module's own backward pass may be from the gradient, against the largest: single precision.
+_BACKWARD = 1e-3
+
 
 @dataclass(frozen=True)
 class Traced:
@@ -64,7 +67,7 @@ def traced(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -
     asked: the output that holds the logits, as in `logits_among`.
 
     Raises ModelError if the module cannot be traced: it branches on numbers, leaves PyTorch, brings a
-    backward pass of its own, or the shape is wrong.
+    backward pass that is not its gradient, or the shape is wrong.
     """
     name = type(module).__name__
     precision = _precision(module, name)
@@ -81,6 +84,8 @@ def traced(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -
                 program = torch.export.export(module, (example,), strict=False)
             settled = functional(program)
             _check_steps(module, program, seen, example, name)
+            if ran.backward:
+                _check_backward(module, program, example, f"{name} brings {ran.backward}")
             return Traced(module, settled, precision, differentiable, ran.chosen, None)
     except UsageError:
         raise
@@ -97,10 +102,13 @@ def exported_in_half(module: torch.nn.Module, sizes: tuple[int, ...], asked: str
     example = torch.zeros(sizes, dtype=_first_precision(module))
     try:
         with traceless():
+            ran = None
             with contextlib.suppress(
                 NotImplementedError, RuntimeError
             ):  # the processor may have no such step
-                _run(module, example, name, asked, PRECISIONS + HALVES)
+                ran = _run(module, example, name, asked, PRECISIONS + HALVES)
+            if ran is not None and ran.backward:
+                raise _another_backward(f"{name} brings {ran.backward}")
             with undisturbed(gradients=False):
                 return functional(torch.export.export(LogitsOf(module, asked), (example,), strict=False))
     except UsageError:
@@ -190,13 +198,15 @@ def _first_line(error: Exception) -> str:
 class _Ran:
     """Whether a module returns nothing but a tensor, whether its logits have a gradient, which they are.
 
-    chosen is that in words, asked as `logits_among` has it.
+    chosen is that in words, asked as `logits_among` has it; backward says what it brings for its backward
+    pass, if anything.
     """
 
     whole: bool
     differentiable: bool
     chosen: str
     asked: str | None
+    backward: str
 
 
 def _run(
@@ -228,14 +238,9 @@ def _run(
             "is one number per class, (1, classes); reduce it to the logits of the image"
         )
     own = next((step for step in _steps_back(logits) if isinstance(step, BackwardCFunction)), None)
-    if own is not None:
-        raise ModelError(
-            f"{name} brings a backward pass of its own ({type(own).__name__}), or a backward hook, so that "
-            "its saliency map is not the gradient of what it computes; allowed are modules without; take it "
-            "out"
-        )
+    backward = "" if own is None else f"a backward pass of its own ({type(own).__name__}), or a backward hook"
     chosen = name_of(output, Tensor, logits) + (", which the others are made of" if told else "")
-    return _Ran(isinstance(output, Tensor), logits.requires_grad, chosen, told or asked)
+    return _Ran(isinstance(output, Tensor), logits.requires_grad, chosen, told or asked, backward)
 
 
 def _check_steps(
@@ -253,6 +258,30 @@ def _check_steps(
             "allowed are modules that do the same steps every time; leave out branches on numbers, and what "
             "it does for export alone"
         )
+
+
+def _check_backward(module: torch.nn.Module, program: ExportedProgram, example: Tensor, brought: str) -> None:
+    """Raise ModelError unless the module's own backward pass is the gradient of what it computes.
+
+    As it is in layers that only save memory by it, and in hooks that look on.
+    """
+    image, slopes = _other(example), list[Tensor]()
+    with undisturbed(gradients=True):
+        for one in (module, runnable(program)):
+            leaf = image.clone().requires_grad_()
+            logits = logits_among(one(leaf.clone()), Tensor, None, lambda one: f"of shape {tuple(one.shape)}")
+            weights = torch.linspace(1.0, 2.0, logits.numel(), dtype=logits.dtype).reshape(logits.shape)
+            slopes += torch.autograd.grad((logits * weights).sum(), leaf)
+    theirs, plain = slopes
+    if not torch.allclose(theirs, plain, rtol=0.0, atol=_BACKWARD * float(plain.abs().max())):
+        raise _another_backward(brought)
+
+
+def _another_backward(brought: str) -> ModelError:
+    return ModelError(
+        f"{brought}, so that its saliency map is not the gradient of what it computes; allowed are modules "
+        "whose backward pass is that gradient, in single precision or double; take it out"
+    )
 
 
 def _other(example: Tensor) -> Tensor:
