@@ -66,6 +66,12 @@ def test_the_exit_code_is_the_verdict(search, capsys, make, code):
     assert capsys.readouterr().out.startswith(make().headline())
 
 
+def test_what_was_compiled_is_told(search, capsys):
+    search.result = replace(search.result, timing={"total": 11.25, "compiling": 8.04})
+    cli.run(DIGIT)
+    assert "in 11.2 s, of which 8 s compiling, only once on this machine." in capsys.readouterr().out
+
+
 def test_the_answer_in_words(search, capsys, tmp_path):
     cli.run([*DIGIT, "--out", "there"])
     out, err = capsys.readouterr()

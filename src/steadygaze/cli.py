@@ -253,6 +253,9 @@ def _summary(result: Result, case: Case) -> str:
 
     shares = [f"{KINDS[kind]} {percent(share)}" for kind, share in result.shares_asked()]
     visited, seconds = result.regions.get("visited"), result.timing.get("total")
+    compiling = result.timing.get("compiling")
+    once = f", of which {number(compiling, 2)} s compiling, only once on this machine" if compiling else ""
+    took = f"{number(seconds, 3)} s{once}"
     return "\n".join(
         [
             result.headline(),
@@ -268,7 +271,7 @@ def _summary(result: Result, case: Case) -> str:
             result.failure_sentence(),
             *result.notes,
             "",
-            f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {number(seconds, 3)} s.",
+            f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {took}.",
             f"Written to {written(case.out)}: {', '.join(_files(case))}.",
             *_certificate_sentences(case),
         ]

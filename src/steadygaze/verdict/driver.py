@@ -140,8 +140,8 @@ def verify(
         std: what pixels are then divided by, likewise.
         output: which of several outputs holds the logits: its name, or its number from 0 on; of an ONNX file
             any value inside it has a name. By default the only one, or the one named `logits`.
-        time_limit: seconds, loading and those `spent` before the call included. Stopped by a limit, an answer
-            tells what is known.
+        time_limit: seconds, loading and those `spent` before the call included, those in which kernels are
+            compiled, once on a machine, not. Stopped by a limit, an answer tells what is known.
         memory_limit: GiB, for the search.
         regions_limit: activation regions to visit.
         device: `"cpu"` or `"cuda"`.
@@ -258,10 +258,10 @@ def _solved(
     with interrupts() as asked:
         deadline = replace(limits.deadline(loading), halted=asked)
         kept = kept_for_reading(problem, deadline)
-        deadline = deadline.later(-kept.seconds)
-        budget = Budget(limits, deadline, limits.regions)
         kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
-        with announced(tell, kernels, deadline):
+        with announced(tell, kernels, deadline.later(-kept.seconds)) as compiling:
+            deadline = compiling.deadline
+            budget = Budget(limits, deadline, limits.regions)
             findings = _searched(problem_until(problem, deadline), method, options, budget, tell)
         searched = time.perf_counter()
         main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
@@ -303,6 +303,7 @@ def _solved(
             "check": time.perf_counter() - searched,
             "held against the network": held.seconds,
             **({"before the call": limits.spent} if limits.spent else {}),
+            **({"compiling": compiling.seconds} if compiling.seconds else {}),
             "total": loading + time.perf_counter() - began,
             **_by_phase(findings),
         },

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numba.core.event as numba_events
 
@@ -39,24 +40,52 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def announced(tell: Callable[[Progress], None], kernels: str, deadline: Deadline) -> Iterator[None]:
-    """Say so when kernels are compiled, which happens once on a machine: the code is kept on disk."""
+def announced(tell: Callable[[Progress], None], kernels: str, deadline: Deadline) -> Iterator[Compiling]:
+    """Say so when kernels are compiled, which happens once on a machine: the code is kept on disk.
+
+    deadline: of the search; for what is yielded, time stands still meanwhile.
+    """
+    compiling = Compiling(tell, deadline)
     with (
-        compiled_beside(kernels, deadline) as begin,
-        numba_events.install_listener("numba:compile", _Listener(tell, begin)),
+        compiled_beside(kernels, compiling.deadline) as begin,
+        numba_events.install_listener("numba:compile", compiling),
     ):
-        yield
+        compiling.begin = begin
+        yield compiling
 
 
-class _Listener(numba_events.Listener):
-    """Hears of kernels that are compiled: tells of it, and has others compiled beside."""
+class Compiling(numba_events.Listener):
+    """Hears of kernels that are compiled: tells of it, has others compiled beside, and stops the clock.
 
-    def __init__(self, tell: Callable[[Progress], None], begin: Callable[[], None]) -> None:
-        self._tell, self._begin = tell, begin
+    What is compiled once on a machine is no part of a question: a first one with a short limit would have no
+    answer otherwise, and the same one an answer when it is asked again.
+
+    Attributes:
+        deadline: the given one, by a clock that stands still while something is compiled here.
+        begin: starts the second process.
+    """
+
+    def __init__(self, tell: Callable[[Progress], None], deadline: Deadline) -> None:
+        self._tell, self._clock = tell, deadline.clock
+        self._depth, self._since, self._over = 0, 0.0, 0.0
+        self.begin: Callable[[], None] = lambda: None
+        self.deadline = replace(deadline, clock=lambda: self._clock() - self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """How long something was compiled, up to now."""
+        return self._over + (self._clock() - self._since if self._depth else 0.0)
 
     def on_start(self, event: numba_events.Event) -> None:
+        # numba compiles under one lock: what begins meanwhile is needed by what has begun.
+        if not self._depth:
+            self._since = self._clock()
+        self._depth += 1
         self._tell(Progress(0.0, 0, 0.0, "compiling"))
-        self._begin()
+        self.begin()
 
     def on_end(self, event: numba_events.Event) -> None:
-        pass
+        if self._depth == 1:
+            self._over, self._depth = self.seconds, 0
+        else:
+            self._depth -= 1
