@@ -269,7 +269,11 @@ def test_a_nearly_level_unit_has_no_pattern_of_its_own_at_a_point():
     thetas = np.linspace(-0.289, 0.299, 400)[:, None]
     names = problem.stages.pattern_names_at(problem.unclipped(thetas))
     map_ = replace(answer.map, rest=1e-3)  # as of a search that was stopped
-    assert not np.isin(names, map_.pattern).all()
+    level = ~np.isin(names, map_.pattern)
+    assert level.any()
     checks.check_patterns(problem, map_, thetas)
+    # On its other piece it explains this pattern, and no other.
+    with pytest.raises(InternalCheckError, match="another activation pattern"):
+        checks.check_patterns(problem, replace(map_, pattern=map_.pattern + np.uint64(1)), thetas[level])
     with pytest.raises(InternalCheckError, match="another activation pattern"):
         checks.check_patterns(problem, replace(map_, pattern=map_.pattern + np.uint64(1)), thetas)

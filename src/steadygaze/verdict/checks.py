@@ -27,6 +27,8 @@ _REGIONS_EACH, _FEWER_DRAWN = 8, 32
 # A unit farther off a breakpoint than this share of what counts as on it is not on it by rounding alone; one
 # that is farther off than that other share is on a piece of its own, whatever the corners say.
 _OFF, _ON = 1e-4, 1 + 1e-6
+# So many such units are tried on either piece; where there are more, nothing can be told.
+_MOST_TRIED = 12
 # At points an inconsistency this close to the threshold says nothing against a map.
 _CLOSE = 1e-6
 
@@ -82,8 +84,10 @@ def _check_patterns(
     names = _patterns_at(problem, thetas, plain)
     known = np.sort(map_.pattern)
     nearest = known[np.minimum(np.searchsorted(known, names), len(known) - 1)]
-    strange = thetas[names != nearest]
-    strange = strange[~_at_tolerance(problem, strange)] if len(strange) else strange
+    strange = np.flatnonzero(names != nearest)
+    if len(strange):
+        strange = strange[~_explained(problem, thetas[strange], names[strange], known)]
+    strange = thetas[strange]
     if not len(strange):
         return
     if map_.inner:
@@ -108,24 +112,48 @@ def _check_patterns(
             )
 
 
-def _at_tolerance(problem: Problem, thetas: np.ndarray) -> np.ndarray:
-    """Where at theta ``(B, n)`` some unit is about as far off a breakpoint as counts as on it: ``(B,)``.
+def _explained(problem: Problem, thetas: np.ndarray, names: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Where names are known but for units about as far off a breakpoint as counts as on it: ``(B,)``.
 
-    Which piece it is on is then told by the corners of its cell, where it may be farther off: nearly level
+    On which piece such a unit is, the corners of its cell tell, where it may be farther off: nearly level
     units stay so near over whole cells. Those that are off by rounding alone are on the piece below anywhere.
+
+    thetas ``(B, n)`` and the names of their patterns ``(B,)``; known: names, sorted.
     """
-    stages, found = problem.stages, np.zeros(len(thetas), bool)
+    changes = _other_pieces(problem, thetas)
+    found = np.ones(len(thetas), bool)  # of those with more such units than can be tried
+    for row, own in enumerate(changes):
+        if len(own) <= _MOST_TRIED:
+            tried = names[row : row + 1]
+            for change in own:
+                tried = np.concatenate([tried, tried + change])
+            found[row] = np.isin(tried, known).any()
+    return found
+
+
+def _other_pieces(problem: Problem, thetas: np.ndarray) -> list[np.ndarray]:
+    """For each theta ``(B, n)`` what its name changes by with each such unit: uint64 ``(units,)``."""
+    stages = problem.stages
     values = problem.graph.values_at(problem.unclipped(thetas), {stage.source for stage in stages.stages})
+    changes = [list[np.uint64]() for _ in thetas]
     for number, stage in enumerate(stages.stages):
         source, slack = flat_array(values[stage.source]), stages.tolerances[number]
         if isinstance(problem.graph.nodes[stage.node].layer, MaxPool):
-            inputs = stages.inputs[number]
-            winners = [best_of_windows(source, inputs, share * slack)[1] for share in (_OFF, _ON)]
-            found |= (winners[0] != winners[1]).any(axis=1)
+            off, own, on = (
+                best_of_windows(source, stages.inputs[number], share * slack)[1].astype(np.int64)
+                for share in (_OFF, 1, _ON)
+            )
+            others = [off - own, on - own]
         else:
-            away = np.abs(stages.columns(source, number, np.arange(len(slack))))
-            found |= ((away > _OFF * slack) & (away <= _ON * slack)).any(axis=1)
-    return found
+            columns = stages.columns(source, number, np.arange(len(slack)))
+            near = (np.abs(columns) > _OFF * slack) & (np.abs(columns) <= _ON * slack)
+            others = [near * np.where(columns > slack, -1, 1)]
+        for other in others:
+            rows, places = other.nonzero()
+            amounts = other[rows, places].astype(np.uint64) * stages.weights[number][places]
+            for row, amount in zip(rows, amounts, strict=True):
+                changes[row].append(amount)
+    return [np.array(own, np.uint64) for own in changes]
 
 
 def _patterns_at(problem: Problem, thetas: np.ndarray, plain: PlainEvaluation | None) -> np.ndarray:

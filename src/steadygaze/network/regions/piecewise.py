@@ -136,7 +136,7 @@ class Stages:
         )
 
     @cached_property
-    def _weights(self) -> tuple[np.ndarray, ...]:
+    def weights(self) -> tuple[np.ndarray, ...]:
         """For each stage what its columns count in pattern names, uint64."""
         return tuple(map(pattern_weights, self.names))
 
@@ -276,7 +276,7 @@ class Stages:
         values are those that `cross` gives. The name is that of this stage's part of the pattern; those of
         all stages add up.
         """
-        chosen, weights = crossing.active, self._weights[number]
+        chosen, weights = crossing.active, self.weights[number]
         if crossing.alive is None:
             columns = self.columns(values, number, chosen)
         else:  # what is active reaches above 0, and so is alive
@@ -301,7 +301,7 @@ class Stages:
 
     def _named(self, sides: Iterable[np.ndarray], rows: int) -> np.ndarray:
         total = np.zeros(rows, np.uint64)
-        for weights, own in zip(self._weights, sides, strict=True):
+        for weights, own in zip(self.weights, sides, strict=True):
             total += weighed(own, weights)
         return total
 
