@@ -17,6 +17,7 @@ from steadygaze.geometry.joining import connected
 from steadygaze.geometry.measure import Facets, cone_volumes, facet_centres, facets, volumes
 from steadygaze.geometry.outside import clearly_outside
 from steadygaze.geometry.sections import bounds, plane_section
+from steadygaze.geometry.welding import ROUNDING
 
 if TYPE_CHECKING:
     import shapely
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 # Cells that do not meet facet to facet touch within this share of the box: their corners were computed in
 # different ways.
 _TOUCH = 1e-8
-#: And this much is what rounding leaves of a corner where something else lies at the same place.
-ROUNDING = 1e-12
 # Facets whose probes are looked up at once, and pairs of a probe and a cell that may hold it.
 _FACETS_AT_ONCE, _PAIRS_AT_ONCE = 4096, 100_000
 

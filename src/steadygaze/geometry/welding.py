@@ -7,8 +7,8 @@ import numpy as np
 from steadygaze.geometry.bits import U, kernel, mix, mixed, part
 from steadygaze.geometry.cells import Cells
 
-# Points of cells that are thinner than what is welded elsewhere are one where rounding alone sets them apart.
-_ROUNDING = 1e-12
+#: This share of the box is what rounding leaves of a corner where something else lies at the same place.
+ROUNDING = 1e-12
 # Width of the grid's cells, in radii: so wide that few points lie near the border of theirs.
 _GRID = 64.0
 
@@ -65,7 +65,7 @@ def welded_names(cells: Cells, widths: np.ndarray, radius: float, apart: np.ndar
         torn = np.flatnonzero(np.isin(names, names[_repeated(names, ptr, idx)]))
         if not len(torn):
             break
-        rows = Weld(widths, _ROUNDING).numbers(cells.theta[torn]) if level == 1 else torn
+        rows = Weld(widths, ROUNDING).numbers(cells.theta[torn]) if level == 1 else torn
         names[torn] = mixed(np.asarray(rows).astype(np.uint64) + U(1) + (U(level) << U(60)))
     return names
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steadygaze.geometry.cells import Cells, concatenate, faces
-from steadygaze.geometry.connection import ROUNDING, Walls, loose_parts
+from steadygaze.geometry.connection import Walls, loose_parts
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.growing import Growing
 from steadygaze.geometry.joining import connected
@@ -22,7 +22,7 @@ from steadygaze.geometry.measure import Facets, centres, facets
 from steadygaze.geometry.planes import planes_of_facets
 from steadygaze.geometry.sections import bounds
 from steadygaze.geometry.store import WHOLE
-from steadygaze.geometry.welding import Weld
+from steadygaze.geometry.welding import ROUNDING, Weld
 from steadygaze.search.base import CellMap
 from steadygaze.search.regions import NOTHING, OUTSIDE, UNKNOWN, WELD, Regions
 
