@@ -81,79 +81,77 @@ def _check_patterns(
         _check_cells(problem, map_, thetas, deadline)
     if not len(map_.pattern):
         return
+    if map_.inner and map_.rest:  # it claims neither all patterns nor to have a cell for each point
+        return
     names = _patterns_at(problem, thetas, plain)
     known = np.sort(map_.pattern)
     nearest = known[np.minimum(np.searchsorted(known, names), len(known) - 1)]
     strange = np.flatnonzero(names != nearest)
-    if len(strange):
-        strange = strange[~_explained(problem, thetas[strange], names[strange], known)]
-    strange = thetas[strange]
     if not len(strange):
         return
-    if map_.inner:
-        if len(strange) and not map_.rest:
+    for row, objection in zip(strange, _objections(problem, map_, thetas[strange], deadline), strict=True):
+        if objection and not _explained(problem, thetas[row], names[row], known):
             raise InternalCheckError(
-                f"theta = {strange[0].tolist()} has an activation pattern that is not in the map, which "
-                "claims to hold all: the answer is withheld; please report this case"
+                f"theta = {thetas[row].tolist()} {objection}: the answer is withheld; please report this case"
             )
+
+
+def _objections(problem: Problem, map_: CellMap, thetas: np.ndarray, deadline: Deadline) -> Iterator[str]:
+    """What an unknown pattern at each theta ``(B, n)`` says against the map; "" where it may be unknown."""
+    if map_.inner:
+        for _ in thetas:
+            yield "has an activation pattern that is not in the map, which claims to hold all"
         return
     # On a hinge, or where the map is undecided, a pattern may be unknown; then the point must lie in a cell.
-    for theta, cells in zip(strange, located(map_, strange, problem.tolerance, deadline), strict=True):
+    for cells in located(map_, thetas, problem.tolerance, deadline):
         # A box that bounds decided has no pattern of its own.
         if map_.rest and len(cells) == 1 and map_.region[cells[0]] >= 0 and map_.kind[cells[0]] != UNDECIDED:
-            raise InternalCheckError(
-                f"theta = {theta.tolist()} lies in a cell of the map and has another activation pattern: the "
-                "answer is withheld; please report this case"
-            )
-        if not map_.rest and not len(cells):
-            raise InternalCheckError(
-                f"theta = {theta.tolist()} lies in no cell of the map: the answer is withheld; please report "
-                "this case"
-            )
+            yield "lies in a cell of the map and has another activation pattern"
+        elif not map_.rest and not len(cells):
+            yield "lies in no cell of the map"
+        else:
+            yield ""
 
 
-def _explained(problem: Problem, thetas: np.ndarray, names: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Where names are known but for units about as far off a breakpoint as counts as on it: ``(B,)``.
+def _explained(problem: Problem, theta: np.ndarray, name: np.uint64, known: np.ndarray) -> bool:
+    """Whether a pattern is known but for units about as far off a breakpoint as counts as on it.
 
     On which piece such a unit is, the corners of its cell tell, where it may be farther off: nearly level
     units stay so near over whole cells. Those that are off by rounding alone are on the piece below anywhere.
 
-    thetas ``(B, n)`` and the names of their patterns ``(B,)``; known: names, sorted.
+    name: of the pattern at theta ``(n,)``. known: names, uint64.
     """
-    changes = _other_pieces(problem, thetas)
-    found = np.ones(len(thetas), bool)  # of those with more such units than can be tried
-    for row, own in enumerate(changes):
-        if len(own) <= _MOST_TRIED:
-            tried = names[row : row + 1]
-            for change in own:
-                tried = np.concatenate([tried, tried + change])
-            found[row] = np.isin(tried, known).any()
-    return found
+    changes = _other_pieces(problem, theta)
+    if len(changes) > _MOST_TRIED:
+        return True
+    tried = np.array([name])
+    for change in changes:
+        tried = np.concatenate([tried, tried + change])
+    return bool(np.isin(tried, known).any())
 
 
-def _other_pieces(problem: Problem, thetas: np.ndarray) -> list[np.ndarray]:
-    """For each theta ``(B, n)`` what its name changes by with each such unit: uint64 ``(units,)``."""
-    stages = problem.stages
-    values = problem.graph.values_at(problem.unclipped(thetas), {stage.source for stage in stages.stages})
-    changes = [list[np.uint64]() for _ in thetas]
+def _other_pieces(problem: Problem, theta: np.ndarray) -> np.ndarray:
+    """What the name of the pattern at theta ``(n,)`` changes by with each such unit: uint64 ``(units,)``."""
+    stages, changes = problem.stages, [np.zeros(0, np.uint64)]
+    values = problem.graph.values_at(
+        problem.unclipped(theta[None]), {stage.source for stage in stages.stages}
+    )
     for number, stage in enumerate(stages.stages):
         source, slack = flat_array(values[stage.source]), stages.tolerances[number]
         if isinstance(problem.graph.nodes[stage.node].layer, MaxPool):
             off, own, on = (
-                best_of_windows(source, stages.inputs[number], share * slack)[1].astype(np.int64)
+                best_of_windows(source, stages.inputs[number], share * slack)[1][0].astype(np.int64)
                 for share in (_OFF, 1, _ON)
             )
             others = [off - own, on - own]
         else:
-            columns = stages.columns(source, number, np.arange(len(slack)))
+            columns = stages.columns(source, number, np.arange(len(slack)))[0]
             near = (np.abs(columns) > _OFF * slack) & (np.abs(columns) <= _ON * slack)
             others = [near * np.where(columns > slack, -1, 1)]
         for other in others:
-            rows, places = other.nonzero()
-            amounts = other[rows, places].astype(np.uint64) * stages.weights[number][places]
-            for row, amount in zip(rows, amounts, strict=True):
-                changes[row].append(amount)
-    return [np.array(own, np.uint64) for own in changes]
+            units = np.flatnonzero(other)
+            changes.append(other[units].astype(np.uint64) * stages.weights[number][units])
+    return np.concatenate(changes)
 
 
 def _patterns_at(problem: Problem, thetas: np.ndarray, plain: PlainEvaluation | None) -> np.ndarray:
