@@ -21,7 +21,7 @@ from steadygaze.network.bounding import relaxing
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.relaxing import Derivative
 from steadygaze.question import inconsistency
-from steadygaze.search import branch_and_bound
+from steadygaze.search import branch_and_bound, dividing
 from steadygaze.search.base import Options
 from steadygaze.search.boxes import map_of
 from steadygaze.search.branch_and_bound import BranchAndBound
@@ -245,14 +245,14 @@ def through(variant, steps=12):
 
 
 def test_a_half_that_is_lost(monkeypatch):
-    halved = branch_and_bound.halved
+    halved = dividing.halved
 
     def shrunk(*given):
         made = halved(*given)
         made[0, :, 1] = made[0, :, 0]
         return made
 
-    monkeypatch.setattr(branch_and_bound, "halved", shrunk)
+    monkeypatch.setattr(dividing, "halved", shrunk)
     with pytest.raises(InternalCheckError, match="cover"):
         check_cover(PLAIN.problem, through(PLAIN))
 
@@ -272,13 +272,13 @@ def test_a_box_that_is_counted_twice(monkeypatch):
 
 def test_a_box_in_the_place_of_another(monkeypatch):
     """Volumes add up: points find out that nothing is there."""
-    halved = branch_and_bound.halved
+    halved = dividing.halved
 
     def repeated(boxes, *given):
         made = halved(boxes, *given)
         return np.concatenate([made[: len(boxes)]] * 2)
 
-    monkeypatch.setattr(branch_and_bound, "halved", repeated)
+    monkeypatch.setattr(dividing, "halved", repeated)
     with pytest.raises(InternalCheckError):
         check_cover(PLAIN.problem, through(PLAIN))
 

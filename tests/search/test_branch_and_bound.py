@@ -14,9 +14,9 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.network.graph import Graph
 from steadygaze.perturbation import Brightness, Chain, Direction, Patch, Rotate, Translate
 from steadygaze.question.problem import Problem
-from steadygaze.search import branch_and_bound, handover
+from steadygaze.search import branch_and_bound, dividing, handover
 from steadygaze.search.base import Options
-from steadygaze.search.boxes import gauges_of, shells, volumes_of
+from steadygaze.search.boxes import gauges_of, volumes_of
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.judged_boxes import Judged
@@ -236,7 +236,7 @@ def test_a_failure_that_only_points_know_ends_the_search_too(monkeypatch):
 
 def test_boxes_are_not_halved_for_ever(monkeypatch):
     """Below the smallest size they stay undecided, and the search comes to its end."""
-    monkeypatch.setattr(branch_and_bound, "_SMALLEST", 0.05)
+    monkeypatch.setattr(dividing, "_SMALLEST", 0.05)
     search = run(TURNED, Options(undecided=0.0), steps=500)
     assert not search.pending()
     map_, shares = assert_covers(search, TURNED.problem)
@@ -251,19 +251,6 @@ def test_failing_points_fail():
         assert (variant.sampled(failing).kind != ROBUST).all()
         box = variant.perturbation.box
         assert ((failing >= box[:, 0]) & (failing <= box[:, 1])).all()
-
-
-def test_the_parameter_that_moves_units_is_halved_first():
-    variant = Variant("mlp", "spot")
-    search = BranchAndBound(variant.problem, ALONE)
-    boxes, pull = variant.problem.box[None].repeat(2, axis=0), np.array([[0.99, 0.01], [0.01, 0.99]])
-    search._open = boxes[:0]
-    search._cut(boxes, pull, np.ones(2))
-    search.close()
-    lower = search._open[:2]
-    np.testing.assert_allclose(
-        np.ptp(lower, axis=2) / np.ptp(variant.problem.box, axis=1), [[0.5, 1], [1, 0.5]]
-    )
 
 
 def test_shifts_are_cut_first_where_all_pixels_bend():
@@ -282,40 +269,15 @@ def test_shifts_are_cut_first_where_all_pixels_bend():
     assert {-1.0, 0.0, 1.0} <= set(ends.tolist())
 
 
-def test_boxes_with_many_doubts_are_cut_into_several_at_once():
-    variant = Variant("mlp", "spot")
-    search = BranchAndBound(variant.problem, ALONE)
-    boxes = variant.problem.box[None].repeat(3, axis=0)
-    search._open = boxes[:0]
-    search._cut(boxes, np.full((3, 2), 0.5), search._decidable.most * np.array([0.5, 4.0, 8.0]))
-    search.close()
-    sizes, counts = np.unique(volumes_of(search._open) / variant.problem.volume, return_counts=True)
-    np.testing.assert_allclose(sizes, [1 / 8, 1 / 4, 1 / 2])
-    assert counts.tolist() == [8, 4, 2]
-
-
-def test_boxes_that_many_parts_leave_too_large_are_cut_about_0():
-    """A range is told of the box about 0 alone; of 16 parts at once, four would have to be decided for it."""
-    search = BranchAndBound(Variant("mlp", "spot").problem, ALONE)
-    search.close()
-    whole = search._problem.box[None]
-    search._open = whole[:0]
-    search._cut(whole, np.full((1, 2), 0.5), np.array([20.0 * search._decidable.most]))
-    np.testing.assert_allclose(search._open, shells(whole[0], branch_and_bound._FEW_SHELLS))
-    search._open = whole[:0]
-    search._cut(whole, np.full((1, 2), 0.5), np.array([8.0 * search._decidable.most]))
-    assert np.ptp(volumes_of(search._open)) == pytest.approx(0)
-
-
 def test_boxes_like_those_that_were_decided_are_only_halved():
     """What decided boxes of this size needs no parts eight times as small for the others."""
     search = BranchAndBound(Variant("mlp", "spot").problem, ALONE)
     many = 8 * search._decidable.most
 
     def parts():
-        search._open = search._problem.box[None][:0]
-        search._cut(search._problem.box[None], np.full((1, 2), 0.5), np.array([many]))
-        return len(search._open)
+        before = len(search._open)
+        search._divide(search._problem.box[None], np.full((1, 2), 0.5), np.array([many]))
+        return len(search._open) - before
 
     assert parts() == 8
     boxes = search._problem.box[None].repeat(128, axis=0)
@@ -324,28 +286,6 @@ def test_boxes_like_those_that_were_decided_are_only_halved():
     search._settle(boxes, judged)
     assert parts() == 2
     search.close()
-
-
-def test_boxes_near_the_origin_get_fewer_turns_while_they_lead_nowhere():
-    search = BranchAndBound(Variant("mlp", "spot").problem, ALONE)
-    search.close()
-    for _ in range(100):
-        search._pace(0.0)
-    assert search._near_share == branch_and_bound._NEAR_LEAST
-    search._pace(0.1)
-    assert search._near_share == branch_and_bound._NEAR_SHARE
-
-
-def test_most_turns_go_to_boxes_near_the_origin_once_a_failure_is_known():
-    """The verdict is known then; how far all is safe is not."""
-    search = BranchAndBound(Variant("mlp", "spot").problem, ALONE)
-    search.close()
-    search._blocked = 1.0
-    search._pace(0.1)
-    assert search._near_share == branch_and_bound._KNOWN_SHARE
-    for _ in range(100):
-        search._pace(0.1)
-    assert search._near_share == branch_and_bound._KNOWN_LEAST
 
 
 def test_too_many_parameters_are_refused():
@@ -455,10 +395,11 @@ def test_what_lies_nearer_than_the_nearest_failure_is_cut_apart():
     search._falsifier._found = 0.4 * box[:, 1][None]
     search._begin_at_zero()
     search.close()
-    assert len(search._open) == 5
-    assert volumes_of(search._open).sum() == pytest.approx(variant.problem.volume)
-    np.testing.assert_allclose(search._open[0], 0.4 * box)
-    assert (gauges_of(search._open[1:], box) >= 0.4 - 1e-12).all()
+    parts = search._open.boxes
+    assert len(parts) == 5
+    assert volumes_of(parts).sum() == pytest.approx(variant.problem.volume)
+    np.testing.assert_allclose(parts[0], 0.4 * box)
+    assert (gauges_of(parts[1:], box) >= 0.4 - 1e-12).all()
 
 
 @pytest.mark.parametrize("glanced", [True, False])

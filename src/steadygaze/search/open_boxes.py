@@ -1,0 +1,109 @@
+"""The boxes of a search that are open, and which of them come next."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+
+from steadygaze.question.problem import Problem
+from steadygaze.search.boxes import SLOW, gauges_of, volumes_of
+
+# Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
+# scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart. Of
+# slow networks all are near while the safe scale rises: large boxes of theirs are hardly ever decided.
+_NEAR_SHARE, _NEAR_LEAST, _NEAR_FALL = 0.5, 0.05, 0.9
+# Once a failure is known the verdict is, too, and what is left to tell is how far all is safe: so many of
+# them are the nearest then, at first and at least.
+_KNOWN_SHARE, _KNOWN_LEAST = 0.9, 0.5
+# The safe scale is pursued until it is known up to this share of itself.
+_SCALE_CLOSE = 0.01
+
+
+@final
+class OpenBoxes:
+    """Open boxes of one search.
+
+    Args:
+        problem: whose whole box they are parts of.
+        boxes: ``(B, n, 2)`` the first ones.
+    """
+
+    def __init__(self, problem: Problem, boxes: np.ndarray) -> None:
+        self._whole, self._slow = problem.box, problem.graph.effort > SLOW
+        self._boxes = boxes
+        self._near_share, self._reached = _NEAR_SHARE, 0.0
+
+    def __len__(self) -> int:
+        return len(self._boxes)
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """``(B, n, 2)``."""
+        return self._boxes
+
+    @property
+    def reached(self) -> float:
+        """The share of the whole box, about 0, in which no box is open, as far as boxes were taken."""
+        return self._reached
+
+    def replace(self, boxes: np.ndarray) -> None:
+        """Open these ``(B, n, 2)`` in place of all that are."""
+        self._boxes = boxes
+
+    def add(self, *boxes: np.ndarray) -> None:
+        """Open more."""
+        self._boxes = np.concatenate([self._boxes, *boxes])
+
+    def near(self, blocked: float) -> np.ndarray:
+        """The numbers of those on which the safe scale depends, nearest first.
+
+        Args:
+            blocked: the least gauge of a known failure.
+        """
+        gauge = gauges_of(self._boxes, self._whole)
+        limit = min(blocked, 1.0)
+        near = np.flatnonzero(gauge < limit)
+        near = near[np.argsort(gauge[near], kind="stable")]
+        return near if len(near) and gauge[near[0]] < limit * (1 - _SCALE_CLOSE) else near[:0]
+
+    def take(self, count: int, blocked: float, known: bool) -> np.ndarray:
+        """Takes so many boxes out, those of the next step.
+
+        Args:
+            count: at most so many.
+            blocked: the least gauge of a known failure.
+            known: whether one is known.
+        """
+        count = min(count, len(self._boxes))
+        near = self.near(blocked)
+        if len(near):
+            self._pace(float(gauges_of(self._boxes[near[:1]], self._whole)[0]), known)
+        first = self._at_zero_first(near)
+        if len(first):
+            near, count = first[:count], min(count, len(first))
+        share = self._near_share * (1 / _NEAR_SHARE if self._slow else 1.0)
+        near = near[: math.ceil(count * (1.0 if len(first) else share))]
+        rest = np.setdiff1d(np.arange(len(self._boxes)), near)
+        largest = np.argsort(-volumes_of(self._boxes[rest]), kind="stable")[: count - len(near)]
+        taken = np.concatenate([near, rest[largest]])
+        boxes = self._boxes[taken]
+        self._boxes = np.delete(self._boxes, taken, axis=0)
+        return boxes
+
+    def _at_zero_first(self, near: np.ndarray) -> np.ndarray:
+        """Of these open boxes, nearest first, those that come before all others.
+
+        Of slow networks the ones that hold 0: without them there is no safe scale, and what lies around them
+        is larger.
+        """
+        if not self._slow or self._reached:
+            return near[:0]
+        return near[gauges_of(self._boxes[near], self._whole) == 0]
+
+    def _pace(self, reached: float, known: bool) -> None:
+        """The share of the boxes near 0, given how far from there all is robust now."""
+        self._near_share = max(self._near_share * _NEAR_FALL, _KNOWN_LEAST if known else _NEAR_LEAST)
+        if reached > self._reached:
+            self._near_share, self._reached = _KNOWN_SHARE if known else _NEAR_SHARE, reached

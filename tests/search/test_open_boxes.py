@@ -1,0 +1,56 @@
+"""Which of the open boxes come next."""
+
+from __future__ import annotations
+
+import numpy as np
+from tests.variants import Variant
+
+from steadygaze.search import open_boxes
+from steadygaze.search.boxes import gauges_of, shells
+from steadygaze.search.open_boxes import OpenBoxes
+
+SPOT = Variant("mlp", "spot").problem
+
+
+def ringed(halvings):
+    """The whole box, cut about 0, the largest parts first."""
+    return shells(SPOT.box, halvings)[::-1]
+
+
+def test_half_of_them_are_the_nearest_and_the_rest_the_largest():
+    boxes = OpenBoxes(SPOT, ringed(6))
+    count = len(boxes)
+    taken = boxes.take(4, np.inf, False)
+    near, large = taken[:2], taken[2:]
+    np.testing.assert_allclose(near[0], SPOT.box / 64)
+    np.testing.assert_allclose(gauges_of(near, SPOT.box), [0, 1 / 64])
+    np.testing.assert_allclose(gauges_of(large, SPOT.box), 0.5)
+    assert len(boxes) == count - 4
+
+
+def test_boxes_near_the_origin_get_fewer_turns_while_they_lead_nowhere():
+    boxes = OpenBoxes(SPOT, SPOT.box[None])
+    for _ in range(100):
+        boxes.add(boxes.take(1, np.inf, False))
+    assert boxes._near_share == open_boxes._NEAR_LEAST
+    boxes.replace(ringed(3)[:1])
+    boxes.take(1, np.inf, False)
+    assert boxes.reached == 0.5
+    assert boxes._near_share == open_boxes._NEAR_SHARE
+
+
+def test_most_turns_go_to_boxes_near_the_origin_once_a_failure_is_known():
+    """The verdict is known then; how far all is safe is not."""
+    boxes = OpenBoxes(SPOT, ringed(3)[:1])
+    boxes.add(boxes.take(1, 1.0, True))
+    assert boxes._near_share == open_boxes._KNOWN_SHARE
+    for _ in range(100):
+        boxes.add(boxes.take(1, 1.0, True))
+    assert boxes._near_share == open_boxes._KNOWN_LEAST
+
+
+def test_what_lies_beyond_the_nearest_failure_is_not_near():
+    boxes = OpenBoxes(SPOT, ringed(3))
+    near = boxes.boxes[boxes.near(0.2)]
+    assert len(near)
+    assert (gauges_of(near, SPOT.box) < 0.2).all()
