@@ -402,8 +402,12 @@ class Problem:
     def _distances(self, maps: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Inconsistency ``(B,)`` of maps ``(B, P)`` with the target; and where rounding rules it."""
         size, original = torch.linalg.vector_norm(maps, dim=1), torch.linalg.vector_norm(target)
-        vanishing = (size > 0) & (size < self.tolerance.vanishing * original.to(maps.device))
-        doubtful = vanishing | self.inconsistency.doubtful(maps)
+        least = self.tolerance.vanishing * original.to(maps.device)
+        # A size of 0 that is not one is an underflow; one that is not finite leaves no direction either.
+        told = (size >= least) & size.isfinite()
+        if not told.all():
+            told |= (maps == 0).all(dim=1)
+        doubtful = ~told | self.inconsistency.doubtful(maps)
         distance = self.inconsistency.between(maps, target.to(maps.device))
         return distance.cpu().numpy(), doubtful.cpu().numpy()
 

@@ -413,11 +413,11 @@ class PlainEvaluation:
         return maps if self._kept is None else maps.index_select(1, self._kept)
 
     def _doubtful(self, maps: Tensor, map0: Tensor) -> np.ndarray:
-        """Maps ``(B, P)`` that say nothing: nearly zero, or such that rounding orders their entries."""
+        """Maps ``(B, P)`` that say nothing: nearly zero, too large, or such that rounding orders entries."""
         size = torch.linalg.vector_norm(maps, dim=1)
         whole = torch.linalg.vector_norm(map0)
-        vanishing = (size > 0) & (size <= _VANISHING * whole)
-        return (vanishing | self._problem.inconsistency.doubtful(maps)).numpy()
+        told = (size > _VANISHING * whole) & size.isfinite() | (maps == 0).all(dim=1)
+        return (~told | self._problem.inconsistency.doubtful(maps)).numpy()
 
 
 def decided_by_rounding(problem: Problem, thetas: np.ndarray) -> np.ndarray:
