@@ -263,3 +263,20 @@ def test_a_unit_of_small_terms_is_not_level_because_it_has_large_ones_elsewhere(
     assert answer.at([-0.25]).kind == "robust"
     if method != "gbs":
         assert answer.shares.attention_changed == pytest.approx(0.4375)
+
+
+@every
+def test_the_reason_says_why_a_share_is_undecided_where_a_failure_is_known(method):
+    # The one pixel counts by 1, above 0.8 by -2; below 0.4 by 1e-14, which is no direction beside 1.
+    first, head = nn.Linear(1, 3), nn.Linear(3, 2)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0], [1e-14], [1.0]]))
+        first.bias.copy_(torch.tensor([-0.4, 1.0, -0.8]))
+        head.weight.copy_(torch.tensor([[1.0, 1.0, -3.0], [0.0, 0.0, 0.0]]))
+        head.bias.copy_(torch.tensor([0.0, -1.0]))
+    module = nn.Sequential(nn.Flatten(), first, nn.ReLU(), head).double()
+    answer = verified(module, np.full((1, 1, 1), 0.5), sg.Brightness(-0.4, 0.4), method, clip=None)
+    assert answer.verdict.value == "violated"
+    assert answer.shares.undecided == pytest.approx(0.375)
+    assert "37.50% of the box" in answer.result.reason
+    assert "undecided" in answer.result.reason
