@@ -292,6 +292,6 @@ def _open(problem: Problem, finding: Finding) -> str:
     if finding.method == "bound":
         return f"; bounds leave {share:.2%} of the box undecided"
     return (
-        f"; {share:.2%} of the box is undecided, where a class gap, the inconsistency or a map lies within the "
-        "numerical tolerance"
+        f"; {share:.2%} of the box is undecided, where a class gap, the inconsistency or a map lies within "
+        "the numerical tolerance"
     )
