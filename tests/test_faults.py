@@ -17,6 +17,7 @@ from steadygaze.geometry.cells import concatenate
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
 from steadygaze.geometry.measure import facets, volumes
 from steadygaze.network.regions.piecewise import Stages
+from steadygaze.question import learning
 from steadygaze.question.problem import Problem
 from steadygaze.search import following, judging, sweep
 from steadygaze.search.base import CellMap
@@ -225,8 +226,9 @@ def test_a_gradient_at_the_wrong_cells(monkeypatch):
 
 
 @pytest.mark.parametrize("variant", [MIXED, POOLED], ids=str)
-def test_an_optimistic_tolerance_of_hinges(variant):
+def test_an_optimistic_tolerance_of_hinges(monkeypatch, variant):
     """Hinges are missed: patterns are lost, and the maps of the cells with them."""
+    monkeypatch.setattr(learning, "apart", lambda _graph, _values, tolerances: tolerances)
     blunt = replace(variant, tolerance=replace(variant.tolerance, hinge=0.05))
     map_ = swept(blunt.problem)
     names = variant.problem.stages.pattern_names_at(variant.problem.unclipped(variant.draw(2000)))

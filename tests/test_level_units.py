@@ -234,3 +234,49 @@ def test_level_units_change_nothing(method, chain, kernels, grey, seed):
     assert answer.safe_scale == pytest.approx(without.safe_scale, abs=1e-2 if method == "bound" else 1e-7)
     theta = answer.problem.box.mean(axis=1)
     assert answer.at(theta).inconsistency == pytest.approx(without.at(theta).inconsistency, abs=1e-9)
+
+
+def of_many_scales(window: bool) -> nn.Module:
+    """At 0 of pixel 1 a unit, or a window, picks by 5e-5 where it sums 1e8 elsewhere."""
+    picking = nn.MaxPool1d(2) if window else nn.ReLU()
+    first, head = nn.Linear(2, 4), nn.Linear(2 if window else 4, 2)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, -1e8], [1.0, 0.0], [0.0, 0.0]]))
+        first.bias.copy_(torch.tensor([0.0, 5e-5, 1.0, 0.0]))
+        head.weight.zero_()
+        small, steady = (0, 1) if window else (1, 2)
+        head.weight[0, small], head.weight[0, steady], head.bias[1] = 1e8, 1e6, -1.0
+    return nn.Sequential(
+        nn.Flatten(2) if window else nn.Flatten(), first, picking, nn.Flatten(), head
+    ).double()
+
+
+@every
+@pytest.mark.parametrize("window", [False, True], ids=["unit", "window"])
+def test_a_unit_of_small_terms_is_not_level_because_it_has_large_ones_elsewhere(method, window):
+    # Where pixel 1 is black the map is 1e8 (1, -1e8), to a millionth, and as soon as it is not 1e6 (1, 0).
+    chain = sg.Contrast(0.125) | sg.Direction(-0.5, 0.5, array=np.array([[[0.0, 1.0]]]))
+    answer = sg.verify(of_many_scales(window), np.zeros((1, 1, 2)), chain, method=method, threads=1)
+    assert answer.safe_scale == pytest.approx(0.125)
+    assert answer.result.origin.ranges[0] == pytest.approx((-0.5, 0.0625))
+    assert answer.at([0.25]).kind == "attention-changed"
+    assert answer.at([-0.25]).kind == "robust"
+    if method != "gbs":
+        assert answer.shares.attention_changed == pytest.approx(0.4375)
+
+
+@every
+def test_the_reason_says_why_a_share_is_undecided_where_a_failure_is_known(method):
+    # The one pixel counts by 1, above 0.8 by -2; below 0.4 by 1e-14, which is no direction beside 1.
+    first, head = nn.Linear(1, 3), nn.Linear(3, 2)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0], [1e-14], [1.0]]))
+        first.bias.copy_(torch.tensor([-0.4, 1.0, -0.8]))
+        head.weight.copy_(torch.tensor([[1.0, 1.0, -3.0], [0.0, 0.0, 0.0]]))
+        head.bias.copy_(torch.tensor([0.0, -1.0]))
+    module = nn.Sequential(nn.Flatten(), first, nn.ReLU(), head).double()
+    answer = verified(module, np.full((1, 1, 1), 0.5), sg.Brightness(-0.4, 0.4), method, clip=None)
+    assert answer.verdict.value == "violated"
+    assert answer.shares.undecided == pytest.approx(0.375)
+    assert "37.50% of the box" in answer.result.reason
+    assert "undecided" in answer.result.reason

@@ -52,12 +52,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, status, text in report.findings:
             print(f"  {status:>13}  {name}: {''.join(each if each.isprintable() else '?' for each in text)}")
         print(f"At θ = {report.theta}\n" if report.theta else "", _ENDS[report.code], sep="", flush=True)
-    except Exception as problem:
-        # A folder that gets past `folder` and fails is broken in a way that was not foreseen.
-        told = f"{type(problem).__name__}: {problem}"
-        print(f"steadygaze-check: nothing is proven, for {' '.join(told.split())}", file=sys.stderr)
-        return 2
+    except (Exception, KeyboardInterrupt) as problem:
+        print(f"steadygaze-check: nothing is proven: {' '.join(_told(problem).split())}", file=sys.stderr)
+        return 130 if isinstance(problem, KeyboardInterrupt) else 2
     return report.code
+
+
+def _told(problem: BaseException) -> str:
+    """What went wrong, in a sentence."""
+    if isinstance(problem, BadCertificate):
+        return str(problem)
+    if isinstance(problem, KeyboardInterrupt):
+        return "it was stopped before the end; ask again"
+    if isinstance(problem, OSError):
+        return f"{problem.filename} cannot be read or written ({problem.strerror}); give another path"
+    # A folder that gets past `folder` and fails is broken in a way that was not foreseen.
+    return (
+        f"this is no certificate as docs/formats.md has it ({type(problem).__name__}: {problem}); hand over "
+        "the folder `certificate` of an answer, as it was written"
+    )
 
 
 def check(certificate: Certificate) -> Report:

@@ -204,6 +204,7 @@ def _bytes(folder: Path, name: str, told: Any) -> bytes:
     """The bytes of a plain file, which must be as many as `told` says and have that SHA-256."""
     size = _LONGEST_JSON if told is None else told["bytes"]
     demand(type(size) is int and 0 <= size <= _LARGEST_FILE, f"files says no size for {name}")
+    demand(stat.S_ISREG(os.lstat(folder / name).st_mode), f"{name} is not a plain file")
     handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(handle, "rb") as file:
         found = os.fstat(handle)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from check.certificates import answer_of, sealed, write
+from steadygaze_check import command
 from steadygaze_check.command import main
 
 
@@ -161,3 +162,38 @@ def test_what_is_no_json_is_refused(text, copy, capsys):
 def test_no_folder_is_refused(tmp_path, capsys):
     assert main([str(tmp_path / "nothing")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"null", b"[]", b"3", b"\xff", b'{"format":', b"[" * 99_999, b'{"a": ' + b"9" * 5000],
+    ids=["empty", "truncated", "null", "list", "number", "bytes", "half", "deep", "long"],
+)
+def test_what_is_no_certificate_at_all_is_told_so_kindly(content, copy, capsys):
+    (copy / "certificate.json").write_bytes(content)
+    assert main([str(copy)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "nothing is proven" in told
+    assert "hand over the folder `certificate` of an answer" in told
+
+
+@pytest.mark.parametrize("missing", ["certificate.json", "image.npy"])
+def test_a_file_that_is_missing_or_a_folder_is_named(missing, copy, capsys):
+    (copy / missing).unlink()
+    assert main([str(copy)]) == 2
+    assert f"{missing} cannot be read or written (No such file or directory)" in capsys.readouterr().err
+    (copy / missing).mkdir()
+    assert main([str(copy)]) == 2
+    assert f"{missing} is not a plain file" in capsys.readouterr().err
+
+
+def test_a_check_that_is_interrupted_says_that_nothing_is_proven(copy, capsys, monkeypatch):
+    def interrupted(_certificate):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "check", interrupted)
+    assert main([str(copy)]) == 130
+    told = capsys.readouterr()
+    assert "nothing is proven: it was stopped before the end" in told.err
+    assert not told.out

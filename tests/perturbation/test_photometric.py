@@ -111,6 +111,8 @@ REFUSED = [
     (lambda: Brightness(0.3, -0.3), "reversed; write -0.3..0.3"),
     (lambda: Brightness(0.1, 0.3), "leaves out 0"),
     (lambda: Brightness(0.0, 0.0), "single point"),
+    (lambda: Brightness(0.0, 5e-324), "width cannot be computed with; it must be at least 1e-100"),
+    (lambda: Brightness(-1e300, 1e300), "and at most 1e"),
     (lambda: Brightness(float("nan"), 0.3), "finite"),
     (lambda: Brightness(-0.3, float("inf")), "finite"),
     (lambda: Brightness("0.3"), "brightness amount is '0.3'; it must be a finite number"),

@@ -18,7 +18,7 @@ from steadygaze.errors import (
     PerturbationError,
     SettingError,
 )
-from steadygaze.geometry.kinds import ROBUST
+from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.network.reading.load import Network, load_network
 from steadygaze.network.saliencies import SALIENCIES
 from steadygaze.network.saliencies import by_name as saliency
@@ -36,6 +36,7 @@ from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.conditions import cones_on
 from steadygaze.question.inconsistency import by_name as inconsistency
 from steadygaze.question.posing import pose
+from steadygaze.search.judging import by_distance
 from steadygaze.verdict.driver import solve
 from variants import EVERY, FOLLOWED, INEXACT, SMOOTH, VARIANTS, Variant, picture
 
@@ -104,6 +105,26 @@ def test_a_saturated_network_has_no_attention_to_follow():
         module[1].bias -= 100.0
     with pytest.raises(SettingError, match="saturated"):
         ask(module)
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e-310, 1e120])
+def test_a_map_whose_squares_leave_double_precision_is_refused(factor):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    with torch.no_grad():
+        module[1].weight.mul_(factor)
+    with pytest.raises(SettingError, match=r"nothing to compare in double precision.*scale the weights"):
+        ask(module)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_maps_beyond_double_precision_are_near_no_other(metric):
+    problem = ask(inconsistency=inconsistency(metric))
+    sizes = torch.tensor([[0.0], [1e-200], [1e200], [torch.inf], [torch.nan]], dtype=torch.float64)
+    distances, doubtful = problem._distances(sizes.repeat(1, len(problem.target)), problem.target)
+    assert distances[0] == 2.0
+    assert doubtful.tolist() == [False, True, True, True, True]
+    kinds = by_distance(distances, np.zeros(5, bool), problem)
+    assert kinds[-1] == UNDECIDED
 
 
 def test_maps_that_bend_and_move_are_refused_by_exact_engines():

@@ -19,6 +19,7 @@ from steadygaze.network.layers import Dense
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import by_name
 from steadygaze.perturbation import Brightness, Chain
+from steadygaze.question import learning
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
@@ -256,8 +257,9 @@ def test_fewer_points_are_drawn_where_volumes_tell_what_is_lost(monkeypatch):
     assert drawn == [32, 64, 64, 64]
 
 
-def test_a_nearly_level_unit_has_no_pattern_of_its_own_at_a_point():
+def test_a_nearly_level_unit_has_no_pattern_of_its_own_at_a_point(monkeypatch):
     """At a point it is as far off its breakpoint as counts as on it, and farther at a corner of its cell."""
+    monkeypatch.setattr(learning, "apart", lambda _graph, _values, tolerances: tolerances)  # as if unseen
     net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)).double()
     with torch.no_grad():
         net[1].weight[:] = torch.tensor([[1.0, 2e-10 - 1.0], [1.0, 1.0]], dtype=torch.float64)

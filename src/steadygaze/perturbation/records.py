@@ -11,6 +11,9 @@ import numpy as np
 from steadygaze.errors import PerturbationError
 from steadygaze.geometry.polytope import Polytope, box
 
+# Widths are multiplied, squared and divided by; double precision ends at some 1e-308.
+_NARROWEST = 1e-100
+
 #: A constant of a perturbation as reports and specifications show it.
 Constant = float | int | bool | str | tuple[float, ...]
 
@@ -87,6 +90,11 @@ def check_range(where: str, low: float, high: float) -> None:
     if low > high:
         raise PerturbationError(
             f"the range of {where} is {low}..{high}, which is reversed; write {high}..{low}"
+        )
+    if not _NARROWEST <= high - low <= 1 / _NARROWEST:
+        raise PerturbationError(
+            f"the range of {where} is {low}..{high}, whose width cannot be computed with; it must be at "
+            f"least {_NARROWEST:g} and at most {1 / _NARROWEST:g}: give another unit, or a single number"
         )
     if not low <= 0 <= high:
         raise PerturbationError(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steadygaze.geometry.half_widths import half_widths, inward
 from steadygaze.network.graph import Graph
-from steadygaze.network.reading.noise import level_of
+from steadygaze.network.reading.noise import apart, level_of
 from steadygaze.network.regions.onesided import distances_of_hinges
 from steadygaze.network.regions.piecewise import Stages
 from steadygaze.network.regions.rounding import scales_of, tolerances_of
@@ -48,8 +48,7 @@ def learnt(graph: Graph, network: Graph, images: Tensor, hinge: float) -> Learnt
         hinge: the share of the scale that counts as zero.
     """
     values, pixels = graph.values_at(images, range(len(graph.nodes))), graph.last - network.last
-    scales = scales_of(graph, {node: value[1:] for node, value in values.items()})
-    tolerances = tolerances_of(graph, scales, hinge)
+    scales, tolerances = _scaled(graph, values, hinge)
     by_network = {node - pixels: own for node, own in tolerances.items() if node > pixels}
     first = {node - pixels: value[:1] for node, value in values.items() if node >= pixels}
     return Learnt(
@@ -60,6 +59,19 @@ def learnt(graph: Graph, network: Graph, images: Tensor, hinge: float) -> Learnt
         pieces=network.pieces_of(first, by_network),
         level=level_of(network, first, by_network),
     )
+
+
+def tolerances_at(graph: Graph, images: Tensor, hinge: float) -> dict[int, Tensor]:
+    """`Learnt.tolerances` of another form of the graph; arguments are as for `learnt`."""
+    return _scaled(graph, graph.values_at(images, range(len(graph.nodes))), hinge)[1]
+
+
+def _scaled(
+    graph: Graph, values: Mapping[int, Tensor], hinge: float
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """Scales and tolerances from the values of all nodes at the images."""
+    scales = scales_of(graph, {node: value[1:] for node, value in values.items()})
+    return scales, apart(graph, values, tolerances_of(graph, scales, hinge))
 
 
 def hinges_from_zero(stages: Stages, pieces: Sequence[AffinePiece], box: np.ndarray) -> np.ndarray:

@@ -25,6 +25,8 @@ from steadygaze.tolerance import Tolerance
 
 # How far, as a share of its largest entry, rounding may take the expected map from the original at theta = 0.
 _UNMOVED = 1e-9
+# Entries of maps are compared by their squares, and these by their ratio.
+_LARGEST = 1e100
 
 
 def pose(
@@ -82,6 +84,7 @@ def pose(
             "gradient wherever one of them changes its piece; give a longer limit or none, or choose "
             "gradient-x-input or the claim class"
         ) from None
+    _check_size(problem)
     if nothing:
         raise SettingError(
             f"the {saliency.name} map of the image is zero wherever it is compared, up to rounding, so that "
@@ -134,6 +137,17 @@ def _label(label: int | None, predicted: int, classes: int) -> int:
             "nothing is robust; choose another image, or leave the label out to verify the predicted class"
         )
     return label
+
+
+def _check_size(problem: Problem) -> None:
+    """Raise SettingError where squares of the map's entries, or products of them, leave double precision."""
+    largest = 1.0 if problem.class_alone else float(problem.target.abs().max())
+    if largest and not 1 / _LARGEST <= largest <= _LARGEST:
+        raise SettingError(
+            f"the largest entry of the {problem.saliency.name} map of the image is {largest:.3g}, which "
+            f"leaves nothing to compare in double precision; it must lie between {1 / _LARGEST:g} and "
+            f"{_LARGEST:g}: scale the weights of the network"
+        )
 
 
 def _check_unmoved(problem: Problem) -> None:

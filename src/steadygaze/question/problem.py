@@ -21,19 +21,14 @@ from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.noise import level_of
 from steadygaze.network.regions.combined import Combined, combined
 from steadygaze.network.regions.piecewise import Stages
-from steadygaze.network.regions.rounding import (
-    scales_at,
-    terms_of_gradient_maps,
-    terms_of_maps,
-    tolerances_of,
-)
+from steadygaze.network.regions.rounding import terms_of_gradient_maps, terms_of_maps
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, NoMap
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
-from steadygaze.question.learning import Learnt, hinges_from_zero, learnt
+from steadygaze.question.learning import Learnt, hinges_from_zero, learnt, tolerances_at
 from steadygaze.question.points import Points, drawn, judged, maps_of_original, placed, scaling_of
 from steadygaze.tolerance import Tolerance
 
@@ -337,8 +332,7 @@ class Problem:
         graph = pooled_first(self.graph, keep)
         if all(one is other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
             return self.graph, self._learnt.tolerances
-        images = self.unclipped(self._scaling)
-        return graph, tolerances_of(graph, scales_at(graph, images), self.tolerance.hinge)
+        return graph, tolerances_at(graph, self._learning, self.tolerance.hinge)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:
@@ -408,8 +402,12 @@ class Problem:
     def _distances(self, maps: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Inconsistency ``(B,)`` of maps ``(B, P)`` with the target; and where rounding rules it."""
         size, original = torch.linalg.vector_norm(maps, dim=1), torch.linalg.vector_norm(target)
-        vanishing = (size > 0) & (size < self.tolerance.vanishing * original.to(maps.device))
-        doubtful = vanishing | self.inconsistency.doubtful(maps)
+        least = self.tolerance.vanishing * original.to(maps.device)
+        # A size of 0 that is not one is an underflow; one that is not finite leaves no direction either.
+        told = (size >= least) & size.isfinite()
+        if not told.all():
+            told |= (maps == 0).all(dim=1)
+        doubtful = ~told | self.inconsistency.doubtful(maps)
         distance = self.inconsistency.between(maps, target.to(maps.device))
         return distance.cpu().numpy(), doubtful.cpu().numpy()
 
@@ -435,14 +433,14 @@ class Problem:
 
     @cached_property
     def _learnt(self) -> Learnt:
-        """What one pass over the unperturbed image, and over those of `_scaling`, tells."""
-        thetas = np.concatenate([np.zeros((1, len(self.box))), self._scaling])
-        return learnt(self.graph, self.network.graph, self.unclipped(thetas), self.tolerance.hinge)
+        """What one pass over the unperturbed image, and over those that tell the scale of rounding, tells."""
+        return learnt(self.graph, self.network.graph, self._learning, self.tolerance.hinge)
 
     @property
-    def _scaling(self) -> np.ndarray:
-        """The theta from which the scale of rounding is learnt: corners of the box, and random ones."""
-        return scaling_of(self.box, self.probes, self.graph.effort)
+    def _learning(self) -> Tensor:
+        """The unperturbed image and, at corners of the box and random theta, those that tell the scale."""
+        scaling = scaling_of(self.box, self.probes, self.graph.effort)
+        return self.unclipped(np.concatenate([np.zeros((1, len(self.box))), scaling]))
 
     @cached_property
     def probes(self) -> np.ndarray:

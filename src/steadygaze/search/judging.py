@@ -154,7 +154,7 @@ def _rectified(
 def by_distance(distance: np.ndarray, doubtful: np.ndarray, problem: Problem) -> np.ndarray:
     """Kinds int8 of class-robust cells from their inconsistency; undecided where rounding may decide."""
     kind = np.where(distance > problem.threshold, ATTENTION_CHANGED, ROBUST).astype(np.int8)
-    close = np.abs(distance - problem.threshold) <= problem.tolerance.margin
+    close = ~(np.abs(distance - problem.threshold) > problem.tolerance.margin)
     kind[close | doubtful] = UNDECIDED
     return kind
 

@@ -11,7 +11,7 @@ from steadygaze.answer.result import Failure, Origin, Radius, Verdict
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.geometry.cells import Cells, concatenate
 from steadygaze.geometry.half_widths import distances, half_widths
-from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.sections import by_euclidean, by_gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Enclosed, Standing
@@ -237,7 +237,10 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
     last = findings[-1]
     stopped = last.stopped
     if failure is not None:
-        return Verdict.VIOLATED, f"a failing point was found and replays in the original model{_left(last)}"
+        return (
+            Verdict.VIOLATED,
+            f"a failing point was found and replays in the original model{_left(problem, last)}",
+        )
     if any(finding.failing for finding in findings):
         return (
             Verdict.UNKNOWN,
@@ -268,13 +271,27 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
     )
 
 
-def _left(finding: Finding) -> str:
+def _left(problem: Problem, finding: Finding) -> str:
     """What the search left undecided, as the end of a sentence."""
     if finding.stopped:
         return f"; the run was ended by {finding.stopped.words}, the rest of the box is undecided"
     if not finding.map.rest:
-        return ""
+        return _open(problem, finding)
     if finding.claim == "radius":
         return "; what lies farther from 0 was not examined"
     inside = finding.enclosed is None or not finding.enclosed.examined
     return f"; only the {'outer boundary of the ' if inside else ''}robust part around 0 was examined"
+
+
+def _open(problem: Problem, finding: Finding) -> str:
+    """Why a search that came to its end left cells undecided, as the end of a sentence, if it is a share."""
+    undecided = finding.map.volume[finding.map.kind == UNDECIDED].sum()
+    share = float(undecided / np.prod(np.ptp(problem.box, axis=1)))
+    if share < problem.tolerance.remainder:
+        return ""
+    if finding.method == "bound":
+        return f"; bounds leave {share:.2%} of the box undecided"
+    return (
+        f"; {share:.2%} of the box is undecided, where a class gap, the inconsistency or a map lies within "
+        "the numerical tolerance"
+    )

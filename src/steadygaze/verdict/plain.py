@@ -22,6 +22,7 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.reading.noise import apart
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam, NoMap
 from steadygaze.network.smooth import Smooth
 from steadygaze.perturbation.chain import Chain
@@ -140,7 +141,9 @@ class PlainEvaluation:
     def _round(self, rounding: float, level: bool) -> None:
         share = max(rounding, _OF_SEARCHES * self._problem.tolerance.hinge)
         self._scale = share * self._learnt.scale
-        self._tolerance = {node: share * own for node, own in self._learnt.sizes.items()}
+        own = {node: share * size for node, size in self._learnt.sizes.items()}
+        # What double precision tells apart is told apart, however large the terms are elsewhere.
+        self._tolerance = own if rounding == _SINGLE else {n: own[n].minimum(self._least[n]) for n in own}
         self._conventional = level
 
     def in_single(self) -> PlainEvaluation:
@@ -300,7 +303,11 @@ class PlainEvaluation:
         if len(self._ahead):
             last = len(places) - 1  # the unperturbed image
             self._known = Evaluated(images[last:], {node: value[last:] for node, value in every.items()})
-        return Terms.of(graph, {node: value[: len(places)] for node, value in every.items()})
+        known = {node: value[: len(places)] for node, value in every.items()}
+        terms = Terms.of(graph, known)
+        wide = {node: _ROUNDING * size for node, size in terms.sizes.items()}
+        self._least = apart(graph, known, wide, original=len(places) - 1)
+        return terms
 
     def _images(self, thetas: np.ndarray) -> Tensor:
         problem = self._problem
@@ -406,11 +413,11 @@ class PlainEvaluation:
         return maps if self._kept is None else maps.index_select(1, self._kept)
 
     def _doubtful(self, maps: Tensor, map0: Tensor) -> np.ndarray:
-        """Maps ``(B, P)`` that say nothing: nearly zero, or such that rounding orders their entries."""
+        """Maps ``(B, P)`` that say nothing: nearly zero, too large, or such that rounding orders entries."""
         size = torch.linalg.vector_norm(maps, dim=1)
         whole = torch.linalg.vector_norm(map0)
-        vanishing = (size > 0) & (size <= _VANISHING * whole)
-        return (vanishing | self._problem.inconsistency.doubtful(maps)).numpy()
+        told = (size > _VANISHING * whole) & size.isfinite() | (maps == 0).all(dim=1)
+        return (~told | self._problem.inconsistency.doubtful(maps)).numpy()
 
 
 def decided_by_rounding(problem: Problem, thetas: np.ndarray) -> np.ndarray:

@@ -14,6 +14,9 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 
 # Of terms that cancel single precision leaves less than this share, in sums of up to some thousand terms.
 _SINGLE = 1e-6
+# What double precision leaves of that, a thousandfold; below this share of its tolerance a unit is on a
+# breakpoint whatever its terms are, for values between vertices carry rounding of the largest ones.
+_DOUBLE, _LEAST, _APART = 2e-6, 1e-3, 1 / 8
 
 
 def picked_by_noise(layer: PiecewiseLinear | MaxPool, gaps: list[Tensor], noise: Tensor) -> Tensor:
@@ -89,6 +92,42 @@ def picked_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = Non
             assert isinstance(layer, MaxPool)
             gaps = leads(layer, value)
         found |= picked_by_noise(layer, gaps, noise[source].flatten(1)).any(dim=1)
+    return found
+
+
+def apart(
+    graph: Graph, values: Mapping[int, Tensor], tolerances: Mapping[int, Tensor], original: int = 0
+) -> dict[int, Tensor]:
+    """The tolerances ``(units,)`` of nodes that pick, smaller where units lie within them, but not at 0.
+
+    A tolerance is a share of the largest terms that a unit ever sums. With weights of 1e-8 beside 1e8 a unit
+    of small terms, where the large ones are 0, is within it and yet on one side of its breakpoint, all over a
+    region: then the map has its slope there, and so the tolerance must be less than the distance.
+
+    Args:
+        values: ``(B, *shape)`` of all nodes.
+        tolerances: the distance from a breakpoint, or the lead over another input, is 0 within so much.
+        original: the row of the unperturbed image, the only one in which windows are looked at.
+    """
+    found, noise = dict(tolerances), None
+    for index, slack in tolerances.items():
+        layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
+        value = values[source].flatten(1)
+        if isinstance(layer, MaxPool):
+            gaps = torch.stack(leads(layer, value[original : original + 1]))
+        elif isinstance(layer, PiecewiseLinear):
+            gaps = torch.stack([(value - edge).abs_() for edge in layer.breakpoints.tolist()])
+        else:
+            continue
+        within = (gaps <= slack) & (gaps > _LEAST * slack)
+        if not within.any():  # mostly
+            continue
+        noise = noise if noise is not None else noise_at(graph, values[0], values, max(graph.piecewise))
+        own = noise[source].flatten(1)
+        if isinstance(layer, MaxPool):
+            own = own[original][layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0).amax(dim=1)
+        least = gaps.masked_fill(~within | (gaps <= _DOUBLE * own), torch.inf).amin(dim=(0, 1))
+        found[index] = torch.minimum(slack, (_APART * least).maximum(_LEAST * slack))
     return found
 
 
