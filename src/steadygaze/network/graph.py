@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
+from steadygaze.network.columns import columns_of
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
 from steadygaze.network.norms import norm_of
@@ -380,7 +381,7 @@ class Graph:
         if isinstance(layer, Dense) and g.ndim == 2 and isinstance(above, PiecewiseLinear):
             alive = above.alive(pieces[readers[0]])
             if 2 * len(alive) <= g.shape[1]:
-                return (g.index_select(1, alive) @ layer.weight.index_select(0, alive),)
+                return (columns_of(g, alive) @ layer.weight.index_select(0, alive),)
         return self.pulled(index, g, pieces)
 
 

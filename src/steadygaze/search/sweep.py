@@ -240,9 +240,9 @@ class Sweep(AbstractSearch):
 
     def _put(self, batches: Sequence[_Batch]) -> None:
         """What is nearest to 0 comes next, so that a run that is stopped knows the surroundings of 0."""
-        half = np.ptp(self._problem.box, axis=1) / 2
         order = range(len(batches))
         if len(batches) > 1:
+            half = np.ptp(self._problem.box, axis=1) / 2
             distance = [float(gauge(batch.cells.theta, half, half).min()) for batch in batches]
             order = sorted(order, key=lambda number: (distance[number], number), reverse=True)
         for number in order:
