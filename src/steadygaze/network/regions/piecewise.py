@@ -35,9 +35,6 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 
-# Units of a dense layer from which on it pays to look for idle ones before it.
-_WIDE = 32
-
 
 @dataclass(frozen=True)
 class Form:
@@ -432,11 +429,7 @@ def _forward_of(layer: AbstractAffine, inputs: Sequence[Tensor], alive: Tensor |
     if alive is not None:
         assert isinstance(layer, Dense)
         return linear(x, columns_of(layer.weight, alive), layer.bias)
-    if isinstance(layer, Dense) and x.ndim == 2 and layer.weight.shape[0] >= _WIDE:
-        alive = (x != 0).any(dim=0).nonzero()[:, 0]
-        if 2 * len(alive) <= x.shape[1]:
-            return linear(columns_of(x, alive), columns_of(layer.weight, alive), layer.bias)
-    return layer.forward(*inputs)
+    return layer.forward_of_alive(x) if isinstance(layer, Dense) else layer.forward(*inputs)
 
 
 def flat_array(values: Tensor) -> np.ndarray:
