@@ -140,7 +140,7 @@ class Dense(AbstractAffine):
     def forward_of_alive(self, x: Tensor) -> Tensor:
         """`forward`, without the inputs that are 0 on all rows where these are many."""
         if x.ndim == 2 and len(self.weight) >= _WIDE:
-            alive = (x != 0).any(dim=0).nonzero()[:, 0]
+            alive = x.any(dim=0).nonzero()[:, 0]
             if 2 * len(alive) <= x.shape[1]:
                 return functional.linear(columns_of(x, alive), columns_of(self.weight, alive), self.bias)
         return self.forward(x)

@@ -28,6 +28,7 @@ from steadygaze.network.smooth import Smooth
 from steadygaze.perturbation.chain import Chain
 from steadygaze.question.points import placed
 from steadygaze.question.problem import Problem
+from steadygaze.verdict.taken import TakenRows
 from steadygaze.verdict.terms import Terms, places_to_learn
 
 # A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what
@@ -54,7 +55,7 @@ class Evaluated:
 
     def take(self, rows: slice | Tensor) -> Evaluated:
         """Some of the rows."""
-        return Evaluated(self.images[rows], {node: value[rows] for node, value in self.values.items()})
+        return Evaluated(self.images[rows], TakenRows(self.values, rows))
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ class PlainEvaluation:
         every = graph.values_at(images, range(len(graph.nodes)), skip_idle=True)
         if len(self._ahead):
             last = len(places) - 1  # the unperturbed image
-            self._known = Evaluated(images[last:], {node: value[last:] for node, value in every.items()})
+            self._known = Evaluated(images, every).take(slice(last, None))
         return Terms.of(graph, {node: value[: len(places)] for node, value in every.items()})
 
     def _images(self, thetas: np.ndarray) -> Tensor:
