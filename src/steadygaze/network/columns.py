@@ -10,4 +10,4 @@ def columns_of(rows: Tensor, numbers: Tensor) -> Tensor:
 
     What `index_select` gives along axis 1, measured in a third of its time on a processor.
     """
-    return rows.gather(1, numbers.expand(len(rows), -1))
+    return rows.gather(1, numbers.expand(rows.shape[0], -1))

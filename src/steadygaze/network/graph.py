@@ -386,7 +386,7 @@ class Graph:
         above = self.nodes[readers[0]].layer if len(readers) == 1 else None
         if isinstance(layer, Dense) and g.ndim == 2 and isinstance(above, PiecewiseLinear):
             alive = above.alive(pieces[readers[0]])
-            if 2 * len(alive) <= g.shape[1]:
+            if 2 * alive.shape[0] <= g.shape[1]:
                 return (columns_of(g, alive) @ layer.weight.index_select(0, alive),)
         return self.pulled(index, g, pieces)
 

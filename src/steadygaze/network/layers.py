@@ -139,9 +139,9 @@ class Dense(AbstractAffine):
 
     def forward_of_alive(self, x: Tensor) -> Tensor:
         """`forward`, without the inputs that are 0 on all rows where these are many."""
-        if x.ndim == 2 and len(self.weight) >= _WIDE:
+        if x.ndim == 2 and self.weight.shape[0] >= _WIDE:
             alive = x.any(dim=0).nonzero()[:, 0]
-            if 2 * len(alive) <= x.shape[1]:
+            if 2 * alive.shape[0] <= x.shape[1]:
                 return functional.linear(columns_of(x, alive), columns_of(self.weight, alive), self.bias)
         return self.forward(x)
 
