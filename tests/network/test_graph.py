@@ -61,6 +61,23 @@ def test_rows_do_not_depend_on_the_blocks_they_are_computed_in():
     assert torch.allclose(gradients[4321:4322], graph.gradient_at(x[4321:4322], 1), atol=1e-13)
 
 
+def test_units_that_are_idle_on_all_rows_may_be_left_out():
+    b = GraphBuilder((1, 1, 6))
+    flat = b.add(Reshape((6,)), 0, name="flat")
+    # The first 40 of 64 units are 0 everywhere, and some of the next layer's are.
+    bias = torch.cat([torch.full((40,), -1e3), torch.zeros(24)]).double()
+    first = b.add(relu(), b.add(Dense(rand(64, 6, seed=1), bias), flat, name="first"), name="act")
+    second = b.add(Dense(rand(48, 64, seed=2), torch.linspace(-40, 1, 48).double()), first, name="second")
+    graph = b.build(b.add(Dense(rand(3, 48, seed=3), rand(3)), b.add(relu(), second, name="on"), name="out"))
+    x, every = rand(7, 1, 1, 6, seed=4), range(len(graph.nodes))
+    values, skipped = graph.values_at(x, every), graph.values_at(x, every, skip_idle=True)
+    assert not (values[first] != 0).any(dim=0)[:40].any()
+    assert all(torch.allclose(values[node], skipped[node], rtol=1e-13, atol=1e-13) for node in every)
+    seed, pieces = graph.seed(1, len(x)), graph.pieces_at(x)
+    back = graph.pull_back(seed, pieces, skip_idle=True)
+    assert torch.allclose(graph.pull_back(seed, pieces), back, rtol=1e-13, atol=1e-13)
+
+
 def test_batches_of_none_have_the_right_shapes():
     graph = residual_graph()
     x = rand(0, 2, 8, 8)

@@ -408,7 +408,9 @@ def test_a_small_answer_is_held_in_one_pass(monkeypatch):
     passes, values_at = [], Graph.values_at
     problem, map_ = WIDE.problem, WIDE.map
     monkeypatch.setattr(
-        Graph, "values_at", lambda self, *given: passes.append(len(given[0])) or values_at(self, *given)
+        Graph,
+        "values_at",
+        lambda self, *given, **how: passes.append(len(given[0])) or values_at(self, *given, **how),
     )
     found = hold(problem, [map_], NOTHING, 1e-6)
     assert found.agreeing + found.close == 64

@@ -17,8 +17,9 @@ from steadygaze.deadline import Deadline
 from steadygaze.geometry.bits import U, fill_table, find_slot, kernel, mix, part, popcount, vertex_name
 from steadygaze.geometry.cells import Cells
 
-# So many cells are cut in one call of a kernel, between which the time is asked.
-_AT_ONCE = 128
+# So many cells are cut in one call of a kernel, between which the time is asked, or as many as have so many
+# vertices: of one or two parameters they have few, and a call takes as long as cutting some dozens.
+_AT_ONCE, _VERTICES_AT_ONCE = 128, 2048
 
 WHOLE = -1
 UNFINISHED = -2
@@ -119,9 +120,10 @@ def cut_with(cells: Cells, values: np.ndarray, kernel: Kernel, deadline: Deadlin
     )
     work = _work(256, cells.mask.shape[1])
     cell, used, made, count = 0, old, 0, cells.count
+    step = max(_AT_ONCE, _VERTICES_AT_ONCE * count // max(1, len(cells.idx)))
     while True:
         deadline.ask()
-        some = given._replace(ptr=given.ptr[: cell + _AT_ONCE + 1]) if count > cell + _AT_ONCE else given
+        some = given._replace(ptr=given.ptr[: cell + step + 1]) if count > cell + step else given
         cell, used, made, why = kernel(vertices, parts, work, some, cell, used, made)
         if why == DONE and cell == count:
             break

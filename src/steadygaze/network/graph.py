@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
+from steadygaze.network.columns import columns_of
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
 from steadygaze.network.norms import norm_of
@@ -64,9 +65,12 @@ class Graph:
         """Logits ``(B, K)`` at pixels ``(B, C, H, W)``."""
         return self.values_at(x, (self.last,))[self.last]
 
-    def values_at(self, x: Tensor, nodes: Collection[int]) -> dict[int, Tensor]:
-        """Outputs ``(B, *shape)`` of the given nodes at pixels ``(B, C, H, W)``."""
-        return self._joined([self._evaluate(block, nodes) for block in self._blocks(x)])
+    def values_at(self, x: Tensor, nodes: Collection[int], skip_idle: bool = False) -> dict[int, Tensor]:
+        """Outputs ``(B, *shape)`` of the given nodes at pixels ``(B, C, H, W)``.
+
+        skip_idle leaves units out of dense products that are 0 on all rows.
+        """
+        return self._joined([self._evaluate(block, nodes, None, skip_idle) for block in self._blocks(x)])
 
     def pieces_at(self, x: Tensor, tolerances: Mapping[int, Tensor] | None = None) -> dict[int, Tensor]:
         """What the gradient at a point depends on, ``(B, N)`` for each node that is not affine.
@@ -316,14 +320,17 @@ class Graph:
         return {index: torch.cat([block[index] for block in blocks]) for index in blocks[0]}
 
     def _evaluate(
-        self, x: Tensor, nodes: Collection[int], pieces: _Pieces | None = None
+        self, x: Tensor, nodes: Collection[int], pieces: _Pieces | None = None, skip_idle: bool = False
     ) -> dict[int, Tensor]:
-        """Values of the given nodes; fills `pieces` if it is not None."""
+        """Values of the given nodes, as for `values_at`; fills `pieces` if it is not None."""
         values: dict[int, Tensor] = {}
         kept: dict[int, Tensor] = {}
         for index, node in enumerate(self.nodes):
             inputs = tuple(values[source] for source in node.inputs) if index else (x,)
-            values[index] = self._value(index, inputs, pieces)
+            if skip_idle and isinstance(node.layer, Dense):
+                values[index] = node.layer.forward_of_alive(*inputs)
+            else:
+                values[index] = self._value(index, inputs, pieces)
             if index in nodes:
                 kept[index] = values[index]
             for source in node.inputs:
@@ -379,8 +386,8 @@ class Graph:
         above = self.nodes[readers[0]].layer if len(readers) == 1 else None
         if isinstance(layer, Dense) and g.ndim == 2 and isinstance(above, PiecewiseLinear):
             alive = above.alive(pieces[readers[0]])
-            if 2 * len(alive) <= g.shape[1]:
-                return (g.index_select(1, alive) @ layer.weight.index_select(0, alive),)
+            if 2 * alive.shape[0] <= g.shape[1]:
+                return (columns_of(g, alive) @ layer.weight.index_select(0, alive),)
         return self.pulled(index, g, pieces)
 
 

@@ -17,9 +17,13 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from steadygaze.network.columns import columns_of
 from steadygaze.network.convolving import Window, convolved, pulled_back
 
 Shape: TypeAlias = tuple[int, ...]
+
+# Units of a dense layer from which on it pays to look for inputs that are 0.
+_WIDE = 32
 LayerType = TypeVar("LayerType", bound="AbstractLayer")
 
 
@@ -132,6 +136,14 @@ class Dense(AbstractAffine):
 
     def forward(self, *xs: Tensor) -> Tensor:
         return functional.linear(xs[0], self.weight, self.bias)
+
+    def forward_of_alive(self, x: Tensor) -> Tensor:
+        """`forward`, without the inputs that are 0 on all rows where these are many."""
+        if x.ndim == 2 and self.weight.shape[0] >= _WIDE:
+            alive = x.any(dim=0).nonzero()[:, 0]
+            if 2 * alive.shape[0] <= x.shape[1]:
+                return functional.linear(columns_of(x, alive), columns_of(self.weight, alive), self.bias)
+        return self.forward(x)
 
     def linear(self, *xs: Tensor) -> Tensor:
         return functional.linear(xs[0], self.weight)

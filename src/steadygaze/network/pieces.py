@@ -54,6 +54,10 @@ class PiecewiseLinear(AbstractLayer):
             pieces += flat > edge
         return pieces
 
+    def off(self, x: Tensor) -> list[Tensor]:
+        """How far values are off each breakpoint, each in the shape of x."""
+        return [(x - edge).abs_() if edge else x.abs() for edge in self.marks]
+
     def slopes_of(self, pieces: Tensor, units: Tensor | None = None) -> Tensor:
         """Slope of each unit, or of the units of the given numbers alone, on the given pieces ``(B, N)``."""
         pieces = pieces if units is None else pieces[:, units]
@@ -73,6 +77,11 @@ class PiecewiseLinear(AbstractLayer):
         """Vector-Jacobian product of g ``(B, *shape)`` on the given pieces ``(B, N)``; g is overwritten."""
         slopes = pieces if self.is_relu else self.slopes_of(pieces)  # 0 and 1 need not become floats first
         return g.mul_(slopes.reshape(g.shape))
+
+    @cached_property
+    def marks(self) -> tuple[float, ...]:
+        """The breakpoints as numbers."""
+        return tuple(self.breakpoints.tolist())
 
     @cached_property
     def is_relu(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
@@ -148,7 +148,8 @@ class Sweep(AbstractSearch):
         self._put([self._first(number, piece, cells) for number, (piece, cells) in enumerate(start)])
         self._running: dict[Future[_Outcome], _Batch] = {}
         self._maps: list[tuple[tuple[int, ...], CellMap]] = []
-        self._pool = threads_of(options, "sweep")
+        self._options = options
+        self._pool: ThreadPoolExecutor | None = None  # what one thread is done with needs no others
         self._standing = Standing(0.0, 0.0, 0, 0)
 
     def pending(self) -> bool:
@@ -164,10 +165,11 @@ class Sweep(AbstractSearch):
             batch = self._next()
             self._take(batch, lambda: self._advance(batch))
             return
+        pool = self._pool = self._pool or threads_of(self._options, "sweep")
         # One more than there are threads: none has to wait until this one is back here.
         while self._waiting and len(self._running) <= self._threads:
             batch = self._next()
-            self._running[self._pool.submit(self._advance, batch)] = batch
+            self._running[pool.submit(self._advance, batch)] = batch
         done, _ = wait(self._running, return_when=FIRST_COMPLETED)
         self._receive(sorted(done, key=lambda future: self._running[future].way, reverse=True))
 
@@ -208,11 +210,13 @@ class Sweep(AbstractSearch):
     def close(self) -> None:
         """Finish what runs and end the threads."""
         self._collect()
-        self._pool.shutdown()
+        if self._pool is not None:
+            self._pool.shutdown()
 
     def _collect(self) -> None:
-        wait(self._running)
-        self._receive(list(self._running))
+        if self._running:
+            wait(self._running)
+            self._receive(list(self._running))
 
     def _receive(self, done: Sequence[Future[_Outcome]]) -> None:
         for future in done:
@@ -240,9 +244,9 @@ class Sweep(AbstractSearch):
 
     def _put(self, batches: Sequence[_Batch]) -> None:
         """What is nearest to 0 comes next, so that a run that is stopped knows the surroundings of 0."""
-        half = np.ptp(self._problem.box, axis=1) / 2
         order = range(len(batches))
         if len(batches) > 1:
+            half = np.ptp(self._problem.box, axis=1) / 2
             distance = [float(gauge(batch.cells.theta, half, half).min()) for batch in batches]
             order = sorted(order, key=lambda number: (distance[number], number), reverse=True)
         for number in order:

@@ -159,8 +159,10 @@ def _patterns_at(problem: Problem, thetas: np.ndarray, plain: PlainEvaluation | 
     known = None if plain is None else plain.known(thetas)
     if known is None:
         return problem.stages.pattern_names_at(problem.unclipped(thetas))
-    values = {node + problem.pixels: value for node, value in known.items()}
-    if problem.pixels:  # what the clip reads
+    first = problem.pixels
+    sources = {stage.source for stage in problem.stages.stages}
+    values = {node: known[node - first] for node in sources if node >= first}
+    if first:  # what the clip reads
         values[0] = problem.unclipped(thetas)
     return problem.stages.pattern_names_of(values, len(thetas))
 

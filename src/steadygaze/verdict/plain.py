@@ -2,8 +2,9 @@
 
 It takes from the question what was asked (image, chain, clip, label, saliency, inconsistency, threshold) and
 the imported network, which was compared with the original, and goes the shortest way: perturb, clip, forward,
-backward, compare. It knows no stages, no regions, no combinations of maps and no bounds, and nothing that
-`Problem` works out for searches. Beside the kind at each point it tells what else rounding would let it be.
+backward, compare, without the units that are 0 on all rows. It knows no stages, no regions, no combinations
+of maps and no bounds, and nothing that `Problem` works out for searches. Beside the kind at each point it
+tells what else rounding would let it be.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from steadygaze.network.smooth import Smooth
 from steadygaze.perturbation.chain import Chain
 from steadygaze.question.points import placed
 from steadygaze.question.problem import Problem
+from steadygaze.verdict.taken import TakenRows
 from steadygaze.verdict.terms import Terms, places_to_learn
 
 # A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what
@@ -54,7 +56,7 @@ class Evaluated:
 
     def take(self, rows: slice | Tensor) -> Evaluated:
         """Some of the rows."""
-        return Evaluated(self.images[rows], {node: value[rows] for node, value in self.values.items()})
+        return Evaluated(self.images[rows], TakenRows(self.values, rows))
 
 
 @dataclass(frozen=True)
@@ -299,10 +301,10 @@ class PlainEvaluation:
         """One pass over corners, random theta, the unperturbed image, and what is asked about ahead."""
         graph, places = self._graph, places_to_learn(self._problem.box, self._graph.effort)
         images = self._images(np.concatenate([places, self._ahead]))
-        every = graph.values_at(images, range(len(graph.nodes)))
+        every = graph.values_at(images, range(len(graph.nodes)), skip_idle=True)
         if len(self._ahead):
             last = len(places) - 1  # the unperturbed image
-            self._known = Evaluated(images[last:], {node: value[last:] for node, value in every.items()})
+            self._known = Evaluated(images, every).take(slice(last, None))
         known = {node: value[: len(places)] for node, value in every.items()}
         terms = Terms.of(graph, known)
         wide = {node: _ROUNDING * size for node, size in terms.sizes.items()}
@@ -343,7 +345,7 @@ class PlainEvaluation:
         if isinstance(saliency, IntegratedGradients | NoMap):
             return saliency.maps(graph, images, label, self._tolerance).flatten(1).cpu()
         assert isinstance(saliency, AbstractGradientSaliency)
-        gradients = graph.pull_back(saliency.seed(values[graph.last], label), pieces)
+        gradients = graph.pull_back(saliency.seed(values[graph.last], label), pieces, skip_idle=True)
         return saliency.from_gradient(gradients * images if saliency.times_pixels else gradients).cpu()
 
     def _pieces(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -395,7 +397,7 @@ class PlainEvaluation:
                 near[index] = ties > 1
             else:
                 assert isinstance(layer, PiecewiseLinear)
-                gaps = [(flat - edge).abs_() <= slack for edge in layer.breakpoints.tolist()]
+                gaps = [distance <= slack for distance in layer.off(flat)]
                 near[index] = gaps[0] if len(gaps) == 1 else torch.stack(gaps).any(dim=0)
         return near
 
@@ -437,5 +439,5 @@ def _above(values: Tensor, edges: Tensor) -> Tensor:
     """How many edges ``(k, N)`` lie below each of the values ``(B, *shape)``, uint8 ``(B, N)``."""
     flat = values.flatten(1)
     if len(edges) == 1:
-        return (flat > edges[0]).to(torch.uint8)
+        return (flat > edges[0]).view(torch.uint8)
     return (flat[:, None] > edges).sum(dim=1, dtype=torch.uint8)

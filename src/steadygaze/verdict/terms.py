@@ -54,7 +54,7 @@ class Terms:
                 own = node.layer.forward(before)
                 most[index], sizes[index] = torch.maximum(largest, _LEFT_OVER * own), own.flatten()
             elif isinstance(node.layer, PiecewiseLinear):
-                marks = max(map(abs, node.layer.breakpoints.tolist()))
+                marks = max(map(abs, node.layer.marks))
                 most[index] = torch.maximum(largest, _LEFT_OVER * before)
                 sizes[index] = before.flatten().clamp_min(marks)
             else:

@@ -279,7 +279,7 @@ def _away_from_kinks(graph: Graph, x: Tensor, values: Mapping[int, Tensor], clos
 def _gaps(layer: object, value: Tensor) -> list[Tensor]:
     """How far inputs ``(B, N)`` of a layer are from each of its kinks."""
     if isinstance(layer, PiecewiseLinear):
-        return [(value - edge).abs() for edge in layer.breakpoints]
+        return layer.off(value)
     return leads(layer, value) if isinstance(layer, MaxPool) else []
 
 

@@ -87,7 +87,7 @@ def picked_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = Non
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
         value = values[source].flatten(1)
         if isinstance(layer, PiecewiseLinear):
-            gaps = [(value - edge).abs() for edge in layer.breakpoints]
+            gaps = layer.off(value)
         else:
             assert isinstance(layer, MaxPool)
             gaps = leads(layer, value)
@@ -146,7 +146,7 @@ def level_of(graph: Graph, values: Mapping[int, Tensor], tolerances: Mapping[int
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
         value, slack = values[source].flatten(1), tolerances[index]
         if isinstance(layer, PiecewiseLinear):
-            ends = [(value - edge).abs() <= slack for edge in layer.breakpoints.tolist()]
+            ends = [distance <= slack for distance in layer.off(value)]
             level[index] = ends[0] if len(ends) == 1 else torch.stack(ends).any(dim=0)
         elif isinstance(layer, MaxPool):
             level[index] = torch.stack([lead <= slack for lead in leads(layer, value)]).sum(dim=0) > 1

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steadygaze.network.columns import columns_of
 from steadygaze.network.graph import Graph, products_of
 from steadygaze.network.layers import Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -82,7 +83,7 @@ def _by_gate(graph: Graph, label: int, pieces: Mapping[int, Tensor], to: int, ro
         units = back.new_zeros((len(alive), math.prod(before.shape)))
         units[torch.arange(len(alive)), alive] = 1.0
         maps = graph.pull_back(units.reshape(-1, *before.shape), {}, to, source)
-    return Combined(back.flatten(1).index_select(1, alive), maps, safe=True)
+    return Combined(columns_of(back.flatten(1), alive), maps, safe=True)
 
 
 def _by_differences(

@@ -30,12 +30,10 @@ from steadygaze.geometry.sides import (
     winners,
 )
 from steadygaze.geometry.store import Cut, interpolate
+from steadygaze.network.columns import columns_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-
-# Units of a dense layer from which on it pays to look for idle ones before it.
-_WIDE = 32
 
 
 @dataclass(frozen=True)
@@ -430,12 +428,8 @@ def _forward_of(layer: AbstractAffine, inputs: Sequence[Tensor], alive: Tensor |
     (x, *_) = inputs
     if alive is not None:
         assert isinstance(layer, Dense)
-        return linear(x, layer.weight.index_select(1, alive), layer.bias)
-    if isinstance(layer, Dense) and x.ndim == 2 and layer.weight.shape[0] >= _WIDE:
-        alive = (x != 0).any(dim=0).nonzero()[:, 0]
-        if 2 * len(alive) <= x.shape[1]:
-            return linear(x.index_select(1, alive), layer.weight.index_select(1, alive), layer.bias)
-    return layer.forward(*inputs)
+        return linear(x, columns_of(layer.weight, alive), layer.bias)
+    return layer.forward_of_alive(x) if isinstance(layer, Dense) else layer.forward(*inputs)
 
 
 def flat_array(values: Tensor) -> np.ndarray:
