@@ -41,8 +41,9 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.regions.piecewise import Crossing, Stages
 from steadygaze.question.problem import Problem
 
-# Rows of a batch that are tried, and the bytes that all values of the network on one batch may take.
-_ROWS = (128, 512, 2048)
+# Rows of a batch that are tried, and the bytes that all values of the network on one batch may take: of a
+# large network a hundred rows take gigabytes and minutes.
+_ROWS = (8, 32, 128, 512, 2048)
 _BATCH_BYTES = 2**28
 # Seconds for which one way of working is timed, and how often; the best counts.
 _SPAN = 0.02

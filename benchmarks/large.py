@@ -83,19 +83,23 @@ def answers(names: Sequence[str], limits: Sequence[float], shared: Path) -> None
                 )
 
 
-def rates(names: Sequence[str], regions: int, shared: Path) -> None:
+def rates(names: Sequence[str], regions: int, seconds: float, shared: Path) -> None:
     """Print regions a second of processor time on a line, by one thread, beside the floor.
 
-    And how much memory was resident when a quarter, a half and all of the regions were visited: flat, where
-    it does not go with their number.
+    A search stops after so many regions or so many seconds, whichever is sooner: of a network whose regions
+    take seconds, the number alone is no limit. And how much memory was resident when a quarter, a half and
+    all of the regions were visited: flat, where it does not go with their number.
     """
     heads = ("network", "units", "regions", "a second", "x floor", "MiB at 1/4", "1/2", "all", "peak")
     print("{:14} {:>9} {:>8} {:>9} {:>8} {:>10} {:>7} {:>7} {:>7}".format(*heads))
     for name in names:
         problem, seen = posed(name, LINE, shared), _Memory()
-        began = time.process_time()
-        answer = solve(problem, method="nearest", limits=Limits(regions=regions), threads=1, progress=seen)
+        limits, began = Limits(seconds=seconds, regions=regions), time.process_time()
+        answer = solve(problem, method="nearest", limits=limits, threads=1, progress=seen)
         found, spent = int(answer.result.regions["visited"]), time.process_time() - began
+        if not found:
+            print(f"{name:14} {problem.graph.units:9} {found:8} in {seconds:g} s", flush=True)
+            continue
         floor = measured_floor(problem, rows_of_regions(problem, found), found, found, 1)
         memory = (*(seen.at(share * found) for share in (0.25, 0.5, 1.0)), seen.peak)
         print(
@@ -117,7 +121,7 @@ class _Memory:
 
     def at(self, regions: float) -> float:
         """How much it was when so many regions were visited."""
-        return next(memory for visited, memory in self._seen if visited >= regions)
+        return next((memory for visited, memory in self._seen if visited >= regions), self.peak)
 
     @property
     def peak(self) -> float:
@@ -136,11 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", action="store_true", help="regions a second instead")
     parser.add_argument("--regions", type=int, default=60, help="regions to count for a rate (default 60)")
     shared = Path(__file__).resolve().parent.parent.parent / "shared"
+    parser.add_argument("--seconds", type=float, default=90.0, help="at most, for a rate (default 90)")
     parser.add_argument("--shared", type=Path, default=shared, help="folder of images and networks")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # the search has threads of its own
     if options.rate:
-        rates(options.network, options.regions, options.shared)
+        rates(options.network, options.regions, options.seconds, options.shared)
     else:
         answers(options.network, options.limit, options.shared)
     return 0

@@ -16,7 +16,8 @@ from benchmarks.records import Failed, Measurement, Order, measurement_from, to_
 from benchmarks.table import COLUMNS, TRAVERSED, cells, traversed
 from benchmarks.workloads import METHODS, NETS, ROWS, WORKLOADS, Row, case, cases, methods_of
 
-from benchmarks import geometric
+from benchmarks import floor as floors
+from benchmarks import geometric, large
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
@@ -171,6 +172,29 @@ def test_the_floor_of_a_search_across_facets_begins_at_the_first_hinges():
     floor = measured_floor(problem, rows, regions=10, held=4, threads=1)
     _, between, after, backward = floor.rates
     assert floor.seconds == pytest.approx(30 * (between + after) + 10 * backward)
+
+
+def test_a_rate_ends_by_its_limit_of_time_and_says_so_where_no_region_is_known(monkeypatch, capsys):
+    monkeypatch.setattr(large, "posed", lambda *_: random_problem(large.LINE, 1))
+    large.rates(["line"], regions=3, seconds=60.0, shared=large.Path())
+    large.rates(["line"], regions=3, seconds=1e-9, shared=large.Path())
+    _, found, _, none = capsys.readouterr().out.splitlines()
+    assert len(found.split()) == 9
+    assert none.split()[-4:] == ["0", "in", "1e-09", "s"]
+
+
+def test_the_floor_of_a_large_network_is_taken_from_few_rows(monkeypatch):
+    monkeypatch.setattr(floors, "_width", lambda _: 10_000_000)
+    batches: list[int] = []
+
+    def images(problem: Problem, rows: int, seed: int) -> torch.Tensor:
+        batches.append(rows)
+        return torch.zeros((rows, 1, 5, 5), dtype=torch.float64)
+
+    monkeypatch.setattr(floors, "_images", images)
+    problem = random_problem(LINE, 1)
+    measured_floor(problem, rows_of_regions(problem, 1), regions=1, held=1, threads=1)
+    assert max(batches) == 8, "a row takes 80 MB"
 
 
 def test_segments_hold_every_layer_once():

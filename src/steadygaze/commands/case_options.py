@@ -96,7 +96,10 @@ def _sought() -> list[Added]:
             "--output", "NAME|INDEX",
             "Which of several outputs holds the logits; of ONNX files any value.  [the only one, or logits]",
         ),
-        _option("--time-limit", "SECONDS", "Stop then, with an honest partial answer."),
+        _option(
+            "--time-limit", "SECONDS",
+            "Stop then, with an honest partial answer; compiling on a first run is not counted.",
+        ),
         _option("--memory-limit", "GIB", "Memory for the search."),
         _option("--regions-limit", "N", "Stop after so many regions."),
         _option("--device", "cpu|cuda", "Where to compute."),

@@ -147,6 +147,19 @@ def _gelu_tanh_second(x: Tensor) -> Tensor:
     return _bell(inner) * (2 * slope + x * second) + x * _bell_slope(inner) * slope.square()
 
 
+# -- the arctangent
+
+
+def _atan_slope(x: Tensor) -> Tensor:
+    return (1 + x.square()).reciprocal()
+
+
+def _atan_places(level: Tensor) -> tuple[Tensor, ...]:
+    """1 / (1 + z²) = level."""
+    z = (level.clamp(torch.finfo(level.dtype).tiny, 1.0).reciprocal() - 1).sqrt()
+    return (z, -z)
+
+
 # -- functions of pieces: ELU, softsign, hard swish; and Mish
 
 
@@ -285,6 +298,17 @@ RULES: dict[str, Rule] = {
         bends=(0.0,),
         slopes=_softsign_places,
         seconds=_softsign_slope_places,
+    ),
+    # f' = 1 / (1 + z²), f'' = -2 z f'² is largest at z² = 1/3, 3 sqrt(3) / 8; its own derivative
+    # (6 z² - 2) f'³ at 0.
+    "atan": Rule(
+        torch.atan,
+        _atan_slope,
+        lambda x: -2 * (x * _atan_slope(x)) * _atan_slope(x),
+        curvature=0.6495191,
+        third=2.0,
+        bends=(0.0,),
+        slopes=_atan_places,
     ),
     # z clip(z + 3, 0, 6) / 6 (Howard et al., 2019): f' is z / 3 + 1/2 between -3 and 3, and jumps there: its
     # extremes are next to these.

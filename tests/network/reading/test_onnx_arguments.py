@@ -317,6 +317,7 @@ CASES = {
             for more, flag in [((), False), (("t",), False), (("t",), True)]
         ),
     ],
+    "Atan": [case("Atan", None)],
     "Erf": [case("Erf", None)],
     "Flatten": [case("Flatten", None, axis=axis) for axis in range(-5, 6)],
     "GatherND": [

@@ -105,6 +105,7 @@ BODIES = {
     "sigmoid": (lambda m, x: m.first(x).sigmoid(), 256),
     "tanh-in-place": (lambda m, x: m.first(x).mul(2).tanh_(), 256),
     "erf": (lambda m, x: torch.erf(m.first(x)), 256),
+    "atan": (lambda m, x: torch.atan(3 * m.first(x)), 256),
     "gelu": (lambda m, x: functional.gelu(3 * m.first(x)), 256),
     "gelu-tanh": (lambda m, x: functional.gelu(3 * m.first(x), approximate="tanh"), 256),
     "elu": (lambda m, x: functional.elu(3 * m.first(x), 0.7), 256),

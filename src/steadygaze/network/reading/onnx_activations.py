@@ -27,6 +27,7 @@ def _celu(call: Call) -> Value:
 
 
 RULES: Mapping[str, Rule] = {
+    "Atan": by_bounds(activations.smooth("atan")),
     "Celu": by_bounds(_celu),
     "Elu": by_bounds(_elu),
     "HardSwish": by_bounds(activations.smooth("hard-swish")),

@@ -22,6 +22,7 @@ def _celu(node: Node) -> Tensor:
 
 
 RULES: Mapping[str, Rule] = {
+    "Atan": lambda node: torch.atan(node.x),
     "Celu": _celu,
     "Elu": lambda node: _exponential(node.x, node.get("alpha", 1.0), 1.0),
     "HardSwish": lambda node: functional.hardswish(node.x),

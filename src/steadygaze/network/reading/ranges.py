@@ -19,6 +19,8 @@ _KNOWN = {
     "softplus": (0.0, math.inf),
     "exp": (0.0, math.inf),
     "elu": (-1.0, math.inf),
+    # Half of pi lies above the float64 next to it.
+    "atan": (-math.nextafter(math.pi / 2, 2.0), math.nextafter(math.pi / 2, 2.0)),
     **dict.fromkeys(("tanh", "erf", "softsign"), (-1.0, 1.0)),
 }
 # More than rounding may add to a sum of products, as a share.

@@ -401,6 +401,7 @@ _SMOOTH: Mapping[str, Callable[[Writer, str], None]] = {
     "sigmoid": _operator("Sigmoid"),
     "tanh": _operator("Tanh"),
     "erf": _operator("Erf"),
+    "atan": _operator("Atan"),
     "softplus": _operator("Softplus"),
     "silu": _silu,
     "gelu": _gelu,
