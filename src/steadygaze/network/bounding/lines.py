@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -170,6 +170,24 @@ def smooth_lines(
     found = edges(layer, *(torch.cat(ends) for ends in zip(known, wide, strict=True)))
     first, second = (Edges(*own) for own in zip(*(own.chunk(2) for own in found.parts), strict=True))
     return Lines(*first.parts), Lines(*held(layer, second, *known).parts)
+
+
+def piecewise_lines(
+    layer: PiecewiseLinear, known: tuple[Tensor, Tensor], wide: tuple[Tensor, Tensor]
+) -> tuple[Lines, Lines | None]:
+    """Lines below with the slopes that wider ranges choose, and with those that known ones do.
+
+    Which piece the line below follows is a choice of two, and what is known of a range alone, so that rows
+    know nothing of it, may turn it where rows are better off without: each unit that they make wider then
+    makes wider all behind it. Lines above are closest over what is known, in both. None: both are the same.
+    """
+    first = _of_pieces(layer, *known)
+    torn = first.below != first.above
+    slope = torch.where(torn, _of_pieces(layer, *wide).below, first.below)
+    if slope.equal(first.below):
+        return first, None
+    offset, _ = offsets_of(layer, *known, slope)
+    return replace(first, below=slope, below_offset=torch.where(torn, offset, first.below_offset)), first
 
 
 def offsets_of(layer: PiecewiseLinear, low: Tensor, high: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
