@@ -21,9 +21,9 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.beside import beyond
 from steadygaze.network.bounding.edges import Edges, edges, held
 from steadygaze.network.bounding.enclosing import range_of
-from steadygaze.network.bounding.relaxing import gathered
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -125,11 +125,13 @@ class WindowLines(AbstractLines):
         own.scatter_add_(2, self.winner[:, None].expand(boxes, count, windows), up)
         scale = weighed(up, size.gather(1, self.winner))
         for j in range(self.weights.shape[2]):
-            weight = self.weights[:, :, j]
-            if weight.any():
-                place = self.layer.windows[:, j].clamp_min(0)
-                own.scatter_add_(2, place.expand(boxes, count, windows), down * weight[:, None])
-                scale = scale + weighed(down, weight.abs() * size[:, place])
+            # Most windows are settled: at each place few have an input that counts.
+            weighty = self.weights[:, :, j].any(dim=0).nonzero()[:, 0]
+            if len(weighty):
+                weight, part = self.weights[:, weighty, j], down[:, :, weighty]
+                place = self.layer.windows[weighty, j].clamp_min(0)
+                own.scatter_add_(2, place.expand(boxes, count, -1), part * weight[:, None])
+                scale = scale + weighed(part, weight.abs() * size[:, place])
         constant = (down @ self.offset[..., None])[..., 0].to(torch.float64)
         scale = scale + weighed(down, self.offset.abs())
         return own, constant, (windows + self.weights.shape[2] + 8) * unit_of(rows) * scale
@@ -283,12 +285,8 @@ def _of_windows(layer: MaxPool, forms: Forms, low: Tensor, high: Tensor) -> Wind
     bottom, top = (bound.gather(2, best)[..., 0] for bound in (least, most))
     # x_j - x_w lies between under and over; max(0, .) is below the line of slope s through (under, 0).
     over, under = most - bottom[..., None], least - top[..., None]
-    own = gathered(forms, winner)
-    for j in range(place.shape[1]):
-        away = gathered(forms, place[:, j].expand(winner.shape)) + -own
-        below, above = away.bounds()
-        over[..., j] = torch.minimum(over[..., j], above)
-        under[..., j] = torch.maximum(under[..., j], below)
+    below, above, _ = beyond(forms, layer.windows, winner)
+    over, under = torch.minimum(over, above), torch.maximum(under, below)
     rival = (real & (over > 0)).scatter(2, best, False)
     over, under = (torch.where(rival, bound, 0.0) for bound in (over, under))
     sure = rival & (under >= 0)
