@@ -97,7 +97,8 @@ class _Asked:
         boxes = boxes_of(problem, k)
         sampled, _ = sampled_widths(problem, boxes)
         row = [measured(problem, boxes, sampled, effort) for effort in efforts]
-        for method in self._others if crowned is not None else ():
+        for method in self._others:
+            assert crowned is not None, "it is there where others are asked"
             low, high, seconds = crowned.bounds(boxes, method)
             row.append((float(((high - low) / sampled).mean()), seconds))
         return [_told(found) for found in row]

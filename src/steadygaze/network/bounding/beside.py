@@ -29,7 +29,7 @@ def beyond(forms: Forms, windows: Tensor, winner: Tensor) -> tuple[Tensor, Tenso
     own = gathered(forms, winner)
     # As many places of all windows at once as stay in the cache.
     span = max(1, _CACHED // max(1, own.rows.numel()))
-    found = list[tuple[Tensor, Tensor, Tensor]]()
+    found = list[list[Tensor]]()
     for first in range(0, width, span):
         index = windows[:, first : first + span].mT.clamp_min(0)
         taken = len(index)
@@ -37,7 +37,7 @@ def beyond(forms: Forms, windows: Tensor, winner: Tensor) -> tuple[Tensor, Tenso
         leader = replace(own, rows=own.rows.repeat(1, 1, taken), error=own.error.repeat(1, taken))
         away = others + -leader
         parts = (*away.bounds(), away.strays)
-        found.append(tuple(part.reshape(len(winner), taken, count).mT for part in parts))
+        found.append([part.reshape(len(winner), taken, count).mT for part in parts])
     low, high, strays = (torch.cat(parts, dim=2) for parts in zip(*found, strict=True))
     none = (windows < 0) | (windows == winner[..., None])
     return low.masked_fill(none, -torch.inf), high.masked_fill(none, -torch.inf), strays

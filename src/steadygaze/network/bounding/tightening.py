@@ -95,8 +95,12 @@ class Tightening:
         if self._asks and not isinstance(layer, MaxPool):
             least, most = (bound.flatten(1) for bound in self._bands[source].bounds())
             if (most - least > _WIDER * (high - low)).any():
-                both = smooth_lines if isinstance(layer, Smooth) else piecewise_lines
-                self.backward.lines[index], others = both(layer, (low, high), (least, most))
+                known, wide = (low, high), (least, most)
+                self.backward.lines[index], others = (
+                    smooth_lines(layer, known, wide)
+                    if isinstance(layer, Smooth)
+                    else piecewise_lines(layer, known, wide)
+                )
                 if others is not None:
                     self.backward.others[index] = others
                 return low, high
