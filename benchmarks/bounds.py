@@ -9,22 +9,26 @@ process, and with ``--alpha`` alpha-CROWN, where the library auto_LiRPA is insta
 
 Of the inconsistency: the mean width of its bounds with the ranges that forms leave and with those of rows,
 with 32 symbols and with 256, beside the sampled width.
+
+Each row is printed as it comes. ``--quick`` leaves out slopes and the inconsistency, which take most of the
+time, ``--net``, ``--image`` and ``--k`` say which rows are asked, ``--seconds`` after which time none begins.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from benchmarks import crown
@@ -45,6 +49,7 @@ _ROWS = {
 }
 T = TypeVar("T")
 _BOXES, _SAMPLES, _ROOM, _MANY, _TIMES = 4, 1000, 32, 256, 3
+_MAPPED = [(effort, room) for room in (_ROOM, _MANY) for effort in (Effort.FORMS, Effort.UNITS)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,40 +57,82 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.bounds", description=__doc__)
     parser.add_argument("--shared", type=Path, default=_SHARED, help="folder of the public networks")
     parser.add_argument("--net", action="append", choices=_ROWS, help="this network only; may be repeated")
+    parser.add_argument("--image", type=int, default=0, help="number of the image (default: 0)")
+    parser.add_argument("--k", action="append", type=int, help="boxes of edge 2^-k only; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="neither slopes nor the inconsistency")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="no row begins after this time")
     parser.add_argument("--alpha", action="store_true", help="alpha-CROWN, too: seconds a box")
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140)
     if not options.shared.is_dir():
         console.print(f"There is no folder {options.shared} with the networks; give it with --shared.")
         return 1
-    gaps = Table(title="class gaps: width over sampled width (processor milliseconds a box)")
-    maps = Table(title="inconsistency: width (processor milliseconds a box)")
     others = ["CROWN", "CROWN-Optimized"][: crown.INSTALLED * (1 + options.alpha)]
-    for title in ("network, k", "forms", "+ rows for gaps", "+ rows for units", "+ slopes", *others):
-        gaps.add_column(title)
-    efforts = [(effort, room) for room in (_ROOM, _MANY) for effort in (Effort.FORMS, Effort.UNITS)]
-    asked = [f"{effort.name.lower()}, {room} symbols" for effort, room in efforts]
-    for title in ("network, k", "sampled", *asked):
-        maps.add_column(title)
-    for net in options.net or _ROWS:
-        problem = posed(case(Row("bounds", net, _QUESTION, (None,)), 0, options.shared))
-        crowned = crown.Crown(problem).bounds if others else None
-        for k in _ROWS[net]:
-            boxes = boxes_of(problem, k)
-            sampled, spread = sampled_widths(problem, boxes)
-            row = [measured(problem, boxes, sampled, effort) for effort in (*Effort, None)]
-            if crowned is not None:
-                for method in others:
-                    low, high, seconds = crowned(boxes, method)
-                    row.append((float(((high - low) / sampled).mean()), seconds))
-            gaps.add_row(f"{net}, {k}", *map(_told, row))
-            row = [inconsistency(problem, boxes, effort, room) for effort, room in efforts]
-            maps.add_row(f"{net}, {k}", f"{spread.mean():.2g}", *map(_told, row))
-    console.print(gaps)
     if not crown.INSTALLED:
         console.print("CROWN is left out: the library auto_LiRPA is not installed.")
-    console.print(maps)
+    wanted = [(net, k) for net in options.net or _ROWS for k in options.k or _ROWS[net]]
+    ask = _Asked(options.shared, options.image, others)
+    until = time.monotonic() + options.seconds
+    efforts = (*Effort, None)[: 3 if options.quick else 4]
+    titles = ("forms", "+ rows for gaps", "+ rows for units", "+ slopes")[: len(efforts)]
+    console.print("class gaps: width over sampled width (processor milliseconds a box)")
+    _rows_as_they_come(console, [*titles, *others], wanted, lambda net, k: ask.gaps(net, k, efforts), until)
+    if not options.quick:
+        console.print("inconsistency: width (processor milliseconds a box)")
+        asked = [f"{effort.name.lower()}, {room} symbols" for effort, room in _MAPPED]
+        _rows_as_they_come(console, ["sampled", *asked], wanted, ask.maps, until)
     return 0
+
+
+class _Asked:
+    """The rows of one image; a network is posed once for all rows that follow each other."""
+
+    def __init__(self, shared: Path, image: int, others: Sequence[str]) -> None:
+        self._shared, self._image, self._others = shared, image, others
+        self._posed = lru_cache(maxsize=1)(self._pose)
+
+    def gaps(self, net: str, k: int, efforts: Sequence[Effort | None]) -> list[str]:
+        """Width and time for each effort, and then of others."""
+        problem, crowned = self._posed(net)
+        boxes = boxes_of(problem, k)
+        sampled, _ = sampled_widths(problem, boxes)
+        row = [measured(problem, boxes, sampled, effort) for effort in efforts]
+        for method in self._others:
+            assert crowned is not None, "it is there where others are asked"
+            low, high, seconds = crowned.bounds(boxes, method)
+            row.append((float(((high - low) / sampled).mean()), seconds))
+        return [_told(found) for found in row]
+
+    def maps(self, net: str, k: int) -> list[str]:
+        """The sampled width, then width and time for each effort and number of symbols."""
+        problem, _ = self._posed(net)
+        boxes = boxes_of(problem, k)
+        _, spread = sampled_widths(problem, boxes)
+        found = [inconsistency(problem, boxes, effort, room) for effort, room in _MAPPED]
+        return [f"{spread.mean():.2g}", *map(_told, found)]
+
+    def _pose(self, net: str) -> tuple[Problem, crown.Crown | None]:
+        problem = posed(
+            case(Row("bounds", net, _QUESTION, (None,) * (self._image + 1)), self._image, self._shared)
+        )
+        return problem, crown.Crown(problem) if self._others else None
+
+
+def _rows_as_they_come(
+    console: Console,
+    titles: Sequence[str],
+    wanted: Sequence[tuple[str, int]],
+    row: Callable[[str, int], Sequence[str]],
+    until: float,
+) -> None:
+    """Print a line for each network and k as soon as it is known; none begins after a time."""
+    form = "{:24}" + "{:>22}" * len(titles)
+    console.print(form.format("network, k", *titles), soft_wrap=True)
+    for done, (net, k) in enumerate(wanted):
+        if time.monotonic() > until:
+            console.print(f"{len(wanted) - done} of {len(wanted)} rows are left out: the time is over.")
+            return
+        console.print(form.format(f"{net}, {k}", *row(net, k)), soft_wrap=True)
 
 
 def boxes_of(problem: Problem, k: int) -> np.ndarray:

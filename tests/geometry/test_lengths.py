@@ -8,9 +8,10 @@ import torch
 
 from formed import affine_part, some_forms
 from steadygaze.geometry.forms import Forms, together
+from steadygaze.network.bounding.beside import gathered
 from steadygaze.network.bounding.bounds import affine
 from steadygaze.network.bounding.joint import relax_joint
-from steadygaze.network.bounding.relaxing import gathered, relax
+from steadygaze.network.bounding.relaxing import relax
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import Add, Concat
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -136,6 +137,22 @@ def test_what_a_smooth_graph_says_about_itself():
     assert pieces[act].dtype == torch.float64
     assert torch.allclose(pieces[act], slope.flatten(1), atol=1e-14)
     assert pieces[inner].dtype == pieces[pool].dtype == torch.uint8
+
+
+def test_growth_is_that_of_weights_and_slopes_from_the_worst_start():
+    b, source = GraphBuilder((4,)), 0
+    for index, size in enumerate((3.0, 16.0, 16.0)):
+        weight = torch.full((4, 4), size / 4, dtype=torch.float64)
+        source = b.add(Dense(weight, rand(4)), source, name=f"dense {index}")
+        source = b.add(Smooth("sigmoid"), source, name=f"act {index}") if index < 2 else source
+    # A quarter for each sigmoid: 16 alone, then by 16 / 4, then by 3 / 4.
+    assert b.build(source).growth == 64.0
+
+
+@pytest.mark.parametrize("graph", [residual_graph(), *map(smooth_graph, RULES)])
+def test_no_gradient_is_larger_than_the_growth(graph):
+    x = 3 * rand(20, *graph.input_shape, seed=5)
+    assert max(graph.gradient_at(x, label).abs().max() for label in range(4)) <= graph.growth < math.inf
 
 
 def test_grad_cam_looks_after_a_smooth_activation():

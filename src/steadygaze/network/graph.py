@@ -20,7 +20,7 @@ from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
 from steadygaze.network.norms import norm_of
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.smooth import RULES, Smooth
+from steadygaze.network.smooth import Smooth
 from steadygaze.network.squares import squared
 
 # Bytes of the largest output in one block of rows: measured, networks of large maps run 2-4 times as fast in
@@ -225,25 +225,37 @@ class Graph:
 
     @cached_property
     def growth(self) -> float:
-        """By what factor the entries of a row may grow on its way back from the logits, at most.
+        """By what factor the entries of a row may at most grow on its way back, wherever it starts.
 
-        The product over the nodes of the largest absolute sum of weights on one input, at least 1, and of the
-        number of readers; of smooth nodes of several inputs it is not known, and infinite.
+        On its way it grows at each node by no more than the largest absolute sum of weights on one input, or
+        the steepest slope; where a value is read by several nodes, what comes from all of them adds up. Of
+        smooth nodes of several inputs, or with unbounded slopes, it is not known, and infinite.
         """
-        total = 1.0
-        for index, node in enumerate(self.nodes[1:], start=1):
-            layer, shapes = node.layer, tuple(self.nodes[source].shape for source in node.inputs)
-            if isinstance(layer, AbstractAffine):
-                ones = torch.ones((1, *node.shape), dtype=torch.float64, device=self.device)
-                own = max((float(part.max()) for part in layer.absolute.transpose(ones, shapes)), default=0.0)
-            elif isinstance(layer, PiecewiseLinear):
-                own = float(layer.slopes.abs().max())
-            elif isinstance(layer, MaxPool):
-                own = float(layer.windows.flatten().clamp_min(0).bincount().max())
-            else:
-                own = 2.0 if isinstance(layer, Smooth) and layer.function in RULES else math.inf
-            total *= max(1.0, own) * max(1, len(self.readers[index]))
-        return total
+        least = [0.0] * len(self.nodes)
+        for index in range(self.last, -1, -1):
+            # A row may start here with entries of 1.
+            least[index] = max(1.0, least[index])
+            factor = self._growth_at(index)
+            for source in self.nodes[index].inputs:
+                least[source] += least[index] * factor if factor else 0.0
+        return max(least)
+
+    def _growth_at(self, index: int) -> float:
+        """By what factor the entries of a row may grow at one node."""
+        node = self.nodes[index]
+        layer, shapes = node.layer, tuple(self.nodes[source].shape for source in node.inputs)
+        if isinstance(layer, AbstractAffine):
+            ones = torch.ones((1, *node.shape), dtype=torch.float64, device=self.device)
+            return max((float(part.max()) for part in layer.absolute.transpose(ones, shapes)), default=0.0)
+        if isinstance(layer, PiecewiseLinear):
+            return float(layer.slopes.abs().max())
+        if isinstance(layer, MaxPool):
+            # Above a maximum the winner is weighed by 1 less the weights of all others, each at most 1.
+            readers = layer.windows[layer.windows >= 0].bincount().max()
+            return float(readers) * max(1, layer.windows.shape[1] - 2)
+        if isinstance(layer, Smooth):
+            return layer.rule.steepest
+        return math.inf
 
     def norm(self, index: int) -> float | None:
         """How much longer an affine node can make a vector (see `norm_of`); None of any other.

@@ -19,6 +19,7 @@ class Rule:
 
     Attributes:
         value, derivative, second: f, f', f'', elementwise in float64, for any finite argument from floor on.
+        steepest: at least sup|f'|, infinite where it is not known: lines beside f are no steeper.
         curvature: at least sup|f''|. third: at least sup|f'''|. Where places are known neither is read.
         turns: all z with f'(z) = 0. bends: all z with f''(z) = 0.
         slopes: places that hold all z with f'(z) = λ, given λ, or None where there is no closed form.
@@ -32,6 +33,7 @@ class Rule:
     value: Curve
     derivative: Curve
     second: Curve
+    steepest: float = math.inf
     curvature: float = math.inf
     third: float = math.inf
     turns: tuple[float, ...] = ()

@@ -172,3 +172,17 @@ def test_lines_are_the_edges_of_the_convex_hull(name):
     slack = bent + 1e-5 * (value.amax(0) - value.amin(0)) + 1e-9 * (1 + value.abs().amax(0))
     assert (found.below * middle + found.below_offset >= chords.amin((0, 1)) - slack).all()
     assert (found.above * middle + found.above_offset <= chords.amax((0, 1)) + slack).all()
+
+
+@every
+def test_no_line_is_steeper_than_the_function(name):
+    layer = LAYERS[name]
+    low, high = intervals(layer)
+    # Ends hardly apart, whose difference is that of rounding.
+    low = torch.cat([low, low])
+    high = torch.cat([high, low[: len(high)] * (1 + 2.0**-50) + 2.0**-60])
+    found = edges(layer, low, high)
+    slopes = torch.stack([found.below, found.above]).abs()
+    assert slopes.max() <= layer.rule.steepest
+    inner = low[None] + torch.linspace(0, 1, 500, dtype=torch.float64)[:, None] * (high - low)
+    assert layer.rule.derivative(inner).abs().max() <= layer.rule.steepest

@@ -104,16 +104,21 @@ class Band:
     def _largest(self, lines: WindowLines, shape: Shape) -> Band:
         middle, half, error = self._flat()
         least = (middle - half).gather(2, lines.winner[:, None].expand(-1, middle.shape[1], -1))
-        slack = error + 2 * UNIT * (middle.abs() + half.abs()).sum(dim=1)
+        magnitude = (middle.abs() + half.abs()).sum(dim=1)
+        slack = error + 2 * UNIT * magnitude
         below = slack.gather(1, lines.winner)
         most = torch.zeros_like(least)
         most[:, 0] = lines.offset
         above, size = torch.zeros_like(below), lines.offset.abs()
         for j in range(lines.weights.shape[2]):
-            weight, place = lines.weights[:, :, j], lines.layer.windows[:, j].clamp_min(0)
-            own = weight[:, None] * middle[:, :, place] + weight.abs()[:, None] * half[:, :, place]
-            most, size = most + own, size + weight.abs() * (middle.abs() + half.abs())[:, :, place].sum(dim=1)
-            above = above + weight.abs() * slack[:, place]
+            # Most windows are settled: at each place few have an input that counts.
+            some = lines.weights[:, :, j].any(dim=0).nonzero()[:, 0]
+            weight, place = lines.weights[:, some, j], lines.layer.windows[some, j].clamp_min(0)
+            most[:, :, some] += (
+                weight[:, None] * middle[:, :, place] + weight.abs()[:, None] * half[:, :, place]
+            )
+            size[:, some] += weight.abs() * magnitude[:, place]
+            above[:, some] += weight.abs() * slack[:, place]
         terms = lines.weights.shape[2] + 8
         rounding = terms * UNIT * (size + least.abs().sum(dim=1))
         error = (torch.maximum(below, above) + rounding) * (1 + 2 * terms * UNIT)

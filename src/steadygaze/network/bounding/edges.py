@@ -54,6 +54,7 @@ def edges(layer: Smooth, low: Tensor, high: Tensor) -> Edges:
     reach = torch.maximum(low.abs(), high.abs())
     narrow, tangent = high - low <= NARROW * (1 + reach), rule.derivative(middle)
     chord = torch.where(narrow, tangent, (last - first) / (high - low).clamp_min(NARROW))
+    chord = chord.clamp(-rule.steepest, rule.steepest)
     flat = torch.stack([bottom, -top])
     sign = low.new_tensor([[1.0], [-1.0]])
     sign, a, b, at, level = (own.expand_as(flat) for own in (sign, low, high, middle, torch.zeros_like(low)))
@@ -137,6 +138,8 @@ class _Lines:
         start, end = self.rule.value(torch.stack([self.before, self.behind]))
         run = self.behind - self.before
         slope = torch.where(run > 0, (end - start) / run, self.slope)
+        # Between places hardly apart the difference is rounding, and may be as steep as it likes.
+        slope = slope.clamp(-self.rule.steepest, self.rule.steepest)
         found = extremes(self.rule, slope, self.low, self.high)
         under = self.sign > 0
         offset = torch.where(under, found.below, -found.above)

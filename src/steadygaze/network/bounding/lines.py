@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.beside import beyond
 from steadygaze.network.bounding.edges import Edges, edges, held
 from steadygaze.network.bounding.enclosing import range_of
-from steadygaze.network.bounding.relaxing import gathered
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -125,11 +125,13 @@ class WindowLines(AbstractLines):
         own.scatter_add_(2, self.winner[:, None].expand(boxes, count, windows), up)
         scale = weighed(up, size.gather(1, self.winner))
         for j in range(self.weights.shape[2]):
-            weight = self.weights[:, :, j]
-            if weight.any():
-                place = self.layer.windows[:, j].clamp_min(0)
-                own.scatter_add_(2, place.expand(boxes, count, windows), down * weight[:, None])
-                scale = scale + weighed(down, weight.abs() * size[:, place])
+            # Most windows are settled: at each place few have an input that counts.
+            weighty = self.weights[:, :, j].any(dim=0).nonzero()[:, 0]
+            if len(weighty):
+                weight, part = self.weights[:, weighty, j], down[:, :, weighty]
+                place = self.layer.windows[weighty, j].clamp_min(0)
+                own.scatter_add_(2, place.expand(boxes, count, -1), part * weight[:, None])
+                scale = scale + weighed(part, weight.abs() * size[:, place])
         constant = (down @ self.offset[..., None])[..., 0].to(torch.float64)
         scale = scale + weighed(down, self.offset.abs())
         return own, constant, (windows + self.weights.shape[2] + 8) * unit_of(rows) * scale
@@ -170,6 +172,24 @@ def smooth_lines(
     found = edges(layer, *(torch.cat(ends) for ends in zip(known, wide, strict=True)))
     first, second = (Edges(*own) for own in zip(*(own.chunk(2) for own in found.parts), strict=True))
     return Lines(*first.parts), Lines(*held(layer, second, *known).parts)
+
+
+def piecewise_lines(
+    layer: PiecewiseLinear, known: tuple[Tensor, Tensor], wide: tuple[Tensor, Tensor]
+) -> tuple[Lines, Lines | None]:
+    """Lines below with the slopes that wider ranges choose, and with those that known ones do.
+
+    Which piece the line below follows is a choice of two, and what is known of a range alone, so that rows
+    know nothing of it, may turn it where rows are better off without: each unit that they make wider then
+    makes wider all behind it. Lines above are closest over what is known, in both. None: both are the same.
+    """
+    first = _of_pieces(layer, *known)
+    torn = first.below != first.above
+    slope = torch.where(torn, _of_pieces(layer, *wide).below, first.below)
+    if slope.equal(first.below):
+        return first, None
+    offset, _ = offsets_of(layer, *known, slope)
+    return replace(first, below=slope, below_offset=torch.where(torn, offset, first.below_offset)), first
 
 
 def offsets_of(layer: PiecewiseLinear, low: Tensor, high: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
@@ -265,12 +285,8 @@ def _of_windows(layer: MaxPool, forms: Forms, low: Tensor, high: Tensor) -> Wind
     bottom, top = (bound.gather(2, best)[..., 0] for bound in (least, most))
     # x_j - x_w lies between under and over; max(0, .) is below the line of slope s through (under, 0).
     over, under = most - bottom[..., None], least - top[..., None]
-    own = gathered(forms, winner)
-    for j in range(place.shape[1]):
-        away = gathered(forms, place[:, j].expand(winner.shape)) + -own
-        below, above = away.bounds()
-        over[..., j] = torch.minimum(over[..., j], above)
-        under[..., j] = torch.maximum(under[..., j], below)
+    below, above, _ = beyond(forms, layer.windows, winner)
+    over, under = torch.minimum(over, above), torch.maximum(under, below)
     rival = (real & (over > 0)).scatter(2, best, False)
     over, under = (torch.where(rival, bound, 0.0) for bound in (over, under))
     sure = rival & (under >= 0)

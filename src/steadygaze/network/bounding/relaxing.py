@@ -22,6 +22,7 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
+from steadygaze.network.bounding.beside import beyond, gathered
 from steadygaze.network.bounding.enclosing import derivative_relaxed, relaxed
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -233,6 +234,8 @@ _NEGLIGIBLE = 2e-3
 _PRODUCTS = 12
 # What rounding in a handful of operations may add, as a share.
 _ROUNDING = 2.0**-46
+# Inputs of a window that exceed its winner by less than this share of it count as equal to it.
+_EQUAL = 2.0**-40
 
 
 @dataclass(frozen=True, eq=False)
@@ -367,34 +370,39 @@ def _pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: in
     total = torch.zeros_like(best.error)
     largest = best
     if len(near):
-        chosen = (layer.windows[near], winner[:, near], place[:, near])
-        allowed = tolerance.expand(len(layer.windows))[near]
-        few, rival[:, near], total[:, near] = _overtaken(flat, *chosen, allowed)
-        rows, error = best.rows.index_copy(2, near, few.rows), best.error.index_copy(1, near, few.error)
-        largest = replace(best, rows=rows, error=error)
+        windows, leader = layer.windows[near], winner[:, near]
+        _, exceeds, strays = beyond(flat, windows, leader)
+        allowed = tolerance.expand(len(layer.windows))[near][:, None]
+        # Of equal inputs the first wins: one that only touches counts where it is equal on part of the box.
+        first = (exceeds > -allowed) & (strays > allowed)
+        first &= torch.arange(windows.shape[1], device=first.device) < place[:, near, None]
+        rival[:, near] = (windows >= 0) & (windows != leader[..., None]) & ((exceeds > allowed) | first)
+        most = exceeds.amax(dim=2).clamp_min(0.0)
+        # What is hardly more than rounding needs no lines: on a blank background whole windows are equal.
+        total[:, near] = most
+        few = (most > _EQUAL * best.most[:, near]).any(dim=0).nonzero()[:, 0]
+        if len(few):
+            own = near[few]
+            larger, total[:, own] = _overtaken(flat, windows[few], leader[:, few])
+            rows, error = (
+                best.rows.index_copy(2, own, larger.rows),
+                best.error.index_copy(1, own, larger.error),
+            )
+            largest = replace(best, rows=rows, error=error)
     values = largest.widened(total, room, used)
     return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), blamed(best, total))
 
 
-def _overtaken(
-    flat: Forms, windows: Tensor, winner: Tensor, place: Tensor, tolerance: Tensor
-) -> tuple[Forms, Tensor, Tensor]:
-    """Of some windows ``(N, k)`` the largest input, which inputs may be it, and a deviation ``(B, N)``."""
-    best = largest = gathered(flat, winner)
-    rival = torch.zeros((len(winner), *windows.shape), dtype=torch.bool, device=winner.device)
+def _overtaken(flat: Forms, windows: Tensor, winner: Tensor) -> tuple[Forms, Tensor]:
+    """Of some windows ``(N, k)`` the largest input, and a deviation ``(B, N)``."""
+    largest = gathered(flat, winner)
     # The largest so far is `largest` plus or minus this.
-    total = torch.zeros_like(best.error)
+    total = torch.zeros_like(largest.error)
     positive, nothing = _RECTIFIED.to(winner.device), total.new_zeros(())
     for j in range(windows.shape[1]):
         index = windows[:, j].clamp_min(0).expand(len(winner), -1)
         real = (windows[:, j] >= 0) & (index != winner)
-        other = gathered(flat, index)
-        beyond = other + -best
-        exceeds = beyond.bounds()[1]
-        # Of equal inputs the first wins: one that only touches counts where it is equal on part of the box.
-        first = (exceeds > -tolerance) & (beyond.strays > tolerance) & (j < place)
-        rival[..., j] = real & ((exceeds > tolerance) | first)
-        ahead = other + -largest
+        ahead = gathered(flat, index) + -largest
         low, high = ahead.bounds()
         keep = real & (high + total > 0)
         if not keep.any():
@@ -407,14 +415,7 @@ def _overtaken(
             error=torch.where(keep, moved.error, largest.error),
         )
         total = torch.where(keep, ((1 - slope) * total + deviation) * (1 + _ROUNDING), total)
-    return largest, rival, total
-
-
-def gathered(forms: Forms, index: Tensor) -> Forms:
-    """The entries ``(B, M)`` of forms ``(N,)`` at the given positions."""
-    rows = forms.rows.gather(2, _each(index, forms.rows.shape[1]))
-    # One error may stand in several places: their length is that of what is gathered.
-    return replace(forms, rows=rows, error=forms.error.gather(1, index), length=None)
+    return largest, total
 
 
 def _each(index: Tensor, count: int) -> Tensor:

@@ -16,7 +16,7 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.bands import Band, Range, moved
-from steadygaze.network.bounding.lines import lines_of, smooth_lines, values_of
+from steadygaze.network.bounding.lines import lines_of, piecewise_lines, smooth_lines, values_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -27,7 +27,7 @@ _AFFINE = 1e-4
 # A unit is asked for if its range is wider by this factor than its affine part. With a tenth in place of a
 # fiftieth 5 % of the time is saved, and gaps over small boxes are up to 0.5 % wider.
 _LOOSE = 1.02
-# Rows come to smooth units with what bands know of them. Where all that is known says less than this share of
+# Rows come to units with what bands know of them. Where all that is known says less than this share of
 # it, lines that are closest over all of it may be better.
 _WIDER = 1.001
 # Ranges wider than this share of |W| |x| + |b| are sought in float32: what its rounding adds, some 1e-5 of it
@@ -92,11 +92,17 @@ class Tightening:
                 low, high = torch.fmax(low, least.flatten(1)), torch.fmin(high, most.flatten(1))
                 self._ranges[source] = low.reshape(forms.error.shape), high.reshape(forms.error.shape)
                 self.backward.sizes[source] = _size(*self._ranges[source])
-        if self._asks and isinstance(layer, Smooth):
+        if self._asks and not isinstance(layer, MaxPool):
             least, most = (bound.flatten(1) for bound in self._bands[source].bounds())
             if (most - least > _WIDER * (high - low)).any():
-                lines = smooth_lines(layer, (low, high), (least, most))
-                self.backward.lines[index], self.backward.others[index] = lines
+                known, wide = (low, high), (least, most)
+                self.backward.lines[index], others = (
+                    smooth_lines(layer, known, wide)
+                    if isinstance(layer, Smooth)
+                    else piecewise_lines(layer, known, wide)
+                )
+                if others is not None:
+                    self.backward.others[index] = others
                 return low, high
         self.backward.lines[index] = lines_of(layer, flat, low, high)
         return low, high
