@@ -313,6 +313,7 @@ RULES: dict[str, Rule] = {
         torch.atan,
         _atan_slope,
         lambda x: -2 * (x * _atan_slope(x)) * _atan_slope(x),
+        steepest=1.0,
         curvature=0.6495191,
         third=2.0,
         bends=(0.0,),
