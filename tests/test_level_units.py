@@ -280,3 +280,20 @@ def test_the_reason_says_why_a_share_is_undecided_where_a_failure_is_known(metho
     assert answer.shares.undecided == pytest.approx(0.375)
     assert "37.50% of the box" in answer.result.reason
     assert "undecided" in answer.result.reason
+
+
+@every
+def test_a_gap_of_small_terms_is_not_0_because_it_has_large_ones_elsewhere(method):
+    # It falls by 5.5 from 3, to -0.3, and rises by 1e11 from 0.6 on; a share of that last is the tolerance.
+    first, head = nn.Linear(1, 2), nn.Linear(2, 2)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1e11], [1.0]]))
+        first.bias.copy_(torch.tensor([-0.6e11, 0.0]))
+        head.weight.copy_(torch.tensor([[1.0, -5.5], [0.0, 0.0]]))
+        head.bias.copy_(torch.tensor([3.0, 0.0]))
+    module = nn.Sequential(nn.Flatten(), first, nn.ReLU(), head).double()
+    chain = sg.Brightness(0, 1)
+    answer = sg.verify(module, np.zeros((1, 1, 1)), chain, method=method, claim="class", threads=1)
+    assert answer.safe_scale <= 6 / 11
+    assert answer.shares.robust <= 0.4 + 6 / 11 + 1e-9
+    assert answer.verdict.value != "robust"

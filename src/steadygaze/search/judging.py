@@ -15,6 +15,7 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, 
 from steadygaze.geometry.measure import centres, volumes
 from steadygaze.geometry.sides import above
 from steadygaze.geometry.store import Cut, interpolate
+from steadygaze.network.reading.noise import noise_at
 from steadygaze.question.conditions import affine_cones, affine_maps_on, cones_on, rectified_cones
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
@@ -23,6 +24,11 @@ from steadygaze.search.following import follow
 # Gradients of this many regions are taken at once: few enough for the caches, enough for the matrix products.
 # Of large networks fewer: those that so many products take (see `Graph.effort`); the time is asked between.
 _BATCH, _LEAST_BATCH, _EFFORT = 1024, 8, 5 * 10**9
+
+# Of a cell whose gap falls below 0 by less than this share of what it rises above, no more than that is lost.
+_SLIVER = 1e-9
+# What double precision leaves of a gap, as a share of what single precision does: a thousandfold.
+_ROUNDING = 2e-6
 
 PiecesOf = Callable[[np.ndarray], dict[int, Tensor]]
 
@@ -54,6 +60,7 @@ def judge(
     tight = bool((np.abs(gaps) <= problem.gap_tolerance).any())
     grown = _grown(gaps, made)
     kind[_level(made.cells, grown, problem.gap_tolerance, kind)] = UNDECIDED
+    kind[_sunk(problem, made.cells, grown, kind)] = UNDECIDED
     held = np.unique(made.parent[kind == ROBUST])
     inconsistency = np.full(cells.count, np.nan)
     map_ = CellMap(
@@ -173,6 +180,28 @@ def _level(cells: Cells, gaps: np.ndarray, tolerance: np.ndarray, kind: np.ndarr
         return np.zeros(cells.count, bool)
     everywhere = np.minimum.reduceat(flat[cells.idx], cells.ptr[:-1], axis=0).any(axis=1)
     return everywhere & (kind == ROBUST)
+
+
+def _sunk(problem: Problem, cells: Cells, gaps: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Cells that count as robust although a class is lost in more than a sliver of them.
+
+    A gap within the tolerance counts as 0, and that is a share of the largest terms that it ever has: where
+    units of large weights are off, all that is left of a gap may be within it, and yet below 0 by more than
+    rounding leaves of the terms that there are.
+    """
+    low = np.minimum.reduceat(gaps[cells.idx], cells.ptr[:-1], axis=0)
+    high = np.maximum.reduceat(gaps[cells.idx], cells.ptr[:-1], axis=0)
+    asked = (-low > _SLIVER * high) & (kind == ROBUST)[:, None]
+    chosen = np.flatnonzero(asked.any(axis=1))
+    if not len(chosen):  # mostly
+        return np.zeros(cells.count, bool)
+    own, kept = cells.take(chosen)
+    below, graph = -gaps[kept], problem.network.graph
+    noise = noise_at(graph, problem.images(own.theta).to(graph.device))[graph.last].flatten(1).cpu().numpy()
+    noise = np.delete(noise, problem.label, axis=1) + noise[:, [problem.label]]
+    owner = np.repeat(chosen, np.diff(own.ptr))
+    lost = (below > _ROUNDING * noise)[own.idx] & asked[owner]
+    return np.bincount(owner[lost.any(axis=1)], minlength=cells.count) > 0
 
 
 def _ties(made: Cut, gaps: np.ndarray, tolerance: np.ndarray, kind: np.ndarray) -> Cells | None:
