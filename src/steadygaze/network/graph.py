@@ -16,6 +16,7 @@ from torch import Tensor
 
 from steadygaze.errors import ModelError
 from steadygaze.network.columns import columns_of
+from steadygaze.network.growing import growth_of
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
 from steadygaze.network.norms import norm_of
@@ -235,27 +236,12 @@ class Graph:
         for index in range(self.last, -1, -1):
             # A row may start here with entries of 1.
             least[index] = max(1.0, least[index])
-            factor = self._growth_at(index)
-            for source in self.nodes[index].inputs:
+            node = self.nodes[index]
+            shapes = tuple(self.nodes[source].shape for source in node.inputs)
+            factor = growth_of(node.layer, node.shape, shapes, self.device)
+            for source in node.inputs:
                 least[source] += least[index] * factor if factor else 0.0
         return max(least)
-
-    def _growth_at(self, index: int) -> float:
-        """By what factor the entries of a row may grow at one node."""
-        node = self.nodes[index]
-        layer, shapes = node.layer, tuple(self.nodes[source].shape for source in node.inputs)
-        if isinstance(layer, AbstractAffine):
-            ones = torch.ones((1, *node.shape), dtype=torch.float64, device=self.device)
-            return max((float(part.max()) for part in layer.absolute.transpose(ones, shapes)), default=0.0)
-        if isinstance(layer, PiecewiseLinear):
-            return float(layer.slopes.abs().max())
-        if isinstance(layer, MaxPool):
-            # Above a maximum the winner is weighed by 1 less the weights of all others, each at most 1.
-            readers = layer.windows[layer.windows >= 0].bincount().max()
-            return float(readers) * max(1, layer.windows.shape[1] - 2)
-        if isinstance(layer, Smooth):
-            return layer.rule.steepest
-        return math.inf
 
     def norm(self, index: int) -> float | None:
         """How much longer an affine node can make a vector (see `norm_of`); None of any other.
