@@ -21,7 +21,7 @@ from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import Network
-from steadygaze.network.reading.noise import leads, noise_at, picked_by_noise
+from steadygaze.network.reading.noise import gaps_of, noise_at, picked_by_noise
 from steadygaze.network.reading.originals import AbstractOriginal
 from steadygaze.network.reading.seeking import telling_images
 
@@ -257,10 +257,11 @@ def _away_from_kinks(graph: Graph, x: Tensor, values: Mapping[int, Tensor], clos
     clear = torch.ones(len(x), dtype=torch.bool)
     for index in graph.piecewise:
         node = graph.nodes[index]
+        assert isinstance(node.layer, PiecewiseLinear | MaxPool)
         value = values[node.inputs[0]].flatten(1)
         near = closeness * value.abs().amax(dim=1, keepdim=True)
         differs = isinstance(node.layer, PiecewiseLinear) and not _is_rectifier(node.layer)
-        gaps = _gaps(node.layer, value)
+        gaps = gaps_of(node.layer, value)
         for gap in gaps:
             clear &= ~((gap > 0) & (gap < near) | differs & (gap <= near)).any(1)
         if isinstance(node.layer, MaxPool) and node.layer.shared:
@@ -270,17 +271,10 @@ def _away_from_kinks(graph: Graph, x: Tensor, values: Mapping[int, Tensor], clos
     noise = noise_at(graph, x, values)
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
-        if isinstance(layer, PiecewiseLinear | MaxPool):
-            gaps = _gaps(layer, values[source].flatten(1))
-            clear &= ~picked_by_noise(layer, gaps, noise[source].flatten(1)).any(1)
+        assert isinstance(layer, PiecewiseLinear | MaxPool)
+        gaps = gaps_of(layer, values[source].flatten(1))
+        clear &= ~picked_by_noise(layer, gaps, noise[source].flatten(1)).any(1)
     return clear.numpy()
-
-
-def _gaps(layer: object, value: Tensor) -> list[Tensor]:
-    """How far inputs ``(B, N)`` of a layer are from each of its kinks."""
-    if isinstance(layer, PiecewiseLinear):
-        return layer.off(value)
-    return leads(layer, value) if isinstance(layer, MaxPool) else []
 
 
 def _is_rectifier(layer: PiecewiseLinear) -> bool:

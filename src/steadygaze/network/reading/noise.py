@@ -14,9 +14,11 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 
 # Of terms that cancel single precision leaves less than this share, in sums of up to some thousand terms.
 _SINGLE = 1e-6
-# What double precision leaves of that, a thousandfold; below this share of its tolerance a unit is on a
-# breakpoint whatever its terms are, for values between vertices carry rounding of the largest ones.
-_DOUBLE, _LEAST, _APART = 2e-6, 1e-3, 1 / 8
+#: What double precision leaves of that, a thousandfold.
+DOUBLE = 2e-6
+# Below this share of its tolerance a unit is on a breakpoint whatever its terms are, for values between
+# vertices carry rounding of the largest ones. Tolerances become that part of a distance that tells.
+_LEAST, _APART = 1e-3, 1 / 8
 
 
 def picked_by_noise(layer: PiecewiseLinear | MaxPool, gaps: list[Tensor], noise: Tensor) -> Tensor:
@@ -74,6 +76,11 @@ def leads(layer: MaxPool, flat: Tensor) -> list[Tensor]:
     return [torch.where(column < 0, torch.inf, best - flat[:, column.clamp_min(0)]) for column in columns]
 
 
+def gaps_of(layer: PiecewiseLinear | MaxPool, flat: Tensor) -> list[Tensor]:
+    """How far inputs ``(B, N)`` of a layer are from each of its kinks."""
+    return layer.off(flat) if isinstance(layer, PiecewiseLinear) else leads(layer, flat)
+
+
 def picked_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None) -> Tensor:
     """At which pixels ``(B, C, H, W)`` noise may put some unit, or window, on either piece: ``(B,)``.
 
@@ -85,12 +92,8 @@ def picked_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = Non
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
-        value = values[source].flatten(1)
-        if isinstance(layer, PiecewiseLinear):
-            gaps = layer.off(value)
-        else:
-            assert isinstance(layer, MaxPool)
-            gaps = leads(layer, value)
+        assert isinstance(layer, PiecewiseLinear | MaxPool)
+        gaps = gaps_of(layer, values[source].flatten(1))
         found |= picked_by_noise(layer, gaps, noise[source].flatten(1)).any(dim=1)
     return found
 
@@ -112,13 +115,10 @@ def apart(
     found, noise = dict(tolerances), None
     for index, slack in tolerances.items():
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
-        value = values[source].flatten(1)
-        if isinstance(layer, MaxPool):
-            gaps = torch.stack(leads(layer, value[original : original + 1]))
-        elif isinstance(layer, PiecewiseLinear):
-            gaps = torch.stack([(value - edge).abs_() for edge in layer.breakpoints.tolist()])
-        else:
+        if not isinstance(layer, PiecewiseLinear | MaxPool):
             continue
+        rows = slice(original, original + 1) if isinstance(layer, MaxPool) else slice(None)
+        gaps = torch.stack(gaps_of(layer, values[source][rows].flatten(1)))
         within = (gaps <= slack) & (gaps > _LEAST * slack)
         if not within.any():  # mostly
             continue
@@ -126,7 +126,7 @@ def apart(
         own = noise[source].flatten(1)
         if isinstance(layer, MaxPool):
             own = own[original][layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0).amax(dim=1)
-        least = gaps.masked_fill(~within | (gaps <= _DOUBLE * own), torch.inf).amin(dim=(0, 1))
+        least = gaps.masked_fill(~within | (gaps <= DOUBLE * own), torch.inf).amin(dim=(0, 1))
         found[index] = torch.minimum(slack, (_APART * least).maximum(_LEAST * slack))
     return found
 
