@@ -22,7 +22,7 @@ class Learnt:
     """How large rounding is, and what the network makes of the unperturbed image.
 
     Attributes:
-        scales: of rounding, by nodes of the problem's graph; see `scales_at`.
+        scales: of rounding, by nodes of the problem's graph; see `scales_of`.
         tolerances: ``(units,)`` by nodes that pick: how close to a breakpoint is on it.
         by_network: the same by the network's own nodes, which begin behind the clip.
         logits, pieces: of the unperturbed image ``(1, K)``, and by the network's own nodes as in

@@ -15,7 +15,7 @@ from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.regions.rounding import scales_at, tolerances_of
+from steadygaze.network.regions.rounding import scales_of, tolerances_of
 from variants import NETWORKS, network
 
 EDGE = 2.0**-20
@@ -38,7 +38,8 @@ def widths(graph, edge, room=32):
     centre = torch.from_numpy(rng.uniform(0.1, 0.9, (1, *shape)))
     directions = edge * torch.from_numpy(rng.uniform(-1, 1, (2, *shape)))
     pixels = Forms(torch.cat([centre, directions])[None], torch.zeros((1, *shape), dtype=torch.float64), 2)
-    tolerances = tolerances_of(graph, scales_at(graph, centre), 1e-10)
+    scales = scales_of(graph, graph.values_at(centre, range(len(graph.nodes))))
+    tolerances = tolerances_of(graph, scales, 1e-10)
     bounds = bounds_of(graph, pixels, {graph.last}, tolerances, room)
     seed = torch.zeros((1, graph.classes), dtype=torch.float64)
     seed[:, 1] = 1.0

@@ -17,7 +17,7 @@ from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.regions.piecewise import Form, Front, flat_array, push_forward
-from steadygaze.network.regions.rounding import scales_at
+from steadygaze.network.regions.rounding import scales_of
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain
 from steadygaze.question.inconsistency import Cosine
@@ -152,9 +152,13 @@ def test_the_scale_of_rounding_is_that_of_the_terms():
     graph = builder.build(builder.add(Dense(weight, torch.tensor([0.0, -2.0]).double()), flat, name="out"))
     images = torch.tensor([[[[1.0, 1.0]]], [[[0.5, -1.0]]]], dtype=torch.float64)
     # Values cancel to 0 at the first image; the terms do not. Pixels count as at least 1.
-    np.testing.assert_allclose(scales_at(graph, images)[graph.last], [6.0, 4.0])
-    np.testing.assert_allclose(scales_at(graph, 0.1 * images)[graph.last], [6.0, 4.0])
-    np.testing.assert_allclose(scales_at(graph, 3.0 * images)[graph.last], [18.0, 8.0])
+
+    def scales_at(images):
+        return scales_of(graph, graph.values_at(images, range(len(graph.nodes))))[graph.last]
+
+    np.testing.assert_allclose(scales_at(images), [6.0, 4.0])
+    np.testing.assert_allclose(scales_at(0.1 * images), [6.0, 4.0])
+    np.testing.assert_allclose(scales_at(3.0 * images), [18.0, 8.0])
 
 
 def test_the_front_keeps_to_the_chosen_vertices():

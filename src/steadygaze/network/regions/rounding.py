@@ -18,18 +18,15 @@ from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSalien
 _LEFT_OVER = 1e-2
 
 
-def scales_at(graph: Graph, images: Tensor) -> dict[int, Tensor]:
-    """The largest sum of absolute terms at the images, ``(units,)``, of stages' sources and logits.
+def scales_of(graph: Graph, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """The largest sum of absolute terms at some images, ``(units,)``, of stages' sources and logits.
 
     Rounding errors are proportional to this scale and not to the value itself, which may cancel. Up to a
     piecewise node magnitudes are added up; there they start again from the values, which are 0 where units
     are off: what rounding may leave of those is a small share of their input's.
+
+    values: ``(B, *shape)`` of all nodes at the images.
     """
-    return scales_of(graph, graph.values_at(images, set(range(len(graph.nodes)))))
-
-
-def scales_of(graph: Graph, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
-    """`scales_at` the images at which all nodes have these values."""
     wanted = {graph.last} | {graph.nodes[node].inputs[0] for node in graph.piecewise}
     sizes: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes):
@@ -47,7 +44,7 @@ def scales_of(graph: Graph, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
 def tolerances_of(graph: Graph, scales: Mapping[int, Tensor], tolerance: float) -> dict[int, Tensor]:
     """For each node that picks, ``(units,)``: a hinge is zero within so much, and so is an input's lead.
 
-    That is a share of the scales (see `scales_at`), and of the breakpoints, which are subtracted.
+    That is a share of the scales (see `scales_of`), and of the breakpoints, which are subtracted.
     """
     found = {}
     for index in graph.piecewise:
