@@ -83,6 +83,11 @@ def volumes_of(boxes: np.ndarray) -> np.ndarray:
     return np.prod(boxes[..., 1] - boxes[..., 0], axis=1)
 
 
+def shares_of(boxes: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """``(..., n)`` the edges of boxes ``(..., n, 2)``, as shares of those of the whole box ``(n, 2)``."""
+    return (boxes[..., 1] - boxes[..., 0]) / np.ptp(whole, axis=1)
+
+
 def gauges_of(boxes: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """The least s such that s times the whole box ``(n, 2)`` meets each box, ``(B,)``; 0 if 0 is inside."""
     return gauge(np.clip(0.0, boxes[..., 0], boxes[..., 1]), -whole[:, 0], whole[:, 1])

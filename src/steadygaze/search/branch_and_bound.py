@@ -25,7 +25,7 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
-from steadygaze.search.boxes import SLOW, gauges_of, map_of, volumes_of
+from steadygaze.search.boxes import SLOW, gauges_of, map_of, shares_of, volumes_of
 from steadygaze.search.decidable import Decidable
 from steadygaze.search.dividing import HALVINGS, Dividing
 from steadygaze.search.falsifying import Falsifier
@@ -238,9 +238,8 @@ class BranchAndBound(AbstractSearch):
 
     def _wide(self, boxes: np.ndarray) -> bool:
         """Whether these are parts of the whole box with 0 inside, and not small ones."""
-        share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
         holding = gauges_of(boxes, self._problem.box) == 0
-        return bool(holding.all() and (share > _WIDE).any())
+        return bool(holding.all() and (shares_of(boxes, self._problem.box) > _WIDE).any())
 
     def _enter(self, boxes: np.ndarray, kind: np.ndarray) -> None:
         map_ = map_of(boxes, kind)

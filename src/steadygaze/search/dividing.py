@@ -9,7 +9,16 @@ from typing import final
 import numpy as np
 
 from steadygaze.question.problem import Problem
-from steadygaze.search.boxes import SLOW, bends_at_zero, framed, gauges_of, halved, parted_at_zero, shells
+from steadygaze.search.boxes import (
+    SLOW,
+    bends_at_zero,
+    framed,
+    gauges_of,
+    halved,
+    parted_at_zero,
+    shares_of,
+    shells,
+)
 
 # Of slow networks few boxes are judged within a limit of time, and these lie about 0, in one whose edges are
 # halved so often if it cannot be decided; of the slowest smooth ones, of which a box takes a second, twice as
@@ -98,7 +107,7 @@ class Dividing:
             most: with how many of them boxes are decided.
             outwards: see the method of this name.
         """
-        share = self._shares(boxes)
+        share = shares_of(boxes, self._problem.box)
         small, about_zero = (share <= _SMALLEST).all(axis=1), gauges_of(boxes, self._problem.box) == 0
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
@@ -132,7 +141,7 @@ class Dividing:
         constant terms, hinges meet at 0, and no box with 0 inside is small enough for them.
         """
         graph = self._problem.graph
-        small = bool((self._shares(box) <= 0.5**_SHELLS).all())
+        small = bool((shares_of(box, self._problem.box) <= 0.5**_SHELLS).all())
         halvings = _SHELLS if self._slow else _FEW_SHELLS
         if graph.smooth and graph.effort > _SLOWEST and not small:
             halvings, small = 2 * _SHELLS, bends_at_zero(self._problem)
@@ -141,10 +150,6 @@ class Dividing:
 
     def _axes(self, boxes: np.ndarray, pull: np.ndarray) -> np.ndarray:
         """For each box the parameter that is to blame for most of the doubt, long edges counting for more."""
-        share = self._shares(boxes)
+        share = shares_of(boxes, self._problem.box)
         length = share / share.max(axis=1, keepdims=True)
         return ((pull + 1 / (4 * share.shape[1])) * length).argmax(axis=1)
-
-    def _shares(self, boxes: np.ndarray) -> np.ndarray:
-        """``(..., n)`` how long the edges of boxes ``(..., n, 2)`` are, the whole box's being 1."""
-        return (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)

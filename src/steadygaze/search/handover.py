@@ -11,7 +11,7 @@ from steadygaze.geometry.cells import from_polytopes
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, unexamined
-from steadygaze.search.boxes import SLOW, cells_of
+from steadygaze.search.boxes import SLOW, cells_of, shares_of
 from steadygaze.search.sweep import Sweep
 
 # A box is handed over when so few of its units are in doubt: it then holds some tens of regions, which the
@@ -49,7 +49,7 @@ class Handover:
     def takes(self, boxes: np.ndarray, doubts: np.ndarray) -> np.ndarray:
         """Which of the boxes ``(B, n, 2)`` are taken over, ``(B,)``, given how many units are in doubt."""
         piece = np.full(len(boxes), -1)
-        share = (boxes[..., 1] - boxes[..., 0]) / np.ptp(self._problem.box, axis=1)
+        share = shares_of(boxes, self._problem.box)
         few = np.flatnonzero((doubts <= _DOUBTS) | (share <= _NARROW).all(axis=1))
         piece[few] = self._piece_of(boxes[few])
         for number in np.unique(piece[piece >= 0]):

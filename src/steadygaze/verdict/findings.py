@@ -285,8 +285,7 @@ def _left(problem: Problem, finding: Finding) -> str:
 
 def _open(problem: Problem, finding: Finding) -> str:
     """Why a search that came to its end left cells undecided, as the end of a sentence, if it is a share."""
-    undecided = finding.map.volume[finding.map.kind == UNDECIDED].sum()
-    share = float(undecided / np.prod(np.ptp(problem.box, axis=1)))
+    share = float(finding.map.volume[finding.map.kind == UNDECIDED].sum()) / problem.volume
     if share < problem.tolerance.remainder:
         return ""
     if finding.method == "bound":
