@@ -15,7 +15,7 @@ from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, 
 from steadygaze.geometry.measure import centres, volumes
 from steadygaze.geometry.sides import above
 from steadygaze.geometry.store import Cut, interpolate
-from steadygaze.network.reading.noise import noise_at
+from steadygaze.network.reading.noise import DOUBLE, noise_at
 from steadygaze.question.conditions import affine_cones, affine_maps_on, cones_on, rectified_cones
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
@@ -27,8 +27,6 @@ _BATCH, _LEAST_BATCH, _EFFORT = 1024, 8, 5 * 10**9
 
 # Of a cell whose gap falls below 0 by less than this share of what it rises above, no more than that is lost.
 _SLIVER = 1e-9
-# What double precision leaves of a gap, as a share of what single precision does: a thousandfold.
-_ROUNDING = 2e-6
 
 PiecesOf = Callable[[np.ndarray], dict[int, Tensor]]
 
@@ -190,18 +188,21 @@ def _sunk(problem: Problem, cells: Cells, gaps: np.ndarray, kind: np.ndarray) ->
     rounding leaves of the terms that there are.
     """
     low = np.minimum.reduceat(gaps[cells.idx], cells.ptr[:-1], axis=0)
-    high = np.maximum.reduceat(gaps[cells.idx], cells.ptr[:-1], axis=0)
-    asked = (-low > _SLIVER * high) & (kind == ROBUST)[:, None]
-    chosen = np.flatnonzero(asked.any(axis=1))
-    if not len(chosen):  # mostly
-        return np.zeros(cells.count, bool)
+    chosen = np.flatnonzero((low < 0).any(axis=1) & (kind == ROBUST))
+    sunk = np.zeros(cells.count, bool)
+    if not len(chosen):
+        return sunk
     own, kept = cells.take(chosen)
-    below, graph = -gaps[kept], problem.network.graph
+    high = np.maximum.reduceat(gaps[kept][own.idx], own.ptr[:-1], axis=0)
+    asked = -low[chosen] > _SLIVER * high
+    if not asked.any():  # mostly
+        return sunk
+    graph = problem.network.graph
     noise = noise_at(graph, problem.images(own.theta).to(graph.device))[graph.last].flatten(1).cpu().numpy()
     noise = np.delete(noise, problem.label, axis=1) + noise[:, [problem.label]]
-    owner = np.repeat(chosen, np.diff(own.ptr))
-    lost = (below > _ROUNDING * noise)[own.idx] & asked[owner]
-    return np.bincount(owner[lost.any(axis=1)], minlength=cells.count) > 0
+    lost = (-gaps[kept] > DOUBLE * noise)[own.idx]
+    sunk[chosen] = (np.logical_or.reduceat(lost, own.ptr[:-1], axis=0) & asked).any(axis=1)
+    return sunk
 
 
 def _ties(made: Cut, gaps: np.ndarray, tolerance: np.ndarray, kind: np.ndarray) -> Cells | None:
