@@ -131,3 +131,41 @@ def test_the_map_of_a_deep_network_is_one():
     module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(24 * 36, 3)).double().eval()
     answer = sg.verify(module, image(), sg.Brightness(-1e-4, 1e-4), regions_limit=1, method="bfs")
     assert not answer.problem.follows_nothing
+
+
+def tied(first, second, raised):
+    """Pixel 1 has the largest gradient, pixels 2 and 3 these two; one of them gains 0.05 where the image is
+    brighter by half."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2)).double().eval()
+    weight = torch.from_numpy(np.array([[0.0, 3.0, first, second], [0.3, 0.0, 0.0, 0.0]]))
+    weight[1, raised] = 0.05
+    with torch.no_grad():
+        module[1].weight.copy_(weight)
+        module[1].bias.copy_(torch.tensor([10.0, -0.175]))
+        module[3].weight.copy_(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+        module[3].bias.copy_(torch.tensor([50.0, 0.0]))
+    return module
+
+
+@pytest.mark.parametrize("method", ["sweep", "bound"])
+def test_a_tie_at_the_last_of_the_largest_entries_is_no_order(method):
+    def asked(first, second, raised, k):
+        module, blank = tied(first, second, raised), np.zeros((1, 1, 4))
+        return sg.verify(
+            module,
+            blank,
+            "brightness(amount=0..1)",
+            inconsistency=f"top-k({k})",
+            threshold=0.3,
+            method=method,
+        ).verdict
+
+    close = 0.1 + 0.2 + 0.3  # a last place above 0.6
+    for raised in (2, 3):
+        for first, second in ((0.6, close), (close, 0.6)):
+            with pytest.raises(sg.SettingError, match=r"rounding alone tells the k-th.*larger k"):
+                asked(first, second, raised, 2)
+            assert asked(first, second, raised, 1) == "robust"
+    # Equal ones are told apart: the lower index comes first.
+    assert asked(0.6, 0.6, 2, 2) != "violated"
+    assert asked(0.6, 0.6, 3, 2) == "violated"

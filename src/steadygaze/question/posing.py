@@ -91,6 +91,7 @@ def pose(
             "there is no attention to follow: is the output saturated, or all of the image under the patch? "
             "choose another image or saliency"
         )
+    _check_told(problem)
     return problem
 
 
@@ -147,6 +148,16 @@ def _check_size(problem: Problem) -> None:
             f"the largest entry of the {problem.saliency.name} map of the image is {largest:.3g}, which "
             f"leaves nothing to compare in double precision; it must lie between {1 / _LARGEST:g} and "
             f"{_LARGEST:g}: scale the weights of the network"
+        )
+
+
+def _check_told(problem: Problem) -> None:
+    """Raise SettingError where what is expected hangs by rounding: entries that tie, or nearly so."""
+    if not problem.class_alone and bool(problem.inconsistency.doubtful(problem.target[None]).any()):
+        raise SettingError(
+            f"the inconsistency is {problem.inconsistency.name}, and rounding alone tells the k-th largest "
+            f"entry of the {problem.saliency.name} map of the image from the next one, and no answer could "
+            "rest on it; choose a smaller or a larger k"
         )
 
 
