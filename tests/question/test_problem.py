@@ -34,6 +34,7 @@ from steadygaze.perturbation import (
 )
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.conditions import cones_on
+from steadygaze.question.distances import distances_of, distances_on, maps_on
 from steadygaze.question.inconsistency import by_name as inconsistency
 from steadygaze.question.posing import pose
 from steadygaze.search.judging import by_distance
@@ -120,7 +121,7 @@ def test_a_map_whose_squares_leave_double_precision_is_refused(factor):
 def test_maps_beyond_double_precision_are_near_no_other(metric):
     problem = ask(inconsistency=inconsistency(metric))
     sizes = torch.tensor([[0.0], [1e-200], [1e200], [torch.inf], [torch.nan]], dtype=torch.float64)
-    distances, doubtful = problem._distances(sizes.repeat(1, len(problem.target)), problem.target)
+    distances, doubtful = distances_of(problem, sizes.repeat(1, len(problem.target)), problem.target)
     assert distances[0] == 2.0
     assert doubtful.tolist() == [False, True, True, True, True]
     kinds = by_distance(distances, np.zeros(5, bool), problem)
@@ -213,7 +214,7 @@ def test_gradients_are_with_respect_to_the_pixels_after_the_clip():
     variant = Variant("mlp", "brightness")
     problem, thetas = variant.problem, np.array([[-0.3], [0.25]])
     pieces = problem.graph.pieces_at(problem.unclipped(thetas))
-    maps = problem.maps_on(pieces, len(thetas))
+    maps = maps_on(problem, pieces, len(thetas))
     plain = gradients_of(variant.module, variant.images(thetas), problem.label)
     np.testing.assert_allclose(maps, plain.reshape(2, -1), atol=1e-12)
     assert (plain[:, :, 0, 0] != 0).all(), "the pixel is blank, and clipped at the first theta"
@@ -376,6 +377,6 @@ def test_distances_on_regions_are_those_at_their_points(variant, width):
     half = width * np.ptp(problem.box, axis=1) / 2
     thetas = centre + half * np.random.default_rng(4).uniform(-1, 1, (300, len(half)))
     pieces = problem.graph.pieces_at(problem.unclipped(thetas))
-    distance, doubtful = problem.distances_on(pieces, len(thetas))
+    distance, doubtful = distances_on(problem, pieces, len(thetas))
     assert not doubtful.any()
     np.testing.assert_allclose(distance, problem.at(thetas).inconsistency, atol=1e-12)

@@ -13,12 +13,13 @@ from steadygaze.geometry.cones import Cones
 from steadygaze.network.regions.piecewise import push_forward
 from steadygaze.network.saliency import GradCam
 from steadygaze.perturbation.records import AffineImage
+from steadygaze.question.distances import maps_on
 from steadygaze.question.problem import Problem
 
 
 def cones_on(problem: Problem, piece: int, pieces: Mapping[int, Tensor], rows: int) -> Cones:
     """The condition on regions where the units keep these pieces and the expected map moves."""
-    maps = problem.maps_on(pieces, rows)
+    maps = maps_on(problem, pieces, rows)
     form = problem.expected_pieces[piece]
     basis = torch.from_numpy(np.concatenate([form.base[None], form.directions])).to(maps.device)
     products = (maps @ basis.T).cpu().numpy()

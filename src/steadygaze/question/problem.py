@@ -19,7 +19,6 @@ from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.noise import level_of
-from steadygaze.network.regions.combined import Combined, combined
 from steadygaze.network.regions.piecewise import Stages
 from steadygaze.network.regions.rounding import terms_of_gradient_maps, terms_of_maps
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, NoMap
@@ -349,67 +348,6 @@ class Problem:
         """f_c - f_j for every other class j, ``(B, K - 1)``, from logits ``(B, K)``."""
         others = torch.cat([logits[:, : self.label], logits[:, self.label + 1 :]], dim=1)
         return logits[:, self.label : self.label + 1] - others
-
-    def maps_on(self, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
-        """Saliency maps ``(rows, P)``, compared entries only, on regions where the units keep these pieces.
-
-        A network without hidden units has no pieces, and still one region: `rows` says how many there are.
-        """
-        return self._maps(self._combined(pieces, rows), pieces, rows)
-
-    def distances_on(self, pieces: Mapping[int, Tensor], rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inconsistency ``(rows,)`` with the unmoved map on such regions; and where rounding rules it."""
-        if self.class_alone:
-            return np.zeros(rows), np.zeros(rows, bool)
-        assert isinstance(self.saliency, AbstractGradientSaliency)
-        found = self._combined(pieces, rows)
-        if found is None or not (self.saliency.linear and self.inconsistency.turns):
-            return self._distances(self._maps(found, pieces, rows), self.target)
-        maps = self.kept(self.saliency.from_gradient(found.maps), own=True)
-        # Turned, all maps and the unmoved one lie in as few axes as there are maps to combine.
-        turned = torch.linalg.qr(torch.cat([maps, self.target[None].to(maps.device)]).T, mode="r").R
-        actual = found.weights @ turned[:, :-1].T
-        distance, doubtful = self._distances(actual, turned[:, -1])
-        lost = found.cancelling(torch.linalg.vector_norm(actual, dim=1))
-        if len(lost):
-            at, plain = lost.cpu().numpy(), self.saliency.from_gradient(self._plain(pieces, lost))
-            distance[at], doubtful[at] = self._distances(self.kept(plain, own=True), self.target)
-        return distance, doubtful
-
-    def _maps(self, found: Combined | None, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
-        """The maps of `maps_on`, from combinations where there are any."""
-        assert isinstance(self.saliency, AbstractGradientSaliency)
-        if found is None:
-            graph, seed = self.graph, self.graph.seed(self.label, rows)
-            gradient = graph.pull_back(seed, pieces, self.pixels, skip_idle=True)
-        else:
-            gradient = (found.weights @ found.maps.flatten(1)).reshape(rows, *found.maps.shape[1:])
-            lost = found.cancelling(torch.linalg.vector_norm(gradient.flatten(1), dim=1))
-            gradient[lost] = self._plain(pieces, lost)
-        return self.kept(self.saliency.from_gradient(gradient), own=True)
-
-    def _combined(self, pieces: Mapping[int, Tensor], rows: int) -> Combined | None:
-        """The gradients on such regions as combinations of few maps, where that pays."""
-        if self.inconsistency.counts_entries:  # it tells apart entries that only rounding does
-            return None
-        return combined(self.graph, self.label, pieces, self.pixels, rows)
-
-    def _plain(self, pieces: Mapping[int, Tensor], chosen: Tensor) -> Tensor:
-        """Gradients ``(k, C, H, W)`` on the chosen ``(k,)`` of such regions, by a backward pass of each."""
-        own = {node: rows[chosen] for node, rows in pieces.items()}
-        return self.graph.pull_back(self.graph.seed(self.label, len(chosen)), own, self.pixels)
-
-    def _distances(self, maps: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the target; and where rounding rules it."""
-        size, original = torch.linalg.vector_norm(maps, dim=1), torch.linalg.vector_norm(target)
-        least = self.tolerance.vanishing * original.to(maps.device)
-        # A size of 0 that is not one is an underflow; one that is not finite leaves no direction either.
-        told = (size >= least) & size.isfinite()
-        if not told.all():
-            told |= (maps == 0).all(dim=1)
-        doubtful = ~told | self.inconsistency.doubtful(maps)
-        distance = self.inconsistency.between(maps, target.to(maps.device))
-        return distance.cpu().numpy(), doubtful.cpu().numpy()
 
     def kept(self, maps: Tensor, own: bool = False) -> Tensor:
         """Maps as rows ``(B, P)`` whose entries that are not compared are 0.

@@ -17,6 +17,7 @@ from steadygaze.geometry.sides import above
 from steadygaze.geometry.store import Cut, interpolate
 from steadygaze.network.reading.noise import DOUBLE, noise_at
 from steadygaze.question.conditions import affine_cones, affine_maps_on, cones_on, rectified_cones
+from steadygaze.question.distances import distances_on
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.search.following import follow
@@ -78,7 +79,7 @@ def judge(
     verdict = np.full(cells.count, ROBUST, np.int8)
     for batch in _batches(problem, held):
         deadline.ask()
-        distance, doubtful = problem.distances_on(pieces_of(batch), len(batch))
+        distance, doubtful = distances_on(problem, pieces_of(batch), len(batch))
         inconsistency[batch] = distance
         verdict[batch] = by_distance(distance, doubtful, problem)
     robust = kind == ROBUST

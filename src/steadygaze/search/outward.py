@@ -33,6 +33,7 @@ from steadygaze.geometry.halfspaces import (
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.network.regions.onesided import Activation, hinge_weights, regions_from
+from steadygaze.question.distances import distances_on
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined
 from steadygaze.search.judging import by_distance
@@ -327,7 +328,7 @@ class Outward(AbstractSearch):
         """A simplex for each part of the regions, and more where a part is the nearest so far."""
         problem, device = self._problem, self._problem.graph.device
         pieces = {node: torch.from_numpy(p).to(device) for node, p in act.pieces.items()}
-        inconsistency, doubtful = problem.distances_on(pieces, act.count)
+        inconsistency, doubtful = distances_on(problem, pieces, act.count)
         parts = self._parts(act, shapes, corners, by_distance(inconsistency, doubtful, problem))
         at = np.array([part.region for part in parts])
         middles, radii = middle[at], radius[at]

@@ -1,0 +1,80 @@
+"""Maps on activation regions, how far they are from the expected one, and where rounding rules that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steadygaze.network.regions.combined import Combined, combined
+from steadygaze.network.saliency import AbstractGradientSaliency
+from steadygaze.question.problem import Problem
+
+
+def maps_on(problem: Problem, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
+    """Saliency maps ``(rows, P)``, compared entries only, on regions where the units keep these pieces.
+
+    A network without hidden units has no pieces, and still one region: `rows` says how many there are.
+    """
+    return _maps(problem, _combined(problem, pieces, rows), pieces, rows)
+
+
+def distances_on(problem: Problem, pieces: Mapping[int, Tensor], rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inconsistency ``(rows,)`` with the unmoved map on such regions; and where rounding rules it."""
+    if problem.class_alone:
+        return np.zeros(rows), np.zeros(rows, bool)
+    assert isinstance(problem.saliency, AbstractGradientSaliency)
+    found = _combined(problem, pieces, rows)
+    if found is None or not (problem.saliency.linear and problem.inconsistency.turns):
+        return distances_of(problem, _maps(problem, found, pieces, rows), problem.target)
+    maps = problem.kept(problem.saliency.from_gradient(found.maps), own=True)
+    # Turned, all maps and the unmoved one lie in as few axes as there are maps to combine.
+    turned = torch.linalg.qr(torch.cat([maps, problem.target[None].to(maps.device)]).T, mode="r").R
+    actual = found.weights @ turned[:, :-1].T
+    distance, doubtful = distances_of(problem, actual, turned[:, -1])
+    lost = found.cancelling(torch.linalg.vector_norm(actual, dim=1))
+    if len(lost):
+        at, plain = lost.cpu().numpy(), problem.saliency.from_gradient(_plain(problem, pieces, lost))
+        distance[at], doubtful[at] = distances_of(problem, problem.kept(plain, own=True), problem.target)
+    return distance, doubtful
+
+
+def _maps(problem: Problem, found: Combined | None, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
+    """The maps of `maps_on`, from combinations where there are any."""
+    assert isinstance(problem.saliency, AbstractGradientSaliency)
+    if found is None:
+        graph, seed = problem.graph, problem.graph.seed(problem.label, rows)
+        gradient = graph.pull_back(seed, pieces, problem.pixels, skip_idle=True)
+    else:
+        gradient = (found.weights @ found.maps.flatten(1)).reshape(rows, *found.maps.shape[1:])
+        lost = found.cancelling(torch.linalg.vector_norm(gradient.flatten(1), dim=1))
+        gradient[lost] = _plain(problem, pieces, lost)
+    return problem.kept(problem.saliency.from_gradient(gradient), own=True)
+
+
+def _combined(problem: Problem, pieces: Mapping[int, Tensor], rows: int) -> Combined | None:
+    """The gradients on such regions as combinations of few maps, where that pays."""
+    if problem.inconsistency.counts_entries:  # it tells apart entries that only rounding does
+        return None
+    return combined(problem.graph, problem.label, pieces, problem.pixels, rows)
+
+
+def _plain(problem: Problem, pieces: Mapping[int, Tensor], chosen: Tensor) -> Tensor:
+    """Gradients ``(k, C, H, W)`` on the chosen ``(k,)`` of such regions, by a backward pass of each."""
+    own = {node: rows[chosen] for node, rows in pieces.items()}
+    return problem.graph.pull_back(problem.graph.seed(problem.label, len(chosen)), own, problem.pixels)
+
+
+def distances_of(problem: Problem, maps: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Inconsistency ``(B,)`` of maps ``(B, P)`` with the target; and where rounding rules it."""
+    size, original = torch.linalg.vector_norm(maps, dim=1), torch.linalg.vector_norm(target)
+    least = problem.tolerance.vanishing * original.to(maps.device)
+    # A size of 0 that is not one is an underflow; one that is not finite leaves no direction either.
+    told = (size >= least) & size.isfinite()
+    if not told.all():
+        told |= (maps == 0).all(dim=1)
+    doubtful = ~told | problem.inconsistency.doubtful(maps)
+    distance = problem.inconsistency.between(maps, target.to(maps.device))
+    return distance.cpu().numpy(), doubtful.cpu().numpy()
