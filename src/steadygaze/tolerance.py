@@ -15,6 +15,8 @@ class Tolerance:
             hinges that really differ are farther apart than 1e-9 of it even among a million.
         margin: an inconsistency this close to the threshold is undecided. Rounding leaves some 1e-14 of a
             cosine.
+        rounding: of the terms that make up an entry of a map rounding leaves no more than this share; where
+            they cancel, an inconsistency that may come to the threshold so is undecided, too.
         vanishing: a saliency map below this share of the original one has no direction that rounding leaves
             standing; and the original one is zero where it is below this share of the absolute terms that
             make it up.
@@ -29,6 +31,7 @@ class Tolerance:
 
     hinge: float = 1e-11
     margin: float = 1e-9
+    rounding: float = 2e-15
     vanishing: float = 1e-11
     cover: float = 1e-9
     located: float = 1e-7

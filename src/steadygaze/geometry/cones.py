@@ -21,7 +21,8 @@ class Cones:
         a: ``(R,)``. b: ``(R, n)``. size: ``(R,)`` norm of the fixed map. gram: ``(R, n + 1, n + 1)`` of the
             affine map.
         kappa: least cosine that is robust (see `AbstractInconsistency.cone`).
-        margin: a cosine this close to kappa is undecided.
+        margin: ``(R,)`` a cosine this close to kappa is undecided.
+        error: ``(R,)`` by so much the affine map may be off, in length.
         zero: ``(R,)`` regions where a map is zero, and the metric's maximum above the threshold. At a
             threshold of just that maximum h vanishes there, which leaves them undecided.
         undecided: ``(R,)`` regions where rounding rules the map.
@@ -32,7 +33,8 @@ class Cones:
     size: np.ndarray
     gram: np.ndarray
     kappa: float
-    margin: float
+    margin: np.ndarray
+    error: np.ndarray
     zero: np.ndarray
     undecided: np.ndarray
 
@@ -50,7 +52,8 @@ class Cones:
         """The concave one of h and -h, and the slack within which it is zero, at theta ``(k, n)``."""
         product, length = self._parts(rows, theta)
         h = product - self.kappa * self.size[rows] * length
-        return h if self.concave else -h, self.margin * self.size[rows] * length
+        slack = self.size[rows] * (self.margin[rows] * length + 2 * self.error[rows])
+        return h if self.concave else -h, slack
 
     def tangents(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tangent planes of the same at theta, nowhere below it: level ``(k,)`` + slope ``(k, n)`` theta."""
@@ -86,7 +89,7 @@ class Cones:
 
 def joined_cones(parts: list[Cones]) -> Cones:
     """The rows of several, in order."""
-    arrays = ("a", "b", "size", "gram", "zero", "undecided")
+    arrays = ("a", "b", "size", "gram", "margin", "error", "zero", "undecided")
     return replace(
         parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
     )

@@ -262,6 +262,11 @@ class Graph:
         return {}
 
     @cached_property
+    def most_terms(self) -> dict[tuple[int, int], Tensor]:
+        """What makes up gradients at most, by label and node, once it was asked (see `regions.rounding`)."""
+        return {}
+
+    @cached_property
     def squares(self) -> Graph:
         """The graph with its weights and slopes squared: what variances follow, see `squared`."""
         return Graph(tuple(replace(node, layer=squared(node.layer)) for node in self.nodes))

@@ -15,6 +15,7 @@ from steadygaze.network.saliency import GradCam
 from steadygaze.perturbation.records import AffineImage
 from steadygaze.question.distances import maps_on
 from steadygaze.question.problem import Problem
+from steadygaze.question.slack import lengths_at, lengths_on
 
 
 def cones_on(problem: Problem, piece: int, pieces: Mapping[int, Tensor], rows: int) -> Cones:
@@ -24,7 +25,9 @@ def cones_on(problem: Problem, piece: int, pieces: Mapping[int, Tensor], rows: i
     basis = torch.from_numpy(np.concatenate([form.base[None], form.directions])).to(maps.device)
     products = (maps @ basis.T).cpu().numpy()
     gram = (basis @ basis.T).cpu().numpy()
-    size = torch.linalg.vector_norm(maps, dim=1).cpu().numpy()
+    sizes = torch.linalg.vector_norm(maps, dim=1)
+    size, errors = sizes.cpu().numpy(), lengths_on(problem, pieces, sizes)
+    off = 2 * np.divide(errors, size, out=np.zeros_like(errors), where=size > 0)
     original = float(torch.linalg.vector_norm(problem.target))
     nothing = not gram.any()  # everything is shifted out of the image
     return Cones(
@@ -33,7 +36,8 @@ def cones_on(problem: Problem, piece: int, pieces: Mapping[int, Tensor], rows: i
         size=size,
         gram=np.broadcast_to(gram, (len(size), *gram.shape)),
         kappa=_kappa(problem),
-        margin=problem.tolerance.margin,
+        margin=problem.tolerance.margin + off,
+        error=np.full(len(size), float(torch.linalg.vector_norm(problem.expected_errors))),
         zero=((size == 0) | nothing) & _zero_fails(problem),
         undecided=(size > 0) & (size < problem.tolerance.vanishing * original),
     )
@@ -64,28 +68,41 @@ def affine_maps_on(
 def affine_cones(problem: Problem, form: AffineImage, middle: np.ndarray) -> Cones:
     """The condition on regions on which maps are affine, `form`; middle ``(R, n)`` is a point of each."""
     every = np.arange(len(middle))
-    cones = rectified_cones(problem, form, every, np.ones(form.base.shape, bool))
-    length = np.linalg.norm(form.base + np.einsum("rn,rnp->rp", middle, form.directions), axis=1)
+    cones = rectified_cones(problem, form, middle, every, np.ones(form.base.shape, bool))
+    length = np.linalg.norm(_values(form, middle), axis=1)
     nothing = ~cones.gram.any(axis=(1, 2))
     small = length < problem.tolerance.vanishing * cones.size
     return replace(cones, zero=nothing & _zero_fails(problem), undecided=~nothing & small)
 
 
-def rectified_cones(problem: Problem, form: AffineImage, rows: np.ndarray, active: np.ndarray) -> Cones:
-    """The condition on cells of regions `rows` where only the `active` ``(cells, P)`` entries count."""
+def rectified_cones(
+    problem: Problem, form: AffineImage, middle: np.ndarray, rows: np.ndarray, active: np.ndarray
+) -> Cones:
+    """The condition on cells of regions `rows` where only the `active` ``(cells, P)`` entries count.
+
+    form and middle are as for `affine_cones`.
+    """
     target = problem.target.numpy()
     whole = np.concatenate([form.base[rows][:, None], form.directions[rows]], axis=1) * active[:, None]
     products = whole @ target
+    values = _values(form, middle)
+    sizes = np.linalg.norm(np.maximum(values, 0.0) if problem.rectifies_maps else values, axis=1)
     return Cones(
         a=products[:, 0],
         b=products[:, 1:],
         size=np.full(len(rows), np.linalg.norm(target)),
         gram=np.einsum("rip,rjp->rij", whole, whole),
         kappa=_kappa(problem),
-        margin=problem.tolerance.margin,
+        margin=np.full(len(rows), problem.tolerance.margin + problem.expected_slack),
+        error=lengths_at(problem, middle, sizes)[rows],
         zero=np.logical_not(active.any(axis=1)) & _zero_fails(problem),
         undecided=np.zeros(len(rows), bool),
     )
+
+
+def _values(form: AffineImage, theta: np.ndarray) -> np.ndarray:
+    """What affine maps ``(R, P)`` are at a point ``(R, n)`` of each region."""
+    return form.base + np.einsum("rn,rnp->rp", theta, form.directions)
 
 
 def _kappa(problem: Problem) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 from steadygaze.network.regions.combined import Combined, combined
 from steadygaze.network.saliency import AbstractGradientSaliency
 from steadygaze.question.problem import Problem
+from steadygaze.question.slack import slack_on
 
 
 def maps_on(problem: Problem, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
@@ -28,17 +29,29 @@ def distances_on(problem: Problem, pieces: Mapping[int, Tensor], rows: int) -> t
     assert isinstance(problem.saliency, AbstractGradientSaliency)
     found = _combined(problem, pieces, rows)
     if found is None or not (problem.saliency.linear and problem.inconsistency.turns):
-        return distances_of(problem, _maps(problem, found, pieces, rows), problem.target)
+        maps = _maps(problem, found, pieces, rows)
+        distance, doubtful, sizes = distances_of(problem, maps, problem.target)
+        maps = sizes[:, None] if problem.inconsistency.turns else maps
+        return distance, _ruled(problem, pieces, maps, distance, doubtful)
     maps = problem.kept(problem.saliency.from_gradient(found.maps), own=True)
     # Turned, all maps and the unmoved one lie in as few axes as there are maps to combine.
     turned = torch.linalg.qr(torch.cat([maps, problem.target[None].to(maps.device)]).T, mode="r").R
     actual = found.weights @ turned[:, :-1].T
-    distance, doubtful = distances_of(problem, actual, turned[:, -1])
-    lost = found.cancelling(torch.linalg.vector_norm(actual, dim=1))
+    distance, doubtful, sizes = distances_of(problem, actual, turned[:, -1])
+    lost = found.cancelling(sizes)
     if len(lost):
         at, plain = lost.cpu().numpy(), problem.saliency.from_gradient(_plain(problem, pieces, lost))
-        distance[at], doubtful[at] = distances_of(problem, problem.kept(plain, own=True), problem.target)
-    return distance, doubtful
+        own = distances_of(problem, problem.kept(plain, own=True), problem.target)
+        distance[at], doubtful[at], sizes[lost] = own
+    return distance, _ruled(problem, pieces, sizes[:, None], distance, doubtful)
+
+
+def _ruled(
+    problem: Problem, pieces: Mapping[int, Tensor], maps: Tensor, distance: np.ndarray, doubtful: np.ndarray
+) -> np.ndarray:
+    """Where rounding rules the inconsistency, or may take it over the threshold because maps cancel."""
+    slack = slack_on(problem, pieces, maps, distance)
+    return doubtful | ~(np.abs(distance - problem.threshold) > slack)
 
 
 def _maps(problem: Problem, found: Combined | None, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
@@ -67,8 +80,8 @@ def _plain(problem: Problem, pieces: Mapping[int, Tensor], chosen: Tensor) -> Te
     return problem.graph.pull_back(problem.graph.seed(problem.label, len(chosen)), own, problem.pixels)
 
 
-def distances_of(problem: Problem, maps: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Inconsistency ``(B,)`` of maps ``(B, P)`` with the target; and where rounding rules it."""
+def distances_of(problem: Problem, maps: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """Inconsistency ``(B,)`` of maps ``(B, P)`` with a target, where rounding rules it, and their lengths."""
     size, original = torch.linalg.vector_norm(maps, dim=1), torch.linalg.vector_norm(target)
     least = problem.tolerance.vanishing * original.to(maps.device)
     # A size of 0 that is not one is an underflow; one that is not finite leaves no direction either.
@@ -77,4 +90,4 @@ def distances_of(problem: Problem, maps: Tensor, target: Tensor) -> tuple[np.nda
         told |= (maps == 0).all(dim=1)
     doubtful = ~told | problem.inconsistency.doubtful(maps)
     distance = problem.inconsistency.between(maps, target.to(maps.device))
-    return distance.cpu().numpy(), doubtful.cpu().numpy()
+    return distance.cpu().numpy(), doubtful.cpu().numpy(), size

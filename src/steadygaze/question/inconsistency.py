@@ -52,6 +52,14 @@ class AbstractInconsistency(ABC):
         """Rows (B,) bool of ``actual`` (B, P) whose inconsistency rounding may have decided."""
         return torch.zeros(len(actual), dtype=torch.bool, device=actual.device)
 
+    def slack(self, maps: Tensor, errors: Tensor) -> Tensor:
+        """How far errors of at most ``(B or 1, P)`` of maps ``(B, P)`` may move it, from any other map: (B,).
+
+        Where it `turns`, maps may be turned, for lengths are all that it depends on. By default for measures
+        of maps that are divided by their Euclidean length, or by less: at most twice the relative error.
+        """
+        return _relative(maps, errors, 2.0)
+
     def cone(self, threshold: float) -> float | None:
         """kappa such that, for non-zero maps, inconsistency <= threshold just where <s, e> >= kappa |s| |e|.
 
@@ -106,6 +114,10 @@ class _AbstractNorm(AbstractInconsistency):
         zero = (sizes == 0).squeeze(-1) | (extents == 0).squeeze(-1)
         # Rounding may leave opposite maps a unit in the last place beyond the maximum.
         return distances.clamp_(max=self.maximum).masked_fill_(zero, self.maximum)
+
+    def slack(self, maps: Tensor, errors: Tensor) -> Tensor:
+        """|x/|x| - c/|c|| <= 2 |x - c| / |c|; see `bounds`."""
+        return _relative(maps, errors, self.order)
 
     def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
         """The distance of the centres, give or take how far each unit vector may be from its centre's.
@@ -193,6 +205,16 @@ class TopK(AbstractInconsistency):
         apart = first[:, k - 1] - first[:, k]
         return (apart > 0) & (apart <= _CLOSE * first[:, 0])
 
+    def slack(self, maps: Tensor, errors: Tensor) -> Tensor:
+        """Infinite where the k-th and the next magnitude may come in either order, and 0 elsewhere."""
+        k = self._count(maps.shape[-1])
+        if k == maps.shape[-1]:
+            return maps.new_zeros(len(maps))
+        first = maps.abs().topk(k + 1, dim=-1).values
+        apart = first[:, k - 1] - first[:, k]
+        either = (apart > 0) & (apart <= 2 * errors.amax(dim=-1))
+        return maps.new_zeros(len(maps)).masked_fill(either, torch.inf)
+
     def _count(self, entries: int) -> int:
         return min(entries, self.k) if isinstance(self.k, int) else max(1, round(self.k * entries))
 
@@ -237,6 +259,13 @@ def _tops(forms: Forms, k: int) -> tuple[Tensor, Tensor]:
     above = entries - torch.searchsorted(least.sort(dim=-1).values, most, right=True)
     reaching = entries - torch.searchsorted(most.sort(dim=-1).values, least, right=False)
     return reaching - 1 < k, above < k
+
+
+def _relative(maps: Tensor, errors: Tensor, order: float) -> Tensor:
+    """Twice the size of errors beside that of maps, ``(B,)``; 0 for a map that is 0 to the last entry."""
+    size = torch.linalg.vector_norm(maps, order, dim=-1)
+    found = 2 * torch.linalg.vector_norm(errors, order, dim=-1).to(size.device) / size
+    return found.masked_fill_(size == 0, 0.0)
 
 
 def _vanish(forms: Forms) -> Tensor:

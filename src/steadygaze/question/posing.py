@@ -153,7 +153,9 @@ def _check_size(problem: Problem) -> None:
 
 def _check_told(problem: Problem) -> None:
     """Raise SettingError where what is expected hangs by rounding: entries that tie, or nearly so."""
-    if not problem.class_alone and bool(problem.inconsistency.doubtful(problem.target[None]).any()):
+    if problem.class_alone:
+        return
+    if math.isinf(problem.expected_slack) or bool(problem.inconsistency.doubtful(problem.target[None]).any()):
         raise SettingError(
             f"the inconsistency is {problem.inconsistency.name}, and rounding alone tells the k-th largest "
             f"entry of the {problem.saliency.name} map of the image from the next one, and no answer could "

@@ -94,13 +94,30 @@ class Problem:
         """Whether the map of the unperturbed image is zero wherever it is compared, but for rounding."""
         if self.class_alone:
             return False
+        return not (self.target.abs() > self.tolerance.vanishing * self._terms0).any()
+
+    @cached_property
+    def expected_slack(self) -> float:
+        """How far the inconsistency may be moved by what rounding leaves of the unperturbed image's map."""
+        if self.class_alone:
+            return 0.0
+        return float(self.inconsistency.slack(self.target[None], self.expected_errors[None]))
+
+    @property
+    def expected_errors(self) -> Tensor:
+        """What rounding may leave of the entries of `target`, ``(P,)``."""
+        return self.tolerance.rounding * self._terms0
+
+    @cached_property
+    def _terms0(self) -> Tensor:
+        """What makes up the entries of `target`, as rounding sees it, ``(P,)``; see `terms_of_maps`."""
         graph, known = self.network.graph, self._learnt
         asked = (graph, self._unperturbed.to(graph.device), self.label)
         if isinstance(self.saliency, AbstractGradientSaliency):
             terms = terms_of_gradient_maps(self.saliency, *asked, (known.logits, known.pieces))
         else:
             terms = terms_of_maps(self.saliency, *asked, known.by_network)
-        return not (self.target.abs() > self.tolerance.vanishing * self.kept(terms.cpu())[0]).any()
+        return self.kept(terms.cpu())[0]
 
     @cached_property
     def compared(self) -> Tensor | None:
@@ -115,6 +132,11 @@ class Problem:
     def target(self) -> Tensor:
         """The map of the unperturbed image as it is compared, ``(P,)`` (see `_kept`)."""
         return self.kept(self.map0[None])[0]
+
+    @property
+    def by_network(self) -> dict[int, Tensor]:
+        """For each node of the network that picks, ``(units,)``: how close to a breakpoint is on it."""
+        return self._learnt.by_network
 
     # -- at points
 

@@ -11,6 +11,7 @@ import numpy as np
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED
 from steadygaze.question.points import Points
 from steadygaze.question.problem import Problem
+from steadygaze.question.slack import slack_at
 
 # How far aside it is looked, as a share of the way to some point inside the box.
 _ASIDE = 2.0**-20
@@ -29,6 +30,9 @@ def failing_at(problem: Problem, thetas: np.ndarray) -> tuple[Points, np.ndarray
     fails = _surely(problem, points)
     alone = np.flatnonzero(fails & (points.kind == ATTENTION_CHANGED))
     if len(alone):
+        near = problem.threshold + slack_at(problem, thetas[alone])
+        alone, dropped = alone[points.inconsistency[alone] > near], alone[points.inconsistency[alone] <= near]
+        fails[dropped] = False
         box = problem.box
         inside = box[:, 0] + np.ptp(box, axis=1) * (1 + np.modf(_TURN * np.arange(1, len(box) + 1))[0]) / 3
         beside = thetas[alone] + _ASIDE * (inside - thetas[alone])

@@ -343,7 +343,7 @@ class _Judging:
             pays |= slow
             self._refine(some, again[pays], bounds, (least, most))
         kind = np.full(len(some), UNDECIDED, np.int8)
-        margin = problem.tolerance.margin
+        margin = problem.tolerance.margin + problem.expected_slack
         kind[most <= problem.threshold - margin] = ROBUST
         kind[least > problem.threshold + margin] = ATTENTION_CHANGED
         tried = np.isfinite(self.symbols[some])

@@ -145,8 +145,8 @@ def _rectified(
 ) -> tuple[Cells, Cones, np.ndarray]:
     """Cut cells where entries of the map change sign; returns parts, conditions, and the cell of each."""
     deadline.ask()
-    first = np.flatnonzero(np.diff(region, prepend=-1))
-    form = affine_maps_on(problem, piece, pieces, centres(cells)[first])
+    middle = centres(cells)[np.flatnonzero(np.diff(region, prepend=-1))]
+    form = affine_maps_on(problem, piece, pieces, middle)
     rows = np.searchsorted(batch, region)
     apart = separated(cells)
     owner = rows[np.repeat(np.arange(cells.count), np.diff(cells.ptr))]
@@ -154,7 +154,7 @@ def _rectified(
     tolerance = np.full(values.shape[1], problem.tolerance.hinge * max(1.0, float(np.abs(values).max())))
     made = cut(apart, values, tolerance, np.arange(values.shape[1], dtype=np.uint64), deadline=deadline)
     active = above(made.cells, _grown(values, made), tolerance).astype(bool)
-    return made.cells, rectified_cones(problem, form, rows[made.parent], active), made.parent
+    return made.cells, rectified_cones(problem, form, middle, rows[made.parent], active), made.parent
 
 
 def by_distance(distance: np.ndarray, doubtful: np.ndarray, problem: Problem) -> np.ndarray:

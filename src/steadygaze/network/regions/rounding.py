@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -73,14 +74,14 @@ def terms_of_maps(
     """
     if isinstance(saliency, GradCam):
         node, pieces = saliency.node(graph), graph.pieces_at(images, tolerances)
-        gradients = _terms_of_gradients(graph, graph.seed(label, len(images)), pieces, to=node)
+        gradients = terms_of_gradients(graph, graph.seed(label, len(images)), pieces, to=node)
         return saliency.from_parts(graph.values_at(images, (node,))[node].abs(), gradients).flatten(1)
     if isinstance(saliency, IntegratedGradients):
         seed = graph.seed(label, 1)
 
         def terms(points: Tensor) -> Tensor:
             along = graph.pieces_at(points, tolerances)
-            return _terms_of_gradients(graph, seed.expand(len(points), -1), along)
+            return terms_of_gradients(graph, seed.expand(len(points), -1), along)
 
         return saliency.maps_by(graph, images, terms).abs().flatten(1)
     assert isinstance(saliency, AbstractGradientSaliency)
@@ -96,11 +97,11 @@ def terms_of_gradient_maps(
 ) -> Tensor:
     """`terms_of_maps` where the logits and pieces at the images are known."""
     logits, pieces = evaluated
-    gradients = _terms_of_gradients(graph, saliency.seed(logits, label), pieces)
+    gradients = terms_of_gradients(graph, saliency.seed(logits, label), pieces)
     return saliency.from_gradient(gradients * images.abs() if saliency.times_pixels else gradients)
 
 
-def _terms_of_gradients(graph: Graph, seed: Tensor, pieces: Mapping[int, Tensor], to: int = 0) -> Tensor:
+def terms_of_gradients(graph: Graph, seed: Tensor, pieces: Mapping[int, Tensor], to: int = 0) -> Tensor:
     """The terms that make up gradients at node `to`, of all layers together; arguments as of `pull_back`.
 
     Each layer adds up terms whose absolute sum is what its own rounding is proportional to. From there on
@@ -130,3 +131,56 @@ def _terms_of_gradients(graph: Graph, seed: Tensor, pieces: Mapping[int, Tensor]
             spread[source] = spread[source] + more if source in spread else more
     none = seed.new_zeros((len(seed), *graph.nodes[to].shape))
     return spread.get(to, none).reshape(none.shape).sqrt()
+
+
+def most_terms_of_maps(saliency: AbstractSaliency, graph: Graph, images: Tensor, label: int) -> Tensor:
+    """About as much as `terms_of_maps` can be at any images that are no larger, ``(B, P)``.
+
+    Only for networks that are piecewise linear, and maps that are affine where units keep their pieces.
+    """
+    node = saliency.node(graph) if isinstance(saliency, GradCam) else 0
+    gradients = _most_terms_of_gradients(graph, label, node).expand(len(images), *graph.nodes[node].shape)
+    if isinstance(saliency, GradCam):
+        return saliency.from_parts(graph.values_at(images, (node,))[node].abs(), gradients).flatten(1)
+    assert isinstance(saliency, AbstractGradientSaliency)
+    return saliency.from_gradient(gradients * images.abs() if saliency.times_pixels else gradients)
+
+
+def _most_terms_of_gradients(graph: Graph, label: int, to: int) -> Tensor:
+    """As `terms_of_gradients`, with all units on their steepest pieces and every input of a window winning.
+
+    Gradients go back by their squares, too, for what cancels here may not cancel elsewhere. ``(1, *shape)``.
+    """
+    known = graph.most_terms
+    if (label, to) in known:
+        return known[label, to]
+    seed = graph.seed(label, 1)
+    sizes, spread = {graph.last: seed.square()}, {graph.last: seed.square()}
+    for index in range(graph.last, to, -1):
+        if index not in sizes:
+            continue
+        node, size = graph.nodes[index], sizes.pop(index)
+        shapes = tuple(graph.nodes[source].shape for source in node.inputs)
+        parts, passed = _steepest(graph, index, size), _steepest(graph, index, spread.pop(index))
+        terms = parts
+        if isinstance(node.layer, AbstractAffine):
+            terms = tuple(part.square() for part in node.layer.absolute.transpose(size.sqrt(), shapes))
+        for source, part, error, own in zip(node.inputs, parts, passed, terms, strict=True):
+            sizes[source] = sizes[source] + part if source in sizes else part
+            spread[source] = spread[source] + error + own if source in spread else error + own
+    known[label, to] = spread[to].sqrt() if to in spread else seed.new_zeros((1, *graph.nodes[to].shape))
+    return known[label, to]
+
+
+def _steepest(graph: Graph, index: int, squares: Tensor) -> tuple[Tensor, ...]:
+    """Squares ``(1, *shape)`` at a node's output as they are at its inputs, at most."""
+    layer = graph.nodes[index].layer
+    if isinstance(layer, PiecewiseLinear):
+        slopes = layer.slopes.square().amax(dim=0)
+        return ((squares.flatten(1) * slopes).reshape(squares.shape),)
+    if isinstance(layer, MaxPool):
+        found = squares.new_zeros((1, math.prod(layer.shape)))
+        for column in layer.windows.T:
+            found.index_add_(1, column.clamp_min(0), squares.flatten(1) * (column >= 0))
+        return (found.reshape(1, *layer.shape),)
+    return graph.squares.pulled(index, squares, {})
