@@ -120,7 +120,7 @@ def test_a_map_whose_squares_leave_double_precision_is_refused(factor):
 def test_maps_beyond_double_precision_are_near_no_other(metric):
     problem = ask(inconsistency=inconsistency(metric))
     sizes = torch.tensor([[0.0], [1e-200], [1e200], [torch.inf], [torch.nan]], dtype=torch.float64)
-    distances, doubtful = problem._distances(sizes.repeat(1, len(problem.target)), problem.target)
+    distances, doubtful = problem._distances(sizes.repeat(1, len(problem.target)))
     assert distances[0] == 2.0
     assert doubtful.tolist() == [False, True, True, True, True]
     kinds = by_distance(distances, np.zeros(5, bool), problem)

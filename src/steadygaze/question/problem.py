@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -363,17 +363,16 @@ class Problem:
             return np.zeros(rows), np.zeros(rows, bool)
         assert isinstance(self.saliency, AbstractGradientSaliency)
         found = self._combined(pieces, rows)
-        if found is None or not (self.saliency.linear and self.inconsistency.turns):
-            return self._distances(self._maps(found, pieces, rows), self.target)
+        if found is None or not self.saliency.linear:
+            return self._distances(self._maps(found, pieces, rows))
         maps = self.kept(self.saliency.from_gradient(found.maps), own=True)
-        # Turned, all maps and the unmoved one lie in as few axes as there are maps to combine.
-        turned = torch.linalg.qr(torch.cat([maps, self.target[None].to(maps.device)]).T, mode="r").R
-        actual = found.weights @ turned[:, :-1].T
-        distance, doubtful = self._distances(actual, turned[:, -1])
-        lost = found.cancelling(torch.linalg.vector_norm(actual, dim=1))
+        apart, size = self.inconsistency.of_combined(found.weights, maps, self.target.to(maps.device))
+        doubtful = self._undirected(size, lambda: found.weights @ maps).numpy()
+        distance = apart.cpu().numpy()
+        lost = found.cancelling(size)
         if len(lost):
             at, plain = lost.cpu().numpy(), self.saliency.from_gradient(self._plain(pieces, lost))
-            distance[at], doubtful[at] = self._distances(self.kept(plain, own=True), self.target)
+            distance[at], doubtful[at] = self._distances(self.kept(plain, own=True))
         return distance, doubtful
 
     def _maps(self, found: Combined | None, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
@@ -399,17 +398,18 @@ class Problem:
         own = {node: rows[chosen] for node, rows in pieces.items()}
         return self.graph.pull_back(self.graph.seed(self.label, len(chosen)), own, self.pixels)
 
-    def _distances(self, maps: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the target; and where rounding rules it."""
-        size, original = torch.linalg.vector_norm(maps, dim=1), torch.linalg.vector_norm(target)
-        least = self.tolerance.vanishing * original.to(maps.device)
+    def _distances(self, maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Inconsistency ``(B,)`` of maps ``(B, P)`` with the unmoved one; and where rounding rules it."""
+        none = self._undirected(torch.linalg.vector_norm(maps, dim=1), lambda: maps)
+        distance = self.inconsistency.between(maps, self.target.to(maps.device))
+        return distance.cpu().numpy(), (none | self.inconsistency.doubtful(maps).cpu()).numpy()
+
+    def _undirected(self, size: Tensor, maps: Callable[[], Tensor]) -> Tensor:
+        """Where maps ``(B, P)`` of these lengths have no direction that rounding leaves: ``(B,)`` bool."""
+        least = self.tolerance.vanishing * torch.linalg.vector_norm(self.target)
         # A size of 0 that is not one is an underflow; one that is not finite leaves no direction either.
-        told = (size >= least) & size.isfinite()
-        if not told.all():
-            told |= (maps == 0).all(dim=1)
-        doubtful = ~told | self.inconsistency.doubtful(maps)
-        distance = self.inconsistency.between(maps, target.to(maps.device))
-        return distance.cpu().numpy(), doubtful.cpu().numpy()
+        told = (size >= least.to(size.device)) & size.isfinite()
+        return ~(told if told.all() else told | (maps() == 0).all(dim=1)).cpu()
 
     def kept(self, maps: Tensor, own: bool = False) -> Tensor:
         """Maps as rows ``(B, P)`` whose entries that are not compared are 0.
