@@ -54,6 +54,21 @@ def test_the_definition(name):
     assert each.dtype == np.float64
 
 
+@pytest.mark.parametrize("name", ["cosine", "l1", "l2", "linf"])
+def test_combinations_of_few_maps_are_measured_as_they_are(name):
+    """Against sums in extended precision, also where what is added up cancels."""
+    maps, expected, weights = ACTUAL[:6, :50].copy(), EXPECTED[0, :50], ACTUAL[:40, :6].copy()
+    maps[1] = maps[0] + 1e-5 * EXPECTED[1, :50]
+    weights[0] = [1, -1, 0, 0, 0, 0]
+    weights[1] = 0
+    distances, lengths = by_name(name).of_combined(*map(torch.from_numpy, (weights, maps, expected)))
+    wide = weights.astype(np.longdouble) @ maps.astype(np.longdouble)
+    np.testing.assert_allclose(lengths, np.sqrt((wide**2).sum(axis=1)).astype(float), rtol=1e-10)
+    assert distances[1] == by_name(name).maximum
+    for row in (0, *range(2, 40)):
+        assert distances[row].item() == pytest.approx(PLAIN[name](wide[row], expected), abs=1e-10)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_zero_map_is_as_far_as_can_be(name):
     measure = by_name(name)

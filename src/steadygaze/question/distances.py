@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -30,20 +30,18 @@ def distances_on(problem: Problem, pieces: Mapping[int, Tensor], rows: int) -> t
     found = _combined(problem, pieces, rows)
     if found is None or not (problem.saliency.linear and problem.inconsistency.turns):
         maps = _maps(problem, found, pieces, rows)
-        distance, doubtful, sizes = distances_of(problem, maps, problem.target)
-        maps = sizes[:, None] if problem.inconsistency.turns else maps
+        distance, doubtful, size = distances_of(problem, maps)
+        maps = size[:, None] if problem.inconsistency.turns else maps
         return distance, _ruled(problem, pieces, maps, distance, doubtful)
     maps = problem.kept(problem.saliency.from_gradient(found.maps), own=True)
-    # Turned, all maps and the unmoved one lie in as few axes as there are maps to combine.
-    turned = torch.linalg.qr(torch.cat([maps, problem.target[None].to(maps.device)]).T, mode="r").R
-    actual = found.weights @ turned[:, :-1].T
-    distance, doubtful, sizes = distances_of(problem, actual, turned[:, -1])
-    lost = found.cancelling(sizes)
+    apart, size = problem.inconsistency.of_combined(found.weights, maps, problem.target.to(maps.device))
+    doubtful = _undirected(problem, size, lambda: found.weights @ maps).numpy()
+    distance = apart.cpu().numpy()
+    lost = found.cancelling(size)
     if len(lost):
         at, plain = lost.cpu().numpy(), problem.saliency.from_gradient(_plain(problem, pieces, lost))
-        own = distances_of(problem, problem.kept(plain, own=True), problem.target)
-        distance[at], doubtful[at], sizes[lost] = own
-    return distance, _ruled(problem, pieces, sizes[:, None], distance, doubtful)
+        distance[at], doubtful[at], size[lost] = distances_of(problem, problem.kept(plain, own=True))
+    return distance, _ruled(problem, pieces, size[:, None], distance, doubtful)
 
 
 def _ruled(
@@ -51,7 +49,7 @@ def _ruled(
 ) -> np.ndarray:
     """Where rounding rules the inconsistency, or may take it over the threshold because maps cancel."""
     slack = slack_on(problem, pieces, maps, distance)
-    return doubtful | ~(np.abs(distance - problem.threshold) > slack)
+    return doubtful | (np.abs(distance - problem.threshold) < slack)
 
 
 def _maps(problem: Problem, found: Combined | None, pieces: Mapping[int, Tensor], rows: int) -> Tensor:
@@ -80,14 +78,17 @@ def _plain(problem: Problem, pieces: Mapping[int, Tensor], chosen: Tensor) -> Te
     return problem.graph.pull_back(problem.graph.seed(problem.label, len(chosen)), own, problem.pixels)
 
 
-def distances_of(problem: Problem, maps: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """Inconsistency ``(B,)`` of maps ``(B, P)`` with a target, where rounding rules it, and their lengths."""
-    size, original = torch.linalg.vector_norm(maps, dim=1), torch.linalg.vector_norm(target)
-    least = problem.tolerance.vanishing * original.to(maps.device)
+def distances_of(problem: Problem, maps: Tensor) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """Inconsistency ``(B,)`` of maps ``(B, P)`` with the target, where rounding rules it, and lengths."""
+    size = torch.linalg.vector_norm(maps, dim=1)
+    none = _undirected(problem, size, lambda: maps)
+    distance = problem.inconsistency.between(maps, problem.target.to(maps.device))
+    return distance.cpu().numpy(), (none | problem.inconsistency.doubtful(maps).cpu()).numpy(), size
+
+
+def _undirected(problem: Problem, size: Tensor, maps: Callable[[], Tensor]) -> Tensor:
+    """Where maps ``(B, P)`` of these lengths have no direction that rounding leaves: ``(B,)`` bool."""
+    least = problem.tolerance.vanishing * torch.linalg.vector_norm(problem.target)
     # A size of 0 that is not one is an underflow; one that is not finite leaves no direction either.
-    told = (size >= least) & size.isfinite()
-    if not told.all():
-        told |= (maps == 0).all(dim=1)
-    doubtful = ~told | problem.inconsistency.doubtful(maps)
-    distance = problem.inconsistency.between(maps, target.to(maps.device))
-    return distance.cpu().numpy(), doubtful.cpu().numpy(), size
+    told = (size >= least.to(size.device)) & size.isfinite()
+    return ~(told if told.all() else told | (maps() == 0).all(dim=1)).cpu()

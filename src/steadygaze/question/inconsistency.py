@@ -25,6 +25,8 @@ _BLOCK = 1 << 17
 # Magnitudes that differ by less than this share of the largest are not told apart: rounding leaves some
 # 1e-14.
 _CLOSE = 1e-11
+# A row shorter than this share of what is added up to it is not measured by inner products.
+_CANCELLING = 0.1
 
 
 class AbstractInconsistency(ABC):
@@ -43,6 +45,14 @@ class AbstractInconsistency(ABC):
     @abstractmethod
     def between(self, actual: Tensor, expected: Tensor) -> Tensor:
         """How far each row of ``actual`` (B, P) is from that of ``expected`` (B, P) or (P,): (B,)."""
+
+    def of_combined(self, weights: Tensor, maps: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+        """`between` of ``weights`` (B, k) times ``maps`` (k, P) and ``expected`` (P,), (B,).
+
+        With it come the Euclidean lengths of these rows, (B,).
+        """
+        actual = weights @ maps
+        return self.between(actual, expected), torch.linalg.vector_norm(actual, dim=1)
 
     @abstractmethod
     def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
@@ -82,6 +92,22 @@ class Cosine(AbstractInconsistency):
         sizes = torch.linalg.vector_norm(actual, dim=-1) * torch.linalg.vector_norm(expected, dim=-1)
         distances = 1 - (products / sizes).clamp_(-1, 1)
         return distances.masked_fill_(sizes == 0, self.maximum)
+
+    def of_combined(self, weights: Tensor, maps: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+        """By the inner products of the few maps, which lengths and angles of all rows follow from.
+
+        Rounding leaves of them the square of what it leaves of rows that cancel, so that these are added up.
+        """
+        products = maps @ torch.cat([maps, expected[None]]).T
+        along, terms = weights @ products, weights.abs() @ products.diagonal().sqrt()
+        lengths = (along[:, :-1] * weights).sum(dim=1).clamp_min_(0.0).sqrt_()
+        sizes = lengths * torch.linalg.vector_norm(expected)
+        distances = (1 - (along[:, -1] / sizes).clamp_(-1, 1)).masked_fill_(sizes == 0, self.maximum)
+        cancelling = (~(lengths >= _CANCELLING * terms)).nonzero()[:, 0]  # those that are not finite, too
+        if len(cancelling):
+            own = super().of_combined(weights[cancelling], maps, expected)
+            distances[cancelling], lengths[cancelling] = own
+        return distances, lengths
 
     def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
         """See ``geometry.angles``."""
@@ -152,6 +178,11 @@ class L2(_AbstractNorm):
     name = "l2"
     order = 2.0
     turns = True
+
+    def of_combined(self, weights: Tensor, maps: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+        """In as few axes as there are maps: turned, all rows and the expected map lie in them."""
+        turned = torch.linalg.qr(torch.cat([maps, expected[None]]).T, mode="r").R
+        return super().of_combined(weights, turned[:, :-1].T, turned[:, -1])
 
     def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
         """By the angle between the maps: |s/|s| - e/|e||^2 = 2 - 2 cos."""

@@ -53,6 +53,17 @@ def test_it_undoes_normalisation_and_layout(tmp_path):
     assert np.allclose(network.original.gradients(IMAGES, 2), graph, rtol=1e-9)
 
 
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_the_callers_inference_mode_does_not_matter(made_inside):
+    model = with_head([node("Relu", None), node("Mul", None, "k")], {"k": array(*SHAPE)}, 72)
+    evaluator = OnnxEvaluator(model, "logits")
+    alone = evaluator.gradient(IMAGES[:1], 1, 2)
+    with torch.inference_mode():
+        used = OnnxEvaluator(model, "logits") if made_inside else evaluator
+        assert np.array_equal(used.gradient(IMAGES[:1], 1, 2), alone)
+    assert np.array_equal(used.gradient(IMAGES[:1], 1, 2), alone)
+
+
 @pytest.mark.parametrize("declared", [(), (1,), ("N",)])
 def test_images_go_in_as_the_file_declares_its_batch(declared, tmp_path):
     dense = [node("Reshape", None, "s"), node("Gemm", None, "w", "b", transB=1)]

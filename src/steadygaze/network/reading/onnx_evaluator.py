@@ -37,7 +37,10 @@ class OnnxEvaluator:
         self._output = output
         self._nodes = _needed(model, output)
         self._opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-        self._weights = {one.name: tensor_of(numpy_helper.to_array(one)) for one in model.graph.initializer}
+        with torch.inference_mode(False):  # gradients need them, whatever mode the caller is in
+            self._weights = {
+                one.name: tensor_of(numpy_helper.to_array(one)) for one in model.graph.initializer
+            }
 
     def logits(self, batch: np.ndarray, count: int) -> np.ndarray:
         """Numbers ``(count, K)``, float64, of the `count` images in an input of the file's own shape."""
@@ -46,8 +49,8 @@ class OnnxEvaluator:
 
     def gradient(self, batch: np.ndarray, count: int, label: int) -> np.ndarray:
         """The gradient, float64 and shaped as `batch`, of each image's number `label` by its own inputs."""
-        x = _input_of(batch).requires_grad_()
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
+            x = _input_of(batch).requires_grad_()
             numbers = self._run(x, count)
             seed = torch.zeros_like(numbers)
             seed[:, label] = 1.0
