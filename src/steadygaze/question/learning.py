@@ -47,7 +47,8 @@ def learnt(graph: Graph, network: Graph, images: Tensor, hinge: float) -> Learnt
             rounding is learnt.
         hinge: the share of the scale that counts as zero.
     """
-    values, pixels = graph.values_at(images, range(len(graph.nodes))), graph.last - network.last
+    values = graph.values_at(images, range(len(graph.nodes)), skip_idle=True)
+    pixels = graph.last - network.last
     scales, tolerances = _scaled(graph, values, hinge)
     by_network = {node - pixels: own for node, own in tolerances.items() if node > pixels}
     first = {node - pixels: value[:1] for node, value in values.items() if node >= pixels}
@@ -63,7 +64,7 @@ def learnt(graph: Graph, network: Graph, images: Tensor, hinge: float) -> Learnt
 
 def tolerances_at(graph: Graph, images: Tensor, hinge: float) -> dict[int, Tensor]:
     """`Learnt.tolerances` of another form of the graph; arguments are as for `learnt`."""
-    return _scaled(graph, graph.values_at(images, range(len(graph.nodes))), hinge)[1]
+    return _scaled(graph, graph.values_at(images, range(len(graph.nodes)), skip_idle=True), hinge)[1]
 
 
 def _scaled(

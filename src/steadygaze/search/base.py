@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, final
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.cells import Cells, concatenate
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import volumes
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -200,13 +203,21 @@ def advanced(was: Standing, new: list[CellMap], whole: float, **now: Any) -> Sta
     )
 
 
+@final
+class _Threads(ThreadPoolExecutor):
+    """Threads that record nothing for gradients: whether that is so is each thread's own."""
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        return super().submit(torch.inference_mode()(fn), *args, **kwargs)
+
+
 def threads_of(options: Options, name: str) -> ThreadPoolExecutor:
     """The threads of a search. torch's products in each use as many threads as torch was told to.
 
     That number holds in a thread only once it has been asked for there: until then a product takes all cores,
     and where another process has one of them, waits for it.
     """
-    return ThreadPoolExecutor(options.threads, name, initializer=torch.get_num_threads)
+    return _Threads(options.threads, name, initializer=torch.get_num_threads)
 
 
 class AbstractSearch(ABC):

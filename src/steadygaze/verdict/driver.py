@@ -193,7 +193,8 @@ def verify(
         begins = as_many_channels(begins, loaded) if isinstance(begins, LoadedImage) else begins
         asked = maps(baseline=begins)._asdict()
         asked["saliency"] = saliency_until(asked["saliency"], limits.deadline(time.perf_counter() - began))
-        problem = pose(network, loaded.image, chain, label=label, clip=clip, **asked)
+        with torch.inference_mode():  # as in `solve`
+            problem = pose(network, loaded.image, chain, label=label, clip=clip, **asked)
         problem = problem_until(problem, NEVER)
     return solve(
         problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,
