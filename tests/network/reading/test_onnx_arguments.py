@@ -318,6 +318,8 @@ CASES = {
         ),
     ],
     "Atan": [case("Atan", None)],
+    "Cos": [case("Cos", None)],
+    "Sin": [case("Sin", None)],
     "Erf": [case("Erf", None)],
     "Flatten": [case("Flatten", None, axis=axis) for axis in range(-5, 6)],
     "GatherND": [

@@ -168,7 +168,7 @@ COMPUTED: dict[str, Form] = {
     **_STEPPING,
     "Abs": _UNARY,
     "Add": Form(inputs=_TWO, since=7),
-    "Atan": Form(),
+    **dict.fromkeys(("Atan", "Cos", "Sin"), Form()),
     "AveragePool": Form({**_DEEP_WINDOW, "count_include_pad": FLAG}),
     "BatchNormalization": Form(
         {"epsilon": NUMBER, "momentum": UNREAD, "training_mode": OFF, "spatial": _only(1, "1")},

@@ -300,6 +300,8 @@ _ROWS: Rows = (
     ("clamp clamp.Tensor", _clamp, _LIMITS),
     ("clamp_min clamp_min.Tensor clamp_max clamp_max.Tensor", _clamp, _LIMITS),
     ("arctan atan", by_bounds(activations.smooth("atan")), _ONE),
+    ("sin", by_bounds(activations.smooth("sin")), _ONE),
+    ("cos", by_bounds(activations.smooth("cos")), _ONE),
     ("erf", by_bounds(activations.smooth("erf")), _ONE),
     ("sigmoid", by_bounds(activations.smooth("sigmoid")), _ONE),
     ("silu", by_bounds(activations.smooth("silu")), _ONE),
