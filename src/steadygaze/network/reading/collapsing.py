@@ -38,17 +38,6 @@ def running(asm: Assembler, x: Value, axis: int, *, exclusive: bool = False, rev
     return asm.permute(made, back)
 
 
-def averaged_along_first(asm: Assembler, x: Value, size: int) -> Value:
-    """Averages of `size` numbers along the first of three axes of places, ``(1, C, D, H, W)``.
-
-    Local response normalisation is made of these.
-    """
-    shape = asm.shape(x)
-    flat = asm.reshape(x, (1, shape[1], shape[2], shape[3] * shape[4]))
-    pooled = asm.average_pool(flat, PoolGeometry((size, 1), (1, 1)), count_padding=True)
-    return asm.reshape(pooled, (1, shape[1], -1, shape[3], shape[4]))
-
-
 def _collapsed(asm: Assembler, x: Value, axes: Sequence[int], keep: bool, divisor: float | None) -> Value:
     shape = asm.shape(x)
     chosen = sorted({axis % len(shape) for axis in axes})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from steadygaze.network.reading.held import AbstractHeld
 from steadygaze.network.reading.marks import by_bounds, mixed
 from steadygaze.network.reading.onnx_calls import Call, Rule
 from steadygaze.network.reading.onnx_constants import SLICED, slices_of
+from steadygaze.network.reading.onnx_stepping import HeldRule
 
 
 def _gemm(call: Call) -> Value:
@@ -273,3 +274,6 @@ OPERATORS: dict[str, Rule] = {
     **onnx_writing.RULES,
 }
 """Operators that become layers when an input is computed from the image."""
+
+HELD_OPERATORS: Mapping[str, HeldRule] = {**onnx_stepping.HELD, **onnx_windows.HELD}
+"""What operators make of what is held: see `AbstractHeld`. All others refuse it."""

@@ -192,10 +192,7 @@ COMPUTED: dict[str, Form] = {
     "ConcatFromSequence": Form({"axis": WHOLE, "new_axis": FLAG}, [("sequence", Kind.EITHER)], since=11),
     "Conv": Form(
         {
-            **_PADDING,
-            "strides": _extent(1),
-            "dilations": _extent(1),
-            "kernel_shape": _extent(1),
+            **{name: allowed for name, allowed in _DEEP_WINDOW.items() if name != "ceil_mode"},
             "group": COUNT,
         },
         [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
@@ -263,7 +260,7 @@ COMPUTED: dict[str, Form] = {
     "MatMul": Form(inputs=_TWO),
     "Max": Form(inputs=[("operand", Kind.EITHER)], since=8, repeated=True),
     # The order of storage is that of the indices, a second output, which no node may read.
-    "MaxPool": Form({**_WINDOW, "storage_order": FLAG}),
+    "MaxPool": Form({**_DEEP_WINDOW, "storage_order": FLAG}),
     "Min": Form(inputs=[("operand", Kind.EITHER)], since=8, repeated=True),
     "Mean": Form(inputs=[("input", Kind.EITHER)], since=8, repeated=True),
     "Mish": Form(),

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
+from steadygaze.network.layers import Reshape
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.taking import Take
 
@@ -29,10 +30,8 @@ def taken(asm: Assembler, x: Value, axis: int, index: Sequence[int] | np.ndarray
     places = np.where(places < 0, places + shape[axis], places)
     if np.array_equal(places, np.arange(shape[axis])):
         return x
-    if x.batched and axis == 0:
-        raise asm.refuse(
-            f"it makes {len(places)} rows of one image", "allowed is one row for each image of the batch"
-        )
+    if x.batched and axis == 0:  # several rows of one image, which are no batch
+        x = asm.append(Reshape(shape), x, batched=False)
     if np.array_equal(places, np.arange(places[0], places[0] + len(places))):
         return asm.crop(x, axis, int(places[0]), int(places[-1]) + 1)
     return asm.append(Take(torch.from_numpy(places), axis - x.batched), x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -253,7 +254,7 @@ _PADDING = {
     "self": COMPUTED,
     "pad": whole_numbers(),
     "mode": only("constant", *MIRRORS),
-    "value": NONE | NUMBER,
+    "value": NONE | NUMBER | only(-math.inf),
 }
 _SIZES = {"self": COMPUTED, "size": whole_numbers(), "shape": whole_numbers()}
 _DROPOUT = {"input": COMPUTED, "p": _NOT_USED, "train": _EVALUATION}
@@ -352,5 +353,5 @@ def _table(rows: Rows) -> dict[str, Operator]:
 OPERATORS: dict[str, Operator] = _table(_ROWS)
 """Operators that become layers when an argument is computed from the image, by name and overload."""
 
-HELD_OPERATORS: dict[str, Operator] = _table(torch_stepping.HELD_ROWS)
+HELD_OPERATORS: dict[str, Operator] = _table((*torch_stepping.HELD_ROWS, *torch_windows.HELD_ROWS))
 """What operators make of arguments that are held: see `AbstractHeld`. All others refuse them."""
