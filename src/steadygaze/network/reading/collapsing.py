@@ -13,7 +13,10 @@ from steadygaze.network.reading.assembly import Assembler, PoolGeometry, Value
 
 def mean(asm: Assembler, x: Value, axes: Sequence[int], keep: bool) -> Value:
     """The mean over axes, which stay as axes of one entry or are dropped."""
-    return _collapsed(asm, x, axes, keep, divisor=None)
+    made, rank = _collapsed(asm, x, axes, keep, divisor=None), len(asm.shape(x))
+    if made.node != x.node:
+        asm.means[made.node] = (x, tuple(sorted({axis % rank for axis in axes})))
+    return made
 
 
 def total(asm: Assembler, x: Value, axes: Sequence[int], keep: bool) -> Value:

@@ -140,7 +140,7 @@ _SMOOTH: dict[str, Form] = {
         },
         [
             *((name, Kind.COMPUTED) for name in ("queries", "keys", "values")),
-            ("mask", Kind.WEIGHT),
+            ("mask", Kind.EITHER),
             *((name, Kind.NOTHING) for name in ("past keys", "past values", "lengths")),
         ],
         since=23,

@@ -99,6 +99,7 @@ def side_by_side(asm: Assembler, parts: Sequence[Value | np.ndarray], axis: int)
         raise asm.refuse(
             f"shapes {shapes} are concatenated", "allowed are shapes that differ in that axis only"
         )
+    parts = [part for part, shape in zip(parts, shapes, strict=True) if shape[axis]]
     values = [part for part in parts if isinstance(part, Value)]
     if len(values) == len(parts):
         return asm.concat(values, axis)

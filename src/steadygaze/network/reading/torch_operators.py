@@ -15,6 +15,7 @@ from steadygaze.network.reading import (
     collapsing,
     joining,
     masking,
+    spreading,
     torch_activations,
     torch_moving,
     torch_picking,
@@ -151,6 +152,8 @@ def _sum_of(sign: float) -> Rule:
         asm, a, b = call.assembler, call["self"], call["other"]
         factor = sign * call.arguments.get("alpha", 1)
         if isinstance(a, Value) and isinstance(b, Value):
+            if factor == -1:
+                return spreading.difference(asm, a, b)
             return asm.add(a, b if factor == 1 else asm.scale_shift(b, factor, 0.0))
         if isinstance(a, Value):
             return masking.raised(asm, a, factor * call.constant("other"))

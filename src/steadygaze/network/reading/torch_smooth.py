@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from steadygaze.network.reading import activations, collapsing, contracting, joining, picking
 from steadygaze.network.reading.assembly import Value
@@ -111,8 +112,9 @@ def _softmax(call: Call) -> Value:
 
 def _attention(call: Call) -> Value:
     names = ("query", "key", "value")
-    asm, given = call.assembler, call["attn_mask"]
-    mask = None if given is None else given.detach().numpy()
+    asm, mask = call.assembler, call["attn_mask"]
+    if isinstance(mask, torch.Tensor):
+        mask = mask.detach().numpy()
     if call["enable_gqa"]:
         q, k, v = (call.value(name) for name in names)
         k, v = (joining.for_each_head(asm, x, asm.shape(q)[1]) for x in (k, v))
@@ -189,7 +191,7 @@ _INSTANCE |= dict.fromkeys(("weight", "bias", "running_mean", "running_var"), _V
 _INSTANCE |= {"cudnn_enabled": _NOT_USED}
 _ATTENTION = {
     **dict.fromkeys(("query", "key", "value"), COMPUTED | WEIGHTS),
-    "attn_mask": NONE | WEIGHTS,
+    "attn_mask": NONE | WEIGHTS | COMPUTED,
     "dropout_p": only(0.0),
 }
 _ATTENTION |= {"is_causal": FLAG, "scale": NONE | NUMBER, "enable_gqa": FLAG}
