@@ -197,6 +197,8 @@ OPERATORS = {
     "tanh": ([node("Conv", None, "k"), node("Tanh", None)], C, 48, 13),
     "erf": ([node("Conv", None, "k"), node("Erf", None)], C, 48, 13),
     "atan": ([node("Conv", None, "k"), node("Atan", None)], C, 48, 13),
+    "sin": ([node("Conv", None, "k"), node("Sin", None)], C, 48, 13),
+    "cos": ([node("Conv", None, "k"), node("Cos", None)], C, 48, 13),
     "softplus": ([node("Conv", None, "k"), node("Softplus", None)], C, 48, 13),
     "gelu": ([node("Conv", None, "k"), node("Gelu", None)], C, 48, 20),
     "elu": ([node("Conv", None, "k"), node("Elu", None, alpha=0.7)], C, 48, 13),

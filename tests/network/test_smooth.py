@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import mpmath
 import pytest
 import torch
 import torch.nn.functional as functional
@@ -15,6 +18,8 @@ PLAIN = {
     "tanh": functional.tanh,
     "erf": torch.erf,
     "atan": torch.atan,
+    "sin": torch.sin,
+    "cos": torch.cos,
     "softplus": lambda x: functional.softplus(x, threshold=1e9),
     "silu": functional.silu,
     "gelu": functional.gelu,
@@ -32,6 +37,8 @@ SLOW = {"softsign": 1e-5, "atan": 1e-5}
 ENCLOSURES = {"value": (relaxed, 0), "derivative": (derivative_relaxed, 1)}
 # What every enclosure adds for rounding, beside what the function asks for.
 ROUNDING = 1e-12
+
+PERIODIC = [name for name, rule in RULES.items() if math.isfinite(rule.period)]
 
 every = pytest.mark.parametrize("name", RULES)
 both = pytest.mark.parametrize("kind", ENCLOSURES)
@@ -79,7 +86,7 @@ def test_values_and_derivatives_equal_autograd(name):
     assert torch.allclose(rule.second(x), second, rtol=1e-12, atol=1e-12)
 
 
-@every
+@pytest.mark.parametrize("name", [name for name in RULES if name not in PERIODIC])
 def test_nothing_overflows_far_out(name):
     far = torch.tensor([-1e300, -1e9, -800.0, 800.0, 1e9, 1e300], dtype=torch.float64)
     rule = RULES[name]
@@ -105,6 +112,16 @@ def test_the_bounds_of_the_second_and_third_derivative_hold_and_are_close(name):
     assert third.abs().max() <= rule.third <= third.abs().max() * (1 + 1e-3)
 
 
+def repeated(name, places, low, high):
+    """All places between two ends, ascending, given those of one period."""
+    period = RULES[name].period
+    if math.isinf(period):
+        return list(places)
+    count = math.ceil((high - low) / period) + 1
+    every = sorted(place + k * period for place in places for k in range(-count, count + 1))
+    return [place for place in every if low < place < high]
+
+
 @every
 def test_turns_are_all_there_are(name):
     x = grid(-15.00001, 15, 300_000)
@@ -113,7 +130,8 @@ def test_turns_are_all_there_are(name):
     for values, places in pairs[: JUMPS.get(name, 2)]:
         clear = values.abs() > 1e-13  # far out all is rounding
         changes = torch.diff(values[clear].sign()).nonzero()[:, 0]
-        assert [round(place, 3) for place in places] == pytest.approx(x[clear][changes].tolist(), abs=2e-3)
+        found = repeated(name, places, -15, 15)
+        assert [round(place, 3) for place in found] == pytest.approx(x[clear][changes].tolist(), abs=2e-3)
         size = derivatives(name, torch.tensor(places, dtype=torch.float64), 2)
         assert not places or size[1 if places == RULES[name].turns else 2].abs().max() < 1e-15
 
@@ -133,7 +151,11 @@ def test_places_in_closed_form_hold_every_place_of_that_slope(name, kind):
     if (name, kind) == ("hard-swish", "derivative"):
         z = z.new_tensor(SEAMS[name])  # between these it is a line, and has no place of its own
     level = derivatives(name, z, 2)[1 + ENCLOSURES[kind][1]]
-    near = torch.stack([(place - z).abs() for place in places(level)]).amin(0)
+    period = RULES[name].period
+    away = [place - z for place in places(level)]
+    if math.isfinite(period):
+        away = [gap - period * (gap / period).round() for gap in away]
+    near = torch.stack([gap.abs() for gap in away]).amin(0)
     # Near the level's extreme two places fall together, and are found to the square root of rounding.
     assert near.max() < 1e-6
 
@@ -204,3 +226,26 @@ def test_an_interval_of_no_width_is_as_good_as_a_point(name, kind):
     slope, offset, error = enclosure(name, kind, z, z)
     assert ((slope * z + offset - true_values(name, kind, z)).abs() <= error).all()
     assert error.max() < ROUNDING
+
+
+@pytest.mark.parametrize("name", PERIODIC)
+@both
+def test_enclosures_hold_far_out(name, kind):
+    """Against 300 bits, where places of a period are rounded by more and more; at last the range is all."""
+    generator = torch.Generator().manual_seed(5)
+    middle = 10 ** (torch.rand(400, generator=generator, dtype=torch.float64) * 17)
+    middle = torch.where(torch.rand(400, generator=generator) < 0.5, middle, -middle)
+    half = 10 ** (torch.rand(400, generator=generator, dtype=torch.float64) * 4 - 3)
+    low, high = middle - half, middle + half
+    slope, offset, error = enclosure(name, kind, low, high)
+    curve = {"sin": mpmath.sin, "cos": mpmath.cos}[name]
+    turned = 0 if kind == "value" else mpmath.pi / 2  # the derivative is the function a quarter further
+    for share in torch.linspace(0, 1, 21, dtype=torch.float64):
+        z = (low + share * (high - low)).clamp(low, high)
+        for place, *line in zip(*(part.tolist() for part in (z, slope, offset, error)), strict=True):
+            with mpmath.workprec(300):
+                value = curve(mpmath.mpf(place) + turned)
+                assert abs(value - mpmath.mpf(line[0]) * place - line[1]) <= line[2], f"at {place}"
+    wide = half > 4
+    assert (error[wide] <= 1.001).all()
+    assert (slope[middle.abs() > 1e8] == 0).all()

@@ -28,6 +28,7 @@ class Rule:
         seconds: the same for f''(z) = λ.
         floor: the least argument that there is: who puts the function into a network knows that no value
             before it is less.
+        period: of f, infinite where it has none; turns, bends and places are then those of one period.
     """
 
     value: Curve
@@ -41,3 +42,4 @@ class Rule:
     slopes: Places | None = None
     seconds: Places | None = None
     floor: float = -math.inf
+    period: float = math.inf

@@ -160,6 +160,21 @@ def _atan_places(level: Tensor) -> tuple[Tensor, ...]:
     return (z, -z)
 
 
+# -- sine and cosine
+
+
+def _sine_places(level: Tensor) -> tuple[Tensor, ...]:
+    """sin z = level."""
+    z = torch.asin(level.clamp(-1.0, 1.0))
+    return (z, math.pi - z)
+
+
+def _cosine_places(level: Tensor) -> tuple[Tensor, ...]:
+    """cos z = level."""
+    z = torch.acos(level.clamp(-1.0, 1.0))
+    return (z, -z)
+
+
 # -- functions of pieces: ELU, softsign, hard swish; and Mish
 
 
@@ -318,6 +333,32 @@ RULES: dict[str, Rule] = {
         third=2.0,
         bends=(0.0,),
         slopes=_atan_places,
+    ),
+    "sin": Rule(
+        torch.sin,
+        torch.cos,
+        lambda x: -torch.sin(x),
+        steepest=1.0,
+        curvature=1.0,
+        third=1.0,
+        turns=(-math.pi / 2, math.pi / 2),
+        bends=(0.0, math.pi),
+        slopes=_cosine_places,
+        seconds=lambda level: _sine_places(-level),
+        period=2 * math.pi,
+    ),
+    "cos": Rule(
+        torch.cos,
+        lambda x: -torch.sin(x),
+        lambda x: -torch.cos(x),
+        steepest=1.0,
+        curvature=1.0,
+        third=1.0,
+        turns=(0.0, math.pi),
+        bends=(-math.pi / 2, math.pi / 2),
+        slopes=lambda level: _sine_places(-level),
+        seconds=lambda level: _cosine_places(-level),
+        period=2 * math.pi,
     ),
     # z clip(z + 3, 0, 6) / 6 (Howard et al., 2019): f' is z / 3 + 1/2 between -3 and 3, and jumps there: its
     # extremes are next to these.

@@ -88,6 +88,23 @@ def in_rows(operator, *inputs, constants=(), **options):
     return case(operator, *inputs, before=ROWS, constants={**ROW, **dict(constants)}, **options)
 
 
+def of_volumes(operator, *inputs, constants=(), opset=13, **attributes):
+    """An operator on the image as a channel of two slices, and as two of these."""
+    return [
+        case(operator, None, *inputs, before=[node("Reshape", None, "volume")], opset=opset,
+             constants={"volume": ints(*shape), **dict(constants)}, **attributes)
+        for shape in ((1, 1, 2, 6, 6), (1, 2, 3, 3, 4))
+    ]  # fmt: skip
+
+
+def of_several(operator, *inputs, constants=(), **attributes):
+    """An operator on the image as three maps of two channels, which are no batch."""
+    return [
+        case(operator, None, *inputs, before=[node("Reshape", None, "maps")],
+             constants={"maps": ints(3, 2, 3, 4), **dict(constants)}, **attributes)
+    ]  # fmt: skip
+
+
 def spread(**attributes):
     """Transposed convolution with attributes."""
     constants = {"k": array(2, 3, 3, 2), "b": array(3, seed=1)}
@@ -173,6 +190,11 @@ CASES = {
         *windows("AveragePool", 11, kernel_shape=[2, 2], count_include_pad=1),
         *windows("AveragePool", 22, kernel_shape=[3, 3], ceil_mode=1),
         in_rows("AveragePool", None, kernel_shape=[3], strides=[2], pads=[1, 1]),
+        *of_volumes("AveragePool", kernel_shape=[2, 2, 3], strides=[1, 2, 1], pads=[1, 0, 1, 0, 1, 1]),
+        *of_volumes("AveragePool", opset=19, kernel_shape=[2, 3, 2], strides=[2, 2, 2], ceil_mode=1),
+        *of_volumes("AveragePool", opset=19, kernel_shape=[2, 2, 2], dilations=[1, 2, 1], auto_pad="VALID"),
+        *of_volumes("AveragePool", kernel_shape=[2, 3, 2], auto_pad="SAME_UPPER", count_include_pad=1),
+        *of_several("AveragePool", kernel_shape=[2, 2], pads=[1, 0, 0, 1]),
     ],
     "Max": picked("Max"),
     "Min": picked("Min"),
@@ -181,6 +203,22 @@ CASES = {
         *windows("MaxPool", 22, kernel_shape=[2, 3], storage_order=1),
         *windows("MaxPool", 10, kernel_shape=[3, 3], ceil_mode=1),
         in_rows("MaxPool", None, kernel_shape=[3], strides=[2], pads=[1, 1]),
+        *of_volumes("MaxPool", kernel_shape=[2, 2, 3], strides=[1, 2, 1], pads=[1, 0, 1, 0, 1, 1]),
+        *of_volumes("MaxPool", kernel_shape=[2, 3, 2], strides=[2, 2, 2], ceil_mode=1, dilations=[1, 1, 2]),
+        *of_volumes("MaxPool", kernel_shape=[2, 2], strides=[1, 1]),
+        *of_several("MaxPool", kernel_shape=[2, 2], pads=[1, 0, 0, 1], strides=[2, 1]),
+        *(
+            case(
+                "MaxPool",
+                None,
+                before=[node("Pad", None, "p", "f")],
+                constants={"p": ints(0, 0, 1, 0, 0, 0, 2, 1), "f": np.float32(fill)},
+                kernel_shape=[3, 2],
+                **more,
+            )
+            for fill in (-np.inf, np.finfo(np.float32).min)
+            for more in ({"strides": [2, 1]}, {"pads": [0, 1, 1, 0]}, {"ceil_mode": 1}, {"auto_pad": "VALID"})
+        ),
     ],
     "Conv": [
         *windows("Conv", 11, K),
@@ -195,6 +233,14 @@ CASES = {
         in_rows("Conv", None, "k", constants={"k": array(4, 2, 3)}, group=2, auto_pad="SAME_UPPER"),
         in_rows("Conv", None, "k", constants={"k": array(3, 4, 3)}, kernel_shape=[3, 3]),
         in_rows("Conv", None, "k", constants={"k": array(3, 4, 1, 3)}),
+        *of_volumes("Conv", "k", constants={"k": array(4, 1, 2, 3, 2)}, pads=[1, 0, 1, 0, 2, 0]),
+        *of_volumes("Conv", "k", "b", constants={"k": array(4, 1, 2, 3, 2), "b": array(4)}, group=2),
+        *of_volumes("Conv", "k", constants={"k": array(3, 2, 2, 1, 2)}, strides=[2, 1, 2]),
+        *of_volumes("Conv", "k", constants={"k": array(3, 2, 2, 2, 2)}, dilations=[1, 2, 1]),
+        *of_volumes("Conv", "k", constants={"k": array(3, 2, 2, 3, 2)}, auto_pad="SAME_LOWER"),
+        *of_volumes("Conv", "k", constants={"k": array(3, 2, 4, 3, 2)}),
+        *of_several("Conv", "k", constants={"k": array(3, 2, 2, 3)}, pads=[1, 1, 0, 1]),
+        *of_several("Conv", "k", "b", constants={"k": array(4, 1, 2, 3), "b": array(4)}, group=2),
     ],
     "ConvTranspose": [
         *(spread(**one) for one in ({}, {"strides": [2, 3]}, {"pads": [1, 0, 1, 0]}, {"pads": [0, 1, 2, 0]})),
@@ -318,6 +364,8 @@ CASES = {
         ),
     ],
     "Atan": [case("Atan", None)],
+    "Cos": [case("Cos", None)],
+    "Sin": [case("Sin", None)],
     "Erf": [case("Erf", None)],
     "Flatten": [case("Flatten", None, axis=axis) for axis in range(-5, 6)],
     "GatherND": [

@@ -158,10 +158,10 @@ def test_a_final_softmax_is_taken_off_and_reported(operator, opset, tmp_path):
 
 
 REFUSED = {
-    "sine": (
-        [node("Sin", None)],
+    "rounded up": (
+        [node("Ceil", None)],
         {},
-        r"layer 'Sin' \(node 'Sin_0'\) is not supported for values computed .* `steadygaze layers`",
+        r"layer 'Ceil' \(node 'Ceil_0'\) is not supported for values computed .* `steadygaze layers`",
     ),
     "divide-by-any": ([node("Div", None, None)], {}, "divides by a computed value that may be below 0"),
     "root-of-any": ([CONV, node("Sqrt", None)], {"k": array(3, 2, 3, 3), "b": array(3)}, "to the power 0.5"),

@@ -58,6 +58,8 @@ X, FLAT = Computed(), Computed(48)
 KERNEL = {"input": X, "weight": constant(4, 2, 3, 3) - 0.8, "bias": constant(4)}
 NORM = {"input": X, "weight": constant(2), "bias": constant(2)}
 NORM |= {"running_mean": constant(2), "running_var": constant(2), "momentum": 0.1, "eps": 1e-3}
+DEEP = Computed(2, 4, 2, 3)
+DEEP_KERNEL = {"input": DEEP, "weight": constant(4, 2, 3, 1, 2) - 0.8, "bias": constant(4)}
 MATRIX = constant(6, 5) - 0.8
 
 # What each operator is called with before one argument is changed; {"self": X} where nothing is said.
@@ -220,7 +222,14 @@ CALLS |= {
     "rms_norm": {name: given for name, given in OVER_LAST.items() if name != "bias"},
     "group_norm": {"input": X, "num_groups": 2, "weight": constant(2), "bias": constant(2), "eps": 0.1},
     "instance_norm": NORM | {"use_input_stats": True, "cudnn_enabled": False, "eps": 0.1},
-    "avg_pool3d": {"self": Computed(1, 4, 3, 4), "kernel_size": [3, 1, 1], "stride": [1, 1, 1]},
+    "conv3d": DEEP_KERNEL,
+    "conv3d.padding": DEEP_KERNEL,
+    "max_pool3d": {"self": DEEP, "kernel_size": [2, 2, 2]},
+    "max_pool3d_with_indices": {"self": DEEP, "kernel_size": [2, 1, 2]},
+    "avg_pool3d": {"self": DEEP, "kernel_size": [2, 1, 3], "padding": [1, 0, 1]},
+    "adaptive_avg_pool3d": {"self": DEEP, "output_size": [2, 1, 3]},
+    "_adaptive_avg_pool3d": {"self": DEEP, "output_size": [3, 2, 2]},
+    "adaptive_max_pool3d": {"self": DEEP, "output_size": [2, 1, 3]},
     "expand_as": {"self": Computed(48, 1), "other": Computed(48, 1)},
 }
 MASK = torch.tensor([[True, False, True, True, False, True]] * 2 + [[False, True] * 3] * 2)
@@ -396,6 +405,30 @@ def recurrences():
     yield usual | {"input": turned, "batch_first": False}
 
 
+def deep_windows(name, **options):
+    """Windows over three axes of places, with frames and in steps."""
+    for kernel, stride, padding in (([2, 2, 2], [], [0]), ([3, 2, 1], [2, 1, 1], [1, 1, 0])):
+        for ceil in (False, True):
+            for chosen in itertools.product(*options.values()):
+                given = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil}
+                yield CALLS[name] | given | dict(zip(options, chosen, strict=True))
+
+
+SEVERAL_MAPS = ("conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "conv1d")
+
+
+def several_maps(name):
+    """The usual call on several maps, or rows, of one image, which are no batch."""
+    usual = CALLS[name]
+    given = "input" if "input" in usual else "self"
+    several = Computed(3, 2, 8) if name == "conv1d" else Computed(2, 2, 4, 3)
+    several.shape = (3, 2, 8) if name == "conv1d" else (2, 2, 4, 3)
+    yield usual | {given: several}
+    if given == "input":
+        weight = constant(4, 1, 3) if name == "conv1d" else constant(4, 1, 3, 2)
+        yield usual | {given: several, "weight": weight - 0.8, "groups": 2}
+
+
 SHAPES = [(6, 3), (2, 6, 3), (1, 2, 6, 3), (2, 1, 6, 3), (3, 1, 6, 2), (6,), (2, 5, 3), (3, 4), (2, 3, 4)]
 MATRICES = [constant(*shape) - 0.8 for shape in (*SHAPES, (2, 1, 1, 3, 4), (4,), (48,), (48, 2), (2, 48, 3))]
 
@@ -427,6 +460,20 @@ FURTHER = {
         for frame in range(3)
         for corners in (False, True)
     ],
+    "avg_pool3d": [
+        {"self": Computed(1, 4, 3, 4), "kernel_size": [3, 1, 1], "stride": [1, 1, 1]},
+        *deep_windows("avg_pool3d", count_include_pad=[True, False], divisor_override=[None, 3]),
+    ],
+    "max_pool3d": list(deep_windows("max_pool3d")),
+    "conv3d": [
+        {**CALLS["conv3d"], "weight": constant(4, 2 // groups, 2, 2, 1) - 0.8, "groups": groups}
+        | {"stride": stride, "padding": padding, "dilation": dilation}
+        for groups in (1, 2)
+        for stride in ([1], [2, 1, 2])
+        for padding in ([0], [1, 0, 1])
+        for dilation in ([1], [2, 1, 3])
+    ],
+    **{name: list(several_maps(name)) for name in CALLS if name in SEVERAL_MAPS},
     "matmul": [{"self": a, "other": b} for m in MATRICES for v in (X, FLAT) for a, b in ((v, m), (m, v))],
 }
 

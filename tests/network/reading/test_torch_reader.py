@@ -106,6 +106,8 @@ BODIES = {
     "tanh-in-place": (lambda m, x: m.first(x).mul(2).tanh_(), 256),
     "erf": (lambda m, x: torch.erf(m.first(x)), 256),
     "atan": (lambda m, x: torch.atan(3 * m.first(x)), 256),
+    "sin": (lambda m, x: torch.sin(9 * m.first(x)), 256),
+    "cos": (lambda m, x: torch.cos(9 * m.first(x)), 256),
     "gelu": (lambda m, x: functional.gelu(3 * m.first(x)), 256),
     "gelu-tanh": (lambda m, x: functional.gelu(3 * m.first(x), approximate="tanh"), 256),
     "elu": (lambda m, x: functional.elu(3 * m.first(x), 0.7), 256),
@@ -290,9 +292,9 @@ def test_exported_files_agree_with_the_module(name, dynamic, tmp_path):
 
 
 REFUSED = {
-    "sine": (
-        lambda m, x: m.first(x).sin(),
-        "layer 'sin' .* is not supported; .* `steadygaze layers`",
+    "hyperbolic": (
+        lambda m, x: m.first(x).sinh(),
+        "layer 'sinh' .* is not supported; .* `steadygaze layers`",
     ),
     "softplus-cut": (
         lambda m, x: functional.softplus(m.first(x), threshold=5.0),

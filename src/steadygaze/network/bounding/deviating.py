@@ -18,6 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from steadygaze.network.bounding.meeting import far, met
 from steadygaze.network.rule import Rule
 
 # Places in a table. They are closer to each other next to where f'' is 0: f' hardly moves there.
@@ -46,8 +47,9 @@ def extremes(rule: Rule, slope: Tensor, low: Tensor, high: Tensor) -> Extremes:
     """
     low, high = low.expand(slope.shape), high.expand(slope.shape)
     if rule.slopes is not None:
-        inner = [place.clamp(low, high) for place in rule.slopes(slope)]
-        return _of_places(rule, slope, torch.stack([low, high, *inner]), 0.0, 0.0)
+        inner = met(rule.slopes(slope), rule.period, low, high)
+        found = _of_places(rule, slope, torch.stack([low, high, *inner]), 0.0, 0.0)
+        return found if math.isinf(rule.period) else _where_far(found, rule, slope, low, high)
     places, down, up = [low, high], [torch.zeros_like(slope)] * 2, [torch.zeros_like(slope)] * 2
     for section in _sections(rule):
         # A section that the interval does not meet comes down to an end of it.
@@ -73,6 +75,19 @@ def _of_places(
     above, last = (deviation + up).max(dim=0)
     at = (places.gather(0, chosen[None])[0] for chosen in (first, last))
     return Extremes(below, next(at), above, next(at))
+
+
+def _where_far(found: Extremes, rule: Rule, slope: Tensor, low: Tensor, high: Tensor) -> Extremes:
+    """Extremes that hold where the places of a period are not known: of f and of the line, each alone."""
+    away = far(rule.period, low, high)
+    values = rule.value(low.new_tensor(rule.turns))
+    own = torch.where(slope == 0, 0.0, slope.abs() * torch.maximum(low.abs(), high.abs()))
+    return Extremes(
+        torch.where(away, values.min() - own, found.below),
+        torch.where(away, low, found.below_at),
+        torch.where(away, values.max() + own, found.above),
+        torch.where(away, high, found.above_at),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,7 +50,7 @@ def edges(layer: Smooth, low: Tensor, high: Tensor) -> Edges:
     low, high = known_part(rule, low.flatten(), high.flatten())
     middle = low / 2 + high / 2
     first, last, value = rule.value(torch.stack([low, high, middle]))
-    bottom, top = range_over(rule.value, rule.turns, low, high)
+    bottom, top = range_over(rule, low, high)
     reach = torch.maximum(low.abs(), high.abs())
     narrow, tangent = high - low <= NARROW * (1 + reach), rule.derivative(middle)
     chord = torch.where(narrow, tangent, (last - first) / (high - low).clamp_min(NARROW))
@@ -85,7 +85,7 @@ def held(layer: Smooth, slopes: Edges, low: Tensor, high: Tensor) -> Edges:
     slope = torch.stack([slopes.below.flatten(), slopes.above.flatten()])
     found = extremes(rule, slope, low, high)
     offset = torch.stack([found.below[0], -found.above[1]])
-    bottom, top = range_over(rule.value, rule.turns, low, high)
+    bottom, top = range_over(rule, low, high)
     return Edges(*(own.reshape(shape) for own in _outward(slope, offset, low, high, bottom, top)))
 
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from steadygaze.network.bounding.meeting import far, met
 from steadygaze.network.rule import Curve, Places, Rule
 from steadygaze.network.smooth import Smooth
 
@@ -38,13 +40,14 @@ def relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, T
     rounding included. See the module for how.
     """
     rule, low, high = layer.rule, *known_part(layer.rule, low, high)
-    return _enclosed(rule.value, rule.derivative, rule.curvature, rule.turns, rule.slopes, low, high)
+    curve = _Curve(rule.value, rule.derivative, rule.curvature, rule.turns, rule.slopes, rule.period)
+    return _enclosed(curve, low, high)
 
 
 def range_of(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Least and largest f(z) for z of each ``[low, high]``, rounding included."""
     rule, low, high = layer.rule, *known_part(layer.rule, low, high)
-    bottom, top = range_over(rule.value, rule.turns, low, high)
+    bottom, top = range_over(rule, low, high)
     outward = ROUNDING * (1 + torch.maximum(bottom.abs(), top.abs()))
     return bottom - outward, top + outward
 
@@ -52,7 +55,8 @@ def range_of(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 def derivative_relaxed(layer: Smooth, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `relaxed`, for the derivative: ``f'(z) in slope z + offset ± error``."""
     rule, low, high = layer.rule, *known_part(layer.rule, low, high)
-    return _enclosed(rule.derivative, rule.second, rule.third, rule.bends, rule.seconds, low, high)
+    curve = _Curve(rule.derivative, rule.second, rule.third, rule.bends, rule.seconds, rule.period)
+    return _enclosed(curve, low, high)
 
 
 def known_part(rule: Rule, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,42 +66,47 @@ def known_part(rule: Rule, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     return low.clamp_min(rule.floor), high.clamp_min(rule.floor)
 
 
-def _enclosed(
-    curve: Curve,
-    slope_of: Curve,
-    curvature: float,
-    turns: Sequence[float],
-    places: Places | None,
-    low: Tensor,
-    high: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class _Curve:
+    """A function, or a derivative, to be enclosed: as `Rule` has it of the function."""
+
+    value: Curve
+    derivative: Curve
+    curvature: float
+    turns: Sequence[float]
+    slopes: Places | None
+    period: float
+
+
+def _enclosed(curve: _Curve, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     reach = torch.maximum(low.abs(), high.abs())
-    first, last = curve(low), curve(high)
+    first, last = curve.value(low), curve.value(high)
     narrow = high - low <= NARROW * (1 + reach)
-    chord = torch.where(narrow, slope_of((low + high) / 2), (last - first) / (high - low).clamp_min(NARROW))
-    bottom, top = range_over(curve, turns, low, high)
-    if places is None:
-        below, above = _sampled(curve, curvature, chord, low, high)
+    middle = curve.derivative((low + high) / 2)
+    chord = torch.where(narrow, middle, (last - first) / (high - low).clamp_min(NARROW))
+    bottom, top = range_over(curve, low, high)
+    if curve.slopes is None:
+        below, above = _sampled(curve.value, curve.curvature, chord, low, high)
     else:
         ends = (first - chord * low, last - chord * high)
         below, above = torch.minimum(*ends), torch.maximum(*ends)
-        for place in places(chord):
-            z = place.clamp(low, high)
-            deviation = curve(z) - chord * z
+        for z in met(curve.slopes(chord), curve.period, low, high):
+            deviation = curve.value(z) - chord * z
             below, above = torch.minimum(below, deviation), torch.maximum(above, deviation)
-    flat = top - bottom < above - below
+    flat = (top - bottom < above - below) | far(curve.period, low, high)
     slope = torch.where(flat, 0.0, chord)
     below, above = torch.where(flat, bottom, below), torch.where(flat, top, above)
     size = 1 + torch.maximum(bottom.abs(), top.abs()) + slope.abs() * reach
     return slope, (below + above) / 2, (above - below) / 2 + ROUNDING * size
 
 
-def range_over(curve: Curve, turns: Sequence[float], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The range of g: it turns nowhere else, so that its extremes are at the ends or at a turn within."""
-    first, last = curve(low), curve(high)
+def range_over(curve: Rule | _Curve, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The range of a function: it turns nowhere else, so that its extremes are at the ends or at turns."""
+    first, last = curve.value(low), curve.value(high)
     bottom, top = torch.minimum(first, last), torch.maximum(first, last)
-    for turn in turns:
-        value = curve(torch.full_like(low, turn).clamp(low, high))
+    turns = [torch.full_like(low, turn) for turn in curve.turns]
+    for place in met(turns, curve.period, low, high):
+        value = curve.value(place)
         bottom, top = torch.minimum(bottom, value), torch.maximum(top, value)
     return bottom, top
 

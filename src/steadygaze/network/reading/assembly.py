@@ -73,11 +73,15 @@ class PoolGeometry:
 
 
 class Assembler:
-    """Builds a graph from operations as files state them; `where` names the operation at hand in errors."""
+    """Builds a graph from operations as files state them; `where` names the operation at hand in errors.
+
+    means: of nodes that are means, of what, and over which axes of the file's shape.
+    """
 
     def __init__(self, input_shape: Shape) -> None:
         self._builder = GraphBuilder(input_shape)
         self.where = "pixels"
+        self.means: dict[int, tuple[Value, tuple[int, ...]]] = {}
 
     @property
     def pixels(self) -> Value:

@@ -13,7 +13,10 @@ from steadygaze.network.reading.assembly import Assembler, PoolGeometry, Value
 
 def mean(asm: Assembler, x: Value, axes: Sequence[int], keep: bool) -> Value:
     """The mean over axes, which stay as axes of one entry or are dropped."""
-    return _collapsed(asm, x, axes, keep, divisor=None)
+    made, rank = _collapsed(asm, x, axes, keep, divisor=None), len(asm.shape(x))
+    if made.node != x.node:
+        asm.means[made.node] = (x, tuple(sorted({axis % rank for axis in axes})))
+    return made
 
 
 def total(asm: Assembler, x: Value, axes: Sequence[int], keep: bool) -> Value:
@@ -36,17 +39,6 @@ def running(asm: Assembler, x: Value, axis: int, *, exclusive: bool = False, rev
     back = sorted(range(len(shape)), key=order.__getitem__)
     made = asm.dense(asm.permute(x, order), counted.T if reverse else counted, None)
     return asm.permute(made, back)
-
-
-def averaged_along_first(asm: Assembler, x: Value, size: int) -> Value:
-    """Averages of `size` numbers along the first of three axes of places, ``(1, C, D, H, W)``.
-
-    Local response normalisation is made of these.
-    """
-    shape = asm.shape(x)
-    flat = asm.reshape(x, (1, shape[1], shape[2], shape[3] * shape[4]))
-    pooled = asm.average_pool(flat, PoolGeometry((size, 1), (1, 1)), count_padding=True)
-    return asm.reshape(pooled, (1, shape[1], -1, shape[3], shape[4]))
 
 
 def _collapsed(asm: Assembler, x: Value, axes: Sequence[int], keep: bool, divisor: float | None) -> Value:

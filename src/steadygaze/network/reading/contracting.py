@@ -177,12 +177,12 @@ def attention(
     key: Value | np.ndarray,
     value: Value | np.ndarray,
     scale: float | None,
-    mask: np.ndarray | None = None,
+    mask: Value | np.ndarray | None = None,
 ) -> Value:
     """``softmax(q kᵀ scale + mask) v``; by default one by the root of the size of q (Vaswani et al., 2017).
 
-    What is learnt may be constant: queries or keys, values. mask: numbers added to the scores, or truth
-    values, true where a score is seen.
+    What is learnt may be constant: queries or keys, values. mask: numbers added to the scores, which may
+    be computed (places relative to the query), or truth values, true where a score is seen.
     """
     if not isinstance(query, Value) and not isinstance(key, Value):
         raise asm.refuse("its queries and keys are constants", "allowed is one of them; compute what it sees")
@@ -192,7 +192,9 @@ def attention(
     swapped = asm.permute(key, order) if isinstance(key, Value) else key.transpose(order)
     product = matrix_product(asm, query, swapped)
     scores: Value | Masked = asm.scale_shift(product, scale, 0.0)
-    if mask is not None and mask.dtype == np.bool_:
+    if isinstance(mask, Value):
+        scores = asm.add(scores, mask)
+    elif mask is not None and mask.dtype == np.bool_:
         scores = masked(asm, scores, mask)
     elif mask is not None:
         scores = raised(asm, scores, mask)

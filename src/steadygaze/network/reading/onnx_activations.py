@@ -29,10 +29,12 @@ def _celu(call: Call) -> Value:
 RULES: Mapping[str, Rule] = {
     "Atan": by_bounds(activations.smooth("atan")),
     "Celu": by_bounds(_celu),
+    "Cos": by_bounds(activations.smooth("cos")),
     "Elu": by_bounds(_elu),
     "HardSwish": by_bounds(activations.smooth("hard-swish")),
     "Mish": by_bounds(activations.smooth("mish")),
     "Selu": by_bounds(_selu),
+    "Sin": by_bounds(activations.smooth("sin")),
     "Softsign": by_bounds(activations.smooth("softsign")),
 }
 """Smooth activations, by name."""

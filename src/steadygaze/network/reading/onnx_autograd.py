@@ -91,6 +91,9 @@ def _flat(frame: Sequence[tuple[int, int]]) -> list[int]:
     return [amount for pair in reversed(frame) for amount in pair]
 
 
+_CONVOLVE = (functional.conv1d, functional.conv2d, functional.conv3d)
+
+
 def _conv(node: Node) -> Tensor:
     weight = node[1]
     frame = _frame(node, weight.shape[2:], node.x.shape[2:])
@@ -98,8 +101,7 @@ def _conv(node: Node) -> Tensor:
     ones = [1] * (weight.dim() - 2)
     strides, dilations = node.get("strides", ones), node.get("dilations", ones)
     options = {"stride": strides, "dilation": dilations, "groups": node.get("group", 1)}
-    convolve = functional.conv1d if weight.dim() == 3 else functional.conv2d
-    return convolve(x, weight, node.optional(2), **options)
+    return _CONVOLVE[weight.dim() - 3](x, weight, node.optional(2), **options)
 
 
 def _transposed(node: Node) -> Tensor:
@@ -127,7 +129,7 @@ def _max_pool(node: Node) -> Tensor:
     whole = [(before, after + more) for (before, after), more in zip(frame, over, strict=True)]
     x = functional.pad(node.x, _flat(whole), value=-math.inf)
     ones = [1] * len(kernel)
-    pool = functional.max_pool1d if len(kernel) == 1 else functional.max_pool2d
+    pool = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[len(kernel) - 1]
     return pool(x, kernel, node.get("strides", ones), 0, node.get("dilations", ones))
 
 
@@ -144,7 +146,7 @@ def _average_pool(node: Node) -> Tensor:
     window = torch.ones((1, 1, *kernel), dtype=torch.float64)
     ones = [1] * len(kernel)
     options = {"stride": node.get("strides", ones), "dilation": node.get("dilations", ones)}
-    convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[len(kernel) - 1]
+    convolve = _CONVOLVE[len(kernel) - 1]
     sums = convolve(x.flatten(0, 1)[:, None], window, **options)[:, 0].unflatten(0, x.shape[:2])
     return sums / convolve(counted, window, **options)
 
@@ -157,7 +159,7 @@ def _lp_pool(node: Node) -> Tensor:
     x = functional.pad(torch.abs(node.x) ** p, _flat(whole))
     window, ones = torch.ones((1, 1, *kernel), dtype=torch.float64), [1] * len(kernel)
     options = {"stride": node.get("strides", ones), "dilation": node.get("dilations", ones)}
-    convolve = functional.conv1d if len(kernel) == 1 else functional.conv2d
+    convolve = _CONVOLVE[len(kernel) - 1]
     return convolve(x.flatten(0, 1)[:, None], window, **options)[:, 0].unflatten(0, x.shape[:2]) ** (1 / p)
 
 

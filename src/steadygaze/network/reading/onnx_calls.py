@@ -51,6 +51,10 @@ class Call:
             )
         return found
 
+    def either(self, place: int) -> Value | np.ndarray | None:
+        """An input that may be computed, fixed in the file, or left out."""
+        return self._input(place)
+
     def get(self, name: str, default: Any) -> Any:
         """An attribute."""
         return self.attributes.get(name, default)

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from steadygaze.network.reading import rearranging
+from steadygaze.network.reading import framing, rearranging
 from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.framing import Framed
 from steadygaze.network.reading.onnx_calls import Call, Rule
 from steadygaze.network.reading.rearranging import Mirror
 
 _MIRRORS: Mapping[str, Mirror] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
 
-def _pad(call: Call) -> Value:
+def _pad(call: Call) -> Value | Framed:
     asm, x = call.assembler, call.value()
     rank = len(asm.shape(x))
     amounts, chosen = call.wholes(1, "pads") or [], call.axes(rank, 3)
@@ -29,7 +30,7 @@ def _pad(call: Call) -> Value:
     mode = _MIRRORS.get(call.get("mode", b"constant").decode())
     if mode is not None:
         return rearranging.mirrored(asm, x, pads, mode)
-    return asm.pad(x, pads, call.number(2, "fill", "value") or 0.0)
+    return framing.framed(asm, x, pads, call.number(2, "fill", "value") or 0.0)
 
 
 def _gather(call: Call) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -23,12 +23,14 @@ from steadygaze.network.reading import (
     onnx_stepping,
     onnx_windows,
     onnx_writing,
+    spreading,
 )
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.held import AbstractHeld
 from steadygaze.network.reading.marks import by_bounds, mixed
 from steadygaze.network.reading.onnx_calls import Call, Rule
 from steadygaze.network.reading.onnx_constants import SLICED, slices_of
+from steadygaze.network.reading.onnx_stepping import HeldRule
 
 
 def _gemm(call: Call) -> Value:
@@ -81,7 +83,7 @@ def _linear_binary(first_scale: float, second_scale: float) -> Rule:
         asm = call.assembler
         a, b = call.inputs
         if isinstance(a, Value) and isinstance(b, Value):
-            return asm.add(a, b if second_scale == 1 else asm.scale_shift(b, second_scale, 0.0))
+            return asm.add(a, b) if second_scale == 1 else spreading.difference(asm, a, b)
         if isinstance(a, Value):
             x = a if first_scale == 1 else asm.scale_shift(a, first_scale, 0.0)
             return masking.raised(asm, x, second_scale * call.constant(1, "second operand"))
@@ -109,13 +111,16 @@ def _div(call: Call) -> Value:
     return call.assembler.scale_shift(call.value(), 1.0 / divisor, 0.0)
 
 
-def _slice(call: Call) -> Value:
+def _slice(call: Call) -> Value | np.ndarray:
     inputs = [None, *(call.optional(i, name) for i, name in enumerate(SLICED, start=1))]
     x, shape = call.value(), call.assembler.shape(call.value())
     try:
         slices = slices_of(inputs, call.attributes, len(shape))
     except ValueError as error:
         raise call.assembler.refuse(str(error), "allowed is one start and one end for each axis") from error
+    sizes = [len(range(*kept.indices(size))) for kept, size in zip(slices, shape, strict=True)]
+    if 0 in sizes:
+        return np.zeros(sizes)
     for axis, kept in enumerate(slices):
         x = call.assembler.crop(x, axis, *kept.indices(shape[axis]))
     return x
@@ -273,3 +278,6 @@ OPERATORS: dict[str, Rule] = {
     **onnx_writing.RULES,
 }
 """Operators that become layers when an input is computed from the image."""
+
+HELD_OPERATORS: Mapping[str, HeldRule] = {**onnx_stepping.HELD, **onnx_windows.HELD}
+"""What operators make of what is held: see `AbstractHeld`. All others refuse it."""

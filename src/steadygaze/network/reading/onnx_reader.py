@@ -23,11 +23,10 @@ from steadygaze.network.reading.onnx_evaluator import computed_of_constants
 from steadygaze.network.reading.onnx_file import constant_of
 from steadygaze.network.reading.onnx_forms import complaint
 from steadygaze.network.reading.onnx_heads import Head, needed
-from steadygaze.network.reading.onnx_operators import OPERATORS
+from steadygaze.network.reading.onnx_operators import HELD_OPERATORS, OPERATORS
 from steadygaze.network.reading.onnx_others import DOMAINS, way_out
 from steadygaze.network.reading.onnx_sequences import RULES as SEQUENCES
 from steadygaze.network.reading.onnx_sequences import TAKEN, Listed
-from steadygaze.network.reading.onnx_stepping import HELD as HELD_OPERATORS
 from steadygaze.network.reading.onnx_table import COMPUTED, CONSTANT, HELD, constant_form
 
 _OTHERS = {DOMAIN: ESTIMATORS}

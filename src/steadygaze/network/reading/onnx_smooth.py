@@ -53,7 +53,7 @@ def softmax(call: Call, scores: Value | Masked) -> Value:
 
 def _attention(call: Call) -> Value:
     """Attention of values with a batch, heads, places and a size; or of rows that hold the heads."""
-    asm, mask = call.assembler, call.optional(3, "mask")
+    asm, mask = call.assembler, call.either(3)
     q, k, v = (call.value(place) for place in range(3))
     together = len(asm.shape(q)) == _ROWS
     heads = int(call.get("q_num_heads", 1)) if together else asm.shape(q)[1]
@@ -63,6 +63,8 @@ def _attention(call: Call) -> Value:
     k, v = (joining.for_each_head(asm, x, heads) for x in (k, v))
     if call.get("is_causal", 0):
         seen = joining.causal(asm.shape(q)[-2], asm.shape(k)[-2])
+        if isinstance(mask, Value):
+            raise asm.refuse("its mask is computed, and it is causal", "allowed is one of the two")
         mask = seen if mask is None else joining.both(mask, seen)
     made = contracting.attention(asm, q, k, v, call.get("scale", None), mask)
     if not together:

@@ -140,7 +140,7 @@ _SMOOTH: dict[str, Form] = {
         },
         [
             *((name, Kind.COMPUTED) for name in ("queries", "keys", "values")),
-            ("mask", Kind.WEIGHT),
+            ("mask", Kind.EITHER),
             *((name, Kind.NOTHING) for name in ("past keys", "past values", "lengths")),
         ],
         since=23,
@@ -168,7 +168,7 @@ COMPUTED: dict[str, Form] = {
     **_STEPPING,
     "Abs": _UNARY,
     "Add": Form(inputs=_TWO, since=7),
-    "Atan": Form(),
+    **dict.fromkeys(("Atan", "Cos", "Sin"), Form()),
     "AveragePool": Form({**_DEEP_WINDOW, "count_include_pad": FLAG}),
     "BatchNormalization": Form(
         {"epsilon": NUMBER, "momentum": UNREAD, "training_mode": OFF, "spatial": _only(1, "1")},
@@ -192,10 +192,7 @@ COMPUTED: dict[str, Form] = {
     "ConcatFromSequence": Form({"axis": WHOLE, "new_axis": FLAG}, [("sequence", Kind.EITHER)], since=11),
     "Conv": Form(
         {
-            **_PADDING,
-            "strides": _extent(1),
-            "dilations": _extent(1),
-            "kernel_shape": _extent(1),
+            **{name: allowed for name, allowed in _DEEP_WINDOW.items() if name != "ceil_mode"},
             "group": COUNT,
         },
         [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
@@ -263,7 +260,7 @@ COMPUTED: dict[str, Form] = {
     "MatMul": Form(inputs=_TWO),
     "Max": Form(inputs=[("operand", Kind.EITHER)], since=8, repeated=True),
     # The order of storage is that of the indices, a second output, which no node may read.
-    "MaxPool": Form({**_WINDOW, "storage_order": FLAG}),
+    "MaxPool": Form({**_DEEP_WINDOW, "storage_order": FLAG}),
     "Min": Form(inputs=[("operand", Kind.EITHER)], since=8, repeated=True),
     "Mean": Form(inputs=[("input", Kind.EITHER)], since=8, repeated=True),
     "Mish": Form(),

@@ -1,15 +1,16 @@
-"""ONNX operators with windows: convolutions, transposed or not, and pools, in two dimensions or one."""
+"""ONNX operators with windows: convolutions, transposed or not, and pools, in up to three dimensions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from steadygaze.network.reading import collapsing, convolving, joining, picking
-from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
+from steadygaze.network.reading import collapsing, convolving, framing, joining, picking, volumes
+from steadygaze.network.reading.assembly import PoolGeometry, Value
+from steadygaze.network.reading.framing import Framed
 from steadygaze.network.reading.held import AbstractHeld
 from steadygaze.network.reading.marks import by_bounds
 from steadygaze.network.reading.onnx_calls import Call, Made, Rule
@@ -21,8 +22,8 @@ def _flat_too(rule: Rule) -> Rule:
 
     def either(call: Call) -> Value:
         asm, shape = call.assembler, call.assembler.shape(call.value())
-        if len(shape) != 3 or not call.value().batched:
-            return _single(rule(call))
+        if len(shape) != 3:
+            return _of_each(call, rule)
         inputs: list[Value | AbstractHeld | np.ndarray | None] = [
             asm.reshape(call.value(), (*shape[:2], 1, shape[2]))
         ]
@@ -36,10 +37,28 @@ def _flat_too(rule: Rule) -> Rule:
                 given[name] = [alone, *given[name]]
         if len(given.get("pads", ())) == 2:
             given["pads"] = [0, given["pads"][0], 0, given["pads"][1]]
-        made = _single(rule(replace(call, inputs=tuple(inputs), attributes=given)))
+        made = _of_each(replace(call, inputs=tuple(inputs), attributes=given), rule)
         return asm.reshape(made, (*asm.shape(made)[:2], -1))
 
     return either
+
+
+def _of_each(call: Call, rule: Rule) -> Value:
+    """A rule for maps of several of one image, ``(N, C, H, W)``, too: they are channels of one map."""
+    asm, value, shape = call.assembler, call.value(), call.assembler.shape(call.value())
+    if value.batched or len(shape) != 4:
+        return _single(rule(call))
+    maps, channels, *places = shape
+    weights = (
+        np.tile(one, (maps, *[1] * (one.ndim - 1))) if isinstance(one, np.ndarray) and one.ndim else one
+        for one in call.inputs[1:]
+    )
+    given = dict(call.attributes)
+    if len(call.inputs) > 1:
+        given["group"] = maps * given.get("group", 1)
+    inputs = (asm.reshape(value, (1, maps * channels, *places)), *weights)
+    made = _single(rule(replace(call, inputs=inputs, attributes=given)))
+    return asm.reshape(made, (maps, -1, *asm.shape(made)[2:]))
 
 
 # What the windows of a row are in the other direction.
@@ -54,85 +73,118 @@ def _single(made: Made) -> Value:
 def _conv(call: Call) -> Value:
     asm, x = call.assembler, call.value(0)
     weight = call.constant(1, "weight")
-    if weight.ndim != 4:
+    if weight.ndim not in (4, volumes.RANK):
         raise asm.refuse(
             f"the weight has {weight.ndim} axes",
-            "allowed are convolutions in one dimension or two (3 or 4 axes)",
+            "allowed are convolutions in one to three dimensions (3 to 5 axes)",
         )
     kernel = tuple(call.get("kernel_shape", weight.shape[2:]))
     if kernel != weight.shape[2:]:
         raise asm.refuse(f"its kernel_shape is {kernel}", f"allowed is the weight's, {weight.shape[2:]}")
+    groups, bias = int(call.get("group", 1)), call.optional(2, "bias")
+    if weight.ndim == volumes.RANK:
+        return volumes.convolved(asm, x, weight, bias, _deep_geometry(call, kernel), groups)
     window = _geometry(call, kernel, x)
-    groups = int(call.get("group", 1))
-    return asm.conv(x, weight, call.optional(2, "bias"), window.stride, window.pads, window.dilation, groups)
+    return asm.conv(x, weight, bias, window.stride, window.pads, window.dilation, groups)
 
 
 def _geometry(call: Call, kernel: tuple[int, ...], x: Value) -> PoolGeometry:
-    sizes = call.assembler.shape(x)[2:]
-    if len(kernel) != 2 or len(sizes) != 2:
+    if len(kernel) != 2 or len(call.assembler.shape(x)) != 4:
         raise call.assembler.refuse(
             f"the window is {kernel} on a value of shape {call.assembler.shape(x)}",
-            "allowed are windows of as many axes as the map has behind its channels, one or two",
+            "allowed are windows of as many axes as the map has behind its channels, one to three",
         )
-    lengths = {"strides": 2, "dilations": 2, "pads": 4, "output_padding": 2}
+    stride, dilation, (rows, columns) = _windows(call, kernel)
+    ceil = bool(call.get("ceil_mode", 0))
+    return PoolGeometry(
+        (kernel[0], kernel[1]), (stride[0], stride[1]), (rows, columns), (dilation[0], dilation[1]), ceil
+    )
+
+
+def _deep_geometry(call: Call, kernel: tuple[int, ...]) -> volumes.DeepGeometry:
+    shape = call.assembler.shape(call.value())
+    if len(kernel) != 3 or len(shape) != volumes.RANK:
+        raise call.assembler.refuse(
+            f"the window is {kernel} on a value of shape {shape}",
+            "allowed are windows of as many axes as the map has behind its channels, one to three",
+        )
+    stride, dilation, pads = _windows(call, kernel)
+    return volumes.DeepGeometry(kernel, stride, pads, dilation, bool(call.get("ceil_mode", 0)))
+
+
+def _windows(
+    call: Call, kernel: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """Strides, dilations and pads (before, after) of windows, for each axis of places."""
+    asm, shape, axes = call.assembler, call.assembler.shape(call.value()), len(kernel)
+    lengths = {"strides": axes, "dilations": axes, "pads": 2 * axes, "output_padding": axes}
     wrong = [name for name, length in lengths.items() if len(call.get(name, [0] * length)) != length]
     if wrong:
-        raise call.assembler.refuse(
-            f"its {wrong[0]} are {call.get(wrong[0], None)} on a value of shape {call.assembler.shape(x)}",
+        raise asm.refuse(
+            f"its {wrong[0]} are {call.get(wrong[0], None)} on a value of shape {shape}",
             "allowed are numbers for each axis of the window",
         )
-    stride, dilation = (tuple(call.get(name, (1, 1))) for name in ("strides", "dilations"))
-    top, left, bottom, right = call.get("pads", (0, 0, 0, 0))
-    pads: Pads = ((top, bottom), (left, right))
+    stride, dilation = (tuple(call.get(name, (1,) * axes)) for name in ("strides", "dilations"))
+    amounts = tuple(call.get("pads", (0,) * 2 * axes))
+    pads = tuple(zip(amounts[:axes], amounts[axes:], strict=True))
     rule = call.get("auto_pad", b"NOTSET").decode()
     if rule != "NOTSET" and any(map(any, pads)):
-        raise call.assembler.refuse(
-            f"its auto_pad is {rule} and its pads are {(top, left, bottom, right)}",
+        raise asm.refuse(
+            f"its auto_pad is {rule} and its pads are {amounts}",
             "allowed is one of the two; export the network again",
         )
     if rule.startswith("SAME"):
         longer: Literal["before", "after"] = "before" if rule == "SAME_LOWER" else "after"
-        rows, columns = (
-            same_padding(*each, longer) for each in zip(sizes, kernel, stride, dilation, strict=True)
-        )
-        pads = (rows, columns)
-    return PoolGeometry(kernel, stride, pads, dilation, bool(call.get("ceil_mode", 0)))
+        each = zip(shape[2:], kernel, stride, dilation, strict=True)
+        pads = tuple(same_padding(*numbers, longer) for numbers in each)
+    return stride, dilation, pads
 
 
-def _pooled(call: Call) -> PoolGeometry:
-    geometry = _geometry(call, tuple(call.get("kernel_shape", ())), call.value())
-    rule = call.get("auto_pad", b"NOTSET").decode()
-    if rule != "NOTSET" and (geometry.ceil or (rule != "VALID" and geometry.dilation != (1, 1))):
+def _checked(call: Call) -> tuple[int, ...]:
+    """The kernel of a pool, whose attributes runtimes read in one way."""
+    kernel, rule = tuple(call.get("kernel_shape", ())), call.get("auto_pad", b"NOTSET").decode()
+    ceil, dilation = bool(call.get("ceil_mode", 0)), tuple(call.get("dilations", (1,) * len(kernel)))
+    if rule != "NOTSET" and (ceil or (rule != "VALID" and any(own != 1 for own in dilation))):
         raise call.assembler.refuse(
-            f"its auto_pad is {rule} with ceil_mode {int(geometry.ceil)} and dilations {geometry.dilation}, "
+            f"its auto_pad is {rule} with ceil_mode {int(ceil)} and dilations {dilation}, "
             "which runtimes read in different ways",
             "allowed are pads in numbers there; export the network with those",
         )
-    return geometry
+    return kernel
+
+
+def _is_deep(call: Call) -> bool:
+    return len(call.assembler.shape(call.value())) == volumes.RANK
+
+
+def _pooled(call: Call) -> PoolGeometry:
+    return _geometry(call, _checked(call), call.value())
 
 
 def _max_pool(call: Call) -> Value:
-    return call.assembler.max_pool(call.value(), _pooled(call))
+    asm = call.assembler
+    if _is_deep(call):
+        return volumes.largest(asm, call.value(), _deep_geometry(call, _checked(call)))
+    return asm.max_pool(call.value(), _pooled(call))
 
 
-def _along_first(call: Call) -> Value:
-    """Windows along the first of three axes of places alone."""
-    kernel, others = list(call.get("kernel_shape", ())), ("strides", "dilations")
-    given = [*kernel[1:], *(number for name in others for number in call.get(name, ()))]
-    framed = any(call.get("pads", ())) or call.get("auto_pad", b"NOTSET") != b"NOTSET"
-    if len(kernel) != 3 or any(number != 1 for number in given) or framed or call.get("ceil_mode", 0):
-        raise call.assembler.refuse(
-            f"its windows are {tuple(kernel)} on a value of shape {call.assembler.shape(call.value())}",
-            "allowed there are windows along the first of three axes alone, in steps of 1, without a frame",
-        )
-    return collapsing.averaged_along_first(call.assembler, call.value(), kernel[0])
+def _of_frame(call: Call) -> Value:
+    """A max pooling of a map in a frame of minus infinity."""
+    held = call.inputs[0]
+    assert isinstance(held, AbstractHeld), "others have rules of their own"
+    if not isinstance(held, Framed):
+        raise held.refusal(call.assembler)
+    inside = replace(call, inputs=(held.inside, *call.inputs[1:]))
+    if call.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise held.refusal(call.assembler)
+    return framing.pooled(call.assembler, held, _pooled(inside))
 
 
 def _average_pool(call: Call) -> Value:
-    if len(call.assembler.shape(call.value())) == 5:
-        return _along_first(call)
-    geometry = _pooled(call)
-    return call.assembler.average_pool(call.value(), geometry, bool(call.get("count_include_pad", 0)))
+    asm, counted = call.assembler, bool(call.get("count_include_pad", 0))
+    if _is_deep(call):
+        return volumes.averaged(asm, call.value(), _deep_geometry(call, _checked(call)), counted)
+    return asm.average_pool(call.value(), _pooled(call), counted)
 
 
 def _lp_pool(call: Call) -> Value:
@@ -216,3 +268,6 @@ RULES: Mapping[str, Rule] = {
     "MaxPool": _flat_too(_max_pool),
 }
 """Operators with windows, by name."""
+
+HELD: Mapping[str, Callable[[Call], Value]] = {"MaxPool": _of_frame}
+"""What they make of what is held."""

@@ -10,9 +10,21 @@ from torch import Tensor
 
 from steadygaze.network.graph import Node
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
-from steadygaze.network.layers import AbstractAffine, AbstractWeighing, Conv, Dense, Pad, ScaleShift
+from steadygaze.network.layers import (
+    AbstractAffine,
+    AbstractWeighing,
+    Concat,
+    Conv,
+    Dense,
+    Pad,
+    Permute,
+    Reshape,
+    ScaleShift,
+)
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.reading.entries import Part, entries_read, reads_frame, whole
 from steadygaze.network.smooth import Smooth
+from steadygaze.network.taking import Take
 
 _KNOWN = {
     "sigmoid": (0.0, 1.0),
@@ -21,18 +33,20 @@ _KNOWN = {
     "elu": (-1.0, math.inf),
     # Half of pi lies above the float64 next to it.
     "atan": (-math.nextafter(math.pi / 2, 2.0), math.nextafter(math.pi / 2, 2.0)),
-    **dict.fromkeys(("tanh", "erf", "softsign"), (-1.0, 1.0)),
+    **dict.fromkeys(("tanh", "erf", "softsign", "sin", "cos"), (-1.0, 1.0)),
 }
 # More than rounding may add to a sum of products, as a share.
 _ROUNDING = 2.0**-36
 
 
-def range_of(nodes: Sequence[Node], index: int) -> tuple[float, float]:
-    """Numbers that no entry of the node's output is below or above in real arithmetic; or infinite."""
+def range_of(nodes: Sequence[Node], index: int, part: Part | None = None) -> tuple[float, float]:
+    """Numbers that no entry of the node's output is below or above in real arithmetic; or infinite.
+
+    part: the entries that are asked for; None for all. Of the inputs only those are looked at that these
+    depend on: of ``q (k v)`` one column may be a sum of weights, and the others anything.
+    """
     node = nodes[index]
     layer = node.layer
-    if isinstance(layer, PiecewiseLinear):
-        return _of_pieces(layer, *range_of(nodes, node.inputs[0]))
     if isinstance(layer, Smooth):
         return _of_smooth(layer)
     if isinstance(layer, Softmax):
@@ -42,15 +56,20 @@ def range_of(nodes: Sequence[Node], index: int) -> tuple[float, float]:
         return -limit, limit
     if not node.inputs or (isinstance(layer, AbstractAffine) and not _is_weighing(layer)):
         return -math.inf, math.inf
-    known = [range_of(nodes, source) for source in node.inputs]
-    if isinstance(layer, MaxPool):
-        return known[0]
+    part, shapes = whole(node.shape) if part is None else part, [nodes[own].shape for own in node.inputs]
+    read = zip(node.inputs, entries_read(layer, part, shapes), strict=True)
+    known = [range_of(nodes, source, own) for source, own in read if own is not None]
+    if isinstance(layer, PiecewiseLinear):
+        return _of_pieces(layer, *known[0])
     if isinstance(layer, Multiply | MatrixProduct):
         return (0.0 if min(low for low, _ in known) >= 0 else -math.inf), math.inf
-    assert isinstance(layer, AbstractAffine), "all other layers are affine"
     if isinstance(layer, ScaleShift):
         return _of_scale_shift(layer, *known[0])
-    shapes = [nodes[source].shape for source in node.inputs]
+    if isinstance(layer, Pad) and reads_frame(layer, part, shapes[0]):
+        known.append((layer.value, layer.value))
+    if isinstance(layer, MaxPool | Pad | Concat | Permute | Reshape | Take):  # numbers as they are
+        return min(low for low, _ in known), max(high for _, high in known)
+    assert isinstance(layer, AbstractAffine), "all other layers are affine"
     ends = [_end(layer, shapes, [one[side] for one in known], sign) for side, sign in ((0, -1.0), (1, 1.0))]
     return ends[0], ends[1]
 

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
+from steadygaze.network.layers import Reshape
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.taking import Take
 
@@ -29,10 +30,8 @@ def taken(asm: Assembler, x: Value, axis: int, index: Sequence[int] | np.ndarray
     places = np.where(places < 0, places + shape[axis], places)
     if np.array_equal(places, np.arange(shape[axis])):
         return x
-    if x.batched and axis == 0:
-        raise asm.refuse(
-            f"it makes {len(places)} rows of one image", "allowed is one row for each image of the batch"
-        )
+    if x.batched and axis == 0:  # several rows of one image, which are no batch
+        x = asm.append(Reshape(shape), x, batched=False)
     if np.array_equal(places, np.arange(places[0], places[0] + len(places))):
         return asm.crop(x, axis, int(places[0]), int(places[-1]) + 1)
     return asm.append(Take(torch.from_numpy(places), axis - x.batched), x)
@@ -100,6 +99,7 @@ def side_by_side(asm: Assembler, parts: Sequence[Value | np.ndarray], axis: int)
         raise asm.refuse(
             f"shapes {shapes} are concatenated", "allowed are shapes that differ in that axis only"
         )
+    parts = [part for part, shape in zip(parts, shapes, strict=True) if shape[axis]]
     values = [part for part in parts if isinstance(part, Value)]
     if len(values) == len(parts):
         return asm.concat(values, axis)

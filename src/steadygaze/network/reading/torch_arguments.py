@@ -126,6 +126,13 @@ def extent(least: int) -> Argument:
     )
 
 
+def deep_extent(least: int) -> Argument:
+    """Slices, rows and columns: a number for all, or one for each."""
+    return Argument("a whole number", lambda given: WHOLE.fits(given) and given >= least) | whole_numbers(
+        1, 3, least=least
+    )
+
+
 @dataclass(frozen=True)
 class Call:
     """One operation of the traced module; `arguments` holds all of them by name, defaults filled in."""

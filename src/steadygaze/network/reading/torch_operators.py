@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from steadygaze.network.reading import (
     collapsing,
     joining,
     masking,
+    spreading,
     torch_activations,
     torch_moving,
     torch_picking,
@@ -150,6 +152,8 @@ def _sum_of(sign: float) -> Rule:
         asm, a, b = call.assembler, call["self"], call["other"]
         factor = sign * call.arguments.get("alpha", 1)
         if isinstance(a, Value) and isinstance(b, Value):
+            if factor == -1:
+                return spreading.difference(asm, a, b)
             return asm.add(a, b if factor == 1 else asm.scale_shift(b, factor, 0.0))
         if isinstance(a, Value):
             return masking.raised(asm, a, factor * call.constant("other"))
@@ -253,7 +257,7 @@ _PADDING = {
     "self": COMPUTED,
     "pad": whole_numbers(),
     "mode": only("constant", *MIRRORS),
-    "value": NONE | NUMBER,
+    "value": NONE | NUMBER | only(-math.inf),
 }
 _SIZES = {"self": COMPUTED, "size": whole_numbers(), "shape": whole_numbers()}
 _DROPOUT = {"input": COMPUTED, "p": _NOT_USED, "train": _EVALUATION}
@@ -300,6 +304,8 @@ _ROWS: Rows = (
     ("clamp clamp.Tensor", _clamp, _LIMITS),
     ("clamp_min clamp_min.Tensor clamp_max clamp_max.Tensor", _clamp, _LIMITS),
     ("arctan atan", by_bounds(activations.smooth("atan")), _ONE),
+    ("sin", by_bounds(activations.smooth("sin")), _ONE),
+    ("cos", by_bounds(activations.smooth("cos")), _ONE),
     ("erf", by_bounds(activations.smooth("erf")), _ONE),
     ("sigmoid", by_bounds(activations.smooth("sigmoid")), _ONE),
     ("silu", by_bounds(activations.smooth("silu")), _ONE),
@@ -350,5 +356,5 @@ def _table(rows: Rows) -> dict[str, Operator]:
 OPERATORS: dict[str, Operator] = _table(_ROWS)
 """Operators that become layers when an argument is computed from the image, by name and overload."""
 
-HELD_OPERATORS: dict[str, Operator] = _table(torch_stepping.HELD_ROWS)
+HELD_OPERATORS: dict[str, Operator] = _table((*torch_stepping.HELD_ROWS, *torch_windows.HELD_ROWS))
 """What operators make of arguments that are held: see `AbstractHeld`. All others refuse them."""

@@ -178,7 +178,7 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
     if name == "sym_size.int" and isinstance(sources[0], Value):
         size = assembler.shape(sources[0])[node.args[1]]  # type: ignore[index]
         return _Constant(size, size)
-    if name.partition(".")[0] in _UNFILLED:
+    if name.partition(".")[0] in _UNFILLED or _is_empty(node.meta.get("val")):
         return _unfilled(node, assembler)
     if name in _FILLED and isinstance(sources[0], Value):
         return _filled(_arguments(node, known), node, assembler, _FILLED[name])
@@ -233,12 +233,18 @@ def _filled(given: Mapping[str, Any], node: fx.Node, assembler: Assembler, numbe
     return _Constant(wide, wide.to(node.meta["val"].dtype))
 
 
+def _is_empty(made: Any) -> bool:
+    """Whether a value has no numbers, as what stands before all places of a sequence."""
+    return isinstance(made, Tensor) and 0 in made.shape
+
+
 def _unfilled(node: fx.Node, assembler: Assembler) -> _Constant:
-    """Zeros in the shape of what is not filled."""
+    """Zeros in the shape of what is not filled, or of what has no numbers."""
     made = node.meta["val"]
     # An open size is that of the batch, read as 1.
     shape = tuple(size if isinstance(size, int) else 1 for size in made.shape)
-    check_size(shape, f"a constant of {assembler.where}")
+    if not _is_empty(made):
+        check_size(shape, f"a constant of {assembler.where}")
     own = torch.zeros(shape, dtype=made.dtype)
     return _Constant(_wide(own), own)
 

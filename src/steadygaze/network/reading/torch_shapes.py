@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from steadygaze.network.reading import framing
 from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.framing import Framed
 from steadygaze.network.reading.torch_arguments import Call
 from steadygaze.network.reading.torch_moving import MIRRORS, mirrored
 
 
-def padded(call: Call) -> Value:
+def padded(call: Call) -> Value | Framed:
     """pad, constant_pad_nd: amounts from the last axis on, (before, after) each."""
     amounts, rank = list(call["pad"]), len(call.shape())
     mode = MIRRORS.get(call.arguments.get("mode", "constant"))
@@ -18,7 +20,7 @@ def padded(call: Call) -> Value:
     pads = [(0, 0)] * rank
     for place in range(len(amounts) // 2):
         pads[rank - 1 - place] = (amounts[2 * place], amounts[2 * place + 1])
-    return call.assembler.pad(call.value(), pads, float(call["value"] or 0.0))
+    return framing.framed(call.assembler, call.value(), pads, float(call["value"] or 0.0))
 
 
 def sliced(call: Call) -> Value:

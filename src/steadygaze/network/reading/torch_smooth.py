@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from steadygaze.network.reading import activations, collapsing, contracting, joining, picking
 from steadygaze.network.reading.assembly import Value
@@ -111,8 +112,9 @@ def _softmax(call: Call) -> Value:
 
 def _attention(call: Call) -> Value:
     names = ("query", "key", "value")
-    asm, given = call.assembler, call["attn_mask"]
-    mask = None if given is None else given.detach().numpy()
+    asm, mask = call.assembler, call["attn_mask"]
+    if isinstance(mask, torch.Tensor):
+        mask = mask.detach().numpy()
     if call["enable_gqa"]:
         q, k, v = (call.value(name) for name in names)
         k, v = (joining.for_each_head(asm, x, asm.shape(q)[1]) for x in (k, v))
@@ -164,18 +166,6 @@ def _instance_norm(call: Call) -> Value:
     return joining.along_channels(asm, made, weight, bias)
 
 
-def _average_pool_3d(call: Call) -> Value:
-    """Averages along the first of three axes of places: local response normalisation has one."""
-    asm, shape, kernel = call.assembler, call.shape(), list(call["kernel_size"])
-    stride = list(call["stride"]) or kernel
-    if len(shape) != 5 or kernel[1:] != [1, 1] or stride != [1, 1, 1]:
-        raise asm.refuse(
-            f"its windows are {tuple(kernel)} in steps {tuple(stride)} on a value of shape {shape}",
-            "allowed there are windows along the first axis alone, in steps of 1",
-        )
-    return collapsing.averaged_along_first(asm, call.value(), kernel[0])
-
-
 def _first(rule: Callable[[Call], Value]) -> Rule:
     """An operator with statistics as further outputs, which no node may read."""
     return lambda call: [rule(call)]
@@ -201,13 +191,10 @@ _INSTANCE |= dict.fromkeys(("weight", "bias", "running_mean", "running_var"), _V
 _INSTANCE |= {"cudnn_enabled": _NOT_USED}
 _ATTENTION = {
     **dict.fromkeys(("query", "key", "value"), COMPUTED | WEIGHTS),
-    "attn_mask": NONE | WEIGHTS,
+    "attn_mask": NONE | WEIGHTS | COMPUTED,
     "dropout_p": only(0.0),
 }
 _ATTENTION |= {"is_causal": FLAG, "scale": NONE | NUMBER, "enable_gqa": FLAG}
-_POOL = {"self": COMPUTED, "kernel_size": whole_numbers(3), "stride": whole_numbers(0, 3)}
-_POOL |= {"padding": only(0) | Argument("0", lambda given: not any(given)), "ceil_mode": only(False)}
-_POOL |= {"count_include_pad": FLAG, "divisor_override": NONE}
 # Of no axes, PyTorch has the variance over all, and another gradient.
 _NAMED = Argument("at least one axis", lambda given: whole_numbers().fits(given) and len(given) > 0)
 _SPREAD = {"self": COMPUTED, "dim": NONE | _NAMED, "correction": NONE | NUMBER, "keepdim": FLAG}
@@ -242,7 +229,6 @@ ROWS: Rows = (
     ("rms_norm", by_bounds(_rms_norm), _NORM),
     ("group_norm", by_bounds(_group_norm), _GROUPS),
     ("instance_norm", by_bounds(_instance_norm), _INSTANCE),
-    ("avg_pool3d", _average_pool_3d, _POOL),
     (
         "expand_as",
         lambda call: call.assembler.expand(call.value(), call.shape("other")),

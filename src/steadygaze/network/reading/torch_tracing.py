@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -351,5 +351,17 @@ def _kept_tensors(module: torch.nn.Module) -> dict[int, Any]:
 
     Weights that are computed before each call are of the kind: pruning, weight and spectral norm.
     """
-    kept = (value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor))
+    kept = (tensor for part in module.modules() for tensor in _tensors_in(vars(part)))
     return {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+
+
+def _tensors_in(kept: object) -> Iterator[Tensor]:
+    """A tensor, or those of lists and dictionaries, such as what a network keeps for its next call."""
+    if isinstance(kept, Tensor):
+        yield kept
+    elif isinstance(kept, Mapping):
+        for one in kept.values():
+            yield from _tensors_in(one)
+    elif isinstance(kept, (list, tuple)):
+        for one in kept:
+            yield from _tensors_in(one)

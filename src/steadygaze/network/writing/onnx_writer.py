@@ -402,6 +402,8 @@ _SMOOTH: Mapping[str, Callable[[Writer, str], None]] = {
     "tanh": _operator("Tanh"),
     "erf": _operator("Erf"),
     "atan": _operator("Atan"),
+    "sin": _operator("Sin"),
+    "cos": _operator("Cos"),
     "softplus": _operator("Softplus"),
     "silu": _silu,
     "gelu": _gelu,
