@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import steadygaze as sg
+from steadygaze.perturbation import AbstractPerturbation, Parameter
 
 PERTURBATION = "brightness(amount=-0.4..0.4)"
 
@@ -71,3 +72,29 @@ def test_the_callers_switches_do_not_matter(name, method):
     assert found.result.origin == alone.result.origin
     assert module.training
     assert all(p.requires_grad and p.grad is None for p in module.parameters())
+
+
+class Steepened(AbstractPerturbation):
+    """x + sin(a) x² whose slopes come from PyTorch's gradients: that of sin falls with |a|."""
+
+    name = "steepened"
+    parameters = (Parameter("a", "", 0.0, 0.2),)
+
+    def apply(self, images, thetas):
+        return images + np.sin(thetas)[:, :, None, None] * images**2
+
+    def slope_bounds(self, image, lows, highs):
+        at = torch.tensor(np.stack([highs, lows]), requires_grad=True)
+        (slopes,) = torch.autograd.grad(torch.sin(at).sum(), at)
+        low, high = (image**2 * own[:, :, None, None, None] for own in slopes.numpy())
+        return low, high
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_code_of_the_users_own_may_ask_for_gradients(threads):
+    """In whatever thread it runs, no mode of ours is on there."""
+    image = np.random.default_rng(3).uniform(0.2, 0.8, (1, 6, 6))
+    answer = sg.verify(small(), image, Steepened(), method="bound", threads=threads)
+    assert answer.result.safe_scale == 1.0
+    beside = sg.verify(small(), image, Steepened() | sg.Brightness(0, 0.01), method="bound", threads=threads)
+    assert beside.result.safe_scale > 0

@@ -205,10 +205,14 @@ def advanced(was: Standing, new: list[CellMap], whole: float, **now: Any) -> Sta
 
 @final
 class _Threads(ThreadPoolExecutor):
-    """Threads that record nothing for gradients: whether that is so is each thread's own."""
+    """Threads that keep a record for gradients where the one that begins them does: each has its own mode."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        super().__init__(threads, name, initializer=torch.get_num_threads)
+        self._unrecorded = torch.is_inference_mode_enabled()
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        return super().submit(torch.inference_mode()(fn), *args, **kwargs)
+        return super().submit(torch.inference_mode(self._unrecorded)(fn), *args, **kwargs)
 
 
 def threads_of(options: Options, name: str) -> ThreadPoolExecutor:
@@ -217,7 +221,7 @@ def threads_of(options: Options, name: str) -> ThreadPoolExecutor:
     That number holds in a thread only once it has been asked for there: until then a product takes all cores,
     and where another process has one of them, waits for it.
     """
-    return _Threads(options.threads, name, initializer=torch.get_num_threads)
+    return _Threads(options.threads, name)
 
 
 class AbstractSearch(ABC):
