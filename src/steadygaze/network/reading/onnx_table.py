@@ -240,7 +240,7 @@ COMPUTED: dict[str, Form] = {
             "padding_mode": _word("zeros", "border", "reflection"),
             "align_corners": FLAG,
         },
-        [_X, ("grid", Kind.WEIGHT)],
+        [_X, ("grid", Kind.EITHER)],
         since=16,
     ),
     "GRU": Form(
