@@ -196,7 +196,7 @@ REFUSED = {
 
 def test_a_spatial_transformer_is_refused_with_what_to_do(tmp_path):
     nodes = [node("Reshape", "image", "g"), node("GridSample", "image", None)]
-    with pytest.raises(ModelError, match="as in a spatial transformer; .* leave the transformer out"):
+    with pytest.raises(ModelError, match=r"as in a spatial transformer; .* leave the transformer out"):
         imported(with_head(nodes, {"g": ints(1, 6, 6, 2)}, 72, opset=16), tmp_path)
 
 

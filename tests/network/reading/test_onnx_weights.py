@@ -62,7 +62,7 @@ def test_weights_are_standardised_as_onnxruntime_does(tmp_path):
 
 @pytest.mark.parametrize("training", [0, 1])
 def test_weights_are_standardised_by_a_batch_norm_as_onnxruntime_does(training, tmp_path):
-    """As PyTorch writes the convolutions of NFNet and BiT: in training statistics are those of the weights."""
+    """As PyTorch writes the convolutions of NFNet: in training statistics are those of the weights."""
     nodes = [
         node("BatchNormalization", "k", "g", "zero", "zero", "one", epsilon=1e-3, training_mode=training),
         node("Reshape", None, "shape"),

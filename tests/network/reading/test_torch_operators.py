@@ -634,7 +634,7 @@ PER_CHANNEL = torch.tensor([0.1, 0.4])[:, None, None]
         (
             "grid_sampler",
             {"grid": Computed(2, 6, 4)},
-            "as in a spatial transformer; .* leave the transformer",
+            r"as in a spatial transformer; .* leave",
         ),
         ("to.dtype", {"dtype": torch.int32}, "argument 'dtype' is torch.int32; allowed is .* float64"),
         ("dropout", {"train": True}, "argument 'train' is True"),
