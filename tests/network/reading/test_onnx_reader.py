@@ -194,6 +194,12 @@ REFUSED = {
 }
 
 
+def test_a_spatial_transformer_is_refused_with_what_to_do(tmp_path):
+    nodes = [node("Reshape", "image", "g"), node("GridSample", "image", None)]
+    with pytest.raises(ModelError, match=r"as in a spatial transformer; .* leave the transformer out"):
+        imported(with_head(nodes, {"g": ints(1, 6, 6, 2)}, 72, opset=16), tmp_path)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_outside_the_table_is_refused_by_name(name, tmp_path):
     nodes, constants, message = REFUSED[name]

@@ -60,6 +60,27 @@ def test_weights_are_standardised_as_onnxruntime_does(tmp_path):
     assert check_fidelity(network, IMAGES).logits < 1e-5
 
 
+@pytest.mark.parametrize("training", [0, 1])
+def test_weights_are_standardised_by_a_batch_norm_as_onnxruntime_does(training, tmp_path):
+    """As PyTorch writes the convolutions of NFNet: in training statistics are those of the weights."""
+    nodes = [
+        node("BatchNormalization", "k", "g", "zero", "zero", "one", epsilon=1e-3, training_mode=training),
+        node("Reshape", None, "shape"),
+        node("Conv", "image", None),
+        node("Relu", None),
+    ]
+    constants = {"k": array(1, 3, 18), "g": array(3), "zero": np.zeros(3, np.float32)}
+    constants |= {"one": np.full(3, 0.3, np.float32), "shape": ints(3, 2, 3, 3)}
+    model = with_head(nodes, constants, 48, opset=15)
+    if training:
+        model.graph.node[0].output.extend(["further mean", "further variance"])
+    network = imported(model, tmp_path)
+    assert network.graph.piecewise_linear
+    assert check_fidelity(network, IMAGES).logits < 1e-5
+    ours = network.graph.forward(torch.from_numpy(IMAGES)).numpy()
+    assert np.allclose(ours, network.original.logits(IMAGES), atol=1e-5)
+
+
 @pytest.mark.parametrize("operator", ["IsInf", "IsNaN"])
 def test_infinite_constants_are_told_from_others(operator, tmp_path):
     holes = np.float32([np.inf, -np.inf, 1.0, 0.0, np.nan, 3.0])

@@ -631,6 +631,11 @@ PER_CHANNEL = torch.tensor([0.1, 0.4])[:, None, None]
         ("clamp_min.Tensor", {"min": PER_CHANNEL}, "argument 'min' is a tensor"),
         ("convolution", {"transposed": True}, r"weight \(4, 2, 3, 3\) in 1 groups does not fit"),
         ("conv2d", {"weight": X}, "argument 'weight' is computed from the image; allowed is a constant"),
+        (
+            "grid_sampler",
+            {"grid": Computed(2, 6, 4)},
+            r"as in a spatial transformer; .* leave",
+        ),
         ("to.dtype", {"dtype": torch.int32}, "argument 'dtype' is torch.int32; allowed is .* float64"),
         ("dropout", {"train": True}, "argument 'train' is True"),
         ("softplus", {"threshold": float("nan")}, "argument 'threshold' is nan"),

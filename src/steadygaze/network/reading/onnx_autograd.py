@@ -188,12 +188,6 @@ def _sum(node: Node) -> Tensor:
     return total
 
 
-def _batch_norm(node: Node) -> Tensor:
-    column = (-1,) + (1,) * (node.x.dim() - 2)
-    scale, bias, mean, variance = (node[place].reshape(column) for place in range(1, 5))
-    return (node.x - mean) / torch.sqrt(variance + node.get("epsilon", 1e-5)) * scale + bias
-
-
 def _rectified(x: Tensor, slope: Tensor | float) -> Tensor:
     return torch.where(x > 0, x, slope * x)
 
@@ -380,7 +374,6 @@ RULES: dict[str, Rule] = {
     **onnx_autograd_constants.RULES,
     "Add": lambda node: node.x + node[1],
     "AveragePool": _average_pool,
-    "BatchNormalization": _batch_norm,
     "Cast": _cast,
     "Clip": _clip,
     "Concat": lambda node: torch.cat([node[i] for i in range(len(node.inputs))], node.get("axis", 1)),

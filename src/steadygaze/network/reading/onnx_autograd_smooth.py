@@ -30,6 +30,17 @@ def _over_last(node: Node) -> tuple[int, ...]:
     return tuple(range(node.get("axis", -1) % rank, rank))
 
 
+def _batch_norm(node: Node) -> Tensor:
+    """By the statistics of the file; in training, which only constants may be, by those of the input."""
+    column = (-1,) + (1,) * (node.x.dim() - 2)
+    scale, bias, mean, variance = (node[place].reshape(column) for place in range(1, 5))
+    if node.get("training_mode", 0):
+        others = (0, *range(2, node.x.dim()))
+        mean = node.x.mean(others, keepdim=True)
+        variance = node.x.var(others, correction=0, keepdim=True)
+    return (node.x - mean) / torch.sqrt(variance + node.get("epsilon", 1e-5)) * scale + bias
+
+
 def _layer_norm(node: Node) -> Tensor:
     axes = _over_last(node)
     away = node.x - node.x.mean(axes, keepdim=True)
@@ -113,6 +124,7 @@ _ROWS = 3
 
 RULES: dict[str, Rule] = {
     "Attention": _attention,
+    "BatchNormalization": _batch_norm,
     "Exp": lambda node: torch.exp(node.x),
     "GroupNormalization": _group_norm,
     "GlobalLpPool": _lp_norm,

@@ -142,10 +142,11 @@ _MODES = {"linear": "bilinear", "cubic": "bicubic"}
 
 
 def _sampled(call: Call) -> Value:
-    """GridSample at places that are constant."""
+    """GridSample, at places that are constant or refused."""
     mode: str = call.get("mode", b"bilinear").decode()
     padding, corners = call.get("padding_mode", b"zeros").decode(), bool(call.get("align_corners", 0))
-    grid = torch.from_numpy(np.array(call.constant(1, "grid"), np.float64))
+    given = call.either(1)
+    grid = given if isinstance(given, Value) else torch.from_numpy(np.array(given, np.float64))
     return resampled(call.assembler, call.value(), grid, _MODES.get(mode, mode), padding, corners)
 
 

@@ -240,7 +240,7 @@ COMPUTED: dict[str, Form] = {
             "padding_mode": _word("zeros", "border", "reflection"),
             "align_corners": FLAG,
         },
-        [_X, ("grid", Kind.WEIGHT)],
+        [_X, ("grid", Kind.EITHER)],
         since=16,
     ),
     "GRU": Form(
@@ -407,4 +407,7 @@ def constant_form(operator: str) -> Form:
         return CONSTANT[operator]
     form = COMPUTED[operator]
     kinds = {Kind.COMPUTED: Kind.WEIGHT, Kind.EITHER: Kind.WEIGHT}
-    return replace(form, inputs=[(name, kinds.get(kind, kind)) for name, kind in form.inputs])
+    # A batch norm in training makes standardised weights of weights.
+    attributes = {name: FLAG if name == "training_mode" else own for name, own in form.attributes.items()}
+    inputs = [(name, kinds.get(kind, kind)) for name, kind in form.inputs]
+    return replace(form, attributes=attributes, inputs=inputs)

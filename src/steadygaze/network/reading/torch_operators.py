@@ -306,6 +306,16 @@ _ROWS: Rows = (
     ("arctan atan", by_bounds(activations.smooth("atan")), _ONE),
     ("sin", by_bounds(activations.smooth("sin")), _ONE),
     ("cos", by_bounds(activations.smooth("cos")), _ONE),
+    (
+        "erfc special_erfc",
+        by_bounds(lambda c: c.assembler.scale_shift(c.assembler.smooth(c.value(), "erf"), -1.0, 1.0)),
+        _ONE,
+    ),
+    (
+        "expm1 special_expm1",
+        by_bounds(lambda c: c.assembler.scale_shift(c.assembler.smooth(c.value(), "exp"), 1.0, -1.0)),
+        _ONE,
+    ),
     ("erf", by_bounds(activations.smooth("erf")), _ONE),
     ("sigmoid", by_bounds(activations.smooth("sigmoid")), _ONE),
     ("silu", by_bounds(activations.smooth("silu")), _ONE),

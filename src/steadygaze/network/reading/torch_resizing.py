@@ -130,7 +130,7 @@ _NAMES = (
 
 
 def _sampled(call: Call) -> Value:
-    """grid_sampler at places that are constant."""
+    """grid_sampler, at places that are constant or refused."""
     modes, paddings = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
     mode, padding = modes[call["interpolation_mode"]], paddings[call["padding_mode"]]
     return resampled(call.assembler, call.value("input"), call["grid"], mode, padding, call["align_corners"])
@@ -143,7 +143,7 @@ ROWS: Rows = (
     (
         "grid_sampler grid_sampler_2d",
         _sampled,
-        {"input": COMPUTED, "grid": weights(4), "align_corners": FLAG}
+        {"input": COMPUTED, "grid": weights(4) | COMPUTED, "align_corners": FLAG}
         | {"interpolation_mode": _THREE, "padding_mode": _THREE},
     ),
 )
