@@ -17,7 +17,8 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms, lengths_of
-from steadygaze.network.bounding.joint import Factors, Scales, Shares, levelled, relax_joint
+from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
+from steadygaze.network.bounding.last_axis import levelled
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint, MatrixProduct, Softmax
 from steadygaze.network.layers import ScaleShift
