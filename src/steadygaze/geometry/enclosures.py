@@ -26,8 +26,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from steadygaze.geometry.error_free import two_product, two_sum
+
 #: Unit roundoff of float64.
 UNIT = 2.0**-53
+# What products lose below the least normal numbers.
+_LEAST = 2.0**-1000
 
 
 #: Numbers of two coordinates each.
@@ -42,12 +46,17 @@ class Enclosure:
     products with another enclosure of the same boxes, and with arrays or numbers, which count as exact,
     broadcast as arrays of shape (B, *shape) do. ``products`` names the factors j, k of each of the last
     coordinates, twice j for 2 t_j² - 1; only enclosures of parameters tell it, see ``of_boxes``.
+
+    ``rest`` (B, *shape) is what rounding took from the centre, where sums and products have kept it: values
+    are within centre + rest + sum_j t_j slopes_j ± rest_error, too, which over small boxes is much less.
     """
 
     centre: np.ndarray
     slopes: np.ndarray
     error: np.ndarray
     products: Pairs = ()
+    rest: np.ndarray | None = None
+    rest_error: np.ndarray | None = None
 
     # Arrays leave sums and products with enclosures to the enclosure.
     __array_ufunc__ = None
@@ -95,6 +104,13 @@ class Enclosure:
     def is_exact(self) -> bool:
         """Whether the numbers are known: no slopes and no error."""
         return not (self.slopes.any() or self.error.any())
+
+    @property
+    def beside(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rest, and the error beside it."""
+        if self.rest is None or self.rest_error is None:
+            return np.zeros_like(self.centre), self.error
+        return self.rest, self.rest_error
 
     @property
     def spread(self) -> np.ndarray:
@@ -149,11 +165,11 @@ class Enclosure:
 
     def widened(self, error: np.ndarray | float) -> Enclosure:
         """With so much more error."""
-        return replace(self, error=(self.error + error) * self._upward)
+        return Enclosure(self.centre, self.slopes, (self.error + error) * self._upward, self.products)
 
     def without_error(self) -> Enclosure:
         """The affine part alone."""
-        return replace(self, error=np.zeros_like(self.error))
+        return Enclosure(self.centre, self.slopes, np.zeros_like(self.error), self.products)
 
     def linear(self, function: Callable[[np.ndarray], np.ndarray], weights: Weights) -> Enclosure:
         """A linear function of the values of each row, of batches (B, *shape) to (B, *other shape).
@@ -169,7 +185,8 @@ class Enclosure:
         return Enclosure(centre, slopes.reshape(rows, count, *centre.shape[1:]), error * upward)
 
     def __neg__(self) -> Enclosure:
-        return Enclosure(-self.centre, -self.slopes, self.error)
+        rest, error = self.beside
+        return Enclosure(-self.centre, -self.slopes, self.error, rest=-rest, rest_error=error)
 
     def __add__(self, other: Enclosure | np.ndarray | float) -> Enclosure:
         if not isinstance(other, Enclosure):
@@ -177,10 +194,15 @@ class Enclosure:
             centre = self.centre + other
             slopes = np.broadcast_to(self.slopes, (len(centre), self.count, *centre.shape[1:]))
             moved = np.where(other != 0, UNIT * np.abs(centre), 0.0)
-            return Enclosure(centre, slopes, (self.error + moved) * self._upward)
+            made = Enclosure(centre, slopes, (self.error + moved) * self._upward)
+            rest, error = self.beside
+            return made._with_rest(rest + two_sum(self.centre, other)[1], error, 2 * np.abs(rest))
         centre, slopes = self.centre + other.centre, self.slopes + other.slopes
         rounding = 2 * UNIT * (np.abs(centre) + np.abs(slopes).sum(axis=1))
-        return Enclosure(centre, slopes, (self.error + other.error + rounding) * self._upward)
+        made = Enclosure(centre, slopes, (self.error + other.error + rounding) * self._upward)
+        (rest, error), (others, another) = self.beside, other.beside
+        size = 2 * (np.abs(rest) + np.abs(others)) + np.abs(slopes).sum(axis=1)
+        return made._with_rest(rest + others + two_sum(self.centre, other.centre)[1], error + another, size)
 
     def __radd__(self, other: np.ndarray | float) -> Enclosure:
         return self + other
@@ -198,7 +220,12 @@ class Enclosure:
         factor = np.broadcast_to(factor, np.broadcast_shapes(factor.shape, self.centre.shape))
         centre, slopes = self.centre * factor, self.slopes * factor[:, None]
         rounding = 2 * UNIT * (np.abs(centre) + np.abs(slopes).sum(axis=1))
-        return Enclosure(centre, slopes, (self.error * np.abs(factor) + rounding) * self._upward)
+        made = Enclosure(centre, slopes, (self.error * np.abs(factor) + rounding) * self._upward)
+        rest, error = self.beside
+        size = 2 * np.abs(rest * factor) + np.abs(slopes).sum(axis=1)
+        return made._with_rest(
+            rest * factor + two_product(self.centre, factor)[1], error * np.abs(factor), size
+        )
 
     def __rmul__(self, other: np.ndarray | float) -> Enclosure:
         return self * other
@@ -221,11 +248,24 @@ class Enclosure:
         error = quadratic + self.error * (second + other.error) + other.error * first
         # first * second is at least the sum of the absolute values of all terms, at most n + 2 to a sum.
         rounding = (self.count + 4) * UNIT * first * second
-        return Enclosure(
+        made = Enclosure(
             a * b + squares.sum(axis=1),
             a[:, None] * beta + b[:, None] * alpha,
             (error + rounding) * self._upward,
         )
+        # With the rests p and q of both the centre is a b + p b + q a, and what p and q do besides is error.
+        (p, own), (q, others) = self.beside, other.beside
+        product, lost = two_product(a, b)
+        rest = lost + two_sum(product, squares.sum(axis=1))[1] + (p * b + q * a)
+        error = quadratic + own * (second + np.abs(q) + others) + others * (first + np.abs(p))
+        error = error + np.abs(p) * (other.spread + np.abs(q)) + np.abs(q) * self.spread
+        size = self.spread * second + np.abs(a) * other.spread + np.abs(p * b) + np.abs(q * a)
+        return made._with_rest(rest, error, (self.count + 4) * size)
+
+    def _with_rest(self, rest: np.ndarray, error: np.ndarray, size: np.ndarray) -> Enclosure:
+        """With a rest and the error beside it, which sums of numbers of this size have rounded."""
+        error = error + 4 * UNIT * (np.abs(rest) + size) + _LEAST
+        return replace(self, rest=rest, rest_error=error * self._upward)
 
     @property
     def _terms(self) -> int:
