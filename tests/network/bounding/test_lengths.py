@@ -266,13 +266,13 @@ def test_a_softmax_that_stretches_less_is_seen(monkeypatch):
 
 
 def test_smooth_units_that_are_off_by_less_are_seen(monkeypatch):
-    whole = relaxing._smooth_derivative
+    whole = relaxing.smooth_derivative
 
     def shorter(*given):
         found = whole(*given)
         return replace(found, length=found.length / 16)
 
-    monkeypatch.setattr(relaxing, "_smooth_derivative", shorter)
+    monkeypatch.setattr(relaxing, "smooth_derivative", shorter)
     assert of_units("gelu")[0] > 0
 
 
