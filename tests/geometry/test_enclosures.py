@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -187,7 +188,7 @@ def test_what_rounding_takes_from_the_middle_is_kept():
     """Sums and products of numbers that hardly move, in exact fractions: within the rest and its error."""
     rng = np.random.default_rng(8)
     for scale in (0.0, 1e-14, 1e-9, 0.1):
-        x, y = some(scale, 0.0, rng), some(scale, 0.0, rng)
+        x, y = (_keeping(some(scale, 0.0, rng)) for _ in range(2))
         factor = rng.standard_normal(SHAPE)
         cases = {
             "sum": (x + y, lambda a, b, _: a + b),
@@ -206,6 +207,18 @@ def test_what_rounding_takes_from_the_middle_is_kept():
                     true = own(*given, Fraction(factor[place[1:]]))
                     off = abs(true - _exactly(made, place, t) - Fraction(rest[place]))
                     assert off <= Fraction(error[place]), name
+
+
+def _keeping(enclosure):
+    return replace(enclosure, rest=np.zeros_like(enclosure.centre), rest_error=enclosure.error)
+
+
+def test_nothing_is_kept_that_nobody_asks_for():
+    boxes = np.array([[[0.1, 0.2], [-0.3, 0.4]]])
+    plain, keeping = Enclosure.of_boxes(boxes), Enclosure.of_boxes(boxes, keep_rest=True)
+    assert (plain[0] + plain[1] * 3.0).rest is None
+    assert (keeping[0] + keeping[1] * 3.0).rest is not None
+    assert (1.0 - keeping[0] * plain[1]).rest is not None
 
 
 def _exactly(enclosure, place, t):

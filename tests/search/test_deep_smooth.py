@@ -51,12 +51,26 @@ def test_it_is_not_where_boxes_about_zero_are_never_small(monkeypatch):
     assert answer.safe_scale == 0
 
 
-def test_small_boxes_are_not_judged_together_with_others():
-    network = load_network(deep(16), input_shape=IMAGE.shape)
-    problem = pose(
-        network, IMAGE, LINE, label=None, threshold=0.3, clip=(0.0, 1.0),
+def posed(image):
+    network = load_network(deep(16), input_shape=image.shape)
+    return pose(
+        network, image, LINE, label=None, threshold=0.3, clip=(0.0, 1.0),
         saliency=Gradient(), inconsistency=Cosine(),
     )  # fmt: skip
+
+
+def test_pixels_at_the_ends_of_the_clip_are_known_as_well_as_others():
+    image = IMAGE.copy()
+    image[0, :2], image[0, 4:] = 0.0, 1.0
+    problem, boxes = posed(image), np.array([[[0.0, 2.0**-44]]])
+    bounds = problem.bounds(boxes, 32)
+    low, high = bounds.gaps(problem.label)
+    assert ((high - low) < 1e-11).all()
+    assert (bounds.values[problem.graph.last].errors < 1e-14).all()
+
+
+def test_small_boxes_are_not_judged_together_with_others():
+    problem = posed(IMAGE)
     tiny, wide = 0.05 * 2.0**-34, 0.05
     boxes = np.array([[[-wide, 0.0]], [[0.0, tiny]], [[0.0, wide]], [[-tiny, 0.0]]])
     found = judge_boxes(problem, boxes, 32)

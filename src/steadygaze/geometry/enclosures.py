@@ -47,7 +47,7 @@ class Enclosure:
     broadcast as arrays of shape (B, *shape) do. ``products`` names the factors j, k of each of the last
     coordinates, twice j for 2 t_j² - 1; only enclosures of parameters tell it, see ``of_boxes``.
 
-    ``rest`` (B, *shape) is what rounding took from the centre, where sums and products have kept it: values
+    ``rest`` (B, *shape) is what rounding took from the centre, where sums and products keep it: values
     are within centre + rest + sum_j t_j slopes_j ± rest_error, too, which over small boxes is much less.
     """
 
@@ -76,11 +76,12 @@ class Enclosure:
         return middle.widened(away)
 
     @staticmethod
-    def of_boxes(boxes: np.ndarray, products: Pairs = ()) -> Enclosure:
+    def of_boxes(boxes: np.ndarray, products: Pairs = (), keep_rest: bool = False) -> Enclosure:
         """The parameters themselves (B, n) over ``boxes`` (B, n, 2), low and high; a width may be 0.
 
         They are middle + half t, with middle = (low + high) / 2 and half = (high - low) / 2 as computed.
-        After their n coordinates come those of the ``products``, on which they do not depend.
+        After their n coordinates come those of the ``products``, on which they do not depend. What is made of
+        them keeps the rest of its centre if ``keep_rest`` says so; that takes as long again.
         """
         low, high = boxes[..., 0], boxes[..., 1]
         middle, half = low + (high - low) / 2, (high - low) / 2
@@ -88,7 +89,8 @@ class Enclosure:
         # The three roundings of middle and half, each below u (|low| + |high|): any point of the box is
         # middle + half t for some t in [-1, 1] up to this.
         error = np.where(half > 0, 4 * UNIT * (np.abs(low) + np.abs(high)), 0.0)
-        return Enclosure(middle, slopes, error, products)
+        made = Enclosure(middle, slopes, error, products)
+        return replace(made, rest=np.zeros_like(middle), rest_error=error) if keep_rest else made
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -148,6 +150,7 @@ class Enclosure:
             self.slopes[(every, every, *inner)],
             self.error[(every, *inner)],
             self.products,
+            *(None if own is None else own[(every, *inner)] for own in (self.rest, self.rest_error)),
         )
 
     def reshaped(self, *shape: int) -> Enclosure:
@@ -157,6 +160,8 @@ class Enclosure:
             self.centre.reshape(rows, *shape),
             self.slopes.reshape(rows, self.count, *shape),
             self.error.reshape(rows, *shape),
+            (),
+            *(None if own is None else own.reshape(rows, *shape) for own in (self.rest, self.rest_error)),
         )
 
     def as_layers(self) -> Enclosure:
@@ -185,8 +190,8 @@ class Enclosure:
         return Enclosure(centre, slopes.reshape(rows, count, *centre.shape[1:]), error * upward)
 
     def __neg__(self) -> Enclosure:
-        rest, error = self.beside
-        return Enclosure(-self.centre, -self.slopes, self.error, rest=-rest, rest_error=error)
+        made = Enclosure(-self.centre, -self.slopes, self.error)
+        return made if self.rest is None else replace(made, rest=-self.rest, rest_error=self.rest_error)
 
     def __add__(self, other: Enclosure | np.ndarray | float) -> Enclosure:
         if not isinstance(other, Enclosure):
@@ -195,11 +200,15 @@ class Enclosure:
             slopes = np.broadcast_to(self.slopes, (len(centre), self.count, *centre.shape[1:]))
             moved = np.where(other != 0, UNIT * np.abs(centre), 0.0)
             made = Enclosure(centre, slopes, (self.error + moved) * self._upward)
+            if self.rest is None:
+                return made
             rest, error = self.beside
             return made._with_rest(rest + two_sum(self.centre, other)[1], error, 2 * np.abs(rest))
         centre, slopes = self.centre + other.centre, self.slopes + other.slopes
         rounding = 2 * UNIT * (np.abs(centre) + np.abs(slopes).sum(axis=1))
         made = Enclosure(centre, slopes, (self.error + other.error + rounding) * self._upward)
+        if self.rest is None and other.rest is None:
+            return made
         (rest, error), (others, another) = self.beside, other.beside
         size = 2 * (np.abs(rest) + np.abs(others)) + np.abs(slopes).sum(axis=1)
         return made._with_rest(rest + others + two_sum(self.centre, other.centre)[1], error + another, size)
@@ -221,6 +230,8 @@ class Enclosure:
         centre, slopes = self.centre * factor, self.slopes * factor[:, None]
         rounding = 2 * UNIT * (np.abs(centre) + np.abs(slopes).sum(axis=1))
         made = Enclosure(centre, slopes, (self.error * np.abs(factor) + rounding) * self._upward)
+        if self.rest is None:
+            return made
         rest, error = self.beside
         size = 2 * np.abs(rest * factor) + np.abs(slopes).sum(axis=1)
         return made._with_rest(
@@ -253,6 +264,8 @@ class Enclosure:
             a[:, None] * beta + b[:, None] * alpha,
             (error + rounding) * self._upward,
         )
+        if self.rest is None and other.rest is None:
+            return made
         # With the rests p and q of both the centre is a b + p b + q a, and what p and q do besides is error.
         (p, own), (q, others) = self.beside, other.beside
         product, lost = two_product(a, b)

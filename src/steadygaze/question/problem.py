@@ -296,7 +296,7 @@ class Problem:
         return replace(found, pull=of_parameters(found.pull, self.perturbation.products))
 
     def _amounts(self, boxes: np.ndarray) -> Enclosure:
-        return Enclosure.of_boxes(boxes, self.perturbation.products)
+        return Enclosure.of_boxes(boxes, self.perturbation.products, keep_rest=self.graph.drowns)
 
     @cached_property
     def _first_bounded(self) -> int:

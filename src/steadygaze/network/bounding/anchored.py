@@ -188,10 +188,9 @@ def _bent(
 
 def _torn(layer: PiecewiseLinear, piece: int, edge: float) -> Tensor:
     """At least how far two pieces are apart at a breakpoint, ``(N or 1,)``: their numbers are rounded."""
-    ends = [layer.slopes[own] * edge for own in (piece, piece + 1)]
-    ends += [layer.offsets[own] for own in (piece, piece + 1)]
-    apart = (ends[1] + ends[3]) - (ends[0] + ends[2])
-    return apart.abs() + 8 * UNIT * torch.stack([end.abs() for end in ends]).sum(dim=0)
+    slopes, offsets = (Precise.exact(own[piece : piece + 2]) for own in (layer.slopes, layer.offsets))
+    ends = slopes * Precise.exact(torch.full_like(layer.slopes[piece : piece + 2], edge)) + offsets
+    return (ends.narrowed(0, 1, 1) - ends.narrowed(0, 0, 1)).most[0]
 
 
 def _curved(layer: Smooth, x: Anchored) -> tuple[Tensor, Tensor, Tensor, Derivative]:
