@@ -145,19 +145,19 @@ def test_a_radius_that_is_halved(monkeypatch):
 
 
 def test_a_deviation_that_is_halved(monkeypatch):
-    piecewise = relaxing._piecewise
+    piecewise = relaxing.piecewise_relaxed
 
     def halved(*arguments):
         slope, offset, deviation, derivative = piecewise(*arguments)
         return slope, offset, deviation / 2, derivative
 
-    monkeypatch.setattr(relaxing, "_piecewise", halved)
+    monkeypatch.setattr(relaxing, "piecewise_relaxed", halved)
     assert outside()
 
 
 def test_a_breakpoint_that_is_forgotten(monkeypatch):
     """Of hardtanh the upper one, in what is bounded; the network itself still has it."""
-    piecewise = relaxing._piecewise
+    piecewise = relaxing.piecewise_relaxed
 
     def forgetful(layer, *ranges):
         if len(layer.breakpoints) == 2:
@@ -166,7 +166,7 @@ def test_a_breakpoint_that_is_forgotten(monkeypatch):
             )
         return piecewise(layer, *ranges)
 
-    monkeypatch.setattr(relaxing, "_piecewise", forgetful)
+    monkeypatch.setattr(relaxing, "piecewise_relaxed", forgetful)
     assert outside((BENT,))
     assert not outside((PLAIN,))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -181,3 +182,48 @@ def test_planted_faults_are_seen(monkeypatch, fault):
     for a, b in RNG.random((20, 2)):
         (low, high), exactly = product_of(a, b)
         assert Fraction(low.item()) <= exactly <= Fraction(high.item())
+
+
+def test_what_rounding_takes_from_the_middle_is_kept():
+    """Sums and products of numbers that hardly move, in exact fractions: within the rest and its error."""
+    rng = np.random.default_rng(8)
+    for scale in (0.0, 1e-14, 1e-9, 0.1):
+        x, y = (_keeping(some(scale, 0.0, rng)) for _ in range(2))
+        factor = rng.standard_normal(SHAPE)
+        cases = {
+            "sum": (x + y, lambda a, b, _: a + b),
+            "shifted": (x + factor, lambda a, _, f: a + f),
+            "scaled": (x * factor, lambda a, _, f: a * f),
+            "product": (x * y, lambda a, b, _: a * b),
+            "nested": ((x + 1.0) * (y - factor) + 0.3, lambda a, b, f: (a + 1) * (b - f) + Fraction(0.3)),
+            "opposite": (1.0 - x, lambda a, *_: 1 - a),
+        }
+        for name, (made, own) in cases.items():
+            rest, error = made.beside
+            assert (error <= 16 * scale**2 + 1e-14 * scale + 1e-28).all(), name
+            for t in ([1.0, -1.0], [0.25, 1.0], [0.0, 0.0]):
+                for place in np.ndindex(ROWS, *SHAPE):
+                    given = [_exactly(e, place, t) for e in (x, y)]
+                    true = own(*given, Fraction(factor[place[1:]]))
+                    off = abs(true - _exactly(made, place, t) - Fraction(rest[place]))
+                    assert off <= Fraction(error[place]), name
+
+
+def _keeping(enclosure):
+    return replace(enclosure, rest=np.zeros_like(enclosure.centre), rest_error=enclosure.error)
+
+
+def test_nothing_is_kept_that_nobody_asks_for():
+    boxes = np.array([[[0.1, 0.2], [-0.3, 0.4]]])
+    plain, keeping = Enclosure.of_boxes(boxes), Enclosure.of_boxes(boxes, keep_rest=True)
+    assert (plain[0] + plain[1] * 3.0).rest is None
+    assert (keeping[0] + keeping[1] * 3.0).rest is not None
+    assert (1.0 - keeping[0] * plain[1]).rest is not None
+
+
+def _exactly(enclosure, place, t):
+    """The affine part at coordinates, in fractions."""
+    box, *entry = place
+    slopes = enclosure.slopes[(box, slice(None), *entry)]
+    linear = sum(Fraction(own) * Fraction(slope) for own, slope in zip(t, slopes, strict=True))
+    return Fraction(enclosure.centre[place]) + linear

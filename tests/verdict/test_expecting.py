@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ STOPPED = Stopped("time", "the time limit of 10 s")
 class Asked:
     box = np.array([[-1.0, 1.0]])
     class_alone = False
+    graph = SimpleNamespace(drowns=False)
 
 
 def gone(*way, seconds=8.0):
@@ -61,6 +63,7 @@ def test_the_sentence_tells_both_guesses(way, loading, words):
     [
         ([{"boxes_given_up": 0, "halvings_at_zero": 16}], "one of 2^-16 of the range"),
         ([{"boxes_given_up": 0, "halvings_at_zero": 0}], "open the whole box, and"),
+        ([{"boxes_given_up": 1, "halvings_at_zero": 24}], "of 2^-24 of the range: units"),
         ([{"boxes_given_up": 1, "halvings_at_zero": 24}], "not likely to give a safe scale"),
         ([{}], "ten times as much may."),
         ([{"boxes_given_up": 0, "halvings_at_zero": 8}, {}], "ten times as much may."),

@@ -26,8 +26,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from steadygaze.geometry.error_free import two_product, two_sum
+
 #: Unit roundoff of float64.
 UNIT = 2.0**-53
+# What products lose below the least normal numbers.
+_LEAST = 2.0**-1000
 
 
 #: Numbers of two coordinates each.
@@ -42,12 +46,17 @@ class Enclosure:
     products with another enclosure of the same boxes, and with arrays or numbers, which count as exact,
     broadcast as arrays of shape (B, *shape) do. ``products`` names the factors j, k of each of the last
     coordinates, twice j for 2 t_j² - 1; only enclosures of parameters tell it, see ``of_boxes``.
+
+    ``rest`` (B, *shape) is what rounding took from the centre, where sums and products keep it: values
+    are within centre + rest + sum_j t_j slopes_j ± rest_error, too, which over small boxes is much less.
     """
 
     centre: np.ndarray
     slopes: np.ndarray
     error: np.ndarray
     products: Pairs = ()
+    rest: np.ndarray | None = None
+    rest_error: np.ndarray | None = None
 
     # Arrays leave sums and products with enclosures to the enclosure.
     __array_ufunc__ = None
@@ -67,11 +76,12 @@ class Enclosure:
         return middle.widened(away)
 
     @staticmethod
-    def of_boxes(boxes: np.ndarray, products: Pairs = ()) -> Enclosure:
+    def of_boxes(boxes: np.ndarray, products: Pairs = (), keep_rest: bool = False) -> Enclosure:
         """The parameters themselves (B, n) over ``boxes`` (B, n, 2), low and high; a width may be 0.
 
         They are middle + half t, with middle = (low + high) / 2 and half = (high - low) / 2 as computed.
-        After their n coordinates come those of the ``products``, on which they do not depend.
+        After their n coordinates come those of the ``products``, on which they do not depend. What is made of
+        them keeps the rest of its centre if ``keep_rest`` says so; that takes as long again.
         """
         low, high = boxes[..., 0], boxes[..., 1]
         middle, half = low + (high - low) / 2, (high - low) / 2
@@ -79,7 +89,8 @@ class Enclosure:
         # The three roundings of middle and half, each below u (|low| + |high|): any point of the box is
         # middle + half t for some t in [-1, 1] up to this.
         error = np.where(half > 0, 4 * UNIT * (np.abs(low) + np.abs(high)), 0.0)
-        return Enclosure(middle, slopes, error, products)
+        made = Enclosure(middle, slopes, error, products)
+        return replace(made, rest=np.zeros_like(middle), rest_error=error) if keep_rest else made
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,6 +106,13 @@ class Enclosure:
     def is_exact(self) -> bool:
         """Whether the numbers are known: no slopes and no error."""
         return not (self.slopes.any() or self.error.any())
+
+    @property
+    def beside(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rest, and the error beside it."""
+        if self.rest is None or self.rest_error is None:
+            return np.zeros_like(self.centre), self.error
+        return self.rest, self.rest_error
 
     @property
     def spread(self) -> np.ndarray:
@@ -132,6 +150,7 @@ class Enclosure:
             self.slopes[(every, every, *inner)],
             self.error[(every, *inner)],
             self.products,
+            *(None if own is None else own[(every, *inner)] for own in (self.rest, self.rest_error)),
         )
 
     def reshaped(self, *shape: int) -> Enclosure:
@@ -141,6 +160,8 @@ class Enclosure:
             self.centre.reshape(rows, *shape),
             self.slopes.reshape(rows, self.count, *shape),
             self.error.reshape(rows, *shape),
+            (),
+            *(None if own is None else own.reshape(rows, *shape) for own in (self.rest, self.rest_error)),
         )
 
     def as_layers(self) -> Enclosure:
@@ -149,11 +170,11 @@ class Enclosure:
 
     def widened(self, error: np.ndarray | float) -> Enclosure:
         """With so much more error."""
-        return replace(self, error=(self.error + error) * self._upward)
+        return Enclosure(self.centre, self.slopes, (self.error + error) * self._upward, self.products)
 
     def without_error(self) -> Enclosure:
         """The affine part alone."""
-        return replace(self, error=np.zeros_like(self.error))
+        return Enclosure(self.centre, self.slopes, np.zeros_like(self.error), self.products)
 
     def linear(self, function: Callable[[np.ndarray], np.ndarray], weights: Weights) -> Enclosure:
         """A linear function of the values of each row, of batches (B, *shape) to (B, *other shape).
@@ -169,7 +190,8 @@ class Enclosure:
         return Enclosure(centre, slopes.reshape(rows, count, *centre.shape[1:]), error * upward)
 
     def __neg__(self) -> Enclosure:
-        return Enclosure(-self.centre, -self.slopes, self.error)
+        made = Enclosure(-self.centre, -self.slopes, self.error)
+        return made if self.rest is None else replace(made, rest=-self.rest, rest_error=self.rest_error)
 
     def __add__(self, other: Enclosure | np.ndarray | float) -> Enclosure:
         if not isinstance(other, Enclosure):
@@ -177,10 +199,19 @@ class Enclosure:
             centre = self.centre + other
             slopes = np.broadcast_to(self.slopes, (len(centre), self.count, *centre.shape[1:]))
             moved = np.where(other != 0, UNIT * np.abs(centre), 0.0)
-            return Enclosure(centre, slopes, (self.error + moved) * self._upward)
+            made = Enclosure(centre, slopes, (self.error + moved) * self._upward)
+            if self.rest is None:
+                return made
+            rest, error = self.beside
+            return made._with_rest(rest + two_sum(self.centre, other)[1], error, 2 * np.abs(rest))
         centre, slopes = self.centre + other.centre, self.slopes + other.slopes
         rounding = 2 * UNIT * (np.abs(centre) + np.abs(slopes).sum(axis=1))
-        return Enclosure(centre, slopes, (self.error + other.error + rounding) * self._upward)
+        made = Enclosure(centre, slopes, (self.error + other.error + rounding) * self._upward)
+        if self.rest is None and other.rest is None:
+            return made
+        (rest, error), (others, another) = self.beside, other.beside
+        size = 2 * (np.abs(rest) + np.abs(others)) + np.abs(slopes).sum(axis=1)
+        return made._with_rest(rest + others + two_sum(self.centre, other.centre)[1], error + another, size)
 
     def __radd__(self, other: np.ndarray | float) -> Enclosure:
         return self + other
@@ -198,7 +229,14 @@ class Enclosure:
         factor = np.broadcast_to(factor, np.broadcast_shapes(factor.shape, self.centre.shape))
         centre, slopes = self.centre * factor, self.slopes * factor[:, None]
         rounding = 2 * UNIT * (np.abs(centre) + np.abs(slopes).sum(axis=1))
-        return Enclosure(centre, slopes, (self.error * np.abs(factor) + rounding) * self._upward)
+        made = Enclosure(centre, slopes, (self.error * np.abs(factor) + rounding) * self._upward)
+        if self.rest is None:
+            return made
+        rest, error = self.beside
+        size = 2 * np.abs(rest * factor) + np.abs(slopes).sum(axis=1)
+        return made._with_rest(
+            rest * factor + two_product(self.centre, factor)[1], error * np.abs(factor), size
+        )
 
     def __rmul__(self, other: np.ndarray | float) -> Enclosure:
         return self * other
@@ -221,11 +259,26 @@ class Enclosure:
         error = quadratic + self.error * (second + other.error) + other.error * first
         # first * second is at least the sum of the absolute values of all terms, at most n + 2 to a sum.
         rounding = (self.count + 4) * UNIT * first * second
-        return Enclosure(
+        made = Enclosure(
             a * b + squares.sum(axis=1),
             a[:, None] * beta + b[:, None] * alpha,
             (error + rounding) * self._upward,
         )
+        if self.rest is None and other.rest is None:
+            return made
+        # With the rests p and q of both the centre is a b + p b + q a, and what p and q do besides is error.
+        (p, own), (q, others) = self.beside, other.beside
+        product, lost = two_product(a, b)
+        rest = lost + two_sum(product, squares.sum(axis=1))[1] + (p * b + q * a)
+        error = quadratic + own * (second + np.abs(q) + others) + others * (first + np.abs(p))
+        error = error + np.abs(p) * (other.spread + np.abs(q)) + np.abs(q) * self.spread
+        size = self.spread * second + np.abs(a) * other.spread + np.abs(p * b) + np.abs(q * a)
+        return made._with_rest(rest, error, (self.count + 4) * size)
+
+    def _with_rest(self, rest: np.ndarray, error: np.ndarray, size: np.ndarray) -> Enclosure:
+        """With a rest and the error beside it, which sums of numbers of this size have rounded."""
+        error = error + 4 * UNIT * (np.abs(rest) + size) + _LEAST
+        return replace(self, rest=rest, rest_error=error * self._upward)
 
     @property
     def _terms(self) -> int:

@@ -257,6 +257,11 @@ class Graph:
             self._norms[index] = norm_of(layer, shapes)
         return self._norms[index]
 
+    @property
+    def drowns(self) -> bool:
+        """Whether it is smooth and so deep that what rounding does may be multiplied beyond its values."""
+        return bool(self.smooth) and self.growth >= _GROWTH
+
     @cached_property
     def _norms(self) -> dict[int, float]:
         return {}

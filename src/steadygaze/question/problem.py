@@ -14,7 +14,8 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding.bounds import Bounds, bounds_of, of_parameters
+from steadygaze.network.bounding.bounds import Bounds, of_parameters
+from steadygaze.network.bounding.small_boxes import bounds_over
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
@@ -309,14 +310,14 @@ class Problem:
 
         Raises NotEnclosable where the perturbation does not say where its images lie, and Expired.
         """
-        image = Forms.of(self.perturbation.enclose(self.image, self._amounts(boxes)), self.graph.device)
+        image = self.perturbation.enclose(self.image, self._amounts(boxes))
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        found = bounds_of(graph, image, wanted, tolerances, room, self._first_bounded, effort, deadline)
+        found = bounds_over(image, graph, wanted, tolerances, room, self._first_bounded, effort, deadline)
         return replace(found, pull=of_parameters(found.pull, self.perturbation.products))
 
     def _amounts(self, boxes: np.ndarray) -> Enclosure:
-        return Enclosure.of_boxes(boxes, self.perturbation.products)
+        return Enclosure.of_boxes(boxes, self.perturbation.products, keep_rest=self.graph.drowns)
 
     @cached_property
     def _first_bounded(self) -> int:

@@ -42,6 +42,8 @@ _BATCHES = 4
 # Of boxes that hold 0 the larger ones get forms alone, as long as none is decided: more effort for them takes
 # the time that smaller ones need.
 _WIDE = 2.0**-12
+# After so many boxes of a deep smooth network, none of them decided, those that hold 0 are cut about it.
+_IN_VAIN = 64
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -126,7 +128,11 @@ class BranchAndBound(AbstractSearch):
 
     def _outwards(self) -> bool:
         """Whether boxes that hold 0 are cut about it: how far all is safe is asked more than what fails."""
-        return self._dividing.outwards(len(self._falsifier.found()) > 0)
+        return self._in_vain() or self._dividing.outwards(len(self._falsifier.found()) > 0)
+
+    def _in_vain(self) -> bool:
+        """Whether boxes of a deep smooth network are far too large: all of many were left open."""
+        return self._problem.graph.drowns and not self._done and self._counts["boxes"] >= _IN_VAIN
 
     def _go_on(self) -> None:
         began = time.perf_counter()
@@ -254,7 +260,9 @@ class BranchAndBound(AbstractSearch):
 
     def _divide(self, boxes: np.ndarray, pull: np.ndarray, doubts: np.ndarray) -> None:
         """Open the parts of boxes; the smallest are left as they are."""
-        divided = self._dividing.divided(boxes, pull, doubts, self._decidable.most, self._outwards())
+        divided = self._dividing.divided(
+            boxes, pull, doubts, self._decidable.most, self._outwards(), self._in_vain()
+        )
         self._open.add(divided.parts)
         self._small.append(divided.small)
         self._counts["boxes_given_up"] += divided.small_at_zero

@@ -27,8 +27,8 @@ _SHELLS, _SLOWEST = 8, 10**8
 # So are boxes of so many parameters once a failure is known, if less often: 2^n parts meet at 0 where they
 # are halved, and all of them must be decided before any range is.
 _MANY, _FEW_SHELLS = 3, 3
-# Boxes whose every edge is at most this share of the whole box's are not halved any more.
-_SMALLEST = 2.0**-24
+# See `smallest_share`: maps of deep smooth networks are not known over boxes many times as large as these.
+_SMALLEST, _SMALLEST_DEEP = 2.0**-24, 2.0**-36
 #: A box with twice as many units in doubt as boxes are decided with is halved once, one with four times as
 #: many quartered at once, and so on up to so many halvings.
 HALVINGS = 4
@@ -53,6 +53,11 @@ class Divided:
     halvings_at_zero: int
 
 
+def smallest_share(problem: Problem) -> float:
+    """Boxes whose every edge is at most this share of the whole box's are not halved any more."""
+    return _SMALLEST_DEEP if problem.graph.drowns else _SMALLEST
+
+
 @final
 class Dividing:
     """Cuts boxes of one search.
@@ -65,6 +70,7 @@ class Dividing:
     def __init__(self, problem: Problem, exact: bool) -> None:
         self._problem, self._exact = problem, exact
         self._slow = problem.graph.effort > SLOW
+        self._smallest = smallest_share(problem)
         self._bends = np.array(problem.perturbation.bends, dtype=bool)
 
     def outwards(self, failure: bool) -> bool:
@@ -92,7 +98,13 @@ class Dividing:
         return np.concatenate([first, *(part[None] for part in around)])
 
     def divided(
-        self, boxes: np.ndarray, pull: np.ndarray, doubts: np.ndarray, most: int, outwards: bool
+        self,
+        boxes: np.ndarray,
+        pull: np.ndarray,
+        doubts: np.ndarray,
+        most: int,
+        outwards: bool,
+        in_vain: bool = False,
     ) -> Divided:
         """Halve boxes, once or several times; the smallest are left as they are.
 
@@ -106,15 +118,16 @@ class Dividing:
             doubts: ``(B,)`` units in doubt in each.
             most: with how many of them boxes are decided.
             outwards: see the method of this name.
+            in_vain: whether boxes are known to be far too large; those that hold 0 become much smaller then.
         """
         share = shares_of(boxes, self._problem.box)
-        small, about_zero = (share <= _SMALLEST).all(axis=1), gauges_of(boxes, self._problem.box) == 0
+        small, about_zero = (share <= self._smallest).all(axis=1), gauges_of(boxes, self._problem.box) == 0
         times = np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
             times = np.maximum(np.rint(np.log2(np.maximum(doubts, 1) / most)).astype(int), 1)
         several = len(self._problem.box) > 1 and not self._exact
         framed_ = about_zero & ~small & (outwards | ((times > _FAR) & several))
-        parts = [part for box in boxes[framed_] for part in self._about_zero(box)]
+        parts = [part for box in boxes[framed_] for part in self._about_zero(box, in_vain)]
         left = ~small & ~framed_
         parts += self._halved(boxes[left], pull[left], times[left].clip(max=HALVINGS))
         return Divided(
@@ -134,7 +147,7 @@ class Dividing:
             boxes, pull, times = boxes[times > 0], pull[times > 0], times[times > 0]
         return parts
 
-    def _about_zero(self, box: np.ndarray) -> list[np.ndarray]:
+    def _about_zero(self, box: np.ndarray, in_vain: bool) -> list[np.ndarray]:
         """The parts of a box that holds 0: the one about 0, and what lies around it.
 
         One that is small already is cut at 0, too: over a blank background, or where a network has no
@@ -143,7 +156,9 @@ class Dividing:
         graph = self._problem.graph
         small = bool((shares_of(box, self._problem.box) <= 0.5**_SHELLS).all())
         halvings = _SHELLS if self._slow else _FEW_SHELLS
-        if graph.smooth and graph.effort > _SLOWEST and not small:
+        if graph.drowns and (self._slow or in_vain):
+            halvings, small = 2 * _SHELLS, small or bends_at_zero(self._problem)
+        elif graph.smooth and graph.effort > _SLOWEST and not small:
             halvings, small = 2 * _SHELLS, bends_at_zero(self._problem)
         parts = parted_at_zero(box) if small else box[None]
         return [shells(part, halvings) for part in parts]

@@ -24,6 +24,7 @@ import torch
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.bounding.bounds import Bounds
+from steadygaze.network.bounding.small_boxes import are_small
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.question.problem import Problem
 from steadygaze.search.boxes import SLOW, volumes_of
@@ -93,6 +94,10 @@ class Judged:
         """Those of several batches, one after the other."""
         names = [field.name for field in fields(Judged)]
         return Judged(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def take(self, chosen: np.ndarray) -> Judged:
+        """Those of some boxes."""
+        return Judged(*(getattr(self, field.name)[chosen] for field in fields(Judged)))
 
 
 class Experience:
@@ -177,6 +182,13 @@ def judge_boxes(
 
     Raises Expired where the deadline passes on the way.
     """
+    if problem.graph.drowns:
+        # Small boxes are bounded in another way: not together with others.
+        small = are_small(problem.graph, problem.perturbation.enclose(problem.image, boxes))
+        if small.any() and not small.all():
+            parts = [judge_boxes(problem, boxes[own], room, experience, deadline) for own in (small, ~small)]
+            order = np.concatenate([np.flatnonzero(own) for own in (small, ~small)])
+            return Judged.joined(parts).take(np.argsort(order))
     judging = _Judging(problem, boxes, room, experience, deadline)
     if experience is None:
         judging.judge(np.arange(len(boxes)), Effort.FORMS)
@@ -258,7 +270,7 @@ class _Judging:
         self.forms[some[fresh]] = settled[fresh]
         self.middle[some[fresh]] = (formed[0] + formed[1])[fresh] / 2
         low, high = (bound.cpu().numpy() for bound in bounds.gaps(problem.label))
-        if self._experience is not None and effort is not Effort.FORMS:
+        if self._experience is not None and bounds.backward is not None:
             self._turn(some, bounds, low, self._experience)
         self.low[some] = low
         self.doubts[some], self.pull[some] = bounds.doubts.cpu().numpy(), _shares(bounds)

@@ -10,11 +10,12 @@ import numpy as np
 from steadygaze.answer.result import Failure
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
+from steadygaze.search.dividing import smallest_share
 from steadygaze.verdict.findings import Finding
 from steadygaze.verdict.reading import NOTHING
 
 _IN_VAIN = (
-    "Bounds leave open even the smallest box at 0, of 2^-24 of the range: units are exactly on a breakpoint "
+    "Bounds leave open even the smallest box at 0, of 2^{} of the range: units are exactly on a breakpoint "
     "there, or what rounding adds has grown beyond what is to be proven on its way through the layers. More "
     "time is not likely to give a safe scale{}."
 )
@@ -53,7 +54,7 @@ def expectation(
         return ()
     if in_vain:
         less = "" if problem.class_alone else ", which the class alone may have"
-        return (_IN_VAIN.format(less),)
+        return (_IN_VAIN.format(round(math.log2(smallest_share(problem))), less),)
     if not scale:
         return (_without_region(findings),)
     searched = sum(finding.seconds for finding in findings)

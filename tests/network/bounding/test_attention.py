@@ -167,7 +167,7 @@ def test_probabilities_said_to_sum_to_1_are_seen(monkeypatch):
 
 @pytest.mark.parametrize("more", ["arguments", "uneven"])
 def test_arguments_that_others_read_less_their_mean_are_seen(more, monkeypatch):
-    monkeypatch.setattr(attention, "_only_softmax_reads", lambda graph, index, asked: True)
+    monkeypatch.setattr(attention, "only_softmax_reads", lambda graph, index, asked: True)
     assert excess(attending(more), 1e-3, 0.0) > 0
 
 

@@ -232,21 +232,21 @@ def test_gates_and_norms_do_not_drown_deep_networks():
 
 
 def test_a_norm_that_stretches_less_is_seen(monkeypatch):
-    whole = joint._contracted
-    monkeypatch.setattr(joint, "_contracted", lambda *given: (whole(*given)[0], whole(*given)[1] / 4))
+    whole = joint.contracted
+    monkeypatch.setattr(joint, "contracted", lambda *given: (whole(*given)[0], whole(*given)[1] / 4))
     assert of_layer("centred norm")[0] > 0
     assert of_layer("plain norm")[0] > 0
 
 
 def test_a_norm_whose_entries_move_less_is_seen(monkeypatch):
-    whole = joint._contracted
-    monkeypatch.setattr(joint, "_contracted", lambda *given: (whole(*given)[0] / 4, whole(*given)[1]))
+    whole = joint.contracted
+    monkeypatch.setattr(joint, "contracted", lambda *given: (whole(*given)[0] / 4, whole(*given)[1]))
     assert of_layer("centred norm")[0] > 0
 
 
 def test_scales_that_errors_do_not_move_are_seen(monkeypatch):
-    monkeypatch.setattr(joint, "_scales_within", lambda layer, x, low, high: (low, high))
-    monkeypatch.setattr(joint, "_errors_along", lambda forms: 0 * forms.error[..., :1])
+    monkeypatch.setattr(joint, "scales_within", lambda layer, x, low, high: (low, high))
+    monkeypatch.setattr(joint, "errors_along", lambda forms: 0 * forms.error[..., :1])
     assert of_layer("plain norm", 0.3)[0] > 0
 
 
@@ -260,19 +260,19 @@ def test_products_that_stretch_less_are_seen(monkeypatch):
 
 
 def test_a_softmax_that_stretches_less_is_seen(monkeypatch):
-    whole = joint._eigenvalue
-    monkeypatch.setattr(joint, "_eigenvalue", lambda most: whole(most) / 8)
+    whole = joint.eigenvalue
+    monkeypatch.setattr(joint, "eigenvalue", lambda most: whole(most) / 8)
     assert of_layer("softmax")[0] > 0
 
 
 def test_smooth_units_that_are_off_by_less_are_seen(monkeypatch):
-    whole = relaxing._smooth_derivative
+    whole = relaxing.smooth_derivative
 
     def shorter(*given):
         found = whole(*given)
         return replace(found, length=found.length / 16)
 
-    monkeypatch.setattr(relaxing, "_smooth_derivative", shorter)
+    monkeypatch.setattr(relaxing, "smooth_derivative", shorter)
     assert of_units("gelu")[0] > 0
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms, lengths_of
-from steadygaze.network.bounding.joint import Factors, Scales, Shares, levelled, relax_joint
+from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
+from steadygaze.network.bounding.last_axis import levelled
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint, MatrixProduct, Softmax
 from steadygaze.network.layers import ScaleShift
@@ -40,12 +41,12 @@ def relax_joint_node(
         source = graph.nodes[index].inputs[0]
         if isinstance(graph.nodes[source].layer, Softmax):
             return _mixed(layer, inputs, room, used, asked=source in asked)
-        if _only_softmax_reads(graph, index, asked):
+        if only_softmax_reads(graph, index, asked):
             return relax_joint(layer, (inputs[0], levelled(inputs[1])), room, used)
     return relax_joint(layer, inputs, room, used)
 
 
-def _only_softmax_reads(graph: Graph, index: int, asked: Collection[int]) -> bool:
+def only_softmax_reads(graph: Graph, index: int, asked: Collection[int]) -> bool:
     """Whether all that is made of a node's rows is a softmax, before which each row is scaled as one."""
     if index in asked:
         return False
@@ -54,7 +55,7 @@ def _only_softmax_reads(graph: Graph, index: int, asked: Collection[int]) -> boo
         if isinstance(layer, Softmax):
             continue
         even = isinstance(layer, ScaleShift) and bool((layer.scale == layer.scale[..., :1]).all())
-        if not even or not _only_softmax_reads(graph, reader, asked):
+        if not even or not only_softmax_reads(graph, reader, asked):
             return False
     return bool(graph.readers[index])
 
@@ -70,7 +71,7 @@ def _mixed(
     p, v = inputs
     made, slopes, deviation = relax_joint(layer, (p.without_errors(), v), room, used)
     assert isinstance(slopes, Factors), "of a product"
-    level, mean = _turned(levelled(_turned(v))), v.most.mean(dim=-2, keepdim=True)
+    level, mean = turned(levelled(turned(v))), v.most.mean(dim=-2, keepdim=True)
     missing = _missing(p)[..., None] * mean * (1 + _ROUNDING)
     error = layer.product(p.error, level.most) * (1 + _ROUNDING) + missing
     longer = layer.stretch(level.centre) + layer.stretch(level.reach)
@@ -87,6 +88,6 @@ def _missing(p: Forms) -> Tensor:
     return (sums.abs().sum(dim=1) + 2 * rounding) * (1 + _ROUNDING)
 
 
-def _turned(forms: Forms) -> Forms:
+def turned(forms: Forms) -> Forms:
     """With the last two axes exchanged."""
     return replace(forms, rows=forms.rows.transpose(-1, -2), error=forms.error.transpose(-1, -2))

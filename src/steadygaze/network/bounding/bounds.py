@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
 
 import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.enclosures import Pairs
-from steadygaze.geometry.forms import Forms, together
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.affine import affine
 from steadygaze.network.bounding.attention import relax_joint_node
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.joint import Factors, Scales, Shares
@@ -225,34 +224,6 @@ def bounds_of(
                 values.pop(source, None)
     known = None if tightening is None else tightening.backward
     return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, known, deadline)
-
-
-def affine(layer: AbstractAffine, *inputs: Forms, norm: float | None = None) -> Forms:
-    """What an affine layer makes of forms; several are set side by side, to be one linear function.
-
-    norm: see `norm_of`.
-    """
-    if isinstance(layer, Add):  # the lengths of errors of two vectors add up at most
-        return reduce(operator.add, inputs)
-    symbols = max((forms.symbols for forms in inputs), default=0)
-    flat = [(forms.with_symbols(symbols) if len(inputs) > 1 else forms).flattened() for forms in inputs]
-    sizes = [math.prod(forms.shape) for forms in inputs]
-    rows = flat[0].rows if len(flat) == 1 else torch.cat([forms.rows for forms in flat], dim=2)
-    error = flat[0].error if len(flat) == 1 else torch.cat([forms.error for forms in flat], dim=1)
-
-    def parts(joined: Tensor) -> tuple[Tensor, ...]:
-        split = joined.split(sizes, dim=1)
-        return tuple(part.reshape(len(part), *forms.shape) for part, forms in zip(split, inputs, strict=True))
-
-    constant = layer.forward(*parts(rows.new_zeros((1, sum(sizes)))))
-    length = flat[0].length if len(flat) == 1 else together(flat)
-    return Forms(rows, error, flat[0].count, length=length).linear(
-        lambda x: layer.linear(*parts(x)),
-        lambda x: layer.absolute.linear(*parts(x)),
-        layer.terms_forward,
-        constant if constant.any() else None,
-        norm,
-    )
 
 
 def of_parameters(pull: Tensor, products: Pairs) -> Tensor:

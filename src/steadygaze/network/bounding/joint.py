@@ -28,23 +28,31 @@ from torch import Tensor
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms, lengths_of
 from steadygaze.network.bounding.enclosing import relaxed
+from steadygaze.network.bounding.last_axis import (
+    levelled,
+    mean,
+    others,
+    root_of,
+    share_of,
+    summed,
+    terms_of,
+    total,
+)
 from steadygaze.network.joint import AbstractJoint, AbstractProduct, Multiply, Normalise, Softmax
 from steadygaze.network.smooth import Smooth
 
 # What rounding in a handful of operations may add, as a share.
 _ROUNDING = 2.0**-40
-# Of more numbers than so many parts are summed.
-_PART = 32
 # Rounding of a softmax by more than this share is not followed.
 _COARSE = 2.0**-10
 
 
 # A product that is linear in both factors, and how much longer, ``(B,)``, a known one can make the other.
-_Times: TypeAlias = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]
-_TIMES: _Times = (Multiply().product, Multiply().stretch)
+Times: TypeAlias = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]
+_TIMES: Times = (Multiply().product, Multiply().stretch)
 
 
-def _stretch_along(known: Tensor) -> Tensor:
+def stretch_along(known: Tensor) -> Tensor:
     """The largest length along the last axis, ``(B,)``, rounded up."""
     lengths = torch.linalg.vector_norm(known, dim=-1)
     return lengths.reshape(len(known), -1).amax(dim=1) * (1 + _ROUNDING)
@@ -52,8 +60,8 @@ def _stretch_along(known: Tensor) -> Tensor:
 
 # The same along the last axis: sums of products, and numbers times one for all of them. Both make a vector as
 # much longer as the known factor is long.
-_ADDED: _Times = (lambda a, b: _total(a * b), _stretch_along)
-_SPREAD: _Times = (lambda a, b: a * b, _stretch_along)
+ADDED: Times = (lambda a, b: total(a * b), stretch_along)
+SPREAD: Times = (lambda a, b: a * b, stretch_along)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,21 +108,21 @@ class Shares:
         """The gradient at the arguments, ``J g = p (g - <p, g>)``, given the one at the probabilities.
 
         Adding one number to all of g changes nothing: it is first brought near to 0, for narrower bounds.
-        What errors e of g come to is ``J e`` (see `_eigenvalue`).
+        What errors e of g come to is ``J e`` (see `eigenvalue`).
         """
         size = gradient.shape[-1]
         half = used + max(0, room - used) // 2
         level, p = levelled(gradient.without_errors()), self.shares
-        total = _followed(_ADDED, level, p, _terms(size), half, used)
+        along = _followed(ADDED, level, p, terms_of(size), half, used)
 
         def repeated(x: Tensor) -> Tensor:
             return x.expand(*x.shape[:-1], size)
 
-        spread = total.linear(repeated, repeated, 1, norm=_root(size))
-        made = _followed(_TIMES, level + -spread, p, 1, room, max(used, total.symbols))
-        most, share = p.most, 1 + _share(gradient.error)
-        error = most * (gradient.error + _summed(most * gradient.error)) * share
-        return (made.loosened(error, gradient.errors * _eigenvalue(most)),)
+        spread = along.linear(repeated, repeated, 1, norm=root_of(size))
+        made = _followed(_TIMES, level + -spread, p, 1, room, max(used, along.symbols))
+        most, share = p.most, 1 + share_of(gradient.error)
+        error = most * (gradient.error + summed(most * gradient.error)) * share
+        return (made.loosened(error, gradient.errors * eigenvalue(most)),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,33 +148,33 @@ class Scales:
         size, y, r = gradient.shape[-1], self.values, self.scales
         steps = [used + max(0, room - used) * share // 3 for share in (1, 2)]
         known = gradient.without_errors()
-        along = _followed(_ADDED, known, y, _terms(size), steps[0], used)
+        along = _followed(ADDED, known, y, terms_of(size), steps[0], used)
         along = along.scaled(along.error.new_full((), 1 / size).expand(along.shape))
         used = max(used, along.symbols)
-        along = _followed(_SPREAD, along, y, 1, steps[1], used)
+        along = _followed(SPREAD, along, y, 1, steps[1], used)
         used = max(used, along.symbols)
         level = levelled(known) if self.layer.centred else known
-        made = _followed(_SPREAD, level + -along, r, 1, room, used)
-        return (made.loosened(*_contracted(self.layer, gradient, y.most, r.most)),)
+        made = _followed(SPREAD, level + -along, r, 1, room, used)
+        return (made.loosened(*contracted(self.layer, gradient, y.most, r.most)),)
 
 
-def _contracted(layer: Normalise, forms: Forms, y: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+def contracted(layer: Normalise, forms: Forms, y: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     """What ``r (e - mean(e) - y mean(y e))`` makes of errors e, entry by entry and their length.
 
     y ``(B, *shape)`` and r ``(B, *groups, 1)`` are the largest magnitudes of values and scales.
     """
-    e, share = forms.error, 1 + _share(forms.error)
-    entries = e + y * _mean(y * e) + (_mean(e) if layer.centred else 0.0)
+    e, share = forms.error, 1 + share_of(forms.error)
+    entries = e + y * mean(y * e) + (mean(e) if layer.centred else 0.0)
     most = r.flatten(1).amax(dim=1)
     return (
-        torch.minimum(entries, _errors_along(forms)) * r * share,
+        torch.minimum(entries, errors_along(forms)) * r * share,
         forms.errors * most * (1 + _ROUNDING),
     )
 
 
-def _errors_along(forms: Forms) -> Tensor:
+def errors_along(forms: Forms) -> Tensor:
     """At least the lengths of errors along the last axis, ``(B, *shape)`` but 1 there."""
-    own = torch.linalg.vector_norm(forms.error, dim=-1, keepdim=True) * (1 + _share(forms.error))
+    own = torch.linalg.vector_norm(forms.error, dim=-1, keepdim=True) * (1 + share_of(forms.error))
     return torch.minimum(own, forms.errors.reshape(-1, *(1,) * (own.ndim - 1)))
 
 
@@ -180,7 +188,7 @@ def relax_joint(
     if isinstance(layer, Normalise):
         values, scales, deviation = _normalised(layer, inputs[0], room, used)
         known = values.without_symbols()
-        return values, Scales(layer, known, scales, _doubts(deviation)), deviation.flatten(1)
+        return values, Scales(layer, known, scales, doubts_of(deviation)), deviation.flatten(1)
     if isinstance(layer, AbstractProduct):
         first, second = inputs
         times = (layer.product, layer.stretch)
@@ -189,14 +197,14 @@ def relax_joint(
             values, deviation = _within(values, deviation, *_range_of_product(first, second, layer.limit))
         known = (first.without_symbols(), second.without_symbols())
         values = values.widened(deviation, room, used)
-        return values, Factors(layer, known, _doubts(deviation)), deviation.flatten(1)
+        return values, Factors(layer, known, doubts_of(deviation)), deviation.flatten(1)
     assert isinstance(layer, Softmax), "the table of joint layers has products, norms and softmax"
     values, deviation = _softmax(layer, inputs[0])
     values = values.widened(deviation, room, used)
-    return values, Shares(values.without_symbols(), _doubts(deviation)), deviation.flatten(1)
+    return values, Shares(values.without_symbols(), doubts_of(deviation)), deviation.flatten(1)
 
 
-def multiplied(times: _Times, first: Forms, second: Forms, terms: int) -> tuple[Forms, Tensor]:
+def multiplied(times: Times, first: Forms, second: Forms, terms: int) -> tuple[Forms, Tensor]:
     """The product of first and second, as forms and a deviation ``(B, *shape)`` beside them.
 
     Symbols of one number are the same in both. terms: the most products that are summed for one value.
@@ -226,7 +234,7 @@ def multiplied(times: _Times, first: Forms, second: Forms, terms: int) -> tuple[
 
 
 def _followed(
-    times: _Times,
+    times: Times,
     gradient: Forms,
     factor: Forms,
     terms: int,
@@ -284,27 +292,27 @@ def _normalised(layer: Normalise, x: Forms, room: int, used: int) -> tuple[Forms
     """
     size = x.shape[-1]
     values, scales, deviation = _normalised_known(layer, x.without_errors(), room, used)
-    low, high = _scales_within(layer, x, *scales.bounds())
+    low, high = scales_within(layer, x, *scales.bounds())
     away = levelled(x) if layer.centred else x
     limit = size**0.5 * (1 + _ROUNDING)
     y = (away.most * high * (1 + _ROUNDING)).clamp_max(limit)
-    values = values.loosened(*_contracted(layer, x, y, high))
+    values = values.loosened(*contracted(layer, x, y, high))
     spread = Forms(((low + high) / 2)[:, None], (high - low) / 2 * (1 + _ROUNDING) + 4 * UNIT * high, x.count)
     values, deviation = _within(values, deviation, *_range_of_product(away, spread, limit))
     # dr/dx is -r² y / n, whose length is r² / sqrt(n) at most.
-    moved = high.square() * _errors_along(x) / size**0.5 * (1 + _ROUNDING)
+    moved = high.square() * errors_along(x) / size**0.5 * (1 + _ROUNDING)
     scales, rest = _within(scales.loosened(moved), torch.zeros_like(low), low, high)
     used = max(used, values.symbols)
     return values.widened(deviation, room, used), scales.loosened(rest), deviation
 
 
-def _scales_within(layer: Normalise, x: Forms, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def scales_within(layer: Normalise, x: Forms, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Least and largest scales of x, where those without errors are between low and high."""
     least, most = (
         (end.clamp_min(1e-150).pow(-2) * (1 + sign * _ROUNDING) - layer.epsilon).clamp_min(0.0).sqrt()
         for end, sign in ((high, -1), (low, 1))
     )
-    moved = _errors_along(x) / x.shape[-1] ** 0.5 * (1 + _ROUNDING)
+    moved = errors_along(x) / x.shape[-1] ** 0.5 * (1 + _ROUNDING)
     least = (least * (1 - _ROUNDING) - moved).clamp_min(0.0)
     most = most * (1 + _ROUNDING) + moved
     ends = (torch.rsqrt(end.square() + layer.epsilon) for end in (most, least))
@@ -321,11 +329,11 @@ def _normalised_known(layer: Normalise, x: Forms, room: int, used: int) -> tuple
     squares, deviation = _within(squares, deviation, torch.zeros_like(most), most)
     squares = squares.loosened(deviation * (1 + _ROUNDING))
     epsilon = x.error.new_full((1, *x.shape[:-1], 1), layer.epsilon)
-    mean = squares.linear(_mean, _mean, _terms(size) + 1, epsilon, norm=size**-0.5 * (1 + _ROUNDING))
-    low, high = mean.bounds()
+    average = squares.linear(mean, mean, terms_of(size) + 1, epsilon, norm=size**-0.5 * (1 + _ROUNDING))
+    low, high = average.bounds()
     slope, offset, error = relaxed(Smooth("power", (-0.5, layer.epsilon)), low, high)
-    scales = mean.scaled(slope).raised(offset).widened(error, used + max(0, room - used) // 2, used)
-    values, deviation = multiplied(_SPREAD, away, scales, 1)
+    scales = average.scaled(slope).raised(offset).widened(error, used + max(0, room - used) // 2, used)
+    values, deviation = multiplied(SPREAD, away, scales, 1)
     least, greatest = (end.clamp(0.0, layer.epsilon**-0.5 * (1 + _ROUNDING)) for end in scales.bounds())
     known = _within(scales.without_symbols(), torch.zeros_like(least), least, greatest)
     return values, known[0].loosened(known[1] * (1 + _ROUNDING)), deviation
@@ -337,22 +345,22 @@ def _softmax(layer: Softmax, logits: Forms) -> tuple[Forms, Tensor]:
         rows, error = logits.rows.masked_fill(hidden, 0.0), logits.error.masked_fill(hidden, 0.0)
         logits = replace(logits, rows=rows, error=error)
     p, reach = layer.forward(logits.centre), logits.reach
-    low, high = _softmax_range(logits, layer.kept)
-    moved = _jacobian_times(p[:, None], logits.rows[:, 1:])
+    low, high = softmax_range(logits, layer.kept)
+    moved = jacobian_times(p[:, None], logits.rows[:, 1:])
     away = torch.maximum(high - p, p - low).clamp_min(0.0)
     # q_j q_k - p_j p_k = (q_j - p_j) q_k + p_j (q_k - p_k), and on the diagonal (q - p) (1 - p - q).
-    beside = away * _others(high * reach) + p * _others(away * reach)
+    beside = away * others(high * reach) + p * others(away * reach)
     deviation = beside + away * ((1 - p - p).abs() + away).clamp_max(1.0) * reach
-    own = p * (1 - p) * logits.error + p * _others(p * logits.error)
+    own = p * (1 - p) * logits.error + p * others(p * logits.error)
     size, span = (x.amax(dim=-1, keepdim=True) for x in (logits.size, reach))
-    rounding = _share(p) * (1 + size) * (1 + span)
-    lengths = (logits.errors * _eigenvalue(high) + lengths_of(rounding)) * (1 + _ROUNDING)
+    rounding = share_of(p) * (1 + size) * (1 + span)
+    lengths = (logits.errors * eigenvalue(high) + lengths_of(rounding)) * (1 + _ROUNDING)
     rows, own = torch.cat([p[:, None], moved], dim=1), own * (1 + _ROUNDING)
     forms = Forms(rows, own, logits.count, logits.origin, lengths)
     return _within(forms, deviation * (1 + _ROUNDING) + rounding, low, high)
 
 
-def _eigenvalue(most: Tensor) -> Tensor:
+def eigenvalue(most: Tensor) -> Tensor:
     """At least all eigenvalues of ``diag(p) - p pᵀ``, ``(B,)``, for probabilities of at most ``(B, *shape)``.
 
     None is above 1/2, nor above the largest of ``diag(p)``.
@@ -360,80 +368,27 @@ def _eigenvalue(most: Tensor) -> Tensor:
     return most.flatten(1).amax(dim=1).clamp_max(0.5) * (1 + _ROUNDING)
 
 
-def _jacobian_times(p: Tensor, x: Tensor) -> Tensor:
+def jacobian_times(p: Tensor, x: Tensor) -> Tensor:
     """``(diag(p) - p pᵀ) x``."""
-    return p * (x - _summed(p * x))
+    return p * (x - summed(p * x))
 
 
-def _softmax_range(logits: Forms, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+def softmax_range(logits: Forms, kept: Tensor | None) -> tuple[Tensor, Tensor]:
     """Least and largest probabilities, p_j = e_j / (e_j + sum over k != j of e_k), rounded outwards."""
     low, high = logits.bounds()
-    outward = _share(low) * (1 + torch.maximum(low.abs(), high.abs()).amax(dim=-1, keepdim=True))
+    outward = share_of(low) * (1 + torch.maximum(low.abs(), high.abs()).amax(dim=-1, keepdim=True))
     if kept is not None:
         low, high = (end.masked_fill(~kept, -torch.inf) for end in (low, high))
     top = high.amax(dim=-1, keepdim=True)
     least, most = torch.exp(low - top), torch.exp(high - top)
     tiny = torch.finfo(low.dtype).tiny
-    fewer = (_summed(least) * (1 - _share(low)) - least).clamp_min(0.0)
-    least = least / (least + _others(most) + tiny) * (1 - outward) - tiny
+    fewer = (summed(least) * (1 - share_of(low)) - least).clamp_min(0.0)
+    least = least / (least + others(most) + tiny) * (1 - outward) - tiny
     most = (most + tiny) / (most + tiny + fewer) * (1 + outward)
     # Beyond that, rounding of the arguments may multiply what comes out.
     most = torch.where(outward < _COARSE, most.clamp_max(1.0), 1.0)
     return least.clamp_min(0.0), most if kept is None else most.masked_fill(~kept, 0.0)
 
 
-def _share(x: Tensor) -> float:
-    """Makes up for rounding sums along the last axis and a few more operations."""
-    return 64 * (x.shape[-1] + 4) * UNIT
-
-
-def _root(size: int) -> float:
-    """The square root, rounded up."""
-    return size**0.5 * (1 + _ROUNDING)
-
-
-def _others(x: Tensor) -> Tensor:
-    """Sums of the other numbers >= 0 along the last axis, rounded up."""
-    return (_summed(x) * (1 + _share(x)) - x).clamp_min(0.0)
-
-
-def _summed(x: Tensor) -> Tensor:
-    """Sums along the last axis, in its shape."""
-    return x.sum(dim=-1, keepdim=True).expand(x.shape)
-
-
-def _mean(x: Tensor) -> Tensor:
-    """Means along the last axis, which keeps one entry."""
-    return _total(x) / x.shape[-1]
-
-
-def _total(x: Tensor) -> Tensor:
-    """Sums along the last axis, which keeps one entry: of sums of parts, where there are many numbers.
-
-    Rounding then adds what it adds to a sum of `_terms` numbers.
-    """
-    size = x.shape[-1]
-    if size <= _PART:
-        return x.sum(dim=-1, keepdim=True)
-    parts = -(-size // _PART)
-    padded = torch.nn.functional.pad(x, (0, parts * _PART - size))
-    return _total(padded.unflatten(-1, (parts, _PART)).sum(dim=-1))
-
-
-def _terms(size: int) -> int:
-    """See `_total`."""
-    return size if size <= _PART else _PART + _terms(-(-size // _PART))
-
-
-def levelled(forms: Forms) -> Forms:
-    """Less the mean along the last axis."""
-    less, more = (lambda x: _centred(x, -1.0)), (lambda x: _centred(x, 1.0))
-    return forms.linear(less, more, _terms(forms.shape[-1]) + 2, norm=1 + _ROUNDING)
-
-
-def _centred(x: Tensor, sign: float) -> Tensor:
-    return x + sign * _mean(x)
-
-
-def _doubts(deviation: Tensor) -> Tensor:
+def doubts_of(deviation: Tensor) -> Tensor:
     return (deviation.flatten(1) > 0).sum(dim=1)

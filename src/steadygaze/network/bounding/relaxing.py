@@ -229,7 +229,7 @@ def _moved(rows: Tensor, to: Tensor, away: Tensor, size: int, share: Tensor | No
 
 
 # Forward, deviations below this share of the largest reach of a layer's values are errors, not symbols.
-_NEGLIGIBLE = 2e-3
+NEGLIGIBLE = 2e-3
 # Products of symbols that are followed for one layer.
 _PRODUCTS = 12
 # What rounding in a handful of operations may add, as a share.
@@ -269,17 +269,17 @@ def relax(
     """
     tolerance = forms.error.new_zeros(()) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
-        return _pooled(layer, forms, tolerance, room, used)
+        return pooled(layer, forms, tolerance, room, used)
     flat = forms.flattened()
     low, high = flat.bounds() if ranges is None else ranges
     if isinstance(layer, Smooth):
         slope, offset, deviation = relaxed(layer, low, high)
-        derivative = _smooth_derivative(layer, flat, low, high)
+        derivative = smooth_derivative(layer, flat, low, high)
     else:
         touching = torch.where(flat.strays <= tolerance, tolerance, 0.0)
-        slope, offset, deviation, derivative = _piecewise(layer, low, high, touching, tolerance)
+        slope, offset, deviation, derivative = piecewise_relaxed(layer, low, high, touching, tolerance)
     # What is far below the reach of the layer's own values needs no symbol to cancel.
-    plain = deviation * (deviation < _NEGLIGIBLE * flat.reach.amax(dim=1, keepdim=True))
+    plain = deviation * (deviation < NEGLIGIBLE * flat.reach.amax(dim=1, keepdim=True))
     values = flat.scaled(slope).raised(offset)
     values = values.loosened(plain * (1 + _ROUNDING)).widened(deviation - plain, room, used)
     return Relaxed(values.reshaped(*forms.shape), derivative, blamed(flat, deviation))
@@ -298,11 +298,11 @@ def rectified(forms: Forms, room: int) -> Forms:
 def _bent(layer: PiecewiseLinear, forms: Forms, room: int) -> Forms:
     low, high = forms.bounds()
     nothing = low.new_zeros(())
-    slope, offset, deviation, _ = _piecewise(layer.to(low.device), low, high, nothing, nothing)
+    slope, offset, deviation, _ = piecewise_relaxed(layer.to(low.device), low, high, nothing, nothing)
     return forms.scaled(slope).raised(offset).widened(deviation, room, forms.symbols)
 
 
-def _piecewise(
+def piecewise_relaxed(
     layer: PiecewiseLinear, low: Tensor, high: Tensor, below_low: Tensor, below_high: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Derivative]:
     """Slope, offset and deviation, ``(B, N)``, and the derivative, for ranges ``(B, N)``.
@@ -343,7 +343,7 @@ def _piecewise(
     return slope, offset, torch.where(exact, deviation, deviation + rounded), derivative
 
 
-def _smooth_derivative(layer: Smooth, forms: Forms, low: Tensor, high: Tensor) -> Derivative:
+def smooth_derivative(layer: Smooth, forms: Forms, low: Tensor, high: Tensor) -> Derivative:
     """f'(z) in slope z + offset ± error, with z as it depends on the coordinates of the box."""
     slope, offset, error = derivative_relaxed(layer, low, high)
     known = forms.without_symbols()
@@ -355,7 +355,7 @@ def _smooth_derivative(layer: Smooth, forms: Forms, low: Tensor, high: Tensor) -
     return Derivative(centre, own + slope.abs() * known.error, slopes, length=length)
 
 
-def _pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int) -> Relaxed:
+def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int) -> Relaxed:
     """Windows: the winner of the middle plus how far each rival may exceed what is the largest so far."""
     flat = forms.flattened()
     place = layer.compete(flat.centre, tolerance)[1]
@@ -407,7 +407,7 @@ def _overtaken(flat: Forms, windows: Tensor, winner: Tensor) -> tuple[Forms, Ten
         keep = real & (high + total > 0)
         if not keep.any():
             continue
-        slope, offset, deviation, _ = _piecewise(positive, low - total, high + total, nothing, nothing)
+        slope, offset, deviation, _ = piecewise_relaxed(positive, low - total, high + total, nothing, nothing)
         moved = largest + ahead.scaled(slope).raised(offset)
         largest = replace(
             largest,

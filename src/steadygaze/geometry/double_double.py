@@ -1,0 +1,207 @@
+"""Numbers to twice the precision of float64: unevaluated sums of two, and a bound of what is left.
+
+What rounding takes from a sum or a product of two numbers in float64 is in float64, too (`error_free`).
+Numbers that carry it along have some 106 bits (Hida, Li and Bailey, Algorithms for quad-double precision
+floating point arithmetic, 2001). Each operation here also says how far its result may be off.
+
+Sums of products are made of parts so short that each product, and each sum of them in whatever order, is
+exact in float64 (Ozaki, Ogita, Oishi and Rump, Error-free transformations of matrix multiplication,
+Numerical Algorithms 59, 2012): matrix products and convolutions of any kind do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.enclosures import UNIT
+from steadygaze.geometry.error_free import two_product, two_sum
+
+# What products lose below the least normal numbers, and a few sums of them.
+_LEAST = 2.0**-1000
+# Bits in a number, and parts that products are made of: with 20 bits each what is left out is 2^-100.
+_BITS, _PARTS = 53, 5
+
+
+@dataclass(frozen=True, eq=False)
+class Precise:
+    """Numbers ``high + low``, plus or minus an error >= 0; tensors of float64, of one shape.
+
+    high is the sum of both rounded to float64. Values that overflow have an infinite error, or none at all.
+    """
+
+    high: Tensor
+    low: Tensor
+    error: Tensor
+
+    @staticmethod
+    def exact(values: Tensor) -> Precise:
+        """Numbers in float64 that are known."""
+        nothing = torch.zeros_like(values)
+        return Precise(values, nothing, nothing)
+
+    @staticmethod
+    def of(number: Fraction | int | float) -> tuple[float, float]:
+        """A number as two in float64, off by 2^-106 of it at most."""
+        number = Fraction(number)
+        high = float(number)
+        return high, float(number - Fraction(high))
+
+    @staticmethod
+    def rounded(values: Tensor, error: Tensor) -> Precise:
+        """Numbers in float64 that are off by so much."""
+        return Precise(values, torch.zeros_like(values), error)
+
+    def shaped(self, function: Callable[[Tensor], Tensor]) -> Precise:
+        """What a function that only moves numbers, or repeats them, makes of them."""
+        return Precise(function(self.high), function(self.low), function(self.error))
+
+    def loosened(self, error: Tensor) -> Precise:
+        """With so much more error."""
+        return replace(self, error=(self.error + error) * (1 + 4 * UNIT))
+
+    @property
+    def most(self) -> Tensor:
+        """At least the largest magnitudes."""
+        return (self.high.abs() + self.low.abs() + self.error) * (1 + 4 * UNIT)
+
+    def __neg__(self) -> Precise:
+        return Precise(-self.high, -self.low, self.error)
+
+    def __add__(self, other: Precise | float) -> Precise:
+        if not isinstance(other, Precise):
+            total, rest = two_sum(self.high, torch.full_like(self.high, other))
+            return _made(total, self.low + rest, self.error, self.low.abs() + rest.abs())
+        total, rest = two_sum(self.high, other.high)
+        lows = self.low + other.low
+        size = self.low.abs() + other.low.abs() + rest.abs()
+        return _made(total, lows + rest, self.error + other.error, 2 * size)
+
+    def __sub__(self, other: Precise) -> Precise:
+        return self + -other
+
+    def __mul__(self, other: Precise) -> Precise:
+        product, rest = two_product(self.high, other.high)
+        first, second = self.high * other.low, self.low * other.high
+        size = first.abs() + second.abs() + rest.abs()
+        error = self.most * other.error + other.most * self.error + (self.low * other.low).abs() + _LEAST
+        return _made(product, rest + (first + second), error, 4 * size)
+
+    def times(self, number: tuple[float, float]) -> Precise:
+        """Times a number that is the sum of two, as `of` gives them."""
+        high, low = (torch.full_like(self.high, part) for part in number)
+        return self * Precise(high, low, UNIT * UNIT * high.abs())
+
+    def scaled(self, power: int) -> Precise:
+        """Times a power of two, where nothing over- or underflows."""
+        factor = 2.0**power
+        return Precise(self.high * factor, self.low * factor, self.error * factor)
+
+    def square(self) -> Precise:
+        """Times itself."""
+        return self * self
+
+    def reciprocal(self) -> Precise:
+        """1 divided by them: with q = 1 / high and r = 1 - x q that is q (1 + r + r² + ...)."""
+        return self._corrected(self.high.reciprocal(), lambda q: self * q, (1.0, 1.0))
+
+    def rsqrt(self) -> Precise:
+        """1 divided by their root: with q that of high and r = 1 - x q² it is q (1 + r/2 + 3 r²/8 + ...)."""
+        return self._corrected(self.high.rsqrt(), lambda q: self * q * q, (0.5, 0.375))
+
+    def _corrected(
+        self, guess: Tensor, one: Callable[[Precise], Precise], series: tuple[float, float]
+    ) -> Precise:
+        left = -one(Precise.exact(guess)) + 1.0
+        r, most = left.high, left.most
+        part = r * (series[0] + series[1] * r)
+        # The following terms of both series are no larger than those before; r is hardly more than rounding.
+        rest = (left.low.abs() + left.error) * 2 + 2 * most**3 + 8 * UNIT * part.abs()
+        error = torch.where(most < 2.0**-20, rest * guess.abs() + _LEAST, torch.inf)
+        nothing = torch.zeros_like(error)
+        return _made(guess, guess * part, nothing, nothing).loosened(error)
+
+    def total(self, axis: int) -> Precise:
+        """The sum along an axis, which keeps one entry: of sums of halves."""
+        own = self
+        while own.high.shape[axis] > 1:
+            size = own.high.shape[axis]
+            half = size // 2
+            first, second = (own.narrowed(axis, start, half) for start in (0, half))
+            summed = first + second
+            if size % 2:
+                last = own.narrowed(axis, size - 1, 1)
+                summed = Precise(
+                    *(torch.cat([a, b], dim=axis) for a, b in zip(summed._parts, last._parts, strict=True))
+                )
+            own = summed
+        return own
+
+    def narrowed(self, axis: int, start: int, length: int) -> Precise:
+        """So many entries along an axis."""
+        return self.shaped(lambda x: x.narrow(axis, start, length))
+
+    @property
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.high, self.low, self.error
+
+
+def _made(high: Tensor, low: Tensor, error: Tensor, size: Tensor) -> Precise:
+    """high + low, where low is off by a rounding of numbers of this size."""
+    total, rest = two_sum(high, low)
+    return Precise(total, rest, (error + 2 * UNIT * size) * (1 + 16 * UNIT))
+
+
+def precise_products(
+    product: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, terms: int, shared: bool
+) -> Precise:
+    """A product that is linear in both factors, of known numbers: sums of at most so many products.
+
+    Args:
+        product: takes a and parts of b, ``(R, *shape)``, and gives ``(R, *other)``.
+        a: weights, shared by all rows of b; or, where `shared` is False, as many rows as b has.
+        b: ``(B, *shape)``.
+        terms: the most products that are summed for one value.
+        shared: see `a`.
+    """
+    bits = (_BITS - math.ceil(math.log2(max(2, terms)))) // 2
+    first, a_size = _cut(a[None] if shared else a, bits)
+    second, b_size = _cut(b, bits)
+    rows, found = len(b), list[Tensor]()
+    for number, part in enumerate(first):
+        taken = second[: _PARTS - number]
+        if taken:
+            weights = part[0] if shared else part.repeat(len(taken), *(1,) * (part.ndim - 1))
+            found += product(weights, torch.cat(taken)).split(rows)
+    if not found:
+        return Precise.exact(product(a, b))
+    found.sort(key=lambda own: float(own.abs().max()))
+    total = Precise.exact(found[0])
+    for own in found[1:]:
+        total = total + Precise.exact(own)
+    # Of all products of parts those are left out that are below 2^-(bits _PARTS) of the largest ones.
+    left = (_PARTS + 1) * terms * 2.0 ** (-bits * _PARTS) * a_size * b_size
+    spread = left.reshape(-1, *(1,) * (total.high.ndim - 1)).expand_as(total.high)
+    return total.loosened(spread + _LEAST)
+
+
+def _cut(numbers: Tensor, bits: int) -> tuple[list[Tensor], Tensor]:
+    """Parts of so many bits, largest first, without those that are 0; and powers of two above each row.
+
+    The parts of a row are multiples of powers of two, each 2^bits times less than the one before.
+    """
+    size = numbers.abs().flatten(1).amax(dim=1)
+    exponent = torch.frexp(size).exponent.clamp(-900, 1000)
+    parts, left = list[Tensor](), numbers
+    for number in range(1, _PARTS + 1):
+        unit = torch.ldexp(torch.ones_like(size), exponent - bits * number)
+        unit = unit.reshape(-1, *(1,) * (numbers.ndim - 1))
+        part = torch.round(left / unit) * unit
+        left = left - part
+        parts.append(part)
+    return [part for part in parts if part.any()], torch.ldexp(torch.ones_like(size), exponent)

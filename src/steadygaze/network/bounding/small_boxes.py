@@ -1,0 +1,98 @@
+"""Bounds of a network over boxes: of deep smooth ones over small boxes by differences (see `anchored`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+from torch import Tensor
+
+from steadygaze.deadline import NEVER, Deadline
+from steadygaze.geometry.enclosures import Enclosure
+from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.anchored import Anchored, anchored_affine, anchored_joint, anchored_units
+from steadygaze.network.bounding.bounds import Bounds, bounds_of
+from steadygaze.network.bounding.joint import Factors, Scales, Shares
+from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed
+from steadygaze.network.bounding.tightening import Effort
+from steadygaze.network.graph import Graph
+from steadygaze.network.joint import AbstractJoint
+from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.smooth import Smooth
+
+# Where no pixel moves by more than this: at that size bounds of four deep networks were narrower so.
+_SMALL = 2.0**-20
+
+
+def are_small(graph: Graph, pixels: Enclosure) -> np.ndarray:
+    """``(B,)`` bool: over which boxes this network is bounded by differences, given its pixels."""
+    if not graph.drowns:
+        return np.zeros(len(pixels.centre), bool)
+    return pixels.spread.reshape(len(pixels.centre), -1).max(axis=1) < _SMALL
+
+
+def bounds_over(
+    pixels: Enclosure,
+    graph: Graph,
+    nodes: Collection[int],
+    tolerances: Mapping[int, Tensor],
+    room: int,
+    start: int = 0,
+    effort: Effort = Effort.FORMS,
+    deadline: Deadline = NEVER,
+) -> Bounds:
+    """`bounds_of` pixels that are enclosed, or `bounds_about` them, where all boxes are small."""
+    if are_small(graph, pixels).all():
+        return bounds_about(
+            graph, Anchored.of(pixels, graph.device), nodes, tolerances, room, start, deadline
+        )
+    known = Forms.of(pixels, graph.device)
+    return bounds_of(graph, known, nodes, tolerances, room, start, effort, deadline)
+
+
+def bounds_about(
+    graph: Graph,
+    pixels: Anchored,
+    nodes: Collection[int],
+    tolerances: Mapping[int, Tensor],
+    room: int,
+    start: int = 0,
+    deadline: Deadline = NEVER,
+) -> Bounds:
+    """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
+
+    As `bounds_of` with forms alone; every node after `start` depends on it alone.
+
+    Raises Expired where the deadline passes on the way.
+    """
+    values: dict[int, Anchored] = {start: pixels}
+    kept: dict[int, Forms] = {start: pixels.whole} if start in nodes else {}
+    slopes: dict[int, Derivative | Choice | Factors | Shares | Scales] = {}
+    pull = pixels.anchor.new_zeros((len(pixels.anchor), pixels.away.count))
+    doubts, used = pixels.anchor.new_zeros(len(pixels.anchor)), pixels.away.symbols
+    for index in range(start + 1, len(graph.nodes)):
+        node, layer = graph.nodes[index], graph.nodes[index].layer
+        if not values.keys() >= set(node.inputs):  # it depends on what comes before `start`
+            continue
+        deadline.ask()
+        inputs = tuple(values[source] for source in node.inputs)
+        if isinstance(layer, AbstractAffine):
+            values[index] = anchored_affine(layer, *inputs, norm=graph.norm(index))
+        else:
+            if isinstance(layer, AbstractJoint):
+                done = anchored_joint(graph, index, inputs, room, used, nodes)
+                blame = done.values.away
+            else:
+                assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
+                done = anchored_units(layer, inputs[0], tolerances.get(index), room, used)
+                blame = done.values.away if isinstance(layer, MaxPool) else inputs[0].away
+            values[index], slopes[index] = done.values, done.slopes
+            used = max(used, done.values.away.symbols)
+            pull, doubts = pull + blamed(blame.flattened(), done.deviation), doubts + done.slopes.doubts
+        if index in nodes:
+            kept[index] = values[index].whole
+        for source in node.inputs:
+            if graph.readers[source][-1] == index:
+                values.pop(source, None)
+    return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, None, deadline)

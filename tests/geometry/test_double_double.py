@@ -1,0 +1,167 @@
+"""Numbers to twice the precision: against exact fractions, and functions of them against mpmath."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+from steadygaze.geometry import double_double, double_functions
+from steadygaze.geometry.double_double import Precise, precise_products
+from steadygaze.geometry.double_functions import exponential, logarithm, normal_share
+
+COUNT = 200
+
+
+@pytest.fixture(autouse=True)
+def _many_digits():
+    with mpmath.workprec(300):
+        yield
+
+
+def numbers(low, high, error=0.0, seed=0):
+    """Numbers with a low part each, known but for a relative error."""
+    rng = np.random.default_rng(seed)
+    high_part = torch.from_numpy(rng.uniform(low, high, COUNT))
+    low_part = high_part * torch.from_numpy(rng.uniform(-1, 1, COUNT)) * 2.0**-54
+    return Precise(high_part, low_part, error * high_part.abs())
+
+
+def exact(x, index, share=0.0):
+    """One of the numbers, off by a share of its error."""
+    parts = (float(own.flatten()[index]) for own in (x.high, x.low, x.error))
+    high, low, error = (Fraction(part) for part in parts)
+    return high + low + Fraction(share) * error
+
+
+def many(fraction):
+    return mpmath.mpf(fraction.numerator) / fraction.denominator
+
+
+def excess(found, true):
+    """By how much of its error each number is off, at most; true: what they are, as mpmath or fractions."""
+    worst = 0.0
+    for index, value in enumerate(true):
+        error = float(found.error.flatten()[index])
+        if error == np.inf:
+            continue
+        off = abs(many(exact(found, index)) - (many(value) if isinstance(value, Fraction) else value))
+        worst = max(worst, float(off / error) if error else float(off > 0) * 1e9)
+    return worst
+
+
+OPERATIONS: dict[str, Any] = {
+    "sum": (lambda a, b: a + b, lambda a, b: a + b),
+    "difference": (lambda a, b: a - b, lambda a, b: a - b),
+    "product": (lambda a, b: a * b, lambda a, b: a * b),
+    "square": (lambda a, _: a.square(), lambda a, _: a * a),
+    "reciprocal": (lambda a, _: a.reciprocal(), lambda a, _: 1 / a),
+    "plus a number": (lambda a, _: a + 0.7, lambda a, _: a + Fraction(0.7)),
+    "a third": (lambda a, _: a.times(Precise.of(Fraction(1, 3))), lambda a, _: a / 3),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("error", [0.0, 1e-25])
+def test_sums_and_products_are_off_by_no_more_than_said(name, error):
+    function, own = OPERATIONS[name]
+    for scale in (1.0, 1e-12, 1e9):
+        a, b = numbers(0.1, 3.0, error), numbers(-scale, scale, error, seed=1)
+        found = function(a, b)
+        for share in (-1, 0, 1):
+            true = [own(exact(a, k, share), exact(b, k, share)) for k in range(COUNT)]
+            assert excess(found, true) <= 1
+        size = (found.high.abs() + a.high.abs() + b.high.abs()) * (1 + a.high.abs())
+        assert (found.error <= (8 * error + 2.0**-96) * size).all()
+
+
+FUNCTIONS: dict[str, Any] = {
+    "root": (lambda x: x.rsqrt(), lambda x: 1 / mpmath.sqrt(x), (1e-6, 50.0)),
+    "exp": (exponential, mpmath.exp, (-40.0, 10.0)),
+    "exp near 0": (exponential, mpmath.exp, (-0.01, 0.01)),
+    "exp far away": (exponential, mpmath.exp, (-900.0, 720.0)),
+    "log": (logarithm, mpmath.log, (1e-4, 1e3)),
+    "normal": (normal_share, mpmath.ncdf, (-4.0, 4.0)),
+    "normal far away": (normal_share, mpmath.ncdf, (-14.0, 14.0)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("error", [0.0, 1e-24])
+def test_functions_are_off_by_no_more_than_said(name, error):
+    function, own, (low, high) = FUNCTIONS[name]
+    x = numbers(low, high, error)
+    found = function(x)
+    for share in (-1, 0, 1):
+        assert excess(found, [own(many(exact(x, k, share))) for k in range(COUNT)]) <= 1
+    if "far" not in name:
+        assert (found.error <= (1e3 * error + 2.0**-94) * (1 + found.high.abs()) * (1 + found.high**3)).all()
+
+
+def test_what_is_not_known_has_an_infinite_error():
+    x = Precise.exact(torch.tensor([0.0, 1e-310, 800.0], dtype=torch.float64))
+    assert x.reciprocal().error[0] == torch.inf
+    assert exponential(x).error[2] == torch.inf
+    wide = Precise.rounded(torch.ones(1, dtype=torch.float64), torch.full((1,), 10.0, dtype=torch.float64))
+    for function in (exponential, normal_share, logarithm, Precise.rsqrt):
+        assert function(wide).error == torch.inf
+
+
+@pytest.mark.parametrize("spread", [0, 12, 40])
+def test_matrix_products_are_known_to_twice_the_precision(spread):
+    rng = np.random.default_rng(spread)
+    weight = torch.from_numpy(rng.standard_normal((5, 300)))
+    x = torch.from_numpy(rng.standard_normal((3, 300)) * 10.0 ** -rng.uniform(0, spread, (3, 300)))
+    x[1] = 0.0
+    found = precise_products(lambda w, rows: rows @ w.T, weight, x, 300, shared=True)
+    true = [
+        sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(row, own, strict=True))
+        for own in x
+        for row in weight
+    ]
+    assert excess(found, true) <= 1
+    assert (found.error <= 2.0**-82).all()
+
+
+def test_products_of_two_computed_matrices_have_scales_of_their_own():
+    rng = np.random.default_rng(1)
+    a, b = (torch.from_numpy(rng.standard_normal((2, 3, *shape))) for shape in ((4, 6), (6, 2)))
+    b[1] *= 1e-30
+    found = precise_products(torch.matmul, a, b, 6, shared=False)
+    true = [
+        sum(Fraction(float(a[n, h, i, k])) * Fraction(float(b[n, h, k, j])) for k in range(6))
+        for n in range(2)
+        for h in range(3)
+        for i in range(4)
+        for j in range(2)
+    ]
+    assert excess(found, true) <= 1
+    assert (found.error[1] <= 1e-55).all()
+
+
+# -- planted faults: each must be seen
+
+
+def test_a_product_without_what_rounding_took_is_seen(monkeypatch):
+    monkeypatch.setattr(double_double, "two_product", lambda a, b: (a * b, 0 * a * b))
+    with pytest.raises(AssertionError):
+        test_sums_and_products_are_off_by_no_more_than_said("product", 0.0)
+
+
+def test_parts_of_too_many_bits_are_seen(monkeypatch):
+    monkeypatch.setattr(double_double, "_BITS", 70)
+    with pytest.raises(AssertionError):
+        test_matrix_products_are_known_to_twice_the_precision(0)
+
+
+def test_a_series_that_ends_too_soon_is_seen(monkeypatch):
+    whole = double_functions._around_places()
+    shorter = whole.clone()
+    shorter[12:] = 0.0
+    monkeypatch.setattr(double_functions, "_around_places", lambda: shorter)
+    with pytest.raises(AssertionError):
+        test_functions_are_off_by_no_more_than_said("normal", 0.0)

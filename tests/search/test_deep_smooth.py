@@ -1,0 +1,79 @@
+"""Deep networks of norms: class and attention are certified over small boxes about 0, where forms drown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from steadygaze.network.reading.load import load_network
+from steadygaze.network.saliency import Gradient
+from steadygaze.perturbation.notation import chain_of
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
+from steadygaze.search import branch_and_bound
+from steadygaze.search.judged_boxes import judge_boxes
+from steadygaze.verdict.driver import verify
+
+IMAGE = np.random.default_rng(0).uniform(0.2, 0.8, (1, 6, 6))
+LINE = chain_of("brightness(amount=-0.05..0.05)")
+PLANE = chain_of("brightness(amount=-0.05..0.05) | patch(opacity=0..0.2, top=1, left=1, size=2)")
+FEW = 1500
+
+
+def deep(count, width=24):
+    torch.manual_seed(2)
+    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(36, width)]
+    for _ in range(count):
+        layers += [nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width)]
+    return nn.Sequential(*layers, nn.Linear(width, 3)).double().eval()
+
+
+@pytest.mark.parametrize("perturbation", [LINE, PLANE], ids=["line", "plane"])
+def test_attention_is_certified_about_zero_where_samples_hold(perturbation):
+    module = deep(16)
+    answer = verify(module, IMAGE, perturbation, threshold=0.3, method="bound", regions_limit=FEW)
+    scale = answer.safe_scale
+    assert scale is not None
+    assert scale > 0
+    box, rng = answer.problem.box, np.random.default_rng(1)
+    thetas = scale * (box[:, 0] + rng.random((60, len(box))) * (box[:, 1] - box[:, 0]))
+    points = answer.problem.replay(thetas)
+    assert (points.gap > 0).all()
+    assert (points.inconsistency <= 0.3).all()
+
+
+def test_it_is_not_where_boxes_about_zero_are_never_small(monkeypatch):
+    """What the test before rests on: halved in turn with all others, boxes are not small enough in time."""
+    monkeypatch.setattr(branch_and_bound, "_IN_VAIN", 10**9)
+    answer = verify(deep(16), IMAGE, LINE, threshold=0.3, method="bound", regions_limit=FEW)
+    assert answer.safe_scale == 0
+
+
+def posed(image):
+    network = load_network(deep(16), input_shape=image.shape)
+    return pose(
+        network, image, LINE, label=None, threshold=0.3, clip=(0.0, 1.0),
+        saliency=Gradient(), inconsistency=Cosine(),
+    )  # fmt: skip
+
+
+def test_pixels_at_the_ends_of_the_clip_are_known_as_well_as_others():
+    image = IMAGE.copy()
+    image[0, :2], image[0, 4:] = 0.0, 1.0
+    problem, boxes = posed(image), np.array([[[0.0, 2.0**-44]]])
+    bounds = problem.bounds(boxes, 32)
+    low, high = bounds.gaps(problem.label)
+    assert ((high - low) < 1e-11).all()
+    assert (bounds.values[problem.graph.last].errors < 1e-14).all()
+
+
+def test_small_boxes_are_not_judged_together_with_others():
+    problem = posed(IMAGE)
+    tiny, wide = 0.05 * 2.0**-34, 0.05
+    boxes = np.array([[[-wide, 0.0]], [[0.0, tiny]], [[0.0, wide]], [[-tiny, 0.0]]])
+    found = judge_boxes(problem, boxes, 32)
+    alone = [judge_boxes(problem, box[None], 32).kind[0] for box in boxes]
+    assert found.kind.tolist() == alone
+    assert found.kind[1] == found.kind[3] != found.kind[0] == found.kind[2]
