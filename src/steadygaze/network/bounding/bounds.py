@@ -244,13 +244,12 @@ def affine(layer: AbstractAffine, *inputs: Forms, norm: float | None = None) -> 
         split = joined.split(sizes, dim=1)
         return tuple(part.reshape(len(part), *forms.shape) for part, forms in zip(split, inputs, strict=True))
 
-    constant = layer.forward(*parts(rows.new_zeros((1, sum(sizes)))))
     length = flat[0].length if len(flat) == 1 else together(flat)
     return Forms(rows, error, flat[0].count, length=length).linear(
         lambda x: layer.linear(*parts(x)),
         lambda x: layer.absolute.linear(*parts(x)),
         layer.terms_forward,
-        constant if constant.any() else None,
+        layer.constant(tuple(forms.shape for forms in inputs)),
         norm,
     )
 
