@@ -15,7 +15,7 @@ from branching import BRANCHING
 from formed import affine_part, exact
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding import backward as backward_module
-from steadygaze.network.bounding import lines
+from steadygaze.network.bounding import lines, tightening
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.bands import Band
 from steadygaze.network.bounding.bounds import bounds_of
@@ -185,6 +185,23 @@ def test_no_single_gap_is_wider_than_crown_because_its_range_was_known_better(wi
         plain = crown(weights, biases, pixels) + turned
         # Units are not asked for where that would bring less than a fiftieth.
         assert (ours[:4] + ours[4:] >= plain * (1 + 2e-3)).all()
+
+
+def test_rows_with_other_slopes_make_no_bound_wider(monkeypatch):
+    rng, generator = np.random.default_rng(5), torch.Generator().manual_seed(3)
+    narrower = 0
+    for _ in range(12):
+        graph, _, _ = deep_network(generator, (36, 20, 20, 20, 20, 20, 4), 1.3)
+        pixels = pixels_around(rng, 3, 0.1)
+        images, spans = images_in(rng, pixels, 12), []
+        for share in (0.0, 1.0):
+            monkeypatch.setattr(tightening, "_FEW_ASKED", share)
+            assert excess(graph, pixels, images, Effort.UNITS) <= 1e-9
+            low, high = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=Effort.UNITS).gaps(1)
+            spans.append(high - low)
+        assert (spans[1] <= spans[0] * (1 + 1e-9)).all()
+        narrower += int((spans[1] < 0.99 * spans[0]).any())
+    assert narrower
 
 
 # -- lines

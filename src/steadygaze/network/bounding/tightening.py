@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding.backward import Backward
+from steadygaze.network.bounding.backward import Backward, least_of
 from steadygaze.network.bounding.bands import Band, Range, moved
 from steadygaze.network.bounding.ends import End
 from steadygaze.network.bounding.lines import (
@@ -40,6 +40,10 @@ _WIDER = 1.001
 # Ranges wider than this share of |W| |x| + |b| are sought in float32: what its rounding adds, some 1e-5 of it
 # for each layer, is hardly a thousandth of them. Where they are narrower it made gaps wider by a percent.
 _COARSE = 0.5
+# Rows are sought a second time, with other slopes, in boxes that ask for no more than this share of a node's
+# units; and then for all, as long as they leave no more than that of their ranges. In few boxes it gains more
+# than a percent, but there gaps became up to 40 % narrower.
+_FEW_ASKED, _GAIN = 0.25, 0.99
 # Where there are fewer entries in all rows, one set in float64 takes no longer than two of both kinds.
 _FEW = 2**16
 
@@ -71,6 +75,10 @@ class Tightening:
         self._bands: dict[int, Band] = {}
         self._ranges: dict[int, tuple[Tensor, Tensor]] = {}
         self._depth = {start: 0}
+        # Boxes in which what is known of ranges chooses other slopes than rows do; and what share of a node's
+        # units may be asked for with these.
+        self._differs = torch.zeros(len(pixels.error), dtype=torch.bool, device=pixels.error.device)
+        self._allowed = torch.full_like(pixels.error.flatten(1)[:, 0], _FEW_ASKED)
         self._ground(start, pixels)
 
     def affine(self, index: int, forms: Forms) -> None:
@@ -98,6 +106,7 @@ class Tightening:
                 self._bands[source] = self._asked(source, asked, high - low)
                 least, most = self._bands[source].bounds
                 low, high = torch.fmax(low, least.flatten(1)), torch.fmin(high, most.flatten(1))
+                low, high = self._turned(source, asked & _torn(layer, low, high), low, high)
                 self._ranges[source] = low.reshape(forms.error.shape), high.reshape(forms.error.shape)
                 self.backward.sizes[source] = size_of(*self._ranges[source])
         if self._asks and self._depth[source] and not isinstance(layer, MaxPool):
@@ -112,6 +121,8 @@ class Tightening:
                 self.backward.lines[index] = lines
                 if others is not None:
                     self.backward.others[index] = others
+                    if isinstance(layer, PiecewiseLinear):
+                        self._differs |= (lines.below != others.below).any(dim=1)
                 return low, high
         self.backward.lines[index] = lines_of(layer, flat, low, high)
         return low, high
@@ -152,6 +163,22 @@ class Tightening:
             band = band.between(*self.backward.narrowed(source).units(source, coarse))
         fine = asked & ~coarse
         return band.between(*self.backward.units(source, fine)) if fine.any() else band
+
+    def _turned(self, source: int, asked: Tensor, low: Tensor, high: Tensor) -> Range:
+        """Ranges ``(B, M)`` with what rows through other lines say of entries, in boxes that ask for few.
+
+        Only ranges take it in, so that no line turns by it: it makes no bound wider.
+        """
+        few = self._differs & (asked.sum(dim=1) <= self._allowed * asked.shape[1])
+        some = asked & few[:, None]
+        if not some.any():
+            return low, high
+        below, above = self.backward.otherwise().units(source, some)
+        least, most = torch.fmax(low, least_of(below)), torch.fmin(high, -least_of(-above))
+        left, whole = (torch.where(some, own, 0.0).sum(dim=1) for own in (most - least, high - low))
+        tried = some.any(dim=1)
+        self._allowed[tried] = (left <= _GAIN * whole)[tried].to(self._allowed.dtype)
+        return least, most
 
     def _ground(self, index: int, forms: Forms) -> None:
         self.backward.grounds[index] = forms
