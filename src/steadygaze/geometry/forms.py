@@ -90,7 +90,7 @@ class Forms:
         """What coordinates and symbols say alone."""
         return replace(self, error=torch.zeros_like(self.error), length=None)
 
-    @property
+    @cached_property
     def size(self) -> Tensor:
         """Sum of the absolute values of centre and coefficients: what rounding is a share of."""
         return self.centre.abs() + self.spread

@@ -36,6 +36,20 @@ def best_of_windows(
     return _best_of_windows(np.ascontiguousarray(values), windows, tolerance)
 
 
+def ahead_of_winners(
+    rows: np.ndarray, error: np.ndarray, windows: np.ndarray, winner: np.ndarray, known: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By how much inputs of windows exceed the winner over boxes: least, most, and how far that is unknown.
+
+    Inputs are affine forms, rows ``(B, C, inputs)`` and error ``(B, inputs)``; the first ``known`` rows are
+    the centre and what depends on the coordinates. windows ``(windows, size)`` holds columns, -1 for none;
+    winner ``(B, windows)``. All returned are ``(B, windows, size)``, rounded outwards; where a window has no
+    input, or it is the winner, the first two are -inf.
+    """
+    rows, error = np.ascontiguousarray(rows), np.ascontiguousarray(error)
+    return _ahead_of_winners(rows, error, windows, np.ascontiguousarray(winner), known)
+
+
 def met(
     values: np.ndarray, marks: np.ndarray, tolerance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -84,6 +98,35 @@ def _best_of_windows(values, windows, tol):
                     place[v, w] = k
                     break
     return best, place
+
+
+@kernel
+def _ahead_of_winners(rows, error, windows, winner, known):
+    count, width = windows.shape
+    shape = (len(rows), count, width)
+    low, high, stray = np.full(shape, -np.inf), np.full(shape, -np.inf), np.zeros(shape)
+    share, upward = 4 * 2.0**-53, 1 + (rows.shape[1] + 8) * 2.0**-53
+    for b in range(len(rows)):
+        for w in range(count):
+            best = winner[b, w]
+            for k in range(width):
+                own = windows[w, k]
+                if own < 0 or own == best:
+                    continue
+                spread = beside = size = 0.0
+                for c in range(rows.shape[1]):
+                    first, second = rows[b, c, own], rows[b, c, best]
+                    size += abs(first) + abs(second)
+                    if c >= known:
+                        beside += abs(first - second)
+                    elif c:
+                        spread += abs(first - second)
+                away = rows[b, 0, own] - rows[b, 0, best]
+                beside += error[b, own] + error[b, best] + share * size
+                reach = (beside + spread) * upward
+                low[b, w, k], high[b, w, k] = away - reach, away + reach
+                stray[b, w, k] = beside * upward
+    return low, high, stray
 
 
 @kernel

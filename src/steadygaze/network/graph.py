@@ -272,6 +272,13 @@ class Graph:
         return {}
 
     @cached_property
+    def single(self) -> Graph:
+        """The graph with its affine layers in float32; all others are as they were."""
+        kind, layers = torch.float32, (node.layer for node in self.nodes)
+        layers = (own.to(kind) if isinstance(own, AbstractAffine) else own for own in layers)
+        return Graph(tuple(replace(node, layer=own) for node, own in zip(self.nodes, layers, strict=True)))
+
+    @cached_property
     def squares(self) -> Graph:
         """The graph with its weights and slopes squared: what variances follow, see `squared`."""
         return Graph(tuple(replace(node, layer=squared(node.layer)) for node in self.nodes))

@@ -69,6 +69,20 @@ class AbstractAffine(AbstractLayer):
     @abstractmethod
     def _absolute(self) -> AbstractAffine: ...
 
+    def constant(self, shapes: tuple[Shape, ...]) -> Tensor | None:
+        """What it adds to a linear function of inputs of these shapes, ``(1, *shape)``; None if that is 0."""
+        if shapes not in self._constants:
+            own = [value for value in vars(self).values() if isinstance(value, Tensor)]
+            kind = next((value.dtype for value in own if value.is_floating_point()), torch.float64)
+            device = own[0].device if own else None
+            found = self.forward(*(torch.zeros((1, *shape), dtype=kind, device=device) for shape in shapes))
+            self._constants[shapes] = found if found.any() else None
+        return self._constants[shapes]
+
+    @cached_property
+    def _constants(self) -> dict[tuple[Shape, ...], Tensor | None]:
+        return {}
+
     @property
     @abstractmethod
     def terms(self) -> int:
@@ -97,6 +111,9 @@ class AbstractWeighing(AbstractAffine):
     @property
     def parameters(self) -> int:
         return 0
+
+    def constant(self, shapes: tuple[Shape, ...]) -> None:
+        del shapes
 
     def _absolute(self) -> AbstractAffine:
         return self

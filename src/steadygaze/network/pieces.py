@@ -36,6 +36,8 @@ class PiecewiseLinear(AbstractLayer):
         if self.is_relu:
             return x.clamp_min(0.0)
         flat = x.flatten(1)
+        if self.is_hinge:
+            return torch.where(flat > 0, flat * self.slopes[1], flat * self.slopes[0]).reshape(x.shape)
         out = torch.addcmul(self.offsets[0], flat, self.slopes[0])
         for piece, edge in enumerate(self.breakpoints, start=1):
             above = torch.addcmul(self.offsets[piece], flat, self.slopes[piece])
@@ -87,6 +89,17 @@ class PiecewiseLinear(AbstractLayer):
     def is_relu(self) -> bool:
         rule = (self.breakpoints.tolist(), self.slopes.tolist(), self.offsets.tolist())
         return rule == ([0.0], [[0.0], [1.0]], [[0.0], [0.0]])
+
+    @cached_property
+    def is_hinge(self) -> bool:
+        """Whether it bends at 0 alone, where it is 0, and upwards, as ReLU and leaky ReLU do."""
+        bends = self.breakpoints.tolist() == [0.0] and not self.offsets.any()
+        return bends and bool((self.slopes[0] <= self.slopes[1]).all())
+
+    @cached_property
+    def rises(self) -> bool:
+        """Whether it falls nowhere."""
+        return bool((self.slopes >= 0).all())
 
 
 @dataclass(frozen=True, eq=False)

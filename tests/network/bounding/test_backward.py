@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from branching import BRANCHING
 from formed import affine_part, exact
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding import backward as backward_module
-from steadygaze.network.bounding import lines
+from steadygaze.network.bounding import lines, tightening
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.bands import Band
 from steadygaze.network.bounding.bounds import bounds_of
@@ -186,6 +187,23 @@ def test_no_single_gap_is_wider_than_crown_because_its_range_was_known_better(wi
         assert (ours[:4] + ours[4:] >= plain * (1 + 2e-3)).all()
 
 
+def test_rows_with_other_slopes_make_no_bound_wider(monkeypatch):
+    rng, generator = np.random.default_rng(5), torch.Generator().manual_seed(3)
+    narrower = 0
+    for _ in range(12):
+        graph, _, _ = deep_network(generator, (36, 20, 20, 20, 20, 20, 4), 1.3)
+        pixels = pixels_around(rng, 3, 0.1)
+        images, spans = images_in(rng, pixels, 12), []
+        for share in (0.0, 1.0):
+            monkeypatch.setattr(tightening, "_FEW_ASKED", share)
+            assert excess(graph, pixels, images, Effort.UNITS) <= 1e-9
+            low, high = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=Effort.UNITS).gaps(1)
+            spans.append(high - low)
+        assert (spans[1] <= spans[0] * (1 + 1e-9)).all()
+        narrower += int((spans[1] < 0.99 * spans[0]).any())
+    assert narrower
+
+
 # -- lines
 
 
@@ -193,7 +211,11 @@ def layers():
     steps = torch.tensor([-0.5, 0.7], dtype=torch.float64)
     bent = torch.tensor([[0.2], [1.0], [-0.3]], dtype=torch.float64)
     heights = torch.tensor([[0.0], [0.4], [1.31]], dtype=torch.float64)
-    return [RELU, PiecewiseLinear(steps, bent, heights), *(Smooth(name) for name in RULES)]
+    leaky, turned = ([[0.1], [1.0]], [[-1.0], [0.3]])
+    hinges = [
+        PiecewiseLinear(RELU.breakpoints, torch.tensor(own).double(), RELU.offsets) for own in (leaky, turned)
+    ]
+    return [RELU, *hinges, PiecewiseLinear(steps, bent, heights), *(Smooth(name) for name in RULES)]
 
 
 @pytest.mark.parametrize("number", range(len(layers())))
@@ -219,6 +241,26 @@ def test_the_chord_of_relu_is_above_it_without_rounding():
     assert (above * high + offset >= high).all()
 
 
+@pytest.mark.parametrize("slopes", [(0.1, 1.0), (-1.0, 1.0), (-3.7, -0.3), (0.3, 0.30000001)])
+def test_lines_of_a_bend_hold_it_without_rounding(slopes):
+    rng, (least, most) = np.random.default_rng(1), slopes
+    layer = PiecewiseLinear(RELU.breakpoints, torch.tensor(slopes).double()[:, None], RELU.offsets)
+    assert layer.is_hinge
+    low, high = (torch.from_numpy(rng.uniform(*ends, (1, 200))) for ends in ((-3, -1e-3), (1e-3, 3)))
+    found = lines_of(layer, Forms.exact(low, 1), low, high)
+    parts = (found.below, found.below_offset, found.above, found.above_offset, low, high)
+    below, under, above, over, low, high = (exact(part)[0] for part in parts)
+    least, most = (Fraction(float(slope)) for slope in layer.slopes[:, 0])
+    for end, slope in ((low, least), (high, most)):
+        assert (above * end + over >= slope * end).all()
+        assert (below * end + under <= slope * end).all()
+    assert (under <= 0).all()
+    assert (over >= 0).all()
+    # No line with the slope of another piece, or of the chord, is higher in the middle.
+    middle = (low + high) / 2
+    assert (below * middle == np.maximum(least * middle, most * middle)).all()
+
+
 def test_window_lines_hold_the_largest():
     rng = np.random.default_rng(2)
     windows = torch.tensor([[0, 1, 2, -1], [2, 3, 4, 5], [5, 6, -1, -1]])
@@ -232,14 +274,14 @@ def test_window_lines_hold_the_largest():
     found = lines_of(layer, forms, *forms.bounds())
     band = Band.of(forms).through(found, (3,))
     rows = torch.from_numpy(rng.standard_normal((6, 5, 3)))
-    own, constant, rounding = found.pulled(rows.clone(), forms.centre.abs() + forms.reach)
+    own, constant, rounding = found.pulled(rows.clone())
     for _ in range(40):
         t = torch.from_numpy(rng.choice([-1.0, 0.3, 1.0], (6, COUNT)))
         z = affine_part(forms, t, t[:, :0]) + torch.from_numpy(rng.choice([-0.01, 0.01], (6, 7)))
         largest = layer.forward(z)
         least = (own @ z[..., None])[..., 0] + constant - rounding
         assert ((rows @ largest[..., None])[..., 0] >= least - 1e-12).all()
-        low, high = band.bounds()
+        low, high = band.bounds
         assert (low <= largest + 1e-12).all()
         assert (largest <= high + 1e-12).all()
 
@@ -270,7 +312,7 @@ def test_rounding_is_counted(narrow):
     rows = torch.from_numpy(rng.standard_normal((4, 6, 3)))
     if narrow:
         rows = rows.to(torch.float32)
-        found = backward.narrowed().least(rows, 2)
+        found = backward.narrowed(2).least(rows, 2)
         rows = rows.to(torch.float64)
     else:
         found = backward.least(rows, 2)
@@ -305,8 +347,8 @@ def test_lines_taken_for_one_another_are_caught(monkeypatch):
     assert worst_excess() <= 1e-9
     pulled = Lines.pulled
 
-    def swapped(self, rows, size):
-        return pulled(Lines(self.above, self.above_offset, self.below, self.below_offset), rows, size)
+    def swapped(self, rows):
+        return pulled(Lines(self.above, self.above_offset, self.below, self.below_offset, self.size), rows)
 
     monkeypatch.setattr(Lines, "pulled", swapped)
     assert worst_excess() > 1e-6
@@ -315,6 +357,8 @@ def test_lines_taken_for_one_another_are_caught(monkeypatch):
 def test_boxes_taken_for_one_another_are_caught(monkeypatch):
     # Whole maps: what is taken for windows is in `test_fields`.
     monkeypatch.setattr(backward_module, "fields_of", lambda *_: None)
+    # One box at a time: what is known of all is taken as it is.
+    monkeypatch.setattr(backward_module, "_BLOCK_BYTES", 1)
     take = Backward.take
     monkeypatch.setattr(Backward, "take", lambda self, chosen: take(self, (chosen + 1) % 4))
     graph, rng = graph_of("residual"), np.random.default_rng(2)
@@ -328,7 +372,7 @@ def test_an_offset_left_out_is_caught(monkeypatch):
 
     def without(low, high):
         found = of_relu(low, high)
-        return Lines(found.below, found.below_offset, found.above, torch.zeros_like(found.above_offset))
+        return replace(found, above_offset=torch.zeros_like(found.above_offset))
 
     monkeypatch.setattr(lines, "_of_relu", without)
     assert worst_excess() > 1e-6

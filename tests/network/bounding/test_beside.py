@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding import beside, relaxing
+from steadygaze.network.bounding import relaxing
 from steadygaze.network.bounding.beside import beyond
 from steadygaze.network.bounding.relaxing import relax
 from steadygaze.network.pieces import MaxPool
@@ -22,9 +22,7 @@ def forms(equal=False):
     return Forms(rows, torch.full((2, 8), 0.0 if equal else 0.01, dtype=torch.float64), 2)
 
 
-@pytest.mark.parametrize("cached", [1, 2**18])
-def test_differences_of_samples_lie_between_the_bounds(cached, monkeypatch):
-    monkeypatch.setattr(beside, "_CACHED", cached)
+def test_differences_of_samples_lie_between_the_bounds():
     own, winner = forms(), torch.tensor([[0, 4, 7], [2, 3, 5]])
     low, high, strays = beyond(own, WINDOWS, winner)
     t = 2 * torch.rand(200, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1

@@ -32,6 +32,19 @@ class Block(nn.Module):
         return self.last(self.second(torch.tanh(self.first(x))) + self.past(x))
 
 
+class Branched(nn.Module):
+    """Two convolutions read the same units in windows of two sizes, and are added up."""
+
+    def __init__(self):
+        super().__init__()
+        self.ahead, self.wide = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)
+        self.narrow = nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        x = torch.relu(self.ahead(x))
+        return self.wide(x) + self.narrow(x)
+
+
 def tail():
     return [nn.LeakyReLU(), nn.Flatten(), nn.LazyLinear(3)]
 
@@ -58,26 +71,31 @@ NETWORKS = {
         *tail(),
     ),
     "block": lambda: nn.Sequential(Block(), *tail()),
+    "branched": lambda: nn.Sequential(Branched(), *tail()),
 }
 
 
-def known(name, width=0.3):
+def known(name, width=0.3, error=0.01):
     """The graph, pixels, what rows need on their way back, and the nodes that are asked for in windows."""
     torch.manual_seed(7)
     module = NETWORKS[name]().double().eval()
     module(torch.zeros(1, 1, 12, 12, dtype=torch.float64))
     graph = load_network(module, input_shape=(1, 12, 12)).graph
     rows = torch.from_numpy(np.random.default_rng(1).uniform(-width, width, (3, 1 + COUNT, 1, 12, 12)))
-    pixels = Forms(rows, torch.full((3, 1, 12, 12), 0.01, dtype=torch.float64), COUNT)
+    pixels = Forms(rows, torch.full((3, 1, 12, 12), error, dtype=torch.float64), COUNT)
     backward = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=Effort.UNITS).backward
     asked = (graph.nodes[index].inputs[0] for index in backward.lines)
-    return graph, pixels, backward, [index for index in asked if fields_of(graph, index, backward.grounds)]
+    ends = {*backward.grounds, *backward.ends}
+    return graph, pixels, backward, [index for index in asked if fields_of(graph, index, ends)]
 
 
+@pytest.mark.parametrize("error", [0.0, 0.01])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_windows_say_what_whole_maps_say(name):
-    graph, _, backward, asked = known(name)
+def test_windows_say_what_whole_maps_say(name, error):
+    """With exact pixels rows end behind the first units, else at the pixels."""
+    graph, _, backward, asked = known(name, error=error)
     assert asked
+    assert any(index in backward.lines for index in backward.ends) == (not error)
     for start in asked:
         chosen = torch.rand((3, *graph.nodes[start].shape), generator=torch.Generator().manual_seed(1)) < 0.5
         chosen[0] = False

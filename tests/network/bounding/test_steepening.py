@@ -138,6 +138,7 @@ def test_the_derivative_is_that_of_the_bound(name, monkeypatch):
     bounds, _ = bounded(name, 0.7)
     row, start = bounds._rows(0)[:1], bounds.graph.last
     backward = replace(bounds.backward.take(torch.zeros(1, dtype=torch.int64)), others={})
+    backward = replace(backward, ends={})
     backward.grounds[min(backward.grounds)].error.zero_()  # the point of the box is all that is followed
     found = []
     turned = steepening._turned

@@ -32,12 +32,12 @@ def affine(
         split = joined.split(sizes, dim=1)
         return tuple(part.reshape(len(part), *forms.shape) for part, forms in zip(split, inputs, strict=True))
 
-    constant = None if differences else layer.forward(*parts(rows.new_zeros((1, sum(sizes)))))
+    constant = None if differences else layer.constant(tuple(forms.shape for forms in inputs))
     length = flat[0].length if len(flat) == 1 else together(flat)
     return Forms(rows, error, flat[0].count, length=length).linear(
         lambda x: layer.linear(*parts(x)),
         lambda x: layer.absolute.linear(*parts(x)),
         layer.terms_forward,
-        constant if constant is not None and constant.any() else None,
+        constant,
         norm,
     )

@@ -14,9 +14,10 @@ changes the bound by at most that share of <|r|, |W| x>, x being the largest mag
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -24,16 +25,19 @@ from torch import Tensor
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
+from steadygaze.network.bounding.ends import End, Sums
 from steadygaze.network.bounding.fields import Fields, fields_of
 from steadygaze.network.bounding.lines import AbstractLines, Lines, unit_of, weighed
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Add, Concat, Pad, Permute, Reshape
 
 # Layers that only move numbers: rows come through them as they are.
-_EXACT = (Add, Concat, Permute, Reshape)
+_EXACT = (Add, Concat, Pad, Permute, Reshape)
 # Bytes of the widest rows that are carried at once: measured, smaller blocks take longer for their many
 # steps, larger ones leave the cache.
 _BLOCK_BYTES = 2**22
+# Boxes share one set of rows where that is no larger by this factor than that of the box with the most.
+_SHARED = 1.25
 # What the allocator of glibc keeps of freed memory is twice the largest part that was freed, if that is below
 # 32 MiB: see mallopt(3), M_MMAP_THRESHOLD.
 _KEPT_BYTES = 2**25 - 2**14
@@ -50,6 +54,7 @@ class Backward:
         grounds: forms ``(B, *shape)`` of the nodes where rows end; every way back comes to one of them.
         deadline: asked on the way back, node by node.
         others: other lines of some nodes, which may be the better ones.
+        ends: where rows end: at grounds, and right behind some.
     """
 
     graph: Graph
@@ -58,8 +63,9 @@ class Backward:
     grounds: dict[int, Forms] = field(default_factory=dict)
     deadline: Deadline = NEVER
     others: dict[int, AbstractLines] = field(default_factory=dict)
+    ends: dict[int, End] = field(default_factory=dict)
     _scales: dict[int, Tensor] = field(default_factory=dict)
-    _constants: dict[int, Tensor] = field(default_factory=dict)
+    _roundings: dict[int, Tensor] = field(default_factory=dict)
 
     def take(self, chosen: Tensor) -> Backward:
         """What is known over some of the boxes."""
@@ -69,82 +75,93 @@ class Backward:
             sizes={index: size[chosen] for index, size in self.sizes.items()},
             grounds={index: forms.take(chosen) for index, forms in self.grounds.items()},
             others={index: lines.take(chosen) for index, lines in self.others.items()},
+            ends={index: end.take(chosen) for index, end in self.ends.items()},
             _scales={index: scale[chosen] for index, scale in self._scales.items()},
+            _roundings={index: own[chosen] for index, own in self._roundings.items()},
         )
 
-    def narrowed(self) -> Backward:
-        """The same for rows in float32, which take half the time or less; their rounding is counted alike."""
-        kind = torch.float32
-        upward = 1 + 2.0**-20
-        nodes = tuple(
-            replace(node, layer=node.layer.to(kind)) if isinstance(node.layer, AbstractAffine) else node
-            for node in self.graph.nodes
-        )
-        grounds = {
-            index: Forms(forms.rows.to(kind), (forms.error * upward).to(kind), forms.count)
-            for index, forms in self.grounds.items()
-        }
-        return Backward(
-            Graph(nodes),
-            {index: lines.to(kind) for index, lines in self.lines.items()},
-            {index: (size * upward).to(kind) for index, size in self.sizes.items()},
-            grounds,
-            self.deadline,
-        )
+    def grounded_alone(self) -> Backward:
+        """The same with rows that end at grounds alone, so that all lines may be replaced by others."""
+        return replace(self, ends={index: end for index, end in self.ends.items() if index in self.grounds})
+
+    def narrowed(self, start: int) -> Backward:
+        """The same for rows in float32 from a node, which take half the time or less.
+
+        Their rounding is counted alike.
+        """
+        kind, own = torch.float32, self._single
+        for index in self.behind(start):
+            # Nothing is known of sizes in float32 but what they are shares of.
+            own.sizes[index] = self.sizes[index]
+            if index in own.ends or index in own.lines:
+                continue
+            if self._is_end(index):
+                own.ends[index] = self._end(index).to(kind)
+            elif index in self.lines:
+                own.lines[index] = self.lines[index].to(kind)
+            else:
+                own._scales[index] = self.scale(index)
+        return own
+
+    @cached_property
+    def _single(self) -> Backward:
+        return Backward(self.graph.single, deadline=self.deadline)
 
     def least(self, rows: Tensor, start: int) -> Tensor:
         """Lower bounds ``(B, R)`` of ``<row, output of node start>`` for rows ``(B, R, M)``, rounded down."""
-        below = self.below(rows, start)
-        found = below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
-        if not self.others:
-            return found
-        return torch.fmax(found, replace(self, lines=self.lines | self.others, others={}).least(rows, start))
+        found = least_of(self.below(rows, start))
+        return torch.fmax(found, self.otherwise().least(rows, start)) if self.others else found
+
+    def otherwise(self) -> Backward:
+        """The same with the other lines where there are some."""
+        return replace(self, lines=self.lines | self.others, others={})
 
     def below(
         self, rows: Tensor, start: int, both: bool = False, entries: dict[int, Tensor] | None = None
     ) -> Tensor:
         """Affine functions ``(B, 1 + n, R)`` below ``<row, output of node start>``, rounded down.
 
-        The rows are ``(B, R, M)``. They may be in float32, if this is: see `narrowed`.
-        both: of the rows and of their opposites, ``(B, 1 + n, 2 R)``; these go together up to the first node
-        that is not affine.
+        The rows are ``(B, R, M)``, or ``(1, R, M)`` if they are the same for all boxes. They may be in
+        float32, if this is: see `narrowed`.
+        both: of the rows and of their opposites, ``(B, 1 + n, 2 R)``; these go together up to the first end,
+        or node that is not affine.
         entries: where given, takes in what becomes of the rows behind each node that is not affine.
 
         Raises Expired where the deadline passes on the way.
         """
-        nothing = torch.zeros(rows.shape[:2], dtype=torch.float64, device=rows.device)
-        state = _State(nothing[..., None], nothing, nothing)
-        pending = {start: rows}
+        sums, pending = Sums(), {start: rows}
         for index in range(start, -1, -1):
             own = pending.pop(index, None)
             if own is None:
                 continue
             self.deadline.ask()
-            if index in self.grounds:
-                state = state.ended(own, self.grounds[index])
-                continue
-            if both and not isinstance(self.graph.nodes[index].layer, AbstractAffine):
-                own, state, both = _mirrored(own), state.mirrored(), False
+            affine = isinstance(self.graph.nodes[index].layer, AbstractAffine)
+            if both and (self._is_end(index) or not affine):
+                own, both = _mirrored(own), False
+                sums.mirror()
                 pending = {source: _mirrored(part) for source, part in pending.items()}
+            if self._is_end(index):
+                sums.ended(*self._end(index).met(own))
+                continue
             if entries is not None and index in self.lines:
                 entries[index] = own
-            state, parts = self._pulled(index, own, state)
-            for source, part in zip(self.graph.nodes[index].inputs, parts, strict=True):
+            for source, part in zip(
+                self.graph.nodes[index].inputs, self._pulled(index, own, sums), strict=True
+            ):
                 if source not in pending:
                     pending[source] = part
                     continue
                 pending[source] = pending[source] + part
-                rounded = weighed(pending[source], self.sizes[source].flatten(1))
-                state = state.blurred(2 * unit_of(rows) * rounded)
-        state = state.mirrored() if both else state
-        return state.below(next(iter(self.grounds.values())).count)
+                rounded = weighed(pending[source], self._size(source, part.dtype))
+                sums.blurred(2 * unit_of(rows) * rounded)
+        return sums.below(self._count)
 
     def units(self, start: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Functions ``(B, 1 + n, M)`` below and above some entries of a node's output, a mask ``(B, M)``.
 
         Where it is not set they are -inf and inf. Where places see little they go back in windows.
         """
-        fields = fields_of(self.graph, start, self.grounds)
+        fields = fields_of(self.graph, start, {*self.grounds, *self.ends})
         if fields is None:
             return self._units(start, chosen, self.take)
         # Each place of each box is a box of its own.
@@ -164,70 +181,83 @@ class Backward:
         """As `units`, over what is known over some of the boxes by their numbers; graph: its network."""
         _keep_freed_memory()
         boxes, entries = chosen.shape
-        count = next(iter(self.grounds.values())).count
-        low = torch.zeros((boxes, entries, 1 + count), dtype=torch.float64, device=chosen.device)
+        low = torch.zeros((boxes, entries, 1 + self._count), dtype=torch.float64, device=chosen.device)
         low[..., 0] = -torch.inf
         high = -low
         counts = chosen.sum(dim=1)
         order = counts.argsort(descending=True)
         nodes = [self.graph.nodes[index] for index in self.behind(start)] if graph is None else graph.nodes
         widest = max(math.prod(node.shape) for node in nodes)
-        kind = next(iter(self.sizes.values()))
-        done, size = 0, kind.element_size()
+        kind = self._kind
+        size = kind.itemsize
+        span = max(1, _BLOCK_BYTES // (2 * size * widest))
+        done = 0
         while done < boxes and counts[order[done]]:
             most = int(counts[order[done]])
-            own = order[done : done + max(1, _BLOCK_BYTES // (2 * size * widest * most))]
+            own = order[done : done + max(1, span // most)]
             own = own[counts[own] > 0]
             done += len(own)
-            part = part_of(own)
-            span = max(1, _BLOCK_BYTES // (2 * size * widest))
-            places = chosen[own].to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
-            for first in range(0, most, span):
-                place = places[:, first : first + span]
-                asked = chosen[own].gather(1, place)
-                rows = kind.new_zeros((len(own), place.shape[1], entries))
-                rows.scatter_(2, place[..., None], asked.to(rows.dtype)[..., None])
+            asked = chosen[own]
+            shared = asked.any(dim=0).nonzero()[:, 0]
+            # Rows that are the same for all boxes are one matrix up to the first lines.
+            if len(shared) <= _SHARED * most:
+                places = shared[None]
+            else:
+                places = asked.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+            # What is known of all boxes is taken as it is.
+            part = self if graph is None and len(own) == boxes else part_of(own)
+            if part is self:
+                own = own.sort().values
+                asked = chosen
+                places = places if len(places) == 1 else places[order.argsort()]
+            for place in places.split(span, dim=1):
+                rows = torch.zeros((*place.shape, entries), dtype=kind, device=chosen.device)
+                rows.scatter_(2, place[..., None], 1.0)
                 found = part.below(rows, start, both=True).transpose(1, 2)
                 below, above = found.split(place.shape[1], dim=1)
+                place = place.expand(len(own), -1)
+                wanted = asked.gather(1, place)
                 at = own[:, None].expand(place.shape)
-                low[at[asked], place[asked]] = below[asked]
-                high[at[asked], place[asked]] = -above[asked]
+                low[at[wanted], place[wanted]] = below[wanted]
+                high[at[wanted], place[wanted]] = -above[wanted]
         return low.transpose(1, 2), high.transpose(1, 2)
 
     def _seen(self, fields: Fields, chosen: Tensor) -> Backward:
         """What some places see ``(P,)`` of a node, as if each were a box of its own."""
-        lines, sizes, grounds, scales = {}, {}, {}, {}
+        lines, sizes, ends, scales = {}, {}, {}, {}
+        readers = Counter(source for node in fields.graph.nodes for source in node.inputs)
+        kind = self._kind
         for index, (source, _) in fields.sources.items():
-            shape = (-1, *self.graph.nodes[source].shape)
+            shape = self.graph.nodes[source].shape
 
             def seen(own: Tensor, index: int = index, shape: tuple[int, ...] = shape) -> Tensor:
-                return fields.window(index, own.reshape(*own.shape[:-1], *shape[1:]), chosen).flatten(1)
+                maps = own.reshape(*own.shape[:-1], *shape)
+                return fields.window(index, maps, chosen).flatten(-3)
 
-            sizes[index] = fields.window(index, self.sizes[source], chosen)
             layer = fields.graph.nodes[index].layer
-            if source in self.grounds:
-                forms = self.grounds[source]
-                rows, error = (fields.window(index, own, chosen) for own in (forms.rows, forms.error))
-                grounds[index] = Forms(rows, error, forms.count)
-            if index in fields.keepers:
-                within = fields.within(index, self.sizes[source], chosen).flatten(1)
+            if readers[index] > 1:
+                sizes[index] = fields.window(index, self.sizes[source], chosen)
+            # Not where a part is cut out of it: entries of all parts add up before the end.
+            if not fields.graph.nodes[index].inputs:
+                ends[index] = self._end(source).mapped(seen)
+            elif index in fields.keepers:
+                size = seen(self._size(source, kind))
+                within = fields.within(index, self.sizes[source], chosen).flatten(1).to(kind)
                 nothing = torch.zeros_like(within)
-                lines[index] = Lines(within, nothing, within, nothing)
+                lines[index] = Lines(within, nothing, within, nothing, size)
             elif source in self.lines:
                 own = self.lines[source]
                 assert isinstance(own, Lines), "windows of maxima are not local"
                 lines[index] = own.mapped(seen)
-            elif isinstance(layer, Pad):
-                scales[index] = sizes[index].flatten(1)
-            elif isinstance(layer, AbstractAffine) and source not in self.grounds:
+            elif isinstance(layer, AbstractAffine) and not isinstance(layer, _EXACT):
                 scales[index] = seen(self.scale(source))
-        return Backward(fields.graph, lines, sizes, grounds, self.deadline, _scales=scales)
+        return Backward(fields.graph, lines, sizes, deadline=self.deadline, ends=ends, _scales=scales)
 
     def behind(self, start: int) -> set[int]:
-        """The node and all from the grounds on that it depends on."""
+        """The node and all from the ends on that it depends on."""
         found = {start}
         for index in range(start, -1, -1):
-            if index in found and index not in self.grounds:
+            if index in found and not self._is_end(index):
                 found.update(self.graph.nodes[index].inputs)
         return found
 
@@ -244,77 +274,78 @@ class Backward:
             self._scales[index] = node.layer.absolute.forward(*inputs).flatten(1)
         return self._scales[index]
 
-    def _pulled(self, index: int, rows: Tensor, state: _State) -> tuple[_State, tuple[Tensor, ...]]:
+    def _is_end(self, index: int) -> bool:
+        return index in self.ends or index in self.grounds
+
+    def _end(self, index: int) -> End:
+        """Where rows end at a node; of grounds it is made when the first row comes."""
+        if index not in self.ends:
+            self.ends[index] = End.of(self.grounds[index])
+        return self.ends[index]
+
+    @property
+    def _count(self) -> int:
+        """Number of coordinates."""
+        return next(iter((*self.ends.values(), *self.grounds.values()))).count
+
+    @property
+    def _kind(self) -> torch.dtype:
+        """What rows are in: that of ends, or float64 where there are none yet."""
+        return next((end.lower.dtype for end in self.ends.values()), torch.float64)
+
+    def _pulled(self, index: int, rows: Tensor, sums: Sums) -> tuple[Tensor, ...]:
         node = self.graph.nodes[index]
         if not isinstance(node.layer, AbstractAffine):
-            size = self.sizes[node.inputs[0]].flatten(1)
-            own, constant, rounding = self.lines[index].pulled(rows, size)
-            return state.raised(constant).blurred(rounding), (own,)
+            own, constant, rounding = self.lines[index].pulled(rows)
+            sums.raised(constant)
+            sums.blurred(rounding)
+            return (own,)
         layer, shapes = node.layer, tuple(self.graph.nodes[source].shape for source in node.inputs)
         moved = layer.transpose(rows.reshape(-1, *node.shape), shapes)
         parts = tuple(part.reshape(*rows.shape[:2], -1) for part in moved)
         if isinstance(layer, _EXACT):
-            return state, parts
-        # One product with the magnitudes of rows for all of what rounding adds.
-        constant, sizes = self._constant(index), (layer.terms + 8) * self.scale(index)
-        if constant.any():
-            sizes = sizes + (rows.shape[2] + 4) * constant.abs()
-            state = state.raised((rows @ constant).to(torch.float64))
-        state = state.blurred(unit_of(rows) * weighed(rows, sizes))
-        return state, parts
+            return parts
+        constant = layer.constant(shapes)
+        if constant is not None:
+            sums.raised((rows @ constant.flatten()).to(torch.float64))
+        rounding = self._rounding(index, rows.dtype)
+        # As in `weighed`: in float64 lengths will do.
+        if rows.dtype == torch.float64:
+            sums.blurred(torch.linalg.vector_norm(rows, dim=2) * rounding)
+        else:
+            sums.blurred(weighed(rows, rounding))
+        return parts
 
-    def _constant(self, index: int) -> Tensor:
-        """The constant of an affine node, ``(M,)``."""
-        if index not in self._constants:
-            node = self.graph.nodes[index]
-            zeros = (
-                self.sizes[source].new_zeros((1, *self.graph.nodes[source].shape)) for source in node.inputs
-            )
-            self._constants[index] = node.layer.forward(*zeros).flatten()
-        return self._constants[index]
+    def _rounding(self, index: int, kind: torch.dtype) -> Tensor:
+        """What rounding at an affine node adds for each unit of a row's entries, ``(B, M)``.
+
+        In float64 the length of all of it, ``(B, 1)``.
+        """
+        if index not in self._roundings:
+            node, scale = self.graph.nodes[index], self.scale(index)
+            layer = node.layer
+            assert isinstance(layer, AbstractAffine), "the caller says so"
+            unit = UNIT if kind == torch.float64 else 2.0**-24
+            sizes = (layer.terms + 8) * unit * scale
+            constant = layer.constant(tuple(self.graph.nodes[source].shape for source in node.inputs))
+            if constant is not None:
+                sizes = sizes + (scale.shape[1] + 4) * unit * constant.flatten().abs()
+            if kind == torch.float64:
+                sizes = torch.linalg.vector_norm(sizes, dim=1, keepdim=True) * (1 + 2.0**-30)
+            else:
+                sizes = (sizes * (1 + 2.0**-20)).to(kind)
+            self._roundings[index] = sizes
+        return self._roundings[index]
+
+    def _size(self, index: int, kind: torch.dtype) -> Tensor:
+        """The largest magnitudes of a node's values, ``(B, M)``."""
+        size = self.sizes[index].flatten(1)
+        return size if kind == torch.float64 else (size * (1 + 2.0**-20)).to(kind)
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """What has been found of rows so far: coefficients ``(B, R, 1 + n + symbols)``, the rest ``(B, R)``."""
-
-    coefficients: Tensor
-    constant: Tensor
-    error: Tensor
-
-    def raised(self, constant: Tensor) -> _State:
-        total = self.constant + constant
-        return replace(self, constant=total, error=self.error + UNIT * total.abs())
-
-    def blurred(self, error: Tensor) -> _State:
-        return replace(self, error=self.error + error)
-
-    def mirrored(self) -> _State:
-        """That of the rows and of their opposites, ``(B, 2 R)``."""
-        error = torch.cat([self.error, self.error], dim=1)
-        return _State(_mirrored(self.coefficients), _mirrored(self.constant), error)
-
-    def ended(self, rows: Tensor, forms: Forms) -> _State:
-        flat = forms.flattened()
-        found = (rows @ flat.rows.transpose(1, 2)).to(torch.float64)
-        terms = (rows.shape[2] + 8) * unit_of(rows)
-        error = terms * weighed(rows, flat.size)
-        if flat.error.any():
-            error = error + (rows.abs() @ flat.error[..., None])[..., 0] * (1 + 4 * terms)
-        old = self.coefficients
-        width = max(old.shape[2], found.shape[2])
-        old, found = (torch.nn.functional.pad(x, (0, width - x.shape[2])) for x in (old, found))
-        total = old + found
-        return replace(self, coefficients=total, error=self.error + error + UNIT * total.abs().sum(dim=2))
-
-    def below(self, count: int) -> Tensor:
-        centre, own = self.coefficients[..., 0], self.coefficients[..., 1 : 1 + count]
-        strays = self.coefficients[..., 1 + count :].abs().sum(dim=2)
-        size = centre.abs() + self.coefficients[..., 1:].abs().sum(dim=2) + self.constant.abs() + self.error
-        outward = (self.coefficients.shape[2] + 8) * UNIT * size
-        # The errors are themselves sums of many roundings.
-        centre = centre + self.constant - strays - self.error * (1 + 2.0**-30) - outward
-        return torch.cat([centre[:, None], own.transpose(1, 2)], dim=1)
+def least_of(below: Tensor) -> Tensor:
+    """Least values ``(B, R)`` over the box of functions ``(B, 1 + n, R)``, rounded down."""
+    return below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
 
 
 @lru_cache(maxsize=1)

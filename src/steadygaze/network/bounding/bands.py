@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -44,12 +45,12 @@ class Band:
         known = forms.without_symbols().with_symbols(0)
         return Band(known.rows, torch.zeros_like(known.rows), known.error)
 
+    @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Least and largest values ``(B, *shape)``, rounded outwards."""
         low, high = self.middle - self.half, self.middle + self.half
-        size = 4 * UNIT * self._size + self.error
-        away = (self.middle.shape[1] + 4) * UNIT
-        outward = size + away * (self._size + size)
+        share = (self.middle.shape[1] + 8) * UNIT
+        outward = (self._size * share + self.error) * (1 + share)
         return (
             low[:, 0] - low[:, 1:].abs().sum(dim=1) - outward,
             high[:, 0] + high[:, 1:].abs().sum(dim=1) + outward,
@@ -79,7 +80,7 @@ class Band:
             tuple(self.error.shape[1:]),
         )
 
-    @property
+    @cached_property
     def _size(self) -> Tensor:
         return (self.middle.abs() + self.half.abs()).sum(dim=1)
 
@@ -97,29 +98,34 @@ class Band:
         width[:, 0] += (lines.above_offset - lines.below_offset) / 2
         steep = torch.maximum(lines.above.abs(), lines.below.abs())
         offsets = lines.above_offset.abs() + lines.below_offset.abs()
-        size = (middle.abs() + half.abs()).sum(dim=1)
+        size = self._size.flatten(1)
         error = (error + 16 * UNIT * size) * steep + 8 * UNIT * offsets
         return _shaped(moved, width, error * (1 + 16 * UNIT), shape)
 
     def _largest(self, lines: WindowLines, shape: Shape) -> Band:
         middle, half, error = self._flat()
-        least = (middle - half).gather(2, lines.winner[:, None].expand(-1, middle.shape[1], -1))
-        magnitude = (middle.abs() + half.abs()).sum(dim=1)
+        winner = lines.winner[:, None].expand(-1, middle.shape[1], -1)
+        middle_best, half_best = middle.gather(2, winner), half.gather(2, winner)
+        least, most = middle_best - half_best, middle_best + half_best
+        magnitude = self._size.flatten(1)
         slack = error + 2 * UNIT * magnitude
-        below = slack.gather(1, lines.winner)
-        most = torch.zeros_like(least)
-        most[:, 0] = lines.offset
-        above, size = torch.zeros_like(below), lines.offset.abs()
-        for j in range(lines.weights.shape[2]):
-            # Most windows are settled: at each place few have an input that counts.
-            some = lines.weights[:, :, j].any(dim=0).nonzero()[:, 0]
-            weight, place = lines.weights[:, some, j], lines.layer.windows[some, j].clamp_min(0)
-            most[:, :, some] += (
-                weight[:, None] * middle[:, :, place] + weight.abs()[:, None] * half[:, :, place]
-            )
-            size[:, some] += weight.abs() * magnitude[:, place]
-            above[:, some] += weight.abs() * slack[:, place]
+        below, size = slack.gather(1, lines.winner), magnitude.gather(1, lines.winner)
+        above = below
         terms = lines.weights.shape[2] + 8
+        if len(lines.contested):
+            # Few inputs count: those that do, one after the other.
+            box, window, place = lines.weights.nonzero(as_tuple=True)
+            weight, source = lines.weights[box, window, place], lines.places[window, place]
+            count, own = middle.shape[1], weight.abs()[:, None]
+            parts = (middle.mT[box, source], half.mT[box, source])
+            beside = torch.stack([magnitude[box, source], slack[box, source]], dim=1)
+            sums = least.new_zeros((*lines.offset.shape, count + 2))
+            sums[..., 0], sums[..., count] = lines.offset, lines.offset.abs()
+            own = torch.cat([weight[:, None] * parts[0] + own * parts[1], own * beside], dim=1)
+            sums.index_put_((box, window), own, accumulate=True)
+            most = most.index_copy(2, lines.contested, sums[..., :count].mT)
+            size = size.index_add(1, lines.contested, sums[..., count])
+            above = above.index_copy(1, lines.contested, sums[..., count + 1])
         rounding = terms * UNIT * (size + least.abs().sum(dim=1))
         error = (torch.maximum(below, above) + rounding) * (1 + 2 * terms * UNIT)
         return _shaped((most + least) / 2, (most - least) / 2, error, shape)
@@ -133,7 +139,7 @@ def moved(layer: AbstractAffine, bands: Sequence[Band], ranges: Sequence[Range])
     lines below units are those that are best in the middle.
     """
     sizes = [math.prod(band.error.shape[1:]) for band in bands]
-    shapes = [band.error.shape[1:] for band in bands]
+    shapes = tuple(tuple(band.error.shape[1:]) for band in bands)
     middle, half, error = (
         torch.cat(parts, dim=-1) for parts in zip(*(band._flat() for band in bands), strict=True)
     )
@@ -145,7 +151,7 @@ def moved(layer: AbstractAffine, bands: Sequence[Band], ranges: Sequence[Range])
 
     rows = middle.shape[:2]
     share = (layer.terms + 4) * UNIT
-    error = error + share * (middle.abs() + half.abs()).sum(dim=1)
+    error = error + share * torch.cat([band._size.flatten(1) for band in bands], dim=1)
     centre = low / 2 + high / 2
     radius = (high - low) / 2 * (1 + 4 * UNIT) + (share + 4 * UNIT) * torch.maximum(low.abs(), high.abs())
     absolute = layer.absolute.linear(*parts(torch.cat([half.flatten(0, 1), error, radius])))
@@ -153,8 +159,8 @@ def moved(layer: AbstractAffine, bands: Sequence[Band], ranges: Sequence[Range])
     half = half.unflatten(0, rows)
     linear = layer.linear(*parts(torch.cat([middle.flatten(0, 1), centre])))
     middle, centre = linear[: -len(centre)].unflatten(0, rows), linear[-len(centre) :]
-    constant = layer.forward(*parts(middle.new_zeros((1, sum(sizes)))))
-    if constant.any():
+    constant = layer.constant(shapes)
+    if constant is not None:
         middle[:, 0] += constant[0]
         error = error + share * (constant.abs() + middle[:, 0].abs())
         centre = centre + constant

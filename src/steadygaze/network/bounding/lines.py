@@ -15,13 +15,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding.beside import beyond
+from steadygaze.network.bounding.beside import EQUAL, beyond
 from steadygaze.network.bounding.edges import Edges, edges, held
 from steadygaze.network.bounding.enclosing import range_of
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -36,11 +37,11 @@ class AbstractLines(ABC):
     """Affine functions below and above a layer that is not affine, over B boxes."""
 
     @abstractmethod
-    def pulled(self, rows: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def pulled(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows ``(B, R, M)`` for the layer's output as rows ``(B, R, N)`` for its input.
 
-        ``<row, output> >= <new row, input> + constant - rounding``; size ``(B, N)`` is at least the magnitude
-        of the input. Returns new rows, constants ``(B, R)`` and roundings ``(B, R)``.
+        ``<row, output> >= <new row, input> + constant - rounding``. Returns new rows, constants ``(B, R)``
+        and roundings ``(B, R)``. Rows ``(1, R, M)`` are those of every box.
         """
 
     @abstractmethod
@@ -58,30 +59,43 @@ class AbstractLines(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Lines(AbstractLines):
-    """``slope z + offset`` below and above each unit, all ``(B, N)``."""
+    """``slope z + offset`` below and above each unit, all ``(B, N)``; size: at least the magnitude of z."""
 
     below: Tensor
     below_offset: Tensor
     above: Tensor
     above_offset: Tensor
+    size: Tensor
 
-    def pulled(self, rows: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def pulled(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         up, down = rows.clamp_min(0.0), rows.clamp_max(0.0)
-        # Constants, and what rounding is a share of, in one product each: the rows are much the larger part.
-        unit = unit_of(rows)
-        terms, shares = (rows.shape[2] + 8) * unit, 4 * unit * size
-        lower = torch.stack(
-            [self.below_offset, terms * self.below_offset.abs() + shares * self.below.abs()], 1
-        )
-        upper = torch.stack(
-            [self.above_offset, -terms * self.above_offset.abs() - shares * self.above.abs()], 1
-        )
+        lower, upper = self._sides
         # In this order measured to be faster than rows times columns.
         found = (lower @ up.mT + upper @ down.mT).to(torch.float64)
         # One of the two products is 0 everywhere.
-        own = up.mul_(self.below[:, None]).addcmul_(down, self.above[:, None])
-        lost = 0.0 if rows.dtype == torch.float64 else unit * _lost(size)
-        return own, found[:, 0], (found[:, 1] + lost) * (1 + 2 * terms)
+        own = torch.mul(up, self.below[:, None]).addcmul_(down, self.above[:, None])
+        return own, found[:, 0], found[:, 1] if self._lost is None else found[:, 1] + self._lost
+
+    @cached_property
+    def _sides(self) -> tuple[Tensor, Tensor]:
+        """Offsets below and above, and what rounding adds for each unit of a row, ``(B, 2, N)`` each.
+
+        Constants, and what rounding is a share of, in one product each: the rows are much the larger part.
+        """
+        unit = unit_of(self.size)
+        terms, shares = (self.size.shape[1] + 8) * unit, 4 * unit * self.size
+        above = 1 + 2 * terms
+        lower = (terms * self.below_offset.abs() + shares * self.below.abs()) * above
+        upper = (terms * self.above_offset.abs() + shares * self.above.abs()) * -above
+        return torch.stack([self.below_offset, lower], 1), torch.stack([self.above_offset, upper], 1)
+
+    @cached_property
+    def _lost(self) -> Tensor | None:
+        """What rows in float32 may lose beneath their least normal number, ``(B, 1)``."""
+        if self.size.dtype == torch.float64:
+            return None
+        unit = unit_of(self.size)
+        return 2 * unit * lost(self.size) * (1 + 2 * (self.size.shape[1] + 8) * unit)
 
     def taken(self, rows: Tensor, inputs: Tensor) -> Tensor:
         below, above = self.below * inputs + self.below_offset, self.above * inputs + self.above_offset
@@ -91,16 +105,15 @@ class Lines(AbstractLines):
         return self.mapped(lambda own: own[chosen])
 
     def mapped(self, move: Callable[[Tensor], Tensor]) -> Lines:
-        """Those that a function makes of slopes and offsets, each ``(B, N)``."""
-        return Lines(*(move(own) for own in self._parts))
+        """Those that a function makes of slopes, offsets and sizes, each ``(B, N)``."""
+        parts = (self.below, self.below_offset, self.above, self.above_offset, self.size)
+        return Lines(*(move(own) for own in parts))
 
     def to(self, kind: torch.dtype) -> Lines:
         offsets = (self.below_offset - _LOST_OFFSET, self.above_offset + _LOST_OFFSET)
-        return Lines(self.below.to(kind), offsets[0].to(kind), self.above.to(kind), offsets[1].to(kind))
-
-    @property
-    def _parts(self) -> tuple[Tensor, ...]:
-        return (self.below, self.below_offset, self.above, self.above_offset)
+        size = self.size * (1 + 2.0**-20)
+        parts = (self.below, offsets[0], self.above, offsets[1], size)
+        return Lines(*(own.to(kind) for own in parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,43 +123,56 @@ class WindowLines(AbstractLines):
     Attributes:
         layer: the pool.
         winner: ``(B, M)`` position in the flattened input.
-        weights: ``(B, M, k)`` of the inputs above, by their place in the window; offset ``(B, M)``.
+        contested: ``(W,)`` numbers of the windows that several may win in some box; of all others the
+            largest input is the winner.
+        weights: ``(B, W, k)`` of the inputs above, by their place in the window; offset ``(B, W)``.
+        size: ``(B, N)`` at least the magnitudes of the inputs.
     """
 
     layer: MaxPool
     winner: Tensor
+    contested: Tensor
     weights: Tensor
     offset: Tensor
+    size: Tensor
 
-    def pulled(self, rows: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        boxes, count, windows = rows.shape
-        up, down = rows.clamp_min(0.0), rows.clamp_max(0.0)
-        own = rows.new_zeros((boxes, count, size.shape[1]))
-        own.scatter_add_(2, self.winner[:, None].expand(boxes, count, windows), up)
-        scale = weighed(up, size.gather(1, self.winner))
+    def pulled(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        boxes, size = len(self.size), self.size
+        rows = rows.expand(boxes, -1, -1)
+        torn = rows[:, :, self.contested]
+        below, down = rows.index_copy(2, self.contested, torn.clamp_min(0.0)), torn.clamp_max(0.0)
+        own = rows.new_zeros((*rows.shape[:2], size.shape[1]))
+        own.scatter_add_(2, self.winner[:, None].expand(below.shape), below)
+        scale = weighed(below, size.gather(1, self.winner))
         for j in range(self.weights.shape[2]):
-            # Most windows are settled: at each place few have an input that counts.
+            # At each place few windows have an input that counts.
             weighty = self.weights[:, :, j].any(dim=0).nonzero()[:, 0]
             if len(weighty):
                 weight, part = self.weights[:, weighty, j], down[:, :, weighty]
-                place = self.layer.windows[weighty, j].clamp_min(0)
-                own.scatter_add_(2, place.expand(boxes, count, -1), part * weight[:, None])
+                place = self.places[weighty, j].clamp_min(0)
+                own.scatter_add_(2, place.expand(part.shape), part * weight[:, None])
                 scale = scale + weighed(part, weight.abs() * size[:, place])
         constant = (down @ self.offset[..., None])[..., 0].to(torch.float64)
         scale = scale + weighed(down, self.offset.abs())
-        return own, constant, (windows + self.weights.shape[2] + 8) * unit_of(rows) * scale
+        return own, constant, (rows.shape[2] + self.weights.shape[2] + 8) * unit_of(rows) * scale
+
+    @property
+    def places(self) -> Tensor:
+        """``(W, k)`` positions of the inputs of contested windows; -1 where there is none."""
+        return self.layer.windows[self.contested]
 
     def taken(self, rows: Tensor, inputs: Tensor) -> Tensor:
-        above = (self.weights * inputs[:, self.layer.windows.clamp_min(0)]).sum(dim=2) + self.offset
-        return torch.where(rows >= 0, inputs.gather(1, self.winner), above)
+        best = inputs.gather(1, self.winner)
+        above = (self.weights * inputs[:, self.places.clamp_min(0)]).sum(dim=2) + self.offset
+        return torch.where(rows >= 0, best, best.index_copy(1, self.contested, above))
 
     def take(self, chosen: Tensor) -> WindowLines:
-        return WindowLines(self.layer, self.winner[chosen], self.weights[chosen], self.offset[chosen])
+        weights, offset, size = self.weights[chosen], self.offset[chosen], self.size[chosen]
+        return WindowLines(self.layer, self.winner[chosen], self.contested, weights, offset, size)
 
     def to(self, kind: torch.dtype) -> WindowLines:
-        return WindowLines(
-            self.layer, self.winner, self.weights.to(kind), (self.offset + _LOST_OFFSET).to(kind)
-        )
+        parts = (self.weights, self.offset + _LOST_OFFSET, self.size * (1 + 2.0**-20))
+        return WindowLines(self.layer, self.winner, self.contested, *(own.to(kind) for own in parts))
 
 
 def lines_of(
@@ -154,7 +180,7 @@ def lines_of(
 ) -> AbstractLines:
     """The lines of a layer whose inputs lie within forms ``(N,)`` and in ``[low, high]``, ``(B, N)``."""
     if isinstance(layer, Smooth):
-        return Lines(*edges(layer, low, high).parts)
+        return Lines(*edges(layer, low, high).parts, size_of(low, high))
     return (
         _of_windows(layer, forms, low, high) if isinstance(layer, MaxPool) else _of_pieces(layer, low, high)
     )
@@ -171,7 +197,8 @@ def smooth_lines(
     """
     found = edges(layer, *(torch.cat(ends) for ends in zip(known, wide, strict=True)))
     first, second = (Edges(*own) for own in zip(*(own.chunk(2) for own in found.parts), strict=True))
-    return Lines(*first.parts), Lines(*held(layer, second, *known).parts)
+    size = size_of(*known)
+    return Lines(*first.parts, size), Lines(*held(layer, second, *known).parts, size)
 
 
 def piecewise_lines(
@@ -185,9 +212,12 @@ def piecewise_lines(
     """
     first = _of_pieces(layer, *known)
     torn = first.below != first.above
-    slope = torch.where(torn, _of_pieces(layer, *wide).below, first.below)
+    chosen = _rising(layer, *wide) if layer.is_hinge else _of_pieces(layer, *wide).below
+    slope = torch.where(torn, chosen, first.below)
     if slope.equal(first.below):
         return first, None
+    if layer.is_hinge:  # both lines go through the bend
+        return replace(first, below=slope), first
     offset, _ = offsets_of(layer, *known, slope)
     return replace(first, below=slope, below_offset=torch.where(torn, offset, first.below_offset)), first
 
@@ -214,11 +244,21 @@ def values_of(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tens
     """Least and largest outputs ``(B, M)`` of a layer over ranges ``(B, N)`` of its inputs."""
     if isinstance(layer, Smooth):
         return range_of(layer, low, high)
+    if isinstance(layer, PiecewiseLinear) and layer.is_hinge and layer.rises:
+        least, most = layer.forward(low), layer.forward(high)
+        return (
+            (least, most) if layer.is_relu else (least - 2 * UNIT * least.abs(), most + 2 * UNIT * most.abs())
+        )
     if isinstance(layer, PiecewiseLinear):
         return offsets_of(layer, low, high, torch.zeros_like(low))
     real, place = layer.windows >= 0, layer.windows.clamp_min(0)
     least, most = (bound[:, place].masked_fill(~real, -torch.inf).amax(dim=2) for bound in (low, high))
     return least, most
+
+
+def size_of(low: Tensor, high: Tensor) -> Tensor:
+    """The largest magnitudes in ``[low, high]``."""
+    return torch.maximum(low.abs(), high.abs())
 
 
 def unit_of(numbers: Tensor) -> float:
@@ -236,16 +276,19 @@ def weighed(rows: Tensor, size: Tensor) -> Tensor:
         lengths = torch.linalg.vector_norm(rows, dim=2) * torch.linalg.vector_norm(size, dim=1, keepdim=True)
         return lengths * (1 + 2.0**-30)
     total = (size[:, None] @ rows.abs().mT)[:, 0].to(torch.float64)
-    return (total + _lost(size)) * (1 + 2 * rows.shape[2] * unit_of(rows))
+    return (total + lost(size)) * (1 + 2 * rows.shape[2] * unit_of(rows))
 
 
-def _lost(size: Tensor) -> Tensor:
+def lost(size: Tensor) -> Tensor:
+    """What products with numbers beneath 2^-126 may come to, ``(B, 1)``, before the unit roundoff."""
     return _LOST * size.to(torch.float64).sum(dim=1, keepdim=True)
 
 
 def _of_pieces(layer: PiecewiseLinear, low: Tensor, high: Tensor) -> Lines:
     if layer.is_relu:
         return _of_relu(low, high)
+    if layer.is_hinge:
+        return _of_hinge(layer, low, high)
     tiny = torch.finfo(low.dtype).tiny
     chord = (layer.forward(high) - layer.forward(low)) / (high - low).clamp_min(tiny)
     last = layer.pieces_of(high)
@@ -262,7 +305,25 @@ def _of_pieces(layer: PiecewiseLinear, low: Tensor, high: Tensor) -> Lines:
         below, offset_below = torch.where(better, slope, below), torch.where(better, under, offset_below)
         better = within & ((slope - above) * middle + (over - offset_above) < 0)
         above, offset_above = torch.where(better, slope, above), torch.where(better, over, offset_above)
-    return Lines(below, offset_below, above, offset_above)
+    return Lines(below, offset_below, above, offset_above, size_of(low, high))
+
+
+def _of_hinge(layer: PiecewiseLinear, low: Tensor, high: Tensor) -> Lines:
+    """As of ReLU, which such a function is but for a slope: f(z) = least z + (most - least) relu(z)."""
+    least, most = layer.slopes
+    size = size_of(low, high)
+    torn, below = (low < 0) & (high > 0), _rising(layer, low, high)
+    steep = (most - least) * (1 + 4 * UNIT) * (high / torch.where(torn, high - low, 1.0) * (1 + 4 * UNIT))
+    # The line through both ends, and what rounding of its slope does to it.
+    lifted = -low * steep * (1 + 4 * UNIT) + 4 * UNIT * (least.abs() + steep) * size
+    above, offset = torch.where(torn, least + steep, below), torch.where(torn, lifted, 0.0)
+    return Lines(below, torch.zeros_like(low), above, offset, size)
+
+
+def _rising(layer: PiecewiseLinear, low: Tensor, high: Tensor) -> Tensor:
+    """Slope of the line below a bend at 0 upwards: that of the longer side."""
+    least, most = layer.slopes
+    return torch.where((low >= 0) | (high > -low), most, least)
 
 
 def _of_relu(low: Tensor, high: Tensor) -> Lines:
@@ -272,36 +333,60 @@ def _of_relu(low: Tensor, high: Tensor) -> Lines:
     # The chord is 0 at `low` but for the rounding of its slope, which the offset makes up for.
     chord = high / torch.where(torn, high - low, 1.0) * (1 + 4 * UNIT)
     above = torch.where(torn, chord, on)
-    return Lines(below, torch.zeros_like(low), above, torch.where(torn, -low * chord * (1 + 4 * UNIT), 0.0))
+    offset = torch.where(torn, -low * chord * (1 + 4 * UNIT), 0.0)
+    return Lines(below, torch.zeros_like(low), above, offset, size_of(low, high))
 
 
 def _of_windows(layer: MaxPool, forms: Forms, low: Tensor, high: Tensor) -> WindowLines:
-    real = layer.windows >= 0
-    place = layer.windows.clamp_min(0)
-    least = low[:, place].masked_fill(~real, -torch.inf)
-    most = high[:, place].masked_fill(~real, -torch.inf)
-    best = (least / 2 + most / 2).argmax(dim=2)[..., None]
+    real, place = layer.windows >= 0, layer.windows.clamp_min(0)
+    least = low[:, place].masked_fill_(~real, -torch.inf)
+    most = high[:, place].masked_fill_(~real, -torch.inf)
+    middle = least / 2 + most / 2
+    best = middle.argmax(dim=2, keepdim=True)
     winner = place.expand(len(low), -1, -1).gather(2, best)[..., 0]
-    bottom, top = (bound.gather(2, best)[..., 0] for bound in (least, most))
+    # Most windows are settled by the ranges alone.
+    rival = (most > least.gather(2, best)).scatter_(2, best, False)
+    some = rival.any(dim=2).any(dim=0).nonzero()[:, 0]
+    beside = beyond(forms, layer.windows[some], winner[:, some])
+    least, most, middle, best, rival = (own[:, some] for own in (least, most, middle, best, rival))
+    weights, offset = _contested(least, most, middle, best, rival, beside)
+    return WindowLines(layer, winner, some, weights, offset, size_of(low, high))
+
+
+def _contested(
+    least: Tensor,
+    most: Tensor,
+    middle: Tensor,
+    best: Tensor,
+    rival: Tensor,
+    beside: tuple[Tensor, Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Weights ``(B, M, k)`` and offsets ``(B, M)`` of the lines above windows that several may win.
+
+    Args:
+        least, most, middle: ``(B, M, k)`` of each input; -inf where a window has none.
+        best: ``(B, M, 1)`` the winner's place in its window. rival: ``(B, M, k)`` who may exceed it.
+        beside: by how much inputs exceed it, see `beyond`.
+    """
     # x_j - x_w lies between under and over; max(0, .) is below the line of slope s through (under, 0).
-    over, under = most - bottom[..., None], least - top[..., None]
-    below, above, _ = beyond(forms, layer.windows, winner)
-    over, under = torch.minimum(over, above), torch.maximum(under, below)
-    rival = (real & (over > 0)).scatter(2, best, False)
+    over = torch.minimum(most - least.gather(2, best), beside[1])
+    under = torch.maximum(least - most.gather(2, best), beside[0])
+    real = most > -torch.inf
+    reach = torch.where(real, size_of(least, most), 0.0).amax(dim=2)
+    # On a blank background whole windows are equal: such inputs exceed the winner by rounding alone.
+    equal = rival & (over <= EQUAL * reach[..., None])
+    beyond_it = torch.where(equal, over, 0.0).amax(dim=2).clamp_min(0.0)
+    rival = rival & ~equal
     over, under = (torch.where(rival, bound, 0.0) for bound in (over, under))
     sure = rival & (under >= 0)
     share = torch.where(sure, 1.0, over / (over - under).masked_fill(~rival, 1.0).clamp_min(1e-300))
     weights = torch.where(rival, share * (1 + 4 * UNIT), 0.0)
-    shift = torch.where(sure, 0.0, -under * weights).sum(dim=2)
+    shift = beyond_it + torch.where(sure, 0.0, -under * weights).sum(dim=2)
     weights = weights.scatter(2, best, 1 - weights.sum(dim=2, keepdim=True))
-    reach = torch.where(real, torch.maximum(least.abs(), most.abs()), 0.0).amax(dim=2)
-    terms = 4 * (layer.windows.shape[1] + 4)
+    terms = 4 * (least.shape[2] + 4)
     shift = shift + terms * UNIT * ((1 + weights.abs().sum(dim=2)) * reach + shift.abs())
     # A constant is the better bound where it is less in the middle.
-    middle = torch.where(real, least / 2 + most / 2, 0.0)
     flat = most.amax(dim=2)
-    constant = flat < (weights * middle).sum(dim=2) + shift
-    constant &= rival.any(dim=2)
-    return WindowLines(
-        layer, winner, weights.masked_fill(constant[..., None], 0.0), torch.where(constant, flat, shift)
-    )
+    constant = flat < (weights * torch.where(real, middle, 0.0)).sum(dim=2) + shift
+    constant &= (rival | equal).any(dim=2)
+    return weights.masked_fill(constant[..., None], 0.0), torch.where(constant, flat, shift)

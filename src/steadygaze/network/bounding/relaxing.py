@@ -22,7 +22,7 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
-from steadygaze.network.bounding.beside import beyond, gathered
+from steadygaze.network.bounding.beside import EQUAL, beyond, gathered
 from steadygaze.network.bounding.enclosing import derivative_relaxed, relaxed
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -234,8 +234,6 @@ NEGLIGIBLE = 2e-3
 _PRODUCTS = 12
 # What rounding in a handful of operations may add, as a share.
 _ROUNDING = 2.0**-46
-# Inputs of a window that exceed its winner by less than this share of it count as equal to it.
-_EQUAL = 2.0**-40
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,27 +311,27 @@ def piecewise_relaxed(
     """
     last = layer.pieces_of(high - below_high)
     first = torch.minimum(layer.pieces_of(low + below_low), last)
-    slopes = torch.stack([layer.slopes_of(first), layer.slopes_of(last)])
+    least, most = layer.slopes_of(first), layer.slopes_of(last)
+    if not layer.is_hinge:  # else slopes only rise
+        least, most = torch.minimum(least, most), torch.maximum(least, most)
     for piece in range(1, len(layer.slopes) - 1):
         inner = layer.slopes_of(torch.full_like(first, piece))
         within = (first < piece) & (piece < last)
-        slopes = torch.stack(
-            [
-                torch.where(within, torch.minimum(slopes.amin(dim=0), inner), slopes.amin(dim=0)),
-                torch.where(within, torch.maximum(slopes.amax(dim=0), inner), slopes.amax(dim=0)),
-            ]
-        )
-    least, most = slopes.amin(dim=0), slopes.amax(dim=0)
+        least = torch.where(within, torch.minimum(least, inner), least)
+        most = torch.where(within, torch.maximum(most, inner), most)
     derivative = Derivative((least + most) / 2, (most - least) / 2, two=last == first + 1)
     at_low, at_high = layer.forward(low), layer.forward(high)
     chord = (at_high - at_low) / (high - low).clamp_min(torch.finfo(low.dtype).tiny)
     slope = torch.where(first == last, derivative.centre, torch.minimum(torch.maximum(chord, least), most))
     ends = (at_low - slope * low, at_high - slope * high)
     below, above = torch.minimum(*ends), torch.maximum(*ends)
-    for edge in layer.breakpoints:
-        at = torch.minimum(torch.maximum(edge, low), high)
-        gap = layer.forward(at) - slope * at
-        below, above = torch.minimum(below, gap), torch.maximum(above, gap)
+    if layer.is_hinge:  # it is 0 at its bend, and above any line through there
+        below = torch.where((low < 0) & (high > 0), below.clamp_max(0.0), below)
+    else:
+        for edge in layer.breakpoints:
+            at = torch.minimum(torch.maximum(edge, low), high)
+            gap = layer.forward(at) - slope * at
+            below, above = torch.minimum(below, gap), torch.maximum(above, gap)
     offset, deviation = (below + above) / 2, (above - below) / 2
     # A unit that keeps a piece without a constant term is computed without rounding of its own.
     size = torch.maximum(below.abs(), above.abs()) + slope.abs() * torch.maximum(low.abs(), high.abs())
@@ -377,13 +375,16 @@ def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int
         first = (exceeds > -allowed) & (strays > allowed)
         first &= torch.arange(windows.shape[1], device=first.device) < place[:, near, None]
         rival[:, near] = (windows >= 0) & (windows != leader[..., None]) & ((exceeds > allowed) | first)
-        most = exceeds.amax(dim=2).clamp_min(0.0)
         # What is hardly more than rounding needs no lines: on a blank background whole windows are equal.
+        ahead = exceeds > (EQUAL * best.most[:, near])[..., None]
+        most = exceeds.masked_fill(ahead, 0.0).amax(dim=2).clamp_min(0.0)
         total[:, near] = most
-        few = (most > _EQUAL * best.most[:, near]).any(dim=0).nonzero()[:, 0]
+        few = ahead.any(dim=2).any(dim=0).nonzero()[:, 0]
         if len(few):
             own = near[few]
-            larger, total[:, own] = _overtaken(flat, windows[few], leader[:, few])
+            larger, total[:, own] = _overtaken(
+                flat, windows[few], leader[:, few], ahead[:, few], most[:, few]
+            )
             rows, error = (
                 best.rows.index_copy(2, own, larger.rows),
                 best.error.index_copy(1, own, larger.error),
@@ -393,29 +394,38 @@ def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int
     return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), blamed(best, total))
 
 
-def _overtaken(flat: Forms, windows: Tensor, winner: Tensor) -> tuple[Forms, Tensor]:
-    """Of some windows ``(N, k)`` the largest input, and a deviation ``(B, N)``."""
-    largest = gathered(flat, winner)
-    # The largest so far is `largest` plus or minus this.
-    total = torch.zeros_like(largest.error)
-    positive, nothing = _RECTIFIED.to(winner.device), total.new_zeros(())
-    for j in range(windows.shape[1]):
-        index = windows[:, j].clamp_min(0).expand(len(winner), -1)
-        real = (windows[:, j] >= 0) & (index != winner)
-        ahead = gathered(flat, index) + -largest
-        low, high = ahead.bounds()
-        keep = real & (high + total > 0)
-        if not keep.any():
-            continue
-        slope, offset, deviation, _ = piecewise_relaxed(positive, low - total, high + total, nothing, nothing)
-        moved = largest + ahead.scaled(slope).raised(offset)
-        largest = replace(
-            largest,
-            rows=torch.where(keep[:, None], moved.rows, largest.rows),
-            error=torch.where(keep, moved.error, largest.error),
-        )
-        total = torch.where(keep, ((1 - slope) * total + deviation) * (1 + _ROUNDING), total)
-    return largest, total
+def _overtaken(
+    flat: Forms, windows: Tensor, winner: Tensor, rival: Tensor, total: Tensor
+) -> tuple[Forms, Tensor]:
+    """Of some windows ``(N, k)`` the largest input, and a deviation ``(B, N)``.
+
+    rival: ``(B, N, k)`` the inputs that may exceed the winner; total: ``(B, N)`` by how much the others may.
+    """
+    best = gathered(flat, winner)
+    # The largest so far, L, is rows and error plus or minus the total.
+    rows, error = best.rows, best.error
+    many = int(rival.sum(dim=2).max())
+    # Those of each window in their order; they stand in different places.
+    order = rival.to(torch.uint8).argsort(dim=2, descending=True, stable=True)[..., :many]
+    places = windows.clamp_min(0).expand(rival.shape).gather(2, order)
+    idle = ~rival.gather(2, order)
+    share = (rows.shape[1] + 16) * UNIT
+    for j in range(many):
+        other = gathered(flat, places[..., j])
+        ahead = other.rows - rows
+        rounding = share * ((rows.abs() + other.rows.abs()).sum(dim=1) + error + other.error + total)
+        reach = ahead[:, 1:].abs().sum(dim=1) + error + other.error + total + rounding
+        high = (ahead[:, 0] + reach).masked_fill_(idle[..., j], 0.0).clamp_min_(0.0)
+        low = (ahead[:, 0] - reach).clamp_max_(0.0)
+        # max(0, a) of a = x_j - L lies between the chord over [low, high] and as much below it as at 0. So
+        # L becomes (1 - slope) L + slope x_j and half of that, plus or minus half of it.
+        slope = high / (high - low).clamp_min_(torch.finfo(low.dtype).tiny)
+        deviation = low * slope / -2
+        rows = rows + slope[:, None] * ahead
+        rows[:, 0] += deviation
+        error = (1 - slope) * error + slope * other.error + rounding
+        total = ((1 - slope) * total + deviation) * (1 + _ROUNDING)
+    return replace(best, rows=rows, error=error), total
 
 
 def _each(index: Tensor, count: int) -> Tensor:

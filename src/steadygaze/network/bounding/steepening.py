@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from steadygaze.network.bounding.backward import Backward
+from steadygaze.network.bounding.backward import Backward, least_of
 from steadygaze.network.bounding.lines import Lines
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import PiecewiseLinear
@@ -36,12 +36,13 @@ def steepened(backward: Backward, rows: Tensor, start: int, wanted: Tensor) -> T
     best = rows.new_full((len(rows),), -torch.inf)
     if backward.others:  # none of them is turned
         best = backward.least(rows[:, None], start)[:, 0]
+    backward = backward.grounded_alone()
     left = torch.arange(len(rows), device=rows.device)
     turning = {index: ends for index in backward.lines if (ends := _ends(backward, index)) is not None}
     for step in (*_STEPS, 0.0):
         entries: dict[int, Tensor] = {}
         below = backward.below(rows[:, None], start, entries=entries)[..., 0]
-        found = below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
+        found = least_of(below)
         best[left] = torch.fmax(best[left], found)
         going = best[left] <= wanted[left]
         if not step or not turning or not going.any():

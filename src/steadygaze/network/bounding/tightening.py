@@ -14,9 +14,16 @@ from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding.backward import Backward
+from steadygaze.network.bounding.backward import Backward, least_of
 from steadygaze.network.bounding.bands import Band, Range, moved
-from steadygaze.network.bounding.lines import lines_of, piecewise_lines, smooth_lines, values_of
+from steadygaze.network.bounding.ends import End
+from steadygaze.network.bounding.lines import (
+    lines_of,
+    piecewise_lines,
+    size_of,
+    smooth_lines,
+    values_of,
+)
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -33,7 +40,12 @@ _WIDER = 1.001
 # Ranges wider than this share of |W| |x| + |b| are sought in float32: what its rounding adds, some 1e-5 of it
 # for each layer, is hardly a thousandth of them. Where they are narrower it made gaps wider by a percent.
 _COARSE = 0.5
-
+# Rows are sought a second time, with other slopes, in boxes that ask for no more than this share of a node's
+# units; and then for all, as long as they leave no more than that of their ranges. In few boxes it gains more
+# than a percent, but there gaps became up to 40 % narrower.
+_FEW_ASKED, _GAIN = 0.25, 0.99
+# Where there are fewer entries in all rows, one set in float64 takes no longer than two of both kinds.
+_FEW = 2**16
 
 # Rows that may grow by more than this on their way are not sought in float32: what they lose below its least
 # normal number, 2^-126, is then below the 2^-60 of sizes that is counted (see `lines`).
@@ -63,6 +75,10 @@ class Tightening:
         self._bands: dict[int, Band] = {}
         self._ranges: dict[int, tuple[Tensor, Tensor]] = {}
         self._depth = {start: 0}
+        # Boxes in which what is known of ranges chooses other slopes than rows do; and what share of a node's
+        # units may be asked for with these.
+        self._differs = torch.zeros(len(pixels.error), dtype=torch.bool, device=pixels.error.device)
+        self._allowed = torch.full_like(pixels.error.flatten(1)[:, 0], _FEW_ASKED)
         self._ground(start, pixels)
 
     def affine(self, index: int, forms: Forms) -> None:
@@ -88,21 +104,25 @@ class Tightening:
             asked = _torn(layer, low, high) & (high - low > 2 * _LOOSE * own)
             if asked.any():
                 self._bands[source] = self._asked(source, asked, high - low)
-                least, most = self._bands[source].bounds()
+                least, most = self._bands[source].bounds
                 low, high = torch.fmax(low, least.flatten(1)), torch.fmin(high, most.flatten(1))
+                low, high = self._turned(source, asked & _torn(layer, low, high), low, high)
                 self._ranges[source] = low.reshape(forms.error.shape), high.reshape(forms.error.shape)
-                self.backward.sizes[source] = _size(*self._ranges[source])
-        if self._asks and not isinstance(layer, MaxPool):
-            least, most = (bound.flatten(1) for bound in self._bands[source].bounds())
+                self.backward.sizes[source] = size_of(*self._ranges[source])
+        if self._asks and self._depth[source] and not isinstance(layer, MaxPool):
+            least, most = (bound.flatten(1) for bound in self._bands[source].bounds)
             if (most - least > _WIDER * (high - low)).any():
                 known, wide = (low, high), (least, most)
-                self.backward.lines[index], others = (
+                lines, others = (
                     smooth_lines(layer, known, wide)
                     if isinstance(layer, Smooth)
                     else piecewise_lines(layer, known, wide)
                 )
+                self.backward.lines[index] = lines
                 if others is not None:
                     self.backward.others[index] = others
+                    if isinstance(layer, PiecewiseLinear):
+                        self._differs |= (lines.below != others.below).any(dim=1)
                 return low, high
         self.backward.lines[index] = lines_of(layer, flat, low, high)
         return low, high
@@ -118,8 +138,15 @@ class Tightening:
         node, (low, high) = self._graph.nodes[index], self._ranges[source]
         assert isinstance(node.layer, PiecewiseLinear | MaxPool | Smooth), "the caller says so"
         band = self._bands[source].through(self.backward.lines[index], node.shape)
+        if self._ends_behind(source) and index not in self.backward.others:
+            self.backward.ends[index] = End.of_band(band)
         least, most = values_of(node.layer, low.flatten(1), high.flatten(1))
         self._add(index, forms, band, (least.reshape(forms.error.shape), most.reshape(forms.error.shape)))
+
+    def _ends_behind(self, source: int) -> bool:
+        """Whether bands behind a node say what rows to it would: it has forms without symbols."""
+        forms = self.backward.grounds.get(source)
+        return forms is not None and not forms.symbols
 
     def ended(self, index: int, forms: Forms) -> None:
         """Take in a node that no row is carried through: rows end in the forms of its values."""
@@ -128,35 +155,49 @@ class Tightening:
 
     def _asked(self, source: int, asked: Tensor, width: Tensor) -> Band:
         """The band of a node, with what rows say of some of its entries; where these are wide in float32."""
-        coarse = asked & (width > _COARSE * self.backward.scale(source))
-        if not self._may_narrow:
-            coarse = torch.zeros_like(asked)
         band = self._bands[source]
+        if not self._may_narrow or asked.sum() * asked.shape[1] < _FEW:
+            return band.between(*self.backward.units(source, asked))
+        coarse = asked & (width > _COARSE * self.backward.scale(source))
         if coarse.any():
-            band = band.between(*self.backward.narrowed().units(source, coarse))
+            band = band.between(*self.backward.narrowed(source).units(source, coarse))
         fine = asked & ~coarse
         return band.between(*self.backward.units(source, fine)) if fine.any() else band
 
+    def _turned(self, source: int, asked: Tensor, low: Tensor, high: Tensor) -> Range:
+        """Ranges ``(B, M)`` with what rows through other lines say of entries, in boxes that ask for few.
+
+        Only ranges take it in, so that no line turns by it: it makes no bound wider.
+        """
+        few = self._differs & (asked.sum(dim=1) <= self._allowed * asked.shape[1])
+        some = asked & few[:, None]
+        if not some.any():
+            return low, high
+        below, above = self.backward.otherwise().units(source, some)
+        least, most = torch.fmax(low, least_of(below)), torch.fmin(high, -least_of(-above))
+        left, whole = (torch.where(some, own, 0.0).sum(dim=1) for own in (most - least, high - low))
+        tried = some.any(dim=1)
+        self._allowed[tried] = (left <= _GAIN * whole)[tried].to(self._allowed.dtype)
+        return least, most
+
     def _ground(self, index: int, forms: Forms) -> None:
         self.backward.grounds[index] = forms
-        band = Band.of(forms)
-        self._add(index, forms, band, band.bounds())
+        # What bands and forms say of values is the same here.
+        self._know(index, Band.of(forms), forms.bounds())
 
     def _add(self, index: int, forms: Forms, band: Band, known: Range) -> None:
-        self._bands[index] = band
         low, high = known
-        for least, most in (forms.bounds(), band.bounds()):
+        for least, most in (forms.bounds(), band.bounds):
             low, high = torch.fmax(low, least), torch.fmin(high, most)
-        self._ranges[index] = low, high
-        self.backward.sizes[index] = _size(*self._ranges[index])
+        self._know(index, band, (low, high))
+
+    def _know(self, index: int, band: Band, known: Range) -> None:
+        self._bands[index], self._ranges[index] = band, known
+        self.backward.sizes[index] = size_of(*known)
 
 
 def _is_affine(forms: Forms) -> bool:
     return bool((forms.strays.flatten(1).sum(dim=1) <= _AFFINE * forms.reach.flatten(1).sum(dim=1)).all())
-
-
-def _size(low: Tensor, high: Tensor) -> Tensor:
-    return torch.maximum(low.abs(), high.abs())
 
 
 def _torn(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tensor) -> Tensor:
