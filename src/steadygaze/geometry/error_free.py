@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from torch import Tensor
 
-Numbers = TypeVar("Numbers", np.ndarray, Tensor)
+if TYPE_CHECKING:  # what needs no bounds must not wait for PyTorch
+    from torch import Tensor
+
+Numbers = TypeVar("Numbers", np.ndarray, "Tensor")
 
 # Splits a number into halves of 26 bits: see Dekker.
 _SPLIT = 2.0**27 + 1
