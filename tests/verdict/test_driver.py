@@ -168,13 +168,16 @@ def test_a_gap_that_vanishes_at_a_point_is_not_robust(image):
     assert verdict_of(answer.problem, [finding], None)[0] == Verdict.UNKNOWN
 
 
-def test_robust_needs_the_whole_box_and_the_end_of_the_search(image):
+def test_robust_needs_the_whole_box_whatever_ended_the_search(image):
     answer = sg.verify("digits-mlp", image, sg.Brightness(-0.02, 0.02))
     part = dataclasses.replace(answer.map, rest=1e-3)
-    for map_, stopped in ((part, None), (answer.map, INTERRUPT), (part, INTERRUPT)):
-        finding = Finding("sweep", "whole box", map_, None, Standing(1.0, 1.0, 1, 0), stopped)
-        assert not finding.whole
-        assert verdict_of(answer.problem, [finding], None)[0] == Verdict.UNKNOWN
+    open_ = dataclasses.replace(answer.map, kind=np.append(answer.map.kind[1:], UNDECIDED).astype(np.int8))
+    for stopped in (None, INTERRUPT):
+        for map_ in (part, open_, answer.map):
+            finding = Finding("sweep", "whole box", map_, None, Standing(1.0, 1.0, 1, 0), stopped)
+            assert finding.whole == (map_ is answer.map)
+            wanted = Verdict.ROBUST if finding.whole else Verdict.UNKNOWN
+            assert verdict_of(answer.problem, [finding], None)[0] == wanted
 
 
 @pytest.mark.parametrize(

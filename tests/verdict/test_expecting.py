@@ -23,8 +23,11 @@ class Asked:
     graph = SimpleNamespace(drowns=False)
 
 
+OPEN = SimpleNamespace(rest=1.0)
+
+
 def gone(*way, seconds=8.0):
-    return Finding("bound", "whole box", None, None, Standing(0.0, 0.0, 3, 0), STOPPED, way, seconds)
+    return Finding("bound", "whole box", OPEN, None, Standing(0.0, 0.0, 3, 0), STOPPED, way, seconds)
 
 
 @pytest.mark.parametrize(

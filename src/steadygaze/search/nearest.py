@@ -60,7 +60,7 @@ class Nearest(AbstractSearch):
         self._patience, self._began = options.deadline, options.deadline.clock()
         self._ahead = pieces_of(problem)
         self._sweep: Sweep | None = None
-        self._boxes = 0
+        self._boxes, self._cut_short = 0, False
         self._maps: list[tuple[int, CellMap]] = []
         # Of the nearest failure, of the nearest cell that is not robust, and of that in the box's own shape.
         self._failure, self._block, self._scale = np.inf, np.inf, np.inf
@@ -97,9 +97,9 @@ class Nearest(AbstractSearch):
         parts = [*self._maps, *running]
         maps = _merged(parts) if self._boxes > 1 else [map_ for _, map_ in parts]
         rest = sum(float(volumes(cells).sum()) for _, cells in self._ahead)
+        failing = self._course.failing if self._course and (self._cut_short or self._open()) else None
         if not maps:
-            return unexamined(concatenate([cells for _, cells in self._ahead]))
-        failing = self._course.failing if self._course and self._open() else None
+            return replace(unexamined(concatenate([cells for _, cells in self._ahead])), failing=failing)
         whole = joined([*maps, self._border()])
         conforming = whole.conforming and self._boxes == 1 and not rest
         return replace(whole, conforming=conforming, rest=whole.rest + rest, failing=failing)
@@ -196,8 +196,9 @@ class Nearest(AbstractSearch):
         return unexamined(flat, flat=True)
 
     def _end(self, sweep: Sweep) -> None:
-        """Take in what was found in a box."""
+        """Take in what was found in a box, which the end of the run may have cut short."""
         sweep.close()
+        self._cut_short = sweep.pending()
         self._done, self._sweep = self._and(sweep), None
         found = sweep.found_on_pieces()
         self._maps += found

@@ -45,6 +45,7 @@ from steadygaze.verdict.findings import (
     Finding,
     Stopped,
     claim_of,
+    stopped_of,
     verdict_of,
 )
 from steadygaze.verdict.held import Claims, Held, budget_of, hold
@@ -265,7 +266,7 @@ def _solved(
             budget = Budget(limits, deadline, limits.regions)
             findings = _searched(problem_until(problem, deadline), method, options, budget, tell)
         searched = time.perf_counter()
-        main, standing, stopped = findings[0], findings[-1].standing, findings[-1].stopped
+        main, standing, stopped = findings[0], findings[-1].standing, stopped_of(findings)
         tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
         # One interrupt ends what is in work: the search, or, after it, the reading.
         late = (
@@ -341,9 +342,14 @@ def _searched(
         left = budget.less(sum(finding.standing.regions for finding in findings))
         asked = replace(options, norm="linf") if name == "sweep" else options
         findings.append(_found(name, problem, asked, left.part(share), tell))
-        if name == "sweep" and findings[-1].stopped in (None, INTERRUPT):
+        if name == "sweep" and (findings[-1].complete or findings[-1].stopped in (None, INTERRUPT)):
             break
-    return sorted(findings, key=lambda finding: -finding.standing.finished * (finding.claim == "whole box"))
+    return sorted(findings, key=_least_known)
+
+
+def _least_known(finding: Finding) -> tuple[bool, float]:
+    """What to sort by so that the map that tells most of the box comes first."""
+    return not finding.complete, -finding.standing.finished * (finding.claim == "whole box")
 
 
 def _found(

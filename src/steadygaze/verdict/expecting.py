@@ -11,7 +11,7 @@ from steadygaze.answer.result import Failure
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.dividing import smallest_share
-from steadygaze.verdict.findings import Finding
+from steadygaze.verdict.findings import Finding, stopped_of
 from steadygaze.verdict.reading import NOTHING
 
 _IN_VAIN = (
@@ -43,7 +43,7 @@ def expectation(
 
     loading: seconds before the search, which a longer run does not need again.
     """
-    box, stopped, first = problem.box, findings[-1].stopped, 1.0
+    box, stopped, first = problem.box, stopped_of(findings), 1.0
     late = stopped is not None and stopped.by == "time"
     in_vain = not scale and any(finding.standing.counts.get("boxes_given_up") for finding in findings)
     if scale is None or scale >= 1 or not (late or in_vain):

@@ -61,19 +61,28 @@ class Finding:
         return bool(((self.map.kind == CLASS_CHANGED) | (self.map.kind == ATTENTION_CHANGED)).any())
 
     @property
+    def complete(self) -> bool:
+        """Whether every part of the box is decided, so that nothing is left that a limit could have ended."""
+        return self.map.rest == 0 and not (self.map.kind == UNDECIDED).any()
+
+    @property
     def whole(self) -> bool:
         """Whether the whole box is judged, and robust."""
-        every = self.stopped is None and self.map.rest == 0
-        return every and bool((self.map.kind == ROBUST).all()) and self.map.ties is None
+        return self.complete and bool((self.map.kind == ROBUST).all()) and self.map.ties is None
 
 
 _WHOLE_BY_REGIONS = "every activation region in the box keeps {}, and the regions cover the box"
 _WHOLE = {"bound": "bounds prove that the network keeps {} everywhere in boxes that cover the whole box"}
 
 
+def stopped_of(findings: Sequence[Finding]) -> Stopped | None:
+    """What ended the run early; None where a search came to its end after all, or decided the whole box."""
+    return None if any(finding.complete for finding in findings) else findings[-1].stopped
+
+
 def claim_of(findings: Sequence[Finding]) -> str:
-    """What the answer speaks of: the claim of its search; of several, of the last that came to its end."""
-    ended = [finding.claim for finding in findings if finding.stopped is None]
+    """What the answer speaks of: the claim of its search; of several, of the last that left nothing to do."""
+    ended = [finding.claim for finding in findings if finding.stopped is None or finding.complete]
     return ended[-1] if ended else findings[0].claim
 
 
@@ -85,7 +94,9 @@ def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = 
     known = [
         (safe_scale(finding.map, box, deadline), finding.map.ties is None)
         for finding in sorted(findings, key=_size)
-        if finding.claim != "outer boundary" or (finding.enclosed is not None and finding.enclosed.examined)
+        if finding.complete
+        or finding.claim != "outer boundary"
+        or (finding.enclosed is not None and finding.enclosed.examined)
     ]
     # Ties may lie in the border of the box itself, and everything around be robust.
     ends = (scale if scale >= 1 and free else max(scale - _INWARD, 0.0) for scale, free in known)
@@ -162,7 +173,7 @@ def _around_of(problem: Problem, findings: Sequence[Finding], deadline: Deadline
     if told is not first:
         cells = around_origin(first.map, problem.box, problem.tolerance, deadline).cells
     origin = Origin(
-        share=min(max(enclosed.share, 0.0), 1.0),
+        share=1.0 if first.whole else min(max(enclosed.share, 0.0), 1.0),
         ranges=tuple((float(low), float(high)) for low, high in enclosed.ranges),
         outer_boundary=enclosed.outline or None,
         holes=enclosed.holes,
@@ -234,12 +245,11 @@ def nearest_witness(
 
 def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure | None) -> tuple[Verdict, str]:
     """The verdict over the box, and why, in one sentence."""
-    last = findings[-1]
-    stopped = last.stopped
+    last, stopped = findings[-1], stopped_of(findings)
     if failure is not None:
         return (
             Verdict.VIOLATED,
-            f"a failing point was found and replays in the original model{_left(problem, last)}",
+            f"a failing point was found and replays in the original model{_left(problem, findings)}",
         )
     if any(finding.failing for finding in findings):
         return (
@@ -247,9 +257,10 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
             "the map has failing cells, but in none of them does the original model fail in its own "
             "precision",
         )
-    if any(finding.whole for finding in findings):
+    whole = next((finding for finding in findings if finding.whole), None)
+    if whole is not None:
         kept = "the class" if problem.class_alone else "the class and the attention"
-        return Verdict.ROBUST, _WHOLE.get(last.method, _WHOLE_BY_REGIONS).format(kept)
+        return Verdict.ROBUST, _WHOLE.get(whole.method, _WHOLE_BY_REGIONS).format(kept)
     if stopped:
         return Verdict.UNKNOWN, f"no failing point was found before {stopped.words} ended the run"
     if last.enclosed is not None and not last.enclosed.examined:
@@ -271,8 +282,11 @@ def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure |
     )
 
 
-def _left(problem: Problem, finding: Finding) -> str:
-    """What the search left undecided, as the end of a sentence."""
+def _left(problem: Problem, findings: Sequence[Finding]) -> str:
+    """What the searches left undecided, as the end of a sentence."""
+    if any(finding.complete for finding in findings):
+        return ""
+    finding = findings[-1]
     if finding.stopped:
         return f"; the run was ended by {finding.stopped.words}, the rest of the box is undecided"
     if not finding.map.rest:
