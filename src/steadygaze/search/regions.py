@@ -177,13 +177,15 @@ class Regions:
                 f"every facet was crossed, and {missing / self.problem.volume:.3g} of the box lies in no "
                 "region: the answer is withheld; please report this case"
             )
-        small &= not edge.cells.count
+        # Behind a facet of a region too small for cells, too, something may lie.
+        unknown = bool((self.neighbour == UNKNOWN).any())
+        small &= not edge.cells.count and not unknown
         map_ = joined([known, edge])
         return replace(
             map_,
             cells=replace(map_.cells, names=welded_names(map_.cells, self.widths, WELD, map_.kind != ROBUST)),
             conforming=False,
-            rest=0.0 if small else max(missing, 0.0),
+            rest=0.0 if small else max(missing, np.finfo(float).tiny if unknown else 0.0),
         )
 
     # -- finding more
