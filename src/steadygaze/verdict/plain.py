@@ -148,6 +148,7 @@ class PlainEvaluation:
         self._tolerance = own if rounding == _SINGLE else {n: own[n].minimum(self._least[n]) for n in own}
         self._conventional = level
 
+    @cached_property
     def in_single(self) -> PlainEvaluation:
         """The same with the rounding of models in single precision, which knows nothing of conventions."""
         _ = self._kept  # both compare the same entries
@@ -164,7 +165,7 @@ class PlainEvaluation:
         """
         evaluated = self.evaluated(thetas)
         wanted = self._wanted(evaluated, self._near_rows(evaluated))
-        single, some = self.in_single() if noted else self, evaluated.take(slice(noted))
+        single, some = self.in_single if noted else self, evaluated.take(slice(noted))
         rows = single._near_rows(some) if noted else wanted.near[:0]
         also = single._wanted(some, rows) if len(rows) else _Wanted((), rows)
         maps = self._maps([*wanted.each, *also.each])
@@ -195,6 +196,17 @@ class PlainEvaluation:
         if not same.any(axis=1).all():
             return None
         return self._known.take(torch.from_numpy(1 + same.argmax(axis=1))).values
+
+    def steady(self, theta: np.ndarray) -> bool:
+        """Whether theta ``(n,)``, one of those ahead, is so far from all breakpoints that rounding in single
+        precision leaves all units on their pieces there.
+        """
+        places = np.flatnonzero((self._ahead == theta).all(axis=1))
+        if self._known is None or not len(places):
+            return False
+        row = int(places[0]) + 1
+        near = self.in_single._near(self._known.take(slice(row, row + 1)).values)
+        return not any(found.any() for found in near.values())
 
     def decided_by_rounding(self, evaluated: Evaluated) -> np.ndarray:
         """Where rounding may decide on the map, there or on the unperturbed image: ``(1 + B,)`` bool."""
