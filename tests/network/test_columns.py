@@ -35,4 +35,5 @@ def test_what_is_within_may_be_within(kind):
     slack = torch.full((40,), 1e-9, dtype=torch.float64)
     assert may_be_within(values, marks, slack) == (kind != "values")
     assert may_be_within(values, marks, slack + 1)
-    assert may_be_within(values, marks.float().double() - 0.5, slack)
+    assert may_be_within(values, marks - 0.5, slack)
+    assert may_be_within(values, marks, slack.expand(9, -1).contiguous()), "each row has its own"

@@ -32,9 +32,9 @@ def used_in(rows: Tensor) -> Tensor:
 def may_be_within(values: Tensor, marks: Tensor, slack: Tensor) -> bool:
     """Whether any of values ``(B, N)`` is within its column's slack ``(N,)`` of one of the marks ``(k,)``.
 
-    Where that is not quickly told, it may be.
+    Where that is not quickly told, as where each row has a slack of its own, it may be.
     """
-    if _compiled(values, _VALUES) and _compiled(slack, _VALUES):
+    if _compiled(values, _VALUES) and _compiled(slack, _VALUES) and slack.ndim == 1:
         return any_within(values.numpy(), marks.numpy(), slack.numpy())
     return True
 
