@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import steadygaze as sg
+from steadygaze.network.graph import Graph
+from steadygaze.verdict import driver
 
 SHAPE = (1, 6, 6)
 PERTURBATION = "brightness(amount=-0.05..0.05)"
@@ -169,3 +173,37 @@ def test_a_tie_at_the_last_of_the_largest_entries_is_no_order(method):
     # Equal ones are told apart: the lower index comes first.
     assert asked(0.6, 0.6, 2, 2) != "violated"
     assert asked(0.6, 0.6, 3, 2) == "violated"
+
+
+@pytest.mark.parametrize("clip", [None, (0.0, 1.0)])
+def test_a_network_at_hand_is_evaluated_once_before_a_search(monkeypatch, clip):
+    """What rounding is learnt from, and what is held against the original, are values of one pass."""
+    passes, evaluate = [], Graph._evaluate
+
+    def counted(self, x, *more):
+        passes.append(len(x))
+        return evaluate(self, x, *more)
+
+    monkeypatch.setattr(driver, "solve", lambda problem, **_: problem)
+    network = sg.verify(small(), image(), PERTURBATION, clip=clip).network
+    monkeypatch.setattr(Graph, "_evaluate", counted)
+    problem = sg.verify(network, image() / 2, PERTURBATION, clip=clip)
+    _ = problem.target, problem.gap_tolerance, problem.stages
+    assert passes == [1 + 16 + 2]
+    again = sg.verify(network, image() / 2, PERTURBATION, clip=clip)
+    values = replace(again).values_at_probes(16)
+    images = again.images(np.concatenate([np.zeros((1, 1)), again.probes]))
+    for node, plain in network.graph.values_at(images, range(len(network.graph.nodes))).items():
+        np.testing.assert_allclose(values[node], plain, rtol=1e-12, atol=1e-12)
+    assert again.values_at_probes(17) is None, "there are sixteen"
+
+
+@pytest.mark.parametrize("clip", [None, (0.0, 1.0)])
+def test_an_original_that_says_otherwise_at_an_image_is_noticed_every_time(monkeypatch, clip):
+    """The network was compared before, at other images; its values are those of the pass that learns."""
+    network = sg.verify(small(), image(), PERTURBATION, clip=clip).problem.network
+    sane = network.original.logits
+    monkeypatch.setattr(network.original, "logits", lambda asked: sane(asked) + (asked.max() < 0.5))
+    sg.verify(network, image(), PERTURBATION, clip=clip)
+    with pytest.raises(sg.FidelityError, match="logits"):
+        sg.verify(network, image() / 2, PERTURBATION, clip=clip)

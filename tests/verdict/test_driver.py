@@ -42,6 +42,7 @@ def test_the_answer_holds_together(answer):
     assert 0 < answer.safe_scale < 1
     around = np.unique(answer.map.region[answer.around.cells])
     assert answer.result.regions["around_origin"] == len(around) > 0
+    assert answer.result.regions["vertices"] == len(set(answer.map.cells.names.tolist()))
     failure = answer.result.nearest_failure
     assert answer.at(failure.theta).kind == failure.kind != "robust"
     # The box shrunk to the safe scale is robust at its corners; a little larger it is not.

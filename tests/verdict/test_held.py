@@ -399,7 +399,7 @@ def test_what_single_precision_decides_is_told_with_the_rest(variant):
     for thetas in (variant.draw(20), np.zeros((1, len(variant.perturbation.box)))):
         rows = 1 + len(thetas)
         seen = plain.at(thetas, noted=rows)
-        alone = plain.in_single().decided_by_rounding(seen.evaluated)
+        alone = plain.in_single.decided_by_rounding(seen.evaluated)
         np.testing.assert_array_equal(seen.by_rounding, alone)
         np.testing.assert_array_equal(plain.at(thetas, noted=rows // 2).by_rounding, alone[: rows // 2])
 
@@ -421,7 +421,7 @@ def test_single_precision_compares_the_entries_that_double_compares():
     """And knows nothing of its rounding."""
     plain = PlainEvaluation(MOVED.problem)
     plain.at(MOVED.draw(2))
-    single = plain.in_single()
+    single = plain.in_single
     assert single._kept is plain._kept
     assert (single._gap_rounding > 100 * plain._gap_rounding).all()
     assert not any(level.any() for level in single._level.values())

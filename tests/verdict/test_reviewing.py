@@ -12,7 +12,8 @@ from steadygaze.deadline import Deadline
 from steadygaze.errors import InternalCheckError
 from steadygaze.network.graph import Graph
 from steadygaze.question.problem import Problem
-from steadygaze.verdict import driver, reviewing
+from steadygaze.verdict import driver, reviewing, witness
+from steadygaze.verdict import plain as plain_evaluation
 from steadygaze.verdict.checks import check_patterns
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.plain import PlainEvaluation
@@ -68,6 +69,52 @@ def test_points_are_evaluated_ahead_where_their_maps_are_tried(variant, count):
     assert len(thetas) == count
     witness = find_witness(variant.problem, variant.map, tries=tries)
     np.testing.assert_array_equal(witness.theta, thetas[0])
+
+
+def test_where_rounding_cannot_decide_one_map_is_asked_for(monkeypatch):
+    """Else what is near to the point is asked about, too; the witness is the same.
+
+    The breakpoint by which the cell ends is near; to a model that rounds a thousand times less it is not.
+    """
+    monkeypatch.setattr(plain_evaluation, "_SINGLE", 1e-9)
+    problem, map_ = ATTENTION.problem, ATTENTION.map
+    replay, asked = Problem.replay, []
+
+    def counted(self, thetas, *more):
+        asked.append(len(thetas))
+        return replay(self, thetas, *more)
+
+    monkeypatch.setattr(Problem, "replay", counted)
+    plain = PlainEvaluation(problem, ahead=Tries(problem, map_).ahead())
+    first = find_witness(problem, map_, plain=plain)
+    for fault in ("steady", "rounding_of_original", "_CLEARLY"):
+        with monkeypatch.context() as planted:
+            if fault == "steady":
+                planted.setattr(PlainEvaluation, fault, lambda *_: False)
+            elif fault == "_CLEARLY":
+                planted.setattr(witness, fault, 2.0)
+            else:
+                planted.setattr(Problem, fault, lambda _: 1e9)
+            np.testing.assert_array_equal(find_witness(problem, map_, plain=plain).theta, first.theta)
+    assert asked == [1, 4, 1, 4, 1, 4]
+
+
+@pytest.mark.parametrize("variant", [ATTENTION, WIDE], ids=["attention", "clip"])
+def test_points_are_steady_where_no_unit_is_near_to_a_breakpoint(variant):
+    """One moved onto a breakpoint is not, and nothing is said of what was not asked about ahead."""
+    problem, graph = variant.problem, variant.problem.network.graph
+    cells = variant.map.cells
+    thetas = np.concatenate([variant.draw(40), cells.theta[:40]])
+    plain = PlainEvaluation(problem, ahead=thetas)
+    values = plain.evaluated(thetas).values
+    near = np.zeros(len(thetas), bool)
+    for node in graph.piecewise:
+        value = values[graph.nodes[node].inputs[0]][1:].flatten(1)
+        near |= (value.abs() <= 1e-6 * plain._learnt.sizes[node]).any(dim=1).numpy()
+    assert [plain.steady(theta) for theta in thetas] == (~near).tolist()
+    assert near.any()
+    assert not near.all()
+    assert not plain.steady(thetas[0] + 1e-9)
 
 
 @pytest.mark.parametrize("variant", [ATTENTION, CLASS], ids=["attention", "class"])

@@ -67,11 +67,13 @@ def from_polytopes(polytopes: tuple[Polytope, ...]) -> Cells:
     words = max(-(-p.facets.shape[1] // WORD) for p in polytopes)
     points = np.concatenate([p.vertices for p in polytopes]) + 0.0  # + 0.0 turns -0.0 into 0.0
     order = np.lexsort(points.T[::-1])
-    new = np.concatenate([[True], (np.diff(points[order], axis=0) != 0).any(axis=1)])
-    theta, idx = points[order][new], np.empty(len(points), np.int64)
+    points, new = points[order], np.ones(len(points), bool)
+    new[1:] = (points[1:] != points[:-1]).any(axis=1)
+    theta, idx = points[new], np.empty(len(points), np.int64)
     idx[order] = np.cumsum(new) - 1
     masks = np.concatenate([_pack(p.facets, words) for p in polytopes])
-    ptr = np.concatenate([[0], np.cumsum([len(p.vertices) for p in polytopes])]).astype(np.int64)
+    ptr = np.zeros(len(polytopes) + 1, np.int64)
+    np.cumsum([len(p.vertices) for p in polytopes], out=ptr[1:])
     return Cells(theta, names_of_points(theta), ptr, idx, masks)
 
 

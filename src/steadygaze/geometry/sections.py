@@ -148,9 +148,19 @@ def _nearest_of_boxes(cells: Cells) -> np.ndarray:
 
 def gauge(theta: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
     """Distance of points ``(..., n)`` from 0, the largest over the axes; see `nearest`."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = np.where(theta > 0, theta / above, np.where(theta < 0, -theta / below, 0.0))
-    return scaled.max(axis=-1)
+    theta, below, above = map(np.ascontiguousarray, (theta, below, above))
+    return _gauge(theta.reshape(-1, len(below)), below, above).reshape(theta.shape[:-1])
+
+
+@kernel
+def _gauge(theta, below, above):
+    out = np.zeros(len(theta))
+    for v in range(len(theta)):
+        for i in range(theta.shape[1]):
+            z = theta[v, i]
+            far = z / above[i] if z > 0 else (-z / below[i] if z < 0 else 0.0)
+            out[v] = far if far > out[v] else out[v]
+    return out
 
 
 def axis_intervals(cells: Cells, axis: int, widths: np.ndarray, deadline: Deadline = NEVER) -> np.ndarray:

@@ -7,7 +7,7 @@ normalisation that the original model wants are nodes of the graph: gradients ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -256,6 +256,11 @@ class Graph:
 
     @cached_property
     def _norms(self) -> dict[int, float]:
+        return {}
+
+    @cached_property
+    def worked_out(self) -> dict[Hashable, Tensor]:
+        """What others have worked out that depends on nothing but the network, by what it is."""
         return {}
 
     @cached_property

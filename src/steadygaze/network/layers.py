@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from steadygaze.network.columns import columns_of
+from steadygaze.network.columns import columns_of, used_in
 from steadygaze.network.convolving import Window, convolved, pulled_back
 
 Shape: TypeAlias = tuple[int, ...]
@@ -157,7 +157,7 @@ class Dense(AbstractAffine):
     def forward_of_alive(self, x: Tensor) -> Tensor:
         """`forward`, without the inputs that are 0 on all rows where these are many."""
         if x.ndim == 2 and self.weight.shape[0] >= _WIDE:
-            alive = x.any(dim=0).nonzero()[:, 0]
+            alive = used_in(x)
             if 2 * alive.shape[0] <= x.shape[1]:
                 return functional.linear(columns_of(x, alive), columns_of(self.weight, alive), self.bias)
         return self.forward(x)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.sides import best_of_windows
+from steadygaze.network.columns import may_be_within, used_in
 from steadygaze.network.layers import AbstractLayer, Shape
 
 
@@ -60,6 +61,13 @@ class PiecewiseLinear(AbstractLayer):
         """How far values are off each breakpoint, each in the shape of x."""
         return [(x - edge).abs_() if edge else x.abs() for edge in self.marks]
 
+    def near(self, x: Tensor, slack: Tensor) -> Tensor | None:
+        """Which of values ``(B, N)`` are within slack ``(N,)`` of a breakpoint, bool; None where none are."""
+        if not may_be_within(x, self.breakpoints, slack):  # mostly
+            return None
+        ends = [distance <= slack for distance in self.off(x)]
+        return ends[0] if len(ends) == 1 else torch.stack(ends).any(dim=0)
+
     def slopes_of(self, pieces: Tensor, units: Tensor | None = None) -> Tensor:
         """Slope of each unit, or of the units of the given numbers alone, on the given pieces ``(B, N)``."""
         pieces = pieces if units is None else pieces[:, units]
@@ -73,7 +81,7 @@ class PiecewiseLinear(AbstractLayer):
 
     def alive(self, pieces: Tensor) -> Tensor:
         """Numbers of the units whose slope is not 0 in some row of the pieces ``(B, N)``."""
-        return (pieces if self.is_relu else self.slopes_of(pieces)).any(dim=0).nonzero()[:, 0]
+        return used_in(pieces if self.is_relu else self.slopes_of(pieces))
 
     def transpose(self, g: Tensor, pieces: Tensor) -> Tensor:
         """Vector-Jacobian product of g ``(B, *shape)`` on the given pieces ``(B, N)``; g is overwritten."""

@@ -38,16 +38,15 @@ class Learnt:
     level: Tensor
 
 
-def learnt(graph: Graph, network: Graph, images: Tensor, hinge: float) -> Learnt:
+def learnt(graph: Graph, network: Graph, values: Mapping[int, Tensor], hinge: float) -> Learnt:
     """See `Learnt`.
 
     Args:
         graph: the network, with a clip before it if there is one. network: without.
-        images: ``(1 + k, C, H, W)`` before the clip: the unperturbed one, and those from which the scale of
-            rounding is learnt.
+        values: ``(1 + k, *shape)`` of all nodes of the graph at the unperturbed image, and at those from
+            which the scale of rounding is learnt.
         hinge: the share of the scale that counts as zero.
     """
-    values = graph.values_at(images, range(len(graph.nodes)), skip_idle=True)
     pixels = graph.last - network.last
     scales, tolerances = _scaled(graph, values, hinge)
     by_network = {node - pixels: own for node, own in tolerances.items() if node > pixels}
@@ -64,7 +63,12 @@ def learnt(graph: Graph, network: Graph, images: Tensor, hinge: float) -> Learnt
 
 def tolerances_at(graph: Graph, images: Tensor, hinge: float) -> dict[int, Tensor]:
     """`Learnt.tolerances` of another form of the graph; arguments are as for `learnt`."""
-    return _scaled(graph, graph.values_at(images, range(len(graph.nodes)), skip_idle=True), hinge)[1]
+    return _scaled(graph, values_at_all(graph, images), hinge)[1]
+
+
+def values_at_all(graph: Graph, images: Tensor) -> dict[int, Tensor]:
+    """Values ``(B, *shape)`` of all nodes at images ``(B, C, H, W)``, from which is learnt."""
+    return graph.values_at(images, range(len(graph.nodes)), skip_idle=True)
 
 
 def _scaled(

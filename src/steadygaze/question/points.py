@@ -147,12 +147,17 @@ def drawn(box: np.ndarray) -> np.ndarray:
 
 
 def scaling_of(box: np.ndarray, probes: np.ndarray, effort: int) -> np.ndarray:
-    """The theta ``(k, n)`` from which the scale of rounding is learnt: corners of the box, and of the probes.
+    """The theta ``(k, n)`` from which the scale of rounding is learnt: of the probes, and corners of the box.
 
     Fewer of both where one image takes more effort.
     """
-    few, corners = max(2, _EFFORT // effort), corners_of(box)
-    return np.concatenate([corners[:: max(1, len(corners) // few)], probes[:few]])
+    few, corners = probed(effort), corners_of(box)
+    return np.concatenate([probes[:few], corners[:: max(1, len(corners) // few)]])
+
+
+def probed(effort: int) -> int:
+    """How many of the probes it is learnt from, if there are so many."""
+    return max(2, _EFFORT // effort)
 
 
 def corners_of(box: np.ndarray) -> np.ndarray:

@@ -68,8 +68,9 @@ def pose(
         tolerance=tolerance or Tolerance(),
     )
     thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
-    fidelity = check_fidelity(network, problem.images(thetas).numpy())
-    problem = replace(problem, label=_label(label, fidelity.predicted, network.graph.classes))
+    images, asked = problem.images(thetas).numpy(), problem.values_at_probes
+    fidelity = check_fidelity(network, images, values_at=lambda count: asked(count - 1))
+    problem = problem.of_label(_label(label, fidelity.predicted, network.graph.classes))
     if (facing := network.facing(problem.label)) is not network:
         graph, pixels = _clipped(facing.graph, clip)
         settled = saliency.settled(facing.graph, image)

@@ -28,8 +28,8 @@ from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
-from steadygaze.question.learning import Learnt, hinges_from_zero, learnt, tolerances_at
-from steadygaze.question.points import Points, drawn, judged, maps_of_original, placed, scaling_of
+from steadygaze.question.learning import Learnt, hinges_from_zero, learnt, tolerances_at, values_at_all
+from steadygaze.question.points import Points, drawn, judged, maps_of_original, placed, probed, scaling_of
 from steadygaze.tolerance import Tolerance
 
 
@@ -146,7 +146,26 @@ class Problem:
         """For each node of the network that picks, ``(units,)``: how close to a breakpoint is on it."""
         return self._learnt.by_network
 
+    def of_label(self, label: int) -> Problem:
+        """The same question about another class; what the network makes of its images is kept, if known."""
+        found = replace(self, label=label)
+        vars(found).update({name: own for name, own in vars(self).items() if name == "_evaluated"})
+        return found
+
     # -- at points
+
+    def values_at_probes(self, count: int) -> Mapping[int, Tensor] | None:
+        """Values ``(1 + count, *shape)`` of the network's nodes at the unperturbed image and so many probes.
+
+        They are of the pass that learns what rounding is; None where it has fewer probes.
+        """
+        if count > min(len(self.probes), probed(self.graph.effort)):
+            return None
+        return {
+            node - self.pixels: own[: 1 + count]
+            for node, own in self._evaluated.items()
+            if node >= self.pixels
+        }
 
     def images(self, thetas: np.ndarray) -> Tensor:
         """Images handed to the classifier, ``(B, C, H, W)``, at ``thetas`` (B, n); within any clip."""
@@ -402,11 +421,18 @@ class Problem:
     @cached_property
     def _learnt(self) -> Learnt:
         """What one pass over the unperturbed image, and over those that tell the scale of rounding, tells."""
-        return learnt(self.graph, self.network.graph, self._learning, self.tolerance.hinge)
+        found = learnt(self.graph, self.network.graph, self._evaluated, self.tolerance.hinge)
+        vars(self).pop("_evaluated", None)  # of a large network it takes much room
+        return found
+
+    @cached_property
+    def _evaluated(self) -> dict[int, Tensor]:
+        """That pass: values of all nodes at `_learning`."""
+        return values_at_all(self.graph, self._learning)
 
     @property
     def _learning(self) -> Tensor:
-        """The unperturbed image and, at corners of the box and random theta, those that tell the scale."""
+        """The unperturbed image and, at random theta and corners of the box, those that tell the scale."""
         scaling = scaling_of(self.box, self.probes, self.graph.effort)
         return self.unclipped(np.concatenate([np.zeros((1, len(self.box))), scaling]))
 

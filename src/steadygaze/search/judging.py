@@ -60,7 +60,7 @@ def judge(
     grown = _grown(gaps, made)
     kind[_level(made.cells, grown, problem.gap_tolerance, kind)] = UNDECIDED
     kind[_sunk(problem, made.cells, grown, kind)] = UNDECIDED
-    held = np.unique(made.parent[kind == ROBUST])
+    held = np.flatnonzero(np.bincount(made.parent[kind == ROBUST]))
     inconsistency = np.full(cells.count, np.nan)
     map_ = CellMap(
         cells=made.cells,

@@ -23,7 +23,7 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.reading.noise import apart
+from steadygaze.network.reading.noise import apart, near_of
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam, NoMap
 from steadygaze.network.smooth import Smooth
 from steadygaze.perturbation.chain import Chain
@@ -148,6 +148,7 @@ class PlainEvaluation:
         self._tolerance = own if rounding == _SINGLE else {n: own[n].minimum(self._least[n]) for n in own}
         self._conventional = level
 
+    @cached_property
     def in_single(self) -> PlainEvaluation:
         """The same with the rounding of models in single precision, which knows nothing of conventions."""
         _ = self._kept  # both compare the same entries
@@ -164,7 +165,7 @@ class PlainEvaluation:
         """
         evaluated = self.evaluated(thetas)
         wanted = self._wanted(evaluated, self._near_rows(evaluated))
-        single, some = self.in_single() if noted else self, evaluated.take(slice(noted))
+        single, some = self.in_single if noted else self, evaluated.take(slice(noted))
         rows = single._near_rows(some) if noted else wanted.near[:0]
         also = single._wanted(some, rows) if len(rows) else _Wanted((), rows)
         maps = self._maps([*wanted.each, *also.each])
@@ -196,6 +197,17 @@ class PlainEvaluation:
             return None
         return self._known.take(torch.from_numpy(1 + same.argmax(axis=1))).values
 
+    def steady(self, theta: np.ndarray) -> bool:
+        """Whether theta ``(n,)``, one of those ahead, is so far from all breakpoints that rounding in single
+        precision leaves all units on their pieces there.
+        """
+        places = np.flatnonzero((self._ahead == theta).all(axis=1))
+        if self._known is None or not len(places):
+            return False
+        row = int(places[0]) + 1
+        near = self.in_single._near(self._known.take(slice(row, row + 1)).values)
+        return not any(found.any() for found in near.values())
+
     def decided_by_rounding(self, evaluated: Evaluated) -> np.ndarray:
         """Where rounding may decide on the map, there or on the unperturbed image: ``(1 + B,)`` bool."""
         wanted = self._wanted(evaluated, self._near_rows(evaluated))
@@ -210,8 +222,7 @@ class PlainEvaluation:
         near = torch.zeros(len(evaluated.images), dtype=torch.bool, device="cpu")
         if not isinstance(self._problem.saliency, IntegratedGradients | NoMap):
             for node, found in self._near(evaluated.values).items():
-                if found.any():  # mostly none is
-                    near |= (found & ~self._level[node]).any(dim=1).cpu()
+                near |= (found & ~self._level[node]).any(dim=1).cpu()
         return near.nonzero()[:, 0]
 
     def _wanted(self, evaluated: Evaluated, near: Tensor) -> _Wanted:
@@ -265,9 +276,10 @@ class PlainEvaluation:
     @cached_property
     def _level(self) -> dict[int, Tensor]:
         """Of each node that picks the units ``(N,)`` bool that are level."""
-        if self._conventional:
-            return {node: near.all(dim=0) for node, near in self._near(self._learnt.values).items()}
-        return {node: torch.zeros_like(own, dtype=torch.bool) for node, own in self._tolerance.items()}
+        none = {node: torch.zeros_like(own, dtype=torch.bool) for node, own in self._tolerance.items()}
+        if not self._conventional:
+            return none
+        return none | {node: near.all(dim=0) for node, near in self._near(self._learnt.values).items()}
 
     @cached_property
     def _chain(self) -> Chain:
@@ -384,21 +396,14 @@ class PlainEvaluation:
         return pieces
 
     def _near(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """For each node that picks, which units ``(B, N)`` are within rounding of picking otherwise."""
+        """Of nodes that pick, which units ``(B, N)`` are within rounding of picking otherwise, if any are."""
         near = {}
         for index in self._graph.piecewise:
-            layer = self._graph.nodes[index].layer
-            flat, slack = values[self._graph.nodes[index].inputs[0]].flatten(1), self._tolerance[index]
-            if isinstance(layer, MaxPool):
-                best = layer.forward(flat.reshape(len(flat), *layer.shape)).flatten(1)
-                ties = torch.zeros(best.shape, dtype=torch.uint8, device=flat.device)
-                for column in layer.windows.T:
-                    ties += (flat[:, column.clamp_min(0)] >= best - slack) & (column >= 0)
-                near[index] = ties > 1
-            else:
-                assert isinstance(layer, PiecewiseLinear)
-                gaps = [distance <= slack for distance in layer.off(flat)]
-                near[index] = gaps[0] if len(gaps) == 1 else torch.stack(gaps).any(dim=0)
+            layer, source = self._graph.nodes[index].layer, self._graph.nodes[index].inputs[0]
+            assert isinstance(layer, PiecewiseLinear | MaxPool)
+            found = near_of(layer, values[source].flatten(1), self._tolerance[index])
+            if found is not None:
+                near[index] = found
         return near
 
     def _expected(self, thetas: np.ndarray, map0: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from steadygaze.network.columns import may_be_within
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
@@ -81,6 +82,16 @@ def gaps_of(layer: PiecewiseLinear | MaxPool, flat: Tensor) -> list[Tensor]:
     return layer.off(flat) if isinstance(layer, PiecewiseLinear) else leads(layer, flat)
 
 
+def near_of(layer: PiecewiseLinear | MaxPool, flat: Tensor, slack: Tensor) -> Tensor | None:
+    """Which units, or windows, ``(B, N)`` have inputs ``(B, N)`` within slack ``(N,)`` of a kink, bool.
+
+    None where no unit has, as mostly.
+    """
+    if isinstance(layer, PiecewiseLinear):
+        return layer.near(flat, slack)
+    return torch.stack([lead <= slack for lead in leads(layer, flat)]).sum(dim=0) > 1
+
+
 def picked_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None) -> Tensor:
     """At which pixels ``(B, C, H, W)`` noise may put some unit, or window, on either piece: ``(B,)``.
 
@@ -118,9 +129,12 @@ def apart(
         if not isinstance(layer, PiecewiseLinear | MaxPool):
             continue
         rows = slice(original, original + 1) if isinstance(layer, MaxPool) else slice(None)
-        gaps = torch.stack(gaps_of(layer, values[source][rows].flatten(1)))
+        flat = values[source][rows].flatten(1)
+        if isinstance(layer, PiecewiseLinear) and not may_be_within(flat, layer.breakpoints, slack):
+            continue  # mostly
+        gaps = torch.stack(gaps_of(layer, flat))
         within = (gaps <= slack) & (gaps > _LEAST * slack)
-        if not within.any():  # mostly
+        if not within.any():
             continue
         noise = noise if noise is not None else noise_at(graph, values[0], values, max(graph.piecewise))
         own = noise[source].flatten(1)
@@ -144,12 +158,11 @@ def level_of(graph: Graph, values: Mapping[int, Tensor], tolerances: Mapping[int
     x, level = values[0], {}
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
-        value, slack = values[source].flatten(1), tolerances[index]
-        if isinstance(layer, PiecewiseLinear):
-            ends = [distance <= slack for distance in layer.off(value)]
-            level[index] = ends[0] if len(ends) == 1 else torch.stack(ends).any(dim=0)
-        elif isinstance(layer, MaxPool):
-            level[index] = torch.stack([lead <= slack for lead in leads(layer, value)]).sum(dim=0) > 1
+        if not isinstance(layer, PiecewiseLinear | MaxPool):
+            continue
+        near = near_of(layer, values[source].flatten(1), tolerances[index])
+        if near is not None:
+            level[index] = near
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     if not any(units.any() for units in level.values()):  # mostly: what noise would do, nobody needs to know
         return found

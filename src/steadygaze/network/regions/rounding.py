@@ -139,7 +139,10 @@ def most_terms_of_maps(saliency: AbstractSaliency, graph: Graph, images: Tensor,
     Only for networks that are piecewise linear, and maps that are affine where units keep their pieces.
     """
     node = saliency.node(graph) if isinstance(saliency, GradCam) else 0
-    gradients = _most_terms_of_gradients(graph, label, node).expand(len(images), *graph.nodes[node].shape)
+    known, asked = graph.worked_out, ("most terms of gradients", label, node)
+    if asked not in known:
+        known[asked] = _most_terms_of_gradients(graph, label, node)
+    gradients = known[asked].expand(len(images), *graph.nodes[node].shape)
     if isinstance(saliency, GradCam):
         return saliency.from_parts(graph.values_at(images, (node,))[node].abs(), gradients).flatten(1)
     assert isinstance(saliency, AbstractGradientSaliency)

@@ -1,0 +1,45 @@
+"""What is to be found in the columns of rows: anything but zeros, or a value near to a mark."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from steadygaze.geometry.bits import kernel
+
+
+def used_columns(rows: np.ndarray) -> np.ndarray:
+    """Numbers ``(k,)`` of the columns of rows ``(B, N)`` that are not 0 in every row."""
+    return _used_columns(rows)
+
+
+@kernel
+def _used_columns(rows):
+    width = rows.shape[1]
+    used = np.zeros(width, np.uint8)
+    for v in range(len(rows)):
+        for j in range(width):
+            used[j] |= rows[v, j] != 0
+    found = np.empty(width, np.int64)
+    count = 0
+    for j in range(width):
+        if used[j]:
+            found[count] = j
+            count += 1
+    return found[:count]
+
+
+def any_within(values: np.ndarray, marks: np.ndarray, slack: np.ndarray) -> bool:
+    """Whether any of values ``(B, N)`` is within its column's slack ``(N,)`` of one of the marks ``(k,)``."""
+    return _any_within(values, marks, slack)
+
+
+@kernel
+def _any_within(values, marks, slack):
+    for mark in marks:
+        for v in range(len(values)):
+            found = False
+            for j in range(len(slack)):
+                found |= abs(values[v, j] - mark) <= slack[j]
+            if found:
+                return True
+    return False

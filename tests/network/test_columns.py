@@ -1,0 +1,39 @@
+"""Columns of tensors: the quick way and the plain one say the same, whatever the tensor."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from steadygaze.network.columns import columns_of, may_be_within, used_in
+
+ROWS = (torch.rand((9, 40), generator=torch.Generator().manual_seed(1)) - 0.9).clamp_min(0.0)
+KINDS = {
+    "values": ROWS.double(),
+    "pieces": (ROWS > 0).to(torch.uint8),
+    "single": ROWS,
+    "truth values": ROWS > 0,
+    "turned": ROWS.double().T.contiguous().T,
+    "a part": ROWS.double()[:, 3:30],
+    "recorded": ROWS.double().requires_grad_(),
+    "no rows": ROWS.double()[:0],
+}
+
+
+@pytest.mark.parametrize("rows", KINDS.values(), ids=KINDS)
+def test_used_columns_are_those_that_any_row_has(rows):
+    numbers = used_in(rows)
+    assert numbers.dtype == torch.int64
+    assert torch.equal(numbers, rows.any(dim=0).nonzero()[:, 0])
+    assert torch.equal(columns_of(rows, numbers), rows[:, numbers])
+
+
+@pytest.mark.parametrize("kind", ["values", "turned", "recorded", "single"])
+def test_what_is_within_may_be_within(kind):
+    """What is not may be where the tensor does not lie as the kernel takes it."""
+    values, marks = KINDS[kind], torch.tensor([0.5], dtype=torch.float64)
+    slack = torch.full((40,), 1e-9, dtype=torch.float64)
+    assert may_be_within(values, marks, slack) == (kind != "values")
+    assert may_be_within(values, marks, slack + 1)
+    assert may_be_within(values, marks - 0.5, slack)
+    assert may_be_within(values, marks, slack.expand(9, -1).contiguous()), "each row has its own"
