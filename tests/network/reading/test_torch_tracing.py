@@ -169,7 +169,7 @@ VERIFIED = {
     "probabilities-beside": lambda: Wrapped(
         lambda m, x: (lambda y: {"probabilities": y.softmax(1), "logits": y})(m.inner(x))
     ),
-    "record": lambda: Wrapped(lambda m, x: Record(m.inner(x), x.sinh())),
+    "record": lambda: Wrapped(lambda m, x: Record(m.inner(x), x.tan())),
     "named-tuple": lambda: Wrapped(lambda m, x: Pair(m.inner(x), x.cos())),
     "column": lambda: Wrapped(lambda m, x: m.inner(x)[:, :, None, None]),
     "one-row": lambda: Wrapped(lambda m, x: m.inner(x)[0]),
@@ -177,7 +177,7 @@ VERIFIED = {
     "overwrites-inside": lambda: Wrapped(grown_in_place),
     "keeps-a-tensor": lambda: after_a_backward_pass(Wrapped(kept)),
     "constants": lambda: Wrapped(cached_constants),
-    "unused-sine": lambda: Wrapped(lambda m, x: (x.sinh().sum(), m.inner(x))[1]),
+    "unused-sine": lambda: Wrapped(lambda m, x: (x.tan().sum(), m.inner(x))[1]),
     "lazy": lambda: lazy(run=True),
     "pruned": lambda: on_first(prune.l1_unstructured, "weight", 0.5),
     "pruned-channels": lambda: on_first(prune.ln_structured, "weight", 0.5, n=2, dim=0),
@@ -450,7 +450,7 @@ HEADS = {
     "softmax-in-double": lambda y: y.softmax(1, dtype=torch.float64),
     "softmax-detached": lambda y: y.softmax(1).detach(),
     "softmax-of-log": lambda y: y.log_softmax(1).view(-1, 3).softmax(1),
-    "softmax-named": lambda y: {"logits": y.softmax(1), "other": y.sinh()},
+    "softmax-named": lambda y: {"logits": y.softmax(1), "other": y.tan()},
     "log-softmax-listed": lambda y: [functional.log_softmax(y, dim=1)],
 }
 
