@@ -316,6 +316,10 @@ def quantized():
     return torch.ao.quantization.quantize_dynamic(dense(36, 8, 3), {nn.Linear})
 
 
+def quantized_in_training():
+    return nn.Sequential(dense(36, 8, 3), torch.ao.quantization.FakeQuantize())
+
+
 def with_nan():
     module = dense(36, 8, 3)
     with torch.no_grad():
@@ -344,6 +348,7 @@ REFUSED = {
     "scripted-part": (lambda: Wrapped(lambda m, x: m.inner(x), _scripted()), r"part 'inner'.*torch.jit"),
     "jit-traced": (lambda: torch.jit.trace(dense(36, 8, 3), torch.zeros(1, *SHAPE)), "torch.jit"),
     "quantized": (quantized, "is quantized.*hand in the one that it was made from"),
+    "fake-quantized": (quantized_in_training, r"part '1'.*fake quantization.*hand in the one that it was"),
     "branch": (
         lambda: Wrapped(branching),
         "cannot be traced.*takes a number out of what it computes.*same steps for every image",
