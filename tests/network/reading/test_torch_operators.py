@@ -206,6 +206,7 @@ CALLS |= {
     "reciprocal": {"self": Above()},
     **{name: {"self": Above()} for name in ("log", "log2", "log10", "log1p")},
     "logsumexp": {"self": X, "dim": [1], "keepdim": True},
+    "logaddexp": {"self": X, "other": constant(4, 6) - 0.8},
     "cdist": {"x1": Computed(1, 8, 6), "x2": constant(5, 6) - 0.8},
     "rrelu": {"self": X, "lower": 0.1, "upper": 0.5},
     "pow.Tensor_Scalar": {"self": X, "exponent": 3},

@@ -108,6 +108,10 @@ BODIES = {
     "atan": (lambda m, x: torch.atan(3 * m.first(x)), 256),
     "sin": (lambda m, x: torch.sin(9 * m.first(x)), 256),
     "cos": (lambda m, x: torch.cos(9 * m.first(x)), 256),
+    "cosh": (lambda m, x: torch.cosh(3 * m.first(x)), 256),
+    "sinh": (lambda m, x: torch.sinh(3 * m.first(x)), 256),
+    "logaddexp": (lambda m, x: (lambda y: torch.logaddexp(9 * y, y.flip(3)))(m.first(x)), 256),
+    "logaddexp-one": (lambda m, x: torch.logaddexp(torch.tensor([0.3]), 9 * m.first(x)), 256),
     "gelu": (lambda m, x: functional.gelu(3 * m.first(x)), 256),
     "gelu-tanh": (lambda m, x: functional.gelu(3 * m.first(x), approximate="tanh"), 256),
     "elu": (lambda m, x: functional.elu(3 * m.first(x), 0.7), 256),
@@ -292,9 +296,15 @@ def test_exported_files_agree_with_the_module(name, dynamic, tmp_path):
 
 
 REFUSED = {
-    "hyperbolic": (
-        lambda m, x: m.first(x).sinh(),
-        "layer 'sinh' .* is not supported; .* `steadygaze layers`",
+    "sorted": (lambda m, x: m.first(x).sort(1)[0], "layer 'sort' .*in order; .*amax"),
+    "largest": (lambda m, x: m.first(x).topk(4, 1)[0], "layer 'topk' .*in order; .*amax"),
+    "spectrum": (
+        lambda m, x: torch.fft.rfft(m.first(x)).abs().repeat(1, 1, 1, 2)[..., :8],
+        "layer 'fft_rfft' .*constant matrices",
+    ),
+    "tangent": (
+        lambda m, x: m.first(x).tan(),
+        "layer 'tan' .* is not supported; .* `steadygaze layers`",
     ),
     "softplus-cut": (
         lambda m, x: functional.softplus(m.first(x), threshold=5.0),

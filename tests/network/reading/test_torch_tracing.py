@@ -169,7 +169,7 @@ VERIFIED = {
     "probabilities-beside": lambda: Wrapped(
         lambda m, x: (lambda y: {"probabilities": y.softmax(1), "logits": y})(m.inner(x))
     ),
-    "record": lambda: Wrapped(lambda m, x: Record(m.inner(x), x.sinh())),
+    "record": lambda: Wrapped(lambda m, x: Record(m.inner(x), x.tan())),
     "named-tuple": lambda: Wrapped(lambda m, x: Pair(m.inner(x), x.cos())),
     "column": lambda: Wrapped(lambda m, x: m.inner(x)[:, :, None, None]),
     "one-row": lambda: Wrapped(lambda m, x: m.inner(x)[0]),
@@ -177,7 +177,7 @@ VERIFIED = {
     "overwrites-inside": lambda: Wrapped(grown_in_place),
     "keeps-a-tensor": lambda: after_a_backward_pass(Wrapped(kept)),
     "constants": lambda: Wrapped(cached_constants),
-    "unused-sine": lambda: Wrapped(lambda m, x: (x.sinh().sum(), m.inner(x))[1]),
+    "unused-sine": lambda: Wrapped(lambda m, x: (x.tan().sum(), m.inner(x))[1]),
     "lazy": lambda: lazy(run=True),
     "pruned": lambda: on_first(prune.l1_unstructured, "weight", 0.5),
     "pruned-channels": lambda: on_first(prune.ln_structured, "weight", 0.5, n=2, dim=0),
@@ -316,6 +316,10 @@ def quantized():
     return torch.ao.quantization.quantize_dynamic(dense(36, 8, 3), {nn.Linear})
 
 
+def quantized_in_training():
+    return nn.Sequential(dense(36, 8, 3), torch.ao.quantization.FakeQuantize())
+
+
 def with_nan():
     module = dense(36, 8, 3)
     with torch.no_grad():
@@ -344,6 +348,7 @@ REFUSED = {
     "scripted-part": (lambda: Wrapped(lambda m, x: m.inner(x), _scripted()), r"part 'inner'.*torch.jit"),
     "jit-traced": (lambda: torch.jit.trace(dense(36, 8, 3), torch.zeros(1, *SHAPE)), "torch.jit"),
     "quantized": (quantized, "is quantized.*hand in the one that it was made from"),
+    "fake-quantized": (quantized_in_training, r"part '1'.*fake quantization.*hand in the one that it was"),
     "branch": (
         lambda: Wrapped(branching),
         "cannot be traced.*takes a number out of what it computes.*same steps for every image",
@@ -450,7 +455,7 @@ HEADS = {
     "softmax-in-double": lambda y: y.softmax(1, dtype=torch.float64),
     "softmax-detached": lambda y: y.softmax(1).detach(),
     "softmax-of-log": lambda y: y.log_softmax(1).view(-1, 3).softmax(1),
-    "softmax-named": lambda y: {"logits": y.softmax(1), "other": y.sinh()},
+    "softmax-named": lambda y: {"logits": y.softmax(1), "other": y.tan()},
     "log-softmax-listed": lambda y: [functional.log_softmax(y, dim=1)],
 }
 

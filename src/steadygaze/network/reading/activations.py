@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from steadygaze.network.reading.assembly import Assembler, Value
 
 # Klambauer et al., Self-Normalizing Neural Networks, NeurIPS 2017.
@@ -44,6 +46,20 @@ def celu(asm: Assembler, x: Value, alpha: float) -> Value:
     if not 0 < alpha < math.inf:
         raise asm.refuse(f"its alpha is {alpha:g}", "allowed are finite numbers above 0")
     return asm.scale_shift(asm.smooth(asm.scale_shift(x, 1 / alpha, 0.0), "elu"), alpha, 0.0)
+
+
+def hyperbolic(asm: Assembler, x: Value, sign: float) -> Value:
+    """``(exp(z) + sign exp(-z)) / 2``: the hyperbolic cosine, or with -1 the sine."""
+    up, down = asm.smooth(x, "exp"), asm.smooth(asm.scale_shift(x, -1.0, 0.0), "exp")
+    return asm.add(asm.scale_shift(up, 0.5, 0.0), asm.scale_shift(down, sign / 2, 0.0))
+
+
+def log_of_two(asm: Assembler, a: Value, b: Value | np.ndarray) -> Value:
+    """``log(exp(a) + exp(b))``: the softplus of their difference, on top of the second."""
+    if isinstance(b, Value):
+        return asm.add(asm.smooth(asm.add(a, asm.scale_shift(b, -1.0, 0.0)), "softplus"), b)
+    a = asm.expand(a, asm.broadcast(asm.shape(a), b.shape))
+    return asm.scale_shift(asm.smooth(asm.scale_shift(a, 1.0, -b), "softplus"), 1.0, b)
 
 
 def log_sigmoid(asm: Assembler, x: Value) -> Value:

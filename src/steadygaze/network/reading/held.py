@@ -12,11 +12,20 @@ NO_JUMPS = "around a jump no linear bound holds, and the gradient does not show 
 # Operators that jump by themselves, as ONNX and PyTorch name them, in small letters.
 _JUMPING = ("bucketize", "ceil", "fix", "floor", "fmod", "frac", "hardmax", "hardshrink", "heaviside", "mod")
 _JUMPING += ("remainder", "round", "trunc")
+# Those that sort what they are given.
+_ORDERING = ("argsort", "kthvalue", "median", "msort", "nanmedian", "quantile", "sort", "topk")
 
 
 def way_out_of(operator: str) -> str | None:
-    """What to do about an operator of computed values, by its name, that jumps; None of others."""
-    if operator.lower() not in _JUMPING:
+    """What to do about an operator of computed values, by its name; None where there is nothing to say."""
+    name = operator.lower()
+    if name in _ORDERING:
+        return (
+            "it puts computed values in order; take their largest or smallest instead (amax, amin, max pool)"
+        )
+    if name == "dft" or "fft_" in name:
+        return "write it as products with the constant matrices of the transform, which are linear layers"
+    if name not in _JUMPING:
         return None
     return (
         f"it jumps: {NO_JUMPS}; use a continuous form (clamp, Softshrink, the value itself), or leave it out"

@@ -95,6 +95,15 @@ def _log_of_sum(call: Call) -> Value:
     return joining.log_of_sum(call.assembler, call.value(), _axes_of(call), bool(call["keepdim"]))
 
 
+def _log_of_two(call: Call) -> Value:
+    """logaddexp: of computed values, or of one and constants."""
+    first, second = call.part("self"), call.part("other")
+    if not isinstance(first, Value):
+        first, second = second, first
+    assert isinstance(first, Value), "constants are known on reading"
+    return activations.log_of_two(call.assembler, first, second)
+
+
 def _distances(call: Call) -> Value:
     """cdist: Euclidean, of rows and rows."""
     asm, first, second = call.assembler, call.part("x1"), call.part("x2")
@@ -211,6 +220,13 @@ ROWS: Rows = (
     ("log10", by_bounds(_logarithm(10.0)), _ONE),
     ("log1p", by_bounds(_log_of_one_more), _ONE),
     ("logsumexp", by_bounds(_log_of_sum), {"self": COMPUTED, "dim": _AXES, "keepdim": FLAG}),
+    (
+        "logaddexp",
+        by_bounds(_log_of_two),
+        {"self": COMPUTED | WEIGHTS, "other": COMPUTED | WEIGHTS},
+    ),
+    ("cosh", by_bounds(lambda call: activations.hyperbolic(call.assembler, call.value(), 1.0)), _ONE),
+    ("sinh", by_bounds(lambda call: activations.hyperbolic(call.assembler, call.value(), -1.0)), _ONE),
     ("cdist", by_bounds(_distances), _PAIRS),
     ("sqrt", by_bounds(_power(0.5)), _ONE),
     ("rsqrt", by_bounds(_power(-0.5)), _ONE),

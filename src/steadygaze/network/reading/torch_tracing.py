@@ -319,6 +319,10 @@ def _too_coarse(name: str, found: torch.dtype) -> str:
     )
 
 
+# What tells of PyTorch's modules for fake quantization whether they round.
+_ROUNDING = "fake_quant_enabled"
+
+
 def _check_parts(module: torch.nn.Module, path: str) -> None:
     for place, part in module.named_modules():
         where = f"{path} (part {place!r})" if place else path
@@ -332,6 +336,12 @@ def _check_parts(module: torch.nn.Module, path: str) -> None:
             raise ModelError(
                 f"{where} is quantized, allowed are networks that compute in float32 or float64; hand in the "
                 "one that it was made from"
+            )
+        if any(int(buffer.sum()) for name, buffer in part.named_buffers(recurse=False) if name == _ROUNDING):
+            raise ModelError(
+                f"{where} rounds as a quantized network does (fake quantization), and so jumps from step to "
+                "step; allowed are networks that compute in float32 or float64; hand in the one that it was "
+                "made from"
             )
     for place, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if is_lazy(tensor):
