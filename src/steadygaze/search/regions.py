@@ -25,8 +25,8 @@ from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import facet_centres, facets
 from steadygaze.geometry.planes import Planes, planes_of_facets
 from steadygaze.geometry.welding import welded_names
+from steadygaze.network.regions.fronts import Form
 from steadygaze.network.regions.onesided import Activation, hinge_weights, hinge_windows, regions_from
-from steadygaze.network.regions.piecewise import Form
 from steadygaze.perturbation.records import AffineImage
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, threads_of, unexamined

@@ -23,7 +23,8 @@ from steadygaze.geometry.cells import Cells, from_polytopes
 from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.sections import gauge
 from steadygaze.geometry.store import UNFINISHED, Cut
-from steadygaze.network.regions.piecewise import Front, flat_array
+from steadygaze.network.regions.fronts import Front
+from steadygaze.network.regions.piecewise import flat_array
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import (
     AbstractSearch,

@@ -18,7 +18,8 @@ from torch import Tensor
 from steadygaze.geometry.sides import pattern_names, pattern_weights
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.regions.piecewise import Form, Stages
+from steadygaze.network.regions.fronts import Form
+from steadygaze.network.regions.piecewise import Stages
 
 
 @dataclass(frozen=True)

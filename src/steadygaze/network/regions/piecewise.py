@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -34,80 +34,7 @@ from steadygaze.network.columns import columns_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-
-
-@dataclass(frozen=True)
-class Form:
-    """Values affine in theta: ``constant`` (*shape) + sum_i theta_i ``directions`` (n, *shape)[i]."""
-
-    constant: Tensor
-    directions: Tensor
-
-    def at(self, theta: Tensor) -> Tensor:
-        """Values ``(V, *shape)`` at theta ``(V, n)``."""
-        flat = torch.addmm(self.constant.reshape(1, -1), theta, self.directions.flatten(1))
-        return flat.reshape(len(theta), *self.constant.shape)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One piecewise node.
-
-    Attributes:
-        node: its index in the graph; source: the node it reads.
-        ready: affine nodes to evaluate before it, in order.
-        live: nodes that something after this stage still reads.
-    """
-
-    node: int
-    source: int
-    ready: tuple[int, ...]
-    live: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Front:
-    """Values of the live nodes at the vertices of a batch of cells: rows ``(V, *shape)``, or forms in theta.
-
-    Attributes:
-        rows, forms: by node.
-        reached: the stage that everything has been evaluated for, -1 if the next one still has to be reached.
-        alive: for nodes whose rows are given for some units alone, ``(V, k)``, the numbers of these; the
-            others are 0 at all vertices. Only dense layers read such nodes.
-    """
-
-    rows: Mapping[int, Tensor]
-    forms: Mapping[int, Form]
-    reached: int = -1
-    alive: Mapping[int, Tensor] = field(default_factory=dict)
-
-    def take(self, vertices: np.ndarray) -> Front:
-        """The front at some of the vertices."""
-        index = torch.from_numpy(vertices)
-        return replace(self, rows={node: value[index] for node, value in self.rows.items()})
-
-    def at(self, node: int, theta: Tensor) -> Tensor:
-        """Values of a node at all vertices, ``(V, *shape)``."""
-        return self.rows[node] if node in self.rows else self.forms[node].at(theta)
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """How the columns (hinges or windows) of one stage lie to a batch of cells as a whole.
-
-    Attributes:
-        cutting: ``(k,)`` columns that may cut some cell.
-        active: ``(k,)`` columns whose side, or winner, has to be found cell by cell: those that may cut, and
-            hinges that are positive somewhere and vanish elsewhere, never negative.
-        sides: ``(columns,)`` uint8 for the others: the side, or the winner, that they keep on all cells.
-        alive: ``(k,)`` the units that are above 0 somewhere, where they are few and nothing depends on the
-            others; None where it does, or they are many.
-    """
-
-    cutting: np.ndarray
-    active: np.ndarray
-    sides: np.ndarray
-    alive: np.ndarray | None = None
+from steadygaze.network.regions.fronts import Crossing, Form, Front, Stage
 
 
 class Stages:
@@ -394,30 +321,6 @@ class Stages:
         layer = self.graph.nodes[node].layer
         marks = len(layer.breakpoints) if isinstance(layer, PiecewiseLinear) else 1
         return np.tile(tolerance.cpu().numpy(), marks)
-
-
-def push_forward(graph: Graph, tangents: Tensor, pieces: Mapping[int, Tensor], to: int, rows: int) -> Tensor:
-    """Derivatives of node `to` along directions of the input, where every unit keeps its piece.
-
-    tangents ``(n, C, H, W)`` are the directions, the same for all rows; pieces as for `Graph.pull_back`.
-    Returns ``(rows, n, *shape)``.
-    """
-    count = len(tangents)
-    moved: dict[int, Tensor] = {0: tangents.repeat(rows, 1, 1, 1)}
-    for index in range(1, to + 1):
-        node = graph.nodes[index]
-        inputs = [moved[source] for source in node.inputs]
-        if isinstance(node.layer, AbstractAffine):
-            moved[index] = node.layer.linear(*inputs)
-            continue
-        each = pieces[index].repeat_interleave(count, dim=0)
-        flat = inputs[0].flatten(1)
-        if isinstance(node.layer, MaxPool):
-            moved[index] = flat.gather(1, node.layer.winners(each)).reshape(-1, *node.shape)
-        else:
-            assert isinstance(node.layer, PiecewiseLinear)
-            moved[index] = (flat * node.layer.slopes_of(each)).reshape(-1, *node.shape)
-    return moved[to].reshape(rows, count, *graph.nodes[to].shape)
 
 
 def _forward_of(layer: AbstractAffine, inputs: Sequence[Tensor], alive: Tensor | None) -> Tensor:
