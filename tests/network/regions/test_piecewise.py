@@ -44,9 +44,9 @@ def walk(variant):
         made = stages.cut(cells, values, number, crossing, NO_LIMIT)
         cells = made.cells
         front, values = stages.cross(front, number, made, values, crossing)
-        pieces, own = stages.sides(cells, values, number, crossing)
-        names = names[made.parent] + own
-        yield number, cells, front, values, pieces, names
+        sides = stages.sides(cells, values, number, crossing)
+        names = names[made.parent] + sides.names
+        yield number, cells, front, values, sides.pieces, names
 
 
 @cases

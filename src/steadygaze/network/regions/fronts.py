@@ -71,8 +71,9 @@ class Crossing:
 
     Attributes:
         cutting: ``(k,)`` columns that may cut some cell.
-        active: ``(k,)`` columns whose side, or winner, has to be found cell by cell: those that may cut, and
-            hinges that are positive somewhere and vanish elsewhere, never negative.
+        active: ``(k,)`` columns whose side, or winner, has to be found cell by cell: those that may cut,
+            hinges that are positive somewhere and vanish elsewhere, never negative, and all that are above 0
+            within their tolerance alone, or windows whose winner some input is ahead of within it.
         sides: ``(columns,)`` uint8 for the others: the side, or the winner, that they keep on all cells.
         alive: ``(k,)`` the units that are above 0 somewhere, where they are few and nothing depends on the
             others; None where it does, or they are many.
@@ -82,3 +83,21 @@ class Crossing:
     active: np.ndarray
     sides: np.ndarray
     alive: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Sides:
+    """On which side of the columns of one stage cells lie.
+
+    Attributes:
+        columns: uint8 ``(cells, columns)`` the side of each hinge, or the winner of each window.
+        pieces: uint8 ``(cells, units)``. names: ``(cells,)`` uint64, of this stage's part of the pattern;
+            those of all stages add up.
+        loose: ``(cells,)`` bool, whether some tolerance is all that keeps a cell from another side, or from
+            being cut (see `geometry.sides.above`).
+    """
+
+    columns: np.ndarray
+    pieces: np.ndarray
+    names: np.ndarray
+    loose: np.ndarray
