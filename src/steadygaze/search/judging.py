@@ -117,9 +117,11 @@ def _by_class(
     if not loose.any():  # mostly
         ties = _ties(made, grown, tolerance, kind) if tight else None
         return _ByClass(made.cells, kind, made.parent, ties, conforming=True)
-    kind[loose] = UNDECIDED
-    chosen, others = np.flatnonzero(loose), np.flatnonzero(~loose)
-    again = _cut_again(problem, piece, made.cells.take(chosen)[0], made.parent[chosen], pieces_of, deadline)
+    # All of such a region is cut again: its parts are known as neighbours by the vertices that they share.
+    chosen = np.unique(made.parent[loose])
+    whole = np.isin(made.parent, chosen)
+    kind[whole], others = UNDECIDED, np.flatnonzero(~whole)
+    again = _cut_again(problem, piece, cells.take(chosen)[0], chosen, pieces_of, deadline)
     ties = [each for each in (_ties(made, grown, tolerance, kind), again.ties) if each is not None]
     return _ByClass(
         concatenate([made.cells.take(others)[0], again.cells]),
