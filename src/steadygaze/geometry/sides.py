@@ -9,8 +9,8 @@ from steadygaze.geometry.cells import Cells
 
 # What reaches to the other side of a hinge by less than this share of a cell is no part of it that counts.
 _SLIVER = 1e-9
-# What rounding leaves is a ten-thousandth of a tolerance: a sliver of what reaches so many tolerances.
-_WIDE = 1e-4 / _SLIVER
+# What rounding leaves is a ten-thousandth of a tolerance: 1e-7 of what reaches so many tolerances.
+_WIDE = 1e3
 
 
 def above(
