@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steadygaze.errors import ModelError
 from steadygaze.network.columns import columns_of
-from steadygaze.network.growing import growth_of
+from steadygaze.network.growing import most_growth
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, AbstractLayer, Conv, Dense, Input, Shape
 from steadygaze.network.norms import norm_of
@@ -237,16 +237,8 @@ class Graph:
         the steepest slope; where a value is read by several nodes, what comes from all of them adds up. Of
         smooth nodes of several inputs, or with unbounded slopes, it is not known, and infinite.
         """
-        least = [0.0] * len(self.nodes)
-        for index in range(self.last, -1, -1):
-            # A row may start here with entries of 1.
-            least[index] = max(1.0, least[index])
-            node = self.nodes[index]
-            shapes = tuple(self.nodes[source].shape for source in node.inputs)
-            factor = growth_of(node.layer, node.shape, shapes, self.device)
-            for source in node.inputs:
-                least[source] += least[index] * factor if factor else 0.0
-        return max(least)
+        layers = tuple((node.layer, node.shape, node.inputs) for node in self.nodes)
+        return most_growth(layers, self.device)
 
     def norm(self, index: int) -> float | None:
         """How much longer an affine node can make a vector (see `norm_of`); None of any other.
@@ -269,11 +261,6 @@ class Graph:
 
     @cached_property
     def _norms(self) -> dict[int, float]:
-        return {}
-
-    @cached_property
-    def most_terms(self) -> dict[tuple[int, int], Tensor]:
-        """What makes up gradients at most, by label and node, once it was asked (see `regions.rounding`)."""
         return {}
 
     @cached_property

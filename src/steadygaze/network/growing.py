@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -31,3 +32,19 @@ def growth_of(layer: AbstractLayer, shape: Shape, shapes: tuple[Shape, ...], dev
     if isinstance(layer, Smooth):
         return layer.rule.steepest
     return math.inf
+
+
+def most_growth(nodes: Sequence[tuple[AbstractLayer, Shape, tuple[int, ...]]], device: torch.device) -> float:
+    """By what factor entries of a row grow at most on its way back through all nodes, wherever it starts.
+
+    nodes: of each its layer, the shape of its output, and the numbers of its inputs.
+    """
+    least = [0.0] * len(nodes)
+    for index in reversed(range(len(nodes))):
+        # A row may start here with entries of 1.
+        least[index] = max(1.0, least[index])
+        layer, shape, inputs = nodes[index]
+        factor = growth_of(layer, shape, tuple(nodes[source][1] for source in inputs), device)
+        for source in inputs:
+            least[source] += least[index] * factor if factor else 0.0
+    return max(least)

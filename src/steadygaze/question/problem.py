@@ -21,7 +21,7 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.noise import level_of
 from steadygaze.network.regions.piecewise import Stages
-from steadygaze.network.regions.rounding import terms_of_gradient_maps, terms_of_maps
+from steadygaze.network.regions.rounding import most_terms_of_maps, terms_of_gradient_maps, terms_of_maps
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, NoMap
 from steadygaze.network.simplify import pooled_first
 from steadygaze.perturbation.chain import Chain
@@ -108,6 +108,13 @@ class Problem:
     def expected_errors(self) -> Tensor:
         """What rounding may leave of the entries of `target`, ``(P,)``."""
         return self.tolerance.rounding * self._terms0
+
+    @cached_property
+    def most_terms(self) -> Tensor:
+        """About as much as what makes up maps of gradients can be, wherever units are, ``(1, P)``."""
+        graph = self.network.graph
+        nothing = torch.zeros((1, *graph.input_shape), dtype=torch.float64, device=graph.device)
+        return most_terms_of_maps(self.saliency, graph, nothing, self.label)
 
     @cached_property
     def _terms0(self) -> Tensor:

@@ -32,7 +32,7 @@ def slack_on(
             bring it there, only what the expected map adds is told.
     """
     measure, found = problem.inconsistency, np.full(len(maps), problem.expected_slack)
-    most = measure.slack(maps, _ROOM * _errors(problem, _most(problem))).cpu().numpy()
+    most = measure.slack(maps, _ROOM * _errors(problem, problem.most_terms)).cpu().numpy()
     close = ~(np.abs(distance - problem.threshold) > most + problem.expected_slack)
     if close.any():
         asked = torch.from_numpy(np.flatnonzero(close)).to(maps.device)
@@ -61,7 +61,7 @@ def lengths_on(problem: Problem, pieces: Mapping[int, Tensor], sizes: Tensor) ->
 
     0 is told of those that no terms could make as long as the margin is wide.
     """
-    most = _ROOM * torch.linalg.vector_norm(_errors(problem, _most(problem))).to(sizes.device)
+    most = _ROOM * torch.linalg.vector_norm(_errors(problem, problem.most_terms)).to(sizes.device)
     asked = (most > problem.tolerance.margin * sizes).nonzero()[:, 0]
     found = torch.zeros_like(sizes)
     if len(asked):
@@ -80,13 +80,6 @@ def lengths_at(problem: Problem, thetas: np.ndarray, sizes: np.ndarray) -> np.nd
         errors = _errors(problem, _terms_at(problem, thetas[asked]))
         found[asked] = torch.linalg.vector_norm(errors, dim=1).cpu().numpy()
     return found
-
-
-def _most(problem: Problem) -> Tensor:
-    """At least the terms of maps of gradients alone, ``(1, P)``, wherever units are."""
-    graph = problem.network.graph
-    nothing = torch.zeros((1, *graph.input_shape), dtype=torch.float64, device=graph.device)
-    return most_terms_of_maps(problem.saliency, graph, nothing, problem.label)
 
 
 def _terms_at(problem: Problem, thetas: np.ndarray) -> Tensor:

@@ -189,9 +189,6 @@ def _most_terms_of_gradients(graph: Graph, label: int, to: int) -> Tensor:
 
     Gradients go back by their squares, too, for what cancels here may not cancel elsewhere. ``(1, *shape)``.
     """
-    known = graph.most_terms
-    if (label, to) in known:
-        return known[label, to]
     seed = graph.seed(label, 1)
     sizes, spread = {graph.last: seed.square()}, {graph.last: seed.square()}
     for index in range(graph.last, to, -1):
@@ -206,8 +203,7 @@ def _most_terms_of_gradients(graph: Graph, label: int, to: int) -> Tensor:
         for source, part, error, own in zip(node.inputs, parts, passed, terms, strict=True):
             sizes[source] = sizes[source] + part if source in sizes else part
             spread[source] = spread[source] + error + own if source in spread else error + own
-    known[label, to] = spread[to].sqrt() if to in spread else seed.new_zeros((1, *graph.nodes[to].shape))
-    return known[label, to]
+    return spread[to].sqrt() if to in spread else seed.new_zeros((1, *graph.nodes[to].shape))
 
 
 def _steepest(graph: Graph, index: int, squares: Tensor) -> tuple[Tensor, ...]:
