@@ -16,7 +16,7 @@ from steadygaze.geometry.polytope import box
 
 def clipped(n, points, value, slope, tolerance=1e-11):
     start = from_polytopes((box(-np.ones(n), np.ones(n)),))
-    return clip(start, points, value, slope, np.full(value.shape[1], tolerance))
+    return clip(start, points, value, slope, np.full((1, value.shape[1]), tolerance))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
@@ -73,8 +73,8 @@ def test_coincident_hinges_and_hinges_that_only_touch():
         ([-1, -1, -1, -1, 0, 0, 0], False),
     ):
         together, rivals = coincident(
-            made.cells, found.cell[mine], found.bit[mine], np.zeros((1, 2)), value, slope, np.full(7, 1e-11),
-            ones, np.array(windows),
+            made.cells, found.cell[mine], found.bit[mine], np.zeros((1, 2)), value, slope,
+            np.full((1, 7), 1e-11), ones, np.array(windows),
         )  # fmt: skip
         assert int(together[0]) == 0b0011111, "five copies cross together; what is 0 on all of it does not"
         assert rivals.tolist() == [several], "two of one window do not both win"

@@ -25,8 +25,8 @@ from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import facet_centres, facets
 from steadygaze.geometry.planes import Planes, planes_of_facets
 from steadygaze.geometry.welding import welded_names
+from steadygaze.network.regions.fronts import Form
 from steadygaze.network.regions.onesided import Activation, hinge_weights, hinge_windows, regions_from
-from steadygaze.network.regions.piecewise import Form
 from steadygaze.perturbation.records import AffineImage
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, threads_of, unexamined
@@ -265,7 +265,9 @@ class Regions:
             self.deadline.ask()
             began = time.perf_counter()
             acts = self._each(
-                lambda part, form=form: regions_from(self.problem.stages, form, points[part], toward[part]),
+                lambda part, form=form: regions_from(
+                    self.problem.stages, form, points[part], toward[part], self.widths
+                ),
                 parts,
             )
             self.work["forms"] += time.perf_counter() - began
@@ -315,7 +317,7 @@ class Regions:
     def _worked_out(self, piece: int, act: Activation) -> _Found:
         began = time.perf_counter()
         made = clip(
-            self._pieces[piece], act.points, act.hinges.value, act.hinges.slope, self._tolerance,
+            self._pieces[piece], act.points, act.hinges.value, act.hinges.slope, self._slack(act),
             self.deadline,
         )  # fmt: skip
         own = act.take(made.row) if len(made.row) < act.count else act
@@ -325,7 +327,7 @@ class Regions:
         weights = own.turns.astype(np.int64).astype(np.uint64) * self._weights
         across, rivals = coincident(
             made.cells, found.cell, found.bit, own.points, own.hinges.value, own.hinges.slope,
-            self._tolerance, weights, self._windows, self.deadline,
+            self._slack(own), weights, self._windows, self.deadline,
         )  # fmt: skip
         beyond = (own.names[found.cell] + across) ^ _salt(piece)
         beyond[rivals] = _UNTOLD
@@ -337,6 +339,10 @@ class Regions:
         self.work["judge"] += time.perf_counter() - clipped
         outer = (label < 0) & self._on_box(made.cells, found.cell, found.bit)
         return _Found(made.row, found.cell, centre, planes, beyond, outer, map_, int(made.tested.sum()))
+
+    def _slack(self, act: Activation) -> np.ndarray:
+        """The tolerances of hinges, ``(1, H)``, or where regions have their own ``(B, H)``."""
+        return self._tolerance[None] if act.tolerance is None else act.tolerance
 
     def _planes(self, piece: int, act: Activation, cell: np.ndarray, label: np.ndarray) -> Planes:
         """The planes that facets lie on, outward normals in widths of the box."""

@@ -11,6 +11,7 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.varying import at_values
 
 # Of terms that cancel single precision leaves less than this share, in sums of up to some thousand terms.
 _SINGLE = 1e-6
@@ -141,10 +142,10 @@ def level_at(graph: Graph, x: Tensor, tolerances: Mapping[int, Tensor]) -> Tenso
 
 def level_of(graph: Graph, values: Mapping[int, Tensor], tolerances: Mapping[int, Tensor]) -> Tensor:
     """`level_at` the pixels at which all nodes have these values."""
-    x, level = values[0], {}
+    x, level, slacks = values[0], {}, at_values(tolerances, lambda: values)
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
-        value, slack = values[source].flatten(1), tolerances[index]
+        value, slack = values[source].flatten(1), slacks[index]
         if isinstance(layer, PiecewiseLinear):
             ends = [distance <= slack for distance in layer.off(value)]
             level[index] = ends[0] if len(ends) == 1 else torch.stack(ends).any(dim=0)
