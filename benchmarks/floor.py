@@ -81,8 +81,9 @@ def counted(problem: Problem) -> Iterator[Births]:
         crossing: Crossing,
         room: int,
         deadline: Deadline,
+        tolerance: np.ndarray | None,
     ) -> Cut:
-        made = cut(cells, values, number, crossing, room, deadline)
+        made = cut(cells, values, number, crossing, room, deadline, tolerance)
         births.add(number, made.cells.names[len(cells.theta) :].copy())
         return made
 
