@@ -9,7 +9,7 @@ from scipy.spatial import HalfspaceIntersection
 
 from oracles import hull_volume
 from steadygaze.geometry.cells import from_polytopes
-from steadygaze.geometry.clipping import clip, coincident
+from steadygaze.geometry.clipping import clip, coincident, reaching_past
 from steadygaze.geometry.measure import facets, volumes
 from steadygaze.geometry.polytope import box
 
@@ -100,3 +100,20 @@ def test_many_facets_need_more_bits_and_more_room():
     ball /= np.linalg.norm(ball, axis=0)
     made = clipped(4, np.zeros((1, 4)), np.full((1, 90), 0.7), -ball[None])
     assert len(facets(made.cells).bit) >= 90
+
+
+@pytest.mark.parametrize(
+    ("value", "slope", "past"),
+    [
+        (1.0, -1.0, False),
+        (0.99, -1.0, True),
+        (1.0 - 1e-10, -1.0, False),
+        (0.0, -1e-7, False),
+        (0.0, 1e-3, False),
+    ],
+)
+def test_cells_that_reach_past_a_hinge_by_more_than_a_sliver(value, slope, past):
+    segment = from_polytopes((box(np.zeros(1), np.ones(1)),))
+    hinge = np.array([[value]]), np.array([[[slope]]])
+    level = np.full((1, 1), 1e-6)
+    assert reaching_past(segment, np.zeros((1, 1)), *hinge, level).tolist() == [past]

@@ -114,7 +114,7 @@ def test_gradients_of_other_cells(monkeypatch):
 @pytest.mark.parametrize("variant", [MIXED, POOLED], ids=str)
 def test_hinges_that_are_missed(monkeypatch, variant):
     monkeypatch.setattr(learning, "apart", lambda _graph, _values, tolerances: tolerances)
-    monkeypatch.setattr(sweep, "misplaced", lambda *given: np.zeros(given[3].count, bool))
+    monkeypatch.setattr(sweep, "astray", lambda *given: np.zeros(given[3].count, bool))
     blunt = replace(variant, tolerance=replace(variant.tolerance, hinge=0.05))
     assert_caught(variant, swept(blunt.problem))
 

@@ -21,7 +21,7 @@ import numpy as np
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.caching import inherited
 from steadygaze.geometry.cells import Cells
-from steadygaze.geometry.clipping import coincident
+from steadygaze.geometry.clipping import coincident, reaching_past
 from steadygaze.geometry.connection import outline
 from steadygaze.geometry.joining import connected
 from steadygaze.geometry.measure import centres, facet_centres, facets, volumes
@@ -102,6 +102,7 @@ def _compile(kernels: str) -> None:
         level = values[:1].copy()
         weights, alone = np.ones((1, 2), np.uint64), np.full(2, -1)
         coincident(square, found.cell, found.bit, level, level, slope, tolerance[None], weights, alone)
+        reaching_past(square, level, level, slope, tolerance[None])
         Weld(np.ones(2), 1e-9).numbers(square.theta)
         facet_centres(square, found.cell, found.bit)
         centres(square)

@@ -15,6 +15,7 @@ import numpy as np
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.bits import U, kernel, part
 from steadygaze.geometry.cells import WORD, Cells, names_of_points
+from steadygaze.geometry.sides import SLIVER
 from steadygaze.geometry.store import FIRST, free_bit, is_edge
 
 # Why the kernel came back (see `_clip`).
@@ -248,6 +249,39 @@ def coincident(
             tolerance, weights, window,
         )  # fmt: skip
     return out, rivals
+
+
+def reaching_past(
+    cells: Cells,
+    points: np.ndarray,
+    value: np.ndarray,
+    slope: np.ndarray,
+    level: np.ndarray,
+) -> np.ndarray:
+    """Which cells ``(C,)`` a hinge falls below 0 on, by more than a sliver of them and by more than `level`.
+
+    points ``(C, n)``, value ``(C, H)`` and slope ``(C, n, H)`` are the hinges of each cell; level ``(1, H)``,
+    or of each cell ``(C, H)``.
+    """
+    return _reaching_past(cells.theta, cells.ptr, cells.idx, points, value, slope, level)
+
+
+@kernel
+def _reaching_past(theta, ptr, idx, points, value, slope, level):
+    count, n, hinges = len(points), theta.shape[1], value.shape[1]
+    out, low, high = np.zeros(count, np.bool_), np.empty(hinges), np.empty(hinges)
+    for c in range(count):
+        least = level[min(c, len(level) - 1)]
+        low[:], high[:] = np.inf, -np.inf
+        for t in range(ptr[c], ptr[c + 1]):
+            for j in range(hinges):
+                h = value[c, j]
+                for i in range(n):
+                    h += slope[c, i, j] * (theta[idx[t], i] - points[c, i])
+                low[j], high[j] = min(low[j], h), max(high[j], h)
+        for j in range(hinges):
+            out[c] |= (-low[j] > least[j]) & (-low[j] > SLIVER * high[j])
+    return out
 
 
 @kernel

@@ -7,8 +7,8 @@ import numpy as np
 from steadygaze.geometry.bits import U, kernel, mixed
 from steadygaze.geometry.cells import Cells
 
-# What reaches to the other side of a hinge by less than this share of a cell is no part of it that counts.
-_SLIVER = 1e-9
+#: What reaches to the other side of a hinge by less than this share of a cell is no part of it that counts.
+SLIVER = 1e-9
 # What rounding leaves is a ten-thousandth of a tolerance: 1e-7 of what reaches so many tolerances.
 _WIDE = 1e3
 
@@ -226,13 +226,13 @@ def _above(values, tol, level, ptr, idx):
             out[p, j] = high[j] > tol[j]
             up, down = high[j], -low[j]
             other = min(up, down) if up > tol[j] or down > tol[j] else up
-            found |= other > _SLIVER * max(up, down)
+            found |= other > SLIVER * max(up, down)
         if found:  # mostly not
             for j in range(width):
                 up, down = high[j], -low[j]
                 if up > tol[j] or down > tol[j]:
-                    loose[p] |= min(up, down) > _SLIVER * max(up, down)
-                elif up > _SLIVER * down:
+                    loose[p] |= min(up, down) > SLIVER * max(up, down)
+                elif up > SLIVER * down:
                     loose[p] |= up > level[j]
                     faint |= 0 < up <= level[j]
     return out, loose, faint
@@ -254,12 +254,12 @@ def _loose_parts(values, tol, stop, ptr, idx):
         j = stop[p]
         if j >= 0:
             down, slack = -low[j], tol[j]
-            out[p] = (high[j] > _SLIVER * down) | ((high[j] >= -slack) & (down < _WIDE * slack))
+            out[p] = (high[j] > SLIVER * down) | ((high[j] >= -slack) & (down < _WIDE * slack))
             continue
         found = False
         for j in range(width):
             up, slack = high[j], tol[j]
-            found |= (low[j] <= slack) & ((abs(low[j]) > _SLIVER * up) | (up < _WIDE * slack))
+            found |= (low[j] <= slack) & ((abs(low[j]) > SLIVER * up) | (up < _WIDE * slack))
         out[p] = found
     return out
 
@@ -294,7 +294,7 @@ def _winners(values, tol, level, ptr, idx, size):
                 for t in range(ptr[p], ptr[p + 1]):
                     lead = values[idx[t], winner] - values[idx[t], k]
                     down, up = max(down, lead), max(up, -lead)
-                if up > _SLIVER * down:
+                if up > SLIVER * down:
                     loose[p] |= down > tol[w] or up > level[w]
                     faint |= 0 < up <= level[w]
     return out, loose, faint

@@ -19,7 +19,7 @@ import torch
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.bits import mixed
 from steadygaze.geometry.cells import Cells, from_polytopes
-from steadygaze.geometry.clipping import clip, coincident
+from steadygaze.geometry.clipping import clip, coincident, reaching_past
 from steadygaze.geometry.growing import Growing, NameIndex
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import facet_centres, facets
@@ -27,11 +27,13 @@ from steadygaze.geometry.planes import Planes, planes_of_facets
 from steadygaze.geometry.welding import welded_names
 from steadygaze.network.regions.fronts import Form
 from steadygaze.network.regions.onesided import Activation, hinge_weights, hinge_windows, regions_from
+from steadygaze.network.regions.piecewise import FAINT, FAINT_OF_OWN
 from steadygaze.perturbation.records import AffineImage
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, threads_of, unexamined
 from steadygaze.search.edges import edge_of
 from steadygaze.search.judging import judge
+from steadygaze.search.telling_apart import astray_anywhere
 
 #: What `Regions.neighbour` says of a facet besides the number of the region behind it.
 UNKNOWN, OUTSIDE, NOTHING = -1, -2, -3
@@ -334,7 +336,9 @@ class Regions:
         beyond[label < 0] = 0
         centre = facet_centres(made.cells, found.cell, found.bit)
         clipped = time.perf_counter()
-        map_ = self._judged(piece, own, made.cells)
+        level = FAINT * self._slack(own) if own.tolerance is None else FAINT_OF_OWN * own.tolerance
+        past = reaching_past(made.cells, own.points, own.hinges.value, own.hinges.slope, level)
+        map_ = self._judged(piece, own, made.cells, past)
         self.work["clip"] += clipped - began
         self.work["judge"] += time.perf_counter() - clipped
         outer = (label < 0) & self._on_box(made.cells, found.cell, found.bit)
@@ -367,7 +371,8 @@ class Regions:
             | (np.abs(centre - box[:, 1]) <= 1e-12 * self.widths)
         ).any(axis=1)
 
-    def _judged(self, piece: int, act: Activation, cells: Cells) -> CellMap:
+    def _judged(self, piece: int, act: Activation, cells: Cells, past: np.ndarray) -> CellMap:
+        """The map of regions; those that reach past a hinge, ``(regions,)`` bool, are looked at again."""
         owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
         away = cells.theta - act.points[owner]  # the regions share no vertices
         logits = act.logits.value[owner] + np.einsum("vn,vnk->vk", away, act.logits.slope[owner])
@@ -376,8 +381,13 @@ class Regions:
         def pieces_of(rows: np.ndarray) -> dict[int, torch.Tensor]:
             return {node: torch.from_numpy(p[rows]).to(device) for node, p in act.pieces.items()}
 
+        doubtful = None
+        if past.any():  # mostly not
+            chosen, doubtful = np.flatnonzero(past), past.copy()
+            some = cells.take(chosen)[0]
+            doubtful[chosen] = astray_anywhere(self.problem, piece, some, pieces_of(chosen))
         rows = torch.from_numpy(logits).to(device)
-        return judge(self.problem, piece, cells, rows, act.names, pieces_of, self.deadline)
+        return judge(self.problem, piece, cells, rows, act.names, pieces_of, self.deadline, doubtful)
 
     def _register(self, piece: int, act: Activation, found: _Found) -> None:
         first, count = self.count, len(found.rows)

@@ -39,7 +39,7 @@ from steadygaze.search.base import (
     unexamined,
 )
 from steadygaze.search.judging import judge
-from steadygaze.search.telling_apart import hinges_on, misplaced
+from steadygaze.search.telling_apart import astray, hinges_on
 
 # A batch holds at most this many cells: enough for full matrix products, few enough for the caches and for
 # two threads to share small problems evenly.
@@ -341,7 +341,7 @@ class Sweep(AbstractSearch):
         after, values = stages.cross(front, number, made, values, crossing)
         sides = stages.sides(made.cells, values, number, crossing, slack)
         if sides.loose.any() and not batch.alone:
-            wrong = self._misplaced(batch, made, sides)
+            wrong = self._astray(batch, made, sides)
             if wrong.any():
                 return self._later(batch, front, made, wrong, alone=True)
         grown = batch.past(made, after, sides)
@@ -382,11 +382,11 @@ class Sweep(AbstractSearch):
         values, slack = hinges_on(self._problem, batch.piece, batch.stage, batch.cells.theta, pieces)
         return values, slack.max(axis=0)
 
-    def _misplaced(self, batch: _Batch, made: Cut, sides: Sides) -> np.ndarray:
+    def _astray(self, batch: _Batch, made: Cut, sides: Sides) -> np.ndarray:
         """Which parts ``(parts,)`` bool only a tolerance keeps where they are said to be."""
         wrong, loose = np.zeros(made.cells.count, bool), np.flatnonzero(sides.loose)
         cells, pieces = made.cells.take(loose)[0], self._pieces(batch, made.parent[loose])
-        found = misplaced(self._problem, batch.piece, batch.stage, cells, pieces, sides.columns[loose])
+        found = astray(self._problem, batch.piece, batch.stage, cells, pieces, sides.columns[loose])
         wrong[loose] = found
         return wrong
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.cells import Cells
+from steadygaze.geometry.sides import SLIVER
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.regions.local import Local, of_image, on_pieces, slack_of
-from steadygaze.network.regions.piecewise import flat_array
+from steadygaze.network.regions.piecewise import FAINT_OF_OWN, flat_array
 from steadygaze.question.problem import Problem
 
 
@@ -48,7 +49,7 @@ def hinges_on(
     return flat_array(source.value), np.minimum(slack, stages.tolerances[number])
 
 
-def misplaced(
+def astray(
     problem: Problem,
     piece: int,
     number: int,
@@ -56,36 +57,38 @@ def misplaced(
     pieces: Mapping[int, Tensor],
     sides: np.ndarray,
 ) -> np.ndarray:
-    """Which cells ``(cells,)`` reach to another side of a hinge of stage `number` than is said.
+    """Which cells ``(cells,)`` reach past a hinge of stage `number`, to where they are said not to be.
+
+    That is by more than a sliver of them, and by more than what rounding mostly leaves of the terms there.
 
     Args:
         problem: the question. piece: of the perturbation that the cells lie in.
         number: of the stage, by whose hinges they are cut.
         cells: some cells.
         pieces: ``(cells, units)`` of the nodes before the stage that pick.
-        sides: uint8 ``(cells, columns)``, those that are to be looked at.
+        sides: uint8 ``(cells, columns)``, those that they are said to be on.
     """
-    stages = problem.stages
+    stages, starts = problem.stages, cells.ptr[:-1]
     owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
-    of_cells = {node: own[torch.from_numpy(owner)] for node, own in pieces.items()}
+    rows = torch.from_numpy(owner)
+    of_cells = {node: own[rows] for node, own in pieces.items()}
     values, slack = hinges_on(problem, piece, number, cells.theta[cells.idx], of_cells)
-    slack = np.maximum.reduceat(slack, cells.ptr[:-1], axis=0)
+    slack = np.maximum.reduceat(slack, starts, axis=0)
     if number in stages.inputs:
-        return _surpassed(values[:, stages.inputs[number]], slack, cells.ptr, sides)
-    columns = stages.columns(values, number, np.arange(slack.shape[1]))
-    low, high = (part.reduceat(columns, cells.ptr[:-1], axis=0) for part in (np.minimum, np.maximum))
-    reaches = high > slack
-    return ((reaches != sides) | (reaches & (low < -slack))).any(axis=1)
+        own, winners = values[:, stages.inputs[number]], sides[owner][..., None]
+        ahead, slack = np.take_along_axis(own, winners, axis=2) - own, slack[..., None]
+    else:
+        columns = stages.columns(values, number, np.arange(slack.shape[1]))
+        ahead = np.where(sides[owner], columns, -columns)
+    low, high = (part.reduceat(ahead, starts, axis=0) for part in (np.minimum, np.maximum))
+    past = (-low > SLIVER * high) & (-low > FAINT_OF_OWN * slack)
+    return np.any(past.reshape(cells.count, -1), axis=1)
 
 
-def _surpassed(values: np.ndarray, slack: np.ndarray, ptr: np.ndarray, winners: np.ndarray) -> np.ndarray:
-    """In which cells an input leads the winner, which is not the first that nothing leads: ``(cells,)``.
-
-    values ``(incidences, windows, span)``; slack ``(cells, windows)``.
-    """
-    found = np.zeros(len(ptr) - 1, bool)
-    for cell in range(len(found)):
-        own = values[ptr[cell] : ptr[cell + 1]]
-        led = (own.max(axis=2, keepdims=True) - own).max(axis=0) > slack[cell][:, None]
-        found[cell] = (led.all(axis=1) | (led.argmin(axis=1) != winners[cell])).any()
+def astray_anywhere(problem: Problem, piece: int, cells: Cells, pieces: Mapping[int, Tensor]) -> np.ndarray:
+    """`astray` by the hinges of any stage; pieces are those of all nodes that pick."""
+    found = np.zeros(cells.count, bool)
+    for number, stage in enumerate(problem.stages.stages):
+        sides = problem.stages.sides_of_pieces(pieces[stage.node].cpu().numpy(), number)
+        found |= astray(problem, piece, number, cells, pieces, sides)
     return found

@@ -41,8 +41,8 @@ from steadygaze.network.varying import AbstractVarying, at_values
 
 #: Below this share of its tolerance a level unit may be rounding, whatever its terms are.
 FAINT = 1e-4
-# The same of a tolerance that is a cell's own.
-_LEVEL = 1 / 16
+#: The same of a tolerance that is a cell's own.
+FAINT_OF_OWN = 1 / 16
 
 
 class Stages:
@@ -225,7 +225,7 @@ class Stages:
         slack, span = self._tolerance(number, tolerance)[chosen], self._spans[number]
         floor = self._floors[number]
         level = FAINT * slack if floor is None else floor[chosen]
-        level = level if tolerance is None else _LEVEL * slack
+        level = level if tolerance is None else FAINT_OF_OWN * slack
         found, loose, faint = (
             winners(cells, columns, slack, level, span) if span else above(cells, columns, slack, level)
         )
@@ -306,6 +306,14 @@ class Stages:
         if len(layer.breakpoints) == 1:
             return sides
         return sides.reshape(len(sides), len(layer.breakpoints), -1).sum(axis=1, dtype=np.uint8)
+
+    def sides_of_pieces(self, pieces: np.ndarray, number: int) -> np.ndarray:
+        """The sides of the columns, uint8, from pieces ``(cells, units)``."""
+        layer = self._layers[number]
+        if isinstance(layer, MaxPool) or len(layer.breakpoints) == 1:
+            return pieces
+        marks = np.arange(len(layer.breakpoints))[:, None]
+        return (pieces[:, None] > marks).astype(np.uint8).reshape(len(pieces), -1)
 
     def _tolerance(self, number: int, other: np.ndarray | None) -> np.ndarray:
         return self.tolerances[number] if other is None else other
