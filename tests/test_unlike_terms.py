@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 import steadygaze as sg
+from steadygaze.question import learning
+from steadygaze.verdict import plain
 from unlike import drawn, truth
 
 ENGINES = ("sweep", "bfs", "gbs", "nearest", "bound", "auto")
@@ -46,6 +48,54 @@ def test_a_unit_of_small_terms_goes_off_before_its_large_ones_come(method, slope
     assert answer.at([(3 / slope + 0.6) / 2]).kind == "attention-changed"
     if method != "gbs":
         assert answer.shares.attention_changed == pytest.approx(1 - 3 / slope, abs=1e-9)
+
+
+def banded(low: float, slope: float) -> nn.Module:
+    """As `falling`, to -0.003 at 0.6; terms are small from `low` to 0.6 alone, where few points are drawn."""
+    first, second, head = nn.Linear(1, 3).double(), nn.Linear(3, 1).double(), nn.Linear(1, 2).double()
+    with torch.no_grad():
+        for layer, weight, bias in (
+            (first, [[1.0], [-1.0], [1.0]], [-0.6, low, 1.0]),
+            (second, [[1e11, 1e11, -slope]], [1.6 * slope - 0.003]),
+            (head, [[1.0], [0.0]], [1.0, 0.0]),
+        ):
+            layer.weight.copy_(torch.tensor(weight, dtype=torch.float64))
+            layer.bias.copy_(torch.tensor(bias, dtype=torch.float64))
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), second, nn.ReLU(), head)
+
+
+BANDS = [(0.55, 5.005), (0.59, 5.005), (0.55, 200.0), (0.597, 1.5)]
+
+
+@every
+@pytest.mark.parametrize(("low", "slope"), BANDS)
+def test_small_terms_in_a_band_where_nobody_looked(method, low, slope):
+    chain, border = sg.Brightness(0, 1), 0.6 - 0.003 / slope
+    answer = sg.verify(banded(low, slope), np.zeros((1, 1, 1)), chain, method=method, threads=1, clip=None)
+    assert answer.verdict.value == "violated"
+    assert answer.safe_scale == pytest.approx(border, abs=1e-9)
+    for theta, kind in (((low + border) / 2, "robust"), ((border + 0.6) / 2, "attention-changed")):
+        assert answer.at([theta]).kind == kind
+    if method != "gbs":
+        assert answer.shares.robust == pytest.approx(border, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", ["sweep", "bfs", "gbs", "nearest"])
+@pytest.mark.parametrize(("low", "slope"), BANDS)
+def test_cells_do_not_rely_on_where_somebody_looked(monkeypatch, method, low, slope):
+    for module in (learning, plain):
+        monkeypatch.setattr(module, "uneven", lambda *_: False)
+    # What holds answers against the network takes points in the band for what they are not.
+    monkeypatch.setattr(
+        plain, "apart", lambda _graph, _values, own, **_: {k: 1e-12 * t for k, t in own.items()}
+    )
+    chain, border = sg.Brightness(0, 1), 0.6 - 0.003 / slope
+    answer = sg.verify(banded(low, slope), np.zeros((1, 1, 1)), chain, method=method, threads=1, clip=None)
+    assert answer.verdict.value != "robust"
+    assert answer.safe_scale <= border + _PLACED
+    assert answer.shares.attention_changed <= 1 - border + _PLACED
+    if method != "gbs":
+        assert answer.shares.robust <= border + _PLACED
 
 
 # Seeds of questions of which searches told more than is so, or that they withheld.

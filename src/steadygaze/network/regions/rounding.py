@@ -17,9 +17,9 @@ from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSalien
 
 # Of the scale of a unit's input this share counts after the unit, too.
 _LEFT_OVER = 1e-2
-# Terms may be as small a share of the largest ones before rounding of those counts beside them; so many
-# images are looked at.
-_UNEVEN, _LOOKED_AT = 1e-7, 8
+# Terms may be as small a share of the largest ones before rounding of those counts beside them: at an image,
+# and where all inputs are as small as any was, for there seldom is such a place. So many are looked at.
+_UNEVEN, _UNEVEN_BETWEEN, _LOOKED_AT = 1e-7, 1e-9, 8
 
 
 def scales_of(graph: Graph, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -46,23 +46,27 @@ def scales_of(graph: Graph, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
 
 
 def uneven(graph: Graph, values: Mapping[int, Tensor], scales: Mapping[int, Tensor]) -> bool:
-    """Whether what some unit sums is so small somewhere that rounding of its largest terms would count there.
+    """Whether what some unit sums may be so small that rounding of its largest terms would count there.
+
+    It is looked for at the images, and where all that a unit reads is as small as each was at some image:
+    large terms may go off one after the other, and be off together only where nobody looked.
 
     values: ``(B, *shape)`` of all nodes at some images. scales: see `scales_of`.
     """
-    if all(
-        _constant(graph, node, scale) for node, scale in scales.items()
-    ):  # of most networks no more is asked
-        return False
+    if all(_constant(graph, node, scale) for node, scale in scales.items()):
+        return False  # of most networks no more is asked
     sizes: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes):
         if isinstance(node.layer, AbstractAffine):
             sizes[index] = node.layer.magnitude(*(sizes[source] for source in node.inputs))
         else:
-            sizes[index] = values[index][:_LOOKED_AT].abs()
+            size = values[index].abs()
+            sizes[index] = torch.cat([size.amin(dim=0, keepdim=True), size[:_LOOKED_AT]])
         if index in scales:
             flat = sizes[index].flatten(1)
-            if ((flat > 0) & (flat < _UNEVEN * scales[index])).any():
+            least = scales[index] * _UNEVEN * torch.ones_like(flat[:, :1])
+            least[0] *= _UNEVEN_BETWEEN / _UNEVEN
+            if ((flat > 0) & (flat < least)).any():
                 return True
     return False
 
