@@ -38,7 +38,8 @@ from steadygaze.deadline import Deadline
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.store import Cut
 from steadygaze.network.graph import Graph
-from steadygaze.network.regions.piecewise import Crossing, Stages
+from steadygaze.network.regions.fronts import Crossing
+from steadygaze.network.regions.piecewise import Stages
 from steadygaze.question.problem import Problem
 
 # Rows of a batch that are tried, and the bytes that all values of the network on one batch may take: of a
@@ -80,8 +81,9 @@ def counted(problem: Problem) -> Iterator[Births]:
         crossing: Crossing,
         room: int,
         deadline: Deadline,
+        tolerance: np.ndarray | None,
     ) -> Cut:
-        made = cut(cells, values, number, crossing, room, deadline)
+        made = cut(cells, values, number, crossing, room, deadline, tolerance)
         births.add(number, made.cells.names[len(cells.theta) :].copy())
         return made
 

@@ -186,7 +186,7 @@ def test_kernels_ask_between_cells():
         lambda deadline: volumes(cells, deadline),
         lambda deadline: facets(cells, deadline),
         lambda deadline: cone_volumes(cells, every, middle, deadline=deadline),
-        lambda deadline: clip(cube, points, np.ones((200, 1)), slope, np.zeros(1), deadline),
+        lambda deadline: clip(cube, points, np.ones((200, 1)), slope, np.zeros((1, 1)), deadline),
     ]
     for call in calls:
         call(NEVER)

@@ -9,14 +9,14 @@ from scipy.spatial import HalfspaceIntersection
 
 from oracles import hull_volume
 from steadygaze.geometry.cells import from_polytopes
-from steadygaze.geometry.clipping import clip, coincident
+from steadygaze.geometry.clipping import clip, coincident, reaching_past
 from steadygaze.geometry.measure import facets, volumes
 from steadygaze.geometry.polytope import box
 
 
 def clipped(n, points, value, slope, tolerance=1e-11):
     start = from_polytopes((box(-np.ones(n), np.ones(n)),))
-    return clip(start, points, value, slope, np.full(value.shape[1], tolerance))
+    return clip(start, points, value, slope, np.full((1, value.shape[1]), tolerance))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
@@ -73,8 +73,8 @@ def test_coincident_hinges_and_hinges_that_only_touch():
         ([-1, -1, -1, -1, 0, 0, 0], False),
     ):
         together, rivals = coincident(
-            made.cells, found.cell[mine], found.bit[mine], np.zeros((1, 2)), value, slope, np.full(7, 1e-11),
-            ones, np.array(windows),
+            made.cells, found.cell[mine], found.bit[mine], np.zeros((1, 2)), value, slope,
+            np.full((1, 7), 1e-11), ones, np.array(windows),
         )  # fmt: skip
         assert int(together[0]) == 0b0011111, "five copies cross together; what is 0 on all of it does not"
         assert rivals.tolist() == [several], "two of one window do not both win"
@@ -100,3 +100,20 @@ def test_many_facets_need_more_bits_and_more_room():
     ball /= np.linalg.norm(ball, axis=0)
     made = clipped(4, np.zeros((1, 4)), np.full((1, 90), 0.7), -ball[None])
     assert len(facets(made.cells).bit) >= 90
+
+
+@pytest.mark.parametrize(
+    ("value", "slope", "past"),
+    [
+        (1.0, -1.0, False),
+        (0.99, -1.0, True),
+        (1.0 - 1e-10, -1.0, False),
+        (0.0, -1e-7, False),
+        (0.0, 1e-3, False),
+    ],
+)
+def test_cells_that_reach_past_a_hinge_by_more_than_a_sliver(value, slope, past):
+    segment = from_polytopes((box(np.zeros(1), np.ones(1)),))
+    hinge = np.array([[value]]), np.array([[[slope]]])
+    level = np.full((1, 1), 1e-6)
+    assert reaching_past(segment, np.zeros((1, 1)), *hinge, level).tolist() == [past]

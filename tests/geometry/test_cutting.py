@@ -282,7 +282,7 @@ def test_sides_are_read_off_the_vertices():
     normals, offsets = random_hinges(3, 6, 13)
     names = np.arange(6, dtype=np.uint64)
     made = cut_by(unit_box(3), normals, offsets)
-    sides = above(made.cells, heights(made.cells, normals, offsets), np.full(6, TOLERANCE))
+    sides = above(made.cells, heights(made.cells, normals, offsets), *np.full((2, 6), TOLERANCE))[0]
     assert [tuple(row) for row in sides] == patterns_of(made.cells, normals, offsets)
     assert len(np.unique(pattern_names(sides, names))) == made.cells.count
     parted = pattern_names(sides[:, :2], names[:2]) + pattern_names(sides[:, 2:], names[2:])

@@ -28,6 +28,12 @@ def inputs_at(theta, slopes, offsets):
     return np.ascontiguousarray(theta @ slopes.T + offsets)
 
 
+def winners_on(cells, values, size):
+    """The winner of each window on each cell."""
+    tolerance = np.full(values.shape[1] // size, TOLERANCE)
+    return winners(cells, values, tolerance, tolerance, size)[0]
+
+
 def cut_windows(cells, slopes, offsets, size, **options):
     count = len(slopes) // size
     names = np.arange(count, dtype=np.uint64) + np.uint64(77)
@@ -87,7 +93,7 @@ def test_parts_are_the_regions_of_the_largest_input(n, windows, size, seed):
     assert set(found) == winning_sets(slopes, offsets, size, n)
     assert_sound(made.cells, 1.0)
     values = inputs_at(made.cells.theta, slopes, offsets)
-    read = winners(made.cells, values, np.full(windows, TOLERANCE), size)
+    read = winners_on(made.cells, values, size)
     assert [tuple(row) for row in read] == found
     carried = interpolate(inputs_at(unit_box(n).theta, slopes, offsets), made.above, made.below, made.weight)
     np.testing.assert_allclose(carried, values, atol=1e-12)
@@ -101,9 +107,7 @@ def test_inputs_that_stand_twice_change_nothing(n):
     twice = cut_windows(unit_box(n), slopes[order], offsets[order], 5)
     assert twice.cells.count == plain.cells.count
     np.testing.assert_allclose(np.sort(volumes(twice.cells)), np.sort(volumes(plain.cells)), atol=1e-13)
-    first = winners(
-        twice.cells, inputs_at(twice.cells.theta, slopes[order], offsets[order]), np.full(2, TOLERANCE), 5
-    )
+    first = winners_on(twice.cells, inputs_at(twice.cells.theta, slopes[order], offsets[order]), 5)
     assert set(np.unique(first[:, 0])) <= {0, 1, 3}, "of equal inputs the first wins"
     assert set(np.unique(first[:, 1])) <= {0, 2, 3}
 
@@ -123,9 +127,7 @@ def test_inputs_that_tie_all_over_are_one():
     slopes, offsets = np.ones((4, 2)), np.zeros(4)
     made = cut_windows(unit_box(2), slopes, offsets, 4)
     assert made.cells.count == 1
-    assert (
-        winners(made.cells, inputs_at(made.cells.theta, slopes, offsets), np.full(1, TOLERANCE), 4)[0, 0] == 0
-    )
+    assert winners_on(made.cells, inputs_at(made.cells.theta, slopes, offsets), 4)[0, 0] == 0
 
 
 def test_one_input_that_is_largest_all_over_cuts_nothing():
@@ -134,7 +136,7 @@ def test_one_input_that_is_largest_all_over_cuts_nothing():
     made = cut_windows(unit_box(3), slopes, offsets, 4)
     assert made.cells.count == 1
     values = inputs_at(made.cells.theta, slopes, offsets)
-    assert winners(made.cells, values, np.full(1, TOLERANCE), 4).tolist() == [[2]]
+    assert winners_on(made.cells, values, 4).tolist() == [[2]]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

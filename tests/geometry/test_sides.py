@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steadygaze.geometry.sides import best_of_windows, met, pattern_names
+from steadygaze.geometry.cells import from_polytopes
+from steadygaze.geometry.polytope import box as box_of
+from steadygaze.geometry.sides import (
+    above,
+    best_of_windows,
+    firsts_of_windows,
+    loose_parts,
+    met,
+    pattern_names,
+    winners,
+)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -33,7 +43,8 @@ def test_how_hinges_lie_to_all_rows(marks):
     hinges = np.concatenate([values - mark for mark in marks], axis=1) if marks else values[:, :0]
     above, below = (hinges > 1e-8).any(axis=0), (hinges < -1e-8).any(axis=0)
     np.testing.assert_array_equal(cutting, np.flatnonzero(above & below))
-    np.testing.assert_array_equal(active, np.flatnonzero(above & (hinges <= 1e-8).any(axis=0)))
+    positive, low = (hinges > 0).any(axis=0), (hinges <= 1e-8).any(axis=0)
+    np.testing.assert_array_equal(active, np.flatnonzero(positive & low))
     np.testing.assert_array_equal(sides, above)
     np.testing.assert_array_equal(alive, np.flatnonzero((hinges > 0).any(axis=0)))
 
@@ -43,3 +54,81 @@ def test_different_patterns_have_different_names():
     names = np.arange(6, dtype=np.uint64)
     assert len(np.unique(pattern_names(sides, names))) == 3**6
     assert pattern_names(np.zeros((1, 6), np.uint8), names)[0] == 0
+
+
+LOW, HIGH = np.array([0.0]), np.array([1.0])
+TOLERANCE, LEVEL = np.array([1e-3]), np.array([1e-6])
+# A hinge at both ends of a segment: its side, whether it is loose, and whether it may be level.
+ENDS = [
+    ((-1.0, 1e-2), 1, True, False),  # nobody asks for cells that are crossed
+    ((0.0, 1.0), 1, False, False),
+    ((-1e-4, 1.0), 1, True, False),
+    ((-1e-10, 1.0), 1, False, False),  # a sliver
+    ((-1.0, 1e-4), 0, True, False),
+    ((-1.0, 1e-10), 0, False, False),
+    ((-1e-4, -1e-5), 0, False, False),
+    ((-1e-4, 1e-5), 0, True, False),
+    ((1e-5, 1e-4), 0, True, False),
+    ((0.0, 1e-7), 0, False, True),
+    ((0.0, 0.0), 0, False, False),
+]
+
+
+def segment():
+    return from_polytopes((box_of(LOW, HIGH),))
+
+
+@pytest.mark.parametrize(("ends", "side", "loose", "faint"), ENDS)
+def test_cells_that_a_tolerance_alone_keeps_on_a_side_are_loose(ends, side, loose, faint):
+    found = above(segment(), np.array(ends)[:, None], TOLERANCE, LEVEL)
+    assert (found[0].item(), found[1].item(), found[2]) == (side, loose, faint)
+
+
+@pytest.mark.parametrize(
+    ("behind", "winner", "loose", "faint"),
+    [
+        ((-1.0, -0.5), 0, False, False),
+        ((-1.0, 1e-4), 0, True, False),
+        ((-1.0, 1e-10), 0, False, False),
+        ((1e-4, 1e-4), 0, True, False),
+        ((1e-7, 1e-7), 0, False, True),
+        ((1e-2, 1.0), 1, False, False),
+    ],
+)
+def test_windows_that_a_tolerance_alone_settles_are_loose(behind, winner, loose, faint):
+    values = np.stack([np.zeros(2), np.array(behind)], axis=1)
+    found = winners(segment(), values, TOLERANCE, LEVEL, 2)
+    assert (found[0].item(), found[1].item(), found[2]) == (winner, loose, faint)
+
+
+@pytest.mark.parametrize(
+    ("ends", "stop", "loose"),
+    [
+        ((0.5, 1.0), -1, False),
+        ((0.0, 1e3), -1, False),
+        ((0.0, 0.5), -1, True),  # so flat that rounding moves its border
+        ((-1e-4, 1e3), -1, True),
+        ((1e-4, 1e3), -1, True),
+        ((-1e3, -0.5), 0, False),
+        ((-1e3, 1e-4), 0, True),
+        ((-0.5, 0.0), 0, True),
+    ],
+)
+def test_parts_by_class_that_a_tolerance_alone_keeps_are_loose(ends, stop, loose):
+    assert loose_parts(segment(), np.array(ends)[:, None], TOLERANCE, np.array([stop])).item() is loose
+
+
+def test_windows_whose_first_within_the_tolerance_is_not_the_largest():
+    rng = np.random.default_rng(0)
+    values = rng.integers(-3, 3, (30, 8)) + rng.choice([0.0, 1e-9], (30, 8))
+    windows, tolerance = (
+        np.array([[0, 1, 2], [2, 3, 4], [5, 6, 5], [7, 7, 7]]),
+        np.array([1e-8, 0, 1e-8, 1e-8]),
+    )
+    best, place = best_of_windows(values, windows, tolerance)
+    firsts, ahead = firsts_of_windows(values, windows, tolerance)
+    np.testing.assert_array_equal(firsts, place)
+    taken = values[np.arange(30)[:, None], windows[np.arange(4), place]]
+    np.testing.assert_array_equal(ahead, (taken < best).any(axis=0))
+    assert ahead.any()
+    assert not ahead.all()

@@ -11,8 +11,10 @@ from public_networks import problem
 from random_problems import random_problem
 from steadygaze.errors import UsageError
 from steadygaze.network.pieces import MaxPool
+from steadygaze.question import learning
 from steadygaze.question.limits import Limits
 from steadygaze.question.problem import Problem
+from steadygaze.verdict import plain
 from steadygaze.verdict.driver import solve
 from variants import mismatches
 
@@ -81,13 +83,24 @@ def test_on_random_networks(seed):
     assert_random_agrees(seed)
 
 
+QUICK = [1, 2, 147]
+SLOWER = [24, *range(47, 60)]
+
+
+@pytest.mark.parametrize("seed", [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in SLOWER)])
+def test_with_tolerances_of_each_region_searches_agree_on_ordinary_networks(monkeypatch, seed):
+    for module in (learning, plain):
+        monkeypatch.setattr(module, "uneven", lambda *_: True)
+    assert_random_agrees(seed, many=300)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(40, 160, 10))
 def test_on_many_random_networks(first):
     assert sum(assert_random_agrees(seed) for seed in range(first, first + 10)) >= 4
 
 
-def assert_random_agrees(seed: int) -> bool:
+def assert_random_agrees(seed: int, many: int = MANY) -> bool:
     """Whether the question can be asked, and is small enough to be asked of all searches."""
     parameters = 1 + seed % 5
     variant = random_problem(seed, parameters, moving=parameters < 3 and seed // 5 % 3 == 0)
@@ -95,7 +108,7 @@ def assert_random_agrees(seed: int) -> bool:
         posed = variant.problem
     except UsageError:  # no gradient at the image
         return False
-    first = solve(posed, method="sweep", limits=Limits(regions=MANY), threads=1)
+    first = solve(posed, method="sweep", limits=Limits(regions=many), threads=1)
     if first.result.settings["stopped"]:
         return False
     assert_searches_agree(posed, CURVED if posed.follows_maps else 1e-9)

@@ -174,8 +174,8 @@ def test_memory_of_waiting_batches_is_given_back():
 
 def test_tiny_budgets_break_cutting_off(monkeypatch):
     broken = []
-    whole = Sweep._unfinished
-    monkeypatch.setattr(Sweep, "_unfinished", lambda self, *rest: broken.append(1) or whole(self, *rest))
+    whole = Sweep._later
+    monkeypatch.setattr(Sweep, "_later", lambda self, *rest: broken.append(1) or whole(self, *rest))
     variant = Variant("max pool", "three", clip=None)
     assert_same(swept(variant.problem, memory=1), variant.map)
     assert broken, "the case is too small to show anything"

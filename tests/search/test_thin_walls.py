@@ -42,7 +42,7 @@ CHAINS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["bfs", "gbs"])
+@pytest.mark.parametrize("method", ["bfs", "gbs", "sweep"])
 @pytest.mark.parametrize("thickness", [1e-8, 2e-10])
 @pytest.mark.parametrize("chain", CHAINS)
 def test_the_robust_part_ends_at_a_thin_wall(chain, thickness, method):

@@ -22,7 +22,7 @@ from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.regions.piecewise import Stages
 from steadygaze.question import learning
 from steadygaze.question.problem import Problem
-from steadygaze.search import branch_and_bound, judging
+from steadygaze.search import branch_and_bound, judging, sweep
 from steadygaze.search.base import CellMap, Options
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.sweep import Sweep
@@ -114,6 +114,7 @@ def test_gradients_of_other_cells(monkeypatch):
 @pytest.mark.parametrize("variant", [MIXED, POOLED], ids=str)
 def test_hinges_that_are_missed(monkeypatch, variant):
     monkeypatch.setattr(learning, "apart", lambda _graph, _values, tolerances: tolerances)
+    monkeypatch.setattr(sweep, "astray", lambda *given: np.zeros(given[3].count, bool))
     blunt = replace(variant, tolerance=replace(variant.tolerance, hinge=0.05))
     assert_caught(variant, swept(blunt.problem))
 

@@ -21,11 +21,11 @@ import numpy as np
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.caching import inherited
 from steadygaze.geometry.cells import Cells
-from steadygaze.geometry.clipping import coincident
+from steadygaze.geometry.clipping import coincident, reaching_past
 from steadygaze.geometry.connection import outline
 from steadygaze.geometry.joining import connected
 from steadygaze.geometry.measure import centres, facet_centres, facets, volumes
-from steadygaze.geometry.sides import above, best_of_windows, pattern_names, winners
+from steadygaze.geometry.sides import above, best_of_windows, firsts_of_windows, pattern_names, winners
 from steadygaze.geometry.store import interpolate
 from steadygaze.geometry.welding import Weld
 
@@ -101,17 +101,19 @@ def _compile(kernels: str) -> None:
         found, slope = facets(square), np.zeros((1, 2, 2))
         level = values[:1].copy()
         weights, alone = np.ones((1, 2), np.uint64), np.full(2, -1)
-        coincident(square, found.cell, found.bit, level, level, slope, tolerance, weights, alone)
+        coincident(square, found.cell, found.bit, level, level, slope, tolerance[None], weights, alone)
+        reaching_past(square, level, level, slope, tolerance[None])
         Weld(np.ones(2), 1e-9).numbers(square.theta)
         facet_centres(square, found.cell, found.bit)
         centres(square)
     interpolate(values, none, none, np.zeros(0))
-    pattern_names(above(square, values, tolerance), np.arange(2, dtype=np.uint64))
+    pattern_names(above(square, values, tolerance, tolerance)[0], np.arange(2, dtype=np.uint64))
     best_of_windows(values, np.array([[0, 1]]), tolerance[:1])
+    firsts_of_windows(values, np.array([[0, 1]]), tolerance[:1])
     volumes(square)
     connected(np.zeros((1, 2)), 1)
     outline(square, facets(square))
-    winners(square, values, tolerance[:1], 2)
+    winners(square, values, tolerance[:1], tolerance[:1], 2)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.bits import U, kernel, part
 from steadygaze.geometry.cells import WORD, Cells, names_of_points
+from steadygaze.geometry.sides import SLIVER
 from steadygaze.geometry.store import FIRST, free_bit, is_edge
 
 # Why the kernel came back (see `_clip`).
@@ -66,7 +67,7 @@ def clip(
         start: one cell: the box, or the piece of it on which the perturbation is affine.
         points: ``(B, n)`` a point in the closure of each region.
         value: ``(B, H)`` each hinge at the region's point. slope: ``(B, n, H)``.
-        tolerance: ``(H,)`` a hinge this close to zero is zero.
+        tolerance: ``(1, H)``, or of each region ``(B, H)``: a hinge this close to zero is zero.
         deadline: when to give up.
 
     Raises Expired where the deadline passes on the way.
@@ -232,7 +233,7 @@ def coincident(
 
     Args:
         cell, bit: ``(F,)`` the facets. points ``(C, n)``, value ``(C, H)``, slope ``(C, n, H)``: the hinges
-            of each cell. tolerance: ``(H,)``.
+            of each cell. tolerance: ``(1, H)``, or of each cell ``(C, H)``.
         weights: ``(C, H)`` uint64; sums wrap round.
         window: ``(H,)`` the window that each hinge belongs to, those of one window in a row; -1 for none.
         deadline: when to give up.
@@ -250,12 +251,46 @@ def coincident(
     return out, rivals
 
 
+def reaching_past(
+    cells: Cells,
+    points: np.ndarray,
+    value: np.ndarray,
+    slope: np.ndarray,
+    level: np.ndarray,
+) -> np.ndarray:
+    """Which cells ``(C,)`` a hinge falls below 0 on, by more than a sliver of them and by more than `level`.
+
+    points ``(C, n)``, value ``(C, H)`` and slope ``(C, n, H)`` are the hinges of each cell; level ``(1, H)``,
+    or of each cell ``(C, H)``.
+    """
+    return _reaching_past(cells.theta, cells.ptr, cells.idx, points, value, slope, level)
+
+
+@kernel
+def _reaching_past(theta, ptr, idx, points, value, slope, level):
+    count, n, hinges = len(points), theta.shape[1], value.shape[1]
+    out, low, high = np.zeros(count, np.bool_), np.empty(hinges), np.empty(hinges)
+    for c in range(count):
+        least = level[min(c, len(level) - 1)]
+        low[:], high[:] = np.inf, -np.inf
+        for t in range(ptr[c], ptr[c + 1]):
+            for j in range(hinges):
+                h = value[c, j]
+                for i in range(n):
+                    h += slope[c, i, j] * (theta[idx[t], i] - points[c, i])
+                low[j], high[j] = min(low[j], h), max(high[j], h)
+        for j in range(hinges):
+            out[c] |= (-low[j] > least[j]) & (-low[j] > SLIVER * high[j])
+    return out
+
+
 @kernel
 def _coincident(theta, ptr, idx, mask, cell, bit, points, value, slope, tolerance, weights, window):
     n, out, rivals = theta.shape[1], np.zeros(len(cell), np.uint64), np.zeros(len(cell), np.bool_)
     corners = np.empty((len(idx), n))
     for f in range(len(cell)):
         c, count, word, flag = cell[f], 0, bit[f] // 64, U(1) << U(bit[f] % 64)
+        slack = tolerance[min(c, len(tolerance) - 1)]
         last = -1
         for t in range(ptr[c], ptr[c + 1]):
             if mask[t, word] & flag:
@@ -268,7 +303,7 @@ def _coincident(theta, ptr, idx, mask, cell, bit, points, value, slope, toleranc
                 h = value[c, j]
                 for i in range(n):
                     h += slope[c, i, j] * corners[t, i]
-                if abs(h) > tolerance[j]:
+                if abs(h) > slack[j]:
                     on = False
                     break
             if on:
@@ -276,7 +311,7 @@ def _coincident(theta, ptr, idx, mask, cell, bit, points, value, slope, toleranc
                     h = value[c, j]
                     for i in range(n):
                         h += slope[c, i, j] * (theta[idx[t], i] - points[c, i])
-                    moves |= h > tolerance[j]
+                    moves |= h > slack[j]
                 if moves:
                     out[f] += weights[c, j]
                     rivals[f] |= window[j] >= 0 and window[j] == last
@@ -294,7 +329,7 @@ def _clip(corners, marks, points, value, slope, tolerance, widths, room, ptr, la
         return row, _FULL_WORK
     while row < len(points):
         point, level, steep, used = points[row], value[row], slope[row], ptr[row]
-        count, tested[row] = len(corners), 0
+        count, tested[row], slack = len(corners), 0, tolerance[min(row, len(tolerance) - 1)]
         for t in range(count):
             for i in range(n):
                 room.now[t, i] = corners[t, i]
@@ -312,7 +347,7 @@ def _clip(corners, marks, points, value, slope, tolerance, widths, room, ptr, la
             keys[0], order[0] = keys[left], order[left]
             _sunk(keys, order, left, FIRST)
             tested[row] += 1
-            ups, downs = _heights(room, count, point, level[j], steep, j, tolerance[j], heights)
+            ups, downs = _heights(room, count, point, level[j], steep, j, slack[j], heights)
             if downs == 0:
                 continue
             if ups == 0:
@@ -324,7 +359,7 @@ def _clip(corners, marks, points, value, slope, tolerance, widths, room, ptr, la
             if bit < 0:
                 return row, _FULL_LABELS
             label[row, bit] = j
-            count = _kept(room, count, heights, tolerance[j], bit, n)
+            count = _kept(room, count, heights, slack[j], bit, n)
             reach = _reach(room.now, count, point, widths)
         if used + count > len(room.theta):
             return row, _FULL_VERTICES

@@ -7,22 +7,46 @@ import numpy as np
 from steadygaze.geometry.bits import U, kernel, mixed
 from steadygaze.geometry.cells import Cells
 
+#: What reaches to the other side of a hinge by less than this share of a cell is no part of it that counts.
+SLIVER = 1e-9
+# What rounding leaves is a ten-thousandth of a tolerance: 1e-7 of what reaches so many tolerances.
+_WIDE = 1e3
 
-def above(cells: Cells, values: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+
+def above(
+    cells: Cells, values: np.ndarray, tolerance: np.ndarray, level: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, bool]:
     """Whether each cell reaches above each hinge, uint8 ``(cells, hinges)``.
 
     For cells that no hinge crosses this is the side they lie on; where a hinge vanishes on a whole cell both
     sides agree, and it counts as below.
+
+    Returns, too, which cells are loose, ``(cells,)``: a hinge reaches to the other side of them by no more
+    than its tolerance, and yet by more than a sliver of the cell; or it is above 0 all over them, within its
+    tolerance and by more than `level` ``(hinges,)``. And whether anywhere one is by less.
     """
-    return _above(values, tolerance, cells.ptr, cells.idx)
+    return _above(values, tolerance, level, cells.ptr, cells.idx)
 
 
-def winners(cells: Cells, values: np.ndarray, tolerance: np.ndarray, size: int) -> np.ndarray:
+def loose_parts(cells: Cells, values: np.ndarray, tolerance: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Which parts that were cut with `stop_below` only tolerances keep what they are, ``(cells,)`` bool.
+
+    One that no hinge stopped, where `stop` ``(cells,)`` is below 0, may reach below some hinge by more than a
+    sliver, or end above it, within its tolerance; one that hinge number `stop` did may reach above that. And
+    both may touch it and be so flat that rounding moves the place by more than a sliver.
+    """
+    return _loose_parts(values, tolerance, stop, cells.ptr, cells.idx)
+
+
+def winners(
+    cells: Cells, values: np.ndarray, tolerance: np.ndarray, level: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, bool]:
     """The first input of each window that no other one exceeds on the cell, uint8 ``(cells, windows)``.
 
-    values ``(vertices, windows * size)`` holds the inputs of the windows one after the other.
+    values ``(vertices, windows * size)`` holds the inputs of the windows one after the other. What else is
+    returned is as in `above`, of the lead of the winner over each other input.
     """
-    return _winners(values, tolerance, cells.ptr, cells.idx, size)
+    return _winners(values, tolerance, level, cells.ptr, cells.idx, size)
 
 
 def best_of_windows(
@@ -50,15 +74,25 @@ def ahead_of_winners(
     return _ahead_of_winners(rows, error, windows, np.ascontiguousarray(winner), known)
 
 
+def firsts_of_windows(
+    values: np.ndarray, windows: np.ndarray, tolerance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of `best_of_windows`; and which windows ``(windows,)`` have a larger input in some row.
+
+    No window has padding.
+    """
+    return _firsts_of_windows(np.ascontiguousarray(values), windows, tolerance)
+
+
 def met(
     values: np.ndarray, marks: np.ndarray, tolerance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """How hinges lie to all rows: hinge ``m * columns + j`` is column j of values ``(rows, columns)`` less
     mark m of ``(marks,)``.
 
-    Returns the numbers of those on both sides; of those above somewhere and not above elsewhere; whether each
-    is above somewhere, uint8 ``(hinges,)``; and the numbers of those that are positive anywhere. But for the
-    last, within the tolerance ``(hinges,)`` is on the hinge.
+    Returns the numbers of those on both sides; of those above somewhere and not above elsewhere, or positive
+    within the tolerance alone; whether each is above somewhere, uint8 ``(hinges,)``; and the numbers of those
+    that are positive anywhere. Within the tolerance ``(hinges,)`` is on the hinge.
     """
     return _met(values, marks, tolerance)
 
@@ -147,7 +181,8 @@ def _met(values, marks, tol):
             k = m * width + j
             least, most = low[j] - marks[m], high[j] - marks[m]
             sides[k] = most > tol[k]
-            so = (most > tol[k] and least < -tol[k], most > tol[k] and least <= tol[k], most > 0)
+            positive = most > 0
+            so = (most > tol[k] and least < -tol[k], positive and least <= tol[k], positive)
             for which in range(3):
                 if so[which]:
                     found[which, counts[which]] = k
@@ -156,31 +191,113 @@ def _met(values, marks, tol):
 
 
 @kernel
-def _above(values, tol, ptr, idx):
-    width = values.shape[1]
-    out = np.zeros((len(ptr) - 1, width), np.uint8)
+def _firsts_of_windows(values, windows, tol):
+    count, size = windows.shape
+    place, ahead = np.zeros((len(values), count), np.uint8), np.zeros(count, np.bool_)
+    for v in range(len(values)):
+        for w in range(count):
+            most = values[v, windows[w, 0]]
+            for k in range(1, size):
+                most = max(most, values[v, windows[w, k]])
+            for k in range(size):
+                if values[v, windows[w, k]] >= most - tol[w]:
+                    place[v, w] = k
+                    ahead[w] |= values[v, windows[w, k]] < most
+                    break
+    return place, ahead
+
+
+@kernel
+def _above(values, tol, level, ptr, idx):
+    width, faint = values.shape[1], False
+    out, loose = np.zeros((len(ptr) - 1, width), np.uint8), np.zeros(len(ptr) - 1, np.bool_)
+    low, high = np.empty(width), np.empty(width)
     for p in range(len(ptr) - 1):
-        for t in range(ptr[p], ptr[p + 1]):
+        for j in range(width):
+            low[j] = high[j] = values[idx[ptr[p]], j]
+        for t in range(ptr[p] + 1, ptr[p + 1]):
+            row = values[idx[t]]
             for j in range(width):
-                out[p, j] |= values[idx[t], j] > tol[j]
+                z = row[j]
+                low[j] = z if z < low[j] else low[j]
+                high[j] = z if z > high[j] else high[j]
+        found = False
+        for j in range(width):
+            out[p, j] = high[j] > tol[j]
+            up, down = high[j], -low[j]
+            other = min(up, down) if up > tol[j] or down > tol[j] else up
+            found |= other > SLIVER * max(up, down)
+        if found:  # mostly not
+            for j in range(width):
+                up, down = high[j], -low[j]
+                if up > tol[j] or down > tol[j]:
+                    loose[p] |= min(up, down) > SLIVER * max(up, down)
+                elif up > SLIVER * down:
+                    loose[p] |= up > level[j]
+                    faint |= 0 < up <= level[j]
+    return out, loose, faint
+
+
+@kernel
+def _loose_parts(values, tol, stop, ptr, idx):
+    width, out = values.shape[1], np.zeros(len(ptr) - 1, np.bool_)
+    low, high = np.empty(width), np.empty(width)
+    for p in range(len(ptr) - 1):
+        for j in range(width):
+            low[j] = high[j] = values[idx[ptr[p]], j]
+        for t in range(ptr[p] + 1, ptr[p + 1]):
+            row = values[idx[t]]
+            for j in range(width):
+                z = row[j]
+                low[j] = z if z < low[j] else low[j]
+                high[j] = z if z > high[j] else high[j]
+        j = stop[p]
+        if j >= 0:
+            down, slack = -low[j], tol[j]
+            out[p] = (high[j] > SLIVER * down) | ((high[j] >= -slack) & (down < _WIDE * slack))
+            continue
+        found = False
+        for j in range(width):
+            up, slack = high[j], tol[j]
+            found |= (low[j] <= slack) & ((abs(low[j]) > SLIVER * up) | (up < _WIDE * slack))
+        out[p] = found
     return out
 
 
 @kernel
-def _winners(values, tol, ptr, idx, size):
-    windows = values.shape[1] // size
-    out = np.zeros((len(ptr) - 1, windows), np.uint8)
+def _winners(values, tol, level, ptr, idx, size):
+    windows, faint = values.shape[1] // size, False
+    out, loose = np.zeros((len(ptr) - 1, windows), np.uint8), np.zeros(len(ptr) - 1, np.bool_)
     for p in range(len(ptr) - 1):
         for w in range(windows):
-            for i in range(w * size, (w + 1) * size):
-                wins = True
+            first, last, winner, ahead = w * size, (w + 1) * size, -1, False
+            for i in range(first, last):
+                wins, ahead = True, False
                 for t in range(ptr[p], ptr[p + 1]):
-                    for k in range(w * size, (w + 1) * size):
-                        wins &= values[idx[t], i] >= values[idx[t], k] - tol[w]
+                    own = values[idx[t], i]
+                    for k in range(first, last):
+                        if own < values[idx[t], k]:
+                            ahead = True
+                            wins &= own >= values[idx[t], k] - tol[w]
+                    if not wins:
+                        break
                 if wins:
-                    out[p, w] = i - w * size
+                    winner = i
                     break
-    return out
+            if winner < 0:
+                continue
+            out[p, w] = winner - first
+            if not ahead:  # mostly
+                continue
+            for k in range(first, last):
+                up, down = 0.0, 0.0
+                for t in range(ptr[p], ptr[p + 1]):
+                    lead = values[idx[t], winner] - values[idx[t], k]
+                    down, up = max(down, lead), max(up, -lead)
+                if up > SLIVER * down:
+                    loose[p] |= down > tol[w] or up > level[w]
+                    faint |= 0 < up <= level[w]
+    return out, loose, faint
 
 
 @kernel

@@ -23,6 +23,7 @@ from steadygaze.network.norms import norm_of
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 from steadygaze.network.squares import squared
+from steadygaze.network.varying import at_values
 
 # Bytes of the largest output in one block of rows: measured, networks of large maps run 2-4 times as fast in
 # blocks that stay in the cache as in one block of a thousand rows.
@@ -87,7 +88,11 @@ class Graph:
         self, x: Tensor, tolerances: Mapping[int, Tensor] | None = None
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Logits ``(B, K)`` and, as in `pieces_at`, the pieces, in one pass."""
-        found = [_Pieces({}, tolerances or {}) for _ in self._blocks(x)]
+        every = range(len(self.nodes))
+        found = [
+            _Pieces({}, at_values(tolerances, lambda block=block: self.values_at(block, every)))
+            for block in self._blocks(x)
+        ]
         logits = [
             self._evaluate(block, (self.last,), own)[self.last]
             for block, own in zip(self._blocks(x), found, strict=True)
@@ -98,7 +103,7 @@ class Graph:
         self, values: Mapping[int, Tensor], tolerances: Mapping[int, Tensor] | None = None
     ) -> dict[int, Tensor]:
         """`pieces_at` the pixels at which all nodes have these values."""
-        found = _Pieces({}, tolerances or {})
+        found = _Pieces({}, at_values(tolerances, lambda: values))
         for index in (*self.piecewise, *self.smooth):
             self._pick(index, tuple(values[source] for source in self.nodes[index].inputs), found)
         return found.pieces

@@ -48,10 +48,10 @@ class PiecewiseLinear(AbstractLayer):
     def pieces_of(self, x: Tensor, tolerance: Tensor | None = None) -> Tensor:
         """Index of the piece each unit is on, uint8 ``(B, N)``, for pre-activations ``(B, *shape)``.
 
-        A unit within its tolerance of a breakpoint, ``(N,)``, is on the piece below it; None: 0.
+        A unit within its tolerance of a breakpoint, ``(N,)`` or ``(B, N)``, is on the piece below; None: 0.
         """
         flat = x.flatten(1)
-        edges = self.breakpoints if tolerance is None else self.breakpoints[:, None] + tolerance
+        edges = self.breakpoints if tolerance is None else [edge + tolerance for edge in self.breakpoints]
         pieces = (flat > edges[0]).to(torch.uint8)
         for edge in edges[1:]:
             pieces += flat > edge
@@ -136,11 +136,18 @@ class MaxPool(AbstractLayer):
         return self.compete(x, tolerance)[1]
 
     def compete(self, x: Tensor, tolerance: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`forward` and `pieces_of` at once; inputs that differ by less than `tolerance` count as equal."""
+        """`forward` and `pieces_of` at once; inputs that differ by less than `tolerance` count as equal.
+
+        That is a number for each window, ``(N_out,)``, or in each row ``(B, N_out)``.
+        """
         flat = x.flatten(1)
         slack = torch.zeros(len(self.windows), dtype=x.dtype) if tolerance is None else tolerance
-        slack = slack.expand(len(self.windows)).contiguous().to(x.device)
-        if x.device.type == "cpu" and not x.requires_grad:  # ten times as fast as what follows
+        slack = slack.to(x.device)
+        if slack.ndim < 2:
+            slack = slack.expand(len(self.windows)).contiguous()
+        if (
+            x.device.type == "cpu" and not x.requires_grad and slack.ndim < 2
+        ):  # ten times as fast as what follows
             best, place = best_of_windows(flat.numpy(), self.windows.numpy(), slack.numpy())
             return torch.from_numpy(best).reshape(x.shape[0], *self.pooled), torch.from_numpy(place)
         candidates = [self._candidate(flat, position) for position in range(self.windows.shape[1])]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.cones import Cones
-from steadygaze.network.regions.piecewise import push_forward
+from steadygaze.network.regions.pushing import push_forward
 from steadygaze.network.saliency import GradCam
 from steadygaze.perturbation.records import AffineImage
 from steadygaze.question.distances import maps_on

@@ -11,9 +11,10 @@ from torch import Tensor
 from steadygaze.geometry.half_widths import half_widths, inward
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.noise import apart, level_of
+from steadygaze.network.regions.local import Uneven
 from steadygaze.network.regions.onesided import distances_of_hinges
 from steadygaze.network.regions.piecewise import Stages
-from steadygaze.network.regions.rounding import scales_of, tolerances_of
+from steadygaze.network.regions.rounding import scales_of, tolerances_of, uneven
 from steadygaze.perturbation.records import AffinePiece
 
 
@@ -23,7 +24,8 @@ class Learnt:
 
     Attributes:
         scales: of rounding, by nodes of the problem's graph; see `scales_of`.
-        tolerances: ``(units,)`` by nodes that pick: how close to a breakpoint is on it.
+        tolerances: ``(units,)`` by nodes that pick: how close to a breakpoint is on it; `local.Uneven` where
+            terms are very unlike.
         by_network: the same by the network's own nodes, which begin behind the clip.
         logits, pieces: of the unperturbed image ``(1, K)``, and by the network's own nodes as in
             `Graph.pieces_at`.
@@ -50,6 +52,8 @@ def learnt(graph: Graph, network: Graph, values: Mapping[int, Tensor], hinge: fl
     pixels = graph.last - network.last
     scales, tolerances = _scaled(graph, values, hinge)
     by_network = {node - pixels: own for node, own in tolerances.items() if node > pixels}
+    if isinstance(tolerances, Uneven):
+        by_network = Uneven(network, by_network)
     first = {node - pixels: value[:1] for node, value in values.items() if node >= pixels}
     return Learnt(
         scales=scales,
@@ -76,7 +80,8 @@ def _scaled(
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """Scales and tolerances from the values of all nodes at the images."""
     scales = scales_of(graph, {node: value[1:] for node, value in values.items()})
-    return scales, apart(graph, values, tolerances_of(graph, scales, hinge))
+    tolerances = apart(graph, values, tolerances_of(graph, scales, hinge))
+    return scales, Uneven(graph, tolerances) if uneven(graph, values, scales) else tolerances
 
 
 def hinges_from_zero(stages: Stages, pieces: Sequence[AffinePiece], box: np.ndarray) -> np.ndarray:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
@@ -13,21 +15,23 @@ from steadygaze.geometry.cones import Cones, joined_cones
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres, volumes
-from steadygaze.geometry.sides import above
+from steadygaze.geometry.sides import above, loose_parts
 from steadygaze.geometry.store import Cut, interpolate
-from steadygaze.network.reading.noise import DOUBLE, noise_at
 from steadygaze.question.conditions import affine_cones, affine_maps_on, cones_on, rectified_cones
 from steadygaze.question.distances import distances_on
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.search.following import follow
+from steadygaze.search.telling_apart import local_at
 
 # Gradients of this many regions are taken at once: few enough for the caches, enough for the matrix products.
 # Of large networks fewer: those that so many products take (see `Graph.effort`); the time is asked between.
 _BATCH, _LEAST_BATCH, _EFFORT = 1024, 8, 5 * 10**9
 
-# Of a cell whose gap falls below 0 by less than this share of what it rises above, no more than that is lost.
-_SLIVER = 1e-9
+# A gap that reaches so many times what rounding leaves of it somewhere on a cell has no strip about 0.
+_NO_STRIP = 1e9
+# Sets names of the inner borders of such strips apart from those of the outer ones.
+_INNER = np.uint64(1 << 40)
 
 PiecesOf = Callable[[np.ndarray], dict[int, Tensor]]
 
@@ -40,6 +44,7 @@ def judge(
     patterns: np.ndarray,
     pieces_of: PiecesOf,
     deadline: Deadline = NEVER,
+    doubtful: np.ndarray | None = None,
 ) -> CellMap:
     """The map of a batch of activation regions.
 
@@ -50,26 +55,25 @@ def judge(
         patterns: ``(regions,)`` their names.
         pieces_of: gives the pieces of the network's units on the regions of the given numbers.
         deadline: when to give up.
+        doubtful: ``(regions,)`` bool, where rounding decides on the pieces: these are undecided.
 
     Raises Expired where the deadline passes on the way.
     """
-    gaps = problem.gaps(logits).cpu().numpy()
-    made = cut(cells, gaps, problem.gap_tolerance, problem.gap_names, stop_below=True, deadline=deadline)
-    kind = np.where(made.stop < 0, ROBUST, CLASS_CHANGED).astype(np.int8)
-    tight = bool((np.abs(gaps) <= problem.gap_tolerance).any())
-    grown = _grown(gaps, made)
-    kind[_level(made.cells, grown, problem.gap_tolerance, kind)] = UNDECIDED
-    kind[_sunk(problem, made.cells, grown, kind)] = UNDECIDED
-    held = np.flatnonzero(np.bincount(made.parent[kind == ROBUST]))
+    judged = _by_class(problem, piece, cells, logits, pieces_of, deadline)
+    kind, region = judged.kind, judged.region
+    if doubtful is not None:
+        kind[doubtful[region]] = UNDECIDED
+    held = np.flatnonzero(np.bincount(region[kind == ROBUST]))
     inconsistency = np.full(cells.count, np.nan)
     map_ = CellMap(
-        cells=made.cells,
+        cells=judged.cells,
         kind=kind,
-        region=made.parent,
-        volume=volumes(made.cells, deadline),
+        region=region,
+        volume=volumes(judged.cells, deadline),
         inconsistency=inconsistency,
         pattern=patterns,
-        ties=_ties(made, grown, problem.gap_tolerance, kind) if tight else None,
+        ties=judged.ties,
+        conforming=judged.conforming,
     )
     if problem.class_alone:
         inconsistency[held] = 0.0
@@ -83,8 +87,100 @@ def judge(
         inconsistency[batch] = distance
         verdict[batch] = by_distance(distance, doubtful, problem)
     robust = kind == ROBUST
-    kind[robust] = verdict[made.parent[robust]]
+    kind[robust] = verdict[region[robust]]
     return map_
+
+
+@dataclass(frozen=True)
+class _ByClass:
+    """Cells judged by class alone: ROBUST is where it holds. `region` is the one that each is a part of.
+
+    The others are as in `CellMap`.
+    """
+
+    cells: Cells
+    kind: np.ndarray
+    region: np.ndarray
+    ties: Cells | None
+    conforming: bool
+
+
+def _by_class(
+    problem: Problem, piece: int, cells: Cells, logits: Tensor, pieces_of: PiecesOf, deadline: Deadline
+) -> _ByClass:
+    if problem.stages.uneven:
+        return _cut_again(problem, piece, cells, np.arange(cells.count), pieces_of, deadline)
+    gaps, tolerance = problem.gaps(logits).cpu().numpy(), problem.gap_tolerance
+    made = cut(cells, gaps, tolerance, problem.gap_names, stop_below=True, deadline=deadline)
+    tight, grown = bool((np.abs(gaps) <= tolerance).any()), _grown(gaps, made)
+    kind = _kinds(made, grown, tolerance)
+    loose = loose_parts(made.cells, grown, tolerance, made.stop)
+    if not loose.any():  # mostly
+        ties = _ties(made, grown, tolerance, kind) if tight else None
+        return _ByClass(made.cells, kind, made.parent, ties, conforming=True)
+    # All of such a region is cut again: its parts are known as neighbours by the vertices that they share.
+    chosen = np.unique(made.parent[loose])
+    whole = np.isin(made.parent, chosen)
+    kind[whole], others = UNDECIDED, np.flatnonzero(~whole)
+    again = _cut_again(problem, piece, cells.take(chosen)[0], chosen, pieces_of, deadline)
+    ties = [each for each in (_ties(made, grown, tolerance, kind), again.ties) if each is not None]
+    return _ByClass(
+        concatenate([made.cells.take(others)[0], again.cells]),
+        np.concatenate([kind[others], again.kind]),
+        np.concatenate([made.parent[others], again.region]),
+        concatenate(ties) if ties else None,
+        conforming=False,
+    )
+
+
+def _cut_again(
+    problem: Problem,
+    piece: int,
+    cells: Cells,
+    region: np.ndarray,
+    pieces_of: PiecesOf,
+    deadline: Deadline,
+) -> _ByClass:
+    """Cells, parts of the given regions ``(cells,)``, cut where classes tie by what rounding leaves on each.
+
+    A gap within its tolerance counts as 0, and that is a share of the largest terms that it ever has: where
+    units of large weights are off, all that is left of a gap may be within it, and yet below 0 by more than
+    rounding leaves of the terms that there are.
+    """
+    own, owner = separated(cells), np.repeat(np.arange(cells.count), np.diff(cells.ptr))
+    asked, row = np.unique(region, return_inverse=True)
+    rows = torch.from_numpy(row[owner])
+    pieces = {node: every[rows] for node, every in pieces_of(asked).items()}
+    local = local_at(problem, piece, own.theta, pieces, problem.graph.last)
+    gaps, noise = problem.gaps(local.value).cpu().numpy(), local.noise.cpu().numpy()
+    noise = np.delete(noise, problem.label, axis=1) + noise[:, [problem.label]]
+    slack = np.minimum(np.maximum.reduceat(noise, cells.ptr[:-1], axis=0), problem.gap_tolerance)
+    scaled = gaps / np.where(slack > 0, slack, 1.0)[owner]
+    # Where all of a gap is little beside rounding, that decides in a strip about 0 which is no sliver.
+    strip = np.maximum.reduceat(np.abs(scaled), cells.ptr[:-1], axis=0) < _NO_STRIP
+    values = np.concatenate([scaled + strip[owner], scaled - strip[owner]], axis=1)
+    names, within = (
+        np.concatenate([problem.gap_names, problem.gap_names + _INNER]),
+        np.full(values.shape[1], 0.5),
+    )
+    made = cut(own, values, within, names, stop_below=True, deadline=deadline)
+    count = gaps.shape[1]
+    made, inner = (
+        replace(made, stop=np.where(made.stop < 0, made.stop, made.stop % count)),
+        made.stop >= count,
+    )
+    grown = _grown(values, made)[:, count:]
+    kind = _kinds(made, grown, within[count:])
+    kind[inner] = UNDECIDED
+    ties = _ties(made, grown, within[count:], kind)
+    return _ByClass(made.cells, kind, region[made.parent], ties, conforming=False)
+
+
+def _kinds(made: Cut, gaps: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+    """Kinds int8 of the parts by class, undecided where nothing tells two classes apart."""
+    kind = np.where(made.stop < 0, ROBUST, CLASS_CHANGED).astype(np.int8)
+    kind[_level(made.cells, gaps, tolerance, kind)] = UNDECIDED
+    return kind
 
 
 def _batches(problem: Problem, held: np.ndarray) -> list[np.ndarray]:
@@ -153,7 +249,7 @@ def _rectified(
     values = form.base[owner] + np.einsum("in,inp->ip", apart.theta, form.directions[owner])
     tolerance = np.full(values.shape[1], problem.tolerance.hinge * max(1.0, float(np.abs(values).max())))
     made = cut(apart, values, tolerance, np.arange(values.shape[1], dtype=np.uint64), deadline=deadline)
-    active = above(made.cells, _grown(values, made), tolerance).astype(bool)
+    active = above(made.cells, _grown(values, made), tolerance, tolerance)[0].astype(bool)
     return made.cells, rectified_cones(problem, form, middle, rows[made.parent], active), made.parent
 
 
@@ -179,31 +275,6 @@ def _level(cells: Cells, gaps: np.ndarray, tolerance: np.ndarray, kind: np.ndarr
         return np.zeros(cells.count, bool)
     everywhere = np.minimum.reduceat(flat[cells.idx], cells.ptr[:-1], axis=0).any(axis=1)
     return everywhere & (kind == ROBUST)
-
-
-def _sunk(problem: Problem, cells: Cells, gaps: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Cells that count as robust although a class is lost in more than a sliver of them.
-
-    A gap within the tolerance counts as 0, and that is a share of the largest terms that it ever has: where
-    units of large weights are off, all that is left of a gap may be within it, and yet below 0 by more than
-    rounding leaves of the terms that there are.
-    """
-    low = np.minimum.reduceat(gaps[cells.idx], cells.ptr[:-1], axis=0)
-    chosen = np.flatnonzero((low < 0).any(axis=1) & (kind == ROBUST))
-    sunk = np.zeros(cells.count, bool)
-    if not len(chosen):
-        return sunk
-    own, kept = cells.take(chosen)
-    high = np.maximum.reduceat(gaps[kept][own.idx], own.ptr[:-1], axis=0)
-    asked = -low[chosen] > _SLIVER * high
-    if not asked.any():  # mostly
-        return sunk
-    graph = problem.network.graph
-    noise = noise_at(graph, problem.images(own.theta).to(graph.device))[graph.last].flatten(1).cpu().numpy()
-    noise = np.delete(noise, problem.label, axis=1) + noise[:, [problem.label]]
-    lost = (-gaps[kept] > DOUBLE * noise)[own.idx]
-    sunk[chosen] = (np.logical_or.reduceat(lost, own.ptr[:-1], axis=0) & asked).any(axis=1)
-    return sunk
 
 
 def _ties(made: Cut, gaps: np.ndarray, tolerance: np.ndarray, kind: np.ndarray) -> Cells | None:

@@ -216,7 +216,7 @@ class Outward(AbstractSearch):
 
     def _enter(self, points: np.ndarray, toward: np.ndarray) -> np.ndarray:
         """Numbers of the regions that begin at the points in the directions; -1 for slivers."""
-        act = regions_from(self._problem.stages, self._form, points, toward)
+        act = regions_from(self._problem.stages, self._form, points, toward, self._widths)
         row = self._keys.find(act.names)
         _, firsts = np.unique(act.names, return_index=True)
         new = firsts[row[firsts] < 0]
@@ -267,7 +267,8 @@ class Outward(AbstractSearch):
         size[~moves] = 1.0
         normal = -slope / size[:, None]
         away = np.where(moves, np.maximum(act.hinges.value, 0.0) / size, np.inf)
-        slack, at = self._tolerance / size, act.points / self._widths
+        own = self._tolerance if act.tolerance is None else act.tolerance
+        slack, at = own / size, act.points / self._widths
         offset = away + np.einsum("bn,bnh->bh", at, normal)
         corners = np.repeat(self._box[None], act.count, axis=0)
         chosen = [np.zeros(0, np.int64)] * act.count

@@ -19,19 +19,21 @@ import torch
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.bits import mixed
 from steadygaze.geometry.cells import Cells, from_polytopes
-from steadygaze.geometry.clipping import clip, coincident
+from steadygaze.geometry.clipping import clip, coincident, reaching_past
 from steadygaze.geometry.growing import Growing, NameIndex
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import facet_centres, facets
 from steadygaze.geometry.planes import Planes, planes_of_facets
 from steadygaze.geometry.welding import welded_names
+from steadygaze.network.regions.fronts import Form
 from steadygaze.network.regions.onesided import Activation, hinge_weights, hinge_windows, regions_from
-from steadygaze.network.regions.piecewise import Form
+from steadygaze.network.regions.piecewise import FAINT, FAINT_OF_OWN
 from steadygaze.perturbation.records import AffineImage
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, Standing, advanced, joined, threads_of, unexamined
 from steadygaze.search.edges import edge_of
 from steadygaze.search.judging import judge
+from steadygaze.search.telling_apart import astray_anywhere
 
 #: What `Regions.neighbour` says of a facet besides the number of the region behind it.
 UNKNOWN, OUTSIDE, NOTHING = -1, -2, -3
@@ -267,7 +269,9 @@ class Regions:
             self.deadline.ask()
             began = time.perf_counter()
             acts = self._each(
-                lambda part, form=form: regions_from(self.problem.stages, form, points[part], toward[part]),
+                lambda part, form=form: regions_from(
+                    self.problem.stages, form, points[part], toward[part], self.widths
+                ),
                 parts,
             )
             self.work["forms"] += time.perf_counter() - began
@@ -317,7 +321,7 @@ class Regions:
     def _worked_out(self, piece: int, act: Activation) -> _Found:
         began = time.perf_counter()
         made = clip(
-            self._pieces[piece], act.points, act.hinges.value, act.hinges.slope, self._tolerance,
+            self._pieces[piece], act.points, act.hinges.value, act.hinges.slope, self._slack(act),
             self.deadline,
         )  # fmt: skip
         own = act.take(made.row) if len(made.row) < act.count else act
@@ -327,18 +331,24 @@ class Regions:
         weights = own.turns.astype(np.int64).astype(np.uint64) * self._weights
         across, rivals = coincident(
             made.cells, found.cell, found.bit, own.points, own.hinges.value, own.hinges.slope,
-            self._tolerance, weights, self._windows, self.deadline,
+            self._slack(own), weights, self._windows, self.deadline,
         )  # fmt: skip
         beyond = (own.names[found.cell] + across) ^ _salt(piece)
         beyond[rivals] = _UNTOLD
         beyond[label < 0] = 0
         centre = facet_centres(made.cells, found.cell, found.bit)
         clipped = time.perf_counter()
-        map_ = self._judged(piece, own, made.cells)
+        level = FAINT * self._slack(own) if own.tolerance is None else FAINT_OF_OWN * own.tolerance
+        past = reaching_past(made.cells, own.points, own.hinges.value, own.hinges.slope, level)
+        map_ = self._judged(piece, own, made.cells, past)
         self.work["clip"] += clipped - began
         self.work["judge"] += time.perf_counter() - clipped
         outer = (label < 0) & self._on_box(made.cells, found.cell, found.bit)
         return _Found(made.row, found.cell, centre, planes, beyond, outer, map_, int(made.tested.sum()))
+
+    def _slack(self, act: Activation) -> np.ndarray:
+        """The tolerances of hinges, ``(1, H)``, or where regions have their own ``(B, H)``."""
+        return self._tolerance[None] if act.tolerance is None else act.tolerance
 
     def _planes(self, piece: int, act: Activation, cell: np.ndarray, label: np.ndarray) -> Planes:
         """The planes that facets lie on, outward normals in widths of the box."""
@@ -363,7 +373,8 @@ class Regions:
             | (np.abs(centre - box[:, 1]) <= 1e-12 * self.widths)
         ).any(axis=1)
 
-    def _judged(self, piece: int, act: Activation, cells: Cells) -> CellMap:
+    def _judged(self, piece: int, act: Activation, cells: Cells, past: np.ndarray) -> CellMap:
+        """The map of regions; those that reach past a hinge, ``(regions,)`` bool, are looked at again."""
         owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
         away = cells.theta - act.points[owner]  # the regions share no vertices
         logits = act.logits.value[owner] + np.einsum("vn,vnk->vk", away, act.logits.slope[owner])
@@ -372,8 +383,13 @@ class Regions:
         def pieces_of(rows: np.ndarray) -> dict[int, torch.Tensor]:
             return {node: torch.from_numpy(p[rows]).to(device) for node, p in act.pieces.items()}
 
+        doubtful = None
+        if past.any():  # mostly not
+            chosen, doubtful = np.flatnonzero(past), past.copy()
+            some = cells.take(chosen)[0]
+            doubtful[chosen] = astray_anywhere(self.problem, piece, some, pieces_of(chosen))
         rows = torch.from_numpy(logits).to(device)
-        return judge(self.problem, piece, cells, rows, act.names, pieces_of, self.deadline)
+        return judge(self.problem, piece, cells, rows, act.names, pieces_of, self.deadline, doubtful)
 
     def _register(self, piece: int, act: Activation, found: _Found) -> None:
         first, count = self.count, len(found.rows)

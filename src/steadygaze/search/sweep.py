@@ -20,10 +20,12 @@ from torch import Tensor
 
 from steadygaze.deadline import Expired
 from steadygaze.geometry.cells import Cells, from_polytopes
+from steadygaze.geometry.cutting import NO_LIMIT
 from steadygaze.geometry.measure import volumes
 from steadygaze.geometry.sections import gauge
 from steadygaze.geometry.store import UNFINISHED, Cut
-from steadygaze.network.regions.piecewise import Front, flat_array
+from steadygaze.network.regions.fronts import Front, Sides
+from steadygaze.network.regions.piecewise import flat_array
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import (
     AbstractSearch,
@@ -37,6 +39,7 @@ from steadygaze.search.base import (
     unexamined,
 )
 from steadygaze.search.judging import judge
+from steadygaze.search.telling_apart import astray, hinges_on
 
 # A batch holds at most this many cells: enough for full matrix products, few enough for the caches and for
 # two threads to share small problems evenly.
@@ -71,7 +74,9 @@ class _Batch:
         trail: for each stage crossed, pieces uint8 ``(ancestors, units)`` and ``(cells,)`` each cell's
             ancestor.
         patterns: ``(cells,)`` uint64 names of the patterns so far.
+        doubtful: ``(cells,)`` bool, whether rounding decides on some of the pieces so far.
         begun: whether the stage is begun, and these cells are what the room did not suffice for.
+        alone: whether it is one cell, which the stage cuts by tolerances of its own (see `telling_apart`).
     """
 
     way: tuple[int, ...]
@@ -81,7 +86,9 @@ class _Batch:
     front: Front
     trail: tuple[tuple[np.ndarray, np.ndarray], ...]
     patterns: np.ndarray
+    doubtful: np.ndarray
     begun: bool = False
+    alone: bool = False
 
     @property
     def bytes(self) -> int:
@@ -101,18 +108,19 @@ class _Batch:
         """The parts that a cut made of the cells, and the front after it."""
         return replace(self._heirs(made.parent), cells=made.cells, front=front, begun=False)
 
-    def past(self, made: Cut, front: Front, pieces: np.ndarray, names: np.ndarray) -> _Batch:
-        """The same past the stage, where the parts have these pieces, named so."""
+    def past(self, made: Cut, front: Front, sides: Sides) -> _Batch:
+        """The same past the stage, to whose hinges the parts lie so."""
         trail = [(before, ancestor[made.parent]) for before, ancestor in self.trail]
         return _Batch(
             self.way, self.piece, self.stage + 1, made.cells, front,
-            (*trail, (pieces, np.arange(made.cells.count))), self.patterns[made.parent] + names,
+            (*trail, (sides.pieces, np.arange(made.cells.count))), self.patterns[made.parent] + sides.names,
+            self.doubtful[made.parent] | sides.loose if self.alone else self.doubtful[made.parent],
         )  # fmt: skip
 
     def _heirs(self, rows: np.ndarray) -> _Batch:
         """What cells know that come from the given ones: trail and patterns."""
         trail = tuple((pieces, ancestor[rows]) for pieces, ancestor in self.trail)
-        return replace(self, trail=trail, patterns=self.patterns[rows])
+        return replace(self, trail=trail, patterns=self.patterns[rows], doubtful=self.doubtful[rows])
 
 
 @dataclass(frozen=True)
@@ -270,7 +278,16 @@ class Sweep(AbstractSearch):
     def _first(self, number: int, piece: int, cells: Cells) -> _Batch:
         form = self._problem.pieces[piece].image
         front = self._problem.stages.start(form.base, form.directions)
-        return _Batch((number,), piece, 0, cells, front, (), np.zeros(cells.count, np.uint64))
+        return _Batch(
+            (number,),
+            piece,
+            0,
+            cells,
+            front,
+            (),
+            np.zeros(cells.count, np.uint64),
+            np.zeros(cells.count, bool),
+        )
 
     def _advance(self, batch: _Batch) -> _Outcome:
         """Take a batch through the stages until it is judged or has to be parted."""
@@ -292,6 +309,7 @@ class Sweep(AbstractSearch):
             batch.patterns,
             lambda rows: self._pieces(batch, rows),
             self._deadline,
+            batch.doubtful if batch.doubtful.any() else None,
         )
         seconds["judge"] += time.perf_counter() - began
         return _Outcome((), map_, batch.way, seconds)
@@ -303,34 +321,74 @@ class Sweep(AbstractSearch):
         began = time.perf_counter()
         theta = torch.from_numpy(batch.cells.theta).to(self._problem.graph.device)
         front = stages.reach(batch.front, number, theta)
-        values = flat_array(front.at(stages.stages[number].source, theta))
-        crossing = stages.crossing(values, number)
+        room, slack = min(4 * self._rows, _ROOM + _ROOM_EACH * batch.cells.count), None
+        if stages.uneven and not batch.alone:
+            batch = replace(batch, front=front, alone=True)
+            if batch.cells.count > 1:
+                return self._each(batch)
+        if batch.alone:
+            room, (values, slack) = NO_LIMIT, self._own_hinges(batch)
+        else:
+            values = flat_array(front.at(stages.stages[number].source, theta))
+        crossing = stages.crossing(values, number, slack)
         reached = time.perf_counter()
-        room = min(4 * self._rows, _ROOM + _ROOM_EACH * batch.cells.count)
-        made = stages.cut(batch.cells, values, number, crossing, room=room, deadline=self._deadline)
+        made = stages.cut(batch.cells, values, number, crossing, room, self._deadline, slack)
         cut = time.perf_counter()
         seconds["evaluate"] += reached - began
         seconds["cut"] += cut - reached
         if (made.stop == UNFINISHED).any():
-            return self._unfinished(batch, front, made)
-        front, values = stages.cross(front, number, made, values, crossing)
-        pieces, names = stages.sides(made.cells, values, number, crossing)
-        grown = batch.past(made, front, pieces, names)
+            return self._later(batch, front, made, made.stop == UNFINISHED)
+        after, values = stages.cross(front, number, made, values, crossing)
+        sides = stages.sides(made.cells, values, number, crossing, slack)
+        if sides.loose.any() and not batch.alone:
+            wrong = self._astray(batch, made, sides)
+            if wrong.any():
+                return self._later(batch, front, made, wrong, alone=True)
+        grown = batch.past(made, after, sides)
         if not grown.cells.compact:
             grown = grown.take(np.arange(grown.cells.count), grown.way)
         seconds["evaluate"] += time.perf_counter() - cut
         return self._parted(grown)
 
-    def _unfinished(self, batch: _Batch, front: Front, made: Cut) -> tuple[_Batch, ...]:
-        """The room ran out in the middle of a stage: the parts cross it in batches of their own."""
+    def _later(
+        self, batch: _Batch, front: Front, made: Cut, left: np.ndarray, alone: bool = False
+    ) -> tuple[_Batch, ...]:
+        """The parts cross the stage in batches of their own: those that are left, ``(parts,)`` bool, again.
+
+        They are left where the room ran out in the middle of the stage. alone: or as each must be cut alone.
+        """
         grown = batch.parts(made, self._problem.stages.widened(front, made))
-        left = made.stop == UNFINISHED
-        done = self._chunks(grown, np.flatnonzero(~left))
-        chunks = [*done, *self._chunks(grown, np.flatnonzero(left), at_least=1 if done else 2)]
+        done, again = self._chunks(grown, np.flatnonzero(~left)), np.flatnonzero(left)
+        if alone:
+            chunks = [*done, *again[:, None]]
+        else:
+            chunks = [*done, *self._chunks(grown, again, at_least=1 if done else 2)]
         return tuple(
-            replace(grown.take(chunk, (*batch.way, part)), begun=part >= len(done))
+            replace(
+                grown.take(chunk, (*batch.way, part)),
+                begun=part >= len(done),
+                alone=alone and part >= len(done),
+            )
             for part, chunk in enumerate(chunks)
         )
+
+    def _each(self, batch: _Batch) -> tuple[_Batch, ...]:
+        """A batch of each of the cells."""
+        return tuple(batch.take(np.array([k]), (*batch.way, k)) for k in range(batch.cells.count))
+
+    def _own_hinges(self, batch: _Batch) -> tuple[np.ndarray, np.ndarray]:
+        """What the stage reads at the vertices of the one cell, and the tolerances ``(columns,)`` there."""
+        pieces = self._pieces(batch, np.zeros(len(batch.cells.theta), np.int64))
+        values, slack = hinges_on(self._problem, batch.piece, batch.stage, batch.cells.theta, pieces)
+        return values, slack.max(axis=0)
+
+    def _astray(self, batch: _Batch, made: Cut, sides: Sides) -> np.ndarray:
+        """Which parts ``(parts,)`` bool only a tolerance keeps where they are said to be."""
+        wrong, loose = np.zeros(made.cells.count, bool), np.flatnonzero(sides.loose)
+        cells, pieces = made.cells.take(loose)[0], self._pieces(batch, made.parent[loose])
+        found = astray(self._problem, batch.piece, batch.stage, cells, pieces, sides.columns[loose])
+        wrong[loose] = found
+        return wrong
 
     def _parted(self, batch: _Batch) -> tuple[_Batch, ...]:
         depth = _SHARES if batch.stage == len(self._problem.stages.stages) else 1
@@ -352,8 +410,8 @@ class Sweep(AbstractSearch):
         return [cells[first:last] for first, last in pairwise(edges)]
 
     def _pieces(self, batch: _Batch, rows: np.ndarray) -> dict[int, Tensor]:
-        """The pieces of all units on the given cells, by node."""
-        stages, device = self._problem.stages.stages, self._problem.graph.device
+        """The pieces of all units on the given cells, by node, as far as stages are crossed."""
+        stages, device = self._problem.stages.stages[: batch.stage], self._problem.graph.device
         return {
             stage.node: torch.from_numpy(pieces[ancestor[rows]]).to(device)
             for stage, (pieces, ancestor) in zip(stages, batch.trail, strict=True)

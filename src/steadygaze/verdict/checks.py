@@ -133,11 +133,9 @@ def _explained(problem: Problem, theta: np.ndarray, name: np.uint64, known: np.n
 def _other_pieces(problem: Problem, theta: np.ndarray) -> np.ndarray:
     """What the name of the pattern at theta ``(n,)`` changes by with each such unit: uint64 ``(units,)``."""
     stages, changes = problem.stages, [np.zeros(0, np.uint64)]
-    values = problem.graph.values_at(
-        problem.unclipped(theta[None]), {stage.source for stage in stages.stages}
-    )
-    for number, stage in enumerate(stages.stages):
-        source, slack = flat_array(values[stage.source]), stages.tolerances[number]
+    values = problem.graph.values_at(problem.unclipped(theta[None]), range(len(problem.graph.nodes)))
+    for number, (stage, slack) in enumerate(zip(stages.stages, stages.slacks_of(values), strict=True)):
+        source, slack = flat_array(values[stage.source]), slack.reshape(-1)
         if isinstance(problem.graph.nodes[stage.node].layer, MaxPool):
             off, own, on = (
                 best_of_windows(source, stages.inputs[number], share * slack)[1][0].astype(np.int64)
@@ -156,7 +154,7 @@ def _other_pieces(problem: Problem, theta: np.ndarray) -> np.ndarray:
 
 def _patterns_at(problem: Problem, thetas: np.ndarray, plain: PlainEvaluation | None) -> np.ndarray:
     """Names uint64 ``(B,)`` of the patterns at theta ``(B, n)``."""
-    known = None if plain is None else plain.known(thetas)
+    known = None if plain is None or problem.stages.uneven else plain.known(thetas)
     if known is None:
         return problem.stages.pattern_names_at(problem.unclipped(thetas))
     first = problem.pixels

@@ -24,8 +24,11 @@ from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.noise import apart, near_of
+from steadygaze.network.regions.local import Uneven
+from steadygaze.network.regions.rounding import uneven
 from steadygaze.network.saliency import AbstractGradientSaliency, GradCam, NoMap
 from steadygaze.network.smooth import Smooth
+from steadygaze.network.varying import at_values
 from steadygaze.perturbation.chain import Chain
 from steadygaze.question.points import placed
 from steadygaze.question.problem import Problem
@@ -145,7 +148,10 @@ class PlainEvaluation:
         self._scale = share * self._learnt.scale
         own = {node: share * size for node, size in self._learnt.sizes.items()}
         # What double precision tells apart is told apart, however large the terms are elsewhere.
-        self._tolerance = own if rounding == _SINGLE else {n: own[n].minimum(self._least[n]) for n in own}
+        self._tolerance = own
+        if rounding != _SINGLE:
+            least = {node: size.minimum(self._least[node]) for node, size in own.items()}
+            self._tolerance = Uneven(self._graph, least, times=_OF_SEARCHES) if self._uneven else least
         self._conventional = level
 
     @cached_property
@@ -291,6 +297,8 @@ class PlainEvaluation:
     def _read(self) -> frozenset[int]:
         """The nodes whose values are asked for."""
         graph, saliency = self._graph, self._problem.saliency
+        if self._uneven:
+            return frozenset(range(len(graph.nodes)))
         picking = (*graph.piecewise, *graph.smooth)
         sources = {source for node in picking for source in graph.nodes[node].inputs}
         return frozenset(
@@ -321,7 +329,10 @@ class PlainEvaluation:
         terms = Terms.of(graph, known)
         wide = {node: _ROUNDING * size for node, size in terms.sizes.items()}
         self._least = apart(graph, known, wide, original=len(places) - 1)
-        return terms
+        units = [node for node in graph.piecewise if isinstance(graph.nodes[node].layer, PiecewiseLinear)]
+        scales = {graph.nodes[node].inputs[0]: terms.sizes[node] for node in units}
+        self._uneven = uneven(graph, known, {**scales, graph.last: torch.from_numpy(terms.scale)})
+        return replace(terms, values=known) if self._uneven else terms
 
     def _images(self, thetas: np.ndarray) -> Tensor:
         problem = self._problem
@@ -362,7 +373,7 @@ class PlainEvaluation:
 
     def _pieces(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """The piece of every unit; where rounding decides, the one below, and the first of equal inputs."""
-        pieces = {}
+        pieces, slacks = {}, at_values(self._tolerance, lambda: values)
         for index in (*self._graph.piecewise, *self._graph.smooth):
             node = self._graph.nodes[index]
             value = values[node.inputs[0]]
@@ -371,10 +382,10 @@ class PlainEvaluation:
             elif isinstance(node.layer, Smooth):
                 pieces[index] = node.layer.derivative(value)
             elif isinstance(node.layer, MaxPool):
-                pieces[index] = node.layer.compete(value, self._tolerance[index])[1]
+                pieces[index] = node.layer.compete(value, slacks[index])[1]
             else:
                 assert isinstance(node.layer, PiecewiseLinear)
-                pieces[index] = _above(value, node.layer.breakpoints[:, None] + self._tolerance[index])
+                pieces[index] = node.layer.pieces_of(value, slacks[index])
         return pieces
 
     def _other_pieces(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -382,26 +393,26 @@ class PlainEvaluation:
 
         Level units stay on the piece below.
         """
-        pieces = self._pieces(values)
+        pieces, slacks = self._pieces(values), at_values(self._tolerance, lambda: values)
         for index in self._graph.piecewise:
-            node, slack = self._graph.nodes[index], self._tolerance[index]
+            node, slack = self._graph.nodes[index], slacks[index]
             value = values[node.inputs[0]]
             if isinstance(node.layer, MaxPool):
                 turned = replace(node.layer, windows=node.layer.windows.flip(1).contiguous())
                 other = node.layer.windows.shape[1] - 1 - turned.compete(value, slack)[1]
             else:
                 assert isinstance(node.layer, PiecewiseLinear)
-                other = _above(value, node.layer.breakpoints[:, None] - slack)
+                other = node.layer.pieces_of(value, -slack)
             pieces[index] = torch.where(self._level[index], pieces[index], other)
         return pieces
 
     def _near(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Of nodes that pick, which units ``(B, N)`` are within rounding of picking otherwise, if any are."""
-        near = {}
+        near, slacks = {}, at_values(self._tolerance, lambda: values)
         for index in self._graph.piecewise:
             layer, source = self._graph.nodes[index].layer, self._graph.nodes[index].inputs[0]
             assert isinstance(layer, PiecewiseLinear | MaxPool)
-            found = near_of(layer, values[source].flatten(1), self._tolerance[index])
+            found = near_of(layer, values[source].flatten(1), slacks[index])
             if found is not None:
                 near[index] = found
         return near
@@ -438,11 +449,3 @@ def decided_by_rounding(problem: Problem, thetas: np.ndarray) -> np.ndarray:
     """
     plain = PlainEvaluation(problem, rounding=_SINGLE, level=False)
     return plain.decided_by_rounding(plain.evaluated(thetas))[1:]
-
-
-def _above(values: Tensor, edges: Tensor) -> Tensor:
-    """How many edges ``(k, N)`` lie below each of the values ``(B, *shape)``, uint8 ``(B, N)``."""
-    flat = values.flatten(1)
-    if len(edges) == 1:
-        return (flat > edges[0]).view(torch.uint8)
-    return (flat[:, None] > edges).sum(dim=1, dtype=torch.uint8)

@@ -26,7 +26,7 @@ from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres, facets
 from steadygaze.geometry.planes import planes_of_facets
 from steadygaze.geometry.sections import bounds
-from steadygaze.network.regions.piecewise import push_forward
+from steadygaze.network.regions.pushing import push_forward
 from steadygaze.network.saliency import AbstractGradientSaliency
 from steadygaze.question.problem import Problem
 from steadygaze.report.raster import owners

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from steadygaze.network.reading.load import load_network
+from steadygaze.network.regions.fronts import Form
+from steadygaze.network.regions.local import Uneven
 from steadygaze.network.regions.onesided import hinge_weights, hinge_windows, regions_from
+from steadygaze.network.regions.piecewise import Stages
 from variants import NETS, PERTURBED, SHAPES, Variant
 
 CASES = [*NETS, *SHAPES, PERTURBED[15], PERTURBED[-1]]
@@ -157,3 +162,15 @@ def test_hinges_know_their_window():
             expected += [-1] * len(names)
     assert count
     assert windows.tolist() == expected
+
+
+def test_tolerances_of_regions_hold_all_over_the_box():
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 3, bias=False), torch.nn.ReLU())
+    graph = load_network(module.double(), input_shape=(1, 1, 1)).graph
+    (unit,) = graph.piecewise
+    stages = Stages(graph, Uneven(graph, {unit: torch.full((3,), 1e-3, dtype=torch.float64)}))
+    form = Form(torch.zeros((1, 1, 1), dtype=torch.float64), torch.ones((1, 1, 1, 1), dtype=torch.float64))
+    act = regions_from(stages, form, np.zeros((1, 1)), np.ones((1, 1)), np.full(1, 10.0))
+    terms = 10 * np.abs(act.hinges.slope[0, 0])
+    assert (act.tolerance[0] >= 1e-14 * terms).all(), "at the point itself all terms are 0"
+    assert (act.tolerance[0] <= 1e-10 * terms).all()

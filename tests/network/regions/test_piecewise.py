@@ -16,7 +16,9 @@ from steadygaze.network.graph import GraphBuilder
 from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.regions.piecewise import Form, Front, flat_array, push_forward
+from steadygaze.network.regions.fronts import Form, Front
+from steadygaze.network.regions.piecewise import flat_array
+from steadygaze.network.regions.pushing import push_forward
 from steadygaze.network.regions.rounding import scales_of
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain
@@ -42,9 +44,9 @@ def walk(variant):
         made = stages.cut(cells, values, number, crossing, NO_LIMIT)
         cells = made.cells
         front, values = stages.cross(front, number, made, values, crossing)
-        pieces, own = stages.sides(cells, values, number, crossing)
-        names = names[made.parent] + own
-        yield number, cells, front, values, pieces, names
+        sides = stages.sides(cells, values, number, crossing)
+        names = names[made.parent] + sides.names
+        yield number, cells, front, values, sides.pieces, names
 
 
 @cases

@@ -24,9 +24,12 @@ from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, Add, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
+from steadygaze.network.varying import AbstractVarying
 
 # Bytes of a network's values, over all rows whose slopes are sought at once.
 _TURNED_BYTES = 2**22
+# Bounds count the rounding of every term at its worst: so many times what there is.
+_OF_BOUNDS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +189,7 @@ def bounds_of(
     Raises Expired where the deadline passes on the way.
     """
     tightening = None if effort is Effort.FORMS else Tightening(graph, pixels, start, effort, deadline)
+    own = _on_boxes(graph, pixels, tolerances)
     values: dict[int, Forms] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
     slopes: dict[int, Derivative | Choice | Factors | Shares | Scales] = {}
@@ -211,7 +215,7 @@ def bounds_of(
         else:
             assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
             ranges = None if tightening is None else tightening.ranges(index, inputs[0])
-            done = relax(layer, inputs[0], tolerances.get(index), room, used, ranges)
+            done = relax(layer, inputs[0], own.get(index), room, used, ranges)
             if tightening is not None:
                 tightening.bent(index, done.values)
             values[index], slopes[index] = done.values, done.slopes
@@ -224,6 +228,14 @@ def bounds_of(
                 values.pop(source, None)
     known = None if tightening is None else tightening.backward
     return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, known, deadline)
+
+
+def _on_boxes(graph: Graph, pixels: Forms, tolerances: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
+    """The tolerances, of each box ``(B, N)`` where they vary: what rounding leaves in its middle."""
+    if not isinstance(tolerances, AbstractVarying):
+        return tolerances
+    middle = tolerances.of(graph.values_at(pixels.centre, range(len(graph.nodes))))
+    return {node: torch.minimum(_OF_BOUNDS * slack, tolerances[node]) for node, slack in middle.items()}
 
 
 def of_parameters(pull: Tensor, products: Pairs) -> Tensor:

@@ -260,9 +260,9 @@ def relax(
 ) -> Relaxed:
     """The layer over boxes.
 
-    tolerance ``(N,)``: a unit that reaches above a breakpoint by less keeps its piece, as in the exact
-    engines; its value is bounded all the same. So does one that touches a breakpoint from above, if it is
-    affine over the box: then it does so on a face at most. None: 0. room and used: see `Forms.widened`.
+    tolerance ``(N,)`` or ``(B, N)``: a unit that reaches above a breakpoint by less keeps its piece, as in
+    the exact engines; its value is bounded all the same. So does one that touches a breakpoint from above, if
+    it is affine over the box: then it does so on a face at most. None: 0. room and used: see `Forms.widened`.
     ranges: least and largest inputs ``(B, N)``, where more is known of them than the forms say.
     """
     tolerance = forms.error.new_zeros(()) if tolerance is None else tolerance
@@ -370,7 +370,7 @@ def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int
     if len(near):
         windows, leader = layer.windows[near], winner[:, near]
         _, exceeds, strays = beyond(flat, windows, leader)
-        allowed = tolerance.expand(len(layer.windows))[near][:, None]
+        allowed = tolerance.expand(*tolerance.shape[:-1], len(layer.windows))[..., near][..., None]
         # Of equal inputs the first wins: one that only touches counts where it is equal on part of the box.
         first = (exceeds > -allowed) & (strays > allowed)
         first &= torch.arange(windows.shape[1], device=first.device) < place[:, near, None]

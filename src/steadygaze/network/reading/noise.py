@@ -12,6 +12,7 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.varying import at_values
 
 # Of terms that cancel single precision leaves less than this share, in sums of up to some thousand terms.
 _SINGLE = 1e-6
@@ -83,7 +84,7 @@ def gaps_of(layer: PiecewiseLinear | MaxPool, flat: Tensor) -> list[Tensor]:
 
 
 def near_of(layer: PiecewiseLinear | MaxPool, flat: Tensor, slack: Tensor) -> Tensor | None:
-    """Which units, or windows, ``(B, N)`` have inputs ``(B, N)`` within slack ``(N,)`` of a kink, bool.
+    """Which units, or windows, ``(B, N)`` have inputs ``(B, N)`` within slack ``(N,)``, or ``(B, N)``, of a kink, bool.
 
     None where no unit has, as mostly.
     """
@@ -155,12 +156,12 @@ def level_at(graph: Graph, x: Tensor, tolerances: Mapping[int, Tensor]) -> Tenso
 
 def level_of(graph: Graph, values: Mapping[int, Tensor], tolerances: Mapping[int, Tensor]) -> Tensor:
     """`level_at` the pixels at which all nodes have these values."""
-    x, level = values[0], {}
+    x, level, slacks = values[0], {}, at_values(tolerances, lambda: values)
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
         if not isinstance(layer, PiecewiseLinear | MaxPool):
             continue
-        near = near_of(layer, values[source].flatten(1), tolerances[index])
+        near = near_of(layer, values[source].flatten(1), slacks[index])
         if near is not None:
             level[index] = near
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)

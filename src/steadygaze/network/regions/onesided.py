@@ -16,9 +16,15 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.sides import pattern_names, pattern_weights
+from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
-from steadygaze.network.regions.piecewise import Form, Stages
+from steadygaze.network.regions.fronts import Form
+from steadygaze.network.regions.local import SHARE, grown_noise, of_image
+from steadygaze.network.regions.piecewise import Stages
+
+# How far points of facets may lie off their place, in widths of the box.
+_OFF_PLACE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Activation:
         packed: ``(B, bytes)`` uint8, the patterns, one bit for a hinge and eight for a window.
         turns: ``(B, H)`` int8, what crossing each hinge alone adds to the side of its column.
         logits: ``(B, K)``.
+        tolerance: ``(B, H)`` the tolerance of each hinge there, where regions have their own; else None.
     """
 
     points: np.ndarray
@@ -54,6 +61,7 @@ class Activation:
     packed: np.ndarray
     turns: np.ndarray
     logits: Affine
+    tolerance: np.ndarray | None = None
 
     @property
     def count(self) -> int:
@@ -70,15 +78,21 @@ class Activation:
             self.packed[rows],
             self.turns[rows],
             self.logits.take(rows),
+            None if self.tolerance is None else self.tolerance[rows],
         )
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """A node's values ``(B, *shape)`` at the points and their derivatives ``(B, n, *shape)``."""
+    """A node's values ``(B, *shape)`` at the points and their derivatives ``(B, n, *shape)``.
+
+    noise, wobble: what rounding may leave of the terms of values, and of derivatives; None: not asked for.
+    """
 
     value: Tensor
     slope: Tensor
+    noise: Tensor | None = None
+    wobble: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -90,33 +104,44 @@ class _Found:
     names: np.ndarray
     packed: np.ndarray
     turns: np.ndarray
+    tolerance: np.ndarray | None
 
 
-def regions_from(stages: Stages, form: Form, points: np.ndarray, directions: np.ndarray) -> Activation:
+def regions_from(
+    stages: Stages,
+    form: Form,
+    points: np.ndarray,
+    directions: np.ndarray,
+    widths: np.ndarray | None = None,
+) -> Activation:
     """The regions that contain ``points`` + e ``directions`` (both ``(B, n)``) for all small e > 0.
 
     form is the perturbed image, affine in theta. A direction must not run along a hinge through its point.
+    widths ``(n,)`` of the box: with them regions have tolerances of their own if terms are very unlike.
     """
     graph = stages.graph
     theta = torch.from_numpy(np.ascontiguousarray(points)).to(graph.device)
     toward = torch.from_numpy(np.ascontiguousarray(directions)).to(graph.device)
     number = {stage.node: k for k, stage in enumerate(stages.stages)}
     nodes: dict[int, Form | _Rows] = {0: form}
+    spans = None
+    if widths is not None and stages.uneven:
+        nodes[0], spans = _noisy(form, theta), torch.from_numpy(widths).to(graph.device)
     found: list[_Found] = []
     pieces = {}
     for index in range(1, len(graph.nodes)):
         node = graph.nodes[index]
         inputs = [nodes[source] for source in node.inputs]
         if index in number:
-            nodes[index], stage = _picked(stages, number[index], _rows(inputs[0], theta), toward)
+            nodes[index], stage = _picked(stages, number[index], _rows(inputs[0], theta), toward, spans)
             found.append(stage)
             pieces[index] = stage.pieces
         else:
-            assert isinstance(node.layer, AbstractAffine)
-            nodes[index] = _mapped(node.layer, inputs, theta)
+            nodes[index] = _mapped(graph, index, inputs, theta)
         for source in set(node.inputs):
             if graph.readers[source][-1] == index:
                 del nodes[source]
+    own = [stage.tolerance for stage in found if stage.tolerance is not None]
     return Activation(
         points=np.ascontiguousarray(points),
         hinges=_beside([stage.hinges for stage in found], *points.shape),
@@ -125,6 +150,7 @@ def regions_from(stages: Stages, form: Form, points: np.ndarray, directions: np.
         packed=_columns([stage.packed for stage in found], len(points), np.uint8),
         turns=_columns([stage.turns for stage in found], len(points), np.int8),
         logits=_affine(_rows(nodes[graph.last], theta)),
+        tolerance=None if spans is None else _columns(own, len(points), np.float64),
     )
 
 
@@ -139,7 +165,9 @@ def distances_of_hinges(stages: Stages, form: Form, toward: np.ndarray, half: np
     return np.sort(np.maximum(hinges.value[0, moving], 0.0) / reach[moving])
 
 
-def _mapped(layer: AbstractAffine, inputs: list[Form | _Rows], theta: Tensor) -> Form | _Rows:
+def _mapped(graph: Graph, index: int, inputs: list[Form | _Rows], theta: Tensor) -> Form | _Rows:
+    layer = graph.nodes[index].layer
+    assert isinstance(layer, AbstractAffine)
     forms = [each for each in inputs if isinstance(each, Form)]
     if len(forms) == len(inputs):
         return Form(
@@ -147,8 +175,21 @@ def _mapped(layer: AbstractAffine, inputs: list[Form | _Rows], theta: Tensor) ->
             layer.linear(*(form.directions for form in forms)),
         )
     rows = [_rows(each, theta) for each in inputs]
-    slope = layer.linear(*(each.slope.flatten(0, 1) for each in rows))
-    return _Rows(layer.forward(*(each.value for each in rows)), slope.unflatten(0, theta.shape))
+    slopes = [each.slope.flatten(0, 1) for each in rows]
+    slope = layer.linear(*slopes).unflatten(0, theta.shape)
+    value = layer.forward(*(each.value for each in rows))
+    noises = [each.noise for each in rows if each.noise is not None]
+    wobbles = [each.wobble.flatten(0, 1) for each in rows if each.wobble is not None]
+    if len(noises) < len(rows):
+        return _Rows(value, slope)
+    noise = grown_noise(graph, index, [each.value for each in rows], noises)
+    wobble = grown_noise(graph, index, slopes, wobbles, constant=False)
+    return _Rows(value, slope, noise, wobble.unflatten(0, theta.shape))
+
+
+def _noisy(form: Form, theta: Tensor) -> _Rows:
+    rows, at = _rows(form, theta), of_image(form.constant, form.directions, theta)
+    return _Rows(rows.value, rows.slope, at.noise, SHARE * rows.slope.abs())
 
 
 def _rows(node: Form | _Rows, theta: Tensor) -> _Rows:
@@ -157,39 +198,66 @@ def _rows(node: Form | _Rows, theta: Tensor) -> _Rows:
     return _Rows(node.at(theta), node.directions.expand(len(theta), *node.directions.shape))
 
 
-def _picked(stages: Stages, number: int, rows: _Rows, toward: Tensor) -> tuple[_Rows, _Found]:
-    """Pick each unit's piece; returns the stage's output and what it says of the regions."""
+def _picked(
+    stages: Stages, number: int, rows: _Rows, toward: Tensor, spans: Tensor | None
+) -> tuple[_Rows, _Found]:
+    """Pick each unit's piece; returns the stage's output and what it says of the regions.
+
+    spans ``(n,)``: the widths of the box, where regions have tolerances of their own.
+    """
     node = stages.graph.nodes[stages.stages[number].node]
     value, slope = rows.value.flatten(1), rows.slope.flatten(2)
+    noise = None if rows.noise is None else rows.noise.flatten(1)
+    wobble = None if rows.wobble is None else rows.wobble.flatten(2)
+    flat = _Rows(value, slope, noise, wobble)
     if isinstance(node.layer, MaxPool):
-        found = _windows(stages, number, value, slope, toward)
+        found = _windows(stages, number, flat, toward, spans)
         winners = node.layer.winners(torch.from_numpy(found.pieces).to(value.device))
-        out = value.gather(1, winners)
-        tangent = slope.gather(2, winners[:, None].expand(-1, slope.shape[1], -1))
+        of_slopes = winners[:, None].expand(-1, slope.shape[1], -1)
+        out, tangent = value.gather(1, winners), slope.gather(2, of_slopes)
+        noise = None if noise is None else noise.gather(1, winners)
+        wobble = None if wobble is None else wobble.gather(2, of_slopes)
     else:
         assert isinstance(node.layer, PiecewiseLinear)
-        found = _units(stages, number, node.layer, value, slope, toward)
+        found = _units(stages, number, node.layer, flat, toward, spans)
         pieces = torch.from_numpy(found.pieces).to(value.device)
         steep = node.layer.slopes_of(pieces)
         # On the piece that was picked: of a unit that is off not even rounding is left.
         level = node.layer.offsets.expand(-1, value.shape[1]).gather(0, pieces.long())
         out, tangent = level + steep * value, slope * steep[:, None]
+        noise = None if noise is None else noise * steep.abs()
+        wobble = None if wobble is None else wobble * steep.abs()[:, None]
     shape = node.shape
-    return _Rows(out.reshape(-1, *shape), tangent.reshape(*slope.shape[:2], *shape)), found
+    return _Rows(
+        out.reshape(-1, *shape),
+        tangent.reshape(*slope.shape[:2], *shape),
+        None if noise is None else noise.reshape(-1, *shape),
+        None if wobble is None else wobble.reshape(*slope.shape[:2], *shape),
+    ), found
 
 
 def _units(
-    stages: Stages, number: int, layer: PiecewiseLinear, value: Tensor, slope: Tensor, toward: Tensor
+    stages: Stages,
+    number: int,
+    layer: PiecewiseLinear,
+    rows: _Rows,
+    toward: Tensor,
+    spans: Tensor | None,
 ) -> _Found:
+    value, slope = rows.value, rows.slope
     rate = torch.einsum("bn,bnu->bu", toward, slope)
-    tolerance = torch.from_numpy(stages.tolerances[number]).to(value.device)
+    whole = torch.from_numpy(stages.tolerances[number]).to(value.device)
     units, marks = value.shape[1], layer.breakpoints.tolist()
-    levels, sides = [], []
+    levels, sides, owns = [], [], []
     for place, mark in enumerate(marks):
-        own = tolerance[place * units : (place + 1) * units]
-        level = value - mark if mark else value
-        sides.append(torch.where(level.abs() <= own, rate > own, level > 0))
+        own = whole[place * units : (place + 1) * units]
+        level, loose = value - mark if mark else value, own
+        if spans is not None:
+            left, unsteady = _left_over(rows, toward, spans)
+            own, loose = torch.minimum(left + SHARE * abs(mark), own), torch.minimum(unsteady, own)
+        sides.append(torch.where(level.abs() <= own, rate > loose, level > 0))
         levels.append(level)
+        owns.append(own)
     side = torch.cat(sides, dim=1) if len(sides) > 1 else sides[0]
     sign = side.to(value.dtype).mul_(2).sub_(1)
     signed = (torch.cat(levels, dim=1) if len(levels) > 1 else levels[0]) * sign
@@ -202,20 +270,43 @@ def _units(
         pattern_names(above, stages.names[number]),
         np.packbits(above, axis=1),
         1 - 2 * above.astype(np.int8),
+        None if spans is None else torch.cat(owns, dim=1).cpu().numpy(),
     )
 
 
-def _windows(stages: Stages, number: int, value: Tensor, slope: Tensor, toward: Tensor) -> _Found:
+def _left_over(rows: _Rows, toward: Tensor, spans: Tensor) -> tuple[Tensor, Tensor]:
+    """What rounding may leave of each unit anywhere in a region, and of its derivative in the direction.
+
+    A region is not known before its hinges are: its affine pieces are taken all over the box. Vertices that
+    are found by clipping lie off their place, besides.
+    """
+    assert rows.noise is not None
+    assert rows.wobble is not None
+    moved = rows.wobble + _OFF_PLACE * rows.slope.abs()
+    left = rows.noise + torch.einsum("n,bnu->bu", spans, moved)
+    return left, torch.einsum("bn,bnu->bu", toward.abs(), rows.wobble)
+
+
+def _windows(stages: Stages, number: int, rows: _Rows, toward: Tensor, spans: Tensor | None) -> _Found:
     """The winner of each window is the first of those that are largest, then steepest."""
+    value, slope = rows.value, rows.slope
     inputs = torch.from_numpy(stages.inputs[number]).to(value.device)
     count, span = inputs.shape
     level = value[:, inputs.reshape(-1)].reshape(-1, count, span)
     steep = slope[:, :, inputs.reshape(-1)].reshape(*slope.shape[:2], count, span)
     rate = torch.einsum("bn,bnws->bws", toward, steep)
-    tolerance = torch.from_numpy(stages.tolerances[number]).to(value.device)[:, None]
-    first = level >= level.amax(dim=2, keepdim=True) - tolerance
+    whole = torch.from_numpy(stages.tolerances[number]).to(value.device)[:, None]
+    left = own = loose = whole
+    if spans is not None:
+        left, unsteady = (part[:, inputs] for part in _left_over(rows, toward, spans))
+        top = level.argmax(dim=2, keepdim=True)
+        own = torch.minimum(whole, left + left.gather(2, top))
+        loose = torch.minimum(whole, unsteady + unsteady.gather(2, top))
+    first = level >= level.amax(dim=2, keepdim=True) - own
     rate = torch.where(first, rate, -torch.inf)
-    best = (rate >= rate.amax(dim=2, keepdim=True) - tolerance).to(torch.uint8).argmax(dim=2)
+    best = (rate >= rate.amax(dim=2, keepdim=True) - loose).to(torch.uint8).argmax(dim=2)
+    if spans is not None:
+        own = torch.minimum(whole, left + left.gather(2, best[..., None]))
     ahead = level.gather(2, best[..., None]) - level
     turned = steep.gather(3, best[:, None, :, None].expand(-1, steep.shape[1], -1, 1)) - steep
     winners = best.to(torch.uint8).cpu().numpy()
@@ -226,6 +317,7 @@ def _windows(stages: Stages, number: int, value: Tensor, slope: Tensor, toward: 
         pattern_names(winners, stages.names[number]),
         winners,
         turns.reshape(len(winners), -1),
+        None if spans is None else own.flatten(1).cpu().numpy(),
     )
 
 

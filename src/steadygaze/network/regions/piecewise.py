@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,7 @@ from steadygaze.geometry.envelope import cut_by_windows
 from steadygaze.geometry.sides import (
     above,
     best_of_windows,
+    firsts_of_windows,
     met,
     pattern_weights,
     weighed,
@@ -34,80 +35,14 @@ from steadygaze.network.columns import columns_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.regions.fronts import Crossing, Form, Front, Sides, Stage
+from steadygaze.network.regions.local import SHARE
+from steadygaze.network.varying import AbstractVarying, at_values
 
-
-@dataclass(frozen=True)
-class Form:
-    """Values affine in theta: ``constant`` (*shape) + sum_i theta_i ``directions`` (n, *shape)[i]."""
-
-    constant: Tensor
-    directions: Tensor
-
-    def at(self, theta: Tensor) -> Tensor:
-        """Values ``(V, *shape)`` at theta ``(V, n)``."""
-        flat = torch.addmm(self.constant.reshape(1, -1), theta, self.directions.flatten(1))
-        return flat.reshape(len(theta), *self.constant.shape)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One piecewise node.
-
-    Attributes:
-        node: its index in the graph; source: the node it reads.
-        ready: affine nodes to evaluate before it, in order.
-        live: nodes that something after this stage still reads.
-    """
-
-    node: int
-    source: int
-    ready: tuple[int, ...]
-    live: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Front:
-    """Values of the live nodes at the vertices of a batch of cells: rows ``(V, *shape)``, or forms in theta.
-
-    Attributes:
-        rows, forms: by node.
-        reached: the stage that everything has been evaluated for, -1 if the next one still has to be reached.
-        alive: for nodes whose rows are given for some units alone, ``(V, k)``, the numbers of these; the
-            others are 0 at all vertices. Only dense layers read such nodes.
-    """
-
-    rows: Mapping[int, Tensor]
-    forms: Mapping[int, Form]
-    reached: int = -1
-    alive: Mapping[int, Tensor] = field(default_factory=dict)
-
-    def take(self, vertices: np.ndarray) -> Front:
-        """The front at some of the vertices."""
-        index = torch.from_numpy(vertices)
-        return replace(self, rows={node: value[index] for node, value in self.rows.items()})
-
-    def at(self, node: int, theta: Tensor) -> Tensor:
-        """Values of a node at all vertices, ``(V, *shape)``."""
-        return self.rows[node] if node in self.rows else self.forms[node].at(theta)
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """How the columns (hinges or windows) of one stage lie to a batch of cells as a whole.
-
-    Attributes:
-        cutting: ``(k,)`` columns that may cut some cell.
-        active: ``(k,)`` columns whose side, or winner, has to be found cell by cell: those that may cut, and
-            hinges that are positive somewhere and vanish elsewhere, never negative.
-        sides: ``(columns,)`` uint8 for the others: the side, or the winner, that they keep on all cells.
-        alive: ``(k,)`` the units that are above 0 somewhere, where they are few and nothing depends on the
-            others; None where it does, or they are many.
-    """
-
-    cutting: np.ndarray
-    active: np.ndarray
-    sides: np.ndarray
-    alive: np.ndarray | None = None
+#: Below this share of its tolerance a level unit may be rounding, whatever its terms are.
+FAINT = 1e-4
+#: The same of a tolerance that is a cell's own.
+FAINT_OF_OWN = 1 / 16
 
 
 class Stages:
@@ -120,10 +55,13 @@ class Stages:
     """
 
     def __init__(self, graph: Graph, tolerances: Mapping[int, Tensor]) -> None:
-        self.graph = graph
+        self.graph, self._given = graph, tolerances
+        #: Whether each cell has tolerances of its own.
+        self.uneven = isinstance(tolerances, AbstractVarying)
         self.stages = tuple(self._stage(node) for node in graph.piecewise)
         #: For each stage the tolerance of each column (hinge or window).
         self.tolerances = [self._of_columns(stage.node, tolerances[stage.node]) for stage in self.stages]
+        self._floors: list[np.ndarray | None] = [None] * len(self.stages)
 
     @cached_property
     def names(self) -> tuple[np.ndarray, ...]:
@@ -186,13 +124,16 @@ class Stages:
             {node: units for node, units in front.alive.items() if node in keep},
         )
 
-    def crossing(self, values: np.ndarray, number: int) -> Crossing:
-        """The columns that may cut some cell, given the source's values ``(V, units)`` at all vertices."""
-        tolerance, layer = self.tolerances[number], self._layers[number]
+    def crossing(self, values: np.ndarray, number: int, tolerance: np.ndarray | None = None) -> Crossing:
+        """The columns that may cut some cell, given the source's values ``(V, units)`` at all vertices.
+
+        tolerance ``(columns,)`` takes the place of those of the whole box, here and below.
+        """
+        tolerance, layer = self._tolerance(number, tolerance), self._layers[number]
         if isinstance(layer, MaxPool):
-            _, firsts = best_of_windows(values, self.inputs[number], tolerance)
-            active = np.flatnonzero((firsts != firsts[0]).any(axis=0))
-            return Crossing(active, active, firsts[0])
+            firsts, ahead = firsts_of_windows(values, self.inputs[number], tolerance)
+            differ = (firsts != firsts[0]).any(axis=0)
+            return Crossing(np.flatnonzero(differ), np.flatnonzero(differ | ahead), firsts[0])
         cutting, active, sides, alive = met(values, self._marks[number], tolerance)
         few = number in self._feeding_dense and 2 * len(alive) <= len(sides)
         return Crossing(cutting, active, sides, alive if few else None)
@@ -225,11 +166,12 @@ class Stages:
         crossing: Crossing,
         room: int,
         deadline: Deadline = NEVER,
+        tolerance: np.ndarray | None = None,
     ) -> Cut:
         """Cut the cells where the stage's units change piece. Raises Expired where the deadline passes."""
         chosen = crossing.cutting
         columns = self.columns(values, number, chosen)
-        tolerance, names = self.tolerances[number][chosen], self.names[number][chosen]
+        tolerance, names = self._tolerance(number, tolerance)[chosen], self.names[number][chosen]
         span = self._spans[number]
         if span:
             return cut_by_windows(cells, columns, tolerance, names, span, room=room, deadline=deadline)
@@ -267,27 +209,35 @@ class Stages:
         return replace(front, rows={node: self._grown(value, born) for node, value in front.rows.items()})
 
     def sides(
-        self, cells: Cells, values: np.ndarray, number: int, crossing: Crossing
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The side of every column on every cell, uint8 ``(cells, columns)``, and each cell's pattern name.
-
-        values are those that `cross` gives. The name is that of this stage's part of the pattern; those of
-        all stages add up.
-        """
+        self,
+        cells: Cells,
+        values: np.ndarray,
+        number: int,
+        crossing: Crossing,
+        tolerance: np.ndarray | None = None,
+    ) -> Sides:
+        """The side of every column on every cell; values are those that `cross` gives."""
         chosen, weights = crossing.active, self.weights[number]
         if crossing.alive is None:
             columns = self.columns(values, number, chosen)
         else:  # what is active reaches above 0, and so is alive
             columns = np.take(values, np.searchsorted(crossing.alive, chosen), axis=1)
-        tolerance = self.tolerances[number][chosen]
-        span = self._spans[number]
-        found = winners(cells, columns, tolerance, span) if span else above(cells, columns, tolerance)
+        slack, span = self._tolerance(number, tolerance)[chosen], self._spans[number]
+        floor = self._floors[number]
+        level = FAINT * slack if floor is None else floor[chosen]
+        level = level if tolerance is None else FAINT_OF_OWN * slack
+        found, loose, faint = (
+            winners(cells, columns, slack, level, span) if span else above(cells, columns, slack, level)
+        )
+        if faint and tolerance is None and floor is None:
+            self._floors[number] = self._floor(number)
+            return self.sides(cells, values, number, crossing, tolerance)
         same = crossing.sides.copy()
         same[chosen] = 0
         named = weighed(same[None], weights)[0] + weighed(found, weights[chosen])
         whole = np.repeat(crossing.sides[None], cells.count, axis=0)
         whole[:, chosen] = found
-        return self.pieces_of_sides(whole, number), named
+        return Sides(whole, self.pieces_of_sides(whole, number), named, loose)
 
     def pattern_names_at(self, images: Tensor) -> np.ndarray:
         """Pattern names, uint64 ``(B,)``, at images ``(B, C, H, W)``, by a plain forward pass."""
@@ -305,17 +255,30 @@ class Stages:
 
     def sides_at(self, images: Tensor) -> Iterator[np.ndarray]:
         """For each stage on what side of its hinges images ``(B, C, H, W)`` lie, uint8 ``(B, hinges)``."""
-        yield from self._sides_of(self.graph.values_at(images, {stage.source for stage in self.stages}))
+        read = range(len(self.graph.nodes)) if self.uneven else {stage.source for stage in self.stages}
+        yield from self._sides_of(self.graph.values_at(images, read))
+
+    def slacks_of(self, values: Mapping[int, Tensor]) -> list[np.ndarray]:
+        """The tolerances of the columns of each stage, ``(columns,)`` or ``(B, columns)``, at such images."""
+        if not self.uneven:
+            return self.tolerances
+        varying = at_values(self._given, lambda: values)
+        return [self._of_columns(stage.node, varying[stage.node]) for stage in self.stages]
 
     def _sides_of(self, values: Mapping[int, Tensor]) -> Iterator[np.ndarray]:
         """`sides_at` the images at which what the stages read has these values."""
-        for number, stage in enumerate(self.stages):
+        for number, (stage, slack) in enumerate(zip(self.stages, self.slacks_of(values), strict=True)):
             source = flat_array(values[stage.source])
-            if isinstance(self.graph.nodes[stage.node].layer, MaxPool):
-                yield best_of_windows(source, self.inputs[number], self.tolerances[number])[1]
-            else:
+            if not isinstance(self.graph.nodes[stage.node].layer, MaxPool):
                 every = np.arange(len(self.tolerances[number]))
-                yield (self.columns(source, number, every) > self.tolerances[number]).astype(np.uint8)
+                yield (self.columns(source, number, every) > slack).astype(np.uint8)
+            elif self.uneven:
+                own = source[:, self.inputs[number]]
+                yield (
+                    (own >= own.max(axis=2, keepdims=True) - slack[..., None]).argmax(axis=2).astype(np.uint8)
+                )
+            else:
+                yield best_of_windows(source, self.inputs[number], slack)[1]
 
     @cached_property
     def inputs(self) -> dict[int, np.ndarray]:
@@ -343,6 +306,40 @@ class Stages:
         if len(layer.breakpoints) == 1:
             return sides
         return sides.reshape(len(sides), len(layer.breakpoints), -1).sum(axis=1, dtype=np.uint8)
+
+    def sides_of_pieces(self, pieces: np.ndarray, number: int) -> np.ndarray:
+        """The sides of the columns, uint8, from pieces ``(cells, units)``."""
+        layer = self._layers[number]
+        if isinstance(layer, MaxPool) or len(layer.breakpoints) == 1:
+            return pieces
+        marks = np.arange(len(layer.breakpoints))[:, None]
+        return (pieces[:, None] > marks).astype(np.uint8).reshape(len(pieces), -1)
+
+    def _tolerance(self, number: int, other: np.ndarray | None) -> np.ndarray:
+        return self.tolerances[number] if other is None else other
+
+    def _floor(self, number: int) -> np.ndarray:
+        """Below this level units of each column need no second look, ``(columns,)``.
+
+        Rounding leaves of level units far less than a tolerance; less than a share of a constant term, which
+        there is anywhere, may be rounding anywhere.
+        """
+        stage, floor = self.stages[number], FAINT * self.tolerances[number]
+        found: dict[int, Tensor] = {}
+        for index in stage.ready:
+            node = self.graph.nodes[index]
+            shapes = {source: self.graph.nodes[source].shape for source in node.inputs}
+            zeros = {
+                source: torch.zeros((1, *shape), dtype=torch.float64) for source, shape in shapes.items()
+            }
+            inputs = (found.get(source, zeros[source].to(self.graph.device)) for source in node.inputs)
+            found[index] = node.layer.forward(*inputs)
+        if stage.source not in found:
+            return floor
+        least = SHARE * np.abs(flat_array(found[stage.source])[0])
+        own = least[self.inputs[number]].max(axis=1) if self._spans[number] else least
+        own = np.tile(own, len(floor) // len(own))
+        return np.where(own > 0, np.minimum(own, floor), floor)
 
     @cached_property
     def _feeding_dense(self) -> frozenset[int]:
@@ -393,31 +390,8 @@ class Stages:
         """The tolerance of each column; a unit has one for each of its breakpoints."""
         layer = self.graph.nodes[node].layer
         marks = len(layer.breakpoints) if isinstance(layer, PiecewiseLinear) else 1
-        return np.tile(tolerance.cpu().numpy(), marks)
-
-
-def push_forward(graph: Graph, tangents: Tensor, pieces: Mapping[int, Tensor], to: int, rows: int) -> Tensor:
-    """Derivatives of node `to` along directions of the input, where every unit keeps its piece.
-
-    tangents ``(n, C, H, W)`` are the directions, the same for all rows; pieces as for `Graph.pull_back`.
-    Returns ``(rows, n, *shape)``.
-    """
-    count = len(tangents)
-    moved: dict[int, Tensor] = {0: tangents.repeat(rows, 1, 1, 1)}
-    for index in range(1, to + 1):
-        node = graph.nodes[index]
-        inputs = [moved[source] for source in node.inputs]
-        if isinstance(node.layer, AbstractAffine):
-            moved[index] = node.layer.linear(*inputs)
-            continue
-        each = pieces[index].repeat_interleave(count, dim=0)
-        flat = inputs[0].flatten(1)
-        if isinstance(node.layer, MaxPool):
-            moved[index] = flat.gather(1, node.layer.winners(each)).reshape(-1, *node.shape)
-        else:
-            assert isinstance(node.layer, PiecewiseLinear)
-            moved[index] = (flat * node.layer.slopes_of(each)).reshape(-1, *node.shape)
-    return moved[to].reshape(rows, count, *graph.nodes[to].shape)
+        own = tolerance.cpu().numpy()
+        return np.concatenate([own] * marks, axis=-1) if marks > 1 else own
 
 
 def _forward_of(layer: AbstractAffine, inputs: Sequence[Tensor], alive: Tensor | None) -> Tensor:

@@ -11,12 +11,15 @@ from torch import Tensor
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.joint import AbstractJoint
-from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.layers import AbstractAffine, Conv, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
 
 # Of the scale of a unit's input this share counts after the unit, too.
 _LEFT_OVER = 1e-2
+# Terms may be as small a share of the largest ones before rounding of those counts beside them: at an image,
+# and where all inputs are as small as any was, for there seldom is such a place. So many are looked at.
+_UNEVEN, _UNEVEN_BETWEEN, _LOOKED_AT = 1e-7, 1e-9, 8
 
 
 def scales_of(graph: Graph, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -40,6 +43,45 @@ def scales_of(graph: Graph, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
         else:
             sizes[index] = values[index].abs() if index else values[index].abs().clamp_min(1.0)
     return {node: sizes[node].flatten(1).amax(dim=0) for node in wanted}
+
+
+def uneven(graph: Graph, values: Mapping[int, Tensor], scales: Mapping[int, Tensor]) -> bool:
+    """Whether what some unit sums may be so small that rounding of its largest terms would count there.
+
+    It is looked for at the images, and where all that a unit reads is as small as each was at some image:
+    large terms may go off one after the other, and be off together only where nobody looked.
+
+    values: ``(B, *shape)`` of all nodes at some images. scales: see `scales_of`.
+    """
+    if all(_constant(graph, node, scale) for node, scale in scales.items()):
+        return False  # of most networks no more is asked
+    sizes: dict[int, Tensor] = {}
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.layer, AbstractAffine):
+            sizes[index] = node.layer.magnitude(*(sizes[source] for source in node.inputs))
+        else:
+            size = values[index].abs()
+            sizes[index] = torch.cat([size.amin(dim=0, keepdim=True), size[:_LOOKED_AT]])
+        if index in scales:
+            flat = sizes[index].flatten(1)
+            least = scales[index] * _UNEVEN * torch.ones_like(flat[:, :1])
+            least[0] *= _UNEVEN_BETWEEN / _UNEVEN
+            if ((flat > 0) & (flat < least)).any():
+                return True
+    return False
+
+
+def _constant(graph: Graph, index: int, scale: Tensor) -> bool:
+    """Whether constant terms alone are a large enough share of the scales ``(units,)`` at a node."""
+    layer = graph.nodes[index].layer
+    if not isinstance(layer, Dense | Conv):
+        return False
+    constant = layer.bias.abs()
+    if isinstance(layer, Dense):
+        each = scale.reshape(-1, len(constant)).amax(dim=0)
+    else:
+        each = scale.reshape(len(constant), -1).amax(dim=1)
+    return bool((constant >= _UNEVEN * each).all())
 
 
 def tolerances_of(graph: Graph, scales: Mapping[int, Tensor], tolerance: float) -> dict[int, Tensor]:
