@@ -12,6 +12,7 @@ from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
+from steadygaze.question.problem import Problem
 from steadygaze.search import branch_and_bound
 from steadygaze.search.judged_boxes import judge_boxes
 from steadygaze.verdict.driver import verify
@@ -47,6 +48,7 @@ def test_attention_is_certified_about_zero_where_samples_hold(perturbation):
 def test_it_is_not_where_boxes_about_zero_are_never_small(monkeypatch):
     """What the test before rests on: halved in turn with all others, boxes are not small enough in time."""
     monkeypatch.setattr(branch_and_bound, "_IN_VAIN", 10**9)
+    monkeypatch.setattr(Problem, "follows_polynomials", False)
     answer = verify(deep(16), IMAGE, LINE, threshold=0.3, method="bound", regions_limit=FEW)
     assert answer.safe_scale == 0
 

@@ -15,6 +15,7 @@ from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffin
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.bounds import Bounds, of_parameters
+from steadygaze.network.bounding.polynomials import are_followed
 from steadygaze.network.bounding.small_boxes import bounds_over
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
@@ -341,6 +342,11 @@ class Problem:
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
         found = bounds_over(image, graph, wanted, tolerances, room, self._first_bounded, effort, deadline)
         return replace(found, pull=of_parameters(found.pull, self.perturbation.products))
+
+    @cached_property
+    def follows_polynomials(self) -> bool:
+        """Whether there are bounds by polynomials, see `Effort`."""
+        return are_followed(self.graph, len(self.box) + len(self.perturbation.products))
 
     def _amounts(self, boxes: np.ndarray) -> Enclosure:
         return Enclosure.of_boxes(boxes, self.perturbation.products, keep_rest=self.graph.drowns)

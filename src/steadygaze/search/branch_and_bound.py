@@ -25,13 +25,14 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
-from steadygaze.search.boxes import SLOW, gauges_of, map_of, shares_of, volumes_of
+from steadygaze.search.boxes import SLOW, gauges_of, map_of, shares_of, shells, volumes_of
 from steadygaze.search.decidable import Decidable
 from steadygaze.search.dividing import HALVINGS, Dividing
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.handover import Handover
 from steadygaze.search.judged_boxes import Experience, Judged, judge_boxes
 from steadygaze.search.open_boxes import OpenBoxes
+from steadygaze.search.reaching_out import ReachingOut
 
 # Symbols that forms may have: measured, more make the bounds of real networks tighter by less than they cost.
 _ROOM = 32
@@ -44,6 +45,8 @@ _BATCHES = 4
 _WIDE = 2.0**-12
 # After so many boxes of a deep smooth network, none of them decided, those that hold 0 are cut about it.
 _IN_VAIN = 64
+# Of slow ones boxes about 0 with edges halved so often are decided, as far as is known, and come first.
+_SAFE_HALVINGS = 24
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -100,6 +103,9 @@ class BranchAndBound(AbstractSearch):
         self._counts["halvings_at_zero"] = 0
         self._shares = {"share_by_bounds": 0.0, "share_by_regions": 0.0}
         self._standing = Standing(0.0, 0.0, 0, 0)
+        # One box of a slow network may take all the time that there is.
+        first = _SAFE_HALVINGS if self._slow else 0
+        self._reaching_out = ReachingOut(first) if problem.follows_polynomials else None
 
     def pending(self) -> bool:
         """Whether boxes are open, and more of them are to be decided."""
@@ -109,6 +115,9 @@ class BranchAndBound(AbstractSearch):
 
     def step(self) -> None:
         """Judge some boxes, or go on with those that were handed over."""
+        if self._reaching_out is not None and self._reaching_out.halvings is not None:
+            self._reach_out(self._reaching_out, self._reaching_out.halvings)
+            return
         first = not self._standing.regions
         # An easy question is decided by its first boxes, which cost less than hundreds of points.
         easy = not first or not self._at_points(self._falsifier.glance)
@@ -133,6 +142,23 @@ class BranchAndBound(AbstractSearch):
     def _in_vain(self) -> bool:
         """Whether boxes of a deep smooth network are far too large: all of many were left open."""
         return self._problem.graph.drowns and not self._done and self._counts["boxes"] >= _IN_VAIN
+
+    def _reach_out(self, reaching: ReachingOut, halvings: int) -> None:
+        """Judge one box about 0; what it adds to those that were decided before is entered, the rest open."""
+        began, whole = time.perf_counter(), self._problem.box
+        box = whole * 0.5**halvings
+        judged = self._judged(box[None])
+        if judged is None:
+            self._deadline.ask()
+            return
+        self._counts["boxes"] += 1
+        kind, before = judged.kind[0], reaching.decided
+        if kind != UNDECIDED:
+            added = box[None] if before is None else shells(box, before - halvings)[1:]
+            self._enter(added, np.full(len(added), kind))
+            self._open.replace(shells(whole, halvings)[1:])
+        reaching.learn(bool(kind != UNDECIDED))
+        self._note("bounds", time.perf_counter() - began)
 
     def _go_on(self) -> None:
         began = time.perf_counter()

@@ -182,11 +182,34 @@ def judge_boxes(
 
     Raises Expired where the deadline passes on the way.
     """
+    if problem.follows_polynomials:
+        found = _by_polynomials(problem, boxes, room, deadline)
+        left = np.flatnonzero(found.kind == UNDECIDED)
+        # Which piece a unit is on polynomials follow less well than symbols do.
+        if not len(left) or all(node <= problem.pixels for node in problem.graph.piecewise):
+            return found
+        rest = _otherwise(problem, boxes[left], room, experience, deadline)
+        order = np.arange(len(boxes))
+        order[left] = len(boxes) + np.arange(len(left))
+        return Judged.joined([found, rest]).take(order)
+    return _otherwise(problem, boxes, room, experience, deadline)
+
+
+def _by_polynomials(problem: Problem, boxes: np.ndarray, room: int, deadline: Deadline) -> Judged:
+    judging = _Judging(problem, boxes, room, None, deadline)
+    judging.judge(np.arange(len(boxes)), Effort.POLYNOMIALS)
+    return judging.judged()
+
+
+def _otherwise(
+    problem: Problem, boxes: np.ndarray, room: int, experience: Experience | None, deadline: Deadline
+) -> Judged:
+    """`judge_boxes` by forms, and by more than these."""
     if problem.graph.drowns:
         # Small boxes are bounded in another way: not together with others.
         small = are_small(problem.graph, problem.perturbation.enclose(problem.image, boxes))
         if small.any() and not small.all():
-            parts = [judge_boxes(problem, boxes[own], room, experience, deadline) for own in (small, ~small)]
+            parts = [_otherwise(problem, boxes[own], room, experience, deadline) for own in (small, ~small)]
             order = np.concatenate([np.flatnonzero(own) for own in (small, ~small)])
             return Judged.joined(parts).take(np.argsort(order))
     judging = _Judging(problem, boxes, room, experience, deadline)

@@ -8,78 +8,23 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from many_digits import FUNCTIONS, exactly, logits_of, value_of
+from anchored_cases import COUNT, LAYERS, at, deep, excess, graph_of, pixels_of, values_of
+from many_digits import exactly, logits_of, value_of
 from smooth_networks import MADE, made
 from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding import anchored
-from steadygaze.network.bounding.anchored import Anchored, anchored_affine, anchored_joint, anchored_units
+from steadygaze.network.bounding.anchored import anchored_affine, anchored_joint, anchored_units
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.centres import precise_value
 from steadygaze.network.bounding.small_boxes import bounds_about
-from steadygaze.network.graph import GraphBuilder
-from steadygaze.network.joint import AbstractJoint, MatrixProduct, Multiply, Normalise, Softmax
+from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import (
     AbstractAffine,
-    Add,
-    AveragePool,
-    Concat,
-    Conv,
-    Dense,
-    Pad,
-    Permute,
-    Reshape,
-    ScaleShift,
 )
-from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.smooth import Smooth
-from steadygaze.network.taking import Take
-from steadygaze.network.transposed import TransposedConv
 
-COUNT = 2
-RNG = np.random.default_rng(11)
-
-
-def drawn_weights(*shape):
-    return torch.from_numpy(RNG.standard_normal(shape))
-
-
-def relu_like(*slopes):
-    columns = torch.tensor(slopes, dtype=torch.float64)[:, None]
-    edges = torch.tensor([0.0, 0.25][: len(slopes) - 1], dtype=torch.float64)
-    jumps = (columns[1:, 0] - columns[:-1, 0]) * edges
-    offsets = torch.cat([torch.zeros(1, dtype=torch.float64), -jumps.cumsum(0)])[:, None]
-    return PiecewiseLinear(edges, columns, offsets)
-
-
-WINDOWS = torch.tensor([[0, 1, 3], [2, 5, 4], [6, 7, -1]])
-LAYERS = {
-    "dense": (Dense(drawn_weights(4, 6), drawn_weights(4)), [(2, 6)]),
-    "conv": (Conv(drawn_weights(4, 1, 2, 2), drawn_weights(4), padding=(1, 1), groups=2), [(2, 3, 3)]),
-    "transposed": (TransposedConv(drawn_weights(2, 3, 2, 2), drawn_weights(3), (2, 2)), [(2, 2, 3)]),
-    "scale": (ScaleShift(drawn_weights(2, 1), drawn_weights(1, 3)), [(2, 3)]),
-    "average": (AveragePool(drawn_weights(1, 3).abs() / 3, drawn_weights(2, 3).abs() / 3), [(2, 3, 3)]),
-    "add": (Add(), [(2, 3), (2, 3)]),
-    "concat": (Concat(0), [(2, 3), (1, 3)]),
-    "pad": (Pad(((1, 0), (0, 1)), 0.3), [(2, 3)]),
-    "permute": (Permute((1, 0)), [(2, 3)]),
-    "reshape": (Reshape((6,)), [(2, 3)]),
-    "take": (Take(torch.tensor([1, 1, 0]), 0), [(2, 3)]),
-    "relu": (relu_like(0.0, 1.0), [(2, 6)]),
-    "three pieces": (relu_like(0.1, 1.3, -0.4), [(2, 6)]),
-    "max pool": (MaxPool(WINDOWS, (2, 4), (3,)), [(2, 4)]),
-    "multiply": (Multiply(), [(3, 4), (3, 4)]),
-    "gate": (Multiply(axes=(-2, -1)), [(2, 2, 3), (2, 1, 1)]),
-    "matrix product": (MatrixProduct(), [(2, 3, 4), (2, 4, 2)]),
-    "softmax": (Softmax(), [(2, 5)]),
-    "masked softmax": (Softmax(torch.tensor([[True] * 4, [False, True, True, False]])), [(2, 4)]),
-    "centred norm": (Normalise(1e-3), [(3, 5)]),
-    "plain norm": (Normalise(1e-5, centred=False), [(3, 5)]),
-    "square": (Smooth("power", (2.0, -np.inf)), [(6,)]),
-    **{name: (Smooth(name), [(6,)]) for name in FUNCTIONS},
-}
 every_layer = pytest.mark.parametrize("name", LAYERS)
 
 
@@ -87,54 +32,6 @@ every_layer = pytest.mark.parametrize("name", LAYERS)
 def _many_digits():
     with mpmath.workprec(300):
         yield
-
-
-def graph_of(layer, shapes):
-    """The layer alone, each input being a part of the pixels; and the number of its node."""
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    builder = GraphBuilder((1, 1, sum(sizes)))
-    flat = builder.add(Reshape((sum(sizes),)), 0, name="flat")
-    ends, inputs = np.cumsum([0, *sizes]), []
-    for start, shape in zip(ends, shapes, strict=False):
-        index = torch.arange(start, start + int(np.prod(shape)))
-        inputs.append(builder.add(Reshape(shape), builder.add(Take(index, 0), flat, name="part"), name="in"))
-    last = builder.add(layer, *inputs, name="layer")
-    return builder.build(last), last
-
-
-def values_of(rng, shape, width, error=0.1):
-    """Values over a box: some anchors are at breakpoints, or where windows tie."""
-    anchor = torch.from_numpy(rng.uniform(-1, 1, (1, *shape)))
-    anchor = torch.where(torch.from_numpy(rng.random((1, *shape)) < 0.25), 0.25 * anchor.sign(), anchor)
-    anchor = torch.where(torch.from_numpy(rng.random((1, *shape)) < 0.2), 0.0, anchor)
-    rows = width * torch.from_numpy(rng.uniform(-1, 1, (1, 1 + COUNT, *shape)))
-    errors = error * width * torch.from_numpy(rng.uniform(0, 1, (1, *shape)))
-    return Anchored(anchor, Forms(rows, errors, COUNT))
-
-
-def at(values, t, shares):
-    """What values are at coordinates ``(n,)``, errors being so far out, in mpmath."""
-    away = values.away
-    factors = exactly(np.array([1.0, *t]))
-    linear = sum(factor * exactly(row) for factor, row in zip(factors, away.rows[0], strict=False))
-    return exactly(values.anchor[0]) + linear + exactly(shares) * exactly(away.error[0])
-
-
-def excess(values, true, t):
-    """By how much of it true values are beyond their errors, entry by entry and all together; below 1."""
-    away = values.away
-    left = true - at(
-        Anchored(values.anchor, replace(away, rows=away.rows[:, : 1 + COUNT])), t, 0 * values.anchor[0]
-    )
-    entries = exactly(away.strays[0])
-    worst = max(
-        float(abs(own) / error) if error else float(own != 0) * 1e9
-        for own, error in zip(left.reshape(-1), entries.reshape(-1), strict=True)
-    )
-    if away.symbols:
-        return worst
-    length = mpmath.sqrt(sum(own * own for own in left.reshape(-1)))
-    return max(worst, float(length / mpmath.mpf(float(away.errors[0]))))
 
 
 def moved(layer, inputs, room):
@@ -211,22 +108,6 @@ def test_powers_and_logarithms_are_known_where_they_exist(numbers):
 
 
 # -- whole networks
-
-
-def deep(count=12, width=24):
-    """Layer norms, dense layers and ReLU in turn: what rounding adds to forms grows from each to the next."""
-    torch.manual_seed(2)
-    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(36, width)]
-    for _ in range(count):
-        layers += [nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width)]
-    return nn.Sequential(*layers, nn.Linear(width, 3)).double().eval()
-
-
-def pixels_of(rng, half):
-    anchor = torch.from_numpy(rng.uniform(0.1, 0.9, (1, 1, 6, 6)))
-    rows = half * torch.from_numpy(rng.uniform(-1, 1, (1, 1 + COUNT, 1, 6, 6)))
-    rows[:, 0] *= 2.0**-40
-    return Anchored(anchor, Forms(rows, torch.zeros_like(anchor), COUNT))
 
 
 def violation(module, half, points=3):

@@ -112,7 +112,7 @@ class Moved:
     deviation: Tensor
 
 
-def _moved(centre: Precise, away: Forms) -> Anchored:
+def moved(centre: Precise, away: Forms) -> Anchored:
     """Differences from a centre, as those from the number in float64 that is closest to their middle."""
     rows = away.rows.clone()
     rows[:, 0] += centre.low
@@ -124,7 +124,7 @@ def _moved(centre: Precise, away: Forms) -> Anchored:
 def anchored_affine(layer: AbstractAffine, *inputs: Anchored, norm: float | None) -> Anchored:
     """What an affine layer makes of values; norm: see `norm_of`."""
     centre = precise_value(layer, *(values.anchor for values in inputs))
-    return _moved(centre, affine(layer, *(values.away for values in inputs), norm=norm, differences=True))
+    return moved(centre, affine(layer, *(values.away for values in inputs), norm=norm, differences=True))
 
 
 def anchored_units(
@@ -133,19 +133,23 @@ def anchored_units(
     """The layer over boxes; tolerance, room, used: see `relax`."""
     tolerance = x.anchor.new_zeros(()) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
-        return _pooled(layer, x, tolerance, room, used)
+        return pooled_anchors(layer, x, tolerance, room, used)
     flat = x.flattened()
-    bends = _bent(layer, flat, tolerance) if isinstance(layer, PiecewiseLinear) else _curved(layer, flat)
+    bends = (
+        bent_apart(layer, flat, tolerance)
+        if isinstance(layer, PiecewiseLinear)
+        else curved_apart(layer, flat)
+    )
     slope, middle, deviation, derivative = bends
     away = flat.away.scaled(slope)
     rows = away.rows.clone()
     rows[:, 0] += middle
     away = replace(away, rows=rows).loosened(UNIT * rows[:, 0].abs())
     away = _widened(away, deviation * (1 + _ROUNDING), room, used).reshaped(*x.away.shape)
-    return Moved(_moved(precise_value(layer, x.anchor), away), derivative, deviation)
+    return Moved(moved(precise_value(layer, x.anchor), away), derivative, deviation)
 
 
-def _bent(
+def bent_apart(
     layer: PiecewiseLinear, x: Anchored, tolerance: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Derivative]:
     """Slope, middle and deviation of f(a + d) - f(a) - slope d, and the derivative.
@@ -193,8 +197,8 @@ def _torn(layer: PiecewiseLinear, piece: int, edge: float) -> Tensor:
     return (ends.narrowed(0, 1, 1) - ends.narrowed(0, 0, 1)).most[0]
 
 
-def _curved(layer: Smooth, x: Anchored) -> tuple[Tensor, Tensor, Tensor, Derivative]:
-    """As `_bent`: where f'(z) is k z + l ± error, its integral is (k a + l) d + k d² / 2 ± error |d|."""
+def curved_apart(layer: Smooth, x: Anchored) -> tuple[Tensor, Tensor, Tensor, Derivative]:
+    """As `bent_apart`: where f'(z) is k z + l ± error, its integral is (k a + l) d + k d² / 2 ± error |d|."""
     anchor, hull, size = x.anchor, x.hull, x.away.most
     low, high = hull.bounds()
     bend, offset, error = derivative_relaxed(layer, low, high)
@@ -209,7 +213,7 @@ def _curved(layer: Smooth, x: Anchored) -> tuple[Tensor, Tensor, Tensor, Derivat
     )
 
 
-def _pooled(layer: MaxPool, x: Anchored, tolerance: Tensor, room: int, used: int) -> Moved:
+def pooled_anchors(layer: MaxPool, x: Anchored, tolerance: Tensor, room: int, used: int) -> Moved:
     """Windows: what wins among anchors, and by how much others may exceed it."""
     flat = x.flattened()
     winner = layer.winners(layer.compete(flat.anchor)[1])
@@ -255,13 +259,13 @@ def anchored_joint(
         if isinstance(graph.nodes[source].layer, Softmax):
             return _mixed(layer, first, second, room, used, asked=source in asked)
         if only_softmax_reads(graph, index, asked):
-            second = _moved(levelled_values(second.anchor), levelled(second.away))
+            second = moved(levelled_values(second.anchor), levelled(second.away))
     return _product(layer, first, second, room, used)
 
 
 def _product(layer: AbstractProduct, a: Anchored, b: Anchored, room: int, used: int) -> Moved:
     away, deviation = _products_of_differences(layer, a, b)
-    values = _moved(precise_value(layer, a.anchor, b.anchor), _widened(away, deviation, room, used))
+    values = moved(precise_value(layer, a.anchor, b.anchor), _widened(away, deviation, room, used))
     known = (a.whole.without_symbols(), b.whole.without_symbols())
     return Moved(values, Factors(layer, known, doubts_of(deviation)), deviation.flatten(1))
 
@@ -284,16 +288,16 @@ def _mixed(layer: MatrixProduct, p: Anchored, v: Anchored, room: int, used: int,
     away, deviation = _products_of_differences(layer, known, v)
     whole = v.whole
     level, middle = turned(levelled(turned(whole))), whole.most.mean(dim=-2, keepdim=True)
-    missing = _missing(p)[..., None] * middle * (1 + _ROUNDING)
-    error = layer.product(p.away.error, level.most) * (1 + _ROUNDING) + missing
+    lost = missing(p)[..., None] * middle * (1 + _ROUNDING)
+    error = layer.product(p.away.error, level.most) * (1 + _ROUNDING) + lost
     longer = layer.stretch(level.centre) + layer.stretch(level.reach)
-    away = away.loosened(error, (longer * p.away.errors + lengths_of(missing)) * (1 + _ROUNDING))
-    values = _moved(precise_value(layer, p.anchor, v.anchor), _widened(away, deviation, room, used))
+    away = away.loosened(error, (longer * p.away.errors + lengths_of(lost)) * (1 + _ROUNDING))
+    values = moved(precise_value(layer, p.anchor, v.anchor), _widened(away, deviation, room, used))
     factors = (p.whole.without_symbols(), (whole if asked else level).without_symbols())
     return Moved(values, Factors(layer, factors, doubts_of(deviation)), deviation.flatten(1))
 
 
-def _missing(p: Anchored) -> Tensor:
+def missing(p: Anchored) -> Tensor:
     """At least how far what is known of probabilities may be from summing to 1, row by row."""
     own, rows = Precise.exact(p.anchor).total(-1) + -1.0, p.away.rows
     sums = rows.sum(dim=-1)
@@ -326,7 +330,7 @@ def _softmax(layer: Softmax, x: Anchored, room: int, used: int) -> Moved:
     lengths = (away.errors * eigenvalue(high) + lengths_of(rounding)) * (1 + _ROUNDING)
     error = (own + rounding) * (1 + _ROUNDING)
     made = Forms(jacobian_times(p[:, None], away.rows), error, away.count, away.origin, lengths)
-    values = _moved(centre, _widened(made, deviation, room, used))
+    values = moved(centre, _widened(made, deviation, room, used))
     return Moved(values, Shares(values.whole.without_symbols(), doubts_of(deviation)), deviation.flatten(1))
 
 
@@ -369,6 +373,6 @@ def _normalised(layer: Normalise, x: Anchored, room: int, used: int) -> Moved:
     most = (deviating * high * (1 + _ROUNDING)).clamp_max(limit)
     away = away.loosened(*contracted(layer, x.away, most, high))
     scales = scales.loosened(high.square() * errors / size**0.5 * (1 + _ROUNDING))
-    values = _moved(centre, _widened(away, deviation, room, used))
+    values = moved(centre, _widened(away, deviation, room, used))
     slopes = Scales(layer, values.whole.without_symbols(), scales.without_symbols(), doubts_of(deviation))
     return Moved(values, slopes, deviation.flatten(1))

@@ -16,6 +16,12 @@ from steadygaze.network.bounding.affine import affine
 from steadygaze.network.bounding.attention import relax_joint_node
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.joint import Factors, Scales, Shares
+from steadygaze.network.bounding.polynomial_slopes import (
+    NormSlopes,
+    PolynomialSlopes,
+    ProductSlopes,
+    SoftmaxSlopes,
+)
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
 from steadygaze.network.bounding.steepening import steepened
 from steadygaze.network.bounding.tightening import Effort, Tightening
@@ -50,7 +56,7 @@ class Bounds:
 
     graph: Graph
     values: Mapping[int, Forms]
-    slopes: Mapping[int, Derivative | Choice | Factors | Shares | Scales]
+    slopes: Mapping[int, Derivative | Choice | Factors | Shares | Scales | PolynomialSlopes]
     pull: Tensor
     doubts: Tensor
     room: int
@@ -152,7 +158,7 @@ class Bounds:
             norm = 1.0 if isinstance(layer, Add) else self.graph.norm(index)
             return tuple(_transposed(layer, gradient, shapes, k, norm) for k in range(len(shapes)))
         slopes = self.slopes[index]
-        if isinstance(slopes, Factors | Shares | Scales):
+        if isinstance(slopes, Factors | Shares | Scales | ProductSlopes | SoftmaxSlopes | NormSlopes):
             return slopes.pulled(gradient, self.room, used)
         return (slopes.pulled(gradient.flattened(), self.room, used).reshaped(*shapes[0]),)
 

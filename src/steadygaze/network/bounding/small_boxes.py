@@ -13,6 +13,7 @@ from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.anchored import Anchored, anchored_affine, anchored_joint, anchored_units
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.bounding.joint import Factors, Scales, Shares
+from steadygaze.network.bounding.polynomials import degree_for, polynomial_bounds
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
@@ -42,7 +43,13 @@ def bounds_over(
     effort: Effort = Effort.FORMS,
     deadline: Deadline = NEVER,
 ) -> Bounds:
-    """`bounds_of` pixels that are enclosed, or `bounds_about` them, where all boxes are small."""
+    """`bounds_of` pixels that are enclosed, or `bounds_about` them, where all boxes are small.
+
+    Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have.
+    """
+    if effort is Effort.POLYNOMIALS:
+        anchored = Anchored.of(pixels, graph.device)
+        return polynomial_bounds(graph, anchored, nodes, tolerances, degree_for(pixels), start, deadline)
     if are_small(graph, pixels).all():
         return bounds_about(
             graph, Anchored.of(pixels, graph.device), nodes, tolerances, room, start, deadline

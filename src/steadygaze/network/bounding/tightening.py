@@ -53,8 +53,10 @@ _GROWTH = 2.0**40
 
 
 class Effort(Enum):
-    """What is done for tight bounds; each does what those before it do, and takes longer."""
+    """What is done for tight bounds; from forms on each does what those before it do, and takes longer."""
 
+    POLYNOMIALS = -1
+    """Polynomials in place of forms; for few parameters."""
     FORMS = 0
     """Forms alone."""
     GAPS = 1

@@ -1,0 +1,75 @@
+"""Values over boxes as polynomials in the coordinates, plus or minus an error: Taylor models.
+
+A value is what is known at the middle of the box, its anchor, and a difference from that: a polynomial in the
+coordinates t up to some degree, and an error for all that is not followed (Makino and Berz, Taylor models and
+other validated functional inclusion methods, International Journal of Pure and Applied Mathematics 4, 2003).
+What cancels between layers up to that degree is seen to, as through a norm or a softmax; what is left shrinks
+with so high a power of the box that it matters little how it is multiplied by the norms of all layers behind.
+
+A layer f is expanded at the anchor. What errors e of its input come to is as for forms: no more than the
+largest derivative over the box times e.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steadygaze.geometry.enclosures import UNIT
+from steadygaze.geometry.forms import Forms, lengths_of
+from steadygaze.geometry.monomials import Monomials
+from steadygaze.network.bounding.anchored import Anchored
+from steadygaze.network.bounding.joint import Times
+
+# What rounding in a handful of operations may add, as a share.
+ROUNDING = 2.0**-40
+
+
+def multiplied(m: Monomials, times: Times, a: Forms, b: Forms, terms: int) -> Forms:
+    """The product of two polynomials with errors; terms: the most products that are summed for one value."""
+    product, stretch = times
+    share = 2 * (terms + m.rows + 8) * UNIT
+    rows = m.product(product, a.rows, b.rows)
+    beside = left_out(m, times, a.rows, b.rows) + share * product(a.size, b.size)
+    error = product(a.size, b.error) + product(a.error, b.most) + beside
+    a_longer, b_longer = stretch(a.centre) + stretch(a.spread), stretch(b.centre) + stretch(b.reach)
+    lengths = a_longer * b.errors + b_longer * a.errors + lengths_of(beside)
+    return Forms(rows, error * (1 + share), a.count, length=lengths * (1 + share))
+
+
+def left_out(m: Monomials, times: Times, a: Tensor, b: Tensor) -> Tensor:
+    """At least the magnitudes of all terms of a product that are of too high a degree."""
+    sizes, others = m.graded(a), m.graded(b)
+    tails = others.flip(1).cumsum(dim=1)  # first the highest degree, then the two highest, and so on
+    return times[0](sizes[:, 1:], tails[:, :-1]).sum(dim=1) * (1 + ROUNDING)
+
+
+def differences(m: Monomials, times: Times, a: Anchored, b: Anchored, terms: int) -> Forms:
+    """By how much a product differs from that of the anchors."""
+    product, stretch = times
+    share = 2 * (terms + m.rows + 16) * UNIT
+    first, second, known, other = a.away, b.away, a.anchor, b.anchor
+    rows = m.product(product, first.rows, second.rows)
+    for part in (product(known[:, None], second.rows), product(first.rows, other[:, None])):
+        rows[:, : part.shape[1]] += part
+    size, most = known.abs() + first.size, other.abs() + second.most
+    beside = left_out(m, times, first.rows, second.rows)
+    beside = beside + share * (product(size, second.size) + product(first.size, other.abs()))
+    error = product(size, second.error) + product(first.error, most) + beside
+    a_longer, b_longer = stretch(known) + stretch(first.size), stretch(other) + stretch(second.most)
+    lengths = a_longer * second.errors + b_longer * first.errors + lengths_of(beside)
+    return Forms(rows, error * (1 + share), first.count, length=lengths * (1 + share))
+
+
+def composed(m: Monomials, numbers: list[Tensor], off: list[Tensor], inner: Forms) -> tuple[Tensor, Tensor]:
+    """``sum over k >= 1 of c_k inner^k`` for c_k = numbers[k - 1] ± off[k - 1]: rows, and the error.
+
+    Of inner, only the polynomial counts; errors of its own are not looked at.
+    """
+    rows, whole, left = m.composed(numbers, inner.rows)
+    size = inner.size * (1 + ROUNDING)
+    doubt = torch.zeros_like(size)
+    for own in reversed(off):
+        doubt = (doubt + own) * size
+    rounding = 16 * (len(numbers) + 2) * (m.rows + 4) * UNIT * whole
+    return rows, (left + doubt + rounding) * (1 + ROUNDING)

@@ -1,0 +1,188 @@
+"""Values over boxes as polynomials: against mpmath, layer by layer and in networks; and planted faults."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+from anchored_cases import COUNT, LAYERS, at, deep, excess, graph_of, pixels_of, values_of
+from many_digits import exactly, logits_of, value_of
+from smooth_networks import MADE, made
+from steadygaze.geometry.forms import Forms
+from steadygaze.geometry.monomials import monomials
+from steadygaze.network.bounding import polynomial, polynomial_layers, polynomial_slopes
+from steadygaze.network.bounding.anchored import anchored_affine
+from steadygaze.network.bounding.polynomial_layers import followed_joint, followed_units
+from steadygaze.network.bounding.polynomials import polynomial_bounds
+from steadygaze.network.bounding.small_boxes import bounds_about
+from steadygaze.network.joint import AbstractJoint
+from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.reading.load import load_network
+
+every_layer = pytest.mark.parametrize("name", LAYERS)
+SERIES = ("sigmoid", "tanh", "silu", "gelu", "softplus", "exp", "square", "softmax", "centred norm")
+
+
+@pytest.fixture(autouse=True)
+def _many_digits():
+    with mpmath.workprec(300):
+        yield
+
+
+def followed(layer, inputs, degree):
+    m, shapes = monomials(COUNT, degree), [values.away.shape for values in inputs]
+    if isinstance(layer, AbstractAffine):
+        return anchored_affine(layer, *inputs, norm=None)
+    if isinstance(layer, AbstractJoint):
+        graph, index = graph_of(layer, shapes)
+        return followed_joint(m, graph, index, inputs, (index,)).values
+    return followed_units(m, layer, inputs[0], None).values
+
+
+def of_layer(name, width, degree):
+    """How far values of one layer leave their bounds: 1 or less if they do not."""
+    rng = np.random.default_rng([len(name), int(-np.log2(width)), degree])
+    layer, shapes = LAYERS[name]
+    worst = 0.0
+    for _ in range(2):
+        inputs = tuple(values_of(rng, shape, width, degree=degree) for shape in shapes)
+        values = followed(layer, inputs, degree)
+        for _ in range(6):
+            t = rng.choice([-1.0, 1.0, 0.3], COUNT)
+            xs = [at(x, t, rng.choice([-1.0, 1.0, 0.1], x.away.shape), degree) for x in inputs]
+            worst = max(worst, excess(values, value_of(layer, *xs), t, degree))
+    return worst
+
+
+@every_layer
+@pytest.mark.parametrize("power", [3, 7, 14, 40])
+@pytest.mark.parametrize("degree", [2, 5])
+def test_values_of_each_layer_stay_inside(name, power, degree):
+    assert of_layer(name, 2.0**-power, degree) <= 1
+
+
+@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.parametrize("degree", [2, 4])
+def test_what_is_off_shrinks_with_a_power_of_the_box(name, degree):
+    layer, shapes = LAYERS[name]
+    errors = []
+    for width in (2.0**-6, 2.0**-8):
+        rng, m = np.random.default_rng(3), monomials(COUNT, degree)
+        inputs = tuple(values_of(rng, shape, 1.0, error=0.0, degree=degree) for shape in shapes)
+        for x in inputs:  # a row of degree d shrinks with the d-th power
+            scale = torch.tensor([width ** len(own) for own in m.factors], dtype=torch.float64)
+            scale[0] = 0.0
+            x.away.rows.mul_(scale.reshape(-1, *(1,) * (x.away.rows.ndim - 2)))
+        errors.append(float(followed(layer, inputs, degree).away.error.max()))
+    assert errors[1] <= errors[0] * 4.0 ** -(degree + 0.5) + 1e-13 * 2.0**-8
+
+
+def violation(module, half, degree, points=3):
+    """How far logits and gradients of a network leave their bounds over a box: 1 or less if they do not."""
+    rng = np.random.default_rng(int(-np.log2(half)))
+    graph = load_network(module, input_shape=(1, 6, 6)).graph
+    pixels = pixels_of(rng, half)
+    bounds = polynomial_bounds(graph, pixels, {graph.last}, {}, degree)
+    gradients = bounds.pull_back(Forms.exact(graph.seed(1, 1), COUNT), 0)
+    worst, step = 0.0, mpmath.mpf(2) ** -120
+    m = monomials(COUNT, degree)
+    logits_known, slopes_known = bounds.values[graph.last], gradients.flattened()
+
+    def beyond(forms, place, true, t):
+        factors = [mpmath.fprod(mpmath.mpf(float(t[k])) for k in own) for own in m.factors]
+        rows = exactly(forms.rows[0, :, place])
+        middle = sum(factor * row for factor, row in zip(factors, rows, strict=False))
+        return abs(true - middle) / max(float(min(forms.error[0, place], forms.errors[0])), 1e-300)
+
+    for _ in range(points):
+        t = rng.choice([-1.0, 1.0, 0.4], COUNT)
+        x = at(pixels, t, np.zeros((1, 6, 6)))
+        logits = logits_of(graph, x)
+        worst = max(worst, *(beyond(logits_known, k, own, t) for k, own in enumerate(logits)))
+        for place in rng.integers(0, 36, 2):
+            unit = np.zeros(36, dtype=object)
+            unit[place] = step
+            unit = unit.reshape(1, 6, 6)
+            slope = (logits_of(graph, x + unit)[1] - logits_of(graph, x - unit)[1]) / (2 * step)
+            worst = max(worst, beyond(slopes_known, place, slope, t))
+    return float(worst)
+
+
+@pytest.mark.parametrize("name", ["deep", *MADE])
+@pytest.mark.parametrize(("power", "degree"), [(4, 4), (9, 2), (34, 2)])
+def test_logits_and_gradients_stay_inside(name, power, degree):
+    module = deep() if name == "deep" else made(name)
+    assert violation(module, 2.0**-power, degree) <= 1
+
+
+@pytest.mark.parametrize("name", ["attention", "norm"])
+def test_bounds_are_narrower_than_those_of_differences(name):
+    """Of gradients, over boxes where what is of second order matters."""
+    chosen = next(own for own in MADE if name in own.lower())
+    graph = load_network(made(chosen), input_shape=(1, 6, 6)).graph
+    pixels = pixels_of(np.random.default_rng(5), 2.0**-6)
+    seed = Forms.exact(graph.seed(1, 1), COUNT)
+    ours = polynomial_bounds(graph, pixels, {graph.last}, {}, 4).pull_back(seed, 0)
+    others = bounds_about(graph, pixels, {graph.last}, {}, 32).pull_back(seed, 0)
+    assert ours.errors[0] < 0.1 * others.without_symbols().errors[0]
+
+
+# -- planted faults: each must be seen
+
+
+@pytest.mark.parametrize("name", ["multiply", "matrix product"])
+def test_terms_of_too_high_a_degree_that_are_not_counted_are_seen(monkeypatch, name):
+    whole = polynomial.left_out
+    monkeypatch.setattr(polynomial, "left_out", lambda *given: 0 * whole(*given))
+    assert of_layer(name, 2.0**-3, 2) > 1
+
+
+@pytest.mark.parametrize("name", ["gelu", "sigmoid", "exp"])
+def test_a_remainder_that_is_left_out_is_seen(monkeypatch, name):
+    whole = polynomial_layers.series_of
+
+    def bare(*given):
+        found = whole(*given)
+        return found and replace(found, bound=lambda k: found.bound(k) * (k < 3))
+
+    monkeypatch.setattr(polynomial_layers, "series_of", bare)
+    monkeypatch.setattr(polynomial, "composed", lambda m, n, o, i: (m.composed(n, i.rows)[0], 0 * i.error))
+    monkeypatch.setattr(polynomial_layers, "composed", polynomial.composed)
+    assert of_layer(name, 2.0**-1, 2) > 1
+
+
+def test_a_norm_that_keeps_its_scale_is_seen(monkeypatch):
+    whole = polynomial_layers._root
+    monkeypatch.setattr(
+        polynomial_layers, "_root", lambda m, u, floor: whole(m, u, floor).scaled(0 * u.error)
+    )
+    assert of_layer("centred norm", 2.0**-7, 2) > 1
+
+
+def test_a_softmax_that_is_not_divided_is_seen(monkeypatch):
+    whole = polynomial_layers._reciprocal
+    monkeypatch.setattr(polynomial_layers, "_reciprocal", lambda m, s: whole(m, s).scaled(0 * s.error))
+    assert of_layer("softmax", 2.0**-2, 2) > 1
+
+
+def test_errors_that_do_not_go_through_units_are_seen(monkeypatch):
+    whole = polynomial_layers._steepest
+    monkeypatch.setattr(polynomial_layers, "_steepest", lambda *given: 0 * whole(*given))
+    assert of_layer("gelu", 2.0**-14, 2) > 1
+
+
+def test_derivatives_that_do_not_move_are_seen(monkeypatch):
+    whole = polynomial_slopes.Slopes.pulled
+
+    def still(self, gradient, room, used):
+        forms = self.factor
+        rows = torch.cat([forms.rows[:, :1], 0 * forms.rows[:, 1:]], dim=1)
+        return whole(replace(self, factor=replace(forms, rows=rows)), gradient, room, used)
+
+    monkeypatch.setattr(polynomial_slopes.Slopes, "pulled", still)
+    chosen = next(own for own in MADE if "attention" in own.lower())
+    assert violation(made(chosen), 2.0**-9, 2) > 1
