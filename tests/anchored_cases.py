@@ -13,7 +13,7 @@ from many_digits import FUNCTIONS, exactly
 from steadygaze.geometry.forms import Forms
 from steadygaze.geometry.monomials import monomials
 from steadygaze.network.bounding.anchored import Anchored
-from steadygaze.network.graph import GraphBuilder
+from steadygaze.network.building import GraphBuilder
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import (
     Add,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from steadygaze.network.graph import Graph, GraphBuilder
+from steadygaze.network.building import GraphBuilder
+from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Add, Concat, Conv, Dense, Reshape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 

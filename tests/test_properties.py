@@ -13,7 +13,7 @@ from torch import nn
 
 from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST
-from steadygaze.network.graph import GraphBuilder
+from steadygaze.network.building import GraphBuilder
 from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.reading.load import Network

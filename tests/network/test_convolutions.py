@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from steadygaze.errors import SettingError
+from steadygaze.network.building import GraphBuilder
 from steadygaze.network.convolutions import Standing, convolutions, standing
 from steadygaze.network.digests import digests
-from steadygaze.network.graph import GraphBuilder
 from steadygaze.network.layers import Concat, Conv, Dense, Permute, Reshape
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import by_name

@@ -8,8 +8,9 @@ import torch
 
 from graphs import rand, relu, residual_graph
 from steadygaze.errors import ModelError
+from steadygaze.network.building import GraphBuilder
 from steadygaze.network.convolutions import Convolution, convolutions
-from steadygaze.network.graph import Graph, GraphBuilder
+from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Add, Conv, Dense, Reshape, ScaleShift
 from steadygaze.network.pieces import MaxPool
 from steadygaze.network.simplify import simplified

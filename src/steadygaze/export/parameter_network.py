@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from steadygaze.network.graph import Graph, GraphBuilder
+from steadygaze.network.building import GraphBuilder
+from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Dense, Reshape, ScaleShift
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.perturbation.records import AffineImage

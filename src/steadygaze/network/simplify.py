@@ -14,7 +14,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from steadygaze.network.graph import Graph, GraphBuilder, Node, trimmed
+from steadygaze.network.building import GraphBuilder, trimmed
+from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import (
     AbstractLayer,
     Conv,

@@ -418,9 +418,7 @@ class PlainEvaluation:
         return near
 
     def _expected(self, thetas: np.ndarray, map0: Tensor) -> Tensor:
-        """Expected maps as they are compared, from that of the unperturbed image: ``(B, P)``, or ``(P,)``
-        where they do not move.
-        """
+        """Expected maps as compared, of the unperturbed one: ``(B, P)``, or ``(P,)`` where they stay."""
         if not self._problem.moves_map:
             return self._compared(map0.reshape(1, -1))[0]
         own = map0.reshape(self._problem.saliency.map_shape(self._graph))

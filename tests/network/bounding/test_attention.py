@@ -14,7 +14,8 @@ from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding import attention, bounds
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.joint import relax_joint
-from steadygaze.network.graph import Graph, GraphBuilder
+from steadygaze.network.building import GraphBuilder
+from steadygaze.network.graph import Graph
 from steadygaze.network.joint import MatrixProduct, Softmax
 from steadygaze.network.layers import Add, Dense, Permute, Reshape, ScaleShift
 from steadygaze.network.reading.load import load_network

@@ -21,7 +21,7 @@ from steadygaze.network.bounding.bands import Band
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.lines import Lines, lines_of
 from steadygaze.network.bounding.tightening import Effort
-from steadygaze.network.graph import GraphBuilder
+from steadygaze.network.building import GraphBuilder
 from steadygaze.network.layers import Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import load_network

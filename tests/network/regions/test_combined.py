@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from graphs import rand, relu, residual_graph
-from steadygaze.network.graph import Graph, GraphBuilder
+from steadygaze.network.building import GraphBuilder
+from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.regions.combined import Combined, combined
 

@@ -12,7 +12,7 @@ from torch import nn
 from oracles import corners_of
 from steadygaze.geometry.cells import from_polytopes
 from steadygaze.geometry.cutting import NO_LIMIT
-from steadygaze.network.graph import GraphBuilder
+from steadygaze.network.building import GraphBuilder
 from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import load_network

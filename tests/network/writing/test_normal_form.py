@@ -21,7 +21,8 @@ from network.writing.test_onnx_writer import (
     in_runtime,
     piecewise,
 )
-from steadygaze.network.graph import Graph, GraphBuilder
+from steadygaze.network.building import GraphBuilder
+from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AveragePool, Concat, Permute, Reshape, ScaleShift
 from steadygaze.network.pieces import MaxPool

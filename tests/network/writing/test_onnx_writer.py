@@ -15,8 +15,9 @@ from torch import nn
 import variants
 from steadygaze.errors import SettingError
 from steadygaze.network import pieces
+from steadygaze.network.building import GraphBuilder
 from steadygaze.network.families import EXPONENTIAL
-from steadygaze.network.graph import Graph, GraphBuilder
+from steadygaze.network.graph import Graph
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import Concat, Dense, Pad, Permute, Reshape
 from steadygaze.network.reading.load import load_network

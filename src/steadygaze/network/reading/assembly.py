@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.network.graph import Graph, GraphBuilder, Node, check_size
+from steadygaze.network.building import GraphBuilder, check_size
+from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import (
     AbstractLayer,
     Add,

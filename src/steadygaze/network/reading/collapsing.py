@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 from steadygaze.network.reading.assembly import Assembler, PoolGeometry, Value
 
 

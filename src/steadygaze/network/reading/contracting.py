@@ -14,7 +14,7 @@ from collections.abc import Container, Sequence
 
 import numpy as np
 
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 from steadygaze.network.reading import collapsing, joining
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.masking import Masked, masked, raised

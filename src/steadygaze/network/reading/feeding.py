@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from steadygaze.errors import ModelError, SettingError
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.originals import LAYOUTS, Layout, Preparation
 

@@ -84,7 +84,9 @@ def gaps_of(layer: PiecewiseLinear | MaxPool, flat: Tensor) -> list[Tensor]:
 
 
 def near_of(layer: PiecewiseLinear | MaxPool, flat: Tensor, slack: Tensor) -> Tensor | None:
-    """Which units, or windows, ``(B, N)`` have inputs ``(B, N)`` within slack ``(N,)``, or ``(B, N)``, of a kink, bool.
+    """Which units, or windows, ``(B, N)`` have inputs ``(B, N)`` within slack of a kink; bool.
+
+    slack: ``(N,)`` or ``(B, N)``.
 
     None where no unit has, as mostly.
     """

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from onnx import helper
 
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 
 Attributes: TypeAlias = Mapping[str, Any]
 Fold: TypeAlias = Callable[[Sequence[Any], Attributes], np.ndarray]

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from steadygaze.errors import ModelError
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 
 
 def open_onnx(path: Path) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.onnx_calls import Call, Rule
 from steadygaze.network.reading.resizing import resampled, resized

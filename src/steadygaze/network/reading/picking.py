@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.assembly import LARGEST_WINDOW, Assembler, PoolGeometry, Value
 from steadygaze.network.reading.windows import adaptive_ranges

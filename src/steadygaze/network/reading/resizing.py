@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 from steadygaze.network.layers import AveragePool
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.rearranging import taken

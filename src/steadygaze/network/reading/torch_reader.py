@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from steadygaze.errors import ModelError
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 from steadygaze.network.reading import torch_head
 from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.held import AbstractHeld, way_out_of

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 from steadygaze.network.reading.assembly import Value
 from steadygaze.network.reading.resizing import resampled, resized
 from steadygaze.network.reading.torch_arguments import (

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from steadygaze.network.graph import check_size
+from steadygaze.network.building import check_size
 from steadygaze.network.reading import picking
 from steadygaze.network.reading.assembly import Assembler, PoolGeometry, Value
 from steadygaze.network.reading.windows import Windows
