@@ -143,6 +143,6 @@ def test_faults_are_noticed(monkeypatch, fault):
     if name == "multiplied":
         monkeypatch.setitem(OPERATIONS, name, joint(Multiply()))
         monkeypatch.setattr(
-            "steadygaze.network.bounding.joint._TIMES", (Multiply().product, Multiply().stretch)
+            "steadygaze.network.bounding.joint.UNITS", (Multiply().product, Multiply().stretch)
         )
     assert excess(name) > 0

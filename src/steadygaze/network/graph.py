@@ -7,13 +7,15 @@ normalisation that the original model wants are nodes of the graph: gradients ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.network.columns import columns_of
 from steadygaze.network.growing import most_growth
 from steadygaze.network.joint import AbstractJoint
@@ -33,6 +35,8 @@ _OF_A_VALUE = 50
 
 # Beyond this growth rounding entry by entry may come to a thousandth of what is computed.
 _GROWTH = 2.0**36
+
+_Known = TypeVar("_Known")
 
 
 @dataclass(frozen=True)
@@ -290,6 +294,26 @@ class Graph:
             for source in node.inputs:
                 readers[source].append(index)
         return tuple(tuple(found) for found in readers)
+
+    def walked(
+        self, known: MutableMapping[int, _Known], start: int = 0, deadline: Deadline = NEVER
+    ) -> Iterator[tuple[int, tuple[_Known, ...]]]:
+        """The nodes after `start` that depend on those known, in order, and what is known of their inputs.
+
+        known: of `start`; what a node comes to is entered before the next one is asked for, and what no
+        later one reads is dropped then. deadline: asked at every node.
+
+        Raises Expired where the deadline passes on the way.
+        """
+        for index in range(start + 1, len(self.nodes)):
+            sources = self.nodes[index].inputs
+            if not known.keys() >= set(sources):  # it depends on what comes before `start`
+                continue
+            deadline.ask()
+            yield index, tuple(known[source] for source in sources)
+            for source in set(sources):
+                if self.readers[source][-1] == index:
+                    del known[source]
 
     def to(self, device: torch.device | str) -> Graph:
         """The same graph with its constants on `device`."""

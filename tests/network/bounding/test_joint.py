@@ -121,7 +121,7 @@ def test_a_square_does_not_reach_below_zero_by_more_than_its_middle():
     x = Forms(
         torch.tensor([[[0.0], [1.0]]], dtype=torch.float64), torch.zeros((1, 1), dtype=torch.float64), 1
     )
-    made, deviation = joint.multiplied(joint._TIMES, x, x, 1)
+    made, deviation = joint.multiplied(joint.UNITS, x, x, 1)
     assert float(made.centre) == 0.5
     assert float(made.reach + deviation) == pytest.approx(0.5)
 

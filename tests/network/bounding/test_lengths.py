@@ -255,7 +255,7 @@ def test_products_that_stretch_less_are_seen(monkeypatch):
         whole = kind.stretch
         with monkeypatch.context() as patch:
             patch.setattr(kind, "stretch", lambda self, known, whole=whole: whole(self, known) / 8)
-            patch.setattr(joint, "_TIMES", (Multiply().product, Multiply().stretch))
+            patch.setattr(joint, "UNITS", (Multiply().product, Multiply().stretch))
             assert of_layer(name)[0] > 0
 
 

@@ -287,17 +287,25 @@ def _mixed(layer: MatrixProduct, p: Anchored, v: Anchored, room: int, used: int,
     known = replace(p, away=p.away.without_errors())
     away, deviation = _products_of_differences(layer, known, v)
     whole = v.whole
-    level, middle = turned(levelled(turned(whole))), whole.most.mean(dim=-2, keepdim=True)
-    lost = missing(p)[..., None] * middle * (1 + _ROUNDING)
-    error = layer.product(p.away.error, level.most) * (1 + _ROUNDING) + lost
-    longer = layer.stretch(level.centre) + layer.stretch(level.reach)
-    away = away.loosened(error, (longer * p.away.errors + lengths_of(lost)) * (1 + _ROUNDING))
+    level = turned(levelled(turned(whole)))
+    away = away.loosened(*mixed_errors(layer, p, whole, level))
     values = moved(precise_value(layer, p.anchor, v.anchor), _widened(away, deviation, room, used))
     factors = (p.whole.without_symbols(), (whole if asked else level).without_symbols())
     return Moved(values, Factors(layer, factors, doubts_of(deviation)), deviation.flatten(1))
 
 
-def missing(p: Anchored) -> Tensor:
+def mixed_errors(layer: MatrixProduct, p: Anchored, whole: Forms, level: Forms) -> tuple[Tensor, Tensor]:
+    """What errors of probabilities add where they mix values: at most how much, and the lengths of that.
+
+    whole: the values. level: the same less the mean of those that are mixed.
+    """
+    lost = _missing(p)[..., None] * whole.most.mean(dim=-2, keepdim=True) * (1 + _ROUNDING)
+    error = layer.product(p.away.error, level.most) * (1 + _ROUNDING) + lost
+    longer = layer.stretch(level.centre) + layer.stretch(level.reach)
+    return error, (longer * p.away.errors + lengths_of(lost)) * (1 + _ROUNDING)
+
+
+def _missing(p: Anchored) -> Tensor:
     """At least how far what is known of probabilities may be from summing to 1, row by row."""
     own, rows = Precise.exact(p.anchor).total(-1) + -1.0, p.away.rows
     sums = rows.sum(dim=-1)
@@ -309,18 +317,22 @@ def missing(p: Anchored) -> Tensor:
     return (sums.abs().sum(dim=1) + 2 * rounding) * (1 + _ROUNDING)
 
 
+def unhidden(layer: Softmax, x: Anchored) -> Anchored:
+    """Arguments of which those that do not count are known to be 0, as their probability is, too."""
+    if layer.kept is None:
+        return x
+    hidden, away = ~layer.kept, x.away
+    rows, error = away.rows.masked_fill(hidden, 0.0), away.error.masked_fill(hidden, 0.0)
+    return Anchored(x.anchor.masked_fill(hidden, 0.0), replace(away, rows=rows, error=error))
+
+
 def _softmax(layer: Softmax, x: Anchored, room: int, used: int) -> Moved:
     """The mean-value form: J d for the derivatives J at the anchor, and how far they are off over the box."""
+    x = unhidden(layer, x)
     anchor, away = x.anchor, x.away
-    if layer.kept is not None:  # what does not count is known to be 0, and its probability, too
-        hidden = ~layer.kept
-        anchor = anchor.masked_fill(hidden, 0.0)
-        away = replace(
-            away, rows=away.rows.masked_fill(hidden, 0.0), error=away.error.masked_fill(hidden, 0.0)
-        )
     centre = precise_value(layer, anchor)
     p, size = centre.high, away.most
-    low, high = softmax_range(Anchored(anchor, away).hull, layer.kept)
+    low, high = softmax_range(x.hull, layer.kept)
     off = torch.maximum(high - p, p - low).clamp_min(0.0)
     # As in `joint`, q_j q_k - p_j p_k = (q_j - p_j) q_k + p_j (q_k - p_k), and (q - p) (1 - p - q) beside.
     beside = off * others(high * size) + p * others(off * size)

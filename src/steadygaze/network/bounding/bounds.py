@@ -202,12 +202,8 @@ def bounds_of(
     pull = pixels.error.new_zeros((len(pixels.error), pixels.count))
     doubts = pixels.error.new_zeros(len(pixels.error))
     used = pixels.symbols
-    for index in range(start + 1, len(graph.nodes)):
-        node, layer = graph.nodes[index], graph.nodes[index].layer
-        if not values.keys() >= set(node.inputs):  # it depends on what comes before `start`
-            continue
-        deadline.ask()
-        inputs = tuple(values[source] for source in node.inputs)
+    for index, inputs in graph.walked(values, start, deadline):
+        layer = graph.nodes[index].layer
         if isinstance(layer, AbstractAffine):
             values[index] = affine(layer, *inputs, norm=graph.norm(index))
             if tightening is not None:
@@ -229,9 +225,6 @@ def bounds_of(
             pull, doubts = pull + done.pull, doubts + done.slopes.doubts
         if index in nodes:
             kept[index] = values[index]
-        for source in node.inputs:
-            if graph.readers[source][-1] == index:
-                values.pop(source, None)
     known = None if tightening is None else tightening.backward
     return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, known, deadline)
 

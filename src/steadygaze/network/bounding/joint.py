@@ -49,7 +49,7 @@ _COARSE = 2.0**-10
 
 # A product that is linear in both factors, and how much longer, ``(B,)``, a known one can make the other.
 Times: TypeAlias = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]
-_TIMES: Times = (Multiply().product, Multiply().stretch)
+UNITS: Times = (Multiply().product, Multiply().stretch)
 
 
 def stretch_along(known: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Shares:
             return x.expand(*x.shape[:-1], size)
 
         spread = along.linear(repeated, repeated, 1, norm=root_of(size))
-        made = _followed(_TIMES, level + -spread, p, 1, room, max(used, along.symbols))
+        made = _followed(UNITS, level + -spread, p, 1, room, max(used, along.symbols))
         most, share = p.most, 1 + share_of(gradient.error)
         error = most * (gradient.error + summed(most * gradient.error)) * share
         return (made.loosened(error, gradient.errors * eigenvalue(most)),)
@@ -323,7 +323,7 @@ def _normalised_known(layer: Normalise, x: Forms, room: int, used: int) -> tuple
     """As `_normalised`, for forms without errors."""
     size = x.shape[-1]
     away = levelled(x) if layer.centred else x
-    squares, deviation = multiplied(_TIMES, away, away, 1)
+    squares, deviation = multiplied(UNITS, away, away, 1)
     low, high = away.bounds()
     most = torch.maximum(low.abs(), high.abs()).square() * (1 + _ROUNDING)
     squares, deviation = _within(squares, deviation, torch.zeros_like(most), most)

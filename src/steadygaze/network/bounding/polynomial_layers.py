@@ -16,9 +16,10 @@ from steadygaze.network.bounding.anchored import (
     Anchored,
     bent_apart,
     curved_apart,
-    missing,
+    mixed_errors,
     moved,
     pooled_anchors,
+    unhidden,
 )
 from steadygaze.network.bounding.attention import only_softmax_reads, turned
 from steadygaze.network.bounding.centres import levelled_values, normalised_parts, precise_value
@@ -48,14 +49,11 @@ from steadygaze.network.graph import Graph
 from steadygaze.network.joint import (
     AbstractProduct,
     MatrixProduct,
-    Multiply,
     Normalise,
     Softmax,
 )
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
-
-_UNITS = (Multiply().product, Multiply().stretch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,11 +177,8 @@ def _mixed(m: Monomials, layer: MatrixProduct, p: Anchored, v: Anchored, asked: 
     known = replace(p, away=p.away.without_errors())
     away = differences(m, (layer.product, layer.stretch), known, v, _terms(layer, p, v))
     whole = v.whole
-    level, middle = turned(levelled(turned(whole))), whole.most.mean(dim=-2, keepdim=True)
-    lost = missing(p)[..., None] * middle * (1 + ROUNDING)
-    error = layer.product(p.away.error, level.most) * (1 + ROUNDING) + lost
-    longer = layer.stretch(level.centre) + layer.stretch(level.reach)
-    away = away.loosened(error, (longer * p.away.errors + lengths_of(lost)) * (1 + ROUNDING))
+    level = turned(levelled(turned(whole)))
+    away = away.loosened(*mixed_errors(layer, p, whole, level))
     values = moved(precise_value(layer, p.anchor, v.anchor), away)
     slopes = ProductSlopes(m, layer, (p.whole, whole if asked else level))
     return Followed(values, slopes, away.error.flatten(1))
@@ -191,16 +186,11 @@ def _mixed(m: Monomials, layer: MatrixProduct, p: Anchored, v: Anchored, asked: 
 
 def _softmax(m: Monomials, layer: Softmax, x: Anchored) -> Followed:
     """With P at the anchor and differences d less their mean by P: ``P exp(d) / sum(P exp(d))``."""
+    x = unhidden(layer, x)
     anchor, away = x.anchor, x.away
-    if layer.kept is not None:  # what does not count is known to be 0, and its probability, too
-        hidden = ~layer.kept
-        anchor = anchor.masked_fill(hidden, 0.0)
-        away = replace(
-            away, rows=away.rows.masked_fill(hidden, 0.0), error=away.error.masked_fill(hidden, 0.0)
-        )
     centre = precise_value(layer, anchor)
     p, off = centre.high, (centre.low.abs() + centre.error) * (1 + ROUNDING)
-    high = softmax_range(Anchored(anchor, away).hull, layer.kept)[1]
+    high = softmax_range(x.hull, layer.kept)[1]
     # Softmax does not change where one number is added; which one need not be known exactly.
     rows = away.rows - total(p[:, None] * away.rows)
     rounding = 4 * UNIT * (away.size + total(p * away.size))

@@ -14,13 +14,11 @@ from torch import Tensor
 
 from steadygaze.geometry.forms import Forms
 from steadygaze.geometry.monomials import Monomials
-from steadygaze.network.bounding.joint import ADDED, SPREAD, contracted, eigenvalue
+from steadygaze.network.bounding.joint import ADDED, SPREAD, UNITS, contracted, eigenvalue
 from steadygaze.network.bounding.last_axis import levelled, root_of, share_of, summed, terms_of
 from steadygaze.network.bounding.polynomial import ROUNDING, multiplied
 from steadygaze.network.bounding.relaxing import Choice
-from steadygaze.network.joint import AbstractProduct, Multiply, Normalise
-
-_UNITS = (Multiply().product, Multiply().stretch)
+from steadygaze.network.joint import AbstractProduct, Normalise
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +40,7 @@ class Slopes:
     def pulled(self, gradient: Forms, room: int, used: int) -> Forms:
         """The gradient before the units, given the one behind them, ``(B, N)``."""
         del room, used
-        return multiplied(self.monomials, _UNITS, gradient, self.factor, 1)
+        return multiplied(self.monomials, UNITS, gradient, self.factor, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +121,7 @@ class SoftmaxSlopes:
             return x.expand(*x.shape[:-1], size)
 
         spread = along.linear(repeated, repeated, 1, norm=root_of(size))
-        made = multiplied(m, _UNITS, level + -spread, p, 1)
+        made = multiplied(m, UNITS, level + -spread, p, 1)
         most, share = p.most, 1 + share_of(gradient.error)
         error = most * (gradient.error + summed(most * gradient.error)) * share
         return (made.loosened(error, gradient.errors * eigenvalue(most)),)

@@ -60,12 +60,8 @@ def polynomial_bounds(
     kept: dict[int, Forms] = {start: pixels.whole} if start in nodes else {}
     slopes: dict[int, PolynomialSlopes] = {}
     pull = pixels.anchor.new_zeros((len(pixels.anchor), m.variables))
-    for index in range(start + 1, len(graph.nodes)):
-        node, layer = graph.nodes[index], graph.nodes[index].layer
-        if not values.keys() >= set(node.inputs):  # it depends on what comes before `start`
-            continue
-        deadline.ask()
-        inputs = tuple(values[source] for source in node.inputs)
+    for index, inputs in graph.walked(values, start, deadline):
+        layer = graph.nodes[index].layer
         if isinstance(layer, AbstractAffine):
             values[index] = anchored_affine(layer, *inputs, norm=graph.norm(index))
         else:
@@ -78,8 +74,5 @@ def polynomial_bounds(
             pull = pull + blamed(done.values.away.flattened(), done.rest.flatten(1))
         if index in nodes:
             kept[index] = values[index].whole
-        for source in node.inputs:
-            if graph.readers[source][-1] == index:
-                values.pop(source, None)
     nothing = pull.new_zeros(len(pull))
     return Bounds(graph, kept, slopes, pull, nothing, 0, tolerances, None, deadline)

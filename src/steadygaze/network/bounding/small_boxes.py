@@ -78,12 +78,8 @@ def bounds_about(
     slopes: dict[int, Derivative | Choice | Factors | Shares | Scales] = {}
     pull = pixels.anchor.new_zeros((len(pixels.anchor), pixels.away.count))
     doubts, used = pixels.anchor.new_zeros(len(pixels.anchor)), pixels.away.symbols
-    for index in range(start + 1, len(graph.nodes)):
-        node, layer = graph.nodes[index], graph.nodes[index].layer
-        if not values.keys() >= set(node.inputs):  # it depends on what comes before `start`
-            continue
-        deadline.ask()
-        inputs = tuple(values[source] for source in node.inputs)
+    for index, inputs in graph.walked(values, start, deadline):
+        layer = graph.nodes[index].layer
         if isinstance(layer, AbstractAffine):
             values[index] = anchored_affine(layer, *inputs, norm=graph.norm(index))
         else:
@@ -99,7 +95,4 @@ def bounds_about(
             pull, doubts = pull + blamed(blame.flattened(), done.deviation), doubts + done.slopes.doubts
         if index in nodes:
             kept[index] = values[index].whole
-        for source in node.inputs:
-            if graph.readers[source][-1] == index:
-                values.pop(source, None)
     return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, None, deadline)

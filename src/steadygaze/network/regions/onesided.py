@@ -129,18 +129,13 @@ def regions_from(
         nodes[0], spans = _noisy(form, theta), torch.from_numpy(widths).to(graph.device)
     found: list[_Found] = []
     pieces = {}
-    for index in range(1, len(graph.nodes)):
-        node = graph.nodes[index]
-        inputs = [nodes[source] for source in node.inputs]
+    for index, inputs in graph.walked(nodes):
         if index in number:
             nodes[index], stage = _picked(stages, number[index], _rows(inputs[0], theta), toward, spans)
             found.append(stage)
             pieces[index] = stage.pieces
         else:
             nodes[index] = _mapped(graph, index, inputs, theta)
-        for source in set(node.inputs):
-            if graph.readers[source][-1] == index:
-                del nodes[source]
     own = [stage.tolerance for stage in found if stage.tolerance is not None]
     return Activation(
         points=np.ascontiguousarray(points),
@@ -165,7 +160,7 @@ def distances_of_hinges(stages: Stages, form: Form, toward: np.ndarray, half: np
     return np.sort(np.maximum(hinges.value[0, moving], 0.0) / reach[moving])
 
 
-def _mapped(graph: Graph, index: int, inputs: list[Form | _Rows], theta: Tensor) -> Form | _Rows:
+def _mapped(graph: Graph, index: int, inputs: tuple[Form | _Rows, ...], theta: Tensor) -> Form | _Rows:
     layer = graph.nodes[index].layer
     assert isinstance(layer, AbstractAffine)
     forms = [each for each in inputs if isinstance(each, Form)]
