@@ -20,15 +20,15 @@ from steadygaze.network.reading.load import load_network
 COUNT = 2
 
 
-def graph_of(activation):
-    """A network whose units are mostly on one piece: biases are large."""
+def graph_of(activation, shift=0.5):
+    """A network; its units are mostly on one piece where biases are large."""
     torch.manual_seed(5)
     sizes = (9, 16, 16, 16, 4)
     parts = [nn.Flatten()]
     for inner, outer in pairwise(sizes):
         layer = nn.Linear(inner, outer).double()
         with torch.no_grad():
-            layer.bias.sub_(0.5)
+            layer.bias.sub_(shift)
         parts += [layer, activation()]
     return load_network(nn.Sequential(*parts[:-1]), input_shape=(1, 3, 3)).graph
 
@@ -86,3 +86,24 @@ def test_ranges_that_leave_out_half_of_their_reach_are_caught(monkeypatch):
 
     monkeypatch.setattr(tightening, "moved", halved)
     assert excess(graph_of(nn.ReLU), pixels_around(np.random.default_rng(1), 3, 2.0)) > 1e-6
+
+
+def widths(graph, pixels):
+    """Widths ``(B, K)`` of the logits' bounds by rows, with rows for units."""
+    backward = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=Effort.UNITS).backward
+    assert backward is not None
+    rows = torch.cat([torch.eye(4), -torch.eye(4)]).double()[None].expand(len(pixels.error), -1, -1)
+    return -backward.least(rows, graph.last).unflatten(1, (2, 4)).sum(dim=1)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU])
+def test_errors_of_pixels_cancel_nearly_as_coordinates_do(activation):
+    """A pixel that is off by an error is the same as one with a coordinate of its own."""
+    graph, rng = graph_of(activation, 0.0), np.random.default_rng(1)
+    known = pixels_around(rng, 3, 0.5)
+    error = torch.from_numpy(rng.uniform(0.5, 1.0, known.error.shape))
+    own = torch.diag_embed(error.flatten(1)).unflatten(2, known.error.shape[1:])
+    pixels = Forms(known.rows, error, COUNT), Forms(torch.cat([known.rows, own], dim=1), 0 * error, COUNT + 9)
+    width, wanted = (widths(graph, each) for each in pixels)
+    # Without rows for the second layer of units it is a third wider.
+    assert (width <= 1.1 * wanted).all()
