@@ -213,10 +213,10 @@ def _transposed(call: Call) -> Value:
     asm, x = call.assembler, call.value(0)
     weight, shape = call.constant(1, "weight"), call.get("output_shape", None)
     rule = call.get("auto_pad", b"NOTSET").decode()
-    if weight.ndim != 4 or len(asm.shape(x)) != 4:
+    if weight.ndim not in (4, volumes.RANK) or len(asm.shape(x)) != weight.ndim:
         raise asm.refuse(
             f"the weight has {weight.ndim} axes on a value of shape {asm.shape(x)}",
-            "allowed are convolutions in one dimension or two (3 or 4 axes)",
+            "allowed are convolutions in one dimension to three (3 to 5 axes)",
         )
     if shape is not None or rule not in ("NOTSET", "VALID"):
         raise asm.refuse(
@@ -226,9 +226,12 @@ def _transposed(call: Call) -> Value:
     kernel = tuple(call.get("kernel_shape", weight.shape[2:]))
     if kernel != weight.shape[2:]:
         raise asm.refuse(f"its kernel_shape is {kernel}", f"allowed is the weight's, {weight.shape[2:]}")
+    groups, bias = int(call.get("group", 1)), call.optional(2, "bias")
+    if weight.ndim == volumes.RANK:
+        more = tuple(call.get("output_padding", (0, 0, 0)))
+        return volumes.transposed(asm, x, weight, bias, _deep_geometry(call, kernel), more, groups)
     window = _geometry(call, kernel, x)
     rows, columns = call.get("output_padding", (0, 0))
-    groups, bias = int(call.get("group", 1)), call.optional(2, "bias")
     return convolving.transposed(
         asm, x, weight, bias, window.stride, window.pads, (rows, columns), window.dilation, groups
     )

@@ -89,10 +89,8 @@ def _each(rule: Rule) -> Rule:
 def _either(call: Call) -> Value:
     """convolution: transposed or not, of maps, of rows or of volumes."""
     rank = call.constant("weight").ndim
-    if rank == volumes.RANK and not call["transposed"]:
-        return _deep_convolution(call)
     if rank == volumes.RANK:
-        raise call.refuse("weight", "a constant tensor with 3 or 4 axes, where it is transposed")
+        return _deep_transposed(call) if call["transposed"] else _deep_convolution(call)
     rule = _each(_transposed if call["transposed"] else _convolution)
     made: Value = (rule if rank == 4 else _flat(rule))(call)
     return made
@@ -113,6 +111,13 @@ def _deep_convolution(call: Call) -> Value:
     geometry = volumes.DeepGeometry(kernel, stride, pads, dilation)
     bias, groups = call.optional("bias"), int(call["groups"])
     return volumes.convolved(call.assembler, call.value("input"), weight, bias, geometry, groups)
+
+
+def _deep_transposed(call: Call) -> Value:
+    weight, stride, dilation = call.constant("weight"), _triple(call["stride"]), _triple(call["dilation"])
+    geometry = volumes.DeepGeometry(weight.shape[2:], stride, _sides(_triple(call["padding"])), dilation)
+    bias, more, groups = call.optional("bias"), _triple(call["output_padding"]), int(call["groups"])
+    return volumes.transposed(call.assembler, call.value("input"), weight, bias, geometry, more, groups)
 
 
 def _sides(amounts: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -247,6 +252,7 @@ _DEEP_CONVOLUTION = {
     **dict.fromkeys(("stride", "dilation"), deep_extent(1)),
     "padding": deep_extent(0) | only("valid", "same"),
 }
+_DEEP_TRANSPOSED = {**_DEEP_CONVOLUTION, **dict.fromkeys(("padding", "output_padding"), deep_extent(0))}
 _DEEP_POOL = {
     **_POOL,
     "stride": deep_extent(1) | whole_numbers(0),
@@ -262,6 +268,7 @@ ROWS: Rows = (
     ("conv3d conv3d.padding", _deep_convolution, _DEEP_CONVOLUTION),
     ("conv_transpose2d.input", _each(_transposed), _CONVOLUTION),
     ("conv_transpose1d", _flat(_each(_transposed)), _ROW_CONVOLUTION),
+    ("conv_transpose3d.input", _deep_transposed, _DEEP_TRANSPOSED),
     ("convolution", _either, _ANY_CONVOLUTION),
     ("max_pool2d", _each(_max_pool), _POOL),
     ("max_pool2d_with_indices", _each(lambda call: [_max_pool(call)]), _POOL),
