@@ -707,7 +707,8 @@ PER_CHANNEL = torch.tensor([0.1, float("inf")])[:, None, None]
         ("diagonal", {"offset": 9}, "'offset' is 9; allowed is one that leaves places"),
         ("pow.Scalar", {"self": -2.0}, "'self' is -2.0; allowed is a number above 0"),
         ("convolution", {"transposed": True}, r"weight \(4, 2, 3, 3\) in 1 groups does not fit"),
-        ("conv2d", {"weight": X}, "argument 'weight' is computed from the image; allowed is a constant"),
+        ("conv3d", {"weight": X}, "argument 'weight' is computed from the image; allowed is a constant"),
+        ("conv2d", {"weight": FLAT}, "weights are computed, in a shape of .* in two dimensions"),
         (
             "grid_sampler",
             {"grid": Computed(2, 6, 4)},

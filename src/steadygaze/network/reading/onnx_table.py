@@ -195,7 +195,7 @@ COMPUTED: dict[str, Form] = {
             **{name: allowed for name, allowed in _DEEP_WINDOW.items() if name != "ceil_mode"},
             "group": COUNT,
         },
-        [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
+        [_X, ("weight", Kind.EITHER), ("bias", Kind.EITHER)],
     ),
     "ConvTranspose": Form(
         {

@@ -8,6 +8,9 @@ from dataclasses import replace
 from steadygaze.network.reading import convolving, framing, picking, volumes
 from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
 from steadygaze.network.reading.framing import Framed
+from steadygaze.network.reading.marks import mixed
+from steadygaze.network.reading.mixed_kernels import mixed_convolution
+from steadygaze.network.reading.rearranging import shape_of
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     COUNT,
@@ -68,7 +71,7 @@ def _each(rule: Rule) -> Rule:
         asm, given = call.assembler, dict(call.arguments)
         name = "input" if "input" in given else "self"
         value, shape = call.value(name), call.shape(name)
-        if value.batched or len(shape) != 4:
+        if value.batched or len(shape) != 4 or isinstance(given.get("weight"), Value):
             made: Value | list[Value] = rule(call)
             return made
         maps, channels, *places = shape
@@ -169,10 +172,19 @@ def _transposed(call: Call) -> Value:
 
 
 def _convolution(call: Call) -> Value:
-    weight, stride, dilation = call.constant("weight"), _pair(call["stride"]), _pair(call["dilation"])
-    pads = _conv_pads(call, weight.shape[2:], stride, dilation)
-    bias = call.optional("bias")
-    return call.assembler.conv(call.value("input"), weight, bias, stride, pads, dilation, int(call["groups"]))
+    asm, stride, dilation = call.assembler, _pair(call["stride"]), _pair(call["dilation"])
+    weight, groups = call.part("weight"), int(call["groups"])
+    pads = _conv_pads(call, shape_of(asm, weight)[2:], stride, dilation)
+    if isinstance(weight, Value):
+        return mixed_convolution(
+            asm,
+            call.value("input"),
+            weight,
+            None if call["bias"] is None else call.part("bias"),
+            groups,
+            lambda x, kernels, parts: asm.conv(x, kernels, None, stride, pads, dilation, parts),
+        )
+    return asm.conv(call.value("input"), weight, call.optional("bias"), stride, pads, dilation, groups)
 
 
 def _conv_pads(call: Call, kernel: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int]) -> Pads:
@@ -230,6 +242,7 @@ _CONVOLUTION = {
     "output_padding": extent(0),
 }
 _ROW_CONVOLUTION = {**_CONVOLUTION, "weight": weights(3)}
+_MIXED_CONVOLUTION = {**_CONVOLUTION, "weight": weights(4) | COMPUTED, "bias": _VECTOR | COMPUTED}
 _ANY_CONVOLUTION = {
     **_CONVOLUTION,
     "weight": weights(3, 4, 5),
@@ -263,7 +276,7 @@ _DEEP_ADAPTIVE = {"self": COMPUTED, "output_size": deep_extent(1)}
 _ADAPTIVE = {"self": COMPUTED, "output_size": extent(1)}
 
 ROWS: Rows = (
-    ("conv2d conv2d.padding", _each(_convolution), _CONVOLUTION),
+    ("conv2d conv2d.padding", mixed(_each(_convolution)), _MIXED_CONVOLUTION),
     ("conv1d conv1d.padding", _flat(_each(_convolution)), _ROW_CONVOLUTION),
     ("conv3d conv3d.padding", _deep_convolution, _DEEP_CONVOLUTION),
     ("conv_transpose2d.input", _each(_transposed), _CONVOLUTION),
