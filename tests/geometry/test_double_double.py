@@ -107,8 +107,10 @@ def test_what_is_not_known_has_an_infinite_error():
     assert x.reciprocal().error[0] == torch.inf
     assert exponential(x).error[2] == torch.inf
     wide = Precise.rounded(torch.ones(1, dtype=torch.float64), torch.full((1,), 10.0, dtype=torch.float64))
+    nothing = Precise.exact(torch.full((1,), torch.nan, dtype=torch.float64))
     for function in (exponential, normal_share, logarithm, Precise.rsqrt):
         assert function(wide).error == torch.inf
+        assert not function(nothing).error < torch.inf
 
 
 @pytest.mark.parametrize("spread", [0, 12, 40])

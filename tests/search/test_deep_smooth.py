@@ -79,3 +79,36 @@ def test_small_boxes_are_not_judged_together_with_others():
     alone = [judge_boxes(problem, box[None], 32).kind[0] for box in boxes]
     assert found.kind.tolist() == alone
     assert found.kind[1] == found.kind[3] != found.kind[0] == found.kind[2]
+
+
+class CrossCovariance(nn.Module):
+    """Tokens by their directions alone, which over a wide box may have no length at all."""
+
+    def __init__(self, seed, pools):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.pools = pools
+        self.keys, self.hidden, self.out = nn.Linear(4, 4, bias=False), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        directions = nn.functional.normalize(self.keys(x.reshape(-1, 4, 4)), dim=1)
+        likeness = directions @ directions.transpose(1, 2)
+        if self.pools:
+            likeness = nn.functional.max_pool2d(likeness[:, None], 3, 1, padding=1)[:, 0]
+        return self.out(nn.functional.gelu(self.hidden(likeness)).mean(1))
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("pools", [False, True])
+def test_a_direction_that_may_have_no_length_leaves_a_box_undecided_and_no_more(seed, pools):
+    image = np.random.default_rng(seed).uniform(0.1, 0.9, (1, 4, 4))
+    wide = chain_of("brightness(amount=-1..1) | patch(opacity=0..1, top=1, left=0, size=3)")
+    module = CrossCovariance(seed, pools).double().eval()
+    answer = verify(module, image, wide, threshold=0.3, method="bound", regions_limit=FEW, threads=1)
+    assert sum(part or 0.0 for part in vars(answer.shares).values()) == pytest.approx(1)
+    box, rng = answer.problem.box, np.random.default_rng(1)
+    thetas = (answer.safe_scale or 0.0) * (box[:, 0] + rng.random((60, len(box))) * (box[:, 1] - box[:, 0]))
+    points = answer.problem.replay(thetas)
+    assert (points.gap > 0).all()
+    assert (points.inconsistency <= 0.3).all()
+    assert answer.safe_scale is None or answer.safe_scale > 0

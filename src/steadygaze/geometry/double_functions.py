@@ -65,8 +65,9 @@ def logarithm(x: Precise) -> Precise:
 
 def normal_share(x: Precise) -> Precise:
     """The distribution function of the normal distribution, by its series around multiples of 1/16."""
-    place = torch.round(x.high.clamp(-_END, _END) * _STEP)
-    inside = x.high.abs() < _END
+    # What is not a number is neither.
+    inside, outside = x.high.abs() < _END, x.high.abs() >= _END
+    place = torch.round(torch.where(inside, x.high, 0.0) * _STEP)
     away = Precise(torch.where(inside, x.high, 0.0), torch.where(inside, x.low, 0.0), x.error)
     away = away + Precise.exact(torch.where(inside, -place / _STEP, 0.0))
     index = (place + _END * _STEP).long()
@@ -88,7 +89,7 @@ def normal_share(x: Precise) -> Precise:
     return Precise(
         torch.where(inside, total.high, (x.high > 0).to(x.high.dtype)),
         torch.where(inside, total.low, 0.0),
-        _known(inside & (away.most < 0.04), total.error, ~inside & (x.error < 2.0**-20), _BEYOND),
+        _known(inside & (away.most < 0.04), total.error, outside & (x.error < 2.0**-20), _BEYOND),
     )
 
 

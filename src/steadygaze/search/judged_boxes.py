@@ -291,7 +291,9 @@ class _Judging:
         settled = np.logical_or.reduce(formed[1] < -problem.gap_tolerance, axis=1)
         settled |= np.logical_and.reduce(formed[0] > problem.gap_tolerance, axis=1)
         self.forms[some[fresh]] = settled[fresh]
-        self.middle[some[fresh]] = (formed[0] + formed[1])[fresh] / 2
+        # A range that is not known at all, as behind a norm that may be 0, has no middle.
+        known = np.isfinite(formed).all(axis=0)
+        self.middle[some[fresh]] = np.mean(np.where(known, formed, 0.0), axis=0)[fresh]
         low, high = (bound.cpu().numpy() for bound in bounds.gaps(problem.label))
         if self._experience is not None and bounds.backward is not None:
             self._turn(some, bounds, low, self._experience)

@@ -184,6 +184,7 @@ def test_magnitudes_and_positive_parts(function, seed):
 # -- windows
 
 SPREAD_OUT = MaxPool(torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, -1]]), (8,), (3,))
+ZEROS = torch.zeros(4).double()
 OVERLAPPING = MaxPool(torch.tensor([[0, 1, 2], [1, 2, 3], [2, 3, 4], [-1, 5, 0]]), (6,), (4,))
 POOLS = {"apart": SPREAD_OUT, "overlapping": OVERLAPPING}
 
@@ -232,6 +233,21 @@ def test_equal_windows_have_their_first_as_winner():
             OVERLAPPING, Forms(column, torch.zeros((1, 6)).double(), 1), torch.zeros(4).double(), 9, 0
         )
         assert done.slopes.winner.tolist() == [[0, 1, 2, 5]]
+
+
+@pytest.mark.parametrize("lost", range(6))
+def test_windows_with_a_number_that_is_none_may_be_anything(lost):
+    """As behind a norm whose length may be 0; the others of a window say nothing of it."""
+    rows = torch.arange(12.0).double().reshape(1, 2, 6)
+    rows[0, :, lost] = torch.nan
+    known = relax(OVERLAPPING, Forms(rows.nan_to_num(0.0), torch.zeros((1, 6)).double(), 1), ZEROS, 9, 0)
+    found = relax(OVERLAPPING, Forms(rows, torch.zeros((1, 6)).double(), 1), ZEROS, 9, 0)
+    low, high = found.values.bounds()
+    touched = (OVERLAPPING.windows == lost).any(dim=1)
+    assert not (low > -torch.inf)[0, touched].any()
+    assert not (high < torch.inf)[0, touched].any()
+    for own, same in zip((low, high), known.values.bounds(), strict=True):
+        assert torch.allclose(own[0, ~touched], same[0, ~touched])
 
 
 def test_an_earlier_one_that_is_level_on_part_of_the_box_is_a_rival():

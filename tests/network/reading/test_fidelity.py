@@ -110,6 +110,27 @@ class Misled(WithoutGradient):
         return self._original.gradient(images, label)[..., ::-1].copy()
 
 
+class Mixing(nn.Module):
+    """The largest number of all images of a batch, and so of others, too."""
+
+    def __init__(self, share):
+        super().__init__()
+        torch.manual_seed(0)
+        self.share, self.out = share, nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.out(x.flatten(1)) + self.share * x.max()
+
+
+@pytest.mark.parametrize("share", [1e-5, 1.0])
+def test_images_are_looked_at_alone_where_the_module_mixes_those_of_a_batch(images, share):
+    mixing = load_network(Mixing(share), input_shape=(1, 8, 8))
+    found = mixing.original.gradient(images, 0)
+    alone = np.concatenate([mixing.original.gradient(image[None], 0) for image in images])
+    assert np.array_equal(found, alone)
+    check_fidelity(mixing, images)
+
+
 def test_a_gradient_of_pytorch_that_is_no_slope_is_told_from_a_wrong_import(network, images):
     misled = replace(network, original=Misled(network.original))
     with pytest.raises(ModelError, match=r"is not the slope of its logits.*open batch axis"):

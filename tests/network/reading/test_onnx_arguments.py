@@ -253,6 +253,23 @@ CASES = {
         case("ConvTranspose", None, "k", constants={"k": array(2, 3, 2, 2)}, group=2),
         case("ConvTranspose", None, "k", "b", constants={"k": array(2, 3, 2, 2), "b": array(1)}),
         case("ConvTranspose", None, "k", constants={"k": array(3, 3, 2, 2)}),
+        *of_volumes("ConvTranspose", "k", constants={"k": array(2, 3, 2, 3, 1)}),
+        *of_volumes(
+            "ConvTranspose", "k", "b", constants={"k": array(1, 3, 2, 2, 3), "b": array(3)}, strides=[2, 1, 2]
+        ),
+        *of_volumes(
+            "ConvTranspose", "k", constants={"k": array(2, 3, 2, 3, 1)}, pads=[1, 0, 0, 0, 2, 1], group=2
+        ),
+        *of_volumes("ConvTranspose", "k", constants={"k": array(2, 1, 2, 2, 1)}, dilations=[2, 1, 1]),
+        *of_volumes(
+            "ConvTranspose",
+            "k",
+            constants={"k": array(2, 1, 2, 2, 1)},
+            strides=[2, 2, 1],
+            output_padding=[1, 0, 0],
+        ),
+        *of_volumes("ConvTranspose", "k", constants={"k": array(2, 1, 2, 2, 1)}, auto_pad="SAME_UPPER"),
+        *of_volumes("ConvTranspose", "k", constants={"k": array(2, 1, 2, 2, 1)}, strides=[2]),
         in_rows("ConvTranspose", None, "k", constants={"k": array(4, 3, 3)}, strides=[2], pads=[1, 0]),
     ],
     "DepthToSpace": [
@@ -364,10 +381,15 @@ CASES = {
         ),
     ],
     "Atan": [case("Atan", None)],
-    "Cos": [case("Cos", None)],
+    **{name: [case(name, None)] for name in ("Cos", "Cosh", "Sinh")},
     "Sin": [case("Sin", None)],
     "Erf": [case("Erf", None)],
     "Flatten": [case("Flatten", None, axis=axis) for axis in range(-5, 6)],
+    "GatherElements": [
+        case("GatherElements", None, "i", constants={"i": np.int64(i)}, axis=axis)
+        for axis in (0, 1, 2, -1)
+        for i in ([[[[1, -1]], [[0, 0]]]], [[[[0], [3]]]], [[[[0], [9]]]], [[0, 1]])
+    ],
     "GatherND": [
         case("GatherND", None, "i", before=[node("Transpose", None, perm=perm)], constants={"i": i}, **more)
         for perm in ([1, 0, 2, 3], [3, 0, 1, 2], [0, 1, 2, 3])
@@ -680,7 +702,7 @@ CONSTANT_CASES = {
     **{operator: [added(operator, "w", "v", constants=FLAGS, after=CASTED)] for operator in ("And", "Or")},
     **{
         operator: [added(operator, "w", constants={"w": 3 * W})]
-        for operator in ("Ceil", "Floor", "Cos", "Sin")
+        for operator in ("Ceil", "Floor", "Cos", "Cosh", "Sin", "Sinh")
     },
     "Not": [added("Not", "w", constants={"w": W > 0}, after=CASTED)],
     "Pow": [

@@ -140,14 +140,16 @@ CALLS |= {
 WIDE = ("upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "upsample_bicubic2d")
 WIDE += ("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
 CALLS |= {name: {"self": X, "output_size": [7, 3], "align_corners": False} for name in WIDE}
+SOLID = ("upsample_nearest3d", "_upsample_nearest_exact3d", "upsample_trilinear3d")
+CALLS |= {name: {"self": DEEP, "output_size": [3, 7, 3], "align_corners": False} for name in SOLID}
 LONG = ("upsample_nearest1d", "_upsample_nearest_exact1d", "upsample_linear1d")
 CALLS |= {name: {"self": ROW, "output_size": [7], "align_corners": False} for name in LONG}
-for _name in (*WIDE, *LONG):
+for _name in (*WIDE, *LONG, *SOLID):
     if "nearest" in _name:
         del CALLS[_name]["align_corners"]
     _rest = {key: value for key, value in CALLS[_name].items() if key not in ("self", "output_size")}
     CALLS[f"{_name}.vec"] = {"input": CALLS[_name]["self"], **_rest, "output_size": None}
-    CALLS[f"{_name}.vec"] |= {"scale_factors": [1.5] if _name in LONG else [2.0, 1.5]}
+    CALLS[f"{_name}.vec"] |= {"scale_factors": [1.5, 2.0, 1.5][-CALLS[_name]["output_size"].__len__() :]}
 CELL = [constant(3, 12) - 0.8, constant(3, 3) - 0.8, constant(3) - 0.5, constant(3) - 0.8]
 CALLS |= {
     "bmm": {"self": Computed(4, 12), "mat2": constant(1, 12, 5) - 0.8},
@@ -157,6 +159,8 @@ CALLS |= {
 }
 OTHER = Computed(factor=-2.0)
 PLACES = torch.tensor([2, 0, 0, -1])
+ORDER = constant(1, 2, 4, 6).argsort(3)
+WHERE = torch.tensor([[[[2, 0, 1], [1, 5, 4]], [[3, 0, 5], [0, 1, 2]]]])
 CALLS |= {
     **{name: {"self": X, "other": OTHER} for name in ("maximum", "minimum", "max.other", "min.other")},
     "max.dim": {"self": X, "dim": 1},
@@ -171,6 +175,8 @@ CALLS |= {
     "reflection_pad2d": {"self": X, "padding": [2, 1, 0, 3]},
     "replication_pad1d": {"self": Computed(4, 12), "padding": [2, 1]},
     "replication_pad2d": {"self": X, "padding": [2, 1, 0, 3]},
+    "reflection_pad3d": {"self": DEEP, "padding": [2, 1, 0, 1, 3, 1]},
+    "replication_pad3d": {"self": DEEP, "padding": [2, 1, 0, 3, 1, 1]},
     "expand": {"self": Computed(1, 48, 1), "size": [1, 2, 48, 3]},
     "repeat": {"self": X, "repeats": [1, 2, 1, 3]},
     "tile": {"self": X, "dims": [2, 1, 3]},
@@ -179,6 +185,11 @@ CALLS |= {
     "roll": {"self": X, "shifts": [1, -2], "dims": [1, 3]},
     "index_select": {"self": X, "dim": 3, "index": torch.tensor([2, 0, 0])},
     "index.Tensor": {"self": X, "indices": [None, None, PLACES]},
+    "gather": {"self": X, "dim": 3, "index": WHERE},
+    "take_along_dim": {"self": X, "dim": 3, "indices": WHERE[:, :, :1]},
+    "diagonal": {"self": X, "offset": 1, "dim1": 2, "dim2": 3},
+    "scatter.src": {"self": X, "dim": 3, "index": ORDER, "src": OTHER},
+    "scatter.value": {"self": X, "dim": 3, "index": WHERE, "value": 0.25},
     "narrow": {"self": X, "dim": 3, "start": 1, "length": 3},
     "unbind.int": {"self": X, "dim": 1},
     "stack": {"tensors": [X, OTHER], "dim": 2},
@@ -210,6 +221,7 @@ CALLS |= {
     "cdist": {"x1": Computed(1, 8, 6), "x2": constant(5, 6) - 0.8},
     "rrelu": {"self": X, "lower": 0.1, "upper": 0.5},
     "pow.Tensor_Scalar": {"self": X, "exponent": 3},
+    "pow.Scalar": {"self": 1.5, "exponent": X},
     "linalg_vector_norm": {"self": Above(), "dim": [1], "keepdim": True},
     "softmax.int": {"self": X, "dim": 1},
     "_softmax": {"self": X, "dim": -1, "half_to_float": False},
@@ -225,6 +237,7 @@ CALLS |= {
     "instance_norm": NORM | {"use_input_stats": True, "cudnn_enabled": False, "eps": 0.1},
     "conv3d": DEEP_KERNEL,
     "conv3d.padding": DEEP_KERNEL,
+    "conv_transpose3d.input": {"input": DEEP, "weight": constant(2, 3, 2, 2, 1) - 0.8, "bias": constant(3)},
     "max_pool3d": {"self": DEEP, "kernel_size": [2, 2, 2]},
     "max_pool3d_with_indices": {"self": DEEP, "kernel_size": [2, 1, 2]},
     "avg_pool3d": {"self": DEEP, "kernel_size": [2, 1, 3], "padding": [1, 0, 1]},
@@ -256,7 +269,10 @@ CALLS |= {
     "masked_fill.Scalar": {"self": X, "mask": MASK, "value": 0.3},
     "masked_fill.Tensor": {"self": X, "mask": MASK, "value": torch.tensor(0.3)},
     "pow.Tensor_Tensor": {"self": X, "exponent": torch.tensor([3.0])},
-    **{name: {"self": X, "dim": [1, 3], "correction": 1} for name in ("var.correction", "std.correction")},
+    **{
+        name: {"self": X, "dim": [1, 3], "correction": 1}
+        for name in ("var.correction", "std.correction", "var_mean.correction")
+    },
     "unfold": {"self": X, "dimension": 2, "size": 3, "step": 1},
     "bilinear": {"input1": X, "input2": constant(1, 2, 4, 5) - 0.8, "weight": constant(3, 6, 5) - 0.8}
     | {"bias": constant(3)},
@@ -466,6 +482,61 @@ FURTHER = {
         *deep_windows("avg_pool3d", count_include_pad=[True, False], divisor_override=[None, 3]),
     ],
     "max_pool3d": list(deep_windows("max_pool3d")),
+    "index.Tensor": [
+        {"self": X, "indices": indices}
+        for indices in (
+            [None, None, PLACES, PLACES + 1],
+            [None, torch.tensor([[1], [0]]), PLACES],
+            [None, PLACES.abs() % 2, None, PLACES],
+            [None, None, WHERE[0, 0] % 4],
+            [None, None, (WHERE[0, 0, 0, 0] + torch.arange(24).reshape(4, 6)) % 3 == 0],
+            [None, None, PLACES, PLACES + 9],
+        )
+    ],
+    "gather": [
+        {"self": X, "dim": dim, "index": index}
+        for dim in (1, 2, -1)
+        for index in (WHERE % 2, WHERE[:, :, :1] % 2, WHERE[0] % 2, WHERE)
+    ],
+    "take_along_dim": [
+        {"self": X, "dim": dim, "indices": index}
+        for dim in (None, 1, 2)
+        for index in (WHERE % 2, WHERE[:, :, :1] % 2, WHERE[:, :1, :1, :1] % 2)
+    ],
+    "scatter.src": [
+        {"self": X, "dim": dim, "index": index, "src": source}
+        for dim in (1, 2, 3)
+        for index in (WHERE, WHERE[:, :1], WHERE[:, :, :1] % 2)
+        for source in (OTHER, constant(1, 2, 4, 6))
+    ],
+    **{
+        name: [
+            {"self": X, end: limit} for limit in (constant(6), constant(2, 1, 1), constant(5)) for end in ends
+        ]
+        for name, ends in (
+            ("clamp.Tensor", ("min", "max")),
+            ("clamp_min.Tensor", ("min",)),
+            ("clamp_max.Tensor", ("max",)),
+        )
+    },
+    "linalg_vector_norm": [
+        {"self": X, "ord": order, "dim": dim}
+        for order in (1, 2, 3, 4, float("inf"), 0.5)
+        for dim in ([1], [2, 3])
+    ],
+    "conv_transpose3d.input": [
+        {
+            **CALLS["conv_transpose3d.input"],
+            "weight": constant(2, 4 // groups, 2, 3, 1) - 0.8,
+            "groups": groups,
+        }
+        | {"stride": stride, "padding": padding, "dilation": dilation, "output_padding": more}
+        for groups in (1, 2)
+        for stride in ([1], [2, 1, 3])
+        for padding in ([0], [1, 0, 1])
+        for dilation in ([1], [2, 1, 3])
+        for more in ([0], [1, 0, 2])
+    ],
     "conv3d": [
         {**CALLS["conv3d"], "weight": constant(4, 2 // groups, 2, 2, 1) - 0.8, "groups": groups}
         | {"stride": stride, "padding": padding, "dilation": dilation}
@@ -622,16 +693,22 @@ def test_an_argument_that_is_not_declared_is_refused():
         OPERATORS["relu"](assembler, {"self": assembler.pixels, "memory": 3})
 
 
-PER_CHANNEL = torch.tensor([0.1, 0.4])[:, None, None]
+PER_CHANNEL = torch.tensor([0.1, float("inf")])[:, None, None]
 
 
 @pytest.mark.parametrize(
     ("name", "changed", "message"),
     [
-        ("clamp.Tensor", {"max": PER_CHANNEL}, r"'max' is a tensor of shape \(2, 1, 1\) .* equal numbers"),
-        ("clamp_min.Tensor", {"min": PER_CHANNEL}, "argument 'min' is a tensor"),
+        ("clamp.Tensor", {"max": PER_CHANNEL}, r"'max' is a tensor of shape \(2, 1, 1\) .* finite ones"),
+        ("clamp_min.Tensor", {"min": constant(2, 3, 1, 1)}, "argument 'min' is a tensor"),
+        ("gather", {"index": X}, "'index' is computed from the image; allowed is a constant tensor"),
+        ("gather", {"index": WHERE + 1}, r"allowed are positions from -6 to 5"),
+        ("scatter.src", {"index": 0 * ORDER}, "several numbers to one place"),
+        ("diagonal", {"offset": 9}, "'offset' is 9; allowed is one that leaves places"),
+        ("pow.Scalar", {"self": -2.0}, "'self' is -2.0; allowed is a number above 0"),
         ("convolution", {"transposed": True}, r"weight \(4, 2, 3, 3\) in 1 groups does not fit"),
-        ("conv2d", {"weight": X}, "argument 'weight' is computed from the image; allowed is a constant"),
+        ("conv3d", {"weight": X}, "argument 'weight' is computed from the image; allowed is a constant"),
+        ("conv2d", {"weight": FLAT}, "weights are computed, in a shape of .* in two dimensions"),
         (
             "grid_sampler",
             {"grid": Computed(2, 6, 4)},

@@ -207,6 +207,11 @@ VERIFIED = {
         memory_format=torch.channels_last
     ),
     "out-of-autocast": lambda: Wrapped(out_of_autocast),
+    "per-channel-clip": lambda: Wrapped(
+        lambda m, x: m.inner(x.flatten(1).clamp(max=torch.linspace(0.1, 0.9, 36)))
+    ),
+    "before-quantization": lambda: Floating(),
+    "angles": lambda: Wrapped(turned),
     "noise-on-nothing": lambda: Wrapped(lambda m, x: functional.dropout(m.inner(x), 0.5, m.training)),
 }
 
@@ -312,6 +317,46 @@ def caching(m, x):
     return m.inner(x * m.seen)
 
 
+class Floating(nn.Module):
+    """As tutorials of quantization have it before anything is converted."""
+
+    def __init__(self):
+        super().__init__()
+        self.quant, self.inner = torch.ao.quantization.QuantStub(), dense(36, 8, 3)
+        self.plus, self.dequant = torch.ao.nn.quantized.FloatFunctional(), torch.ao.quantization.DeQuantStub()
+
+    def forward(self, x):
+        x = self.quant(x)
+        return self.dequant(self.inner(self.plus.add(x, x)))
+
+
+class TwoImages(nn.Module):
+    def forward(self, x, y):
+        return torch.cat([x, y]).flatten(1).sum(1)
+
+
+@torch.no_grad()
+def angles(places):
+    """As rotary embeddings make them, whatever precision is on."""
+    with torch.autocast("cpu", enabled=False):
+        return torch.cat([places.float().cos(), places.float().sin()])
+
+
+def coarse_angles(m, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        weight = (m.scale.detach() * torch.ones(6, 6)) @ torch.linspace(0.1, 1.0, 36).reshape(6, 6)
+    return m.inner(x * weight.float())
+
+
+def turned(m, x):
+    return m.inner(x * angles(torch.arange(3.0) + 0.0 * m.scale.detach()))
+
+
+def of_bytes(m, x):
+    assert x.dtype == torch.uint8
+    return m.inner(x.float() / 255)
+
+
 def quantized():
     return torch.ao.quantization.quantize_dynamic(dense(36, 8, 3), {nn.Linear})
 
@@ -348,6 +393,18 @@ REFUSED = {
     "scripted-part": (lambda: Wrapped(lambda m, x: m.inner(x), _scripted()), r"part 'inner'.*torch.jit"),
     "jit-traced": (lambda: torch.jit.trace(dense(36, 8, 3), torch.zeros(1, *SHAPE)), "torch.jit"),
     "quantized": (quantized, "is quantized.*hand in the one that it was made from"),
+    "observed": (
+        lambda: nn.Sequential(torch.ao.quantization.MinMaxObserver(), dense(36, 8, 3)),
+        r"part '0'\) looks on for a quantization to come .*hand in the one",
+    ),
+    "rounded-constants": (lambda: Wrapped(coarse_angles), "constants hang on how they are rounded"),
+    "whole-numbers": (lambda: Wrapped(of_bytes), "takes whole numbers .* behind its conversion, or write it"),
+    "two-images": (TwoImages, "takes 2 inputs, allowed is one, the image; wrap it in a module that fixes"),
+    "sinc": (lambda: Wrapped(lambda m, x: m.inner(x.sinc())), r"'sinc' \(node 'sinc'\) .* divided by pi x"),
+    "fourier": (
+        lambda: Wrapped(lambda m, x: m.inner(torch.fft.fft2(x).real)),
+        "'fft_fft2' .* constant matrices of the transform",
+    ),
     "fake-quantized": (quantized_in_training, r"part '1'.*fake quantization.*hand in the one that it was"),
     "branch": (
         lambda: Wrapped(branching),
@@ -392,10 +449,6 @@ REFUSED = {
     "own-backward": (lambda: Wrapped(lambda m, x: m.inner(Straight.apply(x))), "backward pass of its own"),
     "part-without-gradient": (lambda: Wrapped(without_gradient_inside), "switches gradients off for a part"),
     "part-detached": (lambda: Wrapped(lambda m, x: m.inner(x + x.detach())), "stops the gradient"),
-    "per-channel-clip": (
-        lambda: Wrapped(lambda m, x: m.inner(x.flatten(1).clamp(max=torch.linspace(0.1, 0.9, 36)))),
-        "'max' is a tensor of shape .* equal numbers",
-    ),
     "nan": (with_nan, "1 of 288 weights are NaN"),
     "infinite-logits": (huge, "NaN or infinite"),
     "many-numbers": (lambda: nn.Conv2d(1, 2, 3), r"returns a tensor of shape \(1, 2, 4, 4\)"),
@@ -534,7 +587,7 @@ def test_files_are_read_as_they_compute(name, tmp_path):
     [
         *(("integers", "int32"), ("autocast", "autocast"), ("counter", "changes its own 'count'")),
         *(("random", "draws random numbers"), ("part-detached", "stops the gradient")),
-        *(("part-without-gradient", "switches gradients off"), ("per-channel-clip", "equal numbers")),
+        *(("part-without-gradient", "switches gradients off"), ("sinc", "divided by pi x")),
         *(("many-numbers", "returns a tensor of shape"), ("two", "2 tensors"), ("nan", "NaN")),
     ],
 )

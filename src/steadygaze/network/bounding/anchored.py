@@ -217,7 +217,9 @@ def pooled_anchors(layer: MaxPool, x: Anchored, tolerance: Tensor, room: int, us
     """Windows: what wins among anchors, and by how much others may exceed it."""
     flat = x.flattened()
     winner = layer.winners(layer.compete(flat.anchor)[1])
-    best, top = gathered(flat.away, winner), flat.anchor.gather(1, winner)
+    # Of numbers that are none the frame wins: what comes of them is none.
+    lost, winner = winner < 0, winner.clamp_min(0)
+    best, top = gathered(flat.away, winner), flat.anchor.gather(1, winner).masked_fill(lost, torch.nan)
     exceeds = torch.zeros_like(top)
     for place in range(layer.windows.shape[1]):
         index = layer.windows[:, place].clamp_min(0).expand(len(winner), -1)

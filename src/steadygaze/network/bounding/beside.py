@@ -14,6 +14,15 @@ from steadygaze.geometry.sides import ahead_of_winners
 EQUAL = 2.0**-40
 
 
+def or_anything(forms: Forms) -> Forms:
+    """The same, with an infinite error where numbers are none: no comparison tells of those."""
+    lost = forms.rows.isnan().any(dim=1) | forms.error.isnan()
+    if not lost.any():
+        return forms
+    rows, error = forms.rows.masked_fill(lost[:, None], 0.0), forms.error.masked_fill(lost, torch.inf)
+    return replace(forms, rows=rows, error=error, length=None)
+
+
 def gathered(forms: Forms, index: Tensor) -> Forms:
     """The entries ``(B, M)`` of forms ``(N,)`` at the given positions."""
     rows = forms.rows.gather(2, index[:, None].expand(-1, forms.rows.shape[1], -1))

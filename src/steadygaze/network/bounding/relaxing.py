@@ -22,7 +22,7 @@ from torch import Tensor
 
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
-from steadygaze.network.bounding.beside import EQUAL, beyond, gathered
+from steadygaze.network.bounding.beside import EQUAL, beyond, gathered, or_anything
 from steadygaze.network.bounding.enclosing import derivative_relaxed, relaxed
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -355,7 +355,7 @@ def smooth_derivative(layer: Smooth, forms: Forms, low: Tensor, high: Tensor) ->
 
 def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int) -> Relaxed:
     """Windows: the winner of the middle plus how far each rival may exceed what is the largest so far."""
-    flat = forms.flattened()
+    flat = or_anything(forms.flattened())
     place = layer.compete(flat.centre, tolerance)[1]
     winner = layer.winners(place)
     best = gathered(flat, winner)

@@ -15,6 +15,12 @@ _JUMPING += ("remainder", "round", "trunc")
 # Those that sort what they are given.
 _ORDERING = ("argsort", "kthvalue", "median", "msort", "nanmedian", "quantile", "sort", "topk")
 
+# Those that divide by what may be 0, and what comes of it.
+_POLES = {
+    "tan": "it is not bounded, for it goes from minus infinity to infinity again and again",
+    "sinc": "it is sin(pi x) divided by pi x, which may be 0",
+}
+
 
 def way_out_of(operator: str) -> str | None:
     """What to do about an operator of computed values, by its name; None where there is nothing to say."""
@@ -25,6 +31,8 @@ def way_out_of(operator: str) -> str | None:
         )
     if name == "dft" or "fft_" in name:
         return "write it as products with the constant matrices of the transform, which are linear layers"
+    if name in _POLES:
+        return f"{_POLES[name]}; use sin, tanh or atan instead, or leave it out"
     if name not in _JUMPING:
         return None
     return (

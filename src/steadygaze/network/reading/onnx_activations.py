@@ -30,11 +30,13 @@ RULES: Mapping[str, Rule] = {
     "Atan": by_bounds(activations.smooth("atan")),
     "Celu": by_bounds(_celu),
     "Cos": by_bounds(activations.smooth("cos")),
+    "Cosh": by_bounds(lambda call: activations.hyperbolic(call.assembler, call.value(), 1.0)),
     "Elu": by_bounds(_elu),
     "HardSwish": by_bounds(activations.smooth("hard-swish")),
     "Mish": by_bounds(activations.smooth("mish")),
     "Selu": by_bounds(_selu),
     "Sin": by_bounds(activations.smooth("sin")),
+    "Sinh": by_bounds(lambda call: activations.hyperbolic(call.assembler, call.value(), -1.0)),
     "Softsign": by_bounds(activations.smooth("softsign")),
 }
 """Smooth activations, by name."""

@@ -92,6 +92,7 @@ def _flat(frame: Sequence[tuple[int, int]]) -> list[int]:
 
 
 _CONVOLVE = (functional.conv1d, functional.conv2d, functional.conv3d)
+_SPREAD = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
 
 
 def _conv(node: Node) -> Tensor:
@@ -107,8 +108,7 @@ def _conv(node: Node) -> Tensor:
 def _transposed(node: Node) -> Tensor:
     weight, pads = node[1], node.get("pads", [0, 0] * (node[1].dim() - 2))
     ones = [1] * (weight.dim() - 2)
-    spread = functional.conv_transpose1d if weight.dim() == 3 else functional.conv_transpose2d
-    made = spread(
+    made = _SPREAD[weight.dim() - 3](
         node.x,
         weight,
         node.optional(2),
@@ -119,6 +119,12 @@ def _transposed(node: Node) -> Tensor:
     )
     cuts = list(zip(pads[: len(ones)], pads[len(ones) :], strict=True))
     return functional.pad(made, [-cut for cut in _flat(cuts)])
+
+
+def _gather_elements(node: Node) -> Tensor:
+    axis = node.get("axis", 0)
+    index = torch.where(node[1] < 0, node[1] + node.x.shape[axis], node[1])
+    return node.x.gather(axis, index.expand(len(node.x), *index.shape[1:]) if axis else index)
 
 
 def _max_pool(node: Node) -> Tensor:
@@ -392,6 +398,7 @@ RULES: dict[str, Rule] = {
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
+    "GatherElements": _gather_elements,
     "GatherND": lambda node: node.x[tuple(node[1].unbind(-1))],
     "Gelu": _gelu,
     "Gemm": _gemm,

@@ -24,12 +24,14 @@ def _celu(node: Node) -> Tensor:
 RULES: Mapping[str, Rule] = {
     "Atan": lambda node: torch.atan(node.x),
     "Celu": _celu,
+    "Cosh": lambda node: torch.cosh(node.x),
     "Elu": lambda node: _exponential(node.x, node.get("alpha", 1.0), 1.0),
     "HardSwish": lambda node: functional.hardswish(node.x),
     "Mish": lambda node: functional.mish(node.x),
     "Selu": lambda node: _exponential(
         node.x, node.get("alpha", 1.67326319217681884765625), node.get("gamma", 1.05070102214813232421875)
     ),
+    "Sinh": lambda node: torch.sinh(node.x),
     "Softsign": lambda node: functional.softsign(node.x),
 }
 """Smooth activations, by name."""

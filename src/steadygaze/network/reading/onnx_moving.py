@@ -43,6 +43,14 @@ def _gather(call: Call) -> Value:
     return asm.reshape(taken, (*shape[:axis], *index.shape, *shape[axis + 1 :]))
 
 
+def _gather_elements(call: Call) -> Value:
+    shape = call.assembler.shape(call.value())
+    axis, index = call.axis(call.get("axis", 0), len(shape)), call.constant(1, "indices")
+    if not np.issubdtype(index.dtype, np.integer):
+        raise call.assembler.refuse(f"its indices are of type {index.dtype}", "allowed are whole numbers")
+    return rearranging.gathered(call.assembler, call.value(), axis, index)
+
+
 def _gather_nd(call: Call) -> Value:
     """Entries of the first axes, as many as places are named together, each by a list of places."""
     asm, index, shape = call.assembler, call.constant(1, "indices"), call.assembler.shape(call.value())
@@ -97,6 +105,7 @@ RULES: Mapping[str, Rule] = {
     "DepthToSpace": _blocks(rearranging.deep_to_wide),
     "Expand": _expand,
     "Gather": _gather,
+    "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
     "Pad": _pad,
     "SpaceToDepth": _blocks(rearranging.wide_to_deep),

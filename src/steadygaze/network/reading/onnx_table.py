@@ -168,7 +168,7 @@ COMPUTED: dict[str, Form] = {
     **_STEPPING,
     "Abs": _UNARY,
     "Add": Form(inputs=_TWO, since=7),
-    **dict.fromkeys(("Atan", "Cos", "Sin"), Form()),
+    **dict.fromkeys(("Atan", "Cos", "Cosh", "Sin", "Sinh"), Form()),
     "AveragePool": Form({**_DEEP_WINDOW, "count_include_pad": FLAG}),
     "BatchNormalization": Form(
         {"epsilon": NUMBER, "momentum": UNREAD, "training_mode": OFF, "spatial": _only(1, "1")},
@@ -195,13 +195,14 @@ COMPUTED: dict[str, Form] = {
             **{name: allowed for name, allowed in _DEEP_WINDOW.items() if name != "ceil_mode"},
             "group": COUNT,
         },
-        [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
+        [_X, ("weight", Kind.EITHER), ("bias", Kind.EITHER)],
     ),
     "ConvTranspose": Form(
         {
             **_PADDING,
-            **dict.fromkeys(("strides", "dilations", "kernel_shape", "output_shape"), _extent(1)),
-            "output_padding": _extent(0),
+            "pads": _extent(0, 2, 3),
+            **dict.fromkeys(("strides", "dilations", "kernel_shape", "output_shape"), _extent(1, 1, 3)),
+            "output_padding": _extent(0, 1, 3),
             "group": COUNT,
         },
         [_X, ("weight", Kind.WEIGHT), ("bias", Kind.WEIGHT)],
@@ -225,6 +226,7 @@ COMPUTED: dict[str, Form] = {
     "Expand": Form(inputs=[_X, ("shape", Kind.WHOLES)], since=8),
     "Flatten": Form({"axis": WHOLE}),
     "Gather": Form({"axis": WHOLE}, [_X, ("indices", Kind.WEIGHT)]),
+    "GatherElements": Form({"axis": WHOLE}, [_X, ("indices", Kind.WEIGHT)], since=11),
     "GatherND": Form({"batch_dims": _only(0, "0")}, [_X, ("indices", Kind.WEIGHT)], since=11),
     "Gelu": Form({"approximate": _word("none", "tanh")}),
     "Gemm": Form(

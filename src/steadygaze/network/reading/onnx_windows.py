@@ -12,7 +12,8 @@ from steadygaze.network.reading import collapsing, convolving, framing, joining,
 from steadygaze.network.reading.assembly import PoolGeometry, Value
 from steadygaze.network.reading.framing import Framed
 from steadygaze.network.reading.held import AbstractHeld
-from steadygaze.network.reading.marks import by_bounds
+from steadygaze.network.reading.marks import by_bounds, mixed
+from steadygaze.network.reading.mixed_kernels import mixed_convolution
 from steadygaze.network.reading.onnx_calls import Call, Made, Rule
 from steadygaze.network.reading.windows import same_padding
 
@@ -72,6 +73,8 @@ def _single(made: Made) -> Value:
 
 def _conv(call: Call) -> Value:
     asm, x = call.assembler, call.value(0)
+    if isinstance(call.either(1), Value):
+        return _conv_by_computed(call)
     weight = call.constant(1, "weight")
     if weight.ndim not in (4, volumes.RANK):
         raise asm.refuse(
@@ -86,6 +89,22 @@ def _conv(call: Call) -> Value:
         return volumes.convolved(asm, x, weight, bias, _deep_geometry(call, kernel), groups)
     window = _geometry(call, kernel, x)
     return asm.conv(x, weight, bias, window.stride, window.pads, window.dilation, groups)
+
+
+def _conv_by_computed(call: Call) -> Value:
+    asm, weight = call.assembler, call.value(1)
+    kernel = asm.shape(weight)[2:]
+    window = _geometry(call, kernel, call.value())
+    return mixed_convolution(
+        asm,
+        call.value(),
+        weight,
+        call.either(2),
+        int(call.get("group", 1)),
+        lambda x, kernels, parts: asm.conv(
+            x, kernels, None, window.stride, window.pads, window.dilation, parts
+        ),
+    )
 
 
 def _geometry(call: Call, kernel: tuple[int, ...], x: Value) -> PoolGeometry:
@@ -213,10 +232,10 @@ def _transposed(call: Call) -> Value:
     asm, x = call.assembler, call.value(0)
     weight, shape = call.constant(1, "weight"), call.get("output_shape", None)
     rule = call.get("auto_pad", b"NOTSET").decode()
-    if weight.ndim != 4 or len(asm.shape(x)) != 4:
+    if weight.ndim not in (4, volumes.RANK) or len(asm.shape(x)) != weight.ndim:
         raise asm.refuse(
             f"the weight has {weight.ndim} axes on a value of shape {asm.shape(x)}",
-            "allowed are convolutions in one dimension or two (3 or 4 axes)",
+            "allowed are convolutions in one dimension to three (3 to 5 axes)",
         )
     if shape is not None or rule not in ("NOTSET", "VALID"):
         raise asm.refuse(
@@ -226,9 +245,12 @@ def _transposed(call: Call) -> Value:
     kernel = tuple(call.get("kernel_shape", weight.shape[2:]))
     if kernel != weight.shape[2:]:
         raise asm.refuse(f"its kernel_shape is {kernel}", f"allowed is the weight's, {weight.shape[2:]}")
+    groups, bias = int(call.get("group", 1)), call.optional(2, "bias")
+    if weight.ndim == volumes.RANK:
+        more = tuple(call.get("output_padding", (0, 0, 0)))
+        return volumes.transposed(asm, x, weight, bias, _deep_geometry(call, kernel), more, groups)
     window = _geometry(call, kernel, x)
     rows, columns = call.get("output_padding", (0, 0))
-    groups, bias = int(call.get("group", 1)), call.optional(2, "bias")
     return convolving.transposed(
         asm, x, weight, bias, window.stride, window.pads, (rows, columns), window.dilation, groups
     )
@@ -259,7 +281,7 @@ def _global_average(call: Call) -> Value:
 
 RULES: Mapping[str, Rule] = {
     "AveragePool": _flat_too(_average_pool),
-    "Conv": _flat_too(_conv),
+    "Conv": mixed(_flat_too(_conv)),
     "Col2Im": _folded,
     "ConvTranspose": _flat_too(_transposed),
     "GlobalAveragePool": _global_average,

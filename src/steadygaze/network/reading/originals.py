@@ -256,21 +256,26 @@ class TorchOriginal(AbstractOriginal):
         return torch.rand((count, *self.preparation.row), generator=generator).to(self._dtype)
 
     def _takes_batches(self) -> bool:
-        """Whether three images at once give what they give one by one: a module may be fixed to one."""
+        """Whether three images at once give what they give one by one: a module may be fixed to one.
+
+        One that looks at all images together, if only at the largest number of all, has other gradients.
+        """
         rows = self._rows(3)
+        beside = torch.cat([rows[:1], 2.0 * rows[1:]])
         with undisturbed(gradients=False):
             singly, again = self._logits(rows), self._logits(rows)
             self._check(singly, again)
             if not self.preparation.batched:
                 return False
             try:
-                together = self._module(rows.clone())
+                together, others = self._module(rows.clone()), self._module(beside)
             except Exception:  # the module's own code runs here
                 return False
         near = 1e-4 * float(singly.abs().max())
-        return together.numel() == singly.numel() and torch.allclose(
-            together.reshape(3, -1), singly, 1e-4, near
-        )
+        if together.numel() != singly.numel():
+            return False
+        together, others = together.reshape(3, -1), others.reshape(3, -1)
+        return torch.equal(together[0], others[0]) and torch.allclose(together, singly, 1e-4, near)
 
     def _check(self, logits: Tensor, again: Tensor) -> None:
         if not logits.isfinite().all():

@@ -37,6 +37,32 @@ def taken(asm: Assembler, x: Value, axis: int, index: Sequence[int] | np.ndarray
     return asm.append(Take(torch.from_numpy(places), axis - x.batched), x)
 
 
+def picked(asm: Assembler, x: Value, places: np.ndarray) -> Value:
+    """The numbers of x at `places`, counted in turn from 0, whose shape is that of the result."""
+    flat = asm.reshape(x, (math.prod(asm.shape(x)),))
+    return asm.reshape(taken(asm, flat, 0, places.ravel()), places.shape)
+
+
+def gathered(asm: Assembler, x: Value, axis: int, index: np.ndarray) -> Value:
+    """For each entry of `index` the number at that position of the axis, and at its own place of the others.
+
+    The index has as many axes as the value, none of them longer than the value's, but for the one it names.
+    """
+    shape = asm.shape(x)
+    axis %= len(shape)
+    fits = index.ndim == len(shape) and all(
+        place == axis or size <= shape[place] for place, size in enumerate(index.shape)
+    )
+    if not fits or not index.size or index.min() < -shape[axis] or index.max() >= shape[axis]:
+        raise asm.refuse(
+            f"it gathers from a value of shape {shape} along axis {axis} by an index of shape {index.shape}",
+            f"allowed are positions from {-shape[axis]} to {shape[axis] - 1}, in a shape no larger elsewhere",
+        )
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    kept = tuple(slice(None) if place == axis else slice(size) for place, size in enumerate(index.shape))
+    return picked(asm, x, np.take_along_axis(numbers[kept], index, axis))
+
+
 def _few(places: np.ndarray) -> str:
     shown = ", ".join(map(str, places[:8].tolist()))
     return f"({shown}{', ...' if len(places) > 8 else ''})"

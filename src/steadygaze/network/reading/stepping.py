@@ -20,6 +20,7 @@ from steadygaze.network.layers import ScaleShift
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.reading import picking
 from steadygaze.network.reading.assembly import SOFTPLUS_THRESHOLD, Assembler, Value
+from steadygaze.network.reading.exponential_sides import elu_of
 from steadygaze.network.reading.held import NO_JUMPS, AbstractHeld
 from steadygaze.network.reading.steps import (
     IDENTITY,
@@ -129,6 +130,10 @@ def where(asm: Assembler, condition: Stepped, first: Operand, second: Operand) -
     if isinstance(first, Value) and isinstance(second, Value) and pair in ((first, second), (second, first)):
         largest_wins = (pair == (first, second)) == condition.larger
         return picking.bounded(asm, [first, second], largest_wins, shared=True)
+    if isinstance(first, Value) and isinstance(second, Value):
+        unit = elu_of(asm, _down(asm, condition), first, second, lambda value: _down(asm, value))
+        if unit is not None:
+            return unit
     root, (c, a, b) = _over_one(asm, (condition, first, second))
     truth = all(isinstance(one, Stepped) and one.truth for one in (first, second))
     return _settled(asm, Stepped(root, _exactly(asm, lambda: selected(c, a, b)), truth, asm.where))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from steadygaze.network.reading.torch_arguments import (
     Rows,
     Rule,
     extent,
+    unread,
     whole_numbers,
 )
 
@@ -92,10 +94,10 @@ def _selected(call: Call) -> Value:
 
 
 def _indexed(call: Call) -> Value:
-    """``x[..., index, ...]`` with whole numbers, or truth values, along one axis."""
+    """``x[..., index, ...]`` with whole numbers, or truth values, along one axis or several."""
     named = [(axis, one) for axis, one in enumerate(call["indices"]) if one is not None]
-    if len(named) != 1:
-        raise call.refuse("indices", "a list of places along one axis")
+    if len(named) != 1 or (named[0][1].ndim > 1 and named[0][1].dtype == torch.bool):
+        return _indexed_together(call)
     ((axis, index),) = named
     places = index.nonzero()[:, 0] if index.dtype == torch.bool else index
     if index.dtype == torch.bool and len(index) != call.shape()[axis]:
@@ -103,6 +105,48 @@ def _indexed(call: Call) -> Value:
     shape = call.shape()
     value = rearranging.taken(call.assembler, call.value(), axis, np.ravel(places.numpy()))
     return call.assembler.reshape(value, (*shape[:axis], *places.shape, *shape[axis + 1 :]))
+
+
+def _indexed_together(call: Call) -> Value:
+    """Indices along several axes, which are broadcast, or truth values for places of several axes."""
+    shape = call.shape()
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    where = tuple(slice(None) if one is None else one.numpy() for one in call["indices"])
+    try:
+        places = numbers[where]
+    except IndexError as error:
+        raise call.refuse("indices", f"places that there are in a value of shape {shape}") from error
+    return rearranging.picked(call.assembler, call.value(), places)
+
+
+def _gathered(call: Call) -> Value:
+    return rearranging.gathered(call.assembler, call.value(), call["dim"], call["index"].numpy())
+
+
+def _gathered_along(call: Call) -> Value:
+    """take_along_dim: an index that is broadcast with the value but for its axis."""
+    asm, shape, index = call.assembler, call.shape(), call["indices"].numpy()
+    if call["dim"] is None:
+        flat = asm.reshape(call.value(), (math.prod(shape),))
+        return rearranging.taken(asm, flat, 0, index.ravel())
+    axis = call["dim"] % len(shape)
+    if index.ndim != len(shape):
+        raise call.refuse("indices", f"whole numbers with {len(shape)} axes")
+    others = [(1 if i == axis else size) for i, size in enumerate(shape)]
+    full = list(asm.broadcast(tuple(others), (*index.shape[:axis], 1, *index.shape[axis + 1 :])))
+    wide = asm.expand(call.value(), (*full[:axis], shape[axis], *full[axis + 1 :]))
+    index = np.broadcast_to(index, (*full[:axis], index.shape[axis], *full[axis + 1 :]))
+    return rearranging.gathered(asm, wide, axis, index)
+
+
+def _on_diagonal(call: Call) -> Value:
+    """diagonal: of two axes, put last."""
+    shape = call.shape()
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    places = np.diagonal(numbers, call["offset"], call["dim1"], call["dim2"])
+    if not places.size:
+        raise call.refuse("offset", "one that leaves places on the diagonal")
+    return rearranging.picked(call.assembler, call.value(), places)
 
 
 def _narrowed(call: Call) -> Value:
@@ -195,26 +239,29 @@ def _swapped(call: Call) -> Value:
 
 
 def _is_places(given: Any) -> bool:
-    whole = isinstance(given, Tensor) and not (given.is_floating_point() or given.is_complex())
-    return whole and given.ndim <= 1
+    return isinstance(given, Tensor) and not (given.is_floating_point() or given.is_complex())
 
 
 _ONE = {"self": COMPUTED}
-_PLACES = Argument("a constant tensor of whole numbers with at most 1 axis", _is_places)
+_PLACES = Argument(
+    "a constant tensor of whole numbers with at most 1 axis",
+    lambda given: _is_places(given) and given.ndim <= 1,
+)
+_INDEX = Argument("a constant tensor of whole numbers", _is_places)
 _PLACES_OF = Argument(
-    "constant tensors of whole numbers or truth values with at most 1 axis, or None",
+    "constant tensors of whole numbers or truth values, or None",
     lambda given: isinstance(given, (list, tuple)) and all(one is None or _is_places(one) for one in given),
 )
 _SEVERAL_AXES = WHOLE | whole_numbers()
 
 ROWS: Rows = (
     (
-        "reflection_pad1d reflection_pad2d",
+        "reflection_pad1d reflection_pad2d reflection_pad3d",
         _mirrored("reflect"),
         {"self": COMPUTED, "padding": whole_numbers()},
     ),
     (
-        "replication_pad1d replication_pad2d",
+        "replication_pad1d replication_pad2d replication_pad3d",
         _mirrored("edge"),
         {"self": COMPUTED, "padding": whole_numbers()},
     ),
@@ -234,6 +281,17 @@ ROWS: Rows = (
     ("roll", _rolled, {"self": COMPUTED, "shifts": whole_numbers(), "dims": whole_numbers()}),
     ("index_select", _selected, {"self": COMPUTED, "dim": WHOLE, "index": _PLACES}),
     ("index.Tensor", _indexed, {"self": COMPUTED, "indices": _PLACES_OF}),
+    (
+        "gather",
+        _gathered,
+        {"self": COMPUTED, "dim": WHOLE, "index": _INDEX} | {"sparse_grad": unread("how a gradient is kept")},
+    ),
+    ("take_along_dim", _gathered_along, {"self": COMPUTED, "indices": _INDEX, "dim": NONE | WHOLE}),
+    (
+        "diagonal",
+        _on_diagonal,
+        {"self": COMPUTED, **dict.fromkeys(("offset", "dim1", "dim2"), WHOLE)},
+    ),
     ("narrow", _narrowed, {"self": COMPUTED, "dim": WHOLE, "start": WHOLE, "length": COUNT}),
     (
         "unfold",

@@ -28,7 +28,7 @@ from steadygaze.network.reading import (
     torch_writing,
 )
 from steadygaze.network.reading import torch_shapes as shapes
-from steadygaze.network.reading.assembly import Value
+from steadygaze.network.reading.assembly import Assembler, Value
 from steadygaze.network.reading.held import AbstractHeld
 from steadygaze.network.reading.marks import by_bounds, mixed
 from steadygaze.network.reading.torch_arguments import (
@@ -87,23 +87,34 @@ def _native_batch_norm(call: Call) -> list[Value]:
 def _clamp(call: Call) -> Value:
     """Limits whose derivative at the limit itself is 1: a point on a kink belongs to the piece below it."""
     asm, low, high = call.assembler, _limit(call, "min"), _limit(call, "max")
-    value = call.value() if low is None else _negative(call, asm.clip(_negative(call), None, -low))
-    return value if high is None else asm.clip(value, None, high)
+    value = call.value() if low is None else _negative(call, _below(asm, _negative(call), -low))
+    return value if high is None else _below(asm, value, high)
+
+
+def _below(asm: Assembler, value: Value, limit: np.ndarray) -> Value:
+    """The smaller of a value and a limit, which is one number or has one for each."""
+    if limit.ndim == 0:
+        return asm.clip(value, None, float(limit))
+    return asm.scale_shift(asm.clip(asm.scale_shift(value, 1.0, -limit), None, 0.0), 1.0, limit)
 
 
 def _negative(call: Call, value: Value | None = None) -> Value:
     return call.assembler.scale_shift(value or call.value(), -1.0, 0.0)
 
 
-def _limit(call: Call, name: str) -> float | None:
-    """The one number that an argument limits all of the value to; None where there is none."""
+def _limit(call: Call, name: str) -> np.ndarray | None:
+    """What an argument limits the value to, one number where all are equal; None where there is none."""
     limit = call.optional(name) if name in call.arguments else None
     if limit is None:
         return None
     shape, numbers = call.shape(), np.unique(limit)
-    if len(numbers) != 1 or limit.ndim > len(shape) or not _keeps(limit.shape, shape):
-        raise call.refuse(name, "one number, or a constant tensor of equal numbers")
-    return float(numbers[0])
+    if limit.ndim > len(shape) or not _keeps(limit.shape, shape):
+        raise call.refuse(name, f"one number, or a constant tensor of what broadcasts to {shape}")
+    if len(numbers) == 1:
+        return numbers.reshape(())
+    if not np.isfinite(limit).all():
+        raise call.refuse(name, "one number, or a constant tensor of finite ones")
+    return limit
 
 
 def _keeps(constant: Sequence[int], shape: tuple[int, ...]) -> bool:
@@ -344,6 +355,11 @@ _ROWS: Rows = (
     ("transpose.int", shapes.transposed, {"self": COMPUTED, "dim0": WHOLE, "dim1": WHOLE}),
     ("t numpy_T", shapes.reversed_axes, _ONE),
     ("dropout feature_dropout alpha_dropout", _same, _DROPOUT),
+    (
+        "nan_to_num",
+        _same,
+        {"self": COMPUTED, **dict.fromkeys(("nan", "posinf", "neginf"), unread("real numbers are finite"))},
+    ),
     ("alias clone contiguous lift_fresh_copy", _same, _CAST),
     ("_to_copy to.device to.dtype to.other to.dtype_layout", _same, _CAST),
     *torch_windows.ROWS,

@@ -107,7 +107,10 @@ def read_torch(
         elif node.op == "call_function":
             if origin is not None and _is_read(node):
                 assembler.where += f", in its part {torch_head.operator_name(node).partition('.')[0]!r}"
-            known[node] = _result(node, known, assembler, differentiable)
+            try:
+                known[node] = _result(node, known, assembler, differentiable)
+            except ModelError as error:
+                raise _of_whole(origin) or error from None
     logits = known.get(head.logits)
     if isinstance(logits, AbstractHeld):
         raise logits.refusal(assembler)
@@ -115,6 +118,18 @@ def read_torch(
         raise ModelError("the module's output does not depend on the image; return the logits of the image")
     head.check(assembler.shape(logits))
     return TorchReading(logits, head.dropped)
+
+
+def _of_whole(origin: fx.Node | None) -> ModelError | None:
+    """The refusal of an operator of which a part is refused, where there is more to say of the whole."""
+    way_out = None if origin is None else way_out_of(torch_head.operator_name(origin).partition(".")[0])
+    return None if origin is None or way_out is None else _not_supported(torch_head.title(origin), way_out)
+
+
+def _not_supported(where: str, way_out: str) -> ModelError:
+    return ModelError(
+        f"{where} is not supported; allowed are the layers that `steadygaze layers` lists; {way_out}"
+    )
 
 
 def _unread(program: ExportedProgram, asked: str | None) -> list[fx.Node]:
@@ -195,10 +210,7 @@ def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, d
     _check_drawn(node, name, assembler)
     if name not in OPERATORS or not isinstance(node.target, OpOverload):
         way_out = way_out_of(name.partition(".")[0]) or "build the network from these"
-        raise ModelError(
-            f"{assembler.where} is not supported; allowed are the layers that `steadygaze layers` lists; "
-            f"{way_out}"
-        )
+        raise _not_supported(assembler.where, way_out)
     given = _arguments(node, known)
     if name == "rms_norm" and given["eps"] is None:  # what PyTorch takes then
         given["eps"] = torch.finfo(node.meta["val"].dtype).eps
@@ -321,15 +333,29 @@ def _executed(node: fx.Node, known: Mapping[fx.Node, _Constant], assembler: Asse
     def taken(source: fx.Node) -> Any:
         return getattr(known[source], kind)
 
-    args, kwargs = (fx.map_arg(given, taken) for given in (node.args, node.kwargs))
+    args: Any = fx.map_arg(node.args, taken)
+    kwargs: Any = fx.map_arg(node.kwargs, taken)
+    block = next((place for place, one in enumerate(args) if isinstance(one, fx.GraphModule)), None)
     try:
         with torch.no_grad():
-            made = node.target(*args, **kwargs)  # type: ignore[operator]
+            if block is not None and kind == "wide":  # steps within no_grad or autocast, and what they take
+                made = _Steps(args[block]).run(*args[block + 1 :])
+            else:
+                made = node.target(*args, **kwargs)  # type: ignore[operator]
     except Exception as error:  # operators raise half a dozen unrelated types
         raise assembler.refuse(
             f"its constants do not fit ({error})", "make it a parameter of the module"
         ) from error
     return _wide(made) if kind == "wide" else made
+
+
+class _Steps(fx.Interpreter):
+    """A block's steps on constants of any precision: what it asserts of theirs does not hold of others."""
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if getattr(target, "__name__", "").startswith("_assert_tensor_metadata"):
+            return None
+        return super().call_function(target, args, kwargs)
 
 
 def _close(wide: Any, own: Any) -> bool:

@@ -1,4 +1,4 @@
-"""PyTorch operators that resize maps and rows: by the nearest entries, linear and cubic in each direction.
+"""PyTorch operators that resize rows, maps and volumes: by the nearest entries, linear and cubic.
 
 Weights along an axis are what PyTorch makes of each entry alone: the operator on the rows of the identity.
 """
@@ -32,7 +32,7 @@ def _resizing(name: str) -> Rule:
     def rule(call: Call) -> Value:
         asm, given = call.assembler, call.arguments
         source = "input" if "input" in given else "self"
-        shape, dimensions = call.shape(source), 1 if name.endswith("1d") else 2
+        shape, dimensions = call.shape(source), _dimensions(name)
         if len(shape) != 2 + dimensions or not call.value(source).batched:
             raise asm.refuse(
                 f"got a value of shape {shape}",
@@ -75,7 +75,12 @@ def _scales(call: Call, dimensions: int) -> list[float | None]:
                 "scale_factors", "a number for each axis, or None where there is an output size"
             )
         return list(scales or [None] * dimensions)
-    return [given["scales"]] if dimensions == 1 else [given["scales_h"], given["scales_w"]]
+    names = ("scales",) if dimensions == 1 else ("scales_d", "scales_h", "scales_w")[-dimensions:]
+    return [given[name] for name in names]
+
+
+def _dimensions(name: str) -> int:
+    return next(count for count in (1, 2, 3) if f"{count}d" in name)
 
 
 def _operator(name: str) -> OpOverload:
@@ -120,11 +125,15 @@ _ARGUMENTS = {
     "output_size": NONE | whole_numbers(least=1),
     "align_corners": FLAG,
     "scale_factors": NONE | _EACH,
-    **dict.fromkeys(("scales", "scales_h", "scales_w"), NONE | _POSITIVE),
+    **dict.fromkeys(("scales", "scales_d", "scales_h", "scales_w"), NONE | _POSITIVE),
 }
 _NAMES = (
-    *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d"),
-    *("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d"),
+    *(
+        f"{nearest}{count}d"
+        for nearest in ("upsample_nearest", "_upsample_nearest_exact")
+        for count in (1, 2, 3)
+    ),
+    *("upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d"),
     *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
 )
 

@@ -50,18 +50,30 @@ def _pow(call: Call) -> Value:
     return joining.power(call.assembler, call.value(), float(exponents[0]))
 
 
+def _exponential(call: Call) -> Value:
+    """exp2, and pow of a constant base: the exponential of a multiple."""
+    asm, name = call.assembler, "self" if "exponent" not in call.arguments else "exponent"
+    base = np.float64(2.0) if name == "self" else call.constant("self")
+    if not (np.isfinite(base) & (base > 0)).all():
+        raise call.refuse("self", "a number above 0")
+    return asm.smooth(asm.scale_shift(call.value(name), np.log(base), 0.0), "exp")
+
+
 def _axes_of(call: Call) -> Sequence[int]:
     given = call["dim"]
     return [given] if isinstance(given, int) else given or range(len(call.shape()))
 
 
 def _vector_norm(call: Call) -> Value:
-    """The root of the sum of squares, or the sum of absolute values."""
-    asm, axes, keep = call.assembler, _axes_of(call), bool(call["keepdim"])
-    if call["ord"] == 1:
-        return collapsing.total(asm, picking.absolute(asm, call.value()), axes, keep)
-    total = collapsing.total(asm, joining.power(asm, call.value(), 2.0), axes, keep)
-    return joining.power(asm, total, 0.5)
+    """The p-th root of the sum of p-th powers of absolute values; the largest of these, or their sum."""
+    asm, axes, keep, p = call.assembler, _axes_of(call), bool(call["keepdim"]), float(call["ord"])
+    x = call.value() if p % 2 == 0 else picking.absolute(asm, call.value())
+    if p == math.inf:
+        return picking.largest(asm, x, axes, keep, shared=True)
+    if p == 1:
+        return collapsing.total(asm, x, axes, keep)
+    total = collapsing.total(asm, joining.power(asm, x, p), axes, keep)
+    return joining.power(asm, total, 1 / p)
 
 
 def _variance(exponent: float) -> Rule:
@@ -79,6 +91,11 @@ def _variance(exponent: float) -> Rule:
         return joining.power(asm, asm.scale_shift(total, 1 / (count - correction), 0.0), exponent)
 
     return rule
+
+
+def _variance_and_mean(call: Call) -> list[Value]:
+    mean = collapsing.mean(call.assembler, call.value(), _axes_of(call), bool(call["keepdim"]))
+    return [_variance(1.0)(call), mean]
 
 
 def _logarithm(base: float) -> Rule:
@@ -210,11 +227,20 @@ _SPREAD = {"self": COMPUTED, "dim": NONE | _NAMED, "correction": NONE | NUMBER, 
 _ROWS_OF = COMPUTED | weights(2, 3)
 _PAIRS = {"x1": _ROWS_OF, "x2": _ROWS_OF, "p": only(2, 2.0)}
 _PAIRS |= {"compute_mode": unread("by which products it is computed")}
-_LENGTH = {"self": COMPUTED, "ord": only(1, 1.0, 2, 2.0), "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
+_ORDER = only(math.inf) | Argument(
+    "a whole number above 0", lambda given: NUMBER.fits(given) and given in range(1, 17)
+)
+_LENGTH = {"self": COMPUTED, "ord": _ORDER, "dim": _AXES, "keepdim": FLAG, "dtype": PRECISION}
 
 ROWS: Rows = (
     ("glu", by_bounds(_glu), {"self": COMPUTED, "dim": WHOLE}),
     ("exp", by_bounds(activations.smooth("exp")), _ONE),
+    ("exp2 special_exp2", by_bounds(_exponential), _ONE),
+    (
+        "pow.Scalar",
+        by_bounds(_exponential),
+        {"self": NUMBER, "exponent": COMPUTED},
+    ),
     ("log", by_bounds(lambda call: joining.logarithm(call.assembler, call.value())), _ONE),
     ("log2", by_bounds(_logarithm(2.0)), _ONE),
     ("log10", by_bounds(_logarithm(10.0)), _ONE),
@@ -235,6 +261,7 @@ ROWS: Rows = (
     ("pow.Tensor_Scalar", by_bounds(_pow), {"self": COMPUTED, "exponent": NUMBER}),
     ("pow.Tensor_Tensor", by_bounds(_pow), {"self": COMPUTED, "exponent": WEIGHTS}),
     ("var.correction", by_bounds(_variance(1.0)), _SPREAD),
+    ("var_mean.correction", by_bounds(_variance_and_mean), _SPREAD),
     ("std.correction", by_bounds(_variance(0.5)), _SPREAD),
     ("linalg_vector_norm", by_bounds(_vector_norm), _LENGTH),
     ("softmax.int", by_bounds(_softmax), {"self": COMPUTED, "dim": WHOLE, "dtype": PRECISION}),

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.ao.nn.quantized import FloatFunctional, FXFloatFunctional
+from torch.ao.quantization import FakeQuantizeBase, ObserverBase
 from torch.autograd.function import BackwardCFunction
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
@@ -90,7 +92,7 @@ def traced(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -
     except UsageError:
         raise
     except Exception as error:  # tracing runs the user's code
-        raise _not_traced(name, example, error, seen) from error
+        raise _not_traced(module, name, example, error, seen) from error
 
 
 def exported_in_half(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -> ExportedProgram:
@@ -114,7 +116,7 @@ def exported_in_half(module: torch.nn.Module, sizes: tuple[int, ...], asked: str
     except UsageError:
         raise
     except Exception as error:  # tracing runs the user's code
-        raise _not_traced(name, example, error) from error
+        raise _not_traced(module, name, example, error) from error
 
 
 def loaded(
@@ -124,6 +126,8 @@ def loaded(
 
     Raises ModelError if it cannot run.
     """
+    if precision == torch.uint8:
+        raise ModelError(_whole_numbers(path))
     if precision not in PRECISIONS:
         raise ModelError(_too_coarse(path, precision))
     module = runnable(program)
@@ -179,7 +183,17 @@ def _switches_off(program: ExportedProgram) -> bool:
     return bool(blocks) and not any(node.args[2] for node in blocks)
 
 
-def _not_traced(name: str, example: Tensor, error: Exception, seen: Course | None = None) -> ModelError:
+def _not_traced(
+    module: torch.nn.Module, name: str, example: Tensor, error: Exception, seen: Course | None = None
+) -> ModelError:
+    images = _images(module)
+    if images > 1:
+        return ModelError(
+            f"{name} takes {images} inputs, allowed is one, the image; wrap it in a module that fixes the "
+            "others"
+        )
+    if seen is None and _takes(module, example.byte()):
+        return ModelError(_whole_numbers(name))
     why, way = _first_line(error), "check layout and shape (--resize gives the image another size)"
     if seen is not None and seen.reads_the_image:
         why = "it takes a number out of what it computes from the image, as if, float() and .item() do"
@@ -187,6 +201,33 @@ def _not_traced(name: str, example: Tensor, error: Exception, seen: Course | Non
     return ModelError(
         f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({why}); "
         f"allowed are modules that take one image batch and do the same steps for every image; {way}"
+    )
+
+
+def _images(module: torch.nn.Module) -> int:
+    """How many inputs a module cannot do without."""
+    try:
+        wanted = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):  # what is compiled may tell nothing
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in wanted)
+
+
+def _takes(module: torch.nn.Module, example: Tensor) -> bool:
+    """Whether it runs on such an input."""
+    try:
+        with undisturbed(gradients=False):
+            module(example)
+    except Exception:  # the module's own code runs here
+        return False
+    return True
+
+
+def _whole_numbers(name: str) -> str:
+    return (
+        f"{name} takes whole numbers (uint8) alone, allowed are real ones, pixels in [0, 1]; hand in what is "
+        "behind its conversion, or write it as ONNX, whose inputs of UINT8 are 255 times the pixels"
     )
 
 
@@ -319,11 +360,16 @@ def _too_coarse(name: str, found: torch.dtype) -> str:
     )
 
 
+# What stands among PyTorch's quantized modules, and computes in real numbers until it is converted.
+_FLOATING = (FloatFunctional, FXFloatFunctional)
 # What tells of PyTorch's modules for fake quantization whether they round.
 _ROUNDING = "fake_quant_enabled"
 
 
 def _check_parts(module: torch.nn.Module, path: str) -> None:
+    rounding = {
+        id(own) for part in module.modules() if isinstance(part, FakeQuantizeBase) for own in part.modules()
+    }
     for place, part in module.named_modules():
         where = f"{path} (part {place!r})" if place else path
         if isinstance(part, torch.jit.ScriptModule):
@@ -332,10 +378,15 @@ def _check_parts(module: torch.nn.Module, path: str) -> None:
                 "module that it was made from, or what torch.export.save writes of that, or write it as ONNX "
                 "with torch.onnx.export(module, (image,), 'net.onnx', dynamo=False)"
             )
-        if "quantized" in type(part).__module__.split("."):
+        if "quantized" in type(part).__module__.split(".") and not isinstance(part, _FLOATING):
             raise ModelError(
                 f"{where} is quantized, allowed are networks that compute in float32 or float64; hand in the "
                 "one that it was made from"
+            )
+        if isinstance(part, ObserverBase) and id(part) not in rounding:
+            raise ModelError(
+                f"{where} looks on for a quantization to come (an observer), allowed are networks that "
+                "compute in float32 or float64 alone; hand in the one that it was made from"
             )
         if any(int(buffer.sum()) for name, buffer in part.named_buffers(recurse=False) if name == _ROUNDING):
             raise ModelError(

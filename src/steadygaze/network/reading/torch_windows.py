@@ -8,6 +8,9 @@ from dataclasses import replace
 from steadygaze.network.reading import convolving, framing, picking, volumes
 from steadygaze.network.reading.assembly import Pads, PoolGeometry, Value
 from steadygaze.network.reading.framing import Framed
+from steadygaze.network.reading.marks import mixed
+from steadygaze.network.reading.mixed_kernels import mixed_convolution
+from steadygaze.network.reading.rearranging import shape_of
 from steadygaze.network.reading.torch_arguments import (
     COMPUTED,
     COUNT,
@@ -68,7 +71,7 @@ def _each(rule: Rule) -> Rule:
         asm, given = call.assembler, dict(call.arguments)
         name = "input" if "input" in given else "self"
         value, shape = call.value(name), call.shape(name)
-        if value.batched or len(shape) != 4:
+        if value.batched or len(shape) != 4 or isinstance(given.get("weight"), Value):
             made: Value | list[Value] = rule(call)
             return made
         maps, channels, *places = shape
@@ -89,10 +92,8 @@ def _each(rule: Rule) -> Rule:
 def _either(call: Call) -> Value:
     """convolution: transposed or not, of maps, of rows or of volumes."""
     rank = call.constant("weight").ndim
-    if rank == volumes.RANK and not call["transposed"]:
-        return _deep_convolution(call)
     if rank == volumes.RANK:
-        raise call.refuse("weight", "a constant tensor with 3 or 4 axes, where it is transposed")
+        return _deep_transposed(call) if call["transposed"] else _deep_convolution(call)
     rule = _each(_transposed if call["transposed"] else _convolution)
     made: Value = (rule if rank == 4 else _flat(rule))(call)
     return made
@@ -113,6 +114,13 @@ def _deep_convolution(call: Call) -> Value:
     geometry = volumes.DeepGeometry(kernel, stride, pads, dilation)
     bias, groups = call.optional("bias"), int(call["groups"])
     return volumes.convolved(call.assembler, call.value("input"), weight, bias, geometry, groups)
+
+
+def _deep_transposed(call: Call) -> Value:
+    weight, stride, dilation = call.constant("weight"), _triple(call["stride"]), _triple(call["dilation"])
+    geometry = volumes.DeepGeometry(weight.shape[2:], stride, _sides(_triple(call["padding"])), dilation)
+    bias, more, groups = call.optional("bias"), _triple(call["output_padding"]), int(call["groups"])
+    return volumes.transposed(call.assembler, call.value("input"), weight, bias, geometry, more, groups)
 
 
 def _sides(amounts: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -164,10 +172,19 @@ def _transposed(call: Call) -> Value:
 
 
 def _convolution(call: Call) -> Value:
-    weight, stride, dilation = call.constant("weight"), _pair(call["stride"]), _pair(call["dilation"])
-    pads = _conv_pads(call, weight.shape[2:], stride, dilation)
-    bias = call.optional("bias")
-    return call.assembler.conv(call.value("input"), weight, bias, stride, pads, dilation, int(call["groups"]))
+    asm, stride, dilation = call.assembler, _pair(call["stride"]), _pair(call["dilation"])
+    weight, groups = call.part("weight"), int(call["groups"])
+    pads = _conv_pads(call, shape_of(asm, weight)[2:], stride, dilation)
+    if isinstance(weight, Value):
+        return mixed_convolution(
+            asm,
+            call.value("input"),
+            weight,
+            None if call["bias"] is None else call.part("bias"),
+            groups,
+            lambda x, kernels, parts: asm.conv(x, kernels, None, stride, pads, dilation, parts),
+        )
+    return asm.conv(call.value("input"), weight, call.optional("bias"), stride, pads, dilation, groups)
 
 
 def _conv_pads(call: Call, kernel: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int]) -> Pads:
@@ -225,6 +242,7 @@ _CONVOLUTION = {
     "output_padding": extent(0),
 }
 _ROW_CONVOLUTION = {**_CONVOLUTION, "weight": weights(3)}
+_MIXED_CONVOLUTION = {**_CONVOLUTION, "weight": weights(4) | COMPUTED, "bias": _VECTOR | COMPUTED}
 _ANY_CONVOLUTION = {
     **_CONVOLUTION,
     "weight": weights(3, 4, 5),
@@ -247,6 +265,7 @@ _DEEP_CONVOLUTION = {
     **dict.fromkeys(("stride", "dilation"), deep_extent(1)),
     "padding": deep_extent(0) | only("valid", "same"),
 }
+_DEEP_TRANSPOSED = {**_DEEP_CONVOLUTION, **dict.fromkeys(("padding", "output_padding"), deep_extent(0))}
 _DEEP_POOL = {
     **_POOL,
     "stride": deep_extent(1) | whole_numbers(0),
@@ -257,11 +276,12 @@ _DEEP_ADAPTIVE = {"self": COMPUTED, "output_size": deep_extent(1)}
 _ADAPTIVE = {"self": COMPUTED, "output_size": extent(1)}
 
 ROWS: Rows = (
-    ("conv2d conv2d.padding", _each(_convolution), _CONVOLUTION),
+    ("conv2d conv2d.padding", mixed(_each(_convolution)), _MIXED_CONVOLUTION),
     ("conv1d conv1d.padding", _flat(_each(_convolution)), _ROW_CONVOLUTION),
     ("conv3d conv3d.padding", _deep_convolution, _DEEP_CONVOLUTION),
     ("conv_transpose2d.input", _each(_transposed), _CONVOLUTION),
     ("conv_transpose1d", _flat(_each(_transposed)), _ROW_CONVOLUTION),
+    ("conv_transpose3d.input", _deep_transposed, _DEEP_TRANSPOSED),
     ("convolution", _either, _ANY_CONVOLUTION),
     ("max_pool2d", _each(_max_pool), _POOL),
     ("max_pool2d_with_indices", _each(lambda call: [_max_pool(call)]), _POOL),

@@ -1,8 +1,8 @@
 """Windows over three axes of places, ``(1, C, D, H, W)``, as windows over maps, on top of the `Assembler`.
 
-The slices of a volume are channels of one map. A convolution of it is one of all slices together, whose
-weights are 0 where a slice is in no window; windows of pools are boxes: first over rows and columns of each
-slice, then over slices.
+The slices of a volume are channels of one map. A convolution of it, transposed or not, is one of all slices
+together, whose weights are 0 where a slice is in no window; windows of pools are boxes: first over rows and
+columns of each slice, then over slices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from steadygaze.network.building import check_size
-from steadygaze.network.reading import picking
+from steadygaze.network.reading import convolving, picking
 from steadygaze.network.reading.assembly import Assembler, PoolGeometry, Value
 from steadygaze.network.reading.windows import Windows
 
@@ -88,6 +88,50 @@ def convolved(
     plane = geometry.planes
     made = asm.conv(_sliced(asm, x), wide, repeated, plane.stride, plane.pads, plane.dilation, groups)
     return asm.reshape(made, (1, outputs, windows.count, *asm.shape(made)[2:]))
+
+
+def transposed(
+    asm: Assembler,
+    x: Value,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    geometry: DeepGeometry,
+    more: Sequence[int],
+    groups: int,
+) -> Value:
+    """Transposed convolution by weight ``(C, O / groups, kd, kh, kw)``; the kernel is that of the weight.
+
+    What the geometry's pads say is cut off; `more` is left on behind, one number for each axis of places.
+    """
+    channels, depth, *_ = _volume(asm, x)
+    if weight.shape[0] != channels or channels % groups:
+        raise asm.refuse(
+            f"weight {weight.shape} in {groups} groups does not fit a value of shape {asm.shape(x)}",
+            "allowed are matching sizes; check the image's layout and its size (--resize)",
+        )
+    (before, after), step, reach = geometry.pads[0], geometry.stride[0], geometry.dilation[0]
+    inputs, outputs, kernel_depth, *kernel = weight.shape
+    made = (depth - 1) * step + reach * (kernel_depth - 1) + 1 + more[0] - before - after
+    if made < 1 or more[0] >= max(step, reach):
+        raise asm.refuse(
+            f"it makes {made} slices of {depth}, {more[0]} of them by its output padding",
+            "allowed is at least one, and an output padding of less than a stride or a dilation",
+        )
+    full = (inputs, depth, outputs, made, *kernel)
+    check_size(full, f"the weights of {asm.where}, of all {depth} slices together")
+    wide = np.zeros(full)
+    for place in range(depth):
+        for at in range(kernel_depth):
+            to = place * step + at * reach - before
+            if 0 <= to < made:
+                wide[:, place, :, to] = weight[:, :, at]
+    wide = wide.reshape(inputs * depth, outputs * made, *kernel)
+    repeated = None if bias is None else np.repeat(bias, made)
+    plane, rest = geometry.planes, (more[1], more[2])
+    flat = convolving.transposed(
+        asm, _sliced(asm, x), wide, repeated, plane.stride, plane.pads, rest, plane.dilation, groups
+    )
+    return asm.reshape(flat, (1, outputs * groups, made, *asm.shape(flat)[2:]))
 
 
 def largest(asm: Assembler, x: Value, geometry: DeepGeometry) -> Value:
