@@ -79,3 +79,32 @@ def test_small_boxes_are_not_judged_together_with_others():
     alone = [judge_boxes(problem, box[None], 32).kind[0] for box in boxes]
     assert found.kind.tolist() == alone
     assert found.kind[1] == found.kind[3] != found.kind[0] == found.kind[2]
+
+
+def smooth(count=20, width=16):
+    torch.manual_seed(3)
+    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(36, width)]
+    for _ in range(count):
+        layers += [nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width)]
+    return nn.Sequential(*layers, nn.Linear(width, 3)).double().eval()
+
+
+def answer_of_ends():
+    """Where some pixels are at the ends of the clip: they bend at 0 alone."""
+    image = IMAGE.copy()
+    image[0, 0], image[0, 4:] = 0.0, 1.0
+    return verify(smooth(), image, LINE, threshold=0.3, method="bound", regions_limit=30)
+
+
+def test_pixels_at_the_ends_of_the_clip_do_not_make_safe_boxes_small(monkeypatch):
+    """Boxes on each side of 0 are followed as if there were no clip."""
+    answer = answer_of_ends()
+    scale = answer.safe_scale
+    assert scale >= 2.0**-9
+    box, rng = answer.problem.box, np.random.default_rng(1)
+    thetas = scale * (box[:, 0] + rng.random((60, len(box))) * (box[:, 1] - box[:, 0]))
+    points = answer.problem.replay(thetas)
+    assert (points.gap > 0).all()
+    assert (points.inconsistency <= 0.3).all()
+    monkeypatch.setattr(branch_and_bound, "bends_at_zero", lambda _: False)
+    assert answer_of_ends().safe_scale == 0

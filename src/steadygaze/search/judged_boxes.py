@@ -291,8 +291,12 @@ class _Judging:
         settled = np.logical_or.reduce(formed[1] < -problem.gap_tolerance, axis=1)
         settled |= np.logical_and.reduce(formed[0] > problem.gap_tolerance, axis=1)
         self.forms[some[fresh]] = settled[fresh]
-        self.middle[some[fresh]] = (formed[0] + formed[1])[fresh] / 2
+        known = np.isfinite(formed[0]) & np.isfinite(formed[1])
+        middle = [np.where(known, end, 0.0)[fresh] / 2 for end in formed]
+        self.middle[some[fresh]] = middle[0] + middle[1]
         low, high = (bound.cpu().numpy() for bound in bounds.gaps(problem.label))
+        # Where bounds are infinite, what is made of them may be nothing.
+        low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
         if self._experience is not None and bounds.backward is not None:
             self._turn(some, bounds, low, self._experience)
         self.low[some] = low
