@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from anchored_cases import COUNT, LAYERS, at, deep, drifting, excess, graph_of, pixels_of, values_of
 from many_digits import exactly, logits_of, value_of
@@ -134,6 +135,43 @@ def test_a_box_that_ends_at_a_breakpoint_does_not_cross_it():
     assert (bent_apart(layer, inputs, torch.zeros(()).double())[2] <= 1e-30).all()
     beyond = replace(inputs, drift=inputs.drift * (1 + 2.0**-20))
     assert (bent_apart(layer, beyond, torch.zeros(()).double())[2] > 2.0**-23 * edge).all()
+
+
+def of_bends(share=0.0):
+    """Units of two bends: deviations as symbols, what units are beside their lines, and errors."""
+    rng, layer = np.random.default_rng(7), LAYERS["three pieces"][0]
+    drift = torch.tensor([[[0.03, -0.02, 0.01], [-0.01, 0.04, 0.0]]], dtype=torch.float64)
+    anchor = torch.tensor([[0.01, 0.25, 2.0]], dtype=torch.float64)
+    alike = torch.tensor([0, 1, 0, 2, 1, 0])
+    drift, anchor = functional.pad(drift, (0, 0, 0, 2))[..., alike], anchor[:, alike]
+    rows = torch.zeros((1, monomials(COUNT + 2, 3).rows, 6), dtype=torch.float64)
+    errors = share * torch.from_numpy(rng.uniform(0, 1, anchor.shape))
+    inputs = Anchored(anchor, Forms(rows, errors, COUNT), drift)
+    bends = torch.where(alike < 2, alike, -1)[None]
+    made = followed_units(monomials(COUNT + 2, 3), layer, inputs, None, bends).values
+    symbols, left = made.drift[0, COUNT:], []
+    for t in rng.uniform(-1, 1, (60, COUNT)):
+        x = exactly(anchor[0]) + sum(float(own) * exactly(row) for own, row in zip(t, drift[0], strict=False))
+        true = value_of(layer, x + exactly(rng.uniform(-1, 1, 6)) * exactly(errors[0]))
+        plain = replace(
+            made, drift=made.drift[:, :COUNT], away=replace(made.away, rows=made.away.rows[:, :3])
+        )
+        left.append(true - at(plain, t, np.zeros(6)))
+    return symbols, np.array(left, float), made.away.error[0]
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-3])
+def test_units_that_bend_alike_share_a_symbol(share):
+    symbols, left, errors = of_bends(share)
+    assert (symbols[0] > 0).tolist() == [True, False, True, False, False, True]
+    assert (symbols[1] > 0).tolist() == [False, True, False, False, True, False]
+    for row, own in zip(symbols, ([0, 2, 5], [1, 4]), strict=True):
+        shares = left[:, own] / row[own].numpy()
+        doubt = (errors[own] / row[own]).numpy() + 1e-12
+        assert (np.abs(shares) <= 1 + doubt).all()
+        assert (np.abs(shares - shares[:, :1]) <= doubt + doubt[0]).all()
+        assert share or np.abs(shares).max() > 0.5
+    assert (np.abs(left[:, 3]) <= errors[3].item() + 1e-30).all()
 
 
 def violation(module, half, degree, points=3):

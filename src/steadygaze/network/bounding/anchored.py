@@ -37,7 +37,8 @@ class Anchored:
     """Values over boxes: anchors and drifts, which are known, plus what is beside them.
 
     Attributes:
-        anchor: ``(B, *shape)``. drift: ``(B, n, *shape)``, coefficients of the n coordinates; None for 0.
+        anchor: ``(B, *shape)``. drift: ``(B, k, *shape)``, coefficients of the coordinates, and of the first
+            symbols, if it has more rows than there are coordinates; None for 0.
         away: what is beside.
     """
 
@@ -69,7 +70,7 @@ class Anchored:
         if self.drift is None:
             return self.away
         rows = self.away.rows.clone()
-        moving = rows[:, 1 : 1 + self.away.count]
+        moving = rows[:, 1 : 1 + self.drift.shape[1]]
         moving += self.drift
         return replace(self.away, rows=rows).loosened(UNIT * moving.abs().sum(dim=1) * (1 + _ROUNDING))
 
@@ -95,7 +96,7 @@ class Anchored:
 def moved(centre: Precise, away: Forms, drift: Precise | None = None) -> Anchored:
     """What is beside a centre and a drift, as what is beside the numbers in float64 closest to their middles.
 
-    centre ``(B, *shape)``, drift ``(B, n, *shape)``.
+    centre ``(B, *shape)``, drift ``(B, k, *shape)``.
     """
     rows = away.rows.clone()
     rows[:, 0] += centre.low
@@ -103,8 +104,9 @@ def moved(centre: Precise, away: Forms, drift: Precise | None = None) -> Anchore
     anchor, rows[:, 0] = two_sum(centre.high, rows[:, 0])
     if drift is None:
         return Anchored(anchor, replace(away, rows=rows).loosened(rounding))
-    moving = rows[:, 1 : 1 + away.count] + drift.low
-    known, rows[:, 1 : 1 + away.count] = two_sum(drift.high, moving)
+    first = slice(1, 1 + drift.high.shape[1])
+    moving = rows[:, first] + drift.low
+    known, rows[:, first] = two_sum(drift.high, moving)
     rounding = rounding + (drift.error + UNIT * moving.abs()).sum(dim=1)
     return Anchored(anchor, replace(away, rows=rows).loosened(rounding * (1 + _ROUNDING)), known)
 

@@ -56,8 +56,8 @@ from steadygaze.network.smooth import Smooth
 
 # What rounding in a handful of operations may add, as a share.
 _ROUNDING = 2.0**-40
-# Values that are beyond a breakpoint by no more than this share of how far they move count as before it.
-_GRAZING = 2.0**-30
+#: Values that are beyond a breakpoint by no more than this share of how far they move count as before it.
+BENDING = 2.0**-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ def bent_apart(
     grazes = torch.zeros_like(anchor)
     for piece, edge in enumerate(layer.marks):
         past = _past(x, edge, pieces <= piece)
-        crosses |= past > _GRAZING * size
+        crosses |= past > BENDING * size
         torn = torn + (past > 0) * _torn(layer, piece, edge)
         grazes = grazes + jumps[piece].abs() * past.clamp_min(0.0)
     chord = (bent(most) - bent(least)) / (most - least).clamp_min(torch.finfo(most.dtype).tiny)
@@ -275,7 +275,7 @@ def _missing(p: Anchored) -> Tensor:
     rounding = own.low.abs()[..., 0] + own.error[..., 0]
     if p.drift is not None:
         moving = Precise.exact(p.drift).total(-1).shaped(lambda own: own[..., 0])
-        sums[:, 1 : 1 + p.away.count] += moving.high
+        sums[:, 1 : 1 + p.drift.shape[1]] += moving.high
         rounding, known = (
             rounding + (moving.low.abs() + moving.error).sum(dim=1),
             known + moving.high.abs().sum(dim=1),

@@ -97,7 +97,7 @@ def drift_of(x: Anchored) -> Tensor:
 def with_drift(beside: Forms, drift: Precise) -> Forms:
     """What is beside a drift ``(B, n, *shape)``, and that."""
     rows = beside.rows.clone()
-    moving = rows[:, 1 : 1 + beside.count]
+    moving = rows[:, 1 : 1 + drift.high.shape[1]]
     moving += drift.high
     rounding = (off_of(drift) + UNIT * moving.abs()).sum(dim=1) * (1 + ROUNDING)
     return replace(beside, rows=rows).loosened(rounding)

@@ -86,9 +86,17 @@ class Followed:
 
 
 def followed_units(
-    m: Monomials, layer: PiecewiseLinear | MaxPool | Smooth, x: Anchored, tolerance: Tensor | None
+    m: Monomials,
+    layer: PiecewiseLinear | MaxPool | Smooth,
+    x: Anchored,
+    tolerance: Tensor | None,
+    bends: Tensor | None = None,
 ) -> Followed:
-    """The layer over boxes; tolerance: see `relax`."""
+    """The layer over boxes; tolerance: see `relax`.
+
+    bends ``(B, N)`` int64: numbers of units that are alike, and bend; -1 of others. By how much these are
+    beside their lines is the last variables, in the order of the numbers.
+    """
     tolerance = x.anchor.new_zeros(()) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
         done = pooled_anchors(layer, x, tolerance, 0, x.away.symbols)
@@ -103,14 +111,31 @@ def followed_units(
     piecewise = isinstance(layer, PiecewiseLinear)
     parts = bent_apart(layer, flat, tolerance) if piecewise else curved_apart(layer, flat)
     slope, middle, deviation, derivative = parts
-    away = flat.away.scaled(slope)
-    rows = away.rows.clone()
-    rows[:, 0] += middle
-    rest = (deviation + UNIT * rows[:, 0].abs()) * (1 + ROUNDING)
-    away = replace(away, rows=rows).loosened(rest).reshaped(*x.away.shape)
-    drift = _drifting(flat, Precise.exact(slope), x.away.shape)
-    values = moved(precise_value(layer, x.anchor), away, drift)
-    return Followed(values, Slopes(m, _as_forms(derivative, x.away.count)), rest)
+    away, rest, drift = (
+        flat.away.scaled(slope),
+        deviation * (1 + ROUNDING),
+        _drifting(flat, Precise.exact(slope)),
+    )
+    if bends is not None:
+        assert piecewise, "no other layer bends"
+        drift = replace(drift, high=_with_bends(drift.high, rest, bends))
+        # Alike they are but for errors, of which those beyond the line's slope are not counted yet.
+        jumps = (layer.slopes[1:] - layer.slopes[:-1]).abs().sum(dim=0)
+        rest = torch.where(bends >= 0, 2 * jumps * away.error, rest)
+    shape = x.away.shape
+    middle = Precise.exact(middle.reshape(x.anchor.shape))
+    away = away.loosened(rest).reshaped(*shape)
+    values = moved(precise_value(layer, x.anchor) + middle, away, _shaped(drift, shape))
+    return Followed(values, Slopes(m, _as_forms(derivative, x.away.count)), deviation)
+
+
+def _with_bends(drift: Tensor, deviation: Tensor, bends: Tensor) -> Tensor:
+    """A drift ``(B, k, N)`` with what units of each bend are beside their lines, by one variable for each."""
+    drift = drift.clone()
+    count = int(bends.max()) + 1
+    for number in range(count):
+        drift[:, drift.shape[1] - count + number] = torch.where(bends == number, deviation, 0.0)
+    return drift
 
 
 def _as_forms(derivative: Derivative, count: int) -> Forms:
@@ -125,10 +150,15 @@ def _as_forms(derivative: Derivative, count: int) -> Forms:
     return Forms(rows, error, count, length=derivative.length)
 
 
-def _drifting(flat: Anchored, slope: Precise, shape: tuple[int, ...]) -> Precise:
-    """The drift behind units of these slopes ``(B, N)``, ``(B, n, *shape)``."""
+def _drifting(flat: Anchored, slope: Precise) -> Precise:
+    """The drift behind units of these slopes ``(B, N)``, ``(B, k, N)``."""
     drift = Precise.exact(drift_of(flat))
-    return (repeated(slope, drift) * drift).shaped(lambda own: own.unflatten(2, shape))
+    return repeated(slope, drift) * drift
+
+
+def _shaped(drift: Precise, shape: tuple[int, ...]) -> Precise:
+    """That of units ``(N,)`` in another shape."""
+    return drift.shaped(lambda own: own.unflatten(2, shape))
 
 
 def _expanded(m: Monomials, layer: Smooth, x: Anchored, series: Series) -> Followed:
@@ -154,7 +184,9 @@ def _expanded(m: Monomials, layer: Smooth, x: Anchored, series: Series) -> Follo
         steepest * away.error * (1 + ROUNDING), steepest.amax(dim=1) * away.errors * (1 + ROUNDING)
     )
     shape = x.away.shape
-    made = moved(precise_value(layer, x.anchor), values.reshaped(*shape), _drifting(flat, slope, shape))
+    made = moved(
+        precise_value(layer, x.anchor), values.reshaped(*shape), _shaped(_drifting(flat, slope), shape)
+    )
     return Followed(made, Slopes(m, _derivatives(m, flat, series)), rest)
 
 
