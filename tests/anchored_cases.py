@@ -101,11 +101,22 @@ def values_of(rng, shape, width, error=0.1, degree=1):
     return Anchored(anchor, Forms(rows, errors, COUNT))
 
 
+def drifting(rng, values, share=2.0**-20):
+    """The values, of whose coefficients of coordinates most is drift; with a share of 0 nothing is beside."""
+    rows, coordinates = values.away.rows.clone(), slice(1, 1 + COUNT)
+    drift = values.away.rows[:, coordinates]
+    rows[:, coordinates] = share * drift * torch.from_numpy(rng.uniform(-1, 1, drift.shape))
+    away = replace(values.away, rows=rows) if share else Forms(0 * rows, 0 * values.away.error, COUNT)
+    return Anchored(values.anchor, away, drift)
+
+
 def at(values, t, shares, degree=1):
     """What values are at coordinates ``(n,)``, errors being so far out, in mpmath."""
     away, points = values.away, exactly(np.array(t))
     factors = [mpmath.fprod(points[own] for own in row) for row in monomials(COUNT, degree).factors]
     linear = sum(factor * exactly(row) for factor, row in zip(factors, away.rows[0], strict=False))
+    if values.drift is not None:
+        linear += sum(point * exactly(row) for point, row in zip(points, values.drift[0], strict=True))
     return exactly(values.anchor[0]) + linear + exactly(shares) * exactly(away.error[0])
 
 
@@ -114,7 +125,7 @@ def excess(values, true, t, degree=1):
     away = values.away
     count = monomials(COUNT, degree).rows
     rows = replace(away, rows=away.rows[:, :count])
-    left = true - at(Anchored(values.anchor, rows), t, 0 * values.anchor[0], degree)
+    left = true - at(replace(values, away=rows), t, 0 * values.anchor[0], degree)
     entries = exactly(away.error[0] if degree > 1 else away.strays[0])
     worst = max(
         float(abs(own) / error) if error else float(own != 0) * 1e9

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from steadygaze.network.bounding import polynomials
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation.notation import chain_of
@@ -112,3 +113,44 @@ def test_a_direction_that_may_have_no_length_leaves_a_box_undecided_and_no_more(
     assert (points.gap > 0).all()
     assert (points.inconsistency <= 0.3).all()
     assert answer.safe_scale is None or answer.safe_scale > 0
+
+
+def smooth(count=20, width=16):
+    torch.manual_seed(3)
+    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(36, width)]
+    for _ in range(count):
+        layers += [nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width)]
+    return nn.Sequential(*layers, nn.Linear(width, 3)).double().eval()
+
+
+def answer_of_ends(perturbation=LINE, limit=30):
+    """Where some pixels are at the ends of the clip: they bend at 0 alone."""
+    image = IMAGE.copy()
+    image[0, :2], image[0, 4:] = 0.0, 1.0
+    return verify(smooth(), image, perturbation, threshold=0.3, method="bound", regions_limit=limit)
+
+
+def holds(answer, scale):
+    """At points of the safe box the original keeps class and attention; that box is as large as is said."""
+    assert answer.safe_scale >= scale
+    scale = answer.safe_scale
+    box, rng = answer.problem.box, np.random.default_rng(1)
+    thetas = scale * (box[:, 0] + rng.random((60, len(box))) * (box[:, 1] - box[:, 0]))
+    points = answer.problem.replay(thetas)
+    assert (points.gap > 0).all()
+    assert (points.inconsistency <= 0.3).all()
+
+
+def test_pixels_at_the_ends_of_the_clip_do_not_make_safe_boxes_small(monkeypatch):
+    """Boxes on each side of 0 are followed as if there were no clip."""
+    holds(answer_of_ends(), 2.0**-9)
+    monkeypatch.setattr(branch_and_bound, "bends_at_zero", lambda _: False)
+    monkeypatch.setattr(polynomials, "_bends_of", lambda *_: (None, None))
+    assert answer_of_ends().safe_scale == 0
+
+
+def test_nor_do_those_that_two_parameters_move(monkeypatch):
+    """Under a patch that brightens they bend on a line through 0, all of them alike."""
+    holds(answer_of_ends(PLANE), 2.0**-12)
+    monkeypatch.setattr(polynomials, "_bends_of", lambda *_: (None, None))
+    assert answer_of_ends(PLANE).safe_scale < 2.0**-20

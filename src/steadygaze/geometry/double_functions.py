@@ -93,6 +93,11 @@ def normal_share(x: Precise) -> Precise:
     )
 
 
+def normal_density(x: Precise) -> Precise:
+    """The density of the normal distribution."""
+    return exponential(-x.square().scaled(-1)).times(_highest_density())
+
+
 def _known(within: Tensor, error: Tensor, beyond: Tensor, rest: float) -> Tensor:
     """The error where numbers are within what is computed, `rest` beyond it, and infinite elsewhere."""
     return torch.where(within, error, torch.full_like(error, torch.inf).masked_fill(beyond, rest))
@@ -103,6 +108,13 @@ def _log_of_two() -> tuple[float, float]:
     with localcontext() as context:
         context.prec = _DIGITS
         return Precise.of(Fraction(Decimal(2).ln()))
+
+
+@lru_cache(maxsize=1)
+def _highest_density() -> tuple[float, float]:
+    with localcontext() as context:
+        context.prec = _DIGITS
+        return Precise.of(Fraction(1 / (2 * _pi()).sqrt()))
 
 
 @lru_cache(maxsize=1)

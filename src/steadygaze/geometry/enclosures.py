@@ -47,8 +47,8 @@ class Enclosure:
     broadcast as arrays of shape (B, *shape) do. ``products`` names the factors j, k of each of the last
     coordinates, twice j for 2 t_j² - 1; only enclosures of parameters tell it, see ``of_boxes``.
 
-    ``rest`` (B, *shape) is what rounding took from the centre, where sums and products keep it: values
-    are within centre + rest + sum_j t_j slopes_j ± rest_error, too, which over small boxes is much less.
+    ``rest`` (B, 1 + n, *shape) is what rounding took from centre and slopes, where sums and products keep it:
+    values are within centre + rest_0 + sum_j t_j (slopes_j + rest_j) ± rest_error, too, which is much less.
     """
 
     centre: np.ndarray
@@ -81,16 +81,24 @@ class Enclosure:
 
         They are middle + half t, with middle = (low + high) / 2 and half = (high - low) / 2 as computed.
         After their n coordinates come those of the ``products``, on which they do not depend. What is made of
-        them keeps the rest of its centre if ``keep_rest`` says so; that takes as long again.
+        them keeps its rest if ``keep_rest`` says so; that takes as long again.
         """
         low, high = boxes[..., 0], boxes[..., 1]
         middle, half = low + (high - low) / 2, (high - low) / 2
-        slopes = half[:, None] * np.eye(boxes.shape[1] + len(products), boxes.shape[1])
+        axes = np.eye(boxes.shape[1] + len(products), boxes.shape[1])
+        slopes = half[:, None] * axes
         # The three roundings of middle and half, each below u (|low| + |high|): any point of the box is
         # middle + half t for some t in [-1, 1] up to this.
         error = np.where(half > 0, 4 * UNIT * (np.abs(low) + np.abs(high)), 0.0)
         made = Enclosure(middle, slopes, error, products)
-        return replace(made, rest=np.zeros_like(middle), rest_error=error) if keep_rest else made
+        if not keep_rest:
+            return made
+        # Halves of sums to twice the precision, less what middle and half are of them.
+        (width, narrower), (total, lost) = two_sum(high, -low), two_sum(low, high)
+        off = [two_sum(sums / 2, -own) for sums, own in ((total, middle), (width, half))]
+        rests = [left + (less + lower / 2) for (left, less), lower in zip(off, (lost, narrower), strict=True)]
+        rest = np.concatenate([rests[0][:, None], rests[1][:, None] * axes], axis=1)
+        return made._with_rest(rest, np.zeros_like(middle), 0.0)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -109,9 +117,9 @@ class Enclosure:
 
     @property
     def beside(self) -> tuple[np.ndarray, np.ndarray]:
-        """The rest, and the error beside it."""
+        """The rest of centre and slopes, and the error beside it."""
         if self.rest is None or self.rest_error is None:
-            return np.zeros_like(self.centre), self.error
+            return np.zeros((len(self.centre), 1 + self.count, *self.shape)), self.error
         return self.rest, self.rest_error
 
     @property
@@ -150,7 +158,8 @@ class Enclosure:
             self.slopes[(every, every, *inner)],
             self.error[(every, *inner)],
             self.products,
-            *(None if own is None else own[(every, *inner)] for own in (self.rest, self.rest_error)),
+            None if self.rest is None else self.rest[(every, every, *inner)],
+            None if self.rest_error is None else self.rest_error[(every, *inner)],
         )
 
     def reshaped(self, *shape: int) -> Enclosure:
@@ -161,7 +170,8 @@ class Enclosure:
             self.slopes.reshape(rows, self.count, *shape),
             self.error.reshape(rows, *shape),
             (),
-            *(None if own is None else own.reshape(rows, *shape) for own in (self.rest, self.rest_error)),
+            None if self.rest is None else self.rest.reshape(rows, 1 + self.count, *shape),
+            None if self.rest_error is None else self.rest_error.reshape(rows, *shape),
         )
 
     def as_layers(self) -> Enclosure:
@@ -203,15 +213,18 @@ class Enclosure:
             if self.rest is None:
                 return made
             rest, error = self.beside
-            return made._with_rest(rest + two_sum(self.centre, other)[1], error, 2 * np.abs(rest))
+            rest = np.broadcast_to(rest, (len(centre), 1 + self.count, *centre.shape[1:])).copy()
+            rest[:, 0] += two_sum(self.centre, other)[1]
+            return made._with_rest(rest, error, 0.0)
         centre, slopes = self.centre + other.centre, self.slopes + other.slopes
         rounding = 2 * UNIT * (np.abs(centre) + np.abs(slopes).sum(axis=1))
         made = Enclosure(centre, slopes, (self.error + other.error + rounding) * self._upward)
         if self.rest is None and other.rest is None:
             return made
         (rest, error), (others, another) = self.beside, other.beside
-        size = 2 * (np.abs(rest) + np.abs(others)) + np.abs(slopes).sum(axis=1)
-        return made._with_rest(rest + others + two_sum(self.centre, other.centre)[1], error + another, size)
+        lost = two_sum(self._rows, other._rows)[1]
+        size = (np.abs(rest) + np.abs(others)).sum(axis=1)
+        return made._with_rest(rest + others + lost, error + another, size)
 
     def __radd__(self, other: np.ndarray | float) -> Enclosure:
         return self + other
@@ -233,10 +246,8 @@ class Enclosure:
         if self.rest is None:
             return made
         rest, error = self.beside
-        size = 2 * np.abs(rest * factor) + np.abs(slopes).sum(axis=1)
-        return made._with_rest(
-            rest * factor + two_product(self.centre, factor)[1], error * np.abs(factor), size
-        )
+        rest, lost = rest * factor[:, None], two_product(self._rows, factor[:, None])[1]
+        return made._with_rest(rest + lost, error * np.abs(factor), np.abs(rest).sum(axis=1))
 
     def __rmul__(self, other: np.ndarray | float) -> Enclosure:
         return self * other
@@ -266,18 +277,37 @@ class Enclosure:
         )
         if self.rest is None and other.rest is None:
             return made
-        # With the rests p and q of both the centre is a b + p b + q a, and what p and q do besides is error.
-        (p, own), (q, others) = self.beside, other.beside
+        # With the rests p + π·t and q + ρ·t of both the centre is a b + p b + q a, and the slopes are
+        # a (β + ρ) + b (α + π) + p β + q α. What rests do besides is error.
+        (rest, own), (others, another) = self.beside, other.beside
+        p, q = rest[:, 0], others[:, 0]
         product, lost = two_product(a, b)
-        rest = lost + two_sum(product, squares.sum(axis=1))[1] + (p * b + q * a)
-        error = quadratic + own * (second + np.abs(q) + others) + others * (first + np.abs(p))
-        error = error + np.abs(p) * (other.spread + np.abs(q)) + np.abs(q) * self.spread
-        size = self.spread * second + np.abs(a) * other.spread + np.abs(p * b) + np.abs(q * a)
-        return made._with_rest(rest, error, (self.count + 4) * size)
+        middle = lost + two_sum(product, squares.sum(axis=1))[1] + (p * b + q * a)
+        one, two = two_product(a[:, None], beta), two_product(b[:, None], alpha)
+        moving = [a[:, None] * others[:, 1:], b[:, None] * rest[:, 1:], p[:, None] * beta, q[:, None] * alpha]
+        slanted = (one[1] + two[1] + two_sum(one[0], two[0])[1]) + sum(moving)
+        size = (self.count + 4) * self.spread * other.spread + 2 * (np.abs(p * b) + np.abs(q * a))
+        size = size + 2 * sum(np.abs(part).sum(axis=1) for part in moving)
+        size = size + 2 * np.abs(one[1] + two[1]).sum(axis=1)
+        far, farther = (np.abs(x).sum(axis=1) for x in (rest, others))
+        error = quadratic + own * (second + farther + another) + another * (first + far)
+        error = error + far * farther + np.abs(rest[:, 1:]).sum(axis=1) * other.spread
+        error = error + np.abs(others[:, 1:]).sum(axis=1) * self.spread
+        made_rest = np.concatenate([middle[:, None], slanted], axis=1)
+        return made._with_rest(made_rest, error, size)
 
-    def _with_rest(self, rest: np.ndarray, error: np.ndarray, size: np.ndarray) -> Enclosure:
+    @property
+    def _rows(self) -> np.ndarray:
+        """Centre and slopes, (B, 1 + n, *shape)."""
+        shape = np.broadcast_shapes(self.slopes.shape[2:], self.shape)
+        slopes = np.broadcast_to(self.slopes, (len(self.centre), self.count, *shape))
+        return np.concatenate(
+            [np.broadcast_to(self.centre[:, None], (len(slopes), 1, *shape)), slopes], axis=1
+        )
+
+    def _with_rest(self, rest: np.ndarray, error: np.ndarray, size: np.ndarray | float) -> Enclosure:
         """With a rest and the error beside it, which sums of numbers of this size have rounded."""
-        error = error + 4 * UNIT * (np.abs(rest) + size) + _LEAST
+        error = error + 4 * UNIT * (np.abs(rest).sum(axis=1) + size) + _LEAST
         return replace(self, rest=rest, rest_error=error * self._upward)
 
     @property

@@ -338,6 +338,11 @@ class Chain(AbstractPerturbation):
         return tuple((start + j, start + k) for link, start, _ in self._slices() for j, k in link.products)
 
     @property
+    def coordinates(self) -> int:
+        """How many coordinates boxes of its parameters have: these, and products of them."""
+        return len(self.parameters) + len(self.products)
+
+    @property
     def bends(self) -> tuple[bool, ...]:
         """Those of its links."""
         return tuple(bend for link in self.links for bend in link.bends)

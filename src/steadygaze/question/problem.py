@@ -346,7 +346,7 @@ class Problem:
     @cached_property
     def follows_polynomials(self) -> bool:
         """Whether there are bounds by polynomials, see `Effort`."""
-        return are_followed(self.graph, len(self.box) + len(self.perturbation.products))
+        return are_followed(self.graph, self.perturbation.coordinates)
 
     def _amounts(self, boxes: np.ndarray) -> Enclosure:
         return Enclosure.of_boxes(boxes, self.perturbation.products, keep_rest=self.graph.drowns)

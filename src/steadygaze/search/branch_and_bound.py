@@ -23,9 +23,19 @@ from steadygaze.deadline import Expired
 from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
+from steadygaze.network.bounding.polynomials import most_rows
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
-from steadygaze.search.boxes import SLOW, gauges_of, map_of, shares_of, shells, volumes_of
+from steadygaze.search.boxes import (
+    SLOW,
+    bends_at_zero,
+    gauges_of,
+    map_of,
+    parted_at_zero,
+    shares_of,
+    shells,
+    volumes_of,
+)
 from steadygaze.search.decidable import Decidable
 from steadygaze.search.dividing import HALVINGS, Dividing
 from steadygaze.search.falsifying import Falsifier
@@ -81,7 +91,10 @@ class BranchAndBound(AbstractSearch):
         default = 0.0 if exact else _LEFT_OPEN
         self._wanted = default if options.undecided is None else options.undecided
         widest = max(math.prod(node.shape) for node in problem.graph.nodes)
-        row = 8 * widest * (1 + len(problem.box) + _ROOM)
+        rows = 1 + len(problem.box) + _ROOM
+        if problem.follows_polynomials:
+            rows = max(rows, most_rows(problem.graph, problem.perturbation.coordinates))
+        row = 8 * widest * rows
         self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
         self._slow = problem.graph.effort > SLOW
         if self._slow:  # one after the other: what was judged before the time is over counts
@@ -147,18 +160,30 @@ class BranchAndBound(AbstractSearch):
         """Judge one box about 0; what it adds to those that were decided before is entered, the rest open."""
         began, whole = time.perf_counter(), self._problem.box
         box = whole * 0.5**halvings
-        judged = self._judged(box[None])
-        if judged is None:
+        kind, before = self._kind_of(box), reaching.decided
+        if kind is None:
             self._deadline.ask()
             return
-        self._counts["boxes"] += 1
-        kind, before = judged.kind[0], reaching.decided
         if kind != UNDECIDED:
             added = box[None] if before is None else shells(box, before - halvings)[1:]
             self._enter(added, np.full(len(added), kind))
             self._open.replace(shells(whole, halvings)[1:])
-        reaching.learn(bool(kind != UNDECIDED))
+        reaching.learn(kind != UNDECIDED)
         self._note("bounds", time.perf_counter() - began)
+
+    def _kind_of(self, box: np.ndarray) -> int | None:
+        """The kind of a box about 0, by its parts beside 0 where something bends there; None at the end."""
+        parts = parted_at_zero(box) if bends_at_zero(self._problem) else box[None]
+        kinds = set[int]()
+        for some in np.array_split(parts, -(-len(parts) // self._batch)):
+            judged = self._judged(some)
+            if judged is None:
+                return None
+            self._counts["boxes"] += len(some)
+            kinds.update(judged.kind.tolist())
+            if len(kinds) > 1 or UNDECIDED in kinds:
+                return UNDECIDED
+        return kinds.pop()
 
     def _go_on(self) -> None:
         began = time.perf_counter()

@@ -295,6 +295,8 @@ class _Judging:
         known = np.isfinite(formed).all(axis=0)
         self.middle[some[fresh]] = np.mean(np.where(known, formed, 0.0), axis=0)[fresh]
         low, high = (bound.cpu().numpy() for bound in bounds.gaps(problem.label))
+        # Where bounds are infinite, what is made of them may be nothing.
+        low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
         if self._experience is not None and bounds.backward is not None:
             self._turn(some, bounds, low, self._experience)
         self.low[some] = low

@@ -13,8 +13,9 @@ from anchored_cases import COUNT, LAYERS, at, deep, excess, graph_of, pixels_of,
 from many_digits import exactly, logits_of, value_of
 from smooth_networks import MADE, made
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding import anchored
-from steadygaze.network.bounding.anchored import anchored_affine, anchored_joint, anchored_units
+from steadygaze.network.bounding import anchored, anchored_layers
+from steadygaze.network.bounding.anchored import anchored_affine
+from steadygaze.network.bounding.anchored_layers import anchored_joint, anchored_units
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.centres import precise_value
 from steadygaze.network.bounding.small_boxes import bounds_about
@@ -172,40 +173,43 @@ def test_small_boxes_of_deep_networks_are_not_drowned():
 
 
 def test_centres_in_single_precision_are_seen(monkeypatch):
-    monkeypatch.setattr(
-        anchored, "precise_value", lambda *given: replace(precise_value(*given), low=0 * given[1])
-    )
+    for module in (anchored, anchored_layers):
+        monkeypatch.setattr(
+            module, "precise_value", lambda *given: replace(precise_value(*given), low=0 * given[1])
+        )
     with pytest.raises((AssertionError, RuntimeError)):
         assert of_layer("dense", 2.0**-40) <= 1
 
 
 def test_a_bend_that_is_left_out_is_seen(monkeypatch):
-    whole = anchored.derivative_relaxed
+    whole = anchored_layers.derivative_relaxed
     monkeypatch.setattr(
-        anchored, "derivative_relaxed", lambda *given: (0.8 * whole(*given)[0], *whole(*given)[1:])
+        anchored_layers, "derivative_relaxed", lambda *given: (0.8 * whole(*given)[0], *whole(*given)[1:])
     )
     assert max(of_layer(name, 2.0**-12) for name in ("gelu", "sigmoid", "exp")) > 1
 
 
 def test_a_product_of_differences_that_is_left_out_is_seen(monkeypatch):
-    whole = anchored.multiplied
+    whole = anchored_layers.multiplied
 
     def linear(times, a, b, terms):
         made, deviation = whole(times, a, b, terms)
         return made, 0.5 * deviation
 
-    monkeypatch.setattr(anchored, "multiplied", linear)
+    monkeypatch.setattr(anchored_layers, "multiplied", linear)
     assert of_layer("multiply", 2.0**-12, rooms=(0,)) > 1
 
 
 def test_a_norm_that_keeps_its_scale_is_seen(monkeypatch):
-    whole = anchored.multiplied
+    whole = anchored_layers.multiplied
 
     def still(times, a, b, terms):
         made, deviation = whole(times, a, b, terms)
-        return (made.scaled(0 * made.error), deviation) if times is anchored.ADDED else (made, deviation)
+        return (
+            (made.scaled(0 * made.error), deviation) if times is anchored_layers.ADDED else (made, deviation)
+        )
 
-    monkeypatch.setattr(anchored, "multiplied", still)
+    monkeypatch.setattr(anchored_layers, "multiplied", still)
     assert of_layer("centred norm", 2.0**-12) > 1
 
 
@@ -214,7 +218,7 @@ def test_a_softmax_of_its_middle_alone_is_seen(monkeypatch):
         p = torch.softmax(logits.centre, dim=-1)
         return p, p
 
-    monkeypatch.setattr(anchored, "softmax_range", pointed)
+    monkeypatch.setattr(anchored_layers, "softmax_range", pointed)
     assert of_layer("softmax", 2.0**-4) > 1
 
 

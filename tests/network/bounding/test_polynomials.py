@@ -8,14 +8,23 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
-from anchored_cases import COUNT, LAYERS, at, deep, excess, graph_of, pixels_of, values_of
+from anchored_cases import COUNT, LAYERS, at, deep, drifting, excess, graph_of, pixels_of, values_of
 from many_digits import exactly, logits_of, value_of
 from smooth_networks import MADE, made
+from steadygaze.geometry.double_double import Precise
 from steadygaze.geometry.forms import Forms
 from steadygaze.geometry.monomials import monomials
-from steadygaze.network.bounding import polynomial, polynomial_layers, polynomial_slopes
-from steadygaze.network.bounding.anchored import anchored_affine
+from steadygaze.network.bounding import (
+    anchored,
+    anchored_layers,
+    polynomial,
+    polynomial_layers,
+    polynomial_slopes,
+)
+from steadygaze.network.bounding.anchored import Anchored, anchored_affine
+from steadygaze.network.bounding.anchored_layers import bent_apart
 from steadygaze.network.bounding.polynomial_layers import followed_joint, followed_units
 from steadygaze.network.bounding.polynomials import polynomial_bounds
 from steadygaze.network.bounding.small_boxes import bounds_about
@@ -43,13 +52,13 @@ def followed(layer, inputs, degree):
     return followed_units(m, layer, inputs[0], None).values
 
 
-def of_layer(name, width, degree):
+def of_layer(name, width, degree, share=2.0**-20):
     """How far values of one layer leave their bounds: 1 or less if they do not."""
     rng = np.random.default_rng([len(name), int(-np.log2(width)), degree])
     layer, shapes = LAYERS[name]
     worst = 0.0
     for _ in range(2):
-        inputs = tuple(values_of(rng, shape, width, degree=degree) for shape in shapes)
+        inputs = tuple(drifting(rng, values_of(rng, shape, width, degree=degree), share) for shape in shapes)
         values = followed(layer, inputs, degree)
         for _ in range(6):
             t = rng.choice([-1.0, 1.0, 0.3], COUNT)
@@ -77,15 +86,99 @@ def test_what_is_off_shrinks_with_a_power_of_the_box(name, degree):
             scale = torch.tensor([width ** len(own) for own in m.factors], dtype=torch.float64)
             scale[0] = 0.0
             x.away.rows.mul_(scale.reshape(-1, *(1,) * (x.away.rows.ndim - 2)))
+        inputs = tuple(drifting(rng, x) for x in inputs)
         errors.append(float(followed(layer, inputs, degree).away.error.max()))
     assert errors[1] <= errors[0] * 4.0 ** -(degree + 0.5) + 1e-13 * 2.0**-8
+
+
+@pytest.mark.parametrize(
+    "name", [*SERIES, "dense", "conv", "scale", "average", "add", "matrix product", "gate"]
+)
+def test_what_rounding_takes_shrinks_with_the_square_of_the_box(name):
+    """The drift is computed to twice the precision: what float64 takes is of second order."""
+    layer, shapes = LAYERS[name]
+    for width in (2.0**-16, 2.0**-24):
+        rng = np.random.default_rng(4)
+        inputs = tuple(drifting(rng, values_of(rng, shape, width), 0.0) for shape in shapes)
+        assert float(followed(layer, inputs, 5).away.error.max()) <= 1e-12 * width**2 + 1e-28
+
+
+def near_edges(rng, width, count=400):
+    """Values about the breakpoint 0 of which rounding decides whether they cross it."""
+    sizes = width * 2.0 ** rng.uniform(-60, 4, (4, 1, count)) * rng.choice([-1, 0, 1], (4, 1, count))
+    anchor, centre, *drift = (torch.from_numpy(own) for own in sizes)
+    anchor = torch.where(
+        torch.from_numpy(rng.random((1, count)) < 0.5), drift[0].abs() + drift[1].abs(), anchor
+    )
+    rows = torch.zeros((1, 1 + COUNT, count), dtype=torch.float64)
+    rows[:, 0] = centre * 2.0**-50
+    away = Forms(rows, torch.zeros_like(anchor), COUNT)
+    return Anchored(anchor, away, torch.stack(drift, dim=1))
+
+
+@pytest.mark.parametrize("name", ["relu", "three pieces"])
+def test_units_stay_inside_whose_boxes_end_at_a_breakpoint(name):
+    rng, layer = np.random.default_rng(5), LAYERS[name][0]
+    for width in (1.0, 2.0**-20):
+        inputs = near_edges(rng, width)
+        values = followed(layer, (inputs,), 2)
+        for t in ([1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]):
+            x = at(inputs, t, np.zeros(inputs.away.shape))
+            assert excess(values, value_of(layer, x), t, 2) <= 1
+
+
+def test_a_box_that_ends_at_a_breakpoint_does_not_cross_it():
+    """As that of a pixel which is 0 and becomes brighter: nothing is left to doubt."""
+    edge = torch.tensor([[0.1, 1.0, 2.0**-40]], dtype=torch.float64)
+    inputs = Anchored(edge, Forms(torch.zeros((1, 2, 3)).double(), torch.zeros_like(edge), 1), edge[:, None])
+    layer = LAYERS["relu"][0]
+    assert (bent_apart(layer, inputs, torch.zeros(()).double())[2] <= 1e-30).all()
+    beyond = replace(inputs, drift=inputs.drift * (1 + 2.0**-20))
+    assert (bent_apart(layer, beyond, torch.zeros(()).double())[2] > 2.0**-23 * edge).all()
+
+
+def of_bends(share=0.0):
+    """Units of two bends: deviations as symbols, what units are beside their lines, and errors."""
+    rng, layer = np.random.default_rng(7), LAYERS["three pieces"][0]
+    drift = torch.tensor([[[0.03, -0.02, 0.01], [-0.01, 0.04, 0.0]]], dtype=torch.float64)
+    anchor = torch.tensor([[0.01, 0.25, 2.0]], dtype=torch.float64)
+    alike = torch.tensor([0, 1, 0, 2, 1, 0])
+    drift, anchor = functional.pad(drift, (0, 0, 0, 2))[..., alike], anchor[:, alike]
+    rows = torch.zeros((1, monomials(COUNT + 2, 3).rows, 6), dtype=torch.float64)
+    errors = share * torch.from_numpy(rng.uniform(0, 1, anchor.shape))
+    inputs = Anchored(anchor, Forms(rows, errors, COUNT), drift)
+    bends = torch.where(alike < 2, alike, -1)[None]
+    made = followed_units(monomials(COUNT + 2, 3), layer, inputs, None, bends).values
+    symbols, left = made.drift[0, COUNT:], []
+    for t in rng.uniform(-1, 1, (60, COUNT)):
+        x = exactly(anchor[0]) + sum(float(own) * exactly(row) for own, row in zip(t, drift[0], strict=False))
+        true = value_of(layer, x + exactly(rng.uniform(-1, 1, 6)) * exactly(errors[0]))
+        plain = replace(
+            made, drift=made.drift[:, :COUNT], away=replace(made.away, rows=made.away.rows[:, :3])
+        )
+        left.append(true - at(plain, t, np.zeros(6)))
+    return symbols, np.array(left, float), made.away.error[0]
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-3])
+def test_units_that_bend_alike_share_a_symbol(share):
+    symbols, left, errors = of_bends(share)
+    assert (symbols[0] > 0).tolist() == [True, False, True, False, False, True]
+    assert (symbols[1] > 0).tolist() == [False, True, False, False, True, False]
+    for row, own in zip(symbols, ([0, 2, 5], [1, 4]), strict=True):
+        shares = left[:, own] / row[own].numpy()
+        doubt = (errors[own] / row[own]).numpy() + 1e-12
+        assert (np.abs(shares) <= 1 + doubt).all()
+        assert (np.abs(shares - shares[:, :1]) <= doubt + doubt[0]).all()
+        assert share or np.abs(shares).max() > 0.5
+    assert (np.abs(left[:, 3]) <= errors[3].item() + 1e-30).all()
 
 
 def violation(module, half, degree, points=3):
     """How far logits and gradients of a network leave their bounds over a box: 1 or less if they do not."""
     rng = np.random.default_rng(int(-np.log2(half)))
     graph = load_network(module, input_shape=(1, 6, 6)).graph
-    pixels = pixels_of(rng, half)
+    pixels = drifting(rng, pixels_of(rng, half))
     bounds = polynomial_bounds(graph, pixels, {graph.last}, {}, degree)
     gradients = bounds.pull_back(Forms.exact(graph.seed(1, 1), COUNT), 0)
     worst, step = 0.0, mpmath.mpf(2) ** -120
@@ -126,7 +219,9 @@ def test_bounds_are_narrower_than_those_of_differences(name):
     graph = load_network(made(chosen), input_shape=(1, 6, 6)).graph
     pixels = pixels_of(np.random.default_rng(5), 2.0**-6)
     seed = Forms.exact(graph.seed(1, 1), COUNT)
-    ours = polynomial_bounds(graph, pixels, {graph.last}, {}, 4).pull_back(seed, 0)
+    ours = polynomial_bounds(
+        graph, drifting(np.random.default_rng(1), pixels), {graph.last}, {}, 4
+    ).pull_back(seed, 0)
     others = bounds_about(graph, pixels, {graph.last}, {}, 32).pull_back(seed, 0)
     assert ours.errors[0] < 0.1 * others.without_symbols().errors[0]
 
@@ -160,13 +255,48 @@ def test_a_norm_that_keeps_its_scale_is_seen(monkeypatch):
     monkeypatch.setattr(
         polynomial_layers, "_root", lambda m, u, floor: whole(m, u, floor).scaled(0 * u.error)
     )
-    assert of_layer("centred norm", 2.0**-7, 2) > 1
+    assert of_layer("centred norm", 2.0**-7, 2, share=0.0) > 1
 
 
 def test_a_softmax_that_is_not_divided_is_seen(monkeypatch):
     whole = polynomial_layers._reciprocal
     monkeypatch.setattr(polynomial_layers, "_reciprocal", lambda m, s: whole(m, s).scaled(0 * s.error))
-    assert of_layer("softmax", 2.0**-2, 2) > 1
+    assert of_layer("softmax", 2.0**-2, 2, share=0.0) > 1
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "tanh", "softplus"])
+def test_a_slope_to_simple_precision_is_seen(monkeypatch, name):
+    whole = polynomial_layers._slope
+
+    def simple(*given):
+        return Precise.exact(whole(*given).high)
+
+    assert of_layer(name, 2.0**-40, 2, share=0.0) <= 1
+    monkeypatch.setattr(polynomial_layers, "_slope", simple)
+    assert of_layer(name, 2.0**-40, 2, share=0.0) > 1
+
+
+@pytest.mark.parametrize("name", ["matrix product", "softmax", "dense", "centred norm"])
+def test_a_drift_that_loses_its_rounding_is_seen(monkeypatch, name):
+    whole = anchored.moved
+
+    def simple(centre, away, drift):
+        return whole(centre, away, Precise.exact(drift.high))
+
+    for module in (polynomial_layers, anchored):
+        monkeypatch.setattr(module, "moved", simple)
+    assert of_layer(name, 2.0**-40, 2, share=0.0) > 1
+
+
+def test_a_middle_on_the_other_side_of_a_breakpoint_is_seen(monkeypatch):
+    whole = anchored_layers._past
+
+    def simple(x, edge, below):
+        return whole(replace(x, away=replace(x.away, rows=0 * x.away.rows)), edge, below)
+
+    monkeypatch.setattr(anchored_layers, "_past", simple)
+    with pytest.raises(AssertionError):
+        test_units_stay_inside_whose_boxes_end_at_a_breakpoint("relu")
 
 
 def test_errors_that_do_not_go_through_units_are_seen(monkeypatch):

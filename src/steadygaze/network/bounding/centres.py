@@ -16,7 +16,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from steadygaze.geometry.double_double import Precise, precise_products
-from steadygaze.geometry.double_functions import exponential, logarithm, normal_share
+from steadygaze.geometry.double_functions import exponential, logarithm, normal_density, normal_share
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.network.bounding.enclosing import ROUNDING
 from steadygaze.network.joint import AbstractJoint, AbstractProduct, Multiply, Normalise, Softmax
@@ -54,6 +54,12 @@ def precise_value(layer: AbstractLayer, *xs: Tensor) -> Precise:
     return Precise.exact(layer.forward(x))
 
 
+def precise_drift(layer: AbstractAffine, *xs: Tensor) -> Precise:
+    """What an affine layer makes of known coefficients ``(B, n, *shape)``: ``(B, n, *shape)``."""
+    rows = xs[0].shape[:2]
+    return _linear(layer, *(x.flatten(0, 1) for x in xs)).shaped(lambda own: own.unflatten(0, rows))
+
+
 # -- affine layers
 
 
@@ -61,24 +67,41 @@ def _affine(layer: AbstractAffine, *xs: Tensor) -> Precise:
     match layer:
         case Reshape() | Permute() | Pad() | Concat() | Take():
             return Precise.exact(layer.forward(*xs))
+        case Add() | AveragePool():
+            return _linear(layer, *xs)
+        case ScaleShift():
+            made = _linear(layer, *xs)
+            return made + Precise.exact(layer.shift.expand_as(xs[0]))
+        case Dense():
+            made = _linear(layer, *xs)
+            return made + Precise.exact(layer.bias.expand_as(made.high))
+        case Conv() | TransposedConv():
+            made = _linear(layer, *xs)
+            return made + Precise.exact(layer.bias[:, None, None].expand_as(made.high))
+    made, size = layer.forward(*xs), layer.magnitude(*xs)
+    return Precise.rounded(made, (layer.terms + 4) * UNIT * size)
+
+
+def _linear(layer: AbstractAffine, *xs: Tensor) -> Precise:
+    """Without the constant part."""
+    match layer:
+        case Reshape() | Permute() | Pad() | Concat() | Take():
+            return Precise.exact(layer.linear(*xs))
         case Add():
             return reduce(lambda a, b: a + b, (Precise.exact(x) for x in xs))
         case ScaleShift():
-            scale, shift = (Precise.exact(own.expand_as(xs[0])) for own in (layer.scale, layer.shift))
-            return Precise.exact(xs[0]) * scale + shift
+            return Precise.exact(xs[0]) * Precise.exact(layer.scale.expand_as(xs[0]))
         case Dense():
-            made = precise_products(_dense, layer.weight, xs[0], layer.terms_forward, shared=True)
-            return made + Precise.exact(layer.bias.expand_as(made.high))
+            return precise_products(_dense, layer.weight, xs[0], layer.terms_forward, shared=True)
         case Conv() | TransposedConv():
 
             def moved(weight: Tensor, x: Tensor) -> Tensor:
                 return replace(layer, weight=weight).linear(x)
 
-            made = precise_products(moved, layer.weight, xs[0], layer.terms, shared=True)
-            return made + Precise.exact(layer.bias[:, None, None].expand_as(made.high))
+            return precise_products(moved, layer.weight, xs[0], layer.terms, shared=True)
         case AveragePool():
             return _averaged(layer, xs[0])
-    made, size = layer.forward(*xs), layer.magnitude(*xs)
+    made, size = layer.linear(*xs), layer.absolute.linear(*(x.abs() for x in xs))
     return Precise.rounded(made, (layer.terms + 4) * UNIT * size)
 
 
@@ -122,17 +145,18 @@ def _joint(layer: AbstractJoint, *xs: Tensor) -> Precise:
 
 def levelled_values(x: Tensor) -> Precise:
     """Known numbers less their mean along the last axis."""
-    return Precise.exact(x) - _mean(Precise.exact(x)).shaped(lambda own: own.expand_as(x))
+    return Precise.exact(x) - mean_of(Precise.exact(x)).shaped(lambda own: own.expand_as(x))
 
 
 def normalised_parts(layer: Normalise, x: Tensor) -> tuple[Precise, Precise]:
     """Values ``(B, *shape)`` of a norm at known numbers, and its scales, one for each last axis."""
     away = levelled_values(x) if layer.centred else Precise.exact(x)
-    scales = (_mean(away.square()) + layer.epsilon).rsqrt()
+    scales = (mean_of(away.square()) + layer.epsilon).rsqrt()
     return away * scales.shaped(lambda own: own.expand_as(x)), scales
 
 
-def _mean(x: Precise) -> Precise:
+def mean_of(x: Precise) -> Precise:
+    """Means along the last axis, which keeps one entry."""
     return x.total(-1).times(Precise.of(Fraction(1, x.high.shape[-1])))
 
 
@@ -183,6 +207,17 @@ def _power(x: Precise, exponent: float, floor: float) -> Precise | None:
     if exponent in (-0.5, 0.5):
         return x.rsqrt() if exponent < 0 else x * x.rsqrt()
     return None
+
+
+def precise_slope(layer: Smooth, x: Tensor) -> Precise | None:
+    """The derivative at known numbers ``(B, *shape)``; None where none is known to that precision."""
+    own = Precise.exact(x)
+    if layer.function == "power":
+        exponent, floor = layer.numbers
+        lower = own if exponent == 2.0 else _power(own, exponent - 1, floor)
+        return None if lower is None else lower.times(Precise.of(Fraction(exponent)))
+    function = _SLOPES.get(layer.function)
+    return None if function is None else function(own)
 
 
 def _sigmoid(x: Precise) -> Precise:
@@ -240,6 +275,24 @@ def _mish(x: Precise) -> Precise:
     return _where(x.high > 40, far, x * share)
 
 
+def _sigmoid_slope(x: Precise) -> Precise:
+    share = _sigmoid(x)
+    return share * (-share + 1.0)
+
+
+def _silu_slope(x: Precise) -> Precise:
+    share = _sigmoid(x)
+    return share + x * share * (-share + 1.0)
+
+
+_SLOPES: Mapping[str, Callable[[Precise], Precise]] = {
+    "sigmoid": _sigmoid_slope,
+    "tanh": lambda x: _sigmoid_slope(x.scaled(1)).scaled(2),
+    "silu": _silu_slope,
+    "gelu": lambda x: normal_share(x) + x * normal_density(x),
+    "softplus": _sigmoid,
+    "exp": exponential,
+}
 _FUNCTIONS: Mapping[str, Callable[[Precise], Precise]] = {
     "sigmoid": _sigmoid,
     "tanh": lambda x: _sigmoid(x.scaled(1)).scaled(1) + -1.0,

@@ -12,9 +12,13 @@ largest derivative over the box times e.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from steadygaze.geometry.double_double import Precise, precise_products
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms, lengths_of
 from steadygaze.geometry.monomials import Monomials
@@ -45,20 +49,68 @@ def left_out(m: Monomials, times: Times, a: Tensor, b: Tensor) -> Tensor:
 
 
 def differences(m: Monomials, times: Times, a: Anchored, b: Anchored, terms: int) -> Forms:
-    """By how much a product differs from that of the anchors."""
+    """By how much a product differs from that of the anchors, and of each with the other's drift.
+
+    With changes D and E from anchors a and b, of which d and e are beside the drift: ``a e + d b + D E``.
+    """
     product, stretch = times
     share = 2 * (terms + m.rows + 16) * UNIT
-    first, second, known, other = a.away, b.away, a.anchor, b.anchor
+    known, other, first, second = a.anchor, b.anchor, a.change, b.change
     rows = m.product(product, first.rows, second.rows)
-    for part in (product(known[:, None], second.rows), product(first.rows, other[:, None])):
+    for part in (product(known[:, None], b.away.rows), product(a.away.rows, other[:, None])):
         rows[:, : part.shape[1]] += part
-    size, most = known.abs() + first.size, other.abs() + second.most
+    size, most = known.abs(), other.abs()
     beside = left_out(m, times, first.rows, second.rows)
-    beside = beside + share * (product(size, second.size) + product(first.size, other.abs()))
-    error = product(size, second.error) + product(first.error, most) + beside
-    a_longer, b_longer = stretch(known) + stretch(first.size), stretch(other) + stretch(second.most)
-    lengths = a_longer * second.errors + b_longer * first.errors + lengths_of(beside)
+    rounded = product(first.size, second.size) + product(size, b.away.size) + product(a.away.size, most)
+    beside = beside + share * rounded
+    error = product(size, b.away.error) + product(a.away.error, most)
+    error = error + product(first.size, second.error) + product(first.error, second.most) + beside
+    lengths = stretch(known) * b.away.errors + stretch(other) * a.away.errors
+    lengths = lengths + stretch(first.size) * second.errors + stretch(second.most) * first.errors
+    lengths = lengths + lengths_of(beside)
     return Forms(rows, error * (1 + share), first.count, length=lengths * (1 + share))
+
+
+def drifting_product(
+    product: Callable[[Tensor, Tensor], Tensor], a: Anchored, b: Anchored, terms: int
+) -> Precise:
+    """The drift of a product: of each factor's with the other's anchor, ``(B, n, *shape)``."""
+    first, second = drift_of(a), drift_of(b)
+    count = first.shape[1]
+
+    def made(first: Tensor, second: Tensor) -> Precise:
+        one = precise_products(product, first.flatten(0, 1), second.flatten(0, 1), terms, shared=False)
+        return one.shaped(lambda own: own.unflatten(0, first.shape[:2]))
+
+    def for_each(anchor: Tensor) -> Tensor:
+        return anchor[:, None].expand(-1, count, *anchor.shape[1:])
+
+    return made(first, for_each(b.anchor)) + made(for_each(a.anchor), second)
+
+
+def drift_of(x: Anchored) -> Tensor:
+    """The drift ``(B, n, *shape)``, which all values have that are followed as polynomials."""
+    assert x.drift is not None
+    return x.drift
+
+
+def with_drift(beside: Forms, drift: Precise) -> Forms:
+    """What is beside a drift ``(B, n, *shape)``, and that."""
+    rows = beside.rows.clone()
+    moving = rows[:, 1 : 1 + drift.high.shape[1]]
+    moving += drift.high
+    rounding = (off_of(drift) + UNIT * moving.abs()).sum(dim=1) * (1 + ROUNDING)
+    return replace(beside, rows=rows).loosened(rounding)
+
+
+def off_of(x: Precise) -> Tensor:
+    """At least how far numbers are from their first parts."""
+    return (x.low.abs() + x.error) * (1 + ROUNDING)
+
+
+def repeated(x: Precise, drift: Precise) -> Precise:
+    """The same numbers for all coordinates of a drift ``(B, n, *shape)``, and along its last axis."""
+    return x.shaped(lambda own: own[:, None].expand_as(drift.high))
 
 
 def composed(m: Monomials, numbers: list[Tensor], off: list[Tensor], inner: Forms) -> tuple[Tensor, Tensor]:

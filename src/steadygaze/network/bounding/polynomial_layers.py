@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -12,17 +13,22 @@ from steadygaze.geometry.double_double import Precise
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms, lengths_of
 from steadygaze.geometry.monomials import Monomials
-from steadygaze.network.bounding.anchored import (
-    Anchored,
+from steadygaze.network.bounding.anchored import Anchored, moved
+from steadygaze.network.bounding.anchored_layers import (
     bent_apart,
     curved_apart,
     mixed_errors,
-    moved,
     pooled_anchors,
     unhidden,
 )
 from steadygaze.network.bounding.attention import only_softmax_reads, turned
-from steadygaze.network.bounding.centres import levelled_values, normalised_parts, precise_value
+from steadygaze.network.bounding.centres import (
+    levelled_values,
+    mean_of,
+    normalised_parts,
+    precise_slope,
+    precise_value,
+)
 from steadygaze.network.bounding.enclosing import derivative_relaxed
 from steadygaze.network.bounding.joint import (
     ADDED,
@@ -34,7 +40,17 @@ from steadygaze.network.bounding.joint import (
     softmax_range,
 )
 from steadygaze.network.bounding.last_axis import levelled, others, root_of, terms_of, total
-from steadygaze.network.bounding.polynomial import ROUNDING, composed, differences, multiplied
+from steadygaze.network.bounding.polynomial import (
+    ROUNDING,
+    composed,
+    differences,
+    drift_of,
+    drifting_product,
+    multiplied,
+    off_of,
+    repeated,
+    with_drift,
+)
 from steadygaze.network.bounding.polynomial_slopes import (
     NormSlopes,
     PolynomialSlopes,
@@ -70,9 +86,17 @@ class Followed:
 
 
 def followed_units(
-    m: Monomials, layer: PiecewiseLinear | MaxPool | Smooth, x: Anchored, tolerance: Tensor | None
+    m: Monomials,
+    layer: PiecewiseLinear | MaxPool | Smooth,
+    x: Anchored,
+    tolerance: Tensor | None,
+    bends: Tensor | None = None,
 ) -> Followed:
-    """The layer over boxes; tolerance: see `relax`."""
+    """The layer over boxes; tolerance: see `relax`.
+
+    bends ``(B, N)`` int64: numbers of units that are alike, and bend; -1 of others. By how much these are
+    beside their lines is the last variables, in the order of the numbers.
+    """
     tolerance = x.anchor.new_zeros(()) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
         done = pooled_anchors(layer, x, tolerance, 0, x.away.symbols)
@@ -87,13 +111,31 @@ def followed_units(
     piecewise = isinstance(layer, PiecewiseLinear)
     parts = bent_apart(layer, flat, tolerance) if piecewise else curved_apart(layer, flat)
     slope, middle, deviation, derivative = parts
-    away = flat.away.scaled(slope)
-    rows = away.rows.clone()
-    rows[:, 0] += middle
-    rest = (deviation + UNIT * rows[:, 0].abs()) * (1 + ROUNDING)
-    away = replace(away, rows=rows).loosened(rest).reshaped(*x.away.shape)
-    values = moved(precise_value(layer, x.anchor), away)
-    return Followed(values, Slopes(m, _as_forms(derivative, x.away.count)), rest)
+    away, rest, drift = (
+        flat.away.scaled(slope),
+        deviation * (1 + ROUNDING),
+        _drifting(flat, Precise.exact(slope)),
+    )
+    if bends is not None:
+        assert piecewise, "no other layer bends"
+        drift = replace(drift, high=_with_bends(drift.high, rest, bends))
+        # Alike they are but for errors, of which those beyond the line's slope are not counted yet.
+        jumps = (layer.slopes[1:] - layer.slopes[:-1]).abs().sum(dim=0)
+        rest = torch.where(bends >= 0, 2 * jumps * away.error, rest)
+    shape = x.away.shape
+    middle = Precise.exact(middle.reshape(x.anchor.shape))
+    away = away.loosened(rest).reshaped(*shape)
+    values = moved(precise_value(layer, x.anchor) + middle, away, _shaped(drift, shape))
+    return Followed(values, Slopes(m, _as_forms(derivative, x.away.count)), deviation)
+
+
+def _with_bends(drift: Tensor, deviation: Tensor, bends: Tensor) -> Tensor:
+    """A drift ``(B, k, N)`` with what units of each bend are beside their lines, by one variable for each."""
+    drift = drift.clone()
+    count = int(bends.max()) + 1
+    for number in range(count):
+        drift[:, drift.shape[1] - count + number] = torch.where(bends == number, deviation, 0.0)
+    return drift
 
 
 def _as_forms(derivative: Derivative, count: int) -> Forms:
@@ -108,31 +150,73 @@ def _as_forms(derivative: Derivative, count: int) -> Forms:
     return Forms(rows, error, count, length=derivative.length)
 
 
+def _drifting(flat: Anchored, slope: Precise) -> Precise:
+    """The drift behind units of these slopes ``(B, N)``, ``(B, k, N)``."""
+    drift = Precise.exact(drift_of(flat))
+    return repeated(slope, drift) * drift
+
+
+def _shaped(drift: Precise, shape: tuple[int, ...]) -> Precise:
+    """That of units ``(N,)`` in another shape."""
+    return drift.shaped(lambda own: own.unflatten(2, shape))
+
+
 def _expanded(m: Monomials, layer: Smooth, x: Anchored, series: Series) -> Followed:
-    """Units of a function of which the series is known."""
+    """Units of a function of which the series is known: f(a) + f'(a) d, and all that is of higher order."""
     flat, highest = x.flattened(), m.degree + 1
-    away, size = flat.away, flat.away.size * (1 + ROUNDING)
+    away, change = flat.away, flat.change
+    size = change.size * (1 + ROUNDING)
     beyond = size**highest * (1 + ROUNDING)
-    rows, rest = composed(m, series.numbers[1:highest], series.off[1:highest], away)
-    rest = (rest + series.bound(highest) * beyond) * (1 + ROUNDING)
+    slope = _slope(layer, flat.anchor, series)
+    nothing = torch.zeros_like(size)
+    rows, rest = composed(m, [nothing, *series.numbers[2:highest]], [nothing, *series.off[2:highest]], change)
+    rest = rest + series.bound(highest) * beyond
+    # What rounding takes from the change moves f - f'(a) d by no more than the bend over the change times it.
+    bend = 2 * series.bound(2)
+    rest = rest + bend * change.most * (change.error - away.error).clamp_min(0.0)
+    straight = away.without_errors().scaled(slope.high)
+    rows[:, : straight.rows.shape[1]] += straight.rows
+    rounding = straight.error + off_of(slope) * away.size + UNIT * rows.abs().sum(dim=1)
+    rest = (rest + rounding) * (1 + ROUNDING)
     steepest = _steepest(layer, flat, series)
     values = Forms(rows, rest, away.count, length=lengths_of(rest))
     values = values.loosened(
         steepest * away.error * (1 + ROUNDING), steepest.amax(dim=1) * away.errors * (1 + ROUNDING)
     )
-    made = moved(precise_value(layer, x.anchor), values.reshaped(*x.away.shape))
+    shape = x.away.shape
+    made = moved(
+        precise_value(layer, x.anchor), values.reshaped(*shape), _shaped(_drifting(flat, slope), shape)
+    )
+    return Followed(made, Slopes(m, _derivatives(m, flat, series)), rest)
+
+
+def _slope(layer: Smooth, anchor: Tensor, series: Series) -> Precise:
+    """The derivative at anchors ``(B, N)``."""
+    rounded = Precise.rounded(series.numbers[1], series.off[1])
+    found = precise_slope(layer, anchor)
+    if found is None:
+        return rounded
+    # Where a function to twice the precision does not reach, the one in float64 does.
+    known = found.error <= rounded.error
+    parts = ((found.high, rounded.high), (found.low, rounded.low), (found.error, rounded.error))
+    return Precise(*(torch.where(known, *pair) for pair in parts))
+
+
+def _derivatives(m: Monomials, flat: Anchored, series: Series) -> Forms:
+    """f' over the boxes, ``(B, N)``."""
+    highest, change = m.degree + 1, flat.change
+    beyond = (change.size * (1 + ROUNDING)) ** highest * (1 + ROUNDING)
     numbers = [(k + 1) * series.numbers[k + 1] for k in range(1, highest)]
     off = [(k + 1) * series.off[k + 1] for k in range(1, highest)]
-    rows, left = composed(m, numbers, off, away)
+    rows, left = composed(m, numbers, off, change)
     rows[:, 0] += series.numbers[1]
     left = left + (highest + 1) * series.bound(highest + 1) * beyond
     left = left + series.off[1] + UNIT * rows[:, 0].abs()
     bend = 2 * series.bound(2)
     left = left * (1 + ROUNDING)
-    slopes = Forms(rows, left, away.count, length=lengths_of(left)).loosened(
-        bend * away.error * (1 + ROUNDING), bend.amax(dim=1) * away.errors * (1 + ROUNDING)
+    return Forms(rows, left, change.count, length=lengths_of(left)).loosened(
+        bend * change.error * (1 + ROUNDING), bend.amax(dim=1) * change.errors * (1 + ROUNDING)
     )
-    return Followed(made, Slopes(m, slopes), rest)
 
 
 def _steepest(layer: Smooth, x: Anchored, series: Series) -> Tensor:
@@ -162,9 +246,9 @@ def followed_joint(
         if isinstance(graph.nodes[source].layer, Softmax):
             return _mixed(m, layer, first, second, asked=source in asked)
         if only_softmax_reads(graph, index, asked):
-            second = moved(levelled_values(second.anchor), levelled(second.away))
-    away = differences(m, (layer.product, layer.stretch), first, second, _terms(layer, first, second))
-    values = moved(precise_value(layer, first.anchor, second.anchor), away)
+            drift = levelled_values(drift_of(second))
+            second = moved(levelled_values(second.anchor), levelled(second.away), drift)
+    away, values = _multiplied(m, layer, first, second)
     return Followed(values, ProductSlopes(m, layer, (first.whole, second.whole)), away.error.flatten(1))
 
 
@@ -172,45 +256,62 @@ def _terms(layer: AbstractProduct, a: Anchored, b: Anchored) -> int:
     return layer.terms(a.away.shape, b.away.shape)
 
 
+def _multiplied(m: Monomials, layer: AbstractProduct, a: Anchored, b: Anchored) -> tuple[Forms, Anchored]:
+    """What is beside anchor and drift, and all of it."""
+    terms = _terms(layer, a, b)
+    away = differences(m, (layer.product, layer.stretch), a, b, terms)
+    drift = drifting_product(layer.product, a, b, terms)
+    return away, moved(precise_value(layer, a.anchor, b.anchor), away, drift)
+
+
 def _mixed(m: Monomials, layer: MatrixProduct, p: Anchored, v: Anchored, asked: bool) -> Followed:
     """Values mixed by probabilities, see `attention`: of their errors e it is known what they sum to."""
-    known = replace(p, away=p.away.without_errors())
-    away = differences(m, (layer.product, layer.stretch), known, v, _terms(layer, p, v))
+    _, values = _multiplied(m, layer, replace(p, away=p.away.without_errors()), v)
     whole = v.whole
     level = turned(levelled(turned(whole)))
-    away = away.loosened(*mixed_errors(layer, p, whole, level))
-    values = moved(precise_value(layer, p.anchor, v.anchor), away)
+    values = replace(values, away=values.away.loosened(*mixed_errors(layer, p, whole, level)))
     slopes = ProductSlopes(m, layer, (p.whole, whole if asked else level))
-    return Followed(values, slopes, away.error.flatten(1))
+    return Followed(values, slopes, values.away.error.flatten(1))
 
 
 def _softmax(m: Monomials, layer: Softmax, x: Anchored) -> Followed:
-    """With P at the anchor and differences d less their mean by P: ``P exp(d) / sum(P exp(d))``."""
+    """With P at the anchor and differences d less their mean by P: ``P exp(d) / sum(P exp(d))``.
+
+    The mean by P of ``exp(d) - 1`` is that of what is of second order, G = exp(d) - 1 - d, and of what is
+    beside the drift in d; so that ``P (d + G + (1 + d + G) q)`` for ``1 + q``, 1 divided by 1 and that mean.
+    """
     x = unhidden(layer, x)
     anchor, away = x.anchor, x.away
     centre = precise_value(layer, anchor)
-    p, off = centre.high, (centre.low.abs() + centre.error) * (1 + ROUNDING)
+    p, off = centre.high, off_of(centre)
     high = softmax_range(x.hull, layer.kept)[1]
     # Softmax does not change where one number is added; which one need not be known exactly.
     rows = away.rows - total(p[:, None] * away.rows)
     rounding = 4 * UNIT * (away.size + total(p * away.size))
-    known = Forms(rows, torch.zeros_like(away.error), away.count)
+    beside = Forms(rows, torch.zeros_like(away.error), away.count)
+    drift = Precise.exact(drift_of(x))
+    shares = repeated(centre, drift)
+    drift = drift - _spread_out((shares * drift).total(-1), drift)
+    change = with_drift(beside, drift)
+    known = change.without_errors()
     numbers = _exponential(m, p)
+    numbers[0] = torch.zeros_like(p)
     rows, rest = composed(m, numbers, [4 * UNIT * own for own in numbers], known)
-    size = known.size * (1 + ROUNDING)
-    rest = rest + size ** (m.degree + 1) * torch.exp(size) * (2 * numbers[-1]) / (m.degree + 1)
+    size = change.most * (1 + ROUNDING)
+    rest = rest + size ** (m.degree + 1) * torch.exp(size) / math.factorial(m.degree + 1) * (1 + ROUNDING)
+    rest = rest + size * torch.exp(size) * change.error
     grown = Forms(rows, rest * (1 + ROUNDING), away.count)
-    added = multiplied(m, ADDED, grown, Forms.exact(p, away.count), terms_of(p.shape[-1]))
-    added = added.loosened(total(off * grown.most) * (1 + ROUNDING))
+    added = multiplied(m, ADDED, grown + beside, Forms.exact(p, away.count), terms_of(p.shape[-1]))
+    added = added.loosened(total(off * (grown.most + beside.most)) * (1 + ROUNDING))
     share = _reciprocal(m, added)
-    made = multiplied(m, SPREAD, _raised(grown, 1.0), share, 1) + grown
+    made = multiplied(m, SPREAD, _raised(grown + change, 1.0), share, 1) + grown + beside
     made = made.scaled(p).loosened(off * made.most * (1 + ROUNDING))
     # Errors of the arguments, and what rounding did to them.
     error = away.error + rounding
     own = high * (error + others(high * error)) * (1 + ROUNDING)
     lengths = (away.errors + lengths_of(rounding)) * eigenvalue(high) * (1 + ROUNDING)
     made = made.loosened(own, lengths)
-    values = moved(centre, made)
+    values = moved(centre, made, shares * drift)
     return Followed(values, SoftmaxSlopes(m, values.whole), made.error.flatten(1))
 
 
@@ -243,50 +344,69 @@ def _reciprocal(m: Monomials, s: Forms) -> Forms:
 def _normalised(m: Monomials, layer: Normalise, x: Anchored) -> Followed:
     """A norm y = r c with the scale r: with z = r0 c' for changes c' it becomes ``(y0 + z) (1 + q)``.
 
-    ``1 + q = (1 + u)^(-1/2)`` is what the scale is multiplied by, for u = mean((2 y0 + z) z).
+    ``1 + q = (1 + u)^(-1/2)`` is what the scale is multiplied by, for u = mean((2 y0 + z) z): q is -u / 2,
+    and what is of second order. What the drift comes to is z - y0 mean(y0 z) for its own z.
     """
     size, known = x.away.shape[-1], x.away.without_errors()
     centre, scale = normalised_parts(layer, x.anchor)
+    drift = levelled_values(drift_of(x)) if layer.centred else Precise.exact(drift_of(x))
+    drift = repeated(scale, drift) * drift
+    along = repeated(centre, drift)
+    straight = mean_of(along * drift)
+    first = drift - along * _spread_out(straight, drift)
+    # Of z, what is beside the drift, and all of it; of u, what is beside the drift's part of first order.
     change = levelled(known) if layer.centred else known
     change = Forms(change.rows, change.error, change.count)
-    z = multiplied(m, SPREAD, change, Forms.exact(scale.high, known.count), 1)
-    z = z.loosened(_off(scale) * change.most * (1 + ROUNDING))
-    twice = _raised(z, 2 * centre.high).loosened(2 * _off(centre))
-    u = multiplied(m, ADDED, z, twice, terms_of(size))
-    u = u.scaled(u.error.new_full((), 1 / size).expand(u.shape))
-    q = _root(m, u, (scale.high - _off(scale)).clamp_min(0.0).square() * layer.epsilon * (1 - ROUNDING))
-    once = _raised(z, centre.high).loosened(_off(centre))
-    away = multiplied(m, SPREAD, once, q, 1) + z
+    beside = multiplied(m, SPREAD, change, Forms.exact(scale.high, known.count), 1)
+    beside = beside.loosened(off_of(scale) * change.most * (1 + ROUNDING))
+    z = with_drift(beside, drift)
+    y0, terms = Forms.exact(centre.high, known.count), terms_of(size)
+    u_beside = multiplied(m, ADDED, beside, y0.scaled(2 * torch.ones_like(centre.high)), terms)
+    u_beside = u_beside + multiplied(m, ADDED, z, z, terms)
+    u_beside = u_beside.loosened(2 * total(off_of(centre) * beside.most) * (1 + ROUNDING))
+    u_beside = u_beside.scaled(u_beside.error.new_full((), 1 / size).expand(u_beside.shape))
+    u = with_drift(u_beside, straight.scaled(1))
+    floor = (scale.high - off_of(scale)).clamp_min(0.0).square() * layer.epsilon * (1 - ROUNDING)
+    bent = _root(m, u, floor)
+    half = torch.full_like(u.error, -0.5)
+    q = bent + u.scaled(half)
+    less = bent + u_beside.scaled(half)
+    away = multiplied(m, SPREAD, y0, less, 1).loosened(off_of(centre) * less.most * (1 + ROUNDING))
+    away = away + multiplied(m, SPREAD, z, q, 1) + beside
     scales = q.scaled(scale.high).raised(scale.high)
-    scales = scales.loosened((_off(scale) * (1 + q.most)) * (1 + ROUNDING))
+    scales = scales.loosened((off_of(scale) * (1 + q.most)) * (1 + ROUNDING))
     rest = away.error
     # Errors are stretched as in `joint`.
     steepest = layer.epsilon**-0.5
     low, high = (end.clamp(0.0, steepest * (1 + ROUNDING)) for end in scales.bounds())
     low, high = scales_within(layer, x.away, low, high)
     errors = errors_along(x.away)
-    deviating = centre.most / scale.high + change.most + errors
+    deviating = (centre.most + z.most) / scale.high * (1 + ROUNDING) + errors
     most = (deviating * high * (1 + ROUNDING)).clamp_max(root_of(size))
     away = away.loosened(*contracted(layer, x.away, most, high))
     scales = scales.loosened(high.square() * errors / size**0.5 * (1 + ROUNDING))
-    values = moved(centre, away)
+    values = moved(centre, away, first)
     return Followed(values, NormSlopes(m, layer, values.whole, scales), rest.flatten(1))
 
 
-def _off(x: Precise) -> Tensor:
-    """At least how far numbers are from their first parts."""
-    return (x.low.abs() + x.error) * (1 + ROUNDING)
+def _spread_out(x: Precise, like: Precise) -> Precise:
+    """One number for all entries along the last axis."""
+    return x.shaped(lambda own: own.expand_as(like.high))
 
 
 def _root(m: Monomials, u: Forms, floor: Tensor) -> Forms:
-    """``(1 + u)^(-1/2) - 1``, where 1 + u is known to be no less than the floor, too."""
-    orders = range(1, m.degree + 1)
-    numbers = [torch.full_like(u.error, binomial(-0.5, k)) for k in orders]
+    """``(1 + u)^(-1/2) - 1 + u / 2``, where 1 + u is known to be no less than the floor, too."""
+    orders = range(2, m.degree + 1)
+    nothing = torch.zeros_like(u.error)
+    numbers = [nothing, *(torch.full_like(u.error, binomial(-0.5, k)) for k in orders)]
     off = [4 * UNIT * own.abs() for own in numbers]
     rows, rest = composed(m, numbers, off, u)
-    size = u.size * (1 + ROUNDING)
-    least = torch.maximum((1 - u.most) * (1 - ROUNDING), floor).clamp(2.0**-900, 1.0)
+    # The remainder is that at the true u, for which the floor holds; how far the polynomial is from its value
+    # there follows from its derivative.
+    most = u.most * (1 + ROUNDING)
+    least = torch.maximum((1 - most) * (1 - ROUNDING), floor).clamp(2.0**-900, 1.0)
     highest = m.degree + 1
     bound = abs(binomial(-0.5, highest)) * least.pow(-0.5 - highest)
-    rest = rest + bound * size**highest + least.pow(-1.5) / 2 * u.error
+    steepest = sum((k * abs(binomial(-0.5, k)) * most ** (k - 1) for k in orders), nothing)
+    rest = rest + bound * most**highest + steepest * u.error
     return Forms(rows, rest * (1 + ROUNDING), u.count)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.forms import Forms
 from steadygaze.geometry.monomials import monomials
 from steadygaze.network.bounding.anchored import Anchored, anchored_affine
+from steadygaze.network.bounding.anchored_layers import BENDING, bent_apart
 from steadygaze.network.bounding.bounds import Bounds
+from steadygaze.network.bounding.polynomial import drift_of
 from steadygaze.network.bounding.polynomial_layers import followed_joint, followed_units
 from steadygaze.network.bounding.polynomial_slopes import PolynomialSlopes
 from steadygaze.network.bounding.relaxing import blamed
@@ -21,21 +26,37 @@ from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
-# The highest degree for one, two, three and four coordinates: where some pixel moves by more than the first
-# number, than the second, and else. Over small boxes higher ones add nothing but time.
-_WIDE, _SMALL = 2.0**-12, 2.0**-20
-_DEGREES = ((8, 4, 2), (5, 4, 2), (4, 3, 2), (3, 3, 2))
+# The highest degree for one, two, three and four coordinates, where no pixel moves by more than the number.
+# Over small boxes higher ones add nothing but time; nor do they where units of the network bend.
+_DEGREES = (
+    (2.0**-22, (3, 3, 3, 3)),
+    (2.0**-16, (4, 4, 3, 3)),
+    (2.0**-9, (8, 6, 5, 4)),
+    (math.inf, (16, 12, 8, 5)),
+)
+_OF_BENT = (8, 5, 4, 3)
 
 
 def are_followed(graph: Graph, count: int) -> bool:
     """Whether values of this network are followed as polynomials in so many coordinates."""
-    return graph.drowns and 0 < count <= len(_DEGREES)
+    return graph.drowns and 0 < count <= len(_OF_BENT)
 
 
-def degree_for(pixels: Enclosure) -> int:
+def most_rows(graph: Graph, count: int) -> int:
+    """How many coefficients there are at most for one number, with so many coordinates."""
+    return monomials(count, _OF_BENT[count - 1] if _is_bent(graph) else _DEGREES[-1][1][count - 1]).rows
+
+
+def degree_for(graph: Graph, pixels: Enclosure) -> int:
     """Up to which degree, over boxes of which all pixels are enclosed."""
     spread = float(pixels.spread.max(initial=0.0))
-    return _DEGREES[pixels.count - 1][(spread <= _WIDE) + (spread <= _SMALL)]
+    degree = next(degrees for most, degrees in _DEGREES if spread <= most)[pixels.count - 1]
+    return min(degree, _OF_BENT[pixels.count - 1]) if _is_bent(graph) else degree
+
+
+def _is_bent(graph: Graph) -> bool:
+    """Whether units bend, those apart that clip pixels."""
+    return any(graph.nodes[node].inputs != (0,) for node in graph.piecewise)
 
 
 def polynomial_bounds(
@@ -47,19 +68,23 @@ def polynomial_bounds(
     start: int = 0,
     deadline: Deadline = NEVER,
 ) -> Bounds:
-    """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
+    """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``, with a drift.
 
     As `bounds_of` with forms alone; every node after `start` depends on it alone. In what is kept, products
-    of coordinates up to the degree are symbols.
+    of coordinates up to the degree are symbols; and where pixels bend, what of that is alike.
 
     Raises Expired where the deadline passes on the way.
     """
-    m = monomials(pixels.away.count, degree)
-    pixels = Anchored(pixels.anchor, pixels.away.without_symbols().with_symbols(m.rows - 1 - m.variables))
+    clip, bends = _bends_of(graph, pixels, start)
+    added = 0 if bends is None else int(bends.max()) + 1
+    count = pixels.away.count
+    m = monomials(count + added, min(degree, _DEGREES[-1][1][count + added - 1]))
+    away, drift = pixels.away.without_symbols().with_symbols(m.rows - 1 - count), drift_of(pixels)
+    pixels = Anchored(pixels.anchor, away, functional.pad(drift, (0, 0) * (drift.ndim - 2) + (0, added)))
     values: dict[int, Anchored] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels.whole} if start in nodes else {}
     slopes: dict[int, PolynomialSlopes] = {}
-    pull = pixels.anchor.new_zeros((len(pixels.anchor), m.variables))
+    pull = pixels.anchor.new_zeros((len(pixels.anchor), count))
     for index, inputs in graph.walked(values, start, deadline):
         layer = graph.nodes[index].layer
         if isinstance(layer, AbstractAffine):
@@ -69,10 +94,37 @@ def polynomial_bounds(
                 done = followed_joint(m, graph, index, inputs, nodes)
             else:
                 assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
-                done = followed_units(m, layer, inputs[0], tolerances.get(index))
+                own = bends if index == clip else None
+                done = followed_units(m, layer, inputs[0], tolerances.get(index), own)
             values[index], slopes[index] = done.values, done.slopes
-            pull = pull + blamed(done.values.away.flattened(), done.rest.flatten(1))
+            pull = pull + blamed(done.values.change.flattened(), done.rest.flatten(1))
         if index in nodes:
             kept[index] = values[index].whole
     nothing = pull.new_zeros(len(pull))
     return Bounds(graph, kept, slopes, pull, nothing, 0, tolerances, None, deadline)
+
+
+def _bends_of(graph: Graph, pixels: Anchored, start: int) -> tuple[int | None, Tensor | None]:
+    """The node that clips pixels, and of each of these which bend it follows, ``(B, N)`` int64, -1 for none.
+
+    What many pixels do at once, as those at an end of the clip under a patch do, is one variable more.
+    None where nothing bends, or more in one box than can be followed.
+    """
+    clips = [node for node in graph.piecewise if graph.nodes[node].inputs == (start,)]
+    most = len(_OF_BENT) - pixels.away.count
+    if len(clips) != 1 or most < 1:
+        return None, None
+    (clip,), flat = clips, pixels.flattened()
+    layer = graph.nodes[clip].layer
+    if not isinstance(layer, PiecewiseLinear):
+        return None, None
+    crossing = bent_apart(layer, flat, flat.anchor.new_zeros(()))[2] > BENDING * flat.change.most
+    if not crossing.any():
+        return None, None
+    found = torch.full(crossing.shape, -1, dtype=torch.int64)
+    parts = torch.cat([flat.anchor[:, None], drift_of(flat), flat.away.rows, flat.away.error[:, None]], dim=1)
+    for box, own in enumerate(crossing.cpu()):
+        alike = torch.unique(parts[box].mT[own.to(parts.device)], dim=0, return_inverse=True)[1].cpu()
+        if len(alike) and int(alike.max()) < most:
+            found[box, own] = alike
+    return (clip, found.to(parts.device)) if (found >= 0).any() else (None, None)

@@ -10,7 +10,8 @@ from torch import Tensor
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.forms import Forms
-from steadygaze.network.bounding.anchored import Anchored, anchored_affine, anchored_joint, anchored_units
+from steadygaze.network.bounding.anchored import Anchored, anchored_affine
+from steadygaze.network.bounding.anchored_layers import anchored_joint, anchored_units
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.bounding.joint import Factors, Scales, Shares
 from steadygaze.network.bounding.polynomials import degree_for, polynomial_bounds
@@ -48,8 +49,9 @@ def bounds_over(
     Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have.
     """
     if effort is Effort.POLYNOMIALS:
-        anchored = Anchored.of(pixels, graph.device)
-        return polynomial_bounds(graph, anchored, nodes, tolerances, degree_for(pixels), start, deadline)
+        anchored = Anchored.of(pixels, graph.device, drifting=True)
+        degree = degree_for(graph, pixels)
+        return polynomial_bounds(graph, anchored, nodes, tolerances, degree, start, deadline)
     if are_small(graph, pixels).all():
         return bounds_about(
             graph, Anchored.of(pixels, graph.device), nodes, tolerances, room, start, deadline
