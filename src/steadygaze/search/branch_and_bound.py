@@ -115,7 +115,7 @@ class BranchAndBound(AbstractSearch):
         self._standing = Standing(0.0, 0.0, 0, 0)
         self._looked, self._reaching_out = False, self._first_about_zero()
         self._about_zero = problem.box[None]
-        if self._reaching_out is not None and not problem.follows_polynomials and bends_at_zero(problem):
+        if self._reaching_out is not None and bends_at_zero(problem):
             self._about_zero = parted_at_zero(problem.box)
 
     def _first_about_zero(self) -> ReachingOut | None:
