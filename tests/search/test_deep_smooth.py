@@ -72,6 +72,24 @@ def test_pixels_at_the_ends_of_the_clip_are_known_as_well_as_others():
     assert (bounds.values[problem.graph.last].errors < 1e-14).all()
 
 
+def test_boxes_about_zero_end_there_where_pixels_are_at_an_end_of_the_clip(monkeypatch):
+    """As a blank background is: units bend at 0, and of a deep network no box with 0 inside is decided."""
+    judged, own = list[np.ndarray](), branch_and_bound.judge_boxes
+    monkeypatch.setattr(
+        branch_and_bound, "judge_boxes", lambda _, boxes, *a: (judged.append(boxes), own(_, boxes, *a))[1]
+    )
+    image = IMAGE.copy()
+    image[0, :2] = 0.0
+    answer = verify(deep(16), image, LINE, threshold=0.3, method="bound", regions_limit=16)
+    assert (np.abs(np.concatenate(judged)).min(axis=2) == 0).any()
+    assert all(((boxes <= 0).all(axis=2) | (boxes >= 0).all(axis=2)).all() for boxes in judged)
+    assert answer.safe_scale is not None
+    assert answer.safe_scale > 0
+    points = answer.problem.replay(answer.safe_scale * np.linspace(-0.05, 0.05, 41)[:, None])
+    assert (points.gap > 0).all()
+    assert (points.inconsistency <= 0.3).all()
+
+
 def test_small_boxes_are_not_judged_together_with_others():
     problem = posed(IMAGE)
     tiny, wide = 0.05 * 2.0**-34, 0.05

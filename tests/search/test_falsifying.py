@@ -30,7 +30,8 @@ def planted(monkeypatch, variant, class_gap, drift=lambda thetas: np.zeros(len(t
         gap, inconsistency = class_gap(thetas), drift(thetas)
         attention = np.where(inconsistency > self.threshold, ATTENTION_CHANGED, ROBUST)
         kind = np.where(gap <= 0, CLASS_CHANGED, attention)
-        return Points(np.zeros(len(thetas), int), gap, inconsistency, kind)
+        maps = self.target.expand(len(thetas), -1)
+        return Points(np.zeros(len(thetas), int), gap, inconsistency, kind, maps)
 
     monkeypatch.setattr(Problem, "at", at)
     return problem

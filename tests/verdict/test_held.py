@@ -246,6 +246,22 @@ def test_some_points_are_looked_at_however_little_time_there_is(monkeypatch):
     assert clock.sizes[0] >= 4
 
 
+def test_nothing_is_learnt_of_the_network_where_the_time_is_over_and_nothing_is_said(monkeypatch):
+    said, nothing = WIDE.map, replace(WIDE.map, kind=np.full_like(WIDE.map.kind, UNDECIDED))
+    learnt = list[PlainEvaluation]()
+    monkeypatch.setattr(
+        held, "PlainEvaluation", lambda *a, **k: (learnt.append(PlainEvaluation(*a, **k)), learnt[-1])[1]
+    )
+    found = hold(WIDE.problem, [nothing], NOTHING, LONG, late=True)
+    assert (found.agreeing, found.close, learnt) == (0, 0, [])
+    assert not found.by_rounding.any()
+    assert hold(WIDE.problem, [said], NOTHING, 1e-6, late=True).agreeing > 0, "what is said is held"
+    assert hold(WIDE.problem, [nothing], Claims(0.01, None, None, None), 1e-6, late=True).agreeing > 0
+    wrong = replace(said, kind=np.full_like(said.kind, CLASS_CHANGED))
+    with pytest.raises(InternalCheckError, match="withheld"):
+        hold(WIDE.problem, [wrong], NOTHING, LONG, late=True)
+
+
 # -- what is read off the map
 
 

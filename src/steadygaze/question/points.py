@@ -43,12 +43,14 @@ class Points:
         gap: ``(B,)`` class gap, f_c - max of the others.
         inconsistency: ``(B,)``.
         kind: ``(B,)`` int8, ROBUST, CLASS_CHANGED or ATTENTION_CHANGED; UNDECIDED where classes tie.
+        maps: ``(B, P)`` as they are compared.
     """
 
     predicted: np.ndarray
     gap: np.ndarray
     inconsistency: np.ndarray
     kind: np.ndarray
+    maps: Tensor
 
     @property
     def failing(self) -> np.ndarray:
@@ -72,7 +74,7 @@ def judged(
     distance = distance.numpy()
     kind = np.where(distance > threshold, ATTENTION_CHANGED, ROBUST)
     kind = np.where(gap > 0, kind, np.where(gap < 0, CLASS_CHANGED, UNDECIDED))
-    return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8))
+    return Points(logits.argmax(dim=1).numpy(), gap, distance, kind.astype(np.int8), maps)
 
 
 def maps_of_original(

@@ -37,7 +37,7 @@ from steadygaze.search.boxes import (
     volumes_of,
 )
 from steadygaze.search.decidable import Decidable
-from steadygaze.search.dividing import HALVINGS, Dividing
+from steadygaze.search.dividing import HALVINGS, Dividing, smallest_share
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.handover import Handover
 from steadygaze.search.judged_boxes import Experience, Judged, judge_boxes
@@ -55,8 +55,9 @@ _BATCHES = 4
 _WIDE = 2.0**-12
 # After so many boxes of a deep smooth network, none of them decided, those that hold 0 are cut about it.
 _IN_VAIN = 64
-# Of slow ones boxes about 0 with edges halved so often are decided, as far as is known, and come first.
-_SAFE_HALVINGS = 24
+# Of slow ones boxes about 0 with edges halved so often come first: where values are followed as polynomials
+# they are decided, as far as is known; elsewhere many are, and a wide box takes ten times as long.
+_SAFE_HALVINGS, _NARROW = 24, 16
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -116,9 +117,19 @@ class BranchAndBound(AbstractSearch):
         self._counts["halvings_at_zero"] = 0
         self._shares = {"share_by_bounds": 0.0, "share_by_regions": 0.0}
         self._standing = Standing(0.0, 0.0, 0, 0)
-        # One box of a slow network may take all the time that there is.
-        first = _SAFE_HALVINGS if self._slow else 0
-        self._reaching_out = ReachingOut(first) if problem.follows_polynomials else None
+        self._looked, self._reaching_out = False, self._first_about_zero()
+        self._about_zero = problem.box[None]
+        if self._reaching_out is not None and bends_at_zero(problem):
+            self._about_zero = parted_at_zero(problem.box)
+
+    def _first_about_zero(self) -> ReachingOut | None:
+        """Which boxes about 0 come before all others: a wide box of a slow network may take all the time."""
+        problem = self._problem
+        if problem.follows_polynomials:
+            return ReachingOut(_SAFE_HALVINGS if self._slow else 0)
+        if self._slow and self._handover is None:
+            return ReachingOut(_NARROW, round(-math.log2(smallest_share(problem))))
+        return None
 
     def pending(self) -> bool:
         """Whether boxes are open, and more of them are to be decided."""
@@ -131,7 +142,7 @@ class BranchAndBound(AbstractSearch):
         if self._reaching_out is not None and self._reaching_out.halvings is not None:
             self._reach_out(self._reaching_out, self._reaching_out.halvings)
             return
-        first = not self._standing.regions
+        first, self._looked = not self._looked, True
         # An easy question is decided by its first boxes, which cost less than hundreds of points.
         easy = not first or not self._at_points(self._falsifier.glance)
         if not easy:
@@ -158,24 +169,28 @@ class BranchAndBound(AbstractSearch):
 
     def _reach_out(self, reaching: ReachingOut, halvings: int) -> None:
         """Judge one box about 0; what it adds to those that were decided before is entered, the rest open."""
-        began, whole = time.perf_counter(), self._problem.box
-        box = whole * 0.5**halvings
-        kind, before = self._kind_of(box), reaching.decided
+        began, wholes, before = time.perf_counter(), self._about_zero, reaching.decided
+        boxes = wholes * 0.5**halvings
+        kind = self._kind_of(boxes)
         if kind is None:
             self._deadline.ask()
             return
-        if kind != UNDECIDED:
-            added = box[None] if before is None else shells(box, before - halvings)[1:]
+        decided = kind != UNDECIDED
+        if decided:
+            added = boxes
+            if before is not None:
+                added = np.concatenate([shells(box, before - halvings)[1:] for box in boxes])
             self._enter(added, np.full(len(added), kind))
-            self._open.replace(shells(whole, halvings)[1:])
-        reaching.learn(kind != UNDECIDED)
+            self._open.replace(np.concatenate([shells(whole, halvings)[1:] for whole in wholes]))
+        else:
+            self._note_open(round(-math.log2(shares_of(boxes, self._problem.box).max())))
+        reaching.learn(decided)
         self._note("bounds", time.perf_counter() - began)
 
-    def _kind_of(self, box: np.ndarray) -> int | None:
-        """The kind of a box about 0, by its parts beside 0 where something bends there; None at the end."""
-        parts = parted_at_zero(box) if bends_at_zero(self._problem) else box[None]
+    def _kind_of(self, boxes: np.ndarray) -> int | None:
+        """The kind of all boxes, UNDECIDED where they differ; None where the time is over before."""
         kinds = set[int]()
-        for some in np.array_split(parts, -(-len(parts) // self._batch)):
+        for some in np.array_split(boxes, -(-len(boxes) // self._batch)):
             judged = self._judged(some)
             if judged is None:
                 return None
@@ -317,8 +332,11 @@ class BranchAndBound(AbstractSearch):
         self._open.add(divided.parts)
         self._small.append(divided.small)
         self._counts["boxes_given_up"] += divided.small_at_zero
-        deepest = max(self._counts["halvings_at_zero"], divided.halvings_at_zero)
-        self._counts["halvings_at_zero"] = deepest
+        self._note_open(divided.halvings_at_zero)
+
+    def _note_open(self, halvings: int) -> None:
+        """A box at 0 whose edges were halved so often was left open."""
+        self._counts["halvings_at_zero"] = max(self._counts["halvings_at_zero"], halvings)
 
     def _take_in(self, new: Sequence[CellMap]) -> None:
         for map_ in new:

@@ -30,8 +30,9 @@ def failing_at(problem: Problem, thetas: np.ndarray) -> tuple[Points, np.ndarray
     fails = _surely(problem, points)
     alone = np.flatnonzero(fails & (points.kind == ATTENTION_CHANGED))
     if len(alone):
-        near = problem.threshold + slack_at(problem, thetas[alone])
-        alone, dropped = alone[points.inconsistency[alone] > near], alone[points.inconsistency[alone] <= near]
+        distance = points.inconsistency[alone]
+        near = problem.threshold + slack_at(problem, thetas[alone], points.maps[alone], distance)
+        alone, dropped = alone[distance > near], alone[distance <= near]
         fails[dropped] = False
         box = problem.box
         inside = box[:, 0] + np.ptp(box, axis=1) * (1 + np.modf(_TURN * np.arange(1, len(box) + 1))[0]) / 3

@@ -19,10 +19,12 @@ class ReachingOut:
 
     Args:
         first: how often the edges of the whole box are halved at first.
+        most: how often they are at most.
     """
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, most: int = _MOST) -> None:
         self._next: int | None = first
+        self._most = most
         self._decided: int | None = None
         self._open = -1
 
@@ -48,7 +50,7 @@ class ReachingOut:
 
     def _following(self) -> int | None:
         if self._decided is None:
-            smaller = min(self._open + _STEP, _MOST) if self._open else 3 * _STEP
+            smaller = min(self._open + _STEP, self._most) if self._open else 3 * _STEP
             return smaller if smaller > self._open else None
         middle = (self._decided + self._open) // 2 if self._open >= 0 else self._decided // 2
         return middle if self._open < middle < self._decided else None

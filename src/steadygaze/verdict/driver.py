@@ -286,6 +286,7 @@ def _solved(
         budget_of(searched - began),
         review.ahead,
         kept.held(deadline.later(kept.seconds).left),
+        deadline.later(kept.seconds).passed(),
     )
     result = Result(
         problem=described(problem, origin),

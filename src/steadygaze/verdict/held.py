@@ -104,11 +104,13 @@ def hold(
     seconds: float,
     ahead: Prepared | None = None,
     first: int | None = None,
+    late: bool = False,
 ) -> Held:
     """Hold maps, and what is read off them, against plain evaluation, for about so many seconds.
 
     ahead: what is `prepared` of the same, if it is; the seconds that this took count. first: how many points
-    are looked at in any case, if that is fewer than usual.
+    are looked at in any case, if that is fewer than usual. late: whether the time is over: where nothing is
+    said of any point, nothing is learnt of the network then, which takes as long as four points.
 
     Raises InternalCheckError, with the theta, at the first point of another kind than is said, beyond
     rounding; or where a point of the box lies in no cell of a map that covers it.
@@ -116,6 +118,8 @@ def hold(
     began = time.perf_counter() - (ahead.seconds if ahead is not None else 0.0)
     ends = began + seconds
     failing = _failing(claims)
+    if late and ahead is None and not failing and next(_said(problem, maps, claims), None) is None:
+        return Held(0, 0, time.perf_counter() - began, np.zeros(1, bool))
     if ahead is None:
         ahead = prepared(problem, maps, claims, _thetas(problem, failing), _thetas(problem, ()), first)
     plain, block = ahead.plain, [*failing, *ahead.first]
@@ -172,12 +176,17 @@ def prepared(
         first: how many points are looked at in any case, if that is fewer than usual.
     """
     began = time.perf_counter()
-    points = _in_turn([_claimed(problem, claims), *map(_in_cells, maps)])
+    points = _said(problem, maps, claims)
     usual = _at_first(problem)
     chosen = tuple(islice(points, usual if first is None else min(first, usual)))
     ahead = np.concatenate([failing[:1], _thetas(problem, chosen), failing[1:], also])
     plain = PlainEvaluation(problem, ahead=ahead)
     return Prepared(plain, chosen, points, time.perf_counter() - began)
+
+
+def _said(problem: Problem, maps: Sequence[CellMap], claims: Claims) -> Iterator[_Point]:
+    """Points of what is claimed, but for the nearest failure, and of cells, in turn."""
+    return _in_turn([_claimed(problem, claims), *map(_in_cells, maps)])
 
 
 def _at_first(problem: Problem) -> int:

@@ -32,7 +32,7 @@ _KINDS_OF_SEGMENTS = 2
 # A last layer of fewer inputs than that only says in another way what was summed up before it.
 _FEWEST = 3
 # An integral is sampled at this many points at least.
-_LEAST_STEPS = 16
+_LEAST_STEPS = 8
 # Gradients are compared against at least this share of the largest.
 _SMALL = 0.01
 

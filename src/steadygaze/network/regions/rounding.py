@@ -53,35 +53,57 @@ def uneven(graph: Graph, values: Mapping[int, Tensor], scales: Mapping[int, Tens
 
     values: ``(B, *shape)`` of all nodes at some images. scales: see `scales_of`.
     """
-    if all(_constant(graph, node, scale) for node, scale in scales.items()):
+    if _settled(graph, values, scales):
         return False  # of most networks no more is asked
     sizes: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes):
         if isinstance(node.layer, AbstractAffine):
             sizes[index] = node.layer.magnitude(*(sizes[source] for source in node.inputs))
         else:
-            size = values[index].abs()
-            sizes[index] = torch.cat([size.amin(dim=0, keepdim=True), size[:_LOOKED_AT]])
-        if index in scales:
-            flat = sizes[index].flatten(1)
-            least = scales[index] * _UNEVEN * torch.ones_like(flat[:, :1])
-            least[0] *= _UNEVEN_BETWEEN / _UNEVEN
-            if ((flat > 0) & (flat < least)).any():
-                return True
+            sizes[index] = _with_least(values[index])
+        if index in scales and _is_small(sizes[index], scales[index]):
+            return True
     return False
 
 
-def _constant(graph: Graph, index: int, scale: Tensor) -> bool:
-    """Whether constant terms alone are a large enough share of the scales ``(units,)`` at a node."""
-    layer = graph.nodes[index].layer
-    if not isinstance(layer, Dense | Conv):
-        return False
-    constant = layer.bias.abs()
-    if isinstance(layer, Dense):
-        each = scale.reshape(-1, len(constant)).amax(dim=0)
-    else:
-        each = scale.reshape(len(constant), -1).amax(dim=1)
-    return bool((constant >= _UNEVEN * each).all())
+def _with_least(values: Tensor) -> Tensor:
+    """Magnitudes of values ``(B, *shape)``, behind the least of each, as many as are looked at."""
+    size = values.abs()
+    return torch.cat([size.amin(dim=0, keepdim=True), size[:_LOOKED_AT]])
+
+
+def _is_small(sizes: Tensor, scale: Tensor) -> bool:
+    """Whether some of the sizes ``(1 + B, *shape)``, the least first, is too small beside ``(units,)``."""
+    flat = sizes.flatten(1)
+    least = scale * _UNEVEN * torch.ones_like(flat[:, :1])
+    least[0] *= _UNEVEN_BETWEEN / _UNEVEN
+    return bool(((flat > 0) & (flat < least)).any())
+
+
+def _settled(graph: Graph, values: Mapping[int, Tensor], scales: Mapping[int, Tensor]) -> bool:
+    """Whether no size is too small at the nodes that the scales are of, by constant terms alone.
+
+    What a sum of two branches adds up has the constant terms of both; where nothing is summed, values tell.
+    Arguments are those of `uneven`.
+    """
+    constant: dict[int, Tensor] = {}
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.layer, Dense):
+            constant[index] = node.layer.bias.abs().expand(1, *node.shape)
+        elif isinstance(node.layer, Conv):
+            constant[index] = node.layer.bias.abs()[:, None, None].expand(1, *node.shape)
+        elif isinstance(node.layer, AbstractAffine):
+            constant[index] = node.layer.magnitude(*(constant[source] for source in node.inputs))
+        else:
+            constant[index] = values[index].new_zeros(()).expand(1, *node.shape)
+        if index not in scales:
+            continue
+        if isinstance(node.layer, AbstractAffine):
+            if not (constant[index].flatten(1) >= _UNEVEN * scales[index]).all():
+                return False
+        elif _is_small(_with_least(values[index]), scales[index]):
+            return False
+    return True
 
 
 def tolerances_of(graph: Graph, scales: Mapping[int, Tensor], tolerance: float) -> dict[int, Tensor]:

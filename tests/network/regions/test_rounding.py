@@ -1,0 +1,64 @@
+"""Whether terms are unlike: what constant terms settle, sums of all terms would, too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from torch import nn
+
+import steadygaze as sg
+from steadygaze.network.layers import Conv
+from steadygaze.network.regions import rounding
+from steadygaze.network.regions.rounding import scales_of, uneven
+from steadygaze.question.problem import Problem
+from unlike import drawn
+from variants import NETWORKS, network, picture
+
+
+def noted(problem: Problem):
+    """The graph with its clip, values of its nodes at some images, and the scales there."""
+    graph, (low, high) = problem.graph, problem.box.T
+    thetas = low + np.linspace(0, 1, 5)[:, None] * (high - low)
+    values = graph.values_at(problem.unclipped(thetas), range(len(graph.nodes)))
+    return graph, values, scales_of(graph, values)
+
+
+def seen(module: nn.Module, image: np.ndarray, clip: tuple[float, float] | None):
+    spec = "brightness(amount=-0.2..0.2)"
+    return noted(sg.verify(module, image, spec, clip=clip, claim="class", regions_limit=1).problem)
+
+
+def by_all_terms(monkeypatch, *given) -> bool:
+    with monkeypatch.context() as patched:
+        patched.setattr(rounding, "_settled", lambda *_: False)
+        return uneven(*given)
+
+
+@pytest.mark.parametrize("clip", [None, (0.0, 1.0)], ids=["no clip", "clip"])
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_constant_terms_settle_only_what_is_so(monkeypatch, name, clip):
+    image = picture(3 if name.startswith("colour") else 1)
+    given = seen(network(name), image, clip)
+    assert uneven(*given) == by_all_terms(monkeypatch, *given)
+
+
+def test_terms_that_are_unlike_are_still_seen(monkeypatch):
+    unlike = 0
+    for seed in range(24):
+        try:
+            given = noted(drawn(seed).asked("sweep").problem)
+        except sg.SettingError:  # a few have no map to follow
+            continue
+        unlike += uneven(*given)
+        assert uneven(*given) == by_all_terms(monkeypatch, *given)
+    assert 0 < unlike < 24
+
+
+def test_a_residual_network_is_settled_without_a_convolution(monkeypatch):
+    """Sums of two branches have the constant terms of both, and so nothing is summed."""
+    graph, values, scales = seen(network("residual"), picture(1), (0.0, 1.0))
+    made = list[Conv]()
+    own = Conv.forward
+    monkeypatch.setattr(Conv, "forward", lambda layer, *xs: (made.append(layer), own(layer, *xs))[1])
+    assert not uneven(graph, values, scales)
+    assert not made
