@@ -313,6 +313,25 @@ def test_what_rounds_behind_a_narrow_layer_counts(images):
         check_fidelity(wrong, images)
 
 
+def test_norms_that_leave_nothing_but_rounding_of_a_black_image_are_taken(images):
+    """Each makes it hundreds of times as large: what comes of it is no difference of the networks."""
+    torch.manual_seed(50)
+    layers: list[nn.Module] = [nn.Conv2d(1, 8, 3, padding=1)]
+    for _ in range(10):
+        layers += [nn.InstanceNorm2d(8, affine=True), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)]
+    deep = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    read = load_network(deep, input_shape=(1, 8, 8))
+    black = np.zeros((1, 1, 8, 8))
+    apart = np.abs(read.original.logits(black) - read.graph.forward(torch.zeros(1, 1, 8, 8).double()).numpy())
+    assert apart.max() > 1e-3
+    check_fidelity(read, np.concatenate([images, black]))
+    last = read.graph.last
+    layer = read.graph.nodes[last].layer
+    wrong = with_layer(read, last, replace(layer, bias=layer.bias + 1e-3))
+    with pytest.raises(FidelityError):
+        check_fidelity(wrong, images)
+
+
 def test_a_bound_that_is_a_little_off_is_found(images):
     read = load_network(convolutional(nn.Hardtanh(-1.0, 4.0)), input_shape=(1, 8, 8))
     check_fidelity(read, images)
