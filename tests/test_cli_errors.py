@@ -48,7 +48,7 @@ def workplace(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(10, 64))
     dense_onnx(tmp_path / "nan.onnx", np.where(np.eye(10, 64) > 0, np.nan, weight))
-    dense_onnx(tmp_path / "sinh.onnx", weight, activation="Sinh")
+    dense_onnx(tmp_path / "tan.onnx", weight, activation="Tan")
     dense_onnx(tmp_path / "sigmoid.onnx", weight, activation="Sigmoid")
     dense_onnx(tmp_path / "big.onnx", rng.normal(size=(10, 784)), inputs=(1, 1, 28, 28))
     (tmp_path / "rubbish.onnx").write_bytes(b"this is no network")
@@ -78,7 +78,7 @@ BAD = {
     "callable that gives no module": (arguments(model="time:time"), "Module"),
     "built-in misspelt": (arguments(model="digits-mpl"), "digits-mlp"),
     "weights not finite": (arguments(model="nan.onnx"), "nan|finite"),
-    "layer unknown": (arguments(model="sinh.onnx"), "Sinh"),
+    "layer unknown": (arguments(model="tan.onnx"), "Tan"),
     "network that is smooth": (
         arguments(model="sigmoid.onnx", method="sweep"),
         r"Sigmoid.* is smooth.*use --method bound",

@@ -58,7 +58,7 @@ class Anchored:
             error = (error + UNIT * np.abs(slopes).sum(axis=1)) * (1 + _ROUNDING)
             rest = np.concatenate([rest[:, :1], rest[:, 1:] + slopes], axis=1)
         parts = (
-            torch.from_numpy(np.ascontiguousarray(own)).to(device)
+            torch.from_numpy(np.require(own, requirements=["C", "W"])).to(device)
             for own in (enclosure.centre, rest, error, slopes)
         )
         anchor, rows, error, drift = parts
