@@ -158,7 +158,12 @@ def _made(high: Tensor, low: Tensor, error: Tensor, size: Tensor) -> Precise:
 
 
 def precise_products(
-    product: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, terms: int, shared: bool
+    product: Callable[[Tensor, Tensor], Tensor],
+    a: Tensor,
+    b: Tensor,
+    terms: int,
+    shared: bool,
+    parts: int = _PARTS,
 ) -> Precise:
     """A product that is linear in both factors, of known numbers: sums of at most so many products.
 
@@ -168,13 +173,14 @@ def precise_products(
         b: ``(B, *shape)``.
         terms: the most products that are summed for one value.
         shared: see `a`.
+        parts: of each factor; with fewer it takes less time, and more is left out.
     """
     bits = (_BITS - math.ceil(math.log2(max(2, terms)))) // 2
-    first, a_size = _cut(a[None] if shared else a, bits)
-    second, b_size = _cut(b, bits)
+    first, a_size = _cut(a[None] if shared else a, bits, parts)
+    second, b_size = _cut(b, bits, parts)
     rows, found = len(b), list[Tensor]()
     for number, part in enumerate(first):
-        taken = second[: _PARTS - number]
+        taken = second[: parts - number]
         if taken:
             weights = part[0] if shared else part.repeat(len(taken), *(1,) * (part.ndim - 1))
             found += product(weights, torch.cat(taken)).split(rows)
@@ -184,13 +190,13 @@ def precise_products(
     total = Precise.exact(found[0])
     for own in found[1:]:
         total = total + Precise.exact(own)
-    # Of all products of parts those are left out that are below 2^-(bits _PARTS) of the largest ones.
-    left = (_PARTS + 1) * terms * 2.0 ** (-bits * _PARTS) * a_size * b_size
+    # Of all products of parts those are left out that are below 2^-(bits parts) of the largest ones.
+    left = (parts + 1) * terms * 2.0 ** (-bits * parts) * a_size * b_size
     spread = left.reshape(-1, *(1,) * (total.high.ndim - 1)).expand_as(total.high)
     return total.loosened(spread + _LEAST)
 
 
-def _cut(numbers: Tensor, bits: int) -> tuple[list[Tensor], Tensor]:
+def _cut(numbers: Tensor, bits: int, count: int) -> tuple[list[Tensor], Tensor]:
     """Parts of so many bits, largest first, without those that are 0; and powers of two above each row.
 
     The parts of a row are multiples of powers of two, each 2^bits times less than the one before.
@@ -198,7 +204,7 @@ def _cut(numbers: Tensor, bits: int) -> tuple[list[Tensor], Tensor]:
     size = numbers.abs().flatten(1).amax(dim=1)
     exponent = torch.frexp(size).exponent.clamp(-900, 1000)
     parts, left = list[Tensor](), numbers
-    for number in range(1, _PARTS + 1):
+    for number in range(1, count + 1):
         unit = torch.ldexp(torch.ones_like(size), exponent - bits * number)
         unit = unit.reshape(-1, *(1,) * (numbers.ndim - 1))
         part = torch.round(left / unit) * unit

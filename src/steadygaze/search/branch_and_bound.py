@@ -55,9 +55,9 @@ _BATCHES = 4
 _WIDE = 2.0**-12
 # After so many boxes of a deep smooth network, none of them decided, those that hold 0 are cut about it.
 _IN_VAIN = 64
-# Of slow ones boxes about 0 with edges halved so often come first: where values are followed as polynomials
-# they are decided, as far as is known; elsewhere many are, and a wide box takes ten times as long.
-_SAFE_HALVINGS, _NARROW = 24, 16
+# Of slow ones boxes about 0 with edges halved so often come first: many are decided, and where values are not
+# followed as polynomials a wide box takes ten times as long.
+_NARROW = 16
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -126,7 +126,7 @@ class BranchAndBound(AbstractSearch):
         """Which boxes about 0 come before all others: a wide box of a slow network may take all the time."""
         problem = self._problem
         if problem.follows_polynomials:
-            return ReachingOut(_SAFE_HALVINGS if self._slow else 0)
+            return ReachingOut(_NARROW if self._slow else 0)
         if self._slow and self._handover is None:
             return ReachingOut(_NARROW, round(-math.log2(smallest_share(problem))))
         return None

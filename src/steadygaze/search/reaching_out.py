@@ -50,7 +50,7 @@ class ReachingOut:
 
     def _following(self) -> int | None:
         if self._decided is None:
-            smaller = min(self._open + _STEP, self._most) if self._open else 3 * _STEP
+            smaller = min(self._open + _STEP, self._most) if self._open else 2 * _STEP
             return smaller if smaller > self._open else None
         middle = (self._decided + self._open) // 2 if self._open >= 0 else self._decided // 2
         return middle if self._open < middle < self._decided else None

@@ -38,6 +38,9 @@ from steadygaze.network.smooth import Smooth
 from steadygaze.network.taking import Take
 from steadygaze.network.transposed import TransposedConv
 
+# Sums of products of drifts: what four parts leave out is less than 2^-75 of what they drift by.
+PARTS_OF_DRIFT = 4
+
 
 def precise_value(layer: AbstractLayer, *xs: Tensor) -> Precise:
     """The layer's output ``(B, *shape)`` at known inputs ``(B, *shape)``."""
@@ -57,7 +60,8 @@ def precise_value(layer: AbstractLayer, *xs: Tensor) -> Precise:
 def precise_drift(layer: AbstractAffine, *xs: Tensor) -> Precise:
     """What an affine layer makes of known coefficients ``(B, n, *shape)``: ``(B, n, *shape)``."""
     rows = xs[0].shape[:2]
-    return _linear(layer, *(x.flatten(0, 1) for x in xs)).shaped(lambda own: own.unflatten(0, rows))
+    made = _linear(layer, *(x.flatten(0, 1) for x in xs), parts=PARTS_OF_DRIFT)
+    return made.shaped(lambda own: own.unflatten(0, rows))
 
 
 # -- affine layers
@@ -82,8 +86,9 @@ def _affine(layer: AbstractAffine, *xs: Tensor) -> Precise:
     return Precise.rounded(made, (layer.terms + 4) * UNIT * size)
 
 
-def _linear(layer: AbstractAffine, *xs: Tensor) -> Precise:
-    """Without the constant part."""
+def _linear(layer: AbstractAffine, *xs: Tensor, parts: int | None = None) -> Precise:
+    """Without the constant part; parts: of sums of products, see `precise_products`."""
+    fewer = {} if parts is None else {"parts": parts}
     match layer:
         case Reshape() | Permute() | Pad() | Concat() | Take():
             return Precise.exact(layer.linear(*xs))
@@ -92,13 +97,13 @@ def _linear(layer: AbstractAffine, *xs: Tensor) -> Precise:
         case ScaleShift():
             return Precise.exact(xs[0]) * Precise.exact(layer.scale.expand_as(xs[0]))
         case Dense():
-            return precise_products(_dense, layer.weight, xs[0], layer.terms_forward, shared=True)
+            return precise_products(_dense, layer.weight, xs[0], layer.terms_forward, shared=True, **fewer)
         case Conv() | TransposedConv():
 
             def moved(weight: Tensor, x: Tensor) -> Tensor:
                 return replace(layer, weight=weight).linear(x)
 
-            return precise_products(moved, layer.weight, xs[0], layer.terms, shared=True)
+            return precise_products(moved, layer.weight, xs[0], layer.terms, shared=True, **fewer)
         case AveragePool():
             return _averaged(layer, xs[0])
     made, size = layer.linear(*xs), layer.absolute.linear(*(x.abs() for x in xs))

@@ -23,6 +23,7 @@ from steadygaze.geometry.enclosures import UNIT
 from steadygaze.geometry.forms import Forms, lengths_of
 from steadygaze.geometry.monomials import Monomials
 from steadygaze.network.bounding.anchored import Anchored
+from steadygaze.network.bounding.centres import PARTS_OF_DRIFT
 from steadygaze.network.bounding.joint import Times
 
 # What rounding in a handful of operations may add, as a share.
@@ -79,7 +80,8 @@ def drifting_product(
     count = first.shape[1]
 
     def made(first: Tensor, second: Tensor) -> Precise:
-        one = precise_products(product, first.flatten(0, 1), second.flatten(0, 1), terms, shared=False)
+        one, two = (own.flatten(0, 1) for own in (first, second))
+        one = precise_products(product, one, two, terms, shared=False, parts=PARTS_OF_DRIFT)
         return one.shaped(lambda own: own.unflatten(0, first.shape[:2]))
 
     def for_each(anchor: Tensor) -> Tensor:

@@ -27,36 +27,37 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
 # The highest degree for one, two, three and four coordinates, where no pixel moves by more than the number.
-# Over small boxes higher ones add nothing but time; nor do they where units of the network bend.
+# Over small boxes higher ones add nothing but time; nor do they where units of the network bend, or where it
+# is so large that boxes take seconds, and so deep then that rounding is more than what they add.
 _DEGREES = (
     (2.0**-22, (3, 3, 3, 3)),
-    (2.0**-16, (4, 4, 3, 3)),
+    (2.0**-18, (4, 4, 3, 3)),
     (2.0**-9, (8, 6, 5, 4)),
     (math.inf, (16, 12, 8, 5)),
 )
-_OF_BENT = (8, 5, 4, 3)
+_FEW, _LARGE = (8, 5, 4, 3), 10**8
 
 
 def are_followed(graph: Graph, count: int) -> bool:
     """Whether values of this network are followed as polynomials in so many coordinates."""
-    return graph.drowns and 0 < count <= len(_OF_BENT)
+    return graph.drowns and 0 < count <= len(_FEW)
 
 
 def most_rows(graph: Graph, count: int) -> int:
     """How many coefficients there are at most for one number, with so many coordinates."""
-    return monomials(count, _OF_BENT[count - 1] if _is_bent(graph) else _DEGREES[-1][1][count - 1]).rows
+    return monomials(count, _FEW[count - 1] if _takes_few(graph) else _DEGREES[-1][1][count - 1]).rows
 
 
 def degree_for(graph: Graph, pixels: Enclosure) -> int:
     """Up to which degree, over boxes of which all pixels are enclosed."""
     spread = float(pixels.spread.max(initial=0.0))
     degree = next(degrees for most, degrees in _DEGREES if spread <= most)[pixels.count - 1]
-    return min(degree, _OF_BENT[pixels.count - 1]) if _is_bent(graph) else degree
+    return min(degree, _FEW[pixels.count - 1]) if _takes_few(graph) else degree
 
 
-def _is_bent(graph: Graph) -> bool:
-    """Whether units bend, those apart that clip pixels."""
-    return any(graph.nodes[node].inputs != (0,) for node in graph.piecewise)
+def _takes_few(graph: Graph) -> bool:
+    """Whether it is large, or units bend, those apart that clip pixels."""
+    return graph.effort > _LARGE or any(graph.nodes[node].inputs != (0,) for node in graph.piecewise)
 
 
 def polynomial_bounds(
@@ -111,7 +112,7 @@ def _bends_of(graph: Graph, pixels: Anchored, start: int) -> tuple[int | None, T
     None where nothing bends, or more in one box than can be followed.
     """
     clips = [node for node in graph.piecewise if graph.nodes[node].inputs == (start,)]
-    most = len(_OF_BENT) - pixels.away.count
+    most = len(_FEW) - pixels.away.count
     if len(clips) != 1 or most < 1:
         return None, None
     (clip,), flat = clips, pixels.flattened()
