@@ -137,12 +137,12 @@ def excess(values, true, t, degree=1):
     return max(worst, float(length / mpmath.mpf(float(away.errors[0]))))
 
 
-def deep(count=12, width=24):
-    """Layer norms, dense layers and ReLU in turn: what rounding adds to forms grows from each to the next."""
-    torch.manual_seed(2)
+def deep(count=12, width=24, unit=nn.ReLU, seed=2):
+    """Layer norms, units and dense layers: what rounding adds to forms grows from each to the next."""
+    torch.manual_seed(seed)
     layers: list[nn.Module] = [nn.Flatten(), nn.Linear(36, width)]
     for _ in range(count):
-        layers += [nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width)]
+        layers += [nn.LayerNorm(width), unit(), nn.Linear(width, width)]
     return nn.Sequential(*layers, nn.Linear(width, 3)).double().eval()
 
 

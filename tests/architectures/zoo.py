@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -97,6 +99,13 @@ def onnx_file(
             network(name), (example,), str(path), opset_version=opset, dynamo=dynamo, external_data=False,
             **sizes,
         )  # fmt: skip
+    return path
+
+
+def written(module: nn.Module, shape: tuple[int, ...], path: Path, **options: Any) -> Path:
+    """A module as the ONNX file that an exporter writes of it; options: of `torch.onnx.export`."""
+    with quiet():
+        torch.onnx.export(copy.deepcopy(module), (torch.zeros(1, *shape),), str(path), **options)
     return path
 
 

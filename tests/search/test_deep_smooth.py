@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from anchored_cases import deep
 from steadygaze.network.bounding import polynomials
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
@@ -24,26 +25,22 @@ PLANE = chain_of("brightness(amount=-0.05..0.05) | patch(opacity=0..0.2, top=1, 
 FEW = 1500
 
 
-def deep(count, width=24):
-    torch.manual_seed(2)
-    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(36, width)]
-    for _ in range(count):
-        layers += [nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width)]
-    return nn.Sequential(*layers, nn.Linear(width, 3)).double().eval()
+def holds_in(answer):
+    """At random points of the safe box the original keeps class and attention."""
+    box, rng = answer.problem.box, np.random.default_rng(1)
+    thetas = (answer.safe_scale or 0.0) * (box[:, 0] + rng.random((60, len(box))) * (box[:, 1] - box[:, 0]))
+    points = answer.problem.replay(thetas)
+    assert (points.gap > 0).all()
+    assert (points.inconsistency <= 0.3).all()
 
 
 @pytest.mark.parametrize("perturbation", [LINE, PLANE], ids=["line", "plane"])
 def test_attention_is_certified_about_zero_where_samples_hold(perturbation):
     module = deep(16)
     answer = verify(module, IMAGE, perturbation, threshold=0.3, method="bound", regions_limit=FEW)
-    scale = answer.safe_scale
-    assert scale is not None
-    assert scale > 0
-    box, rng = answer.problem.box, np.random.default_rng(1)
-    thetas = scale * (box[:, 0] + rng.random((60, len(box))) * (box[:, 1] - box[:, 0]))
-    points = answer.problem.replay(thetas)
-    assert (points.gap > 0).all()
-    assert (points.inconsistency <= 0.3).all()
+    assert answer.safe_scale is not None
+    assert answer.safe_scale > 0
+    holds_in(answer)
 
 
 def test_it_is_not_where_boxes_about_zero_are_never_small(monkeypatch):
@@ -125,43 +122,24 @@ def test_a_direction_that_may_have_no_length_leaves_a_box_undecided_and_no_more(
     module = CrossCovariance(seed, pools).double().eval()
     answer = verify(module, image, wide, threshold=0.3, method="bound", regions_limit=FEW, threads=1)
     assert sum(part or 0.0 for part in vars(answer.shares).values()) == pytest.approx(1)
-    box, rng = answer.problem.box, np.random.default_rng(1)
-    thetas = (answer.safe_scale or 0.0) * (box[:, 0] + rng.random((60, len(box))) * (box[:, 1] - box[:, 0]))
-    points = answer.problem.replay(thetas)
-    assert (points.gap > 0).all()
-    assert (points.inconsistency <= 0.3).all()
+    holds_in(answer)
     assert answer.safe_scale is None or answer.safe_scale > 0
-
-
-def smooth(count=20, width=16):
-    torch.manual_seed(3)
-    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(36, width)]
-    for _ in range(count):
-        layers += [nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width)]
-    return nn.Sequential(*layers, nn.Linear(width, 3)).double().eval()
 
 
 def answer_of_ends(perturbation=LINE, limit=30):
     """Where some pixels are at the ends of the clip: they bend at 0 alone."""
     image = IMAGE.copy()
     image[0, :2], image[0, 4:] = 0.0, 1.0
-    return verify(smooth(), image, perturbation, threshold=0.3, method="bound", regions_limit=limit)
-
-
-def holds(answer, scale):
-    """At points of the safe box the original keeps class and attention; that box is as large as is said."""
-    assert answer.safe_scale >= scale
-    scale = answer.safe_scale
-    box, rng = answer.problem.box, np.random.default_rng(1)
-    thetas = scale * (box[:, 0] + rng.random((60, len(box))) * (box[:, 1] - box[:, 0]))
-    points = answer.problem.replay(thetas)
-    assert (points.gap > 0).all()
-    assert (points.inconsistency <= 0.3).all()
+    return verify(
+        deep(20, 16, nn.GELU, seed=3), image, perturbation, threshold=0.3, method="bound", regions_limit=limit
+    )
 
 
 def test_pixels_at_the_ends_of_the_clip_do_not_make_safe_boxes_small(monkeypatch):
     """Boxes on each side of 0 are followed as if there were no clip."""
-    holds(answer_of_ends(), 2.0**-9)
+    answer = answer_of_ends()
+    assert answer.safe_scale >= 2.0**-9
+    holds_in(answer)
     monkeypatch.setattr(branch_and_bound, "bends_at_zero", lambda _: False)
     monkeypatch.setattr(polynomials, "_bends_of", lambda *_: (None, None))
     assert answer_of_ends().safe_scale == 0
@@ -169,6 +147,8 @@ def test_pixels_at_the_ends_of_the_clip_do_not_make_safe_boxes_small(monkeypatch
 
 def test_nor_do_those_that_two_parameters_move(monkeypatch):
     """Under a patch that brightens they bend on a line through 0, all of them alike."""
-    holds(answer_of_ends(PLANE), 2.0**-12)
+    answer = answer_of_ends(PLANE)
+    assert answer.safe_scale >= 2.0**-12
+    holds_in(answer)
     monkeypatch.setattr(polynomials, "_bends_of", lambda *_: (None, None))
     assert answer_of_ends(PLANE).safe_scale < 2.0**-20

@@ -24,8 +24,9 @@ from steadygaze.geometry.error_free import two_product, two_sum
 
 # What products lose below the least normal numbers, and a few sums of them.
 _LEAST = 2.0**-1000
-# Bits in a number, and parts that products are made of: with 20 bits each what is left out is 2^-100.
-_BITS, _PARTS = 53, 5
+_BITS = 53
+#: Parts that products are made of: with 20 bits each what is left out is 2^-100.
+PARTS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +164,7 @@ def precise_products(
     b: Tensor,
     terms: int,
     shared: bool,
-    parts: int = _PARTS,
+    parts: int = PARTS,
 ) -> Precise:
     """A product that is linear in both factors, of known numbers: sums of at most so many products.
 

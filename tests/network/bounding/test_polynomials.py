@@ -266,13 +266,13 @@ def test_a_softmax_that_is_not_divided_is_seen(monkeypatch):
 
 @pytest.mark.parametrize("name", ["gelu", "silu", "tanh", "softplus"])
 def test_a_slope_to_simple_precision_is_seen(monkeypatch, name):
-    whole = polynomial_layers._slope
+    whole = polynomial_layers.precise_slope
 
     def simple(*given):
         return Precise.exact(whole(*given).high)
 
     assert of_layer(name, 2.0**-40, 2, share=0.0) <= 1
-    monkeypatch.setattr(polynomial_layers, "_slope", simple)
+    monkeypatch.setattr(polynomial_layers, "precise_slope", simple)
     assert of_layer(name, 2.0**-40, 2, share=0.0) > 1
 
 

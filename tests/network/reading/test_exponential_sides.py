@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from architectures.zoo import quiet
+from architectures.zoo import written
 from oracles import gradients_of, logits_of
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.fidelity import check_fidelity
@@ -51,11 +51,8 @@ class Written(nn.Module):
 )
 def test_it_is_read_as_the_module_computes_it(name, way, tmp_path):
     module = Written(UNITS[name]).eval()
-    source = module
-    if way == "file":
-        source = tmp_path / "network.onnx"
-        with quiet():
-            torch.onnx.export(module, (torch.zeros(1, *SHAPE),), str(source), dynamo=False)
+    as_file = way == "file"
+    source = written(module, SHAPE, tmp_path / "network.onnx", dynamo=False) if as_file else module
     read, wide = load_network(source, input_shape=SHAPE), copy.deepcopy(module).double()
     check_fidelity(read, IMAGES)
     x = torch.from_numpy(IMAGES)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from architectures.zoo import quiet
+from architectures.zoo import written
 from oracles import gradients_of, logits_of
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.fidelity import check_fidelity
@@ -80,11 +80,8 @@ def made(name):
 @pytest.mark.parametrize("way", ["module", "file"])
 def test_it_is_read_as_the_module_computes_it(name, way, tmp_path):
     module = made(name)
-    source = module
-    if way == "file":
-        source = tmp_path / "network.onnx"
-        with quiet():
-            torch.onnx.export(module, (torch.zeros(1, *SHAPE),), str(source), dynamo=False)
+    as_file = way == "file"
+    source = written(module, SHAPE, tmp_path / "network.onnx", dynamo=False) if as_file else module
     read, wide = load_network(source, input_shape=SHAPE), copy.deepcopy(module).double()
     check_fidelity(read, IMAGES)
     for image in IMAGES:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from architectures.zoo import quiet
+from architectures.zoo import written
 from onnx_files import SHAPE as FILE_SHAPE
 from onnx_files import array, imported, model_of, node
 from oracles import gradients_of, logits_of
@@ -89,12 +89,6 @@ def network(body):
     return module
 
 
-def exported(module, path, **options):
-    with quiet():
-        torch.onnx.export(copy.deepcopy(module), (torch.zeros(1, *SHAPE),), str(path), **options)
-    return path
-
-
 IMAGES = np.random.default_rng(0).uniform(0, 1, (6, *SHAPE))
 
 
@@ -118,7 +112,7 @@ def test_what_comes_together_again_is_read_from_a_module(name):
 @pytest.mark.parametrize("name", BODIES)
 def test_what_comes_together_again_is_read_from_the_older_exporter(name, tmp_path):
     module = network(BODIES[name])
-    assert_read(module, exported(module, tmp_path / "net.onnx", dynamo=False, opset_version=13))
+    assert_read(module, written(module, SHAPE, tmp_path / "net.onnx", dynamo=False, opset_version=13))
 
 
 @pytest.mark.slow
@@ -127,7 +121,7 @@ def test_what_comes_together_again_is_read_from_programs_and_the_newer_exporter(
     module = network(BODIES[name])
     torch.export.save(torch.export.export(module, (torch.zeros(1, *SHAPE),)), tmp_path / "net.pt2")
     assert_read(module, tmp_path / "net.pt2")
-    assert_read(module, exported(module, tmp_path / "net.onnx", dynamo=True, external_data=False))
+    assert_read(module, written(module, SHAPE, tmp_path / "net.onnx", dynamo=True, external_data=False))
 
 
 AT_ZERO = ["itself at 0", "filled at 0", "twice itself at 0", "times where it is not 0"]
@@ -185,7 +179,7 @@ def test_what_jumps_is_refused_from_files_too(name, tmp_path):
     module = network(REFUSED[name][0])
     with pytest.raises(ModelError, match="no linear bound holds"):
         load_network(
-            exported(module, tmp_path / "net.onnx", dynamo=False, opset_version=13), input_shape=SHAPE
+            written(module, SHAPE, tmp_path / "net.onnx", dynamo=False, opset_version=13), input_shape=SHAPE
         )
 
 

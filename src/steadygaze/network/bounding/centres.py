@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from steadygaze.geometry.double_double import Precise, precise_products
+from steadygaze.geometry.double_double import PARTS, Precise, precise_products
 from steadygaze.geometry.double_functions import exponential, logarithm, normal_density, normal_share
 from steadygaze.geometry.enclosures import UNIT
 from steadygaze.network.bounding.enclosing import ROUNDING
@@ -38,7 +38,7 @@ from steadygaze.network.smooth import Smooth
 from steadygaze.network.taking import Take
 from steadygaze.network.transposed import TransposedConv
 
-# Sums of products of drifts: what four parts leave out is less than 2^-75 of what they drift by.
+# Parts of sums of products of drifts: what four parts leave out is less than 2^-75 of what they drift by.
 PARTS_OF_DRIFT = 4
 
 
@@ -86,9 +86,8 @@ def _affine(layer: AbstractAffine, *xs: Tensor) -> Precise:
     return Precise.rounded(made, (layer.terms + 4) * UNIT * size)
 
 
-def _linear(layer: AbstractAffine, *xs: Tensor, parts: int | None = None) -> Precise:
+def _linear(layer: AbstractAffine, *xs: Tensor, parts: int = PARTS) -> Precise:
     """Without the constant part; parts: of sums of products, see `precise_products`."""
-    fewer = {} if parts is None else {"parts": parts}
     match layer:
         case Reshape() | Permute() | Pad() | Concat() | Take():
             return Precise.exact(layer.linear(*xs))
@@ -97,13 +96,15 @@ def _linear(layer: AbstractAffine, *xs: Tensor, parts: int | None = None) -> Pre
         case ScaleShift():
             return Precise.exact(xs[0]) * Precise.exact(layer.scale.expand_as(xs[0]))
         case Dense():
-            return precise_products(_dense, layer.weight, xs[0], layer.terms_forward, shared=True, **fewer)
+            return precise_products(
+                _dense, layer.weight, xs[0], layer.terms_forward, shared=True, parts=parts
+            )
         case Conv() | TransposedConv():
 
             def moved(weight: Tensor, x: Tensor) -> Tensor:
                 return replace(layer, weight=weight).linear(x)
 
-            return precise_products(moved, layer.weight, xs[0], layer.terms, shared=True, **fewer)
+            return precise_products(moved, layer.weight, xs[0], layer.terms, shared=True, parts=parts)
         case AveragePool():
             return _averaged(layer, xs[0])
     made, size = layer.linear(*xs), layer.absolute.linear(*(x.abs() for x in xs))
@@ -193,13 +194,12 @@ def _smooth(layer: Smooth, x: Tensor) -> Precise:
     error = ROUNDING * (1 + rounded.abs())
     if found is None:
         return Precise.rounded(rounded, error)
-    # Where a function to twice the precision does not reach, the one in float64 does.
-    known = found.error <= error
-    return Precise(
-        torch.where(known, found.high, rounded),
-        torch.where(known, found.low, 0.0),
-        torch.where(known, found.error, error),
-    )
+    return _closer(found, Precise.rounded(rounded, error))
+
+
+def _closer(found: Precise, rounded: Precise) -> Precise:
+    """Where a function to twice the precision does not reach, the one in float64 does."""
+    return _where(found.error <= rounded.error, found, rounded)
 
 
 def _power(x: Precise, exponent: float, floor: float) -> Precise | None:
@@ -214,15 +214,15 @@ def _power(x: Precise, exponent: float, floor: float) -> Precise | None:
     return None
 
 
-def precise_slope(layer: Smooth, x: Tensor) -> Precise | None:
-    """The derivative at known numbers ``(B, *shape)``; None where none is known to that precision."""
+def precise_slope(layer: Smooth, x: Tensor, rounded: Precise) -> Precise:
+    """The derivative at known numbers ``(B, *shape)``; rounded: that in float64, and how far it is off."""
     own = Precise.exact(x)
     if layer.function == "power":
         exponent, floor = layer.numbers
         lower = own if exponent == 2.0 else _power(own, exponent - 1, floor)
-        return None if lower is None else lower.times(Precise.of(Fraction(exponent)))
+        return rounded if lower is None else _closer(lower.times(Precise.of(Fraction(exponent))), rounded)
     function = _SLOPES.get(layer.function)
-    return None if function is None else function(own)
+    return rounded if function is None else _closer(function(own), rounded)
 
 
 def _sigmoid(x: Precise) -> Precise:

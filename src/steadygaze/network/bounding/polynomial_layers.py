@@ -167,7 +167,7 @@ def _expanded(m: Monomials, layer: Smooth, x: Anchored, series: Series) -> Follo
     away, change = flat.away, flat.change
     size = change.size * (1 + ROUNDING)
     beyond = size**highest * (1 + ROUNDING)
-    slope = _slope(layer, flat.anchor, series)
+    slope = precise_slope(layer, flat.anchor, Precise.rounded(series.numbers[1], series.off[1]))
     nothing = torch.zeros_like(size)
     rows, rest = composed(m, [nothing, *series.numbers[2:highest]], [nothing, *series.off[2:highest]], change)
     rest = rest + series.bound(highest) * beyond
@@ -188,18 +188,6 @@ def _expanded(m: Monomials, layer: Smooth, x: Anchored, series: Series) -> Follo
         precise_value(layer, x.anchor), values.reshaped(*shape), _shaped(_drifting(flat, slope), shape)
     )
     return Followed(made, Slopes(m, _derivatives(m, flat, series)), rest)
-
-
-def _slope(layer: Smooth, anchor: Tensor, series: Series) -> Precise:
-    """The derivative at anchors ``(B, N)``."""
-    rounded = Precise.rounded(series.numbers[1], series.off[1])
-    found = precise_slope(layer, anchor)
-    if found is None:
-        return rounded
-    # Where a function to twice the precision does not reach, the one in float64 does.
-    known = found.error <= rounded.error
-    parts = ((found.high, rounded.high), (found.low, rounded.low), (found.error, rounded.error))
-    return Precise(*(torch.where(known, *pair) for pair in parts))
 
 
 def _derivatives(m: Monomials, flat: Anchored, series: Series) -> Forms:
