@@ -122,6 +122,12 @@ def test_imports_run_one_way(module):
         assert imported(MODULES[module]) <= REPORT_MAY_IMPORT
 
 
+def test_what_both_readers_share_knows_of_neither():
+    shared = {name for name in MODULES if name.startswith("network.reading.assembling")}
+    read = set().union(*(modules_in(ast.parse(MODULES[name].read_text())) for name in shared))
+    assert {name for name in read if name.startswith("network.reading")} <= shared
+
+
 def test_no_module_is_an_attic():
     assert not [module for module in MODULES if ATTICS & set(module.split("."))]
 

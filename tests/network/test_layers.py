@@ -8,7 +8,7 @@ import torch.nn.functional as functional
 
 from steadygaze.errors import ModelError
 from steadygaze.network import layers
-from steadygaze.network.reading.assembly import Assembler, PoolGeometry
+from steadygaze.network.reading.assembling.assembly import Assembler, PoolGeometry
 from steadygaze.network.taking import Take
 from steadygaze.network.transposed import TransposedConv
 

@@ -108,7 +108,7 @@ def _model_digest(name: str) -> str:
         raise ModelError(f"the model is {name!r}, which is not a file; check the path")
     digest = hashlib.sha256(path.read_bytes())
     if path.suffix.lower() == ".onnx" and _keeps_weights_apart(path):
-        from steadygaze.network.reading.onnx_file import open_onnx  # here: torch comes with it
+        from steadygaze.network.reading.from_onnx.file import open_onnx  # here: torch comes with it
 
         for tensor in open_onnx(path).graph.initializer:
             digest.update(tensor.raw_data)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from steadygaze.errors import ModelError, SettingError
+from steadygaze.network.reading.from_torch.surroundings import on_processor
 from steadygaze.network.reading.load import Network, load_network
-from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from steadygaze.errors import SettingError
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres
 from steadygaze.geometry.sections import bounds, plane_section
-from steadygaze.network.reading.torch_surroundings import on_processor
+from steadygaze.network.reading.from_torch.surroundings import on_processor
 from steadygaze.question.problem import Problem
 from steadygaze.report import cell, figure, plot_axis, plot_plane, write_report
 from steadygaze.search.base import CellMap

@@ -13,8 +13,8 @@ from steadygaze.answer.result import Result
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import SettingError
 from steadygaze.geometry.ahead import EVERY, WALKING
+from steadygaze.network.reading.from_torch.surroundings import on_processor
 from steadygaze.network.reading.load import Network
-from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.claims import compared

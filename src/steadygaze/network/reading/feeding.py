@@ -11,7 +11,7 @@ import numpy as np
 
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.network.building import check_size
-from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.assembling.assembly import Assembler, Value
 from steadygaze.network.reading.originals import LAYOUTS, Layout, Preparation
 
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch.nn.functional as functional
 from onnx import defs
 
-from steadygaze.network.reading import onnx_forms, onnx_operators, onnx_table, torch_operators
+from steadygaze.network.reading.from_onnx import forms as onnx_forms
+from steadygaze.network.reading.from_onnx import operators as onnx_operators
+from steadygaze.network.reading.from_onnx import table as onnx_table
+from steadygaze.network.reading.from_onnx.heads import LOGARITHMS
+from steadygaze.network.reading.from_torch import operators as torch_operators
 from steadygaze.network.reading.marks import Sort, sort_of
-from steadygaze.network.reading.onnx_heads import LOGARITHMS
 
 _HEADS = {"torch": ("softmax", "log_softmax", "sigmoid"), "onnx": tuple(LOGARITHMS)}
 

@@ -20,20 +20,20 @@ import torch
 from steadygaze.errors import ModelError
 from steadygaze.network.digests import digests
 from steadygaze.network.graph import Graph
-from steadygaze.network.reading import (
-    onnx_reader,
-    single_logit,
-    torch_halves,
-    torch_head,
-    torch_reader,
-    torch_tracing,
-)
-from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading import single_logit
+from steadygaze.network.reading.assembling.assembly import Assembler, Value
 from steadygaze.network.reading.feeding import Wish, wish_of
+from steadygaze.network.reading.from_onnx import reader as onnx_reader
+from steadygaze.network.reading.from_onnx.file import open_onnx
+from steadygaze.network.reading.from_onnx.heads import head_of
+from steadygaze.network.reading.from_onnx.precision import real_file
+from steadygaze.network.reading.from_torch import halves as torch_halves
+from steadygaze.network.reading.from_torch import head as torch_head
+from steadygaze.network.reading.from_torch import reader as torch_reader
+from steadygaze.network.reading.from_torch import tracing as torch_tracing
+from steadygaze.network.reading.from_torch.outputs import LogitsOf
+from steadygaze.network.reading.from_torch.surroundings import on_processor
 from steadygaze.network.reading.halves import compared
-from steadygaze.network.reading.onnx_file import open_onnx
-from steadygaze.network.reading.onnx_heads import head_of
-from steadygaze.network.reading.onnx_precision import real_file
 from steadygaze.network.reading.originals import (
     AbstractOriginal,
     OnnxOriginal,
@@ -43,8 +43,6 @@ from steadygaze.network.reading.originals import (
 from steadygaze.network.reading.other_files import way_from
 from steadygaze.network.reading.other_objects import way_with
 from steadygaze.network.reading.single_logit import TwoClasses
-from steadygaze.network.reading.torch_outputs import LogitsOf
-from steadygaze.network.reading.torch_surroundings import on_processor
 from steadygaze.network.simplify import simplified
 
 _WAYS = (

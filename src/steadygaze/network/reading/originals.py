@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.network.reading.onnx_evaluator import OnnxEvaluator
-from steadygaze.network.reading.onnx_precision import in_single
-from steadygaze.network.reading.torch_surroundings import traceless, undisturbed
+from steadygaze.network.reading.from_onnx.precision import in_single
+from steadygaze.network.reading.from_torch.surroundings import traceless, undisturbed
+from steadygaze.network.reading.onnx_gradients.evaluator import OnnxEvaluator
 
 Layout: TypeAlias = Literal["chw", "hwc", "flat"]
 LAYOUTS: tuple[Layout, ...] = ("chw", "hwc", "flat")

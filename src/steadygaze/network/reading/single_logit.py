@@ -15,7 +15,7 @@ import torch
 
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Dense
-from steadygaze.network.reading.assembly import Assembler, Value
+from steadygaze.network.reading.assembling.assembly import Assembler, Value
 from steadygaze.network.reading.originals import AbstractOriginal
 from steadygaze.network.simplify import simplified
 

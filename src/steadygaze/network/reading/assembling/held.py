@@ -1,0 +1,48 @@
+"""What a file computes that is no layer by itself, held until an operator makes one of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from steadygaze.errors import ModelError
+from steadygaze.network.reading.assembling.assembly import Assembler
+
+NO_JUMPS = "around a jump no linear bound holds, and the gradient does not show it"
+"""Why what jumps is refused."""
+# Operators that jump by themselves, as ONNX and PyTorch name them, in small letters.
+_JUMPING = ("bucketize", "ceil", "fix", "floor", "fmod", "frac", "hardmax", "hardshrink", "heaviside", "mod")
+_JUMPING += ("remainder", "round", "trunc")
+# Those that sort what they are given.
+_ORDERING = ("argsort", "kthvalue", "median", "msort", "nanmedian", "quantile", "sort", "topk")
+
+# Those that divide by what may be 0, and what comes of it.
+_POLES = {
+    "tan": "it is not bounded, for it goes from minus infinity to infinity again and again",
+    "sinc": "it is sin(pi x) divided by pi x, which may be 0",
+}
+
+
+def way_out_of(operator: str) -> str | None:
+    """What to do about an operator of computed values, by its name; None where there is nothing to say."""
+    name = operator.lower()
+    if name in _ORDERING:
+        return (
+            "it puts computed values in order; take their largest or smallest instead (amax, amin, max pool)"
+        )
+    if name == "dft" or "fft_" in name:
+        return "write it as products with the constant matrices of the transform, which are linear layers"
+    if name in _POLES:
+        return f"{_POLES[name]}; use sin, tanh or atan instead, or leave it out"
+    if name not in _JUMPING:
+        return None
+    return (
+        f"it jumps: {NO_JUMPS}; use a continuous form (clamp, Softshrink, the value itself), or leave it out"
+    )
+
+
+class AbstractHeld(ABC):
+    """Something computed from the image that few operators take."""
+
+    @abstractmethod
+    def refusal(self, asm: Assembler) -> ModelError:
+        """The error of another operator that is handed it."""

@@ -1,0 +1,1 @@
+"""ONNX files -> graph: the file opened, its nodes walked, each by its rule in a table."""

@@ -1,0 +1,34 @@
+"""PyTorch operators that are smooth activations of one number."""
+
+from __future__ import annotations
+
+from steadygaze.network.reading.assembling import activations
+from steadygaze.network.reading.assembling.assembly import Value
+from steadygaze.network.reading.from_torch.arguments import COMPUTED, NUMBER, Call, Rows
+from steadygaze.network.reading.marks import by_bounds
+
+
+def _elu(call: Call) -> Value:
+    numbers = (float(call[name]) for name in ("alpha", "scale", "input_scale"))
+    return activations.elu(call.assembler, call.value(), *numbers)
+
+
+def _selu(call: Call) -> Value:
+    return activations.elu(call.assembler, call.value(), activations.SELU_ALPHA, activations.SELU_SCALE)
+
+
+def _celu(call: Call) -> Value:
+    return activations.celu(call.assembler, call.value(), float(call["alpha"]))
+
+
+_ONE = {"self": COMPUTED}
+
+ROWS: Rows = (
+    ("elu", by_bounds(_elu), {"self": COMPUTED, "alpha": NUMBER, "scale": NUMBER, "input_scale": NUMBER}),
+    ("selu", by_bounds(_selu), _ONE),
+    ("celu", by_bounds(_celu), {"self": COMPUTED, "alpha": NUMBER}),
+    ("log_sigmoid", by_bounds(lambda call: activations.log_sigmoid(call.assembler, call.value())), _ONE),
+    ("mish", by_bounds(activations.smooth("mish")), _ONE),
+    ("hardswish", by_bounds(activations.smooth("hard-swish")), _ONE),
+)
+"""Smooth activations, by name and overload."""
