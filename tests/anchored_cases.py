@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from many_digits import FUNCTIONS, exactly
-from steadygaze.geometry.forms import Forms
-from steadygaze.geometry.monomials import monomials
+from steadygaze.enclosing.forms import Forms
+from steadygaze.enclosing.monomials import monomials
 from steadygaze.network.bounding.anchored import Anchored
 from steadygaze.network.building import GraphBuilder
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from steadygaze.geometry.enclosures import Enclosure, Pairs
+from steadygaze.enclosing.enclosures import Enclosure, Pairs
 from steadygaze.perturbation import Chain
 
 # How far a value may seem to be outside because apply() and the comparison are rounded too.

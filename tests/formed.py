@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.forms import ANY, SIGN, Forms
+from steadygaze.enclosing.forms import ANY, SIGN, Forms
 
 #: What is known of symbols that a test wants: two-valued ones, a product of these, its product with a third.
 MIXED = ((ANY, ANY), (SIGN, SIGN), (SIGN, SIGN), (1, 2), (SIGN, SIGN), (3, 4), (ANY, ANY))

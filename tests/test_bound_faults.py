@@ -12,9 +12,9 @@ from branching import BRANCHING
 from covering import check_cover
 from formed import some_forms
 from oracles import Locator
+from steadygaze.enclosing import angles, forms
+from steadygaze.enclosing.forms import SIGN, Forms
 from steadygaze.errors import InternalCheckError
-from steadygaze.geometry import angles, forms
-from steadygaze.geometry.forms import SIGN, Forms
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.network.bounding import bounds as bounds_module
 from steadygaze.network.bounding import relaxing

@@ -21,6 +21,7 @@ MODULES = {
 LEVELS = [
     ["deadline", "errors", "tolerance"],
     ["answer", "geometry", "terminal"],
+    ["enclosing"],
     ["network", "perturbation", "report"],
     ["question"],
     ["search"],

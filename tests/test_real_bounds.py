@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from intervals import interval_gradient
-from steadygaze.geometry.angles import cosine_bounds
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.angles import cosine_bounds
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import by_name
 from steadygaze.perturbation import Brightness, Chain, Rotate

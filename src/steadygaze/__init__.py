@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from steadygaze.answer.result import Result, Verdict
+    from steadygaze.enclosing.enclosures import Enclosure
     from steadygaze.errors import (
         FidelityError,
         ImageError,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         SteadygazeError,
         UsageError,
     )
-    from steadygaze.geometry.enclosures import Enclosure
     from steadygaze.perturbation.affine import AbstractAffinePerturbation, AbstractPiecewiseAffinePerturbation
     from steadygaze.perturbation.chain import AbstractPerturbation, Chain
     from steadygaze.perturbation.composed import Affine
@@ -117,7 +117,7 @@ _HOMES = {
         "SteadygazeError",
         "UsageError",
     ),
-    "geometry.enclosures": ("Enclosure",),
+    "enclosing.enclosures": ("Enclosure",),
     "perturbation": (
         "AbstractAffinePerturbation",
         "AbstractPerturbation",

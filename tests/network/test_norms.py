@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steadygaze.deadline import Deadline, Expired
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network import norms
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.layers import Add, AveragePool, Concat, Conv, Dense, Pad, Permute, Reshape, ScaleShift

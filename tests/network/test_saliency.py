@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from formed import affine_part, coordinates
+from steadygaze.enclosing.forms import Forms
 from steadygaze.errors import SettingError
-from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import SALIENCIES, by_name

@@ -10,8 +10,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from enclosed import boxes_in, excess_of, total_error
+from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.errors import NotJointlyAffine, PerturbationError
-from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation import Blend, Blur, Brightness, Chain, Gamma, Hue, curved
 from steadygaze.perturbation.notation import chain_of
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from enclosed import boxes_in, excess_of, total_error
+from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.errors import NotEnclosable, PerturbationError
-from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.geometry.polytope import interval
 from steadygaze.perturbation import (
     BUILT_IN,

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from enclosed import boxes_in, excess_of, outside, total_error, with_products
+from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.errors import NotJointlyAffine, PerturbationError
-from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation import Brightness, Chain, Patch, Perspective, perspective
 from steadygaze.perturbation.notation import chain_of, render
 from steadygaze.question.lengths import in_pixels

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enclosed import boxes_in, excess_of, total_error
+from steadygaze.enclosing import bilinear, resampling
+from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.errors import NotJointlyAffine, PerturbationError
-from steadygaze.geometry import bilinear, resampling
-from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation import Affine, Brightness, Chain, Patch, Rotate, Scale, Shear, Translate
 from steadygaze.perturbation.notation import chain_of
 

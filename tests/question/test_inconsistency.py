@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formed import MIXED, coordinates, drawn, some_forms, symbols_of
+from steadygaze.enclosing.forms import Forms
 from steadygaze.errors import SettingError
-from steadygaze.geometry.forms import Forms
 from steadygaze.question.inconsistency import BUILT_IN, L1, L2, Cosine, Linf, TopK, by_name
 
 RNG = np.random.default_rng(0)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms
 from steadygaze.errors import SettingError
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms
 from steadygaze.network.baselines import BASELINES, BLACK
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.graph import Graph

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms
 from steadygaze.errors import SettingError
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.relaxing import magnitudes, rectified
 from steadygaze.network.convolutions import Standing, convolutions, standing

@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 import numpy as np
 
-from steadygaze.geometry.enclosures import Enclosure
+from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.settings import number
 

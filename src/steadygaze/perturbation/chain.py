@@ -16,8 +16,8 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from steadygaze.enclosing.enclosures import Enclosure, Pairs
 from steadygaze.errors import NotEnclosable, PerturbationError
-from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.perturbation.enclosing import by_range, by_slopes
 from steadygaze.perturbation.folding import Foldable, Parts, check_agreement, folded
 from steadygaze.perturbation.placing import IN_PLACE, Placement

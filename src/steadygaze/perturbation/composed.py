@@ -6,9 +6,9 @@ from typing import final
 
 import numpy as np
 
+from steadygaze.enclosing.curves import cosine, reciprocal, sine
+from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.errors import PerturbationError
-from steadygaze.geometry.curves import cosine, reciprocal, sine
-from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation.records import Constant, Parameter, Setting
 from steadygaze.perturbation.resampling import AbstractResampling, EnclosedRow, Row
 from steadygaze.perturbation.settings import Amount, channels, ends, varying

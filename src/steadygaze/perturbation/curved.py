@@ -8,9 +8,9 @@ from typing import final
 
 import numpy as np
 
+from steadygaze.enclosing.curves import convex, cosine, sine, smooth
+from steadygaze.enclosing.enclosures import UNIT, Enclosure, Weights, tighter
 from steadygaze.errors import PerturbationError
-from steadygaze.geometry.curves import convex, cosine, sine, smooth
-from steadygaze.geometry.enclosures import UNIT, Enclosure, Weights, tighter
 from steadygaze.perturbation.amount import AbstractOneAmount
 from steadygaze.perturbation.records import Setting
 from steadygaze.perturbation.settings import varying

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from steadygaze.enclosing.enclosures import UNIT, Enclosure
 from steadygaze.errors import PerturbationError
-from steadygaze.geometry.enclosures import UNIT, Enclosure
 from steadygaze.perturbation.records import Parameter
 
 # How many roundings of its largest pixel a perturbation of one's own may be off by, in what it computes.

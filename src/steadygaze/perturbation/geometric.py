@@ -10,8 +10,8 @@ from typing import Self, final
 
 import numpy as np
 
+from steadygaze.enclosing.enclosures import Enclosure, Pairs
 from steadygaze.errors import PerturbationError
-from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.geometry.polytope import Polytope, box, interval, polygon
 from steadygaze.perturbation.affine import AbstractPiecewiseAffinePerturbation
 from steadygaze.perturbation.placing import Placement, moved_by
@@ -111,7 +111,7 @@ class Translate(AbstractPiecewiseAffinePerturbation):
         return (True,) * len(self.parameters)
 
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
-        """The images read at enclosed places, across triangles: see ``geometry.resampling``."""
+        """The images read at enclosed places, across triangles: see ``enclosing.resampling``."""
         fill = per_channel("translate fill", self.fill, images.shape[0])
         fill = np.broadcast_to(fill[:, 0, 0], images.shape[:1])
         shifts = [

@@ -6,8 +6,8 @@ from typing import final
 
 import numpy as np
 
+from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.errors import PerturbationError
-from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation.photometric import AbstractAffineAmount
 from steadygaze.perturbation.records import Constant, Setting
 from steadygaze.perturbation.settings import channels, choice, per_channel, varying, whole

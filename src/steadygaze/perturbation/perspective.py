@@ -7,9 +7,9 @@ from typing import Any, final
 
 import numpy as np
 
+from steadygaze.enclosing.curves import cosine, reciprocal, sine
+from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.errors import PerturbationError
-from steadygaze.geometry.curves import cosine, reciprocal, sine
-from steadygaze.geometry.enclosures import Enclosure
 from steadygaze.perturbation.placing import IN_PLACE, Placement
 from steadygaze.perturbation.records import Constant, Parameter, Setting
 from steadygaze.perturbation.resampling import AbstractResampling, EnclosedRow, Row

@@ -8,8 +8,8 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from steadygaze.enclosing.enclosures import Enclosure, Weights
 from steadygaze.errors import PerturbationError
-from steadygaze.geometry.enclosures import Enclosure, Weights
 from steadygaze.geometry.polytope import Polytope
 from steadygaze.perturbation.affine import AbstractPiecewiseAffinePerturbation
 from steadygaze.perturbation.amount import AbstractOneAmount

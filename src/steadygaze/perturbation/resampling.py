@@ -15,9 +15,9 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from steadygaze.enclosing.curves import cosine, reciprocal, sine
+from steadygaze.enclosing.enclosures import Enclosure, Pairs
 from steadygaze.errors import PerturbationError
-from steadygaze.geometry.curves import cosine, reciprocal, sine
-from steadygaze.geometry.enclosures import Enclosure, Pairs
 from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.placing import IN_PLACE, Placement
 from steadygaze.perturbation.reaching import Spans, reached
@@ -80,7 +80,7 @@ class AbstractResampling(AbstractPerturbation):
         return tuple(combinations_with_replacement(range(len(self.parameters)), 2))
 
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
-        """The images read at enclosed places: see ``geometry.resampling``."""
+        """The images read at enclosed places: see ``enclosing.resampling``."""
         fill = per_channel(f"{self.name} fill", self.fill, images.shape[0])
         places = self._enclosed_sources(amounts, images.shape)
         fill = np.broadcast_to(fill[:, 0, 0], images.shape[:1])
@@ -255,7 +255,7 @@ def read_over(
 
     ``products`` are those of the amounts that move the places.
     """
-    from steadygaze.geometry.resampling import resampled  # numba, where it is needed
+    from steadygaze.enclosing.resampling import resampled  # numba, where it is needed
 
     return resampled(values, u, v, fill, triangles=triangles, products=products)
 

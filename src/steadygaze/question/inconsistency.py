@@ -15,10 +15,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from steadygaze.enclosing.angles import cosine_bounds
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms
 from steadygaze.errors import SettingError
-from steadygaze.geometry.angles import cosine_bounds
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms
 
 # Entries handled at once where a temporary is needed: 1 MiB stays in the cache.
 _BLOCK = 1 << 17
@@ -110,7 +110,7 @@ class Cosine(AbstractInconsistency):
         return distances, lengths
 
     def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
-        """See ``geometry.angles``."""
+        """See ``enclosing.angles``."""
         least, most = cosine_bounds(actual, expected)
         return (1 - most).masked_fill(_vanish(actual) | _vanish(expected), self.maximum), 1 - least
 

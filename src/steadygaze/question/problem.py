@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
+from steadygaze.enclosing.enclosures import Enclosure
+from steadygaze.enclosing.forms import Forms
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
-from steadygaze.geometry.enclosures import Enclosure
-from steadygaze.geometry.forms import Forms
 from steadygaze.network.bounding.bounds import Bounds, of_parameters
 from steadygaze.network.bounding.polynomials import are_followed
 from steadygaze.network.bounding.small_boxes import bounds_over

@@ -12,7 +12,7 @@ import torch
 from anchored_cases import COUNT, LAYERS, at, deep, excess, graph_of, pixels_of, values_of
 from many_digits import exactly, logits_of, value_of
 from smooth_networks import MADE, made
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import anchored, anchored_layers
 from steadygaze.network.bounding.anchored import anchored_affine
 from steadygaze.network.bounding.anchored_layers import anchored_joint, anchored_units

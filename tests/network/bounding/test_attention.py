@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from formed import affine_part
 from graphs import rand
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import attention, bounds
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.joint import relax_joint

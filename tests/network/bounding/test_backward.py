@@ -13,7 +13,7 @@ from torch import nn
 
 from branching import BRANCHING
 from formed import affine_part, exact
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import backward as backward_module
 from steadygaze.network.bounding import lines, tightening
 from steadygaze.network.bounding.backward import Backward

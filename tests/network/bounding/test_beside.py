@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import relaxing
 from steadygaze.network.bounding.beside import beyond
 from steadygaze.network.bounding.relaxing import relax

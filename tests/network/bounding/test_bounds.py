@@ -10,8 +10,8 @@ from branching import BRANCHING
 from formed import affine_part
 from intervals import interval_gradient
 from oracles import gradients_of, logits_of
-from steadygaze.geometry.angles import cosine_bounds
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.angles import cosine_bounds
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.reading.load import load_network
 from variants import NETWORKS, network, picture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.edges import edges
 from steadygaze.network.bounding.tightening import Effort

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import fields
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.bounds import bounds_of

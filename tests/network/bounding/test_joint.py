@@ -8,7 +8,7 @@ import torch
 
 from formed import affine_part
 from smooth_networks import MADE, made
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import joint
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.joint import relax_joint

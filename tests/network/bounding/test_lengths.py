@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from formed import affine_part
-from steadygaze.geometry.angles import cosine_bounds
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.angles import cosine_bounds
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import joint, relaxing
 from steadygaze.network.bounding.bounds import affine, bounds_of
 from steadygaze.network.bounding.joint import relax_joint

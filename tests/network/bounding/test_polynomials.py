@@ -13,9 +13,9 @@ from torch.nn import functional
 from anchored_cases import COUNT, LAYERS, at, deep, drifting, excess, graph_of, pixels_of, values_of
 from many_digits import exactly, logits_of, value_of
 from smooth_networks import MADE, made
-from steadygaze.geometry.double_double import Precise
-from steadygaze.geometry.forms import Forms
-from steadygaze.geometry.monomials import monomials
+from steadygaze.enclosing.double_double import Precise
+from steadygaze.enclosing.forms import Forms
+from steadygaze.enclosing.monomials import monomials
 from steadygaze.network.bounding import (
     anchored,
     anchored_layers,

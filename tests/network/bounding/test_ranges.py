@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import tightening
 from steadygaze.network.bounding.bands import moved
 from steadygaze.network.bounding.bounds import bounds_of

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formed import MIXED, affine_part, coordinates, drawn, exact, excess, some_forms, symbols_of
-from steadygaze.geometry.forms import SIGN, Forms
+from steadygaze.enclosing.forms import SIGN, Forms
 from steadygaze.network.bounding.relaxing import Choice, Derivative, magnitudes, rectified, relax
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import RULES, Smooth

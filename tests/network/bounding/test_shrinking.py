@@ -11,7 +11,7 @@ from torch import nn
 
 from branching import BRANCHING
 from smooth_networks import MADE, made
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import load_network

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from formed import affine_part, exact
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import steepening
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.steepening import steepened

@@ -9,7 +9,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.forms import Forms, together
+from steadygaze.enclosing.forms import Forms, together
 from steadygaze.network.layers import AbstractAffine, Add
 
 

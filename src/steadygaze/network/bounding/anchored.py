@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.double_double import Precise
-from steadygaze.geometry.enclosures import UNIT, Enclosure
-from steadygaze.geometry.error_free import two_sum
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.double_double import Precise
+from steadygaze.enclosing.enclosures import UNIT, Enclosure
+from steadygaze.enclosing.error_free import two_sum
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.affine import affine
 from steadygaze.network.bounding.centres import precise_drift, precise_value
 from steadygaze.network.layers import AbstractAffine

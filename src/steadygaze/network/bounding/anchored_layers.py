@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.double_double import Precise
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms, lengths_of
+from steadygaze.enclosing.double_double import Precise
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms, lengths_of
 from steadygaze.network.bounding.anchored import Anchored, moved
 from steadygaze.network.bounding.attention import only_softmax_reads, turned
 from steadygaze.network.bounding.beside import gathered

@@ -15,8 +15,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms, lengths_of
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms, lengths_of
 from steadygaze.network.bounding.joint import Factors, Scales, Shares, relax_joint
 from steadygaze.network.bounding.last_axis import levelled
 from steadygaze.network.graph import Graph

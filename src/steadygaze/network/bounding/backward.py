@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.ends import End, Sums
 from steadygaze.network.bounding.fields import Fields, fields_of
 from steadygaze.network.bounding.lines import AbstractLines, Lines, unit_of, weighed

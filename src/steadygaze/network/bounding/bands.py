@@ -22,8 +22,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.lines import AbstractLines, Lines, WindowLines
 from steadygaze.network.layers import AbstractAffine, Shape
 

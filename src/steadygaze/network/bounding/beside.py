@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.geometry.sides import ahead_of_winners
 
 #: Inputs of a window that exceed its winner by less than this share of it count as equal to it.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
-from steadygaze.geometry.enclosures import Pairs
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.enclosures import Pairs
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.affine import affine
 from steadygaze.network.bounding.attention import relax_joint_node
 from steadygaze.network.bounding.backward import Backward

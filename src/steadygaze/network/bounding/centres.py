@@ -1,4 +1,4 @@
-"""What layers make of known numbers, to twice the precision of float64: see `geometry/double_double`.
+"""What layers make of known numbers, to twice the precision of float64: see `enclosing/double_double`.
 
 For a function that is not made of what is known there the value in float64 is taken, off by its rounding.
 """
@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from steadygaze.geometry.double_double import PARTS, Precise, precise_products
-from steadygaze.geometry.double_functions import exponential, logarithm, normal_density, normal_share
-from steadygaze.geometry.enclosures import UNIT
+from steadygaze.enclosing.double_double import PARTS, Precise, precise_products
+from steadygaze.enclosing.double_functions import exponential, logarithm, normal_density, normal_share
+from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.network.bounding.enclosing import ROUNDING
 from steadygaze.network.joint import AbstractJoint, AbstractProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import (

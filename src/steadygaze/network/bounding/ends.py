@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.bands import Band
 from steadygaze.network.bounding.lines import lost, unit_of
 

@@ -25,8 +25,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms, lengths_of
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms, lengths_of
 from steadygaze.network.bounding.enclosing import relaxed
 from steadygaze.network.bounding.last_axis import (
     levelled,

@@ -20,8 +20,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.beside import EQUAL, beyond
 from steadygaze.network.bounding.edges import Edges, edges, held
 from steadygaze.network.bounding.enclosing import range_of

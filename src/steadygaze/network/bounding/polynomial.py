@@ -18,10 +18,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.double_double import Precise, precise_products
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms, lengths_of
-from steadygaze.geometry.monomials import Monomials
+from steadygaze.enclosing.double_double import Precise, precise_products
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms, lengths_of
+from steadygaze.enclosing.monomials import Monomials
 from steadygaze.network.bounding.anchored import Anchored
 from steadygaze.network.bounding.centres import PARTS_OF_DRIFT
 from steadygaze.network.bounding.joint import Times

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.double_double import Precise
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import Forms, lengths_of
-from steadygaze.geometry.monomials import Monomials
+from steadygaze.enclosing.double_double import Precise
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import Forms, lengths_of
+from steadygaze.enclosing.monomials import Monomials
 from steadygaze.network.bounding.anchored import Anchored, moved
 from steadygaze.network.bounding.anchored_layers import (
     bent_apart,

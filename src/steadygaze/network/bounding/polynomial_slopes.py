@@ -12,8 +12,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.forms import Forms
-from steadygaze.geometry.monomials import Monomials
+from steadygaze.enclosing.forms import Forms
+from steadygaze.enclosing.monomials import Monomials
 from steadygaze.network.bounding.joint import ADDED, SPREAD, UNITS, contracted, eigenvalue
 from steadygaze.network.bounding.last_axis import levelled, root_of, share_of, summed, terms_of
 from steadygaze.network.bounding.polynomial import ROUNDING, multiplied

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from steadygaze.deadline import NEVER, Deadline
-from steadygaze.geometry.enclosures import Enclosure
-from steadygaze.geometry.forms import Forms
-from steadygaze.geometry.monomials import monomials
+from steadygaze.enclosing.enclosures import Enclosure
+from steadygaze.enclosing.forms import Forms
+from steadygaze.enclosing.monomials import monomials
 from steadygaze.network.bounding.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchored_layers import BENDING, bent_apart
 from steadygaze.network.bounding.bounds import Bounds

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
 from steadygaze.network.bounding.beside import EQUAL, beyond, gathered, or_anything
 from steadygaze.network.bounding.enclosing import derivative_relaxed, relaxed
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
-from steadygaze.geometry.enclosures import Enclosure
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.enclosures import Enclosure
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchored_layers import anchored_joint, anchored_units
 from steadygaze.network.bounding.bounds import Bounds, bounds_of

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
-from steadygaze.geometry.forms import Forms
+from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.backward import Backward, least_of
 from steadygaze.network.bounding.bands import Band, Range, moved
 from steadygaze.network.bounding.ends import End

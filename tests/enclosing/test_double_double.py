@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from steadygaze.geometry import double_double, double_functions
-from steadygaze.geometry.double_double import Precise, precise_products
-from steadygaze.geometry.double_functions import exponential, logarithm, normal_share
+from steadygaze.enclosing import double_double, double_functions
+from steadygaze.enclosing.double_double import Precise, precise_products
+from steadygaze.enclosing.double_functions import exponential, logarithm, normal_share
 
 COUNT = 200
 

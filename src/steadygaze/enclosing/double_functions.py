@@ -10,8 +10,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.double_double import Precise
-from steadygaze.geometry.enclosures import UNIT
+from steadygaze.enclosing.double_double import Precise
+from steadygaze.enclosing.enclosures import UNIT
 
 # Arguments of exp are divided by 2^_HALVINGS, and its series ends with that power.
 _HALVINGS, _POWERS = 3, 16

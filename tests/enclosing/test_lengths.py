@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from formed import affine_part, some_forms
-from steadygaze.geometry.forms import Forms, together
+from steadygaze.enclosing.forms import Forms, together
 from steadygaze.network.bounding.beside import gathered
 from steadygaze.network.bounding.bounds import affine
 from steadygaze.network.bounding.joint import relax_joint

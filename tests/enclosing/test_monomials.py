@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from steadygaze.geometry.monomials import Monomials, monomials
+from steadygaze.enclosing.monomials import Monomials, monomials
 
 
 def drawn(seed, *shape):

@@ -19,8 +19,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.error_free import two_product, two_sum
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.error_free import two_product, two_sum
 
 # What products lose below the least normal numbers, and a few sums of them.
 _LEAST = 2.0**-1000

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formed import MIXED, affine_part, coordinates, drawn, exact, excess, some_forms, symbols_of
-from steadygaze.geometry.enclosures import Enclosure
-from steadygaze.geometry.forms import ANY, SIGN, Forms, fresh_symbols
+from steadygaze.enclosing.enclosures import Enclosure
+from steadygaze.enclosing.forms import ANY, SIGN, Forms, fresh_symbols
 
 WEIGHT = torch.tensor([[1.0, -2.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0], [3.0, 3.0, -3.0, 1.0]]).double()
 BIAS = torch.tensor([0.25, 0.0, -1.0]).double()

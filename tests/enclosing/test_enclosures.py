@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadygaze.geometry.enclosures import Enclosure, Weights
+from steadygaze.enclosing.enclosures import Enclosure, Weights
 
 RNG = np.random.default_rng(21)
 ROWS, COUNT, SHAPE = 3, 2, (4,)

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.enclosures import UNIT, Enclosure
+from steadygaze.enclosing.enclosures import UNIT, Enclosure
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadygaze.geometry import curves
-from steadygaze.geometry.enclosures import Enclosure, tighter
+from steadygaze.enclosing import curves
+from steadygaze.enclosing.enclosures import Enclosure, tighter
 
 FUNCTIONS = {
     "cosine": (curves.cosine, lambda x: np.cos(np.deg2rad(x)), (-500.0, 500.0)),

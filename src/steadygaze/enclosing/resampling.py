@@ -25,8 +25,8 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from steadygaze.geometry.bilinear import ranged, walked
-from steadygaze.geometry.enclosures import UNIT, Enclosure, Pairs, tighter
+from steadygaze.enclosing.bilinear import ranged, walked
+from steadygaze.enclosing.enclosures import UNIT, Enclosure, Pairs, tighter
 
 
 def resampled(

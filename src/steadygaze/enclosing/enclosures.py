@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steadygaze.geometry.error_free import two_product, two_sum
+from steadygaze.enclosing.error_free import two_product, two_sum
 
 #: Unit roundoff of float64.
 UNIT = 2.0**-53

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formed import MIXED, coordinates, drawn, exact, some_forms, symbols_of
-from steadygaze.geometry.angles import cosine_bounds
-from steadygaze.geometry.forms import SIGN, Forms
+from steadygaze.enclosing.angles import cosine_bounds
+from steadygaze.enclosing.forms import SIGN, Forms
 
 # How far the cosine of two samples is off in float64.
 ROUNDING = 1e-14

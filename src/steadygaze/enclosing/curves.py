@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from steadygaze.geometry.enclosures import UNIT, Enclosure
+from steadygaze.enclosing.enclosures import UNIT, Enclosure
 
 # How many steps an interval is cut into where a function is neither convex nor concave.
 _STEPS = 16

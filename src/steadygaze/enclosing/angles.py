@@ -28,8 +28,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.enclosures import UNIT
-from steadygaze.geometry.forms import SIGN, Forms
+from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import SIGN, Forms
 
 # So many two-valued symbols are tried in all combinations.
 _COMBINED = 6

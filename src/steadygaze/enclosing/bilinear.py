@@ -1,15 +1,15 @@
 """Compiled: ranges of images that are bilinear, or linear on triangles, between their pixels.
 
 Along segments and over boxes of places, less functions that are given or chosen here; see
-``geometry.resampling``, which says what they are for. Images come with a frame of one pixel all round.
+``enclosing.resampling``, which says what they are for. Images come with a frame of one pixel all round.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.geometry.bits import kernel, part
-from steadygaze.geometry.enclosures import UNIT
 
 # Values, differences and places are each the result of fewer roundings than this.
 _ROUNDINGS = 16

@@ -1,0 +1,1 @@
+"""Numbers, functions and images over boxes, each with what rounding and curving may add."""
