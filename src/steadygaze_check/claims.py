@@ -11,7 +11,8 @@ import numpy as np
 from steadygaze_check.faces import Faces
 from steadygaze_check.folder import KINDS, ROBUST, UNDECIDED, Certificate, boxed, number
 from steadygaze_check.points import Points
-from steadygaze_check.tiling import Region, Tiling
+from steadygaze_check.region import Region
+from steadygaze_check.tiling import Tiling
 
 CERTIFIED, REFUTED, OPEN = "certified", "refuted", "not certified"
 # A claim holds up to the unproven share, which may be this much, and this much of rounding in its numbers.

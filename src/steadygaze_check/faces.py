@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygaze_check.tiling import Region
+from steadygaze_check.region import Region
 
 # A face that is not parted from a region by more than this share of the box is taken to meet it.
 _CLEAR = 2.0**-44

@@ -8,37 +8,14 @@ the cells lie is believed.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from steadygaze_check.arithmetic import UNIT, UP
+from steadygaze_check.faces import Faces
 from steadygaze_check.folder import Certificate
+from steadygaze_check.region import Region
 from steadygaze_check.touching import touching
-
-if TYPE_CHECKING:
-    from steadygaze_check.faces import Faces
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """A box ``(n, 2)`` that holds 0, or, with half axes, the part of it within an ellipsoid about 0."""
-
-    box: np.ndarray
-    axes: np.ndarray | None = None
-
-    def holds(self, point: np.ndarray) -> bool:
-        """Whether a point ``(n,)`` lies in it."""
-        inside = bool(((self.box[:, 0] <= point) & (point <= self.box[:, 1])).all())
-        return inside and (self.axes is None or bool(np.linalg.norm(point / self.axes) <= 1))
-
-    def reach(self, directions: np.ndarray) -> np.ndarray:
-        """Upper bounds ``(A,)`` of <u, θ> over its points, for directions u ``(A, n)``."""
-        most = np.maximum(directions * self.box[:, 0], directions * self.box[:, 1]).sum(axis=1)
-        if self.axes is not None:
-            most = np.minimum(most, np.linalg.norm(directions * self.axes, axis=1))
-        return most + 2.0**-45 * np.abs(directions * np.abs(self.box).max(axis=1)).sum(axis=1)
 
 
 class Tiling:

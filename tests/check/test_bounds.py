@@ -16,7 +16,8 @@ from steadygaze_check.cells import Examiner
 from steadygaze_check.folder import read
 from steadygaze_check.network import Network
 from steadygaze_check.points import Points, exact_point
-from steadygaze_check.tiling import Region, Tiling, determinants
+from steadygaze_check.region import Region
+from steadygaze_check.tiling import Tiling, determinants
 from steadygaze_check.values import class_gaps, forward
 
 DOUBLES = st.floats(-1e6, 1e6, allow_subnormal=False)

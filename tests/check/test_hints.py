@@ -14,7 +14,8 @@ import pytest
 
 from check.certificates import answer_of, part_of_the_box, sealed, write
 from steadygaze_check.command import main
-from steadygaze_check.tiling import Region, Tiling
+from steadygaze_check.region import Region
+from steadygaze_check.tiling import Tiling
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import tokenize
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,18 @@ def test_a_module_imports_numpy_and_onnx_alone(path):
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "__import__"]
     if "onnxruntime" in {name.split(".")[0] for name in names}:
         assert path.name == "command.py"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {
+        path.stem: {
+            node.module.split(".")[1]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("steadygaze_check.")
+        }
+        for path in FILES
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_it_runs_where_steadygaze_cannot_be_imported(tmp_path):

@@ -12,7 +12,7 @@ import steadygaze
 from check.certificates import sealed
 from steadygaze_check.command import main
 from steadygaze_check.faces import Faces
-from steadygaze_check.tiling import Region
+from steadygaze_check.region import Region
 from verdict.test_ties import AT_0, AT_A_POINT, CHAINS, DEAD_BEYOND, IMAGE, TOUCHING
 
 NETWORKS = {"wall": TOUCHING, "point": AT_A_POINT, "at 0": AT_0}
