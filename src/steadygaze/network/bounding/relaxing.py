@@ -22,6 +22,7 @@ from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
+from steadygaze.geometry.overtaking import largest_of_windows
 from steadygaze.network.bounding.beside import EQUAL, beyond, gathered, or_anything
 from steadygaze.network.bounding.enclosing import derivative_relaxed, relaxed
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -401,31 +402,11 @@ def _overtaken(
 
     rival: ``(B, N, k)`` the inputs that may exceed the winner; total: ``(B, N)`` by how much the others may.
     """
-    best = gathered(flat, winner)
-    # The largest so far, L, is rows and error plus or minus the total.
-    rows, error = best.rows, best.error
-    many = int(rival.sum(dim=2).max())
-    # Those of each window in their order; they stand in different places.
-    order = rival.to(torch.uint8).argsort(dim=2, descending=True, stable=True)[..., :many]
-    places = windows.clamp_min(0).expand(rival.shape).gather(2, order)
-    idle = ~rival.gather(2, order)
-    share = (rows.shape[1] + 16) * UNIT
-    for j in range(many):
-        other = gathered(flat, places[..., j])
-        ahead = other.rows - rows
-        rounding = share * ((rows.abs() + other.rows.abs()).sum(dim=1) + error + other.error + total)
-        reach = ahead[:, 1:].abs().sum(dim=1) + error + other.error + total + rounding
-        high = (ahead[:, 0] + reach).masked_fill_(idle[..., j], 0.0).clamp_min_(0.0)
-        low = (ahead[:, 0] - reach).clamp_max_(0.0)
-        # max(0, a) of a = x_j - L lies between the chord over [low, high] and as much below it as at 0. So
-        # L becomes (1 - slope) L + slope x_j and half of that, plus or minus half of it.
-        slope = high / (high - low).clamp_min_(torch.finfo(low.dtype).tiny)
-        deviation = low * slope / -2
-        rows = rows + slope[:, None] * ahead
-        rows[:, 0] += deviation
-        error = (1 - slope) * error + slope * other.error + rounding
-        total = ((1 - slope) * total + deviation) * (1 + _ROUNDING)
-    return replace(best, rows=rows, error=error), total
+    # A kernel goes by the rivals of each window alone, and is alike on all devices.
+    parts = (flat.rows, flat.error, windows, winner, rival, total)
+    found = largest_of_windows(*(own.cpu().numpy() for own in parts))
+    rows, error, deviation = (torch.from_numpy(own).to(flat.rows.device) for own in found)
+    return replace(flat, rows=rows, error=error, length=None), deviation
 
 
 def _each(index: Tensor, count: int) -> Tensor:
