@@ -17,7 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,9 +38,6 @@ _EXACT = (Add, Concat, Pad, Permute, Reshape)
 _BLOCK_BYTES = 2**22
 # Boxes share one set of rows where that is no larger by this factor than that of the box with the most.
 _SHARED = 1.25
-# What the allocator of glibc keeps of freed memory is twice the largest part that was freed, if that is below
-# 32 MiB: see mallopt(3), M_MMAP_THRESHOLD.
-_KEPT_BYTES = 2**25 - 2**14
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +176,6 @@ class Backward:
         graph: Graph | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As `units`, over what is known over some of the boxes by their numbers; graph: its network."""
-        _keep_freed_memory()
         boxes, entries = chosen.shape
         low = torch.zeros((boxes, entries, 1 + self._count), dtype=torch.float64, device=chosen.device)
         low[..., 0] = -torch.inf
@@ -346,15 +342,6 @@ class Backward:
 def least_of(below: Tensor) -> Tensor:
     """Least values ``(B, R)`` over the box of functions ``(B, 1 + n, R)``, rounded down."""
     return below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
-
-
-@lru_cache(maxsize=1)
-def _keep_freed_memory() -> None:
-    """Have blocks of rows laid where others were, once for the process.
-
-    Else each is new memory, which the system clears first: up to a fifth of the time.
-    """
-    torch.empty(_KEPT_BYTES, dtype=torch.uint8)
 
 
 def _mirrored(numbers: Tensor) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
@@ -25,6 +27,9 @@ from steadygaze.network.smooth import Smooth
 
 # Where no pixel moves by more than this: at that size bounds of four deep networks were narrower so.
 _SMALL = 2.0**-20
+# What the allocator of glibc keeps of freed memory is twice the largest part that was freed, if that is below
+# 32 MiB: see mallopt(3), M_MMAP_THRESHOLD.
+_KEPT_BYTES = 2**25 - 2**14
 
 
 def are_small(graph: Graph, pixels: Enclosure) -> np.ndarray:
@@ -48,6 +53,7 @@ def bounds_over(
 
     Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have.
     """
+    _keep_freed_memory()
     if effort is Effort.POLYNOMIALS:
         anchored = Anchored.of(pixels, graph.device, drifting=True)
         degree = degree_for(graph, pixels)
@@ -98,3 +104,12 @@ def bounds_about(
         if index in nodes:
             kept[index] = values[index].whole
     return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, None, deadline)
+
+
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """Have forms and rows laid where others were, once for the process.
+
+    Else each is new memory, which the system clears first: up to a third of the time.
+    """
+    torch.empty(_KEPT_BYTES, dtype=torch.uint8)
