@@ -51,10 +51,8 @@ class Band:
         low, high = self.middle - self.half, self.middle + self.half
         share = (self.middle.shape[1] + 8) * UNIT
         outward = (self._size * share + self.error) * (1 + share)
-        return (
-            low[:, 0] - low[:, 1:].abs().sum(dim=1) - outward,
-            high[:, 0] + high[:, 1:].abs().sum(dim=1) + outward,
-        )
+        least, most = low[:, 0] - outward, high[:, 0] + outward
+        return least - low[:, 1:].abs_().sum(dim=1), most + high[:, 1:].abs_().sum(dim=1)
 
     def through(self, lines: AbstractLines, shape: Shape) -> Band:
         """Behind a layer that is not affine, whose output has the given shape."""
@@ -82,7 +80,7 @@ class Band:
 
     @cached_property
     def _size(self) -> Tensor:
-        return (self.middle.abs() + self.half.abs()).sum(dim=1)
+        return self.middle.abs().sum(dim=1) + self.half.abs().sum(dim=1)
 
     def _flat(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.middle.flatten(2), self.half.flatten(2), self.error.flatten(1)

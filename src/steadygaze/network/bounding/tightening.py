@@ -92,6 +92,9 @@ class Tightening:
         if all(source in self.backward.grounds for source in sources) and _is_affine(forms):
             self._ground(index, forms)
             return
+        if not self._depth[index]:  # bands would say the same, and of symbols less
+            self._know(index, Band.of(forms), forms.bounds())
+            return
         layer = self._graph.nodes[index].layer
         assert isinstance(layer, AbstractAffine), "the caller says so"
         bands = [self._bands[source] for source in sources]
