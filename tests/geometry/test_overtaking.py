@@ -25,7 +25,7 @@ def _windows(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
 def _farthest(parts: tuple[np.ndarray, ...], total: np.ndarray, rng: np.random.Generator) -> float:
     """By how much a window's largest input is farther from its form than that allows, over samples."""
     rows, error, windows, winner, rival = parts
-    found, off, away = largest_of_windows(*parts, total)
+    found, off, away = largest_of_windows(rows, error, windows, winner, rival, total)
     worst = -np.inf
     for _ in range(2000):
         t = np.clip(rng.normal(size=C - 1) * 2, -1, 1)

@@ -93,6 +93,11 @@ class AbstractAffine(AbstractLayer):
         """The same by `linear` alone: often several times fewer, where a layer makes many values of few."""
         return self.terms
 
+    @property
+    def terms_backward(self) -> int:
+        """The same by `transpose` alone: several times fewer, where a layer makes few values of many."""
+        return self.terms
+
     def magnitude(self, *xs: Tensor) -> Tensor:
         """``|W| |x| + |b|``: the scale against which the rounding error of `forward` is measured."""
         return self.absolute.forward(*(x.abs() for x in xs))
@@ -180,6 +185,10 @@ class Dense(AbstractAffine):
     def terms_forward(self) -> int:
         return self.weight.shape[1]
 
+    @property
+    def terms_backward(self) -> int:
+        return self.weight.shape[0]
+
 
 @dataclass(frozen=True, eq=False)
 class Conv(AbstractAffine):
@@ -219,6 +228,10 @@ class Conv(AbstractAffine):
     @property
     def terms_forward(self) -> int:
         return self.weight[0].numel()
+
+    @property
+    def terms_backward(self) -> int:
+        return self.weight[:, 0].numel() // self.groups
 
     @property
     def _window(self) -> Window:

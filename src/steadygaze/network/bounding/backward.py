@@ -322,7 +322,7 @@ class Backward:
             layer = node.layer
             assert isinstance(layer, AbstractAffine), "the caller says so"
             unit = UNIT if kind == torch.float64 else 2.0**-24
-            sizes = (layer.terms + 8) * unit * scale
+            sizes = (layer.terms_backward + 8) * unit * scale
             constant = layer.constant(tuple(self.graph.nodes[source].shape for source in node.inputs))
             if constant is not None:
                 sizes = sizes + (scale.shape[1] + 4) * unit * constant.flatten().abs()

@@ -28,18 +28,20 @@ class End:
             each unit of its entry, rounding included. upper: of those above; what a row loses is negative.
         count: n, the number of coordinates.
         lost: ``(B, 1)`` what rows in float32 may lose besides; None in float64.
+        alike: whether those below and above differ in nothing but what a row loses.
     """
 
     lower: Tensor
     upper: Tensor
     count: int
     lost: Tensor | None = None
+    alike: bool = False
 
     @staticmethod
     def of(forms: Forms) -> End:
         """The end of rows at values that have these forms."""
         flat = forms.flattened()
-        return _between(flat.rows, flat.rows, flat.error, flat.size, forms.count)
+        return replace(_between(flat.rows, flat.rows, flat.error, flat.size, forms.count), alike=True)
 
     @staticmethod
     def of_band(band: Band) -> End:
@@ -63,12 +65,16 @@ class End:
     def to(self, kind: torch.dtype) -> End:
         """The same for rows in float32."""
         lower, upper = (_singled(own, sign, kind) for own, sign in ((self.lower, 1.0), (self.upper, -1.0)))
-        return End(lower, upper, self.count, _lost(lower, upper))
+        return End(lower, upper, self.count, _lost(lower, upper), self.alike)
 
     def met(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What rows ``(B, R, M)`` are at least: ``(B, 1 + n + symbols, R)``, but for so much ``(B, R)``."""
-        up, down = rows.clamp_min(0.0), rows.clamp_max(0.0)
-        found = (self.lower @ up.mT + self.upper @ down.mT).to(torch.float64)
+        # In float64 whatever rows are in: of as many products float32 would lose as much as all steps before.
+        rows, lower = rows.to(torch.float64), self.lower.to(torch.float64)
+        if self.alike:
+            found, error = lower[:, :-1] @ rows.mT, (lower[:, -1:] @ rows.abs().mT)[:, 0]
+            return found, error if self.lost is None else error + self.lost
+        found = lower @ rows.clamp_min(0.0).mT + self.upper.to(torch.float64) @ rows.clamp_max(0.0).mT
         error = found[:, -1]
         return found[:, :-1], error if self.lost is None else error + self.lost
 
@@ -81,9 +87,8 @@ def _between(below: Tensor, above: Tensor, error: Tensor, size: Tensor, count: i
 
 def _singled(own: Tensor, sign: float, kind: torch.dtype) -> Tensor:
     """One side of an end in float32; sign: that of what a row loses."""
-    terms = (own.shape[2] + 8) * 2.0**-24
-    # What is lost is itself a sum of as many roundings.
-    lost = (sign * own[:, -1] + terms * own[:, :-1].abs().sum(dim=1)) * (1 + 4 * terms)
+    # Each coefficient is rounded once, and what is lost, too.
+    lost = (sign * own[:, -1] + 2.0**-23 * own[:, :-1].abs().sum(dim=1)) * (1 + 2.0**-20)
     return torch.cat([own[:, :-1], sign * lost[:, None]], dim=1).to(kind)
 
 
