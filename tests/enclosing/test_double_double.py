@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from steadygaze.enclosing import double_double, double_functions
+from steadygaze.enclosing import double_double, double_functions, double_kernels
 from steadygaze.enclosing.double_double import Precise, precise_products
 from steadygaze.enclosing.double_functions import exponential, logarithm, normal_share
 
 COUNT = 200
 
 
-@pytest.fixture(autouse=True)
-def _many_digits():
+@pytest.fixture(autouse=True, params=["kernels", "tensors"])
+def _many_digits(request, monkeypatch):
+    if request.param == "tensors":  # as on a GPU
+        monkeypatch.setattr(double_kernels, "suit", lambda x: False)
     with mpmath.workprec(300):
         yield
 
@@ -61,6 +63,10 @@ OPERATIONS: dict[str, Any] = {
     "square": (lambda a, _: a.square(), lambda a, _: a * a),
     "reciprocal": (lambda a, _: a.reciprocal(), lambda a, _: 1 / a),
     "plus a number": (lambda a, _: a + 0.7, lambda a, _: a + Fraction(0.7)),
+    "sum of pairs": (
+        lambda a, b: Precise(*(torch.stack(own, 1) for own in zip(a._parts, b._parts, strict=True))).total(1),
+        lambda a, b: a + b,
+    ),
     "a third": (lambda a, _: a.times(Precise.of(Fraction(1, 3))), lambda a, _: a / 3),
 }
 
@@ -145,13 +151,51 @@ def test_products_of_two_computed_matrices_have_scales_of_their_own():
     assert (found.error[1] <= 1e-55).all()
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_totals_along_an_axis_are_off_by_no_more_than_said(axis):
+    whole = numbers(-1.0, 1.0, 1e-25).shaped(lambda own: own.reshape(5, 8, 5))
+    found = whole.total(axis)
+    assert found.high.shape[axis] == 1
+    places = torch.arange(COUNT).reshape(5, 8, 5).movedim(axis, -1).flatten(0, 1)
+    for share in (-1, 0, 1):
+        true = [sum(exact(whole, k, share) for k in own.tolist()) for own in places]
+        assert excess(found, true) <= 1
+    assert (found.error <= 10 * (1e-25 + 2.0**-100)).all()
+
+
+@pytest.mark.parametrize("name", ["added", "multiplied", "summed", "cut"])
+def test_kernels_give_the_numbers_that_tensors_give(name, monkeypatch):
+    a, b = numbers(0.1, 3.0, 1e-25), numbers(-1e-3, 1e3, 1e-25, seed=1)
+    parts = [own.high * 2.0 ** (-20 * k) for k, own in enumerate((a, b, a, b))]
+    made = {
+        "added": lambda: a + b,
+        "multiplied": lambda: a * b,
+        "summed": lambda: double_double._total_of(parts),
+        "cut": lambda: Precise(*double_double._cut(b.high.reshape(4, 50), 20, 3)[0]),
+    }[name]
+    one = made()
+    monkeypatch.setattr(double_kernels, "suit", lambda x: x.device.type == "cpu")
+    other = made()
+    assert all((x == y).all() for x, y in zip(one._parts, other._parts, strict=True))
+
+
 # -- planted faults: each must be seen
 
 
 def test_a_product_without_what_rounding_took_is_seen(monkeypatch):
+    monkeypatch.setattr(double_kernels, "suit", lambda x: False)
     monkeypatch.setattr(double_double, "two_product", lambda a, b: (a * b, 0 * a * b))
     with pytest.raises(AssertionError):
         test_sums_and_products_are_off_by_no_more_than_said("product", 0.0)
+
+
+@pytest.mark.parametrize("name", ["added", "multiplied"])
+def test_a_kernel_that_loses_the_low_part_is_seen(monkeypatch, name):
+    whole = getattr(double_kernels, name)
+    monkeypatch.setattr(double_kernels, "suit", lambda x: True)
+    monkeypatch.setattr(double_kernels, name, lambda *given: whole(*given) * [[1.0], [0.0], [1.0]])
+    with pytest.raises(AssertionError):
+        test_sums_and_products_are_off_by_no_more_than_said("sum" if name == "added" else "product", 0.0)
 
 
 def test_parts_of_too_many_bits_are_seen(monkeypatch):

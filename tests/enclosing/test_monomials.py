@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from steadygaze.enclosing import double_kernels
 from steadygaze.enclosing.monomials import Monomials, monomials
 
 
@@ -43,7 +44,10 @@ def test_products_are_those_of_values_where_nothing_is_left_out(variables, degre
 
 @pytest.mark.parametrize(("variables", "degree"), [(1, 5), (2, 3), (3, 2)])
 @pytest.mark.parametrize("constant", [0.0, 0.3])
-def test_what_compositions_leave_out_is_no_more_than_they_say(variables, degree, constant):
+@pytest.mark.parametrize("by", ["kernel", "tensors"])
+def test_what_compositions_leave_out_is_no_more_than_they_say(monkeypatch, variables, degree, constant, by):
+    if by == "tensors":  # as on a GPU
+        monkeypatch.setattr(double_kernels, "suit", lambda x: False)
     m = monomials(variables, degree)
     inner = drawn(3, 2, m.rows, 7) / m.rows
     inner[:, 0] *= constant
@@ -59,3 +63,15 @@ def test_what_compositions_leave_out_is_no_more_than_they_say(variables, degree,
     if not constant:  # what is left out is of a higher degree
         halved = m.composed(numbers, inner * 0.5 ** torch.tensor([len(own) for own in m.factors])[:, None])[2]
         assert (halved <= lost * 0.5 ** (degree + 1) * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize(("variables", "degree"), [(1, 5), (2, 3), (3, 2)])
+@pytest.mark.parametrize(("given", "orders"), [(None, 2), (3, 4), (None, 1), (None, 7)])
+def test_kernels_compose_what_tensors_compose(monkeypatch, variables, degree, given, orders):
+    m = monomials(variables, degree)
+    inner = drawn(3, 2, m.rows, 3, 50)[:, :given]
+    numbers = [drawn(k, 2, 3, 50) for k in range(orders)]
+    found = m.composed(numbers, inner)
+    monkeypatch.setattr(double_kernels, "suit", lambda x: False)
+    for one, other in zip(found, m.composed(numbers, inner), strict=True):
+        assert torch.allclose(one, other, rtol=1e-13, atol=1e-13 * float(other.abs().max()))

@@ -16,14 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.enclosing import double_kernels
+from steadygaze.enclosing.double_kernels import LEAST as _LEAST
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.error_free import two_product, two_sum
 
-# What products lose below the least normal numbers, and a few sums of them.
-_LEAST = 2.0**-1000
 _BITS = 53
 #: Parts that products are made of: with 20 bits each what is left out is 2^-100.
 PARTS = 5
@@ -76,8 +77,9 @@ class Precise:
 
     def __add__(self, other: Precise | float) -> Precise:
         if not isinstance(other, Precise):
-            total, rest = two_sum(self.high, torch.full_like(self.high, other))
-            return _made(total, self.low + rest, self.error, self.low.abs() + rest.abs())
+            other = Precise.exact(torch.full_like(self.high[..., :1], other).expand_as(self.high))
+        if double_kernels.suit(self.high):
+            return self._both(double_kernels.added, other)
         total, rest = two_sum(self.high, other.high)
         lows = self.low + other.low
         size = self.low.abs() + other.low.abs() + rest.abs()
@@ -87,11 +89,20 @@ class Precise:
         return self + -other
 
     def __mul__(self, other: Precise) -> Precise:
+        if double_kernels.suit(self.high):
+            return self._both(double_kernels.multiplied, other)
         product, rest = two_product(self.high, other.high)
         first, second = self.high * other.low, self.low * other.high
         size = first.abs() + second.abs() + rest.abs()
         error = self.most * other.error + other.most * self.error + (self.low * other.low).abs() + _LEAST
         return _made(product, rest + (first + second), error, 4 * size)
+
+    def _both(self, made: Callable[..., np.ndarray], other: Precise) -> Precise:
+        """What a kernel makes of these numbers and others."""
+        shape = self.high.shape
+        assert other.high.shape == shape, "numbers are of one shape"
+        own = made(*(_flat(x) for x in (*self._parts, *other._parts)))
+        return Precise(*(part.reshape(shape) for part in torch.from_numpy(own)))
 
     def times(self, number: tuple[float, float]) -> Precise:
         """Times a number that is the sum of two, as `of` gives them."""
@@ -129,6 +140,8 @@ class Precise:
 
     def total(self, axis: int) -> Precise:
         """The sum along an axis, which keeps one entry: of sums of halves."""
+        if double_kernels.suit(self.high):
+            return self._summed(axis % self.high.ndim)
         own = self
         while own.high.shape[axis] > 1:
             size = own.high.shape[axis]
@@ -143,6 +156,13 @@ class Precise:
             own = summed
         return own
 
+    def _summed(self, axis: int) -> Precise:
+        shape = self.high.shape
+        sizes = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+        own = double_kernels.totals(*(_flat(x).reshape(sizes) for x in self._parts))
+        made = (*shape[:axis], 1, *shape[axis + 1 :])
+        return Precise(*(part.reshape(made) for part in torch.from_numpy(own)))
+
     def narrowed(self, axis: int, start: int, length: int) -> Precise:
         """So many entries along an axis."""
         return self.shaped(lambda x: x.narrow(axis, start, length))
@@ -150,6 +170,10 @@ class Precise:
     @property
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.high, self.low, self.error
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    return x.detach().reshape(-1).numpy()
 
 
 def _made(high: Tensor, low: Tensor, error: Tensor, size: Tensor) -> Precise:
@@ -176,6 +200,8 @@ def precise_products(
         shared: see `a`.
         parts: of each factor; with fewer it takes less time, and more is left out.
     """
+    if not b.numel():
+        return Precise.exact(product(a, b))
     bits = (_BITS - math.ceil(math.log2(max(2, terms)))) // 2
     first, a_size = _cut(a[None] if shared else a, bits, parts)
     second, b_size = _cut(b, bits, parts)
@@ -187,14 +213,23 @@ def precise_products(
             found += product(weights, torch.cat(taken)).split(rows)
     if not found:
         return Precise.exact(product(a, b))
-    found.sort(key=lambda own: float(own.abs().max()))
-    total = Precise.exact(found[0])
-    for own in found[1:]:
-        total = total + Precise.exact(own)
+    total = _total_of(found)
     # Of all products of parts those are left out that are below 2^-(bits parts) of the largest ones.
     left = (parts + 1) * terms * 2.0 ** (-bits * parts) * a_size * b_size
     spread = left.reshape(-1, *(1,) * (total.high.ndim - 1)).expand_as(total.high)
     return total.loosened(spread + _LEAST)
+
+
+def _total_of(found: list[Tensor]) -> Precise:
+    """The sum of known numbers, the last ones first: they are the smallest."""
+    shape = found[0].shape
+    if double_kernels.suit(found[0]):
+        own = double_kernels.summed(torch.stack(found[::-1]).flatten(1).numpy())
+        return Precise(*(part.reshape(shape) for part in torch.from_numpy(own)))
+    total = Precise.exact(found[-1])
+    for own in found[-2::-1]:
+        total = total + Precise.exact(own)
+    return total
 
 
 def _cut(numbers: Tensor, bits: int, count: int) -> tuple[list[Tensor], Tensor]:
@@ -204,6 +239,13 @@ def _cut(numbers: Tensor, bits: int, count: int) -> tuple[list[Tensor], Tensor]:
     """
     size = numbers.abs().flatten(1).amax(dim=1)
     exponent = torch.frexp(size).exponent.clamp(-900, 1000)
+    scales = torch.ldexp(torch.ones_like(size), exponent)
+    if double_kernels.suit(numbers):
+        powers = exponent[:, None] - bits * torch.arange(1, count + 1)
+        units = torch.ldexp(torch.ones_like(powers, dtype=torch.float64), powers)
+        made, seen = double_kernels.cut(_flat(numbers).reshape(len(numbers), -1), units.numpy())
+        made = torch.from_numpy(made).reshape(count, *numbers.shape)
+        return [part for part, some in zip(made, seen, strict=True) if some], scales
     parts, left = list[Tensor](), numbers
     for number in range(1, count + 1):
         unit = torch.ldexp(torch.ones_like(size), exponent - bits * number)
@@ -211,4 +253,4 @@ def _cut(numbers: Tensor, bits: int, count: int) -> tuple[list[Tensor], Tensor]:
         part = torch.round(left / unit) * unit
         left = left - part
         parts.append(part)
-    return [part for part in parts if part.any()], torch.ldexp(torch.ones_like(size), exponent)
+    return [part for part in parts if part.any()], scales

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import combinations_with_replacement
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from steadygaze.enclosing import double_kernels
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Monomials:
         Returns rows; at least the magnitude of all terms together; and how much of it is left out. inner is
         a polynomial ``(B, rows, *shape)``, whose constant is small, and each number ``(B, *shape)``.
         """
+        if double_kernels.suit(inner):
+            return self._compiled(numbers, inner)
         sizes = self.graded(inner)
         line = Monomials(1, self.degree)
         most, tails = sizes.sum(dim=1), sizes.flip(1).cumsum(dim=1).flip(1)
@@ -115,6 +120,24 @@ class Monomials:
                 kept[:, 0] += numbers[left - 1].abs()
                 whole = whole + numbers[left - 1].abs()
         return rows, whole, lost
+
+    def _compiled(self, numbers: Sequence[Tensor], inner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shape = numbers[0].shape
+        rows, beside = double_kernels.composed(
+            torch.stack(list(numbers)).flatten(2).numpy(),
+            inner.flatten(2).contiguous().numpy(),
+            *self._arrays,
+        )
+        whole, lost = (own.reshape(shape) for own in torch.from_numpy(beside))
+        return torch.from_numpy(rows).reshape(len(rows), -1, *shape[1:]), whole, lost
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where products stand, how many rows there are of each degree, and degrees: for kernels."""
+        places = np.zeros((self.rows, self.rows), np.int64)
+        for row, own in enumerate(self._places):
+            places[row, : len(own)] = own
+        return places, np.array(self.ends), np.array([len(own) for own in self.factors])
 
 
 def _times(a: Tensor, b: Tensor) -> Tensor:
