@@ -110,12 +110,17 @@ def drifting(rng, values, share=2.0**-20):
     return Anchored(values.anchor, away, drift)
 
 
+def still(values):
+    """The values, of whose coefficients none is drift."""
+    return replace(values, drift=values.away.rows[:, :0])
+
+
 def at(values, t, shares, degree=1):
     """What values are at coordinates ``(n,)``, errors being so far out, in mpmath."""
     away, points = values.away, exactly(np.array(t))
     factors = [mpmath.fprod(points[own] for own in row) for row in monomials(COUNT, degree).factors]
     linear = sum(factor * exactly(row) for factor, row in zip(factors, away.rows[0], strict=False))
-    if values.drift is not None:
+    if values.drift is not None and values.drift.shape[1]:
         linear += sum(point * exactly(row) for point, row in zip(points, values.drift[0], strict=True))
     return exactly(values.anchor[0]) + linear + exactly(shares) * exactly(away.error[0])
 

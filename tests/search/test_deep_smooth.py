@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from anchored_cases import deep
-from steadygaze.network.bounding import polynomials
+from steadygaze.geometry.kinds import ROBUST
+from steadygaze.network.bounding import polynomials, small_boxes
+from steadygaze.network.bounding.anchored import Anchored
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import Gradient
+from steadygaze.network.saliency import Gradient, NoMap
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
@@ -51,12 +53,27 @@ def test_it_is_not_where_boxes_about_zero_are_never_small(monkeypatch):
     assert answer.safe_scale == 0
 
 
-def posed(image):
+def posed(image, saliency=None):
     network = load_network(deep(16), input_shape=image.shape)
     return pose(
         network, image, LINE, label=None, threshold=0.3, clip=(0.0, 1.0),
-        saliency=Gradient(), inconsistency=Cosine(),
+        saliency=saliency or Gradient(), inconsistency=Cosine(),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("saliency", "drifts"), [(NoMap(), False), (Gradient(), True)])
+def test_coefficients_are_known_to_twice_the_precision_where_maps_are_asked_about(
+    monkeypatch, saliency, drifts
+):
+    image, seen, whole = IMAGE.copy(), list[Anchored](), small_boxes.polynomial_bounds
+    image[0, :2], image[0, 4:] = 0.0, 1.0
+    monkeypatch.setattr(
+        small_boxes, "polynomial_bounds", lambda graph, own, *a: (seen.append(own), whole(graph, own, *a))[1]
+    )
+    problem = posed(image, saliency)
+    judged = judge_boxes(problem, np.array([[[0.0, 0.05 * 2.0**-12]], [[-0.05 * 2.0**-12, 0.0]]]), 32)
+    assert (judged.kind == ROBUST).all()
+    assert [own.drift is not None for own in seen] == [drifts]
 
 
 def test_pixels_at_the_ends_of_the_clip_are_known_as_well_as_others():

@@ -340,7 +340,8 @@ class Problem:
         image = self.perturbation.enclose(self.image, self._amounts(boxes))
         graph, tolerances = self._bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        found = bounds_over(image, graph, wanted, tolerances, room, self._first_bounded, effort, deadline)
+        start, drifting = self._first_bounded, not self.class_alone
+        found = bounds_over(image, graph, wanted, tolerances, room, start, effort, deadline, drifting)
         return replace(found, pull=of_parameters(found.pull, self.perturbation.products))
 
     @cached_property

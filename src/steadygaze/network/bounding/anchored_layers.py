@@ -143,7 +143,7 @@ def _past(x: Anchored, edge: float, below: Tensor) -> Tensor:
     apart = Precise.exact(x.anchor) + -edge + Precise.exact(x.away.centre)
     high, low = (torch.where(below, own, -own) for own in (apart.high, apart.low))
     past = Precise(high, low, apart.error)
-    if x.drift is not None:
+    if x.drift is not None and x.drift.shape[1]:
         past = past + Precise.exact(x.drift.abs()).total(1).shaped(lambda own: own[:, 0])
     return past.high + (past.low.abs() + past.error + x.away.reach) * (1 + _ROUNDING)
 

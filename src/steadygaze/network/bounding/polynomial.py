@@ -78,6 +78,8 @@ def drifting_product(
     """The drift of a product: of each factor's with the other's anchor, ``(B, n, *shape)``."""
     first, second = drift_of(a), drift_of(b)
     count = first.shape[1]
+    if not count:
+        return Precise.exact(product(a.anchor, b.anchor)[:, None][:, :0])
 
     def made(first: Tensor, second: Tensor) -> Precise:
         one, two = (own.flatten(0, 1) for own in (first, second))
@@ -91,7 +93,7 @@ def drifting_product(
 
 
 def drift_of(x: Anchored) -> Tensor:
-    """The drift ``(B, n, *shape)``, which all values have that are followed as polynomials."""
+    """The drift ``(B, n, *shape)`` of values that are followed as polynomials; n is 0 where there is none."""
     assert x.drift is not None
     return x.drift
 

@@ -118,7 +118,11 @@ def followed_units(
     )
     if bends is not None:
         assert piecewise, "no other layer bends"
-        drift = replace(drift, high=_with_bends(drift.high, rest, bends))
+        last = m.variables
+        if drift.high.shape[1]:
+            drift = replace(drift, high=_with_bends(drift.high, rest, bends, last))
+        else:
+            away = replace(away, rows=_with_bends(away.rows, rest, bends, 1 + last))
         # Alike they are but for errors, of which those beyond the line's slope are not counted yet.
         jumps = (layer.slopes[1:] - layer.slopes[:-1]).abs().sum(dim=0)
         rest = torch.where(bends >= 0, 2 * jumps * away.error, rest)
@@ -129,13 +133,13 @@ def followed_units(
     return Followed(values, Slopes(m, _as_forms(derivative, x.away.count)), deviation)
 
 
-def _with_bends(drift: Tensor, deviation: Tensor, bends: Tensor) -> Tensor:
-    """A drift ``(B, k, N)`` with what units of each bend are beside their lines, by one variable for each."""
-    drift = drift.clone()
+def _with_bends(rows: Tensor, deviation: Tensor, bends: Tensor, end: int) -> Tensor:
+    """Rows ``(B, k, N)`` of which those before the end are what units of each bend are beside their lines."""
+    rows = rows.clone()
     count = int(bends.max()) + 1
     for number in range(count):
-        drift[:, drift.shape[1] - count + number] = torch.where(bends == number, deviation, 0.0)
-    return drift
+        rows[:, end - count + number] = torch.where(bends == number, deviation, 0.0)
+    return rows
 
 
 def _as_forms(derivative: Derivative, count: int) -> Forms:
@@ -167,7 +171,9 @@ def _expanded(m: Monomials, layer: Smooth, x: Anchored, series: Series) -> Follo
     away, change = flat.away, flat.change
     size = change.size * (1 + ROUNDING)
     beyond = size**highest * (1 + ROUNDING)
-    slope = precise_slope(layer, flat.anchor, Precise.rounded(series.numbers[1], series.off[1]))
+    slope = Precise.rounded(series.numbers[1], series.off[1])
+    if drift_of(flat).shape[1]:
+        slope = precise_slope(layer, flat.anchor, slope)
     nothing = torch.zeros_like(size)
     rows, rest = composed(m, [nothing, *series.numbers[2:highest]], [nothing, *series.off[2:highest]], change)
     rest = rest + series.bound(highest) * beyond

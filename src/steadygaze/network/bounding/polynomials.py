@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -69,19 +70,24 @@ def polynomial_bounds(
     start: int = 0,
     deadline: Deadline = NEVER,
 ) -> Bounds:
-    """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``, with a drift.
+    """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
     As `bounds_of` with forms alone; every node after `start` depends on it alone. In what is kept, products
-    of coordinates up to the degree are symbols; and where pixels bend, what of that is alike.
+    of coordinates up to the degree are symbols; and where pixels bend, what of that is alike. Where pixels
+    have a drift, all values have one.
 
     Raises Expired where the deadline passes on the way.
     """
+    if pixels.drift is None:
+        pixels = replace(pixels, drift=pixels.away.rows[:, :0])
     clip, bends = _bends_of(graph, pixels, start)
     added = 0 if bends is None else int(bends.max()) + 1
     count = pixels.away.count
     m = monomials(count + added, min(degree, _DEGREES[-1][1][count + added - 1]))
     away, drift = pixels.away.without_symbols().with_symbols(m.rows - 1 - count), drift_of(pixels)
-    pixels = Anchored(pixels.anchor, away, functional.pad(drift, (0, 0) * (drift.ndim - 2) + (0, added)))
+    if drift.shape[1]:
+        drift = functional.pad(drift, (0, 0) * (drift.ndim - 2) + (0, added))
+    pixels = Anchored(pixels.anchor, away, drift)
     values: dict[int, Anchored] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels.whole} if start in nodes else {}
     slopes: dict[int, PolynomialSlopes] = {}

@@ -48,14 +48,16 @@ def bounds_over(
     start: int = 0,
     effort: Effort = Effort.FORMS,
     deadline: Deadline = NEVER,
+    drifting: bool = True,
 ) -> Bounds:
     """`bounds_of` pixels that are enclosed, or `bounds_about` them, where all boxes are small.
 
-    Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have.
+    Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have; drifting: whether
+    their coefficients of coordinates are known to twice the precision, which gradients need.
     """
     _keep_freed_memory()
     if effort is Effort.POLYNOMIALS:
-        anchored = Anchored.of(pixels, graph.device, drifting=True)
+        anchored = Anchored.of(pixels, graph.device, drifting)
         degree = degree_for(graph, pixels)
         return polynomial_bounds(graph, anchored, nodes, tolerances, degree, start, deadline)
     if are_small(graph, pixels).all():
