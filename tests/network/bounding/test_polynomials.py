@@ -36,7 +36,7 @@ from steadygaze.network.bounding import (
 )
 from steadygaze.network.bounding.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchored_layers import bent_apart
-from steadygaze.network.bounding.polynomial_layers import followed_joint, followed_units
+from steadygaze.network.bounding.polynomial_layers import Bends, followed_joint, followed_units
 from steadygaze.network.bounding.polynomials import polynomial_bounds
 from steadygaze.network.bounding.small_boxes import bounds_about
 from steadygaze.network.joint import AbstractJoint
@@ -162,7 +162,8 @@ def of_bends(share=0.0, drifts=True):
     if not drifts:
         rows[:, 1 : 1 + COUNT], drift = drift[:, :COUNT], drift[:, :0]
     inputs = Anchored(anchor, Forms(rows, errors, COUNT), drift)
-    bends = torch.where(alike < 2, alike, -1)[None]
+    apart = bent_apart(layer, inputs.flattened(), torch.zeros(()).double())
+    bends = Bends(apart, torch.where(alike < 2, alike, -1)[None])
     made = followed_units(monomials(COUNT + 2, 3), layer, inputs, None, bends).values
     symbols, left = made.drift[0, COUNT:] if drifts else made.away.rows[0, 1 + COUNT : 3 + COUNT], []
     known = drift[0] if drifts else rows[0, 1:]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -95,9 +96,11 @@ def anchored_units(
     return Moved(moved(precise_value(layer, x.anchor), away), derivative, deviation)
 
 
-def bent_apart(
-    layer: PiecewiseLinear, x: Anchored, tolerance: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Derivative]:
+#: Slope, middle and deviation ``(B, N)`` of what a layer adds to its value at anchors, and the derivative.
+Apart: TypeAlias = tuple[Tensor, Tensor, Tensor, Derivative]
+
+
+def bent_apart(layer: PiecewiseLinear, x: Anchored, tolerance: Tensor) -> Apart:
     """Slope, middle and deviation of f(a + d) - f(a) - slope d, and the derivative.
 
     f(a + d) - f(a) is linear but for what pieces beyond that of a add to it, each behind its breakpoint. The
@@ -155,7 +158,7 @@ def _torn(layer: PiecewiseLinear, piece: int, edge: float) -> Tensor:
     return (ends.narrowed(0, 1, 1) - ends.narrowed(0, 0, 1)).most[0]
 
 
-def curved_apart(layer: Smooth, x: Anchored) -> tuple[Tensor, Tensor, Tensor, Derivative]:
+def curved_apart(layer: Smooth, x: Anchored) -> Apart:
     """As `bent_apart`: where f'(z) is k z + l ± error, its integral is (k a + l) d + k d² / 2 ± error |d|."""
     anchor, hull, size = x.anchor, x.hull, x.change.most
     low, high = hull.bounds()

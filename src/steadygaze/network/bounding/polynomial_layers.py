@@ -15,6 +15,7 @@ from steadygaze.enclosing.forms import Forms, lengths_of
 from steadygaze.enclosing.monomials import Monomials
 from steadygaze.network.bounding.anchored import Anchored, moved
 from steadygaze.network.bounding.anchored_layers import (
+    Apart,
     bent_apart,
     curved_apart,
     mixed_errors,
@@ -85,18 +86,28 @@ class Followed:
     rest: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Bends:
+    """What `bent_apart` says of the units that clip pixels, and which of them are followed as they bend.
+
+    Attributes:
+        apart: of all of them. alike: ``(B, N)`` int64, numbers of those that are alike, and bend; -1 of
+            others; None where none are followed. By how much these are beside their lines is the last
+            variables, in the order of the numbers.
+    """
+
+    apart: Apart
+    alike: Tensor | None
+
+
 def followed_units(
     m: Monomials,
     layer: PiecewiseLinear | MaxPool | Smooth,
     x: Anchored,
     tolerance: Tensor | None,
-    bends: Tensor | None = None,
+    bends: Bends | None = None,
 ) -> Followed:
-    """The layer over boxes; tolerance: see `relax`.
-
-    bends ``(B, N)`` int64: numbers of units that are alike, and bend; -1 of others. By how much these are
-    beside their lines is the last variables, in the order of the numbers.
-    """
+    """The layer over boxes; tolerance: see `relax`. bends: where it clips pixels, and that is known."""
     tolerance = x.anchor.new_zeros(()) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
         done = pooled_anchors(layer, x, tolerance, 0, x.away.symbols)
@@ -108,24 +119,26 @@ def followed_units(
         series = series_of(layer, flat.anchor, low, high, m.degree + 1)
         if series is not None:
             return _expanded(m, layer, x, series)
-    piecewise = isinstance(layer, PiecewiseLinear)
-    parts = bent_apart(layer, flat, tolerance) if piecewise else curved_apart(layer, flat)
-    slope, middle, deviation, derivative = parts
+    if isinstance(layer, Smooth):
+        apart = curved_apart(layer, flat)
+    else:
+        apart = bent_apart(layer, flat, tolerance) if bends is None else bends.apart
+    slope, middle, deviation, derivative = apart
     away, rest, drift = (
         flat.away.scaled(slope),
         deviation * (1 + ROUNDING),
         _drifting(flat, Precise.exact(slope)),
     )
-    if bends is not None:
-        assert piecewise, "no other layer bends"
-        last = m.variables
+    if bends is not None and bends.alike is not None:
+        assert isinstance(layer, PiecewiseLinear), "no other layer bends"
+        last, alike = m.variables, bends.alike
         if drift.high.shape[1]:
-            drift = replace(drift, high=_with_bends(drift.high, rest, bends, last))
+            drift = replace(drift, high=_with_bends(drift.high, rest, alike, last))
         else:
-            away = replace(away, rows=_with_bends(away.rows, rest, bends, 1 + last))
+            away = replace(away, rows=_with_bends(away.rows, rest, alike, 1 + last))
         # Alike they are but for errors, of which those beyond the line's slope are not counted yet.
         jumps = (layer.slopes[1:] - layer.slopes[:-1]).abs().sum(dim=0)
-        rest = torch.where(bends >= 0, 2 * jumps * away.error, rest)
+        rest = torch.where(alike >= 0, 2 * jumps * away.error, rest)
     shape = x.away.shape
     middle = Precise.exact(middle.reshape(x.anchor.shape))
     away = away.loosened(rest).reshaped(*shape)

@@ -18,7 +18,7 @@ from steadygaze.network.bounding.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchored_layers import BENDING, bent_apart
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.polynomial import drift_of
-from steadygaze.network.bounding.polynomial_layers import followed_joint, followed_units
+from steadygaze.network.bounding.polynomial_layers import Bends, followed_joint, followed_units
 from steadygaze.network.bounding.polynomial_slopes import PolynomialSlopes
 from steadygaze.network.bounding.relaxing import blamed
 from steadygaze.network.graph import Graph
@@ -80,8 +80,8 @@ def polynomial_bounds(
     """
     if pixels.drift is None:
         pixels = replace(pixels, drift=pixels.away.rows[:, :0])
-    clip, bends = _bends_of(graph, pixels, start)
-    added = 0 if bends is None else int(bends.max()) + 1
+    clip, bends = _bends_of(graph, pixels, start, tolerances)
+    added = 0 if bends is None or bends.alike is None else int(bends.alike.max()) + 1
     count = pixels.away.count
     m = monomials(count + added, min(degree, _DEGREES[-1][1][count + added - 1]))
     away, drift = pixels.away.without_symbols().with_symbols(m.rows - 1 - count), drift_of(pixels)
@@ -111,11 +111,13 @@ def polynomial_bounds(
     return Bounds(graph, kept, slopes, pull, nothing, 0, tolerances, None, deadline)
 
 
-def _bends_of(graph: Graph, pixels: Anchored, start: int) -> tuple[int | None, Tensor | None]:
-    """The node that clips pixels, and of each of these which bend it follows, ``(B, N)`` int64, -1 for none.
+def _bends_of(
+    graph: Graph, pixels: Anchored, start: int, tolerances: Mapping[int, Tensor]
+) -> tuple[int | None, Bends | None]:
+    """The node that clips pixels, and how they bend there; None where no more variables can be followed.
 
     What many pixels do at once, as those at an end of the clip under a patch do, is one variable more.
-    None where nothing bends, or more in one box than can be followed.
+    Nothing is alike where nothing bends, or more in one box than can be followed.
     """
     clips = [node for node in graph.piecewise if graph.nodes[node].inputs == (start,)]
     most = len(_FEW) - pixels.away.count
@@ -125,13 +127,14 @@ def _bends_of(graph: Graph, pixels: Anchored, start: int) -> tuple[int | None, T
     layer = graph.nodes[clip].layer
     if not isinstance(layer, PiecewiseLinear):
         return None, None
-    crossing = bent_apart(layer, flat, flat.anchor.new_zeros(()))[2] > BENDING * flat.change.most
-    if not crossing.any():
-        return None, None
+    apart = bent_apart(layer, flat, tolerances.get(clip, flat.anchor.new_zeros(())))
+    crossing = apart[2] > BENDING * flat.change.most
     found = torch.full(crossing.shape, -1, dtype=torch.int64)
-    parts = torch.cat([flat.anchor[:, None], drift_of(flat), flat.away.rows, flat.away.error[:, None]], dim=1)
-    for box, own in enumerate(crossing.cpu()):
-        alike = torch.unique(parts[box].mT[own.to(parts.device)], dim=0, return_inverse=True)[1].cpu()
-        if len(alike) and int(alike.max()) < most:
-            found[box, own] = alike
-    return (clip, found.to(parts.device)) if (found >= 0).any() else (None, None)
+    if crossing.any():
+        known = [flat.anchor[:, None], drift_of(flat), flat.away.rows, flat.away.error[:, None]]
+        parts = torch.cat(known, dim=1)
+        for box, own in enumerate(crossing.cpu()):
+            alike = torch.unique(parts[box].mT[own.to(parts.device)], dim=0, return_inverse=True)[1].cpu()
+            if len(alike) and int(alike.max()) < most:
+                found[box, own] = alike
+    return clip, Bends(apart, found.to(crossing.device) if (found >= 0).any() else None)
