@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,6 +67,20 @@ def test_no_less_than_the_largest_singular_value_and_little_more(name):
     layer, shapes, looseness = LAYERS[name]
     true, found = true_norm(layer, shapes), norm_of(layer, tuple(shapes))
     assert true * (1 - 1e-12) <= found <= true * looseness + 1e-12
+
+
+@pytest.mark.parametrize("power", [-600, 500])
+@pytest.mark.parametrize("limit", [2**33, 0])
+@pytest.mark.parametrize(
+    "name", [name for name, (layer, *_) in LAYERS.items() if hasattr(layer, "weight") and name != "nothing"]
+)
+def test_bounds_scale_as_weights_do(monkeypatch, name, limit, power):
+    """Those of which squares are 0 or none at all in float64, too."""
+    monkeypatch.setattr(norms, "_TOO_MUCH", limit)
+    layer, shapes, _ = LAYERS[name]
+    scaled = replace(layer, weight=layer.weight * 2.0**power)
+    found, own = norm_of(scaled, tuple(shapes)), norm_of(layer, tuple(shapes))
+    assert own * (1 - 1e-12) <= found * 2.0**-power <= own * (1 + 1e-12) + 1e-12
 
 
 @pytest.mark.parametrize("limits", [(0, 2**40), (0, 0)], ids=["in float32", "by windows alone"])

@@ -78,7 +78,7 @@ def _by_sums(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
     made = layer.absolute.linear(*ones)
     back = layer.absolute.transpose(torch.ones_like(made), shapes)
     most = max(float(part.max()) for part in back)
-    return math.sqrt(float(made.max()) * most) * _UPWARD
+    return math.sqrt(float(made.max())) * math.sqrt(most) * _UPWARD
 
 
 def _of_rows(layer: Dense, shapes: tuple[Shape, ...]) -> float:
@@ -86,7 +86,8 @@ def _of_rows(layer: Dense, shapes: tuple[Shape, ...]) -> float:
     fewer, more = sorted(layer.weight.shape)
     if fewer**2 * (more + _SQUARINGS * fewer) <= _TOO_MUCH:
         return _spectral(layer.weight)
-    return min(_by_sums(layer, shapes), float(torch.linalg.matrix_norm(layer.weight)) * _UPWARD)
+    size = _scale_of(layer.weight)
+    return min(_by_sums(layer, shapes), float(torch.linalg.matrix_norm(layer.weight / size)) * size * _UPWARD)
 
 
 def _of_windows(layer: Conv | TransposedConv, extents: Shape) -> float:
@@ -132,19 +133,35 @@ def _spectral(matrices: Tensor, narrow: bool = False) -> float:
     """At least the largest singular value of any of the matrices ``(..., m, n)``; narrow: in float32."""
     if not matrices.numel():
         return 0.0
+    size = _scale_of(matrices)
+    matrices = matrices / size
     if matrices.shape[-1] == 1 or matrices.shape[-2] == 1:
-        return float(torch.linalg.vector_norm(matrices, dim=(-2, -1)).max()) * _UPWARD
+        return float(torch.linalg.vector_norm(matrices, dim=(-2, -1)).max()) * size * _UPWARD
     if narrow:
         matrices = matrices.to(torch.complex64 if matrices.is_complex() else torch.float32)
     turned = matrices.mH if matrices.shape[-2] > matrices.shape[-1] else matrices
     power, logarithm = turned @ turned.mH, 0.0
     # ‖A‖² <= scale_0 (scale_1 (... ‖power‖) ^ 1/2) ^ 1/2, each scale being the length of what is squared.
+    # From length 1 on, that of n columns is no less than n ** -16: float64 needs no scale before the last.
     for step in range(_SQUARINGS + 1):
-        length = torch.linalg.vector_norm(power, dim=(-2, -1), keepdim=True)
-        least = torch.finfo(length.dtype).tiny
-        logarithm = logarithm + length.clamp_min(least).double().log() / 2**step
-        power = power / length.clamp_min(least)
+        if narrow or step in (0, _SQUARINGS):
+            length = torch.linalg.vector_norm(_real(power), dim=(-3, -2, -1))[..., None, None]
+            least = torch.finfo(length.dtype).tiny
+            logarithm = logarithm + length.clamp_min(least).double().log() / 2**step
+            if step < _SQUARINGS:
+                power = power * length.clamp_min(least).reciprocal()
         if step < _SQUARINGS:
             power = power @ power
     assert isinstance(logarithm, Tensor), "there is a step"
-    return math.exp(float(logarithm.max()) / 2) * (_UPWARD_NARROW if narrow else _UPWARD)
+    return math.exp(float(logarithm.max()) / 2) * size * (_UPWARD_NARROW if narrow else _UPWARD)
+
+
+def _scale_of(matrices: Tensor) -> float:
+    """About the largest number in them, a power of two: squares of numbers below 1e-154 would be lost."""
+    largest = float(_real(matrices).abs().max())
+    return math.ldexp(0.5, math.frexp(largest)[1]) if 0 < largest < math.inf else 1.0
+
+
+def _real(matrices: Tensor) -> Tensor:
+    """The numbers that matrices ``(..., m, n)`` are made of, ``(..., m, n, parts)``."""
+    return torch.view_as_real(matrices) if matrices.is_complex() else matrices[..., None]
