@@ -44,7 +44,10 @@ from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.reading.load import load_network
 
 every_layer = pytest.mark.parametrize("name", LAYERS)
-SERIES = ("sigmoid", "tanh", "silu", "gelu", "softplus", "exp", "square", "softmax", "centred norm")
+SERIES = (
+    *("sigmoid", "tanh", "silu", "gelu", "gelu-tanh", "mish", "softplus", "exp", "square"),
+    *("softmax", "centred norm"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -283,7 +286,7 @@ def test_a_softmax_that_is_not_divided_is_seen(monkeypatch):
     assert of_layer("softmax", 2.0**-2, 2, share=0.0) > 1
 
 
-@pytest.mark.parametrize("name", ["gelu", "silu", "tanh", "softplus"])
+@pytest.mark.parametrize("name", ["gelu", "silu", "tanh", "softplus", "gelu-tanh", "mish", "elu"])
 def test_a_slope_to_simple_precision_is_seen(monkeypatch, name):
     whole = polynomial_layers.precise_slope
 

@@ -13,7 +13,7 @@ from steadygaze.network.bounding.series import series_of
 from steadygaze.network.smooth import Smooth
 
 ORDER = 9
-KNOWN = ("sigmoid", "tanh", "softplus", "exp", "silu", "gelu")
+KNOWN = ("sigmoid", "tanh", "softplus", "exp", "silu", "gelu", "gelu-tanh", "mish")
 POWERS = ((-0.5, 1e-3), (-1.0, 1e-3), (0.5, 1e-3), (2.0, -np.inf), (3.0, -np.inf))
 
 
@@ -31,6 +31,7 @@ def cases():
     """Layers, functions in mpmath, and points."""
     for name in KNOWN:
         yield Smooth(name), FUNCTIONS[name], (-9.0, -3.2, -1.0, -1e-9, 0.0, 0.4, 1.7, 6.0)
+    yield Smooth("elu"), lambda z: FUNCTIONS["elu"](mpmath.re(z)), (-9.0, -3.2, -1.5, 1.5, 6.0)
     for exponent, floor in POWERS:
         whole = np.isinf(floor)
         points = (-2.0, 0.0, 0.7, 3.0) if whole else (0.02, 0.7, 3.0)
@@ -78,13 +79,56 @@ def excess_of_bounds(layer, function, points, width):
     return worst
 
 
+def excess_beyond(layer, function, points, width, order):
+    """By how much of what they say values and derivatives are off, where series of that order end."""
+    x = torch.tensor([points], dtype=torch.float64)
+    found = series_of(layer, x, x - width, x + width, order)
+    assert found is not None
+    worst = 0.0
+    for place, point in enumerate(points):
+        numbers = [mpmath.mpf(float(own[0, place])) for own in found.numbers]
+        off = [mpmath.mpf(float(own[0, place])) for own in found.off]
+        bounds = [mpmath.mpf(float(found.bound(k)[0, place])) for k in (order, order + 1)]
+        for d in mpmath.linspace(-width, width, 9):
+            size, z = abs(d), mpmath.mpf(point) + d
+            left = function(z) - function(mpmath.mpf(point))
+            left -= sum(number * d**k for k, number in enumerate(numbers[:order]) if k)
+            doubt = sum(own * size**k for k, own in enumerate(off[:order]) if k) + bounds[0] * size**order
+            worst = max(worst, float(abs(left) / (doubt + mpmath.mpf(10) ** -40)))
+            left = mpmath.diff(function, z, direction=int(mpmath.sign(d)))
+            left -= sum((k + 1) * numbers[k + 1] * d**k for k in range(order))
+            doubt = sum((k + 1) * off[k + 1] * size**k for k in range(order))
+            doubt += (order + 1) * bounds[1] * size**order + mpmath.mpf(10) ** -30
+            worst = max(worst, float(abs(left) / doubt))
+    return worst
+
+
+KINKED = (-0.3, -1e-3, 0.0, 0.02, 0.4)
+
+
+@pytest.mark.parametrize("order", [2, 3, 6])
+@pytest.mark.parametrize("width", [0.01, 0.5])
+def test_values_and_derivatives_are_off_by_no_more_where_pieces_meet(width, order):
+    assert excess_beyond(Smooth("elu"), FUNCTIONS["elu"], KINKED, width, order) <= 1
+    assert excess_beyond(Smooth("mish"), FUNCTIONS["mish"], KINKED, width, order) <= 1
+
+
+def test_pieces_that_meet_unseen_are_seen(monkeypatch):
+    whole = series._Interval
+    monkeypatch.setattr(series, "_Interval", lambda low, high: whole(low, torch.minimum(high, 0 * high)))
+    assert excess_beyond(Smooth("elu"), FUNCTIONS["elu"], KINKED, 0.5, 3) > 1
+
+
 def test_nothing_is_told_of_powers_that_come_to_their_floor():
     x = torch.tensor([[0.5]], dtype=torch.float64)
     assert series_of(Smooth("power", (-0.5, 0.1)), x, x - 0.45, x, 4) is None
-    assert series_of(Smooth("mish"), x, x, x, 4) is None
+    assert series_of(Smooth("softsign"), x, x, x, 4) is None
 
 
-def test_a_bound_that_is_too_small_is_seen(monkeypatch):
-    monkeypatch.setattr(series, "_CRAMER", 0.2)
-    layer = Smooth("gelu")
-    assert excess_of_bounds(layer, FUNCTIONS["gelu"], (-1.0, 0.0, 1.7), 1.0) > 1
+@pytest.mark.parametrize(
+    ("name", "number", "value"),
+    [("gelu", "_CRAMER", 0.2), ("mish", "_STRIP", 3.5), ("gelu-tanh", "_STRIP", 6.0)],
+)
+def test_a_bound_that_is_too_small_is_seen(monkeypatch, name, number, value):
+    monkeypatch.setattr(series, number, value)
+    assert excess_of_bounds(Smooth(name), FUNCTIONS[name], (-1.0, 0.0, 1.7), 1.0) > 1

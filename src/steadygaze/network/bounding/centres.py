@@ -290,12 +290,40 @@ def _silu_slope(x: Precise) -> Precise:
     return share + x * share * (-share + 1.0)
 
 
+def _gelu_tanh_slope(x: Precise) -> Precise:
+    """s + x s (1 - s) u' for the sigmoid s of ``u = c (x + 0.044715 x³)``."""
+    square, scale = x.square(), 2 * math.sqrt(2 / math.pi)
+    share = _sigmoid((x * (square.times((0.044715, 0.0)) + 1.0)).times((scale, 0.0)))
+    steep = (square.times((0.044715, 0.0)).times((3.0, 0.0)) + 1.0).times((scale, 0.0))
+    return share + x * share * (-share + 1.0) * steep
+
+
+def _elu_slope(x: Precise) -> Precise:
+    return exponential(_where(x.high > 0, _zeros(x), x))
+
+
+def _mish_slope(x: Precise) -> Precise:
+    """With p = exp(x) and h = 1 / (p² + 2 p + 2): 1 - 2 h + 4 x h² p (p + 1); 1 but for 2^-80 beyond 60."""
+    near = _where(x.high > 60, _zeros(x), x)
+    power = exponential(near)
+    product = power * (power + 2.0)
+    inverse = (product + 2.0).reciprocal()
+    bend = (near * inverse.square() * power * (power + 1.0)).scaled(2)
+    own = product * inverse + bend
+    return _where(
+        x.high > 60, Precise.rounded(torch.ones_like(x.high), torch.full_like(x.high, 2.0**-80)), own
+    )
+
+
 _SLOPES: Mapping[str, Callable[[Precise], Precise]] = {
     "sigmoid": _sigmoid_slope,
     "tanh": lambda x: _sigmoid_slope(x.scaled(1)).scaled(2),
     "silu": _silu_slope,
     "gelu": lambda x: normal_share(x) + x * normal_density(x),
+    "gelu-tanh": _gelu_tanh_slope,
     "softplus": _sigmoid,
+    "elu": _elu_slope,
+    "mish": _mish_slope,
     "exp": exponential,
 }
 _FUNCTIONS: Mapping[str, Callable[[Precise], Precise]] = {

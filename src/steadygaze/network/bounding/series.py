@@ -10,6 +10,9 @@ Bounds over intervals: where f is at most m in size on all circles of radius r a
 imaginary part is at most pi/2, as ``exp(-z)`` has no negative real part there; and no more than
 ``exp(Re z)``. Derivatives of the normal distribution are Hermite functions, for which there is Cramér's
 bound: ``|He_k(x)| exp(-x²/4) <= 1.0865 sqrt(k!)`` (Abramowitz and Stegun, 22.14.17).
+
+Where two pieces meet at a point of the interval without a jump of the derivative, as those of ELU do, there
+is a coefficient of second order, and none of a higher one: for f'' between 0 and 1 it is 1/4 ± 1/4.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ _CRAMER = 1.0865
 _DENSITY = 1 / math.sqrt(2 * math.pi)
 # A circle about any point stays in the strip of `sigmoid` where it has this radius.
 _STRIP = math.pi / 2 * (1 - 2.0**-30)
+# gelu-tanh is x sigmoid(u) for u = scale (x + cube x³).
 _GELU_SCALE, _GELU_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
 
 # Coefficients, largest first at index 0, and the same of magnitudes.
@@ -73,6 +77,8 @@ def series_of(layer: Smooth, x: Tensor, low: Tensor, high: Tensor, order: int) -
     interval = _Interval(low, high)
     if layer.function == "power":
         made = _power(layer, x, interval, order)
+    elif layer.function == "elu":
+        made = _elu(x, interval, order)
     else:
         known = _KNOWN.get(layer.function)
         made = None if known is None else (known[0](x, order), known[1](interval))
@@ -89,18 +95,125 @@ def series_of(layer: Smooth, x: Tensor, low: Tensor, high: Tensor, order: int) -
 
 def _sigmoid(x: Tensor, order: int) -> _Pairs:
     """From s' = s (1 - s)."""
-    own = torch.sigmoid(x)
-    found = [(own, own)]
+    return _logistic(x, [torch.ones_like(x)], torch.zeros_like(x), order)
+
+
+def _logistic(x: Tensor, slopes: list[Tensor], share: Tensor, order: int) -> _Pairs:
+    """sigmoid(u) where u is x, off by that share of rounding; from s' = s (1 - s) u', given those of u'."""
+    own, other = torch.sigmoid(x), torch.sigmoid(-x)
+    found, rest = [(own, own)], [(other, other)]
+    products: _Pairs = []
     for k in range(order):
-        square = sum((found[j][0] * found[k - j][0] for j in range(k + 1)), torch.zeros_like(own))
-        size = sum((found[j][1] * found[k - j][1] for j in range(k + 1)), torch.zeros_like(own))
-        found.append(((found[k][0] - square) / (k + 1), (found[k][1] + size) / (k + 1)))
-    return found
+        products.append(_convolved(found, rest, k))
+        number, size = _convolved([(slope, slope.abs()) for slope in slopes], products, k)
+        found.append((number / (k + 1), size / (k + 1)))
+        rest.append((-found[-1][0], found[-1][1]))
+    # Of order k it is a sum of products of k + 1 numbers that are off by that share, or 1 less these.
+    return [(number, size * (1 + (k + 1) * share)) for k, (number, size) in enumerate(found)]
+
+
+def _convolved(a: _Pairs, b: _Pairs, k: int) -> tuple[Tensor, Tensor]:
+    """The coefficient of order k of a product."""
+    nothing = torch.zeros_like(b[0][0])
+    orders = range(min(k + 1, len(a)))
+    return (
+        sum((a[j][0] * b[k - j][0] for j in orders), nothing),
+        sum((a[j][1] * b[k - j][1] for j in orders), nothing),
+    )
 
 
 def _sigmoid_bound(x: _Interval) -> Callable[[int], Tensor]:
     most = torch.exp((_STRIP - x.least).clamp_max(0.0))
     return lambda k: most / _STRIP**k
+
+
+def _curved_sigmoid(x: Tensor, order: int) -> _Pairs:
+    """sigmoid(u) for the u of gelu-tanh."""
+    cube = _GELU_SCALE * _GELU_CUBE
+    inner = x * (_GELU_SCALE + cube * x.square())
+    slopes = [_GELU_SCALE + 3 * cube * x.square(), 6 * cube * x, torch.full_like(x, 3 * cube)]
+    return _logistic(inner, slopes, inner.abs(), order)
+
+
+def _curved_sigmoid_bound(x: _Interval) -> Callable[[int], Tensor]:
+    """On circles about x of a radius r <= 1, u moves by at most ``u' r + |u''| r² / 2 + c r³``.
+
+    So r is taken that it moves by less than pi/2: it stays in the strip of `sigmoid`.
+    """
+    cube, most = _GELU_SCALE * _GELU_CUBE, x.most
+    radius = _STRIP / (_GELU_SCALE + cube * (3 * most.square() + 3 * most + 1)) * (1 - 2.0**-30)
+    inner = _GELU_SCALE * x.least * (1 + _GELU_CUBE * x.least.square()) * (1 - 2.0**-30)
+    size = torch.exp((_STRIP - inner).clamp_max(0.0))
+    return lambda k: size / radius**k
+
+
+def _turned_tanh(x: Tensor, order: int) -> _Pairs:
+    """tanh(softplus(x)) is 1 - 2 / (p² + 2 p + 2) for p = exp(x), or 1 - 2 q² / (1 + 2 q + 2 q²).
+
+    q is 1 / p. Dividend and divisor are sums of powers.
+    """
+    below = x <= 0
+    power = torch.exp(-x.abs())
+    square = power.square()
+    over, under = list[Tensor](), list[Tensor]()
+    for k in range(order + 1):
+        first, second = power / math.factorial(k), 2.0**k * square / math.factorial(k)
+        sign = (-1.0) ** k
+        constant = float(k == 0)
+        over.append(torch.where(below, 2 * constant, sign * 2 * second))
+        under.append(
+            torch.where(below, second + 2 * first + 2 * constant, sign * (2 * second + 2 * first) + constant)
+        )
+    divisor = [(own, own.abs()) for own in under]
+    quotient: _Pairs = []
+    for k in range(order + 1):
+        number, size = over[k], over[k].abs()
+        if k:
+            taken = _convolved(divisor[1:], quotient, k - 1)
+            number, size = number - taken[0], size + taken[1]
+        quotient.append((number / under[0], size / under[0]))
+    # exp rounds what it is given, too. Of order k it is a sum of products of at most 2 k + 2 such numbers.
+    share = 1 + 2 * x.abs()
+    own = torch.where(below, power * (power + 2), 1 + 2 * power) / under[0]
+    rest = [(-number, (2 * k + 2) * share * size) for k, (number, size) in enumerate(quotient)]
+    return [(own, own * share), *rest[1:]]
+
+
+def _turned_tanh_bound(x: _Interval) -> Callable[[int], Tensor]:
+    """From circles of radius pi/2, on which the real part of p, and of 1 / p, is not below 0.
+
+    There |p² + 2 p + 2| = |p + 1 + i| |p + 1 - i| is at least sqrt(2): neither factor is less than 1, and one
+    of them no less than sqrt(2); in the same way it is at least |p|² / sqrt(2). So 2 / (p² + 2 p + 2) is no
+    more than sqrt(2), or sqrt(8) / |p|², and 1 less that no more than |p| |p + 2| / sqrt(2).
+    """
+    ahead = torch.exp((x.high + _STRIP).clamp_max(2.0))
+    near = torch.minimum(ahead * (2 + ahead) / math.sqrt(2), torch.full_like(ahead, math.sqrt(2)))
+    far = math.sqrt(8) * torch.exp((2 * (_STRIP - x.low)).clamp_max(2.0))
+    most = torch.minimum(near, far) * (1 + 2.0**-40 * (1 + x.most))
+    return lambda k: most / _STRIP**k if k else torch.ones_like(most)
+
+
+def _elu(x: Tensor, interval: _Interval, order: int) -> tuple[_Pairs, Callable[[int], Tensor]]:
+    """exp(x) - 1 below 0, and x above: f'' lies between 0 and 1."""
+    above, both = interval.low >= 0, (interval.low < 0) & (interval.high > 0)
+    inner = torch.where(x > 0, 0.0, x)
+    pairs = _exp(inner, order)
+    pairs[0] = (torch.where(x > 0, x, torch.expm1(inner)), torch.where(x > 0, x, inner.abs() * (1 - inner)))
+    pairs[1] = (torch.where(x > 0, 1.0, pairs[1][0]), pairs[1][1])
+    for k in range(2, order + 1):
+        off = 0.25 / _ROUNDING * (1 + 2.0**-30) if k == 2 else 0.0
+        number = torch.where(both, 0.25 if k == 2 else 0.0, pairs[k][0])
+        size = torch.where(both, off, pairs[k][1])
+        pairs[k] = (torch.where(above, 0.0, number), torch.where(above, 0.0, size))
+    below = _exp_bound(_Interval(interval.low, interval.high.clamp_max(0.0)))
+
+    def bound(k: int) -> Tensor:
+        if k == 1:
+            return torch.where(interval.high > 0, 1.0, below(1))
+        kinked = 0.5 if k == 2 else 0.0
+        return torch.where(above, 0.0, torch.where(both, kinked, below(k)))
+
+    return pairs, bound
 
 
 def _tanh(x: Tensor, order: int) -> _Pairs:
@@ -226,4 +339,6 @@ _KNOWN: Mapping[str, _Known] = {
     "exp": (_exp, _exp_bound),
     "silu": (_by_itself(_sigmoid), _by_itself_bound(_sigmoid_bound)),
     "gelu": (_by_itself(_normal), _by_itself_bound(_normal_bound)),
+    "gelu-tanh": (_by_itself(_curved_sigmoid), _by_itself_bound(_curved_sigmoid_bound)),
+    "mish": (_by_itself(_turned_tanh), _by_itself_bound(_turned_tanh_bound)),
 }
