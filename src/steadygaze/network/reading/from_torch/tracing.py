@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 from steadygaze.errors import ModelError, UsageError
 from steadygaze.network.reading.from_torch.arguments import HALVES, PRECISIONS
 from steadygaze.network.reading.from_torch.outputs import LogitsOf, logits_among, name_of, told_by_others
+from steadygaze.network.reading.from_torch.overwriting import write_anew
 from steadygaze.network.reading.from_torch.steps import Course, Retold, course_of
 from steadygaze.network.reading.from_torch.surroundings import traceless, undisturbed
 
@@ -155,10 +156,9 @@ def runnable(program: ExportedProgram) -> torch.nn.Module:
 def functional(program: ExportedProgram) -> ExportedProgram:
     """The program without operations that overwrite their input, and without autocast that is switched off.
 
-    Raises ModelError if it changes its own state.
+    The program itself may be changed. Raises ModelError if it changes its own state.
     """
-    schemas = (getattr(node.target, "_schema", None) for node in program.graph.nodes)
-    if any(schema is not None and schema.is_mutable for schema in schemas) or _switches_off(program):
+    if not write_anew(program.graph) or _switches_off(program):
         with traceless():
             program = program.run_decompositions({})
     changing = (OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", None))
