@@ -273,6 +273,10 @@ CALLS |= {
         name: {"self": X, "dim": [1, 3], "correction": 1}
         for name in ("var.correction", "std.correction", "var_mean.correction")
     },
+    **{
+        f"{name}.dim": {"self": X, "dim": [1, -1], "unbiased": name == "std", "keepdim": True}
+        for name in ("var", "std", "var_mean")
+    },
     "unfold": {"self": X, "dimension": 2, "size": 3, "step": 1},
     "bilinear": {"input1": X, "input2": constant(1, 2, 4, 5) - 0.8, "weight": constant(3, 6, 5) - 0.8}
     | {"bias": constant(3)},

@@ -82,9 +82,13 @@ def _variance(exponent: float) -> Rule:
     def rule(call: Call) -> Value:
         asm, x, shape, axes = call.assembler, call.value(), call.shape(), _axes_of(call)
         count = math.prod(shape[axis] for axis in {axis % len(shape) for axis in axes})
-        correction = 1 if call["correction"] is None else call["correction"]
+        if "unbiased" in call.arguments:  # the older of the two forms
+            correction = int(call["unbiased"])
+        else:
+            correction = 1 if call["correction"] is None else call["correction"]
         if not count > correction:
-            raise call.refuse("correction", f"a number below {count}, of how many the variance is")
+            name = "unbiased" if "unbiased" in call.arguments else "correction"
+            raise call.refuse(name, f"a number below {count}, of how many the variance is")
         mean = collapsing.mean(asm, x, axes, keep=True)
         away = joining.power(asm, asm.add(x, picking.negative(asm, mean)), 2.0)
         total = collapsing.total(asm, away, axes, bool(call["keepdim"]))
@@ -223,7 +227,8 @@ _ATTENTION = {
 _ATTENTION |= {"is_causal": FLAG, "scale": NONE | NUMBER, "enable_gqa": FLAG}
 # Of no axes, PyTorch has the variance over all, and another gradient.
 _NAMED = Argument("at least one axis", lambda given: whole_numbers().fits(given) and len(given) > 0)
-_SPREAD = {"self": COMPUTED, "dim": NONE | _NAMED, "correction": NONE | NUMBER, "keepdim": FLAG}
+_SPREAD = {"self": COMPUTED, "dim": NONE | _NAMED, "correction": NONE | NUMBER, "unbiased": FLAG}
+_SPREAD |= {"keepdim": FLAG}
 _ROWS_OF = COMPUTED | weights(2, 3)
 _PAIRS = {"x1": _ROWS_OF, "x2": _ROWS_OF, "p": only(2, 2.0)}
 _PAIRS |= {"compute_mode": unread("by which products it is computed")}
@@ -260,9 +265,9 @@ ROWS: Rows = (
     ("square", by_bounds(_power(2.0)), _ONE),
     ("pow.Tensor_Scalar", by_bounds(_pow), {"self": COMPUTED, "exponent": NUMBER}),
     ("pow.Tensor_Tensor", by_bounds(_pow), {"self": COMPUTED, "exponent": WEIGHTS}),
-    ("var.correction", by_bounds(_variance(1.0)), _SPREAD),
-    ("var_mean.correction", by_bounds(_variance_and_mean), _SPREAD),
-    ("std.correction", by_bounds(_variance(0.5)), _SPREAD),
+    ("var.correction var.dim", by_bounds(_variance(1.0)), _SPREAD),
+    ("var_mean.correction var_mean.dim", by_bounds(_variance_and_mean), _SPREAD),
+    ("std.correction std.dim", by_bounds(_variance(0.5)), _SPREAD),
     ("linalg_vector_norm", by_bounds(_vector_norm), _LENGTH),
     ("softmax.int", by_bounds(_softmax), {"self": COMPUTED, "dim": WHOLE, "dtype": PRECISION}),
     ("_softmax", by_bounds(_softmax), {"self": COMPUTED, "dim": WHOLE, "half_to_float": only(False)}),
