@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steadygaze.deadline import Expired
+from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import ImageError, ModelError, PerturbationError, SettingError
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import Input
@@ -40,8 +40,11 @@ def pose(
     threshold: float,
     clip: tuple[float, float] | None,
     tolerance: Tolerance | None = None,
+    deadline: Deadline = NEVER,
 ) -> Problem:
     """Check everything that is asked, and the import itself, and put it together.
+
+    Towards the deadline the import is compared at fewer points, but never at none.
 
     Raises:
         ImageError: the image does not fit the network, or leaves the clip's range.
@@ -69,7 +72,7 @@ def pose(
     )
     thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
     images, asked = problem.images(thetas).numpy(), problem.values_at_probes
-    fidelity = check_fidelity(network, images, values_at=lambda count: asked(count - 1))
+    fidelity = check_fidelity(network, images, values_at=lambda count: asked(count - 1), deadline=deadline)
     problem = problem.of_label(_label(label, fidelity.predicted, network.graph.classes))
     if (facing := network.facing(problem.label)) is not network:
         graph, pixels = _clipped(facing.graph, clip)

@@ -191,9 +191,10 @@ def verify(
         network, loaded = fitted(loaded, read)
         begins = as_many_channels(begins, loaded) if isinstance(begins, LoadedImage) else begins
         asked = maps(baseline=begins)._asdict()
-        asked["saliency"] = saliency_until(asked["saliency"], limits.deadline(time.perf_counter() - began))
+        deadline = limits.deadline(time.perf_counter() - began)
+        asked["saliency"] = saliency_until(asked["saliency"], deadline)
         with unrecorded(chain):
-            problem = pose(network, loaded.image, chain, label=label, clip=clip, **asked)
+            problem = pose(network, loaded.image, chain, label=label, clip=clip, deadline=deadline, **asked)
         problem = problem_until(problem, NEVER)
     return solve(
         problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,

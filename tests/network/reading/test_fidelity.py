@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import FidelityError, ModelError
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Conv, Dense
@@ -192,10 +193,16 @@ def test_a_wrong_gradient_is_found(network, images, autograd):
 
 def test_a_gradient_that_takes_the_wrong_winner_is_found(network, images):
     class Misrouted(Graph):
+        def pieces_of(self, values, tolerances=None):
+            return self._misrouted(super().pieces_of(values, tolerances))
+
         def logits_and_pieces(self, x, tolerances=None):
             logits, pieces = super().logits_and_pieces(x, tolerances)
+            return logits, self._misrouted(pieces)
+
+        def _misrouted(self, pieces):
             pools = [i for i, node in enumerate(self.nodes) if isinstance(node.layer, MaxPool)]
-            return logits, {i: 3 - p if i in pools else p for i, p in pieces.items()}
+            return {i: 3 - p if i in pools else p for i, p in pieces.items()}
 
     misrouted = replace(network, graph=Misrouted(network.graph.nodes))
     with pytest.raises(FidelityError, match="the gradient"):
@@ -205,9 +212,15 @@ def test_a_gradient_that_takes_the_wrong_winner_is_found(network, images):
 @pytest.mark.parametrize("autograd", [True, False])
 def test_a_wrong_derivative_of_smooth_units_is_found(images, autograd):
     class Steeper(Graph):
+        def pieces_of(self, values, tolerances=None):
+            return self._steeper(super().pieces_of(values, tolerances))
+
         def logits_and_pieces(self, x, tolerances=None):
             logits, pieces = super().logits_and_pieces(x, tolerances)
-            return logits, {i: 1.1 * p if i in self.smooth else p for i, p in pieces.items()}
+            return logits, self._steeper(pieces)
+
+        def _steeper(self, pieces):
+            return {i: 1.1 * p if i in self.smooth else p for i, p in pieces.items()}
 
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Sigmoid(), nn.Linear(8, 3))
@@ -360,8 +373,27 @@ def test_integrals_end_in_time_but_one_of_each_kind_is_compared(network, images,
         Graph, "gradient_at", lambda graph, x, label: seen.append(len(x)) or torch.zeros_like(x)
     )
     options = FidelityOptions(integrating=0.0, gradient=np.inf)
-    fidelity._compare_integrals(network.original, network.graph, torch.from_numpy(images), 0, options)
-    assert len(seen) == 2
+    fidelity._compare_integrals(network.original, network.graph, torch.from_numpy(images), 0, options, NEVER)
+    assert sum(seen) == 2 * (2 + options.steps)
+
+
+@pytest.mark.parametrize(("left", "most"), [(1e6, 6 * 130), (100.0, 30), (0.5, 20)])
+def test_integrals_look_at_as_many_points_as_the_time_allows(network, images, monkeypatch, left, most):
+    """A clock that a gradient puts on by a second: a fifth of the time left is theirs."""
+    now, gradient = [0.0], Graph.gradient_at
+
+    def slowly(graph, x, label):
+        now[0] += len(x)
+        return gradient(graph, x, label)
+
+    monkeypatch.setattr(Graph, "gradient_at", slowly)
+    blind = replace(network, original=WithoutGradient(network.original))
+    deadline = Deadline(ends=left, clock=lambda: now[0])
+    check_fidelity(blind, images, FidelityOptions(integrating=1e3), deadline=deadline)
+    assert 20 <= now[0] <= most
+    crooked = replace(blind, graph=Crooked(network.graph.nodes))
+    with pytest.raises(FidelityError, match="the gradient"):
+        check_fidelity(crooked, images, deadline=Deadline(ends=left, clock=lambda: now[0]))
 
 
 class Counting(AbstractOriginal):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygaze.deadline import Deadline
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import FidelityError, ModelError
 from steadygaze.network.graph import Graph, Node
 from steadygaze.network.layers import AbstractAffine, Dense
@@ -33,6 +33,8 @@ _KINDS_OF_SEGMENTS = 2
 _FEWEST = 3
 # An integral is sampled at this many points at least.
 _LEAST_STEPS = 8
+# Of the time that is left comparing integrals may take this share.
+_SHARE_OF_INTEGRALS = 0.2
 # Gradients are compared against at least this share of the largest.
 _SMALL = 0.01
 
@@ -81,6 +83,7 @@ def check_fidelity(
     images: np.ndarray,
     options: FidelityOptions | None = None,
     values_at: Callable[[int], Mapping[int, Tensor] | None] | None = None,
+    deadline: Deadline = NEVER,
 ) -> Fidelity:
     """Compare the imported network with the original at pixels ``(B, C, H, W)``.
 
@@ -88,6 +91,7 @@ def check_fidelity(
     network; logits at the images given, always.
 
     values_at gives values of the network's nodes at so many of the images, the first, if they are at hand.
+    Where gradients take long to compare, fewer are compared towards the deadline, but never none.
 
     Raises FidelityError if logits or gradients differ by more than rounding explains.
     """
@@ -95,22 +99,33 @@ def check_fidelity(
     known = network.proven.get(options)
     on_processor = network.graph.device.type == "cpu"
     own = network if on_processor else replace(network, graph=network.graph.to("cpu"))
+    at_hand = values_at if values_at is not None and on_processor else _nothing_at_hand
     if isinstance(known, Fidelity):
         # What is left to ask is whether the two agree at these images.
         given = _affordable(images, own, options)
-        values = values_at(len(given)) if values_at is not None and on_processor else None
+        values = at_hand(len(given))
         if values is None:
             read = {own.graph.last, *_summing(own.graph)[0].inputs}
             values = own.graph.values_at(given, read, skip_idle=True)
         apart = _compare_logits(own, given, values, len(given), options)
         predicted = int(values[own.graph.last][0].argmax())
         return replace(known, logits=max(known.logits, apart), predicted=predicted)
-    found = _compared(own, images, options)
+    found = _compared(own, images, options, at_hand, deadline)
     network.proven[options] = found
     return found
 
 
-def _compared(network: Network, images: np.ndarray, options: FidelityOptions) -> Fidelity:
+def _nothing_at_hand(count: int) -> None:
+    del count
+
+
+def _compared(
+    network: Network,
+    images: np.ndarray,
+    options: FidelityOptions,
+    at_hand: Callable[[int], Mapping[int, Tensor] | None],
+    deadline: Deadline,
+) -> Fidelity:
     """All that is compared of a network that was not compared before: at the images, and at others sought."""
     graph = network.graph
     most = _most(graph, options)
@@ -118,22 +133,24 @@ def _compared(network: Network, images: np.ndarray, options: FidelityOptions) ->
     sought = given[:0]
     if most > len(given):
         sought = telling_images(graph, given, min(options.sought, most - len(given)), options.seconds)
-    x = torch.cat([given, sought])
-    values = graph.values_at(x, range(len(graph.nodes)))
+    x, values = torch.cat([given, sought]), None if len(sought) else at_hand(len(given))
+    if values is None:
+        values = graph.values_at(x, range(len(graph.nodes)))
     logits = _compare_logits(network, x, values, len(given), options)
     # Of two classes made of one logit the first has no gradient.
     predicted = int(values[graph.last][0].argmax())
     label = 1 if network.single else predicted
     clear = torch.from_numpy(_away_from_kinks(graph, x, values, options.kink))
+    pieces = graph.pieces_of(values)
     del values  # of a large network they take much room
-    gradient, way = _gradients_apart(network, x, clear, label, options)
+    gradient, way = _gradients_apart(network, x, pieces, clear, label, options)
     if np.isnan(gradient):
         raise ModelError(
             f"the gradient of the network {network.path} is not finite at the images at hand, allowed are "
             "finite ones; where it divides by 0, add a small number to the divisor, or clamp it"
         )
     if way == "autograd" and not gradient <= options.gradient:
-        apart = _compare_integrals(network.original, graph, given, label, options)
+        apart = _compare_integrals(network.original, graph, given, label, options, deadline)
         if apart <= options.gradient:
             raise ModelError(
                 f"PyTorch's gradient of {network.path} is not the slope of its logits: it is off by "
@@ -143,7 +160,7 @@ def _compared(network: Network, images: np.ndarray, options: FidelityOptions) ->
                 "pass of its own"
             )
     if way == "finite differences":
-        gradient = max(gradient, _compare_integrals(network.original, graph, given, label, options))
+        gradient = max(gradient, _compare_integrals(network.original, graph, given, label, options, deadline))
     if not gradient <= options.gradient:
         raise FidelityError(
             f"the gradient of the imported network {network.path} differs from the original's by "
@@ -163,20 +180,25 @@ def _affordable(images: np.ndarray, network: Network, options: FidelityOptions) 
 
 
 def _gradients_apart(
-    network: Network, x: Tensor, clear: Tensor, label: int, options: FidelityOptions
+    network: Network,
+    x: Tensor,
+    pieces: Mapping[int, Tensor],
+    clear: Tensor,
+    label: int,
+    options: FidelityOptions,
 ) -> tuple[float, str]:
     """How far gradients are apart where they can be told, and by what they were compared.
 
-    They can at the images that are clear ``(B,)`` of kinks.
+    They can at the images that are clear ``(B,)`` of kinks; pieces are those of `Graph.pieces_at` there.
 
     Where the original's own runtime has no gradients, those of its evaluator are compared, if it has any, and
     "finite differences" are left to do.
     """
     if not clear.any():  # of many units some are always near: gradients may agree there all the same
         theirs = network.original.gradient(x.numpy(), label)
-        apart = np.inf if theirs is None else _compare_gradients(network.graph, x, theirs, label)
+        apart = np.inf if theirs is None else _compare_gradients(network.graph, pieces, theirs, label)
         return (apart, "autograd") if apart <= options.gradient else (0.0, "finite differences")
-    x = x[clear]
+    x, pieces = x[clear], {index: own[clear] for index, own in pieces.items()}
     theirs, way = network.original.gradient(x.numpy(), label), "autograd"
     if theirs is None:
         way = "finite differences"
@@ -184,7 +206,7 @@ def _gradients_apart(
             theirs = network.original.gradients(x.numpy(), label)
         except ModelError:
             return 0.0, way
-    return _compare_gradients(network.graph, x, theirs, label), way
+    return _compare_gradients(network.graph, pieces, theirs, label), way
 
 
 def _compare_logits(
@@ -302,9 +324,9 @@ def _is_rectifier(layer: PiecewiseLinear) -> bool:
     return len(layer.breakpoints) == 1 and not layer.shared
 
 
-def _compare_gradients(graph: Graph, x: Tensor, theirs: np.ndarray, label: int) -> float:
+def _compare_gradients(graph: Graph, pieces: Mapping[int, Tensor], theirs: np.ndarray, label: int) -> float:
     """Largest difference, against the largest entry of the gradient there, or of a small share of any."""
-    ours = graph.gradient_at(x, label).numpy()
+    ours = graph.pull_back(graph.seed(label, len(theirs)), pieces).numpy()
     told = np.isfinite(theirs).all(axis=(1, 2, 3))
     if not told.any():
         return 0.0
@@ -315,29 +337,49 @@ def _compare_gradients(graph: Graph, x: Tensor, theirs: np.ndarray, label: int) 
 
 
 def _compare_integrals(
-    original: AbstractOriginal, graph: Graph, x: Tensor, label: int, options: FidelityOptions
+    original: AbstractOriginal,
+    graph: Graph,
+    x: Tensor,
+    label: int,
+    options: FidelityOptions,
+    deadline: Deadline,
 ) -> float:
     """Largest unexplained change of the original's logit along segments, against the change expected.
 
     What is explained beside our gradient: rounding of the logits, and kinks between the points at which it is
     taken: the ends of the segment among them, for a logit may die before the first point of the integral.
+
+    A segment of each kind is looked at in any case, at so many points as its part of the time allows.
     """
     starts, ends = _segments(x, options)
+    worst, ends_at = 0.0, deadline.part(_SHARE_OF_INTEGRALS)
     noise = options.rounding * _scale(graph, torch.cat([starts, ends]))
-    worst, deadline = 0.0, Deadline.after(options.integrating)
-    steps = int(np.clip(2 * options.effort // graph.effort, _LEAST_STEPS, options.steps))
+    further = Deadline.after(options.integrating)
+    most = int(np.clip(2 * options.effort // graph.effort, _LEAST_STEPS, options.steps))
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        if number >= _KINDS_OF_SEGMENTS and deadline.passed():
+        if number >= _KINDS_OF_SEGMENTS and (further.passed() or ends_at.passed()):
             break
-        middle = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
-        along = torch.cat([middle.new_zeros(1), middle, middle.new_ones(1)])
-        points = start + along[:, None, None, None] * (end - start)
-        slopes = (graph.gradient_at(points, label) * (end - start)).flatten(1).sum(1)
+        part = ends_at.part(1 / max(_KINDS_OF_SEGMENTS - number, 1))
+
+        def sloped(along: Tensor, start: Tensor = start, way: Tensor = end - start) -> Tensor:
+            gradients = graph.gradient_at(start + along[:, None, None, None] * way, label)
+            return (gradients * way).flatten(1).sum(1)
+
+        before = part.clock()
+        outer = sloped(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        steps = _fitting(most, (part.clock() - before) / 2, part)
+        inner = sloped((torch.arange(steps, dtype=torch.float64) + 0.5) / steps)
+        slopes = torch.cat([outer[:1], inner, outer[1:]])
         logits = original.logits(torch.stack([start, end]).numpy())[:, label].astype(np.float64)
         explained = noise / 10 + float(slopes.diff().abs().sum()) / steps
         missing = abs(float(logits[1] - logits[0]) - float(slopes[1:-1].mean())) - explained
         worst = max(worst, missing / max(float(slopes.abs().max()), np.finfo(np.float64).tiny))
     return worst
+
+
+def _fitting(most: int, seconds: float, deadline: Deadline) -> int:
+    """At how many points of a segment, each of which takes so long, the time allows to look."""
+    return most if deadline.left >= most * seconds else max(_LEAST_STEPS, int(deadline.left / seconds))
 
 
 def _segments(x: Tensor, options: FidelityOptions) -> tuple[Tensor, Tensor]:

@@ -126,7 +126,7 @@ def apart(
         tolerances: the distance from a breakpoint, or the lead over another input, is 0 within so much.
         original: the row of the unperturbed image, the only one in which windows are looked at.
     """
-    found, noise = dict(tolerances), None
+    found, within = dict(tolerances), dict[int, Tensor]()
     for index, slack in tolerances.items():
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
         if not isinstance(layer, PiecewiseLinear | MaxPool):
@@ -136,15 +136,41 @@ def apart(
         if isinstance(layer, PiecewiseLinear) and not may_be_within(flat, layer.breakpoints, slack):
             continue  # mostly
         gaps = torch.stack(gaps_of(layer, flat))
-        within = (gaps <= slack) & (gaps > _LEAST * slack)
-        if not within.any():
-            continue
-        noise = noise if noise is not None else noise_at(graph, values[0], values, max(graph.piecewise))
-        own = noise[source].flatten(1)
+        near = (gaps <= slack) & (gaps > _LEAST * slack)
+        if near.any():
+            within[index] = gaps.masked_fill(~near, torch.inf)
+    noise = _noise_of_some(graph, values, within, original)
+    for index, gaps in within.items():
+        layer, slack = graph.nodes[index].layer, tolerances[index]
+        own = noise[graph.nodes[index].inputs[0]].flatten(1)
         if isinstance(layer, MaxPool):
             own = own[original][layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0).amax(dim=1)
-        least = gaps.masked_fill(~within | (gaps <= DOUBLE * own), torch.inf).amin(dim=(0, 1))
+        least = gaps.masked_fill(gaps <= DOUBLE * own, torch.inf).amin(dim=(0, 1))
         found[index] = torch.minimum(slack, (_APART * least).maximum(_LEAST * slack))
+    return found
+
+
+def _noise_of_some(
+    graph: Graph, values: Mapping[int, Tensor], within: Mapping[int, Tensor], original: int
+) -> dict[int, Tensor]:
+    """`noise_at` where it is asked for: of the inputs of nodes, in the rows in which some gap is finite.
+
+    Mostly one row of five has any: in the others there are zeros.
+    """
+    sources = {graph.nodes[index].inputs[0] for index in within}
+    if not sources:
+        return {}
+    asked = torch.zeros(len(values[0]), dtype=torch.bool, device=values[0].device)
+    for index, gaps in within.items():
+        if isinstance(graph.nodes[index].layer, MaxPool):
+            asked[original] = True
+        else:
+            asked |= gaps.isfinite().any(dim=2).any(dim=0)
+    some = {node: value[asked] for node, value in values.items()}
+    noise, found = noise_at(graph, some[0], some, max(sources)), dict[int, Tensor]()
+    for source in sources:
+        found[source] = torch.zeros_like(values[source])
+        found[source][asked] = noise[source]
     return found
 
 
