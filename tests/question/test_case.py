@@ -202,3 +202,11 @@ def test_the_example_of_the_documentation_is_a_case(repository):
     text = (repository / "docs" / "formats.md").read_text()
     example = text.split("```toml\n")[1].split("```")[0]
     assert make_case(tomllib.loads(example)).out == "my-answer"
+
+
+def test_a_number_for_each_channel_may_be_a_quotient():
+    assert make_case(NEEDED, {"std": "1/255"}).std == (1 / 255,)
+    assert make_case({**NEEDED, "mean": ["1/2", 0.25, "3"]}, {}).mean == (0.5, 0.25, 3.0)
+    for wrong in ("1/0", "1/", "/2", "1/2/3", "a/2"):
+        with pytest.raises(SettingError, match="std must be a number"):
+            make_case(NEEDED, {"std": wrong})

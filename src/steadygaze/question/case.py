@@ -200,7 +200,17 @@ def _whole(option: str, value: Any) -> int:
 def _numbers(option: str, value: Any) -> tuple[float, ...]:
     """One number, or one for each channel."""
     parts = value.split(",") if isinstance(value, str) else value
-    return tuple(_number(option, part) for part in (parts if isinstance(parts, list | tuple) else [parts]))
+    return tuple(_quotient(option, part) for part in (parts if isinstance(parts, list | tuple) else [parts]))
+
+
+def _quotient(option: str, value: Any) -> float:
+    """A number, or two with a stroke between them, such as 1/255."""
+    above, stroke, below = value.partition("/") if isinstance(value, str) else (value, "", "")
+    if not stroke:
+        return _number(option, value)
+    if not (divisor := _number(option, below)):
+        raise SettingError(f"{option} must be a number, got {value!r}, which divides by 0")
+    return _number(option, above) / divisor
 
 
 def _clip(option: str, value: Any) -> tuple[float, float] | None:

@@ -42,6 +42,7 @@ from steadygaze.network.reading.originals import (
 )
 from steadygaze.network.reading.other_files import way_from
 from steadygaze.network.reading.other_objects import way_with
+from steadygaze.network.reading.pixel_scale import note_of_scale
 from steadygaze.network.reading.single_logit import TwoClasses
 from steadygaze.network.simplify import simplified
 
@@ -188,7 +189,7 @@ def _from_traced(
         images = np.random.default_rng(0).uniform(0.0, 1.0, (3, *wish.image_shape))
         given = TorchOriginal(traced.module, traced.precision, preparation).logits(images)
         torch_head.check_agreement(given, original.logits(images), dropped)
-    notes = (traced.chosen or None, _note(dropped))
+    notes = (traced.chosen or None, _note(dropped), note_of_scale(assembler.nodes, preparation))
     return _finished(assembler, reading.logits, original, path, notes, wish)
 
 
@@ -236,7 +237,7 @@ def _from_onnx(path: Path, wish: Wish) -> Network:
     assembler, image = wish.assembler(preparation)
     reading = onnx_reader.read_onnx(file.model, assembler, image, head)
     original = OnnxOriginal(file.model, reading.logits_name, preparation)
-    notes = [_note(reading.dropped), *file.notes]
+    notes = [_note(reading.dropped), *file.notes, note_of_scale(assembler.nodes, preparation)]
     if file.halves:
         coarsest = max(file.halves, key=lambda half: half.rounding)
         given = partial(OnnxOriginal, model, reading.logits_name, preparation)
