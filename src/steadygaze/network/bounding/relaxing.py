@@ -22,7 +22,7 @@ from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
-from steadygaze.geometry.overtaking import largest_of_windows
+from steadygaze.enclosing.overtaking import largest_of_windows
 from steadygaze.network.bounding.beside import EQUAL, beyond, gathered, or_anything
 from steadygaze.network.bounding.enclosing import derivative_relaxed, relaxed
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear

@@ -5,8 +5,8 @@ import inspect
 import numpy as np
 import pytest
 
-from steadygaze.geometry import overtaking
-from steadygaze.geometry.overtaking import largest_of_windows
+from steadygaze.enclosing import overtaking
+from steadygaze.enclosing.overtaking import largest_of_windows
 
 B, C, N, W, K = 3, 4, 12, 5, 4
 
