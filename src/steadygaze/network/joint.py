@@ -32,6 +32,16 @@ class AbstractJoint(AbstractLayer):
     def terms_back(self, g: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         """`transpose` with the absolute values of all its terms, for g >= 0: what errors grow to backward."""
 
+    def squares_back(
+        self, squares: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]
+    ) -> tuple[Tensor, ...]:
+        """Squares at the inputs of independent errors that have these squares at the output; or more.
+
+        Here they are taken to go all the same way, which multiplies with each layer.
+        """
+        grown = self.terms_back(squares.sqrt(), state, input_shapes)
+        return tuple(each.square() for each in grown)
+
     @abstractmethod
     def terms_on(self, errors: tuple[Tensor, ...], *xs: Tensor) -> Tensor:
         """What errors >= 0 of the inputs grow to, to first order and in absolute values."""
@@ -189,6 +199,22 @@ class Normalise(AbstractSymmetric):
         scales = state[:, math.prod(input_shapes[0]) :].reshape(-1, *input_shapes[0][:-1], 1)
         level = g + g.mean(dim=-1, keepdim=True) if self.centred else g
         return (scales * (level + values * (values * g).mean(dim=-1, keepdim=True)),)
+
+    def squares_back(
+        self, squares: Tensor, state: Tensor, input_shapes: tuple[Shape, ...]
+    ) -> tuple[Tensor, ...]:
+        """By the squares of the Jacobian ``scale (I - 1 / n - v v' / n)``; not centred, without the 1 / n."""
+        values = state[:, : math.prod(input_shapes[0])].reshape(-1, *input_shapes[0])
+        scales = state[:, math.prod(input_shapes[0]) :].reshape(-1, *input_shapes[0][:-1], 1)
+        n, one = input_shapes[0][-1], float(self.centred)
+
+        def mean(x: Tensor) -> Tensor:
+            return (x * squares).mean(dim=-1, keepdim=True)
+
+        others = one * mean(torch.ones_like(values)) + 2 * one * values * mean(values)
+        others = (others + values.square() * mean(values.square())) / n
+        own = squares * (1 - 2 * (one + values.square()) / n)
+        return (scales.square() * (own + others).clamp_min(0.0),)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         away = x - x.mean(dim=-1, keepdim=True) if self.centred else x

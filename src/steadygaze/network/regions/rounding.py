@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
-from steadygaze.network.joint import AbstractJoint
+from steadygaze.network.joint import AbstractJoint, Normalise
 from steadygaze.network.layers import AbstractAffine, Conv, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSaliency, GradCam
@@ -182,12 +182,13 @@ def terms_of_gradients(graph: Graph, seed: Tensor, pieces: Mapping[int, Tensor],
         parts = graph.pulled(index, g.clone(), pieces)
         terms, own_spread = parts, spread.pop(index)
         if isinstance(node.layer, AbstractJoint):
-            found = node.layer.terms_back(own_spread.sqrt().reshape(g.shape), pieces[index], shapes)
-            passed = tuple(part.square() for part in found)
+            passed = node.layer.squares_back(own_spread.reshape(g.shape), pieces[index], shapes)
         else:
             passed = graph.squares.pulled(index, own_spread, steep)
         if isinstance(node.layer, AbstractAffine):
             terms = node.layer.absolute.transpose(g.abs(), shapes)
+        elif isinstance(node.layer, Normalise):  # what cancels in it leaves as much as it is made of
+            terms = node.layer.terms_back(g.abs(), pieces[index], shapes)
         for source, part, error, own in zip(node.inputs, parts, passed, terms, strict=True):
             shape = (len(seed), *graph.nodes[source].shape)
             more, part = (error + own.square()).reshape(shape), part.reshape(shape)

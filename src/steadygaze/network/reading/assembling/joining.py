@@ -14,6 +14,7 @@ from steadygaze.network.reading.assembling.assembly import Assembler, Value
 from steadygaze.network.reading.assembling.gates import gated, soft_plus, soft_sign
 from steadygaze.network.reading.assembling.masking import Masked, kept_of
 from steadygaze.network.reading.assembling.ranges import range_of
+from steadygaze.network.reading.assembling.written_norms import written_norm
 from steadygaze.network.smooth import Smooth
 
 _NOT_BELOW_0 = (
@@ -49,6 +50,11 @@ def multiplied(asm: Assembler, a: Value, b: Value, limit: float = math.inf) -> V
     """The product of two computed values; `limit` is what its absolute values cannot exceed."""
     if a == b:
         return power(asm, a, 2.0)
+    for value, gate in ((a, b), (b, a)):
+        norm = written_norm(asm, value, gate)
+        if norm is not None:
+            made = normalised(asm, norm.x, norm.axes, norm.epsilon)
+            return made if norm.scale == 1 else asm.scale_shift(made, norm.scale, 0.0)
     for value, gate in ((a, b), (b, a)):
         axes = _repeated(asm.shape(value), asm.shape(gate))
         if axes and value.batched == gate.batched:

@@ -91,8 +91,10 @@ def _variance(exponent: float) -> Rule:
             raise call.refuse(name, f"a number below {count}, of how many the variance is")
         mean = collapsing.mean(asm, x, axes, keep=True)
         away = joining.power(asm, asm.add(x, picking.negative(asm, mean)), 2.0)
-        total = collapsing.total(asm, away, axes, bool(call["keepdim"]))
-        return joining.power(asm, asm.scale_shift(total, 1 / (count - correction), 0.0), exponent)
+        spread = collapsing.mean(asm, away, axes, bool(call["keepdim"]))
+        if correction:
+            spread = asm.scale_shift(spread, count / (count - correction), 0.0)
+        return joining.power(asm, spread, exponent)
 
     return rule
 

@@ -1,0 +1,160 @@
+"""Norms that are written out: one layer where they are norms, and read as they compute where they are not."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from steadygaze.network.joint import Normalise
+from steadygaze.network.reading.fidelity import check_fidelity
+from steadygaze.network.reading.load import load_network
+from steadygaze.network.smooth import Smooth
+
+SHAPE = (3, 4, 4)
+
+
+def of_channels(x):
+    """As vit-pytorch has it."""
+    var, mean = torch.var(x, dim=1, unbiased=False, keepdim=True), torch.mean(x, dim=1, keepdim=True)
+    return (x - mean) / (var + 2**-10).sqrt() * 0.75 + 0.125
+
+
+def of_channels_by_powers(x):
+    """As ConvNeXt has it."""
+    u = x.mean(1, keepdim=True)
+    s = (x - u).pow(2).mean(1, keepdim=True)
+    return (x - u) / torch.sqrt(s + 2**-10)
+
+
+def of_places(x):
+    away = x - x.mean((2, 3), keepdim=True)
+    return away * torch.rsqrt((away * away).mean((2, 3), keepdim=True) + 2**-10)
+
+
+def unbiased(x):
+    return (x - x.mean((1, 2, 3), keepdim=True)) / torch.sqrt(x.var((1, 2, 3), keepdim=True) + 2**-7)
+
+
+def of_rows(x):
+    x = x.flatten(2)
+    return (x - x.mean(-1, keepdim=True)) / torch.sqrt(3 * x.var(-1, correction=0, keepdim=True) + 2**-7)
+
+
+def with_a_number_more(x):
+    return (x - x.mean(1, keepdim=True)) * (torch.rsqrt(x.var(1, keepdim=True) + 2**-7) + 0.5)
+
+
+def twice(x):
+    return of_channels(of_places(x) + x)
+
+
+NORMS = {
+    "of channels": (of_channels, 1), "of channels by powers": (of_channels_by_powers, 1), "twice": (twice, 2),
+    "of places": (of_places, 1), "unbiased": (unbiased, 1), "of rows": (of_rows, 1),
+}  # fmt: skip
+
+
+def other_axes(x):
+    return (x - x.mean(1, keepdim=True)) / (x.var((2, 3), keepdim=True) + 2**-7).sqrt()
+
+
+def other_axes_of_the_mean(x):
+    away = x - x.mean(1, keepdim=True)
+    return (x - x.mean(2, keepdim=True)) / ((away * away).mean(1, keepdim=True) + 2**-7).sqrt()
+
+
+def another_value(x):
+    return (x - x.mean(1, keepdim=True)) / ((2 * x).var(1, keepdim=True) + 2**-7).sqrt()
+
+
+def not_squared(x):
+    away = x - x.mean(1, keepdim=True)
+    return away / (away.abs().mean(1, keepdim=True) + 2**-7).sqrt()
+
+
+def along_other_axes(x):
+    """Places are as many both ways, so that the mean of columns is taken from rows."""
+    x = x[:, 0]
+    return (x - x.mean(1)[:, None]) / (x.var(1, unbiased=False)[:, None] + 2**-7).sqrt()
+
+
+def spread_along_other_axes(x):
+    x = x[:, 0]
+    return (x - x.mean(2, keepdim=True)) / (x.var(2, unbiased=False)[:, None] + 2**-7).sqrt()
+
+
+def turned(x):
+    return (x.mean(1, keepdim=True) - 2 * x) / (x.var(1, keepdim=True) + 2**-7).sqrt()
+
+
+def by_the_variance(x):
+    return (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True) + 2**-7)
+
+
+EPSILONS = torch.tensor([1.0, 2.0, 4.0, 8.0]) / 128
+
+
+def another_epsilon_each(x):
+    return (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True) + EPSILONS).sqrt()
+
+
+OTHERS = (
+    other_axes, other_axes_of_the_mean, another_value, not_squared, along_other_axes, spread_along_other_axes,
+    turned, with_a_number_more, by_the_variance, another_epsilon_each,
+)  # fmt: skip
+
+
+class Function(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.body, self.out = nn.Conv2d(3, 3, 1), body, nn.LazyLinear(4)
+
+    def forward(self, x):
+        return self.out(self.body(self.first(x)).flatten(1))
+
+
+def read(body, tmp_path, form):
+    module = Function(body).eval()
+    module(torch.zeros(1, *SHAPE))
+    given = module
+    if form != "module":
+        given = tmp_path / "norm.onnx"
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            torch.onnx.export(module, (torch.rand(1, *SHAPE),), given, dynamo=False, opset_version=17)
+    return load_network(given, input_shape=SHAPE), module.double().requires_grad_(False)
+
+
+def count(network, kind):
+    return sum(isinstance(node.layer, kind) for node in network.graph.nodes)
+
+
+def check_computes(network, module):
+    images = np.random.default_rng(1).uniform(0, 1, (5, *SHAPE))
+    check_fidelity(network, images)
+    rows = torch.from_numpy(images)
+    torch.testing.assert_close(network.graph.forward(rows), module(rows), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["module", "onnx"])
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_norm_is_one_layer(name, form, tmp_path):
+    body, norms = NORMS[name]
+    network, module = read(body, tmp_path, form)
+    assert (count(network, Normalise), count(network, Smooth)) == (norms, 0)
+    check_computes(network, module)
+
+
+@pytest.mark.parametrize("form", ["module", "onnx"])
+@pytest.mark.parametrize("body", OTHERS, ids=lambda body: body.__name__)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_no_norm_is_read_as_it_is_computed(body, form, tmp_path):
+    network, module = read(body, tmp_path, form)
+    assert not count(network, Normalise)
+    check_computes(network, module)
