@@ -108,6 +108,14 @@ def test_functions_are_off_by_no_more_than_said(name, error):
         assert (found.error <= (1e3 * error + 2.0**-94) * (1 + found.high.abs()) * (1 + found.high**3)).all()
 
 
+@pytest.mark.parametrize("x", [-11.9375, -11.0, -5.0, -0.0625, 0.0, 0.0625, 8.0, 11.9375])
+def test_places_of_the_normal_distribution_are_known_to_all_digits(x):
+    """Where nothing of the series is left: those far below 0 are differences of numbers about 1."""
+    found = normal_share(Precise.exact(torch.tensor([x], dtype=torch.float64)))
+    assert excess(found, [mpmath.ncdf(mpmath.mpf(x))]) <= 1
+    assert found.error[0] <= 2.0**-100 * found.high[0]
+
+
 def test_what_is_not_known_has_an_infinite_error():
     x = Precise.exact(torch.tensor([0.0, 1e-310, 800.0], dtype=torch.float64))
     assert x.reciprocal().error[0] == torch.inf

@@ -21,7 +21,8 @@ _LOWEST, _HIGHEST, _VANISHING = -300.0, 700.0, 2.0**-400
 _STEP, _END, _BEYOND = 16, 12, 2.0**-108
 # Powers in its series around them: those from _PLAIN on are computed in float64.
 _AROUND, _PLAIN = 20, 9
-_DIGITS = 60
+# Of 1 less a share at the last place 33 digits are 0.
+_DIGITS = 110
 
 
 def exponential(x: Precise) -> Precise:
@@ -120,23 +121,29 @@ def _highest_density() -> tuple[float, float]:
 @lru_cache(maxsize=1)
 def _around_places() -> Tensor:
     """Coefficients of the series of the normal distribution around its places, ``(powers, 2, places)``."""
-    columns = [_around(Fraction(number, _STEP)) for number in range(-_END * _STEP, _END * _STEP + 1)]
+    with localcontext() as context:
+        context.prec = _DIGITS
+        above = [_around(Fraction(number, _STEP)) for number in range(_END * _STEP + 1)]
+        # Below 0 the function is 1 less that above.
+        below = [[1 - own[0], *((-1) ** k * x for k, x in enumerate(own[1:]))] for own in above[:0:-1]]
+        columns = [[Precise.of(Fraction(number)) for number in own] for own in (*below, *above)]
     return torch.tensor(columns, dtype=torch.float64).permute(1, 2, 0).contiguous()
 
 
-def _around(place: Fraction) -> list[tuple[float, float]]:
+def _around(place: Fraction) -> list[Decimal]:
+    """Those around one place >= 0."""
     with localcontext() as context:
         context.prec = _DIGITS
         x = Decimal(place.numerator) / Decimal(place.denominator)
         density = (-x * x / 2).exp() / (2 * _pi()).sqrt()
         # 1/2 + density (x + x³/3 + x⁵/(3 5) + ...), whose terms are all of one sign.
-        term = total = abs(x)
+        term = total = x
         k = 1
         while term > Decimal(10) ** -_DIGITS:
             k += 2
             term = term * x * x / k
             total += term
-        share = Decimal(1) / 2 + (density * total).copy_sign(x)
+        share = Decimal(1) / 2 + density * total
         found, factorial = [share], Decimal(1)
         # The (k + 1)th derivative is density times (-1)^k He_k(x), with He_(k+1) = x He_k - k He_(k-1).
         before, now = Decimal(0), Decimal(1)
@@ -144,7 +151,7 @@ def _around(place: Fraction) -> list[tuple[float, float]]:
             factorial *= k + 1
             found.append((-1) ** k * now * density / factorial)
             before, now = now, x * now - k * before
-        return [Precise.of(Fraction(number)) for number in found]
+        return found
 
 
 @lru_cache(maxsize=1)
