@@ -73,6 +73,10 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
 
+# Where all values move by less, derivatives are bounded by that in the middle: sampling them takes longer.
+_NARROW = 2.0**-6
+
+
 @dataclass(frozen=True, eq=False)
 class Followed:
     """What a layer makes of polynomials.
@@ -228,10 +232,14 @@ def _derivatives(m: Monomials, flat: Anchored, series: Series) -> Forms:
 
 def _steepest(layer: Smooth, x: Anchored, series: Series) -> Tensor:
     """At least the largest derivative over the box, ``(B, N)``."""
+    size = x.change.most
+    near = (series.numbers[1].abs() + series.off[1] + 2 * series.bound(2) * size) * (1 + ROUNDING)
+    if bool((size < _NARROW).all()):
+        return torch.fmin(series.bound(1), near)
     low, high = x.hull.bounds()
     bend, offset, error = derivative_relaxed(layer, low, high)
     ends = torch.maximum((bend * low + offset).abs(), (bend * high + offset).abs())
-    return torch.fmin(series.bound(1), (ends + error) * (1 + ROUNDING))
+    return torch.fmin(torch.fmin(series.bound(1), near), (ends + error) * (1 + ROUNDING))
 
 
 # -- layers of several values
