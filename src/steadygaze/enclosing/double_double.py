@@ -173,7 +173,7 @@ class Precise:
 
 
 def _flat(x: Tensor) -> np.ndarray:
-    return x.detach().reshape(-1).numpy()
+    return x.detach().contiguous().reshape(-1).numpy()
 
 
 def _made(high: Tensor, low: Tensor, error: Tensor, size: Tensor) -> Precise:
