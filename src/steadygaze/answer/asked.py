@@ -180,15 +180,15 @@ class ProblemInfo:
         if image.dataset_label is not None and image.dataset_label != image.predicted:
             told.append(
                 f"The network is wrong about the unperturbed image: it predicts class {image.predicted}, "
-                f"while the data set says {image.true_class()}. The proof is of class {image.label}. Where it "
-                "should be right, look at how it takes pixels, which lie in [0, 1] here: --mean, --std "
+                f"while the data set says {image.true_class()}. The proof is of class {image.label}. Where "
+                "it should be right, look at how it takes pixels, which lie in [0, 1] here: --mean, --std "
                 "(1/255 if it takes them from 0 to 255), --layout."
             )
         wide = [axis for axis in self.axes() if axis.unit == "pixel value" and max(-axis.low, axis.high) > 1]
         if wide:
             told.append(
-                f"Beyond -1 and 1 {wide[0].name} leaves no pixel as it was, for pixels lie in [0, 1] here: if "
-                "its range counts levels from 0 to 255, divide it by 255."
+                f"Beyond -1 and 1 {wide[0].name} leaves no pixel as it was, for pixels lie in [0, 1] here: "
+                "if its range counts levels from 0 to 255, divide it by 255."
             )
         return told
 

@@ -72,7 +72,6 @@ from steadygaze.network.joint import (
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
-
 # Where all values move by less, derivatives are bounded by that in the middle: sampling them takes longer.
 _NARROW = 2.0**-6
 
