@@ -131,7 +131,6 @@ def test_the_settings_are_arguments_of_verify_with_the_same_defaults():
     [
         ("treshold", "threshold"),
         ("time", "time-limit"),
-        ("images", "image"),
         ("perturbation", "perturb"),
         ("xyz", ""),
     ],
@@ -210,3 +209,9 @@ def test_a_number_for_each_channel_may_be_a_quotient():
     for wrong in ("1/0", "1/", "/2", "1/2/3", "a/2"):
         with pytest.raises(SettingError, match="std must be a number"):
             make_case(NEEDED, {"std": wrong})
+
+
+def test_a_plan_for_many_cases_is_told_from_a_case():
+    told = r"'models' is a key of plans .* `steadygaze campaign PLAN\.toml`, or give 'model'"
+    with pytest.raises(SettingError, match=told):
+        make_case({"models": ["digits-mlp"], "images": ["digits:0..9"]})

@@ -53,7 +53,7 @@ def _asked() -> list[Added]:
         _option("--layer", "NAME", "With grad-cam: the convolution to look at.  [the last one]"),
         _option(
             "--baseline", "black|mean|SRC",
-            "With integrated-gradients: where the path to the image begins, SRC as for --image.  [black]",
+            "With integrated-gradients: where the path to the image begins, SRC as for --image.",
         ),
         _option("--inconsistency", "NAME", "cosine, l1, l2, linf or top-k."),
         _option("--threshold", "D", "The largest inconsistency that counts as the same attention."),
@@ -91,7 +91,7 @@ def _sought() -> list[Added]:
         _option("--clip", "LO,HI|none", "What changed pixels are clipped to."),
         _option("--layout", "chw|hwc|flat", "How the model takes its images."),
         _option("--mean", "M[,M...]", "Subtracted from pixels in [0, 1] before the model."),
-        _option("--std", "S[,S...]", "Then divided by."),
+        _option("--std", "S[,S...]", "Then divided by; 1/255 for a network that takes 0 to 255."),
         _option(
             "--output", "NAME|INDEX",
             "Which of several outputs holds the logits; of ONNX files any value.  [the only one, or logits]",
@@ -105,7 +105,7 @@ def _sought() -> list[Added]:
         _option("--device", "cpu|cuda", "Where to compute."),
         _option("--audit", "N", "Compare map and model at N random points; a mismatch fails the run."),
         _option("--threads", "N", "Threads to compute with.  [all]"),
-        _option("--measure", "N", "Also measure likeness otherwise at N random points: no claim.  [0]"),
+        _option("--measure", "N", "Also measure likeness otherwise at N random points: no claim."),
         click.option(
             "--certificate/--no-certificate", default=None,
             help="Also write the answer in numbers, for steadygaze-check to prove or refute.",

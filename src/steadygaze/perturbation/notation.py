@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,10 @@ def _parse_link(text: str) -> AbstractPerturbation:
     name, inside = match.groups()
     known = {cls.name: cls for cls in BUILT_IN}
     if name not in known:
-        raise PerturbationError(f"there is no perturbation named {name!r}; allowed: {', '.join(known)}")
+        (nearest,) = get_close_matches(name, known, n=1, cutoff=0.0)
+        raise PerturbationError(
+            f"there is no perturbation named {name!r}: did you mean {nearest!r}? allowed: {', '.join(known)}"
+        )
     settings = {setting.name: setting for setting in known[name].settings}
     low_high: list[float] = []
     values: dict[str, Any] = {}

@@ -138,10 +138,20 @@ def read_toml(path: Path, what: str = "case file") -> dict[str, Any]:
         raise SettingError(f"the {what} {str(path)!r} is not TOML: {error}; mend it there") from error
 
 
+# Keys of plans, and what a case has in their place.
+_PLANS = {"models": "model", "images": "image", "perturbations": "perturb", "presets": "preset"}
+_PLANS |= {"thresholds": "threshold"}
+
+
 def _read(source: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in source.items():
         option = key.replace("_", "-")
+        if key in _PLANS:
+            raise SettingError(
+                f"{key!r} is a key of plans for many cases, and this is one case: run it with `steadygaze "
+                f"campaign PLAN.toml`, or give {_PLANS[key]!r}"
+            )
         if option not in READERS:
             completed = [name for name in READERS if name.startswith(option)]
             nearest = (completed or get_close_matches(option, READERS, n=1, cutoff=0.0))[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def network_of(
     if isinstance(model, str) and not (builtin or ":" in model or Path(model).suffix or Path(model).exists()):
         raise ModelError(
             f"the network is {model!r}, which is no file of a known kind and no built-in; allowed are a "
-            f".onnx or .pt2 file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; give one of these"
+            f".onnx or .pt2 file, 'module:callable' and {', '.join(BUILTIN_MODELS)}; {_nearest(model)}"
         )
     channels, height, width = shape
     network = load_network(
@@ -59,3 +60,13 @@ def _device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingError("the device is cuda, but torch sees no CUDA device here; use --device cpu")
     return device
+
+
+def _nearest(name: str) -> str:
+    """What to write in place of a name that is none."""
+    close = get_close_matches(name, BUILTIN_MODELS, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if Path(f"{name}.py").is_file():
+        return f"did you mean a function in {name}.py, '{name}:FUNCTION'?"
+    return "give one of these"

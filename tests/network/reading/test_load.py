@@ -245,7 +245,8 @@ def test_import_paths_are_imported_and_called(user_module, attribute, units):
 @pytest.mark.parametrize(
     ("attribute", "message"),
     [
-        ("missing", "cannot be imported and called"),
+        ("missing", "cannot be imported .* check both names"),
+        ("broken", "cannot be called .* takes nothing"),
         ("broken", "OSError: weights not found"),
         ("number", "returns a int, allowed is a torch.nn.Module"),
     ],
@@ -253,6 +254,29 @@ def test_import_paths_are_imported_and_called(user_module, attribute, units):
 def test_import_paths_that_make_no_module_are_refused(user_module, attribute, message):
     with pytest.raises(ModelError, match=message):
         load_network(f"{user_module}:{attribute}", input_shape=(3, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import a_package_that_nobody_has", "install 'a_package_that_nobody_has'"),
+        ("1 / 0", "ZeroDivisionError.* mend what it does when it is imported"),
+        ("def net():\n    import beside\n    return beside.NET", None),
+        ("def net(classes):\n    return classes", "cannot be called .*classes.* all that it needs"),
+    ],
+)
+def test_what_an_import_lacks_is_told(source, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = f"made_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    (tmp_path / "beside.py").write_text(
+        "from torch import nn\nNET = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))"
+    )
+    if message is None:  # what a callable imports from the same folder is found, too
+        assert load_network(f"{name}:net", input_shape=(3, 2, 2)).graph.units == 0
+    else:
+        with pytest.raises(ModelError, match=message):
+            load_network(f"{name}:net", input_shape=(3, 2, 2))
 
 
 @pytest.mark.parametrize("path", ["my_own_network.py", "models/my_own_network.py", "./my_own_network"])

@@ -8,7 +8,8 @@ import math
 import sys
 import threading
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Generator, Hashable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -274,25 +275,48 @@ def _imported(name: str) -> torch.nn.Module:
             f"the network is {name!r}, a path before the colon, allowed is the name of a module; write "
             f"'{stem}:{attribute}', in the folder that holds {stem}.py"
         )
-    folder = str(Path.cwd())
-    added = folder not in sys.path
-    if added:
-        sys.path.insert(0, folder)
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-        made = found if isinstance(found, torch.nn.Module) else found()
-    except Exception as error:  # the user's code runs here
-        raise ModelError(
-            f"the network {name!r} cannot be imported and called ({type(error).__name__}: {error}), allowed "
-            "is 'module:callable' with a callable that takes nothing; check both names"
-        ) from error
-    finally:
-        if added:
-            sys.path.remove(folder)
+    with _importable(str(Path.cwd())):
+        try:
+            found: Any = importlib.import_module(module_name)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except Exception as error:  # the user's code runs here
+            raise ModelError(
+                f"the network {name!r} cannot be imported ({type(error).__name__}: {error}), allowed is "
+                f"'module:callable', found from this folder; {_mending(error, module_name)}"
+            ) from error
+        try:
+            made = found if isinstance(found, torch.nn.Module) else found()
+        except Exception as error:  # and here
+            raise ModelError(
+                f"the network {name!r} cannot be called ({type(error).__name__}: {error}), allowed is a "
+                "callable that takes nothing and returns a torch.nn.Module; name a function that makes the "
+                "module with all that it needs"
+            ) from error
     if not isinstance(made, torch.nn.Module):
         raise ModelError(
             f"{name!r} returns a {type(made).__name__}, allowed is a torch.nn.Module; return one"
         )
     return made
+
+
+@contextmanager
+def _importable(folder: str) -> Generator[None]:
+    """Modules of a folder can be imported meanwhile."""
+    added = folder not in sys.path
+    if added:
+        sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if added:
+            sys.path.remove(folder)
+
+
+def _mending(error: Exception, module_name: str) -> str:
+    """What to do about a module that cannot be imported, or that lacks a name."""
+    if isinstance(error, ModuleNotFoundError) and error.name != module_name:
+        return f"install {error.name!r} where steadygaze is installed"
+    if isinstance(error, (ModuleNotFoundError, AttributeError)):
+        return "check both names"
+    return "mend what it does when it is imported"
