@@ -172,6 +172,19 @@ def resizings():
     for more in ({"axes": [2, 3]}, {"axes": [3, -2]}, {"antialias": 1, "mode": "linear"}, {"antialias": 0}):
         scales = np.float32([2, 1.5]) if "axes" in more else np.float32([1, 1, 2, 1.5])
         cases.append(case("Resize", None, "", "s", opset=18, constants={"s": scales}, **more))
+    for scales in ((0.5, 0.7), (0.3, 1.5), (0.2, 1.0), (2.0, 0.4)):
+        for more in (
+            {"mode": "linear"},
+            {"mode": "linear", "exclude_outside": 1},
+            {"mode": "nearest"},
+            {"mode": "cubic"},
+            {"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": 1},
+            {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"},
+            {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+            {"mode": "cubic", "coordinate_transformation_mode": "asymmetric"},
+        ):
+            factors = {"s": np.float32([1, 1, *scales])}
+            cases.append(case("Resize", None, "", "s", opset=18, constants=factors, antialias=1, **more))
     for policy in ("stretch", "not_larger", "not_smaller"):
         named = {"keep_aspect_ratio_policy": policy}
         cases.append(case("Resize", None, "", "", "n", opset=18, constants={"n": ints(1, 2, 9, 4)}, **named))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from steadygaze.network.reading.assembling.assembly import Value
 from steadygaze.network.reading.assembling.resizing import resampled, resized
 from steadygaze.network.reading.from_onnx.calls import Call, Rule
 
+_STANDING = "coordinate_transformation_mode"
 # The last version in which Resize was as Upsample before it.
 _LAST_OLD = 10
 
@@ -74,6 +76,8 @@ def _wanted(call: Call, sizes: list[int]) -> tuple[list[float], list[int]]:
 def _along(call: Call, size: int, count: int, scale: float) -> np.ndarray:
     """What each of `size` entries counts for each of `count`, ``(count, size)``."""
     mode = call.get("mode", b"nearest").decode()
+    if call.get("antialias", 0):
+        return _blurred(call, size, count, scale)
     places = _places(call, size, count, np.float64(scale))
     if mode == "nearest":
         picked = _nearest(call, places, size)
@@ -99,6 +103,28 @@ def _along(call: Call, size: int, count: int, scale: float) -> np.ndarray:
     return _spread(taps, size, keep=not call.get("exclude_outside", 0))
 
 
+def _blurred(call: Call, size: int, count: int, scale: float) -> np.ndarray:
+    """With antialias: where a map becomes smaller, hats as wide as a new entry, in sums of 1.
+
+    What lies outside of the map counts for its edge, or is left out (as PyTorch has it).
+    """
+    ways = [
+        call.get(name, usual).decode() for name, usual in (("mode", b"nearest"), (_STANDING, b"half_pixel"))
+    ]
+    if ways[0] != "linear" or ways[1] not in ("half_pixel", "pytorch_half_pixel"):
+        raise call.assembler.refuse(
+            f"it resizes with antialias in mode {ways[0]} by the rule {ways[1]}",
+            "allowed with antialias are the mode linear and the rules half_pixel and pytorch_half_pixel",
+        )
+    places, reach = _places(call, size, count, np.float64(scale)), math.ceil(1 / min(scale, 1.0))
+    first = np.floor(places).astype(np.int64)
+    steps = range(-reach, reach + 2)
+    hats = [(1 - np.abs(first + step - places) * min(scale, 1.0)).clip(0) for step in steps]
+    total = np.sum(hats, axis=0)
+    taps = [(first + step, hat / total) for step, hat in zip(steps, hats, strict=True)]
+    return _spread(taps, size, keep=not call.get("exclude_outside", 0))
+
+
 def _spread(taps: list[tuple[np.ndarray, np.ndarray]], size: int, keep: bool) -> np.ndarray:
     """The matrix of weights at places; those outside count for the edge, or are left out of a sum of 1."""
     count = len(taps[0][0])
@@ -113,7 +139,7 @@ def _places(call: Call, size: int, count: int, scale: np.floating) -> np.ndarray
     """Where each new entry stands among the old ones, in the precision of the scale."""
     kind = scale.dtype.type
     i, half = np.arange(count).astype(kind), kind(0.5)
-    rule = call.get("coordinate_transformation_mode", b"half_pixel").decode()
+    rule = call.get(_STANDING, b"half_pixel").decode()
     if rule == "align_corners":
         return i * kind(size - 1) / kind(max(count - 1, 1))
     if rule == "asymmetric":

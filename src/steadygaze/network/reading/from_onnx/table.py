@@ -303,7 +303,7 @@ COMPUTED: dict[str, Form] = {
             "cubic_coeff_a": NUMBER,
             "exclude_outside": FLAG,
             "extrapolation_value": UNREAD,
-            "antialias": _only(0, "0"),
+            "antialias": FLAG,
             "axes": WHOLES,
             "keep_aspect_ratio_policy": _word("stretch"),
         },

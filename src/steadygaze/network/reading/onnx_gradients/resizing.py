@@ -5,6 +5,7 @@ Axis by axis: where an entry stands among the old ones, and what those around it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -50,6 +51,8 @@ def _along(node: Node, x: Tensor, axis: int, new: int, scale: float) -> Tensor:
             "ceil": at.ceil(),
         }
         return entry(rounded[node.text("nearest_mode", "round_prefer_floor")])
+    if node.get("antialias", 0):
+        return _blurred(node, x, axis, at, min(scale, 1.0))
     if mode == "linear":
         at = at.clamp(0, old - 1)
         share = (at - at.floor()).reshape(column)
@@ -63,6 +66,21 @@ def _along(node: Node, x: Tensor, axis: int, new: int, scale: float) -> Tensor:
             weight = weight * ((low + step >= 0) & (low + step < old))
         total, counted = total + entry(low + step) * weight.reshape(column), counted + weight
     return total / counted.reshape(column) if node.get("exclude_outside", 0) else total
+
+
+def _blurred(node: Node, x: Tensor, axis: int, at: Tensor, scale: float) -> Tensor:
+    """With antialias: entry by entry, those that its window reaches, by their distance."""
+    made, last = list[Tensor](), x.shape[axis] - 1
+    for place in at.tolist():
+        near = range(math.floor(place - 1 / scale), math.ceil(place + 1 / scale) + 1)
+        near = [k for k in near if abs(k - place) * scale < 1]
+        if node.get("exclude_outside", 0):
+            near = [k for k in near if 0 <= k <= last]
+        share = torch.tensor([1 - abs(k - place) * scale for k in near], dtype=x.dtype)
+        column = share.reshape((-1,) + (1,) * (x.dim() - 1 - axis))
+        part = x.index_select(axis, torch.tensor(near).clamp(0, last))
+        made.append((part * column).sum(axis, keepdim=True) / share.sum())
+    return torch.cat(made, axis)
 
 
 def _stands(rule: str, old: int, new: int, scale: float) -> Tensor:
