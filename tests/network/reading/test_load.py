@@ -229,6 +229,10 @@ def user_module(tmp_path, monkeypatch):
             raise OSError("weights not found")
         def number():
             return 3
+        def unloaded():
+            ready.load_state_dict({f"module.{name}": one for name, one in Net().state_dict().items()})
+        def unlike():
+            ready.load_state_dict(nn.Linear(2, 2).state_dict())
     """
     (tmp_path / "my_own_network.py").write_text(textwrap.dedent(source))
     monkeypatch.chdir(tmp_path)
@@ -246,7 +250,9 @@ def test_import_paths_are_imported_and_called(user_module, attribute, units):
     ("attribute", "message"),
     [
         ("missing", "cannot be imported .* check both names"),
-        ("broken", "cannot be called .* takes nothing"),
+        ("broken", "cannot be called .* takes nothing .* mend what it does when it is called"),
+        ("unloaded", r"cannot be called .*; the weights were saved within DataParallel: .*removeprefix"),
+        ("unlike", r"Missing key\(s\) .*; load the weights into the module that they were trained in"),
         ("broken", "OSError: weights not found"),
         ("number", "returns a int, allowed is a torch.nn.Module"),
     ],

@@ -52,6 +52,9 @@ _WAYS = (
     "give one of these"
 )
 
+# As much of an error of the user's code as is told.
+_LONG = 400
+
 # Tracing changes what all of the process shares (torch's state, the standard streams, warnings, where imports
 # look) and puts it back: one thread at a time.
 _READING = threading.RLock()
@@ -282,16 +285,15 @@ def _imported(name: str) -> torch.nn.Module:
                 found = getattr(found, part)
         except Exception as error:  # the user's code runs here
             raise ModelError(
-                f"the network {name!r} cannot be imported ({type(error).__name__}: {error}), allowed is "
+                f"the network {name!r} cannot be imported ({_brief(error)}), allowed is "
                 f"'module:callable', found from this folder; {_mending(error, module_name)}"
             ) from error
         try:
             made = found if isinstance(found, torch.nn.Module) else found()
         except Exception as error:  # and here
             raise ModelError(
-                f"the network {name!r} cannot be called ({type(error).__name__}: {error}), allowed is a "
-                "callable that takes nothing and returns a torch.nn.Module; name a function that makes the "
-                "module with all that it needs"
+                f"the network {name!r} cannot be called ({_brief(error)}), allowed is a callable that takes "
+                f"nothing and returns a torch.nn.Module; {_making(error)}"
             ) from error
     if not isinstance(made, torch.nn.Module):
         raise ModelError(
@@ -311,6 +313,27 @@ def _importable(folder: str) -> Generator[None]:
     finally:
         if added:
             sys.path.remove(folder)
+
+
+def _brief(error: Exception) -> str:
+    """An error of the user's code in one line."""
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    return told if len(told) <= _LONG else f"{told[:_LONG]} ..."
+
+
+def _making(error: Exception) -> str:
+    """What to do about a callable that makes no module."""
+    text = str(error)
+    if "Unexpected key(s)" in text and '"module.' in text:
+        return (
+            "the weights were saved within DataParallel: take that off their names, {name.removeprefix("
+            "'module.'): weight for name, weight in weights.items()}"
+        )
+    if "loading state_dict" in text:
+        return "load the weights into the module that they were trained in"
+    if isinstance(error, TypeError):
+        return "name a function that makes the module with all that it needs"
+    return "mend what it does when it is called"
 
 
 def _mending(error: Exception, module_name: str) -> str:
