@@ -86,6 +86,25 @@ def test_the_answer_in_words(search, capsys, tmp_path):
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"result.json", "report.html", "witness"}
 
 
+@pytest.mark.parametrize(("visited", "words"), [(1, "1 region by sweep"), (2, "2 regions by sweep")])
+def test_a_single_region_is_one(search, capsys, visited, words):
+    search.result = replace(search.result, regions={**search.result.regions, "visited": visited})
+    cli.run(DIGIT)
+    assert words in capsys.readouterr().out
+
+
+def test_a_table_of_a_campaign_needs_a_file(capsys):
+    assert cli.run(["campaign", "export", "plan.toml"]) == 2
+    assert "such as --out cases.csv" in capsys.readouterr().err
+
+
+def test_each_default_is_told_once(capsys):
+    cli.run(["verify", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "[black] [black]" not in told
+    assert "[0] [0]" not in told
+
+
 def test_a_picture_is_written_where_it_is_asked_for(search, capsys, tmp_path):
     (tmp_path / "case.toml").write_text(
         'model = "digits-cnn"\nimage = "digits:3"\nperturb = "brightness(amount=-0.1..0.1)"\npicture = true\n'

@@ -166,7 +166,8 @@ class Result:
 
     def unit_of_work(self) -> str:
         """What `regions.visited` counts, in words."""
-        return {"bound": "boxes and regions"}.get(self.method, "regions")
+        single = self.regions.get("visited") == 1
+        return {"bound": "boxes and regions"}.get(self.method, "region" if single else "regions")
 
     def headline(self) -> str:
         """The verdict in one sentence; the terminal and the report both say exactly this."""

@@ -149,17 +149,20 @@ def list_cases(target: Path, where: tuple[str, ...], limit: int | None) -> None:
 @campaign.command()
 @_target
 @click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path), required=True,
+    "--out", metavar="FILE", type=click.Path(path_type=Path),
     help="Ends in .parquet (needs pyarrow) or .csv.",
 )  # fmt: skip
 @_where
 @_debug
-def export(target: Path, out: Path, where: tuple[str, ...]) -> None:
+def export(target: Path, out: Path | None, where: tuple[str, ...]) -> None:
     """Write the cases as a table: a row for each, whether finished or not."""
     from steadygaze.campaign.planfile import store_of
     from steadygaze.campaign.store import read
     from steadygaze.campaign.table import chosen, export, rows
+    from steadygaze.errors import SettingError
 
+    if out is None:
+        raise SettingError("no file for the table is given: name one with --out, such as --out cases.csv")
     found = chosen(rows(read(store_of(target))), where)
     export(found, out)
     printed(f"{len(found)} rows written to {out}.", out)
