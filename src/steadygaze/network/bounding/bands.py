@@ -17,18 +17,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
-from steadygaze.network.bounding.lines import AbstractLines, Lines, WindowLines
+from steadygaze.network.bounding.lines import AbstractLines, Lines, Range, WindowLines
 from steadygaze.network.layers import AbstractAffine, Shape
-
-#: Least and largest values ``(B, *shape)``.
-Range: TypeAlias = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)

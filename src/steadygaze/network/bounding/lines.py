@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -31,6 +32,10 @@ from steadygaze.network.smooth import Smooth
 # What rows in float32 may have lost beneath their least normal number, 2^-126, is below this share of sizes
 # times a unit roundoff; and what an offset may have lost, below this alone.
 _LOST, _LOST_OFFSET = 2.0**-60, 2.0**-110
+
+
+#: Least and largest values, of the same shape.
+Range: TypeAlias = tuple[Tensor, Tensor]
 
 
 class AbstractLines(ABC):
@@ -186,9 +191,7 @@ def lines_of(
     )
 
 
-def smooth_lines(
-    layer: Smooth, known: tuple[Tensor, Tensor], wide: tuple[Tensor, Tensor]
-) -> tuple[Lines, Lines]:
+def smooth_lines(layer: Smooth, known: Range, wide: Range) -> tuple[Lines, Lines]:
     """Lines that are closest over what is known of ranges; and those that are closest over wider ones.
 
     All hold over what is known, ``(B, N)``. Rows with the second ones are no wider than rows with lines over
@@ -201,17 +204,20 @@ def smooth_lines(
     return Lines(*first.parts, size), Lines(*held(layer, second, *known).parts, size)
 
 
-def piecewise_lines(
-    layer: PiecewiseLinear, known: tuple[Tensor, Tensor], wide: tuple[Tensor, Tensor]
-) -> tuple[Lines, Lines | None]:
+def piecewise_lines(layer: PiecewiseLinear, known: Range, wide: Range) -> tuple[Lines, Lines | None]:
     """Lines below with the slopes that wider ranges choose, and with those that known ones do.
 
     Which piece the line below follows is a choice of two, and what is known of a range alone, so that rows
     know nothing of it, may turn it where rows are better off without: each unit that they make wider then
     makes wider all behind it. Lines above are closest over what is known, in both. None: both are the same.
+
+    Of leaky ReLU the first ones are those of CROWN, above, too, so that rows with them are no wider than its
+    rows: over wide ranges of networks of few units hardly anything else makes sure of that.
     """
     first = _of_pieces(layer, *known)
     torn = first.below != first.above
+    if is_leaky(layer):
+        return _as_crown(layer, first, torn, known, wide)
     chosen = _rising(layer, *wide) if layer.is_hinge else _of_pieces(layer, *wide).below
     slope = torch.where(torn, chosen, first.below)
     if slope.equal(first.below):
@@ -220,6 +226,28 @@ def piecewise_lines(
         return replace(first, below=slope), first
     offset, _ = offsets_of(layer, *known, slope)
     return replace(first, below=slope, below_offset=torch.where(torn, offset, first.below_offset)), first
+
+
+def is_leaky(layer: PiecewiseLinear) -> bool:
+    """Whether it is leaky ReLU, whose slopes are both above 0, or one of them for each channel."""
+    return layer.is_hinge and layer.rises and not layer.is_relu
+
+
+def _as_crown(
+    layer: PiecewiseLinear, best: Lines, torn: Tensor, known: Range, wide: Range
+) -> tuple[Lines, Lines | None]:
+    """Lines with the slopes of CROWN over wide ranges, held over known ones, and the best; None if the same.
+
+    It takes the steeper line below where the chord above is steeper than a half (auto_LiRPA 0.7.1).
+    """
+    chord = torch.where(torn, _of_hinge(layer, *wide).above, best.above)
+    least, most = layer.slopes
+    slope = torch.where(torn, torch.where(chord > 0.5, most, least), best.below)
+    if slope.equal(best.below) and chord.equal(best.above):
+        return best, None
+    _, offset = offsets_of(layer, *known, chord)
+    offset = torch.where(torn & (chord != best.above), offset, best.above_offset)
+    return replace(best, below=slope, above=chord, above_offset=offset), best
 
 
 def offsets_of(layer: PiecewiseLinear, low: Tensor, high: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
