@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = [(net, k) for net in options.net or _ROWS for k in options.k or _ROWS[net]]
     ask = _Asked(options.shared, options.image, others)
     until = time.monotonic() + options.seconds
-    efforts = (*Effort, None)[: 3 if options.quick else 4]
+    efforts = (Effort.FORMS, Effort.GAPS, Effort.UNITS, None)[: 3 if options.quick else 4]
     titles = ("forms", "+ rows for gaps", "+ rows for units", "+ slopes")[: len(efforts)]
     console.print("class gaps: width over sampled width (processor milliseconds a box)")
     _rows_as_they_come(console, [*titles, *others], wanted, lambda net, k: ask.gaps(net, k, efforts), until)

@@ -16,8 +16,8 @@ from benchmarks.records import Failed, Measurement, Order, measurement_from, to_
 from benchmarks.table import COLUMNS, TRAVERSED, cells, traversed
 from benchmarks.workloads import METHODS, NETS, ROWS, WORKLOADS, Row, case, cases, methods_of
 
+from benchmarks import bounds, geometric, large
 from benchmarks import floor as floors
-from benchmarks import geometric, large
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
@@ -256,3 +256,25 @@ def test_images_that_are_classified_wrongly_are_passed_over_unasked(monkeypatch)
     options = SimpleNamespace(images=3, time_limit=1.0)
     assert len(list(geometric._answers(posed, "class", options))) == 3
     assert asked == [0, 0, 0]
+
+
+def test_columns_of_bounds_are_of_the_efforts_that_they_name(monkeypatch, tmp_path, capsys):
+    class Named:
+        def __init__(self, *_):
+            pass
+
+        def gaps(self, _net, _k, efforts):
+            return ["slopes" if effort is None else effort.name for effort in efforts]
+
+        def maps(self, *_):
+            return [""] * 5
+
+    monkeypatch.setattr(bounds, "_Asked", Named)
+    assert bounds.main(["--shared", str(tmp_path), "--net", "256x6", "--k", "2"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    titles = next(line for line in told if line.startswith("network"))
+    named = next(line for line in told if line.startswith("256x6")).split()
+    assert named[-4:] == ["FORMS", "GAPS", "UNITS", "slopes"]
+    assert [titles.find(own) for own in ("forms", "gaps", "units", "slopes")] == sorted(
+        titles.find(own) for own in ("forms", "gaps", "units", "slopes")
+    )
