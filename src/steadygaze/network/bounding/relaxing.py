@@ -271,6 +271,11 @@ def relax(
         return pooled(layer, forms, tolerance, room, used)
     flat = forms.flattened()
     low, high = flat.bounds() if ranges is None else ranges
+    # A number that is none is on neither side of a breakpoint, and no unit may seem to keep a piece by it.
+    low, high = (
+        low.nan_to_num(-torch.inf, torch.inf, -torch.inf),
+        high.nan_to_num(torch.inf, torch.inf, -torch.inf),
+    )
     if isinstance(layer, Smooth):
         slope, offset, deviation = relaxed(layer, low, high)
         derivative = smooth_derivative(layer, flat, low, high)

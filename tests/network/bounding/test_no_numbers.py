@@ -1,0 +1,115 @@
+"""Ranges that are infinite, or no numbers at all: nothing may be bounded as if they were known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from steadygaze.enclosing.forms import Forms
+from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.bounding.tightening import Effort
+from steadygaze.network.reading.load import load_network
+from steadygaze.question.inconsistency import by_name
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "leaky": lambda: nn.LeakyReLU(0.1),
+    "hardtanh": nn.Hardtanh,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+}
+# What is wrong with one pixel: of its form the row, the error being the last, and what stands there.
+FAULTS = {
+    f"{name} {value}": (row, value)
+    for row, name in enumerate(("centre", "slope", "error"))
+    for value in (math.inf, math.nan, 1e307)
+}
+PIXEL, CLASSES = 5, 3
+
+
+def module_of(kind, name):
+    torch.manual_seed(3)
+    act = ACTIVATIONS[name]
+    if kind == "dense":
+        parts = [nn.Flatten(), nn.Linear(16, 8), act(), nn.Linear(8, 8), act(), nn.Linear(8, 8), act()]
+        return nn.Sequential(*parts, nn.Linear(8, CLASSES)).double().eval()
+    parts = [nn.Conv2d(1, 3, 2), act(), nn.MaxPool2d(2, 1), nn.Conv2d(3, 4, 2), act(), nn.Flatten()]
+    return nn.Sequential(*parts, nn.Linear(4, CLASSES)).double().eval()
+
+
+def pixels_with(fault):
+    """Forms of one box, and images ``(S, 1, 4, 4)`` in it: the pixel may be anything."""
+    row, value = FAULTS[fault]
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.rand(1, 3, 16, generator=generator, dtype=torch.float64)
+    rows[:, 1:] = (rows[:, 1:] - 0.5) * 0.1
+    t = 2 * torch.rand(300, 2, generator=generator, dtype=torch.float64) - 1
+    images = rows[0, 0] + t @ rows[0, 1:]
+    scales = 10.0 ** torch.randint(-2, 8, (300,), generator=generator)
+    images[:, PIXEL] = torch.randn(300, generator=generator, dtype=torch.float64) * scales
+    error = torch.zeros(1, 16, dtype=torch.float64)
+    (error if row == 2 else rows[:, row])[0, PIXEL] = value
+    if fault == "centre 1e+307":
+        images[:, PIXEL] = value
+    forms = Forms(rows.reshape(1, 3, 1, 4, 4), error.reshape(1, 1, 4, 4), 2)
+    return forms, images.reshape(-1, 1, 4, 4)
+
+
+def is_contradicted(low, high, values):
+    """Whether bounds exclude a value; those that are no numbers exclude none."""
+    slack = 1e-9 * (1 + values.abs())
+    finite = values.isfinite()
+    return bool((finite & ((low - slack > values) | (high + slack < values))).any())
+
+
+def wrong(kind, name, fault, effort):
+    """What of values, rows, turned rows and gradients is bounded too narrowly."""
+    module = module_of(kind, name)
+    graph = load_network(module, input_shape=(1, 4, 4)).graph
+    forms, images = pixels_with(fault)
+    images.requires_grad_(True)
+    logits = module(images)
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images)
+    gaps = (logits[:, [0]] - logits[:, 1:]).detach()
+    known = bounds_of(graph, forms, {graph.last}, {}, 8, effort=effort)
+    found = {"values": is_contradicted(*known.gaps(0), gaps)}
+    if known.backward is not None:
+        rows = known._rows(0)
+        both = known.backward.least(torch.cat([rows, -rows])[None], graph.last)
+        found["rows"] = is_contradicted(both, torch.full_like(both, torch.inf), torch.cat([gaps, -gaps], 1))
+        wanted = torch.full((CLASSES - 1,), torch.inf, dtype=torch.float64)
+        turned = known.steepened_gaps(0, torch.zeros(2, dtype=torch.int64), torch.arange(2), wanted)
+        found["turned"] = is_contradicted(turned, wanted, gaps)
+    seed = Forms.exact(torch.eye(CLASSES, dtype=torch.float64)[:1], 2)
+    found["gradients"] = is_contradicted(*known.pull_back(seed, 0).bounds(), gradient)
+    return {what for what, is_so in found.items() if is_so}
+
+
+@pytest.mark.parametrize("effort", [Effort.FORMS, Effort.GAPS, Effort.UNITS])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("kind", ["dense", "pooled"])
+def test_nothing_is_bounded_by_what_is_not_known(kind, name, effort):
+    for fault in FAULTS:
+        assert not wrong(kind, name, fault, effort), fault
+
+
+def test_units_that_keep_a_piece_because_nothing_is_known_are_caught(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "nan_to_num", lambda own, *_: own)
+    assert "gradients" in wrong("dense", "relu", "error inf", Effort.FORMS)
+
+
+@pytest.mark.parametrize("name", ["cosine", "l2", "l1", "linf", "top-k"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_inconsistency_is_known_of_maps_that_are_not(name, fault):
+    forms, images = pixels_with(fault)
+    metric = by_name(name)
+    expected = torch.rand(1, 16, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    low, high = metric.bounds(forms.flattened(), Forms.exact(expected, 2))
+    # A map's length does not matter to any of them; squares of 1e307 are infinite.
+    maps = images.flatten(1) / images.flatten(1).abs().amax(dim=1, keepdim=True)
+    values = metric.between(maps, expected.expand(len(images), -1))
+    assert not is_contradicted(low, high, values)
