@@ -147,6 +147,24 @@ def test_an_unknown_name_lists_the_known_ones():
     assert all(name in str(caught.value) for name in NAMES)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-150, 1e150, 1e200, 1e306])
+def test_squares_that_leave_double_precision_leave_the_direction(name, size):
+    measure = by_name(name)
+    actual, expected = torch.from_numpy(ACTUAL[:6, :50]), torch.from_numpy(EXPECTED[:6, :50])
+    right = measure.between(actual, expected)
+    huge = actual * size / actual.abs().amax()
+    for other in (expected, expected * size / expected.abs().amax()):
+        torch.testing.assert_close(measure.between(huge, other), right, rtol=0, atol=1e-9)
+        low, high = measure.bounds(Forms.exact(huge, 2), Forms.exact(other, 2))
+        assert ((low <= right + FAR) & (right <= high + FAR)).all()
+    weights = torch.eye(6, dtype=torch.float64)
+    combined = torch.stack([measure.of_combined(weights, huge, row)[0] for row in expected])
+    torch.testing.assert_close(combined.diagonal(), right, rtol=0, atol=1e-9)
+    errors = 1e-9 * huge.abs()
+    assert (measure.slack(huge, errors) >= measure.slack(actual, 1e-9 * actual.abs()) * (1 - 1e-9)).all()
+
+
 # -- over boxes
 
 BOUNDED = [*NAMES, "top-k(3)", "top-k(1)"]

@@ -27,6 +27,8 @@ _BLOCK = 1 << 17
 _CLOSE = 1e-11
 # A row shorter than this share of what is added up to it is not measured by inner products.
 _CANCELLING = 0.1
+# The shortest length of a map whose entries' squares keep all digits; the longest is as far above 1.
+_LEAST = 1e-140
 
 
 class AbstractInconsistency(ABC):
@@ -88,8 +90,9 @@ class Cosine(AbstractInconsistency):
 
     def between(self, actual: Tensor, expected: Tensor) -> Tensor:
         """1 - <s, e> / (|s| |e|)."""
+        (actual, lengths), (expected, extents) = _sized(actual), _sized(expected)
         products = actual @ expected if expected.ndim == 1 else torch.linalg.vecdot(actual, expected)
-        sizes = torch.linalg.vector_norm(actual, dim=-1) * torch.linalg.vector_norm(expected, dim=-1)
+        sizes = (lengths * extents).squeeze(-1)
         distances = 1 - (products / sizes).clamp_(-1, 1)
         return distances.masked_fill_(sizes == 0, self.maximum)
 
@@ -103,7 +106,8 @@ class Cosine(AbstractInconsistency):
         lengths = (along[:, :-1] * weights).sum(dim=1).clamp_min_(0.0).sqrt_()
         sizes = lengths * torch.linalg.vector_norm(expected)
         distances = (1 - (along[:, -1] / sizes).clamp_(-1, 1)).masked_fill_(sizes == 0, self.maximum)
-        cancelling = (~(lengths >= _CANCELLING * terms)).nonzero()[:, 0]  # those that are not finite, too
+        told = (lengths >= _CANCELLING * terms) & (lengths >= _LEAST) & (sizes <= 1 / _LEAST)
+        cancelling = (~told).nonzero()[:, 0]  # those that are not finite, too
         if len(cancelling):
             own = super().of_combined(weights[cancelling], maps, expected)
             distances[cancelling], lengths[cancelling] = own
@@ -127,8 +131,7 @@ class _AbstractNorm(AbstractInconsistency):
 
     def between(self, actual: Tensor, expected: Tensor) -> Tensor:
         """|s / |s| - e / |e||."""
-        sizes = torch.linalg.vector_norm(actual, self.order, dim=-1, keepdim=True)
-        extents = torch.linalg.vector_norm(expected, self.order, dim=-1, keepdim=True)
+        (actual, sizes), (expected, extents) = _sized(actual, self.order), _sized(expected, self.order)
         targets = expected / extents if expected.ndim == 1 else expected
         distances = torch.empty(len(actual), dtype=actual.dtype, device=actual.device)
         rows = max(1, _BLOCK // max(1, actual.shape[-1]))
@@ -160,7 +163,7 @@ class _AbstractNorm(AbstractInconsistency):
         """How far unit vectors may be from their centre's, (B,); infinite where a map may vanish."""
         size = torch.linalg.vector_norm(forms.centre, self.order, dim=-1)
         away = torch.linalg.vector_norm(forms.reach, self.order, dim=-1)
-        return torch.where(away < size, 2 * away / size, torch.inf)
+        return torch.where((away < size) & (size <= 1 / _LEAST), 2 * away / size, torch.inf)
 
 
 @final
@@ -293,10 +296,31 @@ def _tops(forms: Forms, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _relative(maps: Tensor, errors: Tensor, order: float) -> Tensor:
-    """Twice the size of errors beside that of maps, ``(B,)``; 0 for a map that is 0 to the last entry."""
+    """Twice the size of errors beside that of maps, ``(B,)``; 0 for a map that is 0 to the last entry.
+
+    Infinite where lengths leave double precision.
+    """
     size = torch.linalg.vector_norm(maps, order, dim=-1)
     found = 2 * torch.linalg.vector_norm(errors, order, dim=-1).to(size.device) / size
-    return found.masked_fill_(size == 0, 0.0)
+    odd = ~((size >= _LEAST) & (size <= 1 / _LEAST))
+    if odd.any():  # as where a map is zero
+        found = found.masked_fill_(odd, torch.inf).masked_fill_(~maps.any(dim=-1), 0.0)
+    return found
+
+
+def _sized(maps: Tensor, order: float = 2.0) -> tuple[Tensor, Tensor]:
+    """Maps, and their lengths ``(..., 1)``; those whose length leaves double precision at another size.
+
+    Entries of 1e160 have squares that are infinite, entries of 1e-170 squares that are 0, and directions yet.
+    """
+    sizes = torch.linalg.vector_norm(maps, order, dim=-1, keepdim=True)
+    odd = ~((sizes >= _LEAST) & (sizes <= 1 / _LEAST))
+    if odd.any():
+        largest = maps.abs().amax(dim=-1, keepdim=True)
+        odd &= (largest > 0) & largest.isfinite()
+        maps = torch.where(odd, maps / largest, maps)
+        sizes = torch.linalg.vector_norm(maps, order, dim=-1, keepdim=True)
+    return maps, sizes
 
 
 def _vanish(forms: Forms) -> Tensor:
