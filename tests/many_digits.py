@@ -30,6 +30,7 @@ FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "elu": lambda x: x if x > 0 else mpmath.expm1(x),
     "softsign": lambda x: x / (1 + abs(x)),
     "atan": mpmath.atan,
+    "asinh": mpmath.asinh,
     "hard-swish": lambda x: x * min(max(x + 3, 0), 6) / 6,
     "mish": lambda x: x * mpmath.tanh(mpmath.log1p(mpmath.exp(x))),
     "exp": mpmath.exp,

@@ -197,6 +197,7 @@ OPERATORS = {
     "tanh": ([node("Conv", None, "k"), node("Tanh", None)], C, 48, 13),
     "erf": ([node("Conv", None, "k"), node("Erf", None)], C, 48, 13),
     "atan": ([node("Conv", None, "k"), node("Atan", None)], C, 48, 13),
+    "asinh": ([node("Conv", None, "k"), node("Asinh", None)], C, 48, 13),
     "sin": ([node("Conv", None, "k"), node("Sin", None)], C, 48, 13),
     "cos": ([node("Conv", None, "k"), node("Cos", None)], C, 48, 13),
     "softplus": ([node("Conv", None, "k"), node("Softplus", None)], C, 48, 13),

@@ -18,7 +18,24 @@ def smooth_cases(case: Callable, before: list) -> dict[str, list]:
     # Numbers that are all the same leave nothing to a norm but rounding.
     uneven = [*before, node("Mul", None, "u")]
     factors, over = ({**own, "u": array(2, 6, 6, seed=4) + np.float32(1)} for own in (factors, over))
+    # Within -1 and 1, where inverse functions exist, and nowhere near these.
+    within = [node("Sigmoid", None), *before]
     return {
+        **{
+            name: [case(name, before=within), case(name, before=before)]
+            for name in ("Acos", "Asin", "Atanh", "Tan")
+        },
+        "Acosh": [case("Acosh", before=[node("Exp", None), node("Add", None, "one")], constants=ONE)],
+        "Asinh": [case("Asinh", before=before)],
+        "ReduceProd": [
+            case("ReduceProd", None, axes=a, keepdims=k, before=before, opset=11)
+            for a in ([1], [2, 3], [-1])
+            for k in (0, 1)
+        ]
+        + [
+            case("ReduceProd", None, "a", opset=18, constants={"a": ints(1)}, noop_with_empty_axes=1),
+            case("ReduceProd", None, opset=18, noop_with_empty_axes=1),
+        ],
         "Exp": [case("Exp", before=before)],
         "GroupNormalization": [
             case("GroupNormalization", None, "s", "b", constants=factors, opset=opset, before=uneven, **more)
@@ -76,6 +93,14 @@ def smooth_cases(case: Callable, before: list) -> dict[str, list]:
             case("Pow", None, "e", before=b, constants={"e": np.float32(e)})
             for b in ([node("Sigmoid", None)], before)
             for e in (2, 3, 1, 0, -1, 0.5, [2, 3], [[2]], float("nan"))
+        ]
+        + [
+            case("Pow", "base", None, before=before, constants={"base": np.float32(b)})
+            for b in (1.7, 0.3, 1, [0.5, 1, 1.5, 2, 3, 4], 0, -2, [[1], [-1]], float("inf"))
+        ]
+        + [
+            case("Pow", None, "image", before=[node("Exp", None), node("Add", None, "one")], constants=ONE),
+            case("Pow", None, "image", before=before),
         ],
         "RMSNormalization": [
             case("RMSNormalization", None, "s", constants=over, before=uneven, opset=23, **more)

@@ -73,7 +73,7 @@ def test_values_of_each_layer_stay_inside(name, power):
 def test_what_is_off_shrinks_with_the_square_of_the_box(name):
     """Also where rounding of values would be larger by far."""
     layer, shapes = LAYERS[name]
-    if name in ("erf", "atan"):
+    if name in ("erf", "atan", "asinh"):
         pytest.skip("known to the precision of float64")
     errors = []
     for width in (2.0**-30, 2.0**-38):
@@ -95,7 +95,7 @@ def test_centres_are_known_to_twice_the_precision(name):
         true = value_of(layer, *(exactly(x[0]) for x in xs))
         off = abs(exactly(found.high[0]) + exactly(found.low[0]) - true)
         assert all(own <= error for own, error in zip(off.flat, exactly(found.error[0]).flat, strict=True))
-        if name not in ("erf", "atan"):
+        if name not in ("erf", "atan", "asinh"):
             assert (found.error <= 2.0**-80 * (1 + found.high.abs()) * max(1.0, size) ** 2).all()
 
 

@@ -34,7 +34,7 @@ from steadygaze.network.writing.onnx_writer import (
 )
 
 # onnxruntime has no float64 kernels for these; onnx.reference takes erf in float32.
-NOT_IN_DOUBLE = {"Atan", "Conv", "ConvTranspose", "Erf", "Softplus"}
+NOT_IN_DOUBLE = {"Asinh", "Atan", "Conv", "ConvTranspose", "Erf", "Softplus"}
 
 
 def graph_of(name: str) -> Graph:

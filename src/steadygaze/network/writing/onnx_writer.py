@@ -402,6 +402,7 @@ _SMOOTH: Mapping[str, Callable[[Writer, str], None]] = {
     "tanh": _operator("Tanh"),
     "erf": _operator("Erf"),
     "atan": _operator("Atan"),
+    "asinh": _operator("Asinh"),
     "sin": _operator("Sin"),
     "cos": _operator("Cos"),
     "softplus": _operator("Softplus"),

@@ -50,6 +50,7 @@ BODIES = {
     "clamped": lambda asm: asm.clip(BODIES["joined"](asm), -0.5, 1.5),
     "multiplied": lambda asm: asm.append(Multiply(), BODIES["joined"](asm), BODIES["joined"](asm)),
     "matrices": squared_columns,
+    "cosines": lambda asm: asm.smooth(asm.clip(BODIES["joined"](asm), -0.5, 1.5), "cos"),
 }
 
 
@@ -155,3 +156,12 @@ def test_linear_attention_is_read(padded):
 def test_what_may_come_below_0_is_not_divided_by():
     with pytest.raises(ModelError, match="divides by a computed value that may be below 0"):
         load_network(LinearAttention(epsilon=-1e-4).eval(), input_shape=(1, 6, 6))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.5, 1.2), (-0.2, 1.5), (0.3, 0.4), (-1.4, -1.0), (-1.5, 1.6)])
+def test_a_cosine_between_its_zeros_is_known_not_to_be_below_0(low, high):
+    asm = Assembler((1, 1, 1))
+    least, most = range_of(asm.nodes, asm.smooth(asm.clip(asm.pixels, low, high), "cos").node)
+    true = min(math.cos(low), math.cos(high)) if high < math.pi / 2 else -1.0
+    assert true - 1e-9 <= least <= true
+    assert most == 1.0

@@ -50,6 +50,26 @@ class Above(Computed):
         return 0.5 * super().as_tensor(image) ** 2 + 0.25
 
 
+class Within(Computed):
+    """A value that is known to lie between -0.6 and 0.8, as inverse functions need it."""
+
+    def as_value(self, assembler):
+        return assembler.scale_shift(assembler.smooth(super().as_value(assembler), "sin"), 0.7, 0.1)
+
+    def as_tensor(self, image):
+        return 0.7 * super().as_tensor(image).sin() + 0.1
+
+
+class Beyond(Computed):
+    """A value that is known to be above 1."""
+
+    def as_value(self, assembler):
+        return assembler.scale_shift(joining.power(assembler, super().as_value(assembler), 2.0), 0.5, 1.25)
+
+    def as_tensor(self, image):
+        return 0.5 * super().as_tensor(image) ** 2 + 1.25
+
+
 def constant(*shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.3
 
@@ -219,6 +239,10 @@ CALLS |= {
     "logsumexp": {"self": X, "dim": [1], "keepdim": True},
     "logaddexp": {"self": X, "other": constant(4, 6) - 0.8},
     "cdist": {"x1": Computed(1, 8, 6), "x2": constant(5, 6) - 0.8},
+    **{name: {"self": Within()} for name in ("acos", "arccos", "asin", "arcsin", "atanh", "arctanh", "tan")},
+    **{name: {"self": Beyond()} for name in ("acosh", "arccosh")},
+    "prod": {"self": Within()},
+    "prod.dim_int": {"self": X, "dim": 1},
     "rrelu": {"self": X, "lower": 0.1, "upper": 0.5},
     "pow.Tensor_Scalar": {"self": X, "exponent": 3},
     "pow.Scalar": {"self": 1.5, "exponent": X},
@@ -709,7 +733,12 @@ PER_CHANNEL = torch.tensor([0.1, float("inf")])[:, None, None]
         ("gather", {"index": WHERE + 1}, r"allowed are positions from -6 to 5"),
         ("scatter.src", {"index": 0 * ORDER}, "several numbers to one place"),
         ("diagonal", {"offset": 9}, "'offset' is 9; allowed is one that leaves places"),
-        ("pow.Scalar", {"self": -2.0}, "'self' is -2.0; allowed is a number above 0"),
+        ("pow.Scalar", {"self": -2.0}, "raises -2 to a computed power; allowed are constant bases"),
+        ("pow.Tensor_Tensor", {"exponent": FLAT}, "may be 0 or below .* clamp it there"),
+        ("atanh", {"self": X}, "inverse hyperbolic tangent of .* beyond -1 and 1, .* clamp the value"),
+        ("asin", {"self": Above()}, "the arc sine or cosine .* clamp the value"),
+        ("acosh", {"self": Above()}, "beyond 1, from which on"),
+        ("tan", {"self": X}, "-pi/2 and pi/2, its poles"),
         ("convolution", {"transposed": True}, r"weight \(4, 2, 3, 3\) in 1 groups does not fit"),
         ("conv3d", {"weight": X}, "argument 'weight' is computed from the image; allowed is a constant"),
         ("conv2d", {"weight": FLAT}, "weights are computed, in a shape of .* in two dimensions"),

@@ -148,6 +148,28 @@ def power(asm: Assembler, x: Value, exponent: float) -> Value:
     return asm.smooth(x, "power", float(exponent), floor)
 
 
+def exponential(asm: Assembler, base: np.ndarray, x: Value) -> Value:
+    """``base ** x`` of constant numbers above 0: the exponential of multiples of x."""
+    if not (np.isfinite(base) & (base > 0)).all():
+        lowest = float(np.min(base)) if np.isfinite(base).all() else math.nan
+        raise asm.refuse(
+            f"it raises {lowest:g} to a computed power", "allowed are constant bases that are numbers above 0"
+        )
+    return asm.smooth(asm.scale_shift(x, np.log(np.asarray(base, np.float64)), 0.0), "exp")
+
+
+def raised(asm: Assembler, base: Value, exponent: Value) -> Value:
+    """``base ** exponent``, both computed: ``exp(exponent log base)``, of a base above 0."""
+    floor, _ = range_of(asm.nodes, base.node)
+    if floor <= 0:
+        raise asm.refuse(
+            "it raises a computed value to a computed power, which may be 0 or below as far as the layers "
+            "before it tell",
+            "allowed are bases that these keep above 0; clamp it there beforehand",
+        )
+    return asm.smooth(multiplied(asm, exponent, logarithm(asm, base)), "exp")
+
+
 def logarithm(asm: Assembler, x: Value) -> Value:
     """``log x`` of what cannot be below 0.
 

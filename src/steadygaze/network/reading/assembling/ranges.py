@@ -48,7 +48,7 @@ def range_of(nodes: Sequence[Node], index: int, part: Part | None = None) -> tup
     node = nodes[index]
     layer = node.layer
     if isinstance(layer, Smooth):
-        return _of_smooth(layer)
+        return _of_cosine(nodes, node, part) if layer.function == "cos" else _of_smooth(layer)
     if isinstance(layer, Softmax):
         return 0.0, 1.0
     if isinstance(layer, Normalise):
@@ -124,6 +124,14 @@ def _slack(value: Tensor, place: float) -> float:
     finite = value[value.isfinite()]
     plain = bool(((finite == 0) | (finite.abs() == abs(place))).all())
     return 0.0 if plain else _ROUNDING * float(finite.abs().max())
+
+
+def _of_cosine(nodes: Sequence[Node], node: Node, part: Part | None) -> tuple[float, float]:
+    """Between -pi/2 and pi/2 no less than at the end farther from 0, and not below 0."""
+    low, high = range_of(nodes, node.inputs[0], part)
+    if max(-low, high) > math.pi / 2:
+        return _KNOWN["cos"]
+    return max(0.0, math.cos(max(-low, high, 0.0)) - _ROUNDING), 1.0
 
 
 def _of_smooth(layer: Smooth) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steadygaze.network.reading.assembling import activations
+from steadygaze.network.reading.assembling import activations, inverses
 from steadygaze.network.reading.assembling.assembly import Value
 from steadygaze.network.reading.from_onnx.calls import Call, Rule
 from steadygaze.network.reading.marks import by_bounds
@@ -27,7 +27,12 @@ def _celu(call: Call) -> Value:
 
 
 RULES: Mapping[str, Rule] = {
+    "Acos": by_bounds(lambda call: inverses.arc_cosine(call.assembler, call.value())),
+    "Acosh": by_bounds(lambda call: inverses.area_cosine(call.assembler, call.value())),
+    "Asin": by_bounds(lambda call: inverses.arc_sine(call.assembler, call.value())),
+    "Asinh": by_bounds(activations.smooth("asinh")),
     "Atan": by_bounds(activations.smooth("atan")),
+    "Atanh": by_bounds(lambda call: inverses.area_tangent(call.assembler, call.value())),
     "Celu": by_bounds(_celu),
     "Cos": by_bounds(activations.smooth("cos")),
     "Cosh": by_bounds(lambda call: activations.hyperbolic(call.assembler, call.value(), 1.0)),
@@ -38,5 +43,6 @@ RULES: Mapping[str, Rule] = {
     "Sin": by_bounds(activations.smooth("sin")),
     "Sinh": by_bounds(lambda call: activations.hyperbolic(call.assembler, call.value(), -1.0)),
     "Softsign": by_bounds(activations.smooth("softsign")),
+    "Tan": by_bounds(lambda call: inverses.tangent(call.assembler, call.value())),
 }
 """Smooth activations, by name."""

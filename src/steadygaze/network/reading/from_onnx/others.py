@@ -38,6 +38,8 @@ def way_out(node: NodeProto) -> str:
         return "write the loop out: in a recurrent layer of Keras by unroll=True, and export again"
     if "Sequence" in node.op_type:
         return "put the values together with torch.stack or cat, or hand in the module or its .pt2 program"
+    if node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial"):
+        return "it draws random numbers: export the network in evaluation mode, or leave it out"
     if node.op_type in _QUANTISED:
         return "it rounds to a few levels, which jump: export the network before it was quantised"
     return way_out_of(node.op_type) or "build the network from these"

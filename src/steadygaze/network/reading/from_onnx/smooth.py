@@ -6,7 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from steadygaze.network.reading.assembling import activations, collapsing, contracting, joining, picking
+from steadygaze.network.reading.assembling import (
+    activations,
+    collapsing,
+    contracting,
+    joining,
+    multiplying,
+    picking,
+)
 from steadygaze.network.reading.assembling.assembly import Assembler, Value
 from steadygaze.network.reading.assembling.masking import Masked
 from steadygaze.network.reading.from_onnx.calls import Call, Rule
@@ -31,6 +38,12 @@ def _power(exponent: float) -> Rule:
 
 
 def _pow(call: Call) -> Value:
+    exponent = call.either(1)
+    if isinstance(exponent, Value):
+        base = call.either(0)
+        if isinstance(base, Value):
+            return joining.raised(call.assembler, base, exponent)
+        return joining.exponential(call.assembler, call.constant(0, "base"), exponent)
     exponents = np.unique(call.constant(1, "exponent"))
     if len(exponents) != 1:
         raise call.assembler.refuse(
@@ -193,6 +206,9 @@ RULES: Mapping[str, Rule] = {
         lambda call: joining.log_of_sum(call.assembler, call.value(), *call.reduced())
     ),
     "ReduceL2": by_bounds(_sum_of_squares(0.5)),
+    "ReduceProd": by_bounds(
+        lambda call: multiplying.product_along(call.assembler, call.value(), *call.reduced())
+    ),
     "ReduceSumSquare": by_bounds(_sum_of_squares(1.0)),
     "Softmax": by_bounds(lambda call: softmax(call, call.value())),
     "Sqrt": by_bounds(_power(0.5)),

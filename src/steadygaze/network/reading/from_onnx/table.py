@@ -121,12 +121,13 @@ _SMOOTH: dict[str, Form] = {
     "Log": _UNARY,
     "LogSoftmax": Form({"axis": WHOLE}),
     "LpNormalization": Form({"axis": WHOLE, "p": Allowed("1 or 2", lambda given: given in (1, 2))}),
-    "Pow": Form(inputs=[_X, ("exponent", Kind.WEIGHT)], since=7),
+    "Pow": Form(inputs=[("base", Kind.EITHER), ("exponent", Kind.EITHER)], since=7),
     "RMSNormalization": Form({"axis": WHOLE, "epsilon": _EPSILON, **_STASH}, _FACTORS[:2]),
     "Reciprocal": _UNARY,
     "ReduceL2": Form(_REDUCE, [_X, _AXES]),
     "ReduceLogSum": Form(_REDUCE, [_X, _AXES]),
     "ReduceLogSumExp": Form(_REDUCE, [_X, _AXES]),
+    "ReduceProd": Form(_REDUCE, [_X, _AXES]),
     "ReduceSumSquare": Form(_REDUCE, [_X, _AXES]),
     "Attention": Form(
         {
@@ -168,7 +169,8 @@ COMPUTED: dict[str, Form] = {
     **_STEPPING,
     "Abs": _UNARY,
     "Add": Form(inputs=_TWO, since=7),
-    **dict.fromkeys(("Atan", "Cos", "Cosh", "Sin", "Sinh"), Form()),
+    **dict.fromkeys(("Acos", "Asin", "Atan", "Cos", "Cosh", "Sin", "Sinh", "Tan"), Form()),
+    **dict.fromkeys(("Acosh", "Asinh", "Atanh"), Form()),
     "AveragePool": Form({**_DEEP_WINDOW, "count_include_pad": FLAG}),
     "BatchNormalization": Form(
         {"epsilon": NUMBER, "momentum": UNREAD, "training_mode": OFF, "spatial": _only(1, "1")},

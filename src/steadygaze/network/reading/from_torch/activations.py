@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steadygaze.network.reading.assembling import activations
+from steadygaze.network.reading.assembling import activations, inverses
 from steadygaze.network.reading.assembling.assembly import Value
 from steadygaze.network.reading.from_torch.arguments import COMPUTED, NUMBER, Call, Rows
 from steadygaze.network.reading.marks import by_bounds
@@ -28,6 +28,17 @@ ROWS: Rows = (
     ("selu", by_bounds(_selu), _ONE),
     ("celu", by_bounds(_celu), {"self": COMPUTED, "alpha": NUMBER}),
     ("log_sigmoid", by_bounds(lambda call: activations.log_sigmoid(call.assembler, call.value())), _ONE),
+    ("arcsinh asinh", by_bounds(activations.smooth("asinh")), _ONE),
+    *(
+        (names, by_bounds(lambda call, made=made: made(call.assembler, call.value())), _ONE)
+        for names, made in (
+            ("acos arccos", inverses.arc_cosine),
+            ("acosh arccosh", inverses.area_cosine),
+            ("arcsin asin", inverses.arc_sine),
+            ("arctanh atanh", inverses.area_tangent),
+            ("tan", inverses.tangent),
+        )
+    ),
     ("mish", by_bounds(activations.smooth("mish")), _ONE),
     ("hardswish", by_bounds(activations.smooth("hard-swish")), _ONE),
 )

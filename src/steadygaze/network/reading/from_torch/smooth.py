@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from steadygaze.network.reading.assembling import activations, collapsing, contracting, joining, picking
+from steadygaze.network.reading.assembling import (
+    activations,
+    collapsing,
+    contracting,
+    joining,
+    multiplying,
+    picking,
+)
 from steadygaze.network.reading.assembling.assembly import Value
 from steadygaze.network.reading.assembling.rearranging import shape_of
 from steadygaze.network.reading.from_torch.arguments import (
@@ -51,12 +58,25 @@ def _pow(call: Call) -> Value:
 
 
 def _exponential(call: Call) -> Value:
-    """exp2, and pow of a constant base: the exponential of a multiple."""
-    asm, name = call.assembler, "self" if "exponent" not in call.arguments else "exponent"
-    base = np.float64(2.0) if name == "self" else call.constant("self")
-    if not (np.isfinite(base) & (base > 0)).all():
-        raise call.refuse("self", "a number above 0")
-    return asm.smooth(asm.scale_shift(call.value(name), np.log(base), 0.0), "exp")
+    """exp2, and pow of a constant base."""
+    if "exponent" not in call.arguments:
+        return joining.exponential(call.assembler, np.full((), 2.0), call.value())
+    return joining.exponential(call.assembler, call.constant("self"), call.value("exponent"))
+
+
+def _pow_of_tensors(call: Call) -> Value:
+    base, exponent = call.part("self"), call.part("exponent")
+    if not isinstance(exponent, Value):
+        return _pow(call)
+    if not isinstance(base, Value):
+        return joining.exponential(call.assembler, base, exponent)
+    return joining.raised(call.assembler, base, exponent)
+
+
+def _product(call: Call) -> Value:
+    axes = [call["dim"]] if "dim" in call.arguments else range(len(call.shape()))
+    keep = bool(call["keepdim"]) if "dim" in call.arguments else False
+    return multiplying.product_along(call.assembler, call.value(), axes, keep)
 
 
 def _axes_of(call: Call) -> Sequence[int]:
@@ -266,7 +286,17 @@ ROWS: Rows = (
     ("reciprocal", by_bounds(_power(-1.0)), _ONE),
     ("square", by_bounds(_power(2.0)), _ONE),
     ("pow.Tensor_Scalar", by_bounds(_pow), {"self": COMPUTED, "exponent": NUMBER}),
-    ("pow.Tensor_Tensor", by_bounds(_pow), {"self": COMPUTED, "exponent": WEIGHTS}),
+    (
+        "pow.Tensor_Tensor",
+        by_bounds(_pow_of_tensors),
+        dict.fromkeys(("self", "exponent"), COMPUTED | WEIGHTS),
+    ),
+    ("prod", by_bounds(_product), {"self": COMPUTED, "dtype": PRECISION}),
+    (
+        "prod.dim_int",
+        by_bounds(_product),
+        {"self": COMPUTED, "dim": WHOLE, "keepdim": FLAG, "dtype": PRECISION},
+    ),
     ("var.correction var.dim", by_bounds(_variance(1.0)), _SPREAD),
     ("var_mean.correction var_mean.dim", by_bounds(_variance_and_mean), _SPREAD),
     ("std.correction std.dim", by_bounds(_variance(0.5)), _SPREAD),

@@ -22,7 +22,12 @@ def _celu(node: Node) -> Tensor:
 
 
 RULES: Mapping[str, Rule] = {
+    "Acos": lambda node: torch.acos(node.x),
+    "Acosh": lambda node: torch.acosh(node.x),
+    "Asin": lambda node: torch.asin(node.x),
+    "Asinh": lambda node: torch.asinh(node.x),
     "Atan": lambda node: torch.atan(node.x),
+    "Atanh": lambda node: torch.atanh(node.x),
     "Celu": _celu,
     "Cosh": lambda node: torch.cosh(node.x),
     "Elu": lambda node: _exponential(node.x, node.get("alpha", 1.0), 1.0),
@@ -33,5 +38,6 @@ RULES: Mapping[str, Rule] = {
     ),
     "Sinh": lambda node: torch.sinh(node.x),
     "Softsign": lambda node: functional.softsign(node.x),
+    "Tan": lambda node: torch.tan(node.x),
 }
 """Smooth activations, by name."""
