@@ -191,6 +191,34 @@ def test_a_wrong_gradient_is_found(network, images, autograd):
         check_fidelity(crooked, images)
 
 
+class Nearby(AbstractOriginal):
+    """An original whose single precision has put units on the other side of a kink, and that has a double."""
+
+    def __init__(self, original):
+        self.preparation = original.preparation
+        self._original = original
+
+    def logits(self, images):
+        return self._original.logits(images)
+
+    def gradient(self, images, label):
+        return 1.5 * self._original.gradient(images, label)
+
+    def in_double(self):
+        return self._original.in_double()
+
+
+def test_where_every_image_is_near_a_kink_double_precision_tells(network, images, monkeypatch):
+    monkeypatch.setattr(fidelity, "_away_from_kinks", lambda graph, x, *given: np.zeros(len(x), bool))
+    nearby = replace(network, original=Nearby(network.original))
+    found = check_fidelity(nearby, images)
+    assert found.gradient_by == "autograd in double precision"
+    assert found.gradient < 1e-6
+    crooked = replace(nearby, graph=Crooked(network.graph.nodes))
+    with pytest.raises(FidelityError, match="the gradient of the imported network Sequential differs"):
+        check_fidelity(crooked, images)
+
+
 def test_a_gradient_that_takes_the_wrong_winner_is_found(network, images):
     class Misrouted(Graph):
         def pieces_of(self, values, tolerances=None):

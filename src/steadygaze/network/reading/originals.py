@@ -214,9 +214,10 @@ class TorchOriginal(AbstractOriginal):
     def in_double(self) -> AbstractOriginal | None:
         if self._dtype == torch.float64:
             return self
+        wide = copy.copy(self)  # it takes images together where this one does
         try:
             with traceless(), undisturbed(gradients=False):
-                wide = TorchOriginal(copy.deepcopy(self._module).double(), torch.float64, self.preparation)
+                wide._module, wide._dtype = copy.deepcopy(self._module).double(), torch.float64
             rows = self._rows(1)
             with undisturbed(gradients=False):
                 ours, theirs = wide._logits(rows.double()), self._logits(rows).double()
