@@ -36,6 +36,7 @@ def holds_in(answer):
     assert (points.inconsistency <= 0.3).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("perturbation", [LINE, PLANE], ids=["line", "plane"])
 def test_attention_is_certified_about_zero_where_samples_hold(perturbation):
     module = deep(16)
@@ -162,6 +163,7 @@ def test_pixels_at_the_ends_of_the_clip_do_not_make_safe_boxes_small(monkeypatch
     assert answer_of_ends().safe_scale == 0
 
 
+@pytest.mark.slow
 def test_nor_do_those_that_two_parameters_move(monkeypatch):
     """Under a patch that brightens they bend on a line through 0, all of them alike."""
     answer = answer_of_ends(PLANE)
