@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing import double_kernels
-from steadygaze.enclosing.double_kernels import LEAST as _LEAST
+from steadygaze.enclosing.double_kernels import LEAST
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.error_free import two_product, two_sum
 
@@ -77,7 +77,7 @@ class Precise:
 
     def __add__(self, other: Precise | float) -> Precise:
         if not isinstance(other, Precise):
-            other = Precise.exact(torch.full_like(self.high[..., :1], other).expand_as(self.high))
+            other = Precise.exact(torch.full_like(self.high, other))
         if double_kernels.suit(self.high):
             return self._both(double_kernels.added, other)
         total, rest = two_sum(self.high, other.high)
@@ -94,7 +94,7 @@ class Precise:
         product, rest = two_product(self.high, other.high)
         first, second = self.high * other.low, self.low * other.high
         size = first.abs() + second.abs() + rest.abs()
-        error = self.most * other.error + other.most * self.error + (self.low * other.low).abs() + _LEAST
+        error = self.most * other.error + other.most * self.error + (self.low * other.low).abs() + LEAST
         return _made(product, rest + (first + second), error, 4 * size)
 
     def _both(self, made: Callable[..., np.ndarray], other: Precise) -> Precise:
@@ -134,7 +134,7 @@ class Precise:
         part = r * (series[0] + series[1] * r)
         # The following terms of both series are no larger than those before; r is hardly more than rounding.
         rest = (left.low.abs() + left.error) * 2 + 2 * most**3 + 8 * UNIT * part.abs()
-        error = torch.where(most < 2.0**-20, rest * guess.abs() + _LEAST, torch.inf)
+        error = torch.where(most < 2.0**-20, rest * guess.abs() + LEAST, torch.inf)
         nothing = torch.zeros_like(error)
         return _made(guess, guess * part, nothing, nothing).loosened(error)
 
@@ -217,7 +217,7 @@ def precise_products(
     # Of all products of parts those are left out that are below 2^-(bits parts) of the largest ones.
     left = (parts + 1) * terms * 2.0 ** (-bits * parts) * a_size * b_size
     spread = left.reshape(-1, *(1,) * (total.high.ndim - 1)).expand_as(total.high)
-    return total.loosened(spread + _LEAST)
+    return total.loosened(spread + LEAST)
 
 
 def _total_of(found: list[Tensor]) -> Precise:

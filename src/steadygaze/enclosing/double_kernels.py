@@ -59,12 +59,11 @@ def _sum_of(a_high, a_low, a_error, b_high, b_low, b_error):
 
 @kernel
 def added(a_high, a_low, a_error, b_high, b_low, b_error):
-    """Sums ``(3, N)`` of numbers ``(N,)``: both parts and the error; b may be a single one."""
-    count, step = len(a_high), int(len(b_high) == len(a_high))
+    """Sums ``(3, N)`` of numbers ``(N,)``: both parts and the error."""
+    count = len(a_high)
     out = np.empty((3, count))
     for i in range(count):
-        j = i * step
-        high, low, error = _sum_of(a_high[i], a_low[i], a_error[i], b_high[j], b_low[j], b_error[j])
+        high, low, error = _sum_of(a_high[i], a_low[i], a_error[i], b_high[i], b_low[i], b_error[i])
         out[0, i], out[1, i], out[2, i] = high, low, error
     return out
 
@@ -72,16 +71,15 @@ def added(a_high, a_low, a_error, b_high, b_low, b_error):
 @kernel
 def multiplied(a_high, a_low, a_error, b_high, b_low, b_error):
     """Products, as `added`."""
-    count, step = len(a_high), int(len(b_high) == len(a_high))
+    count = len(a_high)
     out = np.empty((3, count))
     for i in range(count):
-        j = i * step
-        product, rest = _two_product(a_high[i], b_high[j])
-        first, second = a_high[i] * b_low[j], a_low[i] * b_high[j]
+        product, rest = _two_product(a_high[i], b_high[i])
+        first, second = a_high[i] * b_low[i], a_low[i] * b_high[i]
         size = abs(first) + abs(second) + abs(rest)
         a_most = (abs(a_high[i]) + abs(a_low[i]) + a_error[i]) * (1 + 4 * UNIT)
-        b_most = (abs(b_high[j]) + abs(b_low[j]) + b_error[j]) * (1 + 4 * UNIT)
-        error = a_most * b_error[j] + b_most * a_error[i] + abs(a_low[i] * b_low[j]) + LEAST
+        b_most = (abs(b_high[i]) + abs(b_low[i]) + b_error[i]) * (1 + 4 * UNIT)
+        error = a_most * b_error[i] + b_most * a_error[i] + abs(a_low[i] * b_low[i]) + LEAST
         high, low, error = _made(product, rest + (first + second), error, 4 * size)
         out[0, i], out[1, i], out[2, i] = high, low, error
     return out
