@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.fidelity import check_fidelity
-from steadygaze.network.reading.load import load_network
+from written_bodies import read
 
 SHAPE = (2, 4, 6)
 
@@ -48,32 +44,11 @@ OTHERS = {
 }
 
 
-class Function(nn.Module):
-    def __init__(self, body):
-        super().__init__()
-        torch.manual_seed(3)
-        self.first, self.body, self.out = nn.Conv2d(2, 2, 1), body, nn.LazyLinear(4)
-
-    def forward(self, x):
-        return self.out(self.body(self.first(x)).flatten(1))
-
-
-def read(body, tmp_path, form):
-    module = Function(body).eval()
-    module(torch.zeros(1, *SHAPE))
-    given = module
-    if form != "module":
-        given = tmp_path / "variance.onnx"
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            torch.onnx.export(module, (torch.rand(1, *SHAPE),), given, dynamo=False, opset_version=17)
-    return load_network(given, input_shape=SHAPE), module.double().requires_grad_(False)
-
-
 @pytest.mark.parametrize("form", ["module", "onnx"])
 @pytest.mark.parametrize("name", {**BODIES, **OTHERS})
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_it_is_read_as_it_is_computed(name, form, tmp_path):
-    network, module = read({**BODIES, **OTHERS}[name], tmp_path, form)
+    network, module = read({**BODIES, **OTHERS}[name], SHAPE, tmp_path, form)
     images = np.random.default_rng(1).uniform(0, 1, (5, *SHAPE))
     check_fidelity(network, images)
     rows = torch.from_numpy(images)
@@ -88,4 +63,4 @@ def test_it_is_read_as_it_is_computed(name, form, tmp_path):
 @pytest.mark.parametrize("name", ["axes", "value", "turned", "mean alone"])
 def test_what_is_no_variance_may_be_below_0(name, tmp_path):
     with pytest.raises(ModelError, match="may be below 0"):
-        read(lambda x: (OTHERS[name](x) + 1e-3).sqrt(), tmp_path, "module")
+        read(lambda x: (OTHERS[name](x) + 1e-3).sqrt(), SHAPE, tmp_path, "module")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from steadygaze.network.joint import Normalise
 from steadygaze.network.reading.fidelity import check_fidelity
-from steadygaze.network.reading.load import load_network
 from steadygaze.network.smooth import Smooth
+from written_bodies import read
 
 SHAPE = (3, 4, 4)
 
@@ -109,27 +105,6 @@ OTHERS = (
 )  # fmt: skip
 
 
-class Function(nn.Module):
-    def __init__(self, body):
-        super().__init__()
-        torch.manual_seed(3)
-        self.first, self.body, self.out = nn.Conv2d(3, 3, 1), body, nn.LazyLinear(4)
-
-    def forward(self, x):
-        return self.out(self.body(self.first(x)).flatten(1))
-
-
-def read(body, tmp_path, form):
-    module = Function(body).eval()
-    module(torch.zeros(1, *SHAPE))
-    given = module
-    if form != "module":
-        given = tmp_path / "norm.onnx"
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            torch.onnx.export(module, (torch.rand(1, *SHAPE),), given, dynamo=False, opset_version=17)
-    return load_network(given, input_shape=SHAPE), module.double().requires_grad_(False)
-
-
 def count(network, kind):
     return sum(isinstance(node.layer, kind) for node in network.graph.nodes)
 
@@ -146,7 +121,7 @@ def check_computes(network, module):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_norm_is_one_layer(name, form, tmp_path):
     body, norms = NORMS[name]
-    network, module = read(body, tmp_path, form)
+    network, module = read(body, SHAPE, tmp_path, form)
     assert (count(network, Normalise), count(network, Smooth)) == (norms, 0)
     check_computes(network, module)
 
@@ -155,6 +130,6 @@ def test_a_norm_is_one_layer(name, form, tmp_path):
 @pytest.mark.parametrize("body", OTHERS, ids=lambda body: body.__name__)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_is_no_norm_is_read_as_it_is_computed(body, form, tmp_path):
-    network, module = read(body, tmp_path, form)
+    network, module = read(body, SHAPE, tmp_path, form)
     assert not count(network, Normalise)
     check_computes(network, module)
