@@ -294,6 +294,17 @@ def test_hidden_pixels_are_not_compared():
     np.testing.assert_array_equal(problem.compared, np.flatnonzero(~hidden))
     shown = problem.shown(problem.map0[None])[0]
     np.testing.assert_array_equal(np.isnan(shown[0]), hidden)
+    for asked in (problem, counted):
+        np.testing.assert_array_equal(asked.shown(asked.kept(asked.map0[None]))[0], shown)
+
+
+@pytest.mark.parametrize("kind", ["spot", "shift", "brightness"])
+def test_the_unperturbed_image_replays_alike_alone_and_among_others(kind):
+    problem = Variant("max pool", kind).problem
+    alone, among = (problem.replay(np.zeros((count, len(problem.box)))) for count in (1, 3))
+    np.testing.assert_allclose(alone.gap[0], among.gap[1], rtol=1e-6)
+    np.testing.assert_allclose(alone.maps[0], among.maps[1], rtol=1e-5, atol=1e-7)
+    assert alone.kind[0] == among.kind[1]
 
 
 CONSTANT = [

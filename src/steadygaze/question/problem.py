@@ -202,11 +202,12 @@ class Problem:
         return placed(self.perturbation, self.saliency, self.network.graph, self.image.shape)
 
     def shown(self, maps: Tensor) -> np.ndarray:
-        """Maps ``(B, ...)`` for pictures: nan where they are not compared."""
-        out = maps.clone().flatten(1)
-        if self.compared is not None:
-            out[:, self._hidden] = torch.nan
-        return out.reshape(maps.shape).numpy()
+        """Maps ``(B, ...)``, or rows of `kept`, as pictures ``(B, ...)``: nan where not compared."""
+        kept = self.kept(maps) if maps.flatten(1).shape[1] == self.map0.numel() else maps
+        out = torch.full((len(kept), self.map0.numel()), torch.nan, dtype=torch.float64)
+        shown = slice(None) if self.compared is None else self.compared
+        out[:, shown] = kept if self.inconsistency.counts_entries else kept[:, shown]
+        return out.reshape(-1, *self.map0.shape).numpy()
 
     def at(self, thetas: np.ndarray) -> Points:
         """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
@@ -221,10 +222,13 @@ class Problem:
         return self.gaps(self.network.graph.forward(images)).amin(dim=1).cpu().numpy()
 
     def replay(self, thetas: np.ndarray, values: Mapping[int, Tensor] | None = None) -> Points:
-        """The same in the original model, in its own precision, maps included (see `replayed_maps`); values
-        ``(B, *shape)`` are what the imported network's nodes come to there, if that is at hand."""
+        """The same in the original model, in its own precision, maps included (see `maps_of_original`);
+        values ``(B, *shape)`` are what the imported network's nodes come to there, if that is at hand."""
+        expected = self.expected_at(thetas, self._own_map0)
+        if len(thetas) == 1 and not thetas.any():
+            return self._judged(self._own_logits0, self._own_map0[None], expected)
         images = self.images(thetas)
-        logits, expected = self._original_logits(images), self.expected_at(thetas, self._own_map0)
+        logits = self._original_logits(images)
         level = None if values is None else level_of(self.network.graph, values, self._learnt.by_network)
         return self._judged(logits, self._replayed(images, logits, level), expected)
 
@@ -233,11 +237,8 @@ class Problem:
         gaps = self.gaps(self._original_logits(self.images(thetas)))
         return gaps.amin(dim=1).numpy() < 0
 
-    def replayed_maps(self, images: Tensor) -> Tensor:
-        """Maps ``(B, ...)`` by the original's gradients where it has any; see `maps_of_original`."""
-        return self._replayed(images, self._original_logits(images))
-
     def _replayed(self, images: Tensor, logits: Tensor, level: Tensor | None = None) -> Tensor:
+        """Maps ``(B, ...)`` by the original's gradients where it has any; see `maps_of_original`."""
         tolerances = self._learnt.by_network
         found = maps_of_original(self.network, self.saliency, images, logits, self.label, tolerances, level)
         return self.maps_at(images) if found is None else found.reshape(-1, *self.map0.shape)

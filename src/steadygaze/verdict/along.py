@@ -8,7 +8,7 @@ from steadygaze.question.problem import Problem
 
 # So many products may be made for a curve (see `Graph.effort`), and at once; but so many points are looked at
 # in any case. Of large networks with many cells they are some of the ends; between them curves are straight.
-_PRODUCTS, _AT_ONCE, _LEAST = 10**10, 2 * 10**9, 17
+_PRODUCTS, _AT_ONCE, _LEAST = 10**10, 2 * 10**9, 5
 # Passes that a point takes whose map is asked for, too.
 _PASSES = 3
 

@@ -327,7 +327,7 @@ class Answer:
             title=title,
             theta=tuple(theta.tolist()),
             image=images[0].numpy(),
-            saliency=None if alone else problem.shown(problem.replayed_maps(images))[0],
+            saliency=None if alone else problem.shown(points.maps)[0],
             expected=None if alone else problem.shown(problem.expected_at(theta[None]))[0],
             predicted=int(points.predicted[0]),
             class_gap=float(points.gap[0]),
