@@ -328,6 +328,7 @@ class Variant:
     inconsistency: str = "cosine"
     threshold: float = 0.3
     tolerance: Tolerance = USUAL
+    device: str = "cpu"
 
     def __str__(self) -> str:
         extras = [] if self.clip else ["no clip"]
@@ -357,8 +358,9 @@ class Variant:
     def problem(self) -> Problem:
         """The question as the searches take it."""
         summed = self.saliency == "channel-sum"
+        network = load_network(self.module, input_shape=self.image.shape)
         return pose(
-            load_network(self.module, input_shape=self.image.shape),
+            replace(network, graph=network.graph.to(self.device)),
             self.image,
             self.perturbation,
             label=None,

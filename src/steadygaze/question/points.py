@@ -129,16 +129,16 @@ def _integrated_by_original(
     graph = network.graph
 
     def gradients(points: Tensor) -> Tensor:
-        found = torch.from_numpy(np.asarray(network.original.gradients(points.numpy(), label), np.float64))
-        level = level_at(graph, points.to(graph.device), tolerances)
+        own = np.asarray(network.original.gradients(points.cpu().numpy(), label), np.float64)
+        found = torch.from_numpy(own).to(points.device)
+        level = level_at(graph, points, tolerances)
         if level.any():
-            some = points[level.cpu()].to(graph.device)
-            pieces = graph.pieces_at(some, tolerances)
-            found[level.cpu()] = graph.pull_back(graph.seed(label, len(some)), pieces).cpu()
+            pieces = graph.pieces_at(points[level], tolerances)
+            found[level] = graph.pull_back(graph.seed(label, int(level.sum())), pieces)
         return found
 
     try:
-        return saliency.maps_by(graph, images, gradients).flatten(1)
+        return saliency.maps_by(graph, images.to(graph.device), gradients).flatten(1).cpu()
     except ModelError:
         return None
 
