@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby, product
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from benchmarks.records import Failed, Measurement, Order, measurement_from, to_json
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for workload, asked in groupby(cases(shared, options.only, options.quick), key=lambda one: one.workload):
         here = []
         for one, method in product(asked, options.method or methods_of(workload)):
-            order = Order(one, method, options.repeat, options.threads, options.memory)
+            order = Order(one, method, options.repeat, options.threads, options.memory, options.device)
             with console.status(f"{workload}: {one.net}, image {one.image}, {method}"):
                 here.append(measured(order, options.limit))
         _show(console, workload, here)
@@ -91,9 +92,19 @@ def measured(order: Order, limit: float) -> Measurement | Failed:
 def _write(path: Path, outcomes: Sequence[Measurement | Failed], options: argparse.Namespace) -> None:
     record = {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "gpu": torch.cuda.get_device_name() if options.device == "cuda" else None,
+            "system": platform.platform(),
+        },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        "options": {"repeat": options.repeat, "threads": options.threads, "memory_gib": options.memory},
+        "options": {
+            "repeat": options.repeat,
+            "threads": options.threads,
+            "memory_gib": options.memory,
+            "device": options.device,
+        },
         "outcomes": [to_json(one) for one in outcomes],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,6 +148,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--repeat", type=int, default=3, help="timed answers for each case (default 3)")
     parser.add_argument("--threads", type=int, default=2, help="threads of the search (default 2)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default cpu)")
     parser.add_argument("--memory", type=float, default=2.0, help="memory limit in GiB (default 2)")
     parser.add_argument(
         "--limit", type=float, default=900.0, help="seconds that a case may take in all (default 900)"

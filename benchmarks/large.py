@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ _IMAGES = {1: "idx:{shared}/data/fashion-mnist:0", 3: "npz:{shared}/data/cifar10
 PUBLIC = "resnet_2b"
 
 
-def posed(name: str, perturbation: str, shared: Path) -> Problem:
+def posed(name: str, perturbation: str, shared: Path, device: str) -> Problem:
     """The question about one of the networks."""
     if name == PUBLIC:
         image = load_image(_IMAGES[3].format(shared=shared)).image
@@ -51,8 +52,8 @@ def posed(name: str, perturbation: str, shared: Path) -> Problem:
         image = load_image(_IMAGES[shape[0]].format(shared=shared)).image
         network = load_network(model_of(name), input_shape=shape)
     return pose(
-        network, image, chain_of(perturbation), label=None, threshold=0.3, clip=(0.0, 1.0),
-        saliency=Gradient(), inconsistency=Cosine(),
+        replace(network, graph=network.graph.to(device)), image, chain_of(perturbation), label=None,
+        threshold=0.3, clip=(0.0, 1.0), saliency=Gradient(), inconsistency=Cosine(),
     )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def model_of(name: str) -> nn.Module:
     return model.eval()
 
 
-def answers(names: Sequence[str], limits: Sequence[float], shared: Path) -> None:
+def answers(names: Sequence[str], limits: Sequence[float], shared: Path, device: str = "cpu") -> None:
     """Print what `auto` knows after each limit."""
     heads = ("network", "n", "limit", "loading", "seconds", "scale", "verdict", "regions")
     print("{:14} {} {:>6} {:>8} {:>8} {:>10} {:9} {:>8}".format(*heads))
@@ -72,7 +73,7 @@ def answers(names: Sequence[str], limits: Sequence[float], shared: Path) -> None
         for n, perturbation in enumerate((LINE, PLANE), start=1):
             for limit in limits:
                 began = time.perf_counter()
-                problem = posed(name, perturbation, shared)
+                problem = posed(name, perturbation, shared, device)
                 loading = time.perf_counter() - began
                 answer = solve(problem, limits=Limits(seconds=limit), loading=loading)
                 spent, visited = time.perf_counter() - began, answer.result.regions.get("visited", 0)
@@ -83,7 +84,7 @@ def answers(names: Sequence[str], limits: Sequence[float], shared: Path) -> None
                 )
 
 
-def rates(names: Sequence[str], regions: int, seconds: float, shared: Path) -> None:
+def rates(names: Sequence[str], regions: int, seconds: float, shared: Path, device: str = "cpu") -> None:
     """Print regions a second of processor time on a line, by one thread, beside the floor.
 
     A search stops after so many regions or so many seconds, whichever is sooner: of a network whose regions
@@ -93,7 +94,7 @@ def rates(names: Sequence[str], regions: int, seconds: float, shared: Path) -> N
     heads = ("network", "units", "regions", "a second", "x floor", "MiB at 1/4", "1/2", "all", "peak")
     print("{:14} {:>9} {:>8} {:>9} {:>8} {:>10} {:>7} {:>7} {:>7}".format(*heads))
     for name in names:
-        problem, seen = posed(name, LINE, shared), _Memory()
+        problem, seen = posed(name, LINE, shared, device), _Memory()
         limits, began = Limits(seconds=seconds, regions=regions), time.process_time()
         answer = solve(problem, method="nearest", limits=limits, threads=1, progress=seen)
         found, spent = int(answer.result.regions["visited"]), time.process_time() - began
@@ -142,12 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shared = Path(__file__).resolve().parent.parent.parent / "shared"
     parser.add_argument("--seconds", type=float, default=90.0, help="at most, for a rate (default 90)")
     parser.add_argument("--shared", type=Path, default=shared, help="folder of images and networks")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default cpu)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # the search has threads of its own
     if options.rate:
-        rates(options.network, options.regions, options.seconds, options.shared)
+        rates(options.network, options.regions, options.seconds, options.shared, options.device)
     else:
-        answers(options.network, options.limit, options.shared)
+        answers(options.network, options.limit, options.shared, options.device)
     return 0
 
 

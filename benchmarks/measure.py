@@ -17,7 +17,7 @@ import resource
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +56,8 @@ _WARM_UP = Case(
 )
 
 
-def posed(question: Case) -> Problem:
-    """The problem that a case asks, ready to be solved."""
+def posed(question: Case, device: str = "cpu") -> Problem:
+    """The problem that a case asks, ready to be solved on the device."""
     image = load_image(question.source).image
     built_in = question.model in BUILTIN_MODELS
     network = load_network(
@@ -68,7 +68,7 @@ def posed(question: Case) -> Problem:
         std=question.std,
     )
     return pose(
-        network,
+        replace(network, graph=network.graph.to(device)),
         image,
         chain_of(question.perturbation),
         label=None,
@@ -82,10 +82,10 @@ def posed(question: Case) -> Problem:
 def measure(order: Order) -> Measurement:
     """Measure one case in this process."""
     began = time.perf_counter()
-    problem = posed(order.case)
+    problem = posed(order.case, order.device)
     load = time.perf_counter() - began
     began = time.perf_counter()
-    solve(posed(_WARM_UP), method=order.method, threads=order.threads)
+    solve(posed(_WARM_UP, order.device), method=order.method, threads=order.threads)
     warm_up = time.perf_counter() - began
 
     gc.collect()

@@ -12,7 +12,7 @@ from benchmarks.workloads import WHOLE, Case
 class Order:
     """What to measure and how.
 
-    method: the search; repeat: timed answers; threads: of the search; memory: limit in GiB.
+    method: the search; repeat: timed answers; threads: of the search; memory: limit in GiB; device: where.
     """
 
     case: Case
@@ -20,6 +20,7 @@ class Order:
     repeat: int = 3
     threads: int = 2
     memory: float = 2.0
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from benchmarks.workloads import METHODS, NETS, ROWS, WORKLOADS, Row, case, case
 
 from benchmarks import bounds, geometric, large
 from benchmarks import floor as floors
+from second_device import second_device
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import by_name as saliency_by_name
 from steadygaze.perturbation.notation import chain_of
@@ -81,6 +82,13 @@ def test_a_measurement_is_complete(tiny):
     assert tiny.ratio == tiny.seconds / tiny.floor.seconds
     assert tiny.needed_ratio >= tiny.ratio, "the gradients that are needed are some of all"
     assert not tiny.as_expected, "one region was expected"
+
+
+def test_a_gpu_is_measured_with_the_same_answer(tiny):
+    with second_device():
+        there = measure(replace(order(expected=1), device="cuda"))
+    assert (there.regions, there.verdict) == (tiny.regions, tiny.verdict)
+    assert there.floor.seconds > 0
 
 
 def test_a_measurement_survives_json(tiny):
