@@ -14,6 +14,8 @@ from steadygaze.geometry.sides import (
     loose_parts,
     met,
     pattern_names,
+    pattern_weights,
+    spread,
     winners,
 )
 
@@ -54,6 +56,19 @@ def test_different_patterns_have_different_names():
     names = np.arange(6, dtype=np.uint64)
     assert len(np.unique(pattern_names(sides, names))) == 3**6
     assert pattern_names(np.zeros((1, 6), np.uint8), names)[0] == 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 12])
+def test_sides_of_the_chosen_columns_are_put_beside_those_that_all_cells_share(count):
+    rng = np.random.default_rng(count)
+    sides, names = rng.integers(0, 3, 12).astype(np.uint8), rng.integers(0, 99, 12).astype(np.uint64)
+    chosen = np.sort(rng.choice(12, count, replace=False))
+    found = rng.integers(0, 3, (7, count)).astype(np.uint8)
+    whole, named = spread(sides, chosen, found, pattern_weights(names))
+    expected = np.repeat(sides[None], 7, axis=0)
+    expected[:, chosen] = found
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(named, pattern_names(expected, names))
 
 
 LOW, HIGH = np.array([0.0]), np.array([1.0])

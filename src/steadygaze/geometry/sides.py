@@ -110,6 +110,20 @@ def weighed(sides: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return _pattern_names(sides, weights)
 
 
+def spread(
+    sides: np.ndarray, chosen: np.ndarray, found: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sides of all columns on each of some cells, uint8 ``(cells, columns)``, and names (see `weighed`).
+
+    Args:
+        sides: ``(columns,)`` uint8, what all cells share but in the columns that are chosen.
+        chosen: ``(k,)`` their numbers, in ascending order.
+        found: ``(cells, k)`` uint8, the sides there.
+        weights: ``(columns,)`` uint64.
+    """
+    return _spread(sides, chosen, found, weights)
+
+
 def pattern_weights(names: np.ndarray) -> np.ndarray:
     """What each column counts in a pattern name, uint64 ``(columns,)``: names are sums of side * weight."""
     return mixed(mixed(names) + U(0xD1B54A32D192ED03))
@@ -298,6 +312,27 @@ def _winners(values, tol, level, ptr, idx, size):
                     loose[p] |= down > tol[w] or up > level[w]
                     faint |= 0 < up <= level[w]
     return out, loose, faint
+
+
+@kernel
+def _spread(sides, chosen, found, weights):
+    whole, names = np.empty((len(found), len(sides)), np.uint8), np.empty(len(found), np.uint64)
+    same, own = sides.copy(), np.empty(len(chosen), np.uint64)
+    for k in range(len(chosen)):
+        same[chosen[k]] = 0
+        own[k] = weights[chosen[k]]
+    shared = U(0)
+    for j in range(len(sides)):
+        shared += U(same[j]) * weights[j]
+    for p in range(len(found)):
+        for j in range(len(sides)):
+            whole[p, j] = same[j]
+        total = shared
+        for k in range(len(chosen)):
+            whole[p, chosen[k]] = found[p, k]
+            total += U(found[p, k]) * own[k]
+        names[p] = total
+    return whole, names
 
 
 @kernel

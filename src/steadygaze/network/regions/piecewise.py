@@ -27,6 +27,7 @@ from steadygaze.geometry.sides import (
     firsts_of_windows,
     met,
     pattern_weights,
+    spread,
     weighed,
     winners,
 )
@@ -232,11 +233,7 @@ class Stages:
         if faint and tolerance is None and floor is None:
             self._floors[number] = self._floor(number)
             return self.sides(cells, values, number, crossing, tolerance)
-        same = crossing.sides.copy()
-        same[chosen] = 0
-        named = weighed(same[None], weights)[0] + weighed(found, weights[chosen])
-        whole = np.repeat(crossing.sides[None], cells.count, axis=0)
-        whole[:, chosen] = found
+        whole, named = spread(crossing.sides, chosen, found, weights)
         return Sides(whole, self.pieces_of_sides(whole, number), named, loose)
 
     def pattern_names_at(self, images: Tensor) -> np.ndarray:
