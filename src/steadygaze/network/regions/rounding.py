@@ -86,24 +86,33 @@ def _settled(graph: Graph, values: Mapping[int, Tensor], scales: Mapping[int, Te
     What a sum of two branches adds up has the constant terms of both; where nothing is summed, values tell.
     Arguments are those of `uneven`.
     """
-    constant: dict[int, Tensor] = {}
-    for index, node in enumerate(graph.nodes):
-        if isinstance(node.layer, Dense):
-            constant[index] = node.layer.bias.abs().expand(1, *node.shape)
-        elif isinstance(node.layer, Conv):
-            constant[index] = node.layer.bias.abs()[:, None, None].expand(1, *node.shape)
-        elif isinstance(node.layer, AbstractAffine):
-            constant[index] = node.layer.magnitude(*(constant[source] for source in node.inputs))
-        else:
-            constant[index] = values[index].new_zeros(()).expand(1, *node.shape)
-        if index not in scales:
-            continue
-        if isinstance(node.layer, AbstractAffine):
-            if not (constant[index].flatten(1) >= _UNEVEN * scales[index]).all():
+    for index, scale in scales.items():
+        if not isinstance(graph.nodes[index].layer, AbstractAffine):
+            if _is_small(_with_least(values[index]), scale):
                 return False
-        elif _is_small(_with_least(values[index]), scales[index]):
+        elif not (_constant_terms(graph, index).flatten(1) >= _UNEVEN * scale).all():
             return False
     return True
+
+
+def _constant_terms(graph: Graph, index: int) -> Tensor:
+    """What the constant terms of affine nodes add to the terms of a node since the last other one.
+
+    ``(1, *shape)``; 0 of those others.
+    """
+    node, known, asked = graph.nodes[index], graph.worked_out, ("constant terms", index)
+    if asked in known:
+        return known[asked]
+    if isinstance(node.layer, Dense):
+        found = node.layer.bias.abs().expand(1, *node.shape)
+    elif isinstance(node.layer, Conv):
+        found = node.layer.bias.abs()[:, None, None].expand(1, *node.shape)
+    elif isinstance(node.layer, AbstractAffine):
+        found = node.layer.magnitude(*(_constant_terms(graph, source) for source in node.inputs))
+    else:
+        found = torch.zeros((), dtype=torch.float64, device=graph.device).expand(1, *node.shape)
+    known[asked] = found
+    return found
 
 
 def tolerances_of(graph: Graph, scales: Mapping[int, Tensor], tolerance: float) -> dict[int, Tensor]:
