@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steadygaze.geometry.columns import any_within, used_columns
+from steadygaze.geometry.columns import any_within, rows_within, used_columns
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 300), (0, 5), (5, 0)])
@@ -34,5 +34,7 @@ def test_values_are_within_where_one_of_them_is(marks):
             assert any_within(values, marks, slack) == (abs(values[row, column] - mark) <= slack[column])
             values[row, column] = mark - slack[column] / 2
             assert any_within(values, marks, slack)
+            assert np.flatnonzero(rows_within(values, marks, slack)).tolist() == [row]
+    assert not rows_within(off, marks, slack).any()
     assert not any_within(np.full((2, 50), np.nan), marks, slack)
     assert not any_within(off[:0], marks, slack)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steadygaze.network.columns import columns_of, may_be_within, used_in
+from steadygaze.network.columns import columns_of, may_be_within, rows_within, used_in
 
 ROWS = (torch.rand((9, 40), generator=torch.Generator().manual_seed(1)) - 0.9).clamp_min(0.0)
 KINDS = {
@@ -37,3 +37,13 @@ def test_what_is_within_may_be_within(kind):
     assert may_be_within(values, marks, slack + 1)
     assert may_be_within(values, marks - 0.5, slack)
     assert may_be_within(values, marks, slack.expand(9, -1).contiguous()), "each row has its own"
+
+
+@pytest.mark.parametrize("kind", ["values", "turned", "recorded", "no rows"])
+@pytest.mark.parametrize("marks", [[0.5], [-2.0, 0.07]])
+def test_rows_within_are_those_with_a_value_near_to_a_mark(kind, marks):
+    values, slack = KINDS[kind], torch.linspace(0.0, 0.02, 40, dtype=torch.float64)
+    off = (values[..., None] - torch.tensor(marks)).abs().amin(dim=2)
+    found = rows_within(values, torch.tensor(marks, dtype=torch.float64), slack)
+    assert found.tolist() == [bool((row <= slack).any()) for row in off]
+    assert kind == "no rows" or marks == [0.5] or 0 < found.sum() < len(found)

@@ -28,6 +28,23 @@ def _used_columns(rows):
     return found[:count]
 
 
+def rows_within(values: np.ndarray, marks: np.ndarray, slack: np.ndarray) -> np.ndarray:
+    """Which of the rows ``(B, N)`` have a value within its column's slack of a mark (see `any_within`)."""
+    return _rows_within(values, marks, slack)
+
+
+@kernel
+def _rows_within(values, marks, slack):
+    out = np.zeros(len(values), np.bool_)
+    for v in range(len(values)):
+        found = False
+        for mark in marks:
+            for j in range(len(slack)):
+                found |= abs(values[v, j] - mark) <= slack[j]
+        out[v] = found
+    return out
+
+
 def any_within(values: np.ndarray, marks: np.ndarray, slack: np.ndarray) -> bool:
     """Whether any of values ``(B, N)`` is within its column's slack ``(N,)`` of one of the marks ``(k,)``."""
     return _any_within(values, marks, slack)

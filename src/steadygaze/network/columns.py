@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.columns import any_within, used_columns
+from steadygaze.geometry import columns
 
 # What the kernels are compiled for: values, and pieces.
 _VALUES, _PIECES = torch.float64, torch.uint8
@@ -25,7 +25,7 @@ def used_in(rows: Tensor) -> Tensor:
     On a processor in a fifth of the time that `any` along axis 0 takes.
     """
     if _compiled(rows, _VALUES, _PIECES):
-        return torch.from_numpy(used_columns(rows.numpy()))
+        return torch.from_numpy(columns.used_columns(rows.numpy()))
     return rows.any(dim=0).nonzero()[:, 0]
 
 
@@ -35,8 +35,18 @@ def may_be_within(values: Tensor, marks: Tensor, slack: Tensor) -> bool:
     Where that is not quickly told, as where each row has a slack of its own, it may be.
     """
     if _compiled(values, _VALUES) and _compiled(slack, _VALUES) and slack.ndim == 1:
-        return any_within(values.numpy(), marks.numpy(), slack.numpy())
+        return columns.any_within(values.numpy(), marks.numpy(), slack.numpy())
     return True
+
+
+def rows_within(values: Tensor, marks: Tensor, slack: Tensor) -> Tensor:
+    """Which rows ``(B,)`` of values ``(B, N)`` have one within its slack ``(N,)`` of a mark ``(k,)``, bool.
+
+    The answer is on the processor.
+    """
+    if _compiled(values, _VALUES):
+        return torch.from_numpy(columns.rows_within(values.numpy(), marks.numpy(), slack.numpy()))
+    return torch.stack([((values - mark).abs() <= slack).any(dim=1) for mark in marks]).any(dim=0).cpu()
 
 
 def _compiled(rows: Tensor, *kinds: torch.dtype) -> bool:

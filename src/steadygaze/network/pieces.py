@@ -51,8 +51,12 @@ class PiecewiseLinear(AbstractLayer):
         A unit within its tolerance of a breakpoint, ``(N,)`` or ``(B, N)``, is on the piece below; None: 0.
         """
         flat = x.flatten(1)
-        edges = self.breakpoints if tolerance is None else [edge + tolerance for edge in self.breakpoints]
-        pieces = (flat > edges[0]).to(torch.uint8)
+        edges = (
+            self.marks
+            if tolerance is None
+            else [tolerance + mark if mark else tolerance for mark in self.marks]
+        )
+        pieces = (flat > edges[0]).view(torch.uint8)
         for edge in edges[1:]:
             pieces += flat > edge
         return pieces

@@ -32,7 +32,7 @@ from steadygaze.network.varying import at_values
 from steadygaze.perturbation.chain import Chain
 from steadygaze.question.points import placed
 from steadygaze.question.problem import Problem
-from steadygaze.verdict.taken import TakenRows
+from steadygaze.verdict.seen import Evaluated, Seen, settled_rows
 from steadygaze.verdict.terms import Terms, places_to_learn
 
 # A value within this share of the sum of absolute terms that make it up may be 0: a thousand times what
@@ -45,65 +45,6 @@ _SINGLE = 1e-6
 _CLOSE = 1e-7
 # A map below this share of the unperturbed image's has no direction that rounding leaves standing.
 _VANISHING = 1e-9
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What the network makes of the unperturbed image, which comes first, and of B points.
-
-    images ``(1 + B, C, H, W)``; values ``(1 + B, *shape)`` of the nodes that are read.
-    """
-
-    images: Tensor
-    values: Mapping[int, Tensor]
-
-    def take(self, rows: slice | Tensor) -> Evaluated:
-        """Some of the rows."""
-        return Evaluated(self.images[rows], TakenRows(self.values, rows))
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What plain evaluation sees at B points.
-
-    Attributes:
-        evaluated: what it is seen from.
-        kind: ``(B,)`` int8, UNDECIDED where classes tie. possible: ``(B, 3)`` bool, by kind: what the point
-            may be, rounding considered.
-        gap: ``(B,)`` class gap; gap_rounding: how far it may be off.
-        inconsistency: ``(B,)``.
-        doubtful: ``(1 + B,)`` bool, whether some unit is within rounding of a breakpoint, so that another map
-            may be the right one: on the unperturbed image, and at the points.
-        by_rounding: ``(noted,)`` bool, whether rounding in single precision may decide on the map there, or
-            on that of the unperturbed image; see `PlainEvaluation.at`.
-    """
-
-    evaluated: Evaluated
-    kind: np.ndarray
-    possible: np.ndarray
-    gap: np.ndarray
-    gap_rounding: np.ndarray
-    inconsistency: np.ndarray
-    doubtful: np.ndarray
-    by_rounding: np.ndarray
-
-    @property
-    def near(self) -> np.ndarray:
-        """`doubtful` of the points, ``(B,)``."""
-        return self.doubtful[1:]
-
-    @property
-    def clear(self) -> np.ndarray:
-        """Points ``(B,)`` bool whose kind rounding leaves no doubt about."""
-        return self.possible.sum(axis=1) == 1
-
-    def margins(self, number: int) -> str:
-        """The numbers that decide a point, in words."""
-        near = ", a unit within rounding of a breakpoint" if self.near[number] else ""
-        return (
-            f"class gap {self.gap[number]:.6g} give or take {self.gap_rounding[number]:.1g}, "
-            f"inconsistency {self.inconsistency[number]:.9g}{near}"
-        )
 
 
 @dataclass(frozen=True)
@@ -140,7 +81,7 @@ class PlainEvaluation:
         self._graph: Graph = problem.network.graph
         self._ahead = np.zeros((0, len(problem.box))) if ahead is None else ahead
         self._known: Evaluated | None = None
-        self._learnt = self._learn()
+        self._learnt = self._learn(max(rounding, _SINGLE))
         self._round(rounding, level)
 
     def _round(self, rounding: float, level: bool) -> None:
@@ -211,7 +152,10 @@ class PlainEvaluation:
         if self._known is None or not len(places):
             return False
         row = int(places[0]) + 1
-        near = self.in_single._near(self._known.take(slice(row, row + 1)).values)
+        there = self._known.take(slice(row, row + 1))
+        if not len(there.unsettled):
+            return True
+        near = self.in_single._near(there.values)
         return not any(found.any() for found in near.values())
 
     def decided_by_rounding(self, evaluated: Evaluated) -> np.ndarray:
@@ -225,11 +169,14 @@ class PlainEvaluation:
 
         None where it does not matter which unit wins at a point: to an integral, or to no map.
         """
-        near = torch.zeros(len(evaluated.images), dtype=torch.bool, device="cpu")
-        if not isinstance(self._problem.saliency, IntegratedGradients | NoMap):
-            for node, found in self._near(evaluated.values).items():
-                near |= (found & ~self._level[node]).any(dim=1).cpu()
-        return near.nonzero()[:, 0]
+        rows = evaluated.unsettled
+        if not len(rows) or isinstance(self._problem.saliency, IntegratedGradients | NoMap):
+            return rows[:0]
+        near = torch.zeros(len(rows), dtype=torch.bool, device="cpu")
+        some = evaluated if evaluated.settled is None else evaluated.take(rows)
+        for node, found in self._near(some.values).items():
+            near |= (found & ~self._level[node]).any(dim=1).cpu()
+        return rows[near]
 
     def _wanted(self, evaluated: Evaluated, near: Tensor) -> _Wanted:
         """The maps of all rows, and of those near to a breakpoint ``(k,)`` the others that may be right."""
@@ -317,18 +264,23 @@ class PlainEvaluation:
         mask = np.broadcast_to(mask, shape).reshape(-1)
         return None if mask.all() else torch.from_numpy(np.flatnonzero(mask))
 
-    def _learn(self) -> Terms:
-        """One pass over corners, random theta, the unperturbed image, and what is asked about ahead."""
+    def _learn(self, rounding: float) -> Terms:
+        """One pass over corners, random theta, the unperturbed image, and what is asked about ahead.
+
+        rounding: the most that will be asked about.
+        """
         graph, places = self._graph, places_to_learn(self._problem.box, self._graph.effort)
         images = self._images(np.concatenate([places, self._ahead]))
         every = graph.values_at(images, range(len(graph.nodes)), skip_idle=True)
-        if len(self._ahead):
-            last = len(places) - 1  # the unperturbed image
-            self._known = Evaluated(images, every).take(slice(last, None))
         known = {node: value[: len(places)] for node, value in every.items()}
-        terms = Terms.of(graph, known)
+        terms, last = Terms.of(graph, known), len(places) - 1  # the unperturbed image
+        share = max(rounding, _OF_SEARCHES * self._problem.tolerance.hinge)
+        settled = settled_rows(graph, every, {node: share * size for node, size in terms.sizes.items()})
+        if len(self._ahead):
+            self._known = Evaluated(images, every, settled).take(slice(last, None))
         wide = {node: _ROUNDING * size for node, size in terms.sizes.items()}
-        self._least = apart(graph, known, wide, original=len(places) - 1)
+        far = bool(settled[: len(places)].all())  # then nothing lies within what double precision leaves
+        self._least = wide if far else apart(graph, known, wide, original=last)
         units = [node for node in graph.piecewise if isinstance(graph.nodes[node].layer, PiecewiseLinear)]
         scales = {graph.nodes[node].inputs[0]: terms.sizes[node] for node in units}
         self._uneven = uneven(graph, known, {**scales, graph.last: torch.from_numpy(terms.scale).to(graph.device)})
