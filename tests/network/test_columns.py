@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steadygaze.network.columns import columns_of, may_be_within, rows_within, used_in
+from steadygaze.network.columns import columns_of, may_be_within, rows_within, sums_of_magnitudes, used_in
+from steadygaze.network.layers import Dense
 
 ROWS = (torch.rand((9, 40), generator=torch.Generator().manual_seed(1)) - 0.9).clamp_min(0.0)
 KINDS = {
@@ -47,3 +48,29 @@ def test_rows_within_are_those_with_a_value_near_to_a_mark(kind, marks):
     found = rows_within(values, torch.tensor(marks, dtype=torch.float64), slack)
     assert found.tolist() == [bool((row <= slack).any()) for row in off]
     assert kind == "no rows" or marks == [0.5] or 0 < found.sum() < len(found)
+
+
+@pytest.mark.parametrize("shape", [(5, 40), (1, 1), (3, 17), (0, 4), (4, 0)])
+def test_magnitudes_of_one_row_are_those_of_a_product(shape):
+    generator = torch.Generator().manual_seed(shape[1])
+    weight, bias = (torch.randn(size, generator=generator).double() for size in (shape, shape[:1]))
+    row = torch.randn((1, shape[1]), generator=generator).double()
+    exact = row.abs() @ weight.abs().T + bias.abs()
+    for own in (weight, 1e200 * weight):
+        found = sums_of_magnitudes(own, bias, row)
+        assert found is not None
+        assert torch.allclose(found, row.abs() @ own.abs().T + bias.abs(), rtol=1e-14)
+    layer = Dense(weight, bias)
+    assert torch.allclose(layer.magnitude(row), exact, rtol=1e-14)
+    assert torch.allclose(layer.magnitude(row.expand(3, -1)), exact.expand(3, -1), rtol=1e-14)
+    assert sums_of_magnitudes(weight.float(), bias.float(), row.float()) is None
+
+
+def test_a_magnitude_that_is_no_number_stays_none():
+    weight, bias = torch.ones((2, 3), dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    weight[0, 1] = torch.nan
+    row = torch.tensor([[1.0, 2.0, torch.inf]], dtype=torch.float64)
+    found = sums_of_magnitudes(weight, bias, row)
+    assert found is not None
+    assert found[0, 0].isnan()
+    assert found[0, 1].isinf()

@@ -13,6 +13,8 @@ U = np.uint64
 
 #: Compiles a function that Python calls: kept on disk, run without the interpreter's lock.
 kernel = compiler(nogil=True, error_model="numpy")
+#: The same where sums may be added up in any order, which lets them be taken several terms at once.
+summing_kernel = compiler(nogil=True, error_model="numpy", fastmath={"reassoc"})
 #: Compiles a function that only kernels call, without the wrapper for Python, which saves a tenth of the
 #: time. Calling one from Python crashes the interpreter.
 part = compiler(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)

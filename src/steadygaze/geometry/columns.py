@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steadygaze.geometry.bits import kernel
+from steadygaze.geometry.bits import kernel, summing_kernel
 
 
 def used_columns(rows: np.ndarray) -> np.ndarray:
@@ -60,3 +60,21 @@ def _any_within(values, marks, slack):
             if found:
                 return True
     return False
+
+
+def sums_of_magnitudes(weight: np.ndarray, bias: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """``|rows| |weight|ᵀ + |bias|``, ``(B, out)``; rows are ``(B, in)``, weight is ``(out, in)``."""
+    return _sums_of_magnitudes(weight, bias, rows)
+
+
+@summing_kernel
+def _sums_of_magnitudes(weight, bias, rows):
+    out = np.empty((len(rows), len(bias)))
+    for i in range(len(bias)):
+        own = weight[i]
+        for v in range(len(rows)):
+            total = 0.0
+            for j in range(len(own)):
+                total += abs(own[j] * rows[v, j])
+            out[v, i] = total + abs(bias[i])
+    return out

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from steadygaze.network.columns import columns_of, used_in
+from steadygaze.network.columns import columns_of, sums_of_magnitudes, used_in
 from steadygaze.network.convolving import Window, convolved, pulled_back
 
 Shape: TypeAlias = tuple[int, ...]
@@ -169,6 +169,10 @@ class Dense(AbstractAffine):
 
     def linear(self, *xs: Tensor) -> Tensor:
         return functional.linear(xs[0], self.weight)
+
+    def magnitude(self, *xs: Tensor) -> Tensor:
+        found = sums_of_magnitudes(self.weight, self.bias, xs[0])
+        return super().magnitude(*xs) if found is None else found
 
     def transpose(self, g: Tensor, input_shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         del input_shapes
