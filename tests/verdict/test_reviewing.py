@@ -11,6 +11,7 @@ from planting import posed
 from steadygaze.deadline import Deadline
 from steadygaze.errors import InternalCheckError
 from steadygaze.network.graph import Graph
+from steadygaze.network.reading.originals import TorchOriginal
 from steadygaze.question.problem import Problem
 from steadygaze.verdict import driver, reviewing, witness
 from steadygaze.verdict import plain as plain_evaluation
@@ -61,14 +62,44 @@ def test_a_small_answer_is_checked_in_one_pass(monkeypatch, variant):
     assert answer.result.settings["held_points"] >= 64
 
 
-@pytest.mark.parametrize(("variant", "count"), [(ATTENTION, 4), (CLASS, 1)], ids=["attention", "class"])
-def test_points_are_evaluated_ahead_where_their_maps_are_tried(variant, count):
+@pytest.mark.parametrize(
+    ("variant", "double", "count"),
+    [(ATTENTION, False, 4), (ATTENTION, True, 1), (CLASS, False, 1)],
+    ids=["attention", "attention, in double precision", "class"],
+)
+def test_points_are_evaluated_ahead_where_their_maps_are_tried(monkeypatch, variant, double, count):
     """Where the class is lost, the logits say so, and the map is needed of the one that is taken."""
+    monkeypatch.setattr(TorchOriginal, "differentiates_in_double", double)
     tries = Tries(variant.problem, variant.map)
     thetas = tries.ahead()
     assert len(thetas) == count
     witness = find_witness(variant.problem, variant.map, tries=tries)
     np.testing.assert_array_equal(witness.theta, thetas[0])
+
+
+def replayed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many points the original is asked about at once, from now on."""
+    replay, asked = Problem.replay, []
+
+    def counted(self, thetas, *more):
+        asked.append(len(thetas))
+        return replay(self, thetas, *more)
+
+    monkeypatch.setattr(Problem, "replay", counted)
+    return asked
+
+
+def test_where_gradients_are_taken_in_double_precision_one_map_is_asked_for(monkeypatch):
+    """Near to the witness is a breakpoint that single precision cannot tell from it."""
+    problem, map_, asked = ATTENTION.problem, ATTENTION.map, replayed(monkeypatch)
+    assert problem.network.original.differentiates_in_double
+    plain = PlainEvaluation(problem, ahead=Tries(problem, map_).ahead())
+    first = find_witness(problem, map_, plain=plain)
+    assert not plain.steady(first.theta)
+    monkeypatch.setattr(TorchOriginal, "differentiates_in_double", False)
+    plain = PlainEvaluation(problem, ahead=Tries(problem, map_).ahead())
+    np.testing.assert_array_equal(find_witness(problem, map_, plain=plain).theta, first.theta)
+    assert asked == [1, 4]
 
 
 def test_where_rounding_cannot_decide_one_map_is_asked_for(monkeypatch):
@@ -77,14 +108,8 @@ def test_where_rounding_cannot_decide_one_map_is_asked_for(monkeypatch):
     The breakpoint by which the cell ends is near; to a model that rounds a thousand times less it is not.
     """
     monkeypatch.setattr(plain_evaluation, "_SINGLE", 1e-9)
-    problem, map_ = ATTENTION.problem, ATTENTION.map
-    replay, asked = Problem.replay, []
-
-    def counted(self, thetas, *more):
-        asked.append(len(thetas))
-        return replay(self, thetas, *more)
-
-    monkeypatch.setattr(Problem, "replay", counted)
+    monkeypatch.setattr(TorchOriginal, "differentiates_in_double", False)
+    problem, map_, asked = ATTENTION.problem, ATTENTION.map, replayed(monkeypatch)
     plain = PlainEvaluation(problem, ahead=Tries(problem, map_).ahead())
     first = find_witness(problem, map_, plain=plain)
     for fault in ("steady", "rounding_of_original", "_CLEARLY"):
@@ -99,22 +124,28 @@ def test_where_rounding_cannot_decide_one_map_is_asked_for(monkeypatch):
     assert asked == [1, 4, 1, 4, 1, 4]
 
 
+@pytest.mark.parametrize("double", [False, True], ids=["single", "double"])
 @pytest.mark.parametrize("variant", [ATTENTION, WIDE], ids=["attention", "clip"])
-def test_points_are_steady_where_no_unit_is_near_to_a_breakpoint(variant):
+def test_points_are_steady_where_no_unit_is_near_to_a_breakpoint(variant, double):
     """One moved onto a breakpoint is not, and nothing is said of what was not asked about ahead."""
     problem, graph = variant.problem, variant.problem.network.graph
     cells = variant.map.cells
-    thetas = np.concatenate([variant.draw(40), cells.theta[:40]])
+    corners = cells.theta[:40]
+    beside = corners + 1e-7 * (problem.box.mean(axis=1) - corners)
+    thetas = np.concatenate([variant.draw(40), corners, beside])
     plain = PlainEvaluation(problem, ahead=thetas)
     values = plain.evaluated(thetas).values
-    near = np.zeros(len(thetas), bool)
+    near = {share: np.zeros(len(thetas), bool) for share in (1e-6, 1e-10)}
     for node in graph.piecewise:
         value = values[graph.nodes[node].inputs[0]][1:].flatten(1)
-        near |= (value.abs() <= 1e-6 * plain._learnt.sizes[node]).any(dim=1).numpy()
-    assert [plain.steady(theta) for theta in thetas] == (~near).tolist()
-    assert near.any()
-    assert not near.all()
-    assert not plain.steady(thetas[0] + 1e-9)
+        for share, found in near.items():
+            found |= (value.abs() <= share * plain._learnt.sizes[node]).any(dim=1).numpy()
+    asked = near[1e-10 if double else 1e-6]
+    assert [plain.steady(theta, double) for theta in thetas] == (~asked).tolist()
+    assert asked.any()
+    assert not asked.all()
+    assert (near[1e-6] & ~near[1e-10]).any(), "near in single precision alone"
+    assert not plain.steady(thetas[0] + 1e-9, double)
 
 
 @pytest.mark.parametrize("variant", [ATTENTION, CLASS], ids=["attention", "class"])

@@ -144,9 +144,9 @@ class PlainEvaluation:
             return None
         return self._known.take(torch.from_numpy(1 + same.argmax(axis=1))).values
 
-    def steady(self, theta: np.ndarray) -> bool:
+    def steady(self, theta: np.ndarray, double: bool = False) -> bool:
         """Whether theta ``(n,)``, one of those ahead, is so far from all breakpoints that rounding in single
-        precision leaves all units on their pieces there.
+        precision, or only in double, leaves all units on their pieces there.
         """
         places = np.flatnonzero((self._ahead == theta).all(axis=1))
         if self._known is None or not len(places):
@@ -155,7 +155,7 @@ class PlainEvaluation:
         there = self._known.take(slice(row, row + 1))
         if not len(there.unsettled):
             return True
-        near = self.in_single._near(there.values)
+        near = (self if double else self.in_single)._near(there.values)
         return not any(found.any() for found in near.values())
 
     def decided_by_rounding(self, evaluated: Evaluated) -> np.ndarray:

@@ -53,6 +53,7 @@ class Tries:
         self, problem: Problem, map_: CellMap, norm: str = "linf", deadline: Deadline = NEVER
     ) -> None:
         near = failures_by_distance(map_, problem.box, norm, deadline)
+        self._double = problem.network.original.differentiates_in_double
         self._left = (
             _Try(int(map_.kind[found.cell]), found.distance, _inwards(problem, map_, found, norm))
             for found in near
@@ -68,9 +69,10 @@ class Tries:
             self._expired = True
         if not self._first:
             return self._none
-        # Where the class is lost, only the one that is taken needs a map (see `_replayed`).
+        # Where the class is lost, only the one that is taken needs a map (see `_replayed`); and what rounds
+        # in double precision mostly decides at the first (see `_steadily_changed`).
         (first,) = self._first
-        return first.thetas[_SOME[:1] if first.kind == CLASS_CHANGED else _SOME]
+        return first.thetas[_SOME[:1] if self._double or first.kind == CLASS_CHANGED else _SOME]
 
     def __iter__(self) -> Iterator[_Try]:
         if self._expired:
@@ -192,9 +194,11 @@ def _steadily_changed(
     """What the original model makes of one point ``(1, n)``, where its map differs there whatever is rounded.
 
     That is where rounding can neither put a unit on another piece nor bring class gap or inconsistency to
-    where they would be another kind: what is near to the point then says nothing more. None elsewhere.
+    where they would be another kind: what is near to the point then says nothing more. None elsewhere. Units
+    that only single precision may put on another piece matter where the model's gradients are taken in it.
     """
-    if kind != ATTENTION_CHANGED or plain is None or not plain.steady(theta[0]):
+    double = problem.network.original.differentiates_in_double
+    if kind != ATTENTION_CHANGED or plain is None or not plain.steady(theta[0], double):
         return None
     points, failing = _replayed(problem, theta, kind, plain)
     assert points is not None

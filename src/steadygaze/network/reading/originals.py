@@ -94,6 +94,11 @@ class AbstractOriginal(ABC):
         """
         return None
 
+    @property
+    def differentiates_in_double(self) -> bool:
+        """Whether its gradients are computed in float64, whatever precision its logits have."""
+        return False
+
     def gradients(self, images: np.ndarray, label: int) -> np.ndarray:
         """Gradients ``(B, C, H, W)``, float64, of logit `label` by pixels ``(B, C, H, W)`` in [0, 1].
 
@@ -131,6 +136,10 @@ class OnnxOriginal(AbstractOriginal):
     def gradient(self, images: np.ndarray, label: int) -> np.ndarray | None:
         del images, label
         return None
+
+    @property
+    def differentiates_in_double(self) -> bool:
+        return True  # so does `OnnxEvaluator`
 
     def gradients(self, images: np.ndarray, label: int) -> np.ndarray:
         rows = self.preparation.apply(images)
@@ -210,6 +219,10 @@ class TorchOriginal(AbstractOriginal):
         except RuntimeError:  # the module overwrites what its gradient needs, or runs without gradients
             return None
         return self.preparation.undo_gradient(torch.cat(found).numpy().astype(np.float64), images.shape[1:])
+
+    @property
+    def differentiates_in_double(self) -> bool:
+        return self._dtype == torch.float64
 
     def in_double(self) -> AbstractOriginal | None:
         if self._dtype == torch.float64:

@@ -65,6 +65,10 @@ class TwoClasses(AbstractOriginal):
         slope = self._one.gradient(images, 0)
         return None if slope is None else slope * self._factors[label]
 
+    @property
+    def differentiates_in_double(self) -> bool:
+        return self._one.differentiates_in_double
+
     def gradients(self, images: np.ndarray, label: int) -> np.ndarray:
         return self._one.gradients(images, 0) * self._factors[label]
 
