@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steadygaze.geometry.columns import any_within, rows_within, used_columns
+from steadygaze.geometry.columns import any_within, columns_unlike_first, rows_within, used_columns
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 300), (0, 5), (5, 0)])
@@ -38,3 +38,16 @@ def test_values_are_within_where_one_of_them_is(marks):
     assert not rows_within(off, marks, slack).any()
     assert not any_within(np.full((2, 50), np.nan), marks, slack)
     assert not any_within(off[:0], marks, slack)
+
+
+@pytest.mark.parametrize("unlike", [[], [3], [1, 2, 9], [*range(1, 10)]])
+def test_columns_unlike_the_first_are_found_up_to_so_many(unlike):
+    rows = np.repeat(np.random.default_rng(3).uniform(-1, 1, (6, 1)), 10, axis=1)
+    for place, column in enumerate(unlike):  # in one row each, or in several
+        rows[place % 6 : place % 6 + 1 + place % 2, column] += 1e-16 + np.spacing(1.0)
+    for most in range(11):
+        found = columns_unlike_first(rows, most)
+        assert (found is None) == (len(unlike) > most)
+        assert found is None or found.tolist() == unlike
+    rows[2, 4] = np.nan
+    assert 4 in columns_unlike_first(rows, 10).tolist()

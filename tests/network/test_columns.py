@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steadygaze.network.columns import columns_of, may_be_within, rows_within, sums_of_magnitudes, used_in
+from steadygaze.network.columns import (
+    columns_of,
+    may_be_within,
+    rows_within,
+    sums_of_magnitudes,
+    unlike_first,
+    used_in,
+)
 from steadygaze.network.layers import Dense
 
 ROWS = (torch.rand((9, 40), generator=torch.Generator().manual_seed(1)) - 0.9).clamp_min(0.0)
@@ -74,3 +81,23 @@ def test_a_magnitude_that_is_no_number_stays_none():
     assert found is not None
     assert found[0, 0].isnan()
     assert found[0, 1].isinf()
+
+
+@pytest.mark.parametrize("like", [0, 11, 12, 30, 40])
+def test_inputs_that_are_the_same_in_every_row_are_taken_together(like):
+    """As a blank background is: the product is the same, whichever and however many they are."""
+    generator = torch.Generator().manual_seed(like)
+    rows = torch.randn((20, 41), generator=generator).double()
+    alike = torch.randperm(40, generator=generator)[:like] + 1
+    rows[:, alike] = rows[:, :1]
+    unlike = unlike_first(rows)
+    assert (unlike is None) == (like < 20)
+    assert unlike is None or not set(unlike.tolist()) & {0, *alike.tolist()}
+    weight, bias = torch.randn((50, 41), generator=generator).double(), torch.ones(50).double()
+    layer = Dense(weight, bias)
+    slack = 1e-14 * layer.magnitude(rows)
+    for own in (rows, rows[:3]):
+        off = layer.forward_of_alive(own) - (own @ weight.T + bias)
+        assert (off.abs() <= slack[: len(own)]).all()
+    assert unlike_first(rows[:, :0]) is None
+    assert unlike_first(rows.float()) is None

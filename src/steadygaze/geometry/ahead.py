@@ -22,7 +22,7 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.caching import inherited
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.clipping import coincident, reaching_past
-from steadygaze.geometry.columns import rows_within, sums_of_magnitudes
+from steadygaze.geometry.columns import columns_unlike_first, rows_within, sums_of_magnitudes
 from steadygaze.geometry.connection import outline
 from steadygaze.geometry.joining import connected
 from steadygaze.geometry.measure import centres, facet_centres, facets, volumes
@@ -114,6 +114,7 @@ def _compile(kernels: str) -> None:
     volumes(square)
     sums_of_magnitudes(values, np.zeros(4), values[:1])
     rows_within(values, tolerance[:1], tolerance)
+    columns_unlike_first(values, 1)
     connected(np.zeros((1, 2)), 1)
     outline(square, facets(square))
     winners(square, values, tolerance[:1], tolerance[:1], 2)

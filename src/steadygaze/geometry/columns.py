@@ -28,6 +28,28 @@ def _used_columns(rows):
     return found[:count]
 
 
+def columns_unlike_first(rows: np.ndarray, most: int) -> np.ndarray | None:
+    """Numbers ``(k,)`` of the columns of rows ``(B, N)`` that are not the first column once more.
+
+    None as soon as there are more than `most`.
+    """
+    found = _columns_unlike_first(rows, most)
+    return found if len(found) <= most else None
+
+
+@kernel
+def _columns_unlike_first(rows, most):
+    width = rows.shape[1]
+    unlike = np.zeros(width, np.uint8)
+    for v in range(len(rows)):
+        first = rows[v, 0]
+        for j in range(width):
+            unlike[j] |= rows[v, j] != first
+        if unlike.sum() > most:
+            break
+    return np.flatnonzero(unlike)
+
+
 def rows_within(values: np.ndarray, marks: np.ndarray, slack: np.ndarray) -> np.ndarray:
     """Which of the rows ``(B, N)`` have a value within its column's slack of a mark (see `any_within`)."""
     return _rows_within(values, marks, slack)

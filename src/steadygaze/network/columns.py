@@ -31,6 +31,17 @@ def used_in(rows: Tensor) -> Tensor:
     return rows.any(dim=0).nonzero()[:, 0]
 
 
+def unlike_first(rows: Tensor) -> Tensor | None:
+    """Numbers ``(k,)`` of the columns of rows ``(B, N)`` that are not the first column once more.
+
+    None where these are more than half of them, or it is not quickly told.
+    """
+    if not rows.shape[1] or not _compiled(rows, _VALUES):
+        return None
+    found = columns.columns_unlike_first(rows.numpy(), rows.shape[1] // 2)
+    return None if found is None else torch.from_numpy(found)
+
+
 def may_be_within(values: Tensor, marks: Tensor, slack: Tensor) -> bool:
     """Whether any of values ``(B, N)`` is within its column's slack ``(N,)`` of one of the marks ``(k,)``.
 

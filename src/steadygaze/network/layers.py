@@ -17,13 +17,15 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from steadygaze.network.columns import columns_of, sums_of_magnitudes, used_in
+from steadygaze.network.columns import columns_of, sums_of_magnitudes, unlike_first, used_in
 from steadygaze.network.convolving import Window, convolved, pulled_back
 
 Shape: TypeAlias = tuple[int, ...]
 
 # Units of a dense layer from which on it pays to look for inputs that are 0.
 _WIDE = 32
+# Rows from which on it pays to look for inputs that are the same.
+_SHARED = 16
 LayerType = TypeVar("LayerType", bound="AbstractLayer")
 
 
@@ -160,12 +162,25 @@ class Dense(AbstractAffine):
         return functional.linear(xs[0], self.weight, self.bias)
 
     def forward_of_alive(self, x: Tensor) -> Tensor:
-        """`forward`, without the inputs that are 0 on all rows where these are many."""
+        """`forward`, without the inputs that are 0 on all rows where these are many.
+
+        Inputs that are the first once more on all rows, as a blank background is, are multiplied by the sum
+        of their weights.
+        """
         if x.ndim == 2 and self.weight.shape[0] >= _WIDE:
             alive = used_in(x)
             if 2 * alive.shape[0] <= x.shape[1]:
                 return functional.linear(columns_of(x, alive), columns_of(self.weight, alive), self.bias)
+            unlike = unlike_first(x) if x.shape[0] >= _SHARED else None
+            if unlike is not None:
+                return self._forward_of_unlike(x, unlike)
         return self.forward(x)
+
+    def _forward_of_unlike(self, x: Tensor, unlike: Tensor) -> Tensor:
+        """`forward` where all inputs but those of the numbers ``(k,)`` are the first one once more."""
+        like = torch.ones(x.shape[1], dtype=x.dtype, device=x.device).index_fill_(0, unlike, 0.0)
+        made = functional.linear(columns_of(x, unlike), columns_of(self.weight, unlike), self.bias)
+        return made.addmm_(x[:, :1], torch.mv(self.weight, like)[None])
 
     def linear(self, *xs: Tensor) -> Tensor:
         return functional.linear(xs[0], self.weight)
