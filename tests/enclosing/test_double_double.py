@@ -143,6 +143,23 @@ def test_matrix_products_are_known_to_twice_the_precision(spread):
     assert (found.error <= 2.0**-82).all()
 
 
+@pytest.mark.parametrize("size", [1e300, 1e301, 1e307, -1.5e308])
+@pytest.mark.parametrize("weights", [1e-301, 1e-150, 1e-5])
+def test_products_of_numbers_near_the_largest_are_known_or_not_at_all(size, weights):
+    rng = np.random.default_rng(7)
+    weight = weights * torch.from_numpy(rng.standard_normal((5, 16)))
+    x = torch.from_numpy(rng.standard_normal((1, 16)))
+    x[0, 3] = size
+    for first, second in ((weight, x), (x, weight)):
+        found = precise_products(lambda w, rows: rows @ w.T, first, second, 16, shared=True)
+        true = [
+            sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(row, own, strict=True))
+            for own in second
+            for row in first
+        ]
+        assert excess(found, true) <= 1
+
+
 def test_products_of_two_computed_matrices_have_scales_of_their_own():
     rng = np.random.default_rng(1)
     a, b = (torch.from_numpy(rng.standard_normal((2, 3, *shape))) for shape in ((4, 6), (6, 2)))
@@ -210,6 +227,12 @@ def test_parts_of_too_many_bits_are_seen(monkeypatch):
     monkeypatch.setattr(double_double, "_BITS", 70)
     with pytest.raises(AssertionError):
         test_matrix_products_are_known_to_twice_the_precision(0)
+
+
+def test_parts_of_numbers_too_large_for_them_are_seen(monkeypatch):
+    monkeypatch.setattr(torch, "where", lambda _, own, other: own)
+    with pytest.raises(AssertionError):
+        test_products_of_numbers_near_the_largest_are_known_or_not_at_all(1e307, 1e-301)
 
 
 def test_a_series_that_ends_too_soon_is_seen(monkeypatch):

@@ -28,6 +28,8 @@ from steadygaze.enclosing.error_free import two_product, two_sum
 _BITS = 53
 #: Parts that products are made of: with 20 bits each what is left out is 2^-100.
 PARTS = 5
+# Numbers beyond this power of two are not cut into parts: multiples of it would overflow.
+_MOST_POWER = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,11 +237,15 @@ def _total_of(found: list[Tensor]) -> Precise:
 def _cut(numbers: Tensor, bits: int, count: int) -> tuple[list[Tensor], Tensor]:
     """Parts of so many bits, largest first, without those that are 0; and powers of two above each row.
 
+    Of a row with numbers beyond 2^1000 nothing is known: that power is infinite.
+
     The parts of a row are multiples of powers of two, each 2^bits times less than the one before.
     """
     size = numbers.abs().flatten(1).amax(dim=1)
-    exponent = torch.frexp(size).exponent.clamp(-900, 1000)
+    exponent = torch.frexp(size).exponent.clamp(-900, _MOST_POWER)
     scales = torch.ldexp(torch.ones_like(size), exponent)
+    # Parts of larger numbers would have more bits, and their products would not be exact.
+    scales = torch.where(size <= 2.0**_MOST_POWER, scales, torch.inf)
     if double_kernels.suit(numbers):
         powers = exponent[:, None] - bits * torch.arange(1, count + 1)
         units = torch.ldexp(torch.ones_like(powers, dtype=torch.float64), powers)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import pytest
 import torch
 from torch import nn
 
 from steadygaze.enclosing.forms import Forms
+from steadygaze.network.bounding import anchored_layers, relaxing
+from steadygaze.network.bounding.anchored import Anchored
 from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.bounding.polynomials import polynomial_bounds
+from steadygaze.network.bounding.small_boxes import bounds_about
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.reading.load import load_network
 from steadygaze.question.inconsistency import by_name
@@ -21,6 +26,7 @@ ACTIVATIONS = {
     "tanh": nn.Tanh,
     "gelu": nn.GELU,
     "softplus": nn.Softplus,
+    "elu": nn.ELU,
 }
 # What is wrong with one pixel: of its form the row, the error being the last, and what stands there.
 FAULTS = {
@@ -31,9 +37,19 @@ FAULTS = {
 PIXEL, CLASSES = 5, 3
 
 
+@cache
+def network_of(kind, name):
+    """A module and its graph."""
+    module = module_of(kind, name)
+    return module, load_network(module, input_shape=(1, 4, 4)).graph
+
+
 def module_of(kind, name):
     torch.manual_seed(3)
     act = ACTIVATIONS[name]
+    if kind == "normed":
+        parts = [nn.Flatten(), nn.Linear(16, 8), nn.LayerNorm(8), act(), nn.Linear(8, 8)]
+        return nn.Sequential(*parts, nn.Softmax(1), act(), nn.Linear(8, CLASSES)).double().eval()
     if kind == "dense":
         parts = [nn.Flatten(), nn.Linear(16, 8), act(), nn.Linear(8, 8), act(), nn.Linear(8, 8), act()]
         return nn.Sequential(*parts, nn.Linear(8, CLASSES)).double().eval()
@@ -66,16 +82,51 @@ def is_contradicted(low, high, values):
     return bool((finite & ((low - slack > values) | (high + slack < values))).any())
 
 
-def wrong(kind, name, fault, effort):
+def about_anchors(forms, is_drifting, in_anchor):
+    """The same pixels as anchors and what is beside them; constants stand in one or the other."""
+    rows, drift = forms.rows.clone(), None
+    anchor = rows[:, 0].clone() if in_anchor else torch.zeros_like(rows[:, 0])
+    if in_anchor:
+        rows[:, 0] = 0.0
+    if is_drifting:
+        drift = rows[:, 1:].clone()
+        rows[:, 1:] = 0.0
+    return Anchored(anchor, Forms(rows, forms.error, forms.count), drift)
+
+
+def bounded(graph, forms, way):
+    """The network over the box: by forms with an effort, or by differences from anchors."""
+    if isinstance(way, Effort) and way is not Effort.POLYNOMIALS:
+        return [bounds_of(graph, forms, {graph.last}, {}, 8, effort=way)]
+    found = []
+    for in_anchor in (False, True):
+        if way is Effort.POLYNOMIALS:
+            for drifting in (False, True):
+                pixels = about_anchors(forms, drifting, in_anchor)
+                found.append(polynomial_bounds(graph, pixels, {graph.last}, {}, 3))
+        else:
+            pixels = about_anchors(forms, False, in_anchor)
+            found.append(bounds_about(graph, pixels, {graph.last}, {}, 8))
+    return found
+
+
+def wrong(kind, name, fault, way):
     """What of values, rows, turned rows and gradients is bounded too narrowly."""
-    module = module_of(kind, name)
-    graph = load_network(module, input_shape=(1, 4, 4)).graph
+    module, graph = network_of(kind, name)
     forms, images = pixels_with(fault)
     images.requires_grad_(True)
     logits = module(images)
     (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images)
     gaps = (logits[:, [0]] - logits[:, 1:]).detach()
-    known = bounds_of(graph, forms, {graph.last}, {}, 8, effort=effort)
+    all_wrong = set()
+    for known in bounded(graph, forms, way):
+        all_wrong |= wrong_of(known, gaps, gradient.detach())
+    return all_wrong
+
+
+def wrong_of(known, gaps, gradient):
+    """The same of these bounds, given class gaps and gradients at points."""
+    graph = known.graph
     found = {"values": is_contradicted(*known.gaps(0), gaps)}
     if known.backward is not None:
         rows = known._rows(0)
@@ -97,9 +148,20 @@ def test_nothing_is_bounded_by_what_is_not_known(kind, name, effort):
         assert not wrong(kind, name, fault, effort), fault
 
 
-def test_units_that_keep_a_piece_because_nothing_is_known_are_caught(monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "nan_to_num", lambda own, *_: own)
-    assert "gradients" in wrong("dense", "relu", "error inf", Effort.FORMS)
+@pytest.mark.parametrize("way", [Effort.POLYNOMIALS, "differences"], ids=str)
+@pytest.mark.parametrize("name", ["relu", "hardtanh", "elu", "gelu"])
+@pytest.mark.parametrize("kind", ["dense", "pooled", "normed"])
+def test_nothing_is_said_of_differences_from_what_is_not_known(kind, name, way):
+    for fault in FAULTS:
+        assert not wrong(kind, name, fault, way), fault
+
+
+@pytest.mark.parametrize("way", [Effort.FORMS, Effort.POLYNOMIALS, "differences"], ids=str)
+def test_units_that_keep_a_piece_because_nothing_is_known_are_caught(monkeypatch, way):
+    for room in (relaxing, anchored_layers):
+        monkeypatch.setattr(room, "or_all_numbers", lambda *ends: ends)
+    found = (wrong("dense", "hardtanh", fault, way) for fault in FAULTS)
+    assert any("gradients" in own for own in found)
 
 
 @pytest.mark.parametrize("name", ["cosine", "l2", "l1", "linf", "top-k"])

@@ -46,6 +46,7 @@ from steadygaze.network.bounding.relaxing import (
     NEGLIGIBLE,
     Choice,
     Derivative,
+    or_all_numbers,
     piecewise_relaxed,
     pooled,
     smooth_derivative,
@@ -131,7 +132,7 @@ def bent_apart(layer: PiecewiseLinear, x: Anchored, tolerance: Tensor) -> Apart:
     found = torch.stack([bent(d) - chord * d for d in ends])
     below, above = found.amin(dim=0), found.amax(dim=0)
     rounding = torn + 16 * UNIT * (own.abs() + chord.abs() + jumps.abs().sum(dim=0)) * size
-    low, high = x.hull.bounds()
+    low, high = or_all_numbers(*x.hull.bounds())
     touching = torch.where(x.change.strays <= tolerance, tolerance, 0.0)
     return (
         torch.where(crosses, own + chord, own),

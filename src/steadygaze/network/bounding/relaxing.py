@@ -271,11 +271,7 @@ def relax(
         return pooled(layer, forms, tolerance, room, used)
     flat = forms.flattened()
     low, high = flat.bounds() if ranges is None else ranges
-    # A number that is none is on neither side of a breakpoint, and no unit may seem to keep a piece by it.
-    low, high = (
-        low.nan_to_num(-torch.inf, torch.inf, -torch.inf),
-        high.nan_to_num(torch.inf, torch.inf, -torch.inf),
-    )
+    low, high = or_all_numbers(low, high)
     if isinstance(layer, Smooth):
         slope, offset, deviation = relaxed(layer, low, high)
         derivative = smooth_derivative(layer, flat, low, high)
@@ -287,6 +283,15 @@ def relax(
     values = flat.scaled(slope).raised(offset)
     values = values.loosened(plain * (1 + _ROUNDING)).widened(deviation - plain, room, used)
     return Relaxed(values.reshaped(*forms.shape), derivative, blamed(flat, deviation))
+
+
+def or_all_numbers(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The same ranges, without an end where it is no number.
+
+    That is on neither side of a breakpoint, and no unit may seem to keep a piece by it.
+    """
+    infinity = torch.inf
+    return low.nan_to_num(-infinity, infinity, -infinity), high.nan_to_num(infinity, infinity, -infinity)
 
 
 def magnitudes(forms: Forms, room: int) -> Forms:
