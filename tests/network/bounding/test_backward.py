@@ -356,11 +356,27 @@ def test_lines_taken_for_one_another_are_caught(monkeypatch):
     assert worst_excess() > 1e-6
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_few_units_are_told_what_many_are(name):
+    graph = graph_of(name)
+    pixels = pixels_around(np.random.default_rng(3), 4, 0.05)
+    backward = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=Effort.UNITS).backward
+    generator = torch.Generator().manual_seed(1)
+    for index in backward.lines:
+        (start,) = graph.nodes[index].inputs
+        chosen = torch.rand(backward.sizes[start].flatten(1).shape, generator=generator) < 0.5
+        chosen[1] = False
+        few = backward._few_units(start, chosen)
+        for ours, other in zip(few, backward._units(start, chosen, backward.take), strict=True):
+            torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-10)
+
+
 def test_boxes_taken_for_one_another_are_caught(monkeypatch):
     # Whole maps: what is taken for windows is in `test_fields`.
     monkeypatch.setattr(backward_module, "fields_of", lambda *_: None)
     # One box at a time: what is known of all is taken as it is.
     monkeypatch.setattr(backward_module, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(backward_module, "_FEW_UNITS", 0)
     take = Backward.take
     monkeypatch.setattr(Backward, "take", lambda self, chosen: take(self, (chosen + 1) % 4))
     graph, rng = graph_of("residual"), np.random.default_rng(2)

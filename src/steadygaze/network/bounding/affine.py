@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.forms import Forms, together
+from steadygaze.network.bounding.single_entries import linear_of
 from steadygaze.network.layers import AbstractAffine, Add
 
 
@@ -35,7 +36,7 @@ def affine(
     constant = None if differences else layer.constant(tuple(forms.shape for forms in inputs))
     length = flat[0].length if len(flat) == 1 else together(flat)
     return Forms(rows, error, flat[0].count, length=length).linear(
-        lambda x: layer.linear(*parts(x)),
+        lambda x: linear_of(layer, *parts(x)) if len(inputs) == 1 else layer.linear(*parts(x)),
         lambda x: layer.absolute.linear(*parts(x)),
         layer.terms_forward,
         constant,

@@ -36,6 +36,8 @@ _EXACT = (Add, Concat, Pad, Permute, Reshape)
 # Bytes of the widest rows that are carried at once: measured, smaller blocks take longer for their many
 # steps, larger ones leave the cache.
 _BLOCK_BYTES = 2**22
+# Where there are no more units over all boxes, telling boxes apart takes longer than asking all the same.
+_FEW_UNITS = 256
 # Boxes share one set of rows where that is no larger by this factor than that of the box with the most.
 _SHARED = 1.25
 
@@ -160,12 +162,27 @@ class Backward:
         """
         fields = fields_of(self.graph, start, {*self.grounds, *self.ends})
         if fields is None:
-            return self._units(start, chosen, self.take)
+            few = chosen.numel() <= _FEW_UNITS
+            return self._few_units(start, chosen) if few else self._units(start, chosen, self.take)
         # Each place of each box is a box of its own.
         channels = self.graph.nodes[start].shape[0]
         each = chosen.unflatten(1, (channels, -1)).mT.flatten(0, 1)
         found = self._units(fields.start, each, lambda own: self._seen(fields, own), fields.graph)
         low, high = (bound.unflatten(0, (len(chosen), -1)).permute(0, 2, 3, 1).flatten(2) for bound in found)
+        return low, high
+
+    def _few_units(self, start: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """As `units`, in one go: all boxes are asked what one of them is asked."""
+        places = chosen.any(dim=0).nonzero()[:, 0]
+        rows = torch.zeros((1, len(places), chosen.shape[1]), dtype=self._kind, device=chosen.device)
+        rows[0, range(len(places)), places] = 1.0
+        found = self.below(rows, start, both=True)
+        low = found.new_zeros((*found.shape[:2], chosen.shape[1]))
+        low[:, 0] = -torch.inf
+        high, wanted = -low, chosen[:, None, places]
+        below, above = found.chunk(2, dim=2)
+        low[..., places] = torch.where(wanted, below, low[..., places])
+        high[..., places] = torch.where(wanted, -above, high[..., places])
         return low, high
 
     def _units(

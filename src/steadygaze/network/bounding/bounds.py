@@ -23,6 +23,7 @@ from steadygaze.network.bounding.polynomial_slopes import (
     SoftmaxSlopes,
 )
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
+from steadygaze.network.bounding.single_entries import transpose_of
 from steadygaze.network.bounding.steepening import steepened
 from steadygaze.network.bounding.tightening import Effort, Tightening
 from steadygaze.network.graph import Graph
@@ -168,7 +169,7 @@ def _transposed(
 ) -> Forms:
     """The part of a gradient that goes to one input of an affine layer, which this norm is of."""
     return gradient.linear(
-        lambda g: layer.transpose(g, shapes)[source],
+        lambda g: transpose_of(layer, g, shapes)[source],
         lambda g: layer.absolute.transpose(g, shapes)[source],
         layer.terms,
         norm=norm,
