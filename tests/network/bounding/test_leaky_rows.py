@@ -12,7 +12,7 @@ from torch import nn
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import tightening
 from steadygaze.network.bounding.bounds import bounds_of
-from steadygaze.network.bounding.lines import piecewise_lines
+from steadygaze.network.bounding.lines import Lines, piecewise_lines
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.building import GraphBuilder
 from steadygaze.network.layers import Dense
@@ -100,10 +100,41 @@ def test_second_rows_are_worth_it(monkeypatch):
             yield float((high - low).sum())
 
     twice = np.array(list(widths()))
+    monkeypatch.setattr(tightening.Tightening, "_asked_of_both", lambda *_: None)
     monkeypatch.setattr(tightening.Tightening, "_turned", lambda _self, _at, _asked, low, high: (low, high))
     once = np.array(list(widths()))
     assert (twice <= once * (1 + 1e-9)).all()
     assert (twice < 0.99 * once).any()
+
+
+def off():
+    """How far both kinds of rows, asked for together, are from each asked for alone: over three boxes."""
+    worst = 0.0
+    for graph, _, _, pixels in networks(2):
+        rows = pixels.rows.repeat(3, 1, 1, 1, 1)
+        rows[:, 1:] *= torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64)[:, None, None, None, None]
+        three = Forms(rows, pixels.error.repeat(3, 1, 1, 1), COUNT)
+        known = bounds_of(graph, three, {graph.last}, {}, 8, effort=Effort.UNITS).backward
+        assert known.others
+        for index in known.lines:
+            (start,) = graph.nodes[index].inputs
+            chosen = torch.rand((3, 12), generator=torch.Generator().manual_seed(index)) < 0.7
+            both = known.with_others(start).units(start, torch.cat([chosen, chosen]))
+            apart = zip(known.units(start, chosen), known.otherwise().units(start, chosen), strict=True)
+            for found, own in zip(both, (torch.cat(parts) for parts in apart), strict=True):
+                assert found.isfinite().equal(own.isfinite())
+                worst = max(worst, float((found - own).nan_to_num(0.0).abs().max()))
+    return worst
+
+
+def test_rows_with_both_lines_go_together_as_they_go_alone():
+    assert off() <= 1e-12
+
+
+def test_lines_of_another_box_are_caught(monkeypatch):
+    joined = Lines.joined
+    monkeypatch.setattr(Lines, "joined", lambda *own: joined(*own).mapped(lambda part: part.roll(1, 0)))
+    assert off() > 1e-3
 
 
 def test_values_stay_within_the_bounds():

@@ -106,6 +106,37 @@ class Backward:
     def _single(self) -> Backward:
         return Backward(self.graph.single, deadline=self.deadline)
 
+    def asks_few(self, chosen: Tensor) -> bool:
+        """Whether a mask ``(B, M)`` of what is asked for is so small that operations alone take time."""
+        return chosen.numel() <= _FEW_UNITS
+
+    def with_others(self, start: int) -> Backward | None:
+        """The same for rows from a node over twice as many boxes: the second half takes the other lines.
+
+        None where windows' maxima are on the way.
+        """
+        own = self._double
+        for index in self.behind(start):
+            if index in own.sizes:
+                continue
+            if self._is_end(index):
+                number = torch.arange(len(self.sizes[index]), device=self.sizes[index].device)
+                own.ends[index] = self._end(index).take(number.repeat(2))
+            elif index in self.lines:
+                lines = (self.lines[index], self.others.get(index, self.lines[index]))
+                if not all(isinstance(each, Lines) for each in lines):
+                    return None
+                own.lines[index] = Lines.joined(*lines)
+            else:
+                own._scales[index] = _twice(self.scale(index))
+                own._roundings[index] = _twice(self._rounding(index, torch.float64))
+            own.sizes[index] = _twice(self.sizes[index])
+        return own
+
+    @cached_property
+    def _double(self) -> Backward:
+        return Backward(self.graph, deadline=self.deadline)
+
     def least(self, rows: Tensor, start: int) -> Tensor:
         """Lower bounds ``(B, R)`` of ``<row, output of node start>`` for rows ``(B, R, M)``, rounded down."""
         found = least_of(self.below(rows, start))
@@ -162,7 +193,7 @@ class Backward:
         """
         fields = fields_of(self.graph, start, {*self.grounds, *self.ends})
         if fields is None:
-            few = chosen.numel() <= _FEW_UNITS
+            few = self.asks_few(chosen)
             return self._few_units(start, chosen) if few else self._units(start, chosen, self.take)
         # Each place of each box is a box of its own.
         channels = self.graph.nodes[start].shape[0]
@@ -364,3 +395,8 @@ def least_of(below: Tensor) -> Tensor:
 def _mirrored(numbers: Tensor) -> Tensor:
     """Those of rows and of their opposites, along the second axis."""
     return torch.cat([numbers, -numbers], dim=1)
+
+
+def _twice(numbers: Tensor) -> Tensor:
+    """Those of all boxes, and of all once more."""
+    return torch.cat([numbers, numbers])

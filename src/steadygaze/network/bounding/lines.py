@@ -109,10 +109,18 @@ class Lines(AbstractLines):
     def take(self, chosen: Tensor) -> Lines:
         return self.mapped(lambda own: own[chosen])
 
+    @staticmethod
+    def joined(*lines: Lines) -> Lines:
+        """Those over the boxes of several, one after the other."""
+        return Lines(*(torch.cat(parts) for parts in zip(*(own._parts for own in lines), strict=True)))
+
     def mapped(self, move: Callable[[Tensor], Tensor]) -> Lines:
         """Those that a function makes of slopes, offsets and sizes, each ``(B, N)``."""
-        parts = (self.below, self.below_offset, self.above, self.above_offset, self.size)
-        return Lines(*(move(own) for own in parts))
+        return Lines(*(move(own) for own in self._parts))
+
+    @property
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self.below, self.below_offset, self.above, self.above_offset, self.size
 
     def to(self, kind: torch.dtype) -> Lines:
         offsets = (self.below_offset - _LOST_OFFSET, self.above_offset + _LOST_OFFSET)

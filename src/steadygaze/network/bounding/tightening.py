@@ -113,10 +113,15 @@ class Tightening:
             own = flat.rows[:, 1 : 1 + flat.count].abs().sum(dim=1)
             asked = _torn(layer, low, high) & (high - low > 2 * _LOOSE * own)
             if asked.any():
-                self._bands[source] = self._asked(source, asked, high - low)
+                others = self._asked_of_both(source, asked)
+                if others is None:
+                    self._bands[source] = self._asked(source, asked, high - low)
                 least, most = self._bands[source].bounds
                 low, high = torch.fmax(low, least.flatten(1)), torch.fmin(high, most.flatten(1))
-                low, high = self._turned(source, asked & _torn(layer, low, high), low, high)
+                if others is None:
+                    low, high = self._turned(source, asked & _torn(layer, low, high), low, high)
+                else:
+                    low, high = torch.fmax(low, others[0]), torch.fmin(high, others[1])
                 self._ranges[source] = low.reshape(forms.error.shape), high.reshape(forms.error.shape)
                 self.backward.sizes[source] = size_of(*self._ranges[source])
         self._draw(index, flat, low, high)
@@ -186,6 +191,20 @@ class Tightening:
             band = band.between(*self.backward.narrowed(source).units(source, coarse))
         fine = asked & ~coarse
         return band.between(*self.backward.units(source, fine)) if fine.any() else band
+
+    def _asked_of_both(self, source: int, asked: Tensor) -> Range | None:
+        """What rows through other lines say of ranges ``(B, M)``, where few are asked for: as `_turned` does.
+
+        Its band is then asked for, too: both go back together. None where that is not done.
+        """
+        few = self._differs.any() and self.backward.asks_few(torch.cat([asked, asked]))
+        both = self.backward.with_others(source) if few else None
+        if both is None:
+            return None
+        below, above = both.units(source, torch.cat([asked, asked & self._differs[:, None]]))
+        (below, turned_below), (above, turned_above) = below.chunk(2), above.chunk(2)
+        self._bands[source] = self._bands[source].between(below, above)
+        return least_of(turned_below), -least_of(-turned_above)
 
     def _turned(self, source: int, asked: Tensor, low: Tensor, high: Tensor) -> Range:
         """Ranges ``(B, M)`` with what rows through other lines say of entries, in boxes that ask for few.
