@@ -123,10 +123,11 @@ class Backward:
                 number = torch.arange(len(self.sizes[index]), device=self.sizes[index].device)
                 own.ends[index] = self._end(index).take(number.repeat(2))
             elif index in self.lines:
-                lines = (self.lines[index], self.others.get(index, self.lines[index]))
-                if not all(isinstance(each, Lines) for each in lines):
+                first = self.lines[index]
+                second = self.others.get(index, first)
+                if not (isinstance(first, Lines) and isinstance(second, Lines)):
                     return None
-                own.lines[index] = Lines.joined(*lines)
+                own.lines[index] = Lines.joined(first, second)
             else:
                 own._scales[index] = _twice(self.scale(index))
                 own._roundings[index] = _twice(self._rounding(index, torch.float64))
