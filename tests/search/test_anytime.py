@@ -263,6 +263,20 @@ def test_the_first_hinges_are_where_they_are_said_to_be(parameters):
     assert (outside != inside[0]).any()
 
 
+@pytest.mark.parametrize("parameters", [1, 2])
+@pytest.mark.usefixtures("heavy")
+def test_each_box_reaches_farther_than_the_one_before(parameters):
+    """Also where the next one would reach as far, but for the last digit of what has come of it."""
+    problem = posed(parameters)
+    course = Course(problem, half_widths(problem.box), "linf")
+    examined = course.next_radius(0.0, np.inf)
+    for _ in range(6):
+        before = np.nextafter(examined, 0.0)
+        course.learn(before, 1)
+        examined = course.next_radius(before, np.inf)
+        assert examined > before * (1 + 1e-6)
+
+
 def test_time_is_kept_for_reading_where_points_take_long():
     problem = posed(1)
     assert kept_for_reading(problem, asked(1000)).seconds == 0

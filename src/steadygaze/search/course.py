@@ -104,7 +104,7 @@ class Course:
             growth = _SLOW_GROWTH if len(self._half) > 1 else _SLOW_GROWTH_ON_LINE
         allowed = max(first, (growth * self._regions + first) if examined else 1.0)
         reach = self._within(allowed)
-        if reach <= examined:  # one more hinge, or where hinges are of no help, as far again
+        if reach <= examined * (1 + _EQUAL):  # one more hinge, or where hinges are of no help, as far again
             later = self._hinges[self._hinges > examined * (1 + _EQUAL)]
             reach = max(float(later[1]) if len(later) > 1 else 0.0, (1 + 1 / max(8.0, allowed)) * examined)
         reach = max(min(reach, _FARTHER * examined) if examined else reach, _LEAST)
