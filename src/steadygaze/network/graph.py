@@ -142,13 +142,15 @@ class Graph:
             pulled[block] = self._pull_block(seed[block], own, start, to, downstream, pull)
         return pulled
 
-    def pulled(self, index: int, g: Tensor, pieces: Mapping[int, Tensor]) -> tuple[Tensor, ...]:
+    def pulled(
+        self, index: int, g: Tensor, pieces: Mapping[int, Tensor], layer: AbstractLayer | None = None
+    ) -> tuple[Tensor, ...]:
         """Gradients at the inputs of one node, given those at its output, ``(B, *shape)``; see `pull_back`.
 
-        The given ones may be overwritten.
+        The given ones may be overwritten. layer: another one in its place.
         """
         node = self.nodes[index]
-        layer = node.layer
+        layer = node.layer if layer is None else layer
         if isinstance(layer, AbstractAffine):
             return layer.transpose(g, tuple(self.nodes[source].shape for source in node.inputs))
         if isinstance(layer, AbstractJoint):
@@ -277,10 +279,20 @@ class Graph:
         layers = (own.to(kind) if isinstance(own, AbstractAffine) else own for own in layers)
         return Graph(tuple(replace(node, layer=own) for node, own in zip(self.nodes, layers, strict=True)))
 
+    def squared(self, index: int, coarsely: bool = False) -> AbstractLayer:
+        """The layer of a node with its weights, or slopes, squared: what variances follow, see `squared`.
+
+        coarsely: in single precision, of a layer that is `coarse`.
+        """
+        if (index, coarsely) not in self._squares:
+            layer = self.nodes[index].layer
+            own = layer.coarse if coarsely and isinstance(layer, AbstractAffine) else None
+            self._squares[index, coarsely] = squared(own or layer)
+        return self._squares[index, coarsely]
+
     @cached_property
-    def squares(self) -> Graph:
-        """The graph with its weights and slopes squared: what variances follow, see `squared`."""
-        return Graph(tuple(replace(node, layer=squared(node.layer)) for node in self.nodes))
+    def _squares(self) -> dict[tuple[int, bool], AbstractLayer]:
+        return {}
 
     @cached_property
     def device(self) -> torch.device:

@@ -22,11 +22,22 @@ from steadygaze.network.convolving import Window, convolved, pulled_back
 
 Shape: TypeAlias = tuple[int, ...]
 
+# From so many weights on a layer is worth a copy in single precision.
+_MANY = 2**15
+# Products of two numbers between these are far from the ends of single precision.
+_SMALL, _LARGE = 1e-15, 1e15
 # Units of a dense layer from which on it pays to look for inputs that are 0.
 _WIDE = 32
 # Rows from which on it pays to look for inputs that are the same.
 _SHARED = 16
 LayerType = TypeVar("LayerType", bound="AbstractLayer")
+
+
+def fits_single(values: Tensor) -> bool:
+    """Whether all of them are 0, or of a magnitude far from the ends of single precision."""
+    size = values.abs()
+    most = float(size.max()) if size.numel() else 0.0
+    return most <= _LARGE and float(size.masked_fill_(size == 0, _LARGE).min()) >= _SMALL if most else True
 
 
 class AbstractLayer(ABC):
@@ -70,6 +81,15 @@ class AbstractAffine(AbstractLayer):
 
     @abstractmethod
     def _absolute(self) -> AbstractAffine: ...
+
+    @cached_property
+    def coarse(self) -> AbstractAffine | None:
+        """`absolute` in float32, for estimates; None where it is not worth it, or some weight too far out."""
+        weights = [own for own in vars(self).values() if isinstance(own, Tensor) and own.is_floating_point()]
+        many = sum(own.numel() for own in weights) >= _MANY
+        if not many or any(own.is_cuda or not fits_single(own) for own in weights):
+            return None
+        return self.to(torch.float32)._absolute()
 
     def constant(self, shapes: tuple[Shape, ...]) -> Tensor | None:
         """What it adds to a linear function of inputs of these shapes, ``(1, *shape)``; None if that is 0."""

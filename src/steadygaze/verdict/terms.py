@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.geometry.draws import unit_draws
+from steadygaze.network import coarse
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -46,7 +47,7 @@ class Terms:
         sizes: dict[int, Tensor] = {}
         for index, node in enumerate(graph.nodes):
             if isinstance(node.layer, AbstractAffine):
-                most[index] = node.layer.magnitude(*(most[source] for source in node.inputs))
+                most[index] = coarse.magnitude(node.layer, *(most[source] for source in node.inputs))
                 continue
             largest = values[index].abs().amax(dim=0, keepdim=True)
             before = most[node.inputs[0]] if node.inputs else largest

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from steadygaze.network import coarse
 from steadygaze.network.columns import may_be_within
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
@@ -49,10 +50,9 @@ def noise_at(
     for index, node in enumerate(graph.nodes[1 : None if last is None else last + 1], start=1):
         before = [noise[source] for source in node.inputs]
         if isinstance(node.layer, AbstractAffine):
-            own = _SINGLE * node.layer.magnitude(*(values[source] for source in node.inputs))
-            layer = graph.squares.nodes[index].layer
-            assert isinstance(layer, AbstractAffine)
-            noise[index] = (layer.linear(*(each.square() for each in before)) + own.square()).sqrt()
+            own = _SINGLE * coarse.magnitude(node.layer, *(values[source] for source in node.inputs))
+            passed = coarse.squares(graph, index, *(each.square() for each in before))
+            noise[index] = (passed + own.square()).sqrt()
         elif isinstance(node.layer, PiecewiseLinear):
             flat, own = values[node.inputs[0]].flatten(1), before[0].flatten(1)
             if node.layer.is_relu:

@@ -104,7 +104,7 @@ def grown_noise(
 
     constant: whether its constant terms are among what is summed.
     """
-    layer, square = graph.nodes[index].layer, graph.squares.nodes[index].layer
+    layer, square = graph.nodes[index].layer, graph.squared(index)
     assert isinstance(layer, AbstractAffine)
     assert isinstance(square, AbstractAffine)
     terms = layer.magnitude(*values) if constant else layer.absolute.linear(*(each.abs() for each in values))

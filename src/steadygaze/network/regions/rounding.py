@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from steadygaze.network import coarse
 from steadygaze.network.graph import Graph
 from steadygaze.network.integrated import IntegratedGradients
 from steadygaze.network.joint import AbstractJoint, Normalise
@@ -35,7 +36,7 @@ def scales_of(graph: Graph, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
     sizes: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes):
         if isinstance(node.layer, AbstractAffine):
-            sizes[index] = node.layer.magnitude(*(sizes[source] for source in node.inputs))
+            sizes[index] = coarse.magnitude(node.layer, *(sizes[source] for source in node.inputs))
         elif isinstance(node.layer, PiecewiseLinear | MaxPool):
             before = sizes[node.inputs[0]]
             before = node.layer.forward(before) if isinstance(node.layer, MaxPool) else before
@@ -58,7 +59,7 @@ def uneven(graph: Graph, values: Mapping[int, Tensor], scales: Mapping[int, Tens
     sizes: dict[int, Tensor] = {}
     for index, node in enumerate(graph.nodes):
         if isinstance(node.layer, AbstractAffine):
-            sizes[index] = node.layer.magnitude(*(sizes[source] for source in node.inputs))
+            sizes[index] = coarse.magnitude(node.layer, *(sizes[source] for source in node.inputs))
         else:
             sizes[index] = _with_least(values[index])
         if index in scales and _is_small(sizes[index], scales[index]):
@@ -193,9 +194,9 @@ def terms_of_gradients(graph: Graph, seed: Tensor, pieces: Mapping[int, Tensor],
         if isinstance(node.layer, AbstractJoint):
             passed = node.layer.squares_back(own_spread.reshape(g.shape), pieces[index], shapes)
         else:
-            passed = graph.squares.pulled(index, own_spread, steep)
+            passed = coarse.squares_back(graph, index, own_spread, steep)
         if isinstance(node.layer, AbstractAffine):
-            terms = node.layer.absolute.transpose(g.abs(), shapes)
+            terms = coarse.magnitude_back(node.layer, g, shapes)
         elif isinstance(node.layer, Normalise):  # what cancels in it leaves as much as it is made of
             terms = node.layer.terms_back(g.abs(), pieces[index], shapes)
         for source, part, error, own in zip(node.inputs, parts, passed, terms, strict=True):
@@ -238,7 +239,7 @@ def _most_terms_of_gradients(graph: Graph, label: int, to: int) -> Tensor:
         parts, passed = _steepest(graph, index, size), _steepest(graph, index, spread.pop(index))
         terms = parts
         if isinstance(node.layer, AbstractAffine):
-            terms = tuple(part.square() for part in node.layer.absolute.transpose(size.sqrt(), shapes))
+            terms = tuple(part.square() for part in coarse.magnitude_back(node.layer, size.sqrt(), shapes))
         for source, part, error, own in zip(node.inputs, parts, passed, terms, strict=True):
             sizes[source] = sizes[source] + part if source in sizes else part
             spread[source] = spread[source] + error + own if source in spread else error + own
@@ -256,4 +257,4 @@ def _steepest(graph: Graph, index: int, squares: Tensor) -> tuple[Tensor, ...]:
         for column in layer.windows.T:
             found.index_add_(1, column.clamp_min(0), squares.flatten(1) * (column >= 0))
         return (found.reshape(1, *layer.shape),)
-    return graph.squares.pulled(index, squares, {})
+    return coarse.squares_back(graph, index, squares, {})
