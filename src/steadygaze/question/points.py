@@ -28,8 +28,8 @@ _UNMOVED = 1e-6
 # How many theta are drawn to compare the import with the original, and to learn the scale of rounding.
 _PROBES = 16
 # So many products are made in learning that scale (see `Graph.effort`), where that is more than two points
-# of each kind.
-_EFFORT = 2 * 10**9
+# of each kind, or than one where a single image takes as many as `_LONG`.
+_EFFORT, _LONG = 2 * 10**9, 10**9
 # About so many corners of a box are enough to learn that scale from.
 _CORNERS = 64
 
@@ -159,7 +159,7 @@ def scaling_of(box: np.ndarray, probes: np.ndarray, effort: int) -> np.ndarray:
 
 def probed(effort: int) -> int:
     """How many of the probes it is learnt from, if there are so many."""
-    return max(2, _EFFORT // effort)
+    return max(2 if effort < _LONG else 1, _EFFORT // effort)
 
 
 def corners_of(box: np.ndarray) -> np.ndarray:

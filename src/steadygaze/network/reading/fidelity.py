@@ -36,6 +36,8 @@ _FEWEST = 3
 _LEAST_STEPS = 8
 # Of the time that is left comparing integrals may take this share.
 _SHARE_OF_INTEGRALS = 0.2
+# Of the largest networks the unperturbed image and one more are compared: all of them lie close together.
+_FEWEST_IMAGES = 2
 # Gradients are compared against at least this share of the largest.
 _SMALL = 0.01
 
@@ -50,7 +52,8 @@ class FidelityOptions:
     piece that none before it does, and seconds how long they are sought; steps is the number of points at
     which an integral is sampled, segments how many directions are tried, those after the first of either kind
     as long as `integrating` seconds last. effort bounds how many images are compared, and points sampled: so
-    many products (see `Graph.effort`) in one pass over all of them; but `least` images are in any case.
+    many products (see `Graph.effort`) in one pass over all of them; but `least` images are in any case, or
+    two where one takes as many as `long`.
     """
 
     rounding: float = 1e-4
@@ -64,6 +67,7 @@ class FidelityOptions:
     integrating: float = 0.5
     effort: int = 2 * 10**9
     least: int = 3
+    long: int = 10**9
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,8 @@ def _compared(
 
 
 def _most(graph: Graph, options: FidelityOptions) -> int:
-    return max(options.least, options.effort // graph.effort)
+    least = options.least if graph.effort < options.long else min(options.least, _FEWEST_IMAGES)
+    return max(least, options.effort // graph.effort)
 
 
 def _affordable(images: np.ndarray, network: Network, options: FidelityOptions) -> Tensor:
