@@ -11,13 +11,14 @@ from anchored_cases import deep
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.network.bounding import polynomials, small_boxes
 from steadygaze.network.bounding.anchored import Anchored
+from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient, NoMap
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
-from steadygaze.search import branch_and_bound
+from steadygaze.search import branch_and_bound, judged_boxes
 from steadygaze.search.judged_boxes import judge_boxes
 from steadygaze.verdict.driver import verify
 
@@ -103,6 +104,42 @@ def test_boxes_about_zero_end_there_where_pixels_are_at_an_end_of_the_clip(monke
     points = answer.problem.replay(answer.safe_scale * np.linspace(-0.05, 0.05, 41)[:, None])
     assert (points.gap > 0).all()
     assert (points.inconsistency <= 0.3).all()
+
+
+class Bending(nn.Sequential):
+    """A norm before units that bend: both ways of bounding it are tried."""
+
+    def __init__(self):
+        torch.manual_seed(1)
+        super().__init__(
+            nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 8), nn.ReLU()
+        )
+        self.append(nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize(("large", "first"), [(0, Effort.FORMS), (10**12, Effort.POLYNOMIALS)])
+def test_small_boxes_of_large_networks_are_judged_by_differences_first(monkeypatch, large, first):
+    """Whichever way comes first, what it leaves open the other one is asked about, and no box changes."""
+    network = load_network(Bending().eval(), input_shape=IMAGE.shape)
+    problem = pose(
+        network, IMAGE, LINE, label=None, threshold=0.3, clip=(0.0, 1.0),
+        saliency=Gradient(), inconsistency=Cosine(),
+    )  # fmt: skip
+    efforts, own = list[Effort](), Problem.bounds
+
+    def bounds(self, boxes, room, effort=Effort.FORMS, *rest):
+        efforts.append(effort)
+        return own(self, boxes, room, effort, *rest)
+
+    monkeypatch.setattr(Problem, "bounds", bounds)
+    monkeypatch.setattr(judged_boxes, "_LARGE", large)
+    monkeypatch.setattr(judged_boxes, "are_small", lambda graph, pixels: np.ones(len(pixels.centre), bool))
+    boxes = np.array([[[-0.9, 0.9]], [[0.0, 0.05 * 2.0**-12]], [[-0.05 * 2.0**-10, 0.0]]])
+    judged = judge_boxes(problem, boxes, 32)
+    assert efforts[0] is first
+    assert (judged.kind[1:] == ROBUST).all()
+    assert len(judged.kind) == len(judged.doubts) == 3
+    assert set(efforts) == {Effort.FORMS, Effort.POLYNOMIALS}, "the wide box is asked about in both ways"
 
 
 def test_small_boxes_are_not_judged_together_with_others():

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from steadygaze.search.boxes import SLOW, volumes_of
 
 # Gradients of boxes with more units in doubt are not carried back again: hardly any would be decided.
 _MOST_SYMBOLS = 256
+# From so many products of one image on (see `Graph.effort`) a network is large.
+_LARGE = 3 * 10**8
 
 
 # Boxes of each size on which an effort is tried, and the share of them that it must decide: what an effort
@@ -182,17 +185,28 @@ def judge_boxes(
 
     Raises Expired where the deadline passes on the way.
     """
+    ways = [partial(_otherwise, experience=experience)]
     if problem.follows_polynomials:
-        found = _by_polynomials(problem, boxes, room, deadline)
-        left = np.flatnonzero(found.kind == UNDECIDED)
         # Which piece a unit is on polynomials follow less well than symbols do.
-        if not len(left) or all(node <= problem.pixels for node in problem.graph.piecewise):
-            return found
-        rest = _otherwise(problem, boxes[left], room, experience, deadline)
-        order = np.arange(len(boxes))
-        order[left] = len(boxes) + np.arange(len(left))
-        return Judged.joined([found, rest]).take(order)
-    return _otherwise(problem, boxes, room, experience, deadline)
+        bends = any(node > problem.pixels for node in problem.graph.piecewise)
+        ways = [_by_polynomials, *ways] if bends else [_by_polynomials]
+        # Of small boxes of a large network polynomials take twice as long as what mostly decides them, too.
+        if bends and problem.graph.effort >= _LARGE and _are_small(problem, boxes).all():
+            ways.reverse()
+    found = ways[0](problem, boxes, room, deadline=deadline)
+    for way in ways[1:]:
+        left = np.flatnonzero(found.kind == UNDECIDED)
+        if len(left):
+            rest = way(problem, boxes[left], room, deadline=deadline)
+            order = np.arange(len(boxes))
+            order[left] = len(boxes) + np.arange(len(left))
+            found = Judged.joined([found, rest]).take(order)
+    return found
+
+
+def _are_small(problem: Problem, boxes: np.ndarray) -> np.ndarray:
+    """Which boxes ``(B,)`` of a deep smooth network are bounded by differences, see `are_small`."""
+    return are_small(problem.graph, problem.perturbation.enclose(problem.image, boxes))
 
 
 def _by_polynomials(problem: Problem, boxes: np.ndarray, room: int, deadline: Deadline) -> Judged:
@@ -202,14 +216,14 @@ def _by_polynomials(problem: Problem, boxes: np.ndarray, room: int, deadline: De
 
 
 def _otherwise(
-    problem: Problem, boxes: np.ndarray, room: int, experience: Experience | None, deadline: Deadline
+    problem: Problem, boxes: np.ndarray, room: int, deadline: Deadline, experience: Experience | None
 ) -> Judged:
     """`judge_boxes` by forms, and by more than these."""
     if problem.graph.drowns:
         # Small boxes are bounded in another way: not together with others.
-        small = are_small(problem.graph, problem.perturbation.enclose(problem.image, boxes))
+        small = _are_small(problem, boxes)
         if small.any() and not small.all():
-            parts = [_otherwise(problem, boxes[own], room, experience, deadline) for own in (small, ~small)]
+            parts = [_otherwise(problem, boxes[own], room, deadline, experience) for own in (small, ~small)]
             order = np.concatenate([np.flatnonzero(own) for own in (small, ~small)])
             return Judged.joined(parts).take(np.argsort(order))
     judging = _Judging(problem, boxes, room, experience, deadline)
