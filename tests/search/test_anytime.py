@@ -21,6 +21,7 @@ from steadygaze.geometry.half_widths import half_widths
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.network.graph import Graph
 from steadygaze.question import problem as problems
+from steadygaze.question.learning import seconds_of_image
 from steadygaze.question.limits import Limits
 from steadygaze.search import judged_boxes
 from steadygaze.search.base import Options
@@ -279,6 +280,7 @@ def test_each_box_reaches_farther_than_the_one_before(parameters):
 
 def test_time_is_kept_for_reading_where_points_take_long():
     problem = posed(1)
+    problem.graph.worked_out.clear()  # what a point takes is found out, then
     assert kept_for_reading(problem, asked(1000)).seconds == 0
     vars(problem.graph)["effort"] = 10**11
     assert kept_for_reading(problem, NEVER).seconds == 0
@@ -286,8 +288,21 @@ def test_time_is_kept_for_reading_where_points_take_long():
     assert 0 < kept_for_reading(problem, asked(30)).seconds <= 0.3 * 30
 
 
+def test_what_a_point_takes_is_not_found_out_twice(monkeypatch):
+    """Images were evaluated when the question was posed, and told how long one takes."""
+    problem = posed(1)
+    vars(problem.graph)["effort"] = 10**11
+    seconds = seconds_of_image(problem.graph)
+    assert seconds is not None
+    assert 0 < seconds < 1
+    monkeypatch.setattr(problems.Problem, "at", lambda *_: pytest.fail("a point was evaluated"))
+    point = kept_for_reading(problem, asked(1000)).point
+    assert 2 * seconds <= point <= 3 * seconds
+
+
 def test_of_little_time_more_is_kept_and_the_answer_is_held_against_fewer_points():
     problem = posed(1)
+    problem.graph.worked_out.clear()
     assert kept_for_reading(problem, asked(1000)).held(5.0) is None, "as many as usual"
     vars(problem.graph)["effort"] = 10**11
     little = kept_for_reading(problem, asked(14))

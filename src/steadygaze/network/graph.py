@@ -69,12 +69,16 @@ class Graph:
         """Logits ``(B, K)`` at pixels ``(B, C, H, W)``."""
         return self.values_at(x, (self.last,))[self.last]
 
-    def values_at(self, x: Tensor, nodes: Collection[int], skip_idle: bool = False) -> dict[int, Tensor]:
+    def values_at(
+        self, x: Tensor, nodes: Collection[int], skip_idle: bool = False, deadline: Deadline = NEVER
+    ) -> dict[int, Tensor]:
         """Outputs ``(B, *shape)`` of the given nodes at pixels ``(B, C, H, W)``.
 
-        skip_idle leaves units out of dense products that are 0 on all rows.
+        skip_idle leaves units out of dense products that are 0 on all rows. The deadline is asked at every
+        node: raises Expired.
         """
-        return self._joined([self._evaluate(block, nodes, None, skip_idle) for block in self._blocks(x)])
+        blocks = self._blocks(x)
+        return self._joined([self._evaluate(block, nodes, None, skip_idle, deadline) for block in blocks])
 
     def pieces_at(self, x: Tensor, tolerances: Mapping[int, Tensor] | None = None) -> dict[int, Tensor]:
         """What the gradient at a point depends on, ``(B, N)`` for each node that is not affine.
@@ -280,10 +284,7 @@ class Graph:
         return Graph(tuple(replace(node, layer=own) for node, own in zip(self.nodes, layers, strict=True)))
 
     def squared(self, index: int, coarsely: bool = False) -> AbstractLayer:
-        """The layer of a node with its weights, or slopes, squared: what variances follow, see `squared`.
-
-        coarsely: in single precision, of a layer that is `coarse`.
-        """
+        """The layer of a node with its weights, or slopes, squared; coarsely: of a layer that is `coarse`."""
         if (index, coarsely) not in self._squares:
             layer = self.nodes[index].layer
             own = layer.coarse if coarsely and isinstance(layer, AbstractAffine) else None
@@ -366,12 +367,18 @@ class Graph:
         return {index: torch.cat([block[index] for block in blocks]) for index in blocks[0]}
 
     def _evaluate(
-        self, x: Tensor, nodes: Collection[int], pieces: _Pieces | None = None, skip_idle: bool = False
+        self,
+        x: Tensor,
+        nodes: Collection[int],
+        pieces: _Pieces | None = None,
+        skip_idle: bool = False,
+        deadline: Deadline = NEVER,
     ) -> dict[int, Tensor]:
         """Values of the given nodes, as for `values_at`; fills `pieces` if it is not None."""
         values: dict[int, Tensor] = {}
         kept: dict[int, Tensor] = {}
         for index, node in enumerate(self.nodes):
+            deadline.ask()
             inputs = tuple(values[source] for source in node.inputs) if index else (x,)
             if skip_idle and isinstance(node.layer, Dense):
                 values[index] = node.layer.forward_of_alive(*inputs)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from steadygaze.geometry.half_widths import half_widths, inward
+from steadygaze.deadline import NEVER, Deadline
+from steadygaze.geometry.half_widths import half_widths
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.noise import apart, level_of
 from steadygaze.network.regions.local import Uneven
@@ -16,6 +19,8 @@ from steadygaze.network.regions.onesided import distances_of_hinges
 from steadygaze.network.regions.piecewise import Stages
 from steadygaze.network.regions.rounding import scales_of, tolerances_of, uneven
 from steadygaze.perturbation.records import AffinePiece
+
+_SECONDS = "seconds of an image"
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,21 @@ def tolerances_at(graph: Graph, images: Tensor, hinge: float) -> dict[int, Tenso
     return _scaled(graph, values_at_all(graph, images), hinge)[1]
 
 
-def values_at_all(graph: Graph, images: Tensor) -> dict[int, Tensor]:
-    """Values ``(B, *shape)`` of all nodes at images ``(B, C, H, W)``, from which is learnt."""
-    return graph.values_at(images, range(len(graph.nodes)), skip_idle=True)
+def values_at_all(graph: Graph, images: Tensor, deadline: Deadline = NEVER) -> dict[int, Tensor]:
+    """Values ``(B, *shape)`` of all nodes at images ``(B, C, H, W)``, from which is learnt.
+
+    How long an image took is learnt, too: see `seconds_of_image`. Raises Expired.
+    """
+    before = time.perf_counter()
+    found = graph.values_at(images, range(len(graph.nodes)), skip_idle=True, deadline=deadline)
+    graph.worked_out[_SECONDS] = torch.tensor((time.perf_counter() - before) / len(images))
+    return found
+
+
+def seconds_of_image(graph: Graph) -> float | None:
+    """How long an image took on its way forward when the graph was last learnt from; None if it never was."""
+    known = graph.worked_out.get(_SECONDS)
+    return None if known is None else float(known)
 
 
 def _scaled(
@@ -84,8 +101,13 @@ def _scaled(
     return scales, Uneven(graph, tolerances) if uneven(graph, values, scales) else tolerances
 
 
-def hinges_from_zero(stages: Stages, pieces: Sequence[AffinePiece], box: np.ndarray) -> np.ndarray:
-    """How far hinges lie from 0, in half-widths, if the network is affine up to there, sorted ``(H,)``."""
+def hinges_from_zero(
+    stages: Stages, pieces: Sequence[AffinePiece], box: np.ndarray, deadline: Deadline = NEVER
+) -> np.ndarray:
+    """How far hinges lie from 0, in half-widths, if the network is affine up to there, sorted ``(H,)``.
+
+    Raises Expired where the deadline passes on the way.
+    """
     at_zero = (
         piece
         for piece in pieces  # those at 0 have the same image there
@@ -93,4 +115,4 @@ def hinges_from_zero(stages: Stages, pieces: Sequence[AffinePiece], box: np.ndar
     )
     image = next(at_zero, pieces[0]).image
     form = stages.start(image.base, np.ascontiguousarray(image.directions)).forms[0]
-    return distances_of_hinges(stages, form, inward(box), half_widths(box))
+    return distances_of_hinges(stages, form, box, half_widths(box), deadline)

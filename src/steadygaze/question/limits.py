@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from steadygaze.deadline import Deadline
+from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import SettingError
+from steadygaze.network.graph import Graph
 
 # Reading and checking may go on after the time limit for this share of it, and for so many seconds.
 _ALLOWANCE, _LEAST_ALLOWANCE = 0.1, 1.0
 # However long starting and loading took, the search has this share of the limit, but no more seconds than so
 # many: an answer that nothing was searched for is of no use, and the allowance bears it.
 _SHARE_OF_SEARCH, _LEAST_SEARCH = 0.25, 0.5
+# Of a network of which an image takes fewer products (see `Graph.effort`), a question is posed in no time.
+_QUICK = 10**8
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,29 @@ class Limits:
         least = min(_SHARE_OF_SEARCH * self.seconds, _LEAST_SEARCH)
         return Deadline.after(max(self.seconds - self.spent - loading, least))
 
+    def late(self, graph: Graph, loading: float) -> Deadline:
+        """When it is too late to go on posing a question, where loading took so many seconds until now.
+
+        Only of networks that take long: of others all is checked in no time, and a search can begin.
+        """
+        if self.seconds is None or graph.effort < _QUICK:
+            return NEVER
+        return Deadline.after(self.seconds + self.allowance / 2, self.spent + loading)
+
     @property
     def allowance(self) -> float:
         """Seconds after the time limit in which the answer is to be read off what was found, and checked."""
         return max(_LEAST_ALLOWANCE, _ALLOWANCE * (self.seconds or 0.0))
+
+
+@contextmanager
+def in_time(limits: Limits) -> Generator[None]:
+    """Says in a sentence that posing a question took longer than the limit of time: raises SettingError."""
+    try:
+        yield
+    except Expired:
+        raise SettingError(
+            f"the time limit is {limits.seconds:g} s, and reading this network and comparing it with the "
+            "original takes longer, so that nothing could be asked of it; give several times as long, or a "
+            "machine that has less else to do"
+        ) from None

@@ -41,10 +41,12 @@ def pose(
     clip: tuple[float, float] | None,
     tolerance: Tolerance | None = None,
     deadline: Deadline = NEVER,
+    late: Deadline = NEVER,
 ) -> Problem:
     """Check everything that is asked, and the import itself, and put it together.
 
-    Towards the deadline the import is compared at fewer points, but never at none.
+    Towards the deadline the import is compared at fewer points, but never at none; late is when no problem
+    is wanted any more.
 
     Raises:
         ImageError: the image does not fit the network, or leaves the clip's range.
@@ -52,6 +54,7 @@ def pose(
         SettingError: threshold or label out of range, label not predicted, a saliency map that is all zero,
             or one that is not there when its deadline passes.
         FidelityError: the imported network and the original disagree.
+        Expired: it is late, and not all is checked.
     """
     _check_settings(threshold, clip, inconsistency)
     _check_image(image, network.graph, clip)
@@ -72,12 +75,18 @@ def pose(
     )
     thetas = np.concatenate([np.zeros((1, len(problem.box))), problem.probes])
     images, asked = problem.images(thetas).numpy(), problem.values_at_probes
-    fidelity = check_fidelity(network, images, values_at=lambda count: asked(count - 1), deadline=deadline)
+    problem.evaluate(late)
+    fidelity = check_fidelity(
+        network, images, values_at=lambda count: asked(count - 1), deadline=deadline, late=late
+    )
     problem = problem.of_label(_label(label, fidelity.predicted, network.graph.classes))
     if (facing := network.facing(problem.label)) is not network:
         graph, pixels = _clipped(facing.graph, clip)
         settled = saliency.settled(facing.graph, image)
         problem = replace(problem, network=facing, graph=graph, pixels=pixels, saliency=settled)
+    late.ask()
+    _ = problem.by_network  # all that is learnt
+    late.ask()
     try:
         _check_unmoved(problem)
         nothing = problem.follows_nothing

@@ -162,11 +162,8 @@ class Problem:
         """
         if count > min(len(self.probes), probed(self.graph.effort)):
             return None
-        return {
-            node - self.pixels: own[: 1 + count]
-            for node, own in self._evaluated.items()
-            if node >= self.pixels
-        }
+        first = self.pixels
+        return {node - first: own[: 1 + count] for node, own in self.evaluate().items() if node >= first}
 
     def images(self, thetas: np.ndarray) -> Tensor:
         """Images handed to the classifier, ``(B, C, H, W)``, at ``thetas`` (B, n); within any clip."""
@@ -318,10 +315,11 @@ class Problem:
         self.check_exact()
         return Stages(self.graph, self._learnt.tolerances)
 
-    @cached_property
-    def distances_of_hinges(self) -> np.ndarray:
+    def distances_of_hinges(self, deadline: Deadline = NEVER) -> np.ndarray:
         """See `hinges_from_zero`: one pass, as long as a region takes, for all searches that ask."""
-        return hinges_from_zero(self.stages, self.pieces, self.box)
+        if "_hinges" not in vars(self):
+            vars(self)["_hinges"] = hinges_from_zero(self.stages, self.pieces, self.box, deadline)
+        return vars(self)["_hinges"]
 
     # -- over boxes
 
@@ -429,14 +427,15 @@ class Problem:
     @cached_property
     def _learnt(self) -> Learnt:
         """What one pass over the unperturbed image, and over those that tell the scale of rounding, tells."""
-        found = learnt(self.graph, self.network.graph, self._evaluated, self.tolerance.hinge)
+        found = learnt(self.graph, self.network.graph, self.evaluate(), self.tolerance.hinge)
         vars(self).pop("_evaluated", None)  # of a large network it takes much room
         return found
 
-    @cached_property
-    def _evaluated(self) -> dict[int, Tensor]:
-        """That pass: values of all nodes at `_learning`."""
-        return values_at_all(self.graph, self._learning)
+    def evaluate(self, deadline: Deadline = NEVER) -> dict[int, Tensor]:
+        """That pass, kept until it was learnt from: values of all nodes at `_learning`. Raises Expired."""
+        if "_evaluated" not in vars(self):
+            vars(self)["_evaluated"] = values_at_all(self.graph, self._learning, deadline)
+        return vars(self)["_evaluated"]
 
     @property
     def _learning(self) -> Tensor:

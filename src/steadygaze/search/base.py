@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar, final
 
@@ -35,6 +36,7 @@ class Options:
             none where exact engines can take over, and 0.01 elsewhere.
         handover: whether `bound` leaves boxes in which few units change their piece to an exact engine.
         deadline: when to stop, in the middle of a step if need be.
+        alone: entered for what one thread does while no other has anything to do.
     """
 
     memory: int = 2 << 30
@@ -45,6 +47,7 @@ class Options:
     undecided: float | None = None
     handover: bool = True
     deadline: Deadline = NEVER
+    alone: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 @dataclass(frozen=True)

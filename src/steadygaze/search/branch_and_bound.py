@@ -109,7 +109,7 @@ class BranchAndBound(AbstractSearch):
         self._blocked, self._experience = np.inf, Experience()
         self._small: list[np.ndarray] = []
         self._decidable = Decidable(problem.class_alone)
-        self._pool = threads_of(options, "bound")
+        self._pool, self._alone = threads_of(options, "bound"), options.alone
         self._counts = {"boxes": 0, "boxes_robust": 0, "boxes_failing": 0, "boxes_handed_over": 0}
         # Of those that are too small to be cut, the ones at 0: without them there is no safe scale.
         self._counts["boxes_given_up"] = 0
@@ -191,7 +191,8 @@ class BranchAndBound(AbstractSearch):
         """The kind of all boxes, UNDECIDED where they differ; None where the time is over before."""
         kinds = set[int]()
         for some in np.array_split(boxes, -(-len(boxes) // self._batch)):
-            judged = self._judged(some)
+            with self._alone():
+                judged = self._judged(some)
             if judged is None:
                 return None
             self._counts["boxes"] += len(some)

@@ -156,7 +156,7 @@ class Course:
         """How far hinges lie from 0 if the network is affine up to there, sorted; equal ones once, those at 0
         left out, for no box is small enough for them.
         """
-        away = self._problem.distances_of_hinges
+        away = self._problem.distances_of_hinges(self._deadline)
         distinct = np.diff(away, prepend=-1.0) > _EQUAL * np.maximum(away, _LEAST)
         return away[distinct & (away > _LEAST)]
 

@@ -171,7 +171,8 @@ class Sweep(AbstractSearch):
         """
         if not self._running and (len(self._waiting) == 1 or self._threads == 1):
             batch = self._next()
-            self._take(batch, lambda: self._advance(batch))
+            with self._options.alone():
+                self._take(batch, lambda: self._advance(batch))
             return
         pool = self._pool = self._pool or threads_of(self._options, "sweep")
         # One more than there are threads: none has to wait until this one is back here.

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from steadygaze.deadline import Deadline, Expired
+from steadygaze.network.integrated import IntegratedGradients
+from steadygaze.question.learning import seconds_of_image
 from steadygaze.question.limits import Limits
 from steadygaze.question.problem import Problem
 from steadygaze.question.timing import problem_until
@@ -30,6 +32,9 @@ _QUICK = 10**7
 # Learning how large terms are, the unperturbed image and a second look at it in single precision take as long
 # as so many points; of the points that an answer is held against there is one at the least.
 _FIXED_POINTS = 5
+
+# How many times as long as forward a point takes.
+_PASSES = 2.2
 
 INTERRUPT = Stopped("interrupt", "an interrupt")
 
@@ -76,13 +81,22 @@ def kept_for_reading(problem: Problem, deadline: Deadline) -> Kept:
     """What is kept before the deadline, learnt from one point."""
     if deadline.left == math.inf or problem.graph.effort < _QUICK:
         return Kept()
+    point = _seconds_of_point(problem, deadline)
+    left = deadline.left
+    enough = max(_MOST_KEPT * left, min(_FEWEST_POINTS * point, _MOST_OF_LITTLE * left))
+    return Kept(min(_POINTS * point, enough), point)
+
+
+def _seconds_of_point(problem: Problem, deadline: Deadline) -> float:
+    """How long a point takes: a pass forward, which was timed before, and one back that takes as long."""
+    forward = seconds_of_image(problem.graph)
+    if forward is not None and not isinstance(problem.saliency, IntegratedGradients):
+        return _PASSES * forward
     timed = problem_until(problem, deadline.part(_MOST_KEPT))
     before = deadline.clock()
     with contextlib.suppress(Expired):  # a point that takes longer than the time counts as long
         timed.at(np.zeros((1, len(problem.box))))
-    point, left = deadline.clock() - before, deadline.left
-    enough = max(_MOST_KEPT * left, min(_FEWEST_POINTS * point, _MOST_OF_LITTLE * left))
-    return Kept(min(_POINTS * point, enough), point)
+    return deadline.clock() - before
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from steadygaze.question.images import LoadedImage
 from steadygaze.question.images.channels import as_many_channels
 from steadygaze.question.images.loading import baseline_of, image_from
 from steadygaze.question.lengths import in_pixels
-from steadygaze.question.limits import Limits
+from steadygaze.question.limits import Limits, in_time
 from steadygaze.question.networks import network_of
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
@@ -49,7 +49,7 @@ from steadygaze.verdict.findings import (
     verdict_of,
 )
 from steadygaze.verdict.held import Claims, Held, budget_of, hold
-from steadygaze.verdict.lone import LONE
+from steadygaze.verdict.lone import LONE, shared_for
 from steadygaze.verdict.notes import notes_of
 from steadygaze.verdict.reading import shares_of
 from steadygaze.verdict.recording import (
@@ -193,8 +193,13 @@ def verify(
         asked = maps(baseline=begins)._asdict()
         deadline = limits.deadline(time.perf_counter() - began)
         asked["saliency"] = saliency_until(asked["saliency"], deadline)
-        with unrecorded(chain):
-            problem = pose(network, loaded.image, chain, label=label, clip=clip, deadline=deadline, **asked)
+        late = limits.late(network.graph, time.perf_counter() - began)
+        alone = shared_for(network.graph, threads)
+        with unrecorded(chain), in_time(limits), alone():
+            late.ask()
+            problem = pose(
+                network, loaded.image, chain, label=label, clip=clip, deadline=deadline, late=late, **asked
+            )
         problem = problem_until(problem, NEVER)
     return solve(
         problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,
@@ -274,21 +279,19 @@ def _solved(
             Deadline.after(limits.allowance) if asked() else deadline.later(kept.seconds + limits.allowance)
         )
         timed = problem_until(problem, late)
-        review = reviewed(timed, findings, options.norm, audit_points, late)
+        alone = shared_for(problem.graph, options.threads)
+        with alone():
+            review = reviewed(timed, findings, options.norm, audit_points, late)
     around, scale, radius = review.around, review.scale, review.radius
     failure = review.witness.failure if review.witness else None
     verdict, reason = verdict_of(problem, findings, failure)
     if late.passed():
         reason += _unread(stopped or budget.out_of_time)
-    held = hold(
-        timed,
-        [finding.map for finding in findings],
-        Claims(scale, around.origin, radius, failure),
-        budget_of(searched - began),
-        review.ahead,
-        kept.held(deadline.later(kept.seconds).left),
-        deadline.later(kept.seconds).passed(),
-    )
+    claims = Claims(scale, around.origin, radius, failure)
+    left, over = deadline.later(kept.seconds).left, deadline.later(kept.seconds).passed()
+    with alone():
+        maps, seconds = [finding.map for finding in findings], budget_of(searched - began)
+        held = hold(timed, maps, claims, seconds, review.ahead, kept.held(left), over)
     result = Result(
         problem=described(problem, origin),
         method=" + ".join(finding.method for finding in findings),
@@ -338,7 +341,7 @@ def _searched(
     if method != "auto":
         return [_found(method, problem, options, budget, tell)]
     findings: list[Finding] = []
-    for name, share in searches_for(problem, budget.deadline, options.threads):
+    for name, share in _searches(problem, budget.deadline, options.threads):
         if findings and (budget.deadline.passed() or findings[-1].whole):
             break
         left = budget.less(sum(finding.standing.regions for finding in findings))
@@ -349,6 +352,14 @@ def _searched(
     return sorted(findings, key=_least_known)
 
 
+def _searches(problem: Problem, deadline: Deadline, threads: int) -> tuple[tuple[str, float], ...]:
+    """`searches_for`; where the time is over before it is known which, one that will find nothing."""
+    try:
+        return searches_for(problem, deadline, threads)
+    except Expired:
+        return (("nearest", 1.0),)
+
+
 def _least_known(finding: Finding) -> tuple[bool, float]:
     """What to sort by so that the map that tells most of the box comes first."""
     return not finding.complete, -finding.standing.finished * (finding.claim == "whole box")
@@ -357,7 +368,8 @@ def _least_known(finding: Finding) -> tuple[bool, float]:
 def _found(
     name: str, problem: Problem, options: Options, budget: Budget, tell: Callable[[Progress], None]
 ) -> Finding:
-    search = search_by_name(name, problem, replace(options, deadline=budget.deadline))
+    alone = shared_for(problem.graph, options.threads)
+    search = search_by_name(name, problem, replace(options, deadline=budget.deadline, alone=alone))
     began, way = time.perf_counter(), list[tuple[float, float]]()
 
     def note(now: Standing) -> None:

@@ -70,12 +70,14 @@ def searches_for(problem: Problem, deadline: Deadline, threads: int) -> tuple[tu
     With more time no less may be known around 0 than with less. So what goes outwards never has less of a
     longer time: the map, which goes before it where it fits, has what is left beyond the time that it needs,
     and no more than half.
+
+    Raises Expired where the deadline passes before that pass is done.
     """
     # Bounds pay where there are many regions to a box: with three and more parameters.
     many, left = len(problem.box) >= _MANY, deadline.left
     if left == math.inf:
         return (("sweep", 0.5), *((("bound", 0.5),) if many else ()), ("nearest", 0.5), ("gbs", 1.0))
-    course = Course(problem, half_widths(problem.box), "linf")
+    course = Course(problem, half_widths(problem.box), "linf", deadline)
     needed = course.regions_within(course.farthest) * course.region_effort / (_RATE * threads)
     if course.slow:
         whole = (("sweep", 0.5 if many else 1.0),) if needed <= left else ()

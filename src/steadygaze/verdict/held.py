@@ -83,6 +83,10 @@ class Held:
     there: Evaluated | None = None
 
 
+# From so many products of one image on (see `Graph.effort`) a network is large.
+_LARGE = 10**8
+
+
 @dataclass(frozen=True)
 class _Point:
     """A point at which something is said: what kind it is, and who says so."""
@@ -110,7 +114,8 @@ def hold(
 
     ahead: what is `prepared` of the same, if it is; the seconds that this took count. first: how many points
     are looked at in any case, if that is fewer than usual. late: whether the time is over: where nothing is
-    said of any point, nothing is learnt of the network then, which takes as long as four points.
+    said of any point, nothing is learnt of the network then, nor of a large one ever: it takes as long as
+    four points.
 
     Raises InternalCheckError, with the theta, at the first point of another kind than is said, beyond
     rounding; or where a point of the box lies in no cell of a map that covers it.
@@ -118,7 +123,8 @@ def hold(
     began = time.perf_counter() - (ahead.seconds if ahead is not None else 0.0)
     ends = began + seconds
     failing = _failing(claims)
-    if late and ahead is None and not failing and next(_said(problem, maps, claims), None) is None:
+    hasty = late or problem.network.graph.effort >= _LARGE
+    if hasty and ahead is None and not failing and next(_said(problem, maps, claims), None) is None:
         return Held(0, 0, time.perf_counter() - began, np.zeros(1, bool))
     if ahead is None:
         ahead = prepared(problem, maps, claims, _thetas(problem, failing), _thetas(problem, ()), first)

@@ -89,6 +89,7 @@ def check_fidelity(
     options: FidelityOptions | None = None,
     values_at: Callable[[int], Mapping[int, Tensor] | None] | None = None,
     deadline: Deadline = NEVER,
+    late: Deadline = NEVER,
 ) -> Fidelity:
     """Compare the imported network with the original at pixels ``(B, C, H, W)``.
 
@@ -96,9 +97,11 @@ def check_fidelity(
     network; logits at the images given, always.
 
     values_at gives values of the network's nodes at so many of the images, the first, if they are at hand.
-    Where gradients take long to compare, fewer are compared towards the deadline, but never none.
+    Where gradients take long to compare, fewer are compared towards the deadline, but never none. late is
+    when even that takes too long.
 
-    Raises FidelityError if logits or gradients differ by more than rounding explains.
+    Raises FidelityError if logits or gradients differ by more than rounding explains, Expired where it is
+    late before all is compared.
     """
     options = options or FidelityOptions()
     known = network.proven.get(options)
@@ -115,7 +118,7 @@ def check_fidelity(
         apart = _compare_logits(own, given, values, len(given), options)
         predicted = int(values[own.graph.last][0].argmax())
         return replace(known, logits=max(known.logits, apart), predicted=predicted)
-    found = _compared(own, images, options, at_hand, deadline)
+    found = _compared(own, images, options, at_hand, deadline, late)
     network.proven[options] = found
     return found
 
@@ -130,6 +133,7 @@ def _compared(
     options: FidelityOptions,
     at_hand: Callable[[int], Mapping[int, Tensor] | None],
     deadline: Deadline,
+    late: Deadline,
 ) -> Fidelity:
     """All that is compared of a network that was not compared before: at the images, and at others sought."""
     graph = network.graph
@@ -140,15 +144,19 @@ def _compared(
         sought = telling_images(graph, given, min(options.sought, most - len(given)), options.seconds)
     x, values = torch.cat([given, sought]), None if len(sought) else at_hand(len(given))
     if values is None:
-        values = graph.values_at(x, range(len(graph.nodes)))
+        values = graph.values_at(x, range(len(graph.nodes)), deadline=late)
+    late.ask()
     logits = _compare_logits(network, x, values, len(given), options)
+    late.ask()
     # Of two classes made of one logit the first has no gradient.
     predicted = int(values[graph.last][0].argmax())
     label = 1 if network.single else predicted
     clear = torch.from_numpy(_away_from_kinks(graph, x, values, options.kink))
     pieces = graph.pieces_of(values)
     del values  # of a large network they take much room
+    late.ask()
     gradient, way = _gradients_apart(network, x, pieces, clear, label, options)
+    late.ask()
     if np.isnan(gradient):
         raise ModelError(
             f"the gradient of the network {network.path} is not finite at the images at hand, allowed are "
@@ -169,6 +177,7 @@ def _compared(
         if double <= options.gradient:
             gradient, way = max(gradient, double), "autograd in double precision"
         else:
+            late.ask()
             apart = _compare_integrals(network.original, graph, given, label, options, deadline)
             gradient = max(gradient, apart)
     if not gradient <= options.gradient:

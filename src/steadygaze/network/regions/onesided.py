@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
+from steadygaze.geometry.half_widths import inward
 from steadygaze.geometry.sides import pattern_names, pattern_weights
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
@@ -113,11 +115,14 @@ def regions_from(
     points: np.ndarray,
     directions: np.ndarray,
     widths: np.ndarray | None = None,
+    deadline: Deadline = NEVER,
 ) -> Activation:
     """The regions that contain ``points`` + e ``directions`` (both ``(B, n)``) for all small e > 0.
 
     form is the perturbed image, affine in theta. A direction must not run along a hinge through its point.
     widths ``(n,)`` of the box: with them regions have tolerances of their own if terms are very unlike.
+
+    Raises Expired where the deadline passes on the way.
     """
     graph = stages.graph
     theta = torch.from_numpy(np.ascontiguousarray(points)).to(graph.device)
@@ -129,7 +134,7 @@ def regions_from(
         nodes[0], spans = _noisy(form, theta), torch.from_numpy(widths).to(graph.device)
     found: list[_Found] = []
     pieces = {}
-    for index, inputs in graph.walked(nodes):
+    for index, inputs in graph.walked(nodes, deadline=deadline):
         if index in number:
             nodes[index], stage = _picked(stages, number[index], _rows(inputs[0], theta), toward, spans)
             found.append(stage)
@@ -149,15 +154,21 @@ def regions_from(
     )
 
 
-def distances_of_hinges(stages: Stages, form: Form, toward: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """How far hinges lie from 0 if the network is affine up to there, as it is from 0 on towards ``(n,)``.
+def distances_of_hinges(
+    stages: Stages, form: Form, box: np.ndarray, half: np.ndarray, deadline: Deadline = NEVER
+) -> np.ndarray:
+    """How far hinges of the box ``(n, 2)`` lie from 0 if the network is affine up to there, sorted ``(H,)``.
 
-    By the L-infinity norm in lengths ``(n,)``, sorted ``(H,)``; hinges that do not move are left out.
+    It is taken as it is from 0 on into the box. By the L-infinity norm in lengths ``(n,)``; hinges that do
+    not move, or lie outside of the box, are left out.
+
+    Raises Expired where the deadline passes on the way.
     """
-    hinges = regions_from(stages, form, np.zeros((1, len(half))), toward[None]).hinges
-    reach = np.einsum("nh,n->h", np.abs(hinges.slope[0]), half)
-    moving = reach > 0
-    return np.sort(np.maximum(hinges.value[0, moving], 0.0) / reach[moving])
+    hinges = regions_from(stages, form, np.zeros((1, len(half))), inward(box)[None], deadline=deadline).hinges
+    reach, value = half @ np.abs(hinges.slope[0]), hinges.value[0]
+    farthest = float((np.abs(box) / half[:, None]).max())
+    near = np.flatnonzero((value <= farthest * reach) & (reach > 0))
+    return np.sort(np.maximum(value[near], 0.0) / reach[near])
 
 
 def _mapped(graph: Graph, index: int, inputs: tuple[Form | _Rows, ...], theta: Tensor) -> Form | _Rows:
