@@ -33,8 +33,8 @@ _QUICK = 10**7
 # as so many points; of the points that an answer is held against there is one at the least.
 _FIXED_POINTS = 5
 
-# How many times as long as forward a point takes.
-_PASSES = 2.2
+# How many times as long as forward a point takes, and one of which no map is asked for.
+_PASSES, _PASSES_OF_CLASS = 2.2, 1.1
 
 INTERRUPT = Stopped("interrupt", "an interrupt")
 
@@ -77,21 +77,22 @@ class Kept:
         return max(1, int(left / self.point) - _FIXED_POINTS) if self.point else None
 
 
-def kept_for_reading(problem: Problem, deadline: Deadline) -> Kept:
-    """What is kept before the deadline, learnt from one point."""
+def kept_for_reading(problem: Problem, deadline: Deadline, spare: float = 0.0) -> Kept:
+    """What is kept before the deadline, learnt from one point; spare seconds behind it bear up to half."""
     if deadline.left == math.inf or problem.graph.effort < _QUICK:
         return Kept()
     point = _seconds_of_point(problem, deadline)
     left = deadline.left
     enough = max(_MOST_KEPT * left, min(_FEWEST_POINTS * point, _MOST_OF_LITTLE * left))
-    return Kept(min(_POINTS * point, enough), point)
+    seconds = min(_POINTS * point, enough)
+    return Kept(max(seconds - spare, seconds / 2), point)
 
 
 def _seconds_of_point(problem: Problem, deadline: Deadline) -> float:
-    """How long a point takes: a pass forward, which was timed before, and one back that takes as long."""
+    """How long a point takes: a pass forward, which was timed before, and for its map one back."""
     forward = seconds_of_image(problem.graph)
     if forward is not None and not isinstance(problem.saliency, IntegratedGradients):
-        return _PASSES * forward
+        return (_PASSES_OF_CLASS if problem.class_alone else _PASSES) * forward
     timed = problem_until(problem, deadline.part(_MOST_KEPT))
     before = deadline.clock()
     with contextlib.suppress(Expired):  # a point that takes longer than the time counts as long
