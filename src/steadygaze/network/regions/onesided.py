@@ -115,15 +115,35 @@ def regions_from(
     points: np.ndarray,
     directions: np.ndarray,
     widths: np.ndarray | None = None,
-    deadline: Deadline = NEVER,
 ) -> Activation:
     """The regions that contain ``points`` + e ``directions`` (both ``(B, n)``) for all small e > 0.
 
     form is the perturbed image, affine in theta. A direction must not run along a hinge through its point.
     widths ``(n,)`` of the box: with them regions have tolerances of their own if terms are very unlike.
-
-    Raises Expired where the deadline passes on the way.
     """
+    found, pieces, logits, spans = _followed(stages, form, points, directions, widths)
+    own = [stage.tolerance for stage in found if stage.tolerance is not None]
+    return Activation(
+        points=np.ascontiguousarray(points),
+        hinges=_beside([stage.hinges for stage in found], *points.shape),
+        pieces=pieces,
+        names=sum((stage.names for stage in found), np.zeros(len(points), np.uint64)),
+        packed=_columns([stage.packed for stage in found], len(points), np.uint8),
+        turns=_columns([stage.turns for stage in found], len(points), np.int8),
+        logits=logits,
+        tolerance=None if spans is None else _columns(own, len(points), np.float64),
+    )
+
+
+def _followed(
+    stages: Stages,
+    form: Form,
+    points: np.ndarray,
+    directions: np.ndarray,
+    widths: np.ndarray | None = None,
+    deadline: Deadline = NEVER,
+) -> tuple[list[_Found], dict[int, np.ndarray], Affine, Tensor | None]:
+    """What each stage adds to the regions, the pieces by nodes, the logits, and the widths as a tensor."""
     graph = stages.graph
     theta = torch.from_numpy(np.ascontiguousarray(points)).to(graph.device)
     toward = torch.from_numpy(np.ascontiguousarray(directions)).to(graph.device)
@@ -141,17 +161,7 @@ def regions_from(
             pieces[index] = stage.pieces
         else:
             nodes[index] = _mapped(graph, index, inputs, theta)
-    own = [stage.tolerance for stage in found if stage.tolerance is not None]
-    return Activation(
-        points=np.ascontiguousarray(points),
-        hinges=_beside([stage.hinges for stage in found], *points.shape),
-        pieces=pieces,
-        names=sum((stage.names for stage in found), np.zeros(len(points), np.uint64)),
-        packed=_columns([stage.packed for stage in found], len(points), np.uint8),
-        turns=_columns([stage.turns for stage in found], len(points), np.int8),
-        logits=_affine(_rows(nodes[graph.last], theta)),
-        tolerance=None if spans is None else _columns(own, len(points), np.float64),
-    )
+    return found, pieces, _affine(_rows(nodes[graph.last], theta)), spans
 
 
 def distances_of_hinges(
@@ -164,11 +174,13 @@ def distances_of_hinges(
 
     Raises Expired where the deadline passes on the way.
     """
-    hinges = regions_from(stages, form, np.zeros((1, len(half))), inward(box)[None], deadline=deadline).hinges
-    reach, value = half @ np.abs(hinges.slope[0]), hinges.value[0]
-    farthest = float((np.abs(box) / half[:, None]).max())
-    near = np.flatnonzero((value <= farthest * reach) & (reach > 0))
-    return np.sort(np.maximum(value[near], 0.0) / reach[near])
+    zero, farthest = np.zeros((1, len(half))), float((np.abs(box) / half[:, None]).max())
+    distances = [np.zeros(0)]
+    for stage in _followed(stages, form, zero, inward(box)[None], deadline=deadline)[0]:
+        reach, value = half @ np.abs(stage.hinges.slope[0]), stage.hinges.value[0]
+        near = np.flatnonzero((value <= farthest * reach) & (reach > 0))
+        distances.append(np.maximum(value[near], 0.0) / reach[near])
+    return np.sort(np.concatenate(distances))
 
 
 def _mapped(graph: Graph, index: int, inputs: tuple[Form | _Rows, ...], theta: Tensor) -> Form | _Rows:
