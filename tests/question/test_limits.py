@@ -99,8 +99,19 @@ def test_the_pass_at_0_ends_in_time_and_nothing_is_claimed():
     for times in range(3):
         with pytest.raises(Expired):
             posed().distances_of_hinges(asked(times))
-    answer = solve(posed(), method="auto", limits=Limits(0.5), loading=100.0, threads=1)
-    assert str(answer.verdict) in ("unknown", "robust")
+
+
+@pytest.mark.usefixtures("heavy")
+@pytest.mark.parametrize("method", ["auto", "nearest", "bound", "sweep"])
+def test_a_large_network_is_not_searched_when_posing_took_all_of_the_time(method):
+    """A small one is, for half a second: there something may be found."""
+    problem = posed()
+    assert Limits(10.0).deadline(11.0, problem.graph).left == 0.0
+    assert Limits(10.0).deadline(11.0).left > 0.4
+    answer = solve(problem, method=method, limits=Limits(10.0), loading=100.0, threads=1)
+    assert str(answer.verdict) == "unknown"
+    assert not answer.safe_scale
+    assert answer.shares.robust == 0.0
 
 
 @pytest.mark.usefixtures("heavy")

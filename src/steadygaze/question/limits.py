@@ -47,11 +47,15 @@ class Limits:
             if value is not None and not value > 0:
                 raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
 
-    def deadline(self, loading: float) -> Deadline:
-        """The end of the search, where loading took so many seconds until now."""
+    def deadline(self, loading: float, graph: Graph | None = None) -> Deadline:
+        """The end of the search, where loading took so many seconds until now.
+
+        Of a large network, if it is one, nothing is found in the least time that others have in any case.
+        """
         if self.seconds is None:
             return Deadline.after(None)
-        least = min(_SHARE_OF_SEARCH * self.seconds, _LEAST_SEARCH)
+        large = graph is not None and graph.effort >= _QUICK
+        least = 0.0 if large else min(_SHARE_OF_SEARCH * self.seconds, _LEAST_SEARCH)
         return Deadline.after(max(self.seconds - self.spent - loading, least))
 
     def late(self, graph: Graph, loading: float) -> Deadline:

@@ -264,7 +264,7 @@ def _solved(
     """Search, check, and make the answer."""
     began = time.perf_counter()
     with interrupts() as asked:
-        deadline = replace(limits.deadline(loading), halted=asked)
+        deadline = replace(limits.deadline(loading, problem.graph), halted=asked)
         kept = kept_for_reading(problem, deadline, limits.allowance / 2)
         kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
         with announced(tell, kernels, deadline.later(-kept.seconds)) as compiling:
