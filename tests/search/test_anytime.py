@@ -288,15 +288,6 @@ def test_time_is_kept_for_reading_where_points_take_long():
     assert 0 < kept_for_reading(problem, asked(30)).seconds <= 0.3 * 30
 
 
-def test_what_may_be_read_after_the_limit_is_not_kept_before_it():
-    problem = posed(1)
-    problem.graph.worked_out.clear()
-    vars(problem.graph)["effort"] = 10**11
-    whole = kept_for_reading(problem, asked(30)).seconds
-    assert kept_for_reading(problem, asked(30), 1.0).seconds == pytest.approx(whole - 1.0)
-    assert kept_for_reading(problem, asked(30), 100.0).seconds == pytest.approx(whole / 2)
-
-
 def test_what_a_point_takes_is_not_found_out_twice(monkeypatch):
     """Images were evaluated when the question was posed, and told how long one takes."""
     problem = posed(1)

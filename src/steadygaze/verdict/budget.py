@@ -77,15 +77,14 @@ class Kept:
         return max(1, int(left / self.point) - _FIXED_POINTS) if self.point else None
 
 
-def kept_for_reading(problem: Problem, deadline: Deadline, spare: float = 0.0) -> Kept:
-    """What is kept before the deadline, learnt from one point; spare seconds behind it bear up to half."""
+def kept_for_reading(problem: Problem, deadline: Deadline) -> Kept:
+    """What is kept before the deadline, learnt from one point."""
     if deadline.left == math.inf or problem.graph.effort < _QUICK:
         return Kept()
     point = _seconds_of_point(problem, deadline)
     left = deadline.left
     enough = max(_MOST_KEPT * left, min(_FEWEST_POINTS * point, _MOST_OF_LITTLE * left))
-    seconds = min(_POINTS * point, enough)
-    return Kept(max(seconds - spare, seconds / 2), point)
+    return Kept(min(_POINTS * point, enough), point)
 
 
 def _seconds_of_point(problem: Problem, deadline: Deadline) -> float:

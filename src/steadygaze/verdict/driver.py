@@ -265,7 +265,7 @@ def _solved(
     began = time.perf_counter()
     with interrupts() as asked:
         deadline = replace(limits.deadline(loading, problem.graph), halted=asked)
-        kept = kept_for_reading(problem, deadline, limits.allowance / 2)
+        kept = kept_for_reading(problem, deadline)
         kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
         with announced(tell, kernels, deadline.later(-kept.seconds)) as compiling:
             deadline = compiling.deadline
