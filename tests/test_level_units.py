@@ -167,6 +167,36 @@ def test_nothing_is_noted_of_zeros_or_where_no_unit_is_near():
     assert verified(module, spotted(0.3), sg.Brightness(-0.1, 0.1), "sweep").result.notes == ()
 
 
+def blank_with_a_spot() -> np.ndarray:
+    """Black but for a spot, so that whole windows of two by two hold a bias and nothing else."""
+    image = np.zeros((1, 8, 8))
+    image[0, 2:5, 2:5] = np.random.default_rng(1).uniform(0.3, 0.9, (3, 3))
+    return image
+
+
+def pooling(units: nn.Module) -> nn.Module:
+    torch.manual_seed(4)
+    conv = nn.Conv2d(1, 4, 3, padding=1)
+    with torch.no_grad():
+        conv.bias.copy_(torch.rand(4) + 0.1)
+    return nn.Sequential(conv, units, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 3))
+
+
+def test_windows_over_a_blank_background_are_told_as_a_convention():
+    """A bias and nothing else is the same in every runtime: nothing of it is rounding."""
+    module = pooling(nn.ReLU())
+    answer = verified(module, blank_with_a_spot(), sg.Brightness(0, 0.1), "sweep")
+    (note,) = answer.result.notes
+    assert note.startswith("The map S(x0) of the unperturbed image follows a convention")
+    assert "rounding" not in note
+    pixels = torch.from_numpy(blank_with_a_spot()).float()[None].requires_grad_()
+    logits = module(pixels)[0]
+    (own,) = torch.autograd.grad(logits[int(logits.argmax())], pixels)
+    problem = answer.problem
+    found = problem.network.graph.gradient_at(pixels.detach().double(), problem.label)
+    assert found.reshape(8, 8).numpy() == pytest.approx(own[0, 0].numpy(), abs=1e-6)  # PyTorch's convention
+
+
 # -- with level units, or without them: the same answer
 
 FLAT = np.arange(24).reshape(4, 6)[:, :3].flatten()  # the pixels of the image's flat half

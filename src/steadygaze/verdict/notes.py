@@ -11,9 +11,14 @@ from steadygaze.network.reading.noise import picked_at
 from steadygaze.question.problem import Problem
 from steadygaze.verdict.plain import Evaluated
 
-_WHY = (
-    "units lie on a breakpoint within single precision, where the original's own rounding, or its "
-    "convention, may choose another slope and so another map; here the piece below counts"
+_ROUNDING = (
+    "is decided by rounding: some units lie on a breakpoint within single precision, so that the network "
+    "itself, run elsewhere, may take the slope on the other side and show another map; here that of the "
+    "piece below counts"
+)
+_CONVENTION = (
+    "follows a convention: some pooling windows hold equal numbers, as they do over a blank background, and "
+    "of these the first counts, as in PyTorch's max pooling; another choice would give another map"
 )
 
 
@@ -25,7 +30,8 @@ def notes_of(
 
     by_rounding ``(1 + k,)`` says where rounding in single precision may decide on the map: on the unperturbed
     image, and at the failure, if there is one; there what the network makes of them, if that is at hand.
-    Units that sum zeros are exactly 0 in every runtime, and say nothing.
+    Units that sum zeros are exactly 0 in every runtime, and say nothing; windows in which a bias meets itself
+    tie in every runtime, too, and which input counts there is told as the convention that it is.
     """
     places = [("the map S(x0) of the unperturbed image", np.zeros(len(problem.box)))]
     if failure is not None and failure.kind == KINDS[ATTENTION_CHANGED]:
@@ -40,8 +46,10 @@ def notes_of(
         some = there.take(torch.from_numpy(rows))
         images, values = some.images, some.values
     doubtful[rows] = picked_at(graph, images, values).cpu().numpy()
+    by_rounding = np.zeros_like(doubtful)
+    by_rounding[rows] = picked_at(graph, images, values, sure_biases=True).cpu().numpy()
     return tuple(
-        f"{what[0].upper()}{what[1:]} is decided by rounding: {_WHY}."
-        for (what, _), decided in zip(places, doubtful, strict=True)
+        f"{what[0].upper()}{what[1:]} {_ROUNDING if rounded else _CONVENTION}."
+        for (what, _), decided, rounded in zip(places, doubtful, by_rounding, strict=True)
         if decided
     )

@@ -24,17 +24,30 @@ DOUBLE = 2e-6
 _LEAST, _APART = 1e-3, 1 / 8
 
 
-def picked_by_noise(layer: PiecewiseLinear | MaxPool, gaps: list[Tensor], noise: Tensor) -> Tensor:
-    """Which units, or windows, ``(B, N)``, the noise ``(B, inputs)`` may put on either piece."""
+def picked_by_noise(
+    layer: PiecewiseLinear | MaxPool, gaps: list[Tensor], noise: Tensor, of_rivals: bool = False
+) -> Tensor:
+    """Which units, or windows, ``(B, N)``, the noise ``(B, inputs)`` may put on either piece.
+
+    of_rivals: whether the noise of inputs that lose a window anyway does not count: what ties without any of
+    its own ties in every runtime.
+    """
     if isinstance(layer, PiecewiseLinear):
         return torch.stack([(gap <= noise) & (noise > 0) for gap in gaps]).any(dim=0)
     own = noise[:, layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0).amax(dim=2)
-    near = torch.stack([gap <= own for gap in gaps]).sum(dim=0)  # the winner is one of these
-    return (near > 1) & (own > 0)
+    rivals = torch.stack([gap <= own for gap in gaps], dim=2)  # the winner is one of these
+    if of_rivals:
+        each = noise[:, layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0)
+        own = each.masked_fill(~rivals, 0.0).amax(dim=2)
+    return (rivals.sum(dim=2) > 1) & (own > 0)
 
 
 def noise_at(
-    graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None, last: int | None = None
+    graph: Graph,
+    x: Tensor,
+    values: Mapping[int, Tensor] | None = None,
+    last: int | None = None,
+    sure_biases: bool = False,
 ) -> dict[int, Tensor]:
     """What single precision may leave of terms that cancel, ``(B, *shape)`` of each node; 0 where all are 0.
 
@@ -51,6 +64,9 @@ def noise_at(
         before = [noise[source] for source in node.inputs]
         if isinstance(node.layer, AbstractAffine):
             own = _SINGLE * coarse.magnitude(node.layer, *(values[source] for source in node.inputs))
+            if sure_biases:
+                weighed = node.layer.absolute.linear(*(values[source].abs() for source in node.inputs))
+                own = own.masked_fill(weighed == 0, 0.0)
             passed = coarse.squares(graph, index, *(each.square() for each in before))
             noise[index] = (passed + own.square()).sqrt()
         elif isinstance(node.layer, PiecewiseLinear):
@@ -95,20 +111,22 @@ def near_of(layer: PiecewiseLinear | MaxPool, flat: Tensor, slack: Tensor) -> Te
     return torch.stack([lead <= slack for lead in leads(layer, flat)]).sum(dim=0) > 1
 
 
-def picked_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None) -> Tensor:
+def picked_at(
+    graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None, sure_biases: bool = False
+) -> Tensor:
     """At which pixels ``(B, C, H, W)`` noise may put some unit, or window, on either piece: ``(B,)``.
 
-    values: as in `noise_at`.
+    values, sure_biases: as in `noise_at`; with it windows in which biases tie are not told, either.
     """
     if values is None or len(values) < len(graph.nodes):
         values = graph.values_at(x, range(len(graph.nodes)))
-    noise = noise_at(graph, x, values, max(graph.piecewise, default=0))
+    noise = noise_at(graph, x, values, max(graph.piecewise, default=0), sure_biases)
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
         assert isinstance(layer, PiecewiseLinear | MaxPool)
         gaps = gaps_of(layer, values[source].flatten(1))
-        found |= picked_by_noise(layer, gaps, noise[source].flatten(1)).any(dim=1)
+        found |= picked_by_noise(layer, gaps, noise[source].flatten(1), of_rivals=sure_biases).any(dim=1)
     return found
 
 
