@@ -219,6 +219,19 @@ def test_where_every_image_is_near_a_kink_double_precision_tells(network, images
         check_fidelity(crooked, images)
 
 
+def test_logits_that_single_precision_does_not_hold_are_told_of(images):
+    """As of a deep network that was never trained: 0 as it computes itself, and 1e-45 in double precision."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), *(nn.Linear(64, 64, bias=False) for _ in range(3)))
+    with torch.no_grad():
+        for part in list(module)[1:]:
+            part.weight.mul_(1e-14)
+    with pytest.raises(ModelError, match="trained weights") as raised:
+        check_fidelity(load_network(module, input_shape=(1, 8, 8)), images)
+    assert "report" not in str(raised.value)
+    assert check_fidelity(load_network(module.double(), input_shape=(1, 8, 8)), images).logits < 1e-9
+
+
 def test_a_gradient_that_takes_the_wrong_winner_is_found(network, images):
     class Misrouted(Graph):
         def pieces_of(self, values, tolerances=None):

@@ -40,6 +40,8 @@ _SHARE_OF_INTEGRALS = 0.2
 _FEWEST_IMAGES = 2
 # Gradients are compared against at least this share of the largest.
 _SMALL = 0.01
+# Of logits below this, on the way to which still smaller ones are multiplied, single precision may leave 0.
+_DROWNED = 1e-30
 
 
 @dataclass(frozen=True)
@@ -277,6 +279,13 @@ def _compare_logits(
         explained = _by_shaking(network.graph, x, values)[told]
         difference = float(((apart - explained) / sizes).max())
     if not difference <= options.rounding:
+        largest = float(np.abs(ours[told]).max())
+        if largest < _DROWNED:
+            raise ModelError(
+                f"the logits of the network {network.path} are at most {largest:.2g}, allowed are such as single "
+                "precision holds, in which it gives others itself; a deep network that was never trained may be "
+                "like that: load its trained weights, or hand in module.double()"
+            )
         raise FidelityError(
             f"the logits of the imported network {network.path} differ from the original's by "
             f"{difference:.2g} "
