@@ -282,9 +282,9 @@ def _compare_logits(
         largest = float(np.abs(ours[told]).max())
         if largest < _DROWNED:
             raise ModelError(
-                f"the logits of the network {network.path} are at most {largest:.2g}, allowed are such as single "
-                "precision holds, in which it gives others itself; a deep network that was never trained may be "
-                "like that: load its trained weights, or hand in module.double()"
+                f"the logits of the network {network.path} are at most {largest:.2g}, allowed are such as "
+                "single precision holds, in which it gives others itself; a deep network that was never "
+                "trained may be like that: load its trained weights, or hand in module.double()"
             )
         raise FidelityError(
             f"the logits of the imported network {network.path} differ from the original's by "

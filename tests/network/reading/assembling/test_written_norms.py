@@ -49,8 +49,40 @@ def twice(x):
     return of_channels(of_places(x) + x)
 
 
+def by_the_root_mean_square(x):
+    """As LLaMA has it."""
+    return 0.5 * (x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 2**-10))
+
+
+def weighed_before(x):
+    away = torch.tensor([0.5, -2.0, 1.0])[:, None, None] * (x - x.mean(1, keepdim=True))
+    return away / torch.sqrt(x.var(1, keepdim=True) + 2**-10) + 0.25
+
+
+BESIDE = torch.tensor([1.25, -0.5, 2.0, 1.0])
+
+
+def beside_the_root(x):
+    """As the Annotated Transformer has it."""
+    return BESIDE * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 2**-10) + 0.125
+
+
+def beside_the_root_mean_square(x):
+    return x / (torch.sqrt(x.square().mean((1, 2, 3), keepdim=True)) + 2**-10)
+
+
+def beside_and_below_the_root(x):
+    spread = 3 * torch.sqrt(x.var(1, keepdim=True) + 2**-6)
+    return 2 * ((x - x.mean(1, keepdim=True)) / (spread + 0.5))
+
+
+BESIDES = {
+    body.__name__: body for body in (beside_the_root, beside_the_root_mean_square, beside_and_below_the_root)
+}
+
 NORMS = {
     "of channels": (of_channels, 1), "of channels by powers": (of_channels_by_powers, 1), "twice": (twice, 2),
+    "by the root mean square": (by_the_root_mean_square, 1), "weighed before": (weighed_before, 1),
     "of places": (of_places, 1), "unbiased": (unbiased, 1), "of rows": (of_rows, 1),
 }  # fmt: skip
 
@@ -123,6 +155,16 @@ def test_a_norm_is_one_layer(name, form, tmp_path):
     body, norms = NORMS[name]
     network, module = read(body, SHAPE, tmp_path, form)
     assert (count(network, Normalise), count(network, Smooth)) == (norms, 0)
+    check_computes(network, module)
+
+
+@pytest.mark.parametrize("form", ["module", "onnx"])
+@pytest.mark.parametrize("name", BESIDES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_number_beside_the_root_is_a_norm_and_a_small_correction(name, form, tmp_path):
+    network, module = read(BESIDES[name], SHAPE, tmp_path, form)
+    (norm,) = [node for node in network.graph.nodes if isinstance(node.layer, Normalise)]
+    assert norm.layer.centred == (name != "beside_the_root_mean_square")
     check_computes(network, module)
 
 

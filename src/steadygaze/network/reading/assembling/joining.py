@@ -14,7 +14,7 @@ from steadygaze.network.reading.assembling.assembly import Assembler, Value
 from steadygaze.network.reading.assembling.gates import gated, soft_plus, soft_sign
 from steadygaze.network.reading.assembling.masking import Masked, kept_of
 from steadygaze.network.reading.assembling.ranges import range_of
-from steadygaze.network.reading.assembling.written_norms import written_norm
+from steadygaze.network.reading.assembling.written_norms import WrittenNorm, written_norm
 from steadygaze.network.smooth import Smooth
 
 _NOT_BELOW_0 = (
@@ -53,13 +53,32 @@ def multiplied(asm: Assembler, a: Value, b: Value, limit: float = math.inf) -> V
     for value, gate in ((a, b), (b, a)):
         norm = written_norm(asm, value, gate)
         if norm is not None:
-            made = normalised(asm, norm.x, norm.axes, norm.epsilon)
-            return made if norm.scale == 1 else asm.scale_shift(made, norm.scale, 0.0)
+            return _as_layers(asm, norm)
     for value, gate in ((a, b), (b, a)):
         axes = _repeated(asm.shape(value), asm.shape(gate))
         if axes and value.batched == gate.batched:
             return asm.append(Multiply(limit, axes), value, gate)
     return asm.append(Multiply(limit), *together(asm, a, b))
+
+
+def _as_layers(asm: Assembler, norm: WrittenNorm) -> Value:
+    """A norm that was written out, by its own layer.
+
+    Where a number e stands beside the root w, it is a norm with e² more below, times
+    ``sqrt(w² + e²) / (w + e)``. That is 1 less ``2 e w / ((w + e) (w + e + sqrt(w² + e²)))``, some e / w:
+    what rounding or bounds leave in doubt about w counts by a millionth.
+    """
+    e = norm.beside
+    made = normalised(asm, norm.x, norm.axes, norm.epsilon + e * e, norm.centred)
+    if e > 0:
+        squares = asm.scale_shift(norm.variance, 1.0, norm.epsilon)
+        width = asm.scale_shift(power(asm, squares, 0.5), 1.0, e)
+        longer = power(asm, asm.scale_shift(squares, 1.0, e * e), 0.5)
+        inverse = power(asm, asm.add(width, longer), -1.0)
+        twice = multiplied(asm, inverse, power(asm, width, -1.0))
+        less = asm.add(asm.scale_shift(inverse, 2 * e, 0.0), asm.scale_shift(twice, -2 * e * e, 0.0))
+        made = asm.add(made, asm.scale_shift(multiplied(asm, made, less), -1.0, 0.0))
+    return made if bool((norm.scale == 1).all()) else asm.scale_shift(made, norm.scale.numpy(), 0.0)
 
 
 def _repeated(shape: tuple[int, ...], gate: tuple[int, ...]) -> tuple[int, ...]:

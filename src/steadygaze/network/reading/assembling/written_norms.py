@@ -1,5 +1,7 @@
 """Norms that are written out, ``(x - mean) / sqrt(variance + epsilon)``, told from what they are made of.
 
+So are those with the number beside the root, ``(x - mean) / (deviation + epsilon)``, and those of x itself.
+
 As one layer rounding that comes in goes out as it came; of its parts, each bounded by itself, every norm
 makes it ten times larger, and nothing is left to say of a network of twenty.
 """
@@ -7,6 +9,9 @@ makes it ten times larger, and nothing is left to say of a network of twenty.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from steadygaze.network.layers import Add, ScaleShift
 from steadygaze.network.reading.assembling.assembly import Assembler, Value
@@ -16,38 +21,66 @@ from steadygaze.network.taking import Take
 
 @dataclass(frozen=True)
 class WrittenNorm:
-    """``scale (x - mean) / sqrt(variance + epsilon)``, mean and variance being taken over axes.
+    """``scale c / (sqrt(variance + epsilon) + beside)``, the variance being the mean of c² over axes.
 
-    Axes are those of the file's shape, sorted; epsilon is above 0.
+    c is ``x - mean`` if it is centred, else x. Axes are those of the file's shape, sorted; epsilon >= 0,
+    beside >= 0, and one of them is above 0. scale: a number, or one for each entry, as in a layer.
     """
 
     x: Value
     axes: tuple[int, ...]
+    centred: bool
     epsilon: float
-    scale: float
+    beside: float
+    variance: Value
+    scale: Tensor
 
 
 def written_norm(asm: Assembler, away: Value, inverse: Value) -> WrittenNorm | None:
-    """The norm that a product is; None if the factors are not x less its mean, and one by its deviation."""
-    centred = _centred(asm, away.node)
-    if centred is None:
-        return None
-    x, axes = centred
+    """The norm that a product is; None if it is none.
+
+    The factors must be x, or that less its mean, or these times constants, and one by the deviation.
+    """
     node, outer, added = _scaled(asm, inverse.node)
-    node = _before(asm, node, exponent=-0.5)
-    if node is None or added:
+    root, stretched, beside = _before(asm, node, exponent=-0.5), 1.0, 0.0
+    if root is None and (width := _before(asm, node, exponent=-1.0)) is not None:
+        node, stretched, beside = _scaled(asm, width)
+        root = _before(asm, node, exponent=0.5)
+    if root is None or added or beside < 0 or stretched <= 0:
         return None
-    node, factor, shift = _scaled(asm, node)
-    squares, others = asm.means.get(node, (None, ()))
-    before = None if squares is None else _before(asm, squares.node, exponent=2.0)
-    if before is None or others != axes or _centred(asm, before) != centred:
+    node, factor, shift = _scaled(asm, root)
+    squares, axes = asm.means.get(node, (None, ()))
+    squared = None if squares is None else _before(asm, squares.node, exponent=2.0)
+    if squared is None or not (factor > 0 and shift >= 0 and shift + beside > 0):
         return None
-    shape = asm.shape(x)
-    row = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
-    fits = asm.shape(inverse) == row and inverse.batched == x.batched == away.batched
-    if not (fits and factor > 0 and shift > 0) or (x.batched and 0 in axes):
-        return None
-    return WrittenNorm(x, axes, shift / factor, outer * factor**-0.5)
+    for value, weight in ((away, torch.ones((), dtype=torch.float64)), _weighed(asm, away)):
+        x, centred = _source(asm, value, squared, axes)
+        if x is None:
+            continue
+        row = tuple(1 if axis in axes else size for axis, size in enumerate(asm.shape(x)))
+        fits = asm.shape(inverse) == row and inverse.batched == x.batched == away.batched
+        if not fits or (x.batched and 0 in axes):
+            continue
+        length = stretched * factor**0.5  # the divisor is length * sqrt(v + epsilon) + beside
+        variance, scale = Value(node, inverse.batched), weight * (outer / length)
+        return WrittenNorm(x, axes, centred, shift / factor, beside / length, variance, scale)
+    return None
+
+
+def _source(asm: Assembler, away: Value, squared: int, axes: tuple[int, ...]) -> tuple[Value | None, bool]:
+    """What is normalised, and whether its mean was taken from it, given the factor and what was squared."""
+    centred = _centred(asm, away.node)
+    if centred is not None and centred[1] == axes and _centred(asm, squared) == centred:
+        return centred[0], True
+    return (away, False) if squared == away.node else (None, False)
+
+
+def _weighed(asm: Assembler, x: Value) -> tuple[Value, Tensor]:
+    """What a value is some number times, entry by entry, and these numbers."""
+    layer = asm.nodes[x.node].layer
+    if not isinstance(layer, ScaleShift) or layer.shift.any() or not layer.scale.all():
+        return x, torch.ones((), dtype=torch.float64)
+    return Value(asm.nodes[x.node].inputs[0], x.batched), layer.scale
 
 
 def _centred(asm: Assembler, node: int) -> tuple[Value, tuple[int, ...]] | None:
