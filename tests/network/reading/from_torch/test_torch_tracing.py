@@ -255,6 +255,11 @@ def _scripted():
     return torch.jit.script(dense(36, 8, 3))
 
 
+def largest_by_data(module, x):
+    logits = module.inner(x)
+    return logits * torch.eye(logits.shape[1]).index_select(0, logits.argmax(1).data)
+
+
 def branching(m, x):
     return m.inner(x) if x.sum() > 18 else m.inner(1 - x)
 
@@ -432,7 +437,21 @@ REFUSED = {
     "numpy": (lambda: Wrapped(lambda m, x: m.inner(torch.from_numpy(x.numpy() * 2))), "cannot be traced"),
     "integers": (lambda: Wrapped(lambda m, x: m.inner((255 * x).int() / 255)), r"int32"),
     "long": (lambda: Wrapped(lambda m, x: m.inner((255 * x).long().float())), "int64"),
-    "bytes": (lambda: Wrapped(lambda m, x: m.inner((255 * x).byte().float())), "uint8"),
+    "bytes": (
+        lambda: Wrapped(lambda m, x: m.inner((255 * x).byte().float())),
+        "uint8.*whole numbers jump from one to the next",
+    ),
+    "data-of-what-is-computed": (lambda: Wrapped(largest_by_data), "write .detach\\(\\) for .data"),
+    "statistics-of-the-batch": (
+        lambda: Wrapped(
+            lambda m, x: m.inner(functional.batch_norm(x, torch.zeros(1), torch.ones(1), training=True))
+        ),
+        "an image changes the logits of another",
+    ),
+    "b-splines": (
+        lambda: Wrapped(lambda m, x: m.inner(((x[..., None] >= torch.arange(3.0)) * 1.0).sum(-1))),
+        "Kolmogorov-Arnold network, use one of Chebyshev polynomials",
+    ),
     "booleans": (lambda: Wrapped(lambda m, x: m.inner(x.bool().float())), "bool"),
     "rounded": (lambda: Wrapped(half_inside), "bfloat16"),
     "type-as": (lambda: Wrapped(lambda m, x: m.inner(x.type_as(x.int()).float())), "int32|not supported"),

@@ -264,8 +264,10 @@ def _constant(asm: Assembler, part: np.ndarray, shape: tuple[int, ...]) -> Steps
             part = np.broadcast_to(part, shape)
         except ValueError as error:
             raise asm.refuse(
-                f"a constant of shape {part.shape} goes to a value of shape {shape}",
-                "allowed are constants that leave the value's shape as it is; expand the value beforehand",
+                f"a constant of shape {part.shape} meets a value of shape {shape}",
+                "allowed are constants of one number, or of the value's shape; where it makes B-splines of "
+                "a Kolmogorov-Arnold network, use one of Chebyshev polynomials or of radial functions, which "
+                "are read",
             ) from error
     return Steps.constant(part)
 

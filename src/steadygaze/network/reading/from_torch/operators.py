@@ -221,11 +221,20 @@ _STATISTICS = Argument(
     weights(1).fits,
 )
 _NORM |= dict.fromkeys(("running_mean", "running_var"), _STATISTICS)
-_NORM |= {"training": _EVALUATION, "cudnn_enabled": _NOT_USED}
+_OWN_STATISTICS = Argument(
+    f"{_EVALUATION.words}: in training it takes the mean and variance of the batch, so that an image changes "
+    "the logits of another (F.batch_norm(..., training=False), with statistics that were kept)",
+    _EVALUATION.fits,
+)
+_NORM |= {"training": _OWN_STATISTICS, "cudnn_enabled": _NOT_USED}
+_REAL = Argument(
+    f"{PRECISION.words}: whole numbers jump from one to the next, and half precision rounds",
+    PRECISION.fits,
+)
 _CAST = {
     "self": COMPUTED,
     "other": Argument("a constant tensor of float32 or float64", lambda given: _is_precise(given)),
-    "dtype": PRECISION,
+    "dtype": _REAL,
     "layout": NONE | Argument("dense", lambda given: given == torch.strided),
     "device": PROCESSOR,
     "memory_format": FORMAT,

@@ -198,6 +198,9 @@ def _not_traced(
     if seen is not None and seen.reads_the_image:
         why = "it takes a number out of what it computes from the image, as if, float() and .item() do"
         way = "take that out: compute with tensors, or do what it decides by it to the image beforehand"
+    elif "fake tensor" in why:
+        why = "it makes a constant of what it computes from the image, as .data and torch.tensor(...) do"
+        way = "write .detach() for .data, and make tensors of tensors"
     return ModelError(
         f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({why}); "
         f"allowed are modules that take one image batch and do the same steps for every image; {way}"
