@@ -148,9 +148,11 @@ def _box(question: dict[str, Any]) -> np.ndarray:
     pairs = [(each["low"], each["high"]) for each in question["parameters"]]
     box = boxed(pairs, min(max(len(pairs), 1), 16), "parameters")
     width = np.ptp(box, axis=1)
+    demand(low < high, f"the clip is from {low:g} to {high:g}")
     demand(
-        low < high and 1e-12 <= width.min() <= width.max() <= 1e12,
-        "a range is empty or cannot be computed with",
+        1e-12 <= width.min() <= width.max() <= 1e12,
+        f"ranges are from {width.min():.3g} to {width.max():.3g} wide, and this program counts its own "
+        "rounding for those from 1e-12 to 1e12 alone",
     )
     return box
 

@@ -98,6 +98,7 @@ QUESTIONS = {
     "huge": lambda d: d["files"]["image.npy"].update(bytes=1 << 60),
     "text": lambda d: d["question"]["parameters"][0].update(low="0"),
     "reversed": lambda d: d["question"]["parameters"][0].update(low=1.0, high=0.0),
+    "too narrow": lambda d: d["question"]["parameters"][0].update(low=-1e-13, high=1e-13),
     "without 0": lambda d: d["question"]["parameters"][0].update(low=0.01),
     "no label": lambda d: d["question"].pop("label"),
     "label": lambda d: d["question"].update(label=3),

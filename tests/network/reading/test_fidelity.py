@@ -232,6 +232,18 @@ def test_logits_that_single_precision_does_not_hold_are_told_of(images):
     assert check_fidelity(load_network(module.double(), input_shape=(1, 8, 8)), images).logits < 1e-9
 
 
+def test_a_gradient_that_single_precision_gets_wrong_is_told_of(images):
+    """Large terms cancel before a bend, and large constants behind it hide that from the logits."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 3))
+    with torch.no_grad():
+        module[1].weight.mul_(3e7)
+        module[1].bias.copy_(-(module[1].weight.double() @ torch.from_numpy(images[0]).flatten()))
+        module[3].bias.add_(1e5)
+    with pytest.raises(ModelError, match=r"in its own precision is off .* hand in module.double\(\)"):
+        check_fidelity(load_network(module, input_shape=(1, 8, 8)), images[:1])
+
+
 def test_a_gradient_that_takes_the_wrong_winner_is_found(network, images):
     class Misrouted(Graph):
         def pieces_of(self, values, tolerances=None):

@@ -167,6 +167,12 @@ def _compared(
     if way == "autograd" and not gradient <= options.gradient:
         apart = _compare_integrals(network.original, graph, given, label, options, deadline)
         if apart <= options.gradient:
+            if _apart_in_double(network, x, pieces, label, options) <= options.gradient:
+                raise ModelError(
+                    f"the gradient of {network.path} in its own precision is off by {gradient:.2g} of its "
+                    "size from what its weights give in double precision, allowed is "
+                    f"{options.gradient:.2g}; hand in module.double()"
+                )
             raise ModelError(
                 f"PyTorch's gradient of {network.path} is not the slope of its logits: it is off by "
                 f"{gradient:.2g} of its size, where that of the imported network explains how they change; "
