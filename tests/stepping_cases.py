@@ -207,7 +207,7 @@ def listed(case: Callable, before: list) -> dict[str, list]:
 
 
 def summed_up(case: Callable, before: list) -> dict[str, list]:
-    """CumSum, Col2Im, GridSample and CastLike."""
+    """CumSum, Col2Im, AffineGrid, GridSample and CastLike."""
     places = np.random.default_rng(5).uniform(-1.2, 1.2, (1, 4, 3, 2)).astype(np.float32)
     rows = {"r": ints(1, 4, 18), "b": ints(2, 2), "n": ints(6), "o": ints(2)}
     reshaped = [*before, node("Reshape", None, "r")]
@@ -243,6 +243,31 @@ def summed_up(case: Callable, before: list) -> dict[str, list]:
             )
         ]
         + [case("Col2Im", None, "n", "o", opset=18, before=reshaped, constants=rows, strides=[2])],
+        "AffineGrid": [
+            case(
+                "AffineGrid",
+                None,
+                "z",
+                opset=20,
+                before=[
+                    node("Flatten", None),
+                    node("Slice", None, "s", "e", "o"),
+                    node("Reshape", None, "t"),
+                ],
+                after=after,
+                constants={
+                    "s": ints(0),
+                    "e": ints(6),
+                    "o": ints(1),
+                    "t": ints(1, 2, 3),
+                    "z": ints(1, 2, *size),
+                },
+                **more,
+            )
+            for size in ((4, 3), (4, 3, 2))
+            for more in ({}, {"align_corners": 1})
+            for after in ([], [node("GridSample", "image", None)])
+        ],
         "GridSample": [
             case("GridSample", None, "g", opset=opset, before=before, constants={"g": places}, **more)
             for opset, names in (

@@ -25,12 +25,12 @@ class Between(nn.Module):
 
 
 def read(
-    body: Callable[[Tensor], Tensor], shape: tuple[int, int, int], folder: Path, form: str
+    body: Callable[[Tensor], Tensor], shape: tuple[int, int, int], folder: Path, form: str, opset: int = 17
 ) -> tuple[Network, nn.Module]:
     """The network as it is read, from the ``"module"`` or from ``"onnx"``; and the module in double."""
     module = Between(body, shape[0]).eval()
     module(torch.zeros(1, *shape))
     given = module
     if form != "module":
-        given = written(module, shape, folder / "network.onnx", dynamo=False, opset_version=17)
+        given = written(module, shape, folder / "network.onnx", dynamo=False, opset_version=opset)
     return load_network(given, input_shape=shape), module.double().requires_grad_(False)

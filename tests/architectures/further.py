@@ -288,3 +288,43 @@ class Recurrent(nn.Module):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         x, y = batch
         return functional.cross_entropy(self(x), y)
+
+
+class SpatialTransformer(nn.Module):
+    """PyTorch's tutorial: where it looks is computed from the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.localization = nn.Sequential(nn.Conv2d(3, 2, 3), nn.MaxPool2d(2, stride=2), nn.ReLU(True))
+        self.fc_loc = nn.Sequential(nn.Linear(18, 6), nn.ReLU(True), nn.Linear(6, 6))
+        self.conv, self.fc = nn.Conv2d(3, 3, 3), nn.Linear(27, 4)
+        with torch.no_grad():
+            self.fc_loc[2].weight.mul_(0.3)
+            self.fc_loc[2].bias.copy_(torch.tensor([1.0, 0.1, 0.05, -0.1, 0.9, 0.02]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        theta = self.fc_loc(self.localization(x).flatten(1)).view(-1, 2, 3)
+        grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
+        x = functional.grid_sample(x, grid, align_corners=False)
+        x = functional.relu(functional.max_pool2d(self.conv(x), 2))
+        return self.fc(x.flatten(1))
+
+
+class Annotated(nn.Module):
+    """A block of the Annotated Transformer over rows: its norms divide by the deviation and a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.attend = nn.Linear(24, 8), nn.Linear(8, 24)
+        self.a_2, self.b_2 = nn.Parameter(torch.rand(8) + 0.5), nn.Parameter(torch.zeros(8))
+        self.feed, self.fc = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)), nn.Linear(8, 4)
+
+    def norm(self, x: Tensor) -> Tensor:
+        mean, std = x.mean(-1, keepdim=True), x.std(-1, keepdim=True)
+        return self.a_2 * (x - mean) / (std + 1e-6) + self.b_2
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.transpose(1, 2).flatten(2))
+        q, k, v = self.attend(self.norm(x)).chunk(3, dim=-1)
+        x = x + functional.softmax(q @ k.transpose(-2, -1) / math.sqrt(8), dim=-1) @ v
+        return self.fc(self.norm(x + self.feed(self.norm(x))).mean(1))

@@ -54,6 +54,9 @@ NETWORKS = {
         Known(further.Causal),
         Known(further.WrittenOut),
         Known(further.Recurrent),
+        # Places that are computed are in operator sets from 20 on.
+        Known(further.SpatialTransformer, first=20),
+        Known(further.Annotated),
     )
 }
 NEWER = [name for name, one in NETWORKS.items() if one.newer]
@@ -116,7 +119,15 @@ def written(name, path, opset, dynamo):
 
 
 @pytest.mark.parametrize(
-    ("name", "opset"), [("NormaliserFree", 17), ("CosineHead", 11), ("Normalising", 13), ("Recurrent", 17)]
+    ("name", "opset"),
+    [
+        ("NormaliserFree", 17),
+        ("CosineHead", 11),
+        ("Normalising", 13),
+        ("Recurrent", 17),
+        ("SpatialTransformer", 20),
+        ("Annotated", 17),
+    ],
 )
 def test_a_file_is_read_in_brief(name, opset, tmp_path):
     assert_read(name, written(name, tmp_path / "network.onnx", opset, False))

@@ -194,9 +194,9 @@ REFUSED = {
 }
 
 
-def test_a_spatial_transformer_is_refused_with_what_to_do(tmp_path):
-    nodes = [node("Reshape", "image", "g"), node("GridSample", "image", None)]
-    with pytest.raises(ModelError, match=r"as in a spatial transformer; .* leave the transformer out"):
+def test_a_spatial_transformer_that_takes_the_nearest_pixels_is_refused(tmp_path):
+    nodes = [node("Reshape", "image", "g"), node("GridSample", "image", None, mode="nearest")]
+    with pytest.raises(ModelError, match=r"where it looks is computed .* mode is nearest .* nearest jumps"):
         imported(with_head(nodes, {"g": ints(1, 6, 6, 2)}, 72, opset=16), tmp_path)
 
 

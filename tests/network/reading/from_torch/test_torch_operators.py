@@ -744,8 +744,8 @@ PER_CHANNEL = torch.tensor([0.1, float("inf")])[:, None, None]
         ("conv2d", {"weight": FLAT}, "weights are computed, in a shape of .* in two dimensions"),
         (
             "grid_sampler",
-            {"grid": Computed(2, 6, 4)},
-            r"as in a spatial transformer; .* leave",
+            {"grid": Computed(2, 6, 4), "interpolation_mode": 1},
+            r"where it looks is computed .* mode is nearest .* nearest jumps",
         ),
         ("to.dtype", {"dtype": torch.int32}, "argument 'dtype' is torch.int32; allowed is .* float64"),
         ("dropout", {"train": True}, "argument 'train' is True"),

@@ -12,8 +12,6 @@ NO_JUMPS = "around a jump no linear bound holds, and the gradient does not show 
 # Operators that jump by themselves, as ONNX and PyTorch name them, in small letters.
 _JUMPING = ("bucketize", "ceil", "fix", "floor", "fmod", "frac", "hardmax", "hardshrink", "heaviside", "mod")
 _JUMPING += ("remainder", "round", "trunc")
-# Those that make the places at which an image is read, as PyTorch and ONNX name them.
-_MOVING_GRIDS = ("affine_grid", "affine_grid_generator", "affinegrid")
 # Those that sort what they are given.
 _ORDERING = ("argsort", "kthvalue", "median", "msort", "nanmedian", "quantile", "sort", "topk")
 
@@ -31,8 +29,6 @@ def way_out_of(operator: str) -> str | None:
         return (
             "it is sin(pi x) divided by pi x, which may be 0; use sin, tanh or atan instead, or leave it out"
         )
-    if name in _MOVING_GRIDS:
-        return "it makes a spatial transformer: leave it out, and verify the network behind it"
     if name == "cumprod":
         return (
             "write the products out: for two classes x[:, :1] and x[:, :1] * x[:, 1:2], put together by cat"

@@ -16,6 +16,7 @@ from steadygaze.network.building import check_size
 from steadygaze.network.layers import AveragePool
 from steadygaze.network.reading.assembling.assembly import Assembler, Value
 from steadygaze.network.reading.assembling.rearranging import taken
+from steadygaze.network.reading.assembling.sampling import sampled
 
 
 def resized(asm: Assembler, x: Value, matrices: Sequence[Tensor]) -> Value:
@@ -38,16 +39,12 @@ def resized(asm: Assembler, x: Value, matrices: Sequence[Tensor]) -> Value:
 def resampled(
     asm: Assembler, x: Value, grid: Tensor | Value, mode: str, padding: str, corners: bool
 ) -> Value:
-    """A map ``(1, C, H, W)`` at the places of a constant grid ``(1, h, w, 2)``, as PyTorch's grid_sample.
+    """A map ``(1, C, H, W)`` at the places of a grid ``(1, h, w, 2)``, as PyTorch's grid_sample.
 
-    Weights are what it makes of each place alone.
+    Weights of a constant grid are what it makes of each place alone.
     """
     if isinstance(grid, Value):
-        raise asm.refuse(
-            "where it looks is computed from the image, as in a spatial transformer",
-            "allowed is a constant grid, for what its interpolation jumps or bends at moves with the image; "
-            "leave the transformer out, and verify the network behind it",
-        )
+        return sampled(asm, x, grid, mode, padding, corners)
     channels, height, width = asm.map_shape(x)
     if grid.ndim != 4 or grid.shape[0] != 1 or grid.shape[3] != 2:
         raise asm.refuse(f"its grid has shape {tuple(grid.shape)}", "allowed is (1, height, width, 2)")

@@ -12,7 +12,9 @@ import torch
 from steadygaze.network.building import check_size
 from steadygaze.network.reading.assembling.assembly import Value
 from steadygaze.network.reading.assembling.resizing import resampled, resized
+from steadygaze.network.reading.assembling.sampling import affine_grid
 from steadygaze.network.reading.from_onnx.calls import Call, Rule
+from steadygaze.network.reading.marks import mixed
 
 _STANDING = "coordinate_transformation_mode"
 # The last version in which Resize was as Upsample before it.
@@ -168,7 +170,7 @@ _MODES = {"linear": "bilinear", "cubic": "bicubic"}
 
 
 def _sampled(call: Call) -> Value:
-    """GridSample, at places that are constant or refused."""
+    """GridSample, at places that are constant or computed."""
     mode: str = call.get("mode", b"bilinear").decode()
     padding, corners = call.get("padding_mode", b"zeros").decode(), bool(call.get("align_corners", 0))
     given = call.either(1)
@@ -176,8 +178,16 @@ def _sampled(call: Call) -> Value:
     return resampled(call.assembler, call.value(), grid, _MODES.get(mode, mode), padding, corners)
 
 
+def _affine_grid(call: Call) -> Value:
+    sizes, corners = call.wholes(1, "size") or [], bool(call.get("align_corners", 0))
+    if len(sizes) != 4:
+        raise call.assembler.refuse(f"it makes a grid for sizes {sizes}", "allowed are maps of four axes")
+    return affine_grid(call.assembler, call.value(), sizes[2], sizes[3], corners)
+
+
 RULES: Mapping[str, Rule] = {
-    "GridSample": _sampled,
+    "AffineGrid": _affine_grid,
+    "GridSample": mixed(_sampled),
     "Resize": lambda call: _resize(call) if call.opset > _LAST_OLD else _of_old(call),
     "Upsample": _of_old,
 }

@@ -238,6 +238,7 @@ COMPUTED: dict[str, Form] = {
     ),
     "GlobalAveragePool": Form(),
     "GlobalMaxPool": Form(),
+    "AffineGrid": Form({"align_corners": FLAG}, [("theta", Kind.COMPUTED), ("size", Kind.WHOLES)], since=20),
     "GridSample": Form(
         {
             "mode": _word("linear", "bilinear", "nearest", "cubic", "bicubic"),

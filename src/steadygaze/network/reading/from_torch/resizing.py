@@ -24,6 +24,7 @@ from steadygaze.network.reading.from_torch.arguments import (
     weights,
     whole_numbers,
 )
+from steadygaze.network.reading.marks import mixed
 
 
 def _resizing(name: str) -> Rule:
@@ -139,7 +140,7 @@ _NAMES = (
 
 
 def _sampled(call: Call) -> Value:
-    """grid_sampler, at places that are constant or refused."""
+    """grid_sampler, at places that are constant or computed."""
     modes, paddings = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
     mode, padding = modes[call["interpolation_mode"]], paddings[call["padding_mode"]]
     return resampled(call.assembler, call.value("input"), call["grid"], mode, padding, call["align_corners"])
@@ -151,7 +152,7 @@ ROWS: Rows = (
     *((f"{name} {name}.vec", _resizing(name), _ARGUMENTS) for name in _NAMES),
     (
         "grid_sampler grid_sampler_2d",
-        _sampled,
+        mixed(_sampled),
         {"input": COMPUTED, "grid": weights(4) | COMPUTED, "align_corners": FLAG}
         | {"interpolation_mode": _THREE, "padding_mode": _THREE},
     ),

@@ -119,7 +119,13 @@ def _sampled(node: Node) -> Tensor:
     return functional.grid_sample(node.x, node[1].expand(len(node.x), -1, -1, -1), mode, padding, corners)
 
 
+def _affine_grid(node: Node) -> Tensor:
+    sizes = [len(node.x), *node[1].tolist()[1:]]
+    return functional.affine_grid(node.x, sizes, bool(node.get("align_corners", 0)))
+
+
 RULES: Mapping[str, Rule] = {
+    "AffineGrid": _affine_grid,
     "GridSample": _sampled,
     "Resize": lambda node: _resize(node) if node.opset > _LAST_OLD else _of_old(node),
     "Upsample": _of_old,
