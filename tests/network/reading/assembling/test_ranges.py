@@ -12,7 +12,7 @@ import torch
 from steadygaze.errors import ModelError
 from steadygaze.network.joint import MatrixProduct, Multiply
 from steadygaze.network.layers import Pad
-from steadygaze.network.reading.assembling import entries, ranges
+from steadygaze.network.reading.assembling import entries, picking, ranges
 from steadygaze.network.reading.assembling.assembly import Assembler
 from steadygaze.network.reading.assembling.ranges import range_of
 from steadygaze.network.reading.fidelity import check_fidelity
@@ -54,6 +54,36 @@ BODIES = {
 }
 
 
+def spread(asm, axes=(1, 2, 3), of=None, less=None):
+    """The largest number less the smallest, as images are stretched to what a screen shows."""
+    x = asm.pixels if of is None else of(asm)
+    other = x if less is None else less(asm)
+    least = picking.negative(asm, picking.largest(asm, picking.negative(asm, other), axes, True, False))
+    return asm.add(picking.largest(asm, x, axes, True, False), picking.negative(asm, least))
+
+
+BODIES |= {
+    "spread": spread,
+    "spread of columns": lambda asm: spread(asm, (2,)),
+    "spread of many": lambda asm: spread(asm, of=many),
+    "of another": lambda asm: spread(asm, less=lambda asm: asm.scale_shift(asm.pixels, 1.0, 0.5)),
+    "of other windows": lambda asm: asm.add(
+        picking.largest(asm, asm.pixels, (1, 2), True, False),
+        picking.largest(asm, picking.negative(asm, asm.pixels), (1, 3), True, False),
+    ),
+    "of the same twice": lambda asm: asm.add(
+        picking.largest(asm, asm.pixels, (1, 2, 3), True, False),
+        picking.largest(asm, asm.pixels, (1, 2, 3), True, False),
+    ),
+}
+
+
+def many(asm):
+    """More numbers than one window holds, so that the largest is that of parts of them."""
+    x = asm.reshape(asm.pixels, (1, 24, 1, 1))
+    return asm.expand(x, (1, 24, 8, 8))
+
+
 def entries_of(shape):
     """Each entry alone, and boxes of several."""
     spans = [[(0, size), *((i, i + 1) for i in range(size)), (0, max(1, size - 1))] for size in shape]
@@ -83,6 +113,19 @@ def beyond(name):
 @pytest.mark.parametrize("name", BODIES)
 def test_values_stay_within_their_ranges(name):
     assert beyond(name) <= 0
+
+
+def test_the_largest_less_the_smallest_is_known_not_to_be_below_0():
+    for name in BODIES:
+        if name.startswith("spread"):
+            assert ends_of(name)[0] == 0
+        elif name.startswith("of "):
+            assert ends_of(name)[0] == -math.inf
+
+
+def ends_of(name):
+    nodes, last, _ = made(name)
+    return range_of(nodes, last)
 
 
 def test_each_entry_is_known_as_far_as_its_own_inputs_are():

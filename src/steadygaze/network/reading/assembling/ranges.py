@@ -13,6 +13,7 @@ from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import (
     AbstractAffine,
     AbstractWeighing,
+    Add,
     Concat,
     Conv,
     Dense,
@@ -71,7 +72,39 @@ def range_of(nodes: Sequence[Node], index: int, part: Part | None = None) -> tup
         return min(low for low, _ in known), max(high for _, high in known)
     assert isinstance(layer, AbstractAffine), "all other layers are affine"
     ends = [_end(layer, shapes, [one[side] for one in known], sign) for side, sign in ((0, -1.0), (1, 1.0))]
+    if isinstance(layer, Add) and ends[0] < 0 and _is_span(nodes, *node.inputs):
+        return 0.0, ends[1]
     return ends[0], ends[1]
+
+
+def _is_span(nodes: Sequence[Node], one: int, other: int) -> bool:
+    """Whether a sum is of the largest numbers of some windows and those of minus the same: no less than 0."""
+    ends = [_signed(nodes, one), _signed(nodes, other)]
+    depth = 0
+    while all(sign > 0 and isinstance(nodes[own].layer, MaxPool) for sign, own in ends):
+        first, second = (nodes[own].layer for _, own in ends)
+        assert isinstance(first, MaxPool)
+        assert isinstance(second, MaxPool)
+        if not torch.equal(first.windows, second.windows):
+            return False
+        ends = [_signed(nodes, nodes[own].inputs[0]) for _, own in ends]
+        depth += 1
+    (sign, own), (opposite, same) = ends
+    return depth > 0 and own == same and sign == -opposite
+
+
+def _signed(nodes: Sequence[Node], index: int) -> tuple[float, int]:
+    """The node whose numbers, in their order, are those of a node times 1 or -1; and that number."""
+    sign = 1.0
+    while True:
+        layer = nodes[index].layer
+        if isinstance(layer, ScaleShift) and not layer.shift.any() and bool((layer.scale.abs() == 1).all()):
+            if layer.scale.unique().numel() > 1:
+                return sign, index
+            sign *= float(layer.scale.flatten()[0])
+        elif not isinstance(layer, Reshape):
+            return sign, index
+        (index,) = nodes[index].inputs
 
 
 def _is_weighing(layer: AbstractAffine) -> bool:
