@@ -79,6 +79,20 @@ def test_where_nothing_is_known_of_0_the_smallest_box_left_open_is_told(counts, 
     assert words in told
 
 
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        (0.8012, "hardly raise the safe scale: it is at most 0.802"),
+        (0.7, "likely to raise the safe scale little from 0.7; it is at most 0.802"),
+    ],
+)
+def test_a_scale_that_a_failure_bounds_is_not_said_to_grow_beyond_it(scale, words):
+    """It was said to grow from 0.8 to between about 0.8 and 0.8."""
+    failure = SimpleNamespace(theta=(0.802,))
+    (told,) = expectation(Asked, [gone((1.0, scale), (7.0, scale))], scale, failure)
+    assert words in told
+
+
 def test_what_is_settled_by_either_guess():
     (told,) = expectation(Asked, [gone((1.0, 0.1), (7.0, 0.2))], 0.2, None)
     assert "likely to settle" in told

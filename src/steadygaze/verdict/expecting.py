@@ -26,6 +26,8 @@ _TOO_LARGE = (
 )
 # Two numbers that differ by less are told as one.
 _ALIKE = 1.5
+# What is safe is as good as all that can be where a failure is as near as this.
+_REACHED = 1.01
 
 
 def expectation(
@@ -61,9 +63,15 @@ def expectation(
     times = 10 + 9 * loading / searched if searched else 10.0
     by_count = scale * times ** (1 / len(box))
     low, high = sorted((by_count, scale * (pace_of(findings, times) or by_count / scale)))
+    if first <= _REACHED * scale:
+        return (f"More time will hardly raise the safe scale: it is at most {first:.3g}.",)
+    high = min(high, first)
     if low >= first:
         return (f"Ten times the time is likely to settle the safe scale, which is at most {first:.3g}.",)
-    to = f"about {low:.2g}" if high <= _ALIKE * low else f"between about {low:.2g} and {min(high, first):.2g}"
+    if high <= _ALIKE * low and f"{low:.2g}" == f"{scale:.2g}":
+        told = f"Ten times the time is likely to raise the safe scale little from {scale:.2g}"
+        return (f"{told}; it is at most {first:.3g}.",)
+    to = f"about {low:.2g}" if high <= _ALIKE * low else f"between about {low:.2g} and {high:.2g}"
     return (
         f"In ten times the time the safe scale is likely to grow from {scale:.2g} to {to}; "
         f"it is at most {first:.3g}.",
