@@ -14,6 +14,7 @@ from steadygaze.question.networks import network_of
         ("digits-cn", "did you mean 'digits-cnn'"),
         ("mynet", "a function in mynet.py, 'mynet:FUNCTION'"),
         ("resnet", "give one of these"),
+        ("google/vit-tiny", "a model of a hub, .* what from_pretrained\\(.google/vit-tiny.\\) makes"),
     ],
 )
 def test_a_name_that_is_none_is_refused_with_what_is_meant(name, words, tmp_path, monkeypatch):

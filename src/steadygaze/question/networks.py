@@ -69,4 +69,9 @@ def _nearest(name: str) -> str:
         return f"did you mean {close[0]!r}?"
     if Path(f"{name}.py").is_file():
         return f"did you mean a function in {name}.py, '{name}:FUNCTION'?"
+    if name.count("/") == 1:
+        return (
+            "if it is a model of a hub, give 'module:callable', a function that returns what "
+            f"from_pretrained({name!r}) makes"
+        )
     return "give one of these"

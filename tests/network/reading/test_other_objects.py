@@ -21,6 +21,15 @@ class Session:
     """As another package has it."""
 
 
+class Learner:
+    """As skorch's, fastai's and transformers' keep a module, among others."""
+
+    def __init__(self, name: str, *others: str) -> None:
+        for other in others:
+            setattr(self, other, nn.MSELoss())
+        setattr(self, name, NET)
+
+
 Session.__module__ = "onnxruntime.capi"
 GIVEN = {
     "state_dict": (NET.state_dict(), "OrderedDict, which holds weights without layers .* load_state_dict"),
@@ -30,6 +39,10 @@ GIVEN = {
     "file": (onnx.ModelProto(), r"onnx.save\(model, 'net.onnx'\)"),
     "session": (Session(), "path of the .onnx file"),
     "estimator": (LogisticRegression(), "an estimator: write it as ONNX, with skl2onnx"),
+    "learner": (Learner("module_", "criterion_"), r"Learner, which holds a module: hand in its .module_"),
+    "trainer": (Learner("model", "loss"), r"hand in its .model"),
+    "wrapper": (Learner("inner"), r"hand in its .inner"),
+    "of-several": (Learner("inner", "other"), "allowed are a PyTorch module"),
     "class": (nn.Flatten, r"hand in one of them, Flatten\(...\)"),
     "other-class": (Session, "allowed are a PyTorch module"),
     "list": ([NET, NET], r"torch.nn.Sequential\(\*modules\)"),

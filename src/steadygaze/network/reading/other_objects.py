@@ -26,6 +26,9 @@ _PACKAGES = {
     "flax": "is a module of Flax: write it as ONNX, and give the path",
 }
 
+# Under which names skorch, fastai, transformers and PyTorch's own examples keep the module.
+_KEPT_UNDER = ("module_", "model", "module", "net", "network")
+
 
 def way_with(model: object) -> str | None:
     """What an object of another kind is and what to do with it, in words to follow its type; None if unknown.
@@ -53,7 +56,14 @@ def way_with(model: object) -> str | None:
         return "is a method of a module: hand in the module"
     if inspect.isroutine(model) or isinstance(model, functools.partial):
         return "is a function: hand in a torch.nn.Module whose forward does what it does"
-    return None
+    # Learners, trainers and pipelines keep theirs among others, such as a loss.
+    kept = [
+        name for name, part in getattr(model, "__dict__", {}).items() if isinstance(part, torch.nn.Module)
+    ]
+    first = next((name for name in _KEPT_UNDER if name in kept), None) or (
+        kept[0] if len(kept) == 1 else None
+    )
+    return None if first is None else f"holds a module: hand in its .{first}"
 
 
 def _of_mapping(model: Mapping[object, object]) -> str | None:
