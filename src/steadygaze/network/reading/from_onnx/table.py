@@ -69,7 +69,9 @@ OFF = _only(0, "0: the network in evaluation, export it with model.eval()")
 TENSOR = Allowed("a dense tensor", lambda given: True)
 TEXT = Allowed("a text", lambda given: True)
 ONE = Allowed("a tensor of one number", lambda given: given.size == 1)
-FLOAT_TYPE = _type("FLOAT and DOUBLE (and the half precisions)", *FLOATS)
+FLOAT_TYPE = _type(
+    "FLOAT and DOUBLE (and the half precisions): whole numbers jump from one to the next", *FLOATS
+)
 TYPE = _type("FLOAT, DOUBLE, whole numbers and BOOL", *FLOATS, *_WHOLE)
 
 _PADDING = {"auto_pad": _word("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"), "pads": _extent(0, 2)}
