@@ -260,7 +260,14 @@ def _by_programs(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np
     share = np.maximum(found.x[: len(shares)], 0.0)
     sums = np.add.reduceat(share, cells.ptr[:-1])
     points = np.add.reduceat(share[:, None] * corners, cells.ptr[:-1]) / sums[:, None]
-    return gauge(points, below, above), points
+    # A program stops within its tolerance, above the least distance. Weights of the walls, whatever they are,
+    # bound it from below: no point is nearer than the least of their mean over the corners.
+    weights = np.maximum(-found.ineqlin.marginals.reshape(len(ways), count), 0.0)
+    total = weights.sum(axis=0)
+    weights = np.divide(weights, total, out=np.full_like(weights, 1 / len(ways)), where=total > 0)
+    means = sum(weight[owner] * way for weight, way in zip(weights, ways, strict=True))
+    least = np.minimum.reduceat(means, cells.ptr[:-1])
+    return np.clip(least, 0.0, gauge(points, below, above)), points
 
 
 def euclidean(cells: Cells, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
