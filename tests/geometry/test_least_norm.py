@@ -13,7 +13,7 @@ from steadygaze.geometry.sections import euclidean
 
 
 def least_of(corners: np.ndarray) -> np.ndarray:
-    return least_norms(corners[:1], lambda _, way: corners[(corners @ way.T).argmin(axis=0)])[0]
+    return least_norms(corners[:1], lambda _, way: corners[(corners @ way.T).argmin(axis=0)])[0][0]
 
 
 def assert_least(point: np.ndarray, corners: np.ndarray) -> None:
@@ -31,6 +31,21 @@ def test_of_corners_on_a_grid_and_anywhere(n, seed):
         point = least_of(corners)
         assert_least(point, corners)
         assert np.linalg.norm(point) <= np.linalg.norm(corners, axis=1).min() + 1e-15
+
+
+@pytest.mark.parametrize("size", [1.0, 1e3, 1e6])
+@pytest.mark.parametrize("seed", range(10))
+def test_no_point_is_nearer_than_the_bound(size, seed):
+    """Corners far out, and a face that passes 0 closely: what rounds there is far above the norm."""
+    rng = np.random.default_rng(seed)
+    corners = size * rng.normal(size=(9, 4))
+    corners[:, 0] = np.abs(corners[:, 0])
+    corners[:5, 0] = 1e-5
+    points, least = least_norms(corners[:1], lambda _, way: corners[(corners @ way.T).argmin(axis=0)])
+    norm = np.linalg.norm(points[0])
+    assert least[0] <= norm
+    assert least[0] == pytest.approx(norm, abs=1e-9 * size)
+    assert least[0] <= (corners @ points[0]).min() / norm + 1e-15 * size
 
 
 def test_of_boxes_it_is_the_nearest_corner_side_or_face():

@@ -146,6 +146,23 @@ def test_a_cell_that_holds_the_origin_is_at_distance_zero():
     np.testing.assert_allclose(found.point, 0, atol=1e-15)
 
 
+@pytest.mark.parametrize("n", [4, 5])
+@pytest.mark.parametrize("seed", range(8))
+def test_no_point_of_a_cell_is_nearer_than_its_distance(n, seed):
+    """Programs stop within their tolerance, and ranges may be narrow."""
+    rng = np.random.default_rng(seed)
+    widths = 10.0 ** rng.integers(-7, 1, n)
+    cells, _, _ = arrangement(-widths, widths, 4, seed)
+    distance, points = distances(cells, widths, widths)
+    assert (distance <= gauge(points, widths, widths)).all()
+    np.testing.assert_allclose(distance, gauge(points, widths, widths), atol=1e-8)
+    for p in range(cells.count):
+        own = corners(cells, p)
+        for step in 10.0 ** -np.arange(1.0, 12.0):
+            nearer = (1 - step) * points[p] + step * own
+            assert distance[p] <= gauge(nearer, widths, widths).min() + 1e-15
+
+
 def test_the_nearest_point_may_lie_inside_an_edge():
     # The segment from (0.2, 1) to (1, 0.1): its nearest point is where both coordinates are equal.
     triangle = from_polytopes((box(np.zeros(2), np.ones(2)),))

@@ -131,7 +131,7 @@ def _across(cells: Cells, chosen: np.ndarray, region: Region, smaller: float) ->
 
     start = cells.theta[cells.idx[ptr[chosen]]] / lengths
     start = start if region.axes is not None else start - sides[:, 0]
-    found = least_norms(start, lowest)
+    found, _ = least_norms(start, lowest)
     size = np.linalg.norm(found, axis=1, keepdims=True)
     return found / np.where(size > 0, size, 1.0) / lengths
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # So many rows at most are solved side by side: more cost more each.
 _ROWS = 4000
-# HiGHS may leave rows violated by this much.
-_EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+#: HiGHS may leave rows violated by this much.
+EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 # Planes that meet at a smaller angle than this count as meeting at it, so that parallel ones have a program.
 _TILT = 1e-6
 
@@ -134,8 +134,8 @@ def euclidean_points(
         ways = directions / np.where(size > 0, size, 1.0)
         return least([polytopes[k] for k in some], ways / lengths, deadline) / lengths
 
-    points = least_norms(start / lengths, lowest)
-    return np.linalg.norm(points, axis=1), points * lengths
+    points, distance = least_norms(start / lengths, lowest)
+    return distance, points * lengths
 
 
 def simplices(middles: np.ndarray, radii: np.ndarray, tips: np.ndarray) -> Cells:
@@ -214,7 +214,7 @@ def _side_by_side(programs: Sequence[_Program]) -> np.ndarray:
         b_eq=np.concatenate(levels) if planes else None,
         bounds=(None, None),
         method="highs",
-        options=_EXACT,
+        options=EXACT,
     )
     if found.x is not None and found.status == 0:
         return found.x.reshape(len(programs), width)

@@ -15,8 +15,13 @@ _LEAST_GAIN = 1e-14
 _ROUNDS = 1000
 
 
-def least_norms(start: np.ndarray, lowest: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-    """The points ``(k, n)`` of least norm of k polytopes.
+def least_norms(
+    start: np.ndarray, lowest: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The points ``(k, n)`` of least norm of k polytopes, and lower bounds ``(k,)`` of the norms of all.
+
+    A point is found within rounding of the corners, which may be far larger; whatever it is, no point of the
+    polytope is nearer than the lowest corner along its direction is.
 
     Args:
         start: ``(k, n)`` a point of each.
@@ -27,11 +32,16 @@ def least_norms(start: np.ndarray, lowest: Callable[[np.ndarray, np.ndarray], np
     corrals = [point[None] for point in start]
     weights = [np.ones(1) for _ in start]
     scale = np.square(start).sum(axis=1)
-    left = np.arange(len(start))
+    left, least = np.arange(len(start)), np.zeros(len(start))
     for _ in range(_ROUNDS):
         corners = lowest(left, points[left])
         scale[left] = np.maximum(scale[left], np.square(corners).sum(axis=1))
-        gain = np.square(points[left]).sum(axis=1) - np.einsum("kn,kn->k", corners, points[left])
+        squares, height = np.square(points[left]).sum(axis=1), np.einsum("kn,kn->k", corners, points[left])
+        size = np.sqrt(squares)
+        least[left] = np.maximum(
+            least[left], np.divide(height, size, out=np.zeros_like(size), where=size > 0)
+        )
+        gain = squares - height
         known = [(corrals[k] == corner).all(axis=1).any() for k, corner in zip(left, corners, strict=True)]
         go = (gain > _LEAST_GAIN * scale[left]) & ~np.array(known, bool)
         left, corners = left[go], corners[go]
@@ -41,7 +51,7 @@ def least_norms(start: np.ndarray, lowest: Callable[[np.ndarray, np.ndarray], np
             grown = np.concatenate([corrals[k], corner[None]]), np.append(weights[k], 0.0)
             corrals[k], weights[k] = _shrunk(*grown)
             points[k] = weights[k] @ corrals[k]
-    return points
+    return points, np.minimum(least, np.linalg.norm(points, axis=1))
 
 
 def _shrunk(corral: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.bits import kernel
 from steadygaze.geometry.cells import Cells
 from steadygaze.geometry.cutting import cut
+from steadygaze.geometry.halfspaces import EXACT
 from steadygaze.geometry.least_norm import least_norms
 
 # Coordinates are compared after scaling by the box; rounding leaves some 1e-16 of it.
@@ -254,6 +255,7 @@ def _by_programs(cells: Cells, below: np.ndarray, above: np.ndarray) -> tuple[np
         A_eq=csr_array((np.ones(len(shares)), (owner, shares)), shape=(count, len(shares) + count)),
         b_eq=np.ones(count),
         method="highs",
+        options=EXACT,
     )
     if found.x is None:
         raise InternalCheckError(f"a linear program for distances failed ({found.message}): please report")
@@ -287,8 +289,8 @@ def euclidean(cells: Cells, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray
         order = np.lexsort((height, owner))
         return corners[at[order[np.searchsorted(owner[order], np.arange(len(some)))]]]
 
-    points = least_norms(corners[first], lowest)
-    return np.linalg.norm(points, axis=1), points * lengths
+    points, distance = least_norms(corners[first], lowest)
+    return distance, points * lengths
 
 
 @dataclass(frozen=True)

@@ -283,7 +283,9 @@ class PlainEvaluation:
         self._least = wide if far else apart(graph, known, wide, original=last)
         units = [node for node in graph.piecewise if isinstance(graph.nodes[node].layer, PiecewiseLinear)]
         scales = {graph.nodes[node].inputs[0]: terms.sizes[node] for node in units}
-        self._uneven = uneven(graph, known, {**scales, graph.last: torch.from_numpy(terms.scale).to(graph.device)})
+        self._uneven = uneven(
+            graph, known, {**scales, graph.last: torch.from_numpy(terms.scale).to(graph.device)}
+        )
         return replace(terms, values=known) if self._uneven else terms
 
     def _images(self, thetas: np.ndarray) -> Tensor:
