@@ -29,8 +29,7 @@ from steadygaze.network.varying import at_values
 # Bytes of the largest output in one block of rows: measured, networks of large maps run 2-4 times as fast in
 # blocks that stay in the cache as in one block of a thousand rows.
 _BLOCK_BYTES = 2**22
-# On a GPU, which large products keep busy, and whose memory holds all values of a block.
-_GPU_BLOCK_BYTES = 2**28
+_GPU_BLOCK_BYTES = 2**28  # large products keep it busy, and its memory holds all values of a block
 
 # How many products take the time of a value that is written and read once: measured, in double precision.
 _OF_A_VALUE = 50

@@ -70,9 +70,16 @@ def learnt(graph: Graph, network: Graph, values: Mapping[int, Tensor], hinge: fl
     )
 
 
-def tolerances_at(graph: Graph, images: Tensor, hinge: float) -> dict[int, Tensor]:
-    """`Learnt.tolerances` of another form of the graph; arguments are as for `learnt`."""
-    return _scaled(graph, values_at_all(graph, images), hinge)[1]
+def tolerances_at(
+    graph: Graph, images: Tensor, hinge: float, known: Mapping[int, Tensor]
+) -> dict[int, Tensor] | Uneven:
+    """`Learnt.tolerances` of another form of the graph; arguments are as for `learnt`.
+
+    known: those of the graph itself. Where they vary, so do these: windows before their rectifiers sum
+    biases, beside which nothing is small, and yet what is left behind rectifiers may be.
+    """
+    found = _scaled(graph, values_at_all(graph, images), hinge)[1]
+    return Uneven(graph, found) if isinstance(known, Uneven) and not isinstance(found, Uneven) else found
 
 
 def values_at_all(graph: Graph, images: Tensor, deadline: Deadline = NEVER) -> dict[int, Tensor]:

@@ -386,7 +386,7 @@ class Problem:
         graph = pooled_first(self.graph, keep)
         if all(one is other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
             return self.graph, self._learnt.tolerances
-        return graph, tolerances_at(graph, self._learning, self.tolerance.hinge)
+        return graph, tolerances_at(graph, self._learning, self.tolerance.hinge, self._learnt.tolerances)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:

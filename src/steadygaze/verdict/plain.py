@@ -228,11 +228,16 @@ class PlainEvaluation:
 
     @cached_property
     def _level(self) -> dict[int, Tensor]:
-        """Of each node that picks the units ``(N,)`` bool that are level."""
+        """Of each node that picks the units ``(N,)`` bool that are level.
+
+        Wherever one looks they are within what searches take for 0. Those that are farther off somewhere,
+        and yet within rounding, are near to a breakpoint: searches may have found that they cross it.
+        """
         none = {node: torch.zeros_like(own, dtype=torch.bool) for node, own in self._tolerance.items()}
         if not self._conventional:
             return none
-        return none | {node: near.all(dim=0) for node, near in self._near(self._learnt.values).items()}
+        near = self._near(self._learnt.values, 1 / _OF_SEARCHES)
+        return none | {node: found.all(dim=0) for node, found in near.items()}
 
     @cached_property
     def _chain(self) -> Chain:
@@ -283,10 +288,10 @@ class PlainEvaluation:
         self._least = wide if far else apart(graph, known, wide, original=last)
         units = [node for node in graph.piecewise if isinstance(graph.nodes[node].layer, PiecewiseLinear)]
         scales = {graph.nodes[node].inputs[0]: terms.sizes[node] for node in units}
-        self._uneven = uneven(
-            graph, known, {**scales, graph.last: torch.from_numpy(terms.scale).to(graph.device)}
-        )
-        return replace(terms, values=known) if self._uneven else terms
+        scales[graph.last] = torch.from_numpy(terms.scale).to(graph.device)
+        # Where searches tell units apart by what rounding leaves at each point, so must this.
+        self._uneven = isinstance(self._problem.by_network, Uneven) or uneven(graph, known, scales)
+        return replace(terms, values=every if self._uneven else {node: every[node] for node in terms.values})
 
     def _images(self, thetas: np.ndarray) -> Tensor:
         problem = self._problem
@@ -360,13 +365,16 @@ class PlainEvaluation:
             pieces[index] = torch.where(self._level[index], pieces[index], other)
         return pieces
 
-    def _near(self, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Of nodes that pick, which units ``(B, N)`` are within rounding of picking otherwise, if any are."""
+    def _near(self, values: Mapping[int, Tensor], share: float = 1.0) -> dict[int, Tensor]:
+        """Of nodes that pick, which units ``(B, N)`` are within rounding of picking otherwise, if any are.
+
+        share: of what is taken for rounding.
+        """
         near, slacks = {}, at_values(self._tolerance, lambda: values)
         for index in self._graph.piecewise:
             layer, source = self._graph.nodes[index].layer, self._graph.nodes[index].inputs[0]
             assert isinstance(layer, PiecewiseLinear | MaxPool)
-            found = near_of(layer, values[source].flatten(1), slacks[index])
+            found = near_of(layer, values[source].flatten(1), share * slacks[index])
             if found is not None:
                 near[index] = found
         return near

@@ -35,8 +35,6 @@ from steadygaze.network.varying import AbstractVarying
 
 # Bytes of a network's values, over all rows whose slopes are sought at once.
 _TURNED_BYTES = 2**22
-# Bounds count the rounding of every term at its worst: so many times what there is.
-_OF_BOUNDS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,11 +229,14 @@ def bounds_of(
 
 
 def _on_boxes(graph: Graph, pixels: Forms, tolerances: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
-    """The tolerances, of each box ``(B, N)`` where they vary: what rounding leaves in its middle."""
+    """The tolerances, of each box ``(B, N)`` where they vary: what rounding leaves in its middle.
+
+    As much as at points, and no more: what bounds add for rounding of their own leaves units in doubt.
+    """
     if not isinstance(tolerances, AbstractVarying):
         return tolerances
     middle = tolerances.of(graph.values_at(pixels.centre, range(len(graph.nodes))))
-    return {node: torch.minimum(_OF_BOUNDS * slack, tolerances[node]) for node, slack in middle.items()}
+    return {node: torch.minimum(slack, tolerances[node]) for node, slack in middle.items()}
 
 
 def of_parameters(pull: Tensor, products: Pairs) -> Tensor:

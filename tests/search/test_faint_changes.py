@@ -1,0 +1,44 @@
+"""Changes far below a tolerance, over much of a range: a blur of a tenth of a pixel moves pixels by 1e-22.
+
+On a blank background windows tie until then, and after that one wins: what rounding of the terms there tells
+apart no engine may take for a tie, and no answer may be withheld for it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST
+from steadygaze.geometry.sections import bounds
+from steadygaze.perturbation.curved import Blur
+from steadygaze.verdict.driver import verify
+
+WIDEST = 0.13
+
+
+def pooled(seed: int) -> nn.Module:
+    """A convolution with constant terms, and windows in which these tie on blank background."""
+    torch.manual_seed(seed)
+    layers = (nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(54, 4))
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize(
+    ("seed", "threshold"), [(2, 0.2), (4, 0.2), (5, 0.2), (6, 0.02), (7, 0.2), (11, 0.2)]
+)
+def test_windows_that_tie_but_for_a_faint_blur_are_not_called_robust(seed, threshold):
+    image = np.zeros((1, 12, 12))
+    image[0, 4:8, 5:7] = [[0.4, 0.9], [1, 0.7], [0.6, 1], [0.3, 0.8]]
+    answer = verify(pooled(seed), image, Blur(0, WIDEST), threshold=threshold, method="bound", time_limit=1.5)
+    thetas = np.linspace(0, WIDEST, 200)[:, None]
+    points = answer.problem.at(thetas)
+    changed = points.kind == ATTENTION_CHANGED
+    assert changed.any()
+    low, high = bounds(answer.map.cells)
+    robust = np.flatnonzero(answer.map.kind == ROBUST)
+    inside = (low[robust, 0] < thetas) & (thetas < high[robust, 0])
+    assert not (inside.any(axis=1) & changed).any()
+    assert answer.verdict != "robust"
