@@ -52,7 +52,7 @@ class PiecewiseLinear(AbstractLayer):
         """
         flat = x.flatten(1)
         edges = (
-            self.marks
+            self.breakpoints
             if tolerance is None
             else [tolerance + mark if mark else tolerance for mark in self.marks]
         )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import SettingError
-from steadygaze.network.graph import Graph
+
+if TYPE_CHECKING:  # limits are asked for where nobody needs torch
+    from steadygaze.network.graph import Graph
 
 # Reading and checking may go on after the time limit for this share of it, and for so many seconds.
 _ALLOWANCE, _LEAST_ALLOWANCE = 0.1, 1.0

@@ -20,7 +20,7 @@ from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.bands import Band
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.lines import Lines, lines_of
-from steadygaze.network.bounding.tightening import Effort
+from steadygaze.network.bounding.tightening import Effort, Tightening
 from steadygaze.network.building import GraphBuilder
 from steadygaze.network.layers import Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -191,7 +191,8 @@ def test_no_single_gap_is_wider_than_crown_because_its_range_was_known_better(wi
 def test_rows_with_other_slopes_make_no_bound_wider(monkeypatch):
     rng, generator = np.random.default_rng(5), torch.Generator().manual_seed(3)
     narrower = 0
-    monkeypatch.setattr(tightening, "_FEW", 0)  # where there are few rows, they always go back twice
+    monkeypatch.setattr(tightening, "_FEW", 0)  # where there are few rows, they always go back twice,
+    monkeypatch.setattr(Tightening, "_asked_of_both", lambda *_: None)  # one after the other or together
     for _ in range(12):
         graph, _, _ = deep_network(generator, (36, 20, 20, 20, 20, 20, 4), 1.3)
         pixels = pixels_around(rng, 3, 0.1)
