@@ -86,8 +86,8 @@ def test_a_question_that_is_not_posed_in_time_is_told_of(monkeypatch):
 def test_small_networks_are_posed_however_little_time_there_is():
     answer = sg.verify(module(), IMAGE, sg.Brightness(-0.2, 0.2), time_limit=1e-3, threads=1)
     assert answer.result.settings["stopped_by"] in ("time", None)
-    assert Limits(1e-3).late(answer.problem.network.graph, 5.0) is NEVER
-    assert Limits(None).late(answer.problem.network.graph, 5.0) is NEVER
+    assert Limits(1e-3).late(answer.problem.network.graph.effort, 5.0) is NEVER
+    assert Limits(None).late(answer.problem.network.graph.effort, 5.0) is NEVER
 
 
 @pytest.mark.usefixtures("heavy")
@@ -106,7 +106,7 @@ def test_the_pass_at_0_ends_in_time_and_nothing_is_claimed():
 def test_a_large_network_is_not_searched_when_posing_took_all_of_the_time(method):
     """A small one is, for half a second: there something may be found."""
     problem = posed()
-    assert Limits(10.0).deadline(11.0, problem.graph).left == 0.0
+    assert Limits(10.0).deadline(11.0, problem.graph.effort).left == 0.0
     assert Limits(10.0).deadline(11.0).left > 0.4
     answer = solve(problem, method=method, limits=Limits(10.0), loading=100.0, threads=1)
     assert str(answer.verdict) == "unknown"

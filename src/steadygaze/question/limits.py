@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import SettingError
-
-if TYPE_CHECKING:  # limits are asked for where nobody needs torch
-    from steadygaze.network.graph import Graph
 
 # Reading and checking may go on after the time limit for this share of it, and for so many seconds.
 _ALLOWANCE, _LEAST_ALLOWANCE = 0.1, 1.0
@@ -50,23 +46,23 @@ class Limits:
             if value is not None and not value > 0:
                 raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
 
-    def deadline(self, loading: float, graph: Graph | None = None) -> Deadline:
+    def deadline(self, loading: float, effort: int = 0) -> Deadline:
         """The end of the search, where loading took so many seconds until now.
 
-        Of a large network, if it is one, nothing is found in the least time that others have in any case.
+        Of a large network nothing is found in the least time that others have in any case. effort: of its
+        graph (see `Graph.effort`), where that is known.
         """
         if self.seconds is None:
             return Deadline.after(None)
-        large = graph is not None and graph.effort >= _QUICK
-        least = 0.0 if large else min(_SHARE_OF_SEARCH * self.seconds, _LEAST_SEARCH)
+        least = 0.0 if effort >= _QUICK else min(_SHARE_OF_SEARCH * self.seconds, _LEAST_SEARCH)
         return Deadline.after(max(self.seconds - self.spent - loading, least))
 
-    def late(self, graph: Graph, loading: float) -> Deadline:
+    def late(self, effort: int, loading: float) -> Deadline:
         """When it is too late to go on posing a question, where loading took so many seconds until now.
 
         Only of networks that take long: of others all is checked in no time, and a search can begin.
         """
-        if self.seconds is None or graph.effort < _QUICK:
+        if self.seconds is None or effort < _QUICK:
             return NEVER
         return Deadline.after(self.seconds + self.allowance / 2, self.spent + loading)
 

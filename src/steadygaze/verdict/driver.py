@@ -193,7 +193,7 @@ def verify(
         asked = maps(baseline=begins)._asdict()
         deadline = limits.deadline(time.perf_counter() - began)
         asked["saliency"] = saliency_until(asked["saliency"], deadline)
-        late = limits.late(network.graph, time.perf_counter() - began)
+        late = limits.late(network.graph.effort, time.perf_counter() - began)
         alone = shared_for(network.graph, threads)
         with unrecorded(chain), in_time(limits), alone():
             late.ask()
@@ -264,7 +264,7 @@ def _solved(
     """Search, check, and make the answer."""
     began = time.perf_counter()
     with interrupts() as asked:
-        deadline = replace(limits.deadline(loading, problem.graph), halted=asked)
+        deadline = replace(limits.deadline(loading, problem.graph.effort), halted=asked)
         kept = kept_for_reading(problem, deadline)
         kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
         with announced(tell, kernels, deadline.later(-kept.seconds)) as compiling:

@@ -40,7 +40,7 @@ def exact(name, z):
             "softplus": lambda: mpmath.log1p(mpmath.exp(z)),
             "silu": lambda: z / (1 + mpmath.exp(-z)),
             "gelu": lambda: z * mpmath.erfc(-z / mpmath.sqrt(2)) / 2,
-            "gelu-tanh": lambda: z / (1 + mpmath.exp(-inner)),
+            "gelu-tanh": lambda: z / (1 + mpmath.exp(-min(inner, 10**6))),
             "elu": lambda: z if z > 0 else mpmath.expm1(z),
             "softsign": lambda: z / (1 + abs(z)),
             "hard-swish": lambda: z * max(mpmath.mpf(0), min(z + 3, mpmath.mpf(6))) / 6,
