@@ -127,6 +127,15 @@ def test_what_is_not_known_has_an_infinite_error():
         assert not function(nothing).error < torch.inf
 
 
+def exact_products(weight, rows):
+    """The entries of ``rows weightᵀ``, row by row, as fractions."""
+    return [
+        sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(row, own, strict=True))
+        for own in rows
+        for row in weight
+    ]
+
+
 @pytest.mark.parametrize("spread", [0, 12, 40])
 def test_matrix_products_are_known_to_twice_the_precision(spread):
     rng = np.random.default_rng(spread)
@@ -134,11 +143,7 @@ def test_matrix_products_are_known_to_twice_the_precision(spread):
     x = torch.from_numpy(rng.standard_normal((3, 300)) * 10.0 ** -rng.uniform(0, spread, (3, 300)))
     x[1] = 0.0
     found = precise_products(lambda w, rows: rows @ w.T, weight, x, 300, shared=True)
-    true = [
-        sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(row, own, strict=True))
-        for own in x
-        for row in weight
-    ]
+    true = exact_products(weight, x)
     assert excess(found, true) <= 1
     assert (found.error <= 2.0**-82).all()
 
@@ -152,11 +157,7 @@ def test_products_of_numbers_near_the_largest_are_known_or_not_at_all(size, weig
     x[0, 3] = size
     for first, second in ((weight, x), (x, weight)):
         found = precise_products(lambda w, rows: rows @ w.T, first, second, 16, shared=True)
-        true = [
-            sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(row, own, strict=True))
-            for own in second
-            for row in first
-        ]
+        true = exact_products(first, second)
         assert excess(found, true) <= 1
 
 

@@ -29,7 +29,8 @@ from steadygaze.search.sweep import Sweep
 from steadygaze.verdict import driver, held, reviewing
 from steadygaze.verdict.driver import solve
 from steadygaze.verdict.held import Claims, Held, budget_of, hold
-from steadygaze.verdict.plain import PlainEvaluation, Seen
+from steadygaze.verdict.plain import PlainEvaluation
+from steadygaze.verdict.seen import Seen
 from variants import EVERY, INEXACT, Variant, searched, swept
 
 MIXED = Variant("mlp", "spot", clip=None)

@@ -25,8 +25,9 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
-from steadygaze.verdict.plain import Evaluated, PlainEvaluation, Seen
+from steadygaze.verdict.plain import PlainEvaluation
 from steadygaze.verdict.reading import Locator
+from steadygaze.verdict.seen import Evaluated, Seen
 
 # The check may take so much of the search's time, or so many seconds, whichever is more.
 _SHARE, _SECONDS = 0.05, 1e-3

@@ -9,7 +9,7 @@ from steadygaze.answer.result import KINDS, Failure
 from steadygaze.geometry.kinds import ATTENTION_CHANGED
 from steadygaze.network.reading.noise import picked_at
 from steadygaze.question.problem import Problem
-from steadygaze.verdict.plain import Evaluated
+from steadygaze.verdict.seen import Evaluated
 
 _ROUNDING = (
     "is decided by rounding: some units lie on a breakpoint within single precision, so that the network "

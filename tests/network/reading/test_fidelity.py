@@ -24,8 +24,8 @@ from steadygaze.network.reading.seeking import telling_images
 PATIENT = FidelityOptions(seconds=60.0)
 
 
-class WithoutGradient(AbstractOriginal):
-    """The same original in a runtime that has no gradients."""
+class Wrapped(AbstractOriginal):
+    """Another original with its logits."""
 
     def __init__(self, original):
         self.preparation = original.preparation
@@ -33,6 +33,10 @@ class WithoutGradient(AbstractOriginal):
 
     def logits(self, images):
         return self._original.logits(images)
+
+
+class WithoutGradient(Wrapped):
+    """The same original in a runtime that has no gradients."""
 
     def gradient(self, images, label):
         return None
@@ -191,15 +195,8 @@ def test_a_wrong_gradient_is_found(network, images, autograd):
         check_fidelity(crooked, images)
 
 
-class Nearby(AbstractOriginal):
+class Nearby(Wrapped):
     """An original whose single precision has put units on the other side of a kink, and that has a double."""
-
-    def __init__(self, original):
-        self.preparation = original.preparation
-        self._original = original
-
-    def logits(self, images):
-        return self._original.logits(images)
 
     def gradient(self, images, label):
         return 1.5 * self._original.gradient(images, label)
