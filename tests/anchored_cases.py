@@ -88,15 +88,15 @@ def graph_of(layer, shapes):
     return builder.build(last), last
 
 
-def values_of(rng, shape, width, error=0.1, degree=1):
+def values_of(rng, shape, width, error=0.1, degree=1, symbols=0):
     """Values over a box: some anchors are at breakpoints, or where windows tie.
 
-    Of higher degrees than 1 their rows are of all products of coordinates.
+    Of higher degrees than 1 their rows are of all products of coordinates; and of so many symbols.
     """
     anchor = torch.from_numpy(rng.uniform(-1, 1, (1, *shape)))
     anchor = torch.where(torch.from_numpy(rng.random((1, *shape)) < 0.25), 0.25 * anchor.sign(), anchor)
     anchor = torch.where(torch.from_numpy(rng.random((1, *shape)) < 0.2), 0.0, anchor)
-    rows = width * torch.from_numpy(rng.uniform(-1, 1, (1, monomials(COUNT, degree).rows, *shape)))
+    rows = width * torch.from_numpy(rng.uniform(-1, 1, (1, monomials(COUNT, degree).rows + symbols, *shape)))
     errors = error * width * torch.from_numpy(rng.uniform(0, 1, (1, *shape)))
     return Anchored(anchor, Forms(rows, errors, COUNT))
 
@@ -115,28 +115,32 @@ def still(values):
     return replace(values, drift=values.away.rows[:, :0])
 
 
-def at(values, t, shares, degree=1):
-    """What values are at coordinates ``(n,)``, errors being so far out, in mpmath."""
+def at(values, t, shares, degree=1, symbols=()):
+    """What values are at coordinates ``(n,)``, errors being so far out, and symbols there, in mpmath."""
     away, points = values.away, exactly(np.array(t))
     factors = [mpmath.fprod(points[own] for own in row) for row in monomials(COUNT, degree).factors]
+    factors += list(exactly(np.array(symbols)))
     linear = sum(factor * exactly(row) for factor, row in zip(factors, away.rows[0], strict=False))
     if values.drift is not None and values.drift.shape[1]:
         linear += sum(point * exactly(row) for point, row in zip(points, values.drift[0], strict=True))
     return exactly(values.anchor[0]) + linear + exactly(shares) * exactly(away.error[0])
 
 
-def excess(values, true, t, degree=1):
-    """By how much of it true values are beyond their errors, entry by entry and all together; below 1."""
+def excess(values, true, t, degree=1, symbols=()):
+    """By how much of it true values are beyond their errors, entry by entry and all together; below 1.
+
+    symbols: those that are known; others are errors.
+    """
     away = values.away
-    count = monomials(COUNT, degree).rows
+    count = monomials(COUNT, degree).rows + len(symbols)
     rows = replace(away, rows=away.rows[:, :count])
-    left = true - at(replace(values, away=rows), t, 0 * values.anchor[0], degree)
-    entries = exactly(away.error[0] if degree > 1 else away.strays[0])
+    left = true - at(replace(values, away=rows), t, 0 * values.anchor[0], degree, symbols)
+    entries = exactly(away.error[0]) + exactly(away.rows[0, count:].abs().sum(dim=0) * (1 + 2.0**-40))
     worst = max(
         float(abs(own) / error) if error else float(own != 0) * 1e9
         for own, error in zip(left.reshape(-1), entries.reshape(-1), strict=True)
     )
-    if degree == 1 and away.symbols:
+    if away.rows.shape[1] > count:
         return worst
     length = mpmath.sqrt(sum(own * own for own in left.reshape(-1)))
     return max(worst, float(length / mpmath.mpf(float(away.errors[0]))))

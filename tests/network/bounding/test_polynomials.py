@@ -63,22 +63,36 @@ def followed(layer, inputs, degree):
     if isinstance(layer, AbstractJoint):
         graph, index = graph_of(layer, shapes)
         return followed_joint(m, graph, index, inputs, (index,)).values
-    return followed_units(m, layer, inputs[0], None).values
+    return followed_units(m, layer, inputs[0], None, used=inputs[0].away.symbols).values
 
 
-def of_layer(name, width, degree, share=2.0**-20):
-    """How far values of one layer leave their bounds: 1 or less if they do not. Without a share: no drift."""
+def plain(x, degree):
+    """The same values without errors, and of their polynomials a share of what is linear."""
+    rows = x.away.rows.clone()
+    rows[:, 0], rows[:, 1 + COUNT : monomials(COUNT, degree).rows] = 0.0, 0.0
+    rows[:, 1 : 1 + COUNT] *= 0.1
+    return replace(x, away=Forms(rows, 0 * x.away.error, COUNT))
+
+
+def of_layer(name, width, degree, share=2.0**-20, symbols=0, least=False):
+    """How far values of one layer leave their bounds: 1 or less if they do not. Without a share: no drift.
+
+    symbols: how many there are beside the polynomials, which all inputs share. least: whether inputs have
+    only these and a little of the coordinates, so that bounds owe their width to what these do.
+    """
     rng = np.random.default_rng([len(name), int(-np.log2(width)), degree])
     layer, shapes = LAYERS[name]
     worst = 0.0
     for _ in range(2):
-        inputs = tuple(values_of(rng, shape, width, degree=degree) for shape in shapes)
+        inputs = tuple(values_of(rng, shape, width, degree=degree, symbols=symbols) for shape in shapes)
+        if least:
+            inputs = tuple(plain(x, degree) for x in inputs)
         inputs = tuple(still(x) if share is None else drifting(rng, x, share) for x in inputs)
         values = followed(layer, inputs, degree)
         for _ in range(6):
-            t = rng.choice([-1.0, 1.0, 0.3], COUNT)
-            xs = [at(x, t, rng.choice([-1.0, 1.0, 0.1], x.away.shape), degree) for x in inputs]
-            worst = max(worst, excess(values, value_of(layer, *xs), t, degree))
+            t, own = rng.choice([-1.0, 1.0, 0.3], COUNT), rng.choice([-1.0, 1.0, 0.4], symbols)
+            xs = [at(x, t, rng.choice([-1.0, 1.0, 0.1], x.away.shape), degree, own) for x in inputs]
+            worst = max(worst, excess(values, value_of(layer, *xs), t, degree, own))
     return worst
 
 
@@ -88,6 +102,65 @@ def of_layer(name, width, degree, share=2.0**-20):
 @pytest.mark.parametrize("share", [2.0**-20, None])
 def test_values_of_each_layer_stay_inside(name, power, degree, share):
     assert of_layer(name, 2.0**-power, degree, share) <= 1
+
+
+@every_layer
+@pytest.mark.parametrize("power", [4, 9, 20])
+@pytest.mark.parametrize("degree", [2, 4])
+def test_symbols_beside_polynomials_are_followed(name, power, degree):
+    """As units in doubt have them: two that all inputs of a layer share."""
+    for least in (False, True):
+        assert of_layer(name, 2.0**-power, degree, symbols=2, least=least) <= 1
+
+
+FACTORED = ("sigmoid", "square", "multiply", "gate", "matrix product", "softmax", "centred norm")
+
+
+def of_slopes(name, width=2.0**-7, degree=4):
+    """How far a gradient through one layer, whose inputs have symbols, leaves its bounds."""
+    rng, (layer, shapes) = np.random.default_rng(len(name)), LAYERS[name]
+    m, step, worst = monomials(COUNT, degree), mpmath.mpf(2) ** -120, 0.0
+    inputs = (values_of(rng, shape, width, degree=degree, symbols=2) for shape in shapes)
+    inputs = tuple(still(plain(x, degree)) for x in inputs)
+    if isinstance(layer, AbstractJoint):
+        graph, index = graph_of(layer, shapes)
+        done = followed_joint(m, graph, index, inputs, (index,))
+    else:
+        done = followed_units(m, layer, inputs[0], None)
+    given = torch.from_numpy(rng.standard_normal(done.values.anchor.shape))
+    pulled = done.slopes.pulled(Forms.exact(given, COUNT), 0, 0)
+    for t in ([1.0, -1.0], [0.3, 1.0]):
+        own = rng.choice([-1.0, 1.0], 2)
+        xs = [at(x, t, 0 * x.anchor[0], degree, own) for x in inputs]
+        for k, forms in enumerate(pulled if isinstance(pulled, tuple) else (pulled,)):
+            place = tuple(rng.integers(0, size) for size in shapes[k])
+            beside = np.zeros(shapes[k], dtype=object)
+            beside[place] = step
+            ends = [value_of(layer, *xs[:k], xs[k] + way * beside, *xs[k + 1 :]) for way in (1, -1)]
+            slope = (exactly(given[0]) * (ends[0] - ends[1])).sum() / (2 * step)
+            factors = [mpmath.fprod(mpmath.mpf(t[one]) for one in row) for row in m.factors]
+            rows = exactly(forms.rows[(0, slice(None), *place)])
+            middle = sum(factor * row for factor, row in zip(factors, rows, strict=False))
+            worst = max(worst, float(abs(slope - middle) / mpmath.mpf(float(forms.error[(0, *place)]))))
+    return worst
+
+
+@pytest.mark.parametrize("name", FACTORED)
+def test_gradients_through_layers_whose_inputs_have_symbols_stay_inside(name):
+    assert of_slopes(name) <= 1
+
+
+@pytest.mark.parametrize("name", [*SERIES, "relu", "dense", "matrix product", "gate", "plain norm"])
+def test_what_symbols_leave_shrinks_faster_than_they_do(name):
+    """Where only symbols move values, errors are of second order."""
+    layer, shapes = LAYERS[name]
+    rng, width, m = np.random.default_rng(9), 2.0**-16, monomials(COUNT, 3)
+    inputs = tuple(values_of(rng, shape, width, error=0.0, degree=3, symbols=2) for shape in shapes)
+    for x in inputs:
+        x.anchor.add_(0.1)
+        x.away.rows[:, : m.rows] = 0.0
+    away = followed(layer, tuple(still(x) for x in inputs), 3).away
+    assert float(away.error.max()) <= 2.0**-10 * float(away.rows[:, m.rows :].abs().sum(dim=1).max())
 
 
 @pytest.mark.parametrize("name", SERIES)
@@ -177,7 +250,8 @@ def of_bends(share=0.0, drifts=True):
             made, drift=made.drift[:, :COUNT], away=replace(made.away, rows=made.away.rows[:, :3])
         )
         left.append(true - at(plain, t, np.zeros(6)))
-    return symbols, np.array(left, float), made.away.error[0]
+    beside = made.away.rows[0, monomials(COUNT + 2, 3).rows :].abs().sum(dim=0)
+    return symbols, np.array(left, float), made.away.error[0] + beside
 
 
 @pytest.mark.parametrize("share", [0.0, 1e-3])
@@ -210,7 +284,8 @@ def violation(module, half, degree, points=3, drifts=True):
         factors = [mpmath.fprod(mpmath.mpf(float(t[k])) for k in own) for own in m.factors]
         rows = exactly(forms.rows[0, :, place])
         middle = sum(factor * row for factor, row in zip(factors, rows, strict=False))
-        return abs(true - middle) / max(float(min(forms.error[0, place], forms.errors[0])), 1e-300)
+        doubt = float(forms.rows[0, m.rows :, place].abs().sum()) * (1 + 2.0**-40)
+        return abs(true - middle) / max(float(min(forms.error[0, place], forms.errors[0])) + doubt, 1e-300)
 
     for _ in range(points):
         t = rng.choice([-1.0, 1.0, 0.4], COUNT)
@@ -338,3 +413,26 @@ def test_derivatives_that_do_not_move_are_seen(monkeypatch):
     monkeypatch.setattr(polynomial_slopes.Slopes, "pulled", still)
     chosen = next(own for own in MADE if "attention" in own.lower())
     assert violation(made(chosen), 2.0**-9, 2) > 1
+
+
+@pytest.mark.parametrize("name", ["multiply", "matrix product", "square", "centred norm", "softmax"])
+def test_what_symbols_do_beside_their_rows_is_seen_when_left_out(monkeypatch, name):
+    def nothing(m, forms):
+        return torch.zeros_like(forms.error)
+
+    monkeypatch.setattr(polynomial, "strays", nothing)
+    monkeypatch.setattr(polynomial_layers, "strays", nothing)
+    assert of_layer(name, 2.0**-7, 4, symbols=2, least=True) > 1
+
+
+def test_gradients_whose_factors_lose_what_symbols_do_are_seen(monkeypatch):
+    def nothing(m, forms):
+        return replace(forms, rows=forms.rows[:, : m.rows])
+
+    monkeypatch.setattr(polynomial_layers, "without_strays", nothing)
+    assert min(of_slopes(name) for name in FACTORED) > 1
+
+
+def test_units_in_doubt_that_have_no_symbol_are_seen(monkeypatch):
+    monkeypatch.setattr(Forms, "widened", lambda forms, *_: forms)
+    assert violation(deep(4), 2.0**-8, 3) > 1

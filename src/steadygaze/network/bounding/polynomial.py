@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from steadygaze.enclosing.double_double import Precise, precise_products
 from steadygaze.enclosing.enclosures import UNIT
@@ -31,15 +32,56 @@ ROUNDING = 2.0**-40
 
 
 def multiplied(m: Monomials, times: Times, a: Forms, b: Forms, terms: int) -> Forms:
-    """The product of two polynomials with errors; terms: the most products that are summed for one value."""
+    """The product of two polynomials with errors; terms: the most products that are summed for one value.
+
+    Of symbols beside the monomials, what the other's centre makes of them is followed; both have the same.
+    """
     product, stretch = times
     share = 2 * (terms + m.rows + 8) * UNIT
     rows = m.product(product, a.rows, b.rows)
     beside = left_out(m, times, a.rows, b.rows) + share * product(a.size, b.size)
+    first, second = a.rows[:, m.rows :], b.rows[:, m.rows :]
+    if first.shape[1]:
+        rows = summed_rows(rows, functional.pad(product(first, _for_each(b.centre, first)), _behind(m, rows)))
+        beside = beside + product(strays(m, a), b.spread)
+    if second.shape[1]:
+        known = _for_each(a.centre, second)
+        rows = summed_rows(rows, functional.pad(product(known, second), _behind(m, rows)))
+        beside = beside + product(a.spread, strays(m, b))
     error = product(a.size, b.error) + product(a.error, b.most) + beside
     a_longer, b_longer = stretch(a.centre) + stretch(a.spread), stretch(b.centre) + stretch(b.reach)
     lengths = a_longer * b.errors + b_longer * a.errors + lengths_of(beside)
     return Forms(rows, error * (1 + share), a.count, length=lengths * (1 + share))
+
+
+def summed_rows(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of rows ``(B, k, *shape)``, of which either may have more."""
+    longer, shorter = (a, b) if a.shape[1] >= b.shape[1] else (b, a)
+    found = longer.clone()
+    found[:, : shorter.shape[1]] += shorter
+    return found
+
+
+def strays(m: Monomials, forms: Forms) -> Tensor:
+    """How far symbols beside the monomials reach, ``(B, *shape)``."""
+    return forms.rows[:, m.rows :].abs().sum(dim=1) * (1 + ROUNDING)
+
+
+def without_strays(m: Monomials, forms: Forms) -> Forms:
+    """What symbols beside the monomials do as an error."""
+    if forms.rows.shape[1] <= m.rows:
+        return forms
+    return replace(forms, rows=forms.rows[:, : m.rows]).loosened(strays(m, forms))
+
+
+def _for_each(known: Tensor, symbols: Tensor) -> Tensor:
+    """Numbers ``(B, *shape)`` for each row of symbols ``(B, k, *other)``."""
+    return known[:, None].expand(-1, symbols.shape[1], *known.shape[1:])
+
+
+def _behind(m: Monomials, rows: Tensor) -> tuple[int, ...]:
+    """Where rows of symbols stand beside these: behind the monomials."""
+    return (0, 0) * (rows.ndim - 2) + (m.rows, 0)
 
 
 def left_out(m: Monomials, times: Times, a: Tensor, b: Tensor) -> Tensor:
@@ -59,9 +101,11 @@ def differences(m: Monomials, times: Times, a: Anchored, b: Anchored, terms: int
     known, other, first, second = a.anchor, b.anchor, a.change, b.change
     rows = m.product(product, first.rows, second.rows)
     for part in (product(known[:, None], b.away.rows), product(a.away.rows, other[:, None])):
-        rows[:, : part.shape[1]] += part
+        rows = summed_rows(rows, part)
     size, most = known.abs(), other.abs()
     beside = left_out(m, times, first.rows, second.rows)
+    if max(first.rows.shape[1], second.rows.shape[1]) > m.rows:
+        beside = beside + product(strays(m, first), second.size) + product(first.size, strays(m, second))
     rounded = product(first.size, second.size) + product(size, b.away.size) + product(a.away.size, most)
     beside = beside + share * rounded
     error = product(size, b.away.error) + product(a.away.error, most)
@@ -120,9 +164,9 @@ def repeated(x: Precise, drift: Precise) -> Precise:
 def composed(m: Monomials, numbers: list[Tensor], off: list[Tensor], inner: Forms) -> tuple[Tensor, Tensor]:
     """``sum over k >= 1 of c_k inner^k`` for c_k = numbers[k - 1] ± off[k - 1]: rows, and the error.
 
-    Of inner, only the polynomial counts; errors of its own are not looked at.
+    Of inner, only the polynomial counts; errors of its own are not looked at, nor symbols beside it.
     """
-    rows, whole, left = m.composed(numbers, inner.rows)
+    rows, whole, left = m.composed(numbers, inner.rows[:, : m.rows])
     size = inner.size * (1 + ROUNDING)
     doubt = torch.zeros_like(size)
     for own in reversed(off):

@@ -50,9 +50,13 @@ from steadygaze.network.bounding.polynomial import (
     multiplied,
     off_of,
     repeated,
+    strays,
+    summed_rows,
     with_drift,
+    without_strays,
 )
 from steadygaze.network.bounding.polynomial_slopes import (
+    MOST_DOUBTS,
     NormSlopes,
     PolynomialSlopes,
     ProductSlopes,
@@ -109,8 +113,12 @@ def followed_units(
     x: Anchored,
     tolerance: Tensor | None,
     bends: Bends | None = None,
+    used: int = 0,
 ) -> Followed:
-    """The layer over boxes; tolerance: see `relax`. bends: where it clips pixels, and that is known."""
+    """The layer over boxes; tolerance: see `relax`. bends: where it clips pixels, and that is known.
+
+    used: symbols that stand for something else already.
+    """
     tolerance = x.anchor.new_zeros(()) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
         done = pooled_anchors(layer, x, tolerance, 0, x.away.symbols)
@@ -141,12 +149,14 @@ def followed_units(
             away = replace(away, rows=_with_bends(away.rows, rest, alike, 1 + last))
         # Alike they are but for errors, of which those beyond the line's slope are not counted yet.
         jumps = (layer.slopes[1:] - layer.slopes[:-1]).abs().sum(dim=0)
-        rest = torch.where(alike >= 0, 2 * jumps * away.error, rest)
+        away = away.loosened(torch.where(alike >= 0, 2 * jumps * away.error, 0.0) * (1 + ROUNDING))
+        rest = torch.where(alike >= 0, 0.0, rest)
     shape = x.away.shape
     middle = Precise.exact(middle.reshape(x.anchor.shape))
-    away = away.loosened(rest).reshaped(*shape)
+    used = max(used, m.rows - 1 - away.count)
+    away = away.widened(rest, m.rows - 1 - away.count + MOST_DOUBTS, used).reshaped(*shape)
     values = moved(precise_value(layer, x.anchor) + middle, away, _shaped(drift, shape))
-    return Followed(values, Slopes(m, _as_forms(derivative, x.away.count)), deviation)
+    return Followed(values, _slopes(m, derivative, x.away.count), deviation)
 
 
 def _with_bends(rows: Tensor, deviation: Tensor, bends: Tensor, end: int) -> Tensor:
@@ -158,16 +168,17 @@ def _with_bends(rows: Tensor, deviation: Tensor, bends: Tensor, end: int) -> Ten
     return rows
 
 
-def _as_forms(derivative: Derivative, count: int) -> Forms:
-    """Derivatives ``(B, N)`` as forms."""
-    rows = derivative.centre[:, None]
+def _slopes(m: Monomials, derivative: Derivative, count: int) -> Slopes:
+    """Derivatives ``(B, N)`` of units that are not expanded."""
+    rows, radius = derivative.centre[:, None], derivative.radius * (1 + ROUNDING)
     if derivative.slopes is not None:
         rows = torch.cat([rows, derivative.slopes], dim=1)
-    error = derivative.radius * (1 + ROUNDING)
-    if derivative.two is not None:  # centre and radius of two slopes are themselves rounded
-        rounded = 2 * UNIT * (derivative.centre.abs() + derivative.radius)
-        error = torch.where(derivative.radius > 0, error + rounded, error)
-    return Forms(rows, error, count, length=derivative.length)
+    if derivative.two is None:
+        return Slopes(m, Forms(rows, radius, count, length=derivative.length))
+    # Centre and radius of two slopes are themselves rounded.
+    rounded = 2 * UNIT * (derivative.centre.abs() + derivative.radius)
+    factor = Forms(rows, torch.where(radius > 0, rounded, 0.0), count)
+    return Slopes(m, factor, radius if bool(radius.any()) else None)
 
 
 def _drifting(flat: Anchored, slope: Precise) -> Precise:
@@ -193,11 +204,12 @@ def _expanded(m: Monomials, layer: Smooth, x: Anchored, series: Series) -> Follo
     nothing = torch.zeros_like(size)
     rows, rest = composed(m, [nothing, *series.numbers[2:highest]], [nothing, *series.off[2:highest]], change)
     rest = rest + series.bound(highest) * beyond
-    # What rounding takes from the change moves f - f'(a) d by no more than the bend over the change times it.
+    # What rounding takes from the change moves f - f'(a) d by no more than the bend over the change times it;
+    # and what symbols beside its polynomial add to it, likewise.
     bend = 2 * series.bound(2)
-    rest = rest + bend * change.most * (change.error - away.error).clamp_min(0.0)
+    rest = rest + bend * change.most * ((change.error - away.error).clamp_min(0.0) + strays(m, change))
     straight = away.without_errors().scaled(slope.high)
-    rows[:, : straight.rows.shape[1]] += straight.rows
+    rows = summed_rows(rows, straight.rows)
     rounding = straight.error + off_of(slope) * away.size + UNIT * rows.abs().sum(dim=1)
     rest = (rest + rounding) * (1 + ROUNDING)
     steepest = _steepest(layer, flat, series)
@@ -224,6 +236,7 @@ def _derivatives(m: Monomials, flat: Anchored, series: Series) -> Forms:
     left = left + series.off[1] + UNIT * rows[:, 0].abs()
     bend = 2 * series.bound(2)
     left = left * (1 + ROUNDING)
+    change = without_strays(m, change)
     return Forms(rows, left, change.count, length=lengths_of(left)).loosened(
         bend * change.error * (1 + ROUNDING), bend.amax(dim=1) * change.errors * (1 + ROUNDING)
     )
@@ -263,7 +276,11 @@ def followed_joint(
             drift = levelled_values(drift_of(second))
             second = moved(levelled_values(second.anchor), levelled(second.away), drift)
     away, values = _multiplied(m, layer, first, second)
-    return Followed(values, ProductSlopes(m, layer, (first.whole, second.whole)), away.error.flatten(1))
+    return Followed(values, _product_slopes(m, layer, first.whole, second.whole), away.error.flatten(1))
+
+
+def _product_slopes(m: Monomials, layer: AbstractProduct, first: Forms, second: Forms) -> ProductSlopes:
+    return ProductSlopes(m, layer, (without_strays(m, first), without_strays(m, second)))
 
 
 def _terms(layer: AbstractProduct, a: Anchored, b: Anchored) -> int:
@@ -284,7 +301,7 @@ def _mixed(m: Monomials, layer: MatrixProduct, p: Anchored, v: Anchored, asked: 
     whole = v.whole
     level = turned(levelled(turned(whole)))
     values = replace(values, away=values.away.loosened(*mixed_errors(layer, p, whole, level)))
-    slopes = ProductSlopes(m, layer, (p.whole, whole if asked else level))
+    slopes = _product_slopes(m, layer, p.whole, whole if asked else level)
     return Followed(values, slopes, values.away.error.flatten(1))
 
 
@@ -313,7 +330,7 @@ def _softmax(m: Monomials, layer: Softmax, x: Anchored) -> Followed:
     rows, rest = composed(m, numbers, [4 * UNIT * own for own in numbers], known)
     size = change.most * (1 + ROUNDING)
     rest = rest + size ** (m.degree + 1) * torch.exp(size) / math.factorial(m.degree + 1) * (1 + ROUNDING)
-    rest = rest + size * torch.exp(size) * change.error
+    rest = rest + size * torch.exp(size) * (change.error + strays(m, change))
     grown = Forms(rows, rest * (1 + ROUNDING), away.count)
     added = multiplied(m, ADDED, grown + beside, Forms.exact(p, away.count), terms_of(p.shape[-1]))
     added = added.loosened(total(off * (grown.most + beside.most)) * (1 + ROUNDING))
@@ -326,7 +343,7 @@ def _softmax(m: Monomials, layer: Softmax, x: Anchored) -> Followed:
     lengths = (away.errors + lengths_of(rounding)) * eigenvalue(high) * (1 + ROUNDING)
     made = made.loosened(own, lengths)
     values = moved(centre, made, shares * drift)
-    return Followed(values, SoftmaxSlopes(m, values.whole), made.error.flatten(1))
+    return Followed(values, SoftmaxSlopes(m, without_strays(m, values.whole)), made.error.flatten(1))
 
 
 def _exponential(m: Monomials, like: Tensor) -> list[Tensor]:
@@ -352,6 +369,8 @@ def _reciprocal(m: Monomials, s: Forms) -> Forms:
     size, most = s.size * (1 + ROUNDING), s.most
     least = (1 - most) * (1 - ROUNDING)
     rest = rest + size ** (m.degree + 1) / least + s.error / least.square()
+    rows = torch.cat([rows, -s.rows[:, m.rows :]], dim=1)
+    rest = rest + strays(m, s) * (1 / least.square() - (1 - ROUNDING)).clamp_min(0.0)
     return Forms(rows, torch.where(most < 1, rest * (1 + ROUNDING), torch.inf), s.count)
 
 
@@ -399,8 +418,8 @@ def _normalised(m: Monomials, layer: Normalise, x: Anchored) -> Followed:
     most = (deviating * high * (1 + ROUNDING)).clamp_max(root_of(size))
     away = away.loosened(*contracted(layer, x.away, most, high))
     scales = scales.loosened(high.square() * errors / size**0.5 * (1 + ROUNDING))
-    values = moved(centre, away, first)
-    return Followed(values, NormSlopes(m, layer, values.whole, scales), rest.flatten(1))
+    values, scales = moved(centre, away, first), without_strays(m, scales)
+    return Followed(values, NormSlopes(m, layer, without_strays(m, values.whole), scales), rest.flatten(1))
 
 
 def _spread_out(x: Precise, like: Precise) -> Precise:
@@ -422,5 +441,5 @@ def _root(m: Monomials, u: Forms, floor: Tensor) -> Forms:
     highest = m.degree + 1
     bound = abs(binomial(-0.5, highest)) * least.pow(-0.5 - highest)
     steepest = sum((k * abs(binomial(-0.5, k)) * most ** (k - 1) for k in orders), nothing)
-    rest = rest + bound * most**highest + steepest * u.error
+    rest = rest + bound * most**highest + steepest * (u.error + strays(m, u))
     return Forms(rows, rest * (1 + ROUNDING), u.count)

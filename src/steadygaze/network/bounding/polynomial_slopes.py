@@ -20,13 +20,22 @@ from steadygaze.network.bounding.polynomial import ROUNDING, multiplied
 from steadygaze.network.bounding.relaxing import Choice
 from steadygaze.network.joint import AbstractProduct, Normalise
 
+#: Units in doubt that have a symbol of their own in values, and in a gradient: those that matter most.
+MOST_DOUBTS = 32
+
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """Derivatives of units, ``(B, N)``."""
+    """Derivatives of units, ``(B, N)``.
+
+    Attributes:
+        factor: what is known of them. doubt: ``(B, N)`` how far beyond it those may be that are one of two
+            numbers; None where none is in doubt.
+    """
 
     monomials: Monomials
     factor: Forms
+    doubt: Tensor | None = None
 
     @property
     def doubts(self) -> Tensor:
@@ -35,12 +44,22 @@ class Slopes:
 
     def take(self, chosen: Tensor) -> Slopes:
         """Those of some boxes."""
-        return replace(self, factor=self.factor.take(chosen))
+        doubt = None if self.doubt is None else self.doubt[chosen]
+        return replace(self, factor=self.factor.take(chosen), doubt=doubt)
 
     def pulled(self, gradient: Forms, room: int, used: int) -> Forms:
-        """The gradient before the units, given the one behind them, ``(B, N)``."""
-        del room, used
-        return multiplied(self.monomials, UNITS, gradient, self.factor, 1)
+        """The gradient before the units, given the one behind them, ``(B, N)``.
+
+        What a unit in doubt makes of it is a symbol, which cancels in what is behind: as an error it would
+        grow by the magnitudes of all weights.
+        """
+        del room
+        made = multiplied(self.monomials, UNITS, gradient, self.factor, 1)
+        if self.doubt is None:
+            return made
+        monomials = self.monomials.rows - 1 - made.count
+        deviation = self.doubt * gradient.most * (1 + ROUNDING)
+        return made.widened(deviation, monomials + MOST_DOUBTS, max(used, monomials))
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from steadygaze.network.bounding.anchored_layers import BENDING, bent_apart
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.polynomial import drift_of
 from steadygaze.network.bounding.polynomial_layers import Bends, followed_joint, followed_units
-from steadygaze.network.bounding.polynomial_slopes import PolynomialSlopes
+from steadygaze.network.bounding.polynomial_slopes import MOST_DOUBTS, PolynomialSlopes
 from steadygaze.network.bounding.relaxing import blamed
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
@@ -46,7 +46,8 @@ def are_followed(graph: Graph, count: int) -> bool:
 
 def most_rows(graph: Graph, count: int) -> int:
     """How many coefficients there are at most for one number, with so many coordinates."""
-    return monomials(count, _FEW[count - 1] if _takes_few(graph) else _DEGREES[-1][1][count - 1]).rows
+    rows = monomials(count, _FEW[count - 1] if _takes_few(graph) else _DEGREES[-1][1][count - 1]).rows
+    return rows + MOST_DOUBTS * bool(graph.piecewise)
 
 
 def degree_for(graph: Graph, pixels: Enclosure) -> int:
@@ -91,7 +92,7 @@ def polynomial_bounds(
     values: dict[int, Anchored] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels.whole} if start in nodes else {}
     slopes: dict[int, PolynomialSlopes] = {}
-    pull = pixels.anchor.new_zeros((len(pixels.anchor), count))
+    pull, used = pixels.anchor.new_zeros((len(pixels.anchor), count)), m.rows - 1 - count
     for index, inputs in graph.walked(values, start, deadline):
         layer = graph.nodes[index].layer
         if isinstance(layer, AbstractAffine):
@@ -102,8 +103,9 @@ def polynomial_bounds(
             else:
                 assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
                 own = bends if index == clip else None
-                done = followed_units(m, layer, inputs[0], tolerances.get(index), own)
+                done = followed_units(m, layer, inputs[0], tolerances.get(index), own, used)
             values[index], slopes[index] = done.values, done.slopes
+            used = max(used, done.values.away.symbols)
             pull = pull + blamed(done.values.change.flattened(), done.rest.flatten(1))
         if index in nodes:
             kept[index] = values[index].whole
