@@ -83,6 +83,11 @@ def test_a_sound_question_is_taken():
         ({"chain": Chain(Saturation(-1, 1))}, PerturbationError, ["channels"]),
         ({"chain": Chain(Patch(0, 1, top=5, left=0, size=3))}, PerturbationError, ["patch"]),
         ({"chain": Chain(Patch(0, 1, top=0, left=0, size=6))}, SettingError, ["zero", "under the patch"]),
+        (
+            {"chain": Chain(Patch(0, 1, top=0, left=0, size=6)), "inconsistency": inconsistency("top-k")},
+            SettingError,
+            ["zero", "under the patch"],
+        ),
         ({"saliency": saliency("grad-cam")}, SettingError, ["grad-cam", "convolution"]),
     ],
     ids=str,

@@ -155,7 +155,9 @@ def _label(label: int | None, predicted: int, classes: int) -> int:
 
 def _check_size(problem: Problem) -> None:
     """Raise SettingError where squares of the map's entries, or products of them, leave double precision."""
-    largest = 1.0 if problem.class_alone else float(problem.target.abs().max())
+    if problem.class_alone or not problem.target.numel():
+        return
+    largest = float(problem.target.abs().max())
     if largest and not 1 / _LARGEST <= largest <= _LARGEST:
         raise SettingError(
             f"the largest entry of the {problem.saliency.name} map of the image is {largest:.3g}, which "
