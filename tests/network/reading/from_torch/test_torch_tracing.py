@@ -93,7 +93,22 @@ def hooked(kind, at_root=False, inner=None):
         part.register_full_backward_hook(lambda m, given, made: (given[0] * 2,))
     elif kind == "looking":
         part.register_full_backward_hook(lambda m, given, made: setattr(m, "seen", made[0]))
+    elif kind == "keeping":
+        part.kept = []
+        part.register_forward_hook(lambda m, given, made: part.kept.append(made.detach()))
     return module
+
+
+def mapped(module, x):
+    """An ensemble whose members' weights are stacked, as torch.func has it."""
+    first, last = module.inner[1], module.inner[3]
+    scales = torch.arange(1.0, 4.0, dtype=x.dtype)
+
+    def member(scale):
+        hidden = torch.relu(x.flatten(1) @ (first.weight * scale).T + first.bias)
+        return hidden @ last.weight.T + last.bias
+
+    return torch.vmap(member)(scales).mean(0)
 
 
 def on_first(change, *args, **options):
@@ -194,6 +209,11 @@ VERIFIED = {
     "hook-before-all": lambda: hooked("before", at_root=True),
     "hook-after-all": lambda: hooked("after", at_root=True),
     "hook-inside": lambda: Wrapped(lambda m, x: m.inner(x), hooked("after")),
+    "hook-keeping": lambda: hooked("keeping"),
+    "mapped": lambda: Wrapped(mapped),
+    "mapped-within": lambda: Wrapped(
+        lambda m, x: torch.vmap(torch.vmap(torch.exp))(m.inner(x)[:, None])[:, 0]
+    ),
     "symbolic": lambda: torch.fx.symbolic_trace(dense(36, 8, 3)),
     "data-parallel": lambda: nn.DataParallel(dense(36, 8, 3)),
     "compiled": lambda: torch.compile(dense(36, 8, 3)),
@@ -405,6 +425,14 @@ REFUSED = {
     "rounded-constants": (lambda: Wrapped(coarse_angles), "constants hang on how they are rounded"),
     "whole-numbers": (lambda: Wrapped(of_bytes), "takes whole numbers .* behind its conversion, or write it"),
     "two-images": (TwoImages, "takes 2 inputs, allowed is one, the image; wrap it in a module that fixes"),
+    "fake-quantize": (
+        lambda: Wrapped(lambda m, x: m.inner(torch.fake_quantize_per_tensor_affine(x, 1 / 255, 0, 0, 255))),
+        "'fake_quantize_per_tensor_affine' .* rounds as a quantized network does.* before quantization",
+    ),
+    "complex-inside": (
+        lambda: Wrapped(lambda m, x: m.inner(x.to(torch.complex64).abs())),
+        "complex64.* complex numbers are two real ones each, to be computed apart",
+    ),
     "sinc": (lambda: Wrapped(lambda m, x: m.inner(x.sinc())), r"'sinc' \(node 'sinc'\) .* divided by pi x"),
     "fourier": (
         lambda: Wrapped(lambda m, x: m.inner(torch.fft.fft2(x).real)),
@@ -434,7 +462,14 @@ REFUSED = {
         lambda: Wrapped(lambda m, x: m.inner(torch.where(x > 0.5, x, 0 * x))),
         "jumps from 0 to 0.5 where",
     ),
-    "numpy": (lambda: Wrapped(lambda m, x: m.inner(torch.from_numpy(x.numpy() * 2))), "cannot be traced"),
+    "numpy": (
+        lambda: Wrapped(lambda m, x: m.inner(torch.from_numpy(x.numpy() * 2))),
+        "leaves PyTorch for NumPy",
+    ),
+    "hook-without-gradient": (
+        lambda: Wrapped(lambda m, x: (x.register_hook(print), m.inner(x))[1]),
+        r"cannot register a hook .*; hook it where there is a gradient, if x\.requires_grad",
+    ),
     "integers": (lambda: Wrapped(lambda m, x: m.inner((255 * x).int() / 255)), r"int32"),
     "long": (lambda: Wrapped(lambda m, x: m.inner((255 * x).long().float())), "int64"),
     "bytes": (
@@ -702,3 +737,11 @@ def test_random_numbers_go_on_where_they_were():
     before = surroundings()
     load_network(module, input_shape=SHAPE)
     assert surroundings() == before
+
+
+def test_a_module_whose_hook_keeps_what_it_sees_is_read_again():
+    """Tracing shows hooks images without numbers, and what they keep of these is no part of the network."""
+    module, x = hooked("keeping").eval(), torch.rand(2, *SHAPE)
+    once, again = (load_network(module, input_shape=SHAPE).original.logits(x.numpy()) for _ in range(2))
+    np.testing.assert_allclose(once, module(x).detach().numpy(), atol=1e-6)
+    np.testing.assert_array_equal(once, again)

@@ -33,6 +33,11 @@ def way_out_of(operator: str) -> str | None:
         return (
             "write the products out: for two classes x[:, :1] and x[:, :1] * x[:, 1:2], put together by cat"
         )
+    if name.startswith("fake_quantize"):
+        return (
+            f"it rounds as a quantized network does, and so jumps: {NO_JUMPS}; hand in the network as it was "
+            "before quantization was prepared"
+        )
     if name not in _JUMPING:
         return None
     return (

@@ -228,7 +228,8 @@ _OWN_STATISTICS = Argument(
 )
 _NORM |= {"training": _OWN_STATISTICS, "cudnn_enabled": _NOT_USED}
 _REAL = Argument(
-    f"{PRECISION.words}: whole numbers jump from one to the next, and half precision rounds",
+    f"{PRECISION.words}: whole numbers jump from one to the next, half precision rounds, and complex numbers "
+    "are two real ones each, to be computed apart",
     PRECISION.fits,
 )
 _CAST = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.ao.nn.quantized import FloatFunctional, FXFloatFunctional
 from torch.ao.quantization import FakeQuantizeBase, ObserverBase
 from torch.autograd.function import BackwardCFunction
@@ -154,11 +155,11 @@ def runnable(program: ExportedProgram) -> torch.nn.Module:
 
 
 def functional(program: ExportedProgram) -> ExportedProgram:
-    """The program without operations that overwrite their input, and without autocast that is switched off.
+    """The program without operations that overwrite their input, autocast that is switched off, and `vmap`.
 
     The program itself may be changed. Raises ModelError if it changes its own state.
     """
-    if not write_anew(program.graph) or _switches_off(program):
+    if _maps(program) or not write_anew(program.graph) or _switches_off(program):
         with traceless():
             program = program.run_decompositions({})
     changing = (OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", None))
@@ -169,6 +170,14 @@ def functional(program: ExportedProgram) -> ExportedProgram:
             "next image; allowed are modules that stay as they are; take that out for evaluation"
         )
     return program
+
+
+def _maps(program: ExportedProgram) -> bool:
+    """Whether it marks axes as batches, as `torch.vmap` does; carried out alone, such steps leave marks."""
+    return any(
+        getattr(node.target, "__module__", None) == "torch._functorch.predispatch"
+        for node in program.graph.nodes
+    )
 
 
 def _switches_off(program: ExportedProgram) -> bool:
@@ -198,6 +207,10 @@ def _not_traced(
     if seen is not None and seen.reads_the_image:
         why = "it takes a number out of what it computes from the image, as if, float() and .item() do"
         way = "take that out: compute with tensors, or do what it decides by it to the image beforehand"
+    elif ".numpy()" in why:
+        why, way = "it leaves PyTorch for NumPy", "compute with tensors, as torch.clip does for np.clip"
+    elif "register a hook" in why:
+        way = "hook it where there is a gradient, if x.requires_grad: x.register_hook(...)"
     elif "fake tensor" in why:
         why = "it makes a constant of what it computes from the image, as .data and torch.tensor(...) do"
         way = "write .detach() for .data, and make tensors of tensors"
@@ -415,8 +428,11 @@ def _kept_tensors(module: torch.nn.Module) -> dict[int, Any]:
 
     Weights that are computed before each call are of the kind: pruning, weight and spectral norm.
     """
-    kept = (tensor for part in module.modules() for tensor in _tensors_in(vars(part)))
-    return {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+    kept = [tensor for part in module.modules() for tensor in _tensors_in(vars(part))]
+    # A hook that puts by what it sees has put by what tracing showed it the last time: no numbers.
+    shown = {id(tensor): None for tensor in kept if isinstance(tensor, FakeTensor)}
+    computed = (tensor for tensor in kept if not tensor.is_leaf and id(tensor) not in shown)
+    return {id(tensor): tensor.detach().clone() for tensor in computed} | shown
 
 
 def _tensors_in(kept: object) -> Iterator[Tensor]:
