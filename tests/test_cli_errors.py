@@ -100,6 +100,10 @@ BAD = {
     "image header that claims 10^12 values": (arguments(image="huge.npy"), "huge.npy"),
     "image of one number for several": (arguments(image="digits:7..9"), "does not name an image"),
     "image for another size, with the size": (arguments(image="nine.png"), "--resize 8x8"),
+    "image without its option": (
+        ["verify", "digits-mlp", "digits:7", "--perturb", BRIGHTER],
+        r"extra argument \(digits:7\): MODEL is the only word without an option; give the image with --image",
+    ),
     "resize of nothing": (arguments(resize=0), "resize is 0"),
     "resize that is no size": (arguments(resize="big"), "224x224"),
     "crop outside the image": (arguments(crop="9x9"), "does not lie inside"),

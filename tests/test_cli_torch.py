@@ -97,7 +97,7 @@ def test_networks_are_verified(name, as_file, tmp_path, capsys):
         *(("integers", as_file, "int32") for as_file in (False, True)),
         *(("shaped", as_file, "one number per class") for as_file in (False, True)),
         *(("meta", False, "load the weights"), ("lazy", False, "run it on one")),
-        *(("failing", False, "cannot be called"), ("nothing", False, "returns a NoneType")),
+        *(("failing", False, "cannot be called"), ("nothing", False, "gives NoneType")),
     ],
 )
 def test_others_are_refused_in_a_sentence(name, as_file, words, capsys):

@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     except UsageError as error:
         return _fail(str(error), BAD_USAGE, debug)
     except click.ClickException as error:
-        return _fail(error.format_message(), BAD_USAGE, debug)
+        return _fail(error.format_message() + _left_over(error), BAD_USAGE, debug)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted before there was an answer; nothing was written", INTERRUPTED, debug)
     except SystemExit:  # click leaves so where the reader of a help text has gone
@@ -96,6 +96,18 @@ def _fail(sentence: str, code: int, debug: bool) -> int:
             traceback.print_exc()
         click.echo(f"error: {' '.join(sentence.split())}", err=True)
     return code
+
+
+def _left_over(error: click.ClickException) -> str:
+    """What to do about words that stand behind the model of a case without an option."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if (
+        context is None
+        or "extra argument" not in error.message
+        or context.info_name not in ("verify", "export")
+    ):
+        return ""
+    return ": MODEL is the only word without an option; give the image with --image, changes with --perturb"
 
 
 def _please_report(debug: bool) -> str:

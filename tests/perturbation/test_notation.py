@@ -102,7 +102,10 @@ def test_files_that_lie_or_hold_code_are_refused(tmp_path):
         ("brightness(amount=0..1) contrast(amount=0..1)", "cannot be read|allowed"),
         ("brightness(amount=0..1)|", "cannot be read"),
         ("brightness()", "brightness lacks amount"),
-        ("brightness(0..1)", "not of the form key=value"),
+        ("brightness(0..1)", "not of the form key=value; name what it is, such as amount=0..1"),
+        ("translate(dx=-1..1, bilinear)", "not of the form key=value; its settings: dx, dy, fill"),
+        ("brightness(amount=-0,1..0,1)", "numbers with a point, such as 0.3: a comma ends a setting"),
+        ("brightness(amount=0..0,3)", "numbers with a point"),
         ("brightness(amount=)", "not of the form key=value"),
         ("brightness(amout=0..1)", "no setting 'amout'; allowed: amount"),
         ("brightness(amount=0..1, amount=2)", "names amount twice"),
@@ -153,3 +156,10 @@ def test_what_stands_in_quotes_is_not_cut(tmp_path, monkeypatch):
     assert chain.box.tolist() == [[0.0, 0.5], [-1.0, 1.0]]
     assert render(chain) == 'direction(amount=0..0.5, array="a|b,c(d) (e.npy") | brightness(amount=-1..1)'
     assert render(parse(render(chain))) == render(chain)
+
+
+def test_a_minus_sign_as_pages_print_it_is_read():
+    assert render(parse("brightness(amount=\u22120.3..0.3)")) == "brightness(amount=-0.3..0.3)"
+    assert render(parse("patch(opacity=0..1, top=0, left=0, size=1, value=(\u22121, 0, 1))")) == render(
+        parse("patch(opacity=0..1, top=0, left=0, size=1, value=(-1, 0, 1))")
+    )

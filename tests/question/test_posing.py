@@ -207,3 +207,40 @@ def test_an_original_that_says_otherwise_at_an_image_is_noticed_every_time(monke
     sg.verify(network, image(), PERTURBATION, clip=clip)
     with pytest.raises(sg.FidelityError, match="logits"):
         sg.verify(network, image() / 2, PERTURBATION, clip=clip)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        *(({"threshold": value}, "the threshold is .*must be a number") for value in ("0.3", None, [0.3])),
+        *(({"time_limit": value}, "the time limit is .*must be a number") for value in ("3", [3], True)),
+        ({"memory_limit": "2GB"}, "the memory limit is '2GB'; it must be a number"),
+        *(
+            ({"clip": value}, "the clip is .*must be two numbers")
+            for value in (0, (0,), "none", (0, "1"), [])
+        ),
+        *(
+            ({"mean": value}, "mean is .*allowed is one finite number")
+            for value in ("x", {}, [None], "0.1,0.2")
+        ),
+        ({"std": "x"}, "std is 'x', allowed is one finite number"),
+    ],
+    ids=str,
+)
+def test_settings_of_another_type_are_refused(changed, words):
+    with pytest.raises(sg.SettingError, match=words):
+        sg.verify(small(), image(), PERTURBATION, **changed)
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), torch.tensor(0.5), np.array(0.5)])
+def test_numbers_are_taken_as_people_have_them(value):
+    answer = sg.verify(small(), image(), PERTURBATION, threshold=value, time_limit=value * 100)
+    assert answer.result.problem.threshold == 0.5
+
+
+@pytest.mark.parametrize(
+    "given", [None, 3, sg.Brightness, sg.Brightness(-0.1, 0.1).apply, [sg.Brightness], [3]]
+)
+def test_what_is_no_perturbation_is_refused(given):
+    with pytest.raises(sg.PerturbationError, match=r"must be .*steadygaze\.Brightness\(-0\.3, 0\.3\)"):
+        sg.verify(small(), image(), given)

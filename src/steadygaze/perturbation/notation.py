@@ -30,6 +30,9 @@ _NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\s*\.\.\s*({_NUMBER})")
 _PLAIN = re.compile(_NUMBER)
 _LINK = re.compile(r"([A-Za-z][\w-]*)\s*\((.*)\)", re.DOTALL)
+_DECIMAL_COMMA = re.compile(r"\d,\d+\s*\.\.|\.\.\s*[+-]?\d+,\d")
+# As printed pages and word processors write it.
+_MINUS_SIGN = "\N{MINUS SIGN}"
 _WHOLE = re.compile(r"[+-]?\d+")
 # 8 bytes each: 800 MB, above any image that a network takes and below what fills a machine.
 _MOST_VALUES = 10**8
@@ -130,13 +133,25 @@ def _pairs(name: str, inside: str, settings: dict[str, Setting]) -> dict[str, st
     for part in _split(inside, ",") if inside.strip() else []:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not value:
-            raise PerturbationError(f"{part.strip()!r} in {name} is not of the form key=value")
+            raise PerturbationError(
+                f"{part.strip()!r} in {name} is not of the form key=value; {_keyed(settings, part, inside)}"
+            )
         if key not in settings:
             raise PerturbationError(f"{name} has no setting {key!r}; allowed: {', '.join(settings)}")
         if key in pairs:
             raise PerturbationError(f"{name} names {key} twice, {pairs[key]} and {value}; give it once")
         pairs[key] = value
     return pairs
+
+
+def _keyed(settings: dict[str, Setting], part: str, inside: str) -> str:
+    """What to write instead of a part of a link without a key."""
+    if _DECIMAL_COMMA.search(inside):
+        return "write numbers with a point, such as 0.3: a comma ends a setting"
+    first = next(iter(settings))
+    if _RANGE.fullmatch(part.strip()) or _PLAIN.fullmatch(part.strip()):
+        return f"name what it is, such as {first}={part.strip()}"
+    return f"its settings: {', '.join(settings)}"
 
 
 def _complete(name: str, settings: dict[str, Setting], low_high: list[float], values: dict[str, Any]) -> None:
@@ -152,6 +167,8 @@ def _complete(name: str, settings: dict[str, Setting], low_high: list[float], va
 
 def _value(where: str, setting: Setting, text: str) -> Any:
     kind = setting.kind
+    if kind != "array":
+        text = text.replace(_MINUS_SIGN, "-")
     if kind in ("amount", "range") and (match := _RANGE.fullmatch(text)):
         return float(match[1]), float(match[2])
     if kind in ("amount", "range", "number", "channels") and _PLAIN.fullmatch(text):

@@ -29,12 +29,18 @@ Given = AbstractPerturbation | str | Sequence["AbstractPerturbation | str"]
 def in_pixels(given: Given, shape: tuple[int, ...]) -> Given:
     """Specifications with percents of an image ``(C, H, W)`` in pixels; what holds no percent stays as it is.
 
-    Raises PerturbationError for a percent of what is no length.
+    Raises PerturbationError for a percent of what is no length, and for what is no perturbation.
     """
     if isinstance(given, AbstractPerturbation):
         return given
     if isinstance(given, str):
         return texts_in_pixels([given], shape)
+    if not isinstance(given, Sequence):
+        raise PerturbationError(
+            f"the perturbation is {given!r}, of type {type(given).__name__}; it must be one such as "
+            "steadygaze.Brightness(-0.3, 0.3), text such as 'brightness(amount=-0.3..0.3)', or a list of "
+            "these"
+        )
     measured = partial(_measured, shape)
     return [_SETTING.sub(measured, one) if isinstance(one, str) else one for one in given]
 

@@ -18,6 +18,17 @@ _SHARE_OF_SEARCH, _LEAST_SEARCH = 0.25, 0.5
 _QUICK = 10**8
 
 
+def is_number(value: object) -> bool:
+    """Whether it is a number of Python, NumPy or torch; a truth value or text is none."""
+    if isinstance(value, bool | str | bytes):
+        return False
+    try:
+        float(value)  # pyright: ignore[reportArgumentType] (that is the question)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Limits:
     """When to stop with what is known.
@@ -43,8 +54,10 @@ class Limits:
             ("memory limit", self.memory),
             ("regions limit", self.regions),
         ):
-            if value is not None and not value > 0:
-                raise SettingError(f"the {name} is {value}; it must be above 0, or left out for no limit")
+            if value is not None and not (is_number(value) and value > 0):
+                raise SettingError(
+                    f"the {name} is {value!r}; it must be a number above 0, or left out for no limit"
+                )
 
     def deadline(self, loading: float, effort: int = 0) -> Deadline:
         """The end of the search, where loading took so many seconds until now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from steadygaze.network.reading.load import Network
 from steadygaze.network.saliency import AbstractSaliency
 from steadygaze.perturbation.chain import Chain
 from steadygaze.question.inconsistency import AbstractInconsistency
+from steadygaze.question.limits import is_number
 from steadygaze.question.problem import Problem
 from steadygaze.tolerance import Tolerance
 
@@ -111,17 +113,19 @@ def pose(
 def _check_settings(
     threshold: float, clip: tuple[float, float] | None, inconsistency: AbstractInconsistency
 ) -> None:
-    if not (math.isfinite(threshold) and threshold >= 0):
-        raise SettingError(f"the threshold is {threshold}; it must be a number of at least 0, such as 0.3")
+    if not (is_number(threshold) and math.isfinite(threshold) and threshold >= 0):
+        raise SettingError(f"the threshold is {threshold!r}; it must be a number of at least 0, such as 0.3")
     if threshold > inconsistency.maximum:
         raise SettingError(
             f"the threshold is {threshold}, but {inconsistency.name} never exceeds {inconsistency.maximum}; "
             "give a smaller one"
         )
-    if clip is not None and not (math.isfinite(clip[0]) and math.isfinite(clip[1]) and clip[0] < clip[1]):
-        raise SettingError(
-            f"the clip is {clip[0]},{clip[1]}; it must be two numbers, the smaller first, or none"
-        )
+    if clip is None:
+        return
+    pair = isinstance(clip, Sequence) and len(clip) == 2 and all(is_number(bound) for bound in clip)
+    if not (pair and all(map(math.isfinite, clip)) and clip[0] < clip[1]):
+        shown = f"{clip[0]},{clip[1]}" if pair else repr(clip)
+        raise SettingError(f"the clip is {shown}; it must be two numbers, the smaller first, or none")
 
 
 def _check_image(image: np.ndarray, graph: Graph, clip: tuple[float, float] | None) -> None:

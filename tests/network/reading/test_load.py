@@ -233,6 +233,12 @@ def user_module(tmp_path, monkeypatch):
             ready.load_state_dict({f"module.{name}": one for name, one in Net().state_dict().items()})
         def unlike():
             ready.load_state_dict(nn.Linear(2, 2).state_dict())
+
+        def weights():
+            return ready.state_dict()
+
+        def trained():
+            return ready, 0.98
     """
     (tmp_path / "my_own_network.py").write_text(textwrap.dedent(source))
     monkeypatch.chdir(tmp_path)
@@ -254,7 +260,9 @@ def test_import_paths_are_imported_and_called(user_module, attribute, units):
         ("unloaded", r"cannot be called .*; the weights were saved within DataParallel: .*removeprefix"),
         ("unlike", r"Missing key\(s\) .*; load the weights into the module that they were trained in"),
         ("broken", "OSError: weights not found"),
-        ("number", "returns a int, allowed is a torch.nn.Module"),
+        ("number", "gives int, allowed is a torch.nn.Module; return one"),
+        ("weights", "gives OrderedDict, allowed .* return the network they belong to, with load_state_dict"),
+        ("trained", "gives tuple, allowed .* return the module alone"),
     ],
 )
 def test_import_paths_that_make_no_module_are_refused(user_module, attribute, message):

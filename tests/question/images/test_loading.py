@@ -55,6 +55,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_sources_are_names_and_paths(folder):
+    assert load_image(folder / "grey.png").image.shape == load_image(str(folder / "grey.png")).image.shape
+    for other in (np.zeros((4, 4)), torch.zeros(1, 4, 4), None, 3):
+        with pytest.raises(ImageError, match=r"of type .*must be text .* to verify\(\) as it is"):
+            load_image(other)
+
+
 def refusal(source) -> str:
     """The one sentence with which a source is refused."""
     with pytest.raises(ImageError) as caught:

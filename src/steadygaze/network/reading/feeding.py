@@ -181,10 +181,13 @@ def _normalisation(
 
 
 def _per_channel(name: str, given: float | Sequence[float], channels: int) -> tuple[float, ...]:
-    numbers = [float(number) for number in np.ravel(np.asarray(given, np.float64))]
+    try:
+        numbers = [float(number) for number in np.ravel(np.asarray(given, np.float64))]
+    except (TypeError, ValueError):
+        numbers = []
     if len(numbers) not in (1, channels) or not all(map(math.isfinite, numbers)):
         raise SettingError(
-            f"{name} is {given}, allowed is one finite number or one for each of the {channels} channels; "
+            f"{name} is {given!r}, allowed is one finite number or one for each of the {channels} channels; "
             "give as many"
         )
     return tuple(numbers * channels if len(numbers) == 1 else numbers)

@@ -8,7 +8,7 @@ import math
 import sys
 import threading
 import warnings
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -297,9 +297,18 @@ def _imported(name: str) -> torch.nn.Module:
             ) from error
     if not isinstance(made, torch.nn.Module):
         raise ModelError(
-            f"{name!r} returns a {type(made).__name__}, allowed is a torch.nn.Module; return one"
+            f"{name!r} gives {type(made).__name__}, allowed is a torch.nn.Module; {_instead(made)}"
         )
     return made
+
+
+def _instead(made: Any) -> str:
+    """What to return where something else than a module came back."""
+    if isinstance(made, Mapping):
+        return "these may be its weights: return the network they belong to, with load_state_dict() called"
+    if isinstance(made, tuple | list) and any(isinstance(part, torch.nn.Module) for part in made):
+        return "return the module alone"
+    return "return one"
 
 
 @contextmanager

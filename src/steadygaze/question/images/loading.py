@@ -38,7 +38,7 @@ _TABLES = {".csv": Table.kind, ".tsv": Table.kind, ".parquet": HubSet.kind}
 _AS_IT_IS = Framing()
 
 
-def load_image(source: str, framing: Framing = _AS_IT_IS) -> LoadedImage:
+def load_image(source: str | Path, framing: Framing = _AS_IT_IS) -> LoadedImage:
     """The image that a source names, in the size and cut asked for.
 
     Args:
@@ -66,9 +66,15 @@ class Library:
         self._room = room
         self._sets: OrderedDict[str, AbstractImageSet] = OrderedDict()
 
-    def load(self, source: str, framing: Framing = _AS_IT_IS) -> LoadedImage:
+    def load(self, source: str | Path, framing: Framing = _AS_IT_IS) -> LoadedImage:
         """As `load_image`."""
-        return _framed(self._found(source, framing), source, framing)
+        if not isinstance(source, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance] (who calls?)
+            raise ImageError(
+                f"The image source is of type {type(source).__name__}; it must be text that names an image, "
+                "such as 'digits:7' or 'FILE.png': hand an array, a tensor or a picture to verify() as it is."
+            )
+        named = str(source)
+        return _framed(self._found(named, framing), named, framing)
 
     def _found(self, source: str, framing: Framing) -> Labelled:
         """The stored image."""
