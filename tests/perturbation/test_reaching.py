@@ -5,7 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steadygaze.perturbation import Blur, Brightness, Chain, Patch, Rotate, Scale, Shear, Translate
+from steadygaze.perturbation import (
+    Affine,
+    Blur,
+    Brightness,
+    Chain,
+    Patch,
+    Perspective,
+    Rotate,
+    Scale,
+    Shear,
+    Translate,
+    reaching,
+)
+from steadygaze.perturbation.reaching import Near
 
 SIZE = (9, 8)
 PLACES = [(3, 2, 2, 1), (4, 4, 1, 1), (0, 5, 3, 3)]  # top, left, height, width
@@ -33,12 +46,24 @@ MOVES = [
     Shear(x=(0, 2), y=(0, 1)),
     Shear(x=(-1, 1), y=0.5),
     Shear(x=0.5, y=(-1, 1)),
+    Affine(degrees=(-8, 5)),
+    Affine(scale=(0, 0.2), dy=(-1, 1)),
+]
+# Of these, pixels beside the patch touch it on faces and curves of amounts, along which boxes may pile up.
+TOUCHING = [
+    Affine(degrees=(0, 8), scale=(0, 0.1)),
+    Affine(degrees=(-8, 0), scale=(-0.1, 0.05)),
+    Affine(degrees=(-8, 8), scale=(0, 0.1), shear=(-0.1, 0)),
+    Affine(scale=(0, 0.1), dx=(-1, 0), dy=(-1, 1)),
+    Perspective(yaw=(-6, 0), pitch=(-0.5, 0.4), distance=16),
+    Perspective(yaw=(0, 6), pitch=(-6, 0), distance=12),
+    Perspective(yaw=(-6, 6), distance=16),
 ]
 
 
 def brute(chain: Chain, mask: np.ndarray) -> np.ndarray:
     """Where shares of the mask arrive, the amounts walked through densely, all ends among them."""
-    count = {0: 1, 1: 1025, 2: 65}[len(chain.parameters)]
+    count = {0: 1, 1: 1025, 2: 65, 3: 17}[len(chain.parameters)]
     ways = np.meshgrid(*[np.linspace(p.low, p.high, count) for p in chain.parameters], indexing="ij")
     thetas = np.stack([way.ravel() for way in ways], axis=1) if ways else np.zeros((1, 0))
     shares, first = np.broadcast_to(mask * 1.0, (len(thetas), 1, *mask.shape)), 0
@@ -49,7 +74,7 @@ def brute(chain: Chain, mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
-@pytest.mark.parametrize("move", MOVES, ids=repr)
+@pytest.mark.parametrize("move", [*MOVES, *TOUCHING], ids=repr)
 def test_a_moved_patch_hides_what_it_reaches_and_nothing_else(move, place):
     patch = Patch(0, 1, top=place[0], left=place[1], height=place[2], width=place[3])
     chain = patch | Brightness(-0.1, 0.1) | move
@@ -101,3 +126,29 @@ def test_large_pictures_take_no_longer_than_reading_them():
 def test_a_patch_blurred_later_still_hides_what_it_covers_alone():
     compared = (Patch(0, 1, top=1, left=1, size=2) | Blur(0, 1)).compared((6, 6))
     assert (~compared).sum() == 4
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        *TOUCHING,
+        # Four amounts that pull against each other.
+        Affine(degrees=(0, 0.01), scale=(-0.0001, 0), shear=(-0.03, 0.02), dx=(-0.3, 0.2)),
+    ],
+    ids=repr,
+)
+def test_boxes_along_what_only_touches_do_not_pile_up(move, monkeypatch):
+    looked_at, plain = [], Near.together
+
+    def counting(near, across, down):
+        looked_at.append(len(across.centre))
+        return plain(near, across, down)
+
+    most = 64
+    monkeypatch.setattr(reaching, "MOST_BOXES", most)
+    monkeypatch.setattr(Near, "together", counting)
+    hidden = ~(Patch(0, 1, top=3, left=2, height=2, width=3) | move).compared((1, *SIZE))
+    beside = 4  # pixels that come near along both axes at once, one at each corner
+    assert max(looked_at[1:], default=0) <= beside * 2 * most
+    assert hidden[3:5, 2:5].all()
+    assert not hidden[-2:].any()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
-from itertools import combinations_with_replacement, product
+from itertools import combinations_with_replacement
 from math import prod
 from typing import Any, Self, final
 
@@ -20,7 +20,7 @@ from steadygaze.enclosing.enclosures import Enclosure, Pairs
 from steadygaze.errors import PerturbationError
 from steadygaze.perturbation.chain import AbstractPerturbation
 from steadygaze.perturbation.placing import IN_PLACE, Placement
-from steadygaze.perturbation.reaching import Spans, reached
+from steadygaze.perturbation.reaching import Places, reached
 from steadygaze.perturbation.records import Constant, Parameter, Setting
 from steadygaze.perturbation.settings import Amount, channels, ends, number, per_channel, varying
 
@@ -28,8 +28,6 @@ from steadygaze.perturbation.settings import Amount, channels, ends, number, per
 Row = tuple[np.ndarray | float, np.ndarray | float, np.ndarray | float]
 #: The same of which only enclosures are known.
 EnclosedRow = tuple[Enclosure | float, Enclosure | float, Enclosure | float]
-#: Least and largest values (N,).
-Span = tuple[np.ndarray, np.ndarray]
 
 
 class AbstractResampling(AbstractPerturbation):
@@ -113,23 +111,23 @@ class AbstractResampling(AbstractPerturbation):
         x, y, middle = _centred(mask.shape)
         x, y = x.ravel(), y.ravel()
 
-        def spans(pixels: np.ndarray, boxes: np.ndarray) -> Spans:
-            (left, right), (top, bottom) = self.spans(x[pixels], y[pixels], boxes)
-            return left + middle[0], right + middle[0], top + middle[1], bottom + middle[1]
+        def places(pixels: np.ndarray, boxes: np.ndarray) -> Places:
+            across, down = self.led(x[pixels], y[pixels], boxes)
+            return across + middle[0], down + middle[1]
 
         ranges = np.array([(p.low, p.high) for p in self.parameters]).reshape(-1, 2)
         halve = [index for index, p in enumerate(self.parameters) if p.name not in self.along_rows]
-        return reached(mask, ranges, halve, spans)
+        return reached(mask, ranges, halve, places)
 
-    def spans(self, x: np.ndarray, y: np.ndarray, boxes: np.ndarray) -> tuple[Span, Span]:
-        """Between which columns and which rows pixels x, y (N,) are read over ``boxes`` (N, k, 2) of amounts.
+    def led(self, x: np.ndarray, y: np.ndarray, boxes: np.ndarray) -> Places:
+        """The columns and rows that pixels x, y (N,) are read at over ``boxes`` (N, k, 2) of amounts.
 
         All are counted from the centre.
         """
         rows = self.enclosed_sources(self._every(Enclosure.of_boxes(boxes)))
         nowhere = Enclosure.exact(np.zeros(len(x)), boxes.shape[1])
         across, down = (nowhere + place for place in self._led(rows, x, y))
-        return across.bounds(), down.bounds()
+        return across, down
 
     def range_of(self, name: str) -> tuple[float, float]:
         """Least and largest amount of this name; equal where it is constant."""
@@ -405,16 +403,6 @@ class Shear(AbstractResampling):
         """The same."""
         a, b = amounts[0], amounts[1]
         return (a * b + 1.0, -a, 0.0), (-b, 1.0, 0.0)
-
-    def spans(self, x: np.ndarray, y: np.ndarray, boxes: np.ndarray) -> tuple[Span, Span]:
-        """Columns and rows are affine in each amount: their extremes are those of the corners."""
-        corners = np.array([*product((0, 1), repeat=boxes.shape[1])], dtype=int)
-        places = []
-        for corner in corners:
-            thetas = np.take_along_axis(boxes, np.broadcast_to(corner, boxes.shape[:2])[..., None], axis=2)
-            places.append([a * x + b * y + c for a, b, c in self.sources(self._given(thetas[..., 0]))])
-        low, high = np.min(places, axis=0), np.max(places, axis=0)
-        return (low[0], high[0]), (low[1], high[1])
 
     def describe(self) -> str:
         """In plain words."""
