@@ -301,3 +301,23 @@ def test_a_constant_that_lies_about_its_shape_is_refused(tmp_path):
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="k has shape"):
         load_network(tmp_path / "net.onnx", input_shape=SHAPE)
+
+
+def test_functions_of_the_file_are_written_out(tmp_path):
+    """A layer of two operators, used twice, with a number that each use gives it."""
+    body = [
+        onnx.helper.make_node("LeakyRelu", ["given"], ["bent"]),
+        onnx.helper.make_node("Add", ["bent", "given"], ["made"]),
+    ]
+    body[0].attribute.append(
+        onnx.AttributeProto(name="alpha", type=onnx.AttributeProto.FLOAT, ref_attr_name="slope")
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    function = onnx.helper.make_function("own", "Bent", ["given"], ["made"], body, [opset], ["slope"])
+    nodes = [CONV, node("Bent", None, slope=0.5), node("Bent", None, slope=-0.25)]
+    model = with_head(nodes, C, 48, opset=17)
+    for one in model.graph.node[1:3]:
+        one.domain = "own"
+    model.opset_import.append(onnx.helper.make_opsetid("own", 1))
+    model.functions.append(function)
+    assert_agrees(model, tmp_path)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
+from onnx.inliner import inline_local_functions
 
 from steadygaze.errors import ModelError
 from steadygaze.network.building import check_size
@@ -24,6 +25,8 @@ def open_onnx(path: Path) -> onnx.ModelProto:
             f"{path} cannot be read as an ONNX model ({error}); allowed are files written by an ONNX "
             "exporter, export the network again"
         ) from error
+    if model.functions:
+        model = _inlined(model)
     if not model.graph.node:
         raise ModelError(
             f"{path} holds no layers; allowed are ONNX models with a graph, export the network again"
@@ -32,6 +35,17 @@ def open_onnx(path: Path) -> onnx.ModelProto:
         if tensor.data_location == TensorProto.EXTERNAL:
             _read_external(tensor, path)
     return model
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its own functions written out, as exporters leave layers that they made of several.
+
+    One that cannot be written out stays, and is refused by the name of its function.
+    """
+    try:
+        return inline_local_functions(model)
+    except (RuntimeError, ValueError):
+        return model
 
 
 def constant_of(tensor: TensorProto) -> np.ndarray:
