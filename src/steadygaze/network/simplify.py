@@ -26,6 +26,7 @@ from steadygaze.network.layers import (
     ScaleShift,
 )
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.smooth import Smooth
 
 _NAMELESS = (ScaleShift, Reshape, Permute)
 
@@ -60,8 +61,9 @@ def pooled_first(graph: Graph, keep: Collection[int]) -> Graph:
 def _never_falls(layer: AbstractLayer) -> bool:
     """Whether it is one function for all units, and a larger value never becomes a smaller one."""
     if isinstance(layer, PiecewiseLinear):
-        return layer.slopes.shape[1] == 1 and bool((layer.slopes >= 0).all())
-    return False
+        return layer.slopes.shape[1] == 1 and layer.rises
+    # It turns nowhere, so that it rises everywhere where it rises at all.
+    return isinstance(layer, Smooth) and layer.rises
 
 
 def _without_transposed_flattening(graph: Graph) -> Graph:

@@ -54,6 +54,14 @@ class Smooth(AbstractLayer):
         return g.mul_(derivative.reshape(g.shape))
 
     @property
+    def rises(self) -> bool:
+        """Whether its derivative is above 0 at every number, as that of sigmoid is."""
+        rule = self.rule
+        if rule.turns or not math.isinf(rule.floor):
+            return False
+        return bool(rule.derivative(torch.zeros((), dtype=torch.float64)) > 0)
+
+    @property
     def rule(self) -> Rule:
         """What is known of the function."""
         if self.function in FAMILIES:
