@@ -70,6 +70,33 @@ NETWORKS = {
         nn.Conv2d(2, 3, 3, padding=1),
         *tail(),
     ),
+    # Padded maxima that overlap, over values that a convolution pads, which SiLU bends.
+    "maxima": lambda: nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.SiLU(),
+        nn.MaxPool2d(3, 2, padding=1),
+        nn.Conv2d(3, 4, 3, padding=1),
+        *tail(),
+    ),
+    "maxima of maxima": lambda: nn.Sequential(
+        nn.Conv2d(1, 3, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(3, 3, 2),
+        nn.Tanh(),
+        nn.MaxPool2d(2, 1),
+        *tail(),
+    ),
+    "averages": lambda: nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.ReLU(),
+        nn.AvgPool2d(3, 2, padding=1),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.Sigmoid(),
+        nn.AvgPool2d(2, 1),
+        nn.Conv2d(4, 2, 2),
+        *tail(),
+    ),
     "block": lambda: nn.Sequential(Block(), *tail()),
     "branched": lambda: nn.Sequential(Branched(), *tail()),
 }

@@ -27,7 +27,9 @@ from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.ends import End, Sums
 from steadygaze.network.bounding.fields import Fields, fields_of
-from steadygaze.network.bounding.lines import AbstractLines, Lines, unit_of, weighed
+from steadygaze.network.bounding.grids import grid_of
+from steadygaze.network.bounding.lines import AbstractLines, Lines, WindowLines, unit_of, weighed
+from steadygaze.network.bounding.local_maxima import LocalMaxima
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Add, Concat, Pad, Permute, Reshape
 
@@ -291,12 +293,27 @@ class Backward:
                 nothing = torch.zeros_like(within)
                 lines[index] = Lines(within, nothing, within, nothing, size)
             elif source in self.lines:
-                own = self.lines[source]
-                assert isinstance(own, Lines), "windows of maxima are not local"
-                lines[index] = own.mapped(seen)
+                lines[index] = self._lines_seen(fields, index, chosen, seen)
             elif isinstance(layer, AbstractAffine) and not isinstance(layer, _EXACT):
                 scales[index] = seen(self.scale(source))
         return Backward(fields.graph, lines, sizes, deadline=self.deadline, ends=ends, _scales=scales)
+
+    def _lines_seen(
+        self, fields: Fields, index: int, chosen: Tensor, seen: Callable[[Tensor], Tensor]
+    ) -> AbstractLines:
+        """What some places ``(P,)`` see of lines at a node of `fields`; seen: of maps there, flattened."""
+        own = self.lines[fields.sources[index][0]]
+        if isinstance(own, Lines):
+            return own.mapped(seen)
+        assert isinstance(own, WindowLines), "there are two kinds of lines of whole maps"
+        grid, (source,) = grid_of(own.layer), fields.graph.nodes[index].inputs
+        assert grid is not None, "others are not local"
+        return LocalMaxima.seen(
+            own,
+            grid,
+            lambda maps: fields.window(index, maps, chosen),
+            lambda maps: fields.window(source, maps, chosen),
+        )
 
     def behind(self, start: int) -> set[int]:
         """The node and all from the ends on that it depends on."""

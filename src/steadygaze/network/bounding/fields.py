@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from steadygaze.network.bounding.grids import averaging, grid_of
 from steadygaze.network.graph import Graph, Node
-from steadygaze.network.layers import Add, Conv, Pad, ScaleShift
-from steadygaze.network.pieces import PiecewiseLinear
+from steadygaze.network.layers import Add, AveragePool, Conv, Pad, ScaleShift
+from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
 # Windows are taken where they hold less than this share of what the maps hold: they have to be cut out.
@@ -46,20 +47,18 @@ class Window:
         bottom, right = (max(ends) for ends in zip(self._ends, other._ends, strict=True))
         return Window(self.step, (top, left), (bottom - top, right - left))
 
-    def before(self, layer: Conv) -> Window:
-        """What a convolution reads to make the window."""
-        (high, wide), (down, across) = layer.weight.shape[2:], layer.dilation
-        return Window(
-            (self.step[0] * layer.stride[0], self.step[1] * layer.stride[1]),
-            (
-                self.first[0] * layer.stride[0] - layer.padding[0],
-                self.first[1] * layer.stride[1] - layer.padding[1],
+    def before(self, reading: Window) -> Window:
+        """What is read to make the window, `reading` being what makes one place of it, from (0, 0) on."""
+        steps, firsts, sizes = zip(
+            *(
+                (step * by, first * by + its, (size - 1) * by + its_size)
+                for step, first, size, by, its, its_size in zip(
+                    self.step, self.first, self.size, reading.step, reading.first, reading.size, strict=True
+                )
             ),
-            (
-                (self.size[0] - 1) * layer.stride[0] + down * (high - 1) + 1,
-                (self.size[1] - 1) * layer.stride[1] + across * (wide - 1) + 1,
-            ),
+            strict=True,
         )
+        return Window(steps, firsts, sizes)
 
     def cut(self, inner: Window) -> Pad:
         """The layer that takes a window within this one out of it."""
@@ -147,10 +146,12 @@ def fields_of(graph: Graph, start: int, grounds: Collection[int]) -> Fields | No
 
     def is_bent(index: int) -> bool:
         """Whether its lines are 0 beyond the edge, whatever comes there."""
-        return index not in grounds and isinstance(graph.nodes[index].layer, PiecewiseLinear | Smooth)
+        return index not in grounds and isinstance(
+            graph.nodes[index].layer, PiecewiseLinear | Smooth | MaxPool
+        )
 
     for index in sorted(windows):
-        node, window = graph.nodes[index], windows[index]
+        node, window = _as_convolution(graph.nodes[index]), windows[index]
         if index in grounds:
             moved[index] = add(node, (), index, window)
             continue
@@ -188,12 +189,29 @@ def _windows(graph: Graph, start: int, grounds: Collection[int]) -> dict[int, Wi
 
 
 def _wanted(node: Node, window: Window) -> Window:
-    return window.before(node.layer) if isinstance(node.layer, Conv) else window
+    layer = _as_convolution(node).layer
+    if isinstance(layer, Conv):
+        (above, left), kernel = layer.padding, layer.weight.shape[2:]
+        high, wide = (own * (size - 1) + 1 for own, size in zip(layer.dilation, kernel, strict=True))
+        return window.before(Window(layer.stride, (-above, -left), (high, wide)))
+    grid = grid_of(layer) if isinstance(layer, MaxPool) else None
+    return window if grid is None else window.before(Window(grid.step, grid.first, grid.span))
+
+
+def _as_convolution(node: Node) -> Node:
+    """The same node, averages that go over the map in steps being a convolution."""
+    if not isinstance(node.layer, AveragePool) or len(node.shape) != 3:
+        return node
+    layer = averaging(node.layer, node.shape[0])
+    return node if layer is None else replace(node, layer=layer)
 
 
 def _is_local(node: Node) -> bool:
     """Whether each place is made from places next to it, everywhere in the same way or between its lines."""
-    if isinstance(node.layer, ScaleShift):
-        own = (node.layer.scale, node.layer.shift)
+    layer = _as_convolution(node).layer
+    if isinstance(layer, ScaleShift):
+        own = (layer.scale, layer.shift)
         return all(not part.dim() or (part.dim() > 1 and part.shape[-2:] == (1, 1)) for part in own)
-    return isinstance(node.layer, Conv | Add | PiecewiseLinear | Smooth)
+    if isinstance(layer, MaxPool):
+        return grid_of(layer) is not None
+    return isinstance(layer, Conv | Add | PiecewiseLinear | Smooth)

@@ -30,8 +30,10 @@ from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
 # What rows in float32 may have lost beneath their least normal number, 2^-126, is below this share of sizes
-# times a unit roundoff; and what an offset may have lost, below this alone.
-_LOST, _LOST_OFFSET = 2.0**-60, 2.0**-110
+# times a unit roundoff.
+_LOST = 2.0**-60
+#: What an offset in float32 may have lost so is below this.
+LOST_OFFSET = 2.0**-110
 
 
 #: Least and largest values, of the same shape.
@@ -123,7 +125,7 @@ class Lines(AbstractLines):
         return self.below, self.below_offset, self.above, self.above_offset, self.size
 
     def to(self, kind: torch.dtype) -> Lines:
-        offsets = (self.below_offset - _LOST_OFFSET, self.above_offset + _LOST_OFFSET)
+        offsets = (self.below_offset - LOST_OFFSET, self.above_offset + LOST_OFFSET)
         size = self.size * (1 + 2.0**-20)
         parts = (self.below, offsets[0], self.above, offsets[1], size)
         return Lines(*(own.to(kind) for own in parts))
@@ -174,6 +176,14 @@ class WindowLines(AbstractLines):
         """``(W, k)`` positions of the inputs of contested windows; -1 where there is none."""
         return self.layer.windows[self.contested]
 
+    @cached_property
+    def taps(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights below and above, by the places of inputs in windows ``(B, k, M)``; offsets above."""
+        below = (self.winner[:, None] == self.layer.windows.T).to(self.size.dtype)
+        above = below.index_copy(2, self.contested, self.weights.mT)
+        nothing = torch.zeros_like(below[:, 0])
+        return below, above, nothing.index_copy(1, self.contested, self.offset)
+
     def taken(self, rows: Tensor, inputs: Tensor) -> Tensor:
         best = inputs.gather(1, self.winner)
         above = (self.weights * inputs[:, self.places.clamp_min(0)]).sum(dim=2) + self.offset
@@ -184,7 +194,7 @@ class WindowLines(AbstractLines):
         return WindowLines(self.layer, self.winner[chosen], self.contested, weights, offset, size)
 
     def to(self, kind: torch.dtype) -> WindowLines:
-        parts = (self.weights, self.offset + _LOST_OFFSET, self.size * (1 + 2.0**-20))
+        parts = (self.weights, self.offset + LOST_OFFSET, self.size * (1 + 2.0**-20))
         return WindowLines(self.layer, self.winner, self.contested, *(own.to(kind) for own in parts))
 
 
