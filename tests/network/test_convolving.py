@@ -36,6 +36,8 @@ def test_values_and_gradients_are_those_of_pytorch(
             convolved(x, weight, None, window), expected - bias[:, None, None], rtol=1e-9, atol=1e-12
         )
         torch.testing.assert_close(pulled_back(g, weight, tuple(x.shape[1:]), window), gradient)
+        single = pulled_back(g.float(), weight.float(), tuple(x.shape[1:]), window)
+        torch.testing.assert_close(single.double(), gradient, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("channels", "out", "groups", "size"), SHAPES)
@@ -56,6 +58,9 @@ def test_large_batches_go_block_by_block(channels, out, groups, size, monkeypatc
     with torch.no_grad():
         torch.testing.assert_close(layer.forward(x), expected)
         torch.testing.assert_close(layer.transpose(g, (tuple(x.shape[1:]),))[0], gradient)
+        # In single precision few channels have a way of their own.
+        (single,) = layer.to(torch.float32).transpose(g.float(), (tuple(x.shape[1:]),))
+        torch.testing.assert_close(single.double(), gradient, rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_without_images_has_no_values():
