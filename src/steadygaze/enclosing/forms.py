@@ -109,7 +109,12 @@ class Forms:
 
     def flattened(self) -> Forms:
         """The same numbers with shape ``(N,)``."""
-        return replace(self, rows=self.rows.flatten(2), error=self.error.flatten(1))
+        if self.error.ndim == 2:
+            return self
+        flat = replace(self, rows=self.rows.flatten(2), error=self.error.flatten(1))
+        if "spread" in vars(self):  # what was summed up once need not be again
+            vars(flat)["spread"] = self.spread.flatten(1)
+        return flat
 
     def reshaped(self, *shape: int) -> Forms:
         """The same numbers in another shape."""

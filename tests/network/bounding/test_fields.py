@@ -173,3 +173,23 @@ def test_boxes_go_in_windows_where_these_are_small(monkeypatch):
     monkeypatch.setattr(Backward, "take", lambda *_: pytest.fail("whole maps"))
     for start in asked:
         backward.units(start, torch.ones((3, backward.sizes[start][0].numel()), dtype=bool))
+
+
+def test_what_pixels_are_off_by_cancels_through_maxima(monkeypatch):
+    """Behind the first maxima bands add it up window by window, and rows do not."""
+
+    def width():
+        torch.manual_seed(7)
+        layers = [nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)]
+        module = nn.Sequential(*layers).double()
+        module(torch.zeros(1, 1, 12, 12, dtype=torch.float64))
+        graph = load_network(module, input_shape=(1, 12, 12)).graph
+        rows = torch.from_numpy(np.random.default_rng(1).uniform(-0.3, 0.3, (3, 1 + COUNT, 1, 12, 12)))
+        pixels = Forms(rows, torch.full((3, 1, 12, 12), 0.1, dtype=torch.float64), COUNT)
+        backward = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=Effort.UNITS).backward
+        asked = torch.eye(3, dtype=torch.float64).expand(3, -1, -1)
+        return -(backward.least(asked, graph.last) + backward.least(-asked, graph.last)).sum()
+
+    rows = width()
+    monkeypatch.setattr("steadygaze.network.bounding.tightening._FAR_OFF", 9.0)
+    assert rows < 0.999 * width()

@@ -171,7 +171,7 @@ class WindowLines(AbstractLines):
         scale = scale + weighed(down, self.offset.abs())
         return own, constant, (rows.shape[2] + self.weights.shape[2] + 8) * unit_of(rows) * scale
 
-    @property
+    @cached_property
     def places(self) -> Tensor:
         """``(W, k)`` positions of the inputs of contested windows; -1 where there is none."""
         return self.layer.windows[self.contested]

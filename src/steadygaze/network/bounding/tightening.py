@@ -34,6 +34,9 @@ from steadygaze.network.smooth import Smooth
 
 # Values count as affine where what else moves them is below this share of how far they reach.
 _AFFINE = 1e-4
+# Behind maxima rows take a quarter of a box's time: there what else moves pixels has to be more than this.
+# Over bilinear shifts of a quarter of a pixel Convnet_maxpool is then 0.8 % narrower.
+_FAR_OFF = 0.2
 # A unit is asked for if its range is wider by this factor than its affine part. With a fiftieth in place of a
 # 200th cifar-pgd-r10 (image 5, k = 6) was wider than CROWN by 0.06 %; elsewhere it is as good, and as fast.
 _LOOSE = 1.005
@@ -80,8 +83,8 @@ class Tightening:
         self._bands: dict[int, Band] = {}
         self._ranges: dict[int, tuple[Tensor, Tensor]] = {}
         self._depth = {start: 0}
-        # Whether pixels are off their affine parts by more than next to nothing.
-        self._is_off = not _is_affine(pixels)
+        # Whether pixels are off their affine parts by more than next to nothing; and by much.
+        self._is_off, self._is_far_off = not _is_affine(pixels), _are_off(pixels, _FAR_OFF)
         # Boxes in which what is known of ranges chooses other slopes than rows do; and what share of a node's
         # units may be asked for with these.
         self._differs = torch.zeros(len(pixels.error), dtype=torch.bool, device=pixels.error.device)
@@ -131,18 +134,20 @@ class Tightening:
         """Take in the lines of a node that is not affine, whose inputs ``(B, N)`` have forms and ranges."""
         source, layer = self._graph.nodes[index].inputs[0], self._graph.nodes[index].layer
         assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "the caller says so"
-        least, most = (bound.flatten(1) for bound in self._bands[source].bounds)
-        known, wide, others = (low, high), (least, most), None
-        if not self._asks or isinstance(layer, MaxPool):
+        known, others = (low, high), None
+        leaky = isinstance(layer, PiecewiseLinear) and is_leaky(layer)
+        # In front of the first layer that bends values bands say no more than forms.
+        if not self._asks or isinstance(layer, MaxPool) or not (leaky or self._depth[source]):
             lines = lines_of(layer, flat, low, high)
-        elif isinstance(layer, PiecewiseLinear) and is_leaky(layer):
-            lines, others = piecewise_lines(layer, known, wide)
-        elif not self._depth[source] or not (most - least > _WIDER * (high - low)).any():
-            lines = lines_of(layer, flat, low, high)
-        elif isinstance(layer, Smooth):
-            lines, others = smooth_lines(layer, known, wide)
         else:
-            lines, others = piecewise_lines(layer, known, wide)
+            least, most = (bound.flatten(1) for bound in self._bands[source].bounds)
+            wide = (least, most)
+            if not leaky and not (most - least > _WIDER * (high - low)).any():
+                lines = lines_of(layer, flat, low, high)
+            elif isinstance(layer, Smooth):
+                lines, others = smooth_lines(layer, known, wide)
+            else:
+                lines, others = piecewise_lines(layer, known, wide)
         self.backward.lines[index] = lines
         if others is None:
             return
@@ -159,9 +164,8 @@ class Tightening:
             return
         self._depth[index] = self._depth[source] + 1
         maxima = isinstance(self._graph.nodes[index].layer, MaxPool)
-        if self._is_off and not self._depth[source] and not maxima:
-            # Bands add up what pixels are off by, unit by unit; from here on only rows let it cancel. Through
-            # maxima rows are dear: with them one box took seven times as long, and became narrower by 1 %.
+        if (self._is_far_off if maxima else self._is_off) and not self._depth[source]:
+            # Bands add up what pixels are off by, unit by unit; from here on only rows let it cancel.
             self._depth[index] = 2
         node, (low, high) = self._graph.nodes[index], self._ranges[source]
         assert isinstance(node.layer, PiecewiseLinear | MaxPool | Smooth), "the caller says so"
@@ -241,7 +245,13 @@ class Tightening:
 
 
 def _is_affine(forms: Forms) -> bool:
-    return bool((forms.strays.flatten(1).sum(dim=1) <= _AFFINE * forms.reach.flatten(1).sum(dim=1)).all())
+    return not _are_off(forms, _AFFINE)
+
+
+def _are_off(forms: Forms, share: float) -> bool:
+    """Whether in some box more than that share of how far values reach is owed to else than coordinates."""
+    strays, reach = (own.flatten(1).sum(dim=1) for own in (forms.strays, forms.reach))
+    return not bool((strays <= share * reach).all())
 
 
 def _torn(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tensor) -> Tensor:
