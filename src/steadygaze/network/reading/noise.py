@@ -211,9 +211,10 @@ def level_of(graph: Graph, values: Mapping[int, Tensor], tolerances: Mapping[int
         if near is not None:
             level[index] = near
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    if not any(units.any() for units in level.values()):  # mostly: what noise would do, nobody needs to know
+    level = {index: units for index, units in level.items() if units.any()}
+    if not level:  # mostly: what noise would do, nobody needs to know
         return found
-    noise = noise_at(graph, x, values, max(graph.piecewise, default=0))
+    noise = noise_at(graph, x, values, max(level))
     for index, units in level.items():
         layer, own = graph.nodes[index].layer, noise[graph.nodes[index].inputs[0]].flatten(1)
         if isinstance(layer, MaxPool):

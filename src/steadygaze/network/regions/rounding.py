@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -54,17 +54,35 @@ def uneven(graph: Graph, values: Mapping[int, Tensor], scales: Mapping[int, Tens
 
     values: ``(B, *shape)`` of all nodes at some images. scales: see `scales_of`.
     """
-    if _settled(graph, values, scales):
-        return False  # of most networks no more is asked
+    asked: set[int] = set()
+    for index, scale in scales.items():
+        if not isinstance(graph.nodes[index].layer, AbstractAffine):
+            if _is_small(_with_least(values[index]), scale):
+                return True
+        # What a sum of two branches adds up has the constant terms of both.
+        elif not (_constant_terms(graph, index).flatten(1) >= _UNEVEN * scale).all():
+            asked.add(index)
     sizes: dict[int, Tensor] = {}
-    for index, node in enumerate(graph.nodes):
+    for index in _summed_for(graph, asked):  # mostly none, or few
+        node = graph.nodes[index]
         if isinstance(node.layer, AbstractAffine):
             sizes[index] = coarse.magnitude(node.layer, *(sizes[source] for source in node.inputs))
         else:
             sizes[index] = _with_least(values[index])
-        if index in scales and _is_small(sizes[index], scales[index]):
+        if index in asked and _is_small(sizes[index], scales[index]):
             return True
     return False
+
+
+def _summed_for(graph: Graph, asked: Collection[int]) -> list[int]:
+    """The nodes asked for, the affine ones that they sum up, and those before, in turn."""
+    needed, pending = set(asked), list(asked)
+    while pending:
+        node = graph.nodes[pending.pop()]
+        if isinstance(node.layer, AbstractAffine):
+            pending += set(node.inputs) - needed
+            needed.update(node.inputs)
+    return sorted(needed)
 
 
 def _with_least(values: Tensor) -> Tensor:
@@ -79,21 +97,6 @@ def _is_small(sizes: Tensor, scale: Tensor) -> bool:
     least = scale * _UNEVEN * torch.ones_like(flat[:, :1])
     least[0] *= _UNEVEN_BETWEEN / _UNEVEN
     return bool(((flat > 0) & (flat < least)).any())
-
-
-def _settled(graph: Graph, values: Mapping[int, Tensor], scales: Mapping[int, Tensor]) -> bool:
-    """Whether no size is too small at the nodes that the scales are of, by constant terms alone.
-
-    What a sum of two branches adds up has the constant terms of both; where nothing is summed, values tell.
-    Arguments are those of `uneven`.
-    """
-    for index, scale in scales.items():
-        if not isinstance(graph.nodes[index].layer, AbstractAffine):
-            if _is_small(_with_least(values[index]), scale):
-                return False
-        elif not (_constant_terms(graph, index).flatten(1) >= _UNEVEN * scale).all():
-            return False
-    return True
 
 
 def _constant_terms(graph: Graph, index: int) -> Tensor:
