@@ -70,14 +70,16 @@ class Limits:
         least = 0.0 if effort >= _QUICK else min(_SHARE_OF_SEARCH * self.seconds, _LEAST_SEARCH)
         return Deadline.after(max(self.seconds - self.spent - loading, least))
 
-    def late(self, effort: int, loading: float) -> Deadline:
-        """When it is too late to go on posing a question, where loading took so many seconds until now.
+    def late(self, effort: int, began: float) -> Deadline:
+        """When it is too late to go on reading a network, and posing a question.
+
+        effort: of the network (see `Graph.effort`). began: when the call did, by `time.perf_counter`.
 
         Only of networks that take long: of others all is checked in no time, and a search can begin.
         """
         if self.seconds is None or effort < _QUICK:
             return NEVER
-        return Deadline.after(self.seconds + self.allowance / 2, self.spent + loading)
+        return Deadline(ends=began + self.seconds - self.spent + self.allowance / 2)
 
     @property
     def allowance(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from steadygaze.deadline import Deadline
 from steadygaze.errors import ModelError, SettingError
+from steadygaze.network.reading.feeding import never_late
 from steadygaze.network.reading.from_torch.surroundings import on_processor
 from steadygaze.network.reading.load import Network, load_network
 from steadygaze.question.digits import BUILTIN_MODELS, builtin_model
@@ -28,10 +30,13 @@ def network_of(
     std: Sequence[float] | None = None,
     output: str | int | None = None,
     device: str = "cpu",
+    late: Callable[[int], Deadline] = never_late,
 ) -> Network:
-    """The network of a model for images ``(C, H, W)`` of that shape, on its device; arguments as of `verify`.
+    """The network of a model for images ``(C, H, W)`` of that shape, on its device.
 
-    One that was made before is taken as it is. Raises ModelError or SettingError.
+    Arguments are as of `verify`, late as of `load_network`.
+
+    A network that was made before is taken as it is. Raises ModelError or SettingError, or Expired.
     """
     if isinstance(model, Network):
         return model
@@ -50,6 +55,7 @@ def network_of(
         mean=mean,
         std=std,
         output=output,
+        late=late,
     )
     return replace(network, graph=network.graph.to(where), path=str(model) if builtin else network.path)
 

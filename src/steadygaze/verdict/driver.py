@@ -187,13 +187,17 @@ def verify(
     with LONE:
         given = in_pixels(perturbation, loaded.image.shape)
         chain = given if isinstance(given, Chain) else chain_of(given)
-        read = partial(network_of, model, layout=layout, mean=mean, std=std, output=output, device=device)
-        network, loaded = fitted(loaded, read)
+        until = partial(limits.late, began=began)
+        read = partial(
+            network_of, model, layout=layout, mean=mean, std=std, output=output, device=device, late=until
+        )
+        with in_time(limits):
+            network, loaded = fitted(loaded, read)
         begins = as_many_channels(begins, loaded) if isinstance(begins, LoadedImage) else begins
         asked = maps(baseline=begins)._asdict()
         deadline = limits.deadline(time.perf_counter() - began)
         asked["saliency"] = saliency_until(asked["saliency"], deadline)
-        late = limits.late(network.graph.effort, time.perf_counter() - began)
+        late = until(network.graph.effort)
         alone = shared_for(network.graph, threads)
         with unrecorded(chain), in_time(limits), alone():
             late.ask()

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.network.building import check_size
 from steadygaze.network.reading.assembling.assembly import Assembler, Value
 from steadygaze.network.reading.originals import LAYOUTS, Layout, Preparation
 
 
+def never_late(effort: int) -> Deadline:
+    """No end, however many products an image takes."""
+    del effort
+    return NEVER
+
+
 @dataclass(frozen=True)
 class Wish:
-    """How the network is to be fed, and which of its outputs is asked for (None: it has to tell itself)."""
+    """How the network is to be fed, and which of its outputs is asked for (None: it has to tell itself).
+
+    late: when it is too late to go on reading, by how many products an image takes (see `Graph.effort`).
+    """
 
     image_shape: tuple[int, ...]
     layout: Layout
     mean: tuple[float, ...]
     std: tuple[float, ...]
     output: str | None
+    late: Callable[[int], Deadline] = never_late
 
     @property
     def row(self) -> tuple[int, ...]:
@@ -71,11 +82,12 @@ def wish_of(
     mean: float | Sequence[float] | None,
     std: float | Sequence[float] | None,
     output: str | int | None,
+    late: Callable[[int], Deadline] = never_late,
 ) -> Wish:
     """The wish of these settings, as `load_network` has them. Raises ModelError or SettingError."""
     check_size(tuple(input_shape), "the image")
     means, stds = _normalisation(mean, std, input_shape[0])
-    return Wish(tuple(input_shape), _checked_layout(layout), means, stds, _checked_output(output))
+    return Wish(tuple(input_shape), _checked_layout(layout), means, stds, _checked_output(output), late)
 
 
 def _resizing(sizes: tuple[int | None, ...], layout: Layout) -> str:

@@ -25,6 +25,7 @@ from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.noise import gaps_of, noise_at, picked_by_noise
 from steadygaze.network.reading.originals import AbstractOriginal
 from steadygaze.network.reading.seeking import telling_images
+from steadygaze.network.reading.slopes import Slopes, apart_in_double, gradients_apart
 
 # Relative change of pixels that single precision does not see.
 _SHAKE = 1e-7
@@ -38,8 +39,6 @@ _LEAST_STEPS = 8
 _SHARE_OF_INTEGRALS = 0.2
 # Of the largest networks the unperturbed image and one more are compared: all of them lie close together.
 _FEWEST_IMAGES = 2
-# Gradients are compared against at least this share of the largest.
-_SMALL = 0.01
 # Of logits below this, on the way to which still smaller ones are multiplied, single precision may leave 0.
 _DROWNED = 1e-30
 
@@ -154,10 +153,14 @@ def _compared(
     predicted = int(values[graph.last][0].argmax())
     label = 1 if network.single else predicted
     clear = torch.from_numpy(_away_from_kinks(graph, x, values, options.kink))
-    pieces = graph.pieces_of(values)
+    some = _told_by_gradients(clear, graph, options)
+    pieces = {index: own[some] for index, own in graph.pieces_of(values).items()}
     del values  # of a large network they take much room
     late.ask()
-    gradient, way = _gradients_apart(network, x, pieces, clear, label, options)
+    # As many in double precision, too, as the effort allows.
+    in_double = int(np.clip(options.effort // (2 * graph.effort), 1, len(some)))
+    shown = Slopes(x[some], pieces, graph, label)
+    gradient, way = gradients_apart(network.original, shown, bool(clear.any()), options.gradient)
     late.ask()
     if np.isnan(gradient):
         raise ModelError(
@@ -167,7 +170,7 @@ def _compared(
     if way == "autograd" and not gradient <= options.gradient:
         apart = _compare_integrals(network.original, graph, given, label, options, deadline)
         if apart <= options.gradient:
-            if _apart_in_double(network, x, pieces, label, options) <= options.gradient:
+            if apart_in_double(network.original, shown, in_double) <= options.gradient:
                 raise ModelError(
                     f"the gradient of {network.path} in its own precision is off by {gradient:.2g} of its "
                     "size from what its weights give in double precision, allowed is "
@@ -181,7 +184,7 @@ def _compared(
                 "pass of its own"
             )
     if way == "finite differences":
-        double = _apart_in_double(network, x, pieces, label, options)
+        double = apart_in_double(network.original, shown, in_double)
         if double <= options.gradient:
             gradient, way = max(gradient, double), "autograd in double precision"
         else:
@@ -207,53 +210,13 @@ def _affordable(images: np.ndarray, network: Network, options: FidelityOptions) 
     return torch.from_numpy(np.ascontiguousarray(images[: _most(network.graph, options)], np.float64))
 
 
-def _gradients_apart(
-    network: Network,
-    x: Tensor,
-    pieces: Mapping[int, Tensor],
-    clear: Tensor,
-    label: int,
-    options: FidelityOptions,
-) -> tuple[float, str]:
-    """How far gradients are apart where they can be told, and by what they were compared.
+def _told_by_gradients(clear: Tensor, graph: Graph, options: FidelityOptions) -> Tensor:
+    """The images at which gradients are compared, of those that are clear ``(B,)`` of kinks, or else of all.
 
-    They can at the images that are clear ``(B,)`` of kinks; pieces are those of `Graph.pieces_at` there.
-
-    Where the original's own runtime has no gradients, those of its evaluator are compared, if it has any, and
-    "finite differences" are left to do.
+    Of a network whose images take long one is enough: its gradient reads all that the image lets through.
     """
-    if not clear.any():  # of many units some are always near: gradients may agree there all the same
-        theirs = network.original.gradient(x.numpy(), label)
-        apart = np.inf if theirs is None else _compare_gradients(network.graph, pieces, theirs, label)
-        return (apart, "autograd") if apart <= options.gradient else (0.0, "finite differences")
-    x, pieces = x[clear], {index: own[clear] for index, own in pieces.items()}
-    theirs, way = network.original.gradient(x.numpy(), label), "autograd"
-    if theirs is None:
-        way = "finite differences"
-        try:
-            theirs = network.original.gradients(x.numpy(), label)
-        except ModelError:
-            return 0.0, way
-    return _compare_gradients(network.graph, pieces, theirs, label), way
-
-
-def _apart_in_double(
-    network: Network, x: Tensor, pieces: Mapping[int, Tensor], label: int, options: FidelityOptions
-) -> float:
-    """How far gradients are apart from those of the original in double precision; infinite if it has none.
-
-    Of many units some are always so near to a kink that single precision puts them on its other side; double
-    precision does not. It takes a copy of the weights, and much less time than integrals over any kinks.
-
-    pieces: those of `Graph.pieces_at` at the images x, of which as many are looked at as the effort allows.
-    """
-    wide = network.original.in_double()
-    count = int(np.clip(options.effort // (2 * network.graph.effort), 1, len(x)))
-    theirs = None if wide is None else wide.gradient(x[:count].numpy(), label)
-    if theirs is None:
-        return np.inf
-    few = {index: own[:count] for index, own in pieces.items()}
-    return _compare_gradients(network.graph, few, theirs, label)
+    rows = clear.nonzero()[:, 0] if clear.any() else torch.arange(len(clear))
+    return rows if graph.effort < options.long else rows[:1]
 
 
 def _compare_logits(
@@ -376,18 +339,6 @@ def _away_from_kinks(graph: Graph, x: Tensor, values: Mapping[int, Tensor], clos
 def _is_rectifier(layer: PiecewiseLinear) -> bool:
     """Whether it bends once, and all runtimes take the slope below the bend on it."""
     return len(layer.breakpoints) == 1 and not layer.shared
-
-
-def _compare_gradients(graph: Graph, pieces: Mapping[int, Tensor], theirs: np.ndarray, label: int) -> float:
-    """Largest difference, against the largest entry of the gradient there, or of a small share of any."""
-    ours = graph.pull_back(graph.seed(label, len(theirs)), pieces).numpy()
-    told = np.isfinite(theirs).all(axis=(1, 2, 3))
-    if not told.any():
-        return 0.0
-    size = np.abs(theirs[told]).max(axis=(1, 2, 3))
-    # What is smaller than the smallest number of single precision may be 0 there.
-    size = np.maximum(size, max(_SMALL * size.max(), float(np.finfo(np.float32).tiny)))
-    return float((np.abs(ours[told] - theirs[told]).max(axis=(1, 2, 3)) / size).max())
 
 
 def _compare_integrals(

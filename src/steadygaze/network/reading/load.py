@@ -8,7 +8,7 @@ import math
 import sys
 import threading
 import warnings
-from collections.abc import Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from steadygaze.deadline import Deadline
 from steadygaze.errors import ModelError
 from steadygaze.network.digests import digests
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading import single_logit
 from steadygaze.network.reading.assembling.assembly import Assembler, Value
-from steadygaze.network.reading.feeding import Wish, wish_of
+from steadygaze.network.reading.feeding import Wish, never_late, wish_of
 from steadygaze.network.reading.from_onnx import reader as onnx_reader
 from steadygaze.network.reading.from_onnx.file import open_onnx
 from steadygaze.network.reading.from_onnx.heads import head_of
@@ -32,6 +33,7 @@ from steadygaze.network.reading.from_torch import halves as torch_halves
 from steadygaze.network.reading.from_torch import head as torch_head
 from steadygaze.network.reading.from_torch import reader as torch_reader
 from steadygaze.network.reading.from_torch import tracing as torch_tracing
+from steadygaze.network.reading.from_torch.ordering import keeps_order
 from steadygaze.network.reading.from_torch.outputs import LogitsOf
 from steadygaze.network.reading.from_torch.surroundings import on_processor
 from steadygaze.network.reading.halves import compared
@@ -51,6 +53,9 @@ _WAYS = (
     "allowed are a PyTorch module, a .onnx file, a .pt2 file (torch.export.save) and 'module:callable'; "
     "give one of these"
 )
+
+# Of an image that takes so many products a module gets one at a time, if none of its steps permutes axes.
+_LARGE = 10**9
 
 # As much of an error of the user's code as is told.
 _LONG = 400
@@ -107,6 +112,7 @@ def load_network(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     output: str | int | None = None,
+    late: Callable[[int], Deadline] = never_late,
 ) -> Network:
     """Import a network that takes images of `input_shape` (C, H, W).
 
@@ -114,14 +120,15 @@ def load_network(
     'module:callable', which is imported and called for a module. layout is how the network wants an image:
     "chw", "hwc" or "flat" (C, H, W flattened). mean and std, one number or one per channel, are what it wants
     pixels in [0, 1] normalised with. output says which of several outputs holds the logits: its name, or its
-    number from 0 on; of an ONNX file any value inside it has a name.
+    number from 0 on; of an ONNX file any value inside it has a name. late says when it is too late to go on,
+    given how many products an image takes (see `Graph.effort`); it is asked between the parts of the work.
 
     One logit is read as two classes (see `single_logit`).
 
     Raises ModelError if the network cannot be imported, SettingError if layout, mean, std or output cannot be
-    used.
+    used, Expired where it is late.
     """
-    wish = wish_of(input_shape, layout, mean, std, output)
+    wish = wish_of(input_shape, layout, mean, std, output, late)
     with _READING:
         return _loaded(model, wish)
 
@@ -151,7 +158,7 @@ def _from_module(module: torch.nn.Module, wish: Wish, path: str) -> Network:
         halves = torch_halves.halved(program, LogitsOf(own, wish.output))
         network = _from_halves(halves, sizes, None, preparation, wish, path)
     else:
-        traced = torch_tracing.traced(own, sizes, wish.output)
+        traced = torch_tracing.traced(own, sizes, wish.output, wish.late)
         network = _from_traced(traced, preparation, wish, path, from_module=True)
     if not any(part.training for part in module.modules()):
         return network
@@ -167,7 +174,7 @@ def _from_halves(
     path: str,
 ) -> Network:
     """The network of real numbers with weights of half precision; asked is the output with the logits."""
-    traced = torch_tracing.traced(halves.widened, sizes, asked)
+    traced = torch_tracing.traced(halves.widened, sizes, asked, wish.late)
     network = _from_traced(traced, preparation, wish, path, from_module=True)
     return network.noted(torch_halves.compared(halves, traced.module, preparation, wish.image_shape))
 
@@ -185,13 +192,26 @@ def _from_traced(
     reading = torch_reader.read_torch(
         traced.program, assembler, image, asked=traced.asked, differentiable=traced.differentiable
     )
+    effort = Graph(tuple(assembler.nodes)).effort
+    late = wish.late(effort)
+    late.ask()
     dropped = reading.dropped
     module = traced.module if dropped is None else torch_head.without(traced.program, traced.asked)
-    original = TorchOriginal(module, traced.precision, preparation)
+    in_order = keeps_order(traced.program)
+    original_of = partial(
+        TorchOriginal,
+        dtype=traced.precision,
+        preparation=preparation,
+        in_order=in_order,
+        singly=in_order and effort >= _LARGE,
+        late=late,
+    )
+    original = original_of(module)
+    late.ask()
     if dropped is not None and from_module:
         # From here on the traced module stands for the one that was handed in.
         images = np.random.default_rng(0).uniform(0.0, 1.0, (3, *wish.image_shape))
-        given = TorchOriginal(traced.module, traced.precision, preparation).logits(images)
+        given = original_of(traced.module).logits(images)
         torch_head.check_agreement(given, original.logits(images), dropped)
     notes = (traced.chosen or None, _note(dropped), note_of_scale(assembler.nodes, preparation))
     return _finished(assembler, reading.logits, original, path, notes, wish)
@@ -240,7 +260,10 @@ def _from_onnx(path: Path, wish: Wish) -> Network:
     preparation = replace(wish.fitted(onnx_reader.input_sizes(model)), scale=file.scale)
     assembler, image = wish.assembler(preparation)
     reading = onnx_reader.read_onnx(file.model, assembler, image, head)
+    late = wish.late(Graph(tuple(assembler.nodes)).effort)
+    late.ask()
     original = OnnxOriginal(file.model, reading.logits_name, preparation)
+    late.ask()
     notes = [_note(reading.dropped), *file.notes, note_of_scale(assembler.nodes, preparation)]
     if file.halves:
         coarsest = max(file.halves, key=lambda half: half.rounding)

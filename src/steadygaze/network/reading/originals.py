@@ -17,6 +17,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import ModelError
 from steadygaze.network.reading.from_onnx.precision import in_single
 from steadygaze.network.reading.from_torch.surroundings import traceless, undisturbed
@@ -196,15 +197,32 @@ class TorchOriginal(AbstractOriginal):
 
     It runs as if alone, whatever mode of gradients, inference or autocast the caller is in. Raises ModelError
     if its logits for one image are not finite, or not the same every time.
+
+    Args:
+        module: takes `preparation.row`, in evaluation mode. dtype: of its input.
+        in_order: whether none of its steps permutes axes, see `keeps_order`.
+        singly: whether it gets image by image, and is not tried with several: that takes seven passes, and
+            of a large one nothing is gained by it.
+        late: when it is too late to try: raises Expired.
     """
 
-    def __init__(self, module: torch.nn.Module, dtype: torch.dtype, preparation: Preparation) -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        dtype: torch.dtype,
+        preparation: Preparation,
+        *,
+        in_order: bool = False,
+        singly: bool = False,
+        late: Deadline = NEVER,
+    ) -> None:
         self.preparation = preparation
         self._module = module
         self._dtype = dtype
+        self._in_order = in_order
         self._together = False
         with traceless():
-            self._together = self._takes_batches()
+            self._together = self._takes_batches(singly, late)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         with undisturbed(gradients=False):
@@ -231,9 +249,9 @@ class TorchOriginal(AbstractOriginal):
         try:
             with traceless(), undisturbed(gradients=False):
                 wide._module, wide._dtype = copy.deepcopy(self._module).double(), torch.float64
-            rows = self._rows(1)
+            rows, theirs = self._known[0], self._known[1].double()
             with undisturbed(gradients=False):
-                ours, theirs = wide._logits(rows.double()), self._logits(rows).double()
+                ours = wide._logits(rows.double())
         except Exception:  # the module's own code runs here, and may insist on its own precision
             return None
         # A module that converts to its own precision by itself is not converted.
@@ -246,7 +264,7 @@ class TorchOriginal(AbstractOriginal):
         PyTorch's batch normalisation loses the order of a single image's gradient where tokens are made of
         its output, as in vision transformers with convolutions before: a single image is taken twice.
         """
-        twice = self._together and len(rows) == 1 and self._normalises
+        twice = self._together and len(rows) == 1 and not self._in_order and self._normalises
         leaf = (torch.cat([rows, rows]) if twice else rows.clone()).requires_grad_()
         (found,) = torch.autograd.grad(self._logits(leaf)[: len(rows), label].sum(), leaf)
         return found[: len(rows)]
@@ -269,35 +287,46 @@ class TorchOriginal(AbstractOriginal):
         generator = torch.Generator().manual_seed(0)
         return torch.rand((count, *self.preparation.row), generator=generator).to(self._dtype)
 
-    def _takes_batches(self) -> bool:
+    def _takes_batches(self, singly: bool, late: Deadline) -> bool:
         """Whether two images at once give what they give one by one: a module may be fixed to one.
 
         One that looks at all images together, if only at the largest number of all, has other gradients.
+        singly: nothing is asked but whether a single image gives finite numbers, and the same every time.
         """
-        rows = self._rows(2)
-        beside = torch.cat([rows[:1], 2.0 * rows[1:]])
+        rows = self._rows(1 if singly else 2)
         with undisturbed(gradients=False):
-            singly = self._logits(rows)
-            self._check(singly, self._logits(rows[1:]))
-            if not self.preparation.batched:
-                return False
-            try:
-                together, others = self._module(rows.clone()), self._module(beside)
-            except Exception:  # the module's own code runs here
-                return False
-        near = 1e-4 * float(singly.abs().max())
-        if together.numel() != singly.numel():
+            alone = self._logits(rows)
+            late.ask()
+            self._check(alone)
+            self._known = rows[:1], alone[:1]
+            if not singly and self.preparation.batched and self._agree_together(rows, alone):
+                return True
+            late.ask()
+            self._check_again(alone[-1:], self._logits(rows[-1:]))
+        return False
+
+    def _agree_together(self, rows: Tensor, alone: Tensor) -> bool:
+        """Whether two rows together give their logits ``(2, K)``, and the first the same beside any other."""
+        beside = torch.cat([rows[:1], 2.0 * rows[1:]])
+        try:
+            together, others = self._module(rows.clone()), self._module(beside)
+        except Exception:  # the module's own code runs here
+            return False
+        near = 1e-4 * float(alone.abs().max())
+        if together.numel() != alone.numel():
             return False
         together, others = together.reshape(2, -1), others.reshape(2, -1)
-        return torch.equal(together[0], others[0]) and torch.allclose(together, singly, 1e-4, near)
+        return torch.equal(together[0], others[0]) and torch.allclose(together, alone, 1e-4, near)
 
-    def _check(self, logits: Tensor, again: Tensor) -> None:
+    def _check(self, logits: Tensor) -> None:
         if not logits.isfinite().all():
             raise ModelError(
                 "the network's logits are NaN or infinite for an image of random numbers, allowed are finite "
                 "ones; look for weights or a normalisation out of range"
             )
-        if not torch.allclose(logits[-len(again) :], again, 1e-3, 1e-3 * float(logits.abs().max())):
+
+    def _check_again(self, logits: Tensor, again: Tensor) -> None:
+        if not torch.allclose(logits, again, 1e-3, 1e-3 * float(logits.abs().max())):
             raise ModelError(
                 "the network gives the same image different logits from one call to the next, allowed are "
                 "networks that do the same every time; take random numbers and counters out"

@@ -370,11 +370,17 @@ class Assembler:
     # Constants and shapes
 
     def constant(self, array: np.ndarray) -> Tensor:
-        """A contiguous float64 tensor of a file's constant, which must be finite."""
+        """A contiguous float64 tensor of a file's constant, which must be finite.
+
+        What is such an array already is taken as it is, for a copy of large weights takes as long as a pass
+        of the network: it must not be changed afterwards.
+        """
         check_size(np.shape(array), f"a constant of {self.where}")
-        array = np.array(array, dtype=np.float64, order="C")
-        bad = int(np.count_nonzero(~np.isfinite(array)))
-        if bad:
+        given = np.asarray(array)
+        kept = given.flags.c_contiguous and given.flags.writeable  # tensors are of what may be written to
+        array = np.array(given, dtype=np.float64, order="C", copy=None if kept else True)
+        if not np.isfinite(array).all():
+            bad = int(np.count_nonzero(~np.isfinite(array)))
             raise self.refuse(
                 f"{bad} of {array.size} weights are NaN or infinite",
                 "allowed are finite numbers; train or export the network again",

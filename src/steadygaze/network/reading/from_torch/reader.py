@@ -179,10 +179,12 @@ def _constant(found: Any) -> _Constant:
 
 
 def _wide(found: Any) -> Any:
-    """Real numbers as float64, whatever precision an operator makes them in."""
+    """Real numbers as float64, whatever precision an operator makes them in: a copy, of weights, too."""
     if isinstance(found, (tuple, list)):
         return type(found)(map(_wide, found))
-    return found.double() if isinstance(found, Tensor) and found.is_floating_point() else found
+    if not (isinstance(found, Tensor) and found.is_floating_point()):
+        return found
+    return found.to(torch.float64, copy=True)
 
 
 def _result(node: fx.Node, known: Mapping[fx.Node, Any], assembler: Assembler, differentiable: bool) -> Any:

@@ -53,6 +53,7 @@ class Course:
 
     steps: Sequence[Step]
     reads: Sequence[Read]
+    products: int  # about how many were made, as `Graph.effort` counts them
 
     def same_steps(self, other: Course) -> bool:
         """Whether the steps are the same, whatever constants they are given."""
@@ -73,7 +74,7 @@ def course_of(module: Callable[[Tensor], Any], image: Tensor) -> Course:
     image = image.clone()
     with undisturbed(gradients=False), _Steps(image) as steps, _Reads(steps) as reads:
         module(image)
-    return Course(steps.steps, reads.reads)
+    return Course(steps.steps, reads.reads, steps.products)
 
 
 class Retold(TorchFunctionMode):
@@ -104,6 +105,7 @@ class _Steps(TorchDispatchMode):
     def __init__(self, image: Tensor) -> None:
         super().__init__()
         self.steps: list[Step] = []
+        self.products = 0
         # Held, so that no storage is taken for another that lay in the same place before.
         self._touched = {_place(image): image.untyped_storage()}
 
@@ -119,6 +121,7 @@ class _Steps(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         self._write(func, args, dict(kwargs or {}), tensors)
         made = func(*args, **(kwargs or {}))
+        self.products += _products(func, tensors, made)
         written = tensors if func._schema.is_mutable else ()
         for one in itertools.chain(_pytree.tree_leaves(made), written):
             if isinstance(one, Tensor):
@@ -161,6 +164,14 @@ class _Reads(TorchFunctionMode):
         if how in _READERS:
             self.reads.append(Read(how, made, self._steps.of_image(args[0])))
         return made
+
+
+def _products(func: Any, tensors: Sequence[Tensor], made: Any) -> int:
+    """Products in a convolution, or in a product of matrices, of these tensors; 0 in anything else."""
+    name = func._schema.name.removeprefix("aten::")
+    if name in ("convolution", "_convolution"):
+        return tensors[1][0].numel() * made.numel()
+    return tensors[-2].shape[-1] * made.numel() if name in ("mm", "addmm", "bmm", "baddbmm") else 0
 
 
 def _place(tensor: Tensor) -> int:

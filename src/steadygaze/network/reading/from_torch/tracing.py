@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.ao.nn.quantized import FloatFunctional, FXFloatFunctional
 from torch.ao.quantization import FakeQuantizeBase, ObserverBase
 from torch.autograd.function import BackwardCFunction
@@ -19,8 +18,10 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.nn.parameter import is_lazy
 
+from steadygaze.deadline import Deadline, Expired
 from steadygaze.errors import ModelError, UsageError
 from steadygaze.network.reading.from_torch.arguments import HALVES, PRECISIONS
+from steadygaze.network.reading.from_torch.keeping import kept_tensors
 from steadygaze.network.reading.from_torch.outputs import LogitsOf, logits_among, name_of, told_by_others
 from steadygaze.network.reading.from_torch.overwriting import write_anew
 from steadygaze.network.reading.from_torch.steps import Course, Retold, course_of
@@ -56,7 +57,7 @@ def own_copy(module: torch.nn.Module, path: str) -> torch.nn.Module:
     _check_parts(module, path)
     try:
         with traceless(), undisturbed(gradients=True):
-            own = copy.deepcopy(module, _kept_tensors(module)).cpu().eval().requires_grad_(False)
+            own = copy.deepcopy(module, kept_tensors(module)).cpu().eval().requires_grad_(False)
     except Exception as error:  # modules may bring their own way of being copied
         raise ModelError(
             f"{path} cannot be copied ({_first_line(error)}), allowed are modules that copy.deepcopy can "
@@ -65,13 +66,19 @@ def own_copy(module: torch.nn.Module, path: str) -> torch.nn.Module:
     return own
 
 
-def traced(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -> Traced:
+def traced(
+    module: torch.nn.Module,
+    sizes: tuple[int, ...],
+    asked: str | None,
+    late: Callable[[int], Deadline],
+) -> Traced:
     """The module's operations on an input of these sizes; the module must be in evaluation mode.
 
-    asked: the output that holds the logits, as in `logits_among`.
+    asked: the output that holds the logits, as in `logits_among`. late: when it is too late to go on, by how
+    many products an image takes (see `Graph.effort`).
 
     Raises ModelError if the module cannot be traced: it branches on numbers, leaves PyTorch, brings a
-    backward pass that is not its gradient, or the shape is wrong.
+    backward pass that is not its gradient, or the shape is wrong. Raises Expired where it is late.
     """
     name = type(module).__name__
     precision = _precision(module, name)
@@ -84,14 +91,18 @@ def traced(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -
             whole, differentiable = ran.whole, ran.differentiable
             module = module if whole else LogitsOf(module, ran.asked)
             seen = course_of(module, example)
+            ends = late(seen.products)
+            ends.ask()
             with undisturbed(gradients=differentiable), Retold(seen.reads):
                 program = torch.export.export(module, (example,), strict=False)
+            ends.ask()
             settled = functional(program)
             _check_steps(module, program, seen, example, name)
             if ran.backward:
                 _check_backward(module, program, example, f"{name} brings {ran.backward}")
+            ends.ask()
             return Traced(module, settled, precision, differentiable, ran.chosen, None)
-    except UsageError:
+    except (UsageError, Expired):
         raise
     except Exception as error:  # tracing runs the user's code
         raise _not_traced(module, name, example, error, seen) from error
@@ -421,27 +432,3 @@ def _check_parts(module: torch.nn.Module, path: str) -> None:
                 f"{path} holds no numbers: its parameter {place!r} is on the device meta, allowed are "
                 "parameters that have values; load the weights first"
             )
-
-
-def _kept_tensors(module: torch.nn.Module) -> dict[int, Any]:
-    """Copies, by identity, of tensors that modules keep as plain attributes, and that deepcopy refuses.
-
-    Weights that are computed before each call are of the kind: pruning, weight and spectral norm.
-    """
-    kept = [tensor for part in module.modules() for tensor in _tensors_in(vars(part))]
-    # A hook that puts by what it sees has put by what tracing showed it the last time: no numbers.
-    shown = {id(tensor): None for tensor in kept if isinstance(tensor, FakeTensor)}
-    computed = (tensor for tensor in kept if not tensor.is_leaf and id(tensor) not in shown)
-    return {id(tensor): tensor.detach().clone() for tensor in computed} | shown
-
-
-def _tensors_in(kept: object) -> Iterator[Tensor]:
-    """A tensor, or those of lists and dictionaries, such as what a network keeps for its next call."""
-    if isinstance(kept, Tensor):
-        yield kept
-    elif isinstance(kept, Mapping):
-        for one in kept.values():
-            yield from _tensors_in(one)
-    elif isinstance(kept, (list, tuple)):
-        for one in kept:
-            yield from _tensors_in(one)

@@ -1,0 +1,82 @@
+"""Gradients of an imported network beside those of the original, at images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from steadygaze.errors import ModelError
+from steadygaze.network.graph import Graph
+from steadygaze.network.reading.originals import AbstractOriginal
+
+# Gradients are compared against at least this share of the largest.
+_SMALL = 0.01
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Images ``(B, C, H, W)`` at which gradients of the logit `label` are compared, and ours there.
+
+    pieces: those of `Graph.pieces_at` there.
+    """
+
+    x: Tensor
+    pieces: Mapping[int, Tensor]
+    graph: Graph
+    label: int
+
+    @cached_property
+    def ours(self) -> np.ndarray:
+        """The gradients of the imported network, ``(B, C, H, W)``."""
+        return self.graph.pull_back(self.graph.seed(self.label, len(self.x)), self.pieces).numpy()
+
+
+def gradients_apart(
+    original: AbstractOriginal, shown: Slopes, clear: bool, allowed: float
+) -> tuple[float, str]:
+    """How far gradients are apart where they can be told, and by what they were compared.
+
+    They can where images are clear of kinks; where they are not, gradients may be within what is allowed all
+    the same. Where the original's own runtime has no gradients, those of its evaluator are compared, if it
+    has any, and "finite differences" are left to do.
+    """
+    x, label = shown.x.numpy(), shown.label
+    theirs, way = original.gradient(x, label), "autograd"
+    if not clear:  # of many units some are always near
+        apart = np.inf if theirs is None else _apart(shown.ours, theirs)
+        return (apart, "autograd") if apart <= allowed else (0.0, "finite differences")
+    if theirs is None:
+        way = "finite differences"
+        try:
+            theirs = original.gradients(x, label)
+        except ModelError:
+            return 0.0, way
+    return _apart(shown.ours, theirs), way
+
+
+def apart_in_double(original: AbstractOriginal, shown: Slopes, count: int) -> float:
+    """How far gradients are apart from those of the original in double precision; infinite if it has none.
+
+    Of many units some are always so near to a kink that single precision puts them on its other side; double
+    precision does not. It takes a copy of the weights, and much less time than integrals over any kinks.
+
+    count: at how many of the images, the first.
+    """
+    wide = original.in_double()
+    theirs = None if wide is None else wide.gradient(shown.x[:count].numpy(), shown.label)
+    return np.inf if theirs is None else _apart(shown.ours[:count], theirs)
+
+
+def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Largest difference, against the largest entry of the gradient there, or of a small share of any."""
+    told = np.isfinite(theirs).all(axis=(1, 2, 3))
+    if not told.any():
+        return 0.0
+    size = np.abs(theirs[told]).max(axis=(1, 2, 3))
+    # What is smaller than the smallest number of single precision may be 0 there.
+    size = np.maximum(size, max(_SMALL * size.max(), float(np.finfo(np.float32).tiny)))
+    return float((np.abs(ours[told] - theirs[told]).max(axis=(1, 2, 3)) / size).max())
