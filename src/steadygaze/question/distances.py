@@ -27,6 +27,8 @@ def distances_on(problem: Problem, pieces: Mapping[int, Tensor], rows: int) -> t
     if problem.class_alone:
         return np.zeros(rows), np.zeros(rows, bool)
     assert isinstance(problem.saliency, AbstractGradientSaliency)
+    if rows == 1 and _is_unmoved(problem, pieces):
+        return np.zeros(1), np.array([problem.threshold < 2 * problem.expected_slack])
     found = _combined(problem, pieces, rows)
     if found is None or not (problem.saliency.linear and problem.inconsistency.turns):
         maps = _maps(problem, found, pieces, rows)
@@ -42,6 +44,16 @@ def distances_on(problem: Problem, pieces: Mapping[int, Tensor], rows: int) -> t
         at, plain = lost.cpu().numpy(), problem.saliency.from_gradient(_plain(problem, pieces, lost))
         distance[at], doubtful[at], size[lost] = distances_of(problem, problem.kept(plain, own=True))
     return distance, _ruled(problem, pieces, size[:, None], distance, doubtful)
+
+
+def _is_unmoved(problem: Problem, pieces: Mapping[int, Tensor]) -> bool:
+    """Whether units have the pieces ``(1, N)`` that they have at the unperturbed image: then the map is its.
+
+    So they have on the region around 0, the first that is visited of a large network, for which one pass
+    back takes a while.
+    """
+    here = problem.known.pieces
+    return all(torch.equal(own, pieces[node + problem.pixels]) for node, own in here.items())
 
 
 def _ruled(

@@ -83,7 +83,7 @@ class Problem:
     @cached_property
     def map0(self) -> Tensor:
         """The saliency map of the unperturbed image."""
-        image, known, saliency, graph = self._unperturbed, self._learnt, self.saliency, self.network.graph
+        image, known, saliency, graph = self._unperturbed, self.known, self.saliency, self.network.graph
         # Beside other rows values are rounded otherwise: only where pieces alone decide is the map the same.
         by_pieces = graph.piecewise_linear and not saliency.varies
         if not (isinstance(saliency, AbstractGradientSaliency) and by_pieces):
@@ -120,7 +120,7 @@ class Problem:
     @cached_property
     def _terms0(self) -> Tensor:
         """What makes up the entries of `target`, as rounding sees it, ``(P,)``; see `terms_of_maps`."""
-        graph, known = self.network.graph, self._learnt
+        graph, known = self.network.graph, self.known
         asked = (graph, self._unperturbed.to(graph.device), self.label)
         if isinstance(self.saliency, AbstractGradientSaliency):
             terms = terms_of_gradient_maps(self.saliency, *asked, (known.logits, known.pieces))
@@ -145,7 +145,7 @@ class Problem:
     @property
     def by_network(self) -> dict[int, Tensor]:
         """For each node of the network that picks, ``(units,)``: how close to a breakpoint is on it."""
-        return self._learnt.by_network
+        return self.known.by_network
 
     def of_label(self, label: int) -> Problem:
         """The same question about another class; what the network makes of its images is kept, if known."""
@@ -185,7 +185,7 @@ class Problem:
     def maps_at(self, images: Tensor) -> Tensor:
         """Saliency maps ``(B, ...)`` at images ``(B, C, H, W)``; level units are on the piece below."""
         graph, images = self.network.graph, images.to(self.network.graph.device)
-        return self.saliency.maps(graph, images, self.label, self._learnt.by_network).cpu()
+        return self.saliency.maps(graph, images, self.label, self.known.by_network).cpu()
 
     def expected_at(self, thetas: np.ndarray, map0: Tensor | None = None) -> Tensor:
         """Expected maps ``(B, ...)`` at ``thetas`` (B, n), from `map0` or another map of the image."""
@@ -210,7 +210,7 @@ class Problem:
         """Plain evaluation of the imported network in float64 at ``thetas`` (B, n)."""
         graph = self.network.graph
         images = self.images(thetas).to(graph.device)
-        logits, maps = self.saliency.logits_and_maps(graph, images, self.label, self._learnt.by_network)
+        logits, maps = self.saliency.logits_and_maps(graph, images, self.label, self.known.by_network)
         return self._judged(logits.cpu(), maps.cpu(), self.expected_at(thetas))
 
     def gaps_at(self, thetas: np.ndarray) -> np.ndarray:
@@ -226,7 +226,7 @@ class Problem:
             return self._judged(self._own_logits0, self._own_map0[None], expected)
         images = self.images(thetas)
         logits = self._original_logits(images)
-        level = None if values is None else level_of(self.network.graph, values, self._learnt.by_network)
+        level = None if values is None else level_of(self.network.graph, values, self.known.by_network)
         return self._judged(logits, self._replayed(images, logits, level), expected)
 
     def lost(self, thetas: np.ndarray) -> np.ndarray:
@@ -236,14 +236,14 @@ class Problem:
 
     def _replayed(self, images: Tensor, logits: Tensor, level: Tensor | None = None) -> Tensor:
         """Maps ``(B, ...)`` by the original's gradients where it has any; see `maps_of_original`."""
-        tolerances = self._learnt.by_network
+        tolerances = self.known.by_network
         found = maps_of_original(self.network, self.saliency, images, logits, self.label, tolerances, level)
         return self.maps_at(images) if found is None else found.reshape(-1, *self.map0.shape)
 
     @cached_property
     def _own_map0(self) -> Tensor:
         """The original model's map of the unperturbed image."""
-        return self._replayed(self._unperturbed, self._own_logits0, self._learnt.level)[0]
+        return self._replayed(self._unperturbed, self._own_logits0, self.known.level)[0]
 
     @cached_property
     def _own_logits0(self) -> Tensor:
@@ -259,7 +259,7 @@ class Problem:
 
     def rounding_of_original(self) -> float:
         """How far the original model's class gaps may be off: float32 rounding of the logits' scale."""
-        return float(1e-4 * self._learnt.scales[self.graph.last].max())
+        return float(1e-4 * self.known.scales[self.graph.last].max())
 
     def _judged(self, logits: Tensor, maps: Tensor, expected: Tensor) -> Points:
         gap = self.gaps(logits).amin(dim=1).numpy()
@@ -313,7 +313,7 @@ class Problem:
     def stages(self) -> Stages:
         """The network stage by stage, for exact engines. Raises NotPiecewiseAffine as `check_exact` does."""
         self.check_exact()
-        return Stages(self.graph, self._learnt.tolerances)
+        return Stages(self.graph, self.known.tolerances)
 
     def distances_of_hinges(self, deadline: Deadline = NEVER) -> np.ndarray:
         """See `hinges_from_zero`: one pass, as long as a region takes, for all searches that ask."""
@@ -385,13 +385,13 @@ class Problem:
         keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
         graph = pooled_first(self.graph, keep)
         if all(one is other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
-            return self.graph, self._learnt.tolerances
-        return graph, tolerances_at(graph, self._learning, self.tolerance.hinge, self._learnt.tolerances)
+            return self.graph, self.known.tolerances
+        return graph, tolerances_at(graph, self._learning, self.tolerance.hinge, self.known.tolerances)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:
         """Tolerance of each class gap, ``(K - 1,)``."""
-        scale = self._learnt.scales[self.graph.last].cpu().numpy()
+        scale = self.known.scales[self.graph.last].cpu().numpy()
         return self.tolerance.hinge * (np.delete(scale, self.label) + scale[self.label])
 
     @cached_property
@@ -425,7 +425,7 @@ class Problem:
         return mask.nonzero()[:, 0]
 
     @cached_property
-    def _learnt(self) -> Learnt:
+    def known(self) -> Learnt:
         """What one pass over the unperturbed image, and over those that tell the scale of rounding, tells."""
         found = learnt(self.graph, self.network.graph, self.evaluate(), self.tolerance.hinge)
         vars(self).pop("_evaluated", None)  # of a large network it takes much room

@@ -77,13 +77,17 @@ class Kept:
         return max(1, int(left / self.point) - _FIXED_POINTS) if self.point else None
 
 
-def kept_for_reading(problem: Problem, deadline: Deadline) -> Kept:
-    """What is kept before the deadline, learnt from one point."""
+def kept_for_reading(problem: Problem, deadline: Deadline, allowance: float = 0.0) -> Kept:
+    """What is kept before the deadline, learnt from one point.
+
+    allowance: seconds that reading has after it, in any case. Of little time half of these count as kept.
+    """
     if deadline.left == math.inf or problem.graph.effort < _QUICK:
         return Kept()
     point = _seconds_of_point(problem, deadline)
-    left = deadline.left
-    enough = max(_MOST_KEPT * left, min(_FEWEST_POINTS * point, _MOST_OF_LITTLE * left))
+    left, after = deadline.left, allowance / 2
+    little = min(_FEWEST_POINTS * point, _MOST_OF_LITTLE * (left + after)) - after
+    enough = max(_MOST_KEPT * left, little)
     return Kept(min(_POINTS * point, enough), point)
 
 

@@ -269,7 +269,7 @@ def _solved(
     began = time.perf_counter()
     with interrupts() as asked:
         deadline = replace(limits.deadline(loading, problem.graph.effort), halted=asked)
-        kept = kept_for_reading(problem, deadline)
+        kept = kept_for_reading(problem, deadline, limits.allowance)
         kernels = EVERY if method in ("auto", "sweep", "nearest") else WALKING
         with announced(tell, kernels, deadline.later(-kept.seconds)) as compiling:
             deadline = compiling.deadline
