@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import io
 import logging
 import os
@@ -130,7 +131,8 @@ def shared_state() -> list[object]:
     return [
         sys.stdout, sys.stderr, logging.root.manager.disable, list(warnings.filters), torch.get_num_threads(),
         torch.get_default_dtype(), torch.is_grad_enabled(), signal.getsignal(signal.SIGINT), list(sys.path),
-        dict(os.environ), np.geterr(),
+        dict(os.environ), np.geterr(), gc.isenabled(),
+        getattr(getattr(torch.fx, "config", None), "do_not_emit_stack_traces", None),
     ]  # fmt: skip
 
 
@@ -176,3 +178,17 @@ def test_what_fails_on_the_way_leaves_the_process_as_it_was(monkeypatch, failure
             with contextlib.suppress(failure):
                 sg.verify(module(), np.full((4, 4), 0.5), sg.Brightness(-0.1, 0.1), threads=1)
         assert shared_state() == before, place
+
+
+def test_a_module_that_fails_in_tracing_leaves_the_process_as_it_was():
+    class Broken(torch.nn.Module):
+        def forward(self, x):
+            assert not gc.isenabled()
+            if torch.compiler.is_compiling():
+                raise ZeroDivisionError
+            return x.flatten(1)
+
+    before = shared_state()
+    with pytest.raises(sg.ModelError, match="cannot be traced"):
+        sg.verify(Broken(), np.full((4, 4), 0.5), sg.Brightness(-0.1, 0.1), threads=1)
+    assert shared_state() == before

@@ -34,8 +34,8 @@ _MOVE, _MOVE_SHARE = 1e-9, 1e-3
 # They come no nearer than this to its own faces, in widths of it.
 _CLOSE = 1e-3
 # A box is given up for a smaller one when it has taken so many times as long as was to be expected; the first
-# one, of which nothing is known, when it has taken this share of the time; its successor has what is left, as
-# a single region may take as long.
+# one, of which nothing is known, when it has taken this share of the time, unless it should be a single
+# region, than which nothing is less; its successor has what is left, as a single region may take as long.
 _PATIENCE, _FIRST_PATIENCE = 8, 0.3
 # Names of the first box's faces as hinges; those of every box differ.
 _FACES = np.uint64(1 << 59)
@@ -157,7 +157,8 @@ class Nearest(AbstractSearch):
             return deadline
         done = self._done.regions
         if not done:
-            return deadline if self._boxes else deadline.part(_FIRST_PATIENCE)
+            single = course.regions_within(self._reach(0)) <= 1
+            return deadline if self._boxes or single else deadline.part(_FIRST_PATIENCE)
         more = course.regions_within(self._reach(0)) - course.regions_within(self._done.radius or 0.0)
         each = (deadline.clock() - self._began) / done
         return replace(

@@ -108,7 +108,11 @@ def near_of(layer: PiecewiseLinear | MaxPool, flat: Tensor, slack: Tensor) -> Te
     """
     if isinstance(layer, PiecewiseLinear):
         return layer.near(flat, slack)
-    return torch.stack([lead <= slack for lead in leads(layer, flat)]).sum(dim=0) > 1
+    level: Tensor | None = None
+    for lead in leads(layer, flat):  # not stacked, for windows of large networks are many
+        here = (lead <= slack).to(torch.int16)
+        level = here if level is None else level.add_(here)
+    return None if level is None else level > 1
 
 
 def picked_at(

@@ -22,8 +22,8 @@ class Net(nn.Module):
         self.first, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, bias=False)
         self.norm, self.last, self.head = nn.BatchNorm2d(4), nn.BatchNorm2d(4), head
         for norm in (self.norm, self.last):
-            norm.running_var.uniform_(0.5, 2.0)
-            norm.running_mean.uniform_(-0.2, 0.2)
+            norm.running_var = torch.rand(4) + 0.5
+            norm.running_mean = 0.4 * torch.rand(4) - 0.2
         self.out = nn.Linear(4, 3)
 
     def forward(self, x):
@@ -51,7 +51,9 @@ def test_it_is_told_which_modules_do(name):
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
 def test_a_single_image_has_the_gradient_that_it_has_among_others(name, form):
-    module = Net(HEADS[name][0]).eval().to(memory_format=form)
+    module = Net(HEADS[name][0]).eval()
+    for part in (module.first, module.second):
+        part.weight.data = part.weight.data.contiguous(memory_format=form)
     network = load_network(module, input_shape=SHAPE)
     images = np.random.default_rng(0).uniform(size=(3, *SHAPE))
     together = network.original.gradients(images, 1)

@@ -372,8 +372,7 @@ class Assembler:
     def constant(self, array: np.ndarray) -> Tensor:
         """A contiguous float64 tensor of a file's constant, which must be finite.
 
-        What is such an array already is taken as it is, for a copy of large weights takes as long as a pass
-        of the network: it must not be changed afterwards.
+        Such an array is not copied, which takes as long as a pass: it must not be changed afterwards.
         """
         check_size(np.shape(array), f"a constant of {self.where}")
         given = np.asarray(array)

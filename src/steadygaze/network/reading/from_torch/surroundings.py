@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import random
@@ -54,12 +55,38 @@ def undisturbed(*, gradients: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def unplaced() -> Iterator[None]:
+    """Traces do not note which lines of code a step comes from, where PyTorch can do without: nobody asks."""
+    switch, options = "do_not_emit_stack_traces", getattr(torch.fx, "config", None)
+    before = getattr(options, switch, True)
+    if not before:
+        setattr(options, switch, True)
+    try:
+        yield
+    finally:
+        if not before:
+            setattr(options, switch, before)
+
+
+@contextlib.contextmanager
 def traceless() -> Iterator[None]:
     """For code of the user's that may print, warn, or draw random numbers: the process is left as it was.
 
-    Tracing that fails prints and logs pages about its insides; the error says what matters.
+    Tracing that fails prints and logs pages about its insides; the error says what matters. Nobody looks for
+    rubbish meanwhile: imports and traces make a million objects, most of which stay.
     """
-    with _ALONE:
+    with _ALONE, _uncollected():
         disabled, python = logging.root.manager.disable, random.getstate()
         numpy = np.random.get_state()  # noqa: NPY002 - that of the user's code, not ours
         logging.disable(logging.CRITICAL)

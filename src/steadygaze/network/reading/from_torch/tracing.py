@@ -25,7 +25,7 @@ from steadygaze.network.reading.from_torch.keeping import kept_tensors
 from steadygaze.network.reading.from_torch.outputs import LogitsOf, logits_among, name_of, told_by_others
 from steadygaze.network.reading.from_torch.overwriting import write_anew
 from steadygaze.network.reading.from_torch.steps import Course, Retold, course_of
-from steadygaze.network.reading.from_torch.surroundings import traceless, undisturbed
+from steadygaze.network.reading.from_torch.surroundings import traceless, undisturbed, unplaced
 
 # How far a module's own backward pass may be from the gradient, against the largest: single precision.
 _BACKWARD = 1e-3
@@ -93,7 +93,7 @@ def traced(
             seen = course_of(module, example)
             ends = late(seen.products)
             ends.ask()
-            with undisturbed(gradients=differentiable), Retold(seen.reads):
+            with undisturbed(gradients=differentiable), Retold(seen.reads), unplaced():
                 program = torch.export.export(module, (example,), strict=False)
             ends.ask()
             settled = functional(program)
