@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
+from functools import partial
 from itertools import count
 
+import numba.core.event as numba_events
 import numpy as np
 import pytest
 import torch
@@ -81,6 +84,27 @@ def test_a_question_that_is_not_posed_in_time_is_told_of(monkeypatch):
         sg.verify(module(), IMAGE, sg.Brightness(-0.2, 0.2), time_limit=0.5, threads=1)
     assert slow[0] <= 1, "no more is begun"
     assert time.perf_counter() - began < 20.0
+
+
+@pytest.mark.usefixtures("heavy")
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_is_compiled_while_a_question_is_posed_counts_for_no_limit(compiled, monkeypatch):
+    """Kernels are compiled once on a machine: the first question of a large network had no answer there."""
+    own = originals.TorchOriginal.logits
+
+    def logits(self, images):
+        with numba_events.trigger_event("numba:compile") if compiled else nullcontext():
+            time.sleep(4.0)
+        return own(self, images)
+
+    sg.verify(module(), IMAGE, sg.Brightness(-0.2, 0.2), threads=1)  # what is compiled, is compiled by now
+    monkeypatch.setattr(originals.TorchOriginal, "logits", logits)
+    ask = partial(sg.verify, module(), IMAGE, sg.Brightness(-0.2, 0.2), time_limit=3.0, threads=1)
+    if compiled:
+        assert ask().result.timing["load"] < 3.5
+    else:
+        with pytest.raises(sg.SettingError, match=r"time limit is 3 s"):
+            ask()
 
 
 def test_small_networks_are_posed_however_little_time_there_is():

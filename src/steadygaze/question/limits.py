@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ class Limits:
         """
         if self.seconds is None or effort < _QUICK:
             return NEVER
-        return Deadline(ends=began + self.seconds - self.spent + self.allowance / 2)
+        over = self.spent + time.perf_counter() - began
+        return Deadline.after(self.seconds + self.allowance / 2, over)
 
     @property
     def allowance(self) -> float:

@@ -62,7 +62,7 @@ from steadygaze.verdict.recording import (
 )
 from steadygaze.verdict.reviewing import reviewed
 from steadygaze.verdict.showing import check_progress, shown
-from steadygaze.verdict.surroundings import announced, interrupts, unrecorded
+from steadygaze.verdict.surroundings import announced, interrupts, uncounted, unrecorded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -197,9 +197,9 @@ def verify(
         asked = maps(baseline=begins)._asdict()
         deadline = limits.deadline(time.perf_counter() - began)
         asked["saliency"] = saliency_until(asked["saliency"], deadline)
-        late = until(network.graph.effort)
-        alone = shared_for(network.graph, threads)
-        with unrecorded(chain), in_time(limits), alone():
+        alone, late = shared_for(network.graph, threads), until(network.graph.effort)
+        with unrecorded(chain), in_time(limits), alone(), uncounted(late, deadline) as (compiling, *ends):
+            late, deadline = ends
             late.ask()
             problem = pose(
                 network, loaded.image, chain, label=label, clip=clip, deadline=deadline, late=late, **asked
@@ -208,7 +208,7 @@ def verify(
     return solve(
         problem, method=method, limits=limits, threads=threads, audit_points=audit, options=options,
         progress=progress, origin=origin_of(loaded, image_source, image_index, image_label),
-        loading=time.perf_counter() - began,
+        loading=time.perf_counter() - began - compiling.seconds,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numba.core.event as numba_events
 import torch
 
-from steadygaze.deadline import Deadline
+from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.ahead import compiled_beside
 from steadygaze.perturbation import BUILT_IN
 from steadygaze.perturbation.chain import Chain
@@ -65,6 +65,14 @@ def announced(tell: Callable[[Progress], None], kernels: str, deadline: Deadline
         yield compiling
 
 
+@contextmanager
+def uncounted(late: Deadline, deadline: Deadline) -> Iterator[tuple[Compiling, Deadline, Deadline]]:
+    """Hears how long kernels are compiled meanwhile; and the deadlines, by a clock that stands still then."""
+    compiling = Compiling(lambda _: None, NEVER)
+    with numba_events.install_listener("numba:compile", compiling):
+        yield compiling, compiling.outside(late), compiling.outside(deadline)
+
+
 class Compiling(numba_events.Listener):
     """Hears of kernels that are compiled: tells of it, has others compiled beside, and stops the clock.
 
@@ -80,7 +88,11 @@ class Compiling(numba_events.Listener):
         self._tell, self._clock = tell, deadline.clock
         self._depth, self._since, self._over = 0, 0.0, 0.0
         self.begin: Callable[[], None] = lambda: None
-        self.deadline = replace(deadline, clock=lambda: self._clock() - self.seconds)
+        self.deadline = self.outside(deadline)
+
+    def outside(self, deadline: Deadline) -> Deadline:
+        """The same by a clock that stands still while something is compiled here."""
+        return replace(deadline, clock=lambda: deadline.clock() - self.seconds)
 
     @property
     def seconds(self) -> float:
