@@ -143,7 +143,13 @@ def test_bounds_hold_what_autograd_finds(name):
         assert found.inconsistency.max() <= most[0] + MARGIN
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("LeNet-5", "VGG-11-BN") else [])
+        for name in ARCHITECTURES
+    ],
+)
 def test_an_answer_is_what_autograd_finds(name):
     far = 0.05 if ARCHITECTURES[name].piecewise else 0.002
     problem = problem_of(name, Chain(Contrast(-far, far), Brightness(-far / 2, far / 2)))

@@ -87,7 +87,7 @@ def test_a_question_that_is_not_posed_in_time_is_told_of(monkeypatch):
 
 
 @pytest.mark.usefixtures("heavy")
-@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_what_is_compiled_while_a_question_is_posed_counts_for_no_limit(compiled, monkeypatch):
     """Kernels are compiled once on a machine: the first question of a large network had no answer there."""
     own = originals.TorchOriginal.logits

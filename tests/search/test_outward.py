@@ -145,7 +145,7 @@ def test_what_needs_corners_refuses_many_parameters(method):
         solve(slope(8), method="bfs", options=Options(reachable=True))
 
 
-@pytest.mark.parametrize("n", [5, 8])
+@pytest.mark.parametrize("n", [5, pytest.param(8, marks=pytest.mark.slow)])
 def test_the_answer_of_many_parameters_can_be_written(tmp_path, n):
     folder = solve(slope(n), threads=1).save(tmp_path / "answer", picture=True)
     assert (folder / "map.png").exists()

@@ -109,7 +109,7 @@ def test_networks_and_perturbations_answer_alike(device, variant):
     ("net", "chain", "asked"),
     [
         ("max pool", "brightness", {"saliency": "grad-cam"}),
-        ("mlp", "one-sided", {"saliency": "integrated-gradients", "undecided": 0.5}),
+        pytest.param("mlp", "one-sided", {"saliency": "integrated-gradients", "undecided": 0.5}, marks=SLOW),
         ("wide", "brightness", {"inconsistency": "top-k(3)"}),
         ("wide", "brightness", {"method": "nearest", "norm": "l2"}),
         pytest.param("mlp", "spot", {"saliency": "softmax-gradient", "undecided": 0.5}, marks=SLOW),

@@ -105,7 +105,7 @@ def test_values_of_each_layer_stay_inside(name, power, degree, share):
 
 
 @every_layer
-@pytest.mark.parametrize("power", [4, 9, 20])
+@pytest.mark.parametrize("power", [5, 16])
 @pytest.mark.parametrize("degree", [2, 4])
 def test_symbols_beside_polynomials_are_followed(name, power, degree):
     """As units in doubt have them: two that all inputs of a layer share."""
