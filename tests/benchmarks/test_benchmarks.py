@@ -220,6 +220,7 @@ def test_the_workloads_are_those_of_the_contract():
     assert [one.net for one in quick] == ["digits-mlp"], "without the shared folder only what is built in"
 
 
+@pytest.mark.slow
 def test_a_record_is_written(tmp_path, capsys):
     record = tmp_path / "records" / "one.json"
     settings = ["--quick", "--repeat", "1", "--record", str(record), "--shared", str(tmp_path / "no")]

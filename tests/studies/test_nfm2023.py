@@ -228,6 +228,7 @@ def listed(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_a_small_study_from_the_plan_to_the_report(tmp_path, monkeypatch):
     """Networks of random weights on random images, by the engine that there is."""
     monkeypatch.setattr(
