@@ -146,7 +146,7 @@ def test_bounds_hold_what_autograd_finds(name):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name in ("LeNet-5", "VGG-11-BN") else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("LeNet-5", "VGG-11-BN", "ResNet-18") else [])
         for name in ARCHITECTURES
     ],
 )

@@ -97,16 +97,16 @@ def of_layer(name, width, degree, share=2.0**-20, symbols=0, least=False):
 
 
 @every_layer
-@pytest.mark.parametrize("power", [3, 7, 14, 40])
 @pytest.mark.parametrize("degree", [2, 5])
-@pytest.mark.parametrize("share", [2.0**-20, None])
+@pytest.mark.parametrize(
+    ("power", "share"), [*((power, 2.0**-20) for power in (3, 7, 14, 40)), (3, None), (14, None)]
+)
 def test_values_of_each_layer_stay_inside(name, power, degree, share):
     assert of_layer(name, 2.0**-power, degree, share) <= 1
 
 
 @every_layer
-@pytest.mark.parametrize("power", [5, 16])
-@pytest.mark.parametrize("degree", [2, 4])
+@pytest.mark.parametrize(("power", "degree"), [(5, 4), (16, 2)])
 def test_symbols_beside_polynomials_are_followed(name, power, degree):
     """As units in doubt have them: two that all inputs of a layer share."""
     for least in (False, True):
