@@ -23,7 +23,7 @@ from benchmarks.workloads import METHODS, WORKLOADS, cases, methods_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Columns of the table where the output is not a terminal.
-_WIDTH = 150
+_WIDTH = 200
 _PACKAGES = ("steadygaze", "torch", "numpy", "numba")
 
 
