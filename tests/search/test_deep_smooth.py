@@ -9,7 +9,7 @@ from torch import nn
 
 from anchored_cases import deep
 from steadygaze.geometry.kinds import ROBUST
-from steadygaze.network.bounding import polynomial_layers, polynomials, small_boxes
+from steadygaze.network.bounding import polynomial, polynomials, small_boxes
 from steadygaze.network.bounding.anchored import Anchored
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.reading.load import load_network
@@ -194,7 +194,7 @@ def answer_of_ends(perturbation=LINE, limit=30):
 
 def test_pixels_at_the_ends_of_the_clip_do_not_make_safe_boxes_small(monkeypatch):
     """Boxes on each side of 0 are followed as if there were no clip."""
-    monkeypatch.setattr(polynomial_layers, "MOST_DOUBTS", 0)  # of few pixels symbols do as much
+    monkeypatch.setattr(polynomial, "_MOST_DOUBTS", 0)  # of few pixels symbols do as much
     answer = answer_of_ends()
     assert answer.safe_scale >= 2.0**-9
     holds_in(answer)

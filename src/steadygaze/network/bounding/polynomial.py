@@ -29,6 +29,8 @@ from steadygaze.network.bounding.joint import Times
 
 # What rounding in a handful of operations may add, as a share.
 ROUNDING = 2.0**-40
+# Units in doubt that have a symbol of their own in values, and in a gradient: those that matter most.
+_MOST_DOUBTS = 32
 
 
 def multiplied(m: Monomials, times: Times, a: Forms, b: Forms, terms: int) -> Forms:
@@ -62,6 +64,17 @@ def summed_rows(a: Tensor, b: Tensor) -> Tensor:
     return found
 
 
+def most_rows_of(m: Monomials) -> int:
+    """How many rows forms have at most: monomials, and symbols beside them."""
+    return m.rows + _MOST_DOUBTS
+
+
+def with_doubts(m: Monomials, forms: Forms, deviation: Tensor, used: int) -> Forms:
+    """With symbols, behind monomials and those in use, for the largest deviations ``(B, *shape)``."""
+    monomials = m.rows - 1 - forms.count
+    return forms.widened(deviation, most_rows_of(m) - 1 - forms.count, max(used, monomials))
+
+
 def strays(m: Monomials, forms: Forms) -> Tensor:
     """How far symbols beside the monomials reach, ``(B, *shape)``."""
     return forms.rows[:, m.rows :].abs().sum(dim=1) * (1 + ROUNDING)
@@ -74,9 +87,9 @@ def without_strays(m: Monomials, forms: Forms) -> Forms:
     return replace(forms, rows=forms.rows[:, : m.rows]).loosened(strays(m, forms))
 
 
-def _for_each(known: Tensor, symbols: Tensor) -> Tensor:
-    """Numbers ``(B, *shape)`` for each row of symbols ``(B, k, *other)``."""
-    return known[:, None].expand(-1, symbols.shape[1], *known.shape[1:])
+def _for_each(known: Tensor, rows: Tensor) -> Tensor:
+    """Numbers ``(B, *shape)`` for each of some rows ``(B, k, *other)``."""
+    return known[:, None].expand(-1, rows.shape[1], *known.shape[1:])
 
 
 def _behind(m: Monomials, rows: Tensor) -> tuple[int, ...]:
@@ -130,10 +143,7 @@ def drifting_product(
         one = precise_products(product, one, two, terms, shared=False, parts=PARTS_OF_DRIFT)
         return one.shaped(lambda own: own.unflatten(0, first.shape[:2]))
 
-    def for_each(anchor: Tensor) -> Tensor:
-        return anchor[:, None].expand(-1, count, *anchor.shape[1:])
-
-    return made(first, for_each(b.anchor)) + made(for_each(a.anchor), second)
+    return made(first, _for_each(b.anchor, first)) + made(_for_each(a.anchor, second), second)
 
 
 def drift_of(x: Anchored) -> Tensor:

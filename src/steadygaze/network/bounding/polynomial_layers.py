@@ -52,11 +52,11 @@ from steadygaze.network.bounding.polynomial import (
     repeated,
     strays,
     summed_rows,
+    with_doubts,
     with_drift,
     without_strays,
 )
 from steadygaze.network.bounding.polynomial_slopes import (
-    MOST_DOUBTS,
     NormSlopes,
     PolynomialSlopes,
     ProductSlopes,
@@ -153,8 +153,7 @@ def followed_units(
         rest = torch.where(alike >= 0, 0.0, rest)
     shape = x.away.shape
     middle = Precise.exact(middle.reshape(x.anchor.shape))
-    used = max(used, m.rows - 1 - away.count)
-    away = away.widened(rest, m.rows - 1 - away.count + MOST_DOUBTS, used).reshaped(*shape)
+    away = with_doubts(m, away, rest, used).reshaped(*shape)
     values = moved(precise_value(layer, x.anchor) + middle, away, _shaped(drift, shape))
     return Followed(values, _slopes(m, derivative, x.away.count), deviation)
 

@@ -16,12 +16,9 @@ from steadygaze.enclosing.forms import Forms
 from steadygaze.enclosing.monomials import Monomials
 from steadygaze.network.bounding.joint import ADDED, SPREAD, UNITS, contracted, eigenvalue
 from steadygaze.network.bounding.last_axis import levelled, root_of, share_of, summed, terms_of
-from steadygaze.network.bounding.polynomial import ROUNDING, multiplied
+from steadygaze.network.bounding.polynomial import ROUNDING, multiplied, with_doubts
 from steadygaze.network.bounding.relaxing import Choice
 from steadygaze.network.joint import AbstractProduct, Normalise
-
-#: Units in doubt that have a symbol of their own in values, and in a gradient: those that matter most.
-MOST_DOUBTS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +54,7 @@ class Slopes:
         made = multiplied(self.monomials, UNITS, gradient, self.factor, 1)
         if self.doubt is None:
             return made
-        monomials = self.monomials.rows - 1 - made.count
-        deviation = self.doubt * gradient.most * (1 + ROUNDING)
-        return made.widened(deviation, monomials + MOST_DOUBTS, max(used, monomials))
+        return with_doubts(self.monomials, made, self.doubt * gradient.most * (1 + ROUNDING), used)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,9 @@ from steadygaze.enclosing.monomials import monomials
 from steadygaze.network.bounding.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchored_layers import BENDING, bent_apart
 from steadygaze.network.bounding.bounds import Bounds
-from steadygaze.network.bounding.polynomial import drift_of
+from steadygaze.network.bounding.polynomial import drift_of, most_rows_of
 from steadygaze.network.bounding.polynomial_layers import Bends, followed_joint, followed_units
-from steadygaze.network.bounding.polynomial_slopes import MOST_DOUBTS, PolynomialSlopes
+from steadygaze.network.bounding.polynomial_slopes import PolynomialSlopes
 from steadygaze.network.bounding.relaxing import blamed
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
@@ -46,8 +46,8 @@ def are_followed(graph: Graph, count: int) -> bool:
 
 def most_rows(graph: Graph, count: int) -> int:
     """How many coefficients there are at most for one number, with so many coordinates."""
-    rows = monomials(count, _FEW[count - 1] if _takes_few(graph) else _DEGREES[-1][1][count - 1]).rows
-    return rows + MOST_DOUBTS * bool(graph.piecewise)
+    m = monomials(count, _FEW[count - 1] if _takes_few(graph) else _DEGREES[-1][1][count - 1])
+    return most_rows_of(m) if graph.piecewise else m.rows
 
 
 def degree_for(graph: Graph, pixels: Enclosure) -> int:
@@ -92,7 +92,7 @@ def polynomial_bounds(
     values: dict[int, Anchored] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels.whole} if start in nodes else {}
     slopes: dict[int, PolynomialSlopes] = {}
-    pull, used = pixels.anchor.new_zeros((len(pixels.anchor), count)), m.rows - 1 - count
+    pull, used = pixels.anchor.new_zeros((len(pixels.anchor), count)), 0
     for index, inputs in graph.walked(values, start, deadline):
         layer = graph.nodes[index].layer
         if isinstance(layer, AbstractAffine):
