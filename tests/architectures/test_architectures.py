@@ -26,6 +26,8 @@ ROUNDING = 1e-5
 MARGIN = 1e-9
 THRESHOLD = 0.2
 CHAIN = Chain(Contrast(-0.02, 0.02), Brightness(-0.01, 0.01))
+# Whose answers take longest: the slow tests ask for them.
+ANSWERED_LATE = ("LeNet-5", "VGG-11-BN", "ResNet-18", "MobileNetV2", "DenseNet")
 
 
 def images_for(name: str, count: int) -> np.ndarray:
@@ -145,10 +147,7 @@ def test_bounds_hold_what_autograd_finds(name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in ("LeNet-5", "VGG-11-BN", "ResNet-18") else [])
-        for name in ARCHITECTURES
-    ],
+    [pytest.param(name, marks=[pytest.mark.slow] if name in ANSWERED_LATE else []) for name in ARCHITECTURES],
 )
 def test_an_answer_is_what_autograd_finds(name):
     far = 0.05 if ARCHITECTURES[name].piecewise else 0.002

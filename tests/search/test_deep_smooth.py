@@ -192,6 +192,7 @@ def answer_of_ends(perturbation=LINE, limit=30):
     )
 
 
+@pytest.mark.slow
 def test_pixels_at_the_ends_of_the_clip_do_not_make_safe_boxes_small(monkeypatch):
     """Boxes on each side of 0 are followed as if there were no clip."""
     monkeypatch.setattr(polynomial, "_MOST_DOUBTS", 0)  # of few pixels symbols do as much

@@ -102,8 +102,18 @@ def test_nearest_by_euclidean_distance(variant):
     assert found is None or wanted is None or found.distance == pytest.approx(wanted.distance, abs=1e-9)
 
 
-@pytest.mark.parametrize("examine", [False, True], ids=["boundary", "with the inside"])
-@pytest.mark.parametrize("variant", EVERY, ids=str)
+@pytest.mark.parametrize(
+    ("variant", "examine"),
+    [
+        *(pytest.param(variant, False, id=f"{variant}-boundary") for variant in EVERY),
+        *(
+            pytest.param(
+                variant, True, id=f"{variant}-with the inside", marks=[pytest.mark.slow] if number % 3 else []
+            )
+            for number, variant in enumerate(EVERY)
+        ),
+    ],
+)
 def test_the_boundary_is_that_of_the_complete_map(variant, examine):
     problem, close = variant.problem, 10 * tolerance_of(variant)
     wanted = around_origin(variant.map, problem.box, problem.tolerance).origin

@@ -302,7 +302,7 @@ def violation(module, half, degree, points=3, drifts=True):
 
 
 @pytest.mark.parametrize("name", ["deep", *MADE])
-@pytest.mark.parametrize(("power", "degree"), [(4, 4), (9, 2), (34, 2)])
+@pytest.mark.parametrize(("power", "degree"), [(4, 4), pytest.param(9, 2, marks=pytest.mark.slow), (34, 2)])
 @pytest.mark.parametrize("drifts", [True, False])
 def test_logits_and_gradients_stay_inside(name, power, degree, drifts):
     module = deep() if name == "deep" else made(name)

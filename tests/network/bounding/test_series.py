@@ -58,7 +58,7 @@ def test_coefficients_are_off_by_no_more_than_they_say(layer, function, points):
 
 
 @each_function
-@pytest.mark.parametrize("width", [0.01, 1.0])
+@pytest.mark.parametrize("width", [pytest.param(0.01, marks=pytest.mark.slow), 1.0])
 def test_bounds_hold_all_over_the_interval(layer, function, points, width):
     assert excess_of_bounds(layer, function, points, width) <= 1
 
