@@ -13,6 +13,7 @@ from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.fields import fields_of
 from steadygaze.network.bounding.tightening import Effort
+from steadygaze.network.layers import Concat
 from steadygaze.network.reading.load import load_network
 
 COUNT = 2
@@ -43,6 +44,19 @@ class Branched(nn.Module):
     def forward(self, x):
         x = torch.relu(self.ahead(x))
         return self.wide(x) + self.narrow(x)
+
+
+class Beside(nn.Module):
+    """Channels side by side: of units in windows of two sizes, and of a convolution that nothing bends."""
+
+    def __init__(self):
+        super().__init__()
+        self.ahead, self.first = nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 2, 3, padding=1)
+        self.unbent, self.last = nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(7, 3, 3, padding=1)
+
+    def forward(self, x):
+        x = torch.relu(self.ahead(x))
+        return self.last(torch.cat([x, torch.tanh(self.first(x)), self.unbent(x)], dim=1))
 
 
 def tail():
@@ -99,6 +113,7 @@ NETWORKS = {
     ),
     "block": lambda: nn.Sequential(Block(), *tail()),
     "branched": lambda: nn.Sequential(Branched(), *tail()),
+    "beside": lambda: nn.Sequential(Beside(), *tail()),
 }
 
 
@@ -154,10 +169,16 @@ def test_values_stay_inside(name):
     assert excess(name) <= 1e-9
 
 
-def test_values_beyond_the_edge_that_are_not_0_are_caught(monkeypatch):
-    assert known("unbent")[3]
+@pytest.mark.parametrize("name", ["unbent", "beside"])
+def test_values_beyond_the_edge_that_are_not_0_are_caught(name, monkeypatch):
+    assert known(name)[3]
     monkeypatch.setattr(fields.Window, "sees_beyond", lambda *_: False)
-    assert excess("unbent") > 1e-6
+    assert excess(name) > 1e-6
+
+
+def test_channels_of_another_branch_are_caught(monkeypatch):
+    monkeypatch.setattr(Concat, "transpose", lambda _self, g, shapes: g.roll(1, 1).split([3, 2, 2], dim=1))
+    assert excess("beside") > 1e-3
 
 
 def test_windows_of_another_place_are_caught(monkeypatch):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from steadygaze.network.bounding.grids import averaging, grid_of
 from steadygaze.network.graph import Graph, Node
-from steadygaze.network.layers import Add, AveragePool, Conv, Pad, ScaleShift
+from steadygaze.network.layers import Add, AveragePool, Concat, Conv, Pad, ScaleShift
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -214,4 +214,6 @@ def _is_local(node: Node) -> bool:
         return all(not part.dim() or (part.dim() > 1 and part.shape[-2:] == (1, 1)) for part in own)
     if isinstance(layer, MaxPool):
         return grid_of(layer) is not None
+    if isinstance(layer, Concat):  # of channels
+        return layer.axis == 0
     return isinstance(layer, Conv | Add | PiecewiseLinear | Smooth)
