@@ -11,6 +11,7 @@ from torch import nn
 
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import tightening
+from steadygaze.network.bounding.backward import least_of
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.lines import Lines, piecewise_lines
 from steadygaze.network.bounding.tightening import Effort
@@ -135,6 +136,40 @@ def test_lines_of_another_box_are_caught(monkeypatch):
     joined = Lines.joined
     monkeypatch.setattr(Lines, "joined", lambda *own: joined(*own).mapped(lambda part: part.roll(1, 0)))
     assert off() > 1e-3
+
+
+def beneath(turned):
+    """How far what is found over boxes of which some have other lines is beneath both kinds of rows."""
+    worst, gained = 0.0, False
+    for graph, _, _, pixels in networks(12):
+        rows = pixels.rows.repeat(3, 1, 1, 1, 1)
+        rows[:, 1:] *= torch.tensor([1.0, 1.2, 0.5], dtype=torch.float64)[:, None, None, None, None]
+        three = Forms(rows, pixels.error.repeat(3, 1, 1, 1), COUNT)
+        known = bounds_of(graph, three, {graph.last}, {}, 8, effort=Effort.UNITS).backward
+        # The other lines of the boxes that are not to be turned are the first ones.
+        own = torch.tensor([box in turned for box in range(3)])[:, None]
+        for index, other in known.others.items():
+            pairs = zip(other._parts, known.lines[index]._parts, strict=True)
+            known.others[index] = Lines(*(torch.where(own, new, old) for new, old in pairs))
+        # Rows that are the same for all boxes, and rows of each.
+        scale = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)[:, None, None]
+        for asked in (BOTH, BOTH * scale):
+            both = [least_of(own.below(asked, graph.last)) for own in (known, known.otherwise())]
+            found = known.least(asked, graph.last)
+            worst = max(worst, float((torch.fmax(*both) - found).abs().max()))
+            gained |= bool((both[1] > both[0] + 1e-6).any())
+    assert gained == bool(turned)
+    return worst
+
+
+@pytest.mark.parametrize("turned", [(), (1,), (0, 1), (0, 1, 2)])
+def test_only_boxes_that_have_other_lines_are_asked_again(turned):
+    assert beneath(turned) <= 1e-12
+
+
+def test_boxes_that_are_not_asked_again_are_caught(monkeypatch):
+    monkeypatch.setattr(Lines, "differs", lambda own, _other: torch.zeros(len(own.size), dtype=bool))
+    assert beneath((1,)) > 1e-9
 
 
 def test_values_stay_within_the_bounds():

@@ -63,7 +63,7 @@ class Backward:
     sizes: dict[int, Tensor] = field(default_factory=dict)
     grounds: dict[int, Forms] = field(default_factory=dict)
     deadline: Deadline = NEVER
-    others: dict[int, AbstractLines] = field(default_factory=dict)
+    others: dict[int, Lines] = field(default_factory=dict)
     ends: dict[int, End] = field(default_factory=dict)
     _scales: dict[int, Tensor] = field(default_factory=dict)
     _roundings: dict[int, Tensor] = field(default_factory=dict)
@@ -143,7 +143,26 @@ class Backward:
     def least(self, rows: Tensor, start: int) -> Tensor:
         """Lower bounds ``(B, R)`` of ``<row, output of node start>`` for rows ``(B, R, M)``, rounded down."""
         found = least_of(self.below(rows, start))
-        return torch.fmax(found, self.otherwise().least(rows, start)) if self.others else found
+        some = self._divided.nonzero()[:, 0]
+        if not len(some):
+            return found
+        # Where both lines are the same, so are the rows.
+        all_of_them = len(some) == len(found)
+        own = self.otherwise() if all_of_them else self.take(some).otherwise()
+        left = rows if all_of_them or len(rows) == 1 else rows[some]
+        found[some] = torch.fmax(found[some], least_of(own.below(left, start)))
+        return found
+
+    @property
+    def _divided(self) -> Tensor:
+        """``(B,)`` bool: boxes in which some of the other lines are not the first ones."""
+        boxes = next(iter(self.sizes.values()))
+        divided = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+        for index, other in self.others.items():
+            lines = self.lines[index]
+            assert isinstance(lines, Lines), "of maxima there are no others"
+            divided |= lines.differs(other)
+        return divided
 
     def otherwise(self) -> Backward:
         """The same with the other lines where there are some."""

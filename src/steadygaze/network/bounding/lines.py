@@ -111,6 +111,11 @@ class Lines(AbstractLines):
     def take(self, chosen: Tensor) -> Lines:
         return self.mapped(lambda own: own[chosen])
 
+    def differs(self, other: Lines) -> Tensor:
+        """``(B,)`` bool: over which boxes others of the same layer have other slopes or offsets."""
+        pairs = zip(self._parts[:4], other._parts[:4], strict=True)
+        return torch.stack([(own != one).any(dim=1) for own, one in pairs]).any(dim=0)
+
     @staticmethod
     def joined(*lines: Lines) -> Lines:
         """Those over the boxes of several, one after the other."""
