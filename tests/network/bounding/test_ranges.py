@@ -107,3 +107,20 @@ def test_errors_of_pixels_cancel_nearly_as_coordinates_do(activation):
     width, wanted = (widths(graph, each) for each in pixels)
     # Without rows for the second layer of units it is a third wider.
     assert (width <= 1.1 * wanted).all()
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid])
+def test_large_layers_have_no_symbols_beside_rows_for_units(activation, monkeypatch):
+    """Their values stay within what rows say without, and what other layers have stays."""
+    graph, rng = graph_of(activation, 0.0), np.random.default_rng(1)
+    pixels = pixels_around(rng, 3, 0.5)
+
+    def symbols(effort):
+        return bounds_of(graph, pixels, {graph.last}, {}, 8, effort=effort).values[graph.last].symbols
+
+    assert symbols(Effort.UNITS)
+    monkeypatch.setattr(tightening, "_LARGE", 15)
+    assert symbols(Effort.UNITS) == 0
+    assert symbols(Effort.FORMS)
+    assert symbols(Effort.GAPS)
+    assert excess(graph, pixels, Effort.UNITS) <= 1e-9

@@ -216,7 +216,8 @@ def bounds_of(
         else:
             assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
             ranges = None if tightening is None else tightening.ranges(index, inputs[0])
-            done = relax(layer, inputs[0], own.get(index), room, used, ranges)
+            symbols = room if tightening is None else tightening.room(index, room, used)
+            done = relax(layer, inputs[0], own.get(index), symbols, used, ranges)
             if tightening is not None:
                 tightening.bent(index, done.values)
             values[index], slopes[index] = done.values, done.slopes

@@ -7,6 +7,7 @@ several pieces, and whose range is wider than what the coordinates alone explain
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 import torch
@@ -50,6 +51,9 @@ _COARSE = 0.5
 # units; and then for all, as long as they leave no more than that of their ranges. In few boxes it gains more
 # than a percent, but there gaps became up to 40 % narrower. Where there are few rows at all, always.
 _FEW_ASKED, _GAIN = 0.25, 0.99
+# Layers of more units have no symbols where rows are asked for units: see `Tightening.room`. With 1,024 in
+# its place resnet_2b (2,048) was wider by 0.2 %, asked for more units, and took an eighth longer.
+_LARGE = 4096
 # Where there are fewer entries in all rows, one set in float64 takes no longer than two of both kinds.
 _FEW = 2**16
 
@@ -174,6 +178,15 @@ class Tightening:
             self.backward.ends[index] = End.of_band(band)
         least, most = values_of(node.layer, low.flatten(1), high.flatten(1))
         self._add(index, forms, band, (least.reshape(forms.error.shape), most.reshape(forms.error.shape)))
+
+    def room(self, index: int, room: int, used: int) -> int:
+        """How many symbols forms may have behind a node; so many are used, and there is room for so many.
+
+        Large layers have no new ones where rows are asked for units: all of a box takes a fifth longer with
+        them, and gaps are a thousandth narrower.
+        """
+        size = math.prod(self._graph.nodes[index].shape)
+        return used if self._asks and size > _LARGE else room
 
     def _ends_behind(self, source: int) -> bool:
         """Whether bands behind a node say what rows to it would: it has forms without symbols."""
