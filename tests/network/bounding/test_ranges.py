@@ -120,6 +120,9 @@ def test_large_layers_have_no_symbols_beside_rows_for_units(activation, monkeypa
 
     assert symbols(Effort.UNITS)
     monkeypatch.setattr(tightening, "_LARGE", 15)
+    monkeypatch.setattr(tightening, "_HANDFUL", 16)
+    assert symbols(Effort.UNITS)
+    monkeypatch.setattr(tightening, "_HANDFUL", 0)
     assert symbols(Effort.UNITS) == 0
     assert symbols(Effort.FORMS)
     assert symbols(Effort.GAPS)

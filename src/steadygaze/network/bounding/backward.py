@@ -26,6 +26,7 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.ends import End, Sums
+from steadygaze.network.bounding.few_bent import FewBent
 from steadygaze.network.bounding.fields import Fields, fields_of
 from steadygaze.network.bounding.grids import grid_of
 from steadygaze.network.bounding.lines import AbstractLines, Lines, WindowLines, unit_of, weighed
@@ -56,6 +57,7 @@ class Backward:
         deadline: asked on the way back, node by node.
         others: other lines of some nodes, which may be the better ones.
         ends: where rows end: at grounds, and right behind some.
+        early: where rows in float64 through whole maps end before they come to the ends.
     """
 
     graph: Graph
@@ -65,6 +67,7 @@ class Backward:
     deadline: Deadline = NEVER
     others: dict[int, Lines] = field(default_factory=dict)
     ends: dict[int, End] = field(default_factory=dict)
+    early: dict[int, FewBent] = field(default_factory=dict)
     _scales: dict[int, Tensor] = field(default_factory=dict)
     _roundings: dict[int, Tensor] = field(default_factory=dict)
 
@@ -77,13 +80,15 @@ class Backward:
             grounds={index: forms.take(chosen) for index, forms in self.grounds.items()},
             others={index: lines.take(chosen) for index, lines in self.others.items()},
             ends={index: end.take(chosen) for index, end in self.ends.items()},
+            early={index: few.take(chosen) for index, few in self.early.items()},
             _scales={index: scale[chosen] for index, scale in self._scales.items()},
             _roundings={index: own[chosen] for index, own in self._roundings.items()},
         )
 
     def grounded_alone(self) -> Backward:
         """The same with rows that end at grounds alone, so that all lines may be replaced by others."""
-        return replace(self, ends={index: end for index, end in self.ends.items() if index in self.grounds})
+        ends = {index: end for index, end in self.ends.items() if index in self.grounds}
+        return replace(self, ends=ends, early={})
 
     def narrowed(self, start: int) -> Backward:
         """The same for rows in float32 from a node, which take half the time or less.
@@ -188,12 +193,16 @@ class Backward:
                 continue
             self.deadline.ask()
             affine = isinstance(self.graph.nodes[index].layer, AbstractAffine)
-            if both and (self._is_end(index) or not affine):
+            ends = self._is_end(index) or index in self.early
+            if both and (ends or not affine):
                 own, both = _mirrored(own), False
                 sums.mirror()
                 pending = {source: _mirrored(part) for source, part in pending.items()}
             if self._is_end(index):
                 sums.ended(*self._end(index).met(own))
+                continue
+            if index in self.early:
+                sums.ended(*self.early[index].met(own))
                 continue
             if entries is not None and index in self.lines:
                 entries[index] = own

@@ -215,8 +215,10 @@ def bounds_of(
                 tightening.ended(index, values[index])
         else:
             assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
-            ranges = None if tightening is None else tightening.ranges(index, inputs[0])
-            symbols = room if tightening is None else tightening.room(index, room, used)
+            ranges, symbols = None, room
+            if tightening is not None:
+                ranges = tightening.ranges(index, inputs[0])
+                symbols = tightening.room(index, ranges, room, used)
             done = relax(layer, inputs[0], own.get(index), symbols, used, ranges)
             if tightening is not None:
                 tightening.bent(index, done.values)
