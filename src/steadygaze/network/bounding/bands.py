@@ -23,7 +23,8 @@ from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
-from steadygaze.network.bounding.lines import AbstractLines, Lines, Range, WindowLines
+from steadygaze.enclosing.windows import bands_behind
+from steadygaze.network.bounding.lines import AbstractLines, Lines, Range, WindowLines, numbers_of
 from steadygaze.network.layers import AbstractAffine, Shape
 
 
@@ -97,30 +98,11 @@ class Band:
         return _shaped(moved, width, error * (1 + 16 * UNIT), shape)
 
     def _largest(self, lines: WindowLines, shape: Shape) -> Band:
-        middle, half, error = self._flat()
-        winner = lines.winner[:, None].expand(-1, middle.shape[1], -1)
-        middle_best, half_best = middle.gather(2, winner), half.gather(2, winner)
-        least, most = middle_best - half_best, middle_best + half_best
-        magnitude = self._size.flatten(1)
-        slack = error + 2 * UNIT * magnitude
-        below, size = slack.gather(1, lines.winner), magnitude.gather(1, lines.winner)
-        above = below
+        parts = numbers_of((*self._flat(), *lines.parts))
+        ends, beside = (torch.from_numpy(own).to(self.error.device) for own in bands_behind(*parts))
+        (least, most), (below, above, size) = ends, beside
         terms = lines.weights.shape[2] + 8
-        if len(lines.contested):
-            # Few inputs count: those that do, one after the other.
-            box, window, place = lines.weights.nonzero(as_tuple=True)
-            weight, source = lines.weights[box, window, place], lines.places[window, place]
-            count, own = middle.shape[1], weight.abs()[:, None]
-            parts = (middle.mT[box, source], half.mT[box, source])
-            beside = torch.stack([magnitude[box, source], slack[box, source]], dim=1)
-            sums = least.new_zeros((*lines.offset.shape, count + 2))
-            sums[..., 0], sums[..., count] = lines.offset, lines.offset.abs()
-            own = torch.cat([weight[:, None] * parts[0] + own * parts[1], own * beside], dim=1)
-            sums.index_put_((box, window), own, accumulate=True)
-            most = most.index_copy(2, lines.contested, sums[..., :count].mT)
-            size = size.index_add(1, lines.contested, sums[..., count])
-            above = above.index_copy(1, lines.contested, sums[..., count + 1])
-        rounding = terms * UNIT * (size + least.abs().sum(dim=1))
+        rounding = (terms + 2) * UNIT * size
         error = (torch.maximum(below, above) + rounding) * (1 + 2 * terms * UNIT)
         return _shaped((most + least) / 2, (most - least) / 2, error, shape)
 

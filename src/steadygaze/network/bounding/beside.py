@@ -16,7 +16,7 @@ EQUAL = 2.0**-40
 
 def or_anything(forms: Forms) -> Forms:
     """The same, with an infinite error where numbers are none: no comparison tells of those."""
-    lost = forms.rows.isnan().any(dim=1) | forms.error.isnan()
+    lost = (forms.size + forms.error).isnan()
     if not lost.any():
         return forms
     rows, error = forms.rows.masked_fill(lost[:, None], 0.0), forms.error.masked_fill(lost, torch.inf)

@@ -13,16 +13,18 @@ x_w + sum_j max(0, x_j - x_w) with a line above each maximum; or it is at most t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
+from steadygaze.enclosing.windows import rows_before
 from steadygaze.network.bounding.beside import EQUAL, beyond
 from steadygaze.network.bounding.edges import Edges, edges, held
 from steadygaze.network.bounding.enclosing import range_of
@@ -34,7 +36,6 @@ from steadygaze.network.smooth import Smooth
 _LOST = 2.0**-60
 #: What an offset in float32 may have lost so is below this.
 LOST_OFFSET = 2.0**-110
-
 
 #: Least and largest values, of the same shape.
 Range: TypeAlias = tuple[Tensor, Tensor]
@@ -157,24 +158,25 @@ class WindowLines(AbstractLines):
     size: Tensor
 
     def pulled(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        boxes, size = len(self.size), self.size
-        rows = rows.expand(boxes, -1, -1)
-        torn = rows[:, :, self.contested]
-        below, down = rows.index_copy(2, self.contested, torn.clamp_min(0.0)), torn.clamp_max(0.0)
-        own = rows.new_zeros((*rows.shape[:2], size.shape[1]))
-        own.scatter_add_(2, self.winner[:, None].expand(below.shape), below)
-        scale = weighed(below, size.gather(1, self.winner))
-        for j in range(self.weights.shape[2]):
-            # At each place few windows have an input that counts.
-            weighty = self.weights[:, :, j].any(dim=0).nonzero()[:, 0]
-            if len(weighty):
-                weight, part = self.weights[:, weighty, j], down[:, :, weighty]
-                place = self.places[weighty, j].clamp_min(0)
-                own.scatter_add_(2, place.expand(part.shape), part * weight[:, None])
-                scale = scale + weighed(part, weight.abs() * size[:, place])
-        constant = (down @ self.offset[..., None])[..., 0].to(torch.float64)
-        scale = scale + weighed(down, self.offset.abs())
-        return own, constant, (rows.shape[2] + self.weights.shape[2] + 8) * unit_of(rows) * scale
+        parts = (rows, *self.parts, self.size)
+        own, sums = (torch.from_numpy(found).to(rows.device) for found in rows_before(*numbers_of(parts)))
+        terms = (rows.shape[2] + self.weights.shape[2] + 8) * unit_of(rows)
+        scale = sums[1] if rows.dtype == torch.float64 else sums[1] + self._lost
+        return own, sums[0], terms * (1 + 2 * terms) * scale
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """What kernels go by: see `rows_before`."""
+        number = torch.full((self.winner.shape[1],), -1, device=self.winner.device)
+        number[self.contested] = torch.arange(len(self.contested), device=number.device)
+        return self.winner, number, self.places, self.weights, self.offset
+
+    @cached_property
+    def _lost(self) -> Tensor:
+        """What rows in float32 may lose beneath their least normal number, ``(B, 1)``, before the unit."""
+        beside = self.weights.abs() * self.size[:, self.places.clamp_min(0)]
+        found = lost(self.size.gather(1, self.winner)) + lost(self.offset.abs()) + lost(beside.flatten(1))
+        return found * (1 + 2.0**-10)
 
     @cached_property
     def places(self) -> Tensor:
@@ -305,6 +307,11 @@ def values_of(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tens
     real, place = layer.windows >= 0, layer.windows.clamp_min(0)
     least, most = (bound[:, place].masked_fill(~real, -torch.inf).amax(dim=2) for bound in (low, high))
     return least, most
+
+
+def numbers_of(parts: Sequence[Tensor]) -> list[np.ndarray]:
+    """The same as a kernel takes them, which is alike on all devices."""
+    return [np.ascontiguousarray(own.cpu().numpy()) for own in parts]
 
 
 def size_of(low: Tensor, high: Tensor) -> Tensor:
