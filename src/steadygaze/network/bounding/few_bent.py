@@ -87,7 +87,6 @@ class FewBent:
         own = rows.mT.expand(len(self.places), -1, -1).contiguous().numpy()
         geometry = (*self.layer.stride, *self.layer.padding, *self.layer.dilation)
         extents = self.layer.output_shape(self.shape)[1:]
-        pulled = pulled_to(
-            own, self.layer.weight.numpy(), self.places.numpy(), np.array([*self.shape, *extents, *geometry])
-        )
+        weight, places = self.layer.weight.contiguous().numpy(), self.places.numpy()
+        pulled = pulled_to(own, weight, places, np.array([*self.shape, *extents, *geometry]))
         return found - self.half @ torch.from_numpy(pulled).abs_(), lost
