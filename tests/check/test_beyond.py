@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper
+from torch import nn
 
+import steadygaze
 from check.certificates import answer_of, sealed, weights, write
 from steadygaze_check import command
 from steadygaze_check.command import main
@@ -41,6 +45,43 @@ def test_an_operator_that_it_does_not_know_is_left_to_the_reference(certificate,
     out = capsys.readouterr().out
     assert "operator Sigmoid" in out
     assert "points, not certified" in out
+
+
+class _Normed(nn.Module):
+    """Attention between norms, on 9 patches, with a smooth activation: division, roots, exponentials."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.norm, self.act = nn.Conv2d(1, 4, 2, 2), nn.LayerNorm(4), activation
+        self.heads, self.out = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.patches(x).flatten(2).transpose(1, 2))
+        return self.out(self.act(x + self.heads(x, x, x)[0]).mean(1))
+
+
+@pytest.mark.parametrize("activation", [nn.GELU("tanh"), nn.Softsign()], ids=str)
+def test_a_smooth_network_of_today_is_looked_at_in_points(activation, tmp_path, capsys):
+    image = np.random.default_rng(0).random((1, 6, 6))
+    answer = steadygaze.verify(
+        _Normed(activation), image, "brightness(amount=-0.01..0.01)", claim="class", time_limit=2
+    )
+    answer.save(tmp_path / "answer", certificate=True)
+    assert main([str(tmp_path / "answer" / "certificate")]) == 20
+    assert "points, not certified" in capsys.readouterr().out
+
+
+def test_every_operator_that_is_written_may_be_looked_at():
+    written = set()
+    for name in ("onnx_writer", "normal_form"):
+        source = Path(steadygaze.__file__).parent / "network" / "writing" / f"{name}.py"
+        calls = [each for each in ast.walk(ast.parse(source.read_text())) if isinstance(each, ast.Call)]
+        added = [call.args[0] for call in calls if getattr(call.func, "attr", "") == "add"]
+        written |= {first.value for first in added if isinstance(first, ast.Constant)}
+    assert len(written) > 30
+    # Transposed convolutions are convolutions in a certificate, averages too.
+    assert written - {"ConvTranspose"} <= command._RUNNABLE
 
 
 def test_a_wrong_class_at_a_point_is_refuted(certificate, capsys):
