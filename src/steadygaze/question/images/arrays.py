@@ -60,9 +60,11 @@ def checked(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind != "f":
+        # A cast to uint8 would wrap the numbers of 16 bits around.
+        white = {"bool": 1, "uint16": 65535}.get(values.dtype.name, 255)
         raise ImageError(
             f"The values of {name} are of type {values.dtype}; they must be uint8 (0 to 255) or floating "
-            "point (0 to 1): convert them, e.g. with .astype('uint8')."
+            f"point (0 to 1): divide them by what white is, such as image / {white}."
         )
     image = np.array(values, dtype=np.float64, order="C")
     if not np.isfinite(image).all():

@@ -650,6 +650,11 @@ CASES = {
         case("Tile", None, "n", constants={"n": ints(*n)})
         for n in [(1, 2, 1, 3), (1, 1, 1, 1), (2, 1, 1, 1), (1, 2), (1, 0, 1, 1)]
     ],
+    "Trilu": [
+        case("Trilu", None, *["k"] * (k is not None), constants={"k": np.int64(k or 0)}, opset=14, **more)
+        for k in (None, 0, 1, -2, 9)
+        for more in ({}, {"upper": 0}, {"upper": 1}, {"upper": 2})
+    ],
     "Transpose": [
         case("Transpose", perm=p) for p in ([0, 3, 1, 2], [1, 0, 2, 3], [0, 1], [0, 1, 2, -1], [0, 0, 1, 2])
     ],
@@ -701,6 +706,17 @@ PAIRS = [
     {"w": W, "v": V},
     {"w": W, "v": array(6, 1)},
     {"w": ints(-7, 7, -6, 5, 1, 0), "v": ints(2, -2, 3, 5, 3, 4)},
+]
+
+BYTES = {"q": np.random.default_rng(5).integers(-128, 128, (2, 6, 6)).astype(np.int8)}
+BLOCKS = {
+    "s": array(2, 3, 6, seed=4),
+    "z": np.random.default_rng(6).integers(-9, 9, (2, 3, 6)).astype(np.int8),
+}
+LEVELS = [
+    (BYTES, {"z": np.int8(3)}),
+    ({"q": BYTES["q"].view(np.uint8)}, {"z": np.uint8(200)}),
+    ({"q": 3000 * BYTES["q"].astype(np.int32)}, {"z": np.int32(0)}),
 ]
 
 CONSTANT_CASES = {
@@ -766,6 +782,38 @@ CONSTANT_CASES = {
                 value=helper.make_tensor("v", kind, [n], [2] * n),
             )
             for kind, n in [(1, 1), (11, 1), (1, 2)]
+        ),
+    ],
+    "DequantizeLinear": [
+        *(
+            added("DequantizeLinear", *"qsz"[:count], constants=q | s | z, opset=opset, **axis)
+            for q, z in LEVELS
+            for count in (2, 3)
+            for s, axis, opset in [
+                ({"s": np.float32(0.25)}, {}, 10),
+                ({"s": np.float32(0.25)}, {"axis": -1}, 13),
+            ]
+        ),
+        *(
+            added("DequantizeLinear", *names, constants=constants, opset=opset, **more)
+            for names in ("qs", "qsz")
+            for constants, more in [
+                (BYTES | {"s": array(6, seed=4), "z": np.int8(range(-3, 3))}, {"axis": 2}),
+                (BYTES | {"s": array(6, seed=4), "z": np.int8(range(-3, 3))}, {"axis": -2}),
+                (BYTES | {"s": array(2, seed=4), "z": np.int8([4, -7])}, {"axis": 0}),
+                (BYTES | {"s": array(2, seed=4), "z": np.int8([4, -7])}, {"axis": 3}),
+                (BYTES | {"s": array(5, seed=4), "z": np.int8(range(5))}, {"axis": 1}),
+            ]
+            for opset in (13, 21)
+        ),
+        *(
+            added("DequantizeLinear", *"qsz", constants=BYTES | BLOCKS, opset=opset, axis=1, block_size=size)
+            for opset in (21, 23)
+            for size in (2, 3, 4, -1)
+        ),
+        *(
+            added("DequantizeLinear", *"qs", constants=BYTES | BLOCKS, opset=23, output_dtype=kind)
+            for kind in (1, 10)
         ),
     ],
     "Equal": [

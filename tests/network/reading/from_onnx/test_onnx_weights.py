@@ -41,6 +41,41 @@ def test_every_operator_is_known_where_it_is_of_constants(name, tmp_path):
     assert check_fidelity(network, IMAGES).logits < 1e-5
 
 
+@pytest.mark.parametrize("opset", [13, 21])
+def test_quantised_weights_are_the_numbers_that_they_stand_for(opset, tmp_path):
+    draw, scale = np.random.default_rng(2), np.float32([0.5, 0.003, 2.0])
+    levels, zero = draw.integers(-128, 128, (3, 2, 3, 3)).astype(np.int8), np.int8([3, 0, -128])
+    bias = draw.integers(-300, 300, 3).astype(np.int32)
+    kernel = (levels.astype(float) - zero.astype(float)[:, None, None, None]) * scale[:, None, None, None]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["levels", "scale", "zero"], ["kernel"], axis=0),
+        helper.make_node("DequantizeLinear", ["counts", "scale"], ["bias"], axis=0),
+        node("Conv", "image", "kernel", "bias"),
+        node("Relu", None),
+    ]
+    weights = {"levels": levels, "scale": scale, "zero": zero, "counts": bias}
+    seen = torch.conv2d(*(torch.from_numpy(each) for each in (IMAGES, kernel, bias * scale.astype(float))))
+    dense = torch.from_numpy(array(3, 48, seed=8)).double(), torch.from_numpy(array(3, seed=9)).double()
+    exact = torch.nn.functional.linear(seen.relu().flatten(1), *dense)
+    model = with_head(nodes[2:], weights, 48, opset=opset)
+    for place, made in enumerate(nodes[:2]):
+        model.graph.node.insert(place, made)
+    network = imported(model, tmp_path)
+    assert network.graph.piecewise_linear
+    assert torch.allclose(network.graph.forward(torch.from_numpy(IMAGES)), exact, rtol=1e-13, atol=1e-13)
+    assert check_fidelity(network, IMAGES).logits < 1e-5
+
+
+def test_values_that_are_quantised_are_refused_with_what_to_do(tmp_path):
+    weights = {"scale": np.float32(0.1), "zero": np.uint8(3)}
+    nodes = [
+        node("QuantizeLinear", "image", "scale", "zero"),
+        node("DequantizeLinear", None, "scale", "zero"),
+    ]
+    with pytest.raises(ModelError, match=r"levels, which jump: .* quantise its weights alone"):
+        imported(with_head(nodes, weights, 72, opset=13), tmp_path)
+
+
 def test_weights_are_standardised_as_onnxruntime_does(tmp_path):
     nodes = [
         node("ReduceMean", "k", axes=[1, 2, 3]),

@@ -150,6 +150,33 @@ def _unsqueeze(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     return np.expand_dims(inputs[0], axes_of(inputs, attributes) or ())
 
 
+def _dequantized(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
+    """(x - zero point) times scale: of all entries, of each place of an axis, or of blocks along it."""
+    levels = np.asarray(inputs[0], np.float64)
+    axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
+    scale, zero = (
+        _spread(given, levels.shape, axis, block)
+        for given in (inputs[1], np.zeros(()) if _input(inputs, 2) is None else inputs[2])
+    )
+    return (levels - zero) * scale
+
+
+def _spread(given: Any, shape: tuple[int, ...], axis: int, block: int) -> np.ndarray:
+    """One number, or what broadcasts to ``shape``; ValueError unless there is one for each place or block."""
+    numbers = np.asarray(given, np.float64)
+    if numbers.size == 1:
+        return numbers.reshape(())
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis {axis} of {shape}")
+    axis %= len(shape)
+    before, size, behind = shape[:axis], shape[axis], shape[axis + 1 :]
+    if numbers.shape != ((*before, -(-size // block), *behind) if block else (size,)):
+        raise ValueError(f"scales or zero points of shape {numbers.shape} along axis {axis} of {shape}")
+    if block:
+        return np.take(numbers, np.arange(size) // block, axis)
+    return numbers.reshape(-1, *[1] * len(behind))
+
+
 def _divide(inputs: Sequence[Any], attributes: Attributes) -> np.ndarray:
     del attributes
     a, b = inputs
@@ -201,6 +228,7 @@ FOLDS: dict[str, Fold] = {
     "Concat": lambda x, a: np.concatenate(x, axis=a["axis"]),
     "ConstantOfShape": _constant_of_shape,
     "Cos": lambda x, a: np.cos(x[0]),
+    "DequantizeLinear": _dequantized,
     "Div": _divide,
     "Equal": lambda x, a: x[0] == x[1],
     "Expand": _expand,

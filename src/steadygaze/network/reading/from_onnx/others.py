@@ -41,7 +41,10 @@ def way_out(node: NodeProto) -> str:
     if node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial"):
         return "it draws random numbers: export the network in evaluation mode, or leave it out"
     if node.op_type in _QUANTISED:
-        return "it rounds to a few levels, which jump: export the network before it was quantised"
+        return (
+            "it rounds to a few levels, which jump: export the network before it was quantised, or quantise "
+            "its weights alone (DequantizeLinear of constants is read)"
+        )
     return way_out_of(node.op_type) or "build the network from these"
 
 

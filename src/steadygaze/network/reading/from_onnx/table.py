@@ -342,6 +342,7 @@ COMPUTED: dict[str, Form] = {
     "ThresholdedRelu": Form({"alpha": NUMBER}),
     "Tile": Form(inputs=[_X, ("repeats", Kind.WHOLES)], since=6),
     "Transpose": Form({"perm": Allowed("axes from 0 on", lambda given: min(given, default=0) >= 0)}),
+    "Trilu": Form({"upper": FLAG}, [_X, ("diagonal", Kind.NUMBER)], since=14),
     "Unsqueeze": Form({"axes": WHOLES}, [_X, _AXES]),
     "Upsample": Form(
         {"mode": _word("nearest", "linear"), "scales": Allowed("numbers", lambda given: True)},
@@ -377,6 +378,15 @@ CONSTANT: dict[str, Form] = {
         (),
     ),
     "ConstantOfShape": Form({"value": ONE}, [("shape", Kind.WHOLES)]),
+    "DequantizeLinear": Form(
+        {
+            "axis": WHOLE,
+            "block_size": Allowed("a whole number of at least 0", lambda given: given >= 0),
+            "output_dtype": _type("FLOAT, or none", TensorProto.UNDEFINED, TensorProto.FLOAT),
+        },
+        [_C, ("scale", Kind.WEIGHT), ("zero point", Kind.WEIGHT)],
+        since=10,
+    ),
     "Div": Form(inputs=_TWO_CONSTANTS, since=7),
     "Equal": Form(inputs=_TWO_CONSTANTS, since=7),
     "Expand": Form(inputs=[_C, ("shape", Kind.WHOLES)]),

@@ -27,6 +27,14 @@ def _scatter_elements(call: Call) -> Value:
     return _written(call, data, where, updates)
 
 
+def _triangle(call: Call) -> Value:
+    """Trilu: zeros on one side of a diagonal of the last two axes."""
+    asm, shape, diagonal = call.assembler, call.assembler.shape(call.value()), call.optional(1, "diagonal")
+    offset = 0 if diagonal is None else int(diagonal.item())
+    kept = (np.triu if call.get("upper", 1) else np.tril)(np.ones(shape[-2:]), offset)
+    return asm.scale_shift(call.value(), kept, 0.0)
+
+
 def _written(call: Call, data: Value | np.ndarray, where: list[object], updates: Value | np.ndarray) -> Value:
     asm = call.assembler
     shapes = [rearranging.shape_of(asm, part) for part in (data, updates)]
@@ -34,5 +42,5 @@ def _written(call: Call, data: Value | np.ndarray, where: list[object], updates:
     return rearranging.overwritten(asm, data, places, updates)
 
 
-RULES: Mapping[str, Rule] = {"ScatterElements": _scatter_elements, "ScatterND": _scatter}
+RULES: Mapping[str, Rule] = {"ScatterElements": _scatter_elements, "ScatterND": _scatter, "Trilu": _triangle}
 """Operators that write into a value, by name."""

@@ -24,11 +24,29 @@ def _scaled(node: Node) -> Tensor:
     return (node.x - offset) * scale
 
 
+def _dequantized(node: Node) -> Tensor:
+    levels, axis, block = node.x.double(), node.get("axis", 1), node.get("block_size", 0)
+    parts = [node[1].double(), torch.zeros(()) if node.optional(2) is None else node[2].double()]
+    for place, part in enumerate(parts):
+        if part.numel() > 1 and block:
+            parts[place] = part.repeat_interleave(block, axis).narrow(axis, 0, levels.shape[axis])
+        elif part.numel() > 1:
+            parts[place] = part.reshape([-1 if i == axis % levels.dim() else 1 for i in range(levels.dim())])
+    return (levels - parts[1]) * parts[0]
+
+
+def _triangle(node: Node) -> Tensor:
+    diagonal = node.optional(1)
+    cut = torch.triu if node.get("upper", 1) else torch.tril
+    return cut(node.x, 0 if diagonal is None else int(diagonal))
+
+
 RULES: Mapping[str, Rule] = {
     "And": _pair(torch.logical_and),
     "CastLike": lambda node: node.x.to(node[1].dtype),
     "Ceil": lambda node: torch.ceil(node.x),
     "Cos": lambda node: torch.cos(node.x),
+    "DequantizeLinear": _dequantized,
     "Floor": lambda node: torch.floor(node.x),
     "Greater": _pair(torch.gt),
     "GreaterOrEqual": _pair(torch.ge),
@@ -43,6 +61,7 @@ RULES: Mapping[str, Rule] = {
     "Sign": lambda node: torch.sign(node.x),
     "Sin": lambda node: torch.sin(node.x),
     "Size": lambda node: torch.tensor(node.x.numel()),
+    "Trilu": _triangle,
     "Xor": _pair(torch.logical_xor),
 }
 """Operators of shapes and truths, by name."""
