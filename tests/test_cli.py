@@ -297,6 +297,14 @@ def test_an_interruption_before_any_answer(search, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("error", [SystemError, ModelError, FidelityError])
+def test_an_interruption_of_compiled_code_is_no_fault_to_report(search, capsys, error):
+    search.raises = error("<built-in function spans> returned a result with an exception set")
+    search.raises.__cause__ = KeyboardInterrupt()
+    assert cli.run(DIGIT) == 130
+    assert capsys.readouterr().err.strip().startswith("error: interrupted")
+
+
 @pytest.mark.parametrize("how", ["option", "variable"])
 def test_a_traceback_only_on_request(search, capsys, monkeypatch, how):
     search.raises = ZeroDivisionError("by zero")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"robust": 0, "violated": 10, "unknown": 20}
 BUG, BAD_USAGE, INTERRUPTED = 1, 2, 130
+_NO_ANSWER = "interrupted before there was an answer; nothing was written"
 SECONDS_BETWEEN_LINES = 10
 EXPORTED = "steadygaze-export"  # the folder of an export that names none
 DEMO = Case(
@@ -78,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         return _fail(error.format_message() + _left_over(error), BAD_USAGE, debug)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted before there was an answer; nothing was written", INTERRUPTED, debug)
+        return _fail(_NO_ANSWER, INTERRUPTED, debug)
     except SystemExit:  # click leaves so where the reader of a help text has gone
         return _fail("what was asked for could not be printed: its reader has gone", BAD_USAGE, debug)
     except SteadygazeError as error:
@@ -90,7 +91,18 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(f"unexpected {type(error).__name__}: {error}. {_please_report(debug)}", BUG, debug)
 
 
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: what compiled code is interrupted in comes out as another."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _fail(sentence: str, code: int, debug: bool) -> int:
+    if _interrupted(sys.exc_info()[1]):
+        sentence, code = _NO_ANSWER, INTERRUPTED
     with unheard():
         if debug:
             traceback.print_exc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 
 import numpy as np
 import pytest
@@ -92,6 +93,25 @@ def test_an_interrupt_gives_the_partial_answer(image, monkeypatch):
     assert 0 < answer.shares.undecided < 1
     assert answer.result.settings["stopped"] == "an interrupt"
     assert answer.verdict != Verdict.ROBUST
+
+
+@pytest.mark.parametrize("swallowed", [None, SystemError, InternalCheckError], ids=str)
+def test_what_a_second_interrupt_breaks_off_is_no_answer(image, monkeypatch, swallowed):
+    """Compiled code makes another error of it, and what is broken off may not be whole."""
+    advance = Sweep._advance
+
+    def broken_off(self, *arguments):
+        try:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            if swallowed is not None:
+                raise swallowed("returned a result with an exception set") from error
+        return advance(self, *arguments)
+
+    monkeypatch.setattr(Sweep, "_advance", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        sg.verify("digits-cnn", image, BOX, threads=1)
 
 
 def test_the_memory_limit_bounds_the_map(image, monkeypatch):

@@ -422,14 +422,15 @@ def _run(
             search.step()
             now = search.standing()
             note(now)
-            tell(Progress(now.finished, now.regions, now.robust, "searching", now.radius))
+            try:
+                tell(Progress(now.finished, now.regions, now.robust, "searching", now.radius))
+            except KeyboardInterrupt:  # between steps the search is whole, within one it is not
+                return INTERRUPT
             stopped = budget.exceeded(now)
             if stopped:
                 return stopped
     except Expired:
         return budget.out_of_time
-    except KeyboardInterrupt:
-        return INTERRUPT
     finally:
         search.close()
     return None

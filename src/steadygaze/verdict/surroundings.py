@@ -23,12 +23,17 @@ from steadygaze.verdict.budget import Progress
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is heeded where the time is asked, which leaves the search whole; a second one at once."""
-    asked = False
+    """Ctrl-C is heeded where the time is asked, which leaves the search whole; a second one at once.
+
+    What the second one breaks off is no longer whole, and what is broken off may let it pass or make another
+    error of it: no answer comes of it, whatever happens.
+    """
+    asked = broken_off = False
 
     def note(number: int, frame: object) -> None:
-        nonlocal asked
+        nonlocal asked, broken_off
         if asked:
+            broken_off = True
             raise KeyboardInterrupt
         asked = True
 
@@ -38,8 +43,14 @@ def interrupts() -> Iterator[Callable[[], bool]]:
     before = signal.signal(signal.SIGINT, note)
     try:
         yield lambda: asked
+    except Exception as error:
+        if broken_off:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
+    if broken_off:
+        raise KeyboardInterrupt
 
 
 def unrecorded(chain: Chain) -> torch.inference_mode:
