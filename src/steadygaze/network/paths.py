@@ -3,7 +3,8 @@
 There the segment is cut, node by node in the order of evaluation, where a unit changes its piece or a window
 its winner: between two cuts all nodes before are affine, so that a crossing is where a line is zero. The
 gradient is constant between neighbours of the final cuts (Sotoudeh and Thakur, NeurIPS 2019, who integrate
-gradients so). Where the network has smooth nodes the integral is by Gauss's rule on ever more parts.
+gradients so). Where the network has smooth nodes the integral is by Gauss's rule on ever more parts; where it
+has others beside them, whose gradient jumps, the parts end where it does, as closely as interpolation finds.
 """
 
 from __future__ import annotations
@@ -30,8 +31,17 @@ _PRODUCTS = 2 * 10**9
 # Two inputs of a window that meet win there if no other leads by more than this share of the largest.
 _ABREAST = 1e-9
 # Gauss's rule has so many points on a part; parts are doubled until the integral moves by less than
-# _SETTLED of its size, or there are _MOST_PARTS.
-_POINTS, _SETTLED, _MOST_PARTS = 8, 1e-11, 512
+# _SETTLED of its size, or there are _MOST_PARTS, or _MOST_HALVES for each that there was.
+_POINTS, _SETTLED, _MOST_PARTS, _MOST_HALVES = 8, 1e-11, 512, 8
+# Where there are more parts than this, each is short and so many points do.
+_FEWER = ((2048, 2), (256, 4))
+# Jumps of the gradient are sought between so many places, by lines between values there, and then between
+# places so near to where they were found, in turn (0: between these places themselves).
+_SOUGHT, _NEARER = 32, (0.0, 0.0, 1e-5, 0.0)
+# Where jumps are known so closely, the integral moves by no more than this.
+_SETTLED_OVER_JUMPS = 1e-9
+# Of windows of curved values all that come so near to the largest are taken to win where they meet.
+_ABREAST_OF_CURVES = 0.1
 
 
 class Integral(NamedTuple):
@@ -59,31 +69,64 @@ def integrated(
     if graph.piecewise_linear:
         found = between_cuts(cuts(graph, start, end, deadline))
         return _weighed(found, start, end, gradients, few, deadline)
-    parts, before = 1, None
+    if graph.piecewise:
+        ends, settled = _jumps(graph, start, end, deadline), _SETTLED_OVER_JUMPS
+    else:
+        ends, settled = torch.tensor([0.0, 1.0], dtype=torch.float64, device=end.device), _SETTLED
+    most, before = max(_MOST_PARTS, _MOST_HALVES * (len(ends) - 1)), None
     while True:
-        found = _weighed(_gauss(parts), start, end, gradients, few, deadline)
-        settled = before is not None and bool((found - before).abs().max() <= _SETTLED * found.abs().max())
-        if settled or parts >= _MOST_PARTS:
+        found = _weighed(_gauss(ends), start, end, gradients, few, deadline)
+        if before is not None and bool((found - before).abs().max() <= settled * found.abs().max()):
             return found
-        parts, before = 2 * parts, found
+        if len(ends) > most:
+            return found
+        ends, before = torch.cat([ends, (ends[1:] + ends[:-1]) / 2]).sort().values, found
 
 
 def cuts(graph: Graph, start: Tensor, end: Tensor, deadline: Deadline = NEVER) -> Tensor:
     """Where the gradient may change along a segment, ``(T,)`` ascending, with 0 and 1. Raises Expired."""
-    few = max(2, _PRODUCTS // graph.effort)
     found = torch.tensor([0.0, 1.0], dtype=torch.float64, device=end.device)
     for index in graph.piecewise:
-        source = graph.nodes[index].inputs[0]
-        rows = max(2, min(few, _NUMBERS // math.prod(graph.nodes[source].shape)))
-        crossings = [found]
-        for first in range(0, len(found) - 1, rows - 1):
-            deadline.ask()
-            places = found[first : first + rows]
-            values = graph.values_at(_points(places, start, end), (source,))[source].flatten(1)
-            crossings += _crossings(graph.nodes[index].layer, places, values)
-        found = torch.cat(crossings).sort().values
-        found = found[torch.cat([found.new_ones(1).bool(), found.diff() > _CLOSE])]
+        found = _merged([found, *_crossed(graph, index, found, start, end, _ABREAST, deadline)])
     return found
+
+
+def _jumps(graph: Graph, start: Tensor, end: Tensor, deadline: Deadline) -> Tensor:
+    """Where the gradient jumps along a segment on which values are curved, and even places, 0 and 1."""
+    even = torch.linspace(0.0, 1.0, _SOUGHT + 1, dtype=torch.float64, device=end.device)
+    found = even
+    for near in _NEARER:
+        crossings = [
+            each
+            for index in graph.piecewise
+            for each in _crossed(graph, index, found, start, end, _ABREAST_OF_CURVES, deadline)
+        ]
+        there = torch.cat([even.new_zeros(0), *crossings])
+        around = [there, there - near, there + near] if near else [there]
+        found = _merged([even, *(each.clamp(0.0, 1.0) for each in around)])
+    return found
+
+
+def _merged(places: list[Tensor]) -> Tensor:
+    """Places in order, without those that are next to none beside the one before."""
+    found = torch.cat(places).sort().values
+    return found[torch.cat([found.new_ones(1).bool(), found.diff() > _CLOSE])]
+
+
+def _crossed(
+    graph: Graph, index: int, found: Tensor, start: Tensor, end: Tensor, abreast: float, deadline: Deadline
+) -> list[Tensor]:
+    """Where lines between values at the places `found` cross breakpoints of a node, or windows change."""
+    few = max(2, _PRODUCTS // graph.effort)
+    source = graph.nodes[index].inputs[0]
+    rows = max(2, min(few, _NUMBERS // math.prod(graph.nodes[source].shape)))
+    crossings = []
+    for first in range(0, len(found) - 1, rows - 1):
+        deadline.ask()
+        places = found[first : first + rows]
+        values = graph.values_at(_points(places, start, end), (source,))[source].flatten(1)
+        crossings += _crossings(graph.nodes[index].layer, places, values, abreast)
+    return crossings
 
 
 def between_cuts(found: Tensor) -> Integral:
@@ -91,11 +134,13 @@ def between_cuts(found: Tensor) -> Integral:
     return Integral((found[1:] + found[:-1]) / 2, found.diff())
 
 
-def _gauss(parts: int) -> Integral:
-    nodes, weights = np.polynomial.legendre.leggauss(_POINTS)
-    starts = np.arange(parts)[:, None] / parts
-    places = (starts + (nodes + 1) / 2 / parts).reshape(-1)
-    return Integral(torch.from_numpy(places), torch.from_numpy(np.tile(weights / 2 / parts, parts)))
+def _gauss(ends: Tensor) -> Integral:
+    """Gauss's rule on each of the parts between neighbouring ends, of fewer points where these are many."""
+    points = next((points for parts, points in _FEWER if len(ends) > parts), _POINTS)
+    nodes, weights = (torch.from_numpy(each).to(ends) for each in np.polynomial.legendre.leggauss(points))
+    lengths = ends.diff()[:, None]
+    places = ends[:-1, None] + lengths * (nodes + 1) / 2
+    return Integral(places.reshape(-1), (lengths * weights / 2).reshape(-1))
 
 
 def _weighed(
@@ -122,7 +167,7 @@ def _points(places: Tensor, start: Tensor, end: Tensor) -> Tensor:
     return start + places[:, None, None, None] * (end - start)
 
 
-def _crossings(layer: object, places: Tensor, values: Tensor) -> list[Tensor]:
+def _crossings(layer: object, places: Tensor, values: Tensor, abreast: float) -> list[Tensor]:
     """Where units cross a breakpoint, or windows change their winner, between neighbouring places ``(T,)``.
 
     values: ``(T, N)`` of what the layer reads.
@@ -137,7 +182,7 @@ def _crossings(layer: object, places: Tensor, values: Tensor) -> list[Tensor]:
         met = _zeros(places, entries[..., first] - entries[..., second])
         before, after = entries[met.step, met.unit], entries[met.step + 1, met.unit]
         there = before + met.share[:, None] * (after - before)
-        slack = _ABREAST * there.abs().amax(dim=1)
+        slack = abreast * there.abs().amax(dim=1)
         found.append(met.places[there[:, first] >= there.amax(dim=1) - slack])
     return found
 
@@ -152,9 +197,10 @@ class _Zeros(NamedTuple):
 
 
 def _zeros(places: Tensor, values: Tensor) -> _Zeros:
-    """Where lines ``(T, N)``, known at places ``(T,)``, change their sign between two of these."""
-    before, after = values[:-1], values[1:]
-    step, unit = torch.nonzero(before * after < 0, as_tuple=True)
-    low, high = before[step, unit], after[step, unit]
+    """Where lines ``(T, N)``, known at places ``(T,)``, change their sign between two, or come to 0."""
+    below, level = values < 0, values == 0
+    crossed = (below[:-1] ^ below[1:]) & ~level[1:] | level[1:]
+    step, unit = torch.nonzero(crossed & ~level[:-1], as_tuple=True)
+    low, high = values[step, unit], values[step + 1, unit]
     share = low / (low - high)
     return _Zeros(places[step] + share * (places[step + 1] - places[step]), step, unit, share)
