@@ -148,6 +148,20 @@ def test_matrix_products_are_known_to_twice_the_precision(spread):
     assert (found.error <= 2.0**-82).all()
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3, 4])
+@pytest.mark.parametrize("bits", [(8, 8), (8, 53), (53, 8), (24, 53), (30, 41), (53, 53)])
+def test_products_of_numbers_with_few_bits_are_known_however_they_are_cut(bits, parts):
+    """Some parts of them, or what is left, are 0 throughout."""
+    rng = np.random.default_rng(sum(bits))
+    first, second = (
+        torch.from_numpy(np.rint(rng.uniform(-1, 1, (n, 200)) * 2.0**own) * 2.0**-own)
+        for n, own in zip((4, 2), bits, strict=True)
+    )
+    found = precise_products(lambda w, rows: rows @ w.T, first, second, 200, shared=True, parts=parts)
+    assert excess(found, exact_products(first, second)) <= 1
+    assert (found.error <= max(2.0**-100, 2.0 ** (-31 - 22 * parts))).all()
+
+
 @pytest.mark.parametrize("size", [1e300, 1e301, 1e307, -1.5e308])
 @pytest.mark.parametrize("weights", [1e-301, 1e-150, 1e-5])
 def test_products_of_numbers_near_the_largest_are_known_or_not_at_all(size, weights):
@@ -197,7 +211,7 @@ def test_kernels_give_the_numbers_that_tensors_give(name, monkeypatch):
         "added": lambda: a + b,
         "multiplied": lambda: a * b,
         "summed": lambda: double_double._total_of(parts),
-        "cut": lambda: Precise(*double_double._cut(b.high.reshape(4, 50), 20, 3)[0]),
+        "cut": lambda: Precise(*double_double._cut(b.high.reshape(4, 50), 20, 2)[0]),
     }[name]
     one = made()
     monkeypatch.setattr(double_kernels, "suit", lambda x: x.device.type == "cpu")
@@ -230,10 +244,30 @@ def test_parts_of_too_many_bits_are_seen(monkeypatch):
         test_matrix_products_are_known_to_twice_the_precision(0)
 
 
+def test_rounding_of_what_is_left_behind_parts_is_seen(monkeypatch):
+    monkeypatch.setattr(double_double, "UNIT", 0.0)
+    with pytest.raises(AssertionError):
+        test_products_of_numbers_with_few_bits_are_known_however_they_are_cut((53, 53), 1)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_part_that_is_lost_is_seen(monkeypatch, lost):
+    whole = double_double._cut
+
+    def shorter(*given):
+        parts, size = whole(*given)
+        parts[lost] = None
+        return parts, size
+
+    monkeypatch.setattr(double_double, "_cut", shorter)
+    with pytest.raises(AssertionError):
+        test_products_of_numbers_with_few_bits_are_known_however_they_are_cut((53, 53), 2)
+
+
 def test_parts_of_numbers_too_large_for_them_are_seen(monkeypatch):
     monkeypatch.setattr(torch, "where", lambda _, own, other: own)
     with pytest.raises(AssertionError):
-        test_products_of_numbers_near_the_largest_are_known_or_not_at_all(1e307, 1e-301)
+        test_products_of_numbers_near_the_largest_are_known_or_not_at_all(1e307, 1e-150)
 
 
 def test_a_series_that_ends_too_soon_is_seen(monkeypatch):

@@ -6,7 +6,8 @@ floating point arithmetic, 2001). Each operation here also says how far its resu
 
 Sums of products are made of parts so short that each product, and each sum of them in whatever order, is
 exact in float64 (Ozaki, Ogita, Oishi and Rump, Error-free transformations of matrix multiplication,
-Numerical Algorithms 59, 2012): matrix products and convolutions of any kind do.
+Numerical Algorithms 59, 2012): matrix products and convolutions of any kind do. Of what is left behind some
+parts products are rounded, which takes little of what is so much smaller.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.error_free import two_product, two_sum
 
 _BITS = 53
-#: Parts that products are made of: with 20 bits each what is left out is 2^-100.
-PARTS = 5
+#: Parts that products are made of: with 20 bits each what is rounded is 2^-60 of the largest products.
+PARTS = 3
 # Numbers beyond this power of two are not cut into parts: multiples of it would overflow.
 _MOST_POWER = 1000
 
@@ -200,25 +201,34 @@ def precise_products(
         b: ``(B, *shape)``.
         terms: the most products that are summed for one value.
         shared: see `a`.
-        parts: of each factor; with fewer it takes less time, and more is left out.
+        parts: of each factor; with fewer it takes less time, and more is rounded.
     """
     if not b.numel():
         return Precise.exact(product(a, b))
     bits = (_BITS - math.ceil(math.log2(max(2, terms)))) // 2
-    first, a_size = _cut(a[None] if shared else a, bits, parts)
-    second, b_size = _cut(b, bits, parts)
+    (*first, a_rest), a_size = _cut(a[None] if shared else a, bits, parts)
+    (*second, b_rest), b_size = _cut(b, bits, parts)
+    # a b = sum over i of a_i (b_1 + ... + b_(parts + 1 - i) + what is left of b behind these), and a_rest b.
+    left = [b]
+    for part in second:
+        left.append(left[-1] if part is None else left[-1] - part)
+    if b_rest is None:
+        left = [own if any(part is not None for part in second[k:]) else None for k, own in enumerate(left)]
     rows, found = len(b), list[Tensor]()
-    for number, part in enumerate(first):
-        taken = second[: parts - number]
+    for number, part in enumerate((*first, a_rest)):
+        if part is None:
+            continue
+        taken = [own for own in (*second[: parts - number], left[parts - number]) if own is not None]
         if taken:
             weights = part[0] if shared else part.repeat(len(taken), *(1,) * (part.ndim - 1))
             found += product(weights, torch.cat(taken)).split(rows)
     if not found:
         return Precise.exact(product(a, b))
     total = _total_of(found)
-    # Of all products of parts those are left out that are below 2^-(bits parts) of the largest ones.
-    left = (parts + 1) * terms * 2.0 ** (-bits * parts) * a_size * b_size
-    spread = left.reshape(-1, *(1,) * (total.high.ndim - 1)).expand_as(total.high)
+    # What is rounded are parts + 1 sums of products, each of which is below 2^-(bits parts) of the largest.
+    share = (parts + 1) * terms * (terms + 4) * UNIT * 2.0 ** (-bits * parts)
+    rounded = share * a_size * b_size
+    spread = rounded.reshape(-1, *(1,) * (total.high.ndim - 1)).expand_as(total.high)
     return total.loosened(spread + LEAST)
 
 
@@ -234,10 +244,11 @@ def _total_of(found: list[Tensor]) -> Precise:
     return total
 
 
-def _cut(numbers: Tensor, bits: int, count: int) -> tuple[list[Tensor], Tensor]:
-    """Parts of so many bits, largest first, without those that are 0; and powers of two above each row.
+def _cut(numbers: Tensor, bits: int, count: int) -> tuple[list[Tensor | None], Tensor]:
+    """Parts of so many bits, largest first, and what is left; powers of two above each row.
 
-    Of a row with numbers beyond 2^1000 nothing is known: that power is infinite.
+    Those that are 0 throughout are None. Of a row with numbers beyond 2^1000 nothing is known: that power is
+    infinite.
 
     The parts of a row are multiples of powers of two, each 2^bits times less than the one before.
     """
@@ -246,17 +257,16 @@ def _cut(numbers: Tensor, bits: int, count: int) -> tuple[list[Tensor], Tensor]:
     scales = torch.ldexp(torch.ones_like(size), exponent)
     # Parts of larger numbers would have more bits, and their products would not be exact.
     scales = torch.where(size <= 2.0**_MOST_POWER, scales, torch.inf)
+    powers = exponent[:, None] - bits * torch.arange(1, count + 1, device=size.device)
+    units = torch.ldexp(torch.ones_like(powers, dtype=torch.float64), powers)
     if double_kernels.suit(numbers):
-        powers = exponent[:, None] - bits * torch.arange(1, count + 1)
-        units = torch.ldexp(torch.ones_like(powers, dtype=torch.float64), powers)
         made, seen = double_kernels.cut(_flat(numbers).reshape(len(numbers), -1), units.numpy())
-        made = torch.from_numpy(made).reshape(count, *numbers.shape)
-        return [part for part, some in zip(made, seen, strict=True) if some], scales
+        made = torch.from_numpy(made).reshape(count + 1, *numbers.shape)
+        return [part if some else None for part, some in zip(made, seen, strict=True)], scales
     parts, left = list[Tensor](), numbers
-    for number in range(1, count + 1):
-        unit = torch.ldexp(torch.ones_like(size), exponent - bits * number)
-        unit = unit.reshape(-1, *(1,) * (numbers.ndim - 1))
+    for number in range(count):
+        unit = units[:, number].reshape(-1, *(1,) * (numbers.ndim - 1))
         part = torch.round(left / unit) * unit
         left = left - part
         parts.append(part)
-    return [part for part in parts if part.any()], scales
+    return [part if bool(part.any()) else None for part in (*parts, left)], scales

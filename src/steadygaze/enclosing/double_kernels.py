@@ -17,6 +17,8 @@ LEAST = 2.0**-1000
 _SPLIT = 2.0**27 + 1
 # Numbers that are taken through a polynomial at once: as many as stay in the cache.
 _BLOCK = 64
+# The same of numbers that are cut into parts, which takes nothing else.
+_LONG_BLOCK = 512
 
 
 def suit(x: Tensor) -> bool:
@@ -116,25 +118,33 @@ def totals(high, low, error):
 
 @kernel
 def cut(numbers, units):
-    """Parts ``(count, R, N)`` of rows ``(R, N)``: multiples of units ``(R, count)``; and which are not 0."""
+    """Parts of rows ``(R, N)``, multiples of units ``(R, count)``, and behind them what is left.
+
+    Returns ``(count + 1, R, N)``, and which of these are not 0 throughout. Units are powers of two that
+    have an inverse.
+    """
     rows, size = numbers.shape
     count = units.shape[1]
-    out = np.empty((count, rows, size))
-    seen = np.zeros(count, np.bool_)
-    left = np.empty(_BLOCK)
+    out = np.empty((count + 1, rows, size))
+    seen = np.zeros(count + 1, np.bool_)
     for row in range(rows):
-        for start in range(0, size, _BLOCK):
-            width = min(size, start + _BLOCK) - start
-            for i in range(width):
-                left[i] = numbers[row, start + i]
+        left = out[count, row]
+        for start in range(0, size, _LONG_BLOCK):
+            end, hits = min(size, start + _LONG_BLOCK), 0
+            for i in range(start, end):
+                left[i] = numbers[row, i]
             for k in range(count):
-                unit, most = units[row, k], 0.0
-                for i in range(width):
-                    own = np.rint(left[i] / unit) * unit
+                unit, part, found = units[row, k], out[k, row], 0
+                inverse = 1 / unit
+                for i in range(start, end):
+                    own = np.rint(left[i] * inverse) * unit
                     left[i] -= own
-                    out[k, row, start + i] = own
-                    most += abs(own)
-                seen[k] |= most != 0
+                    part[i] = own
+                    found |= own != 0
+                seen[k] |= found != 0
+            for i in range(start, end):
+                hits |= left[i] != 0
+            seen[count] |= hits != 0
     return out, seen
 
 

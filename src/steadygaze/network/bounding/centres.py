@@ -38,8 +38,8 @@ from steadygaze.network.smooth import Smooth
 from steadygaze.network.taking import Take
 from steadygaze.network.transposed import TransposedConv
 
-# Parts of sums of products of drifts: what four parts leave out is less than 2^-75 of what they drift by.
-PARTS_OF_DRIFT = 4
+# Parts of sums of products of drifts: what two parts leave to be rounded is 2^-40 of what they drift by.
+PARTS_OF_DRIFT = 2
 
 
 def precise_value(layer: AbstractLayer, *xs: Tensor) -> Precise:
