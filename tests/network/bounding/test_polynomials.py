@@ -128,11 +128,12 @@ def of_slopes(name, width=2.0**-7, degree=4):
     else:
         done = followed_units(m, layer, inputs[0], None)
     given = torch.from_numpy(rng.standard_normal(done.values.anchor.shape))
-    pulled = done.slopes.pulled(Forms.exact(given, COUNT), 0, 0)
+    gradient = Anchored(given, Forms.exact(torch.zeros_like(given), COUNT))
+    pulled = [own.whole for own in done.slopes.pulled(gradient, 0)]
     for t in ([1.0, -1.0], [0.3, 1.0]):
         own = rng.choice([-1.0, 1.0], 2)
         xs = [at(x, t, 0 * x.anchor[0], degree, own) for x in inputs]
-        for k, forms in enumerate(pulled if isinstance(pulled, tuple) else (pulled,)):
+        for k, forms in enumerate(pulled):
             place = tuple(rng.integers(0, size) for size in shapes[k])
             beside = np.zeros(shapes[k], dtype=object)
             beside[place] = step
@@ -377,8 +378,8 @@ def test_a_slope_to_simple_precision_is_seen(monkeypatch, name):
 def test_a_drift_that_loses_its_rounding_is_seen(monkeypatch, name):
     whole = anchored.moved
 
-    def simple(centre, away, drift):
-        return whole(centre, away, Precise.exact(drift.high))
+    def simple(centre, away, drift=None):
+        return whole(centre, away, drift and Precise.exact(drift.high))
 
     for module in (polynomial_layers, anchored):
         monkeypatch.setattr(module, "moved", simple)
@@ -405,10 +406,9 @@ def test_errors_that_do_not_go_through_units_are_seen(monkeypatch):
 def test_derivatives_that_do_not_move_are_seen(monkeypatch):
     whole = polynomial_slopes.Slopes.pulled
 
-    def still(self, gradient, room, used):
-        forms = self.factor
-        rows = torch.cat([forms.rows[:, :1], 0 * forms.rows[:, 1:]], dim=1)
-        return whole(replace(self, factor=replace(forms, rows=rows)), gradient, room, used)
+    def still(self, gradient, used):
+        away = replace(self.factor.away, rows=0 * self.factor.away.rows)
+        return whole(replace(self, factor=replace(self.factor, away=away)), gradient, used)
 
     monkeypatch.setattr(polynomial_slopes.Slopes, "pulled", still)
     chosen = next(own for own in MADE if "attention" in own.lower())
@@ -429,7 +429,8 @@ def test_gradients_whose_factors_lose_what_symbols_do_are_seen(monkeypatch):
     def nothing(m, forms):
         return replace(forms, rows=forms.rows[:, : m.rows])
 
-    monkeypatch.setattr(polynomial_layers, "without_strays", nothing)
+    for module in (polynomial_layers, polynomial_slopes):
+        monkeypatch.setattr(module, "without_strays", nothing)
     assert min(of_slopes(name) for name in FACTORED) > 1
 
 

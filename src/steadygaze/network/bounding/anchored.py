@@ -67,7 +67,7 @@ class Anchored:
     @cached_property
     def change(self) -> Forms:
         """The differences from the anchors."""
-        if self.drift is None:
+        if self.drift is None or not self.drift.shape[1]:
             return self.away
         rows = self.away.rows.clone()
         moving = rows[:, 1 : 1 + self.drift.shape[1]]
@@ -86,6 +86,18 @@ class Anchored:
     def hull(self) -> Forms:
         """The values, and all between them and the anchors."""
         return self.whole.loosened(self.away.centre.abs())
+
+    def take(self, chosen: Tensor) -> Anchored:
+        """The values over some boxes."""
+        drift = None if self.drift is None else self.drift[chosen]
+        return Anchored(self.anchor[chosen], self.away.take(chosen), drift)
+
+    def reshaped(self, *shape: int) -> Anchored:
+        """The same numbers in another shape."""
+        drift = self.drift
+        if drift is not None:
+            drift = drift.reshape(*drift.shape[:2], *shape)
+        return Anchored(self.anchor.reshape(len(self.anchor), *shape), self.away.reshaped(*shape), drift)
 
     def flattened(self) -> Anchored:
         """The same numbers with shape ``(N,)``."""

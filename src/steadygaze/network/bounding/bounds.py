@@ -16,12 +16,7 @@ from steadygaze.network.bounding.affine import affine
 from steadygaze.network.bounding.attention import relax_joint_node
 from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.joint import Factors, Scales, Shares
-from steadygaze.network.bounding.polynomial_slopes import (
-    NormSlopes,
-    PolynomialSlopes,
-    ProductSlopes,
-    SoftmaxSlopes,
-)
+from steadygaze.network.bounding.polynomial_slopes import PolynomialSlopes, pulled_back
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
 from steadygaze.network.bounding.single_entries import transpose_of
 from steadygaze.network.bounding.steepening import steepened
@@ -51,20 +46,25 @@ class Bounds:
         tolerances: of each node that picks, as `bounds_of` was given them.
         backward: what linear bounds need on their way back; None if nobody asked for them.
         deadline: asked on the way through the network and back, node by node.
+        followed: in place of the slopes, where values are followed as polynomials; None elsewhere.
     """
 
     graph: Graph
     values: Mapping[int, Forms]
-    slopes: Mapping[int, Derivative | Choice | Factors | Shares | Scales | PolynomialSlopes]
+    slopes: Mapping[int, Derivative | Choice | Factors | Shares | Scales]
     pull: Tensor
     doubts: Tensor
     room: int
     tolerances: Mapping[int, Tensor]
     backward: Backward | None = None
     deadline: Deadline = NEVER
+    followed: Mapping[int, PolynomialSlopes] | None = None
 
     def take(self, chosen: Tensor) -> Bounds:
         """What is known over some of the boxes."""
+        followed = self.followed
+        if followed is not None:
+            followed = {index: slopes.take(chosen) for index, slopes in followed.items()}
         return replace(
             self,
             values={index: forms.take(chosen) for index, forms in self.values.items()},
@@ -72,6 +72,7 @@ class Bounds:
             pull=self.pull[chosen],
             doubts=self.doubts[chosen],
             backward=None if self.backward is None else self.backward.take(chosen),
+            followed=followed,
         )
 
     def enclosed_gaps(self, label: int) -> Forms:
@@ -130,6 +131,8 @@ class Bounds:
         seed has the shape ``(K,)``; its symbols must not be those of `values`. Raises Expired where the
         deadline passes on the way.
         """
+        if self.followed is not None:
+            return pulled_back(self.graph, self.followed, seed, to, self.deadline)
         graph, used = self.graph, seed.symbols
         pending: dict[int, Forms] = {graph.last: seed}
         downstream = graph.downstream_of(to)
@@ -157,7 +160,7 @@ class Bounds:
             norm = 1.0 if isinstance(layer, Add) else self.graph.norm(index)
             return tuple(_transposed(layer, gradient, shapes, k, norm) for k in range(len(shapes)))
         slopes = self.slopes[index]
-        if isinstance(slopes, Factors | Shares | Scales | ProductSlopes | SoftmaxSlopes | NormSlopes):
+        if isinstance(slopes, Factors | Shares | Scales):
             return slopes.pulled(gradient, self.room, used)
         return (slopes.pulled(gradient.flattened(), self.room, used).reshaped(*shapes[0]),)
 

@@ -32,6 +32,7 @@ from steadygaze.network.layers import (
     Permute,
     Reshape,
     ScaleShift,
+    Shape,
 )
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -126,7 +127,50 @@ def _averaged(layer: AveragePool, x: Tensor) -> Precise:
     return (along(across.high) + along(across.low)).loosened(error)
 
 
+def precise_transpose(layer: AbstractAffine, g: Tensor, shapes: tuple[Shape, ...], source: int) -> Precise:
+    """What comes of known numbers ``(B, *shape)`` at its output, at one of its inputs of these shapes."""
+    match layer:
+        case Reshape() | Permute() | Pad() | Concat() | Add():
+            return Precise.exact(layer.transpose(g, shapes)[source])
+        case ScaleShift():
+            return Precise.exact(g) * Precise.exact(layer.scale.expand_as(g))
+        case Dense():
+            return precise_products(lambda w, x: x @ w, layer.weight, g, layer.terms_backward, shared=True)
+        case Conv() | TransposedConv():
+
+            def moved(weight: Tensor, x: Tensor) -> Tensor:
+                return replace(layer, weight=weight).transpose(x, shapes)[source]
+
+            return precise_products(moved, layer.weight, g, layer.terms_backward, shared=True)
+        case AveragePool():
+            return _averaged(AveragePool(layer.rows.mT, layer.columns.mT), g)
+        case Take():
+            return precise_products(
+                lambda one, x: layer.transpose(one * x, shapes)[source],
+                g.new_ones(1),
+                g,
+                layer.terms_backward,
+                shared=True,
+            )
+    made, size = layer.transpose(g, shapes)[source], layer.absolute.transpose(g.abs(), shapes)[source]
+    return Precise.rounded(made, (layer.terms_backward + 4) * UNIT * size)
+
+
 # -- layers of several values
+
+
+def precise_along(
+    product: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, terms: int, axes: tuple[int, ...]
+) -> Precise:
+    """A product that is linear in both known factors ``(B, *shape)``; terms: see `precise_products`.
+
+    Where there is one term, or they are summed along the given axes, which are kept, entries are multiplied.
+    """
+    if terms > 1 and not axes:
+        return precise_products(product, a, b, terms, shared=False)
+    a, b = torch.broadcast_tensors(a, b)
+    made = Precise.exact(a) * Precise.exact(b)
+    return reduce(lambda own, axis: own.total(axis), axes, made)
 
 
 def _joint(layer: AbstractJoint, *xs: Tensor) -> Precise:

@@ -63,6 +63,8 @@ from steadygaze.network.bounding.polynomial_slopes import (
     Slopes,
     SoftmaxSlopes,
     Winners,
+    settled,
+    turned_level,
 )
 from steadygaze.network.bounding.relaxing import Choice, Derivative
 from steadygaze.network.bounding.series import Series, binomial, series_of
@@ -169,15 +171,16 @@ def _with_bends(rows: Tensor, deviation: Tensor, bends: Tensor, end: int) -> Ten
 
 def _slopes(m: Monomials, derivative: Derivative, count: int) -> Slopes:
     """Derivatives ``(B, N)`` of units that are not expanded."""
-    rows, radius = derivative.centre[:, None], derivative.radius * (1 + ROUNDING)
+    anchor, radius = derivative.centre, derivative.radius * (1 + ROUNDING)
+    rows = torch.zeros_like(anchor[:, None])
     if derivative.slopes is not None:
         rows = torch.cat([rows, derivative.slopes], dim=1)
     if derivative.two is None:
-        return Slopes(m, Forms(rows, radius, count, length=derivative.length))
+        return Slopes(m, Anchored(anchor, Forms(rows, radius, count, length=derivative.length)))
     # Centre and radius of two slopes are themselves rounded.
     rounded = 2 * UNIT * (derivative.centre.abs() + derivative.radius)
-    factor = Forms(rows, torch.where(radius > 0, rounded, 0.0), count)
-    return Slopes(m, factor, radius if bool(radius.any()) else None)
+    away = Forms(rows, torch.where(radius > 0, rounded, 0.0), count)
+    return Slopes(m, Anchored(anchor, away), radius if bool(radius.any()) else None)
 
 
 def _drifting(flat: Anchored, slope: Precise) -> Precise:
@@ -220,19 +223,17 @@ def _expanded(m: Monomials, layer: Smooth, x: Anchored, series: Series) -> Follo
     made = moved(
         precise_value(layer, x.anchor), values.reshaped(*shape), _shaped(_drifting(flat, slope), shape)
     )
-    return Followed(made, Slopes(m, _derivatives(m, flat, series)), rest)
+    return Followed(made, Slopes(m, moved(slope, _derivatives(m, flat, series))), rest)
 
 
 def _derivatives(m: Monomials, flat: Anchored, series: Series) -> Forms:
-    """f' over the boxes, ``(B, N)``."""
+    """By how much f' over the boxes differs from that at the anchors, ``(B, N)``."""
     highest, change = m.degree + 1, flat.change
     beyond = (change.size * (1 + ROUNDING)) ** highest * (1 + ROUNDING)
     numbers = [(k + 1) * series.numbers[k + 1] for k in range(1, highest)]
     off = [(k + 1) * series.off[k + 1] for k in range(1, highest)]
     rows, left = composed(m, numbers, off, change)
-    rows[:, 0] += series.numbers[1]
     left = left + (highest + 1) * series.bound(highest + 1) * beyond
-    left = left + series.off[1] + UNIT * rows[:, 0].abs()
     bend = 2 * series.bound(2)
     left = left * (1 + ROUNDING)
     change = without_strays(m, change)
@@ -275,11 +276,11 @@ def followed_joint(
             drift = levelled_values(drift_of(second))
             second = moved(levelled_values(second.anchor), levelled(second.away), drift)
     away, values = _multiplied(m, layer, first, second)
-    return Followed(values, _product_slopes(m, layer, first.whole, second.whole), away.error.flatten(1))
+    return Followed(values, _product_slopes(m, layer, first, second), away.error.flatten(1))
 
 
-def _product_slopes(m: Monomials, layer: AbstractProduct, first: Forms, second: Forms) -> ProductSlopes:
-    return ProductSlopes(m, layer, (without_strays(m, first), without_strays(m, second)))
+def _product_slopes(m: Monomials, layer: AbstractProduct, first: Anchored, second: Anchored) -> ProductSlopes:
+    return ProductSlopes(m, layer, (settled(m, first), settled(m, second)))
 
 
 def _terms(layer: AbstractProduct, a: Anchored, b: Anchored) -> int:
@@ -300,7 +301,7 @@ def _mixed(m: Monomials, layer: MatrixProduct, p: Anchored, v: Anchored, asked: 
     whole = v.whole
     level = turned(levelled(turned(whole)))
     values = replace(values, away=values.away.loosened(*mixed_errors(layer, p, whole, level)))
-    slopes = _product_slopes(m, layer, p.whole, whole if asked else level)
+    slopes = _product_slopes(m, layer, p, v if asked else turned_level(v))
     return Followed(values, slopes, values.away.error.flatten(1))
 
 
@@ -342,7 +343,7 @@ def _softmax(m: Monomials, layer: Softmax, x: Anchored) -> Followed:
     lengths = (away.errors + lengths_of(rounding)) * eigenvalue(high) * (1 + ROUNDING)
     made = made.loosened(own, lengths)
     values = moved(centre, made, shares * drift)
-    return Followed(values, SoftmaxSlopes(m, without_strays(m, values.whole)), made.error.flatten(1))
+    return Followed(values, SoftmaxSlopes(m, settled(m, values)), made.error.flatten(1))
 
 
 def _exponential(m: Monomials, like: Tensor) -> list[Tensor]:
@@ -405,9 +406,8 @@ def _normalised(m: Monomials, layer: Normalise, x: Anchored) -> Followed:
     less = bent + u_beside.scaled(half)
     away = multiplied(m, SPREAD, y0, less, 1).loosened(off_of(centre) * less.most * (1 + ROUNDING))
     away = away + multiplied(m, SPREAD, z, q, 1) + beside
-    scales = q.scaled(scale.high).raised(scale.high)
-    scales = scales.loosened((off_of(scale) * (1 + q.most)) * (1 + ROUNDING))
-    rest = away.error
+    grown = q.scaled(scale.high).loosened(off_of(scale) * q.most * (1 + ROUNDING))
+    scales, rest = moved(scale, grown).whole, away.error
     # Errors are stretched as in `joint`.
     steepest = layer.epsilon**-0.5
     low, high = (end.clamp(0.0, steepest * (1 + ROUNDING)) for end in scales.bounds())
@@ -416,9 +416,10 @@ def _normalised(m: Monomials, layer: Normalise, x: Anchored) -> Followed:
     deviating = (centre.most + z.most) / scale.high * (1 + ROUNDING) + errors
     most = (deviating * high * (1 + ROUNDING)).clamp_max(root_of(size))
     away = away.loosened(*contracted(layer, x.away, most, high))
-    scales = scales.loosened(high.square() * errors / size**0.5 * (1 + ROUNDING))
-    values, scales = moved(centre, away, first), without_strays(m, scales)
-    return Followed(values, NormSlopes(m, layer, without_strays(m, values.whole), scales), rest.flatten(1))
+    grown = grown.loosened(high.square() * errors / size**0.5 * (1 + ROUNDING))
+    values = moved(centre, away, first)
+    slopes = NormSlopes(m, layer, settled(m, values), settled(m, moved(scale, grown)))
+    return Followed(values, slopes, rest.flatten(1))
 
 
 def _spread_out(x: Precise, like: Precise) -> Precise:

@@ -1,24 +1,35 @@
 """Derivatives of layers over boxes as polynomials, and gradients that go back through them.
 
-See `polynomial`. A gradient is a polynomial with errors, too. Rows beyond the coordinates are products of
-these: what `Bounds` tells layers of room for symbols does not matter here.
+See `polynomial`. A gradient is a known number, its anchor, and a polynomial with errors beside that: what
+comes of anchors is computed to twice the precision, as it is of values, for whatever float64 leaves of them
+is multiplied by the norms of all layers before. Rows beyond the coordinates are products of these: what
+`Bounds` tells layers of room for symbols does not matter here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from steadygaze.deadline import Deadline
+from steadygaze.enclosing.double_double import Precise, precise_products
 from steadygaze.enclosing.forms import Forms
 from steadygaze.enclosing.monomials import Monomials
-from steadygaze.network.bounding.joint import ADDED, SPREAD, UNITS, contracted, eigenvalue
+from steadygaze.network.bounding.anchored import Anchored, moved
+from steadygaze.network.bounding.attention import turned
+from steadygaze.network.bounding.centres import levelled_values, mean_of, precise_along, precise_transpose
+from steadygaze.network.bounding.joint import ADDED, SPREAD, UNITS, Times, contracted, eigenvalue
 from steadygaze.network.bounding.last_axis import levelled, root_of, share_of, summed, terms_of
-from steadygaze.network.bounding.polynomial import ROUNDING, multiplied, with_doubts
+from steadygaze.network.bounding.polynomial import ROUNDING, differences, with_doubts, without_strays
 from steadygaze.network.bounding.relaxing import Choice
-from steadygaze.network.joint import AbstractProduct, Normalise
+from steadygaze.network.bounding.single_entries import transpose_of
+from steadygaze.network.graph import Graph
+from steadygaze.network.joint import AbstractProduct, Multiply, Normalise
+from steadygaze.network.layers import AbstractAffine, Add
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +42,7 @@ class Slopes:
     """
 
     monomials: Monomials
-    factor: Forms
+    factor: Anchored
     doubt: Tensor | None = None
 
     @property
@@ -44,17 +55,18 @@ class Slopes:
         doubt = None if self.doubt is None else self.doubt[chosen]
         return replace(self, factor=self.factor.take(chosen), doubt=doubt)
 
-    def pulled(self, gradient: Forms, room: int, used: int) -> Forms:
-        """The gradient before the units, given the one behind them, ``(B, N)``.
+    def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
+        """The gradient before the units, given the one behind them.
 
         What a unit in doubt makes of it is a symbol, which cancels in what is behind: as an error it would
-        grow by the magnitudes of all weights.
+        grow by the magnitudes of all weights. used: symbols that stand for something else already.
         """
-        del room
-        made = multiplied(self.monomials, UNITS, gradient, self.factor, 1)
-        if self.doubt is None:
-            return made
-        return with_doubts(self.monomials, made, self.doubt * gradient.most * (1 + ROUNDING), used)
+        shape, flat = gradient.away.shape, gradient.flattened()
+        made = _product(self.monomials, UNITS, flat, self.factor, 1)
+        if self.doubt is not None:
+            doubt = self.doubt * flat.whole.most * (1 + ROUNDING)
+            made = replace(made, away=with_doubts(self.monomials, made.away, doubt, used))
+        return (made.reshaped(*shape),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +84,25 @@ class Winners:
         """Those of some boxes."""
         return Winners(self.choice.take(chosen))
 
-    def pulled(self, gradient: Forms, room: int, used: int) -> Forms:
-        """The gradient before the windows, ``(B, N_in)``, given the one behind them, ``(B, N_out)``."""
-        del room, used
-        return self.choice.pulled(gradient, 0, gradient.symbols)
+    def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
+        """The gradient before the windows, given the one behind them."""
+        del used
+        flat, shape = gradient.flattened(), self.choice.layer.shape
+        if bool(self.choice.rival.any()):
+            whole = flat.whole
+            return (_apart(self.choice.pulled(whole, 0, whole.symbols)).reshaped(*shape),)
+        away = self.choice.pulled(flat.away, 0, flat.away.symbols)
+        windows, span = self.choice.layer.windows, len(flat.anchor)
+
+        def handed(one: Tensor, x: Tensor) -> Tensor:
+            found = x.new_zeros((len(x), away.error.shape[1]))
+            return found.scatter_add_(1, self.choice.winner.repeat(len(x) // span, 1), one * x)
+
+        # As many windows may be won by one input as they have places.
+        anchors = precise_products(
+            handed, flat.anchor.new_ones(1), flat.anchor, windows.shape[1], shared=True
+        )
+        return (moved(anchors, away).reshaped(*shape),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +111,7 @@ class ProductSlopes:
 
     monomials: Monomials
     layer: AbstractProduct
-    factors: tuple[Forms, Forms]
+    factors: tuple[Anchored, Anchored]
 
     @property
     def doubts(self) -> Tensor:
@@ -96,15 +123,18 @@ class ProductSlopes:
         first, second = (forms.take(chosen) for forms in self.factors)
         return replace(self, factors=(first, second))
 
-    def pulled(self, gradient: Forms, room: int, used: int) -> tuple[Forms, ...]:
+    def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored, ...]:
         """The gradients at both factors, given the one at the product."""
-        del room, used
+        del used
         layer, (a, b) = self.layer, self.factors
-        terms = layer.terms(a.shape, b.shape)
+        terms = layer.terms(a.away.shape, b.away.shape)
+        axes = layer.axes if isinstance(layer, Multiply) else ()
         times = (lambda g, own: layer.second(own, g), layer.stretch)
+        own = 1 if isinstance(layer, Multiply) else terms
+        m = self.monomials
         return (
-            multiplied(self.monomials, (layer.first, layer.stretch), gradient, b, terms),
-            multiplied(self.monomials, times, gradient, a, terms),
+            _product(m, (layer.first, layer.stretch), gradient, b, terms, own),
+            _product(m, times, gradient, a, terms, own, axes),
         )
 
 
@@ -113,7 +143,7 @@ class SoftmaxSlopes:
     """Probabilities of a softmax, ``(B, *shape)``."""
 
     monomials: Monomials
-    shares: Forms
+    shares: Anchored
 
     @property
     def doubts(self) -> Tensor:
@@ -124,21 +154,15 @@ class SoftmaxSlopes:
         """Those of some boxes."""
         return replace(self, shares=self.shares.take(chosen))
 
-    def pulled(self, gradient: Forms, room: int, used: int) -> tuple[Forms, ...]:
+    def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
         """As `joint.Shares`: ``p (g - <p, g>)``, and what is made of errors."""
-        del room, used
-        m, size, p = self.monomials, gradient.shape[-1], self.shares
-        level = levelled(gradient.without_errors())
-        along = multiplied(m, ADDED, level, p, terms_of(size))
-
-        def repeated(x: Tensor) -> Tensor:
-            return x.expand(*x.shape[:-1], size)
-
-        spread = along.linear(repeated, repeated, 1, norm=root_of(size))
-        made = multiplied(m, UNITS, level + -spread, p, 1)
-        most, share = p.most, 1 + share_of(gradient.error)
-        error = most * (gradient.error + summed(most * gradient.error)) * share
-        return (made.loosened(error, gradient.errors * eigenvalue(most)),)
+        del used
+        m, p, errors = self.monomials, self.shares, gradient.away
+        level = _levelled(_without_errors(gradient))
+        made = _product(m, UNITS, _less(level, _summed(m, level, p)), p, 1)
+        most, share = p.whole.most, 1 + share_of(errors.error)
+        error = most * (errors.error + summed(most * errors.error)) * share
+        return (_loosened(made, error, errors.errors * eigenvalue(most)),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +171,8 @@ class NormSlopes:
 
     monomials: Monomials
     layer: Normalise
-    values: Forms
-    scales: Forms
+    values: Anchored
+    scales: Anchored
 
     @property
     def doubts(self) -> Tensor:
@@ -159,21 +183,149 @@ class NormSlopes:
         """Those of some boxes."""
         return replace(self, values=self.values.take(chosen), scales=self.scales.take(chosen))
 
-    def pulled(self, gradient: Forms, room: int, used: int) -> tuple[Forms, ...]:
+    def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
         """As `joint.Scales`: ``r (g - mean(g) - y mean(y g))``, and what is made of errors."""
-        del room, used
-        m, size, y, r = self.monomials, gradient.shape[-1], self.values, self.scales
-        known = gradient.without_errors()
-        along = multiplied(m, ADDED, known, y, terms_of(size))
-        along = along.scaled(along.error.new_full((), 1 / size).expand(along.shape))
-        along = multiplied(m, SPREAD, along, y, 1)
-        level = levelled(known) if self.layer.centred else known
-        made = multiplied(m, SPREAD, level + -along, r, 1)
-        return (made.loosened(*contracted(self.layer, gradient, y.most, r.most * (1 + ROUNDING))),)
+        del used
+        m, y, r = self.monomials, self.values, self.scales
+        known = _without_errors(gradient)
+        along = _summed(m, known, y, mean=True)
+        level = _levelled(known) if self.layer.centred else known
+        made = _product(m, SPREAD, _less(level, _product(m, SPREAD, y, along, 1)), r, 1)
+        most = r.whole.most * (1 + ROUNDING)
+        return (_loosened(made, *contracted(self.layer, gradient.away, y.whole.most, most)),)
 
 
 PolynomialSlopes: TypeAlias = Slopes | Winners | ProductSlopes | SoftmaxSlopes | NormSlopes
 
 
-def _none(forms: Forms) -> Tensor:
-    return torch.zeros(len(forms.error), dtype=torch.int64, device=forms.error.device)
+def pulled_back(
+    graph: Graph, slopes: Mapping[int, PolynomialSlopes], seed: Forms, to: int, deadline: Deadline
+) -> Forms:
+    """Forms ``(B, *shape)`` of the gradient of ``<seed, logits>`` at the output of node `to`.
+
+    See `Bounds.pull_back`. The deadline is asked at every node: raises Expired.
+    """
+    used, downstream = seed.symbols, graph.downstream_of(to)
+    pending: dict[int, Anchored] = {graph.last: _apart(seed)}
+    for index in range(graph.last, to, -1):
+        gradient = pending.pop(index, None)
+        if gradient is None:
+            continue
+        deadline.ask()
+        for source, part in _parts(graph, index, slopes, gradient, downstream, used):
+            pending[source] = _sum(pending[source], part) if source in pending else part
+            used = max(used, part.away.symbols)
+    if to in pending:
+        return pending[to].whole.reshaped(*graph.nodes[to].shape)
+    return Forms.exact(seed.error.new_zeros((len(seed.error), *graph.nodes[to].shape)), seed.count)
+
+
+def _parts(
+    graph: Graph,
+    index: int,
+    slopes: Mapping[int, PolynomialSlopes],
+    gradient: Anchored,
+    wanted: frozenset[int],
+    used: int,
+) -> list[tuple[int, Anchored]]:
+    """The gradients that come to the wanted ones of a node's inputs, and which these are."""
+    node = graph.nodes[index]
+    inputs = [k for k, source in enumerate(node.inputs) if source in wanted]
+    if not isinstance(node.layer, AbstractAffine):
+        found = slopes[index].pulled(gradient, used)
+        return [(node.inputs[k], found[k]) for k in inputs]
+    norm = 1.0 if isinstance(node.layer, Add) else graph.norm(index)
+    return [(node.inputs[k], _transposed(graph, index, gradient, k, norm)) for k in inputs]
+
+
+def _transposed(graph: Graph, index: int, gradient: Anchored, source: int, norm: float | None) -> Anchored:
+    """The part of a gradient that goes to one input of an affine node, which this norm is of."""
+    layer = graph.nodes[index].layer
+    assert isinstance(layer, AbstractAffine)
+    shapes = tuple(graph.nodes[own].shape for own in graph.nodes[index].inputs)
+    away = gradient.away.linear(
+        lambda g: transpose_of(layer, g, shapes)[source],
+        lambda g: layer.absolute.transpose(g, shapes)[source],
+        layer.terms,
+        norm=norm,
+    )
+    return moved(precise_transpose(layer, gradient.anchor, shapes, source), away)
+
+
+# -- known numbers, and what is beside them
+
+
+def _apart(forms: Forms) -> Anchored:
+    """The centres as anchors."""
+    rows = forms.rows.clone()
+    rows[:, 0] = 0.0
+    return Anchored(forms.centre, replace(forms, rows=rows))
+
+
+def _sum(a: Anchored, b: Anchored) -> Anchored:
+    return moved(Precise.exact(a.anchor) + Precise.exact(b.anchor), a.away + b.away)
+
+
+def _less(a: Anchored, b: Anchored) -> Anchored:
+    """a less b, which may have one entry for all of a along the last axis."""
+    anchor, away = b.anchor.expand_as(a.anchor), b.away
+    if away.shape != a.away.shape:
+        size = a.away.shape[-1]
+
+        def repeated(x: Tensor) -> Tensor:
+            return x.expand(*x.shape[:-1], size)
+
+        away = away.linear(repeated, repeated, 1, norm=root_of(size))
+    return moved(Precise.exact(a.anchor) + Precise.exact(-anchor), a.away + -away)
+
+
+def _product(
+    m: Monomials,
+    times: Times,
+    a: Anchored,
+    b: Anchored,
+    terms: int,
+    own: int = 1,
+    axes: tuple[int, ...] = (),
+) -> Anchored:
+    """The product, of which one factor has no symbols; own, axes: see `precise_along`."""
+    away = differences(m, times, a, b, terms)
+    return moved(precise_along(times[0], a.anchor, b.anchor, own, axes), away)
+
+
+def _summed(m: Monomials, a: Anchored, b: Anchored, mean: bool = False) -> Anchored:
+    """Sums, or means, of products along the last axis, which keeps one entry."""
+    size = a.away.shape[-1]
+    away = differences(m, ADDED, a, b, terms_of(size))
+    products = precise_along(UNITS[0], a.anchor, b.anchor, 1, ())
+    if not mean:
+        return moved(products.total(-1), away)
+    return moved(mean_of(products), away.scaled(away.error.new_full((), 1 / size).expand(away.shape)))
+
+
+def _levelled(x: Anchored) -> Anchored:
+    return moved(levelled_values(x.anchor), levelled(x.away))
+
+
+def _without_errors(x: Anchored) -> Anchored:
+    return replace(x, away=x.away.without_errors())
+
+
+def _loosened(x: Anchored, amount: Tensor, length: Tensor) -> Anchored:
+    return replace(x, away=x.away.loosened(amount, length))
+
+
+def settled(m: Monomials, x: Anchored) -> Anchored:
+    """A factor of gradients: its drift is beside the anchor, and symbols beside the monomials are errors."""
+    return Anchored(x.anchor, without_strays(m, x.change))
+
+
+def turned_level(v: Anchored) -> Anchored:
+    """Values that are mixed, less their mean over all of them."""
+    anchor = levelled_values(v.anchor.mT).shaped(lambda own: own.mT)
+    drift = None if v.drift is None else levelled_values(v.drift.mT).shaped(lambda own: own.mT)
+    return moved(anchor, turned(levelled(turned(v.away))), drift)
+
+
+def _none(x: Anchored) -> Tensor:
+    return torch.zeros(len(x.anchor), dtype=torch.int64, device=x.anchor.device)

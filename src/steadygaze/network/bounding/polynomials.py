@@ -110,7 +110,7 @@ def polynomial_bounds(
         if index in nodes:
             kept[index] = values[index].whole
     nothing = pull.new_zeros(len(pull))
-    return Bounds(graph, kept, slopes, pull, nothing, 0, tolerances, None, deadline)
+    return Bounds(graph, kept, {}, pull, nothing, 0, tolerances, None, deadline, slopes)
 
 
 def _bends_of(
