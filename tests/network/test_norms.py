@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -151,3 +152,83 @@ def test_a_norm_is_worked_out_when_its_node_is_reached(monkeypatch):
     with pytest.raises(Expired):
         bounds_of(graph, pixels, {graph.last}, {}, 8, deadline=deadline)
     assert 0 < len(made) <= 5
+
+
+def large(name):
+    """Matrices of which Cholesky factors are sought."""
+    first, second = drawn(300, 420), drawn(420, 300)
+    spread = torch.diag(2.0 ** -torch.arange(300.0, dtype=torch.float64))
+    return {
+        "random": first,
+        "tall": second,
+        "spread": spread @ first,
+        "of rank one": torch.full((300, 420), 1 / 3, dtype=torch.float64),
+        "many": torch.stack([drawn(300, 310), 0.5 * drawn(300, 310), 0 * drawn(300, 310)]),
+        "complex": torch.complex(first, drawn(421, 421)[:300, :420]).expand(2, -1, -1),
+        "even": torch.linalg.qr(drawn(300, 301)[:, :300])[0],
+        "nothing": torch.zeros(300, 300, dtype=torch.float64),
+    }[name]
+
+
+LARGE = ("random", "tall", "spread", "of rank one", "many", "complex", "even")
+
+
+def bound_and_true(name):
+    matrices = large(name)
+    found = norms._factored(matrices)
+    return found, float(np.linalg.svd(matrices.numpy(), compute_uv=False).max())
+
+
+@pytest.mark.parametrize("single", [2048, 0])
+@pytest.mark.parametrize("name", LARGE)
+def test_factored_bounds_are_no_less_than_the_largest_singular_value(monkeypatch, name, single):
+    """In float32 and in float64, by NumPy's singular values."""
+    monkeypatch.setattr(norms, "_NARROW", single)
+    found, true = bound_and_true(name)
+    assert true <= found <= 1.13 * true
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("power", [-600, 500])
+def test_large_matrices_are_factored_whatever_their_scale(monkeypatch, name, power):
+    asked = []
+    whole = norms._factored
+    monkeypatch.setattr(norms, "_factored", lambda own: asked.append(own) or whole(own))
+    found = norms._spectral(large(name) * 2.0**power) * 2.0**-power
+    true = bound_and_true(name)[1]
+    assert asked
+    assert true <= found <= 1.13 * true
+
+
+def test_where_no_factor_is_found_powers_are_taken(monkeypatch):
+    monkeypatch.setattr(norms, "_FIRST", 0.01)
+    found, true = bound_and_true("random")
+    assert found is None
+    assert true <= norms._spectral(large("random")) <= 1.03 * true
+    assert norms._spectral(large("nothing")) <= 1e-6
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_factor_that_nobody_checks_is_seen(monkeypatch, name):
+    whole = torch.linalg.cholesky_ex
+    monkeypatch.setattr(norms, "_FIRST", 0.7)
+    monkeypatch.setattr(
+        torch.linalg,
+        "cholesky_ex",
+        lambda own: (whole(own)[0].nan_to_num(), torch.zeros(1, dtype=torch.int32)),
+    )
+    found, true = bound_and_true(name)
+    assert found < true
+
+
+def test_rounding_of_factors_is_counted(monkeypatch):
+    """Where c is hardly above the largest eigenvalue, and the same is rounded off in all sums."""
+    monkeypatch.setattr(norms, "_FIRST", 1 - 2.0**-20)
+    monkeypatch.setattr(norms, "_NEXT", 1 + 2.0**-21)
+    monkeypatch.setattr(norms, "_TRIES", 60)
+    found, true = bound_and_true("of rank one")
+    assert true <= found
+    monkeypatch.setattr(norms, "_UNITS", (0.0, 0.0))
+    monkeypatch.setattr(norms, "_UPWARD", 1.0)
+    found, true = bound_and_true("of rank one")
+    assert found < true
