@@ -165,12 +165,13 @@ def large(name):
         "of rank one": torch.full((300, 420), 1 / 3, dtype=torch.float64),
         "many": torch.stack([drawn(300, 310), 0.5 * drawn(300, 310), 0 * drawn(300, 310)]),
         "complex": torch.complex(first, drawn(421, 421)[:300, :420]).expand(2, -1, -1),
+        "complex and tall": torch.complex(second, drawn(421, 421)[:420, :300]),
         "even": torch.linalg.qr(drawn(300, 301)[:, :300])[0],
         "nothing": torch.zeros(300, 300, dtype=torch.float64),
     }[name]
 
 
-LARGE = ("random", "tall", "spread", "of rank one", "many", "complex", "even")
+LARGE = ("random", "tall", "spread", "of rank one", "many", "complex", "complex and tall", "even")
 
 
 def bound_and_true(name):

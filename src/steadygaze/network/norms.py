@@ -174,7 +174,7 @@ def _spectral(matrices: Tensor, narrow: bool = False) -> float:
 def _factored(matrices: Tensor) -> float | None:
     """As `_spectral`, for matrices of magnitudes about 1, by Cholesky factors; None where none is found."""
     if matrices.shape[-2] > matrices.shape[-1]:
-        matrices = matrices.mH
+        matrices = matrices.mH.resolve_conj()
     rows, columns = matrices.shape[-2:]
     single = rows <= _NARROW
     unit = _UNITS[0] if single else _UNITS[1]

@@ -11,8 +11,12 @@ from torch import nn
 
 from branching import BRANCHING
 from smooth_networks import MADE, made
+from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.bounding.polynomials import is_deep
+from steadygaze.network.bounding.small_boxes import bounds_over
+from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.regions.rounding import scales_of, tolerances_of
@@ -85,3 +89,38 @@ def test_rounding_does_not_drown_deep_networks():
     (bound, _, size), (steep, _, length) = widths(entry_by_entry, 2.0**-24)
     assert bound > 3e-4 * size
     assert steep > 2e-2 * length
+
+
+def residual(blocks):
+    """Residual blocks of two dense layers each, behind one norm."""
+    torch.manual_seed(4)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+
+        def forward(self, x):
+            return x + self.inner(x)
+
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 6), nn.LayerNorm(6), *(Block() for _ in range(blocks)), nn.Linear(6, 3)
+    )
+
+
+@pytest.mark.parametrize(("blocks", "deep"), [(10, False), (51, True)])
+def test_of_very_deep_networks_slopes_of_values_are_known_to_twice_the_precision(blocks, deep):
+    """Where the class alone is asked about, too: as if gradients were."""
+    graph = load_network(residual(blocks).double().eval(), input_shape=(1, 4, 4)).graph
+    assert is_deep(graph) == deep
+    image = np.random.default_rng(6).uniform(0.1, 0.9, (1, 1, 4, 4))
+    slopes, nothing = np.full((1, 1, 1, 4, 4), 2.0**-16), np.zeros((1, 1, 4, 4))
+    pixels = Enclosure(image, slopes, nothing)
+    widths = []
+    for drifting in (False, True):
+        bounds = bounds_over(
+            pixels, graph, {graph.last}, {}, 32, effort=Effort.POLYNOMIALS, drifting=drifting
+        )
+        low, high = bounds.values[graph.last].bounds()
+        widths.append((high - low).numpy())
+    assert np.array_equal(*widths) == deep

@@ -23,7 +23,7 @@ from steadygaze.network.bounding.polynomial_slopes import PolynomialSlopes
 from steadygaze.network.bounding.relaxing import blamed
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
-from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.layers import AbstractAffine, Conv, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -37,11 +37,19 @@ _DEGREES = (
     (math.inf, (16, 12, 8, 5)),
 )
 _FEW, _LARGE = (8, 5, 4, 3), 10**8
+# Behind more convolutions and dense layers than these values alone need to know what coordinates do to twice
+# the precision, too: over 2^-16 of brightness a gap of 215 of them is 5e11 wide, and 2e-4 over 2^-12 so.
+_DEEP = 100
 
 
 def are_followed(graph: Graph, count: int) -> bool:
     """Whether values of this network are followed as polynomials in so many coordinates."""
     return graph.drowns and 0 < count <= len(_FEW)
+
+
+def is_deep(graph: Graph) -> bool:
+    """Whether coefficients of coordinates are to be known to twice the precision for values alone, too."""
+    return sum(isinstance(node.layer, Conv | Dense) for node in graph.nodes) > _DEEP
 
 
 def most_rows(graph: Graph, count: int) -> int:

@@ -16,7 +16,7 @@ from steadygaze.network.bounding.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchored_layers import anchored_joint, anchored_units
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.bounding.joint import Factors, Scales, Shares
-from steadygaze.network.bounding.polynomials import degree_for, polynomial_bounds
+from steadygaze.network.bounding.polynomials import degree_for, is_deep, polynomial_bounds
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
@@ -53,11 +53,12 @@ def bounds_over(
     """`bounds_of` pixels that are enclosed, or `bounds_about` them, where all boxes are small.
 
     Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have; drifting: whether
-    their coefficients of coordinates are known to twice the precision, which gradients need.
+    their coefficients of coordinates are known to twice the precision, which gradients need, and deep
+    networks (`is_deep`).
     """
     _keep_freed_memory()
     if effort is Effort.POLYNOMIALS:
-        anchored = Anchored.of(pixels, graph.device, drifting)
+        anchored = Anchored.of(pixels, graph.device, drifting or is_deep(graph))
         degree = degree_for(graph, pixels)
         return polynomial_bounds(graph, anchored, nodes, tolerances, degree, start, deadline)
     if are_small(graph, pixels).all():
