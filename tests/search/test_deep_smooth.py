@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from anchored_cases import deep
-from steadygaze.geometry.kinds import ROBUST
+from steadygaze.deadline import Deadline
+from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.network.bounding import polynomial, polynomials, small_boxes
 from steadygaze.network.bounding.anchored import Anchored
 from steadygaze.network.bounding.tightening import Effort
@@ -18,7 +19,7 @@ from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
-from steadygaze.search import branch_and_bound, judged_boxes
+from steadygaze.search import branch_and_bound
 from steadygaze.search.judged_boxes import judge_boxes
 from steadygaze.verdict.driver import verify
 
@@ -117,29 +118,30 @@ class Bending(nn.Sequential):
         self.append(nn.Linear(8, 3))
 
 
-@pytest.mark.parametrize(("large", "first"), [(0, Effort.FORMS), (10**12, Effort.POLYNOMIALS)])
-def test_small_boxes_of_large_networks_are_judged_by_differences_first(monkeypatch, large, first):
-    """Whichever way comes first, what it leaves open the other one is asked about, and no box changes."""
+@pytest.mark.parametrize(("seconds", "besides"), [(None, True), (1000.0, True), (8.0, False)])
+def test_what_polynomials_leave_open_is_judged_by_forms_where_there_is_time(monkeypatch, seconds, besides):
+    """That is, where polynomials took an eighth of what is left at most; and no box changes."""
     network = load_network(Bending().eval(), input_shape=IMAGE.shape)
     problem = pose(
         network, IMAGE, LINE, label=None, threshold=0.3, clip=(0.0, 1.0),
         saliency=Gradient(), inconsistency=Cosine(),
     )  # fmt: skip
-    efforts, own = list[Effort](), Problem.bounds
+    efforts, own, clock = list[Effort](), Problem.bounds, [0.0]
 
     def bounds(self, boxes, room, effort=Effort.FORMS, *rest):
         efforts.append(effort)
+        clock[0] += 1.0
         return own(self, boxes, room, effort, *rest)
 
     monkeypatch.setattr(Problem, "bounds", bounds)
-    monkeypatch.setattr(judged_boxes, "_LARGE", large)
-    monkeypatch.setattr(judged_boxes, "are_small", lambda graph, pixels: np.ones(len(pixels.centre), bool))
     boxes = np.array([[[-0.9, 0.9]], [[0.0, 0.05 * 2.0**-12]], [[-0.05 * 2.0**-10, 0.0]]])
-    judged = judge_boxes(problem, boxes, 32)
-    assert efforts[0] is first
+    deadline = Deadline(np.inf if seconds is None else seconds, clock=lambda: clock[0])
+    judged = judge_boxes(problem, boxes, 32, deadline=deadline)
+    assert efforts[0] is Effort.POLYNOMIALS
+    assert judged.kind[0] == UNDECIDED
     assert (judged.kind[1:] == ROBUST).all()
     assert len(judged.kind) == len(judged.doubts) == 3
-    assert set(efforts) == {Effort.FORMS, Effort.POLYNOMIALS}, "the wide box is asked about in both ways"
+    assert (Effort.FORMS in efforts) == besides
 
 
 def test_small_boxes_are_not_judged_together_with_others():

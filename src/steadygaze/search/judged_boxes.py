@@ -32,9 +32,9 @@ from steadygaze.search.boxes import SLOW, volumes_of
 
 # Gradients of boxes with more units in doubt are not carried back again: hardly any would be decided.
 _MOST_SYMBOLS = 256
-# From so many products of one image on (see `Graph.effort`) a network is large.
-_LARGE = 3 * 10**8
-
+# Boxes that polynomials leave open are judged by forms, too, where those took no more than this share of the
+# time that is left: forms take about as long, and of large networks decide next to none of these.
+_BESIDES = 1 / 8
 
 # Boxes of each size on which an effort is tried, and the share of them that it must decide: what an effort
 # takes against the two halves of a box, which would have to be judged without it.
@@ -190,13 +190,11 @@ def judge_boxes(
         # Which piece a unit is on polynomials follow less well than symbols do.
         bends = any(node > problem.pixels for node in problem.graph.piecewise)
         ways = [_by_polynomials, *ways] if bends else [_by_polynomials]
-        # Of small boxes of a large network polynomials take twice as long as what mostly decides them, too.
-        if bends and problem.graph.effort >= _LARGE and _are_small(problem, boxes).all():
-            ways.reverse()
+    began = deadline.clock()
     found = ways[0](problem, boxes, room, deadline=deadline)
     for way in ways[1:]:
         left = np.flatnonzero(found.kind == UNDECIDED)
-        if len(left):
+        if len(left) and deadline.clock() - began <= _BESIDES * deadline.left:
             rest = way(problem, boxes[left], room, deadline=deadline)
             order = np.arange(len(boxes))
             order[left] = len(boxes) + np.arange(len(left))
