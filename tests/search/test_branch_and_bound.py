@@ -18,8 +18,8 @@ from steadygaze.search import branch_and_bound, dividing, handover
 from steadygaze.search.base import Options
 from steadygaze.search.boxes import gauges_of, volumes_of
 from steadygaze.search.branch_and_bound import BranchAndBound
+from steadygaze.search.experience import Judged
 from steadygaze.search.falsifying import Falsifier
-from steadygaze.search.judged_boxes import Judged
 from steadygaze.verdict.reading import safe_scale
 from variants import CHAINS, EVERY, FEW, NOISE, Variant, mismatches, searched
 

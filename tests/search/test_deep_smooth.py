@@ -10,7 +10,7 @@ from torch import nn
 from anchored_cases import deep
 from steadygaze.deadline import Deadline
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
-from steadygaze.network.bounding import polynomial, polynomials, small_boxes
+from steadygaze.network.bounding import bounds, polynomial, polynomials, small_boxes
 from steadygaze.network.bounding.anchored import Anchored
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.reading.load import load_network
@@ -20,6 +20,7 @@ from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search import branch_and_bound
+from steadygaze.search.experience import Experience
 from steadygaze.search.judged_boxes import judge_boxes
 from steadygaze.verdict.driver import verify
 
@@ -83,10 +84,10 @@ def test_pixels_at_the_ends_of_the_clip_are_known_as_well_as_others():
     image = IMAGE.copy()
     image[0, :2], image[0, 4:] = 0.0, 1.0
     problem, boxes = posed(image), np.array([[[0.0, 2.0**-44]]])
-    bounds = problem.bounds(boxes, 32)
-    low, high = bounds.gaps(problem.label)
+    found = problem.bounds(boxes, 32)
+    low, high = found.gaps(problem.label)
     assert ((high - low) < 1e-11).all()
-    assert (bounds.values[problem.graph.last].errors < 1e-14).all()
+    assert (found.values[problem.graph.last].errors < 1e-14).all()
 
 
 def test_boxes_about_zero_end_there_where_pixels_are_at_an_end_of_the_clip(monkeypatch):
@@ -128,12 +129,12 @@ def test_what_polynomials_leave_open_is_judged_by_forms_where_there_is_time(monk
     )  # fmt: skip
     efforts, own, clock = list[Effort](), Problem.bounds, [0.0]
 
-    def bounds(self, boxes, room, effort=Effort.FORMS, *rest):
+    def noted(self, boxes, room, effort=Effort.FORMS, *rest):
         efforts.append(effort)
         clock[0] += 1.0
         return own(self, boxes, room, effort, *rest)
 
-    monkeypatch.setattr(Problem, "bounds", bounds)
+    monkeypatch.setattr(Problem, "bounds", noted)
     boxes = np.array([[[-0.9, 0.9]], [[0.0, 0.05 * 2.0**-12]], [[-0.05 * 2.0**-10, 0.0]]])
     deadline = Deadline(np.inf if seconds is None else seconds, clock=lambda: clock[0])
     judged = judge_boxes(problem, boxes, 32, deadline=deadline)
@@ -142,6 +143,34 @@ def test_what_polynomials_leave_open_is_judged_by_forms_where_there_is_time(monk
     assert (judged.kind[1:] == ROBUST).all()
     assert len(judged.kind) == len(judged.doubts) == 3
     assert (Effort.FORMS in efforts) == besides
+
+
+def test_small_boxes_that_rounding_leaves_open_are_asked_more_precisely_and_then_all_are(monkeypatch):
+    own = bounds.pulled_back
+
+    def drowned(graph, slopes, seed, to, deadline, precise=True):
+        """As of a map that is little beside what rounding leaves of it."""
+        made = own(graph, slopes, seed, to, deadline, precise)
+        return made if precise else made.loosened(torch.full_like(made.error, 1e3))
+
+    monkeypatch.setattr(bounds, "pulled_back", drowned)
+    problem, experience = posed(IMAGE), Experience()
+    tiny, wide = (np.array([[[0.0, 0.05 * 2.0**-power]]]) for power in (20, 12))
+    found = [judge_boxes(problem, boxes, 32, experience).kind[0] for boxes in (wide, tiny, wide)]
+    assert found == [UNDECIDED, ROBUST, ROBUST]
+    assert experience.drowned
+    assert judge_boxes(problem, tiny, 32).kind[0] == ROBUST
+    assert judge_boxes(problem, wide, 32).kind[0] == UNDECIDED
+
+
+def test_where_rounding_leaves_nothing_open_gradients_are_not_asked_more_precisely(monkeypatch):
+    own, asked = bounds.pulled_back, list[bool]()
+    monkeypatch.setattr(bounds, "pulled_back", lambda *given: (asked.append(given[-1]), own(*given))[1])
+    experience = Experience()
+    boxes = np.array([[[0.0, 0.05 * 2.0**-20]], [[0.0, 0.05 * 2.0**-12]]])
+    assert (judge_boxes(posed(IMAGE), boxes, 32, experience).kind == ROBUST).all()
+    assert asked == [False]
+    assert not experience.drowned
 
 
 def test_small_boxes_are_not_judged_together_with_others():

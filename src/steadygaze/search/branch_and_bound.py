@@ -38,9 +38,10 @@ from steadygaze.search.boxes import (
 )
 from steadygaze.search.decidable import Decidable
 from steadygaze.search.dividing import HALVINGS, Dividing, smallest_share
+from steadygaze.search.experience import Experience, Judged
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.handover import Handover
-from steadygaze.search.judged_boxes import Experience, Judged, judge_boxes
+from steadygaze.search.judged_boxes import judge_boxes
 from steadygaze.search.open_boxes import OpenBoxes
 from steadygaze.search.reaching_out import ReachingOut
 

@@ -10,13 +10,14 @@ Where the class holds and the inconsistency is left open, gradients are carried 
 symbols as there are units in doubt, if they are not too many: what no longer cancels is most of the doubt.
 This and the rows for gaps are tried on a few boxes of each size, and then where they decide a share of them
 that makes up for what they take. What is tried without success may take a tenth of what a search has taken.
+
+Of deep smooth networks small boxes whose inconsistency polynomials leave open are asked for gradients to
+twice the precision; once that decides one of them, gradients of all boxes are.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -29,6 +30,7 @@ from steadygaze.network.bounding.small_boxes import are_small
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.question.problem import Problem
 from steadygaze.search.boxes import SLOW, volumes_of
+from steadygaze.search.experience import Experience, Judged
 
 # Gradients of boxes with more units in doubt are not carried back again: hardly any would be decided.
 _MOST_SYMBOLS = 256
@@ -36,25 +38,17 @@ _MOST_SYMBOLS = 256
 # time that is left: forms take about as long, and of large networks decide next to none of these.
 _BESIDES = 1 / 8
 
-# Boxes of each size on which an effort is tried, and the share of them that it must decide: what an effort
-# takes against the two halves of a box, which would have to be judged without it.
-_TRIALS = 6
+# Of boxes on which an effort is tried, the share that it must decide: what it takes against the two halves of
+# a box, which would have to be judged without it.
 _GAPS_PAY, _SYMBOLS_PAY = 0.75, 0.4
-# Boxes of a size are not even tried where larger ones, of which forms decided such a share, were decided by
-# less than that part of what would pay.
-_SOME, _HOPELESS = 0.1, 0.5
 # Rows for units are not even tried where they would have to leave less than this; and slopes, which cost
 # little and bring little, where they would have to leave less than that.
 _HOPEFUL, _SLIGHT = 1 / 32, 0.75
-# Rows for gaps come first where forms decide less than this share of the boxes, and rows at least that of all
-# that forms do not: what they take besides is half of what they take after forms.
-_FORMS_PAY, _FIRST_PAY = 0.5, 0.4
 # What efforts cost, forms for a box being 1: measured on one core, networks of 1,500 to 10,000 units. Rows
 # for units cost more the more units are in doubt, slopes the more gaps are open.
 _GAPS_COST, _UNITS_COST, _DOUBTS_COST, _SYMBOLS_COST, _SLOPES_COST = 2.0, 2.0, 1 / 128, 6.0, 0.5
-# What trials may cost without success: a share of what has been spent, and so much besides. A box that rows
-# for units have to bring no more than half the way is tried whatever it costs.
-_LOST_SHARE, _LOST_FIRST, _LIKELY = 0.1, 4.0, 0.5
+# A box that rows for units have to bring no more than half the way is tried whatever it costs.
+_LIKELY = 0.5
 # More effort for a box may take this share of the time that is left, where so many products (see
 # `Graph.effort`) are made in a second.
 _SHARE, _RATE = 0.1, 3e10
@@ -63,110 +57,6 @@ _SHARE_AT_ZERO = 0.3
 # Of slow networks few boxes are judged, and each that is decided is worth more symbols: there are so many for
 # each unit in doubt, as their products have some, too, and they may take that share of the time.
 _SYMBOLS_EACH, _MUCH = 3, 0.4
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What bounds say of B boxes.
-
-    Attributes:
-        kind: ``(B,)`` int8, UNDECIDED where they leave it open.
-        doubts: ``(B,)`` units that may be on several pieces.
-        pull: ``(B, n)`` what part of the doubt each parameter is to blame for, 0 to 1.
-        forms, gaps, symbols: ``(B,)`` 1 if forms, rows for gaps, or more symbols have decided the class, or
-            the box; 0 if they have not, nan where they were not tried.
-        units, slopes: ``(B,)`` how far rows for units, or slopes, brought the bound of the least gap towards
-            its value in the middle: the share of the distance that was left. nan where they were not tried.
-        spent, lost: ``(B,)`` what was done, forms being 1; and what of it decided nothing, less what was
-            saved where more than forms did.
-    """
-
-    kind: np.ndarray
-    doubts: np.ndarray
-    pull: np.ndarray
-    forms: np.ndarray
-    gaps: np.ndarray
-    symbols: np.ndarray
-    units: np.ndarray
-    slopes: np.ndarray
-    spent: np.ndarray
-    lost: np.ndarray
-
-    @staticmethod
-    def joined(parts: Sequence[Judged]) -> Judged:
-        """Those of several batches, one after the other."""
-        names = [field.name for field in fields(Judged)]
-        return Judged(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-    def take(self, chosen: np.ndarray) -> Judged:
-        """Those of some boxes."""
-        return Judged(*(getattr(self, field.name)[chosen] for field in fields(Judged)))
-
-
-class Experience:
-    """What efforts were worth on boxes of each size: sums and numbers of what `Judged` says of them."""
-
-    def __init__(self) -> None:
-        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
-        self._spent = self._lost = 0.0
-
-    def learn(self, shares: np.ndarray, judged: Judged) -> None:
-        """Take in what became of boxes that are these shares ``(B,)`` of the whole."""
-        self._spent += float(judged.spent.sum())
-        self._lost = max(0.0, self._lost + float(judged.lost.sum()))
-        for name in ("forms", "gaps", "symbols", "units", "slopes"):
-            found = getattr(judged, name)
-            for number in np.flatnonzero(np.isfinite(found)):
-                key = (name, _size(shares[number]))
-                total, count = self._seen.get(key, (0.0, 0))
-                self._seen[key] = total + float(found[number]), count + 1
-
-    def pays(self, name: str, shares: np.ndarray, least: float, cost: float) -> np.ndarray:
-        """``(B,)`` bool: where it decided such a share of boxes, or may be tried at this cost."""
-        seen = [self._seen.get((name, _size(share)), (0.0, 0)) for share in shares]
-        known = np.array([count >= _TRIALS for _, count in seen], bool)
-        good = np.array([total >= least * count for total, count in seen], bool)
-        larger = [self._on_larger(name, _size(share), _TRIALS) for share in shares]
-        tried = ~known & np.array([total >= _HOPELESS * least * count for total, count in larger], bool)
-        # What is known to pay while it is still tried costs nothing, as far as one can tell.
-        trial = tried & self.affords(np.where(tried, cost, 0.0))
-        return np.where(known, good, trial)
-
-    def goes_first(self, shares: np.ndarray) -> np.ndarray:
-        """``(B,)`` bool: where rows for gaps pay and forms alone decide few boxes."""
-        forms, gaps = (
-            np.array([self._seen.get((name, _size(share)), (0.0, 0)) for share in shares]).T
-            for name in ("forms", "gaps")
-        )
-        tried = (forms[1] > 0) & (gaps[1] >= _TRIALS)
-        left = 1 - forms[0] / np.maximum(forms[1], 1)
-        return tried & (left > 1 - _FORMS_PAY) & (left * gaps[0] >= _FIRST_PAY * gaps[1])
-
-    def affords(self, costs: np.ndarray) -> np.ndarray:
-        """``(B,)`` bool: what may be tried of things of these costs ``(B,)``, the first ones first."""
-        return np.cumsum(costs) <= _LOST_FIRST + _LOST_SHARE * self._spent - self._lost
-
-    def left(self, name: str, shares: np.ndarray) -> np.ndarray:
-        """``(B,)`` what rows for units, or slopes, are expected to leave; nan where nothing is known.
-
-        Boxes of a size that was not tried yet are taken for those of the next larger one that was.
-        """
-        sizes = [_size(share) for share in shares]
-        seen = [self._seen.get((name, size)) or self._on_larger(name, size, 1) for size in sizes]
-        return np.array([total / count if count else np.nan for total, count in seen])
-
-    def _on_larger(self, name: str, size: int, least: int) -> tuple[float, int]:
-        """What `Judged` says of the next larger boxes of which so many were tried; twice 0 where none were.
-
-        Only sizes count of which forms decide some: above them boxes are too wide for anything, below them
-        more effort gains the less the smaller they are.
-        """
-        for larger in range(size - 1, -1, -1):
-            decided, boxes = self._seen.get(("forms", larger), (0.0, 0))
-            total, count = self._seen.get((name, larger), (0.0, 0))
-            if count >= least and boxes and decided >= _SOME * boxes:
-                return total, count
-        return 0.0, 0
 
 
 def judge_boxes(
@@ -189,7 +79,8 @@ def judge_boxes(
     if problem.follows_polynomials:
         # Which piece a unit is on polynomials follow less well than symbols do.
         bends = any(node > problem.pixels for node in problem.graph.piecewise)
-        ways = [_by_polynomials, *ways] if bends else [_by_polynomials]
+        followed = partial(_by_polynomials, precision=experience or Experience())
+        ways = [followed, *ways] if bends else [followed]
     began = deadline.clock()
     found = ways[0](problem, boxes, room, deadline=deadline)
     for way in ways[1:]:
@@ -207,8 +98,10 @@ def _are_small(problem: Problem, boxes: np.ndarray) -> np.ndarray:
     return are_small(problem.graph, problem.perturbation.enclose(problem.image, boxes))
 
 
-def _by_polynomials(problem: Problem, boxes: np.ndarray, room: int, deadline: Deadline) -> Judged:
-    judging = _Judging(problem, boxes, room, None, deadline)
+def _by_polynomials(
+    problem: Problem, boxes: np.ndarray, room: int, deadline: Deadline, precision: Experience
+) -> Judged:
+    judging = _Judging(problem, boxes, room, None, deadline, precision)
     judging.judge(np.arange(len(boxes)), Effort.POLYNOMIALS)
     return judging.judged()
 
@@ -249,8 +142,9 @@ class _Judging:
         room: int,
         experience: Experience | None,
         deadline: Deadline,
+        precision: Experience | None = None,
     ) -> None:
-        self._deadline = deadline
+        self._deadline, self._precision = deadline, precision
         self._problem, self._boxes, self._room, self._experience = problem, boxes, room, experience
         self._shares = volumes_of(boxes) / problem.volume
         gaps = (len(boxes), problem.graph.classes - 1)
@@ -381,6 +275,9 @@ class _Judging:
     def _attention(self, some: np.ndarray, bounds: Bounds) -> np.ndarray:
         """Kinds of boxes that the class holds on, whose bounds are known."""
         problem = self._problem
+        precision = None if bounds.followed is None else self._precision
+        precisely = precision is not None and precision.drowned
+        bounds = replace(bounds, precise=True) if precisely else bounds
         least, most = problem.enclosed_inconsistency(self._boxes[some], bounds)
         doubts = bounds.doubts.cpu().numpy()
         open_ = (least <= problem.threshold) & (most > problem.threshold)
@@ -393,6 +290,8 @@ class _Judging:
             pays = self._experience.pays("symbols", self._shares[some[again]], _SYMBOLS_PAY, _SYMBOLS_COST)
             pays |= slow
             self._refine(some, again[pays], bounds, (least, most))
+        if precision is not None and not precisely and open_.any():
+            self._carry_precisely(some, np.flatnonzero(open_), bounds, (least, most), precision)
         kind = np.full(len(some), UNDECIDED, np.int8)
         margin = problem.tolerance.margin + problem.expected_slack
         kind[most <= problem.threshold - margin] = ROBUST
@@ -414,6 +313,29 @@ class _Judging:
             ends[0][part], ends[1][part] = np.fmax(ends[0][part], low), np.fmin(ends[1][part], high)
         self.symbols[some[again]] = 0.0
 
+    def _carry_precisely(
+        self,
+        some: np.ndarray,
+        again: np.ndarray,
+        bounds: Bounds,
+        ends: tuple[np.ndarray, np.ndarray],
+        precision: Experience,
+    ) -> None:
+        """Narrow the ends of the inconsistency of these of some boxes, by gradients to twice the precision.
+
+        Of small boxes: where it is not rounding that leaves them open, neither is it of larger ones.
+        """
+        again = again[_are_small(self._problem, self._boxes[some[again]])]
+        if len(again):
+            finer, limit = (
+                replace(bounds.take(torch.from_numpy(again)), precise=True),
+                self._problem.threshold,
+            )
+            low, high = self._problem.enclosed_inconsistency(self._boxes[some[again]], finer)
+            ends[0][again], ends[1][again] = np.fmax(ends[0][again], low), np.fmin(ends[1][again], high)
+            limit = self._problem.threshold
+            precision.drowned = bool(((ends[0][again] > limit) | (ends[1][again] <= limit)).any())
+
 
 def _wanted(low: np.ndarray, middle: np.ndarray) -> np.ndarray:
     """``(B,)`` what share of its distance to its middle each gap's bound ``(B, K - 1)`` may keep, at most.
@@ -429,8 +351,3 @@ def _shares(bounds: Bounds) -> np.ndarray:
     pull = bounds.pull.cpu().numpy()
     total = pull.sum(axis=1, keepdims=True)
     return np.divide(pull, total, out=np.full_like(pull, 1 / pull.shape[1]), where=total > 0)
-
-
-def _size(share: float) -> int:
-    """How often the whole was halved."""
-    return round(-math.log2(share)) if share > 0 else 0

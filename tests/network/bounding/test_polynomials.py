@@ -276,10 +276,11 @@ def violation(module, half, degree, points=3, drifts=True):
     graph = load_network(module, input_shape=(1, 6, 6)).graph
     pixels = drifting(rng, pixels_of(rng, half)) if drifts else pixels_of(rng, half)
     bounds = polynomial_bounds(graph, pixels, {graph.last}, {}, degree)
-    gradients = bounds.pull_back(Forms.exact(graph.seed(1, 1), COUNT), 0)
+    seed = Forms.exact(graph.seed(1, 1), COUNT)
+    gradients = [replace(bounds, precise=own).pull_back(seed, 0).flattened() for own in (True, False)]
     worst, step = 0.0, mpmath.mpf(2) ** -120
     m = monomials(COUNT, degree)
-    logits_known, slopes_known = bounds.values[graph.last], gradients.flattened()
+    logits_known = bounds.values[graph.last]
 
     def beyond(forms, place, true, t):
         factors = [mpmath.fprod(mpmath.mpf(float(t[k])) for k in own) for own in m.factors]
@@ -298,7 +299,7 @@ def violation(module, half, degree, points=3, drifts=True):
             unit[place] = step
             unit = unit.reshape(1, 6, 6)
             slope = (logits_of(graph, x + unit)[1] - logits_of(graph, x - unit)[1]) / (2 * step)
-            worst = max(worst, beyond(slopes_known, place, slope, t))
+            worst = max(worst, *(beyond(own, place, slope, t) for own in gradients))
     return float(worst)
 
 

@@ -47,6 +47,7 @@ class Bounds:
         backward: what linear bounds need on their way back; None if nobody asked for them.
         deadline: asked on the way through the network and back, node by node.
         followed: in place of the slopes, where values are followed as polynomials; None elsewhere.
+        precise: whether gradients of such go back to twice the precision.
     """
 
     graph: Graph
@@ -59,6 +60,7 @@ class Bounds:
     backward: Backward | None = None
     deadline: Deadline = NEVER
     followed: Mapping[int, PolynomialSlopes] | None = None
+    precise: bool = False
 
     def take(self, chosen: Tensor) -> Bounds:
         """What is known over some of the boxes."""
@@ -132,7 +134,7 @@ class Bounds:
         deadline passes on the way.
         """
         if self.followed is not None:
-            return pulled_back(self.graph, self.followed, seed, to, self.deadline)
+            return pulled_back(self.graph, self.followed, seed, to, self.deadline, self.precise)
         graph, used = self.graph, seed.symbols
         pending: dict[int, Forms] = {graph.last: seed}
         downstream = graph.downstream_of(to)

@@ -1,9 +1,10 @@
 """Derivatives of layers over boxes as polynomials, and gradients that go back through them.
 
-See `polynomial`. A gradient is a known number, its anchor, and a polynomial with errors beside that: what
-comes of anchors is computed to twice the precision, as it is of values, for whatever float64 leaves of them
-is multiplied by the norms of all layers before. Rows beyond the coordinates are products of these: what
-`Bounds` tells layers of room for symbols does not matter here.
+See `polynomial`. A gradient is a known number, its anchor, and a polynomial with errors beside that. Where
+it goes back precisely, what comes of anchors is computed to twice the precision, as it is of values, for
+whatever float64 leaves of them is multiplied by the norms of all layers before. That takes up to three times
+as long: elsewhere anchors are nothing, and polynomials are all there is. Rows beyond the coordinates are
+products of these: what `Bounds` tells layers of room for symbols does not matter here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from steadygaze.network.bounding.attention import turned
 from steadygaze.network.bounding.centres import levelled_values, mean_of, precise_along, precise_transpose
 from steadygaze.network.bounding.joint import ADDED, SPREAD, UNITS, Times, contracted, eigenvalue
 from steadygaze.network.bounding.last_axis import levelled, root_of, share_of, summed, terms_of
-from steadygaze.network.bounding.polynomial import ROUNDING, differences, with_doubts, without_strays
+from steadygaze.network.bounding.polynomial import (
+    ROUNDING,
+    differences,
+    multiplied,
+    with_doubts,
+    without_strays,
+)
 from steadygaze.network.bounding.relaxing import Choice
 from steadygaze.network.bounding.single_entries import transpose_of
 from steadygaze.network.graph import Graph
@@ -55,6 +62,11 @@ class Slopes:
         doubt = None if self.doubt is None else self.doubt[chosen]
         return replace(self, factor=self.factor.take(chosen), doubt=doubt)
 
+    @property
+    def plain(self) -> Slopes:
+        """The same without anchors."""
+        return replace(self, factor=_beside(self.factor.whole))
+
     def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
         """The gradient before the units, given the one behind them.
 
@@ -84,10 +96,17 @@ class Winners:
         """Those of some boxes."""
         return Winners(self.choice.take(chosen))
 
+    @property
+    def plain(self) -> Winners:
+        """The same: it has no anchors."""
+        return self
+
     def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
         """The gradient before the windows, given the one behind them."""
         del used
         flat, shape = gradient.flattened(), self.choice.layer.shape
+        if not _is_anchored(flat):
+            return (_beside(self.choice.pulled(flat.away, 0, flat.away.symbols)).reshaped(*shape),)
         if bool(self.choice.rival.any()):
             whole = flat.whole
             return (_apart(self.choice.pulled(whole, 0, whole.symbols)).reshaped(*shape),)
@@ -123,6 +142,12 @@ class ProductSlopes:
         first, second = (forms.take(chosen) for forms in self.factors)
         return replace(self, factors=(first, second))
 
+    @property
+    def plain(self) -> ProductSlopes:
+        """The same without anchors."""
+        first, second = (_beside(own.whole) for own in self.factors)
+        return replace(self, factors=(first, second))
+
     def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored, ...]:
         """The gradients at both factors, given the one at the product."""
         del used
@@ -154,6 +179,11 @@ class SoftmaxSlopes:
         """Those of some boxes."""
         return replace(self, shares=self.shares.take(chosen))
 
+    @property
+    def plain(self) -> SoftmaxSlopes:
+        """The same without anchors."""
+        return replace(self, shares=_beside(self.shares.whole))
+
     def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
         """As `joint.Shares`: ``p (g - <p, g>)``, and what is made of errors."""
         del used
@@ -183,6 +213,11 @@ class NormSlopes:
         """Those of some boxes."""
         return replace(self, values=self.values.take(chosen), scales=self.scales.take(chosen))
 
+    @property
+    def plain(self) -> NormSlopes:
+        """The same without anchors."""
+        return replace(self, values=_beside(self.values.whole), scales=_beside(self.scales.whole))
+
     def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
         """As `joint.Scales`: ``r (g - mean(g) - y mean(y g))``, and what is made of errors."""
         del used
@@ -199,14 +234,22 @@ PolynomialSlopes: TypeAlias = Slopes | Winners | ProductSlopes | SoftmaxSlopes |
 
 
 def pulled_back(
-    graph: Graph, slopes: Mapping[int, PolynomialSlopes], seed: Forms, to: int, deadline: Deadline
+    graph: Graph,
+    slopes: Mapping[int, PolynomialSlopes],
+    seed: Forms,
+    to: int,
+    deadline: Deadline,
+    precise: bool = True,
 ) -> Forms:
     """Forms ``(B, *shape)`` of the gradient of ``<seed, logits>`` at the output of node `to`.
 
-    See `Bounds.pull_back`. The deadline is asked at every node: raises Expired.
+    See `Bounds.pull_back`. precise: to twice the precision. The deadline is asked at every node: raises
+    Expired.
     """
     used, downstream = seed.symbols, graph.downstream_of(to)
-    pending: dict[int, Anchored] = {graph.last: _apart(seed)}
+    pending: dict[int, Anchored] = {graph.last: _apart(seed) if precise else _beside(seed)}
+    if not precise:
+        slopes = {index: own.plain for index, own in slopes.items()}
     for index in range(graph.last, to, -1):
         gradient = pending.pop(index, None)
         if gradient is None:
@@ -249,10 +292,22 @@ def _transposed(graph: Graph, index: int, gradient: Anchored, source: int, norm:
         layer.terms,
         norm=norm,
     )
+    if not _is_anchored(gradient):
+        return _beside(away)
     return moved(precise_transpose(layer, gradient.anchor, shapes, source), away)
 
 
 # -- known numbers, and what is beside them
+
+
+def _is_anchored(*numbers: Anchored) -> bool:
+    """Whether any of them has an anchor other than 0: what comes of no anchors has none."""
+    return any(bool(own.anchor.any()) for own in numbers)
+
+
+def _beside(forms: Forms) -> Anchored:
+    """Forms beside nothing."""
+    return Anchored(torch.zeros_like(forms.error), forms)
 
 
 def _apart(forms: Forms) -> Anchored:
@@ -263,6 +318,8 @@ def _apart(forms: Forms) -> Anchored:
 
 
 def _sum(a: Anchored, b: Anchored) -> Anchored:
+    if not _is_anchored(a, b):
+        return _beside(a.away + b.away)
     return moved(Precise.exact(a.anchor) + Precise.exact(b.anchor), a.away + b.away)
 
 
@@ -276,6 +333,8 @@ def _less(a: Anchored, b: Anchored) -> Anchored:
             return x.expand(*x.shape[:-1], size)
 
         away = away.linear(repeated, repeated, 1, norm=root_of(size))
+    if not _is_anchored(a, b):
+        return _beside(a.away + -away)
     return moved(Precise.exact(a.anchor) + Precise.exact(-anchor), a.away + -away)
 
 
@@ -289,21 +348,30 @@ def _product(
     axes: tuple[int, ...] = (),
 ) -> Anchored:
     """The product, of which one factor has no symbols; own, axes: see `precise_along`."""
+    if not _is_anchored(a, b):
+        return _beside(multiplied(m, times, a.away, b.away, terms))
     away = differences(m, times, a, b, terms)
     return moved(precise_along(times[0], a.anchor, b.anchor, own, axes), away)
 
 
 def _summed(m: Monomials, a: Anchored, b: Anchored, mean: bool = False) -> Anchored:
     """Sums, or means, of products along the last axis, which keeps one entry."""
-    size = a.away.shape[-1]
-    away = differences(m, ADDED, a, b, terms_of(size))
+    size, anchored = a.away.shape[-1], _is_anchored(a, b)
+    if anchored:
+        away = differences(m, ADDED, a, b, terms_of(size))
+    else:
+        away = multiplied(m, ADDED, a.away, b.away, terms_of(size))
+    if mean:
+        away = away.scaled(away.error.new_full((), 1 / size).expand(away.shape))
+    if not anchored:
+        return _beside(away)
     products = precise_along(UNITS[0], a.anchor, b.anchor, 1, ())
-    if not mean:
-        return moved(products.total(-1), away)
-    return moved(mean_of(products), away.scaled(away.error.new_full((), 1 / size).expand(away.shape)))
+    return moved(mean_of(products) if mean else products.total(-1), away)
 
 
 def _levelled(x: Anchored) -> Anchored:
+    if not _is_anchored(x):
+        return _beside(levelled(x.away))
     return moved(levelled_values(x.anchor), levelled(x.away))
 
 

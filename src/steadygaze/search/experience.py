@@ -1,0 +1,134 @@
+"""What is found of boxes that bounds judge, and what efforts for that were worth on boxes of each size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+# Boxes of each size on which an effort is tried.
+_TRIALS = 6
+# Boxes of a size are not even tried where larger ones, of which forms decided such a share, were decided by
+# less than that part of what would pay.
+_SOME, _HOPELESS = 0.1, 0.5
+# Rows for gaps come first where forms decide less than this share of the boxes, and rows at least that of all
+# that forms do not: what they take besides is half of what they take after forms.
+_FORMS_PAY, _FIRST_PAY = 0.5, 0.4
+# What trials may cost without success: a share of what has been spent, and so much besides.
+_LOST_SHARE, _LOST_FIRST = 0.1, 4.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What bounds say of B boxes.
+
+    Attributes:
+        kind: ``(B,)`` int8, UNDECIDED where they leave it open.
+        doubts: ``(B,)`` units that may be on several pieces.
+        pull: ``(B, n)`` what part of the doubt each parameter is to blame for, 0 to 1.
+        forms, gaps, symbols: ``(B,)`` 1 if forms, rows for gaps, or more symbols have decided the class, or
+            the box; 0 if they have not, nan where they were not tried.
+        units, slopes: ``(B,)`` how far rows for units, or slopes, brought the bound of the least gap towards
+            its value in the middle: the share of the distance that was left. nan where they were not tried.
+        spent, lost: ``(B,)`` what was done, forms being 1; and what of it decided nothing, less what was
+            saved where more than forms did.
+    """
+
+    kind: np.ndarray
+    doubts: np.ndarray
+    pull: np.ndarray
+    forms: np.ndarray
+    gaps: np.ndarray
+    symbols: np.ndarray
+    units: np.ndarray
+    slopes: np.ndarray
+    spent: np.ndarray
+    lost: np.ndarray
+
+    @staticmethod
+    def joined(parts: Sequence[Judged]) -> Judged:
+        """Those of several batches, one after the other."""
+        names = [field.name for field in fields(Judged)]
+        return Judged(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def take(self, chosen: np.ndarray) -> Judged:
+        """Those of some boxes."""
+        return Judged(*(getattr(self, field.name)[chosen] for field in fields(Judged)))
+
+
+class Experience:
+    """What efforts were worth on boxes of each size: sums and numbers of what `Judged` says of them.
+
+    Attributes:
+        drowned: whether some box was decided by gradients to twice the precision, and not without.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
+        self._spent = self._lost = 0.0
+        self.drowned = False
+
+    def learn(self, shares: np.ndarray, judged: Judged) -> None:
+        """Take in what became of boxes that are these shares ``(B,)`` of the whole."""
+        self._spent += float(judged.spent.sum())
+        self._lost = max(0.0, self._lost + float(judged.lost.sum()))
+        for name in ("forms", "gaps", "symbols", "units", "slopes"):
+            found = getattr(judged, name)
+            for number in np.flatnonzero(np.isfinite(found)):
+                key = (name, _size(shares[number]))
+                total, count = self._seen.get(key, (0.0, 0))
+                self._seen[key] = total + float(found[number]), count + 1
+
+    def pays(self, name: str, shares: np.ndarray, least: float, cost: float) -> np.ndarray:
+        """``(B,)`` bool: where it decided such a share of boxes, or may be tried at this cost."""
+        seen = [self._seen.get((name, _size(share)), (0.0, 0)) for share in shares]
+        known = np.array([count >= _TRIALS for _, count in seen], bool)
+        good = np.array([total >= least * count for total, count in seen], bool)
+        larger = [self._on_larger(name, _size(share), _TRIALS) for share in shares]
+        tried = ~known & np.array([total >= _HOPELESS * least * count for total, count in larger], bool)
+        # What is known to pay while it is still tried costs nothing, as far as one can tell.
+        trial = tried & self.affords(np.where(tried, cost, 0.0))
+        return np.where(known, good, trial)
+
+    def goes_first(self, shares: np.ndarray) -> np.ndarray:
+        """``(B,)`` bool: where rows for gaps pay and forms alone decide few boxes."""
+        forms, gaps = (
+            np.array([self._seen.get((name, _size(share)), (0.0, 0)) for share in shares]).T
+            for name in ("forms", "gaps")
+        )
+        tried = (forms[1] > 0) & (gaps[1] >= _TRIALS)
+        left = 1 - forms[0] / np.maximum(forms[1], 1)
+        return tried & (left > 1 - _FORMS_PAY) & (left * gaps[0] >= _FIRST_PAY * gaps[1])
+
+    def affords(self, costs: np.ndarray) -> np.ndarray:
+        """``(B,)`` bool: what may be tried of things of these costs ``(B,)``, the first ones first."""
+        return np.cumsum(costs) <= _LOST_FIRST + _LOST_SHARE * self._spent - self._lost
+
+    def left(self, name: str, shares: np.ndarray) -> np.ndarray:
+        """``(B,)`` what rows for units, or slopes, are expected to leave; nan where nothing is known.
+
+        Boxes of a size that was not tried yet are taken for those of the next larger one that was.
+        """
+        sizes = [_size(share) for share in shares]
+        seen = [self._seen.get((name, size)) or self._on_larger(name, size, 1) for size in sizes]
+        return np.array([total / count if count else np.nan for total, count in seen])
+
+    def _on_larger(self, name: str, size: int, least: int) -> tuple[float, int]:
+        """What `Judged` says of the next larger boxes of which so many were tried; twice 0 where none were.
+
+        Only sizes count of which forms decide some: above them boxes are too wide for anything, below them
+        more effort gains the less the smaller they are.
+        """
+        for larger in range(size - 1, -1, -1):
+            decided, boxes = self._seen.get(("forms", larger), (0.0, 0))
+            total, count = self._seen.get((name, larger), (0.0, 0))
+            if count >= least and boxes and decided >= _SOME * boxes:
+                return total, count
+        return 0.0, 0
+
+
+def _size(share: float) -> int:
+    """How often the whole was halved."""
+    return round(-math.log2(share)) if share > 0 else 0
