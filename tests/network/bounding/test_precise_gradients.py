@@ -91,13 +91,13 @@ def beyond(name, width, seeds=2, precise=True):
 
 
 @every_layer
-@pytest.mark.parametrize("power", [4, 12, 40, 90])
+@pytest.mark.parametrize("power", [4, *(pytest.param(own, marks=pytest.mark.slow) for own in (12, 40)), 90])
 def test_gradients_through_each_layer_stay_inside(name, power):
     assert beyond(name, 2.0**-power) <= 1
 
 
 @every_layer
-@pytest.mark.parametrize("power", [4, 40])
+@pytest.mark.parametrize("power", [pytest.param(4, marks=pytest.mark.slow), 40])
 def test_so_they_do_without_anchors(name, power):
     assert beyond(name, 2.0**-power, precise=False) <= 1
 
