@@ -79,7 +79,7 @@ def judge_boxes(
     if problem.follows_polynomials:
         # Which piece a unit is on polynomials follow less well than symbols do.
         bends = any(node > problem.pixels for node in problem.graph.piecewise)
-        followed = partial(_by_polynomials, precision=experience or Experience())
+        followed = partial(_by_polynomials, experience=experience or Experience())
         ways = [followed, *ways] if bends else [followed]
     began = deadline.clock()
     found = ways[0](problem, boxes, room, deadline=deadline)
@@ -99,9 +99,9 @@ def _are_small(problem: Problem, boxes: np.ndarray) -> np.ndarray:
 
 
 def _by_polynomials(
-    problem: Problem, boxes: np.ndarray, room: int, deadline: Deadline, precision: Experience
+    problem: Problem, boxes: np.ndarray, room: int, deadline: Deadline, experience: Experience
 ) -> Judged:
-    judging = _Judging(problem, boxes, room, None, deadline, precision)
+    judging = _Judging(problem, boxes, room, experience, deadline)
     judging.judge(np.arange(len(boxes)), Effort.POLYNOMIALS)
     return judging.judged()
 
@@ -142,9 +142,8 @@ class _Judging:
         room: int,
         experience: Experience | None,
         deadline: Deadline,
-        precision: Experience | None = None,
     ) -> None:
-        self._deadline, self._precision = deadline, precision
+        self._deadline = deadline
         self._problem, self._boxes, self._room, self._experience = problem, boxes, room, experience
         self._shares = volumes_of(boxes) / problem.volume
         gaps = (len(boxes), problem.graph.classes - 1)
@@ -275,9 +274,9 @@ class _Judging:
     def _attention(self, some: np.ndarray, bounds: Bounds) -> np.ndarray:
         """Kinds of boxes that the class holds on, whose bounds are known."""
         problem = self._problem
-        precision = None if bounds.followed is None else self._precision
-        precisely = precision is not None and precision.drowned
-        bounds = replace(bounds, precise=True) if precisely else bounds
+        precision = None if bounds.followed is None else self._experience
+        if precision is not None:
+            bounds = replace(bounds, precise=precision.drowned)
         least, most = problem.enclosed_inconsistency(self._boxes[some], bounds)
         doubts = bounds.doubts.cpu().numpy()
         open_ = (least <= problem.threshold) & (most > problem.threshold)
@@ -290,7 +289,7 @@ class _Judging:
             pays = self._experience.pays("symbols", self._shares[some[again]], _SYMBOLS_PAY, _SYMBOLS_COST)
             pays |= slow
             self._refine(some, again[pays], bounds, (least, most))
-        if precision is not None and not precisely and open_.any():
+        if precision is not None and not bounds.precise and open_.any():
             self._carry_precisely(some, np.flatnonzero(open_), bounds, (least, most), precision)
         kind = np.full(len(some), UNDECIDED, np.int8)
         margin = problem.tolerance.margin + problem.expected_slack
@@ -307,10 +306,7 @@ class _Judging:
         """Narrow the ends of the inconsistency of these of some boxes, by more symbols."""
         span = max(1, len(self._boxes) * self._room // _MOST_SYMBOLS)
         for first in range(0, len(again), span):
-            part = again[first : first + span]
-            finer = replace(bounds.take(torch.from_numpy(part)), room=_MOST_SYMBOLS)
-            low, high = self._problem.enclosed_inconsistency(self._boxes[some[part]], finer)
-            ends[0][part], ends[1][part] = np.fmax(ends[0][part], low), np.fmin(ends[1][part], high)
+            self._narrow(some, again[first : first + span], replace(bounds, room=_MOST_SYMBOLS), ends)
         self.symbols[some[again]] = 0.0
 
     def _carry_precisely(
@@ -327,14 +323,18 @@ class _Judging:
         """
         again = again[_are_small(self._problem, self._boxes[some[again]])]
         if len(again):
-            finer, limit = (
-                replace(bounds.take(torch.from_numpy(again)), precise=True),
-                self._problem.threshold,
-            )
-            low, high = self._problem.enclosed_inconsistency(self._boxes[some[again]], finer)
-            ends[0][again], ends[1][again] = np.fmax(ends[0][again], low), np.fmin(ends[1][again], high)
+            self._narrow(some, again, replace(bounds, precise=True), ends)
+            least, most = (own[again] for own in ends)
             limit = self._problem.threshold
-            precision.drowned = bool(((ends[0][again] > limit) | (ends[1][again] <= limit)).any())
+            precision.drowned = bool(((least > limit) | (most <= limit)).any())
+
+    def _narrow(
+        self, some: np.ndarray, part: np.ndarray, finer: Bounds, ends: tuple[np.ndarray, np.ndarray]
+    ) -> None:
+        """Narrow the ends of the inconsistency of these of some boxes by finer bounds of all of them."""
+        own = finer.take(torch.from_numpy(part))
+        low, high = self._problem.enclosed_inconsistency(self._boxes[some[part]], own)
+        ends[0][part], ends[1][part] = np.fmax(ends[0][part], low), np.fmin(ends[1][part], high)
 
 
 def _wanted(low: np.ndarray, middle: np.ndarray) -> np.ndarray:

@@ -25,7 +25,8 @@ from steadygaze.enclosing.enclosures import UNIT, Enclosure
 from steadygaze.enclosing.error_free import two_sum
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.affine import affine
-from steadygaze.network.bounding.centres import precise_drift, precise_value
+from steadygaze.network.bounding.centres import levelled_values, precise_drift, precise_value
+from steadygaze.network.bounding.last_axis import levelled
 from steadygaze.network.layers import AbstractAffine
 
 # What rounding in a handful of operations may add, as a share.
@@ -121,6 +122,12 @@ def moved(centre: Precise, away: Forms, drift: Precise | None = None) -> Anchore
     known, rows[:, first] = two_sum(drift.high, moving)
     rounding = rounding + (drift.error + UNIT * moving.abs()).sum(dim=1)
     return Anchored(anchor, replace(away, rows=rows).loosened(rounding * (1 + _ROUNDING)), known)
+
+
+def anchored_level(x: Anchored) -> Anchored:
+    """Values less their mean along the last axis."""
+    drift = None if x.drift is None else levelled_values(x.drift)
+    return moved(levelled_values(x.anchor), levelled(x.away), drift)
 
 
 def anchored_affine(layer: AbstractAffine, *inputs: Anchored, norm: float | None) -> Anchored:

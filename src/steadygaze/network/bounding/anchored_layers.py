@@ -17,11 +17,10 @@ from torch import Tensor
 from steadygaze.enclosing.double_double import Precise
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms, lengths_of
-from steadygaze.network.bounding.anchored import Anchored, moved
+from steadygaze.network.bounding.anchored import Anchored, anchored_level, moved
 from steadygaze.network.bounding.attention import only_softmax_reads, turned
 from steadygaze.network.bounding.beside import gathered
 from steadygaze.network.bounding.centres import (
-    levelled_values,
     normalised_parts,
     precise_value,
 )
@@ -227,7 +226,7 @@ def anchored_joint(
         if isinstance(graph.nodes[source].layer, Softmax):
             return _mixed(layer, first, second, room, used, asked=source in asked)
         if only_softmax_reads(graph, index, asked):
-            second = moved(levelled_values(second.anchor), levelled(second.away))
+            second = anchored_level(second)
     return _product(layer, first, second, room, used)
 
 

@@ -13,7 +13,7 @@ from steadygaze.enclosing.double_double import Precise
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms, lengths_of
 from steadygaze.enclosing.monomials import Monomials
-from steadygaze.network.bounding.anchored import Anchored, moved
+from steadygaze.network.bounding.anchored import Anchored, anchored_level, moved
 from steadygaze.network.bounding.anchored_layers import (
     Apart,
     bent_apart,
@@ -273,8 +273,7 @@ def followed_joint(
         if isinstance(graph.nodes[source].layer, Softmax):
             return _mixed(m, layer, first, second, asked=source in asked)
         if only_softmax_reads(graph, index, asked):
-            drift = levelled_values(drift_of(second))
-            second = moved(levelled_values(second.anchor), levelled(second.away), drift)
+            second = anchored_level(second)
     away, values = _multiplied(m, layer, first, second)
     return Followed(values, _product_slopes(m, layer, first, second), away.error.flatten(1))
 

@@ -20,9 +20,9 @@ from steadygaze.deadline import Deadline
 from steadygaze.enclosing.double_double import Precise, precise_products
 from steadygaze.enclosing.forms import Forms
 from steadygaze.enclosing.monomials import Monomials
-from steadygaze.network.bounding.anchored import Anchored, moved
+from steadygaze.network.bounding.anchored import Anchored, anchored_level, moved
 from steadygaze.network.bounding.attention import turned
-from steadygaze.network.bounding.centres import levelled_values, mean_of, precise_along, precise_transpose
+from steadygaze.network.bounding.centres import mean_of, precise_along, precise_transpose
 from steadygaze.network.bounding.joint import ADDED, SPREAD, UNITS, Times, contracted, eigenvalue
 from steadygaze.network.bounding.last_axis import levelled, root_of, share_of, summed, terms_of
 from steadygaze.network.bounding.polynomial import (
@@ -65,7 +65,7 @@ class Slopes:
     @property
     def plain(self) -> Slopes:
         """The same without anchors."""
-        return replace(self, factor=_beside(self.factor.whole))
+        return replace(self, factor=_plain(self.factor))
 
     def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
         """The gradient before the units, given the one behind them.
@@ -105,12 +105,13 @@ class Winners:
         """The gradient before the windows, given the one behind them."""
         del used
         flat, shape = gradient.flattened(), self.choice.layer.shape
-        if not _is_anchored(flat):
-            return (_beside(self.choice.pulled(flat.away, 0, flat.away.symbols)).reshaped(*shape),)
-        if bool(self.choice.rival.any()):
+        anchored = _is_anchored(flat)
+        if anchored and bool(self.choice.rival.any()):
             whole = flat.whole
             return (_apart(self.choice.pulled(whole, 0, whole.symbols)).reshaped(*shape),)
         away = self.choice.pulled(flat.away, 0, flat.away.symbols)
+        if not anchored:
+            return (_beside(away).reshaped(*shape),)
         windows, span = self.choice.layer.windows, len(flat.anchor)
 
         def handed(one: Tensor, x: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ class ProductSlopes:
     @property
     def plain(self) -> ProductSlopes:
         """The same without anchors."""
-        first, second = (_beside(own.whole) for own in self.factors)
+        first, second = (_plain(own) for own in self.factors)
         return replace(self, factors=(first, second))
 
     def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored, ...]:
@@ -182,7 +183,7 @@ class SoftmaxSlopes:
     @property
     def plain(self) -> SoftmaxSlopes:
         """The same without anchors."""
-        return replace(self, shares=_beside(self.shares.whole))
+        return replace(self, shares=_plain(self.shares))
 
     def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
         """As `joint.Shares`: ``p (g - <p, g>)``, and what is made of errors."""
@@ -216,7 +217,7 @@ class NormSlopes:
     @property
     def plain(self) -> NormSlopes:
         """The same without anchors."""
-        return replace(self, values=_beside(self.values.whole), scales=_beside(self.scales.whole))
+        return replace(self, values=_plain(self.values), scales=_plain(self.scales))
 
     def pulled(self, gradient: Anchored, used: int) -> tuple[Anchored]:
         """As `joint.Scales`: ``r (g - mean(g) - y mean(y g))``, and what is made of errors."""
@@ -310,6 +311,11 @@ def _beside(forms: Forms) -> Anchored:
     return Anchored(torch.zeros_like(forms.error), forms)
 
 
+def _plain(x: Anchored) -> Anchored:
+    """The same without an anchor."""
+    return _beside(x.whole)
+
+
 def _apart(forms: Forms) -> Anchored:
     """The centres as anchors."""
     rows = forms.rows.clone()
@@ -372,7 +378,7 @@ def _summed(m: Monomials, a: Anchored, b: Anchored, mean: bool = False) -> Ancho
 def _levelled(x: Anchored) -> Anchored:
     if not _is_anchored(x):
         return _beside(levelled(x.away))
-    return moved(levelled_values(x.anchor), levelled(x.away))
+    return anchored_level(x)
 
 
 def _without_errors(x: Anchored) -> Anchored:
@@ -390,9 +396,12 @@ def settled(m: Monomials, x: Anchored) -> Anchored:
 
 def turned_level(v: Anchored) -> Anchored:
     """Values that are mixed, less their mean over all of them."""
-    anchor = levelled_values(v.anchor.mT).shaped(lambda own: own.mT)
-    drift = None if v.drift is None else levelled_values(v.drift.mT).shaped(lambda own: own.mT)
-    return moved(anchor, turned(levelled(turned(v.away))), drift)
+    return _turned(anchored_level(_turned(v)))
+
+
+def _turned(x: Anchored) -> Anchored:
+    """With the last two axes exchanged."""
+    return Anchored(x.anchor.mT, turned(x.away), None if x.drift is None else x.drift.mT)
 
 
 def _none(x: Anchored) -> Tensor:
