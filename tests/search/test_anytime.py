@@ -23,9 +23,12 @@ from steadygaze.network.graph import Graph
 from steadygaze.question import problem as problems
 from steadygaze.question.learning import seconds_of_image
 from steadygaze.question.limits import Limits
-from steadygaze.search import judged_boxes
+from steadygaze.search import branch_and_bound, judged_boxes
 from steadygaze.search.base import Options
+from steadygaze.search.boxes import gauges_of
+from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.course import Course
+from steadygaze.search.experience import Judged
 from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.nearest import Nearest
 from steadygaze.search.sweep import Sweep
@@ -372,3 +375,27 @@ def test_where_bounds_fail_at_0_itself_no_time_is_promised(saliency, monkeypatch
     told = [note for note in answer.result.notes if "smallest box at 0" in note]
     assert len(told) == (saliency == "softmax-gradient")
     assert bool(answer.safe_scale) != bool(told)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_when_a_third_of_the_time_is_over_boxes_at_0_come_first(share, monkeypatch):
+    """Else all of it may go to boxes elsewhere, and no range is known to be safe."""
+    asked, now = [], [0.0]
+
+    def judged(problem, boxes, room, experience, deadline):
+        asked.append(boxes)
+        nothing, open_ = np.zeros(len(boxes)), np.full(len(boxes), UNDECIDED)
+        return Judged(open_, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(7)))
+
+    monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
+    monkeypatch.setattr(Falsifier, "search", lambda self: None)
+    problem = posed(2)
+    search = BranchAndBound(problem, Options(handover=False, deadline=Deadline(1.0, clock=lambda: now[0])))
+    for _ in range(5):
+        search.step()
+    now[0], before = share, len(asked)
+    for _ in range(4):
+        search.step()
+    search.close()
+    elsewhere = [gauges_of(boxes, problem.box).max() > 0 for boxes in asked[before:]]
+    assert any(elsewhere) == (share < 1 / 3)

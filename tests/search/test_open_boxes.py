@@ -28,6 +28,17 @@ def test_half_of_them_are_the_nearest_and_the_rest_the_largest():
     assert len(boxes) == count - 4
 
 
+def test_those_that_hold_the_origin_come_first_when_it_is_late_unless_they_are_small():
+    for halvings, alone in ((6, True), (12, False)):
+        boxes = OpenBoxes(SPOT, ringed(halvings))
+        taken = boxes.take(4, np.inf, False, True)
+        assert (len(taken) == 1) == alone
+        np.testing.assert_allclose(taken[0], SPOT.box / 2**halvings)
+    known = OpenBoxes(SPOT, ringed(6)[:-1])
+    assert len(known.take(4, np.inf, False, True)) == 4
+    assert known.reached > 0
+
+
 def test_boxes_near_the_origin_get_fewer_turns_while_they_lead_nowhere():
     boxes = OpenBoxes(SPOT, SPOT.box[None])
     for _ in range(100):

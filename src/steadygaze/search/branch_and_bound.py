@@ -66,6 +66,8 @@ _MOST_PARAMETERS = 10
 _MOST_PARTS = 4096
 # Boxes of more parameters are not handed over: their regions have too many corners for the sweep.
 _MOST_HANDED = 6
+# After this share of the time boxes that hold 0 come first, if there is no safe scale yet.
+_LATE = 1 / 3
 # The share of the box that may be left undecided where no exact engine takes over.
 _LEFT_OPEN = 0.01
 
@@ -82,6 +84,7 @@ class BranchAndBound(AbstractSearch):
 
     def __init__(self, problem: Problem, options: Options) -> None:
         self._problem, self._deadline = problem, options.deadline
+        self._late = options.deadline.part(_LATE)
         problem.check_enclosable()
         if len(problem.box) > _MOST_PARAMETERS:
             raise SettingError(
@@ -208,7 +211,8 @@ class BranchAndBound(AbstractSearch):
             self._take_in(self._handover.step())
             phase = "regions"
         else:
-            self._judge(self._open.take(self._step, self._blocked_at(), self._knows_failure()))
+            late = self._late.passed()
+            self._judge(self._open.take(self._step, self._blocked_at(), self._knows_failure(), late))
             phase = "bounds"
         self._note(phase, time.perf_counter() - began)
 

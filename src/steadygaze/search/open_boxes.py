@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from steadygaze.question.problem import Problem
-from steadygaze.search.boxes import SLOW, gauges_of, volumes_of
+from steadygaze.search.boxes import SLOW, gauges_of, shares_of, volumes_of
 
 # Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
 # scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart. Of
@@ -17,6 +17,8 @@ _NEAR_SHARE, _NEAR_LEAST, _NEAR_FALL = 0.5, 0.05, 0.9
 # Once a failure is known the verdict is, too, and what is left to tell is how far all is safe: so many of
 # them are the nearest then, at first and at least.
 _KNOWN_SHARE, _KNOWN_LEAST = 0.9, 0.5
+# Edges of a box that is small, as shares of the whole box's: at 0 hinges may meet that none tells apart.
+_SMALL = 2.0**-12
 # The safe scale is pursued until it is known up to this share of itself.
 _SCALE_CLOSE = 0.01
 
@@ -68,19 +70,20 @@ class OpenBoxes:
         near = near[np.argsort(gauge[near], kind="stable")]
         return near if len(near) and gauge[near[0]] < limit * (1 - _SCALE_CLOSE) else near[:0]
 
-    def take(self, count: int, blocked: float, known: bool) -> np.ndarray:
+    def take(self, count: int, blocked: float, known: bool, late: bool = False) -> np.ndarray:
         """Takes so many boxes out, those of the next step.
 
         Args:
             count: at most so many.
             blocked: the least gauge of a known failure.
             known: whether one is known.
+            late: whether much of the time is over, so that a safe scale is what is wanted if there is none.
         """
         count = min(count, len(self._boxes))
         near = self.near(blocked)
         if len(near):
             self._pace(float(gauges_of(self._boxes[near[:1]], self._whole)[0]), known)
-        first = self._at_zero_first(near)
+        first = self._at_zero_first(near, late)
         if len(first):
             near, count = first[:count], min(count, len(first))
         share = self._near_share * (1 / _NEAR_SHARE if self._slow else 1.0)
@@ -92,15 +95,18 @@ class OpenBoxes:
         self._boxes = np.delete(self._boxes, taken, axis=0)
         return boxes
 
-    def _at_zero_first(self, near: np.ndarray) -> np.ndarray:
+    def _at_zero_first(self, near: np.ndarray, late: bool) -> np.ndarray:
         """Of these open boxes, nearest first, those that come before all others.
 
-        Of slow networks the ones that hold 0: without them there is no safe scale, and what lies around them
-        is larger.
+        Of slow networks, and of others when it is late, the ones that hold 0: without them there is no safe
+        scale, and what lies around them is larger. Small ones come first of slow networks alone.
         """
-        if not self._slow or self._reached:
+        if self._reached or not (self._slow or late):
             return near[:0]
-        return near[gauges_of(self._boxes[near], self._whole) == 0]
+        holding = near[gauges_of(self._boxes[near], self._whole) == 0]
+        if self._slow:
+            return holding
+        return holding[(shares_of(self._boxes[holding], self._whole) > _SMALL).any(axis=1)]
 
     def _pace(self, reached: float, known: bool) -> None:
         """The share of the boxes near 0, given how far from there all is robust now."""
