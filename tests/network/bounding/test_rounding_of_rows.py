@@ -7,13 +7,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from formed import exact
 from steadygaze.enclosing.forms import Forms
-from steadygaze.network.bounding import ends
+from steadygaze.network.bounding import ends, tightening
 from steadygaze.network.bounding.backward import Backward
+from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.building import GraphBuilder
 from steadygaze.network.layers import Dense
+from steadygaze.network.reading.load import load_network
 
 
 def farthest_above(shape, seeds=range(6), plain=False):
@@ -68,3 +72,54 @@ def test_rounding_of_coefficients_at_the_end_that_is_left_out_is_caught(monkeypa
     assert farthest_above((1, 1), range(20), plain=True) <= 0
     monkeypatch.setattr(ends, "_singled", lambda own, _sign, kind: own.to(kind))
     assert farthest_above((1, 1), range(20), plain=True) > 0
+
+
+def residual():
+    """A residual network, and boxes over which bands are far wider than what rows say."""
+    torch.manual_seed(2)
+    parts = [
+        nn.Conv2d(1, 6, 3, 2, 1),
+        nn.ReLU(),
+        *(Residual(6) for _ in range(6)),
+        nn.Flatten(),
+        nn.Linear(96, 3),
+    ]
+    graph = load_network(nn.Sequential(*parts).double(), input_shape=(1, 8, 8)).graph
+    rng = np.random.default_rng(4)
+    rows = torch.from_numpy(rng.uniform(-1, 1, (2, 3, 1, 8, 8)))
+    rows[:, 1:] *= 0.1
+    return graph, Forms(rows, torch.zeros(2, 1, 8, 8, dtype=torch.float64), 2)
+
+
+class Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x):
+        return torch.relu(x + self.two(torch.relu(self.one(x))))
+
+
+def test_few_rows_are_in_float64_however_wide_bands_are(monkeypatch):
+    graph, pixels = residual()
+    asked, widths, narrowed = [], [], Backward.narrowed
+
+    def counted(own, start):
+        asked.append(start)
+        return narrowed(own, start)
+
+    monkeypatch.setattr(Backward, "narrowed", counted)
+    for heavy in (tightening._HEAVY, 0):
+        monkeypatch.setattr(tightening, "_HEAVY", heavy)
+        low, high = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=Effort.UNITS).gaps(1)
+        widths.append(high - low)
+        assert bool(asked) == (not heavy)
+    assert (widths[0] < widths[1] * (1 - 1e-5)).all()
+    share = torch.rand(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    for box in range(2):
+        logits = graph.forward(
+            pixels.rows[box, 0] + torch.einsum("pn,nchw->pchw", share, pixels.rows[box, 1:])
+        )
+        gaps = logits[:, [1]] - logits[:, [0, 2]]
+        assert (low[box] <= gaps).all()
+        assert (gaps <= high[box]).all()
