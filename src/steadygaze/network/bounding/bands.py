@@ -24,6 +24,7 @@ from torch import Tensor
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
 from steadygaze.enclosing.windows import bands_behind
+from steadygaze.network.bounding.few_places import few_places, is_told_apart, sent
 from steadygaze.network.bounding.lines import AbstractLines, Lines, Range, WindowLines, numbers_of
 from steadygaze.network.layers import AbstractAffine, Shape
 
@@ -119,7 +120,7 @@ def moved(layer: AbstractAffine, bands: Sequence[Band], ranges: Sequence[Range])
     middle, half, error = (
         torch.cat(parts, dim=-1) for parts in zip(*(band._flat() for band in bands), strict=True)
     )
-    low, high = (torch.cat([own.flatten(1) for own in ends], dim=1) for ends in zip(*ranges, strict=True))
+    known = tuple(torch.cat([own.flatten(1) for own in ends], dim=1) for ends in zip(*ranges, strict=True))
 
     def parts(joined: Tensor) -> tuple[Tensor, ...]:
         split = joined.split(sizes, dim=1)
@@ -128,8 +129,7 @@ def moved(layer: AbstractAffine, bands: Sequence[Band], ranges: Sequence[Range])
     rows = middle.shape[:2]
     share = (layer.terms + 4) * UNIT
     error = error + share * torch.cat([band._size.flatten(1) for band in bands], dim=1)
-    centre = low / 2 + high / 2
-    radius = (high - low) / 2 * (1 + 4 * UNIT) + (share + 4 * UNIT) * torch.maximum(low.abs(), high.abs())
+    centre, radius = _ball((known[0], known[1]), share)
     absolute = layer.absolute.linear(*parts(torch.cat([half.flatten(0, 1), error, radius])))
     half, error, radius = absolute.split([math.prod(rows), len(error), len(radius)])
     half = half.unflatten(0, rows)
@@ -139,11 +139,57 @@ def moved(layer: AbstractAffine, bands: Sequence[Band], ranges: Sequence[Range])
     if constant is not None:
         middle[:, 0] += constant[0]
         error = error + share * (constant.abs() + middle[:, 0].abs())
+    return _behind(layer, Band(middle, half, error), centre, radius, share, constant)
+
+
+def moved_by_few(
+    layer: AbstractAffine, band: Band, known: Range, before: Forms, behind: Forms
+) -> tuple[Band, Range] | None:
+    """As `moved` of one input, whose forms before the layer and behind it are known.
+
+    Where the middle has the coefficients of the forms but at few places, and half widths but at these, what
+    is left to multiply is a difference at few places. None where that is not so.
+    """
+    if not is_told_apart(layer):
+        return None
+    shape = tuple(band.error.shape[1:])
+    middle, half, error = band._flat()
+    beside = middle - before.rows[:, : middle.shape[1]].flatten(2)
+    places = few_places(beside, half)
+    if places is None:
+        return None
+    share = (layer.terms + 4) * UNIT
+    # Coefficients of the forms are at most the middle and what that is beside them.
+    error = error + share * (band._size.flatten(1) + 2 * beside.abs().sum(dim=1))
+    centre, radius = _ball(known, share)
+    error, radius = layer.absolute.linear(torch.cat([error, radius]).unflatten(1, shape)).chunk(2)
+    own = sent(layer, beside, places, shape)
+    middle = behind.rows[:, : middle.shape[1]] + own
+    half = sent(layer.absolute, half, places, shape)
+    centre = layer.linear(centre.unflatten(1, shape))
+    constant = layer.constant((shape,))
+    if constant is not None:
+        error = error + share * (constant.abs() + middle[:, 0].abs() + own[:, 0].abs())
+    return _behind(layer, Band(middle, half, error), centre, radius, share, constant)
+
+
+def _ball(known: Range, share: float) -> tuple[Tensor, Tensor]:
+    """Centres and radii ``(B, M)`` of ranges, with what rounding of a layer adds to the values, a share."""
+    low, high = (own.flatten(1) for own in known)
+    radius = (high - low) / 2 * (1 + 4 * UNIT) + (share + 4 * UNIT) * torch.maximum(low.abs(), high.abs())
+    return low / 2 + high / 2, radius
+
+
+def _behind(
+    layer: AbstractAffine, band: Band, centre: Tensor, radius: Tensor, share: float, constant: Tensor | None
+) -> tuple[Band, Range]:
+    """What is known behind a layer, of which the constant is left out of the centre; errors rounded up."""
+    if constant is not None:
         centre = centre + constant
         radius = radius + share * (constant.abs() + centre.abs())
-    radius = radius * (1 + 2 * (layer.terms + 8) * UNIT) + 4 * UNIT * centre.abs()
-    band = Band(middle, half, error * (1 + 2 * (layer.terms + 8) * UNIT))
-    return band, (centre - radius, centre + radius)
+    upward = 1 + 2 * (layer.terms + 8) * UNIT
+    radius = radius * upward + 4 * UNIT * centre.abs()
+    return Band(band.middle, band.half, band.error * upward), (centre - radius, centre + radius)
 
 
 def _shaped(middle: Tensor, half: Tensor, error: Tensor, shape: Shape) -> Band:

@@ -16,7 +16,7 @@ from torch import Tensor
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.backward import Backward, least_of
-from steadygaze.network.bounding.bands import Band, moved
+from steadygaze.network.bounding.bands import Band, moved, moved_by_few
 from steadygaze.network.bounding.ends import End
 from steadygaze.network.bounding.few_bent import FewBent
 from steadygaze.network.bounding.lines import (
@@ -96,6 +96,8 @@ class Tightening:
         self._bands: dict[int, Band] = {}
         self._ranges: dict[int, tuple[Tensor, Tensor]] = {}
         self._depth = {start: 0}
+        # Forms behind the first layers that are not affine: bands may differ from them at few places.
+        self._first: dict[int, Forms] = {}
         # Whether pixels are off their affine parts by more than next to nothing; and by much.
         self._is_off, self._is_far_off = not _is_affine(pixels), _are_off(pixels, _FAR_OFF)
         # Boxes in which what is known of ranges chooses other slopes than rows do; and what share of a node's
@@ -117,7 +119,10 @@ class Tightening:
         layer = self._graph.nodes[index].layer
         assert isinstance(layer, AbstractAffine), "the caller says so"
         bands = [self._bands[source] for source in sources]
-        band, known = moved(layer, bands, [self._ranges[source] for source in sources])
+        ranges = [self._ranges[source] for source in sources]
+        first = self._first.get(sources[0]) if len(sources) == 1 else None
+        done = None if first is None else moved_by_few(layer, bands[0], ranges[0], first, forms)
+        band, known = moved(layer, bands, ranges) if done is None else done
         if self._may_end_early(sources[0]):
             few = FewBent.of(layer, bands[0], band)
             if few is not None:
@@ -194,6 +199,8 @@ class Tightening:
         band = self._bands[source].through(self.backward.lines[index], node.shape)
         if self._ends_behind(source) and index not in self.backward.others:
             self.backward.ends[index] = End.of_band(band)
+        if not self._depth[source]:
+            self._first[index] = forms
         least, most = values_of(node.layer, low.flatten(1), high.flatten(1))
         self._add(index, forms, band, (least.reshape(forms.error.shape), most.reshape(forms.error.shape)))
 
