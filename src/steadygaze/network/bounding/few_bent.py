@@ -21,7 +21,7 @@ from steadygaze.enclosing.pulled_places import pulled_to
 from steadygaze.network.bounding.bands import Band
 from steadygaze.network.layers import AbstractAffine, Conv, Shape
 
-# With more bent units than this share of all in some box, a whole convolution back is as fast.
+# With more bent units than this share of all in all boxes, a whole convolution back is as fast.
 _FEW = 1 / 8
 # Errors may be this share of how far values reach: a hundredth of what counts as affine.
 _SLIGHT = 1e-6
@@ -51,11 +51,12 @@ class FewBent:
             return None
         half = inputs.half.flatten(2)
         bent = (half != 0).any(dim=1)
-        most = int(bent.sum(dim=1).max())
+        counts = bent.sum(dim=1)
+        most = int(counts.max())
         error, reach = (
             own.flatten(1).sum(dim=1) for own in (made.error, made.middle[:, 1:].abs().sum(dim=1))
         )
-        if most > _FEW * bent.shape[1] or not bool((error <= _SLIGHT * reach).all()):
+        if counts.sum() > _FEW * bent.numel() or not bool((error <= _SLIGHT * reach).all()):
             return None
         places = bent.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
         own = half.gather(2, places[:, None].expand(-1, half.shape[1], -1))

@@ -110,7 +110,8 @@ class Tightening:
         """Take in an affine node, whose values have these forms."""
         sources = self._graph.nodes[index].inputs
         self._depth[index] = max(self._depth[source] for source in sources)
-        if all(source in self.backward.grounds for source in sources) and _is_affine(forms):
+        grounded = not self._is_off and all(source in self.backward.grounds for source in sources)
+        if grounded and _is_affine(forms):
             self._ground(index, forms)
             return
         if not self._depth[index]:  # bands would say the same, and of symbols less
