@@ -103,6 +103,9 @@ def _provable(certificate: Certificate) -> None:
     question, arrays = certificate.question, certificate.arrays
     saliency, measure = (f"{question[each]['name']:.40}" for each in ("saliency", "inconsistency"))
     followed = measure in ("cosine", "l2") and "moves_piece" in arrays
+    least, most = certificate.width.min(), certificate.width.max()
+    counted = "wide, and this program counts its own rounding for those from 1e-12 to 1e12 alone"
+    demand(1e-12 <= least <= most <= 1e12, f"ranges are from {least:.3g} to {most:.3g} {counted}")
     demand(saliency in ("gradient", "abs-gradient", "none"), f"{saliency} maps are not followed")
     demand(measure in ("cosine", "l2", "l1", "linf", "none"), f"{measure} is not bounded")
     demand(len(arrays["piece_base"]), "the image is not piecewise affine in the parameters")

@@ -124,7 +124,8 @@ def read(folder: Path) -> Certificate:
         if ends and arrays[name].size:
             least, limit = (int(sizes.get(end, end)) for end in ends)
             demand(least <= arrays[name].min() <= arrays[name].max() < limit, f"{name}.npy is out of range")
-    bounds, network = (box, n, width, float(np.prod(width))), data["network.onnx"]
+    with np.errstate(over="ignore", under="ignore"):  # what is said of such ranges is not proven
+        bounds, network = (box, n, width, float(np.prod(width))), data["network.onnx"]
     made = Certificate(question, claims, model, about, *bounds, arrays, network)
     _consistent(made, sizes)
     return made
@@ -147,13 +148,7 @@ def _box(question: dict[str, Any]) -> np.ndarray:
     low, high = (number(each, "clip") for each in question["clip"] or (0, 1))
     pairs = [(each["low"], each["high"]) for each in question["parameters"]]
     box = boxed(pairs, min(max(len(pairs), 1), 16), "parameters")
-    width = np.ptp(box, axis=1)
     demand(low < high, f"the clip is from {low:g} to {high:g}")
-    demand(
-        1e-12 <= width.min() <= width.max() <= 1e12,
-        f"ranges are from {width.min():.3g} to {width.max():.3g} wide, and this program counts its own "
-        "rounding for those from 1e-12 to 1e12 alone",
-    )
     return box
 
 

@@ -15,7 +15,7 @@ from onnx import helper
 from torch import nn
 
 import steadygaze
-from check.certificates import answer_of, sealed, weights, write
+from check.certificates import answer_of, network, sealed, weights, write
 from steadygaze_check import command
 from steadygaze_check.command import main
 
@@ -70,6 +70,18 @@ def test_a_smooth_network_of_today_is_looked_at_in_points(activation, tmp_path, 
     answer.save(tmp_path / "answer", certificate=True)
     assert main([str(tmp_path / "answer" / "certificate")]) == 20
     assert "points, not certified" in capsys.readouterr().out
+
+
+def test_ranges_of_which_it_does_not_count_its_rounding_are_looked_at_in_points(tmp_path, capsys):
+    image = np.random.default_rng(0).random((1, 6, 6))
+    chain = "brightness(amount=-1e-13..1e-13) | contrast(amount=-0.1..0.1)"
+    answer = steadygaze.verify(network("dense"), image, chain, method="bound", claim="class")
+    assert (answer.map.kind != 3).any()
+    answer.save(tmp_path / "answer", certificate=True)
+    assert main([str(tmp_path / "answer" / "certificate")]) == 20
+    out = capsys.readouterr().out
+    assert "points, not certified: ranges are from 2e-13 to 0.2 wide" in out
+    assert " certified  kinds" not in out.replace("not certified  kinds", "")
 
 
 def test_every_operator_that_is_written_may_be_looked_at():
