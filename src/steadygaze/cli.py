@@ -29,7 +29,7 @@ from steadygaze.commands.compare import compare
 from steadygaze.commands.gate import gate
 from steadygaze.commands.layers import layers
 from steadygaze.errors import SteadygazeError, UsageError
-from steadygaze.question.case import Case, check_measure, make_case, read_toml
+from steadygaze.question.case import READERS, Case, check_measure, make_case, read_toml
 from steadygaze.terminal import printed, silence, unheard
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def export(model: str | None, float64: bool, quiet: bool, **options: Any) -> int
 @_common_options
 def demo(out: str, quiet: bool) -> int:
     """Verify a small network on a real digit, in seconds; needs nothing."""
-    case = replace(DEMO, out=out)
+    case = replace(DEMO, out=READERS["out"]("out", out))
     result = _answer(case, quiet)
     shown = f"The picture: {Path(out, 'map.png')}\nThe whole story: {Path(out, 'report.html')}"
     printed(f"{result.problem.question()}\n\n{_summary(result, case)}\n{shown}", Path(out))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from steadygaze.campaign import Entry, Machine, Record, Status, make_case
+from steadygaze.campaign import Entry, Machine, Record, Status, make_case, table
 from steadygaze.campaign.table import COLUMNS, chosen, export, rows
 from steadygaze.commands.campaign_words import listed
 from steadygaze.errors import SettingError
@@ -135,6 +135,24 @@ def test_parquet_holds_the_rows_with_their_types(tmp_path):
     assert str(read.schema.field("range_lows").type) == "list<element: double>"
     export([], path)
     assert parquet.read_table(path).column_names == list(COLUMNS)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_ends_the_writing_leaves_an_earlier_table_whole_and_no_new_folder(tmp_path, monkeypatch, kind):
+    path, new = tmp_path / f"cases.{kind}", tmp_path / "deep" / f"cases.{kind}"
+    export(rows(entries()), path)
+    before, usual = path.read_bytes(), getattr(table, f"_{kind}")
+
+    def full(rows, names, place):
+        usual(rows[:1], names, place)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(table, f"_{kind}", full)
+    for place in (path, new):
+        with pytest.raises(SettingError, match="No space left"):
+            export(rows(entries()), place)
+    assert [each.name for each in tmp_path.rglob("*")] == [path.name]
+    assert path.read_bytes() == before
 
 
 def test_other_files_are_refused(tmp_path, monkeypatch):

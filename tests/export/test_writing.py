@@ -132,7 +132,7 @@ def test_a_new_folder_appears_with_all_of_its_files_or_not_at_all(tmp_path, monk
     monkeypatch.setattr(writing, "_readme", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_export(answer, tmp_path / "deep" / "handed")
-    assert not (tmp_path / "deep" / "handed").exists()
+    assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     paths = write_export(answer, tmp_path / "deep" / "handed")
     assert set(contents(tmp_path / "deep" / "handed")) == {path.name for path in paths}

@@ -96,8 +96,22 @@ def test_a_full_disk_is_told_in_one_sentence(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "write_witness", full)
-    with pytest.raises(SettingError, match="No space left"):
-        write_report(answers.violated(), DRAWING, tmp_path)
+    (tmp_path / "earlier").mkdir()
+    for name in ("", "earlier", "earlier/deep/answer", "new"):
+        with pytest.raises(SettingError, match="No space left"):
+            write_report(answers.violated(), DRAWING, tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["earlier"]  # no folder that was made for it
+
+
+def test_what_others_put_into_a_new_folder_meanwhile_stays(tmp_path, monkeypatch):
+    def fails(*_: object) -> None:
+        (tmp_path / "deep" / "theirs").write_text("kept")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "write_witness", fails)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(answers.violated(), DRAWING, tmp_path / "deep" / "answer")
+    assert [path.name for path in tmp_path.rglob("*")] == ["deep", "theirs"]
 
 
 def test_the_pieces_of_a_boundary_are_kept_and_an_earlier_answers_are_not(tmp_path):

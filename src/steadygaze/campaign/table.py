@@ -13,6 +13,7 @@ from typing import Any
 
 from steadygaze.campaign.store import Entry
 from steadygaze.errors import SettingError
+from steadygaze.placing import file_placed
 
 TAGS = ("model", "image", "perturbation", "threshold", "saliency", "label", "source")
 COLUMNS: Mapping[str, str] = {
@@ -193,8 +194,8 @@ def export(table: Sequence[Mapping[str, Any]], path: Path) -> None:
         raise SettingError(f"the file to export to is {str(path)!r}; it must end in {' or '.join(ENDINGS)}")
     names = list(dict.fromkeys([*COLUMNS, *(name for row in table for name in row)]))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (_csv if ending == ".csv" else _parquet)(table, names, path)
+        with file_placed(path) as fresh:
+            (_csv if ending == ".csv" else _parquet)(table, names, fresh)
     except OSError as error:
         raise SettingError(
             f"{str(path)!r} cannot be written ({error.strerror or error}); give another file or make room"

@@ -17,6 +17,7 @@ from steadygaze.export.properties import vnnlib_1, vnnlib_2
 from steadygaze.geometry.domain import domain_of
 from steadygaze.network.writing.onnx_writer import Writer, onnx_of
 from steadygaze.perturbation.chain import Chain
+from steadygaze.placing import folder_made
 from steadygaze.verdict.answer import Answer
 
 _INDEX = "expected.json"
@@ -73,8 +74,11 @@ def write_export(answer: Answer, folder: Path, float64: bool = False) -> list[Pa
     """
     place = folder.absolute()
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as beside:
+        parent = place.parent
+        with (
+            folder_made(parent),
+            tempfile.TemporaryDirectory(dir=parent, prefix=f".{place.name}-") as beside,
+        ):
             fresh, aside = Path(beside, "fresh"), Path(beside, "aside")
             fresh.mkdir()
             aside.mkdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from steadygaze.overview import telling
 from steadygaze.overview.asked import asked, class_names, ended, surroundings
 from steadygaze.overview.cases import packed, table_of
 from steadygaze.overview.pictures import kept, link, worst_pictures
+from steadygaze.placing import file_placed
 from steadygaze.report.inlining import script, source_hash, style
 
 # A page stays below 3 MB. What is first cut where there is too much: pictures, then questions, then rows.
@@ -48,14 +48,10 @@ def write_overview(store: str | Path, out: str | Path) -> Path:
         raise SettingError(
             f"the store {str(store)!r} holds no cases yet; run the campaign first, for a moment at least"
         )
-    fresh = out.with_name(f".{out.name}.part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(overview_of(entries, store, out), encoding="utf-8")
-        fresh.replace(out)
+        with file_placed(out) as fresh:
+            fresh.write_text(overview_of(entries, store, out), encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            fresh.unlink()
         raise SettingError(
             f"the report {str(out)!r} cannot be written ({error.strerror or error}); give another file, or "
             "make room"

@@ -168,6 +168,8 @@ def _read(source: Mapping[str, Any]) -> dict[str, Any]:
 def _text(option: str, value: Any) -> str:
     if isinstance(value, str) and value:
         return value
+    if value == "":
+        raise SettingError(f"{option} is empty: give its value, or leave it out where it is not needed")
     raise SettingError(f"{option} must be text, got {value!r}")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from steadygaze.answer.drawing import Drawing
 from steadygaze.answer.result import Result
 from steadygaze.errors import SettingError
+from steadygaze.placing import folder_made
 from steadygaze.report.exhibits import write_witness
 from steadygaze.report.page import page
 from steadygaze.report.still import map_png
@@ -55,8 +56,7 @@ def write(
 ) -> Path:
     """See ``report.write_report``."""
     check_folder(folder)
-    with _told(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with _told(folder), folder_made(folder):
         # Inside the folder: the same file system, so that moving is renaming.
         fresh = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
         try:
