@@ -328,3 +328,22 @@ def test_a_gap_of_small_terms_is_not_0_because_it_has_large_ones_elsewhere(metho
     assert answer.safe_scale == pytest.approx(6 / 11, abs=1e-9)
     if method != "gbs":
         assert answer.shares.class_changed == pytest.approx(0.6 - 6 / 11, abs=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("method", ["sweep", "bound"])
+@pytest.mark.parametrize("bent", [nn.ReLU6(), nn.Hardtanh(0.0, 1.0)], ids=str)
+def test_a_unit_of_small_terms_is_not_level_because_a_breakpoint_is_far_away(bent, method, seed):
+    """Of terms of 1e-9 a unit of 1e-11 is on one side of 0, however little that is beside 6."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8, bias=False), bent, nn.Linear(8, 3)).double()
+    with torch.no_grad():
+        net[1].weight.mul_(1e-9)
+    image = np.random.default_rng(seed).random((1, 4, 4))
+    chain = sg.Contrast(-0.3, 0.3) | sg.Brightness(-0.3, 0.3)
+    problem = sg.verify(net, image, chain, threshold=0.05, clip=None, method=method, threads=1).problem
+    thetas = problem.box[:, 0] + np.random.default_rng(9).random((300, 2)) * np.ptp(problem.box, axis=1)
+    images = torch.as_tensor(problem.images(thetas)).reshape(-1, 1, 4, 4).requires_grad_()
+    (own,) = torch.autograd.grad(net(images)[:, problem.label].sum(), images)
+    for found in (problem.at(thetas), problem.replay(thetas)):
+        torch.testing.assert_close(found.maps.reshape(own.shape), own, rtol=1e-9, atol=1e-24)

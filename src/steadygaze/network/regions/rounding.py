@@ -18,6 +18,8 @@ from steadygaze.network.saliency import AbstractGradientSaliency, AbstractSalien
 
 # Of the scale of a unit's input this share counts after the unit, too.
 _LEFT_OVER = 1e-2
+# So many times as far as its terms add up to at the images a unit may come elsewhere.
+_IN_REACH = 2.0
 # Terms may be as small a share of the largest ones before rounding of those counts beside them: at an image,
 # and where all inputs are as small as any was, for there seldom is such a place. So many are looked at.
 _UNEVEN, _UNEVEN_BETWEEN, _LOOKED_AT = 1e-7, 1e-9, 8
@@ -122,7 +124,9 @@ def _constant_terms(graph: Graph, index: int) -> Tensor:
 def tolerances_of(graph: Graph, scales: Mapping[int, Tensor], tolerance: float) -> dict[int, Tensor]:
     """For each node that picks, ``(units,)``: a hinge is zero within so much, and so is an input's lead.
 
-    That is a share of the scales (see `scales_of`), and of the breakpoints, which are subtracted.
+    That is a share of the scales (see `scales_of`), and of the breakpoints, which are subtracted: of one that
+    is out of reach no digit is lost, and a unit of small terms may be off 0 by far more than rounding leaves,
+    though by little beside a breakpoint of 6.
     """
     found = {}
     for index in graph.piecewise:
@@ -132,7 +136,8 @@ def tolerances_of(graph: Graph, scales: Mapping[int, Tensor], tolerance: float) 
             scale = torch.where(node.layer.windows >= 0, scale[node.layer.windows], 0.0).amax(dim=1)
         else:
             assert isinstance(node.layer, PiecewiseLinear)
-            scale = scale.clamp_min(float(node.layer.breakpoints.abs().max()))
+            farthest = node.layer.breakpoints.abs().max()
+            scale = torch.maximum(scale, torch.minimum(_IN_REACH * scale, farthest))
         found[index] = scale * tolerance
     return found
 
