@@ -28,11 +28,13 @@ class Deadline:
         ends: when, by the clock; infinite for never.
         clock: tells the time, in seconds.
         halted: tells whether the user has asked for the end (Ctrl-C).
+        whole: seconds that the run may take in all, where that is known; else infinite.
     """
 
     ends: float = math.inf
     clock: Callable[[], float] = time.perf_counter
     halted: Callable[[], bool] = _never
+    whole: float = math.inf
 
     @classmethod
     def after(cls, seconds: float | None, spent: float = 0.0) -> Deadline:
@@ -43,6 +45,15 @@ class Deadline:
     def left(self) -> float:
         """Seconds that are left, 0 at least."""
         return max(self.ends - self.clock(), 0.0)
+
+    @property
+    def planned(self) -> float:
+        """Seconds to plan with: the whole while half of it is left, and then what is left.
+
+        What is worth its time is decided by these, so that a run which ends within half of its limit finds
+        the same each time, however fast the machine is just then.
+        """
+        return self.whole if self.whole < math.inf and self.left >= self.whole / 2 else self.left
 
     def passed(self) -> bool:
         """Whether it is time to stop."""
@@ -55,7 +66,9 @@ class Deadline:
 
     def part(self, share: float) -> Deadline:
         """A share of what is left."""
-        return self if self.ends == math.inf else replace(self, ends=self.clock() + share * self.left)
+        if self.ends == math.inf:
+            return self
+        return replace(self, ends=self.clock() + share * self.left, whole=share * self.whole)
 
     def later(self, seconds: float) -> Deadline:
         """So many seconds later."""

@@ -13,6 +13,7 @@ def judged(**found):
     names = ("forms", "gaps", "symbols", "units", "slopes")
     fixed = {"kind": np.zeros(4, np.int8), "doubts": np.zeros(4), "pull": np.zeros((4, 2))}
     fixed |= {name: np.array(found.get(name, np.zeros(4)), float) for name in ("spent", "lost")}
+    fixed["precise"] = np.array(found.get("precise", np.zeros(4)), bool)
     nothing = np.full(4, np.nan)
     return Judged(**fixed, **{name: np.array(found.get(name, nothing), float) for name in names})
 

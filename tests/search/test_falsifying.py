@@ -229,8 +229,12 @@ def test_a_search_takes_a_share_of_the_time(monkeypatch):
         return evaluate(self, thetas)
 
     monkeypatch.setattr(Problem, "at", slow)
-    Falsifier(problem, Deadline(ends=100.0, clock=lambda: now[0])).search()
-    assert now[0] == 12.0, "10 s of 100, and the evaluation that was begun"
+    small, large = problem.graph.effort, int(falsifying._RATE)
+    for effort, over in ((large, 12.0), (small, 52.0)):
+        now[0], vars(problem.graph)["effort"] = 0.0, effort
+        Falsifier(problem, Deadline(ends=100.0, clock=lambda: now[0])).search()
+        assert now[0] == over, "10 s of 100, or of a small network half, and the evaluation that was begun"
+    now[0] = 12.0
     with pytest.raises(Expired):
         Falsifier(problem, Deadline(ends=11.0, clock=lambda: now[0])).search()
 

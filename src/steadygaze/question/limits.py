@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import SettingError
@@ -69,7 +69,8 @@ class Limits:
         if self.seconds is None:
             return Deadline.after(None)
         least = 0.0 if effort >= _QUICK else min(_SHARE_OF_SEARCH * self.seconds, _LEAST_SEARCH)
-        return Deadline.after(max(self.seconds - self.spent - loading, least))
+        left = max(self.seconds - self.spent - loading, least)
+        return replace(Deadline.after(left), whole=self.seconds)
 
     def late(self, effort: int, began: float) -> Deadline:
         """When it is too late to go on reading a network, and posing a question.

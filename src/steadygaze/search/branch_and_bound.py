@@ -199,6 +199,7 @@ class BranchAndBound(AbstractSearch):
                 judged = self._judged(some)
             if judged is None:
                 return None
+            self._experience.learn_precision(judged)
             self._counts["boxes"] += len(some)
             kinds.update(judged.kind.tolist())
             if len(kinds) > 1 or UNDECIDED in kinds:

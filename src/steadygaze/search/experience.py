@@ -34,6 +34,7 @@ class Judged:
             its value in the middle: the share of the distance that was left. nan where they were not tried.
         spent, lost: ``(B,)`` what was done, forms being 1; and what of it decided nothing, less what was
             saved where more than forms did.
+        precise: ``(B,)`` bool, whether gradients to twice the precision decided it, and none without.
     """
 
     kind: np.ndarray
@@ -46,6 +47,7 @@ class Judged:
     slopes: np.ndarray
     spent: np.ndarray
     lost: np.ndarray
+    precise: np.ndarray
 
     @staticmethod
     def joined(parts: Sequence[Judged]) -> Judged:
@@ -62,7 +64,8 @@ class Experience:
     """What efforts were worth on boxes of each size: sums and numbers of what `Judged` says of them.
 
     Attributes:
-        drowned: whether some box was decided by gradients to twice the precision, and not without.
+        drowned: whether some box was decided by gradients to twice the precision, and not without. As all
+            else it is learnt between steps: within one, boxes that are judged side by side know the same.
     """
 
     def __init__(self) -> None:
@@ -74,12 +77,17 @@ class Experience:
         """Take in what became of boxes that are these shares ``(B,)`` of the whole."""
         self._spent += float(judged.spent.sum())
         self._lost = max(0.0, self._lost + float(judged.lost.sum()))
+        self.learn_precision(judged)
         for name in ("forms", "gaps", "symbols", "units", "slopes"):
             found = getattr(judged, name)
             for number in np.flatnonzero(np.isfinite(found)):
                 key = (name, _size(shares[number]))
                 total, count = self._seen.get(key, (0.0, 0))
                 self._seen[key] = total + float(found[number]), count + 1
+
+    def learn_precision(self, judged: Judged) -> None:
+        """Take in whether rounding left any of the boxes open."""
+        self.drowned = self.drowned or bool(judged.precise.any())
 
     def pays(self, name: str, shares: np.ndarray, least: float, cost: float) -> np.ndarray:
         """``(B,)`` bool: where it decided such a share of boxes, or may be tried at this cost."""

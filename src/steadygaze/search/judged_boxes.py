@@ -85,7 +85,7 @@ def judge_boxes(
     found = ways[0](problem, boxes, room, deadline=deadline)
     for way in ways[1:]:
         left = np.flatnonzero(found.kind == UNDECIDED)
-        if len(left) and deadline.clock() - began <= _BESIDES * deadline.left:
+        if len(left) and deadline.clock() - began <= _BESIDES * deadline.planned:
             rest = way(problem, boxes[left], room, deadline=deadline)
             order = np.arange(len(boxes))
             order[left] = len(boxes) + np.arange(len(left))
@@ -153,11 +153,12 @@ class _Judging:
         self.forms, self.gaps, self.symbols = (np.full(len(boxes), np.nan) for _ in range(3))
         self.units, self.slopes = (np.full(len(boxes), np.nan) for _ in range(2))
         self.spent, self.lost = np.zeros(len(boxes)), np.zeros(len(boxes))
+        self.precise = np.zeros(len(boxes), bool)
 
     def judged(self) -> Judged:
         """What has been found."""
         found = (self.forms, self.gaps, self.symbols, self.units, self.slopes, self.spent, self.lost)
-        return Judged(self.kind, self.doubts, self.pull, *found)
+        return Judged(self.kind, self.doubts, self.pull, *found, self.precise)
 
     def begin(self, experience: Experience) -> None:
         """Judge all boxes by forms, or by rows for the class gaps at once where forms decide few."""
@@ -269,14 +270,14 @@ class _Judging:
 
     def _affordable(self, rows: np.ndarray, share: np.ndarray | float = _SHARE) -> np.ndarray:
         """``(B,)`` bool: whether so many rows ``(B,)`` come back in such a share of the time."""
-        return rows * self._problem.graph.effort <= share * _RATE * self._deadline.left
+        return rows * self._problem.graph.effort <= share * _RATE * self._deadline.planned
 
     def _attention(self, some: np.ndarray, bounds: Bounds) -> np.ndarray:
         """Kinds of boxes that the class holds on, whose bounds are known."""
         problem = self._problem
-        precision = None if bounds.followed is None else self._experience
-        if precision is not None:
-            bounds = replace(bounds, precise=precision.drowned)
+        followed = None if bounds.followed is None else self._experience
+        if followed is not None:
+            bounds = replace(bounds, precise=followed.drowned)
         least, most = problem.enclosed_inconsistency(self._boxes[some], bounds)
         doubts = bounds.doubts.cpu().numpy()
         open_ = (least <= problem.threshold) & (most > problem.threshold)
@@ -289,8 +290,8 @@ class _Judging:
             pays = self._experience.pays("symbols", self._shares[some[again]], _SYMBOLS_PAY, _SYMBOLS_COST)
             pays |= slow
             self._refine(some, again[pays], bounds, (least, most))
-        if precision is not None and not bounds.precise and open_.any():
-            self._carry_precisely(some, np.flatnonzero(open_), bounds, (least, most), precision)
+        if followed is not None and not bounds.precise and open_.any():
+            self._carry_precisely(some, np.flatnonzero(open_), bounds, (least, most))
         kind = np.full(len(some), UNDECIDED, np.int8)
         margin = problem.tolerance.margin + problem.expected_slack
         kind[most <= problem.threshold - margin] = ROBUST
@@ -315,7 +316,6 @@ class _Judging:
         again: np.ndarray,
         bounds: Bounds,
         ends: tuple[np.ndarray, np.ndarray],
-        precision: Experience,
     ) -> None:
         """Narrow the ends of the inconsistency of these of some boxes, by gradients to twice the precision.
 
@@ -326,7 +326,7 @@ class _Judging:
             self._narrow(some, again, replace(bounds, precise=True), ends)
             least, most = (own[again] for own in ends)
             limit = self._problem.threshold
-            precision.drowned = bool(((least > limit) | (most <= limit)).any())
+            self.precise[some[again]] = (least > limit) | (most <= limit)
 
     def _narrow(
         self, some: np.ndarray, part: np.ndarray, finer: Bounds, ends: tuple[np.ndarray, np.ndarray]

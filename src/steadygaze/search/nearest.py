@@ -37,6 +37,9 @@ _CLOSE = 1e-3
 # one, of which nothing is known, when it has taken this share of the time, unless it should be a single
 # region, than which nothing is less; its successor has what is left, as a single region may take as long.
 _PATIENCE, _FIRST_PATIENCE = 8, 0.3
+# None is given up before this share of the time, so that of easy questions the pace of the machine decides
+# nothing.
+_LEAST_PATIENCE = 0.05
 # Names of the first box's faces as hinges; those of every box differ.
 _FACES = np.uint64(1 << 59)
 
@@ -161,9 +164,8 @@ class Nearest(AbstractSearch):
             return deadline if self._boxes or single else deadline.part(_FIRST_PATIENCE)
         more = course.regions_within(self._reach(0)) - course.regions_within(self._done.radius or 0.0)
         each = (deadline.clock() - self._began) / done
-        return replace(
-            deadline, ends=min(deadline.ends, deadline.clock() + _PATIENCE * max(more, 1.0) * each)
-        )
+        patience = max(_PATIENCE * max(more, 1.0) * each, _LEAST_PATIENCE * deadline.planned)
+        return replace(deadline, ends=min(deadline.ends, deadline.clock() + patience))
 
     def _stretched(self, wanted: np.ndarray) -> np.ndarray:
         """The examined box ``(n, 2)`` with its faces where they are wanted, and none moved by a hair."""
