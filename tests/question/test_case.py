@@ -160,7 +160,7 @@ def test_an_unknown_key_names_the_nearest(key, nearest):
         ("mean", "0.1;0.2", "a number"),
         ("mean", {"red": 1}, "a number"),
         ("model", {"path": "x"}, "text"),
-        ("model", "", "text"),
+        ("model", "", "empty"),
         ("perturb", 5, "list of texts"),
         ("perturb", [5], "text"),
         ("channel-sum", "yes", "true or false"),

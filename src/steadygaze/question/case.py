@@ -91,6 +91,9 @@ NEEDED = {
     ),
 }
 
+# Of files of settings in other languages; no network is kept in one.
+_OTHER_ENDINGS = (".yaml", ".yml", ".json")
+
 
 def check_measure(case: Case) -> None:
     """Raise SettingError where likeness of maps is to be measured, and the class alone is asked about."""
@@ -118,6 +121,11 @@ def make_case(*sources: Mapping[str, Any]) -> Case:
         values |= _read(source)
     if name := values.pop("preset", None):
         values["perturb"] = (*preset(name).perturb, *values.get("perturb", ()))
+    model = values.get("model", "")
+    if model.lower().endswith(_OTHER_ENDINGS):
+        raise SettingError(
+            f"the case file is {model!r}, and case files are TOML: write it as such, with a name in .toml"
+        )
     for name, hint in NEEDED.items():
         if not values.get(name):
             raise SettingError(f"no {'perturbation' if name == 'perturb' else name} is given: {hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ class Limits:
             ("memory limit", self.memory),
             ("regions limit", self.regions),
         ):
-            if value is not None and not (is_number(value) and value > 0):
+            if value is not None and not (is_number(value) and 0 < value < math.inf):
                 raise SettingError(
                     f"the {name} is {value!r}; it must be a number above 0, or left out for no limit"
                 )

@@ -116,8 +116,13 @@ def baseline_of(given: Any, framing: Framing = _AS_IT_IS) -> str | LoadedImage:
 
     given: a name, or what `image_from` takes; framed as the image to verify is. Raises as that does.
     """
-    named = isinstance(given, str) and given in BASELINES
-    return given if named else image_from(given, _AS_IT_IS if isinstance(given, LoadedImage) else framing)
+    if isinstance(given, str) and given in BASELINES:
+        return given
+    try:
+        return image_from(given, _AS_IT_IS if isinstance(given, LoadedImage) else framing)
+    except ImageError as error:
+        names = ", ".join(BASELINES)
+        raise ImageError(f"the baseline is neither {names} nor an image that can be read: {error}") from error
 
 
 def images_of(source: str) -> list[ImageEntry]:
