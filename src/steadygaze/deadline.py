@@ -48,12 +48,12 @@ class Deadline:
 
     @property
     def planned(self) -> float:
-        """Seconds to plan with: the whole while half of it is left, and then what is left.
+        """Seconds to plan with: half of the whole while that is left, and then what is left.
 
         What is worth its time is decided by these, so that a run which ends within half of its limit finds
         the same each time, however fast the machine is just then.
         """
-        return self.whole if self.whole < math.inf and self.left >= self.whole / 2 else self.left
+        return min(self.left, self.whole / 2)
 
     def passed(self) -> bool:
         """Whether it is time to stop."""

@@ -74,7 +74,7 @@ def searches_for(problem: Problem, deadline: Deadline, threads: int) -> tuple[tu
     Raises Expired where the deadline passes before that pass is done.
     """
     # Bounds pay where there are many regions to a box: with three and more parameters.
-    many, left = len(problem.box) >= _MANY, deadline.planned
+    many, left = len(problem.box) >= _MANY, deadline.left
     if left == math.inf:
         return (("sweep", 0.5), *((("bound", 0.5),) if many else ()), ("nearest", 0.5), ("gbs", 1.0))
     course = Course(problem, half_widths(problem.box), "linf", deadline)
