@@ -129,6 +129,13 @@ def test_what_both_readers_share_knows_of_neither():
     assert {name for name in read if name.startswith("network.reading")} <= shared
 
 
+def test_gradients_of_onnx_files_know_nothing_of_the_reader():
+    """Which asks them: they are what it is held against."""
+    own = {name for name in MODULES if name.startswith("network.reading.onnx_gradients")}
+    read = set().union(*(modules_in(ast.parse(MODULES[name].read_text())) for name in own))
+    assert {name for name in read if name.startswith("network.reading")} <= own
+
+
 def test_no_module_is_an_attic():
     assert not [module for module in MODULES if ATTICS & set(module.split("."))]
 

@@ -6,23 +6,13 @@ node; a condition that is computed from the image is no branch that a proof coul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from onnx import GraphProto, NodeProto
 
 from steadygaze.errors import ModelError
-
-
-def names_read(node: NodeProto) -> Iterator[str]:
-    """The values that a node reads, those within its branches among them."""
-    yield from node.input
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            for inner in attribute.g.node:
-                yield from names_read(inner)
-            yield from (one.name for one in attribute.g.output)
 
 
 def taken(node: NodeProto, condition: Any, title: str) -> GraphProto:

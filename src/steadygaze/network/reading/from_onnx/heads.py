@@ -9,8 +9,8 @@ import onnx
 from onnx import NodeProto
 
 from steadygaze.errors import ModelError, SettingError
-from steadygaze.network.reading.from_onnx.branches import names_read
 from steadygaze.network.reading.from_onnx.forms import FLOATS
+from steadygaze.network.reading.onnx_gradients.reads import names_read
 
 LOGARITHMS: Mapping[str, int] = {"Softmax": 1, "LogSoftmax": 0, "Sigmoid": 0}
 """Operators over all classes that keep their order, left out at the end, and how often a log may follow."""

@@ -19,9 +19,9 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 
 from steadygaze.errors import ModelError
-from steadygaze.network.reading.from_onnx.branches import names_read
 from steadygaze.network.reading.onnx_gradients.nodes import Node
 from steadygaze.network.reading.onnx_gradients.operators import RULES, tensor_of
+from steadygaze.network.reading.onnx_gradients.reads import names_read
 
 _Known: TypeAlias = "tuple[onnx.NodeProto, dict[str, Any]]"
 
