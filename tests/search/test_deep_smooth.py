@@ -149,9 +149,9 @@ def test_what_polynomials_leave_open_is_judged_by_forms_where_there_is_time(monk
 def test_small_boxes_that_rounding_leaves_open_are_asked_more_precisely_and_then_all_are(monkeypatch):
     own = bounds.pulled_back
 
-    def drowned(graph, slopes, seed, to, deadline, precise=True):
+    def drowned(graph, slopes, seed, to, deadline, precise, behind):
         """As of a map that is little beside what rounding leaves of it."""
-        made = own(graph, slopes, seed, to, deadline, precise)
+        made = own(graph, slopes, seed, to, deadline, precise, behind)
         return made if precise else made.loosened(torch.full_like(made.error, 1e3))
 
     monkeypatch.setattr(bounds, "pulled_back", drowned)
@@ -172,7 +172,7 @@ def test_small_boxes_that_rounding_leaves_open_are_asked_more_precisely_and_then
 
 def test_where_rounding_leaves_nothing_open_gradients_are_not_asked_more_precisely(monkeypatch):
     own, asked = bounds.pulled_back, list[bool]()
-    monkeypatch.setattr(bounds, "pulled_back", lambda *given: (asked.append(given[-1]), own(*given))[1])
+    monkeypatch.setattr(bounds, "pulled_back", lambda *given: (asked.append(given[5]), own(*given))[1])
     experience = Experience()
     boxes = np.array([[[0.0, 0.05 * 2.0**-20]], [[0.0, 0.05 * 2.0**-12]]])
     judged = judge_boxes(posed(IMAGE), boxes, 32, experience)

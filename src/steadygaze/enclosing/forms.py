@@ -41,6 +41,7 @@ class Forms:
         origin: ``(B, k, 2)`` int64, of the first k symbols what is known of each: twice ANY, twice SIGN if
             it is -1 or 1, or the numbers of two symbols, of which it is the product. None if all are ANY.
         length: ``(B,)`` at least the Euclidean length of all e of one box together; None for that of `error`.
+            ``(2, B)`` within a block of layers (`entered`): besides, of what has been added since it began.
     """
 
     rows: Tensor
@@ -104,7 +105,7 @@ class Forms:
     def take(self, chosen: Tensor) -> Forms:
         """The forms of some boxes."""
         origin = None if self.origin is None else self.origin[chosen]
-        length = None if self.length is None else self.length[chosen]
+        length = None if self.length is None else self.length[..., chosen]
         return Forms(self.rows[chosen], self.error[chosen], self.count, origin, length)
 
     def flattened(self) -> Forms:
@@ -177,7 +178,7 @@ class Forms:
         error, rounding = absolute(torch.cat([self.error, share * self.size])).chunk(2)
         rounding = rounding + added
         length = norm * self.errors * _upward(2)
-        error = torch.minimum(error, _spread(length, error)) + rounding
+        error = torch.minimum(error, _spread(all_of(length), error)) + rounding
         return Forms(
             rows, error * upward, self.count, self.origin, (length + lengths_of(rounding)) * upward
         ).shortened()
@@ -185,6 +186,24 @@ class Forms:
     def shortened(self) -> Forms:
         """With the length of the errors where that is less than what was known of it."""
         return replace(self, length=None if self.length is None else self.errors)
+
+    def entered(self) -> Forms:
+        """At the beginning of a block: nothing has been added yet."""
+        own = all_of(self.errors)
+        return replace(self, length=torch.stack([own, torch.zeros_like(own)]))
+
+    def left(self, norm: Tensor, before: Tensor) -> Forms:
+        """At the end of a block that makes the errors' length ``(B,)`` at its beginning longer by so much.
+
+        That, and what the block has added, is all errors there are. norm ``(B,)``.
+        """
+        own = torch.broadcast_to(self.errors, (2, len(self.error)))
+        length = torch.minimum(own[0], (own[1] + norm * before) * _upward(2))
+        return replace(self, error=torch.minimum(self.error, _spread(length, self.error)), length=length)
+
+    def undivided(self) -> Forms:
+        """The same anywhere: all errors count."""
+        return replace(self, length=None if self.length is None else all_of(self.length))
 
     def __add__(self, other: Forms) -> Forms:
         symbols = max(self.symbols, other.symbols)
@@ -273,7 +292,7 @@ class Forms:
 
     @property
     def errors(self) -> Tensor:
-        """At least the length of all errors of one box together, ``(B,)``."""
+        """At least the length of all errors of one box together, as `length`."""
         own = lengths_of(self.error)
         return own if self.length is None else torch.minimum(own, self.length)
 
@@ -326,10 +345,16 @@ def _either(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 
 def together(parts: Sequence[Forms]) -> Tensor | None:
-    """The length of the errors of several forms set side by side, ``(B,)``; None where none has its own."""
+    """The length of the errors of several forms set side by side; None where none has its own."""
     if all(forms.length is None for forms in parts):
         return None
-    return lengths_of(torch.stack([forms.errors for forms in parts], dim=1))
+    own = torch.stack(torch.broadcast_tensors(*(forms.errors for forms in parts)))
+    return lengths_of(own.flatten(1).mT).reshape(own.shape[1:])
+
+
+def all_of(length: Tensor) -> Tensor:
+    """That of all errors, ``(B,)``, of a length as forms have it."""
+    return length if length.ndim == 1 else length[0]
 
 
 def lengths_of(numbers: Tensor) -> Tensor:

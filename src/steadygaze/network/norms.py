@@ -79,10 +79,15 @@ def norm_of(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
             return _of_windows(layer, shapes[0][1:])
         case TransposedConv():
             return _of_windows(layer, layer.output_shape(*shapes)[1:])
-    return _by_sums(layer, shapes)
+    return norm_by_sums(layer, shapes)
 
 
-def _by_sums(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
+def spectral_norm(matrices: Tensor) -> float:
+    """At least the largest singular value of any of the matrices ``(..., m, n)``."""
+    return _spectral(matrices)
+
+
+def norm_by_sums(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
     """The root of the largest sum of a row times that of a column."""
     own: Tensor = next(value for value in vars(layer).values() if isinstance(value, Tensor))
     ones = [own.new_ones((1, *shape)) for shape in shapes]
@@ -98,7 +103,9 @@ def _of_rows(layer: Dense, shapes: tuple[Shape, ...]) -> float:
     if fewer**2 * (more + fewer) <= _TOO_MUCH:
         return _spectral(layer.weight)
     size = _scale_of(layer.weight)
-    return min(_by_sums(layer, shapes), float(torch.linalg.matrix_norm(layer.weight / size)) * size * _UPWARD)
+    return min(
+        norm_by_sums(layer, shapes), float(torch.linalg.matrix_norm(layer.weight / size)) * size * _UPWARD
+    )
 
 
 def _of_windows(layer: Conv | TransposedConv, extents: Shape) -> float:

@@ -14,6 +14,7 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.enclosing.forms import Forms
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
+from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds, of_parameters
 from steadygaze.network.bounding.polynomials import are_followed
 from steadygaze.network.bounding.small_boxes import bounds_over
@@ -336,11 +337,10 @@ class Problem:
 
         Raises NotEnclosable where the perturbation does not say where its images lie, and Expired.
         """
-        image = self.perturbation.enclose(self.image, self._amounts(boxes))
-        graph, tolerances = self._bounded
+        image, start = self.perturbation.enclose(self.image, self._amounts(boxes)), self._first_bounded
+        (graph, tolerances, norms), drifting = self._bounded, not self.class_alone
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        start, drifting = self._first_bounded, not self.class_alone
-        found = bounds_over(image, graph, wanted, tolerances, room, start, effort, deadline, drifting)
+        found = bounds_over(image, graph, wanted, tolerances, room, start, effort, deadline, drifting, norms)
         return replace(found, pull=of_parameters(found.pull, self.perturbation.products))
 
     @cached_property
@@ -380,13 +380,14 @@ class Problem:
         return replace(flat, rows=flat.rows.index_select(2, kept), error=flat.error.index_select(1, kept))
 
     @cached_property
-    def _bounded(self) -> tuple[Graph, dict[int, Tensor]]:
-        """The graph as it is bounded and, for each node that picks, how close to a breakpoint is on it."""
-        keep = {*self.saliency.reads(self.graph, self.pixels), self.pixels}
-        graph = pooled_first(self.graph, keep)
-        if all(one is other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
-            return self.graph, self.known.tolerances
-        return graph, tolerances_at(graph, self._learning, self.tolerance.hinge, self.known.tolerances)
+    def _bounded(self) -> tuple[Graph, dict[int, Tensor], BlockNorms]:
+        """The graph as it is bounded; of each node that picks, how close to a breakpoint is on it; blocks."""
+        graph = pooled_first(self.graph, {*self.saliency.reads(self.graph, self.pixels), self.pixels})
+        if any(one is not other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
+            tolerances = tolerances_at(graph, self._learning, self.tolerance.hinge, self.known.tolerances)
+        else:
+            graph, tolerances = self.graph, self.known.tolerances
+        return graph, tolerances, BlockNorms(graph, self._first_bounded, self._unperturbed.to(graph.device))
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:

@@ -15,6 +15,8 @@ from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.affine import affine
 from steadygaze.network.bounding.attention import relax_joint_node
 from steadygaze.network.bounding.backward import Backward
+from steadygaze.network.bounding.block_growth import BlocksBehind
+from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.joint import Factors, Scales, Shares
 from steadygaze.network.bounding.polynomial_slopes import PolynomialSlopes, pulled_back
 from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
@@ -48,6 +50,7 @@ class Bounds:
         deadline: asked on the way through the network and back, node by node.
         followed: in place of the slopes, where values are followed as polynomials; None elsewhere.
         precise: whether gradients of such go back to twice the precision.
+        norms, asks: of blocks, through which errors of such are followed as a whole, see `polynomial_bounds`.
     """
 
     graph: Graph
@@ -61,6 +64,8 @@ class Bounds:
     deadline: Deadline = NEVER
     followed: Mapping[int, PolynomialSlopes] | None = None
     precise: bool = False
+    norms: BlockNorms | None = None
+    asks: bool = False
 
     def take(self, chosen: Tensor) -> Bounds:
         """What is known over some of the boxes."""
@@ -134,7 +139,10 @@ class Bounds:
         deadline passes on the way.
         """
         if self.followed is not None:
-            return pulled_back(self.graph, self.followed, seed, to, self.deadline, self.precise)
+            behind = None
+            if self.norms is not None:
+                behind = BlocksBehind(self.graph, self.norms, self.asks, self.deadline)
+            return pulled_back(self.graph, self.followed, seed, to, self.deadline, self.precise, behind)
         graph, used = self.graph, seed.symbols
         pending: dict[int, Forms] = {graph.last: seed}
         downstream = graph.downstream_of(to)

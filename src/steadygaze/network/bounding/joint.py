@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
-from steadygaze.enclosing.forms import Forms, lengths_of
+from steadygaze.enclosing.forms import Forms, all_of, lengths_of
 from steadygaze.network.bounding.enclosing import relaxed
 from steadygaze.network.bounding.last_axis import (
     levelled,
@@ -175,7 +175,7 @@ def contracted(layer: Normalise, forms: Forms, y: Tensor, r: Tensor) -> tuple[Te
 def errors_along(forms: Forms) -> Tensor:
     """At least the lengths of errors along the last axis, ``(B, *shape)`` but 1 there."""
     own = torch.linalg.vector_norm(forms.error, dim=-1, keepdim=True) * (1 + share_of(forms.error))
-    return torch.minimum(own, forms.errors.reshape(-1, *(1,) * (own.ndim - 1)))
+    return torch.minimum(own, all_of(forms.errors).reshape(-1, *(1,) * (own.ndim - 1)))
 
 
 def relax_joint(

@@ -88,11 +88,13 @@ class Followed:
 
     Attributes:
         values: of its output. slopes: what its gradient needs. rest: ``(B, N)`` what is not followed.
+        line: ``(B, N)`` slopes of the lines that units with kinks are taken for; None of other layers.
     """
 
     values: Anchored
     slopes: PolynomialSlopes
     rest: Tensor
+    line: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +159,8 @@ def followed_units(
     middle = Precise.exact(middle.reshape(x.anchor.shape))
     away = with_doubts(m, away, rest, used).reshaped(*shape)
     values = moved(precise_value(layer, x.anchor) + middle, away, _shaped(drift, shape))
-    return Followed(values, _slopes(m, derivative, x.away.count), deviation)
+    line = slope if isinstance(layer, PiecewiseLinear) else None
+    return Followed(values, _slopes(m, derivative, x.away.count), deviation, line)
 
 
 def _with_bends(rows: Tensor, deviation: Tensor, bends: Tensor, end: int) -> Tensor:
@@ -176,7 +179,7 @@ def _slopes(m: Monomials, derivative: Derivative, count: int) -> Slopes:
     if derivative.slopes is not None:
         rows = torch.cat([rows, derivative.slopes], dim=1)
     if derivative.two is None:
-        return Slopes(m, Anchored(anchor, Forms(rows, radius, count, length=derivative.length)))
+        return Slopes(m, Anchored(anchor, Forms(rows, radius, count, length=derivative.length).undivided()))
     # Centre and radius of two slopes are themselves rounded.
     rounded = 2 * UNIT * (derivative.centre.abs() + derivative.radius)
     away = Forms(rows, torch.where(radius > 0, rounded, 0.0), count)
@@ -236,7 +239,7 @@ def _derivatives(m: Monomials, flat: Anchored, series: Series) -> Forms:
     left = left + (highest + 1) * series.bound(highest + 1) * beyond
     bend = 2 * series.bound(2)
     left = left * (1 + ROUNDING)
-    change = without_strays(m, change)
+    change = without_strays(m, change).undivided()
     return Forms(rows, left, change.count, length=lengths_of(left)).loosened(
         bend * change.error * (1 + ROUNDING), bend.amax(dim=1) * change.errors * (1 + ROUNDING)
     )

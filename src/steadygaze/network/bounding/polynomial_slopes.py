@@ -9,6 +9,7 @@ products of these: what `Bounds` tells layers of room for symbols does not matte
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -234,6 +235,18 @@ class NormSlopes:
 PolynomialSlopes: TypeAlias = Slopes | Winners | ProductSlopes | SoftmaxSlopes | NormSlopes
 
 
+class AbstractBehind(ABC):
+    """What follows the errors of gradients on their way back: see `block_growth`."""
+
+    @abstractmethod
+    def arrived(self, index: int, gradient: Anchored, slopes: PolynomialSlopes | None) -> Anchored:
+        """What is known of the gradient at a node, of which nothing more comes; slopes: of its layer."""
+
+    @abstractmethod
+    def ended(self, index: int, gradient: Anchored) -> Anchored:
+        """The same at the node where gradients are asked for."""
+
+
 def pulled_back(
     graph: Graph,
     slopes: Mapping[int, PolynomialSlopes],
@@ -241,11 +254,13 @@ def pulled_back(
     to: int,
     deadline: Deadline,
     precise: bool = True,
+    behind: AbstractBehind | None = None,
 ) -> Forms:
     """Forms ``(B, *shape)`` of the gradient of ``<seed, logits>`` at the output of node `to`.
 
-    See `Bounds.pull_back`. precise: to twice the precision. The deadline is asked at every node: raises
-    Expired.
+    See `Bounds.pull_back`. precise: to twice the precision. behind: what else is known of errors.
+
+    Raises Expired where the deadline passes on the way.
     """
     used, downstream = seed.symbols, graph.downstream_of(to)
     pending: dict[int, Anchored] = {graph.last: _apart(seed) if precise else _beside(seed)}
@@ -256,11 +271,14 @@ def pulled_back(
         if gradient is None:
             continue
         deadline.ask()
+        if behind is not None:
+            gradient = behind.arrived(index, gradient, slopes.get(index))
         for source, part in _parts(graph, index, slopes, gradient, downstream, used):
             pending[source] = _sum(pending[source], part) if source in pending else part
             used = max(used, part.away.symbols)
     if to in pending:
-        return pending[to].whole.reshaped(*graph.nodes[to].shape)
+        gradient = pending[to] if behind is None else behind.ended(to, pending[to])
+        return gradient.whole.undivided().reshaped(*graph.nodes[to].shape)
     return Forms.exact(seed.error.new_zeros((len(seed.error), *graph.nodes[to].shape)), seed.count)
 
 
@@ -391,7 +409,7 @@ def _loosened(x: Anchored, amount: Tensor, length: Tensor) -> Anchored:
 
 def settled(m: Monomials, x: Anchored) -> Anchored:
     """A factor of gradients: its drift is beside the anchor, and symbols beside the monomials are errors."""
-    return Anchored(x.anchor, without_strays(m, x.change))
+    return Anchored(x.anchor, without_strays(m, x.change).undivided())
 
 
 def turned_level(v: Anchored) -> Anchored:

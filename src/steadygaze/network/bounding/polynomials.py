@@ -16,6 +16,8 @@ from steadygaze.enclosing.forms import Forms
 from steadygaze.enclosing.monomials import monomials
 from steadygaze.network.bounding.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchored_layers import BENDING, bent_apart
+from steadygaze.network.bounding.block_growth import BlocksAhead
+from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.polynomial import drift_of, most_rows_of
 from steadygaze.network.bounding.polynomial_layers import Bends, followed_joint, followed_units
@@ -78,12 +80,15 @@ def polynomial_bounds(
     degree: int,
     start: int = 0,
     deadline: Deadline = NEVER,
+    norms: BlockNorms | None = None,
+    asks: bool = False,
 ) -> Bounds:
     """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
     As `bounds_of` with forms alone; every node after `start` depends on it alone. In what is kept, products
     of coordinates up to the degree are symbols; and where pixels bend, what of that is alike. Where pixels
-    have a drift, all values have one.
+    have a drift, all values have one. norms: of blocks, where errors are followed through these as a whole;
+    asks: whether any may be worked out that are not known yet.
 
     Raises Expired where the deadline passes on the way.
     """
@@ -97,12 +102,13 @@ def polynomial_bounds(
     if drift.shape[1]:
         drift = functional.pad(drift, (0, 0) * (drift.ndim - 2) + (0, added))
     pixels = Anchored(pixels.anchor, away, drift)
-    values: dict[int, Anchored] = {start: pixels}
+    ahead = None if norms is None else BlocksAhead(graph, norms, asks, deadline)
+    values: dict[int, Anchored] = {start: pixels if ahead is None else ahead.begun(start, pixels)}
     kept: dict[int, Forms] = {start: pixels.whole} if start in nodes else {}
     slopes: dict[int, PolynomialSlopes] = {}
     pull, used = pixels.anchor.new_zeros((len(pixels.anchor), count)), 0
     for index, inputs in graph.walked(values, start, deadline):
-        layer = graph.nodes[index].layer
+        layer, line = graph.nodes[index].layer, None
         if isinstance(layer, AbstractAffine):
             values[index] = anchored_affine(layer, *inputs, norm=graph.norm(index))
         else:
@@ -112,13 +118,15 @@ def polynomial_bounds(
                 assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
                 own = bends if index == clip else None
                 done = followed_units(m, layer, inputs[0], tolerances.get(index), own, used)
-            values[index], slopes[index] = done.values, done.slopes
+            values[index], slopes[index], line = done.values, done.slopes, done.line
             used = max(used, done.values.away.symbols)
             pull = pull + blamed(done.values.change.flattened(), done.rest.flatten(1))
+        if ahead is not None:
+            values[index] = ahead.passed(index, values[index], slopes.get(index), line)
         if index in nodes:
-            kept[index] = values[index].whole
+            kept[index] = values[index].whole.undivided()
     nothing = pull.new_zeros(len(pull))
-    return Bounds(graph, kept, {}, pull, nothing, 0, tolerances, None, deadline, slopes)
+    return Bounds(graph, kept, {}, pull, nothing, 0, tolerances, None, deadline, slopes, False, norms, asks)
 
 
 def _bends_of(

@@ -14,6 +14,7 @@ from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchored_layers import anchored_joint, anchored_units
+from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.bounding.joint import Factors, Scales, Shares
 from steadygaze.network.bounding.polynomials import degree_for, is_deep, polynomial_bounds
@@ -49,18 +50,20 @@ def bounds_over(
     effort: Effort = Effort.FORMS,
     deadline: Deadline = NEVER,
     drifting: bool = True,
+    norms: BlockNorms | None = None,
 ) -> Bounds:
     """`bounds_of` pixels that are enclosed, or `bounds_about` them, where all boxes are small.
 
     Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have; drifting: whether
     their coefficients of coordinates are known to twice the precision, which gradients need, and deep
-    networks (`is_deep`).
+    networks (`is_deep`). norms: see `polynomial_bounds`.
     """
     _keep_freed_memory()
     if effort is Effort.POLYNOMIALS:
         anchored = Anchored.of(pixels, graph.device, drifting or is_deep(graph))
         degree = degree_for(graph, pixels)
-        return polynomial_bounds(graph, anchored, nodes, tolerances, degree, start, deadline)
+        asks = norms is not None and bool(are_small(graph, pixels).all())
+        return polynomial_bounds(graph, anchored, nodes, tolerances, degree, start, deadline, norms, asks)
     if are_small(graph, pixels).all():
         return bounds_about(
             graph, Anchored.of(pixels, graph.device), nodes, tolerances, room, start, deadline
