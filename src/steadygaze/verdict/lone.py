@@ -21,7 +21,7 @@ _GAIN = 0.7
 # these turns one may be disturbed, for on a quiet machine, too, something runs now and then.
 _ROWS, _TIMES, _DISTURBED = 512, 5, 1
 # Of an image that takes fewer products than so many (see `Graph.effort`), no operation is worth two threads.
-_LONG = 3 * 10**8
+_LONG = 5 * 10**7
 # What was found so is taken to hold for so many seconds.
 _HOLDS = 3.0
 

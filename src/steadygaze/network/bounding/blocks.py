@@ -32,8 +32,9 @@ from steadygaze.network.smooth import Smooth
 _WEIGHTED = 2
 # Products that a block's matrix and its square may take, a second or two, and numbers that it may have.
 _MUCH, _MOST = 10**11, 2**24
-# Each may take this share of the time that is left, where so many products are made in a second.
-_SHARE, _RATE = 0.15, 1.5e10
+# Each may take this share of the time that is left, where one thread makes so many products in a second, and
+# two make so many.
+_SHARE, _RATE, _RATE_OF_TWO = 0.2, 1.5e10, 2.5e10
 # Places of maps on which channels are convolved by matrices.
 _FEW_PLACES = 256
 # Bytes of the largest values of one block that go back together.
@@ -150,7 +151,8 @@ class BlockNorms:
 
     def affords(self, block: Block, deadline: Deadline) -> bool:
         """Whether there is time for its norm."""
-        return _cost(self._graph, block) <= _SHARE * _RATE * deadline.left
+        rate = _RATE if torch.get_num_threads() == 1 else _RATE_OF_TWO
+        return _cost(self._graph, block) <= _SHARE * rate * deadline.left
 
     def norm(self, block: Block, deadline: Deadline = NEVER) -> float:
         """That of a block; infinite where nothing is known. Raises Expired."""
