@@ -19,6 +19,7 @@ from torch import Tensor
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.pulled_places import pulled_to
 from steadygaze.network.bounding.bands import Band
+from steadygaze.network.bounding.few_places import few_places, is_told_apart
 from steadygaze.network.layers import AbstractAffine, Conv, Shape
 
 # With more bent units than this share of all in all boxes, a whole convolution back is as fast.
@@ -47,20 +48,17 @@ class FewBent:
     @staticmethod
     def of(layer: AbstractAffine, inputs: Band, made: Band) -> FewBent | None:
         """What it needs, with bands ``(C, H, W)`` of its inputs and outputs; None where that does not pay."""
-        if not isinstance(layer, Conv) or layer.groups > 1 or made.error.device.type != "cpu":
+        if not isinstance(layer, Conv) or not is_told_apart(layer):
             return None
-        half = inputs.half.flatten(2)
-        bent = (half != 0).any(dim=1)
-        counts = bent.sum(dim=1)
-        most = int(counts.max())
         error, reach = (
             own.flatten(1).sum(dim=1) for own in (made.error, made.middle[:, 1:].abs().sum(dim=1))
         )
-        if counts.sum() > _FEW * bent.numel() or not bool((error <= _SLIGHT * reach).all()):
+        half = inputs.half.flatten(2)
+        places = few_places(half, share=_FEW) if bool((error <= _SLIGHT * reach).all()) else None
+        if places is None:
             return None
-        places = bent.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
-        own = half.gather(2, places[:, None].expand(-1, half.shape[1], -1))
-        places = torch.where(bent.gather(1, places), places, -1)
+        most, at = places.shape[1], places[:, None].expand(-1, half.shape[1], -1)
+        own = torch.where(at < 0, 0.0, half.gather(2, at.clamp_min(0)))
         middle, above = made.middle.flatten(2), made.half[:, 0].flatten(1)
         # Half widths are above 0 for all t: their coefficients come to no more than the constant one, but for
         # errors. What bent units add up to is |W| h, and so is what rounding of W^T r and of the sum is of.

@@ -24,14 +24,14 @@ def is_told_apart(layer: AbstractAffine) -> bool:
     return isinstance(layer, Dense)
 
 
-def few_places(*numbers: Tensor) -> Tensor | None:
+def few_places(*numbers: Tensor, share: float = _FEW) -> Tensor | None:
     """Places ``(B, T)`` at which numbers, each ``(B, R, M)``, are not 0 in all R, -1 where a box has fewer.
 
-    None where they are not few.
+    None where they are more than a share of all in all boxes.
     """
     some = torch.stack([own.abs().amax(dim=1) != 0 for own in numbers]).any(dim=0)
     counts = some.sum(dim=1)
-    if counts.sum() > _FEW * some.numel():
+    if counts.sum() > share * some.numel():
         return None
     most = int(counts.max())
     places = some.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
