@@ -110,6 +110,7 @@ def test_the_whole_answer_stands_beside_what_is_quoted(tiny):
     assert dict(zip(COLUMNS, cells(quoted), strict=True))["of it"].plain == "0.50"
 
 
+@pytest.mark.slow
 def test_a_search_across_facets_is_measured(tiny, followed):
     """It is held against the sweep, and no count of the whole box against it."""
     assert followed.method == "gbs"

@@ -33,9 +33,9 @@ PUBLIC = [
     ("W3", "10x2", 2, CLIP),
     ("W6", "256x2", 1, None),
     ("W6", "leaky", 1, CLIP),
-    ("shift", "10x2", 0, CLIP),
 ]
 MORE = [
+    ("shift", "10x2", 0, CLIP),
     ("W1", "max pool", 1, None),
     ("W1", "cifar_base_kw", 0, None),
     ("W1", "resnet_2b", 1, None),

@@ -50,6 +50,7 @@ def test_attention_is_certified_about_zero_where_samples_hold(perturbation):
     holds_in(answer)
 
 
+@pytest.mark.slow
 def test_it_is_not_where_boxes_about_zero_are_never_small(monkeypatch):
     """What the test before rests on: halved in turn with all others, boxes are not small enough in time."""
     monkeypatch.setattr(branch_and_bound, "_IN_VAIN", 10**9)

@@ -61,6 +61,13 @@ def enclosed_by(problem: Problem, **options: bool) -> tuple[Enclosed, Boundary]:
     return found, search
 
 
+def every_other(variants):
+    """These as parameters; every second of them among the slow tests."""
+    return [
+        pytest.param(v, id=str(v), marks=[pytest.mark.slow] if k % 2 else []) for k, v in enumerate(variants)
+    ]
+
+
 @pytest.mark.parametrize("variant", EVERY, ids=str)
 def test_breadth_first_finds_the_whole_map(variant):
     problem, close = variant.problem, tolerance_of(variant)
@@ -76,7 +83,7 @@ def test_breadth_first_finds_the_whole_map(variant):
     assert safe_scale(map_, problem.box) == pytest.approx(safe_scale(variant.map, problem.box), abs=close)
 
 
-@pytest.mark.parametrize("variant", EVERY, ids=str)
+@pytest.mark.parametrize("variant", every_other(EVERY))
 def test_nearest_finds_the_nearest_failure_and_the_safe_scale(variant):
     problem, close = variant.problem, tolerance_of(variant)
     search = searched(Nearest(problem, Options()))
@@ -92,7 +99,7 @@ def test_nearest_finds_the_nearest_failure_and_the_safe_scale(variant):
     assert len(map_.pattern) <= len(variant.map.pattern)
 
 
-@pytest.mark.parametrize("variant", [v for v in EVERY if v not in FOLLOWED], ids=str)
+@pytest.mark.parametrize("variant", every_other([v for v in EVERY if v not in FOLLOWED]))
 def test_nearest_by_euclidean_distance(variant):
     problem = variant.problem
     map_ = searched(Nearest(problem, Options(norm="l2"))).found()
