@@ -72,7 +72,7 @@ def norm_of(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
         case ScaleShift():
             return float(layer.scale.abs().max())
         case AveragePool():
-            return _spectral(layer.rows) * _spectral(layer.columns)
+            return spectral_norm(layer.rows) * spectral_norm(layer.columns)
         case Dense():
             return _of_rows(layer, shapes)
         case Conv():
@@ -80,11 +80,6 @@ def norm_of(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
         case TransposedConv():
             return _of_windows(layer, layer.output_shape(*shapes)[1:])
     return norm_by_sums(layer, shapes)
-
-
-def spectral_norm(matrices: Tensor) -> float:
-    """At least the largest singular value of any of the matrices ``(..., m, n)``."""
-    return _spectral(matrices)
 
 
 def norm_by_sums(layer: AbstractAffine, shapes: tuple[Shape, ...]) -> float:
@@ -101,7 +96,7 @@ def _of_rows(layer: Dense, shapes: tuple[Shape, ...]) -> float:
     """That of a dense layer's matrix."""
     fewer, more = sorted(layer.weight.shape)
     if fewer**2 * (more + fewer) <= _TOO_MUCH:
-        return _spectral(layer.weight)
+        return spectral_norm(layer.weight)
     size = _scale_of(layer.weight)
     return min(
         norm_by_sums(layer, shapes), float(torch.linalg.matrix_norm(layer.weight / size)) * size * _UPWARD
@@ -113,7 +108,7 @@ def _of_windows(layer: Conv | TransposedConv, extents: Shape) -> float:
     out, channels, *kernel = layer.weight.shape
     weight = layer.weight.reshape(layer.groups, out // layer.groups, channels, *kernel)
     if math.prod(kernel) == 1:
-        return _spectral(weight.flatten(2))
+        return spectral_norm(weight.flatten(2))
     reach = [step * (size - 1) for step, size in zip(layer.dilation, kernel, strict=True)]
     torus = [extent + more for extent, more in zip(extents, reach, strict=True)]
     size = min(weight.shape[1:3])
@@ -126,7 +121,7 @@ def _of_windows(layer: Conv | TransposedConv, extents: Shape) -> float:
     effort = effort_of(grid)
     if effort > _TOO_MUCH:
         # A window reads each entry at most once for each of its places.
-        return math.sqrt(math.prod(kernel)) * _spectral(weight.flatten(2))
+        return math.sqrt(math.prod(kernel)) * spectral_norm(weight.flatten(2))
     spread = weight.new_zeros((*weight.shape[:3], *(more + 1 for more in reach)))
     spread[..., :: layer.dilation[0], :: layer.dilation[1]] = weight
     found = torch.fft.rfft2(spread, s=grid)
@@ -134,7 +129,7 @@ def _of_windows(layer: Conv | TransposedConv, extents: Shape) -> float:
         math.cos(math.pi * _degree(more) / few) if few < all_ else 1.0
         for few, all_, more in zip(grid, torus, reach, strict=True)
     )
-    return _spectral(found.flatten(3).movedim(3, 0).contiguous(), narrow=effort > _MUCH) / between
+    return spectral_norm(found.flatten(3).movedim(3, 0).contiguous(), narrow=effort > _MUCH) / between
 
 
 def _degree(reach: int) -> int:
@@ -147,7 +142,7 @@ def _coarser(torus: list[int], reach: list[int], each: int) -> list[int]:
     return [min(all_, max(each * _degree(more), 1)) for all_, more in zip(torus, reach, strict=True)]
 
 
-def _spectral(matrices: Tensor, narrow: bool = False) -> float:
+def spectral_norm(matrices: Tensor, narrow: bool = False) -> float:
     """At least the largest singular value of any of the matrices ``(..., m, n)``; narrow: in float32."""
     if not matrices.numel():
         return 0.0
@@ -179,7 +174,7 @@ def _spectral(matrices: Tensor, narrow: bool = False) -> float:
 
 
 def _factored(matrices: Tensor) -> float | None:
-    """As `_spectral`, for matrices of magnitudes about 1, by Cholesky factors; None where none is found."""
+    """As `spectral_norm`, of matrices of magnitudes about 1, by Cholesky factors; None without any."""
     if matrices.shape[-2] > matrices.shape[-1]:
         matrices = matrices.mH.resolve_conj()
     rows, columns = matrices.shape[-2:]
