@@ -263,9 +263,13 @@ class Enclosure:
         alpha, beta = self.slopes, other.slopes
         squares = alpha * beta / 2
         quadratic = np.abs(squares).sum(axis=1)
-        for j in range(self.count):
-            for k in range(j):
-                quadratic = quadratic + np.abs(alpha[:, j] * beta[:, k] + alpha[:, k] * beta[:, j])
+        # Coordinates that move neither factor have no products, and products of parameters often move none.
+        some = [own.any(axis=(0, *range(2, own.ndim))) for own in (alpha, beta)]
+        moving = np.flatnonzero(some[0] | some[1])
+        for number, j in enumerate(moving[1:], start=1):
+            before = moving[:number]
+            pairs = alpha[:, j, None] * beta[:, before] + alpha[:, before] * beta[:, j, None]
+            quadratic = quadratic + np.abs(pairs).sum(axis=1)
         first, second = np.abs(a) + self.spread, np.abs(b) + other.spread
         error = quadratic + self.error * (second + other.error) + other.error * first
         # first * second is at least the sum of the absolute values of all terms, at most n + 2 to a sum.

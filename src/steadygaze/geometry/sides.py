@@ -61,17 +61,23 @@ def best_of_windows(
 
 
 def ahead_of_winners(
-    rows: np.ndarray, error: np.ndarray, windows: np.ndarray, winner: np.ndarray, known: int
+    rows: np.ndarray,
+    error: np.ndarray,
+    windows: np.ndarray,
+    winner: np.ndarray,
+    asked: np.ndarray,
+    known: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """By how much inputs of windows exceed the winner over boxes: least, most, and how far that is unknown.
 
     Inputs are affine forms, rows ``(B, C, inputs)`` and error ``(B, inputs)``; the first ``known`` rows are
     the centre and what depends on the coordinates. windows ``(windows, size)`` holds columns, -1 for none;
-    winner ``(B, windows)``. All returned are ``(B, windows, size)``, rounded outwards; where a window has no
-    input, or it is the winner, the first two are -inf.
+    winner ``(B, windows)``; asked ``(B, windows, size)`` bool, which inputs are meant. All returned are
+    ``(B, windows, size)``, rounded outwards; where an input is not asked for, there is none, or it is the
+    winner, the first two are -inf.
     """
-    rows, error = np.ascontiguousarray(rows), np.ascontiguousarray(error)
-    return _ahead_of_winners(rows, error, windows, np.ascontiguousarray(winner), known)
+    rows, error, winner, asked = (np.ascontiguousarray(own) for own in (rows, error, winner, asked))
+    return _ahead_of_winners(rows, error, windows, winner, asked, known)
 
 
 def firsts_of_windows(
@@ -149,7 +155,7 @@ def _best_of_windows(values, windows, tol):
 
 
 @kernel
-def _ahead_of_winners(rows, error, windows, winner, known):
+def _ahead_of_winners(rows, error, windows, winner, asked, known):
     count, width = windows.shape
     shape = (len(rows), count, width)
     low, high, stray = np.full(shape, -np.inf), np.full(shape, -np.inf), np.zeros(shape)
@@ -159,7 +165,7 @@ def _ahead_of_winners(rows, error, windows, winner, known):
             best = winner[b, w]
             for k in range(width):
                 own = windows[w, k]
-                if own < 0 or own == best:
+                if own < 0 or own == best or not asked[b, w, k]:
                     continue
                 spread = beside = size = 0.0
                 for c in range(rows.shape[1]):

@@ -17,13 +17,12 @@ from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import backward as backward_module
 from steadygaze.network.bounding import lines, tightening
 from steadygaze.network.bounding.backward import Backward
-from steadygaze.network.bounding.bands import Band
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.lines import Lines, lines_of
 from steadygaze.network.bounding.tightening import Effort, Tightening
 from steadygaze.network.building import GraphBuilder
 from steadygaze.network.layers import Dense
-from steadygaze.network.pieces import MaxPool, PiecewiseLinear
+from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import NoMap
 from steadygaze.network.smooth import RULES, Smooth
@@ -227,7 +226,7 @@ def test_lines_hold_the_function(number):
     low = torch.from_numpy(rng.uniform(-3, 2, (2, 60)))
     high = low + torch.from_numpy(rng.choice([0.0, 1e-9, 0.1, 2.0, 5.0], (2, 60)))
     low[:, :4], high[:, :4] = -high[:, :4].abs(), 0.0
-    found = lines_of(layer, Forms.exact((low + high) / 2, 1), low, high)
+    found = lines_of(layer, low, high)
     for share in np.linspace(0, 1, 41):
         z = torch.minimum(low + share * (high - low), high)
         value = layer.forward(z)
@@ -238,7 +237,7 @@ def test_lines_hold_the_function(number):
 def test_the_chord_of_relu_is_above_it_without_rounding():
     rng = np.random.default_rng(1)
     low, high = (torch.from_numpy(rng.uniform(*ends, (1, 200))) for ends in ((-3, -1e-3), (1e-3, 3)))
-    found = lines_of(RELU, Forms.exact(low, 1), low, high)
+    found = lines_of(RELU, low, high)
     above, offset, low, high = (exact(part)[0] for part in (found.above, found.above_offset, low, high))
     assert (above * low + offset >= 0).all()
     assert (above * high + offset >= high).all()
@@ -250,7 +249,7 @@ def test_lines_of_a_bend_hold_it_without_rounding(slopes):
     layer = PiecewiseLinear(RELU.breakpoints, torch.tensor(slopes).double()[:, None], RELU.offsets)
     assert layer.is_hinge
     low, high = (torch.from_numpy(rng.uniform(*ends, (1, 200))) for ends in ((-3, -1e-3), (1e-3, 3)))
-    found = lines_of(layer, Forms.exact(low, 1), low, high)
+    found = lines_of(layer, low, high)
     parts = (found.below, found.below_offset, found.above, found.above_offset, low, high)
     below, under, above, over, low, high = (exact(part)[0] for part in parts)
     least, most = (Fraction(float(slope)) for slope in layer.slopes[:, 0])
@@ -262,31 +261,6 @@ def test_lines_of_a_bend_hold_it_without_rounding(slopes):
     # No line with the slope of another piece, or of the chord, is higher in the middle.
     middle = (low + high) / 2
     assert (below * middle == np.maximum(least * middle, most * middle)).all()
-
-
-def test_window_lines_hold_the_largest():
-    rng = np.random.default_rng(2)
-    windows = torch.tensor([[0, 1, 2, -1], [2, 3, 4, 5], [5, 6, -1, -1]])
-    layer = MaxPool(windows, (7,), (3,))
-    centre = torch.from_numpy(rng.standard_normal((6, 1, 7)))
-    slopes = torch.from_numpy(rng.standard_normal((6, COUNT, 7)))
-    spread = torch.tensor([1e-3, 0.1, 0.3, 1.0, 3.0, 0.0], dtype=torch.float64)[:, None, None]
-    forms = Forms(
-        torch.cat([centre, spread * slopes], 1), 0.01 * torch.ones((6, 7), dtype=torch.float64), COUNT
-    )
-    found = lines_of(layer, forms, *forms.bounds())
-    band = Band.of(forms).through(found, (3,))
-    rows = torch.from_numpy(rng.standard_normal((6, 5, 3)))
-    own, constant, rounding = found.pulled(rows.clone())
-    for _ in range(40):
-        t = torch.from_numpy(rng.choice([-1.0, 0.3, 1.0], (6, COUNT)))
-        z = affine_part(forms, t, t[:, :0]) + torch.from_numpy(rng.choice([-0.01, 0.01], (6, 7)))
-        largest = layer.forward(z)
-        least = (own @ z[..., None])[..., 0] + constant - rounding
-        assert ((rows @ largest[..., None])[..., 0] >= least - 1e-12).all()
-        low, high = band.bounds
-        assert (low <= largest + 1e-12).all()
-        assert (largest <= high + 1e-12).all()
 
 
 # -- rounding

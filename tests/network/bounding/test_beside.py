@@ -24,12 +24,14 @@ def forms(equal=False):
 
 def test_differences_of_samples_lie_between_the_bounds():
     own, winner = forms(), torch.tensor([[0, 4, 7], [2, 3, 5]])
-    low, high, strays = beyond(own, WINDOWS, winner)
+    asked = torch.ones((2, *WINDOWS.shape), dtype=torch.bool)
+    asked[1, 0, 0] = False
+    low, high, strays = beyond(own, WINDOWS, winner, asked)
     t = 2 * torch.rand(200, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1
     values = own.centre + torch.einsum("sbi,bin->sbn", t, own.rows[:, 1:])
     leader = values.gather(2, winner.expand(200, -1, -1))
     away = values[:, :, WINDOWS.clamp_min(0)] - leader[..., None]
-    none = (WINDOWS < 0) | (winner[..., None] == WINDOWS)
+    none = (WINDOWS < 0) | (winner[..., None] == WINDOWS) | ~asked
     assert high[none].eq(-torch.inf).all()
     assert low[none].eq(-torch.inf).all()
     assert (none | ((low <= away) & (away <= high))).all()

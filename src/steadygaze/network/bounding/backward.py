@@ -29,8 +29,9 @@ from steadygaze.network.bounding.ends import End, Sums
 from steadygaze.network.bounding.few_bent import FewBent
 from steadygaze.network.bounding.fields import Fields, fields_of
 from steadygaze.network.bounding.grids import grid_of
-from steadygaze.network.bounding.lines import AbstractLines, Lines, WindowLines, unit_of, weighed
+from steadygaze.network.bounding.lines import AbstractLines, Lines, unit_of, weighed
 from steadygaze.network.bounding.local_maxima import LocalMaxima
+from steadygaze.network.bounding.window_lines import WindowLines
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Add, Concat, Pad, Permute, Reshape
 

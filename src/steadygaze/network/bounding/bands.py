@@ -25,7 +25,8 @@ from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
 from steadygaze.enclosing.windows import bands_behind
 from steadygaze.network.bounding.few_places import few_places, is_told_apart, sent
-from steadygaze.network.bounding.lines import AbstractLines, Lines, Range, WindowLines, numbers_of
+from steadygaze.network.bounding.lines import AbstractLines, Lines, Range, numbers_of
+from steadygaze.network.bounding.window_lines import WindowLines
 from steadygaze.network.layers import AbstractAffine, Shape
 
 

@@ -30,13 +30,14 @@ def gathered(forms: Forms, index: Tensor) -> Forms:
     return replace(forms, rows=rows, error=forms.error.gather(1, index), length=None)
 
 
-def beyond(forms: Forms, windows: Tensor, winner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def beyond(forms: Forms, windows: Tensor, winner: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """By how much inputs of windows ``(N, k)`` exceed the winner ``(B, N)``: least, most, and their strays.
 
-    All ``(B, N, k)``; where a window has no input, or it is the winner, the first two are -inf.
+    All ``(B, N, k)``; where an input is not asked for, a window has none, or it is the winner, the first two
+    are -inf.
     """
     # A kernel takes a fifth of what operations on whole tensors do, and is alike on all devices.
-    parts = (own.cpu().numpy() for own in (forms.rows, forms.error, windows, winner))
+    parts = (own.cpu().numpy() for own in (forms.rows, forms.error, windows, winner, asked))
     low, high, strays = ahead_of_winners(*parts, known=1 + forms.count)
     device = winner.device
     return (

@@ -5,9 +5,7 @@ al., Efficient Neural Network Robustness Certification with General Activation F
 all slopes that the function has, and that of the chord, a line takes the one whose offset from the function
 has the least area: it is closest in the middle of the range. For ReLU that is the chord above, and below 0 or
 1, whichever side of 0 is longer; for smooth functions see `edges`.
-
-A window's largest input is at least the one that wins in the middle, w, and at most
-x_w + sum_j max(0, x_j - x_w) with a line above each maximum; or it is at most the largest bound.
+Of max pooling see `window_lines`.
 """
 
 from __future__ import annotations
@@ -23,9 +21,6 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
-from steadygaze.enclosing.forms import Forms
-from steadygaze.enclosing.windows import rows_before
-from steadygaze.network.bounding.beside import EQUAL, beyond
 from steadygaze.network.bounding.edges import Edges, edges, held
 from steadygaze.network.bounding.enclosing import range_of
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -137,83 +132,11 @@ class Lines(AbstractLines):
         return Lines(*(own.to(kind) for own in parts))
 
 
-@dataclass(frozen=True, eq=False)
-class WindowLines(AbstractLines):
-    """The largest input of each window between that of the winner and a weighted sum of all.
-
-    Attributes:
-        layer: the pool.
-        winner: ``(B, M)`` position in the flattened input.
-        contested: ``(W,)`` numbers of the windows that several may win in some box; of all others the
-            largest input is the winner.
-        weights: ``(B, W, k)`` of the inputs above, by their place in the window; offset ``(B, W)``.
-        size: ``(B, N)`` at least the magnitudes of the inputs.
-    """
-
-    layer: MaxPool
-    winner: Tensor
-    contested: Tensor
-    weights: Tensor
-    offset: Tensor
-    size: Tensor
-
-    def pulled(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts = (rows, *self.parts, self.size)
-        own, sums = (torch.from_numpy(found).to(rows.device) for found in rows_before(*numbers_of(parts)))
-        terms = (rows.shape[2] + self.weights.shape[2] + 8) * unit_of(rows)
-        scale = sums[1] if rows.dtype == torch.float64 else sums[1] + self._lost
-        return own, sums[0], terms * (1 + 2 * terms) * scale
-
-    @property
-    def parts(self) -> tuple[Tensor, ...]:
-        """What kernels go by: see `rows_before`."""
-        number = torch.full((self.winner.shape[1],), -1, device=self.winner.device)
-        number[self.contested] = torch.arange(len(self.contested), device=number.device)
-        return self.winner, number, self.places, self.weights, self.offset
-
-    @cached_property
-    def _lost(self) -> Tensor:
-        """What rows in float32 may lose beneath their least normal number, ``(B, 1)``, before the unit."""
-        beside = self.weights.abs() * self.size[:, self.places.clamp_min(0)]
-        found = lost(self.size.gather(1, self.winner)) + lost(self.offset.abs()) + lost(beside.flatten(1))
-        return found * (1 + 2.0**-10)
-
-    @cached_property
-    def places(self) -> Tensor:
-        """``(W, k)`` positions of the inputs of contested windows; -1 where there is none."""
-        return self.layer.windows[self.contested]
-
-    @cached_property
-    def taps(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights below and above, by the places of inputs in windows ``(B, k, M)``; offsets above."""
-        below = (self.winner[:, None] == self.layer.windows.T).to(self.size.dtype)
-        above = below.index_copy(2, self.contested, self.weights.mT)
-        nothing = torch.zeros_like(below[:, 0])
-        return below, above, nothing.index_copy(1, self.contested, self.offset)
-
-    def taken(self, rows: Tensor, inputs: Tensor) -> Tensor:
-        best = inputs.gather(1, self.winner)
-        above = (self.weights * inputs[:, self.places.clamp_min(0)]).sum(dim=2) + self.offset
-        return torch.where(rows >= 0, best, best.index_copy(1, self.contested, above))
-
-    def take(self, chosen: Tensor) -> WindowLines:
-        weights, offset, size = self.weights[chosen], self.offset[chosen], self.size[chosen]
-        return WindowLines(self.layer, self.winner[chosen], self.contested, weights, offset, size)
-
-    def to(self, kind: torch.dtype) -> WindowLines:
-        parts = (self.weights, self.offset + LOST_OFFSET, self.size * (1 + 2.0**-20))
-        return WindowLines(self.layer, self.winner, self.contested, *(own.to(kind) for own in parts))
-
-
-def lines_of(
-    layer: PiecewiseLinear | MaxPool | Smooth, forms: Forms, low: Tensor, high: Tensor
-) -> AbstractLines:
-    """The lines of a layer whose inputs lie within forms ``(N,)`` and in ``[low, high]``, ``(B, N)``."""
+def lines_of(layer: PiecewiseLinear | Smooth, low: Tensor, high: Tensor) -> Lines:
+    """The lines of a layer whose inputs lie in ``[low, high]``, ``(B, N)``."""
     if isinstance(layer, Smooth):
         return Lines(*edges(layer, low, high).parts, size_of(low, high))
-    return (
-        _of_windows(layer, forms, low, high) if isinstance(layer, MaxPool) else _of_pieces(layer, low, high)
-    )
+    return _of_pieces(layer, low, high)
 
 
 def smooth_lines(layer: Smooth, known: Range, wide: Range) -> tuple[Lines, Lines]:
@@ -393,58 +316,3 @@ def _of_relu(low: Tensor, high: Tensor) -> Lines:
     above = torch.where(torn, chord, on)
     offset = torch.where(torn, -low * chord * (1 + 4 * UNIT), 0.0)
     return Lines(below, torch.zeros_like(low), above, offset, size_of(low, high))
-
-
-def _of_windows(layer: MaxPool, forms: Forms, low: Tensor, high: Tensor) -> WindowLines:
-    real, place = layer.windows >= 0, layer.windows.clamp_min(0)
-    least = low[:, place].masked_fill_(~real, -torch.inf)
-    most = high[:, place].masked_fill_(~real, -torch.inf)
-    middle = least / 2 + most / 2
-    best = middle.argmax(dim=2, keepdim=True)
-    winner = place.expand(len(low), -1, -1).gather(2, best)[..., 0]
-    # Most windows are settled by the ranges alone.
-    rival = (most > least.gather(2, best)).scatter_(2, best, False)
-    some = rival.any(dim=2).any(dim=0).nonzero()[:, 0]
-    beside = beyond(forms, layer.windows[some], winner[:, some])
-    least, most, middle, best, rival = (own[:, some] for own in (least, most, middle, best, rival))
-    weights, offset = _contested(least, most, middle, best, rival, beside)
-    return WindowLines(layer, winner, some, weights, offset, size_of(low, high))
-
-
-def _contested(
-    least: Tensor,
-    most: Tensor,
-    middle: Tensor,
-    best: Tensor,
-    rival: Tensor,
-    beside: tuple[Tensor, Tensor, Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Weights ``(B, M, k)`` and offsets ``(B, M)`` of the lines above windows that several may win.
-
-    Args:
-        least, most, middle: ``(B, M, k)`` of each input; -inf where a window has none.
-        best: ``(B, M, 1)`` the winner's place in its window. rival: ``(B, M, k)`` who may exceed it.
-        beside: by how much inputs exceed it, see `beyond`.
-    """
-    # x_j - x_w lies between under and over; max(0, .) is below the line of slope s through (under, 0).
-    over = torch.minimum(most - least.gather(2, best), beside[1])
-    under = torch.maximum(least - most.gather(2, best), beside[0])
-    real = most > -torch.inf
-    reach = torch.where(real, size_of(least, most), 0.0).amax(dim=2)
-    # On a blank background whole windows are equal: such inputs exceed the winner by rounding alone.
-    equal = rival & (over <= EQUAL * reach[..., None])
-    beyond_it = torch.where(equal, over, 0.0).amax(dim=2).clamp_min(0.0)
-    rival = rival & ~equal
-    over, under = (torch.where(rival, bound, 0.0) for bound in (over, under))
-    sure = rival & (under >= 0)
-    share = torch.where(sure, 1.0, over / (over - under).masked_fill(~rival, 1.0).clamp_min(1e-300))
-    weights = torch.where(rival, share * (1 + 4 * UNIT), 0.0)
-    shift = beyond_it + torch.where(sure, 0.0, -under * weights).sum(dim=2)
-    weights = weights.scatter(2, best, 1 - weights.sum(dim=2, keepdim=True))
-    terms = 4 * (least.shape[2] + 4)
-    shift = shift + terms * UNIT * ((1 + weights.abs().sum(dim=2)) * reach + shift.abs())
-    # A constant is the better bound where it is less in the middle.
-    flat = most.amax(dim=2)
-    constant = flat < (weights * torch.where(real, middle, 0.0)).sum(dim=2) + shift
-    constant &= (rival | equal).any(dim=2)
-    return weights.masked_fill(constant[..., None], 0.0), torch.where(constant, flat, shift)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from steadygaze.network.bounding.grids import Grid
-from steadygaze.network.bounding.lines import LOST_OFFSET, AbstractLines, WindowLines, lost, unit_of
+from steadygaze.network.bounding.lines import LOST_OFFSET, AbstractLines, lost, unit_of
+from steadygaze.network.bounding.window_lines import WindowLines
 
 
 @dataclass(frozen=True, eq=False)

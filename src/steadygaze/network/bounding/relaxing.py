@@ -372,15 +372,16 @@ def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int
     best = gathered(flat, winner)
     # Most windows are settled by the ranges alone.
     low, high = flat.bounds()
-    other = torch.where(layer.windows >= 0, high[:, layer.windows.clamp_min(0)], -torch.inf)
-    other = other.scatter(2, place[..., None].long(), -torch.inf).amax(dim=2)
-    near = (other >= low.gather(1, winner) - tolerance).any(dim=0).nonzero()[:, 0]
+    others = torch.where(layer.windows >= 0, high[:, layer.windows.clamp_min(0)], -torch.inf)
+    others.scatter_(2, place[..., None].long(), -torch.inf)
+    may = others >= (low.gather(1, winner) - tolerance)[..., None]
+    near = may.any(dim=2).any(dim=0).nonzero()[:, 0]
     rival = torch.zeros((len(winner), *layer.windows.shape), dtype=torch.bool, device=winner.device)
     total = torch.zeros_like(best.error)
     largest = best
     if len(near):
         windows, leader = layer.windows[near], winner[:, near]
-        _, exceeds, strays = beyond(flat, windows, leader)
+        _, exceeds, strays = beyond(flat, windows, leader, may[:, near])
         allowed = tolerance.expand(*tolerance.shape[:-1], len(layer.windows))[..., near][..., None]
         # Of equal inputs the first wins: one that only touches counts where it is equal on part of the box.
         first = (exceeds > -allowed) & (strays > allowed)

@@ -29,6 +29,7 @@ from steadygaze.network.bounding.lines import (
     smooth_lines,
     values_of,
 )
+from steadygaze.network.bounding.window_lines import WindowLines, kept_low, lines_behind_maxima, window_lines
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -36,9 +37,14 @@ from steadygaze.network.smooth import Smooth
 
 # Values count as affine where what else moves them is below this share of how far they reach.
 _AFFINE = 1e-4
-# Behind maxima rows take a quarter of a box's time: there what else moves pixels has to be more than this.
-# Over bilinear shifts of a quarter of a pixel Convnet_maxpool is then 0.8 % narrower.
+# Behind maxima rows take a quarter of a box's time: there what else moves pixels has to be more than this,
+# and they gain nothing where ReLU alone reads the maxima.
 _FAR_OFF = 0.2
+# Where all of what moves pixels is shared, those lines are best that are closest in the middle of ranges.
+# What pixels are off by is each one's own, and a row is least where it is at the worse end for all at once.
+# By as much as that is of all, but no further than this, lines below windows are chosen nearer to the low
+# end. In the middle Convnet_maxpool was up to 6 % wider than CROWN (affine map of four, image 12, k = 0).
+_LEAST = 0.25
 # A unit is asked for if its range is wider by this factor than its affine part. With a fiftieth in place of a
 # 200th cifar-pgd-r10 (image 5, k = 6) was wider than CROWN by 0.06 %; elsewhere it is as good, and as fast.
 _LOOSE = 1.005
@@ -100,6 +106,8 @@ class Tightening:
         self._first: dict[int, Forms] = {}
         # Whether pixels are off their affine parts by more than next to nothing; and by much.
         self._is_off, self._is_far_off = not _is_affine(pixels), _are_off(pixels, _FAR_OFF)
+        # Where in their ranges inputs of windows are compared for the lines below.
+        self._at = (0.5 - _off(pixels)).clamp_min(_LEAST)
         # Boxes in which what is known of ranges chooses other slopes than rows do; and what share of a node's
         # units may be asked for with these.
         self._differs = torch.zeros(len(pixels.error), dtype=torch.bool, device=pixels.error.device)
@@ -162,16 +170,27 @@ class Tightening:
         """Take in the lines of a node that is not affine, whose inputs ``(B, N)`` have forms and ranges."""
         source, layer = self._graph.nodes[index].inputs[0], self._graph.nodes[index].layer
         assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "the caller says so"
+        if isinstance(layer, MaxPool):
+            self.backward.lines[index] = window_lines(
+                layer, flat, low, high, self._is_rectified(index), self._at
+            )
+            return
+        maxima = self.backward.lines.get(source)
+        if isinstance(maxima, WindowLines) and self._is_rectified(source):
+            inputs = self._ranges[self._graph.nodes[source].inputs[0]]
+            winners = tuple(bound.flatten(1).gather(1, maxima.winner) for bound in inputs)
+            self.backward.lines[index] = lines_behind_maxima(layer, low, high, winners, self._at)
+            return
         known, others = (low, high), None
         leaky = isinstance(layer, PiecewiseLinear) and is_leaky(layer)
         # In front of the first layer that bends values bands say no more than forms.
-        if not self._asks or isinstance(layer, MaxPool) or not (leaky or self._depth[source]):
-            lines = lines_of(layer, flat, low, high)
+        if not self._asks or not (leaky or self._depth[source]):
+            lines = lines_of(layer, low, high)
         else:
             least, most = (bound.flatten(1) for bound in self._bands[source].bounds)
             wide = (least, most)
             if not leaky and not (most - least > _WIDER * (high - low)).any():
-                lines = lines_of(layer, flat, low, high)
+                lines = lines_of(layer, low, high)
             elif isinstance(layer, Smooth):
                 lines, others = smooth_lines(layer, known, wide)
             else:
@@ -192,7 +211,8 @@ class Tightening:
             return
         self._depth[index] = self._depth[source] + 1
         maxima = isinstance(self._graph.nodes[index].layer, MaxPool)
-        if (self._is_far_off if maxima else self._is_off) and not self._depth[source]:
+        off = self._is_far_off and not self._is_rectified(index) if maxima else self._is_off
+        if off and not self._depth[source]:
             # Bands add up what pixels are off by, unit by unit; from here on only rows let it cancel.
             self._depth[index] = 2
         node, (low, high) = self._graph.nodes[index], self._ranges[source]
@@ -203,7 +223,23 @@ class Tightening:
         if not self._depth[source]:
             self._first[index] = forms
         least, most = values_of(node.layer, low.flatten(1), high.flatten(1))
-        self._add(index, forms, band, (least.reshape(forms.error.shape), most.reshape(forms.error.shape)))
+        known = (least.reshape(forms.error.shape), most.reshape(forms.error.shape))
+        lines = self.backward.lines[index]
+        if not (isinstance(lines, WindowLines) and self._is_rectified(index)):
+            self._add(index, forms, band, known)
+            return
+        least, whole = (
+            own.reshape(forms.error.shape)
+            for own in kept_low(lines.layer, lines.winner, low.flatten(1), high.flatten(1))
+        )
+        # What forms say of all inputs from below need not hold of those that are kept.
+        bounds = torch.where(whole, forms.bounds()[0], least), forms.bounds()[1]
+        self._know(index, band, _meet((least, known[1]), bounds, band.bounds))
+
+    def _is_rectified(self, index: int) -> bool:
+        """Whether nothing but ReLU reads the values of a node."""
+        readers = (self._graph.nodes[reader].layer for reader in self._graph.readers[index])
+        return all(isinstance(layer, PiecewiseLinear) and layer.is_relu for layer in readers)
 
     def room(self, index: int, ranges: Range, room: int, used: int) -> int:
         """How many symbols forms may have behind a node with inputs in ranges; so many are used, of `room`.
@@ -282,14 +318,19 @@ class Tightening:
         self._know(index, Band.of(forms), forms.bounds())
 
     def _add(self, index: int, forms: Forms, band: Band, known: Range) -> None:
-        low, high = known
-        for least, most in (forms.bounds(), band.bounds):
-            low, high = torch.fmax(low, least), torch.fmin(high, most)
-        self._know(index, band, (low, high))
+        self._know(index, band, _meet(known, forms.bounds(), band.bounds))
 
     def _know(self, index: int, band: Band, known: Range) -> None:
         self._bands[index], self._ranges[index] = band, known
         self.backward.sizes[index] = size_of(*known)
+
+
+def _meet(*ranges: Range) -> Range:
+    """What is in all ranges."""
+    low, high = ranges[0]
+    for least, most in ranges[1:]:
+        low, high = torch.fmax(low, least), torch.fmin(high, most)
+    return low, high
 
 
 def _is_affine(forms: Forms) -> bool:
@@ -298,8 +339,13 @@ def _is_affine(forms: Forms) -> bool:
 
 def _are_off(forms: Forms, share: float) -> bool:
     """Whether in some box more than that share of how far values reach is owed to else than coordinates."""
+    return not bool((_off(forms) <= share).all())
+
+
+def _off(forms: Forms) -> Tensor:
+    """``(B,)`` what share of how far values reach is owed to else than coordinates."""
     strays, reach = (own.flatten(1).sum(dim=1) for own in (forms.strays, forms.reach))
-    return not bool((strays <= share * reach).all())
+    return strays / reach.clamp_min(torch.finfo(reach.dtype).tiny)
 
 
 def _torn(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tensor) -> Tensor:
