@@ -28,6 +28,8 @@ _MANY = 2**15
 _SMALL, _LARGE = 1e-15, 1e15
 # Units of a dense layer from which on it pays to look for inputs that are 0.
 _WIDE = 32
+# Entries of rows of forms and bands from which on it does.
+_MANY = 2**16
 # Rows from which on it pays to look for inputs that are the same.
 _SHARED = 16
 LayerType = TypeVar("LayerType", bound="AbstractLayer")
@@ -203,7 +205,14 @@ class Dense(AbstractAffine):
         return made.addmm_(x[:, :1], torch.mv(self.weight, like)[None])
 
     def linear(self, *xs: Tensor) -> Tensor:
-        return functional.linear(xs[0], self.weight)
+        (x,) = xs
+        # What is 0 on all rows, as units are that are off, is left out where that is most.
+        if x.ndim == 2 and x.numel() >= _MANY and self.weight.shape[0] >= _WIDE:
+            alive = used_in(x)
+            if 2 * alive.shape[0] <= x.shape[1]:
+                x, weight = columns_of(x, alive), columns_of(self.weight, alive)
+                return functional.linear(x, weight)
+        return functional.linear(x, self.weight)
 
     def magnitude(self, *xs: Tensor) -> Tensor:
         found = sums_of_magnitudes(self.weight, self.bias, xs[0])

@@ -27,6 +27,7 @@ from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.ends import End, Sums
 from steadygaze.network.bounding.few_bent import FewBent
+from steadygaze.network.bounding.few_units import Few, FewUnits, mirrored, whole
 from steadygaze.network.bounding.fields import Fields, fields_of
 from steadygaze.network.bounding.grids import grid_of
 from steadygaze.network.bounding.lines import AbstractLines, Lines, unit_of, weighed
@@ -187,7 +188,8 @@ class Backward:
 
         Raises Expired where the deadline passes on the way.
         """
-        sums, pending = Sums(), {start: rows}
+        sums, pending = Sums(), dict[int, Tensor | Few]({start: rows})
+        few = entries is None and rows.dtype == torch.float64 and rows.device.type == "cpu"
         for index in range(start, -1, -1):
             own = pending.pop(index, None)
             if own is None:
@@ -196,9 +198,11 @@ class Backward:
             affine = isinstance(self.graph.nodes[index].layer, AbstractAffine)
             ends = self._is_end(index) or index in self.early
             if both and (ends or not affine):
-                own, both = _mirrored(own), False
+                own, both = mirrored(own), False
                 sums.mirror()
-                pending = {source: _mirrored(part) for source, part in pending.items()}
+                pending = {source: mirrored(part) for source, part in pending.items()}
+            found = self._few.pulled(index, own, sums) if few and not ends else None
+            own = whole(own)
             if self._is_end(index):
                 sums.ended(*self._end(index).met(own))
                 continue
@@ -207,16 +211,18 @@ class Backward:
                 continue
             if entries is not None and index in self.lines:
                 entries[index] = own
-            for source, part in zip(
-                self.graph.nodes[index].inputs, self._pulled(index, own, sums), strict=True
-            ):
+            parts = self._pulled(index, own, sums) if found is None else (found,)
+            for source, part in zip(self.graph.nodes[index].inputs, parts, strict=True):
                 if source not in pending:
                     pending[source] = part
                     continue
-                pending[source] = pending[source] + part
-                rounded = weighed(pending[source], self._size(source, part.dtype))
-                sums.blurred(2 * unit_of(rows) * rounded)
+                pending[source] = joined = whole(pending[source]) + whole(part)
+                sums.blurred(2 * unit_of(rows) * weighed(joined, self._size(source, joined.dtype)))
         return sums.below(self._count)
+
+    @cached_property
+    def _few(self) -> FewUnits:
+        return FewUnits(self.graph, self.lines, self._is_end, self._rounding)
 
     def units(self, start: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Functions ``(B, 1 + n, M)`` below and above some entries of a node's output, a mask ``(B, M)``.
@@ -437,11 +443,6 @@ class Backward:
 def least_of(below: Tensor) -> Tensor:
     """Least values ``(B, R)`` over the box of functions ``(B, 1 + n, R)``, rounded down."""
     return below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
-
-
-def _mirrored(numbers: Tensor) -> Tensor:
-    """Those of rows and of their opposites, along the second axis."""
-    return torch.cat([numbers, -numbers], dim=1)
 
 
 def _twice(numbers: Tensor) -> Tensor:

@@ -107,6 +107,15 @@ class Lines(AbstractLines):
     def take(self, chosen: Tensor) -> Lines:
         return self.mapped(lambda own: own[chosen])
 
+    def of_units(self, places: Tensor) -> Lines:
+        """Those of the units of these numbers ``(k,)``."""
+        return self.mapped(lambda own: own[:, places])
+
+    @cached_property
+    def alive(self) -> Tensor:
+        """Numbers ``(k,)`` of the units that take something of a row in some box."""
+        return torch.stack(self._parts[:4]).any(dim=0).any(dim=0).nonzero()[:, 0]
+
     def differs(self, other: Lines) -> Tensor:
         """``(B,)`` bool: over which boxes others of the same layer have other slopes or offsets."""
         pairs = zip(self._parts[:4], other._parts[:4], strict=True)

@@ -177,8 +177,9 @@ class Tightening:
             return
         maxima = self.backward.lines.get(source)
         if isinstance(maxima, WindowLines) and self._is_rectified(source):
-            inputs = self._ranges[self._graph.nodes[source].inputs[0]]
-            winners = tuple(bound.flatten(1).gather(1, maxima.winner) for bound in inputs)
+            least, most = self._ranges[self._graph.nodes[source].inputs[0]]
+            winners = least.flatten(1).gather(1, maxima.winner), most.flatten(1).gather(1, maxima.winner)
+            assert isinstance(layer, PiecewiseLinear), "only ReLU reads it"
             self.backward.lines[index] = lines_behind_maxima(layer, low, high, winners, self._at)
             return
         known, others = (low, high), None
