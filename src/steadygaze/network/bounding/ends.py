@@ -44,6 +44,16 @@ class End:
         return replace(_between(flat.rows, flat.rows, flat.error, flat.size, forms.count), alike=True)
 
     @staticmethod
+    def of_errors(rows: Tensor, weights: Tensor, rounding: Tensor) -> End:
+        """The end of rows at values ``(M,)`` whose errors are known as what is made of others' errors.
+
+        rows: ``(B, 1 + n, M)`` functions of the coordinates. weights: ``(B, k, M)``, what errors of the same
+        k values add, each times a number between -1 and 1. rounding: ``(B, M)``, of which nothing cancels.
+        """
+        known, count = torch.cat([rows, weights], dim=1), rows.shape[1] - 1
+        return replace(_between(known, known, rounding, known.abs().sum(dim=1), count), alike=True)
+
+    @staticmethod
     def of_band(band: Band) -> End:
         """The end of rows at values within this band."""
         middle, half = band.middle.flatten(2), band.half.flatten(2)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
+from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.backward import Backward, least_of
 from steadygaze.network.bounding.bands import Band, moved, moved_by_few
@@ -31,7 +32,7 @@ from steadygaze.network.bounding.lines import (
 )
 from steadygaze.network.bounding.window_lines import WindowLines, kept_low, lines_behind_maxima, window_lines
 from steadygaze.network.graph import Graph
-from steadygaze.network.layers import AbstractAffine
+from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -45,6 +46,9 @@ _FAR_OFF = 0.2
 # By as much as that is of all, but no further than this, lines below windows are chosen nearer to the low
 # end. In the middle Convnet_maxpool was up to 6 % wider than CROWN (affine map of four, image 12, k = 0).
 _LEAST = 0.25
+# Rows end at a dense layer where no more than this share of its inputs is off, or moves with coordinates.
+# Errors below that share of the largest are left to what cancels nowhere.
+_FEW_OFF, _SLIGHT = 0.7, 1e-9
 # A unit is asked for if its range is wider by this factor than its affine part. With a fiftieth in place of a
 # 200th cifar-pgd-r10 (image 5, k = 6) was wider than CROWN by 0.06 %; elsewhere it is as good, and as fast.
 _LOOSE = 1.005
@@ -124,6 +128,7 @@ class Tightening:
             return
         if not self._depth[index]:  # bands would say the same, and of symbols less
             self._know(index, Band.of(forms), forms.bounds())
+            self._end_with_errors(index, forms)
             return
         layer = self._graph.nodes[index].layer
         assert isinstance(layer, AbstractAffine), "the caller says so"
@@ -137,6 +142,28 @@ class Tightening:
             if few is not None:
                 self.backward.early[index] = few
         self._add(index, forms, band, known)
+
+    def _end_with_errors(self, index: int, forms: Forms) -> None:
+        """Have rows end at a dense layer that reads pixels, where few of these are off their affine parts.
+
+        What errors of pixels add cancels there as it does at the pixels, and of the weights that is enough.
+        """
+        (source, *_), layer = self._graph.nodes[index].inputs, self._graph.nodes[index].layer
+        if not isinstance(layer, Dense) or forms.symbols or len(self._graph.readers[source]) > 1:
+            return
+        if any(isinstance(self._graph.nodes[other].layer, Dense) for other in self.backward.ends):
+            return  # whose errors would be taken for the same
+        error = self._bands[source].error
+        if error.ndim > 2:
+            return
+        # What is left where pixels are not off is rounding.
+        off = (error > _SLIGHT * error.amax(dim=1, keepdim=True)).any(dim=0)
+        if int(off.sum()) + forms.rows.shape[1] > _FEW_OFF * len(off):
+            return
+        weights = error[:, off, None] * layer.weight[:, off].mT
+        rounding = (2 * layer.terms + 16) * UNIT * self.backward.scale(index)
+        rounding = rounding + layer.absolute.linear(torch.where(off, 0.0, error)) * (1 + 2.0**-30)
+        self.backward.ends[index] = End.of_errors(forms.rows, weights, rounding)
 
     def _may_end_early(self, source: int) -> bool:
         """Whether rows end behind a node, and nothing that another reads of it cancels there."""
