@@ -20,9 +20,7 @@ from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.centres import precise_value
 from steadygaze.network.bounding.small_boxes import bounds_about
 from steadygaze.network.joint import AbstractJoint
-from steadygaze.network.layers import (
-    AbstractAffine,
-)
+from steadygaze.network.layers import AbstractAffine, Conv
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.smooth import Smooth
 
@@ -97,6 +95,17 @@ def test_centres_are_known_to_twice_the_precision(name):
         assert all(own <= error for own, error in zip(off.flat, exactly(found.error[0]).flat, strict=True))
         if name not in ("erf", "atan", "asinh"):
             assert (found.error <= 2.0**-80 * (1 + found.high.abs()) * max(1.0, size) ** 2).all()
+
+
+def test_a_convolution_that_makes_many_values_of_few_is_off_by_these_few():
+    """As the first layer of a transformer is: 12 products each, and 3,072 on the way back."""
+    rng = np.random.default_rng(0)
+    weight, x = (torch.from_numpy(rng.uniform(-1, 1, own)) for own in ((768, 3, 2, 2), (1, 3, 2, 2)))
+    layer = Conv(weight, torch.zeros(768, dtype=torch.float64), stride=(2, 2))
+    found = precise_value(layer, x)
+    off = abs(exactly(found.high[0]) + exactly(found.low[0]) - value_of(layer, exactly(x[0])))
+    assert all(own <= error for own, error in zip(off.flat, exactly(found.error[0]).flat, strict=True))
+    assert (found.error <= 2.0**-100).all()
 
 
 @pytest.mark.parametrize("numbers", [(3.0, -np.inf), (-1.0, 0.0), (0.5, 0.0), (-0.5, 1e-3), (1.5, 0.0)])

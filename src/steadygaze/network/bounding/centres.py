@@ -105,7 +105,7 @@ def _linear(layer: AbstractAffine, *xs: Tensor, parts: int = PARTS) -> Precise:
             def moved(weight: Tensor, x: Tensor) -> Tensor:
                 return replace(layer, weight=weight).linear(x)
 
-            return precise_products(moved, layer.weight, xs[0], layer.terms, shared=True, parts=parts)
+            return precise_products(moved, layer.weight, xs[0], layer.terms_forward, shared=True, parts=parts)
         case AveragePool():
             return _averaged(layer, xs[0])
     made, size = layer.linear(*xs), layer.absolute.linear(*(x.abs() for x in xs))
