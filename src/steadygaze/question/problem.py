@@ -359,15 +359,14 @@ class Problem:
 
     def enclosed_inconsistency(self, boxes: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest inconsistency ``(B,)`` over boxes, whose bounds are known."""
-        device = self.graph.device
         if self.class_alone:
             return np.zeros(len(boxes)), np.zeros(len(boxes))
         maps = self.saliency.enclosed(bounds, self.label, self.pixels)
         if self.moves_map:
             expected = self._followed.enclose_expected(self.map0.numpy(), self._amounts(boxes))
-            expected = Forms.of(expected, device)
+            expected = Forms.of(expected, maps.rows.device)
         else:
-            expected = Forms.exact(self.map0.to(device).expand(len(boxes), *self.map0.shape), maps.count)
+            expected = Forms.exact(self.map0.to(maps.rows).expand(len(boxes), *self.map0.shape), maps.count)
         low, high = self.inconsistency.bounds(self._compared(maps), self._compared(expected))
         return low.cpu().numpy(), high.cpu().numpy()
 
@@ -387,7 +386,8 @@ class Problem:
             tolerances = tolerances_at(graph, self._learning, self.tolerance.hinge, self.known.tolerances)
         else:
             graph, tolerances = self.graph, self.known.tolerances
-        return graph, tolerances, BlockNorms(graph, self._first_bounded, self._unperturbed.to(graph.device))
+        image = self._unperturbed.to(graph.device)
+        return graph, tolerances, BlockNorms(graph, self._first_bounded, image, not self.class_alone)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:

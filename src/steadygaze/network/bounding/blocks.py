@@ -23,7 +23,7 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.network.graph import Graph, products_of
 from steadygaze.network.joint import Multiply, Normalise
-from steadygaze.network.layers import AbstractAffine, AbstractLayer, Add, Conv, Dense, Shape
+from steadygaze.network.layers import AbstractAffine, AbstractLayer, Add, Conv, Dense, ScaleShift, Shape
 from steadygaze.network.norms import norm_by_sums, spectral_norm
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -99,23 +99,41 @@ def _suits(graph: Graph, block: Block) -> bool:
         return False
     if sum(isinstance(node.layer, Conv | Dense) for node in nodes) < _WEIGHTED:
         return False
-    fewer, more = sorted(math.prod(graph.nodes[end].shape) for end in (block.first, block.last))
-    return fewer * more <= _MOST and _cost(graph, block) <= _MUCH
+    apart = _apart(graph, block)
+    fewer, more = sorted(math.prod(graph.nodes[end].shape) // apart for end in (block.first, block.last))
+    return apart * fewer * more <= _MOST and _cost(graph, block) <= _MUCH
+
+
+def _apart(graph: Graph, block: Block) -> int:
+    """How many parts of its values, the tokens of a transformer, go through it without any other; 1: one.
+
+    Its matrix is then made of one for each of them, and no larger than the largest of these.
+    """
+    nodes = [graph.nodes[index] for index in range(block.first, block.last + 1)]
+    # Dense layers and norms are along the last axis; all others take each number by itself.
+    alone = Dense | Normalise | Smooth | PiecewiseLinear | ScaleShift | Add
+    (tokens, *_), axes = nodes[0].shape, {len(node.shape) for node in nodes}
+    same = {node.shape[0] for node in nodes} == {tokens} and axes == {2}
+    return tokens if same and all(isinstance(node.layer, alone) for node in nodes[1:]) else 1
 
 
 def _cost(graph: Graph, block: Block) -> float:
     """Products that its matrix, its square and the factors of that take; in float32 two count as one."""
-    sizes = [math.prod(graph.nodes[end].shape) for end in (block.first, block.last)]
+    apart = _apart(graph, block)
+    sizes = [math.prod(graph.nodes[end].shape) // apart for end in (block.first, block.last)]
     products = sum(products_of(node) for node in graph.nodes[block.first + 1 : block.last + 1])
-    return sizes[1] * products + min(sizes) ** 2 * sum(sizes) / 2
+    return sizes[1] * products + apart * min(sizes) ** 2 * sum(sizes) / 2
 
 
 class BlockNorms:
     """Norms of the Jacobians of a network's blocks at a point: each once it is worth what it takes."""
 
-    def __init__(self, graph: Graph, start: int, x: Tensor) -> None:
-        """start: where bounds begin. x: ``(1, *shape)``, pixels; those of the point."""
-        self._graph, self._start, self._x = graph, start, x
+    def __init__(self, graph: Graph, start: int, x: Tensor, maps: bool = False) -> None:
+        """start: where bounds begin. x: ``(1, *shape)``, pixels; those of the point.
+
+        maps: whether gradients are asked for, too, so that what values are off by goes all the way back.
+        """
+        self._graph, self._start, self._x, self._maps = graph, start, x, maps
         self._norms: dict[int, float] = {}
         self._matrices: dict[int, Tensor] = {}
 
@@ -143,6 +161,8 @@ class BlockNorms:
         if self.knows(block):
             return True
         left = self._growth_ahead[block.first] if ahead else self._growth_behind[block.last]
+        if ahead and self._maps:
+            left *= self._growth_behind[self._graph.last]
         return bool((lengths * left > limits).any())
 
     def knows(self, block: Block) -> bool:
@@ -188,18 +208,20 @@ class BlockNorms:
         return 1.0 if isinstance(layer, Add) else self._graph.norm(index) or 1.0
 
     def _jacobian(self, block: Block, deadline: Deadline) -> Tensor:
-        """``(N, M)``, from M values at its first node to N at its last."""
+        """``(P, N, M)``, from M values at its first node to N at its last, for each of P parts of these."""
         graph = self._graph
-        shape = graph.nodes[block.last].shape
-        count, inside = math.prod(shape), range(block.first, block.last + 1)
+        shape, apart = graph.nodes[block.last].shape, _apart(graph, block)
+        count, inside = math.prod(shape) // apart, range(block.first, block.last + 1)
         largest = max(math.prod(graph.nodes[index].shape) for index in inside)
         every = torch.arange(count, device=graph.device)
         found = list[Tensor]()
         for part in every.split(max(16, _BYTES // (8 * largest))):
-            seed = torch.zeros((len(part), count), dtype=torch.float64, device=graph.device)
-            seed[torch.arange(len(part)), part] = 1.0
-            found.append(self._pulled(block, seed.reshape(-1, *shape), deadline).flatten(1))
-        return torch.cat(found)
+            # One row for each part: none gets into another's.
+            seed = torch.zeros((len(part), apart, count), dtype=torch.float64, device=graph.device)
+            seed[torch.arange(len(part)), :, part] = 1.0
+            rows = self._pulled(block, seed.reshape(-1, *shape), deadline)
+            found.append(rows.reshape(len(part), apart, -1))
+        return torch.cat(found).transpose(0, 1)
 
     def _pulled(self, block: Block, seed: Tensor, deadline: Deadline) -> Tensor:
         pending = {block.last: seed}

@@ -141,7 +141,8 @@ class Bounds:
         if self.followed is not None:
             behind = None
             if self.norms is not None:
-                behind = BlocksBehind(self.graph, self.norms, self.asks, self.deadline)
+                asks = self.asks and self.precise
+                behind = BlocksBehind(self.graph, self.norms, asks, self.deadline)
             return pulled_back(self.graph, self.followed, seed, to, self.deadline, self.precise, behind)
         graph, used = self.graph, seed.symbols
         pending: dict[int, Forms] = {graph.last: seed}
