@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from oracles import Locator, corners_of, hull_volume
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import facets, volumes
-from steadygaze.search.boxes import cells_of, gauges_of, halved, map_of, parted_at_zero, shells, volumes_of
+from steadygaze.network.reading.load import load_network
+from steadygaze.network.saliency import NoMap
+from steadygaze.perturbation.notation import chain_of
+from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.posing import pose
+from steadygaze.search.boxes import (
+    bends_at_zero,
+    cells_of,
+    gauges_of,
+    halved,
+    map_of,
+    parted_at_zero,
+    shells,
+    volumes_of,
+)
 from steadygaze.search.judged_boxes import judge_boxes
 from variants import EVERY, INEXACT, Variant
 
@@ -209,3 +225,18 @@ def test_boxes_cut_at_0_make_up_the_box():
     assert volumes_of(parts).sum() == pytest.approx(volumes_of(box[None])[0])
     assert ((parts[..., 0] >= 0) | (parts[..., 1] <= 0)).all()
     assert not gauges_of(parts, box).any()
+
+
+@pytest.mark.parametrize(("weights", "bends"), [((1.0, -1.0), False), ((2.0, -1.0), True)])
+def test_units_that_stay_on_a_breakpoint_do_not_bend_there(weights, bends):
+    """As those behind channels that are off everywhere: nothing is gained by a cut at 0."""
+    first, last = nn.Linear(2, 1, bias=False), nn.Linear(1, 2)
+    with torch.no_grad():
+        first.weight[:], last.bias[:] = torch.tensor([weights]), torch.tensor([1.0, 0.0])
+    image = np.array([[[0.25, 0.25 * weights[0]]]])
+    problem = pose(
+        load_network(nn.Sequential(nn.Flatten(), first, nn.ReLU(), last).double(), input_shape=(1, 1, 2)),
+        image, chain_of("brightness(amount=-0.05..0.05)"), label=None, threshold=0.3, clip=(0.0, 1.0),
+        saliency=NoMap(), inconsistency=Cosine(),
+    )  # fmt: skip
+    assert bends_at_zero(problem) is bends

@@ -14,6 +14,8 @@ from steadygaze.search.base import CellMap
 
 #: Of networks of more effort (see `Graph.effort`) a box, or a region, takes seconds.
 SLOW = 2 * 10**7
+# This share of the box is a little beside 0.
+_BESIDE = 2.0**-16
 
 
 def halved(boxes: np.ndarray, axis: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -68,14 +70,19 @@ def bends_at_zero(problem: Problem) -> bool:
     """Whether a unit is exactly on a breakpoint at 0, or the images themselves bend there.
 
     As units over a blank background are: no box with 0 inside is small enough to keep them on one piece.
+    Units that are as much on it a little beside 0, as those that nothing comes to, do not bend.
     """
     if any(problem.perturbation.bends):
         return True
     graph = problem.graph
     bent = [(node.inputs[0], node.layer) for node in graph.nodes if isinstance(node.layer, PiecewiseLinear)]
-    image = problem.unclipped(np.zeros((1, len(problem.box))))
-    values = graph.values_at(image, [source for source, _ in bent])
-    return any(bool((values[source].flatten()[:, None] == layer.breakpoints).any()) for source, layer in bent)
+    thetas = np.concatenate([np.zeros((1, len(problem.box))), _BESIDE * problem.box.T])
+    values = graph.values_at(problem.unclipped(thetas), [source for source, _ in bent])
+    for source, layer in bent:
+        level = (values[source].flatten(1)[..., None] == layer.breakpoints).any(dim=2)
+        if bool((level[0] & ~level[1:].all(dim=0)).any()):
+            return True
+    return False
 
 
 def volumes_of(boxes: np.ndarray) -> np.ndarray:
