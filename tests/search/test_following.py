@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import volumes
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import Gradient
+from steadygaze.network.saliency import Gradient, GradientTimesInput
 from steadygaze.perturbation import Brightness, Chain, Translate
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
@@ -155,3 +156,53 @@ def test_a_cell_whose_parts_do_not_add_up_to_it_is_left_undecided_as_it_was(monk
     undecided = found.volume[found.kind == UNDECIDED].sum()
     assert found.volume.sum() == pytest.approx(expected, rel=1e-12)
     assert undecided - plain == pytest.approx(volumes(lost[0]).sum(), rel=0.5)
+
+
+def kinds_about_zero_maps(threshold):
+    """Cells where a map g (x + a + b) passes 0, x of some 1e-9, and the inconsistency of points inside them.
+
+    Worked out in fractions: beside a and b all that tells maps apart is lost to squares in double precision.
+    """
+    rng = np.random.default_rng(5)
+    image, weight = 1e-9 * rng.random((1, 3, 3)), rng.standard_normal((2, 9))
+    last = nn.Linear(9, 2).double()
+    with torch.no_grad():
+        last.weight.copy_(torch.from_numpy(weight))
+    problem = pose(
+        load_network(nn.Sequential(nn.Flatten(), last), input_shape=image.shape),
+        image,
+        Chain(Brightness(-0.4, 0.4), Brightness(-0.4, 0.3)),
+        label=None,
+        saliency=GradientTimesInput(),
+        inconsistency=Cosine(),
+        threshold=threshold,
+        clip=None,
+        tolerance=USUAL,
+    )
+    map_ = swept(problem)
+    steep = [Fraction(w) for w in weight[problem.label]]
+    pixels = [Fraction(x) for x in image.reshape(-1)]
+    original = [w * x for w, x in zip(steep, pixels, strict=True)]
+
+    def product(one, other):
+        return sum((p * q for p, q in zip(one, other, strict=True)), Fraction(0))
+
+    def cosine(theta):
+        added = Fraction(theta[0]) + Fraction(theta[1])
+        own = [w * (x + added) for w, x in zip(steep, pixels, strict=True)]
+        along, size = product(own, original), product(own, own) * product(original, original)
+        return float(along / abs(along)) * float(along**2 / size) ** 0.5
+
+    chosen = np.flatnonzero((map_.kind != UNDECIDED) & (map_.volume > 0))
+    corners = corners_of(map_.cells.take(chosen)[0])
+    points = [rng.dirichlet(np.ones(len(own)), 4) @ own for own in corners]
+    return map_, map_.kind[chosen], np.array([[1 - cosine(p) for p in own] for own in points])
+
+
+@pytest.mark.parametrize("threshold", [0.6, 1.2])
+def test_cells_beside_which_a_map_vanishes_are_what_they_are_called(threshold):
+    map_, kind, drift = kinds_about_zero_maps(threshold)
+    assert {ROBUST, ATTENTION_CHANGED} <= set(kind)
+    assert (drift[kind == ROBUST] <= threshold + 1e-7).all()
+    assert (drift[kind == ATTENTION_CHANGED] >= threshold - 1e-7).all()
+    assert map_.volume[map_.kind == UNDECIDED].sum() <= 1e-4 * map_.volume.sum()

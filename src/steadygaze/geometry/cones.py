@@ -6,20 +6,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-# A squared length is zero below this share of the terms that make it up, of which rounding leaves some 1e-15.
-_ROUNDING = 1e-13
+# A length is zero below this share of the terms that make it up.
+_ZERO = 3e-7
+# What rounding may leave of the lengths that add up to that of a map.
+_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
 class Cones:
     """Inconsistency <= threshold on regions where one map is affine in theta and the other fixed.
 
-    That is h >= 0 for h(theta) = a + b theta - kappa size |m(theta)|, where m is the affine map and
-    |m(theta)|^2 = (1, theta) gram (1, theta)^T.
+    That is h >= 0 for h(theta) = a + b theta - kappa size |m(theta)|, where m is the affine map, as long as
+    factor (1, theta). By products of maps, which are squares, its length would be lost where it is below 1e-8
+    of what it is made of, as about a point at which it vanishes.
 
     Attributes:
-        a: ``(R,)``. b: ``(R, n)``. size: ``(R,)`` norm of the fixed map. gram: ``(R, n + 1, n + 1)`` of the
-            affine map.
+        a: ``(R,)``. b: ``(R, n)``. size: ``(R,)`` norm of the fixed map. factor: ``(R, k, n + 1)`` of the
+            affine map (see `factor_of`).
         kappa: least cosine that is robust (see `AbstractInconsistency.cone`).
         margin: ``(R,)`` a cosine this close to kappa is undecided.
         error: ``(R,)`` by so much the affine map may be off, in length.
@@ -31,7 +34,7 @@ class Cones:
     a: np.ndarray
     b: np.ndarray
     size: np.ndarray
-    gram: np.ndarray
+    factor: np.ndarray
     kappa: float
     margin: np.ndarray
     error: np.ndarray
@@ -52,15 +55,29 @@ class Cones:
         """The concave one of h and -h, and the slack within which it is zero, at theta ``(k, n)``."""
         product, length = self._parts(rows, theta)
         h = product - self.kappa * self.size[rows] * length
-        slack = self.size[rows] * (self.margin[rows] * length + 2 * self.error[rows])
+        slack = self.size[rows] * self.margin[rows] * length + self._noise(rows, theta)
         return h if self.concave else -h, slack
+
+    def extrapolated(self, middle: np.ndarray) -> Cones:
+        """The same with maps that are known at a point ``(R, n)`` of each region, and rounded there."""
+        terms = self._terms(np.arange(self.count), middle)
+        return replace(self, error=self.error + _ROUNDING * terms)
+
+    def doubt(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """By how much rounding may move the same at theta ``(k, n)``, where that is more than the margin.
+
+        Else 0: that is where the affine map is not much shorter than what it is made of.
+        """
+        noise, length = self._noise(rows, theta), self._parts(rows, theta)[1]
+        return np.where(noise > self.size[rows] * self.margin[rows] * length, noise, 0.0)
 
     def tangents(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tangent planes of the same at theta, nowhere below it: level ``(k,)`` + slope ``(k, n)`` theta."""
         value, _ = self.values(rows, theta)
-        _, length = self._parts(rows, theta)
-        bent = np.einsum("kij,kj->ki", self.gram[rows], _with_one(theta))[:, 1:]
-        steep = bent / np.where(length > 0, length, 1.0)[:, None]
+        factor = self.factor[rows]
+        made = np.einsum("kij,kj->ki", factor, _with_one(theta))
+        length = np.linalg.norm(made, axis=1)
+        steep = np.einsum("kij,ki->kj", factor[:, :, 1:], made / np.where(length > 0, length, 1.0)[:, None])
         slope = self.b[rows] - self.kappa * self.size[rows, None] * steep
         slope = slope if self.concave else -slope
         return value - np.einsum("kn,kn->k", slope, theta), slope
@@ -76,20 +93,29 @@ class Cones:
 
         Around such a point the cosine may be as it should everywhere; at the point there is none.
         """
-        whole = _with_one(theta)
-        square = np.einsum("ki,kij,kj->k", whole, self.gram[rows], whole)
-        terms = np.einsum("ki,kij,kj->k", abs(whole), abs(self.gram[rows]), abs(whole))
-        return (square <= _ROUNDING * terms) & (self.kappa > -1)
+        length = self._parts(rows, theta)[1]
+        return (length <= _ZERO * self._terms(rows, theta)) & (self.kappa > -1)
 
     def _parts(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        whole = _with_one(theta)
-        square = np.einsum("ki,kij,kj->k", whole, self.gram[rows], whole)
-        return self.a[rows] + np.einsum("kn,kn->k", self.b[rows], theta), np.sqrt(np.maximum(square, 0.0))
+        made = np.einsum("kij,kj->ki", self.factor[rows], _with_one(theta))
+        return self.a[rows] + np.einsum("kn,kn->k", self.b[rows], theta), np.linalg.norm(made, axis=1)
+
+    def _noise(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        return 2 * self.size[rows] * (self.error[rows] + _ROUNDING * self._terms(rows, theta))
+
+    def _terms(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """The lengths that add up to that of the affine map at most, ``(k,)``."""
+        return np.einsum("kj,kj->k", np.linalg.norm(self.factor[rows], axis=1), abs(_with_one(theta)))
+
+
+def factor_of(maps: np.ndarray) -> np.ndarray:
+    """``(R, k, n + 1)`` such that factor w is as long as w maps, for maps ``(R, n + 1, P)``: k is small."""
+    return np.asarray(np.linalg.qr(maps.transpose(0, 2, 1), mode="r"))
 
 
 def joined_cones(parts: list[Cones]) -> Cones:
     """The rows of several, in order."""
-    arrays = ("a", "b", "size", "gram", "margin", "error", "zero", "undecided")
+    arrays = ("a", "b", "size", "factor", "margin", "error", "zero", "undecided")
     return replace(
         parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
     )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steadygaze.geometry.cones import Cones
+from steadygaze.geometry.cones import Cones, factor_of
 from steadygaze.network.regions.pushing import push_forward
 from steadygaze.network.saliency import GradCam
 from steadygaze.perturbation.records import AffineImage
@@ -24,17 +24,17 @@ def cones_on(problem: Problem, piece: int, pieces: Mapping[int, Tensor], rows: i
     form = problem.expected_pieces[piece]
     basis = torch.from_numpy(np.concatenate([form.base[None], form.directions])).to(maps.device)
     products = (maps @ basis.T).cpu().numpy()
-    gram = (basis @ basis.T).cpu().numpy()
+    factor = factor_of(basis.cpu().numpy()[None])
     sizes = torch.linalg.vector_norm(maps, dim=1)
     size, errors = sizes.cpu().numpy(), lengths_on(problem, pieces, sizes)
     off = 2 * np.divide(errors, size, out=np.zeros_like(errors), where=size > 0)
     original = float(torch.linalg.vector_norm(problem.target))
-    nothing = not gram.any()  # everything is shifted out of the image
+    nothing = not factor.any()  # everything is shifted out of the image
     return Cones(
         a=products[:, 0],
         b=products[:, 1:],
         size=size,
-        gram=np.broadcast_to(gram, (len(size), *gram.shape)),
+        factor=np.broadcast_to(factor, (len(size), *factor.shape[1:])),
         kappa=_kappa(problem),
         margin=problem.tolerance.margin + off,
         error=np.full(len(size), float(torch.linalg.vector_norm(problem.expected_errors))),
@@ -70,7 +70,7 @@ def affine_cones(problem: Problem, form: AffineImage, middle: np.ndarray) -> Con
     every = np.arange(len(middle))
     cones = rectified_cones(problem, form, middle, every, np.ones(form.base.shape, bool))
     length = np.linalg.norm(_values(form, middle), axis=1)
-    nothing = ~cones.gram.any(axis=(1, 2))
+    nothing = ~cones.factor.any(axis=(1, 2))
     small = length < problem.tolerance.vanishing * cones.size
     return replace(cones, zero=nothing & _zero_fails(problem), undecided=~nothing & small)
 
@@ -87,17 +87,18 @@ def rectified_cones(
     products = whole @ target
     values = _values(form, middle)
     sizes = np.linalg.norm(np.maximum(values, 0.0) if problem.rectifies_maps else values, axis=1)
-    return Cones(
+    cones = Cones(
         a=products[:, 0],
         b=products[:, 1:],
         size=np.full(len(rows), np.linalg.norm(target)),
-        gram=np.einsum("rip,rjp->rij", whole, whole),
+        factor=factor_of(whole),
         kappa=_kappa(problem),
         margin=np.full(len(rows), problem.tolerance.margin + problem.expected_slack),
         error=lengths_at(problem, middle, sizes)[rows],
         zero=np.logical_not(active.any(axis=1)) & _zero_fails(problem),
         undecided=np.zeros(len(rows), bool),
     )
+    return cones.extrapolated(middle[rows])
 
 
 def _values(form: AffineImage, theta: np.ndarray) -> np.ndarray:

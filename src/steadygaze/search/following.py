@@ -29,6 +29,9 @@ from steadygaze.search.base import CellMap
 _ROUNDS = 40
 # Rounds end early when this many cells are open: the boundary is then finer than any picture shows.
 _OPEN_CELLS = 100_000
+# A side of the condition counts where it is this many times as high on a cell as rounding may move it, for
+# else that may decide on more of it than a sliver.
+_TOLD = 1e9
 # Parts may miss so much of their cell, and beside that so much of all cells, by rounding.
 _MISSED, _NOISE = 1e-9, 1e-15
 
@@ -135,11 +138,13 @@ def _decided(rest: _Open, cones: Cones) -> tuple[np.ndarray, np.ndarray]:
     value, slack = cones.values(rest.cone[owner], theta)
     level, slope = cones.tangents(rest.cone, centres(cells))
     above = level[owner] + np.einsum("in,in->i", slope[owner], theta)
+    doubt = cones.doubt(rest.cone[owner], theta)
     flat = np.logical_and.reduceat(np.abs(value) <= slack, start)
-    inside = np.logical_and.reduceat(value >= -slack, start) & ~flat
+    inside = np.logical_and.reduceat(value >= -slack, start) & ~flat & _told(value, doubt, start)
     outside = (
         np.logical_and.reduceat(above <= slack, start)
         & np.logical_or.reduceat(above < -slack, start)
+        & _told(-above, doubt, start)
         & ~inside
     )
     inner, outer = (ROBUST, ATTENTION_CHANGED) if cones.concave else (ATTENTION_CHANGED, ROBUST)
@@ -149,6 +154,15 @@ def _decided(rest: _Open, cones: Cones) -> tuple[np.ndarray, np.ndarray]:
     kind[zero] = ATTENTION_CHANGED
     mixed = ~(inside | outside | flat | zero | cones.undecided[rest.cone])
     return kind, mixed
+
+
+def _told(height: np.ndarray, doubt: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Where cells, whose vertices begin at `start`, are all on one side, or so high there that all but a
+    sliver of each is: ``(cells,)``, given heights of the vertices and how far these are in doubt."""
+    most = np.maximum.reduceat(doubt, start)
+    return (np.minimum.reduceat(height - doubt, start) > 0) | (
+        np.maximum.reduceat(height, start) >= _TOLD * most
+    )
 
 
 def _cut(rest: _Open, cones: Cones) -> tuple[_Open, _Open, _Open]:
@@ -174,9 +188,10 @@ def _cut(rest: _Open, cones: Cones) -> tuple[_Open, _Open, _Open]:
     height = level[parent][owner] + np.einsum(
         "in,in->i", slope[parent][owner], made.cells.theta[made.cells.idx]
     )
-    highest = np.maximum.reduceat(height, made.cells.ptr[:-1])
-    lowest = np.minimum.reduceat(height, made.cells.ptr[:-1])
-    beyond = highest <= 1e-9 * np.maximum(-lowest, 0.0)
+    start = made.cells.ptr[:-1]
+    highest, lowest = np.maximum.reduceat(height, start), np.minimum.reduceat(height, start)
+    doubt = cones.doubt(cone[parent][owner], made.cells.theta[made.cells.idx])
+    beyond = (highest <= 1e-9 * np.maximum(-lowest, 0.0)) & _told(-height, doubt, start)
     parts = _Open(made.cells, cone[parent])
     far, near = (np.flatnonzero(side & ~spoilt[parent]) for side in (beyond, ~beyond))
     return _some(parts, far), _some(rest, np.flatnonzero(spoilt)), _some(parts, near)
