@@ -101,6 +101,9 @@ def test_many_places_and_layers_of_several_groups_are_left_to_whole_products():
     forms, band, ranges = bent_somewhere(SHAPE, share=0.6)
     layer = layer_of("plain")
     assert moved_by_few(layer, band, ranges, forms, affine(layer, forms)) is None
+    rows = Dense(layer_of("dense").weight[:, :7], layer_of("dense").bias)  # each of 18 rows by itself
+    forms, band, ranges = bent_somewhere((18, 7))
+    assert moved_by_few(rows, band, ranges, forms, affine(rows, forms)) is None
     forms, band, ranges = bent_somewhere(SHAPE)
     one_by_one = replace(layer, weight=layer.weight[:3, :1], bias=layer.bias[:3], groups=3)
     assert moved_by_few(one_by_one, band, ranges, forms, affine(one_by_one, forms)) is None

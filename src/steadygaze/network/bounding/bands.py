@@ -151,9 +151,9 @@ def moved_by_few(
     Where the middle has the coefficients of the forms but at few places, and half widths but at these, what
     is left to multiply is a difference at few places. None where that is not so.
     """
-    if not is_told_apart(layer):
-        return None
     shape = tuple(band.error.shape[1:])
+    if not is_told_apart(layer, shape):
+        return None
     middle, half, error = band._flat()
     beside = middle - before.rows[:, : middle.shape[1]].flatten(2)
     places = few_places(beside, half)

@@ -48,7 +48,8 @@ class FewBent:
     @staticmethod
     def of(layer: AbstractAffine, inputs: Band, made: Band) -> FewBent | None:
         """What it needs, with bands ``(C, H, W)`` of its inputs and outputs; None where that does not pay."""
-        if not isinstance(layer, Conv) or not is_told_apart(layer):
+        shape = tuple(inputs.error.shape[1:])
+        if not isinstance(layer, Conv) or not is_told_apart(layer, shape):
             return None
         error, reach = (
             own.flatten(1).sum(dim=1) for own in (made.error, made.middle[:, 1:].abs().sum(dim=1))
@@ -67,7 +68,7 @@ class FewBent:
         terms = (middle.shape[2] + 8) * UNIT * size + (most + layer.terms_backward + 16) * UNIT * widths
         lost = (made.error.flatten(1) + terms) * (1 + 2.0**-20)
         middle = torch.cat([middle, lost[:, None]], dim=1)
-        return FewBent(layer, tuple(inputs.error.shape[1:]), middle, places, own)
+        return FewBent(layer, shape, middle, places, own)
 
     def take(self, chosen: Tensor) -> FewBent:
         """That over some of the boxes."""

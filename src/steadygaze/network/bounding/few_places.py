@@ -17,11 +17,11 @@ from steadygaze.network.layers import AbstractAffine, Conv, Dense, Shape
 _FEW = 1 / 5
 
 
-def is_told_apart(layer: AbstractAffine) -> bool:
-    """Whether of that layer a part of the weights may be taken."""
+def is_told_apart(layer: AbstractAffine, shape: Shape) -> bool:
+    """Whether of that layer, with inputs of a shape, a part of the weights may be taken."""
     if isinstance(layer, Conv):
         return layer.groups == 1 and layer.weight.device.type == "cpu"
-    return isinstance(layer, Dense)
+    return isinstance(layer, Dense) and len(shape) == 1  # of several rows all have the same weights
 
 
 def few_places(*numbers: Tensor, share: float = _FEW) -> Tensor | None:
