@@ -234,3 +234,13 @@ def test_auto_falls_back_on_nearest_and_gbs():
     if answer.result.claim == "outer boundary":
         assert answer.result.origin.share == pytest.approx(whole.share, abs=1e-6)
     assert solve(problem, method="auto").result.method == "sweep"
+
+
+@pytest.mark.parametrize("method", ["bfs", "gbs"])
+def test_where_a_sliver_begins_at_0_the_search_ends_and_nothing_is_claimed(monkeypatch, method):
+    monkeypatch.setattr(Regions, "around", lambda *_: -1)
+    result = solve(MIXED.problem, method=method, limits=Limits(seconds=20)).result
+    assert result.settings["stopped"] is None
+    assert result.verdict == Verdict.UNKNOWN
+    assert result.shares.undecided == 1
+    assert result.origin is None or not result.origin.complete

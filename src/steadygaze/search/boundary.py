@@ -142,6 +142,8 @@ class Boundary(AbstractSearch):
         regions, part = self._regions, self._part
         zero = regions_at_origin(regions)
         yield True
+        if not len(zero):
+            return  # nothing is known of what lies there
         if not robust_at_origin(regions, zero, self._problem.tolerance.located):
             self._empty = True
             return

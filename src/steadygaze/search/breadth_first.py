@@ -22,17 +22,18 @@ class BreadthFirst(AbstractSearch):
     def __init__(self, problem: Problem, options: Options) -> None:
         self._problem = problem
         self._regions = Regions(problem, options)
-        self._next = 0
+        self._began, self._next = False, 0
         self._standing = Standing(0.0, 0.0, 0, 0)
 
     def pending(self) -> bool:
         """Whether facets are left that nobody has crossed."""
-        return not self._regions.count or self._next < len(self._regions.neighbour)
+        return not self._began or self._next < len(self._regions.neighbour)
 
     def step(self) -> None:
         """Cross the next facets, in the order in which they were found."""
         regions = self._regions
-        if not regions.count:
+        if not self._began:
+            self._began = True
             regions.around(np.zeros(len(self._problem.box)), inward(self._problem.box))
         else:
             ahead = regions.neighbour[self._next : self._next + regions.batch]

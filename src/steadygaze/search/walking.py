@@ -35,9 +35,11 @@ class Stop:
 
 
 def regions_at_origin(regions: Regions) -> np.ndarray:
-    """All regions that contain 0."""
+    """All regions that contain 0; none where the one that begins there is a sliver."""
     origin = np.zeros(len(regions.widths))
     first = regions.around(origin, inward(regions.problem.box))
+    if first < 0:
+        return np.zeros(0, np.int64)
     known, ahead = {first}, [first]
     while ahead:
         every, _ = regions.facets_of(np.array(ahead))
