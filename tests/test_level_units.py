@@ -347,3 +347,17 @@ def test_a_unit_of_small_terms_is_not_level_because_a_breakpoint_is_far_away(ben
     (own,) = torch.autograd.grad(net(images)[:, problem.label].sum(), images)
     for found in (problem.at(thetas), problem.replay(thetas)):
         torch.testing.assert_close(found.maps.reshape(own.shape), own, rtol=1e-9, atol=1e-24)
+
+
+def test_the_answer_notes_a_map_that_the_original_computes_as_0():
+    """Weights of 1e-24 make gradients of 1e-48, which single precision does not know."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        module[1].weight.abs_().mul_(1e-24)
+        module[1].bias.fill_(1.0)
+        module[3].weight.mul_(1e-24)
+    asked = (np.full((1, 4, 4), 0.5), sg.Brightness(-0.05, 0.05), "sweep")
+    (note,) = verified(module, *asked).result.notes
+    assert "which the original computes as 0" in note
+    assert verified(module.double(), *asked).result.notes == ()

@@ -22,6 +22,14 @@ _CONVENTION = (
 )
 
 
+_UNDERFLOW = (
+    "The map S(x0) of the unperturbed image has no entry beyond {:.1g}, which the original computes as 0: "
+    "what is said of attention holds for real numbers, and a program in its precision shows an empty map."
+)
+# A map beyond this is none that single precision loses, and the original need not be asked.
+_LEAST = 1e-6
+
+
 def notes_of(
     problem: Problem, failure: Failure | None, by_rounding: np.ndarray, there: Evaluated | None = None
 ) -> tuple[str, ...]:
@@ -31,8 +39,24 @@ def notes_of(
     by_rounding ``(1 + k,)`` says where rounding in single precision may decide on the map: on the unperturbed
     image, and at the failure, if there is one; there what the network makes of them, if that is at hand.
     Units that sum zeros are exactly 0 in every runtime, and say nothing; windows in which a bias meets itself
-    tie in every runtime, too, and which input counts there is told as the convention that it is.
+    tie in every runtime, too, and which input counts there is told as the convention that it is. A map
+    that is too small for the original's precision is told first.
     """
+    return (*_underflow(problem), *_by_pieces(problem, failure, by_rounding, there))
+
+
+def _underflow(problem: Problem) -> tuple[str, ...]:
+    """The sentence for a map of the unperturbed image that the original's arithmetic does not show."""
+    largest = float(problem.target.abs().amax()) if problem.target.numel() else 0.0
+    if not 0 < largest < _LEAST or problem.replay(np.zeros((1, len(problem.box)))).maps.any():
+        return ()
+    return (_UNDERFLOW.format(largest),)
+
+
+def _by_pieces(
+    problem: Problem, failure: Failure | None, by_rounding: np.ndarray, there: Evaluated | None
+) -> tuple[str, ...]:
+    """`notes_of`, but for the first sentence."""
     places = [("the map S(x0) of the unperturbed image", np.zeros(len(problem.box)))]
     if failure is not None and failure.kind == KINDS[ATTENTION_CHANGED]:
         places.append(("the map of the nearest failure", np.array(failure.theta)))
