@@ -21,6 +21,7 @@ import numpy as np
 
 from steadygaze.deadline import Expired
 from steadygaze.errors import SettingError
+from steadygaze.geometry.draws import unit_draws
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.network.bounding.polynomials import most_rows
@@ -69,6 +70,9 @@ _MOST_HANDED = 6
 # After this share of the time boxes that hold 0 come first, if there is no safe scale yet; not before: what
 # ends in half of its limit finds the same each time (see `Deadline.planned`).
 _LATE = 0.5
+# Where the smallest boxes at 0 are left open, and none was decided yet, some are tried at so many other
+# places: as small, and with edges doubled so often. If all of these are left open, none will ever be decided.
+_ELSEWHERE, _DOUBLED = 8, (0, 6, 12)
 # The share of the box that may be left undecided where no exact engine takes over.
 _LEFT_OPEN = 0.01
 
@@ -113,6 +117,7 @@ class BranchAndBound(AbstractSearch):
         self._falsifier = Falsifier(problem, options.deadline)
         self._blocked, self._experience = np.inf, Experience()
         self._small: list[np.ndarray] = []
+        self._nowhere: bool | None = None
         self._decidable = Decidable(problem.class_alone)
         self._pool, self._alone = threads_of(options, "bound"), options.alone
         self._counts = {"boxes": 0, "boxes_robust": 0, "boxes_failing": 0, "boxes_handed_over": 0}
@@ -140,7 +145,7 @@ class BranchAndBound(AbstractSearch):
         """Whether boxes are open, and more of them are to be decided."""
         if self._handover is not None and self._handover.pending():
             return True
-        return bool(len(self._open)) and not self._satisfied()
+        return bool(len(self._open)) and not self._satisfied() and not self._nowhere
 
     def step(self) -> None:
         """Judge some boxes, or go on with those that were handed over."""
@@ -215,8 +220,19 @@ class BranchAndBound(AbstractSearch):
         else:
             late = self._late.passed()
             self._judge(self._open.take(self._step, self._blocked_at(), self._knows_failure(), late))
+            if self._nowhere is None and self._counts["boxes_given_up"] and not (self._done or self._slow):
+                self._look_elsewhere()
             phase = "bounds"
         self._note(phase, time.perf_counter() - began)
+
+    def _look_elsewhere(self) -> None:
+        """Try small boxes away from 0: where rounding rules the map everywhere, none is decided."""
+        box, share = self._problem.box, smallest_share(self._problem)
+        edges = share * 2.0 ** np.repeat(_DOUBLED, _ELSEWHERE)[:, None] * np.ptp(box, axis=1)
+        draws = np.tile(unit_draws(8, _ELSEWHERE, len(box)), (len(_DOUBLED), 1))
+        low = box[:, 0] + draws * (np.ptp(box, axis=1) - edges)
+        judged = self._judged(np.stack([low, low + edges], axis=2))
+        self._nowhere = None if judged is None else bool((judged.kind == UNDECIDED).all())
 
     def _at_points(self, look: Callable[[], bool | None]) -> bool:
         """Look at points, and note what that took; returns what is told of them."""
