@@ -10,7 +10,7 @@ import pytest
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.search import handover
 from steadygaze.search.base import Options, joined
-from steadygaze.search.boxes import halved, volumes_of
+from steadygaze.search.boxes import gauges_of, halved, volumes_of
 from steadygaze.search.handover import Handover
 from variants import Variant, mismatches
 
@@ -40,7 +40,7 @@ def test_boxes_with_many_doubts_are_left():
     taken = hand.takes(boxes, doubts)
     assert taken.tolist() == [False, True] * 8
     assert hand.pending()
-    assert not hand.ready()
+    assert not hand.ready(0.0)
     assert sum(map_.volume.sum() for map_ in hand.found()) == pytest.approx(volumes_of(boxes[1::2]).sum())
     assert all((map_.kind == UNDECIDED).all() for map_ in hand.found())
 
@@ -50,9 +50,37 @@ def test_enough_boxes_together_are_ready(monkeypatch):
     hand = Handover(ONE_PIECE.problem, Options())
     boxes = quarters(ONE_PIECE.problem.box)
     hand.takes(boxes[:10], np.zeros(10))
-    assert not hand.ready()
+    assert not hand.ready(0.0)
     hand.takes(boxes[10:], np.zeros(6))
-    assert hand.ready()
+    assert hand.ready(0.0)
+
+
+def test_boxes_that_the_safe_scale_waits_for_are_ready_before(monkeypatch):
+    """One at 0 at once, others that are nearer than what is open elsewhere once there are a few."""
+    monkeypatch.setattr(handover, "_NEAREST", 3)
+    box = ONE_PIECE.problem.box
+    far, near = box * 0.25 + box[:, 1:] * 0.5, box * 0.125 + box[:, 1:] * 0.25
+    assert gauges_of(np.stack([far, near]), box).tolist() == [0.5, 0.25]
+    hand = Handover(ONE_PIECE.problem, Options())
+    hand.takes(np.stack([far, near]), np.zeros(2))
+    assert not hand.ready(0.375)
+    hand.takes(far[None], np.zeros(1))
+    assert hand.ready(0.375)
+    assert not hand.ready(0.25)
+    through(hand)
+    assert not hand.ready(np.inf)
+    hand.takes(box[None] * 0.125, np.zeros(1))
+    assert hand.ready(0.25)
+    assert not hand.ready(0.0)
+
+
+def test_narrow_boxes_are_taken_whatever_their_doubts_and_at_0_narrower_ones():
+    """Bounds decide most of these; while they wait for a sweep nothing is known about 0."""
+    box = ONE_PIECE.problem.box
+    aside, at_zero = box * 2.0**-7 + box[:, 1:] / 2, box * 2.0**-13
+    hand = Handover(ONE_PIECE.problem, Options())
+    boxes = np.stack([aside, at_zero, at_zero / 4])
+    assert hand.takes(boxes, np.full(3, 1000)).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("variant", [ONE_PIECE, SEVERAL], ids=str)

@@ -214,7 +214,7 @@ class BranchAndBound(AbstractSearch):
 
     def _go_on(self) -> None:
         began = time.perf_counter()
-        if self._handover is not None and (self._handover.ready() or not len(self._open)):
+        if self._handover is not None and (self._handover.ready(self._open.nearest) or not len(self._open)):
             self._take_in(self._handover.step())
             phase = "regions"
         else:

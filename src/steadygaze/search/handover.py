@@ -11,7 +11,7 @@ from steadygaze.geometry.cells import from_polytopes
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, unexamined
-from steadygaze.search.boxes import SLOW, cells_of, shares_of
+from steadygaze.search.boxes import SLOW, cells_of, gauges_of, shares_of
 from steadygaze.search.sweep import Sweep
 
 # A box is handed over when so few of its units are in doubt: it then holds some tens of regions, which the
@@ -20,12 +20,17 @@ _DOUBTS = 48
 # So is a box whose every edge is at most this share of the whole box's, however many are in doubt: where
 # hundreds of units share one hinge, as over a blank background, they stay in doubt in boxes of any size.
 _NARROW = 2.0**-6
+# One at 0 is judged by bounds down to this share: while it waits, or is taken apart, nothing is known of 0.
+_NARROW_AT_ZERO = 2.0**-14
 # A corner lies in a piece if the cones from it over the piece's facets exceed its volume by less than this
 # share, which is rounding: a box much smaller than `Tolerance.located` could lie beyond a border altogether.
 _OUTSIDE = 1e-12
 # Boxes are collected until there are so many: the sweep works on batches. Not of slow networks, whose regions
 # take long one by one.
 _TOGETHER = 128
+# So many are enough where one of them is the nearest to 0 of all that is undecided, and one where it is at 0:
+# the safe scale waits for it.
+_NEAREST = 16
 
 
 class Handover:
@@ -37,6 +42,7 @@ class Handover:
         self._together = 1 if problem.graph.effort > SLOW else _TOGETHER
         self._pieces = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
         self._waiting: list[tuple[int, np.ndarray]] = []
+        self._nearest = np.inf
         self._sweep: Sweep | None = None
         self._maps: list[CellMap] = []
         self._before = 0
@@ -49,16 +55,26 @@ class Handover:
     def takes(self, boxes: np.ndarray, doubts: np.ndarray) -> np.ndarray:
         """Which of the boxes ``(B, n, 2)`` are taken over, ``(B,)``, given how many units are in doubt."""
         piece = np.full(len(boxes), -1)
+        gauge = gauges_of(boxes, self._problem.box)
+        narrow = np.where(gauge == 0, _NARROW_AT_ZERO, _NARROW)
         share = shares_of(boxes, self._problem.box)
-        few = np.flatnonzero((doubts <= _DOUBTS) | (share <= _NARROW).all(axis=1))
+        few = np.flatnonzero((doubts <= _DOUBTS) | (share <= narrow[:, None]).all(axis=1))
         piece[few] = self._piece_of(boxes[few])
+        self._nearest = min(self._nearest, gauge[piece >= 0].min(initial=np.inf))
         for number in np.unique(piece[piece >= 0]):
             self._waiting.append((int(number), boxes[piece == number]))
         return piece >= 0
 
-    def ready(self) -> bool:
-        """Whether a sweep runs, or enough boxes wait for one."""
-        return self._sweep is not None or sum(len(boxes) for _, boxes in self._waiting) >= self._together
+    def ready(self, nearest: float) -> bool:
+        """Whether a sweep runs, or enough boxes wait for one.
+
+        Args:
+            nearest: the least gauge of a box that is open elsewhere.
+        """
+        enough = self._together
+        if self._nearest < nearest:
+            enough = min(enough, _NEAREST if self._nearest else 1)
+        return self._sweep is not None or sum(len(boxes) for _, boxes in self._waiting) >= enough
 
     def pending(self) -> bool:
         """Whether anything is left to do."""
@@ -72,6 +88,7 @@ class Handover:
                 waiting.setdefault(piece, []).append(boxes)
             start = [(piece, cells_of(np.concatenate(boxes))) for piece, boxes in waiting.items()]
             self._sweep, self._waiting = Sweep(self._problem, self._options, start), []
+            self._nearest = np.inf
         if self._sweep.pending():
             self._sweep.step()
         if self._sweep.pending():

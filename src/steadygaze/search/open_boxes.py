@@ -50,6 +50,11 @@ class OpenBoxes:
         """The share of the whole box, about 0, in which no box is open, as far as boxes were taken."""
         return self._reached
 
+    @property
+    def nearest(self) -> float:
+        """The least gauge of an open box; infinite without any."""
+        return float(gauges_of(self._boxes, self._whole).min(initial=np.inf))
+
     def replace(self, boxes: np.ndarray) -> None:
         """Open these ``(B, n, 2)`` in place of all that are."""
         self._boxes = boxes
