@@ -155,6 +155,19 @@ def lines_of_code(node: ast.FunctionDef) -> int:
     return node.end_lineno - node.lineno + 1 - told
 
 
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_constants_are_named_once(module):
+    """One of two by the same name would be the other's."""
+    named = [
+        target.id
+        for node in ast.parse(MODULES[module].read_text()).body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    ]
+    assert sorted(named) == sorted(set(named))
+
+
 def test_the_public_list_is_sorted_and_complete():
     public = steadygaze.__all__
     assert list(public) == sorted(public)

@@ -43,7 +43,7 @@ def graph_of(scale: float = 1.0):
 
 @pytest.fixture
 def small_ones_too(monkeypatch):
-    monkeypatch.setattr(layers, "_MANY", 1)
+    monkeypatch.setattr(layers, "_MANY_WEIGHTS", 1)
 
 
 def images(count: int = 3) -> torch.Tensor:
@@ -69,7 +69,7 @@ def test_estimates_have_their_first_digits(monkeypatch, scale):
     followed = [n.layer for n in graph.nodes if isinstance(n.layer, AbstractAffine) and n.layer.coarse]
     assert followed
     found = estimates(graph)
-    monkeypatch.setattr(layers, "_MANY", 10**9)
+    monkeypatch.setattr(layers, "_MANY_WEIGHTS", 10**9)
     for own, plain in zip(found, estimates(graph_of(scale)), strict=True):
         assert own.dtype == torch.float64
         assert alike(own, plain)
@@ -83,7 +83,7 @@ def test_weights_that_leave_single_precision_are_followed_in_double(monkeypatch,
     assert layer.coarse is None
     found = estimates(graph)
     assert all(own.isfinite().all() for own in found)
-    monkeypatch.setattr(layers, "_MANY", 10**9)
+    monkeypatch.setattr(layers, "_MANY_WEIGHTS", 10**9)
     for own, plain in zip(found, estimates(graph_of(scale)), strict=True):
         assert alike(own, plain)
 
@@ -117,7 +117,7 @@ def test_terms_that_are_unlike_are_seen_in_single_precision_as_in_double(monkeyp
     x[1] *= 1e-9
     told = []
     for many in (1, 10**9):
-        monkeypatch.setattr(layers, "_MANY", many)
+        monkeypatch.setattr(layers, "_MANY_WEIGHTS", many)
         graph = load_network(net.double().eval(), input_shape=(1, 10, 10)).graph
         values = graph.values_at(x, range(len(graph.nodes)))
         told.append(uneven(graph, values, scales_of(graph, values)))

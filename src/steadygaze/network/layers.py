@@ -23,13 +23,13 @@ from steadygaze.network.convolving import Window, convolved, pulled_back
 Shape: TypeAlias = tuple[int, ...]
 
 # From so many weights on a layer is worth a copy in single precision.
-_MANY = 2**15
+_MANY_WEIGHTS = 2**15
 # Products of two numbers between these are far from the ends of single precision.
 _SMALL, _LARGE = 1e-15, 1e15
 # Units of a dense layer from which on it pays to look for inputs that are 0.
 _WIDE = 32
 # Entries of rows of forms and bands from which on it does.
-_MANY = 2**16
+_MANY_ENTRIES = 2**16
 # Rows from which on it pays to look for inputs that are the same.
 _SHARED = 16
 LayerType = TypeVar("LayerType", bound="AbstractLayer")
@@ -88,7 +88,7 @@ class AbstractAffine(AbstractLayer):
     def coarse(self) -> AbstractAffine | None:
         """`absolute` in float32, for estimates; None where it is not worth it, or some weight too far out."""
         weights = [own for own in vars(self).values() if isinstance(own, Tensor) and own.is_floating_point()]
-        many = sum(own.numel() for own in weights) >= _MANY
+        many = sum(own.numel() for own in weights) >= _MANY_WEIGHTS
         if not many or any(own.is_cuda or not fits_single(own) for own in weights):
             return None
         return self.to(torch.float32)._absolute()
@@ -207,7 +207,7 @@ class Dense(AbstractAffine):
     def linear(self, *xs: Tensor) -> Tensor:
         (x,) = xs
         # What is 0 on all rows, as units are that are off, is left out where that is most.
-        if x.ndim == 2 and x.numel() >= _MANY and self.weight.shape[0] >= _WIDE:
+        if x.ndim == 2 and x.numel() >= _MANY_ENTRIES and self.weight.shape[0] >= _WIDE:
             alive = used_in(x)
             if 2 * alive.shape[0] <= x.shape[1]:
                 x, weight = columns_of(x, alive), columns_of(self.weight, alive)
