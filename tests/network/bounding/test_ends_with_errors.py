@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,8 @@ from steadygaze.network.bounding.ends import End
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.building import GraphBuilder
 from steadygaze.network.graph import Graph
-from steadygaze.network.layers import Dense
+from steadygaze.network.joint import Multiply
+from steadygaze.network.layers import Add, Dense, Reshape
 from steadygaze.network.pieces import PiecewiseLinear
 
 COUNT, BOXES, PIXELS, OFF = 2, 3, 20, 6
@@ -95,3 +98,40 @@ def test_errors_that_are_left_out_are_caught(monkeypatch):
     assert excess(0.0) > 1e-3
     left |= {"weights": 1.0, "rounding": 0.0}
     assert excess(0.5) > 1e-3
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+@pytest.mark.parametrize("dense_first", [True, False])
+def test_errors_are_not_taken_for_the_symbols_of_other_ends(sign, dense_first):
+    """Of a product of two pixels, which is a form with a symbol, and a third pixel that is off."""
+
+    def dense(*entries):
+        weight = torch.zeros((len(entries), 10 if len(entries[0]) > 1 else 1), dtype=torch.float64)
+        for row, own in zip(weight, entries, strict=True):
+            row[: len(own)] = torch.tensor(own)
+        return Dense(weight, torch.zeros(len(entries), dtype=torch.float64))
+
+    builder = GraphBuilder((10,))
+
+    def off():
+        return builder.add(dense([0.0, 0.0, 1.0]), builder.add(Reshape((10,)), 0, name="beside"), name="off")
+
+    first = off() if dense_first else None
+    pixels = builder.add(Reshape((10,)), 0, name="pixels")
+    factors = [builder.add(dense([*own]), pixels, name=f"factor {own}") for own in ((1.0, 0.0), (0.0, 1.0))]
+    product = builder.add(Multiply(), *factors, name="product")
+    product = builder.add(dense([sign]), product, name="signed")
+    builder.add(Add(), off() if first is None else first, product, name="logits")
+    graph = Graph(tuple(builder.nodes))
+    rows = torch.zeros((1, 3, 10), dtype=torch.float64)
+    rows[0, 1, 0] = rows[0, 2, 1] = 1.0
+    error = torch.zeros((1, 10), dtype=torch.float64)
+    error[0, 2] = 1.0
+    backward = bounds_of(graph, Forms(rows, error, 2), {graph.last}, {}, 8, effort=Effort.UNITS).backward
+    found = backward.least(torch.ones((1, 1, 1), dtype=torch.float64), graph.last)
+    assert any(end.alone for end in backward.ends.values())
+    assert any(forms.symbols for forms in backward.grounds.values())
+    images = torch.zeros((8, 10), dtype=torch.float64)
+    images[:, :3] = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=3)))
+    assert found <= graph.forward(images).min()
+    assert found >= graph.forward(images).min() - 1e-9

@@ -113,3 +113,18 @@ def test_pixels_that_are_off_choose_lines_nearer_to_the_low_end(monkeypatch):
     found = widest(error=1.0)[1]
     monkeypatch.setattr(tightening, "_LEAST", 0.5)
     assert found < 0.99 * widest(error=1.0)[1]
+
+
+def test_maxima_that_nobody_reads_are_those_of_all_inputs():
+    """Where they are the logits, an input below 0 counts as much as any other."""
+    builder = GraphBuilder((COUNT,))
+    weight = torch.tensor([[1.0, 0.0], [0.0, 0.1], [1.0, 0.0]]).double()
+    last = builder.add(Dense(weight, torch.tensor([-2.0, -2.5, -2.0]).double()), 0, name="values")
+    builder.add(MaxPool(torch.tensor([[0, 1], [2, -1]]), (3,), (2,)), last, name="logits")
+    graph = Graph(tuple(builder.nodes))
+    rows = torch.cat([torch.zeros(1, 1, COUNT), torch.eye(COUNT)[None]], dim=1).double()
+    pixels = Forms(rows, torch.zeros((1, COUNT), dtype=torch.float64), COUNT)
+    backward = bounds_of(graph, pixels, {graph.last}, {}, 0, effort=Effort.UNITS).backward
+    gap = torch.tensor([[-1.0, 1.0]]).double()
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * COUNT)
+    assert backward.least(gap[None], graph.last) <= (graph.forward(corners) @ gap.T).min()

@@ -29,6 +29,7 @@ class End:
         count: n, the number of coordinates.
         lost: ``(B, 1)`` what rows in float32 may lose besides; None in float64.
         alike: whether those below and above differ in nothing but what a row loses.
+        alone: whether no other end has these symbols, whatever their numbers are.
     """
 
     lower: Tensor
@@ -36,6 +37,7 @@ class End:
     count: int
     lost: Tensor | None = None
     alike: bool = False
+    alone: bool = False
 
     @staticmethod
     def of(forms: Forms) -> End:
@@ -51,7 +53,8 @@ class End:
         k values add, each times a number between -1 and 1. rounding: ``(B, M)``, of which nothing cancels.
         """
         known, count = torch.cat([rows, weights], dim=1), rows.shape[1] - 1
-        return replace(_between(known, known, rounding, known.abs().sum(dim=1), count), alike=True)
+        found = _between(known, known, rounding, known.abs().sum(dim=1), count)
+        return replace(found, alike=True, alone=True)
 
     @staticmethod
     def of_band(band: Band) -> End:
@@ -75,18 +78,24 @@ class End:
     def to(self, kind: torch.dtype) -> End:
         """The same for rows in float32."""
         lower, upper = (_singled(own, sign, kind) for own, sign in ((self.lower, 1.0), (self.upper, -1.0)))
-        return End(lower, upper, self.count, _lost(lower, upper), self.alike)
+        return replace(self, lower=lower, upper=upper, lost=_lost(lower, upper))
 
     def met(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What rows ``(B, R, M)`` are at least: ``(B, 1 + n + symbols, R)``, but for so much ``(B, R)``."""
+        """What rows ``(B, R, M)`` are at least: ``(B, 1 + n + symbols, R)``, but for so much ``(B, R)``.
+
+        Symbols that no other end has are part of the latter, as rows meet each end once.
+        """
         # In float64 whatever rows are in: of as many products float32 would lose as much as all steps before.
         rows, lower = rows.to(torch.float64), self.lower.to(torch.float64)
         if self.alike:
             found, error = lower[:, :-1] @ rows.mT, (lower[:, -1:] @ rows.abs().mT)[:, 0]
-            return found, error if self.lost is None else error + self.lost
-        found = lower @ rows.clamp_min(0.0).mT + self.upper.to(torch.float64) @ rows.clamp_max(0.0).mT
-        error = found[:, -1]
-        return found[:, :-1], error if self.lost is None else error + self.lost
+        else:
+            found = lower @ rows.clamp_min(0.0).mT + self.upper.to(torch.float64) @ rows.clamp_max(0.0).mT
+            found, error = found[:, :-1], found[:, -1]
+        if self.alone:
+            error = error + found[:, 1 + self.count :].abs().sum(dim=1)
+            found = found[:, : 1 + self.count]
+        return found, error if self.lost is None else error + self.lost
 
 
 def _between(below: Tensor, above: Tensor, error: Tensor, size: Tensor, count: int) -> End:

@@ -152,7 +152,7 @@ class Tightening:
         if not isinstance(layer, Dense) or forms.symbols or len(self._graph.readers[source]) > 1:
             return
         if any(isinstance(self._graph.nodes[other].layer, Dense) for other in self.backward.ends):
-            return  # whose errors would be taken for the same
+            return  # errors of the same pixels would no longer cancel between the two
         error = self._bands[source].error
         if error.ndim > 2:
             return
@@ -265,9 +265,11 @@ class Tightening:
         self._know(index, band, _meet((least, known[1]), bounds, band.bounds))
 
     def _is_rectified(self, index: int) -> bool:
-        """Whether nothing but ReLU reads the values of a node."""
-        readers = (self._graph.nodes[reader].layer for reader in self._graph.readers[index])
-        return all(isinstance(layer, PiecewiseLinear) and layer.is_relu for layer in readers)
+        """Whether only ReLU reads the values of a node: those that nobody reads are asked for themselves."""
+        readers = [self._graph.nodes[reader].layer for reader in self._graph.readers[index]]
+        return bool(readers) and all(
+            isinstance(layer, PiecewiseLinear) and layer.is_relu for layer in readers
+        )
 
     def room(self, index: int, ranges: Range, room: int, used: int) -> int:
         """How many symbols forms may have behind a node with inputs in ranges; so many are used, of `room`.
