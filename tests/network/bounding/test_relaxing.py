@@ -145,6 +145,14 @@ def test_a_unit_that_touches_0_at_a_face_is_active():
     assert (from_below.slopes.centre.item(), from_below.slopes.radius.item()) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("moving", [0.0, 3e-16])
+def test_a_unit_that_may_be_level_with_0_all_over_the_box_does_not_touch_it(moving):
+    """What rounding leaves of a 0 reaches a little further than the tolerance, and it is off all the same."""
+    forms = Forms(torch.tensor([[[4e-16], [moving]]]).double(), torch.tensor([[9e-16]]).double(), 1)
+    slopes = relax(RELU, forms, torch.tensor([1e-15]).double(), 0, 0).slopes
+    assert slopes.centre - slopes.radius <= 0 < slopes.centre + slopes.radius
+
+
 def test_a_unit_that_is_0_everywhere_is_off():
     for rows in ([0.0, 0.0], [0.0], [1e-10, 0.0], [0.0, 1e-10]):
         done = derivative_of(rows, tolerance=1e-9)

@@ -45,6 +45,7 @@ from steadygaze.network.bounding.relaxing import (
     NEGLIGIBLE,
     Choice,
     Derivative,
+    beneath_touching,
     or_all_numbers,
     piecewise_relaxed,
     pooled,
@@ -132,7 +133,7 @@ def bent_apart(layer: PiecewiseLinear, x: Anchored, tolerance: Tensor) -> Apart:
     below, above = found.amin(dim=0), found.amax(dim=0)
     rounding = torn + 16 * UNIT * (own.abs() + chord.abs() + jumps.abs().sum(dim=0)) * size
     low, high = or_all_numbers(*x.hull.bounds())
-    touching = torch.where(x.change.strays <= tolerance, tolerance, 0.0)
+    touching = beneath_touching(x.change, tolerance)
     return (
         torch.where(crosses, own + chord, own),
         torch.where(crosses, (below + above) / 2, 0.0),

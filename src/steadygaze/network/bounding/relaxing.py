@@ -262,8 +262,8 @@ def relax(
     """The layer over boxes.
 
     tolerance ``(N,)`` or ``(B, N)``: a unit that reaches above a breakpoint by less keeps its piece, as in
-    the exact engines; its value is bounded all the same. So does one that touches a breakpoint from above, if
-    it is affine over the box: then it does so on a face at most. None: 0. room and used: see `Forms.widened`.
+    the exact engines; its value is bounded all the same. `beneath_touching` tells of those that touch it from
+    above. None: 0. room and used: see `Forms.widened`.
     ranges: least and largest inputs ``(B, N)``, where more is known of them than the forms say.
     """
     tolerance = forms.error.new_zeros(()) if tolerance is None else tolerance
@@ -276,13 +276,22 @@ def relax(
         slope, offset, deviation = relaxed(layer, low, high)
         derivative = smooth_derivative(layer, flat, low, high)
     else:
-        touching = torch.where(flat.strays <= tolerance, tolerance, 0.0)
+        touching = beneath_touching(flat, tolerance)
         slope, offset, deviation, derivative = piecewise_relaxed(layer, low, high, touching, tolerance)
     # What is far below the reach of the layer's own values needs no symbol to cancel.
     plain = deviation * (deviation < NEGLIGIBLE * flat.reach.amax(dim=1, keepdim=True))
     values = flat.scaled(slope).raised(offset)
     values = values.loosened(plain * (1 + _ROUNDING)).widened(deviation - plain, room, used)
     return Relaxed(values.reshaped(*forms.shape), derivative, blamed(flat, deviation))
+
+
+def beneath_touching(forms: Forms, tolerance: Tensor) -> Tensor:
+    """How far below a breakpoint units ``(B, N)`` may reach that are taken for ones that touch it from above.
+
+    Affine and moving by more than counts as nothing, they touch it on a face: others may be level all over.
+    """
+    moving = (forms.strays <= tolerance) & (forms.reach - forms.strays > tolerance)
+    return torch.where(moving, tolerance, 0.0)
 
 
 def or_all_numbers(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
