@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.variants import Variant
 
 from steadygaze.search import dividing
 from steadygaze.search.boxes import shells, volumes_of
 from steadygaze.search.dividing import Dividing
+from variants import Variant
 
 SPOT = Variant("mlp", "spot").problem
 EVEN = np.full((1, 2), 0.5)

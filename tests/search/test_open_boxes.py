@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.variants import Variant
 
 from steadygaze.search import open_boxes
 from steadygaze.search.boxes import gauges_of, shells
 from steadygaze.search.open_boxes import OpenBoxes
+from variants import Variant
 
 SPOT = Variant("mlp", "spot").problem
 
@@ -65,3 +65,15 @@ def test_what_lies_beyond_the_nearest_failure_is_not_near():
     near = boxes.boxes[boxes.near(0.2)]
     assert len(near)
     assert (gauges_of(near, SPOT.box) < 0.2).all()
+
+
+def test_on_a_line_the_safe_scale_is_pursued_further_once_nothing_else_is_left():
+    """In the plane that would take many boxes."""
+    line, plane = Variant("mlp", "brightness").problem, SPOT
+    for problem, closer in ((line, 1), (plane, 0)):
+        box = problem.box
+        edge = np.stack([0.996 * box[:, 1], box[:, 1]], axis=1)
+        boxes = OpenBoxes(problem, edge[None])
+        assert len(boxes.near(1.0)) == 0
+        assert len(boxes.near(1.0, closer=True)) == closer
+        assert len(boxes.near(0.996 + 1e-6, closer=True)) == 0

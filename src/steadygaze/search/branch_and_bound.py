@@ -219,7 +219,8 @@ class BranchAndBound(AbstractSearch):
             phase = "regions"
         else:
             late = self._late.passed()
-            self._judge(self._open.take(self._step, self._blocked_at(), self._knows_failure(), late))
+            blocked, known = self._blocked_at(), self._knows_failure()
+            self._judge(self._open.take(self._step, blocked, known, late, self._is_enough()))
             if self._nowhere is None and self._counts["boxes_given_up"] and not (self._done or self._slow):
                 self._look_elsewhere()
             phase = "bounds"
@@ -278,12 +279,12 @@ class BranchAndBound(AbstractSearch):
     # -- which boxes come next
 
     def _satisfied(self) -> bool:
-        """Whether enough is decided: never while the whole box may still turn out robust."""
-        return (
-            self._knows_failure()
-            and 1 - self._standing.finished <= self._wanted
-            and not len(self._open.near(self._blocked_at()))
-        )
+        """Whether enough is decided, and the safe scale known."""
+        return self._is_enough() and not len(self._open.near(self._blocked_at(), closer=True))
+
+    def _is_enough(self) -> bool:
+        """Whether so much is decided as is asked for: never while the whole box may still turn out robust."""
+        return self._knows_failure() and 1 - self._standing.finished <= self._wanted
 
     def _knows_failure(self) -> bool:
         return bool(np.isfinite(self._blocked)) or len(self._falsifier.found()) > 0

@@ -19,8 +19,10 @@ _NEAR_SHARE, _NEAR_LEAST, _NEAR_FALL = 0.5, 0.05, 0.9
 _KNOWN_SHARE, _KNOWN_LEAST = 0.9, 0.5
 # Edges of a box that is small, as shares of the whole box's: at 0 hinges may meet that none tells apart.
 _SMALL = 2.0**-12
-# The safe scale is pursued until it is known up to this share of itself.
-_SCALE_CLOSE = 0.01
+# The safe scale is pursued until it is known up to this share of itself. Of one parameter, where that takes
+# few boxes, up to a tenth of it once nothing else is left to do: else a longer run, which knows a nearer
+# failure when it cuts the box, could know a scale that is smaller by so much.
+_SCALE_CLOSE, _SCALE_CLOSER = 0.01, 0.001
 
 
 @final
@@ -63,19 +65,23 @@ class OpenBoxes:
         """Open more."""
         self._boxes = np.concatenate([self._boxes, *boxes])
 
-    def near(self, blocked: float) -> np.ndarray:
+    def near(self, blocked: float, closer: bool = False) -> np.ndarray:
         """The numbers of those on which the safe scale depends, nearest first.
 
         Args:
             blocked: the least gauge of a known failure.
+            closer: whether nothing else is left to do.
         """
         gauge = gauges_of(self._boxes, self._whole)
         limit = min(blocked, 1.0)
         near = np.flatnonzero(gauge < limit)
         near = near[np.argsort(gauge[near], kind="stable")]
-        return near if len(near) and gauge[near[0]] < limit * (1 - _SCALE_CLOSE) else near[:0]
+        close = _SCALE_CLOSER if closer and len(self._whole) == 1 else _SCALE_CLOSE
+        return near if len(near) and gauge[near[0]] < limit * (1 - close) else near[:0]
 
-    def take(self, count: int, blocked: float, known: bool, late: bool = False) -> np.ndarray:
+    def take(
+        self, count: int, blocked: float, known: bool, late: bool = False, closer: bool = False
+    ) -> np.ndarray:
         """Takes so many boxes out, those of the next step.
 
         Args:
@@ -83,9 +89,10 @@ class OpenBoxes:
             blocked: the least gauge of a known failure.
             known: whether one is known.
             late: whether much of the time is over, so that a safe scale is what is wanted if there is none.
+            closer: as in `near`.
         """
         count = min(count, len(self._boxes))
-        near = self.near(blocked)
+        near = self.near(blocked, closer)
         if len(near):
             self._pace(float(gauges_of(self._boxes[near[:1]], self._whole)[0]), known)
         first = self._at_zero_first(near, late)
