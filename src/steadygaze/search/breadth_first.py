@@ -33,8 +33,8 @@ class BreadthFirst(AbstractSearch):
         """Cross the next facets, in the order in which they were found."""
         regions = self._regions
         if not self._began:
-            self._began = True
             regions.around(np.zeros(len(self._problem.box)), inward(self._problem.box))
+            self._began = True
         else:
             ahead = regions.neighbour[self._next : self._next + regions.batch]
             chosen = self._next + np.flatnonzero(ahead == UNKNOWN)
