@@ -190,13 +190,20 @@ class Dense(AbstractAffine):
         of their weights.
         """
         if x.ndim == 2 and self.weight.shape[0] >= _WIDE:
-            alive = used_in(x)
-            if 2 * alive.shape[0] <= x.shape[1]:
-                return functional.linear(columns_of(x, alive), columns_of(self.weight, alive), self.bias)
+            part = self._part_of_alive(x)
+            if part is not None:
+                return functional.linear(*part, self.bias)
             unlike = unlike_first(x) if x.shape[0] >= _SHARED else None
             if unlike is not None:
                 return self._forward_of_unlike(x, unlike)
         return self.forward(x)
+
+    def _part_of_alive(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Inputs and weights without the inputs that are 0 on all rows; None where these are not many."""
+        alive = used_in(x)
+        if 2 * alive.shape[0] > x.shape[1]:
+            return None
+        return columns_of(x, alive), columns_of(self.weight, alive)
 
     def _forward_of_unlike(self, x: Tensor, unlike: Tensor) -> Tensor:
         """`forward` where all inputs but those of the numbers ``(k,)`` are the first one once more."""
@@ -208,10 +215,9 @@ class Dense(AbstractAffine):
         (x,) = xs
         # What is 0 on all rows, as units are that are off, is left out where that is most.
         if x.ndim == 2 and x.numel() >= _MANY_ENTRIES and self.weight.shape[0] >= _WIDE:
-            alive = used_in(x)
-            if 2 * alive.shape[0] <= x.shape[1]:
-                x, weight = columns_of(x, alive), columns_of(self.weight, alive)
-                return functional.linear(x, weight)
+            part = self._part_of_alive(x)
+            if part is not None:
+                return functional.linear(*part)
         return functional.linear(x, self.weight)
 
     def magnitude(self, *xs: Tensor) -> Tensor:

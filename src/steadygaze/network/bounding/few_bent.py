@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.pulled_places import pulled_to
 from steadygaze.network.bounding.bands import Band
-from steadygaze.network.bounding.few_places import few_places, is_told_apart
+from steadygaze.network.bounding.few_places import few_places, geometry_of, is_told_apart
 from steadygaze.network.layers import AbstractAffine, Conv, Shape
 
 # With more bent units than this share of all in all boxes, a whole convolution back is as fast.
@@ -85,8 +84,6 @@ class FewBent:
         if not self.places.shape[1]:
             return found, lost
         own = rows.mT.expand(len(self.places), -1, -1).contiguous().numpy()
-        geometry = (*self.layer.stride, *self.layer.padding, *self.layer.dilation)
-        extents = self.layer.output_shape(self.shape)[1:]
         weight, places = self.layer.weight.contiguous().numpy(), self.places.numpy()
-        pulled = pulled_to(own, weight, places, np.array([*self.shape, *extents, *geometry]))
+        pulled = pulled_to(own, weight, places, geometry_of(self.layer, self.shape))
         return found - self.half @ torch.from_numpy(pulled).abs_(), lost

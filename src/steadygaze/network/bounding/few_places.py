@@ -49,13 +49,19 @@ def sent(layer: AbstractAffine, numbers: Tensor, places: Tensor, shape: Shape) -
         some = some[some >= 0]
         return numbers[..., some] @ layer.weight[:, some].mT
     assert isinstance(layer, Conv), "others are not told apart"
-    extents = layer.output_shape(shape)
     at = places.clamp_min(0)[:, None].expand(-1, numbers.shape[1], -1)
-    geometry = (*layer.stride, *layer.padding, *layer.dilation)
     made = sent_from(
         numbers.gather(2, at).numpy(),
         layer.weight.permute(1, 2, 3, 0).contiguous().numpy(),
         places.numpy(),
-        np.array([*shape, *extents[1:], *geometry]),
+        geometry_of(layer, shape),
     )
-    return torch.from_numpy(made).mT.reshape(*numbers.shape[:2], *extents)
+    return torch.from_numpy(made).mT.reshape(*numbers.shape[:2], *layer.output_shape(shape))
+
+
+def geometry_of(layer: Conv, shape: Shape) -> np.ndarray:
+    """What kernels of convolutions go by: the inputs' shape, the outputs' extents, then stride, padding and
+    dilation, each twice.
+    """
+    extents = layer.output_shape(shape)[1:]
+    return np.array([*shape, *extents, *layer.stride, *layer.padding, *layer.dilation])

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from steadygaze.enclosing.unrolled import unrolled
 from steadygaze.network.bounding.ends import Sums
+from steadygaze.network.bounding.few_places import geometry_of
 from steadygaze.network.bounding.lines import AbstractLines, Lines
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import Conv, Dense, Reshape, Shape
@@ -157,14 +158,8 @@ class PartOfWeights:
         column = np.full(inputs, -1)
         column[wanted.numpy()] = np.arange(len(wanted))
         numbers = np.arange(outputs) if places is None else places.numpy()
-        geometry = (*layer.stride, *layer.padding, *layer.dilation)
-        weight = unrolled(
-            layer.weight.contiguous().numpy(),
-            numbers,
-            column,
-            len(wanted),
-            np.array([*shape, *made[1:], *geometry]),
-        )
+        own = layer.weight.contiguous().numpy()
+        weight = unrolled(own, numbers, column, len(wanted), geometry_of(layer, shape))
         return PartOfWeights(torch.from_numpy(weight), places, wanted, inputs)
 
     def pulled(self, rows: Tensor) -> Few:
