@@ -20,8 +20,6 @@ _CONVENTION = (
     "follows a convention: some pooling windows hold equal numbers, as they do over a blank background, and "
     "of these the first counts, as in PyTorch's max pooling; another choice would give another map"
 )
-
-
 _UNDERFLOW = (
     "The map S(x0) of the unperturbed image has no entry beyond {:.1g}, which the original computes as 0: "
     "what is said of attention holds for real numbers, and a program in its precision shows an empty map."
