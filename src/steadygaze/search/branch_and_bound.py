@@ -214,8 +214,10 @@ class BranchAndBound(AbstractSearch):
 
     def _go_on(self) -> None:
         began = time.perf_counter()
-        if self._handover is not None and (self._handover.ready(self._open.nearest) or not len(self._open)):
-            self._take_in(self._handover.step())
+        handover = self._handover
+        waits = handover is not None and handover.pending()
+        if handover is not None and waits and (not len(self._open) or handover.ready(self._open.nearest)):
+            self._take_in(handover.step())
             phase = "regions"
         else:
             late = self._late.passed()

@@ -42,7 +42,6 @@ class Handover:
         self._together = 1 if problem.graph.effort > SLOW else _TOGETHER
         self._pieces = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
         self._waiting: list[tuple[int, np.ndarray]] = []
-        self._nearest = np.inf
         self._sweep: Sweep | None = None
         self._maps: list[CellMap] = []
         self._before = 0
@@ -60,7 +59,6 @@ class Handover:
         share = shares_of(boxes, self._problem.box)
         few = np.flatnonzero((doubts <= _DOUBTS) | (share <= narrow[:, None]).all(axis=1))
         piece[few] = self._piece_of(boxes[few])
-        self._nearest = min(self._nearest, gauge[piece >= 0].min(initial=np.inf))
         for number in np.unique(piece[piece >= 0]):
             self._waiting.append((int(number), boxes[piece == number]))
         return piece >= 0
@@ -71,9 +69,10 @@ class Handover:
         Args:
             nearest: the least gauge of a box that is open elsewhere.
         """
-        enough = self._together
-        if self._nearest < nearest:
-            enough = min(enough, _NEAREST if self._nearest else 1)
+        enough, box = self._together, self._problem.box
+        own = min((gauges_of(boxes, box).min() for _, boxes in self._waiting), default=np.inf)
+        if own < nearest:
+            enough = min(enough, _NEAREST if own else 1)
         return self._sweep is not None or sum(len(boxes) for _, boxes in self._waiting) >= enough
 
     def pending(self) -> bool:
@@ -88,7 +87,6 @@ class Handover:
                 waiting.setdefault(piece, []).append(boxes)
             start = [(piece, cells_of(np.concatenate(boxes))) for piece, boxes in waiting.items()]
             self._sweep, self._waiting = Sweep(self._problem, self._options, start), []
-            self._nearest = np.inf
         if self._sweep.pending():
             self._sweep.step()
         if self._sweep.pending():
