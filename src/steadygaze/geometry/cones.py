@@ -51,12 +51,17 @@ class Cones:
         """Whether h is concave; else -h is, and is what `values` and `tangents` give."""
         return self.kappa >= 0
 
-    def values(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The concave one of h and -h, and the slack within which it is zero, at theta ``(k, n)``."""
+    def values(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The concave one of h and -h, the slack within which it is 0, and its `doubt`; theta ``(k, n)``."""
         product, length = self._parts(rows, theta)
-        h = product - self.kappa * self.size[rows] * length
-        slack = self.size[rows] * self.margin[rows] * length + self._noise(rows, theta)
-        return h if self.concave else -h, slack
+        margin, noise = self.size[rows] * self.margin[rows] * length, self._noise(rows, theta)
+        value = self._signed(product - self.kappa * self.size[rows] * length)
+        return value, margin + noise, np.where(noise > margin, noise, 0.0)
+
+    def heights(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """The first of `values` alone."""
+        product, length = self._parts(rows, theta)
+        return self._signed(product - self.kappa * self.size[rows] * length)
 
     def extrapolated(self, middle: np.ndarray) -> Cones:
         """The same with maps that are known at a point ``(R, n)`` of each region, and rounded there."""
@@ -68,18 +73,15 @@ class Cones:
 
         Else 0: that is where the affine map is not much shorter than what it is made of.
         """
-        noise, length = self._noise(rows, theta), self._parts(rows, theta)[1]
-        return np.where(noise > self.size[rows] * self.margin[rows] * length, noise, 0.0)
+        return self.values(rows, theta)[2]
 
     def tangents(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tangent planes of the same at theta, nowhere below it: level ``(k,)`` + slope ``(k, n)`` theta."""
-        value, _ = self.values(rows, theta)
-        factor = self.factor[rows]
-        made = np.einsum("kij,kj->ki", factor, _with_one(theta))
+        value, made = self.heights(rows, theta), self._made(rows, theta)
         length = np.linalg.norm(made, axis=1)
-        steep = np.einsum("kij,ki->kj", factor[:, :, 1:], made / np.where(length > 0, length, 1.0)[:, None])
-        slope = self.b[rows] - self.kappa * self.size[rows, None] * steep
-        slope = slope if self.concave else -slope
+        turned = made / np.where(length > 0, length, 1.0)[:, None]
+        steep = np.einsum("kij,ki->kj", self.factor[rows][:, :, 1:], turned)
+        slope = self._signed(self.b[rows] - self.kappa * self.size[rows, None] * steep)
         return value - np.einsum("kn,kn->k", slope, theta), slope
 
     def inconsistency(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
@@ -97,8 +99,15 @@ class Cones:
         return (length <= _ZERO * self._terms(rows, theta)) & (self.kappa > -1)
 
     def _parts(self, rows: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        made = np.einsum("kij,kj->ki", self.factor[rows], _with_one(theta))
-        return self.a[rows] + np.einsum("kn,kn->k", self.b[rows], theta), np.linalg.norm(made, axis=1)
+        length = np.linalg.norm(self._made(rows, theta), axis=1)
+        return self.a[rows] + np.einsum("kn,kn->k", self.b[rows], theta), length
+
+    def _made(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
+        """What the factor makes of theta, as long as the affine map there."""
+        return np.einsum("kij,kj->ki", self.factor[rows], _with_one(theta))
+
+    def _signed(self, h: np.ndarray) -> np.ndarray:
+        return h if self.concave else -h
 
     def _noise(self, rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
         return 2 * self.size[rows] * (self.error[rows] + _ROUNDING * self._terms(rows, theta))

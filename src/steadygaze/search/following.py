@@ -135,10 +135,9 @@ def _decided(rest: _Open, cones: Cones) -> tuple[np.ndarray, np.ndarray]:
     cells, owner = rest.cells, np.repeat(np.arange(rest.cells.count), np.diff(rest.cells.ptr))
     start = cells.ptr[:-1]
     theta = cells.theta[cells.idx]
-    value, slack = cones.values(rest.cone[owner], theta)
+    value, slack, doubt = cones.values(rest.cone[owner], theta)
     level, slope = cones.tangents(rest.cone, centres(cells))
     above = level[owner] + np.einsum("in,in->i", slope[owner], theta)
-    doubt = cones.doubt(rest.cone[owner], theta)
     flat = np.logical_and.reduceat(np.abs(value) <= slack, start)
     inside = np.logical_and.reduceat(value >= -slack, start) & ~flat & _told(value, doubt, start)
     outside = (
@@ -176,7 +175,7 @@ def _cut(rest: _Open, cones: Cones) -> tuple[_Open, _Open, _Open]:
     owner = np.repeat(np.arange(cells.count), np.diff(cells.ptr))
     level, slope = cones.tangents(cone, _touching(cells, cone, cones, owner))
     tangent = level[owner] + np.einsum("in,in->i", slope[owner], cells.theta)
-    bend = np.maximum.reduceat(tangent - cones.values(cone[owner], cells.theta)[0], cells.ptr[:-1])[owner]
+    bend = np.maximum.reduceat(tangent - cones.heights(cone[owner], cells.theta), cells.ptr[:-1])[owner]
     values = np.stack([tangent, tangent - bend, _halving(cells, owner)], axis=1)
     scale = np.maximum.reduceat(np.abs(values), cells.ptr[:-1])[owner]
     values /= np.where(scale > 0, scale, 1.0)
@@ -199,13 +198,13 @@ def _cut(rest: _Open, cones: Cones) -> tuple[_Open, _Open, _Open]:
 
 def _touching(cells: Cells, cone: np.ndarray, cones: Cones, owner: np.ndarray) -> np.ndarray:
     """A point of each cell for the tangent: on the boundary between its highest and lowest vertex, if any."""
-    value, _ = cones.values(cone[owner], cells.theta)
+    value = cones.heights(cone[owner], cells.theta)
     order = np.lexsort((value, owner))
     low, high = cells.theta[order[cells.ptr[:-1]]], cells.theta[order[cells.ptr[1:] - 1]]
     crossed = (value[order[cells.ptr[:-1]]] < 0) & (value[order[cells.ptr[1:] - 1]] > 0)
     for _ in range(60):  # bisection to the last bit, all cells at once
         middle = (low + high) / 2
-        negative = (cones.values(cone, middle)[0] < 0)[:, None]
+        negative = (cones.heights(cone, middle) < 0)[:, None]
         low, high = np.where(negative, middle, low), np.where(negative, high, middle)
     return np.where(crossed[:, None], high, centres(cells))
 
