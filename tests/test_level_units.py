@@ -197,6 +197,32 @@ def test_windows_over_a_blank_background_are_told_as_a_convention():
     assert found.reshape(8, 8).numpy() == pytest.approx(own[0, 0].numpy(), abs=1e-6)  # PyTorch's convention
 
 
+class Folded(nn.Module):
+    """|x|, or the larger of x and of a share of it: at 0 PyTorch's slope is in between."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.abs() if self.share == -1 else torch.maximum(x, self.share * x)
+
+
+@pytest.mark.parametrize("share", [-1.0, -0.5])
+@pytest.mark.parametrize("saliency", ["gradient", "abs-gradient"])
+def test_slopes_between_two_pieces_are_told_as_a_convention(share, saliency):
+    """A black background is exactly 0 in every runtime, and where a pixel is lifted its map jumps."""
+    torch.manual_seed(5)
+    module = nn.Sequential(Folded(share), nn.Flatten(), nn.Linear(64, 3)).double()
+    chain = sg.Brightness(0, 0.2)
+    answer = sg.verify(module, blank_with_a_spot(), chain, saliency=saliency, threshold=0.1, method="sweep")
+    note = answer.result.notes[0]
+    assert note.startswith("The map S(x0) of the unperturbed image follows a convention: an absolute value")
+    assert answer.at([0.1]).kind == ("robust" if answer.verdict == "robust" else "attention-changed")
+    bright = sg.verify(module, blank_with_a_spot() + 0.01, chain, saliency=saliency, method="sweep")
+    assert bright.result.notes == ()
+
+
 # -- with level units, or without them: the same answer
 
 FLAT = np.arange(24).reshape(4, 6)[:, :3].flatten()  # the pixels of the image's flat half

@@ -91,6 +91,22 @@ def test_labels_that_mark_no_facet_do_not_count(n):
     np.testing.assert_array_equal(np.sort(facets(labelled).key), np.sort(facets(cells).key))
 
 
+@pytest.mark.parametrize("n", [3, 4])
+def test_labels_of_some_corners_of_a_facet_do_not_count(n):
+    """A hinge that is within its tolerance at three of four corners in a plane, and not at the fourth."""
+    cells = from_polytopes((box(np.zeros(n), np.ones(n)),))
+    middle = np.full(n, 0.4)
+    for face in itertools.combinations(range(n), n - 2):
+        for side in itertools.product([0.0, 1.0], repeat=n - 2):
+            on = np.flatnonzero((cells.theta[cells.idx][:, list(face)] == side).all(axis=1))
+            for some in itertools.combinations(on, 3):
+                mask = cells.mask.copy()
+                mask[list(some)] |= np.uint64(1) << np.uint64(40)
+                labelled = Cells(cells.theta, cells.names, cells.ptr, cells.idx, mask)
+                assert volumes(labelled)[0] == pytest.approx(1.0, rel=1e-13)
+                assert cone_volumes(labelled, np.zeros(1), middle[None])[0] == pytest.approx(1.0, rel=1e-13)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_cones_tell_inside_from_outside(n):
     cells, rng = cells_of(n, 5, 10 + n), np.random.default_rng(0)

@@ -22,7 +22,7 @@ from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
 from steadygaze.search import following, judging
 from steadygaze.search.following import follow
-from variants import FOLLOWED, USUAL, network, picture, swept
+from variants import FOLLOWED, USUAL, Variant, network, picture, swept
 
 followed = pytest.mark.parametrize("variant", FOLLOWED, ids=str)
 
@@ -41,6 +41,21 @@ def points_of(map_, kind, count=400):
 def test_robust_cells_are_robust_up_to_their_corners(variant):
     points = points_of(variant.map, ROBUST)
     assert (variant.sampled(points).inconsistency <= variant.threshold + 1e-7).all()
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        Variant("mlp", "shift both", inconsistency="l2", threshold=1e-2),
+        Variant("wide", "contrast", saliency="gradient-x-input", inconsistency="l2", threshold=1e-2),
+    ],
+    ids=str,
+)
+def test_small_distances_have_no_wider_margin_than_large_ones(variant):
+    """The length of a difference is the root of twice 1 - cos: a margin of cosines is far more of it."""
+    points = points_of(variant.map, ROBUST)
+    assert len(points)
+    assert (variant.sampled(points).inconsistency <= variant.threshold + 5e-9).all()
 
 
 @followed

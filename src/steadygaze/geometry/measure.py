@@ -2,7 +2,7 @@
 
 A polytope is the union of the cones from any of its points over its facets; a facet is the polytope of the
 vertices that carry its label, and so on down to edges. Labels that mark no facet (a hinge that only
-touches the cell in a corner) give cones of no volume, so nothing has to be cleaned first.
+touches the cell in a corner) give cones of no volume, but for those of corners that a facet has, too.
 """
 
 from __future__ import annotations
@@ -191,6 +191,45 @@ def _used_bits(mask, bits):
     return count
 
 
+@part
+def _within(mask, first, last, a, b):
+    """Whether every vertex that carries label a carries label b too."""
+    for t in range(first, last):
+        if (mask[t, a // 64] >> U(a % 64)) & U(1) and not (mask[t, b // 64] >> U(b % 64)) & U(1):
+            return False
+    return True
+
+
+@part
+def _without_inner(mask, labels, count, only, n):
+    """Leave out labels whose vertices carry another one, too, as more do, but not all; returns their number.
+
+    Where a hinge touches a cell in three corners of a facet, as far as rounding tells, the facet counts them
+    already. `only` is kept.
+    """
+    vertices, most = len(mask), 0
+    sizes = np.zeros(count, np.int64)
+    for a in range(count):
+        word, flag = labels[a] // 64, U(1) << U(labels[a] % 64)
+        for t in range(vertices):
+            if mask[t, word] & flag:
+                sizes[a] += 1
+        most = max(most, sizes[a])
+    if most <= n:  # facets have so many vertices at least
+        return count
+    kept = 0
+    for a in range(count):
+        inner = False
+        for b in range(count):
+            if sizes[a] < sizes[b] < vertices and _within(mask, 0, vertices, labels[a], labels[b]):
+                inner = True
+                break
+        if not inner or labels[a] == only:
+            labels[kept], sizes[kept] = labels[a], sizes[a]
+            kept += 1
+    return kept
+
+
 @spliced
 def _cones(points, mask, apex, only, apex_vertex):
     """Sum over the simplices of the cones from `apex` over the polytope's facets of |det|.
@@ -209,7 +248,7 @@ def _cones(points, mask, apex, only, apex_vertex):
                 total += abs(points[t, 0] - apex[0])
         return total
     labels = np.empty(64 * mask.shape[1], np.int64)
-    label_count = _used_bits(mask, labels)
+    label_count = _without_inner(mask, labels, _used_bits(mask, labels), only, n)
     apexes, corners = np.empty((n, n)), np.empty((n, n))
     face, size, at = np.empty((n, m), np.int64), np.empty(n, np.int64), np.zeros(n, np.int64)
     seen, seen_count = np.empty((n, label_count), np.uint64), np.zeros(n, np.int64)
@@ -274,15 +313,6 @@ def _cone_volumes(theta, ptr, idx, mask, chosen, apexes, only, apex_vertex):
         points, labels = _gather(theta, idx, mask, ptr[chosen[k]], ptr[chosen[k] + 1])
         out[k] = _cones(points, labels, apexes[k], only[k], apex_vertex) / scale
     return out
-
-
-@part
-def _within(mask, first, last, a, b):
-    """Whether every vertex that carries label a carries label b too."""
-    for t in range(first, last):
-        if (mask[t, a // 64] >> U(a % 64)) & U(1) and not (mask[t, b // 64] >> U(b % 64)) & U(1):
-            return False
-    return True
 
 
 @kernel

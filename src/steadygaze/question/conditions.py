@@ -36,7 +36,7 @@ def cones_on(problem: Problem, piece: int, pieces: Mapping[int, Tensor], rows: i
         size=size,
         factor=np.broadcast_to(factor, (len(size), *factor.shape[1:])),
         kappa=_kappa(problem),
-        margin=problem.tolerance.margin + off,
+        margin=_margin(problem) + off,
         error=np.full(len(size), float(torch.linalg.vector_norm(problem.expected_errors))),
         zero=((size == 0) | nothing) & _zero_fails(problem),
         undecided=(size > 0) & (size < problem.tolerance.vanishing * original),
@@ -93,7 +93,7 @@ def rectified_cones(
         size=np.full(len(rows), np.linalg.norm(target)),
         factor=factor_of(whole),
         kappa=_kappa(problem),
-        margin=np.full(len(rows), problem.tolerance.margin + problem.expected_slack),
+        margin=np.full(len(rows), _margin(problem) + problem.expected_slack),
         error=lengths_at(problem, middle, sizes)[rows],
         zero=np.logical_not(active.any(axis=1)) & _zero_fails(problem),
         undecided=np.zeros(len(rows), bool),
@@ -106,10 +106,19 @@ def _values(form: AffineImage, theta: np.ndarray) -> np.ndarray:
     return form.base + np.einsum("rn,rnp->rp", theta, form.directions)
 
 
-def _kappa(problem: Problem) -> float:
-    kappa = problem.inconsistency.cone(problem.threshold)
+def _kappa(problem: Problem, beyond: float = 0.0) -> float:
+    """The cosine at the threshold, or a little beyond it."""
+    kappa = problem.inconsistency.cone(problem.threshold + beyond)
     assert kappa is not None, "pose refuses other measures"
     return kappa
+
+
+def _margin(problem: Problem) -> float:
+    """By how much the cosine falls where the inconsistency is beyond the threshold by its margin.
+
+    Of lengths of differences that is less than the margin itself, the less the smaller the threshold is.
+    """
+    return _kappa(problem) - _kappa(problem, problem.tolerance.margin)
 
 
 def _zero_fails(problem: Problem) -> bool:

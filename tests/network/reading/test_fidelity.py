@@ -395,6 +395,21 @@ def test_norms_that_leave_nothing_but_rounding_of_a_black_image_are_taken(images
         check_fidelity(wrong, images)
 
 
+def test_gradients_that_are_nothing_but_rounding_are_not_compared(images):
+    """A norm of two numbers that are always equal: logits depend on nothing, and terms cancel."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 2, 5), nn.Conv2d(2, 2, 4)
+    with torch.no_grad():
+        layers[0].weight *= 3
+        for layer in layers:
+            layer.weight[1], layer.bias[1] = layer.weight[0], layer.bias[0]
+    last = nn.GroupNorm(1, 2), nn.SiLU(), nn.Flatten(), nn.Linear(2, 3)
+    network = load_network(nn.Sequential(layers[0], nn.Tanh(), layers[1], *last), input_shape=(1, 8, 8))
+    found = check_fidelity(network, images)
+    assert found.gradient == 0
+    assert found.gradient_by == "autograd"
+
+
 def test_a_bound_that_is_a_little_off_is_found(images):
     read = load_network(convolutional(nn.Hardtanh(-1.0, 4.0)), input_shape=(1, 8, 8))
     check_fidelity(read, images)

@@ -199,7 +199,8 @@ def _noise_of_some(
 def level_at(graph: Graph, x: Tensor, tolerances: Mapping[int, Tensor]) -> Tensor:
     """At which pixels ``(B, C, H, W)`` noise may move some unit off a breakpoint, or out of a tie.
 
-    On it means within the tolerances of `Graph.pieces_at`. Units that sum zeros are not among them. ``(B,)``.
+    On it means within the tolerances of `Graph.pieces_at`. Units that sum zeros are not among them, but for
+    those of which the original has a slope in between there, and does not follow the convention. ``(B,)``.
     """
     return level_of(graph, graph.values_at(x, range(len(graph.nodes))), tolerances)
 
@@ -221,7 +222,22 @@ def level_of(graph: Graph, values: Mapping[int, Tensor], tolerances: Mapping[int
     noise = noise_at(graph, x, values, max(level))
     for index, units in level.items():
         layer, own = graph.nodes[index].layer, noise[graph.nodes[index].inputs[0]].flatten(1)
+        assert isinstance(layer, PiecewiseLinear | MaxPool)
         if isinstance(layer, MaxPool):
             own = own[:, layer.windows.clamp_min(0)].masked_fill(layer.windows < 0, 0.0).amax(dim=2)
-        found |= (units & (own > 0)).any(dim=1)
+        found |= (units if layer.shared else units & (own > 0)).any(dim=1)
+    return found
+
+
+def between_at(graph: Graph, x: Tensor) -> Tensor:
+    """At which pixels ``(B, C, H, W)`` some unit is exactly on a breakpoint, or windows tie, and the original
+    has a slope in between there: ``(B,)``."""
+    values = graph.values_at(x, range(len(graph.nodes)))
+    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for index in graph.piecewise:
+        layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
+        if isinstance(layer, PiecewiseLinear | MaxPool) and layer.shared:
+            near = near_of(layer, values[source].flatten(1), x.new_zeros(()))
+            if near is not None:
+                found |= near.any(dim=1)
     return found
