@@ -375,6 +375,26 @@ def test_a_unit_of_small_terms_is_not_level_because_a_breakpoint_is_far_away(ben
         torch.testing.assert_close(found.maps.reshape(own.shape), own, rtol=1e-9, atol=1e-24)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_values_that_shrink_from_layer_to_layer_are_not_level_because_a_breakpoint_is_far_away(seed):
+    """None of them comes near 6, so that the network is the one with ReLU."""
+    found = []
+    for bent in (nn.ReLU(), nn.ReLU6()):
+        torch.manual_seed(seed)
+        parts = [nn.Linear(16 if layer == 0 else 12, 12) for layer in range(4)]
+        with torch.no_grad():
+            for part in parts:
+                part.weight.mul_(1e-4)
+                part.bias.zero_()
+        bends = [piece for part in parts for piece in (part, bent)]
+        net = nn.Sequential(nn.Flatten(), *bends, nn.Linear(12, 3, bias=False))
+        image = np.random.default_rng(seed).random((1, 4, 4))
+        found.append(sg.verify(net, image, sg.Brightness(-0.3, 0.3), threshold=0.05, clip=None, threads=1))
+    relu, relu6 = found
+    assert relu6.safe_scale == pytest.approx(relu.safe_scale, abs=1e-9)
+    assert relu6.shares.robust == pytest.approx(relu.shares.robust, abs=1e-9)
+
+
 def test_the_answer_notes_a_map_that_the_original_computes_as_0():
     """Weights of 1e-24 make gradients of 1e-48, which single precision does not know."""
     torch.manual_seed(0)

@@ -160,7 +160,7 @@ def test_a_limit_that_is_far_away_loses_no_digits(tmp_path):
 
 def test_a_layout_that_does_not_fit_is_refused_with_the_one_that_does(tmp_path):
     with pytest.raises(ModelError, match="use layout hwc"):
-        load_network(keras(tmp_path / "keras.onnx"), input_shape=DIGITS)
+        load_network(keras(tmp_path / "keras.onnx"), input_shape=DIGITS, layout="chw")
 
 
 ESTIMATOR = {

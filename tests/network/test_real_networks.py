@@ -109,4 +109,4 @@ def test_the_gradient_of_a_network_of_sigmoids_equals_finite_differences(shared,
 
 def test_the_wrong_layout_of_a_real_network_says_which_is_right(shared):
     with pytest.raises(ModelError, match="use layout flat"):
-        load_network(shared / "models" / "mnist-net_256x2.onnx", input_shape=(1, 28, 28))
+        load_network(shared / "models" / "mnist-net_256x2.onnx", input_shape=(1, 28, 28), layout="chw")

@@ -89,7 +89,10 @@ def _sought() -> list[Added]:
             help="With bound: whether exact engines take over where few units change their piece.",
         ),
         _option("--clip", "LO,HI|none", "What changed pixels are clipped to."),
-        _option("--layout", "chw|hwc|flat", "How the model takes its images."),
+        _option(
+            "--layout", "auto|chw|hwc|flat",
+            "How the model takes its images; auto: as its input is declared, and chw where it is not.",
+        ),
         _option("--mean", "M[,M...]", "Subtracted from pixels in [0, 1] before the model."),
         _option("--std", "S[,S...]", "Then divided by; 1/255 for a network that takes 0 to 255."),
         _option(

@@ -46,7 +46,7 @@ class Case:
     threshold: float = 0.3
     method: str = "auto"
     clip: tuple[float, float] | None = (0.0, 1.0)
-    layout: str = "chw"
+    layout: str = "auto"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     output: str | None = None

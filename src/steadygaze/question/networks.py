@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def network_of(
     model: nn.Module | str | Path | Network,
     shape: tuple[int, ...],
-    layout: str = "chw",
+    layout: str = "auto",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     output: str | int | None = None,

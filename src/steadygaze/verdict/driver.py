@@ -88,7 +88,7 @@ def verify(
     threshold: float = 0.3,
     method: str = "auto",
     clip: tuple[float, float] | None = (0.0, 1.0),
-    layout: str = "chw",
+    layout: str = "auto",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     output: str | int | None = None,
@@ -136,7 +136,8 @@ def verify(
         threshold: δ, the largest inconsistency that counts as the same attention, at least 0.
         method: `"sweep"`, `"bfs"`, `"gbs"`, `"nearest"`, `"bound"`, or `"auto"`, which picks.
         clip: the legal range of pixels, to which changed images are clipped; None for no clip.
-        layout: how the model takes its images: `"chw"`, `"hwc"` or `"flat"`.
+        layout: how the model takes its images: `"chw"`, `"hwc"`, `"flat"`, or `"auto"`, as its declared
+            input has it (colours are flattened only when asked for; `"chw"` where none is declared).
         mean: subtracted from pixels in [0, 1] before the model: one number, or one for each channel.
         std: what pixels are then divided by, likewise.
         output: which of several outputs holds the logits: its name, or its number from 0 on; of an ONNX file

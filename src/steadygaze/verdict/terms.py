@@ -55,9 +55,9 @@ class Terms:
                 own = node.layer.forward(before)
                 most[index], sizes[index] = torch.maximum(largest, _LEFT_OVER * own), own.flatten()
             elif isinstance(node.layer, PiecewiseLinear):
-                marks = max(map(abs, node.layer.marks))
                 most[index] = torch.maximum(largest, _LEFT_OVER * before)
-                sizes[index] = before.flatten().clamp_min(marks)
+                # What comes near a breakpoint other than 0 sums terms of its size; others lie near 0 alone.
+                sizes[index] = before.flatten()
             else:
                 most[index] = largest if index else largest.clamp_min(1.0)
         picked = {graph.nodes[node].inputs[0] for node in graph.piecewise}

@@ -66,12 +66,53 @@ def test_declared_shapes_that_fit_the_layout(declared, layout, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("declared", "shape", "layout"),
+    [
+        (["N", 3, 2, 2], (3, 2, 2), "chw"),
+        (["N", None, None, None], (3, 2, 2), "chw"),
+        (["N", 2, 2, 3], (3, 2, 2), "hwc"),
+        ([None, None, None, 3], (3, 2, 2), "hwc"),
+        ([2, 2, 3], (3, 2, 2), "hwc"),
+        ([1, 12], (1, 4, 3), "flat"),
+        (["N", 12], (1, 4, 3), "flat"),
+        (["N", 4, 3], (1, 4, 3), "chw"),
+        (["N", 4, 3, 1], (1, 4, 3), "hwc"),
+        (["N", 12, 1, 1], (1, 4, 3), "flat"),
+    ],
+)
+def test_the_layout_is_that_of_the_declared_input(declared, shape, layout, tmp_path):
+    flat_file(tmp_path / "net.onnx", declared)
+    network = load_network(tmp_path / "net.onnx", input_shape=shape)
+    asked = load_network(tmp_path / "net.onnx", input_shape=shape, layout=layout)
+    assert network.original.preparation == asked.original.preparation
+    assert network.original.preparation.layout == layout
+    assert network.sha256_as_read == asked.sha256_as_read
+    assert (f"in layout {layout}" in (network.output_note or "")) == (layout != "chw")
+    assert asked.output_note is None
+
+
+def test_colours_are_flattened_only_when_asked_for(tmp_path):
+    """Channel after channel or pixel after pixel: what is declared does not tell."""
+    flat_file(tmp_path / "net.onnx", ["N", 12])
+    with pytest.raises(ModelError, match="use layout flat if it takes one channel after the other"):
+        load_network(tmp_path / "net.onnx", input_shape=(3, 2, 2))
+    flat = load_network(tmp_path / "net.onnx", input_shape=(3, 2, 2), layout="flat")
+    assert flat.original.preparation.layout == "flat"
+
+
+def test_a_module_declares_no_input_and_gets_images_as_pytorch_has_them():
+    network = load_network(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), input_shape=(3, 2, 2))
+    assert network.original.preparation.layout == "chw"
+
+
+@pytest.mark.parametrize(
     ("declared", "layout", "way_out"),
     [
         ([1, 12], "chw", "use layout flat"),
         ([1, 2, 2, 3], "chw", "use layout hwc"),
         ([1, 3, 2, 2], "hwc", "use layout chw or flat"),
         ([1, 1, 4, 4], "chw", "use an image of the network's own size"),
+        ([1, 1, 4, 4], "auto", "use an image of the network's own size"),
         ([8, 3, 2, 2], "chw", r"takes 8 images at once \(8x3x2x2\), .* with a batch of 1"),
         ([8, 3, 4, 4], "chw", "export the network with a batch of 1"),
     ],
@@ -122,7 +163,7 @@ OPEN = [
 @pytest.mark.parametrize("end", [None, [1, -1], [-1]])
 @pytest.mark.parametrize("declared", [*OPEN, ["N", 1, 8, 8], [4, 1, 8, 8]])
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 8, 8)])
-@pytest.mark.parametrize("layout", ["chw", "hwc", "flat"])
+@pytest.mark.parametrize("layout", ["auto", "chw", "hwc", "flat"])
 def test_one_image_never_passes_as_several(layout, shape, declared, end, tmp_path):
     rows_file(tmp_path / "net.onnx", declared, end)
     with pytest.raises(ModelError) as caught:
@@ -304,7 +345,7 @@ def test_a_path_in_place_of_a_module_is_refused_with_what_to_write(path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"layout": "nchw"}, "layout is 'nchw', allowed are chw, hwc, flat"),
+        ({"layout": "nchw"}, "layout is 'nchw', allowed are auto, chw, hwc, flat"),
         ({"mean": (0.1, 0.2)}, "one for each of the 3 channels"),
         ({"mean": float("nan")}, "allowed is one finite number"),
         ({"std": 0.0}, "allowed are numbers above 0"),

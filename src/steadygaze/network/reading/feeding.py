@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from steadygaze.errors import ModelError, SettingError
 from steadygaze.network.building import check_size
 from steadygaze.network.reading.assembling.assembly import Assembler, Value
 from steadygaze.network.reading.originals import LAYOUTS, Layout, Preparation
+
+# Not asked for: the layout that the declared input leaves no doubt about, else that of PyTorch.
+AUTO = "auto"
 
 
 def never_late(effort: int) -> Deadline:
@@ -26,22 +29,45 @@ def never_late(effort: int) -> Deadline:
 class Wish:
     """How the network is to be fed, and which of its outputs is asked for (None: it has to tell itself).
 
+    layout: "auto" is that of PyTorch, but where the declared input fits another alone (see `fitted`).
     late: when it is too late to go on reading, by how many products an image takes (see `Graph.effort`).
     """
 
     image_shape: tuple[int, ...]
-    layout: Layout
+    layout: Layout | Literal["auto"]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     output: str | None
     late: Callable[[int], Deadline] = never_late
 
-    @property
-    def row(self) -> tuple[int, ...]:
-        return _row(self.image_shape, self.layout)
+    def prepared(self) -> Preparation:
+        """How to feed a network that declares no input."""
+        return self._in(self._first, _row(self.image_shape, self._first), True)
 
-    def prepared(self, row: tuple[int, ...], batched: bool) -> Preparation:
-        return Preparation(self.layout, self.mean, self.std, row, batched)
+    @property
+    def _first(self) -> Layout:
+        """The layout asked for, or PyTorch's."""
+        return "chw" if self.layout == AUTO else self.layout
+
+    @property
+    def _allowed(self) -> tuple[Layout, ...]:
+        """The layouts that may be taken, the first that fits.
+
+        Colours are never flattened without being asked: some networks want channel after channel, others
+        pixel after pixel, and their declared inputs are alike.
+        """
+        if self.layout != AUTO:
+            return (self.layout,)
+        return LAYOUTS if self.image_shape[0] == 1 else ("chw", "hwc")
+
+    def _in(self, layout: Layout, row: tuple[int, ...], batched: bool) -> Preparation:
+        return Preparation(layout, self.mean, self.std, row, batched)
+
+    def note(self, preparation: Preparation) -> str | None:
+        """A sentence where the declared input chose the layout, else None."""
+        if preparation.layout == self._first:
+            return None
+        return f"takes images in layout {preparation.layout}, as its input is declared"
 
     def assembler(self, preparation: Preparation) -> tuple[Assembler, Value]:
         """An assembler and the value in it that the network takes."""
@@ -49,30 +75,41 @@ class Wish:
         mean, std = np.reshape(self.mean, (-1, 1, 1)), np.reshape(self.std, (-1, 1, 1))
         scale = preparation.scale
         x = assembler.scale_shift(assembler.pixels, scale / std, -scale * mean / std)
-        x = assembler.permute(x, (0, 2, 3, 1)) if self.layout == "hwc" else x
+        x = assembler.permute(x, (0, 2, 3, 1)) if preparation.layout == "hwc" else x
         return assembler, assembler.reshape(x, (1,) * preparation.batched + preparation.row)
 
     def fitted(self, declared: tuple[int | str | None, ...]) -> Preparation:
         """How to feed a network that declares an input of these sizes (a name or None: open)."""
         sizes = tuple(size if isinstance(size, int) else None for size in declared)
-        found = _fit(sizes, self.image_shape, self.layout)
-        if found is not None:
-            _check_symbols(declared, (1, *found[0]) if found[1] else found[0])
-            return self.prepared(*found)
+        for layout in self._allowed:
+            found = _fit(sizes, self.image_shape, layout)
+            if found is not None:
+                _check_symbols(declared, (1, *found[0]) if found[1] else found[0])
+                return self._in(layout, *found)
+        raise ModelError(self._misfit(sizes))
+
+    def _misfit(self, sizes: tuple[int | None, ...]) -> str:
+        """What to say of a declared input that no allowed layout fits."""
         shown = "x".join("any" if size is None else str(size) for size in sizes)
-        if sizes and sizes[0] is not None and _fit((1, *sizes[1:]), self.image_shape, self.layout):
-            raise ModelError(
+        if sizes and sizes[0] is not None and _fit((1, *sizes[1:]), self.image_shape, self._first):
+            return (
                 f"the network takes {sizes[0]} images at once ({shown}), got images of shape "
                 f"{self.image_shape}, allowed is one at a time, or any number; export it again with a batch "
                 "of 1 or an open one (dynamic_shapes, dynamic_axes)"
             )
         others = [layout for layout in LAYOUTS if _fit(sizes, self.image_shape, layout) is not None]
-        way_out = f"use layout {' or '.join(others)}" if others else _resizing(sizes, self.layout)
+        if not others:
+            way_out = _resizing(sizes, self._first)
+        elif self.layout == AUTO:
+            way_out = "use layout flat if it takes one channel after the other, as PyTorch flattens images"
+        else:
+            way_out = f"use layout {' or '.join(others)}"
         if not others and sizes and sizes[0] not in (1, None):
             way_out += ", and export the network with a batch of 1 or an open one"
-        raise ModelError(
+        row = _row(self.image_shape, self._first)
+        return (
             f"the network takes an input of shape {shown}, got images of shape {self.image_shape} in layout "
-            f"{self.layout!r}, which come to it as 1x{'x'.join(map(str, self.row))}; {way_out}"
+            f"{self._first!r}, which come to it as 1x{'x'.join(map(str, row))}; {way_out}"
         )
 
 
@@ -174,10 +211,11 @@ def _checked_output(output: str | int | None) -> str | None:
     return str(output)
 
 
-def _checked_layout(layout: str) -> Layout:
-    if layout not in LAYOUTS:
-        raise SettingError(f"layout is {layout!r}, allowed are {', '.join(LAYOUTS)}; choose one of these")
-    return cast(Layout, layout)
+def _checked_layout(layout: str) -> Layout | Literal["auto"]:
+    allowed = (AUTO, *LAYOUTS)
+    if layout not in allowed:
+        raise SettingError(f"layout is {layout!r}, allowed are {', '.join(allowed)}; choose one of these")
+    return cast('Layout | Literal["auto"]', layout)
 
 
 def _normalisation(

@@ -108,7 +108,7 @@ def load_network(
     model: torch.nn.Module | str | Path,
     *,
     input_shape: tuple[int, int, int],
-    layout: str = "chw",
+    layout: str = "auto",
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     output: str | int | None = None,
@@ -118,10 +118,12 @@ def load_network(
 
     Arguments: model is a `torch.nn.Module` (neither changed nor kept), a path to a .onnx or .pt2 file, or
     'module:callable', which is imported and called for a module. layout is how the network wants an image:
-    "chw", "hwc" or "flat" (C, H, W flattened). mean and std, one number or one per channel, are what it wants
-    pixels in [0, 1] normalised with. output says which of several outputs holds the logits: its name, or its
-    number from 0 on; of an ONNX file any value inside it has a name. late says when it is too late to go on,
-    given how many products an image takes (see `Graph.effort`); it is asked between the parts of the work.
+    "chw", "hwc", "flat" (C, H, W flattened), or "auto": of these the first that a declared input fits, but
+    colours are flattened only where that is asked for; "chw" where none is declared. mean and std, one number
+    or one per channel, are what it wants pixels in [0, 1] normalised with. output says which of several
+    outputs holds the logits: its name, or its number from 0 on; of an ONNX file any value inside it has a
+    name. late says when it is too late to go on, given how many products an image takes (see `Graph.effort`);
+    it is asked between the parts of the work.
 
     One logit is read as two classes (see `single_logit`).
 
@@ -152,7 +154,8 @@ def _loaded(model: object, wish: Wish) -> Network:
 
 def _from_module(module: torch.nn.Module, wish: Wish, path: str) -> Network:
     own = torch_tracing.own_copy(module, path)
-    preparation, sizes = wish.prepared(wish.row, True), (1, *wish.row)
+    preparation = wish.prepared()
+    sizes = (1, *preparation.row)
     if torch_halves.holds_halves(own):
         program = torch_tracing.exported_in_half(own, sizes, wish.output)
         halves = torch_halves.halved(program, LogitsOf(own, wish.output))
@@ -213,7 +216,12 @@ def _from_traced(
         images = np.random.default_rng(0).uniform(0.0, 1.0, (3, *wish.image_shape))
         given = original_of(traced.module).logits(images)
         torch_head.check_agreement(given, original.logits(images), dropped)
-    notes = (traced.chosen or None, _note(dropped), note_of_scale(assembler.nodes, preparation))
+    notes = (
+        traced.chosen or None,
+        _note(dropped),
+        wish.note(preparation),
+        note_of_scale(assembler.nodes, preparation),
+    )
     return _finished(assembler, reading.logits, original, path, notes, wish)
 
 
@@ -264,7 +272,12 @@ def _from_onnx(path: Path, wish: Wish) -> Network:
     late.ask()
     original = OnnxOriginal(file.model, reading.logits_name, preparation)
     late.ask()
-    notes = [_note(reading.dropped), *file.notes, note_of_scale(assembler.nodes, preparation)]
+    notes = [
+        _note(reading.dropped),
+        wish.note(preparation),
+        *file.notes,
+        note_of_scale(assembler.nodes, preparation),
+    ]
     if file.halves:
         coarsest = max(file.halves, key=lambda half: half.rounding)
         given = partial(OnnxOriginal, model, reading.logits_name, preparation)

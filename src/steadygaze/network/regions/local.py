@@ -128,7 +128,7 @@ def slack_of(layer: PiecewiseLinear | MaxPool, source: Local) -> Tensor:
     """
     value, noise = source.value.flatten(1), source.noise.flatten(1)
     if isinstance(layer, PiecewiseLinear):
-        return noise.clamp_min(SHARE * max(map(abs, layer.marks)))
+        return noise  # beside a breakpoint other than 0 it is a share of terms as large as that
     padding, inputs = layer.windows < 0, layer.windows.clamp_min(0)
     least = (value - noise)[:, inputs].masked_fill(padding, -torch.inf).amax(dim=2, keepdim=True)
     out = padding | ((value + noise)[:, inputs] < least)
