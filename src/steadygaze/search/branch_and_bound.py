@@ -321,6 +321,7 @@ class BranchAndBound(AbstractSearch):
             given = self._handover.takes(boxes[left], judged.doubts[left])
             self._counts["boxes_handed_over"] += int(given.sum())
             left = left[~given]
+        self._open.learn(np.delete(boxes, left, axis=0))
         self._divide(boxes[left], judged.pull[left], judged.doubts[left])
         self._falsifier.try_at(boxes[~decided].mean(axis=2))
 

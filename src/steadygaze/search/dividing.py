@@ -122,14 +122,17 @@ class Dividing:
         """
         share = shares_of(boxes, self._problem.box)
         small, about_zero = (share <= self._smallest).all(axis=1), gauges_of(boxes, self._problem.box) == 0
-        times = np.ones(len(boxes), np.int64)
+        farther, times = np.zeros(len(boxes)), np.ones(len(boxes), np.int64)
         if not self._problem.graph.smooth:  # there all units are in doubt
-            times = np.maximum(np.rint(np.log2(np.maximum(doubts, 1) / most)).astype(int), 1)
+            farther = np.log2(np.maximum(doubts, 1) / most)
+            # As if so many parameters moved the same number of units each.
+            moving = 1 / np.maximum((pull**2).sum(axis=1), 1 / len(self._problem.box))
+            times = np.rint(farther * moving).astype(int).clip(1, HALVINGS)
         several = len(self._problem.box) > 1 and not self._exact
-        framed_ = about_zero & ~small & (outwards | ((times > _FAR) & several))
+        framed_ = about_zero & ~small & (outwards | ((np.rint(farther) > _FAR) & several))
         parts = [part for box in boxes[framed_] for part in self._about_zero(box, in_vain)]
         left = ~small & ~framed_
-        parts += self._halved(boxes[left], pull[left], times[left].clip(max=HALVINGS))
+        parts += self._halved(boxes[left], pull[left], times[left])
         return Divided(
             np.concatenate([boxes[:0], *parts]),
             boxes[small],
