@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from steadygaze.search.decidable import Decidable
+from steadygaze.search.decidable import Decidable, Sizes
 
 
 def learnt(doubts, decided, alone=False, times=32):
@@ -46,3 +46,18 @@ def test_of_the_class_alone_one_decided_box_is_enough_until_others_are_not():
     assert learnt(4 * Decidable(True).most, 1 / 32, alone=True) == 1
     assert learnt(4 * Decidable(True).most, 0.5, alone=True) == 4
     assert 1 / learnt(Decidable(True).most, 0.0, alone=True) == LEVEL
+
+
+def test_boxes_are_halved_past_sizes_of_which_too_few_are_decided():
+    sizes = Sizes()
+    assert sizes.halvings(3, 4) == 1
+    sizes.learn(np.repeat([4, 5, 6], 4), np.repeat([False, False, True], 4))
+    assert sizes.halvings(3, 4) == 3
+    assert sizes.halvings(3, 2) == 2
+    assert sizes.halvings(5, 4) == 1
+
+
+def test_a_few_boxes_of_a_size_tell_nothing():
+    sizes = Sizes()
+    sizes.learn(np.repeat(4, 3), np.zeros(3, bool))
+    assert sizes.halvings(3, 4) == 1

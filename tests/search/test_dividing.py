@@ -37,6 +37,16 @@ def test_units_in_doubt_fall_with_edges_and_not_with_volumes():
         assert len(Dividing(SPOT, False).divided(SPOT.box[None], pull, doubts, 128, False).parts) == parts
 
 
+def test_of_smooth_networks_sizes_tell_how_finely_boxes_are_cut():
+    """All of their units are in doubt. One halving at a time was made, each box judged in vain."""
+    problem = Variant("sigmoid", "spot").problem
+    parts, whole = Dividing(problem, False), problem.box[None]
+    assert len(parts.divided(whole, EVEN, np.array([1e6]), 128, False).parts) == 2
+    for halvings, decided in ((1, False), (2, False), (3, True)):
+        parts.learn(np.repeat(whole, 4, axis=0) * 0.5 ** (halvings / 2), np.full(4, decided))
+    assert len(parts.divided(whole, EVEN, np.array([1e6]), 128, False).parts) == 8
+
+
 def test_boxes_that_many_parts_leave_too_large_are_cut_about_0():
     """A range is told of the box about 0 alone; of 16 parts at once, four would have to be decided for it."""
     whole, parts = SPOT.box[None], Dividing(SPOT, False)

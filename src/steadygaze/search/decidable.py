@@ -1,4 +1,4 @@
-"""With how many units in doubt boxes of a search have been decided: how finely the next ones are cut."""
+"""With how many units in doubt, or how small, boxes were decided: how finely the next ones are cut."""
 
 from __future__ import annotations
 
@@ -15,9 +15,32 @@ _FIRST, _FIRST_ALONE, _LEAST = 128, 256, 32
 # costs what their halves would. Where the class alone is asked, any decided box tells that others may be,
 # too, until more of them were tried.
 _TRIALS, _TRIALS_ALONE, _SHARE = 8, 1, 0.4
+# Of smooth networks so many of a size tell.
+_TRIALS_OF_SIZE = 4
 # Numbers of units are told apart by so many levels to a factor of two: of three parameters three halvings lie
 # between a number and its half, and eight times as many boxes.
 _LEVELS = 2
+
+
+@final
+class Sizes:
+    """Learns how small boxes of a smooth network have to be, where no number of units in doubt tells it."""
+
+    def __init__(self) -> None:
+        self._tried, self._decided = Counter[int](), Counter[int]()
+
+    def learn(self, sizes: np.ndarray, decided: np.ndarray) -> None:
+        """Take in how often the whole was halved for boxes ``(B,)``, and which of them were decided."""
+        self._tried.update(sizes.tolist())
+        self._decided.update(sizes[decided].tolist())
+
+    def halvings(self, size: int, most: int) -> int:
+        """How often a box of this size is halved at once: past sizes of which too few were decided."""
+        return next((more for more in range(1, most) if not self._is_in_vain(size + more)), most)
+
+    def _is_in_vain(self, size: int) -> bool:
+        tried = self._tried[size]
+        return tried >= _TRIALS_OF_SIZE and self._decided[size] < _SHARE * tried
 
 
 @final
