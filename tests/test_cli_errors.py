@@ -111,6 +111,11 @@ BAD = {
     "background above 1": (arguments(background=255), "within 0 and 1"),
     "folder that is not there": (arguments(image="folder:none:cat/1.png"), "no file|no folder"),
     "perturbation unknown": (arguments(perturb="brightnes(amount=-0.3..0.3)"), "did you mean .brightness."),
+    "perturbation that is none": (
+        arguments(perturb="rain(amount=0..1)"),
+        "named .rain.; allowed: brightness",
+    ),
+    "perturbation that is a target": (arguments(perturb="fog(amount=0..1)"), "target=fog. blends with it"),
     "model nearly built in": (arguments(model="digits-cn"), "did you mean .digits-cnn."),
     "perturbation unreadable": (arguments(perturb="brightness(amount"), "brightness"),
     "range reversed": (arguments(perturb="brightness(amount=0.3..-0.3)"), "0.3"),

@@ -15,6 +15,12 @@ SteadygazeError
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
+
+# Names that are less alike mean something else: rain is no affine.
+_NEAR = 0.65
+
 
 class SteadygazeError(Exception):
     """Base of every error that steadygaze raises on purpose."""
@@ -58,3 +64,9 @@ class FidelityError(SteadygazeError):
 
 class InternalCheckError(SteadygazeError):
     """A self-check failed: the answer is withheld."""
+
+
+def meant(got: str, allowed: Collection[str]) -> str:
+    """The end of a sentence on a name that there is not: which is near it, if any, and which there are."""
+    near = [name for name in allowed if name.startswith(got)] or get_close_matches(got, allowed, 1, _NEAR)
+    return (f": did you mean {near[0]!r}? " if near else "; ") + f"allowed: {', '.join(allowed)}"

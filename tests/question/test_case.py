@@ -132,7 +132,6 @@ def test_the_settings_are_arguments_of_verify_with_the_same_defaults():
         ("treshold", "threshold"),
         ("time", "time-limit"),
         ("perturbation", "perturb"),
-        ("xyz", ""),
     ],
 )
 def test_an_unknown_key_names_the_nearest(key, nearest):

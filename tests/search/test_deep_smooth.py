@@ -20,8 +20,11 @@ from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search import branch_and_bound
+from steadygaze.search.base import Options
 from steadygaze.search.boxes import volumes_of
-from steadygaze.search.experience import Experience
+from steadygaze.search.branch_and_bound import BranchAndBound
+from steadygaze.search.experience import Experience, Judged
+from steadygaze.search.falsifying import Falsifier
 from steadygaze.search.judged_boxes import judge_boxes
 from steadygaze.verdict.driver import verify
 
@@ -59,12 +62,33 @@ def test_it_is_not_where_boxes_about_zero_are_never_small(monkeypatch):
     assert answer.safe_scale == 0
 
 
-def posed(image, saliency=None):
+def posed(image, saliency=None, chain=LINE):
     network = load_network(deep(16), input_shape=image.shape)
     return pose(
-        network, image, LINE, label=None, threshold=0.3, clip=(0.0, 1.0),
+        network, image, chain, label=None, threshold=0.3, clip=(0.0, 1.0),
         saliency=saliency or Gradient(), inconsistency=Cosine(),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chain", "most"), [(LINE, 1), (chain_of("affine(degrees=-5..5, scale=-0.1..0.1)"), 4)]
+)
+def test_boxes_that_take_long_are_judged_few_at_once(chain, most, monkeypatch):
+    """A step of forty of a small transformer took half of a limit of 10 s, and the last one was lost."""
+    asked = list[int]()
+
+    def judged(problem, boxes, *_):
+        asked.append(len(boxes))
+        nothing, open_ = np.zeros(len(boxes)), np.full(len(boxes), UNDECIDED)
+        return Judged(open_, nothing, np.full(boxes.shape[:2], 0.5), *(nothing for _ in range(8)))
+
+    monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
+    monkeypatch.setattr(Falsifier, "search", lambda self: None)
+    search = BranchAndBound(posed(IMAGE, NoMap(), chain), Options(2**30, 1))
+    while len(asked) < 16:
+        search.step()
+    search.close()
+    assert max(asked) == most
 
 
 @pytest.mark.parametrize(("saliency", "drifts"), [(NoMap(), False), (Gradient(), True)])

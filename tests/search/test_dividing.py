@@ -23,11 +23,28 @@ def test_the_parameter_that_moves_units_is_halved_first():
 
 def test_boxes_with_many_doubts_are_cut_into_several_at_once():
     boxes = SPOT.box[None].repeat(3, axis=0)
-    doubts = 128 * np.array([0.5, 4.0, 8.0])
+    doubts = 128 * np.array([0.5, 2.0, 4.0])
     divided = Dividing(SPOT, False).divided(boxes, EVEN.repeat(3, axis=0), doubts, 128, False)
     sizes, counts = np.unique(volumes_of(divided.parts) / SPOT.volume, return_counts=True)
-    np.testing.assert_allclose(sizes, [1 / 8, 1 / 4, 1 / 2])
-    assert counts.tolist() == [8, 4, 2]
+    np.testing.assert_allclose(sizes, [1 / 16, 1 / 4, 1 / 2])
+    assert counts.tolist() == [16, 4, 2]
+
+
+def test_units_in_doubt_fall_with_edges_and_not_with_volumes():
+    """Where one parameter alone moves units, one halving leaves half of them, of two parameters two do."""
+    doubts, one = np.array([512.0]), np.array([[1.0, 0.0]])
+    for pull, parts in ((one, 4), (EVEN, 16)):
+        assert len(Dividing(SPOT, False).divided(SPOT.box[None], pull, doubts, 128, False).parts) == parts
+
+
+def test_of_smooth_networks_sizes_tell_how_finely_boxes_are_cut():
+    """All of their units are in doubt. One halving at a time was made, each box judged in vain."""
+    problem = Variant("sigmoid", "spot").problem
+    parts, whole = Dividing(problem, False), problem.box[None]
+    assert len(parts.divided(whole, EVEN, np.array([1e6]), 128, False).parts) == 2
+    for halvings, decided in ((1, False), (2, False), (3, True)):
+        parts.learn(np.repeat(whole, 4, axis=0) * 0.5 ** (halvings / 2), np.full(4, decided))
+    assert len(parts.divided(whole, EVEN, np.array([1e6]), 128, False).parts) == 8
 
 
 def test_boxes_that_many_parts_leave_too_large_are_cut_about_0():

@@ -50,6 +50,26 @@ def test_boxes_near_the_origin_get_fewer_turns_while_they_lead_nowhere():
     assert boxes._near_share == open_boxes._NEAR_SHARE
 
 
+def test_boxes_near_the_origin_get_their_turns_while_they_are_decided():
+    """The safe scale rises when the last of those at one distance is decided, which takes many steps."""
+    boxes = OpenBoxes(SPOT, SPOT.box[None])
+    for step in range(100):
+        taken = boxes.take(1, np.inf, False)
+        boxes.learn(taken if step % 3 else taken[:0])
+        boxes.add(taken)
+    assert boxes._near_share > open_boxes._NEAR_SHARE
+    assert boxes.reached == 0
+
+
+def test_what_is_decided_farther_away_is_no_turn_for_those_near_the_origin():
+    boxes = OpenBoxes(SPOT, np.concatenate([ringed(3), ringed(3)]))
+    for _ in range(5):
+        taken = boxes.take(4, np.inf, False)
+        boxes.learn(taken[gauges_of(taken, SPOT.box) > gauges_of(taken[:2], SPOT.box).max()])
+        boxes.add(taken)
+    assert boxes._near_share < open_boxes._NEAR_SHARE
+
+
 def test_most_turns_go_to_boxes_near_the_origin_once_a_failure_is_known():
     """The verdict is known then; how far all is safe is not."""
     boxes = OpenBoxes(SPOT, ringed(3)[:1])

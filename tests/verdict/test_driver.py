@@ -19,7 +19,8 @@ from steadygaze.search.base import Standing
 from steadygaze.search.sweep import Sweep
 from steadygaze.verdict.budget import INTERRUPT
 from steadygaze.verdict.checks import audit
-from steadygaze.verdict.findings import Finding, verdict_of
+from steadygaze.verdict.engines import search_by_name
+from steadygaze.verdict.findings import Finding, Stopped, verdict_of
 from steadygaze.verdict.witness import find_witness
 
 BOX = sg.Brightness(-0.3, 0.3) | sg.Patch(0, 1, top=3, left=3, size=2)
@@ -80,6 +81,23 @@ def test_a_limit_ends_in_an_honest_partial_answer(image, limit, words, monkeypat
     assert answer.verdict in (Verdict.UNKNOWN, Verdict.VIOLATED)
     assert words in answer.result.reason
     assert words in answer.result.settings["stopped"]
+
+
+def test_the_shares_are_of_the_search_that_knows_most(image, monkeypatch):
+    """They were the sweep's: 100 % undecided, beside a safe scale that was known as far as it goes."""
+    genuine = steadygaze.verdict.driver._found
+
+    def found(name, problem, options, *rest):
+        if name != "sweep":
+            return genuine(name, problem, options, *rest)
+        search = search_by_name(name, problem, options)
+        late = Stopped("time", "the time limit of 1 s")
+        return Finding(search.name, search.claim, search.found(), None, search.standing(), late)
+
+    monkeypatch.setattr(steadygaze.verdict.driver, "_found", found)
+    answer = sg.verify("digits-mlp", image, BOX)
+    assert answer.result.method == "nearest + sweep + gbs"
+    assert answer.shares.robust >= answer.safe_scale**2 > 0
 
 
 def test_an_interrupt_gives_the_partial_answer(image, monkeypatch):

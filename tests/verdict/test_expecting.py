@@ -64,12 +64,13 @@ def test_the_sentence_tells_both_guesses(way, loading, words):
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ([{"boxes_given_up": 0, "halvings_at_zero": 16}], "one of 2^-16 of the range"),
-        ([{"boxes_given_up": 0, "halvings_at_zero": 0}], "open the whole box, and"),
+        ([{"boxes": 3, "boxes_given_up": 0, "halvings_at_zero": 16}], "one of 2^-16 of the range"),
+        ([{"boxes": 1, "boxes_given_up": 0, "halvings_at_zero": 0}], "open the whole box, and"),
+        ([{"boxes": 0, "boxes_given_up": 0, "halvings_at_zero": 0}], "for a first box at 0; ten times"),
         ([{"boxes_given_up": 1, "halvings_at_zero": 24}], "of 2^-24 of the range: units"),
         ([{"boxes_given_up": 1, "halvings_at_zero": 24}], "not likely to give a safe scale"),
         ([{}], "ten times as much may."),
-        ([{"boxes_given_up": 0, "halvings_at_zero": 8}, {}], "ten times as much may."),
+        ([{"boxes": 2, "boxes_given_up": 0, "halvings_at_zero": 8}, {}], "ten times as much may."),
     ],
 )
 def test_where_nothing_is_known_of_0_the_smallest_box_left_open_is_told(counts, words):
@@ -77,6 +78,13 @@ def test_where_nothing_is_known_of_0_the_smallest_box_left_open_is_told(counts, 
     findings = [replace(gone(), standing=replace(gone().standing, counts=own)) for own in counts]
     (told,) = expectation(Asked, findings, 0.0, None)
     assert words in told
+
+
+@pytest.mark.parametrize(("loading", "said"), [(7.0, False), (12.9, True)])
+def test_where_loading_took_the_time_that_is_told(loading, said):
+    """A search of half a second under a limit of 10 s seemed to have had all of it."""
+    (told,) = expectation(Asked, [gone(seconds=8.0)], 0.0, None, loading)
+    assert ("loading took 13 s of the time, and 8 s were left" in told) == said
 
 
 @pytest.mark.parametrize(

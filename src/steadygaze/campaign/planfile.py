@@ -21,13 +21,12 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from steadygaze.campaign.crew import KEEP
 from steadygaze.campaign.plan import Plan, PlannedCase
-from steadygaze.errors import ImageError, SettingError
+from steadygaze.errors import ImageError, SettingError, meant
 from steadygaze.question.case import ATTENTION, CLAIMS, CLASS, KEEPING, READERS, make_case, read_toml
 from steadygaze.question.images import ImageEntry, images_of
 from steadygaze.question.preset import preset, presets
@@ -369,5 +368,4 @@ def _texts(key: str, value: Any) -> tuple[str, ...]:
 
 
 def _unknown(what: str, got: str, allowed: Sequence[str] | Mapping[str, str]) -> str:
-    (nearest,) = get_close_matches(got, list(allowed), n=1, cutoff=0.0)
-    return f"there is no {what} {got!r}: did you mean {nearest!r}? allowed: {', '.join(allowed)}"
+    return f"there is no {what} {got!r}{meant(got, allowed)}"

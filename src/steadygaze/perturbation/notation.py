@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from steadygaze.errors import PerturbationError
+from steadygaze.errors import PerturbationError, meant
 from steadygaze.perturbation import BUILT_IN
 from steadygaze.perturbation.chain import AbstractPerturbation, Chain
+from steadygaze.perturbation.photometric import Blend
 from steadygaze.perturbation.records import Constant, Setting
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
@@ -108,10 +108,8 @@ def _parse_link(text: str) -> AbstractPerturbation:
     name, inside = match.groups()
     known = {cls.name: cls for cls in BUILT_IN}
     if name not in known:
-        (nearest,) = get_close_matches(name, known, n=1, cutoff=0.0)
-        raise PerturbationError(
-            f"there is no perturbation named {name!r}: did you mean {nearest!r}? allowed: {', '.join(known)}"
-        )
+        blends = f"; blend(amount=0..0.3, target={name}) blends with it" if name in Blend.words else ""
+        raise PerturbationError(f"there is no perturbation named {name!r}{meant(name, known)}{blends}")
     settings = {setting.name: setting for setting in known[name].settings}
     low_high: list[float] = []
     values: dict[str, Any] = {}

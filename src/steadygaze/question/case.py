@@ -9,11 +9,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from steadygaze.errors import SettingError
+from steadygaze.errors import SettingError, meant
 from steadygaze.question.framing import Framing, sizes
 from steadygaze.question.preset import preset
 
@@ -161,11 +160,7 @@ def _read(source: Mapping[str, Any]) -> dict[str, Any]:
                 f"campaign PLAN.toml`, or give {_PLANS[key]!r}"
             )
         if option not in READERS:
-            completed = [name for name in READERS if name.startswith(option)]
-            nearest = (completed or get_close_matches(option, READERS, n=1, cutoff=0.0))[0]
-            raise SettingError(
-                f"there is no setting {key!r}: did you mean {nearest!r}? allowed: {', '.join(READERS)}"
-            )
+            raise SettingError(f"there is no setting {key!r}{meant(option, READERS)}")
         name = option.replace("-", "_")
         if name in values:
             raise SettingError(f"{option} is given twice, with - and with _: give it once")

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 
-from steadygaze.errors import SettingError
+from steadygaze.errors import SettingError, meant
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,5 @@ def preset(name: str) -> Preset:
     """The one of that name. Raises SettingError where there is none."""
     known = presets()
     if name not in known:
-        (nearest,) = get_close_matches(name, known, n=1, cutoff=0.0)
-        raise SettingError(
-            f"there is no preset {name!r}: did you mean {nearest!r}? allowed: {', '.join(known)}"
-        )
+        raise SettingError(f"there is no preset {name!r}{meant(name, known)}")
     return known[name]

@@ -50,6 +50,9 @@ from steadygaze.search.reaching_out import ReachingOut
 _ROOM = 32
 # Bytes that a batch's widest forms may take: larger ones leave the cache.
 _BATCH_BYTES = 1 << 24
+# Boxes of a batch of a deep smooth network whose values are not followed as polynomials: more of them take as
+# long one by one.
+_FEW_AT_ONCE = 4
 # Batches to a step; a fixed number, so that the map does not depend on the number of threads.
 _BATCHES = 4
 # Of boxes that hold 0 the larger ones get forms alone, as long as none is decided: more effort for them takes
@@ -107,8 +110,12 @@ class BranchAndBound(AbstractSearch):
         row = 8 * widest * rows
         self._batch = int(np.clip(_BATCH_BYTES // row, 4, 64))
         self._slow = problem.graph.effort > SLOW
-        if self._slow:  # one after the other: what was judged before the time is over counts
+        # One after the other where a box takes long: what was judged before the time is over counts, and what
+        # it tells decides which are next. Polynomials of several boxes take as long together as one by one.
+        if self._slow or problem.follows_polynomials:
             self._batch = 1
+        elif problem.graph.drowns:
+            self._batch = min(self._batch, _FEW_AT_ONCE)
         opened = _bytes_of(2**HALVINGS, len(problem.box))
         self._step = max(min(4, _BATCHES * self._batch), min(_BATCHES * self._batch, _STEP_BYTES // opened))
         self._open = OpenBoxes(problem, self._parts_at_borders() if exact else problem.box[None].copy())
@@ -207,6 +214,7 @@ class BranchAndBound(AbstractSearch):
                 return None
             self._experience.learn_precision(judged)
             self._counts["boxes"] += len(some)
+            self._dividing.learn(some, judged.kind != UNDECIDED)
             kinds.update(judged.kind.tolist())
             if len(kinds) > 1 or UNDECIDED in kinds:
                 return UNDECIDED
@@ -314,6 +322,7 @@ class BranchAndBound(AbstractSearch):
         self._counts["boxes"] += len(boxes)
         decided = judged.kind != UNDECIDED
         self._decidable.learn(judged.doubts, decided)
+        self._dividing.learn(boxes, decided)
         if decided.any():
             self._enter(boxes[decided], judged.kind[decided])
         left = np.flatnonzero(~decided)
@@ -321,6 +330,7 @@ class BranchAndBound(AbstractSearch):
             given = self._handover.takes(boxes[left], judged.doubts[left])
             self._counts["boxes_handed_over"] += int(given.sum())
             left = left[~given]
+        self._open.learn(np.delete(boxes, left, axis=0))
         self._divide(boxes[left], judged.pull[left], judged.doubts[left])
         self._falsifier.try_at(boxes[~decided].mean(axis=2))
 

@@ -18,7 +18,9 @@ from steadygaze.search.boxes import (
     parted_at_zero,
     shares_of,
     shells,
+    volumes_of,
 )
+from steadygaze.search.decidable import Sizes
 
 # Of slow networks few boxes are judged within a limit of time, and these lie about 0, in one whose edges are
 # halved so often if it cannot be decided; of the slowest smooth ones, of which a box takes a second, twice as
@@ -72,6 +74,11 @@ class Dividing:
         self._slow = problem.graph.effort > SLOW
         self._smallest = smallest_share(problem)
         self._bends = np.array(problem.perturbation.bends, dtype=bool)
+        self._sizes = Sizes()
+
+    def learn(self, boxes: np.ndarray, decided: np.ndarray) -> None:
+        """Take in which of boxes ``(B, n, 2)`` were decided, bool ``(B,)``."""
+        self._sizes.learn(self._sizes_of(boxes), decided)
 
     def outwards(self, failure: bool) -> bool:
         """Whether boxes that hold 0 are cut about it: how far all is safe is asked more than what fails.
@@ -122,20 +129,30 @@ class Dividing:
         """
         share = shares_of(boxes, self._problem.box)
         small, about_zero = (share <= self._smallest).all(axis=1), gauges_of(boxes, self._problem.box) == 0
-        times = np.ones(len(boxes), np.int64)
-        if not self._problem.graph.smooth:  # there all units are in doubt
-            times = np.maximum(np.rint(np.log2(np.maximum(doubts, 1) / most)).astype(int), 1)
+        farther = np.zeros(len(boxes))
+        if self._problem.graph.smooth:  # all units are in doubt
+            sizes = self._sizes_of(boxes).tolist()
+            times = np.array([self._sizes.halvings(size, HALVINGS) for size in sizes], np.int64)
+        else:
+            farther = np.log2(np.maximum(doubts, 1) / most)
+            # As if so many parameters moved the same number of units each.
+            moving = 1 / np.maximum((pull**2).sum(axis=1), 1 / len(self._problem.box))
+            times = np.rint(farther * moving).astype(int).clip(1, HALVINGS)
         several = len(self._problem.box) > 1 and not self._exact
-        framed_ = about_zero & ~small & (outwards | ((times > _FAR) & several))
+        framed_ = about_zero & ~small & (outwards | ((np.rint(farther) > _FAR) & several))
         parts = [part for box in boxes[framed_] for part in self._about_zero(box, in_vain)]
         left = ~small & ~framed_
-        parts += self._halved(boxes[left], pull[left], times[left].clip(max=HALVINGS))
+        parts += self._halved(boxes[left], pull[left], times[left])
         return Divided(
             np.concatenate([boxes[:0], *parts]),
             boxes[small],
             int((small & about_zero).sum()),
             max((round(-math.log2(edges.max())) for edges in share[about_zero]), default=0),
         )
+
+    def _sizes_of(self, boxes: np.ndarray) -> np.ndarray:
+        """How often the whole box was halved for each of these."""
+        return np.rint(-np.log2(volumes_of(boxes) / self._problem.volume)).astype(np.int64)
 
     def _halved(self, boxes: np.ndarray, pull: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
         """The parts of boxes that are halved so many times ``(B,)`` each."""

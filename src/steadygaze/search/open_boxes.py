@@ -10,10 +10,12 @@ import numpy as np
 from steadygaze.question.problem import Problem
 from steadygaze.search.boxes import SLOW, gauges_of, shares_of, volumes_of
 
-# Of the boxes of a step, so many are the nearest to 0; the rest the largest. Each step in which the safe
-# scale does not rise takes from the share, down to a least: at 0 hinges may meet that no box tells apart. Of
-# slow networks all are near while the safe scale rises: large boxes of theirs are hardly ever decided.
-_NEAR_SHARE, _NEAR_LEAST, _NEAR_FALL = 0.5, 0.05, 0.9
+# Of the boxes of a step, so many are the nearest to 0 at first, and more while some of these are decided; the
+# rest the largest. All have to be decided for a robust box, and where the time ends before, those near 0 are
+# a safe scale. Each step in which none of them is decided takes from the share, down to a least: at 0 hinges
+# may meet that no box tells apart. Of slow networks all are near while the safe scale rises: large boxes of
+# theirs are hardly ever decided.
+_NEAR_SHARE, _NEAR_LEAST, _NEAR_FALL, _NEAR_DECIDED = 0.5, 0.05, 0.9, 0.9
 # Once a failure is known the verdict is, too, and what is left to tell is how far all is safe: so many of
 # them are the nearest then, at first and at least.
 _KNOWN_SHARE, _KNOWN_LEAST = 0.9, 0.5
@@ -38,6 +40,7 @@ class OpenBoxes:
         self._whole, self._slow = problem.box, problem.graph.effort > SLOW
         self._boxes = boxes
         self._near_share, self._reached = _NEAR_SHARE, 0.0
+        self._front, self._decided = -1.0, False
 
     def __len__(self) -> int:
         return len(self._boxes)
@@ -64,6 +67,10 @@ class OpenBoxes:
     def add(self, *boxes: np.ndarray) -> None:
         """Open more."""
         self._boxes = np.concatenate([self._boxes, *boxes])
+
+    def learn(self, decided: np.ndarray) -> None:
+        """Take in which boxes ``(B, n, 2)`` were decided of those taken last."""
+        self._decided = bool((gauges_of(decided, self._whole) <= self._front).any())
 
     def near(self, blocked: float, closer: bool = False) -> np.ndarray:
         """The numbers of those on which the safe scale depends, nearest first.
@@ -99,7 +106,8 @@ class OpenBoxes:
         if len(first):
             near, count = first[:count], min(count, len(first))
         share = self._near_share * (1 / _NEAR_SHARE if self._slow else 1.0)
-        near = near[: math.ceil(count * (1.0 if len(first) else share))]
+        near = near[: math.ceil(count * (1.0 if len(first) else min(share, 1.0)))]
+        self._front = float(gauges_of(self._boxes[near], self._whole).max(initial=-1.0))
         rest = np.setdiff1d(np.arange(len(self._boxes)), near)
         largest = np.argsort(-volumes_of(self._boxes[rest]), kind="stable")[: count - len(near)]
         taken = np.concatenate([near, rest[largest]])
@@ -123,5 +131,9 @@ class OpenBoxes:
     def _pace(self, reached: float, known: bool) -> None:
         """The share of the boxes near 0, given how far from there all is robust now."""
         self._near_share = max(self._near_share * _NEAR_FALL, _KNOWN_LEAST if known else _NEAR_LEAST)
+        if self._decided:
+            self._near_share = max(self._near_share, _NEAR_DECIDED)
         if reached > self._reached:
-            self._near_share, self._reached = _KNOWN_SHARE if known else _NEAR_SHARE, reached
+            best = _KNOWN_SHARE if known else _NEAR_SHARE
+            self._near_share, self._reached = max(best, self._near_share), reached
+        self._decided = False

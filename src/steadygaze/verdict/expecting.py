@@ -19,7 +19,8 @@ _IN_VAIN = (
     "there, or what rounding adds has grown beyond what is to be proven on its way through the layers. More "
     "time is not likely to give a safe scale{}."
 )
-_TOO_FEW = "The time did not suffice for a first region at 0; ten times as much may."
+_TOO_FEW = "The time did not suffice for a first {} at 0; ten times as much may."
+_LOADED = "Starting and loading took {:.2g} s of the time, and {:.2g} s were left for the search. "
 _TOO_LARGE = (
     "The time did not suffice for small boxes at 0: bounds leave open {}, and whether "
     "they decide smaller ones, for which ten times as much will do, cannot be told."
@@ -58,7 +59,7 @@ def expectation(
         less = "" if problem.class_alone else ", which the class alone may have"
         return (_IN_VAIN.format(round(math.log2(smallest_share(problem))), less),)
     if not scale:
-        return (_without_region(findings),)
+        return (_without_region(findings, loading),)
     searched = sum(finding.seconds for finding in findings)
     times = 10 + 9 * loading / searched if searched else 10.0
     by_count = scale * times ** (1 / len(box))
@@ -78,17 +79,22 @@ def expectation(
     )
 
 
-def _without_region(findings: Sequence[Finding]) -> str:
+def _without_region(findings: Sequence[Finding], loading: float) -> str:
     """What is said where nothing is known of 0.
 
     An exact engine takes the region at 0 as soon as the time for one is there. Bounds may leave open boxes of
-    any size: they are told by the smallest at 0 that they did.
+    any size: they are told by the smallest at 0 that they did, if they came to judge any.
     """
-    halvings = [finding.standing.counts.get("halvings_at_zero") for finding in findings]
-    told = [number for number in halvings if number is not None]
-    if len(told) < len(halvings):
-        return _TOO_FEW
-    return _TOO_LARGE.format(f"one of 2^-{max(told):.0f} of the range" if max(told) else "the whole box")
+    searched = sum(finding.seconds for finding in findings)
+    began = _LOADED.format(loading, searched) if loading > searched else ""
+    counts = [finding.standing.counts for finding in findings]
+    told = [own["halvings_at_zero"] for own in counts if own.get("boxes") and "halvings_at_zero" in own]
+    if len(told) < len(counts):
+        bounds = all(finding.method == "bound" for finding in findings)
+        return began + _TOO_FEW.format("box" if bounds else "region")
+    return began + _TOO_LARGE.format(
+        f"one of 2^-{max(told):.0f} of the range" if max(told) else "the whole box"
+    )
 
 
 def pace_of(findings: Sequence[Finding], times: float) -> float | None:

@@ -51,10 +51,8 @@ class OnnxEvaluator:
         """The gradient, float64 and shaped as `batch`, of each image's number `label` by its own inputs."""
         with torch.inference_mode(False), torch.enable_grad():
             x = _input_of(batch).requires_grad_()
-            numbers = self._run(x, count)
-            seed = torch.zeros_like(numbers)
-            seed[:, label] = 1.0
-            return torch.autograd.grad(numbers, x, seed)[0].numpy()
+            # Of a single number: with gradients of outputs given, torch imports sympy, which takes a second.
+            return torch.autograd.grad(self._run(x, count)[:, label].sum(), x)[0].numpy()
 
     def _run(self, batch: Tensor, count: int) -> Tensor:
         known = self._walked(self._nodes, {**self._weights, self._input: batch})
