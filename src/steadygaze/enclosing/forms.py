@@ -29,6 +29,9 @@ from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT, Enclosure
 
+# What is summed up of forms where it is asked for, ``(B, *shape)``.
+_SUMS = ("spread", "reach", "size", "strays")
+
 
 @dataclass(frozen=True, eq=False)
 class Forms:
@@ -77,7 +80,7 @@ class Forms:
         """How far the coefficients reach, ``(B, *shape)``."""
         return self.rows[:, 1:].abs().sum(dim=1)
 
-    @property
+    @cached_property
     def reach(self) -> Tensor:
         """How far values may be from the centre, ``(B, *shape)``, rounded up."""
         return (self.spread + self.error) * _upward(self.rows.shape[1])
@@ -110,11 +113,13 @@ class Forms:
 
     def flattened(self) -> Forms:
         """The same numbers with shape ``(N,)``."""
-        if self.error.ndim == 2:
-            return self
+        return self if self.error.ndim == 2 else self._flat
+
+    @cached_property
+    def _flat(self) -> Forms:
         flat = replace(self, rows=self.rows.flatten(2), error=self.error.flatten(1))
-        if "spread" in vars(self):  # what was summed up once need not be again
-            vars(flat)["spread"] = self.spread.flatten(1)
+        # What was summed up once need not be again.
+        vars(flat).update((name, own.flatten(1)) for name, own in vars(self).items() if name in _SUMS)
         return flat
 
     def reshaped(self, *shape: int) -> Forms:
@@ -146,7 +151,7 @@ class Forms:
             length = (self.errors + lengths_of(own)) * _upward(self.rows.shape[1])
         return Forms(self.rows[:, : 1 + self.count], self.strays, self.count, length=length)
 
-    @property
+    @cached_property
     def strays(self) -> Tensor:
         """How far values may be from an affine function of the coordinates, ``(B, *shape)``, rounded up."""
         own = self.rows[:, 1 + self.count :]
