@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT, Enclosure
+from steadygaze.enclosing.passes import magnitudes_of
 
 # What is summed up of forms where it is asked for, ``(B, *shape)``.
 _SUMS = ("spread", "reach", "size", "strays")
@@ -78,7 +79,7 @@ class Forms:
     @cached_property
     def spread(self) -> Tensor:
         """How far the coefficients reach, ``(B, *shape)``."""
-        return self.rows[:, 1:].abs().sum(dim=1)
+        return _summed(self.rows, 1)
 
     @cached_property
     def reach(self) -> Tensor:
@@ -154,8 +155,7 @@ class Forms:
     @cached_property
     def strays(self) -> Tensor:
         """How far values may be from an affine function of the coordinates, ``(B, *shape)``, rounded up."""
-        own = self.rows[:, 1 + self.count :]
-        return (self.error + own.abs().sum(dim=1)) * _upward(self.rows.shape[1])
+        return (self.error + _summed(self.rows, 1 + self.count)) * _upward(self.rows.shape[1])
 
     def linear(
         self,
@@ -347,6 +347,14 @@ def _either(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     either = longer.clone()
     either[:, : shorter.shape[1]] = torch.maximum(longer[:, : shorter.shape[1]], shorter)
     return either
+
+
+def _summed(rows: Tensor, first: int) -> Tensor:
+    """Sums ``(B, *shape)`` of the magnitudes of rows ``(B, R, *shape)`` from the first one asked for on."""
+    if rows.device.type != "cpu":
+        return rows[:, first:].abs().sum(dim=1)
+    flat = np.ascontiguousarray(rows.flatten(2).numpy())
+    return torch.from_numpy(magnitudes_of(flat, first)).reshape(len(rows), *rows.shape[2:])
 
 
 def together(parts: Sequence[Forms]) -> Tensor | None:
