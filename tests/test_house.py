@@ -184,9 +184,12 @@ def test_the_public_list_is_sorted_and_complete():
     assert final <= set(public), "errors and perturbations are for users: they belong in the public list"
 
 
+_COMPILERS = ("kernel", "summing_kernel", "part", "spliced")
+
+
 def is_kernel(node: ast.FunctionDef) -> bool:
     """Whether numba compiles it, and finds the types out for itself."""
-    return any(ast.unparse(decorator) in ("kernel", "part", "spliced") for decorator in node.decorator_list)
+    return any(ast.unparse(decorator) in _COMPILERS for decorator in node.decorator_list)
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

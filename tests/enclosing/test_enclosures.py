@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steadygaze.enclosing import enclosures
 from steadygaze.enclosing.enclosures import Enclosure, Weights
 
 RNG = np.random.default_rng(21)
@@ -230,6 +231,27 @@ def test_parameters_are_known_to_twice_the_precision():
         rows = (Fraction(known.centre[box, axis]), t * Fraction(known.slopes[box, axis, axis]))
         kept = Fraction(rest[box, 0, axis]) + t * Fraction(rest[box, 1 + axis, axis])
         assert abs(Fraction(boxes[box, axis, end]) - sum(rows) - kept) <= Fraction(error[box, axis])
+
+
+def test_products_are_the_same_made_at_once_or_one_by_one(monkeypatch):
+    known = some()
+    first, second = replace(known, error=0 * known.error), some(error=0.0)
+    at_once = first * second
+    t = np.array(list(np.ndindex(*(3,) * COUNT))) - 1.0
+    excesses = [excess(at_once, first.at(own) * second.at(own), own) for own in t[:, None].repeat(ROWS, 1)]
+    assert max(excesses) <= 0
+    monkeypatch.setattr(enclosures, "_FEW", 0)
+    np.testing.assert_allclose(at_once.error, (first * second).error, rtol=1e-12)
+
+
+def test_coordinates_that_move_nothing_may_be_left_out():
+    boxes = np.array([[[0.1, 0.2], [0.3, 0.3], [-0.3, 0.4]]])
+    known = Enclosure.of_boxes(boxes, ((0, 2),), keep_rest=True)
+    assert known.moving.tolist() == [0, 2]
+    own = known.along(known.moving)
+    assert (own.count, own.rest) == (2, None)
+    np.testing.assert_array_equal(own.slopes, known.slopes[:, [0, 2]])
+    np.testing.assert_array_equal(own.error, known.error)
 
 
 def test_nothing_is_kept_that_nobody_asks_for():

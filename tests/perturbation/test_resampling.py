@@ -353,6 +353,39 @@ def test_a_product_taken_for_another_is_seen(monkeypatch, text):
     assert excess_of(chain, GREY, boxes, np.random.default_rng(1), count=60) > 0
 
 
+@pytest.mark.parametrize("left_out", ["errors of places", "what is taken off", "nothing"])
+def test_what_is_taken_off_is_put_back(monkeypatch, left_out):
+    chain = chain_of("affine(degrees=-40..40, scale=-0.5..0.8, dx=-1..1)")
+    boxes = np.stack([0.3 * chain.box, 0.2 * chain.box + 0.5 * chain.box[:, 1:]])
+    plain = resampling.put_back
+
+    def less(fitted, u_slopes, u_error, v_slopes, v_error, *others):
+        if left_out == "errors of places":
+            u_error, v_error = np.zeros_like(u_error), np.zeros_like(v_error)
+        elif left_out == "what is taken off":
+            fitted = np.concatenate([fitted[:2], np.zeros_like(fitted[2:7]), fitted[7:]])
+        plain(fitted, u_slopes, u_error, v_slopes, v_error, *others)
+
+    monkeypatch.setattr(resampling, "put_back", less)
+    excess = excess_of(chain, GREY, boxes, np.random.default_rng(1), count=60)
+    assert (excess <= 0) == (left_out == "nothing")
+
+
+def test_places_are_told_in_the_coordinates_that_move_them(monkeypatch):
+    """What is made of amounts takes as long as it has coordinates, and most stand for products."""
+    chain, counts = chain_of("affine(degrees=-9..9, scale=-0.1..0.1) | translate(dx=-1..1)"), []
+    plain = resampling.resampled
+
+    def counting(values, u, v, *others, **how):
+        counts.append((values.count, u.count, v.count))
+        return plain(values, u, v, *others, **how)
+
+    monkeypatch.setattr(resampling, "resampled", counting)
+    enclosed = chain.enclose(GREY, Enclosure.of_boxes(chain.box[None], chain.products))
+    assert counts == [(6, 2, 2), (6, 1, 1)]
+    assert enclosed.slopes[0, [0, 1, 2]].any(axis=(1, 2, 3)).all()
+
+
 # -- what a patch hides
 
 

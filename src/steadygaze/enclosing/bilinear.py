@@ -344,6 +344,10 @@ def ranged(images, places, triangles, tilted, bent, squared, made):
                 for m in range(images.shape[1]):
                     image = images[source, m]
                     steep_u, steep_v, lowest, highest = _steepness(image, first, last, top, bottom)
+                    if lowest == highest:  # all that is left is one value, without rounding
+                        made[:, b, m, y, x] = 0.0
+                        low[b, m, y, x] = high[b, m, y, x] = lowest
+                        continue
                     tilt_u, tilt_v, twist = 0.0, 0.0, 0.0
                     if tilted and steep_u + steep_v > 0.0:
                         for j in range(2):

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from steadygaze.enclosing.error_free import two_product, two_sum
 
 #: Unit roundoff of float64.
 UNIT = 2.0**-53
+# Of so few products all are made at once.
+_FEW = 2**12
 # What products lose below the least normal numbers.
 _LEAST = 2.0**-1000
 
@@ -178,6 +181,15 @@ class Enclosure:
         """Rows (..., H, W) as rows (M, H, W)."""
         return self.reshaped(-1, *self.shape[-2:])
 
+    @property
+    def moving(self) -> np.ndarray:
+        """Numbers ``(k,)`` of the coordinates that move anything."""
+        return np.flatnonzero(self.slopes.any(axis=(0, *range(2, self.slopes.ndim))))
+
+    def along(self, coordinates: np.ndarray) -> Enclosure:
+        """The same in these coordinates alone, the others moving nothing; what rounding took is left out."""
+        return Enclosure(self.centre, self.slopes[:, coordinates], self.error)
+
     def widened(self, error: np.ndarray | float) -> Enclosure:
         """With so much more error."""
         return Enclosure(self.centre, self.slopes, (self.error + error) * self._upward, self.products)
@@ -262,14 +274,7 @@ class Enclosure:
         a, b = self.centre, other.centre
         alpha, beta = self.slopes, other.slopes
         squares = alpha * beta / 2
-        quadratic = np.abs(squares).sum(axis=1)
-        # Coordinates that move neither factor have no products, and products of parameters often move none.
-        some = [own.any(axis=(0, *range(2, own.ndim))) for own in (alpha, beta)]
-        moving = np.flatnonzero(some[0] | some[1])
-        for number, j in enumerate(moving[1:], start=1):
-            before = moving[:number]
-            pairs = alpha[:, j, None] * beta[:, before] + alpha[:, before] * beta[:, j, None]
-            quadratic = quadratic + np.abs(pairs).sum(axis=1)
+        quadratic = np.abs(squares).sum(axis=1) + _mixed(alpha, beta)
         first, second = np.abs(a) + self.spread, np.abs(b) + other.spread
         error = quadratic + self.error * (second + other.error) + other.error * first
         # first * second is at least the sum of the absolute values of all terms, at most n + 2 to a sum.
@@ -321,6 +326,30 @@ class Enclosure:
     @property
     def _upward(self) -> float:
         return 1 + 2 * self._terms * UNIT
+
+
+def _mixed(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Sum of |alpha_j beta_k + alpha_k beta_j| over all j < k, ``(B, *shape)``; slopes are (B, n, *shape)."""
+    count = alpha.shape[1]
+    if alpha.size * count <= _FEW:
+        pairs = alpha[:, :, None] * beta[:, None]
+        first, second = _pairs_of(count)
+        return np.abs(pairs[:, first, second] + pairs[:, second, first]).sum(axis=1)
+    # Coordinates that move neither factor have no products, and products of parameters often move none.
+    some = [own.any(axis=(0, *range(2, own.ndim))) for own in (alpha, beta)]
+    moving = np.flatnonzero(some[0] | some[1])
+    total = np.zeros((len(alpha), *np.broadcast_shapes(alpha.shape[2:], beta.shape[2:])))
+    for number, j in enumerate(moving[1:], start=1):
+        before = moving[:number]
+        pairs = alpha[:, j, None] * beta[:, before] + alpha[:, before] * beta[:, j, None]
+        total = total + np.abs(pairs).sum(axis=1)
+    return total
+
+
+@lru_cache(maxsize=16)
+def _pairs_of(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of each two of so many coordinates."""
+    return np.triu_indices(count, 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,10 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT, Enclosure
+from steadygaze.enclosing.passes import magnitudes_of
+
+# What is summed up of forms where it is asked for, ``(B, *shape)``.
+_SUMS = ("spread", "reach", "size", "strays")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +79,9 @@ class Forms:
     @cached_property
     def spread(self) -> Tensor:
         """How far the coefficients reach, ``(B, *shape)``."""
-        return self.rows[:, 1:].abs().sum(dim=1)
+        return _summed(self.rows, 1)
 
-    @property
+    @cached_property
     def reach(self) -> Tensor:
         """How far values may be from the centre, ``(B, *shape)``, rounded up."""
         return (self.spread + self.error) * _upward(self.rows.shape[1])
@@ -110,11 +114,13 @@ class Forms:
 
     def flattened(self) -> Forms:
         """The same numbers with shape ``(N,)``."""
-        if self.error.ndim == 2:
-            return self
+        return self if self.error.ndim == 2 else self._flat
+
+    @cached_property
+    def _flat(self) -> Forms:
         flat = replace(self, rows=self.rows.flatten(2), error=self.error.flatten(1))
-        if "spread" in vars(self):  # what was summed up once need not be again
-            vars(flat)["spread"] = self.spread.flatten(1)
+        # What was summed up once need not be again.
+        vars(flat).update((name, own.flatten(1)) for name, own in vars(self).items() if name in _SUMS)
         return flat
 
     def reshaped(self, *shape: int) -> Forms:
@@ -146,11 +152,10 @@ class Forms:
             length = (self.errors + lengths_of(own)) * _upward(self.rows.shape[1])
         return Forms(self.rows[:, : 1 + self.count], self.strays, self.count, length=length)
 
-    @property
+    @cached_property
     def strays(self) -> Tensor:
         """How far values may be from an affine function of the coordinates, ``(B, *shape)``, rounded up."""
-        own = self.rows[:, 1 + self.count :]
-        return (self.error + own.abs().sum(dim=1)) * _upward(self.rows.shape[1])
+        return (self.error + _summed(self.rows, 1 + self.count)) * _upward(self.rows.shape[1])
 
     def linear(
         self,
@@ -342,6 +347,14 @@ def _either(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     either = longer.clone()
     either[:, : shorter.shape[1]] = torch.maximum(longer[:, : shorter.shape[1]], shorter)
     return either
+
+
+def _summed(rows: Tensor, first: int) -> Tensor:
+    """Sums ``(B, *shape)`` of the magnitudes of rows ``(B, R, *shape)`` from the first one asked for on."""
+    if rows.device.type != "cpu":
+        return rows[:, first:].abs().sum(dim=1)
+    flat = np.ascontiguousarray(rows.flatten(2).numpy())
+    return torch.from_numpy(magnitudes_of(flat, first)).reshape(len(rows), *rows.shape[2:])
 
 
 def together(parts: Sequence[Forms]) -> Tensor | None:

@@ -27,6 +27,7 @@ import numpy as np
 
 from steadygaze.enclosing.bilinear import ranged, walked
 from steadygaze.enclosing.enclosures import UNIT, Enclosure, Pairs, tighter
+from steadygaze.enclosing.tilts import put_back
 
 
 def resampled(
@@ -34,22 +35,25 @@ def resampled(
     u: Enclosure,
     v: Enclosure,
     fill: np.ndarray,
+    moving: np.ndarray,
     *,
     triangles: bool,
     products: Pairs = (),
 ) -> Enclosure:
     """The values (B, M, H, W) read at places ``u``, ``v`` (B, H, W): enclosed, (B, M, H, W).
 
-    ``fill`` (M,) is what each of the M channels is outside; ``products`` are the factors of the last
-    coordinates, see ``Enclosure``.
+    ``fill`` (M,) is what each of the M channels is outside; ``moving`` (k,) are those of the coordinates of
+    the values that places have, in order; ``products`` are the factors of the last ones, see ``Enclosure``.
     """
-    moving = np.flatnonzero((u.slopes.any(axis=(2, 3)) | v.slopes.any(axis=(2, 3))).any(axis=0))
+    across, down = u.moving, v.moving
     centre = framed(values.centre, fill)
-    pairs = {} if triangles else _pairs_followed(u, v, products)  # on triangles nothing bends
-    if len(moving) <= 1:
-        made = _along(centre, u, v, moving, next(iter(pairs.values()), None), triangles)
+    pairs = {}
+    if not triangles:  # there nothing bends
+        pairs = _pairs_followed(moving[across].tolist(), moving[down].tolist(), values.count, products)
+    if len(np.union1d(across, down)) <= 1:
+        made = _along(centre, u, v, moving, values.count, next(iter(pairs.values()), None), triangles)
     else:
-        made = _within(centre, u, v, pairs, triangles)
+        made = _within(centre, u, v, moving, values.count, pairs, triangles)
     if values.is_exact:
         return made
     # Each slope image is read at the same places. Half its range there goes into the error.
@@ -94,14 +98,15 @@ def framed(values: np.ndarray, fill: np.ndarray) -> np.ndarray:
     return made
 
 
-def _pairs_followed(u: Enclosure, v: Enclosure, products: Pairs) -> dict[tuple[int, int], int]:
-    """Of each two coordinates that move u and v, the coordinate of their product; {} where one is missing.
+def _pairs_followed(
+    across: list[int], down: list[int], count: int, products: Pairs
+) -> dict[tuple[int, int], int]:
+    """Of each two coordinates that move columns and rows, that of their product; {} where one is missing.
 
-    With those of each two that move one of them, where none of these is missing.
+    With those of each two that move one of them, where none of these is missing. count: of all coordinates.
     """
-    first = u.count - len(products)
+    first = count - len(products)
     place = {pair: first + number for number, pair in enumerate(products)}
-    across, down = (np.flatnonzero(one.slopes.any(axis=(0, 2, 3))).tolist() for one in (u, v))
     wanted = {(min(j, k), max(j, k)) for j in across for k in down}
     squares = set(combinations_with_replacement(across, 2)) | set(combinations_with_replacement(down, 2))
     if not wanted <= place.keys():
@@ -111,55 +116,56 @@ def _pairs_followed(u: Enclosure, v: Enclosure, products: Pairs) -> dict[tuple[i
 
 
 def _along(
-    images: np.ndarray, u: Enclosure, v: Enclosure, moving: np.ndarray, bow: int | None, triangles: bool
+    images: np.ndarray,
+    u: Enclosure,
+    v: Enclosure,
+    moving: np.ndarray,
+    count: int,
+    bow: int | None,
+    triangles: bool,
 ) -> Enclosure:
     """Where the places lie on segments, one coordinate of the boxes being all that moves them.
 
     bow: the coordinate of its square; None where there is none.
     """
-    places = []
+    places, own = [], np.union1d(u.moving, v.moving)
     for one in (u, v):
-        step = one.slopes[:, moving[0]] if len(moving) else np.zeros(one.centre.shape)
+        step = one.slopes[:, own[0]] if len(own) else np.zeros(one.centre.shape)
         places += [one.centre, step, one.error]
     made = np.empty((4, *_shape(images, u)))
     walked(images, np.stack(places), triangles, bow is not None, made)
-    slopes = np.zeros((made.shape[1], u.count, *made.shape[2:]))
-    if len(moving):
-        slopes[:, moving[0]] = made[1]
+    slopes = np.zeros((made.shape[1], count, *made.shape[2:]))
+    if len(own):
+        slopes[:, moving[own[0]]] = made[1]
     if bow is not None:
         slopes[:, bow] = made[2]
     return Enclosure(made[0], slopes, made[3])
 
 
 def _within(
-    images: np.ndarray, u: Enclosure, v: Enclosure, pairs: dict[tuple[int, int], int], triangles: bool
+    images: np.ndarray,
+    u: Enclosure,
+    v: Enclosure,
+    moving: np.ndarray,
+    count: int,
+    pairs: dict[tuple[int, int], int],
+    triangles: bool,
 ) -> Enclosure:
     """Where they lie in boxes, moved by several coordinates; pairs: of these, the coordinate of each two."""
     squared = any(j == k for j, k in pairs)
     made = _boxed(images, u, v, triangles, tilted=True, bent=bool(pairs), squared=squared)
-    low, high, across, down, twist, bow_u, bow_v, rounding = made
-    slopes = across[:, None] * u.slopes[:, :, None] + down[:, None] * v.slopes[:, :, None]
-    error = (high - low) / 2 + np.abs(across) * u.error[:, None] + np.abs(down) * v.error[:, None]
-    rounding = rounding + 4 * UNIT * (np.abs(low) + np.abs(high))
-    rounding = rounding + 4 * UNIT * (np.abs(across) * u.spread[:, None] + np.abs(down) * v.spread[:, None])
-    centre = low + (high - low) / 2
-    # What is taken off weighs (u - centre) (v - centre) and both squares, with both known up to an error.
-    for curve, one, other in ((twist, u, v), (bow_u, u, u), (bow_v, v, v)):
-        if not pairs or not curve.any():
-            continue
-        for (j, k), product in pairs.items():
-            own = curve * (one.slopes[:, j] * other.slopes[:, k])[:, None]
-            if j == k:
-                own = own / 2
-                centre = centre + own
-            else:
-                own = own + curve * (one.slopes[:, k] * other.slopes[:, j])[:, None]
-            slopes[:, product] += own
-        stray = one.error * (other.spread + other.error) + other.error * one.spread
-        error = error + np.abs(curve) * stray[:, None]
-        turns = 4 * (len(pairs) + 4) * UNIT
-        rounding = rounding + turns * np.abs(curve) * (one.spread * other.spread)[:, None]
-    return Enclosure(centre, slopes, np.zeros_like(error)).widened(error + rounding)
+    centre, slopes, error = (
+        np.empty(made.shape[1:]),
+        np.zeros((made.shape[1], count, *made.shape[2:])),
+        np.empty(made.shape[1:]),
+    )
+    number = {int(coordinate): place for place, coordinate in enumerate(moving)}
+    bent = np.array([(number[j], number[k], own) for (j, k), own in pairs.items()], np.int64).reshape(-1, 3)
+    places = [
+        part for one in (u, v) for part in (np.ascontiguousarray(one.slopes), np.ascontiguousarray(one.error))
+    ]
+    put_back(made, *places, moving, bent, centre, slopes, error)
+    return Enclosure(centre, slopes, error)
 
 
 def _boxed(

@@ -114,19 +114,23 @@ class Translate(AbstractPiecewiseAffinePerturbation):
         """The images read at enclosed places, across triangles: see ``enclosing.resampling``."""
         fill = per_channel("translate fill", self.fill, images.shape[0])
         fill = np.broadcast_to(fill[:, 0, 0], images.shape[:1])
+        moving = amounts.moving
+        own = amounts.along(moving)
         shifts = [
-            self._range(name)[0] if own is None else amounts[own] for name, own in self._owners().items()
+            self._range(name)[0] if number is None else own[number] for name, number in self._owners().items()
         ]
-        places = _places(shifts, amounts, images.shape)
-        return read_over(images, *places, fill, triangles=self.has_pieces, products=amounts.products)
+        places = _places(shifts, own, images.shape)
+        return read_over(images, *places, fill, moving, triangles=self.has_pieces, products=amounts.products)
 
     def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
         """The maps moved by what varies, 0 where uncovered."""
-        nothing = Enclosure.exact(np.zeros(len(amounts.centre)), amounts.count)
-        right, down = (nothing if own is None else amounts[own] for own in self._owners().values())
+        moving = amounts.moving
+        own = amounts.along(moving)
+        nothing = Enclosure.exact(np.zeros(len(own.centre)), own.count)
+        right, down = (nothing if number is None else own[number] for number in self._owners().values())
         shifts = [mixed(row, right, down) for row in self._back]
-        places = _places(shifts, amounts, maps.shape)
-        return read_maps_over(maps, *places, triangles=self.has_pieces, products=amounts.products)
+        places = _places(shifts, own, maps.shape)
+        return read_maps_over(maps, *places, moving, triangles=self.has_pieces, products=amounts.products)
 
     def at_zero(self) -> Placement:
         """Read from the left and from above by the constant shifts."""

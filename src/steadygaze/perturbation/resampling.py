@@ -80,17 +80,20 @@ class AbstractResampling(AbstractPerturbation):
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """The images read at enclosed places: see ``enclosing.resampling``."""
         fill = per_channel(f"{self.name} fill", self.fill, images.shape[0])
-        places = self._enclosed_sources(amounts, images.shape)
+        moving = amounts.moving
+        places = self._enclosed_sources(amounts.along(moving), images.shape)
         fill = np.broadcast_to(fill[:, 0, 0], images.shape[:1])
-        return read_over(images, *places, fill, triangles=False, products=amounts.products)
+        return read_over(images, *places, fill, moving, triangles=False, products=amounts.products)
 
     def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
         """The maps read at enclosed places, 0 outside."""
         x, y, middle = _centred(maps.shape)
-        rows = [[_spread(part) for part in row] for row in self.enclosed_sources(self._every(amounts))]
+        moving = amounts.moving
+        every = self._every(amounts.along(moving))
+        rows = [[_spread(part) for part in row] for row in self.enclosed_sources(every)]
         right, down = self._moved(rows, x, y)
         places = right + x + middle[0], down + y + middle[1]
-        return read_maps_over(maps, *places, triangles=False, products=amounts.products)
+        return read_maps_over(maps, *places, moving, triangles=False, products=amounts.products)
 
     def at_zero(self) -> Placement:
         """Read at the places for the constant amounts."""
@@ -184,11 +187,15 @@ class AbstractResampling(AbstractPerturbation):
 
     def _enclosed_sources(self, amounts: Enclosure, shape: tuple[int, ...]) -> tuple[Enclosure, Enclosure]:
         x, y, middle = _centred(shape)
-        rows, count = len(amounts.centre), amounts.count
-        nowhere = Enclosure.exact(np.zeros((rows, *x.shape)), count)
         sources = self.enclosed_sources(self._every(amounts))
         led = self._led([[_spread(part) for part in row] for row in sources], x, y)
-        across, down = (nowhere + place for place in led)
+        across, down = (
+            # A constant place is the same over all boxes.
+            place
+            if isinstance(place, Enclosure)
+            else Enclosure.exact(np.broadcast_to(place, (len(amounts.centre), *x.shape)), amounts.count)
+            for place in led
+        )
         return across + middle[0], down + middle[1]
 
     def _every(self, amounts: Enclosure) -> Enclosure:
@@ -245,26 +252,35 @@ def read_over(
     u: Enclosure,
     v: Enclosure,
     fill: np.ndarray,
+    moving: np.ndarray,
     *,
     triangles: bool,
     products: Pairs = (),
 ) -> Enclosure:
     """Images (B, C, H, W) read at enclosed places (B, H, W), ``fill`` (C,) outside.
 
-    ``products`` are those of the amounts that move the places.
+    ``moving`` are the numbers of the coordinates that places depend on, ``products`` those of the amounts
+    that move them.
     """
     from steadygaze.enclosing.resampling import resampled  # numba, where it is needed
 
-    return resampled(values, u, v, fill, triangles=triangles, products=products)
+    return resampled(values, u, v, fill, moving, triangles=triangles, products=products)
 
 
 def read_maps_over(
-    maps: Enclosure, u: Enclosure, v: Enclosure, *, triangles: bool, products: Pairs = ()
+    maps: Enclosure,
+    u: Enclosure,
+    v: Enclosure,
+    moving: np.ndarray,
+    *,
+    triangles: bool,
+    products: Pairs = (),
 ) -> Enclosure:
     """Maps (B, ..., H, W) read at enclosed places (B, H, W), 0 outside."""
     layers = maps.as_layers()
     fill = np.zeros(layers.shape[0])
-    return read_over(layers, u, v, fill, triangles=triangles, products=products).reshaped(*maps.shape)
+    read = read_over(layers, u, v, fill, moving, triangles=triangles, products=products)
+    return read.reshaped(*maps.shape)
 
 
 def mixed(weights: np.ndarray, right: Any, down: Any) -> Any:

@@ -74,7 +74,7 @@ def test_errors_cancel_as_they_do_at_the_pixels(monkeypatch, slight):
     images = images + pixels.error * sign[..., COUNT:]
     values = backward.graph.forward(images.flatten(0, 1)).unflatten(0, (400, BOXES)) @ ROWS.T
     assert (found <= values + 1e-12).all()
-    assert backward.ends[1].lower.shape[1] == 1 + COUNT + OFF + 1
+    assert backward.ends[1].weights.shape[1] == OFF, "of all boxes one matrix"
     monkeypatch.setattr(tightening, "_FEW_OFF", 0.0)
     assert 1 not in bounded(slight)[1].ends
     torch.testing.assert_close(found, least(bounded(slight)[1]), rtol=1e-7, atol=1e-7)
@@ -88,8 +88,8 @@ def test_errors_are_counted_once_and_no_further():
 def test_errors_that_are_left_out_are_caught(monkeypatch):
     of, left = End.of_errors, {"weights": 1.0, "rounding": 1.0}
 
-    def less(rows, weights, rounding):
-        return of(rows, weights * left["weights"], rounding * left["rounding"])
+    def less(rows, weights, errors, size, rounding):
+        return of(rows, weights * left["weights"], errors, size, rounding * left["rounding"])
 
     monkeypatch.setattr(End, "of_errors", staticmethod(less))
     monkeypatch.setattr(tightening, "_SLIGHT", 0.6)
@@ -129,7 +129,7 @@ def test_errors_are_not_taken_for_the_symbols_of_other_ends(sign, dense_first):
     error[0, 2] = 1.0
     backward = bounds_of(graph, Forms(rows, error, 2), {graph.last}, {}, 8, effort=Effort.UNITS).backward
     found = backward.least(torch.ones((1, 1, 1), dtype=torch.float64), graph.last)
-    assert any(end.alone for end in backward.ends.values())
+    assert any(end.weights is not None for end in backward.ends.values())
     assert any(forms.symbols for forms in backward.grounds.values())
     images = torch.zeros((8, 10), dtype=torch.float64)
     images[:, :3] = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=3)))

@@ -117,6 +117,38 @@ def test_units_that_are_left_out_though_they_matter_are_caught(monkeypatch, alwa
     assert always
 
 
+def test_parts_of_weights_are_picked_once_for_the_same_units(always):
+    graph = network()
+    _, backward = bounded(graph, 0.02)
+    rows = torch.cat([torch.eye(4), -torch.eye(4)]).double().expand(BOXES, -1, -1)
+    whole = backward.below(rows, graph.last)
+    picked = len(always)
+    assert picked
+    again = backward.take(torch.arange(BOXES)).below(rows, graph.last)
+    torch.testing.assert_close(again, whole, rtol=0, atol=0)
+    assert len(always) == picked
+    for number in range(BOXES):
+        own = backward.take(torch.tensor([number])).below(rows[:1], graph.last)
+        torch.testing.assert_close(own, whole[[number]], rtol=1e-11, atol=1e-11)
+    # Of few inputs a part that leads from many more is not taken.
+    part = next(iter(backward._parts.values()))
+    assert part.serves(part.places, part.wanted[: len(part.wanted) * 3 // 4])
+    assert not part.serves(part.places, part.wanted[: len(part.wanted) // 4])
+
+
+def test_a_part_without_what_matters_is_not_taken(monkeypatch, always):
+    graph = network()
+    _, backward = bounded(graph, 0.02)
+    rows = torch.cat([torch.eye(4), -torch.eye(4)]).double().expand(BOXES, -1, -1)
+    whole = backward.least(rows, graph.last)
+    alive = Lines.alive.func
+    monkeypatch.setattr(Lines, "alive", property(lambda lines: alive(lines)[::2]))
+    backward.take(torch.tensor([0])).least(rows[:1], graph.last)
+    monkeypatch.setattr(Lines, "alive", property(alive))
+    torch.testing.assert_close(backward.least(rows, graph.last), whole, rtol=1e-11, atol=1e-11)
+    assert always
+
+
 def test_what_rounding_adds_is_not_less():
     """Rows of few units are as far off as those of all: sums have fewer terms, and the same share is lost."""
     graph = network()

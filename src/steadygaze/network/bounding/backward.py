@@ -27,7 +27,7 @@ from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.ends import End, Sums
 from steadygaze.network.bounding.few_bent import FewBent
-from steadygaze.network.bounding.few_units import Few, FewUnits, mirrored, whole
+from steadygaze.network.bounding.few_units import Few, FewUnits, PartOfWeights, mirrored, whole
 from steadygaze.network.bounding.fields import Fields, fields_of
 from steadygaze.network.bounding.grids import grid_of
 from steadygaze.network.bounding.lines import AbstractLines, Lines, unit_of, weighed
@@ -72,6 +72,7 @@ class Backward:
     early: dict[int, FewBent] = field(default_factory=dict)
     _scales: dict[int, Tensor] = field(default_factory=dict)
     _roundings: dict[int, Tensor] = field(default_factory=dict)
+    _parts: dict[int, PartOfWeights] = field(default_factory=dict)
 
     def take(self, chosen: Tensor) -> Backward:
         """What is known over some of the boxes."""
@@ -222,7 +223,7 @@ class Backward:
 
     @cached_property
     def _few(self) -> FewUnits:
-        return FewUnits(self.graph, self.lines, self._is_end, self._rounding)
+        return FewUnits(self.graph, self.lines, self._is_end, self._rounding, self._parts)
 
     def units(self, start: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Functions ``(B, 1 + n, M)`` below and above some entries of a node's output, a mask ``(B, M)``.
@@ -271,8 +272,7 @@ class Backward:
         nodes = [self.graph.nodes[index] for index in self.behind(start)] if graph is None else graph.nodes
         widest = max(math.prod(node.shape) for node in nodes)
         kind = self._kind
-        size = kind.itemsize
-        span = max(1, _BLOCK_BYTES // (2 * size * widest))
+        span = max(1, _BLOCK_BYTES // (2 * kind.itemsize * widest))
         done = 0
         while done < boxes and counts[order[done]]:
             most = int(counts[order[done]])

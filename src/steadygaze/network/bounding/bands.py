@@ -23,6 +23,7 @@ from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
+from steadygaze.enclosing.passes import bands_between, reaches_of
 from steadygaze.enclosing.windows import bands_behind
 from steadygaze.network.bounding.few_places import few_places, is_told_apart, sent
 from steadygaze.network.bounding.lines import AbstractLines, Lines, Range, numbers_of
@@ -47,11 +48,11 @@ class Band:
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Least and largest values ``(B, *shape)``, rounded outwards."""
-        low, high = self.middle - self.half, self.middle + self.half
+        below, above, size = self._reaches
         share = (self.middle.shape[1] + 8) * UNIT
-        outward = (self._size * share + self.error) * (1 + share)
-        least, most = low[:, 0] - outward, high[:, 0] + outward
-        return least - low[:, 1:].abs_().sum(dim=1), most + high[:, 1:].abs_().sum(dim=1)
+        outward = (size * share + self.error) * (1 + share)
+        least, most = self.middle[:, 0] - self.half[:, 0], self.middle[:, 0] + self.half[:, 0]
+        return least - outward - below, most + outward + above
 
     def through(self, lines: AbstractLines, shape: Shape) -> Band:
         """Behind a layer that is not affine, whose output has the given shape."""
@@ -77,22 +78,31 @@ class Band:
             tuple(self.error.shape[1:]),
         )
 
-    @cached_property
+    @property
     def _size(self) -> Tensor:
-        return self.middle.abs().sum(dim=1) + self.half.abs().sum(dim=1)
+        return self._reaches[2]
+
+    @cached_property
+    def _reaches(self) -> tuple[Tensor, Tensor, Tensor]:
+        """How far the functions below and above reach from their constants; all magnitudes, summed up."""
+        if self.error.device.type == "cpu":
+            made = torch.from_numpy(reaches_of(*numbers_of(self._flat()[:2])))
+            below, above, size = made.reshape(3, *self.error.shape)
+            return below, above, size
+        low, high = (self.middle - self.half)[:, 1:], (self.middle + self.half)[:, 1:]
+        size = self.middle.abs().sum(dim=1) + self.half.abs().sum(dim=1)
+        return low.abs().sum(dim=1), high.abs().sum(dim=1), size
 
     def _flat(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.middle.flatten(2), self.half.flatten(2), self.error.flatten(1)
 
     def _between(self, lines: Lines, shape: Shape) -> Band:
         middle, half, error = self._flat()
-        mean, spread = (lines.above + lines.below) / 2, (lines.above - lines.below) / 2
-        wide = (lines.above.abs() + lines.below.abs()) / 2
-        skew = (lines.above.abs() - lines.below.abs()) / 2
-        moved = mean[:, None] * middle + skew[:, None] * half
-        width = spread[:, None] * middle + wide[:, None] * half
-        moved[:, 0] += (lines.above_offset + lines.below_offset) / 2
-        width[:, 0] += (lines.above_offset - lines.below_offset) / 2
+        if error.device.type == "cpu":
+            own = (lines.below, lines.below_offset, lines.above, lines.above_offset)
+            moved, width = torch.from_numpy(bands_between(*numbers_of((middle, half, *own))))
+        else:
+            moved, width = _put_between(middle, half, lines)
         steep = torch.maximum(lines.above.abs(), lines.below.abs())
         offsets = lines.above_offset.abs() + lines.below_offset.abs()
         size = self._size.flatten(1)
@@ -107,6 +117,18 @@ class Band:
         rounding = (terms + 2) * UNIT * size
         error = (torch.maximum(below, above) + rounding) * (1 + 2 * terms * UNIT)
         return _shaped((most + least) / 2, (most - least) / 2, error, shape)
+
+
+def _put_between(middle: Tensor, half: Tensor, lines: Lines) -> tuple[Tensor, Tensor]:
+    """What `bands_between` gives on a processor."""
+    mean, spread = (lines.above + lines.below) / 2, (lines.above - lines.below) / 2
+    wide = (lines.above.abs() + lines.below.abs()) / 2
+    skew = (lines.above.abs() - lines.below.abs()) / 2
+    moved = mean[:, None] * middle + skew[:, None] * half
+    width = spread[:, None] * middle + wide[:, None] * half
+    moved[:, 0] += (lines.above_offset + lines.below_offset) / 2
+    width[:, 0] += (lines.above_offset - lines.below_offset) / 2
+    return moved, width
 
 
 def moved(layer: AbstractAffine, bands: Sequence[Band], ranges: Sequence[Range]) -> tuple[Band, Range]:

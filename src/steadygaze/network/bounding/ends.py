@@ -28,8 +28,10 @@ class End:
             each unit of its entry, rounding included. upper: of those above; what a row loses is negative.
         count: n, the number of coordinates.
         lost: ``(B, 1)`` what rows in float32 may lose besides; None in float64.
-        alike: whether those below and above differ in nothing but what a row loses.
-        alone: whether no other end has these symbols, whatever their numbers are.
+        alike: whether those below and above differ in nothing but what a row loses; both are then `lower`.
+        weights: ``(M, k)``, where k other values have errors ``(B, k)`` of their own, which no other end
+            tells of: what they add to the M values. None elsewhere.
+        errors: these.
     """
 
     lower: Tensor
@@ -37,24 +39,26 @@ class End:
     count: int
     lost: Tensor | None = None
     alike: bool = False
-    alone: bool = False
+    weights: Tensor | None = None
+    errors: Tensor | None = None
 
     @staticmethod
     def of(forms: Forms) -> End:
         """The end of rows at values that have these forms."""
         flat = forms.flattened()
-        return replace(_between(flat.rows, flat.rows, flat.error, flat.size, forms.count), alike=True)
+        lower = _lower(flat.rows, flat.error, flat.size)
+        return End(lower, lower, forms.count, alike=True)
 
     @staticmethod
-    def of_errors(rows: Tensor, weights: Tensor, rounding: Tensor) -> End:
+    def of_errors(rows: Tensor, weights: Tensor, errors: Tensor, size: Tensor, rounding: Tensor) -> End:
         """The end of rows at values ``(M,)`` whose errors are known as what is made of others' errors.
 
-        rows: ``(B, 1 + n, M)`` functions of the coordinates. weights: ``(B, k, M)``, what errors of the same
-        k values add, each times a number between -1 and 1. rounding: ``(B, M)``, of which nothing cancels.
+        rows: ``(B, 1 + n, M)`` functions of the coordinates. weights ``(M, k)`` and errors ``(B, k)``: see
+        the class. size: ``(B, M)``, at least the sum of the magnitudes of all. rounding: ``(B, M)``, of which
+        nothing cancels.
         """
-        known, count = torch.cat([rows, weights], dim=1), rows.shape[1] - 1
-        found = _between(known, known, rounding, known.abs().sum(dim=1), count)
-        return replace(found, alike=True, alone=True)
+        lower = _lower(rows, rounding, size)
+        return End(lower, lower, rows.shape[1] - 1, alike=True, weights=weights, errors=errors)
 
     @staticmethod
     def of_band(band: Band) -> End:
@@ -65,25 +69,33 @@ class End:
 
     def take(self, chosen: Tensor) -> End:
         """That over some of the boxes."""
-        own = None if self.lost is None else self.lost[chosen]
-        return replace(self, lower=self.lower[chosen], upper=self.upper[chosen], lost=own)
+        lower = self.lower[chosen]
+        return replace(
+            self,
+            lower=lower,
+            upper=lower if self.alike else self.upper[chosen],
+            lost=None if self.lost is None else self.lost[chosen],
+            errors=None if self.errors is None else self.errors[chosen],
+        )
 
     def mapped(self, move: Callable[[Tensor], Tensor]) -> End:
         """That of what a function makes of the values, ``(B, C, M)``; it picks values, or sets some to 0."""
-        lower, upper = move(self.lower), move(self.upper)
-        if self.lost is None:
-            return replace(self, lower=lower, upper=upper)
-        return replace(self, lower=lower, upper=upper, lost=_lost(lower, upper))
+        assert self.weights is None, "values of dense layers are not seen in windows"
+        lower = move(self.lower)
+        upper = lower if self.alike else move(self.upper)
+        lost = None if self.lost is None else _lost(lower, upper)
+        return replace(self, lower=lower, upper=upper, lost=lost)
 
     def to(self, kind: torch.dtype) -> End:
         """The same for rows in float32."""
-        lower, upper = (_singled(own, sign, kind) for own, sign in ((self.lower, 1.0), (self.upper, -1.0)))
+        lower = _singled(self.lower, 1.0, kind)
+        upper = lower if self.alike else _singled(self.upper, -1.0, kind)
         return replace(self, lower=lower, upper=upper, lost=_lost(lower, upper))
 
     def met(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What rows ``(B, R, M)`` are at least: ``(B, 1 + n + symbols, R)``, but for so much ``(B, R)``.
 
-        Symbols that no other end has are part of the latter, as rows meet each end once.
+        Errors of other values are part of the latter, as rows meet each end once.
         """
         # In float64 whatever rows are in: of as many products float32 would lose as much as all steps before.
         rows, lower = rows.to(torch.float64), self.lower.to(torch.float64)
@@ -92,16 +104,24 @@ class End:
         else:
             found = lower @ rows.clamp_min(0.0).mT + self.upper.to(torch.float64) @ rows.clamp_max(0.0).mT
             found, error = found[:, :-1], found[:, -1]
-        if self.alone:
-            error = error + found[:, 1 + self.count :].abs().sum(dim=1)
-            found = found[:, : 1 + self.count]
+        if self.weights is not None and self.errors is not None:
+            error = error + ((rows @ self.weights).abs_() @ self.errors[..., None])[..., 0]
         return found, error if self.lost is None else error + self.lost
 
 
 def _between(below: Tensor, above: Tensor, error: Tensor, size: Tensor, count: int) -> End:
-    terms = (size.shape[1] + 8) * UNIT
-    allowed = ((error + terms * size) * (1 + 4 * terms))[:, None]
+    allowed = _allowed(error, size)
     return End(torch.cat([below, allowed], dim=1), torch.cat([above, -allowed], dim=1), count)
+
+
+def _lower(rows: Tensor, error: Tensor, size: Tensor) -> Tensor:
+    return torch.cat([rows, _allowed(error, size)], dim=1)
+
+
+def _allowed(error: Tensor, size: Tensor) -> Tensor:
+    """What a row loses for each unit of its entry, ``(B, 1, M)``."""
+    terms = (size.shape[1] + 8) * UNIT
+    return ((error + terms * size) * (1 + 4 * terms))[:, None]
 
 
 def _singled(own: Tensor, sign: float, kind: torch.dtype) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from steadygaze.network.layers import Conv, Dense, Reshape, Shape
 _LITTLE = 2**21
 # An entry that is picked takes as long as so many products; and what is left has to be less than this share.
 _PICKED, _WORTH = 40, 0.7
+# A part that is there serves where at least this share of its inputs is wanted: picking one costs more.
+_SERVED = 0.5
 # Entries that a convolution's matrix may have, 12 MiB.
 _MOST = 3 * 2**19
 
@@ -66,13 +69,16 @@ class FewUnits:
         lines: Mapping[int, AbstractLines],
         is_end: Callable[[int], bool],
         rounding: Callable[[int, torch.dtype], Tensor],
+        parts: dict[int, PartOfWeights],
     ) -> None:
         """The lines of nodes that are not affine, where rows end, and what rounding adds at affine nodes.
 
-        The last is for each unit of a row's length, ``(B, 1)``.
+        The last is for each unit of a row's length, ``(B, 1)``. parts: of weights, as they were last needed;
+        they are the same for other boxes, and other lines, of which the same units matter.
         """
         self._graph, self._lines, self._is_end, self._rounding = graph, lines, is_end, rounding
-        self._parts: dict[int, PartOfWeights] = {}
+        self._parts = parts
+        self._of_units: dict[int, tuple[Tensor, Lines]] = {}
 
     def pulled(self, index: int, own: Tensor | Few, sums: Sums) -> Few | None:
         """Rows in float64 for the output of a node, none of the ends, as rows for its input.
@@ -85,7 +91,7 @@ class FewUnits:
         rows, places = (own.rows, own.places) if isinstance(own, Few) else (own, None)
         lines = self._lines.get(index)
         if isinstance(own, Few) and isinstance(lines, Lines):
-            rows, constant, rounding = lines.of_units(own.places).pulled(rows)
+            rows, constant, rounding = self._lines_of(index, lines, own.places).pulled(rows)
             sums.raised(constant)
             sums.blurred(rounding)
             return replace(own, rows=rows)
@@ -110,11 +116,18 @@ class FewUnits:
         if wanted is None:
             return None
         part = self._parts.get(index)
-        if part is None or part.places is not places or part.wanted is not wanted:
+        if part is None or not part.serves(places, wanted):
             part = PartOfWeights.of(layer, self._graph.nodes[source].shape, made, places, wanted, rows)
             if part is not None:
                 self._parts[index] = part
         return part
+
+    def _lines_of(self, index: int, lines: Lines, places: Tensor) -> Lines:
+        """Those of some units of a node; they are kept for the next rows."""
+        known = self._of_units.get(index)
+        if known is None or known[0] is not places:
+            self._of_units[index] = known = places, lines.of_units(places)
+        return known[1]
 
     def _wanted(self, source: int) -> Tensor | None:
         """Numbers of the units at a node that take something of rows, where it is behind such a layer."""
@@ -161,6 +174,20 @@ class PartOfWeights:
         own = layer.weight.contiguous().numpy()
         weight = unrolled(own, numbers, column, len(wanted), geometry_of(layer, shape))
         return PartOfWeights(torch.from_numpy(weight), places, wanted, inputs)
+
+    def serves(self, places: Tensor | None, wanted: Tensor) -> bool:
+        """Whether it leads from those inputs to these outputs, and from few others."""
+        known = self.places
+        if places is not known and (places is None or known is None or not places.equal(known)):
+            return False
+        if wanted is self.wanted:
+            return True
+        return _SERVED * len(self.wanted) <= len(wanted) and bool(self._holds[wanted].all())
+
+    @cached_property
+    def _holds(self) -> Tensor:
+        """``(N,)`` bool: which of all inputs are among those wanted."""
+        return self.wanted.new_zeros(self.count, dtype=torch.bool).index_fill_(0, self.wanted, True)
 
     def pulled(self, rows: Tensor) -> Few:
         """What becomes of rows ``(B, R, outputs)`` before the layer."""

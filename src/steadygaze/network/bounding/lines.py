@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.passes import rows_between
 from steadygaze.network.bounding.edges import Edges, edges, held
 from steadygaze.network.bounding.enclosing import range_of
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -71,13 +72,21 @@ class Lines(AbstractLines):
     size: Tensor
 
     def pulled(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        up, down = rows.clamp_min(0.0), rows.clamp_max(0.0)
+        own, constant, rounding = self._between(rows)
+        return own, constant, rounding if self._lost is None else rounding + self._lost
+
+    def _between(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """New rows, constants, and what rounding adds but for what is lost."""
         lower, upper = self._sides
-        # In this order measured to be faster than rows times columns.
+        if rows.device.type == "cpu":
+            parts = numbers_of((rows, self.below, self.above, lower, upper))
+            own, found = (torch.from_numpy(made) for made in rows_between(*parts))
+            return own, found[0], found[1]
+        up, down = rows.clamp_min(0.0), rows.clamp_max(0.0)
         found = (lower @ up.mT + upper @ down.mT).to(torch.float64)
         # One of the two products is 0 everywhere.
         own = torch.mul(up, self.below[:, None]).addcmul_(down, self.above[:, None])
-        return own, found[:, 0], found[:, 1] if self._lost is None else found[:, 1] + self._lost
+        return own, found[:, 0], found[:, 1]
 
     @cached_property
     def _sides(self) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ from steadygaze.network.bounding.lines import (
     values_of,
 )
 from steadygaze.network.bounding.window_lines import WindowLines, kept_low, lines_behind_maxima, window_lines
+from steadygaze.network.columns import columns_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -160,10 +161,12 @@ class Tightening:
         off = (error > _SLIGHT * error.amax(dim=1, keepdim=True)).any(dim=0)
         if int(off.sum()) + forms.rows.shape[1] > _FEW_OFF * len(off):
             return
-        weights = error[:, off, None] * layer.weight[:, off].mT
+        places = off.nonzero()[:, 0]
         rounding = (2 * layer.terms + 16) * UNIT * self.backward.scale(index)
         rounding = rounding + layer.absolute.linear(torch.where(off, 0.0, error)) * (1 + 2.0**-30)
-        self.backward.ends[index] = End.of_errors(forms.rows, weights, rounding)
+        # What errors of pixels add is part of the forms' errors.
+        size, weights = forms.size + forms.error, columns_of(layer.weight, places)
+        self.backward.ends[index] = End.of_errors(forms.rows, weights, error[:, places], size, rounding)
 
     def _may_end_early(self, source: int) -> bool:
         """Whether rows end behind a node, and nothing that another reads of it cancels there."""
