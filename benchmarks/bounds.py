@@ -34,7 +34,7 @@ from torch import Tensor
 from benchmarks import crown
 from benchmarks.measure import posed
 from benchmarks.workloads import Row, case
-from steadygaze.network.bounding.steepening import steepened
+from steadygaze.network.bounding.rows.steepening import steepened
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.question.problem import Problem
 

@@ -12,7 +12,7 @@ from torch import nn
 from many_digits import FUNCTIONS, exactly
 from steadygaze.enclosing.forms import Forms
 from steadygaze.enclosing.monomials import monomials
-from steadygaze.network.bounding.anchored import Anchored
+from steadygaze.network.bounding.anchors.anchored import Anchored
 from steadygaze.network.building import GraphBuilder
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import (

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.network.bounding.bounds import Bounds
-from steadygaze.network.bounding.relaxing import Choice, Derivative
+from steadygaze.network.bounding.forms.relaxing import Choice, Derivative
 from steadygaze.network.layers import AbstractAffine
 
 

@@ -17,9 +17,9 @@ from steadygaze.enclosing.forms import SIGN, Forms
 from steadygaze.errors import InternalCheckError
 from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.network.bounding import bounds as bounds_module
-from steadygaze.network.bounding import relaxing
 from steadygaze.network.bounding.bounds import Bounds
-from steadygaze.network.bounding.relaxing import Derivative
+from steadygaze.network.bounding.forms import relaxing
+from steadygaze.network.bounding.forms.relaxing import Derivative
 from steadygaze.question import inconsistency
 from steadygaze.search import branch_and_bound, dividing
 from steadygaze.search.base import Options

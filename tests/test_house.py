@@ -34,6 +34,8 @@ LEVELS = [
     ["cli"],
     ["__main__"],
 ]
+# Within `network/bounding`, likewise; what stands outside its folders is above them.
+BOUNDING = ["curves", "forms", "rows", "anchors", "taylor"]
 LEVEL = {part: height for height, parts in enumerate(LEVELS) for part in parts}
 REPORT_MAY_IMPORT = {"answer", "errors", "geometry", "placing", "report"}
 ATTICS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "shared"}
@@ -121,6 +123,17 @@ def test_imports_run_one_way(module):
     assert not upward, f"{module} imports {sorted(upward)}, which do not stand below it"
     if part == "report":
         assert imported(MODULES[module]) <= REPORT_MAY_IMPORT
+
+
+@pytest.mark.parametrize("part", BOUNDING)
+def test_bounds_are_built_one_way(part):
+    above = {other for other in PACKAGE.joinpath("network", "bounding").iterdir() if other.is_dir()}
+    assert {other.name for other in above} - {"__pycache__"} == set(BOUNDING), "a new folder has no place"
+    allowed = BOUNDING[: BOUNDING.index(part) + 1]
+    for module in (name for name in MODULES if name.startswith(f"network.bounding.{part}.")):
+        read = modules_in(ast.parse(MODULES[module].read_text()))
+        own = {name.split(".")[2] for name in read if name.startswith("network.bounding.")}
+        assert own <= set(allowed), f"{module} imports {sorted(own - set(allowed))}"
 
 
 def test_what_both_readers_share_knows_of_neither():

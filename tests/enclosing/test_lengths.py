@@ -8,10 +8,10 @@ import torch
 
 from formed import affine_part, some_forms
 from steadygaze.enclosing.forms import Forms, together
-from steadygaze.network.bounding.beside import gathered
 from steadygaze.network.bounding.bounds import affine
-from steadygaze.network.bounding.joint import relax_joint
-from steadygaze.network.bounding.relaxing import relax
+from steadygaze.network.bounding.forms.beside import gathered
+from steadygaze.network.bounding.forms.joint import relax_joint
+from steadygaze.network.bounding.forms.relaxing import relax
 from steadygaze.network.joint import MatrixProduct, Multiply, Normalise, Softmax
 from steadygaze.network.layers import Add, Concat
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -143,6 +143,6 @@ def test_faults_are_noticed(monkeypatch, fault):
     if name == "multiplied":
         monkeypatch.setitem(OPERATIONS, name, joint(Multiply()))
         monkeypatch.setattr(
-            "steadygaze.network.bounding.joint.UNITS", (Multiply().product, Multiply().stretch)
+            "steadygaze.network.bounding.forms.joint.UNITS", (Multiply().product, Multiply().stretch)
         )
     assert excess(name) > 0

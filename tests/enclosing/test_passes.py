@@ -9,9 +9,9 @@ import torch
 from second_device import second_device
 from steadygaze.enclosing import passes
 from steadygaze.enclosing.forms import Forms
-from steadygaze.network.bounding import bands, lines
-from steadygaze.network.bounding.bands import Band
-from steadygaze.network.bounding.lines import Lines
+from steadygaze.network.bounding.rows import bands, lines
+from steadygaze.network.bounding.rows.bands import Band
+from steadygaze.network.bounding.rows.lines import Lines
 
 BOXES, COUNT, UNITS = 3, 4, 21
 

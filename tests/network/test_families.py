@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from steadygaze.network import families
-from steadygaze.network.bounding.enclosing import derivative_relaxed, relaxed
+from steadygaze.network.bounding.curves.enclosing import derivative_relaxed, relaxed
 from steadygaze.network.smooth import Smooth
 
 ENCLOSURES = {"value": relaxed, "derivative": derivative_relaxed}

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from steadygaze.network.bounding.enclosing import derivative_relaxed, relaxed
+from steadygaze.network.bounding.curves.enclosing import derivative_relaxed, relaxed
 from steadygaze.network.smooth import RULES, Smooth
 
 # Written by PyTorch, and not from parts of ours.

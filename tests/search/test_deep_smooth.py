@@ -10,8 +10,9 @@ from torch import nn
 from anchored_cases import deep
 from steadygaze.deadline import Deadline
 from steadygaze.geometry.kinds import ROBUST, UNDECIDED
-from steadygaze.network.bounding import bounds, polynomial, polynomials, small_boxes
-from steadygaze.network.bounding.anchored import Anchored
+from steadygaze.network.bounding import bounds, polynomials, small_boxes
+from steadygaze.network.bounding.anchors.anchored import Anchored
+from steadygaze.network.bounding.taylor import polynomial
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient, NoMap

@@ -20,7 +20,7 @@ from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
 from steadygaze.errors import SettingError
 from steadygaze.network.bounding.bounds import Bounds
-from steadygaze.network.bounding.relaxing import magnitudes, rectified
+from steadygaze.network.bounding.forms.relaxing import magnitudes, rectified
 from steadygaze.network.convolutions import Standing, convolutions, standing
 from steadygaze.network.graph import Graph
 

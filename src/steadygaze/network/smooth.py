@@ -1,4 +1,4 @@
-"""Smooth activations: their values and derivatives, and what is known of each (see `bounding/enclosing`)."""
+"""Smooth activations: values and derivatives, and what is known of each (see `bounding/curves/enclosing`)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network import graph as graphs
 from steadygaze.network.bounding import block_growth, blocks
-from steadygaze.network.bounding.anchored import Anchored
+from steadygaze.network.bounding.anchors.anchored import Anchored
 from steadygaze.network.bounding.blocks import BlockNorms, blocks_of
 from steadygaze.network.bounding.polynomials import polynomial_bounds
 from steadygaze.network.norms import spectral_norm

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from steadygaze.enclosing.forms import Forms
-from steadygaze.network.bounding import anchored_layers, relaxing
-from steadygaze.network.bounding.anchored import Anchored
+from steadygaze.network.bounding.anchors import anchored_layers
+from steadygaze.network.bounding.anchors.anchored import Anchored
 from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.bounding.forms import relaxing
 from steadygaze.network.bounding.polynomials import polynomial_bounds
 from steadygaze.network.bounding.small_boxes import bounds_about
 from steadygaze.network.bounding.tightening import Effort

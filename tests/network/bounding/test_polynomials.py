@@ -27,18 +27,13 @@ from smooth_networks import MADE, made
 from steadygaze.enclosing.double_double import Precise
 from steadygaze.enclosing.forms import Forms
 from steadygaze.enclosing.monomials import monomials
-from steadygaze.network.bounding import (
-    anchored,
-    anchored_layers,
-    polynomial,
-    polynomial_layers,
-    polynomial_slopes,
-)
-from steadygaze.network.bounding.anchored import Anchored, anchored_affine
-from steadygaze.network.bounding.anchored_layers import bent_apart
-from steadygaze.network.bounding.polynomial_layers import Bends, followed_joint, followed_units
+from steadygaze.network.bounding.anchors import anchored, anchored_layers
+from steadygaze.network.bounding.anchors.anchored import Anchored, anchored_affine
+from steadygaze.network.bounding.anchors.anchored_layers import bent_apart
 from steadygaze.network.bounding.polynomials import polynomial_bounds
 from steadygaze.network.bounding.small_boxes import bounds_about
+from steadygaze.network.bounding.taylor import polynomial, polynomial_layers, polynomial_slopes
+from steadygaze.network.bounding.taylor.polynomial_layers import Bends, followed_joint, followed_units
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.reading.load import load_network

@@ -11,8 +11,8 @@ from torch import nn
 
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import tightening
-from steadygaze.network.bounding.bands import moved
 from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.bounding.rows.bands import moved
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.reading.load import load_network

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.forms import all_of, lengths_of
-from steadygaze.network.bounding.anchored import Anchored
+from steadygaze.network.bounding.anchors.anchored import Anchored
 from steadygaze.network.bounding.blocks import Block, BlockNorms, factors_at, normalised_at, slopes_at
-from steadygaze.network.bounding.polynomial_slopes import (
+from steadygaze.network.bounding.taylor.polynomial_slopes import (
     AbstractBehind,
     NormSlopes,
     PolynomialSlopes,

@@ -12,16 +12,16 @@ from torch import Tensor
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import Pairs
 from steadygaze.enclosing.forms import Forms
-from steadygaze.network.bounding.affine import affine
-from steadygaze.network.bounding.attention import relax_joint_node
-from steadygaze.network.bounding.backward import Backward
 from steadygaze.network.bounding.block_growth import BlocksBehind
 from steadygaze.network.bounding.blocks import BlockNorms
-from steadygaze.network.bounding.joint import Factors, Scales, Shares
-from steadygaze.network.bounding.polynomial_slopes import PolynomialSlopes, pulled_back
-from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed, relax
-from steadygaze.network.bounding.single_entries import transpose_of
-from steadygaze.network.bounding.steepening import steepened
+from steadygaze.network.bounding.forms.affine import affine
+from steadygaze.network.bounding.forms.attention import relax_joint_node
+from steadygaze.network.bounding.forms.joint import Factors, Scales, Shares
+from steadygaze.network.bounding.forms.relaxing import Choice, Derivative, blamed, relax
+from steadygaze.network.bounding.forms.single_entries import transpose_of
+from steadygaze.network.bounding.rows.backward import Backward
+from steadygaze.network.bounding.rows.steepening import steepened
+from steadygaze.network.bounding.taylor.polynomial_slopes import PolynomialSlopes, pulled_back
 from steadygaze.network.bounding.tightening import Effort, Tightening
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint

@@ -14,15 +14,15 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.enclosing.forms import Forms
 from steadygaze.enclosing.monomials import monomials
-from steadygaze.network.bounding.anchored import Anchored, anchored_affine
-from steadygaze.network.bounding.anchored_layers import BENDING, bent_apart
+from steadygaze.network.bounding.anchors.anchored import Anchored, anchored_affine
+from steadygaze.network.bounding.anchors.anchored_layers import BENDING, bent_apart
 from steadygaze.network.bounding.block_growth import BlocksAhead
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds
-from steadygaze.network.bounding.polynomial import drift_of, most_rows_of
-from steadygaze.network.bounding.polynomial_layers import Bends, followed_joint, followed_units
-from steadygaze.network.bounding.polynomial_slopes import PolynomialSlopes
-from steadygaze.network.bounding.relaxing import blamed
+from steadygaze.network.bounding.forms.relaxing import blamed
+from steadygaze.network.bounding.taylor.polynomial import drift_of, most_rows_of
+from steadygaze.network.bounding.taylor.polynomial_layers import Bends, followed_joint, followed_units
+from steadygaze.network.bounding.taylor.polynomial_slopes import PolynomialSlopes
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine, Conv, Dense

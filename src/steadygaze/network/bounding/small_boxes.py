@@ -12,13 +12,13 @@ from torch import Tensor
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.enclosing.forms import Forms
-from steadygaze.network.bounding.anchored import Anchored, anchored_affine
-from steadygaze.network.bounding.anchored_layers import anchored_joint, anchored_units
+from steadygaze.network.bounding.anchors.anchored import Anchored, anchored_affine
+from steadygaze.network.bounding.anchors.anchored_layers import anchored_joint, anchored_units
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
-from steadygaze.network.bounding.joint import Factors, Scales, Shares
+from steadygaze.network.bounding.forms.joint import Factors, Scales, Shares
+from steadygaze.network.bounding.forms.relaxing import Choice, Derivative, blamed
 from steadygaze.network.bounding.polynomials import degree_for, is_deep, polynomial_bounds
-from steadygaze.network.bounding.relaxing import Choice, Derivative, blamed
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint

@@ -16,11 +16,11 @@ from torch import Tensor
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
-from steadygaze.network.bounding.backward import Backward, least_of
-from steadygaze.network.bounding.bands import Band, moved, moved_by_few
-from steadygaze.network.bounding.ends import End
-from steadygaze.network.bounding.few_bent import FewBent
-from steadygaze.network.bounding.lines import (
+from steadygaze.network.bounding.rows.backward import Backward, least_of
+from steadygaze.network.bounding.rows.bands import Band, moved, moved_by_few
+from steadygaze.network.bounding.rows.ends import End
+from steadygaze.network.bounding.rows.few_bent import FewBent
+from steadygaze.network.bounding.rows.lines import (
     Lines,
     Range,
     is_leaky,
@@ -30,7 +30,12 @@ from steadygaze.network.bounding.lines import (
     smooth_lines,
     values_of,
 )
-from steadygaze.network.bounding.window_lines import WindowLines, kept_low, lines_behind_maxima, window_lines
+from steadygaze.network.bounding.rows.window_lines import (
+    WindowLines,
+    kept_low,
+    lines_behind_maxima,
+    window_lines,
+)
 from steadygaze.network.columns import columns_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.layers import AbstractAffine, Dense

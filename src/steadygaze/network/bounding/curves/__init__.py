@@ -1,0 +1,1 @@
+"""What is known of smooth functions of one number over intervals."""

@@ -1,0 +1,1 @@
+"""Affine forms carried forward through layers, and gradients carried back as forms."""

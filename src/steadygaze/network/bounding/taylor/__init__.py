@@ -1,0 +1,1 @@
+"""Values over boxes as polynomials in the coordinates, plus or minus an error: Taylor models."""
