@@ -244,3 +244,16 @@ def test_numbers_are_taken_as_people_have_them(value):
 def test_what_is_no_perturbation_is_refused(given):
     with pytest.raises(sg.PerturbationError, match=r"must be .*steadygaze\.Brightness\(-0\.3, 0\.3\)"):
         sg.verify(small(), image(), given)
+
+
+@pytest.mark.parametrize(("power", "volume"), [(-40, "-397"), (40, "+403")])
+def test_boxes_whose_volume_is_no_number_are_refused(power, volume):
+    """Each of the ranges can be computed with, and shares of their box cannot."""
+    arrays = np.random.default_rng(0).standard_normal((10, 1, 2, 2))
+    ends = (-(10.0**power), 10.0**power)
+    chain = sg.Chain(*(sg.Direction(*ends, array=own) for own in arrays))
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(
+        sg.errors.PerturbationError, match=f"volume of about 1e.{volume[1:]}, which cannot be"
+    ):
+        sg.verify(module, np.full((1, 2, 2), 0.5), chain, method="bound", clip=None)

@@ -29,6 +29,9 @@ from steadygaze.tolerance import Tolerance
 _UNMOVED = 1e-9
 # Entries of maps are compared by their squares, and these by their ratio.
 _LARGEST = 1e100
+# By so many powers of ten the volume of a box may differ from 1: of the smallest boxes in it, of ten
+# parameters, double precision holds the volumes, too.
+_VOLUME = 150
 
 
 def pose(
@@ -61,6 +64,7 @@ def pose(
     _check_settings(threshold, clip, inconsistency)
     _check_image(image, network.graph, clip)
     perturbation.check(image.shape)
+    _check_volume(perturbation)
     graph, pixels = _clipped(network.graph, clip)
     problem = Problem(
         network=network,
@@ -140,6 +144,16 @@ def _check_image(image: np.ndarray, graph: Graph, clip: tuple[float, float] | No
         raise ImageError(
             f"the image has values from {low:g} to {high:g}; they must lie within {bounds[0]:g} and "
             f"{bounds[1]:g}; scale the pixels to [0, 1]"
+        )
+
+
+def _check_volume(perturbation: Chain) -> None:
+    """Shares of the box, and of boxes in it that are halved often, are quotients of volumes."""
+    size = float(np.log10(np.ptp(perturbation.box, axis=1)).sum())
+    if abs(size) > _VOLUME:
+        raise PerturbationError(
+            f"the box of all ranges has a volume of about 1e{size:+.0f}, which cannot be computed with; it "
+            f"must be at least 1e-{_VOLUME} and at most 1e+{_VOLUME}: give other units, or fewer parameters"
         )
 
 
