@@ -78,7 +78,8 @@ class Dividing:
 
     def learn(self, boxes: np.ndarray, decided: np.ndarray) -> None:
         """Take in which of boxes ``(B, n, 2)`` were decided, bool ``(B,)``."""
-        self._sizes.learn(self._sizes_of(boxes), decided)
+        if self._problem.graph.smooth:
+            self._sizes.learn(self._sizes_of(boxes), decided)
 
     def outwards(self, failure: bool) -> bool:
         """Whether boxes that hold 0 are cut about it: how far all is safe is asked more than what fails.
@@ -152,7 +153,8 @@ class Dividing:
 
     def _sizes_of(self, boxes: np.ndarray) -> np.ndarray:
         """How often the whole box was halved for each of these."""
-        return np.rint(-np.log2(volumes_of(boxes) / self._problem.volume)).astype(np.int64)
+        shares = np.maximum(volumes_of(boxes) / self._problem.volume, np.finfo(np.float64).tiny)
+        return np.rint(-np.log2(shares)).astype(np.int64)
 
     def _halved(self, boxes: np.ndarray, pull: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
         """The parts of boxes that are halved so many times ``(B,)`` each."""
