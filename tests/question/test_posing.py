@@ -11,6 +11,7 @@ from torch import nn
 
 import steadygaze as sg
 from steadygaze.network.graph import Graph
+from steadygaze.question.points import corners_of
 from steadygaze.verdict import driver
 
 SHAPE = (1, 6, 6)
@@ -257,3 +258,24 @@ def test_boxes_whose_volume_is_no_number_are_refused(power, volume):
         sg.errors.PerturbationError, match=f"volume of about 1e.{volume[1:]}, which cannot be"
     ):
         sg.verify(module, np.full((1, 2, 2), 0.5), chain, method="bound", clip=None)
+
+
+def test_boxes_of_too_many_corners_are_refused():
+    arrays = np.random.default_rng(0).standard_normal((17, 1, 2, 2))
+    chain = sg.Chain(*(sg.Direction(-0.1, 0.1, array=own) for own in arrays))
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(sg.errors.PerturbationError, match="has 17 parameters, allowed are up to 16"):
+        sg.verify(module, np.full((1, 2, 2), 0.5), chain)
+    few = sg.verify(module, np.full((1, 2, 2), 0.5), sg.Chain(*chain.links[:16]), time_limit=20)
+    assert few.safe_scale
+
+
+@pytest.mark.parametrize("n", [1, 2, 6, 7, 16])
+def test_corners_of_a_box_have_either_end_of_each_parameter(n):
+    box = np.random.default_rng(n).standard_normal((n, 2))
+    corners = corners_of(box)
+    assert len(corners) == min(2**n, 64)
+    assert (corners[0] == box[:, 0]).all()
+    assert (corners[-1] == box[:, 1]).all()
+    for axis, ends in enumerate(box):
+        assert set(corners[:, axis]) == set(ends)

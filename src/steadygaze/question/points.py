@@ -163,9 +163,17 @@ def probed(effort: int) -> int:
 
 
 def corners_of(box: np.ndarray) -> np.ndarray:
-    """Corners ``(k, n)`` of a box ``(n, 2)``; of many some."""
-    corners = np.stack(np.meshgrid(*box, indexing="ij"), axis=-1).reshape(-1, len(box))
-    return corners[:: max(1, len(corners) // _CORNERS)]
+    """Corners ``(k, n)`` of a box ``(n, 2)``; of many the two where all is least or largest, and some others.
+
+    These are drawn, always the same.
+    """
+    n = len(box)
+    if 2**n <= _CORNERS:
+        ends = np.array([[number >> axis & 1 for axis in reversed(range(n))] for number in range(2**n)])
+    else:
+        ends = unit_draws(2, _CORNERS, n).round().astype(int)
+        ends[0], ends[-1] = 0, 1
+    return np.take_along_axis(box.T, ends, axis=0)
 
 
 def placed(perturbation: Chain, saliency: AbstractSaliency, graph: Graph, pixels: tuple[int, ...]) -> Chain:

@@ -29,6 +29,8 @@ from steadygaze.tolerance import Tolerance
 _UNMOVED = 1e-9
 # Entries of maps are compared by their squares, and these by their ratio.
 _LARGEST = 1e100
+# A box is known by its corners, of which n parameters have 2^n; a search takes many times their memory.
+_MOST_PARAMETERS = 16
 # By so many powers of ten the volume of a box may differ from 1: of the smallest boxes in it, of ten
 # parameters, double precision holds the volumes, too.
 _VOLUME = 150
@@ -64,7 +66,7 @@ def pose(
     _check_settings(threshold, clip, inconsistency)
     _check_image(image, network.graph, clip)
     perturbation.check(image.shape)
-    _check_volume(perturbation)
+    _check_box(perturbation)
     graph, pixels = _clipped(network.graph, clip)
     problem = Problem(
         network=network,
@@ -147,8 +149,14 @@ def _check_image(image: np.ndarray, graph: Graph, clip: tuple[float, float] | No
         )
 
 
-def _check_volume(perturbation: Chain) -> None:
-    """Shares of the box, and of boxes in it that are halved often, are quotients of volumes."""
+def _check_box(perturbation: Chain) -> None:
+    """Corners must be few enough to be held, and shares of boxes halved often be quotients of volumes."""
+    parameters = len(perturbation.box)
+    if parameters > _MOST_PARAMETERS:
+        raise PerturbationError(
+            f"the chain has {parameters} parameters, allowed are up to {_MOST_PARAMETERS}, as a box of n has "
+            "2^n corners; fix some of them as constants, or ask for some at a time"
+        )
     size = float(np.log10(np.ptp(perturbation.box, axis=1)).sum())
     if abs(size) > _VOLUME:
         raise PerturbationError(

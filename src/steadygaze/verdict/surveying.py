@@ -22,6 +22,7 @@ from steadygaze.answer.drawing import Exhibit, Polygons
 from steadygaze.certificate.cells import piece_of_cells
 from steadygaze.errors import NotJointlyAffine
 from steadygaze.geometry.cells import Cells, from_polytopes
+from steadygaze.geometry.draws import unit_draws
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.geometry.measure import centres, facets
 from steadygaze.geometry.planes import planes_of_facets
@@ -308,8 +309,10 @@ class _Survey:
         return cells[order], middles[order]
 
     def _grid(self) -> np.ndarray:
-        """Points of a grid over the box, of a coarse one first."""
+        """Points of a grid over the box, of a coarse one first; random ones where corners are too many."""
         n = len(self.problem.box)
+        if 2**n > _MOST_GRID:
+            return self._low + unit_draws(8, _MOST_GRID, n) * self._widths
         side = _GRID[n] if n < len(_GRID) else max(2, int(_MOST_GRID ** (1 / n)))
         at = np.arange(side)
         level = np.where(at == 0, 30, np.log2(np.maximum(at & -at, 1))).astype(int)
