@@ -84,6 +84,7 @@ def test_boxes_that_take_long_are_judged_few_at_once(chain, most, monkeypatch):
         return Judged(open_, nothing, np.full(boxes.shape[:2], 0.5), *(nothing for _ in range(8)))
 
     monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
+    monkeypatch.setattr(branch_and_bound, "CHEAP", 0)
     monkeypatch.setattr(Falsifier, "search", lambda self: None)
     search = BranchAndBound(posed(IMAGE, NoMap(), chain), Options(2**30, 1))
     while len(asked) < 16:

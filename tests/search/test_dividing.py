@@ -37,8 +37,9 @@ def test_units_in_doubt_fall_with_edges_and_not_with_volumes():
         assert len(Dividing(SPOT, False).divided(SPOT.box[None], pull, doubts, 128, False).parts) == parts
 
 
-def test_of_smooth_networks_sizes_tell_how_finely_boxes_are_cut():
+def test_of_smooth_networks_sizes_tell_how_finely_boxes_are_cut(monkeypatch):
     """All of their units are in doubt. One halving at a time was made, each box judged in vain."""
+    monkeypatch.setattr(dividing, "CHEAP", 0)
     problem = Variant("sigmoid", "spot").problem
     parts, whole = Dividing(problem, False), problem.box[None]
     assert len(parts.divided(whole, EVEN, np.array([1e6]), 128, False).parts) == 2

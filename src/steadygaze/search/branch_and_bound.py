@@ -28,6 +28,7 @@ from steadygaze.network.bounding.polynomials import most_rows
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
 from steadygaze.search.boxes import (
+    CHEAP,
     SLOW,
     bends_at_zero,
     gauges_of,
@@ -112,9 +113,10 @@ class BranchAndBound(AbstractSearch):
         self._slow = problem.graph.effort > SLOW
         # One after the other where a box takes long: what was judged before the time is over counts, and what
         # it tells decides which are next. Polynomials of several boxes take as long together as one by one.
-        if self._slow or problem.follows_polynomials:
+        costly = problem.graph.effort > CHEAP
+        if self._slow or (costly and problem.follows_polynomials):
             self._batch = 1
-        elif problem.graph.drowns:
+        elif costly and problem.graph.drowns:
             self._batch = min(self._batch, _FEW_AT_ONCE)
         opened = _bytes_of(2**HALVINGS, len(problem.box))
         self._step = max(min(4, _BATCHES * self._batch), min(_BATCHES * self._batch, _STEP_BYTES // opened))

@@ -10,6 +10,7 @@ import numpy as np
 
 from steadygaze.question.problem import Problem
 from steadygaze.search.boxes import (
+    CHEAP,
     SLOW,
     bends_at_zero,
     framed,
@@ -78,7 +79,7 @@ class Dividing:
 
     def learn(self, boxes: np.ndarray, decided: np.ndarray) -> None:
         """Take in which of boxes ``(B, n, 2)`` were decided, bool ``(B,)``."""
-        if self._problem.graph.smooth:
+        if self._problem.graph.smooth and self._problem.graph.effort > CHEAP:
             self._sizes.learn(self._sizes_of(boxes), decided)
 
     def outwards(self, failure: bool) -> bool:
