@@ -89,10 +89,11 @@ def test_rounding_does_not_choose_the_side_of_the_threshold(measure, method, lat
         weight, bias, out = cancelling(seed, late)
         module = network(weight, bias, out)
         distance = true_distance(measure, true_map(weight, out, [0, 1, 2, 3]), true_map(weight, out, on))
-        seen = asked(module, 0.5, measure, "sweep").at([0.9]).inconsistency
+        first = asked(module, 0.5, measure, "sweep")
+        seen, known = first.at([0.9]).inconsistency, first.problem.network
         apart += abs(seen - distance) > 2e-9
         threshold = (seen + distance) / 2
-        answer = asked(module, threshold, measure, method)
+        answer = asked(known, threshold, measure, method)
         if distance > threshold:
             assert answer.shares.robust <= 0.5 + 1e-6, (seed, answer)
             assert (answer.safe_scale or 0.0) <= 0.5 + 1e-6
@@ -100,6 +101,6 @@ def test_rounding_does_not_choose_the_side_of_the_threshold(measure, method, lat
             assert answer.verdict != "violated", (seed, answer)
             assert answer.shares.attention_changed <= 1e-6
         # Where the threshold is farther off than that, nothing is left open.
-        clear = asked(module, distance * 1.001, measure, method)
+        clear = asked(known, distance * 1.001, measure, method)
         assert clear.verdict == "robust", (seed, clear)
     assert apart >= 2  # else nothing cancels, and nothing was asked

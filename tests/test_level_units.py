@@ -274,7 +274,7 @@ def kernels_that_see_nothing(draw):
 @pytest.mark.parametrize(
     "chain", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in CHAINS]
 )
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(kernels=kernels_that_see_nothing(), grey=st.sampled_from([0.1, 0.3, 0.9]), seed=st.integers(0, 50))
 def test_level_units_change_nothing(method, chain, kernels, grey, seed):
     make, clip = CHAINS[chain]

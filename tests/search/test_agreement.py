@@ -32,9 +32,9 @@ PUBLIC = [
     ("W2", "leaky", 0, None),
     ("W3", "10x2", 2, CLIP),
     ("W6", "256x2", 1, None),
-    ("W6", "leaky", 1, CLIP),
 ]
 MORE = [
+    ("W6", "leaky", 1, CLIP),
     ("shift", "10x2", 0, CLIP),
     ("W1", "max pool", 1, None),
     ("W1", "cifar_base_kw", 0, None),
@@ -74,8 +74,8 @@ def test_on_public_networks(shared, box, net, number, clip):
 
 
 # Seeds that are quick, with every number of parameters; the last two found faults once (names of windows).
-RANDOM = [1, 2, 6, 8, 24, 147, 822]
-FURTHER = [17, 23, 34, 255]
+RANDOM = [1, 2, 6, 8, 24, 822]
+FURTHER = [17, 23, 34, 147, 255]
 
 
 @pytest.mark.parametrize("seed", [*RANDOM, *(pytest.param(seed, marks=pytest.mark.slow) for seed in FURTHER)])

@@ -243,7 +243,7 @@ def test_a_direction_that_may_have_no_length_leaves_a_box_undecided_and_no_more(
     image = np.random.default_rng(seed).uniform(0.1, 0.9, (1, 4, 4))
     wide = chain_of("brightness(amount=-1..1) | patch(opacity=0..1, top=1, left=0, size=3)")
     module = CrossCovariance(seed, pools).double().eval()
-    answer = verify(module, image, wide, threshold=0.3, method="bound", regions_limit=FEW, threads=1)
+    answer = verify(module, image, wide, threshold=0.3, method="bound", regions_limit=100, threads=1)
     assert sum(part or 0.0 for part in vars(answer.shares).values()) == pytest.approx(1)
     holds_in(answer)
     assert answer.safe_scale is None or answer.safe_scale > 0

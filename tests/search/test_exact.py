@@ -125,7 +125,7 @@ def test_regions_volumes_and_shares_are_exact(n, hidden, seed):
     np.testing.assert_allclose(found, np.array(right, float), rtol=0, atol=1e-12 * whole)
 
 
-@pytest.mark.parametrize(("n", "hidden", "seed"), [*CASES, *SPOILT], ids=str)
+@pytest.mark.parametrize(("n", "hidden", "seed"), [*CASES[::2], *SPOILT], ids=str)
 def test_the_regions_are_those_of_all_patterns(n, hidden, seed):
     case = dyadic(n, hidden, seed)
     map_ = swept(case.problem())
@@ -141,7 +141,7 @@ def test_four_parameters_against_all_patterns(seed):
 
 
 def test_the_oracles_agree_with_each_other():
-    for n, hidden, seed in CASES[::3]:
+    for n, hidden, seed in CASES[::6]:
         case = dyadic(n, hidden, seed)
         net = ExactNet(tuple((exact(weight), exact(bias)) for weight, bias in case.layers))
         regions = exact_regions(

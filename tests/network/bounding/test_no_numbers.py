@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -141,8 +141,14 @@ def wrong_of(known, gaps, gradient):
     return {what for what, is_so in found.items() if is_so}
 
 
+# Of units that bend, or curve, in the same way some are quick enough for every day.
+of_slower = partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize("effort", [Effort.FORMS, Effort.GAPS, Effort.UNITS])
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize(
+    "name", ["relu", "hardtanh", "gelu", "elu", *map(of_slower, ("leaky", "tanh", "softplus"))]
+)
 @pytest.mark.parametrize("kind", ["dense", "pooled"])
 def test_nothing_is_bounded_by_what_is_not_known(kind, name, effort):
     for fault in FAULTS:
@@ -150,7 +156,7 @@ def test_nothing_is_bounded_by_what_is_not_known(kind, name, effort):
 
 
 @pytest.mark.parametrize("way", [Effort.POLYNOMIALS, "differences"], ids=str)
-@pytest.mark.parametrize("name", ["relu", "hardtanh", "elu", "gelu"])
+@pytest.mark.parametrize("name", ["hardtanh", "gelu", *map(of_slower, ("relu", "elu"))])
 @pytest.mark.parametrize("kind", ["dense", "pooled", "normed"])
 def test_nothing_is_said_of_differences_from_what_is_not_known(kind, name, way):
     for fault in FAULTS:

@@ -92,13 +92,17 @@ def of_layer(name, width, degree, share=2.0**-20, symbols=0, least=False):
 
 
 @every_layer
-@pytest.mark.parametrize("degree", [2, 5])
 @pytest.mark.parametrize(
-    ("power", "share"),
+    ("power", "degree", "share"),
     [
-        *((power, 2.0**-20) for power in (3, 14)),
-        *(pytest.param(power, 2.0**-20, marks=pytest.mark.slow) for power in (7, 40)),
-        *((power, None) for power in (3, 14)),
+        *((3, 2, 2.0**-20), (14, 5, 2.0**-20), (3, 5, None), (14, 2, None)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                *((3, 5, 2.0**-20), (14, 2, 2.0**-20), (3, 2, None), (14, 5, None)),
+                *((power, degree, 2.0**-20) for power in (7, 40) for degree in (2, 5)),
+            )
+        ),
     ],
 )
 def test_values_of_each_layer_stay_inside(name, power, degree, share):
