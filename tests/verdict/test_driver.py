@@ -20,7 +20,7 @@ from steadygaze.search.sweep import Sweep
 from steadygaze.verdict.budget import INTERRUPT
 from steadygaze.verdict.checks import audit
 from steadygaze.verdict.engines import search_by_name
-from steadygaze.verdict.findings import Finding, Stopped, verdict_of
+from steadygaze.verdict.findings import Finding, Stopped, claim_of, stopped_of, verdict_of
 from steadygaze.verdict.witness import find_witness
 
 BOX = sg.Brightness(-0.3, 0.3) | sg.Patch(0, 1, top=3, left=3, size=2)
@@ -98,6 +98,18 @@ def test_the_shares_are_of_the_search_that_knows_most(image, monkeypatch):
     answer = sg.verify("digits-mlp", image, BOX)
     assert answer.result.method == "nearest + sweep + gbs"
     assert answer.shares.robust >= answer.safe_scale**2 > 0
+
+
+def test_what_ended_the_run_is_what_ended_the_last_search_wherever_it_stands(answer):
+    """It was that of the search that knows least, which may have come to its end before another began."""
+    part = dataclasses.replace(answer.map, rest=1e-3, kind=np.full_like(answer.map.kind, ROBUST))
+    nearest = Finding("nearest", "radius", part, None, Standing(0.1, 0.1, 1, 0), None)
+    bound = Finding("bound", "whole box", part, None, Standing(0.3, 0.3, 1, 0), INTERRUPT, turn=1)
+    for findings in ([nearest, bound], [bound, nearest]):
+        assert stopped_of(findings) == INTERRUPT
+        assert INTERRUPT.words in verdict_of(answer.problem, findings, None)[1]
+    done = dataclasses.replace(bound, stopped=None)
+    assert claim_of([done, nearest]) == claim_of([nearest, done]) == "whole box"
 
 
 def test_an_interrupt_gives_the_partial_answer(image, monkeypatch):

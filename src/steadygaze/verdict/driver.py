@@ -45,6 +45,7 @@ from steadygaze.verdict.findings import (
     Finding,
     Stopped,
     claim_of,
+    last_of,
     stopped_of,
     verdict_of,
 )
@@ -277,7 +278,7 @@ def _solved(
             budget = Budget(limits, deadline, limits.regions)
             findings = _searched(problem_until(problem, deadline), method, options, budget, tell)
         searched = time.perf_counter()
-        main, standing, stopped = findings[0], findings[-1].standing, stopped_of(findings)
+        main, standing, stopped = findings[0], last_of(findings).standing, stopped_of(findings)
         tell(Progress(standing.finished, standing.regions, standing.robust, "checking", standing.radius))
         # One interrupt ends what is in work: the search, or, after it, the reading.
         late = (
@@ -351,7 +352,8 @@ def _searched(
             break
         left = budget.less(sum(finding.standing.regions for finding in findings))
         asked = replace(options, norm="linf") if name == "sweep" else options
-        findings.append(_found(name, problem, asked, left.part(share), tell))
+        found = _found(name, problem, asked, left.part(share), tell)
+        findings.append(replace(found, turn=len(findings)))
         if name == "sweep" and (findings[-1].complete or findings[-1].stopped in (None, INTERRUPT)):
             break
     return sorted(findings, key=_least_known)

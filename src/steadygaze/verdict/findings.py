@@ -43,7 +43,7 @@ class Finding:
         stopped: what ended it early, None if it came to its end.
         way: seconds since it began, and how far from 0 all was known to be robust by then, whenever that
             rose.
-        seconds: that it took.
+        seconds: that it took. turn: how many searches had ended before it began.
     """
 
     method: str
@@ -54,6 +54,7 @@ class Finding:
     stopped: Stopped | None
     way: tuple[tuple[float, float], ...] = ()
     seconds: float = 0.0
+    turn: int = 0
 
     @property
     def failing(self) -> bool:
@@ -75,15 +76,24 @@ _WHOLE_BY_REGIONS = "every activation region in the box keeps {}, and the region
 _WHOLE = {"bound": "bounds prove that the network keeps {} everywhere in boxes that cover the whole box"}
 
 
+def last_of(findings: Sequence[Finding]) -> Finding:
+    """That of the search that ran last, with all that was left of the limits, wherever it stands."""
+    return max(findings, key=_turn)
+
+
+def _turn(finding: Finding) -> int:
+    return finding.turn
+
+
 def stopped_of(findings: Sequence[Finding]) -> Stopped | None:
     """What ended the run early; None where a search came to its end after all, or decided the whole box."""
-    return None if any(finding.complete for finding in findings) else findings[-1].stopped
+    return None if any(finding.complete for finding in findings) else last_of(findings).stopped
 
 
 def claim_of(findings: Sequence[Finding]) -> str:
     """What the answer speaks of: the claim of its search; of several, of the last that left nothing to do."""
-    ended = [finding.claim for finding in findings if finding.stopped is None or finding.complete]
-    return ended[-1] if ended else findings[0].claim
+    ended = [finding for finding in findings if finding.stopped is None or finding.complete]
+    return last_of(ended).claim if ended else findings[0].claim
 
 
 def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = NEVER) -> float | None:
@@ -245,7 +255,7 @@ def nearest_witness(
 
 def verdict_of(problem: Problem, findings: Sequence[Finding], failure: Failure | None) -> tuple[Verdict, str]:
     """The verdict over the box, and why, in one sentence."""
-    last, stopped = findings[-1], stopped_of(findings)
+    last, stopped = last_of(findings), stopped_of(findings)
     if failure is not None:
         return (
             Verdict.VIOLATED,
@@ -286,7 +296,7 @@ def _left(problem: Problem, findings: Sequence[Finding]) -> str:
     """What the searches left undecided, as the end of a sentence."""
     if any(finding.complete for finding in findings):
         return ""
-    finding = findings[-1]
+    finding = last_of(findings)
     if finding.stopped:
         return f"; the run was ended by {finding.stopped.words}, the rest of the box is undecided"
     if not finding.map.rest:
