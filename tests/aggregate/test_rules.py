@@ -88,7 +88,7 @@ def test_the_worst_standing_counts():
     ("text", "words"),
     [
         ("accuracy", "cannot be read"),
-        ("acuracy >= 1", "did you mean accuracy"),
+        ("acuracy >= 1", "did you mean 'accuracy'"),
         ("nonsense >= 1", f"allowed: {', '.join(MEASURES)}$"),
         ("accuracy(0.5) >= 1", "takes no scale"),
         ("class_robust_rate >= 1", r"needs the scale of the box, class_robust_rate\(0.5\)"),

@@ -89,7 +89,7 @@ def test_a_broken_rule_ends_with_ten_and_an_open_one_with_twenty(place, tmp_path
     [
         ("", r"states no rules; give it a table \[gate\]"),
         ('[gate]\nrules = "accuracy >= 0"\n', "states no rules"),
-        ('[gate]\nrules = ["acuracy >= 0"]\n', "did you mean accuracy"),
+        ('[gate]\nrules = ["acuracy >= 0"]\n', "did you mean 'accuracy'"),
         ('[gate]\nrules = ["attention_robust_rate(1) >= 0"]\n', "all cases ask about the class alone"),
         ('[gate]\nrules = ["accuracy >= 0"]\nlevel = 3\n', "the key 'level'; allowed: rules"),
     ],

@@ -6,7 +6,6 @@ if all that is not settled turned out well. Between the two it is open.
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from steadygaze.aggregate.outcomes import ATTENTION, CLASS, Group, Outcomes
 from steadygaze.aggregate.rates import Rate, accurate, other_reason, robust
 from steadygaze.answer.words import percent
 from steadygaze.campaign.record import Status
-from steadygaze.errors import SettingError
+from steadygaze.errors import SettingError, meant
 
 _FORM = re.compile(
     r"\s*(?P<name>\w+)\s*(?:\(\s*(?P<scale>[^()\s]*)\s*\))?\s*(?P<sign><=|>=|==|<|>)\s*(?P<limit>[^\s%]+)\s*(?P<percent>%?)\s*"
@@ -118,9 +117,7 @@ def parsed(text: str) -> Rule:
         )
     name, scale = match["name"], match["scale"]
     if name not in MEASURES:
-        close = difflib.get_close_matches(name, MEASURES, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise SettingError(f"there is no measure {name!r}; allowed: {', '.join(MEASURES)}{hint}")
+        raise SettingError(f"there is no measure {name!r}{meant(name, MEASURES)}")
     if (name in _SCALED) != (scale is not None):
         wanted = f"needs the scale of the box, {name}(0.5)" if name in _SCALED else "takes no scale"
         raise SettingError(f"the rule {text!r}: {name} {wanted}")

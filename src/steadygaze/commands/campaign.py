@@ -6,13 +6,13 @@ as everywhere.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, final
 
 import click
 
 from steadygaze.commands.crews import crew_of, crew_options
+from steadygaze.errors import meant
 from steadygaze.terminal import printed, unheard
 
 INTERRUPTED = 130
@@ -27,10 +27,9 @@ class _RunByDefault(click.Group):
         """Put the word in where it is missing. Raises UsageError for what is neither a command nor a plan."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             if not args[0].startswith("-") and not args[0].lower().endswith(".toml"):
-                (nearest,) = get_close_matches(args[0], self.commands, n=1, cutoff=0.0)
                 raise click.UsageError(
-                    f"{args[0]!r} is neither a plan, whose name ends in .toml, nor a command: did you mean "
-                    f"{nearest!r}? allowed: {', '.join(self.commands)}"
+                    f"{args[0]!r} is neither a plan, whose name ends in .toml, nor a command"
+                    f"{meant(args[0], self.commands)}"
                 )
             args = ["run", *args]
         return super().parse_args(ctx, args)
