@@ -11,6 +11,7 @@ from torch import nn
 
 import steadygaze as sg
 from covering import check_cover
+from steadygaze.deadline import Deadline
 from steadygaze.errors import InternalCheckError, ModelError
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres
@@ -19,8 +20,9 @@ from steadygaze.network.layers import Dense
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliencies import by_name
 from steadygaze.perturbation import Brightness, Chain
-from steadygaze.question import learning
+from steadygaze.question import learning, points
 from steadygaze.question.inconsistency import Cosine
+from steadygaze.question.limits import Limits
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
@@ -227,6 +229,28 @@ def test_an_audit_counts_what_the_map_decides():
         assert audit(problem, less, 200) == pytest.approx(200 * (1 - share), abs=30)
     with pytest.raises(InternalCheckError, match="lies in no cell"):
         audit(problem, replace(part_of(map_, order[10:]), rest=0.0), 200)
+
+
+def test_an_audit_looks_at_points_in_parts_and_ends_with_its_time(monkeypatch):
+    problem, map_, sizes, replay = MIXED.problem, MIXED.map, [], Problem.replay
+    whole = audit(problem, map_, 200)
+    monkeypatch.setattr(points, "_MOST", 64)
+    monkeypatch.setattr(Problem, "replay", lambda self, at: sizes.append(len(at)) or replay(self, at))
+    assert audit(problem, map_, 200) == whole
+    assert sizes == [64, 64, 64, 8]
+    late = Deadline(ends=2.0, clock=lambda: float(len(sizes) - 4))
+    assert 100 < audit(problem, map_, 10**5, late) <= 192
+    assert sizes[4:] == [64, 64, 64]
+
+
+def test_an_audit_leaves_a_failure_its_time():
+    """One of more points than there is time for takes neither the witness nor seconds beyond the limit."""
+    asked = replace(MIXED, chain="brightness", threshold=1e-4).problem
+    answer = solve(asked, limits=Limits(seconds=0.5), audit_points=10**6)
+    assert answer.verdict == "violated"
+    assert answer.result.settings["stopped"] is None
+    assert "left no time" not in answer.result.reason
+    assert 0 < answer.result.settings["audited"] < 10**6
 
 
 def test_an_audit_of_inner_parts_is_one_of_all_of_the_box():

@@ -12,6 +12,8 @@ import steadygaze as sg
 from steadygaze.answer.result import Result
 from steadygaze.digits import builtin_model, digit
 from steadygaze.errors import SettingError
+from steadygaze.question import points as evaluation
+from steadygaze.question.problem import Problem
 from steadygaze.verdict.measuring import measure
 
 
@@ -67,3 +69,12 @@ def test_what_cannot_be_measured_is_refused(answer, monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.metrics", None)
     with pytest.raises(SettingError, match=r"steadygaze\[measures\]"):
         answer.measured(5)
+
+
+def test_many_points_are_looked_at_in_parts(answer, monkeypatch):
+    """All at once they take memory without end; what is measured does not depend on it."""
+    whole, sizes, images = measure(answer.problem, 200), [], Problem.images
+    monkeypatch.setattr(evaluation, "_MOST", 64)
+    monkeypatch.setattr(Problem, "images", lambda self, at: sizes.append(len(at)) or images(self, at))
+    assert measure(answer.problem, 200) == whole
+    assert max(sizes) == 64

@@ -30,6 +30,9 @@ _PROBES = 16
 # So many products are made in learning that scale (see `Graph.effort`), where that is more than two points
 # of each kind, or than one where a single image takes as many as `_LONG`.
 _EFFORT, _LONG = 2 * 10**9, 10**9
+# As many points are evaluated at once as take so many products, and at most so many: of a small network more
+# take no less time each, and of any their values take memory.
+_TOGETHER, _MOST = 2 * 10**9, 1024
 # About so many corners of a box are enough to learn that scale from.
 _CORNERS = 64
 
@@ -146,6 +149,12 @@ def _integrated_by_original(
 def drawn(box: np.ndarray) -> np.ndarray:
     """Random theta ``(16, n)`` of a box ``(n, 2)``, always the same."""
     return box[:, 0] + unit_draws(0, _PROBES, len(box)) * (box[:, 1] - box[:, 0])
+
+
+def in_parts(thetas: np.ndarray, effort: int) -> list[np.ndarray]:
+    """Theta ``(B, n)`` in parts to be evaluated at once, given what one image takes (see `Graph.effort`)."""
+    size = min(max(1, _TOGETHER // effort), _MOST)
+    return [thetas[first : first + size] for first in range(0, len(thetas), size)]
 
 
 def scaling_of(box: np.ndarray, probes: np.ndarray, effort: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.sides import best_of_windows
 from steadygaze.network.pieces import MaxPool
 from steadygaze.network.regions.piecewise import flat_array
+from steadygaze.question.points import in_parts
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap
 from steadygaze.verdict.plain import PlainEvaluation, decided_by_rounding
@@ -183,9 +184,17 @@ def audit(problem: Problem, map_: CellMap, count: int, deadline: Deadline = NEVE
     Raises InternalCheckError, with the theta, at the first mismatch that is not within rounding of the
     model's own precision; where that decides on which side of a breakpoint units are, nothing is decided.
     """
-    if not count:
-        return 0
-    thetas, decided = _draw(problem, count, seed=2), 0
+    decided = 0
+    for thetas in in_parts(_draw(problem, count, seed=2), problem.graph.effort):
+        if deadline.passed():
+            break
+        decided += _audited(problem, map_, thetas, deadline)
+    return decided
+
+
+def _audited(problem: Problem, map_: CellMap, thetas: np.ndarray, deadline: Deadline) -> int:
+    """How many of theta ``(B, n)`` the map decides, and the original says the same of."""
+    decided = 0
     try:
         points, slack = problem.at(thetas), problem.rounding_of_original()
         replayed = problem.replay(thetas)

@@ -15,6 +15,7 @@ import numpy as np
 
 from steadygaze.answer.parts import Measure, Measured
 from steadygaze.errors import SettingError
+from steadygaze.question.points import in_parts
 from steadygaze.question.problem import Problem
 
 MOST_POINTS = 100_000
@@ -49,21 +50,23 @@ def measure(problem: Problem, points: int, seed: int = 0) -> Measured:
     measures = _measures()
     box = problem.box
     thetas = box[:, 0] + np.random.default_rng(seed).random((points, len(box))) * (box[:, 1] - box[:, 0])
-    images = problem.images(thetas)
-    logits = problem.network.graph.forward(images.to(problem.network.graph.device)).cpu()
-    held = (problem.gaps(logits) > 0).all(dim=1).numpy()
-    thetas = thetas[held]
+    kept, found = [], {name: [np.zeros(0)] for name in measures}
+    for part in in_parts(thetas, problem.graph.effort):
+        images = problem.images(part)
+        logits = problem.network.graph.forward(images.to(problem.network.graph.device)).cpu()
+        held = (problem.gaps(logits) > 0).all(dim=1).numpy()
+        kept.append(part[held])
+        if not held.any():
+            continue
+        maps = problem.shown(problem.maps_at(images[held]))
+        expected = problem.shown(problem.expected_at(part[held]))
+        for name, own in measures.items():
+            found[name].append(np.array([own(a, b) for a, b in zip(maps, expected, strict=True)]))
+    thetas = np.concatenate(kept)
     if not len(thetas):
         return Measured(points, 0, seed, ())
-    maps = problem.shown(problem.maps_at(images[held]))
-    expected = problem.shown(problem.expected_at(thetas))
-    found = {
-        name: np.array([own(a, b) for a, b in zip(maps, expected, strict=True)])
-        for name, own in measures.items()
-    }
-    return Measured(
-        points, len(thetas), seed, tuple(_summary(name, values, thetas) for name, values in found.items())
-    )
+    told = (_summary(name, np.concatenate(values), thetas) for name, values in found.items())
+    return Measured(points, len(thetas), seed, tuple(told))
 
 
 def _summary(name: str, values: np.ndarray, thetas: np.ndarray) -> Measure:

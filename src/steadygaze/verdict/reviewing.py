@@ -32,6 +32,9 @@ from steadygaze.verdict.witness import Tries, Witness
 # Up to so many products for one image (see `Graph.effort`) the points of all checks are evaluated together:
 # of larger networks that gains little, takes memory, and leaves less of a limit of time to the witness.
 _TOGETHER = 4 * 10**6
+# An audit may take this share of the time that is left once all is read: the answer is held against the
+# network after it.
+_AUDITED = 0.8
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,6 @@ def reviewed(
     plain = None if ahead is None else ahead.plain
     for map_, thetas in zip(maps, drawn, strict=True):
         check_patterns(problem, map_, thetas, late, plain)
-    audited = audit(problem, maps[0], audit_points, late)
     witness = nearest_witness(problem, findings, norm, late, tries, plain)
+    audited = audit(problem, maps[0], audit_points, late.part(_AUDITED))
     return Review(around, scale, radius, witness, audited, ahead)
