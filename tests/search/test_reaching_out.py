@@ -5,16 +5,22 @@ Small networks stand for large ones: an image is said to take much effort.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from steadygaze.geometry.kinds import ROBUST
+from steadygaze.deadline import Deadline, Expired
+from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.measure import centres
 from steadygaze.question.limits import Limits
 from steadygaze.search import branch_and_bound, dividing
 from steadygaze.search.base import Options
+from steadygaze.search.boxes import shares_of
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.falsifying import Falsifier
+from steadygaze.search.judged_boxes import judge_boxes
 from steadygaze.search.reaching_out import ReachingOut
 from steadygaze.verdict.driver import solve
 from variants import Variant
@@ -70,6 +76,33 @@ def test_boxes_about_zero_are_decided_where_images_bend_there_too(net, chain):
         search.step()
     assert search._reaching_out is not None
     assert search._reaching_out.decided is not None
+
+
+@pytest.mark.parametrize(("few", "told"), [(64, True), (0, False)])
+def test_they_come_first_when_half_of_the_time_went_to_a_few_boxes_in_vain(monkeypatch, few, told):
+    """Of networks that are not slow, too, where no box is decided that is not small."""
+    problem, judged = Variant("max pool", "zoom, brighter").problem, []
+
+    def judge(problem, boxes, *rest):
+        judged.extend(boxes)
+        wide = (shares_of(boxes, problem.box) > 2.0**-14).any(axis=1)
+        found = judge_boxes(problem, boxes, *rest)
+        return replace(found, kind=np.where(wide, UNDECIDED, found.kind))
+
+    for name, value in {"judge_boxes": judge, "_BATCH_BYTES": 1, "_FEW": few}.items():
+        monkeypatch.setattr(branch_and_bound, name, value)
+    deadline = Deadline(ends=60.0, clock=lambda: float(len(judged)))
+    search = BranchAndBound(problem, Options(threads=1, deadline=deadline))
+    with suppress(Expired):
+        while True:
+            search.step()
+    map_ = search.found()
+    assert sum(map_.volume) == pytest.approx(problem.volume)
+    robust = map_.cells.take(np.flatnonzero(map_.kind == ROBUST))[0]
+    assert (robust.count > 0) == told
+    if told:
+        assert (robust.theta.min(axis=0) <= problem.box[:, 0] / 2**16).all()
+        assert (robust.theta.max(axis=0) >= problem.box[:, 1] / 2**16).all()
 
 
 @pytest.mark.parametrize(("net", "chain"), ASKED)

@@ -74,6 +74,9 @@ _MOST_HANDED = 6
 # After this share of the time boxes that hold 0 come first, if there is no safe scale yet; not before: what
 # ends in half of its limit finds the same each time (see `Deadline.planned`).
 _LATE = 0.5
+# Where fewer boxes than these were judged by then, and none of them decided, it goes on as of slow networks:
+# the largest box about 0 that can be decided is looked for first.
+_FEW = 64
 # Where the smallest boxes at 0 are left open, and none was decided yet, some are tried at so many other
 # places: as small, and with edges doubled so often. If all of these are left open, none will ever be decided.
 _ELSEWHERE, _DOUBLED = 8, (0, 6, 12)
@@ -158,6 +161,10 @@ class BranchAndBound(AbstractSearch):
 
     def step(self) -> None:
         """Judge some boxes, or go on with those that were handed over."""
+        if self._late.passed() and self._is_untold():
+            self._reaching_out = ReachingOut(_NARROW, round(-math.log2(smallest_share(self._problem))))
+            if bends_at_zero(self._problem):
+                self._about_zero = parted_at_zero(self._problem.box)
         if self._reaching_out is not None and self._reaching_out.halvings is not None:
             self._reach_out(self._reaching_out, self._reaching_out.halvings)
             return
@@ -185,6 +192,16 @@ class BranchAndBound(AbstractSearch):
     def _in_vain(self) -> bool:
         """Whether boxes of a deep smooth network are far too large: all of many were left open."""
         return self._problem.graph.drowns and not self._done and self._counts["boxes"] >= _IN_VAIN
+
+    def _is_untold(self) -> bool:
+        """Whether few boxes were judged and none decided, and those about 0 may take the place of all.
+
+        Of boxes that exact engines take over none may reach into several pieces of the perturbation.
+        """
+        whole = self._handover is None or len(self._problem.pieces) == 1
+        given = self._counts["boxes_handed_over"] or any(len(boxes) for boxes in self._small)
+        few = self._counts["boxes"] < _FEW and not (self._done or given)
+        return self._reaching_out is None and whole and few
 
     def _reach_out(self, reaching: ReachingOut, halvings: int) -> None:
         """Judge one box about 0; what it adds to those that were decided before is entered, the rest open."""
