@@ -225,7 +225,7 @@ def test_a_combination_that_is_not_tried(monkeypatch):
 def test_an_angle_that_takes_centres_for_everything(monkeypatch):
     cosine = inconsistency.cosine_bounds
     monkeypatch.setattr(
-        inconsistency, "cosine_bounds", lambda s, e: cosine(Forms.exact(s.centre, s.count), e)
+        inconsistency, "cosine_bounds", lambda s, e, near: cosine(Forms.exact(s.centre, s.count), e, near)
     )
     assert outside()
 

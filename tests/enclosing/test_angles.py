@@ -28,6 +28,12 @@ def cosines(s, e):
 def assert_holds(first, second, rng, samples=8, rounding=ROUNDING):
     low, high = cosine_bounds(first, second)
     assert (low <= high).all()
+    plain = low
+    for near in (0.0, 0.7, 1.0, float(rng.uniform(-1, 1))):
+        asked = cosine_bounds(first, second, near)
+        assert (asked[0] >= plain).all()
+        assert (asked[1] == high).all()
+        low = torch.maximum(low, asked[0])
     for _ in range(samples):
         t, s = coordinates(rng, len(first.rows), first.count), symbols_of(rng, first)
         # Symbols of the second are its own.
@@ -175,6 +181,37 @@ def test_what_is_lost_falls_with_the_square_of_the_spread(second_moves):
         lost.append(float(((high - low) - (found.amax(0) - found.amin(0))).sum()))
     assert lost[1] < lost[0] / 3.5
     assert lost[2] < lost[1] / 3.5
+
+
+@pytest.mark.parametrize("k", [0.5, 0.7, 0.9])
+def test_vectors_may_turn_nearly_as_far_as_is_asked(k):
+    """By a symbol across the centre, to the cosine that is asked about, or a little nearer: these are shown.
+
+    So it is where the symbol is in parts, each along an entry of its own, and where all is twice as long.
+    """
+    parts = torch.eye(9, dtype=torch.float64)[1:] / np.sqrt(8)
+    for share, size in ((0.98, 1.0), (0.95, 2.0)):
+        across = size * share * np.sqrt(1 - k**2) / k
+        for symbols in (parts.sum(dim=0, keepdim=True), parts):
+            rows = torch.cat([torch.eye(9, dtype=torch.float64)[:1] * size, across * symbols])[None]
+            first = Forms(rows, torch.zeros((1, 9)).double(), 0)
+            second = Forms(rows[:, :1] / size, torch.zeros((1, 9)).double(), 0)
+            assert float(cosine_bounds(first, second, k)[0]) > k
+            assert float(cosine_bounds(first, second)[0]) < k
+            # What is found is no more than what there is.
+            exact_one = 1 / np.sqrt(1 + (across / size) ** 2)
+            assert float(cosine_bounds(first, second, k)[0]) <= exact_one
+
+
+def test_vectors_that_move_together_are_told_where_it_is_asked():
+    """What coordinates do to both cancels there, too."""
+    rng = np.random.default_rng(12)
+    first = vectors(rng, 0.3, 0.0, symbols=0)
+    second = replace(first, rows=first.rows * (1 + 1e-3 * torch.from_numpy(rng.standard_normal((3, 1, 5)))))
+    apart = replace(second, rows=torch.cat([second.rows[:, :1], -second.rows[:, 1:]], dim=1))
+    together, contrary = (cosine_bounds(first, other, 0.7)[0] for other in (second, apart))
+    assert (together > 0.7).all()
+    assert (together > contrary + 0.05).all()
 
 
 def test_a_two_valued_symbol_gives_just_two_cosines():

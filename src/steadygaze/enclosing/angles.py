@@ -11,6 +11,17 @@ below by projection onto the centres (where x, y >= -1), above as sqrt(1 + 2 x +
 by coordinate (what moves both vectors the same way cancels), and what remains is of second order. Dividing by
 |S| |E| >= (1 - max|x|) (1 - max|y|) bounds the cosine's distance from c.
 
+Sizes are bounded one by one there, which loses the more the farther the vectors may turn. Where it is asked
+whether the cosine is at least some k >= 0 everywhere, for any m > 0
+
+    <S, E> - k |S| |E| >= <S, E> - k (m |S|² + |E|² / m) / 2 =: F,
+
+as a geometric mean is at most the arithmetic one. F is a quadratic in coordinates, symbols and errors: its
+constant term less the magnitudes of all others is a bound f of it. Where f > 0 the cosine is at least
+k + f / max |S| |E|, else k + f / min |S| |E|. With S = s + δ, δ across s, and E = s, that shows k as long as
+|δ|² <= |s|² (1 - k²) / k², for the best m, and the bound above as long as |δ|² <= 2 |s|² (1 - k): for k = 0.7
+these are 1.04 and 0.6.
+
 Symbols that are -1 or 1 are tried both ways, the largest of them in all combinations: each combination has a
 centre of its own, in which symbols that are products of them take part, and the rest is bounded around it.
 All of this is computed from the products of the rows.
@@ -35,6 +46,9 @@ from steadygaze.enclosing.forms import SIGN, Forms
 _COMBINED = 6
 # A centre that cancels to less than this share of its terms counts as one that may vanish.
 _CANCELLED = 1e-4
+# What m is tried, in ratios of the sizes of the centres; k in place of the first one, if that is more, as a
+# vector that turns by as much as is asked, and no more, is |s| / k long.
+_RATIOS = (0.55, 0.75, 1.0, 1.3)
 
 
 @dataclass(frozen=True)
@@ -53,13 +67,14 @@ class _Side:
     other: Tensor
 
 
-def cosine_bounds(first: Forms, second: Forms) -> tuple[Tensor, Tensor]:
+def cosine_bounds(first: Forms, second: Forms, near: float | None = None) -> tuple[Tensor, Tensor]:
     """Least and largest cosine ``(B,)`` of the angle between vectors ``(B, P)``.
 
     They are -1 and 1 where a vector may vanish, or turn by more than a right angle from its centre. The
     symbols of the second are taken for errors.
+    near: the cosine at which the least one is to be tight, as it is asked for; None for no such.
     """
-    first, second = _near_one(first), _near_one(second.without_symbols())
+    first, second = _near_one(first).with_symbols(0), _near_one(second.without_symbols()).with_symbols(0)
     within, between = first.rows @ first.rows.mT, first.rows @ second.rows.mT
     beside = second.rows @ second.rows.mT
     weights = _combinations(first, within)
@@ -82,6 +97,11 @@ def cosine_bounds(first: Forms, second: Forms) -> tuple[Tensor, Tensor]:
     certain = (s.along < 1) & (e.along < 1) & (share > _CANCELLED) & (e.size > UNIT)
     low = torch.where(certain, c - lower * (1 + rounding) - rounding, -1.0)
     high = torch.where(certain, c + upper * (1 + rounding) + rounding, 1.0)
+    if near is not None:
+        terms = gross + (within.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt()[:, None] * left).sum(dim=2)
+        rest = _Rest.of(s, e, left.mT * left * within, left.mT * between, beside, terms)
+        found = _least_near(max(near, 0.0), c, s, e, rest, sum(first.rows.shape[1:]))
+        low = torch.where((share > _CANCELLED) & (e.size > UNIT), torch.fmax(low, found), low)
     return low.amin(dim=1).clamp(-1.0, 1.0), high.amax(dim=1).clamp(-1.0, 1.0)
 
 
@@ -117,6 +137,81 @@ def _around(c: Tensor, s: _Side, e: _Side, count: int, rounding: Tensor) -> tupl
     lower = linear + product + weight * torch.where(c >= 0, above, below)
     upper = linear + product + weight * torch.where(c >= 0, below, above)
     return lower / least, upper / least
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """What is not in the centres, as shares of their sizes: all ``(B, V)`` but the first two.
+
+    shared, other, joint ``(B, V, n, n)``: products of what coordinates do to the first vector, to the second,
+    and of the first with the second. alone, beside: magnitudes of the first's other products, and of its
+    others with the second's, added up. turned, moved: how long the first and the second may be. sizes: of all
+    rows and errors of both.
+    """
+
+    shared: Tensor
+    other: Tensor
+    joint: Tensor
+    alone: Tensor
+    beside: Tensor
+    turned: Tensor
+    moved: Tensor
+    sizes: Tensor
+
+    @staticmethod
+    def of(s: _Side, e: _Side, within: Tensor, between: Tensor, beside: Tensor, terms: Tensor) -> _Rest:
+        """From products of the rows, those of centres being 0; terms: sizes of the first's."""
+        n = beside.shape[2] - 1
+        own, both, other = s.size.square(), s.size * e.size, e.size.square()
+        first, second = _magnitude(within)[:, None] / own, _magnitude(beside[:, 1:, 1:])[:, None] / other
+        shared, joint = within[:, 1 : 1 + n, 1 : 1 + n], between[:, 1 : 1 + n, 1:]
+        sizes = terms / s.size + s.error / s.size + e.error / e.size
+        sizes = sizes + beside.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt().sum(dim=1)[:, None] / e.size
+        return _Rest(
+            shared[:, None] / own[..., None, None],
+            beside[:, None, 1:, 1:] / other[..., None, None],
+            (joint + joint.mT)[:, None] / (2 * both[..., None, None]),
+            (_magnitude(within) - _magnitude(shared)).clamp_min(0.0)[:, None] / own,
+            _magnitude(between[:, 1 + n :, 1:])[:, None] / both,
+            first.sqrt(),
+            second.sqrt(),
+            sizes,
+        )
+
+
+def _least_near(k: float, c: Tensor, s: _Side, e: _Side, rest: _Rest, terms: int) -> Tensor:
+    """Least cosines ``(B, V)`` by the quadratic F of the module, the best of several m.
+
+    terms: the number of terms of a product, and of products.
+    """
+    first, second = s.error / s.size, e.error / e.size
+    rounding = 64 * (terms + 32) * UNIT * rest.sizes.square()
+    own, others = s.own / s.size.square()[..., None], e.own / e.size.square()[..., None]
+    both = (s.size * e.size)[..., None]
+    best = torch.full_like(c, -torch.inf)
+    for m in (max(k, _RATIOS[0]), *_RATIOS[1:]):
+        linear = s.other / both - k * m * own
+        linear[..., : others.shape[2]] += e.other / both - k / m * others
+        products = (k / 2 * (m * rest.shared + rest.other / m) - rest.joint).abs().sum(dim=(2, 3))
+        products = products + k / 2 * m * rest.alone + rest.beside
+        # How long E - k m S and S - k E / m may be: what errors of S and of E are multiplied by.
+        along = (1 - 2 * k * m * c + (k * m) ** 2 + rounding).clamp_min(0.0).sqrt()
+        along = along + rest.moved + k * m * rest.turned
+        across = (1 - 2 * k / m * c + (k / m) ** 2 + rounding).clamp_min(0.0).sqrt()
+        across = across + rest.turned + k / m * rest.moved
+        errors = first * along + second * across + first * second
+        errors = errors + k / 2 * (m * first.square() + second.square() / m)
+        f = c - k / 2 * (m + 1 / m) - linear.abs().sum(dim=2) - products - errors - rounding
+        best = torch.fmax(best, f)
+    most = (1 + rest.turned + first) * (1 + rest.moved + second) + rounding
+    least = (1 - s.along).clamp_min(0.0) * (1 - e.along).clamp_min(0.0) - rounding
+    found = torch.where(best > 0, best / most, best / least.clamp_min(0.0))
+    return k + found - 16 * UNIT * (1 + found.abs())
+
+
+def _magnitude(products: Tensor) -> Tensor:
+    """``(B,)`` magnitudes of ``(B, j, k)`` added up: what they are at most, times numbers in [-1, 1]."""
+    return products.abs().sum(dim=(1, 2))
 
 
 def _combinations(forms: Forms, within: Tensor) -> Tensor:

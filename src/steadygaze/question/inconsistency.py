@@ -57,8 +57,11 @@ class AbstractInconsistency(ABC):
         return self.between(actual, expected), torch.linalg.vector_norm(actual, dim=1)
 
     @abstractmethod
-    def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
-        """Least and largest inconsistency (B,) of maps known as forms (P,), over each box."""
+    def bounds(self, actual: Forms, expected: Forms, threshold: float | None = None) -> tuple[Tensor, Tensor]:
+        """Least and largest inconsistency (B,) of maps known as forms (P,), over each box.
+
+        threshold: where the largest is to be tight, as it is asked for; None for no such place.
+        """
 
     def doubtful(self, actual: Tensor) -> Tensor:
         """Rows (B,) bool of ``actual`` (B, P) whose inconsistency rounding may have decided."""
@@ -113,9 +116,10 @@ class Cosine(AbstractInconsistency):
             distances[cancelling], lengths[cancelling] = own
         return distances, lengths
 
-    def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
+    def bounds(self, actual: Forms, expected: Forms, threshold: float | None = None) -> tuple[Tensor, Tensor]:
         """See ``enclosing.angles``."""
-        least, most = cosine_bounds(actual, expected)
+        near = None if threshold is None else self.cone(threshold)
+        least, most = cosine_bounds(actual, expected, near)
         return (1 - most).masked_fill(_vanish(actual) | _vanish(expected), self.maximum), 1 - least
 
     def cone(self, threshold: float) -> float | None:
@@ -148,11 +152,12 @@ class _AbstractNorm(AbstractInconsistency):
         """|x/|x| - c/|c|| <= 2 |x - c| / |c|; see `bounds`."""
         return _relative(maps, errors, self.order)
 
-    def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
+    def bounds(self, actual: Forms, expected: Forms, threshold: float | None = None) -> tuple[Tensor, Tensor]:
         """The distance of the centres, give or take how far each unit vector may be from its centre's.
 
         In every norm |x/|x| - c/|c|| <= 2 |x - c| / |c|, for x/|x| - c/|c| = (x - c)/|c| + x (1/|x| - 1/|c|).
         """
+        del threshold
         distance = self.between(actual.centre, expected.centre)
         slack = self._turn(actual) + self._turn(expected)
         slack = slack + 16 * (actual.rows.shape[-1] + 16) * UNIT
@@ -187,9 +192,10 @@ class L2(_AbstractNorm):
         turned = torch.linalg.qr(torch.cat([maps, expected[None]]).T, mode="r").R
         return super().of_combined(weights, turned[:, :-1].T, turned[:, -1])
 
-    def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
+    def bounds(self, actual: Forms, expected: Forms, threshold: float | None = None) -> tuple[Tensor, Tensor]:
         """By the angle between the maps: |s/|s| - e/|e||^2 = 2 - 2 cos."""
-        least, most = cosine_bounds(actual, expected)
+        near = None if threshold is None else self.cone(threshold)
+        least, most = cosine_bounds(actual, expected, near)
         low = (2 - 2 * most - 8 * UNIT).clamp_min(0.0).sqrt() * (1 - 4 * UNIT)
         high = (2 - 2 * least + 8 * UNIT).sqrt() * (1 + 4 * UNIT)
         low = low.masked_fill(_vanish(actual) | _vanish(expected), self.maximum)
@@ -252,12 +258,13 @@ class TopK(AbstractInconsistency):
     def _count(self, entries: int) -> int:
         return min(entries, self.k) if isinstance(self.k, int) else max(1, round(self.k * entries))
 
-    def bounds(self, actual: Forms, expected: Forms) -> tuple[Tensor, Tensor]:
+    def bounds(self, actual: Forms, expected: Forms, threshold: float | None = None) -> tuple[Tensor, Tensor]:
         """By the entries that must, and those that may, be among the k largest of each map.
 
         The top of two maps has at least the entries in common that must be in both, and at most those that
         may. If n entries may be in either top, the two of k entries share at least 2 k - n.
         """
+        del threshold
         k = self._count(actual.shape[0])
         (must, may), (wanted, allowed) = _tops(actual, k), _tops(expected, k)
         least = torch.maximum((must & wanted).sum(-1), 2 * k - (may | allowed).sum(-1)).clamp_min(0)

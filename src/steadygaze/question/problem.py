@@ -367,7 +367,7 @@ class Problem:
             expected = Forms.of(expected, maps.rows.device)
         else:
             expected = Forms.exact(self.map0.to(maps.rows).expand(len(boxes), *self.map0.shape), maps.count)
-        low, high = self.inconsistency.bounds(self._compared(maps), self._compared(expected))
+        low, high = self.inconsistency.bounds(self._compared(maps), self._compared(expected), self.threshold)
         return low.cpu().numpy(), high.cpu().numpy()
 
     def _compared(self, maps: Forms) -> Forms:
