@@ -174,20 +174,42 @@ def test_ranges_are_as_wide_as_any_of_the_maps_proves():
     assert (np.abs(both) == np.maximum(*alone.values())).all()
 
 
-@pytest.mark.parametrize(("parameters", "effort"), [(1, 10**6), (2, 10**6), (3, 10**6), (3, 10**15)])
+def times_of(problem, seconds):
+    """How long each search has."""
+    left, times = seconds, {}
+    for name, share in searches_for(problem, asked_from(seconds), 1):
+        times[name] = share * left
+        left -= share * left
+    return times
+
+
+@pytest.mark.parametrize(
+    ("parameters", "effort"), [(1, 10**6), (2, 10**6), (3, 10**6), (3, 10**15), (2, 10**7)]
+)
 def test_what_goes_outwards_never_has_less_of_a_longer_time(parameters, effort):
     """Whether the complete map fits, or may fit, or does not."""
     problem = posed(parameters)
     vars(problem.graph)["effort"] = effort
     before = 0.0
     for seconds in np.geomspace(1e-4, 1e6, 60):
-        left, outwards = seconds, 0.0
-        for name, share in searches_for(problem, asked_from(seconds), 1):
-            if name == "nearest":
-                outwards = share * left
-            left -= share * left
+        outwards = times_of(problem, seconds)["nearest"]
         assert outwards >= before * (1 - 1e-9)
         before = outwards
+
+
+def test_bounds_have_most_of_little_time_where_regions_of_two_parameters_take_long():
+    """What they have is never less of a longer time; where regions take little they have none."""
+    problem, before, shares = posed(2), 0.0, []
+    vars(problem.graph)["effort"] = 10**7
+    for seconds in np.geomspace(1e-4, 1e6, 60):
+        bounded = times_of(problem, seconds)["bound"]
+        assert bounded >= before * (1 - 1e-9)
+        before = bounded
+        shares.append(bounded / seconds)
+    assert max(shares) == pytest.approx(0.85)
+    assert min(shares) < 0.01
+    vars(problem.graph)["effort"] = 10**6
+    assert "bound" not in times_of(problem, 1.0)
 
 
 @pytest.mark.usefixtures("heavy")

@@ -390,6 +390,23 @@ def test_where_boxes_take_long_only_those_at_0_are_judged_until_one_is_decided(v
     assert search.standing().counts["halvings_at_zero"] == round(-np.log2(smallest))
 
 
+@pytest.mark.parametrize("effort", [10**6, 10**7])
+def test_where_exact_engines_take_over_more_than_forms_is_tried_if_regions_take_long(effort, monkeypatch):
+    asked = []
+
+    def judged(problem, boxes, room, experience, deadline):
+        asked.append(experience is not None)
+        nothing = np.zeros(len(boxes))
+        kind = np.full(len(boxes), ROBUST, np.int8)
+        return Judged(kind, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(8)))
+
+    monkeypatch.setattr(Graph, "effort", effort)
+    monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
+    run(Variant("mlp", "spot"), Options(), steps=1)
+    assert asked == [effort == 10**7] * len(asked)
+    assert asked
+
+
 def test_what_lies_nearer_than_the_nearest_failure_is_cut_apart():
     """No range goes beyond it, so that what lies across its distance would be cut there anyway."""
     variant = Variant("mlp", "bilinear shift")

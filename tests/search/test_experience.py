@@ -53,6 +53,21 @@ def test_what_is_lost_in_trials_is_a_share_of_what_is_spent():
     assert experience.affords(np.full(20, 1.0)).sum() == 13
 
 
+def test_more_symbols_are_tried_whatever_the_class_has_lost_until_they_have_lost_enough():
+    """Each costs 6, and pays where it decides 0.4 of the boxes: one makes up for one and a half failures."""
+    one = np.full(1, 0.25)
+    for found, tries in (([0], 4), ([1, 0, 1, 0], 16)):
+        experience = Experience()
+        experience.learn(np.full(4, 0.25), judged(spent=np.full(4, 3.0), lost=np.full(4, 9.0)))
+        assert not experience.affords(one).any()
+        for tried in range(tries):
+            size = np.full(4, 2.0**-tried)  # each of its own, so that none is known well
+            assert experience.pays("symbols", size[:1], 0.4, 6.0).all()
+            last = [found[tried % len(found)], np.nan, np.nan, np.nan]
+            experience.learn(size, judged(symbols=last))
+        assert experience.pays("symbols", np.full(1, 2.0**-20), 0.4, 6.0).tolist() == [1 in found]
+
+
 def test_rows_for_gaps_come_first_where_they_pay_and_forms_do_not():
     some, one, no, yes = np.full(4, 0.5), np.full(1, 0.5), [0] * 4, [1] * 4
     for forms, gaps, first in ((no, yes, True), (yes, yes, False), (no, no, False)):

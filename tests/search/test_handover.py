@@ -45,6 +45,16 @@ def test_boxes_with_many_doubts_are_left():
     assert all((map_.kind == UNDECIDED).all() for map_ in hand.found())
 
 
+def test_narrow_boxes_are_taken_however_many_are_in_doubt_unless_regions_take_long(monkeypatch):
+    problem = ONE_PIECE.problem
+    narrow = (problem.box * 2.0**-7 + problem.box[:, 1:] * 0.5)[None]
+    narrower = (problem.box * 2.0**-15 + problem.box[:, 1:] * 0.5)[None]
+    for dear, taken in ((False, [True, True]), (True, [False, True])):
+        monkeypatch.setattr(handover, "DEAR", 0 if dear else problem.graph.effort)
+        hand = Handover(problem, Options())
+        assert [bool(hand.takes(box, np.full(1, 1000.0))[0]) for box in (narrow, narrower)] == taken
+
+
 def test_enough_boxes_together_are_ready(monkeypatch):
     monkeypatch.setattr(handover, "_TOGETHER", 16)
     hand = Handover(ONE_PIECE.problem, Options())

@@ -14,6 +14,9 @@ from steadygaze.search.base import CellMap
 
 #: Of networks of more effort (see `Graph.effort`) a box, or a region, takes seconds.
 SLOW = 2 * 10**7
+#: Of networks of more effort the regions of a box, where exact engines take them apart, take longer than more
+#: than forms does for it.
+DEAR = 3 * 10**6
 #: Of networks of less effort a box takes milliseconds, most of which many at once share.
 CHEAP = 3 * 10**5
 # This share of the box is a little beside 0.

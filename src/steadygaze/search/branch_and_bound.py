@@ -29,6 +29,7 @@ from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
 from steadygaze.search.boxes import (
     CHEAP,
+    DEAR,
     SLOW,
     bends_at_zero,
     gauges_of,
@@ -355,8 +356,9 @@ class BranchAndBound(AbstractSearch):
 
     def _judged(self, boxes: np.ndarray) -> Judged | None:
         """What bounds say of boxes; None where the time is over before they have said it."""
-        # Where exact engines take over, more effort for a box is more than they need for it.
-        plain = self._handover is not None or (self._slow and not self._open.reached and self._wide(boxes))
+        # Where exact engines take over, more effort for a box is more than they need for it, as a rule.
+        taken = self._handover is not None and self._problem.graph.effort <= DEAR
+        plain = taken or (self._slow and not self._open.reached and self._wide(boxes))
         experience = None if plain else self._experience
         try:
             self._deadline.ask()

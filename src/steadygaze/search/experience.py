@@ -18,6 +18,9 @@ _SOME, _HOPELESS = 0.1, 0.5
 _FORMS_PAY, _FIRST_PAY = 0.5, 0.4
 # What trials may cost without success: a share of what has been spent, and so much besides.
 _LOST_SHARE, _LOST_FIRST = 0.1, 4.0
+# More symbols, which are for maps alone, have as much for their own; besides what so many boxes cost, one of
+# which takes more than what the class is asked for by may lose at first.
+_MAPS_FIRST = 4
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ class Experience:
         larger = [self._on_larger(name, _size(share), _TRIALS) for share in shares]
         tried = ~known & np.array([total >= _HOPELESS * least * count for total, count in larger], bool)
         # What is known to pay while it is still tried costs nothing, as far as one can tell.
-        trial = tried & self.affords(np.where(tried, cost, 0.0))
+        costs = np.where(tried, cost, 0.0)
+        trial = tried & (self._tries(costs, least, cost) if name == "symbols" else self.affords(costs))
         return np.where(known, good, trial)
 
     def goes_first(self, shares: np.ndarray) -> np.ndarray:
@@ -113,6 +117,12 @@ class Experience:
     def affords(self, costs: np.ndarray) -> np.ndarray:
         """``(B,)`` bool: what may be tried of things of these costs ``(B,)``, the first ones first."""
         return np.cumsum(costs) <= _LOST_FIRST + _LOST_SHARE * self._spent - self._lost
+
+    def _tries(self, costs: np.ndarray, least: float, cost: float) -> np.ndarray:
+        """`affords` for more symbols, each of that cost, which pay where they decide such a share."""
+        found = [found for (name, _), found in self._seen.items() if name == "symbols"]
+        lost = cost * max(0.0, sum(count for _, count in found) - sum(total for total, _ in found) / least)
+        return np.cumsum(costs) <= _MAPS_FIRST * cost + _LOST_SHARE * self._spent - lost
 
     def left(self, name: str, shares: np.ndarray) -> np.ndarray:
         """``(B,)`` what rows for units, or slopes, are expected to leave; nan where nothing is known.

@@ -11,7 +11,7 @@ from steadygaze.geometry.cells import from_polytopes
 from steadygaze.geometry.measure import cone_volumes, volumes
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import CellMap, Options, unexamined
-from steadygaze.search.boxes import SLOW, cells_of, gauges_of, shares_of
+from steadygaze.search.boxes import DEAR, SLOW, cells_of, gauges_of, shares_of
 from steadygaze.search.sweep import Sweep
 
 # A box is handed over when so few of its units are in doubt: it then holds some tens of regions, which the
@@ -21,7 +21,8 @@ _DOUBTS = 48
 # hundreds of units share one hinge, as over a blank background, they stay in doubt in boxes of any size.
 _NARROW = 2.0**-6
 # One at 0 is judged by bounds down to this share: while it waits, or is taken apart, nothing is known of 0.
-_NARROW_AT_ZERO = 2.0**-14
+# So is any of a network whose regions take long.
+_NARROWER = 2.0**-14
 # A corner lies in a piece if the cones from it over the piece's facets exceed its volume by less than this
 # share, which is rounding: a box much smaller than `Tolerance.located` could lie beyond a border altogether.
 _OUTSIDE = 1e-12
@@ -39,6 +40,7 @@ class Handover:
     def __init__(self, problem: Problem, options: Options) -> None:
         self._problem = problem
         self._options = replace(options, memory=options.memory // 2)
+        self._dear = problem.graph.effort > DEAR
         self._together = 1 if problem.graph.effort > SLOW else _TOGETHER
         self._pieces = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
         self._waiting: list[tuple[int, np.ndarray]] = []
@@ -55,7 +57,7 @@ class Handover:
         """Which of the boxes ``(B, n, 2)`` are taken over, ``(B,)``, given how many units are in doubt."""
         piece = np.full(len(boxes), -1)
         gauge = gauges_of(boxes, self._problem.box)
-        narrow = np.where(gauge == 0, _NARROW_AT_ZERO, _NARROW)
+        narrow = np.where((gauge == 0) | self._dear, _NARROWER, _NARROW)
         share = shares_of(boxes, self._problem.box)
         few = np.flatnonzero((doubts <= _DOUBTS) | (share <= narrow[:, None]).all(axis=1))
         piece[few] = self._piece_of(boxes[few])

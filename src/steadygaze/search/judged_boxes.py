@@ -298,7 +298,7 @@ class _Judging:
         kind[least > problem.threshold + margin] = ATTENTION_CHANGED
         tried = np.isfinite(self.symbols[some])
         self.symbols[some[tried]] = kind[tried] != UNDECIDED
-        self._book(some[tried], _SYMBOLS_COST, kind[tried] != UNDECIDED, _SYMBOLS_PAY)
+        self.spent[some[tried]] += _SYMBOLS_COST
         return kind
 
     def _refine(

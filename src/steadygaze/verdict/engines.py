@@ -12,6 +12,7 @@ from steadygaze.question.case import METHODS, NORMS
 from steadygaze.question.problem import Problem
 from steadygaze.search.base import AbstractSearch, Options
 from steadygaze.search.boundary import Boundary
+from steadygaze.search.boxes import DEAR, SLOW
 from steadygaze.search.branch_and_bound import BranchAndBound
 from steadygaze.search.breadth_first import BreadthFirst
 from steadygaze.search.course import Course
@@ -42,6 +43,9 @@ def _nearest(problem: Problem, options: Options) -> AbstractSearch:
 _MANY = 3
 # Under a limit of time this share of what the map leaves goes outwards then, and the rest to bounds.
 _OUTWARDS = 0.6
+# With two, and a network whose regions take long, bounds have all but that part of the time that going
+# outwards through this share of the box would take: a box of theirs holds thousands of regions.
+_NOT_EVEN, _LITTLE = 1 / 32, 0.15
 # Products of the network that a thread makes in a second, at best.
 _RATE = 1e10
 
@@ -78,7 +82,15 @@ def searches_for(problem: Problem, deadline: Deadline, threads: int) -> tuple[tu
     if left == math.inf:
         return (("sweep", 0.5), *((("bound", 0.5),) if many else ()), ("nearest", 0.5), ("gbs", 1.0))
     course = Course(problem, half_widths(problem.box), "linf", deadline)
-    needed = course.regions_within(course.farthest) * course.region_effort / (_RATE * threads)
+    pace = _RATE * threads / course.region_effort
+    needed = course.regions_within(course.farthest) / pace
+    if len(problem.box) == 2 and DEAR < problem.graph.effort <= SLOW:
+        within = course.regions_within(_NOT_EVEN * course.farthest) / pace
+        bounded = (1 - _LITTLE) * min(within, left) / left
+        if needed >= left:
+            return (("nearest", 1 - bounded), ("bound", 1.0), ("gbs", 1.0))
+        whole = min(1 - needed / left, 0.5)
+        return (("sweep", whole), ("bound", bounded / (1 - whole)), ("nearest", 1.0), ("gbs", 1.0))
     if course.slow:
         whole = (("sweep", 0.5 if many else 1.0),) if needed <= left else ()
         return (("nearest", 1.0), *whole, *((("bound", 0.5),) if many else ()), ("gbs", 1.0))
