@@ -56,7 +56,7 @@ def test_what_is_lost_in_trials_is_a_share_of_what_is_spent():
 def test_more_symbols_are_tried_whatever_the_class_has_lost_until_they_have_lost_enough():
     """Each costs 6, and pays where it decides 0.4 of the boxes: one makes up for one and a half failures."""
     one = np.full(1, 0.25)
-    for found, tries in (([0], 4), ([1, 0, 1, 0], 16)):
+    for found, tries in (([0], 2), ([1, 0, 1, 0], 16)):
         experience = Experience()
         experience.learn(np.full(4, 0.25), judged(spent=np.full(4, 3.0), lost=np.full(4, 9.0)))
         assert not experience.affords(one).any()

@@ -18,9 +18,9 @@ _SOME, _HOPELESS = 0.1, 0.5
 _FORMS_PAY, _FIRST_PAY = 0.5, 0.4
 # What trials may cost without success: a share of what has been spent, and so much besides.
 _LOST_SHARE, _LOST_FIRST = 0.1, 4.0
-# More symbols, which are for maps alone, have as much for their own; besides what so many boxes cost, one of
-# which takes more than what the class is asked for by may lose at first.
-_MAPS_FIRST = 4
+# More symbols, which are for maps alone, have such a share for their own, and more besides: one trial of them
+# costs more than what the class is asked for by may lose at first.
+_MAPS_FIRST = 12.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Experience:
         """`affords` for more symbols, each of that cost, which pay where they decide such a share."""
         found = [found for (name, _), found in self._seen.items() if name == "symbols"]
         lost = cost * max(0.0, sum(count for _, count in found) - sum(total for total, _ in found) / least)
-        return np.cumsum(costs) <= _MAPS_FIRST * cost + _LOST_SHARE * self._spent - lost
+        return np.cumsum(costs) <= _MAPS_FIRST + _LOST_SHARE * self._spent - lost
 
     def left(self, name: str, shares: np.ndarray) -> np.ndarray:
         """``(B,)`` what rows for units, or slopes, are expected to leave; nan where nothing is known.

@@ -287,6 +287,7 @@ class _Judging:
             symbols = np.minimum(_SYMBOLS_EACH * doubts, _MOST_SYMBOLS)
             slow = problem.graph.effort > SLOW
             again = np.flatnonzero(open_ & many & self._affordable(symbols, _MUCH if slow else _SHARE))
+            again = again[np.argsort(doubts[again], kind="stable")]  # the likeliest are tried first
             pays = self._experience.pays("symbols", self._shares[some[again]], _SYMBOLS_PAY, _SYMBOLS_COST)
             pays |= slow
             self._refine(some, again[pays], bounds, (least, most))
