@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from second_device import second_device
-from steadygaze.enclosing import passes
+from steadygaze.enclosing import forms, passes
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.rows import bands, lines
 from steadygaze.network.bounding.rows.bands import Band
@@ -43,7 +43,12 @@ def moved(part, device):
 def made(name, device, kind=torch.float64):
     if name == "forms":
         own = moved(Forms(band().middle, band().error, 2), device)
-        return own.spread, own.strays
+        return own.spread, own.reach, own.size, own.strays, *own.bounds()
+    if name == "units":
+        own = moved(Forms(band().middle, band().error, 2), device).flattened()
+        slope, offset, deviation = (moved(normal(BOXES, UNITS, seed=seed), device) for seed in (8, 9, 10))
+        bent = own.bent(slope, offset, deviation.abs())
+        return bent.rows, bent.error, own.blamed(deviation.abs())
     if name == "ranges":
         return moved(band(), device).bounds
     if name == "bands":
@@ -56,6 +61,7 @@ def made(name, device, kind=torch.float64):
     ("name", "kind"),
     [
         ("forms", torch.float64),
+        ("units", torch.float64),
         ("ranges", torch.float64),
         ("bands", torch.float64),
         ("rows", torch.float64),
@@ -73,14 +79,19 @@ def test_kernels_say_what_other_devices_do(name, kind):
 
 def test_kernels_are_asked_on_a_processor(monkeypatch):
     asked = list[str]()
-    for module, name in ((bands, "reaches_of"), (bands, "bands_between"), (lines, "rows_between")):
+    kernels = {
+        **dict.fromkeys(("reaches_of", "bands_between"), bands),
+        **dict.fromkeys(("sums_of", "moved_by_units", "blame_of"), forms),
+        "rows_between": lines,
+    }
+    for name, module in kernels.items():
         kernel = getattr(module, name)
         monkeypatch.setattr(
             module, name, lambda *parts, kernel=kernel, name=name: asked.append(name) or kernel(*parts)
         )
-    for name in ("ranges", "bands", "rows"):
+    for name in ("units", "ranges", "bands", "rows"):
         made(name, "cpu")
-    assert set(asked) == {"reaches_of", "bands_between", "rows_between"}
+    assert set(asked) == set(kernels)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -12,16 +12,69 @@ from steadygaze.geometry.bits import kernel, summing_kernel
 
 
 @kernel
-def magnitudes_of(rows, first):
-    """Sums ``(B, N)`` of the magnitudes of rows ``(B, R, N)`` from the first one asked for on."""
-    boxes, count, entries = rows.shape
-    made = np.zeros((boxes, entries))
+def sums_of(rows, error, count, unit, upward):
+    """Of forms ``(B, R, N)`` of so many coordinates, with errors ``(B, N)``, sums ``(6, B, N)``.
+
+    They are spread, reach, size and strays, see `Forms`, and the least and the largest values. unit: unit
+    roundoff; upward: what makes up for rounding a sum of R numbers.
+    """
+    boxes, numbers, entries = rows.shape
+    made = np.zeros((6, boxes, entries))
     for b in range(boxes):
-        own = made[b]
-        for r in range(first, count):
+        spread, strays = made[0, b], made[3, b]
+        for r in range(1, numbers):
             row = rows[b, r]
             for n in range(entries):
-                own[n] += abs(row[n])
+                spread[n] += abs(row[n])
+            if r > count:
+                for n in range(entries):
+                    strays[n] += abs(row[n])
+        for n in range(entries):
+            centre = rows[b, 0, n]
+            reach = (spread[n] + error[b, n]) * upward
+            outward = 2 * unit * (abs(centre) + reach)
+            made[1, b, n] = reach
+            made[2, b, n] = abs(centre) + spread[n]
+            strays[n] = (error[b, n] + strays[n]) * upward
+            made[4, b, n] = centre - reach - outward
+            made[5, b, n] = centre + reach + outward
+    return made
+
+
+@kernel
+def moved_by_units(rows, error, size, slope, offset, deviation, unit, upward):
+    """Forms ``(B, R, N)`` times slopes plus offsets ± deviations ``(B, N)``: rows, and errors ``(B, N)``.
+
+    The last two numbers are as for `sums_of`; a few operations more are made up for by the one after it.
+    """
+    boxes, numbers, entries = rows.shape
+    made, errors, once = np.empty((boxes, numbers, entries)), np.empty((boxes, entries)), 1 + 18 * unit
+    for b in range(boxes):
+        for r in range(numbers):
+            row, own = rows[b, r], made[b, r]
+            for n in range(entries):
+                own[n] = row[n] * slope[b, n]
+        for n in range(entries):
+            made[b, 0, n] += offset[b, n]
+            scaled = (error[b, n] + unit * size[b, n]) * abs(slope[b, n]) * upward
+            errors[b, n] = ((scaled + unit * abs(made[b, 0, n])) * once + deviation[b, n]) * once
+    return made, errors
+
+
+@kernel
+def blame_of(rows, count, deviation, reach, tiny):
+    """``(B, n)`` what part of deviations ``(B, N)`` each of n coordinates of forms ``(B, R, N)`` is to blame
+    for, given how far these reach ``(B, N)``.
+    """
+    boxes, entries = deviation.shape
+    made, share = np.zeros((boxes, count)), np.zeros(entries)
+    for b in range(boxes):
+        for n in range(entries):
+            share[n] = deviation[b, n] / max(reach[b, n], tiny) if deviation[b, n] else 0.0
+        for r in range(count):
+            row = rows[b, 1 + r]
+            for n in range(entries):
+                made[b, r] += share[n] * abs(row[n])
     return made
 
 

@@ -17,7 +17,7 @@ from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.forms.affine import affine
 from steadygaze.network.bounding.forms.attention import relax_joint_node
 from steadygaze.network.bounding.forms.joint import Factors, Scales, Shares
-from steadygaze.network.bounding.forms.relaxing import Choice, Derivative, blamed, relax
+from steadygaze.network.bounding.forms.relaxing import Choice, Derivative, relax
 from steadygaze.network.bounding.forms.single_entries import transpose_of
 from steadygaze.network.bounding.rows.backward import Backward
 from steadygaze.network.bounding.rows.steepening import steepened
@@ -224,7 +224,7 @@ def bounds_of(
         elif isinstance(layer, AbstractJoint):
             values[index], found, deviation = relax_joint_node(graph, index, inputs, room, used, nodes)
             slopes[index], used = found, max(used, values[index].symbols)
-            pull, doubts = pull + blamed(values[index].flattened(), deviation), doubts + found.doubts
+            pull, doubts = pull + values[index].flattened().blamed(deviation), doubts + found.doubts
             if tightening is not None:
                 tightening.ended(index, values[index])
         else:

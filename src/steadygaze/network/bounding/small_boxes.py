@@ -17,7 +17,7 @@ from steadygaze.network.bounding.anchors.anchored_layers import anchored_joint, 
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.bounding.forms.joint import Factors, Scales, Shares
-from steadygaze.network.bounding.forms.relaxing import Choice, Derivative, blamed
+from steadygaze.network.bounding.forms.relaxing import Choice, Derivative
 from steadygaze.network.bounding.polynomials import degree_for, is_deep, polynomial_bounds
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
@@ -106,7 +106,7 @@ def bounds_about(
                 blame = done.values.away if isinstance(layer, MaxPool) else inputs[0].away
             values[index], slopes[index] = done.values, done.slopes
             used = max(used, done.values.away.symbols)
-            pull, doubts = pull + blamed(blame.flattened(), done.deviation), doubts + done.slopes.doubts
+            pull, doubts = pull + blame.flattened().blamed(done.deviation), doubts + done.slopes.doubts
         if index in nodes:
             kept[index] = values[index].whole
     return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, None, deadline)

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
-from steadygaze.enclosing.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
+from steadygaze.enclosing.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of, numbers_of
+from steadygaze.enclosing.hinges import hinges_relaxed
 from steadygaze.enclosing.overtaking import largest_of_windows
 from steadygaze.network.bounding.curves.enclosing import derivative_relaxed, relaxed
 from steadygaze.network.bounding.forms.beside import EQUAL, beyond, gathered, or_anything
@@ -280,9 +281,8 @@ def relax(
         slope, offset, deviation, derivative = piecewise_relaxed(layer, low, high, touching, tolerance)
     # What is far below the reach of the layer's own values needs no symbol to cancel.
     plain = deviation * (deviation < NEGLIGIBLE * flat.reach.amax(dim=1, keepdim=True))
-    values = flat.scaled(slope).raised(offset)
-    values = values.loosened(plain * (1 + _ROUNDING)).widened(deviation - plain, room, used)
-    return Relaxed(values.reshaped(*forms.shape), derivative, blamed(flat, deviation))
+    values = flat.bent(slope, offset, plain * (1 + _ROUNDING)).widened(deviation - plain, room, used)
+    return Relaxed(values.reshaped(*forms.shape), derivative, flat.blamed(deviation))
 
 
 def beneath_touching(forms: Forms, tolerance: Tensor) -> Tensor:
@@ -329,11 +329,21 @@ def piecewise_relaxed(
     largest at the ends of the range or at a breakpoint. Which pieces a unit may be on is read off the range
     from low + below_low to high - below_high.
     """
+    if layer.is_hinge:
+        parts = (
+            layer.slopes.expand(2, low.shape[1]),
+            low,
+            high,
+            *(own.expand_as(low) for own in (below_low, below_high)),
+        )
+        found = hinges_relaxed(*numbers_of(parts), UNIT, torch.finfo(low.dtype).tiny)
+        made, two = (torch.from_numpy(own).to(low.device) for own in found)
+        slope, offset, deviation, middle, half = made
+        return slope, offset, deviation, Derivative(middle, half, two=two)
     last = layer.pieces_of(high - below_high)
     first = torch.minimum(layer.pieces_of(low + below_low), last)
     least, most = layer.slopes_of(first), layer.slopes_of(last)
-    if not layer.is_hinge:  # else slopes only rise
-        least, most = torch.minimum(least, most), torch.maximum(least, most)
+    least, most = torch.minimum(least, most), torch.maximum(least, most)
     for piece in range(1, len(layer.slopes) - 1):
         inner = layer.slopes_of(torch.full_like(first, piece))
         within = (first < piece) & (piece < last)
@@ -345,13 +355,10 @@ def piecewise_relaxed(
     slope = torch.where(first == last, derivative.centre, torch.minimum(torch.maximum(chord, least), most))
     ends = (at_low - slope * low, at_high - slope * high)
     below, above = torch.minimum(*ends), torch.maximum(*ends)
-    if layer.is_hinge:  # it is 0 at its bend, and above any line through there
-        below = torch.where((low < 0) & (high > 0), below.clamp_max(0.0), below)
-    else:
-        for edge in layer.breakpoints:
-            at = torch.minimum(torch.maximum(edge, low), high)
-            gap = layer.forward(at) - slope * at
-            below, above = torch.minimum(below, gap), torch.maximum(above, gap)
+    for edge in layer.breakpoints:
+        at = torch.minimum(torch.maximum(edge, low), high)
+        gap = layer.forward(at) - slope * at
+        below, above = torch.minimum(below, gap), torch.maximum(above, gap)
     offset, deviation = (below + above) / 2, (above - below) / 2
     # A unit that keeps a piece without a constant term is computed without rounding of its own.
     size = torch.maximum(below.abs(), above.abs()) + slope.abs() * torch.maximum(low.abs(), high.abs())
@@ -412,7 +419,7 @@ def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int
             )
             largest = replace(best, rows=rows, error=error)
     values = largest.widened(total, room, used)
-    return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), blamed(best, total))
+    return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), best.blamed(total))
 
 
 def _overtaken(
@@ -432,13 +439,6 @@ def _overtaken(
 def _each(index: Tensor, count: int) -> Tensor:
     """The index ``(B, N)`` for each of `count` rows."""
     return index[:, None].expand(-1, count, -1)
-
-
-def blamed(forms: Forms, deviation: Tensor) -> Tensor:
-    """What part of the deviations ``(B, N)`` the coordinates are to blame for, ``(B, n)``."""
-    share = deviation / forms.reach.clamp_min(torch.finfo(deviation.dtype).tiny)
-    own = forms.with_symbols(0).rows[:, 1 : 1 + forms.count]
-    return torch.einsum("bn,bin->bi", share, own.abs())
 
 
 def _simple(*slopes: float) -> PiecewiseLinear:

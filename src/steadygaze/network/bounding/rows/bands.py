@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
-from steadygaze.enclosing.forms import Forms
+from steadygaze.enclosing.forms import Forms, numbers_of
 from steadygaze.enclosing.passes import bands_between, reaches_of
 from steadygaze.enclosing.windows import bands_behind
 from steadygaze.network.bounding.forms.few_places import few_places, is_told_apart, sent
-from steadygaze.network.bounding.rows.lines import AbstractLines, Lines, Range, numbers_of
+from steadygaze.network.bounding.rows.lines import AbstractLines, Lines, Range
 from steadygaze.network.bounding.rows.window_lines import WindowLines
 from steadygaze.network.layers import AbstractAffine, Shape
 

@@ -11,16 +11,16 @@ Of max pooling see `window_lines`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import numbers_of
 from steadygaze.enclosing.passes import rows_between
 from steadygaze.network.bounding.curves.edges import Edges, edges, held
 from steadygaze.network.bounding.curves.enclosing import range_of
@@ -248,11 +248,6 @@ def values_of(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tens
     real, place = layer.windows >= 0, layer.windows.clamp_min(0)
     least, most = (bound[:, place].masked_fill(~real, -torch.inf).amax(dim=2) for bound in (low, high))
     return least, most
-
-
-def numbers_of(parts: Sequence[Tensor]) -> list[np.ndarray]:
-    """The same as a kernel takes them, which is alike on all devices."""
-    return [np.ascontiguousarray(own.cpu().numpy()) for own in parts]
 
 
 def size_of(low: Tensor, high: Tensor) -> Tensor:
