@@ -11,7 +11,9 @@ from steadygaze.enclosing import forms, passes
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.rows import bands, lines
 from steadygaze.network.bounding.rows.bands import Band
+from steadygaze.network.bounding.rows.bands import moved as moved_by
 from steadygaze.network.bounding.rows.lines import Lines
+from steadygaze.network.layers import Dense
 
 BOXES, COUNT, UNITS = 3, 4, 21
 
@@ -110,3 +112,19 @@ def test_rows_of_all_boxes_are_those_of_each():
     rows = normal(1, 5, UNITS)
     for one, other in zip(lines_of().pulled(rows), lines_of().pulled(rows.repeat(BOXES, 1, 1)), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e6])
+def test_rounding_of_an_affine_layer_is_in_bands_and_ranges(share):
+    """Numbers that are known: what is left of them is rounding, which neither may leave out."""
+    weight, bias = 1e3 * normal(400, UNITS, seed=1), share * normal(400, seed=2)
+    known = normal(BOXES, UNITS, seed=3)
+    rows = torch.cat([known[:, None], torch.zeros(BOXES, COUNT, UNITS, dtype=torch.float64)], dim=1)
+    exact = Band(rows, torch.zeros_like(rows), torch.zeros_like(known))
+    own, (low, high) = moved_by(Dense(weight, bias), [exact], [(known, known)])
+    true = known.numpy().astype(np.longdouble) @ weight.numpy().T + bias.numpy()
+    for least, most in ((low, high), own.bounds):
+        assert (least.numpy() <= true).all()
+        assert (true <= most.numpy()).all()
+    assert (np.abs(own.middle[:, 0].numpy() - true) <= own.error.numpy()).all()
+    assert float(own.error.max()) < 1e-6

@@ -23,6 +23,12 @@ def _larger(one, other):
 
 
 @part
+def _known_larger(one, other):
+    """The larger of those that are numbers."""
+    return one if one > other or other != other else other
+
+
+@part
 def _value(slopes, at):
     own = slopes[1] if at > 0 else slopes[0]
     return own * at if own else 0.0
@@ -64,3 +70,41 @@ def hinges_relaxed(slopes, low, high, below_low, below_high, unit, tiny):
             made[3, b, n], made[4, b, n] = centre, (most - least) / 2
             two[b, n] = first != last
     return made, two
+
+
+@kernel
+def relu_lines(low, high, unit):
+    """Lines below and above ReLU over ranges ``(B, N)`` of its inputs, ``(5, B, N)``.
+
+    They are the slope and the offset below, those above, and the largest magnitudes of inputs.
+    """
+    boxes, entries = low.shape
+    made = np.zeros((5, boxes, entries))
+    for b in range(boxes):
+        for n in range(entries):
+            start, end = low[b, n], high[b, n]
+            if start < 0 and end > 0:
+                # The chord is 0 at the start but for the rounding of its slope: the offset makes up for it.
+                chord = end / (end - start) * (1 + 4 * unit)
+                made[0, b, n] = 1.0 if end > -start else 0.0
+                made[2, b, n], made[3, b, n] = chord, -start * chord * (1 + 4 * unit)
+            elif start >= 0:
+                made[0, b, n] = made[2, b, n] = 1.0
+            made[4, b, n] = _larger(abs(start), abs(end))
+    return made
+
+
+@kernel
+def in_all(low, high, least, most, lowest, highest):
+    """What is in all of three ranges ``(B, N)``, and the largest magnitudes there, ``(3, B, N)``.
+
+    Ends that are no numbers say nothing.
+    """
+    boxes, entries = low.shape
+    made = np.empty((3, boxes, entries))
+    for b in range(boxes):
+        for n in range(entries):
+            start = _known_larger(_known_larger(low[b, n], least[b, n]), lowest[b, n])
+            end = -_known_larger(_known_larger(-high[b, n], -most[b, n]), -highest[b, n])
+            made[0, b, n], made[1, b, n], made[2, b, n] = start, end, _larger(abs(start), abs(end))
+    return made

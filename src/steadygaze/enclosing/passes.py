@@ -79,13 +79,14 @@ def blame_of(rows, count, deviation, reach, tiny):
 
 
 @kernel
-def reaches_of(middle, half):
-    """Of bands ``(B, 1 + n, N)`` sums ``(3, B, N)`` of magnitudes.
+def reaches_of(middle, half, error, unit):
+    """Of bands ``(B, 1 + n, N)`` with errors ``(B, N)`` sums of magnitudes and bounds, ``(5, B, N)``.
 
-    Those of the coefficients of the functions below and above, and those of all numbers of the bands.
+    Sums are those of the coefficients of the functions below and above, and those of all numbers of the
+    bands; the last two are least and largest values, rounded outwards. unit: unit roundoff.
     """
     boxes, count, entries = middle.shape
-    made = np.zeros((3, boxes, entries))
+    made, share = np.zeros((5, boxes, entries)), (count + 8) * unit
     for b in range(boxes):
         below, above, size = made[0, b], made[1, b], made[2, b]
         for r in range(count):
@@ -96,14 +97,21 @@ def reaches_of(middle, half):
                 for n in range(entries):
                     below[n] += abs(row[n] - width[n])
                     above[n] += abs(row[n] + width[n])
+        for n in range(entries):
+            outward = (size[n] * share + error[b, n]) * (1 + share)
+            made[3, b, n] = middle[b, 0, n] - half[b, 0, n] - outward - below[n]
+            made[4, b, n] = middle[b, 0, n] + half[b, 0, n] + outward + above[n]
     return made
 
 
 @kernel
-def bands_between(middle, half, below, below_offset, above, above_offset):
-    """Middles and half widths ``(2, B, 1 + n, N)`` of bands behind units with lines ``(B, N)``."""
+def bands_between(middle, half, error, size, below, below_offset, above, above_offset, unit):
+    """Middles and half widths ``(2, B, 1 + n, N)`` of bands behind units with lines ``(B, N)``, and errors.
+
+    error ``(B, N)`` and size: of the bands before, see `reaches_of`, as unit is.
+    """
     boxes, count, entries = middle.shape
-    made = np.empty((2, boxes, count, entries))
+    made, errors = np.empty((2, boxes, count, entries)), np.empty((boxes, entries))
     for b in range(boxes):
         mean, spread = (above[b] + below[b]) / 2, (above[b] - below[b]) / 2
         wide = (np.abs(above[b]) + np.abs(below[b])) / 2
@@ -116,6 +124,59 @@ def bands_between(middle, half, below, below_offset, above, above_offset):
         for n in range(entries):
             made[0, b, 0, n] += (above_offset[b, n] + below_offset[b, n]) / 2
             made[1, b, 0, n] += (above_offset[b, n] - below_offset[b, n]) / 2
+            steep = max(abs(above[b, n]), abs(below[b, n]))
+            rounding = 8 * unit * (abs(above_offset[b, n]) + abs(below_offset[b, n]))
+            errors[b, n] = ((error[b, n] + 16 * unit * size[b, n]) * steep + rounding) * (1 + 16 * unit)
+    return made, errors
+
+
+@kernel
+def apart(middle, half, error, size, low, high, share, unit):
+    """What an affine layer makes bands ``(B, 1 + n, M)`` and ranges ``(B, M)`` of, row by row.
+
+    Returns what goes through magnitudes of its weights, half widths, errors and radii of ranges, and what
+    goes through its weights, middles and centres. share: what rounding of the layer is of all magnitudes.
+    """
+    boxes, count, entries = middle.shape
+    rows = boxes * count
+    absolute, straight = np.empty((rows + 2 * boxes, entries)), np.empty((rows + boxes, entries))
+    for b in range(boxes):
+        for r in range(count):
+            for n in range(entries):
+                absolute[b * count + r, n] = half[b, r, n]
+                straight[b * count + r, n] = middle[b, r, n]
+        for n in range(entries):
+            absolute[rows + b, n] = error[b, n] + share * size[b, n]
+            most = max(abs(low[b, n]), abs(high[b, n]))
+            radius = (high[b, n] - low[b, n]) / 2 * (1 + 4 * unit) + (share + 4 * unit) * most
+            absolute[rows + boxes + b, n] = radius
+            straight[rows + b, n] = low[b, n] / 2 + high[b, n] / 2
+    return absolute, straight
+
+
+@kernel
+def put_together(absolute, straight, constant, boxes, share, upward, unit):
+    """What an affine layer has made of what is `apart`, with its constant ``(N,)``, or ``(0,)`` for none.
+
+    The constant is added to middles in place. Returns errors, and least and largest values, ``(3, B, N)``.
+    upward: what makes up for rounding of a sum of errors.
+    """
+    rows, entries = len(straight) - boxes, straight.shape[1]
+    count = rows // boxes
+    made = np.empty((3, boxes, entries))
+    for b in range(boxes):
+        for n in range(entries):
+            error, radius = absolute[rows + b, n], absolute[rows + boxes + b, n]
+            centre = straight[rows + b, n]
+            if len(constant):
+                own = abs(constant[n])
+                straight[b * count, n] += constant[n]
+                error += share * (own + abs(straight[b * count, n]))
+                centre += constant[n]
+                radius += share * (own + abs(centre))
+            radius = radius * upward + 4 * unit * abs(centre)
+            made[0, b, n] = error * upward
+            made[1, b, n], made[2, b, n] = centre - radius, centre + radius
     return made
 
 
