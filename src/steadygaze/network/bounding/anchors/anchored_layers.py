@@ -25,7 +25,7 @@ from steadygaze.network.bounding.anchors.centres import (
 from steadygaze.network.bounding.curves.enclosing import derivative_relaxed
 from steadygaze.network.bounding.forms.attention import only_softmax_reads, turned
 from steadygaze.network.bounding.forms.beside import gathered
-from steadygaze.network.bounding.forms.derivatives import Derivative, smooth_derivative
+from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlopes, smooth_derivative
 from steadygaze.network.bounding.forms.joint import (
     ADDED,
     SPREAD,
@@ -70,7 +70,7 @@ class Moved:
     """
 
     values: Anchored
-    slopes: Derivative | Choice | Factors | Shares | Scales
+    slopes: Derivative | SmoothSlopes | Choice | Factors | Shares | Scales
     deviation: Tensor
 
 
