@@ -196,9 +196,16 @@ def _told(found: tuple[float, float]) -> str:
 
 
 def _gaps(problem: Problem, boxes: np.ndarray, effort: Effort) -> tuple[Tensor, Tensor]:
-    """Both bounds ``(B, K - 1)`` of each class gap."""
+    """Both bounds ``(B, K - 1)`` of each class gap.
+
+    With rows for units those of polynomials, too, where a search follows these.
+    """
     bounds = problem.bounds(boxes, _ROOM, effort)
     low, high = bounds.enclosed_gaps(problem.label).bounds()
+    if effort is Effort.UNITS and problem.follows_polynomials:
+        followed = problem.bounds(boxes, _ROOM, Effort.POLYNOMIALS)
+        least, most = followed.enclosed_gaps(problem.label).bounds()
+        low, high = torch.fmax(low, least), torch.fmin(high, most)
     if bounds.backward is None:
         return low, high
     below, above = bounds.backward.least(_rows(problem, boxes), bounds.graph.last).chunk(2, dim=1)

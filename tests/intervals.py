@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from steadygaze.network.bounding.bounds import Bounds
-from steadygaze.network.bounding.forms.relaxing import Choice, Derivative
+from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlopes
+from steadygaze.network.bounding.forms.relaxing import Choice
 from steadygaze.network.layers import AbstractAffine
 
 
@@ -37,8 +38,12 @@ def interval_gradient(bounds: Bounds, seed: Tensor, to: int = 0) -> tuple[Tensor
     return middle - radius, middle + radius
 
 
-def _pulled(slopes: Derivative | Choice, middle: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+def _pulled(
+    slopes: Derivative | SmoothSlopes | Choice, middle: Tensor, radius: Tensor
+) -> tuple[Tensor, Tensor]:
     """Middle and radius of the gradient before units, or before windows."""
+    if isinstance(slopes, SmoothSlopes):
+        slopes = slopes.derivative
     if isinstance(slopes, Derivative):
         doubt = slopes.radius
         if slopes.slopes is not None:

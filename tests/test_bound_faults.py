@@ -19,7 +19,7 @@ from steadygaze.geometry.kinds import UNDECIDED
 from steadygaze.network.bounding import bounds as bounds_module
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.forms import relaxing
-from steadygaze.network.bounding.forms.relaxing import Derivative
+from steadygaze.network.bounding.forms.derivatives import Derivative
 from steadygaze.question import inconsistency
 from steadygaze.search import branch_and_bound, dividing
 from steadygaze.search.base import Options

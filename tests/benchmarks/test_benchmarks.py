@@ -46,6 +46,10 @@ def random_problem(perturbation: str, seed: int) -> Problem:
         torch.nn.ReLU(),
         torch.nn.Linear(9, 3),
     )
+    return posed_of(net, perturbation)
+
+
+def posed_of(net: torch.nn.Module, perturbation: str) -> Problem:
     return pose(
         load_network(net, input_shape=(1, 5, 5)),
         torch.rand((1, 5, 5), dtype=torch.float64).numpy(),
@@ -266,6 +270,35 @@ def test_images_that_are_classified_wrongly_are_passed_over_unasked(monkeypatch)
     options = SimpleNamespace(images=3, time_limit=1.0)
     assert len(list(geometric._answers(posed, "class", options))) == 3
     assert asked == [0, 0, 0]
+
+
+@pytest.mark.slow
+def test_bounds_beside_others_are_those_of_polynomials_where_a_search_has_them():
+    torch.manual_seed(3)
+    layers = [part for _ in range(16) for part in (torch.nn.Linear(25, 25), torch.nn.Tanh())]
+    net = torch.nn.Sequential(torch.nn.Flatten(), *layers, torch.nn.Linear(25, 3))
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.mul_(3)
+    problem = posed_of(net, LINE)
+    assert problem.follows_polynomials
+    boxes = bounds.boxes_of(problem, 8)
+    low, high = bounds._gaps(problem, boxes, bounds.Effort.UNITS)
+    least, most = problem.bounds(boxes, 32, bounds.Effort.POLYNOMIALS).enclosed_gaps(problem.label).bounds()
+    rows, forms = (
+        bounds._gaps(problem, boxes, effort) for effort in (bounds.Effort.GAPS, bounds.Effort.FORMS)
+    )
+    assert (low >= least).all()
+    assert (high <= most).all()
+    assert (high - low < 0.01 * (rows[1] - rows[0])).all()
+    assert (rows[1] - rows[0] <= forms[1] - forms[0]).all()
+    # Both hold: at points no gap is outside.
+    share = np.linspace(0, 1, 9)
+    for box, start, end in zip(boxes, low.numpy(), high.numpy(), strict=True):
+        at = box[:, 0] + share[:, None] * np.ptp(box, axis=1)
+        gaps = problem.gaps(problem.network.graph.forward(problem.images(at))).numpy()
+        assert (gaps >= start).all()
+        assert (gaps <= end).all()
 
 
 def test_columns_of_bounds_are_of_the_efforts_that_they_name(monkeypatch, tmp_path, capsys):

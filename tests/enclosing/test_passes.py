@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from second_device import second_device
-from steadygaze.enclosing import passes
+from steadygaze.enclosing import forms, passes
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.rows import bands, lines
 from steadygaze.network.bounding.rows.bands import Band
+from steadygaze.network.bounding.rows.bands import moved as moved_by
 from steadygaze.network.bounding.rows.lines import Lines
+from steadygaze.network.layers import Dense
 
 BOXES, COUNT, UNITS = 3, 4, 21
 
@@ -43,7 +45,12 @@ def moved(part, device):
 def made(name, device, kind=torch.float64):
     if name == "forms":
         own = moved(Forms(band().middle, band().error, 2), device)
-        return own.spread, own.strays
+        return own.spread, own.reach, own.size, own.strays, *own.bounds()
+    if name == "units":
+        own = moved(Forms(band().middle, band().error, 2), device).flattened()
+        slope, offset, deviation = (moved(normal(BOXES, UNITS, seed=seed), device) for seed in (8, 9, 10))
+        bent = own.bent(slope, offset, deviation.abs())
+        return bent.rows, bent.error, own.blamed(deviation.abs())
     if name == "ranges":
         return moved(band(), device).bounds
     if name == "bands":
@@ -56,6 +63,7 @@ def made(name, device, kind=torch.float64):
     ("name", "kind"),
     [
         ("forms", torch.float64),
+        ("units", torch.float64),
         ("ranges", torch.float64),
         ("bands", torch.float64),
         ("rows", torch.float64),
@@ -73,14 +81,19 @@ def test_kernels_say_what_other_devices_do(name, kind):
 
 def test_kernels_are_asked_on_a_processor(monkeypatch):
     asked = list[str]()
-    for module, name in ((bands, "reaches_of"), (bands, "bands_between"), (lines, "rows_between")):
+    kernels = {
+        **dict.fromkeys(("reaches_of", "bands_between"), bands),
+        **dict.fromkeys(("sums_of", "moved_by_units", "blame_of"), forms),
+        "rows_between": lines,
+    }
+    for name, module in kernels.items():
         kernel = getattr(module, name)
         monkeypatch.setattr(
             module, name, lambda *parts, kernel=kernel, name=name: asked.append(name) or kernel(*parts)
         )
-    for name in ("ranges", "bands", "rows"):
+    for name in ("units", "ranges", "bands", "rows"):
         made(name, "cpu")
-    assert set(asked) == {"reaches_of", "bands_between", "rows_between"}
+    assert set(asked) == set(kernels)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -99,3 +112,19 @@ def test_rows_of_all_boxes_are_those_of_each():
     rows = normal(1, 5, UNITS)
     for one, other in zip(lines_of().pulled(rows), lines_of().pulled(rows.repeat(BOXES, 1, 1)), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e6])
+def test_rounding_of_an_affine_layer_is_in_bands_and_ranges(share):
+    """Numbers that are known: what is left of them is rounding, which neither may leave out."""
+    weight, bias = 1e3 * normal(400, UNITS, seed=1), share * normal(400, seed=2)
+    known = normal(BOXES, UNITS, seed=3)
+    rows = torch.cat([known[:, None], torch.zeros(BOXES, COUNT, UNITS, dtype=torch.float64)], dim=1)
+    exact = Band(rows, torch.zeros_like(rows), torch.zeros_like(known))
+    own, (low, high) = moved_by(Dense(weight, bias), [exact], [(known, known)])
+    true = known.numpy().astype(np.longdouble) @ weight.numpy().T + bias.numpy()
+    for least, most in ((low, high), own.bounds):
+        assert (least.numpy() <= true).all()
+        assert (true <= most.numpy()).all()
+    assert (np.abs(own.middle[:, 0].numpy() - true) <= own.error.numpy()).all()
+    assert float(own.error.max()) < 1e-6

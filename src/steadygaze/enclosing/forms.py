@@ -28,10 +28,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT, Enclosure
-from steadygaze.enclosing.passes import magnitudes_of
-
-# What is summed up of forms where it is asked for, ``(B, *shape)``.
-_SUMS = ("spread", "reach", "size", "strays")
+from steadygaze.enclosing.passes import blame_of, moved_by_units, sums_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +74,27 @@ class Forms:
         return self.rows[:, 0]
 
     @cached_property
+    def _sums(self) -> Tensor:
+        """``(6, B, *shape)``: spread, reach, size, strays, and least and largest values."""
+        upward = _upward(self.rows.shape[1])
+        if self.rows.device.type == "cpu":
+            flat = numbers_of((self.rows.flatten(2), self.error.flatten(1)))
+            return torch.from_numpy(sums_of(*flat, self.count, UNIT, upward)).reshape(6, *self.error.shape)
+        spread, beside = (self.rows[:, first:].abs().sum(dim=1) for first in (1, 1 + self.count))
+        reach, size = (spread + self.error) * upward, self.centre.abs() + spread
+        outward = 2 * UNIT * (self.centre.abs() + reach)
+        ends = (self.centre - reach - outward, self.centre + reach + outward)
+        return torch.stack([spread, reach, size, (self.error + beside) * upward, *ends])
+
+    @property
     def spread(self) -> Tensor:
         """How far the coefficients reach, ``(B, *shape)``."""
-        return _summed(self.rows, 1)
+        return self._sums[0]
 
-    @cached_property
+    @property
     def reach(self) -> Tensor:
         """How far values may be from the centre, ``(B, *shape)``, rounded up."""
-        return (self.spread + self.error) * _upward(self.rows.shape[1])
+        return self._sums[1]
 
     @property
     def most(self) -> Tensor:
@@ -95,16 +105,14 @@ class Forms:
         """What coordinates and symbols say alone."""
         return replace(self, error=torch.zeros_like(self.error), length=None)
 
-    @cached_property
+    @property
     def size(self) -> Tensor:
         """Sum of the absolute values of centre and coefficients: what rounding is a share of."""
-        return self.centre.abs() + self.spread
+        return self._sums[2]
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Least and largest values ``(B, *shape)``, rounded outwards."""
-        reach = self.reach
-        outward = 2 * UNIT * (self.centre.abs() + reach)
-        return self.centre - reach - outward, self.centre + reach + outward
+        return self._sums[4], self._sums[5]
 
     def take(self, chosen: Tensor) -> Forms:
         """The forms of some boxes."""
@@ -120,7 +128,8 @@ class Forms:
     def _flat(self) -> Forms:
         flat = replace(self, rows=self.rows.flatten(2), error=self.error.flatten(1))
         # What was summed up once need not be again.
-        vars(flat).update((name, own.flatten(1)) for name, own in vars(self).items() if name in _SUMS)
+        if "_sums" in vars(self):
+            vars(flat)["_sums"] = self._sums.flatten(2)
         return flat
 
     def reshaped(self, *shape: int) -> Forms:
@@ -152,10 +161,10 @@ class Forms:
             length = (self.errors + lengths_of(own)) * _upward(self.rows.shape[1])
         return Forms(self.rows[:, : 1 + self.count], self.strays, self.count, length=length)
 
-    @cached_property
+    @property
     def strays(self) -> Tensor:
         """How far values may be from an affine function of the coordinates, ``(B, *shape)``, rounded up."""
-        return (self.error + _summed(self.rows, 1 + self.count)) * _upward(self.rows.shape[1])
+        return self._sums[3]
 
     def linear(
         self,
@@ -236,6 +245,24 @@ class Forms:
             most = factors.abs().flatten(1).amax(dim=1)
             length = (self.length * most + lengths_of(rounding * factors.abs())) * _upward(rows.shape[1])
         return replace(self, rows=rows, error=error * _upward(rows.shape[1]), length=length)
+
+    def bent(self, slope: Tensor, offset: Tensor, deviation: Tensor) -> Forms:
+        """Times slopes plus offsets, up to deviations >= 0, all ``(B, N)``, of forms ``(N,)``."""
+        if self.length is not None or self.rows.device.type != "cpu":
+            return self.scaled(slope).raised(offset).loosened(deviation)
+        parts = (self.rows, self.error, self.size, slope, offset, deviation)
+        rows, error = moved_by_units(*numbers_of(parts), UNIT, _upward(self.rows.shape[1]))
+        return replace(self, rows=torch.from_numpy(rows), error=torch.from_numpy(error))
+
+    def blamed(self, deviation: Tensor) -> Tensor:
+        """``(B, n)`` what part of deviations ``(B, N)`` of forms ``(N,)`` each coordinate is to blame for."""
+        tiny = torch.finfo(deviation.dtype).tiny
+        if self.rows.device.type != "cpu":
+            share, own = deviation / self.reach.clamp_min(tiny), self.with_symbols(0).rows
+            return (share[:, None] * own[:, 1 : 1 + self.count].abs()).sum(dim=2)
+        parts = (self.with_symbols(0).rows, deviation, self.reach)
+        rows, *others = numbers_of(parts)
+        return torch.from_numpy(blame_of(rows, self.count, *others, tiny))
 
     def raised(self, amount: Tensor) -> Forms:
         """Plus numbers ``(B, *shape)``."""
@@ -349,12 +376,9 @@ def _either(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     return either
 
 
-def _summed(rows: Tensor, first: int) -> Tensor:
-    """Sums ``(B, *shape)`` of the magnitudes of rows ``(B, R, *shape)`` from the first one asked for on."""
-    if rows.device.type != "cpu":
-        return rows[:, first:].abs().sum(dim=1)
-    flat = np.ascontiguousarray(rows.flatten(2).numpy())
-    return torch.from_numpy(magnitudes_of(flat, first)).reshape(len(rows), *rows.shape[2:])
+def numbers_of(parts: Sequence[Tensor]) -> list[np.ndarray]:
+    """The same as a kernel takes them, which is alike on all devices."""
+    return [np.ascontiguousarray(own.cpu().numpy()) for own in parts]
 
 
 def together(parts: Sequence[Forms]) -> Tensor | None:

@@ -16,8 +16,9 @@ from steadygaze.network.bounding.block_growth import BlocksBehind
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.forms.affine import affine
 from steadygaze.network.bounding.forms.attention import relax_joint_node
+from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlopes
 from steadygaze.network.bounding.forms.joint import Factors, Scales, Shares
-from steadygaze.network.bounding.forms.relaxing import Choice, Derivative, blamed, relax
+from steadygaze.network.bounding.forms.relaxing import Choice, relax
 from steadygaze.network.bounding.forms.single_entries import transpose_of
 from steadygaze.network.bounding.rows.backward import Backward
 from steadygaze.network.bounding.rows.steepening import steepened
@@ -55,7 +56,7 @@ class Bounds:
 
     graph: Graph
     values: Mapping[int, Forms]
-    slopes: Mapping[int, Derivative | Choice | Factors | Shares | Scales]
+    slopes: Mapping[int, Derivative | SmoothSlopes | Choice | Factors | Shares | Scales]
     pull: Tensor
     doubts: Tensor
     room: int
@@ -211,7 +212,7 @@ def bounds_of(
     own = _on_boxes(graph, pixels, tolerances)
     values: dict[int, Forms] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
-    slopes: dict[int, Derivative | Choice | Factors | Shares | Scales] = {}
+    slopes: dict[int, Derivative | SmoothSlopes | Choice | Factors | Shares | Scales] = {}
     pull = pixels.error.new_zeros((len(pixels.error), pixels.count))
     doubts = pixels.error.new_zeros(len(pixels.error))
     used = pixels.symbols
@@ -224,7 +225,7 @@ def bounds_of(
         elif isinstance(layer, AbstractJoint):
             values[index], found, deviation = relax_joint_node(graph, index, inputs, room, used, nodes)
             slopes[index], used = found, max(used, values[index].symbols)
-            pull, doubts = pull + blamed(values[index].flattened(), deviation), doubts + found.doubts
+            pull, doubts = pull + values[index].flattened().blamed(deviation), doubts + found.doubts
             if tightening is not None:
                 tightening.ended(index, values[index])
         else:

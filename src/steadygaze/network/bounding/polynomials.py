@@ -19,7 +19,6 @@ from steadygaze.network.bounding.anchors.anchored_layers import BENDING, bent_ap
 from steadygaze.network.bounding.block_growth import BlocksAhead
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds
-from steadygaze.network.bounding.forms.relaxing import blamed
 from steadygaze.network.bounding.taylor.polynomial import drift_of, most_rows_of
 from steadygaze.network.bounding.taylor.polynomial_layers import Bends, followed_joint, followed_units
 from steadygaze.network.bounding.taylor.polynomial_slopes import PolynomialSlopes
@@ -120,7 +119,7 @@ def polynomial_bounds(
                 done = followed_units(m, layer, inputs[0], tolerances.get(index), own, used)
             values[index], slopes[index], line = done.values, done.slopes, done.line
             used = max(used, done.values.away.symbols)
-            pull = pull + blamed(done.values.change.flattened(), done.rest.flatten(1))
+            pull = pull + done.values.change.flattened().blamed(done.rest.flatten(1))
         if ahead is not None:
             values[index] = ahead.passed(index, values[index], slopes.get(index), line)
         if index in nodes:

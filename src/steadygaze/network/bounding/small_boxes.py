@@ -16,8 +16,9 @@ from steadygaze.network.bounding.anchors.anchored import Anchored, anchored_affi
 from steadygaze.network.bounding.anchors.anchored_layers import anchored_joint, anchored_units
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
+from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlopes
 from steadygaze.network.bounding.forms.joint import Factors, Scales, Shares
-from steadygaze.network.bounding.forms.relaxing import Choice, Derivative, blamed
+from steadygaze.network.bounding.forms.relaxing import Choice
 from steadygaze.network.bounding.polynomials import degree_for, is_deep, polynomial_bounds
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
@@ -89,7 +90,7 @@ def bounds_about(
     """
     values: dict[int, Anchored] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels.whole} if start in nodes else {}
-    slopes: dict[int, Derivative | Choice | Factors | Shares | Scales] = {}
+    slopes: dict[int, Derivative | SmoothSlopes | Choice | Factors | Shares | Scales] = {}
     pull = pixels.anchor.new_zeros((len(pixels.anchor), pixels.away.count))
     doubts, used = pixels.anchor.new_zeros(len(pixels.anchor)), pixels.away.symbols
     for index, inputs in graph.walked(values, start, deadline):
@@ -106,7 +107,7 @@ def bounds_about(
                 blame = done.values.away if isinstance(layer, MaxPool) else inputs[0].away
             values[index], slopes[index] = done.values, done.slopes
             used = max(used, done.values.away.symbols)
-            pull, doubts = pull + blamed(blame.flattened(), done.deviation), doubts + done.slopes.doubts
+            pull, doubts = pull + blame.flattened().blamed(done.deviation), doubts + done.slopes.doubts
         if index in nodes:
             kept[index] = values[index].whole
     return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, None, deadline)

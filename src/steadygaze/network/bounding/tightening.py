@@ -15,7 +15,8 @@ from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import UNIT
-from steadygaze.enclosing.forms import Forms
+from steadygaze.enclosing.forms import Forms, numbers_of
+from steadygaze.enclosing.hinges import in_all
 from steadygaze.network.bounding.rows.backward import Backward, least_of
 from steadygaze.network.bounding.rows.bands import Band, moved, moved_by_few
 from steadygaze.network.bounding.rows.ends import End
@@ -270,7 +271,7 @@ class Tightening:
         )
         # What forms say of all inputs from below need not hold of those that are kept.
         bounds = torch.where(whole, forms.bounds()[0], least), forms.bounds()[1]
-        self._know(index, band, _meet((least, known[1]), bounds, band.bounds))
+        self._meet(index, band, (least, known[1]), bounds)
 
     def _is_rectified(self, index: int) -> bool:
         """Whether only ReLU reads the values of a node: those that nobody reads are asked for themselves."""
@@ -356,19 +357,18 @@ class Tightening:
         self._know(index, Band.of(forms), forms.bounds())
 
     def _add(self, index: int, forms: Forms, band: Band, known: Range) -> None:
-        self._know(index, band, _meet(known, forms.bounds(), band.bounds))
+        self._meet(index, band, known, forms.bounds())
+
+    def _meet(self, index: int, band: Band, *known: Range) -> None:
+        """Take in a node whose values are in its band, and in both ranges."""
+        ends = [own.flatten(1) for ends in (*known, band.bounds) for own in ends]
+        made = torch.from_numpy(in_all(*numbers_of(ends))).to(band.error.device)
+        low, high, size = made.reshape(3, *band.error.shape)
+        self._bands[index], self._ranges[index], self.backward.sizes[index] = band, (low, high), size
 
     def _know(self, index: int, band: Band, known: Range) -> None:
         self._bands[index], self._ranges[index] = band, known
         self.backward.sizes[index] = size_of(*known)
-
-
-def _meet(*ranges: Range) -> Range:
-    """What is in all ranges."""
-    low, high = ranges[0]
-    for least, most in ranges[1:]:
-        low, high = torch.fmax(low, least), torch.fmin(high, most)
-    return low, high
 
 
 def _is_affine(forms: Forms) -> bool:

@@ -26,6 +26,11 @@ SHAPE, BOXES, COUNT = (3, 7, 6), 3, 2
 LAYERS = [*WINDOWS, "dense"]
 
 
+@pytest.fixture(autouse=True)
+def _few_however_little(monkeypatch):
+    monkeypatch.setattr(bands, "_LITTLE", 0)
+
+
 def layer_of(name):
     generator = torch.Generator().manual_seed(7)
     if name == "dense":
@@ -75,6 +80,11 @@ def test_few_places_say_what_whole_products_say(name):
     torch.testing.assert_close(found[0].half, whole[0].half, rtol=1e-12, atol=1e-12)
     # No more than a handful of roundings is added.
     assert (found[0].error <= 8 * whole[0].error).all()
+
+
+def test_a_dense_layer_of_few_products_is_multiplied_whole(monkeypatch):
+    monkeypatch.undo()
+    assert of_few("dense")[0] is None
 
 
 @pytest.mark.parametrize("name", LAYERS)

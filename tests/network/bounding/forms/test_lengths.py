@@ -13,7 +13,7 @@ from formed import affine_part
 from steadygaze.enclosing.angles import cosine_bounds
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.bounds import affine, bounds_of
-from steadygaze.network.bounding.forms import joint, relaxing
+from steadygaze.network.bounding.forms import derivatives, joint
 from steadygaze.network.bounding.forms.joint import relax_joint
 from steadygaze.network.bounding.forms.relaxing import relax
 from steadygaze.network.graph import Graph
@@ -266,13 +266,13 @@ def test_a_softmax_that_stretches_less_is_seen(monkeypatch):
 
 
 def test_smooth_units_that_are_off_by_less_are_seen(monkeypatch):
-    whole = relaxing.smooth_derivative
+    whole = derivatives.smooth_derivative
 
     def shorter(*given):
         found = whole(*given)
         return replace(found, length=found.length / 16)
 
-    monkeypatch.setattr(relaxing, "smooth_derivative", shorter)
+    monkeypatch.setattr(derivatives, "smooth_derivative", shorter)
     assert of_units("gelu")[0] > 0
 
 

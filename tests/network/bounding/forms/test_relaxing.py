@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from formed import MIXED, affine_part, coordinates, drawn, exact, excess, some_forms, symbols_of
 from steadygaze.enclosing.forms import SIGN, Forms
-from steadygaze.network.bounding.forms.relaxing import Choice, Derivative, magnitudes, rectified, relax
+from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlopes
+from steadygaze.network.bounding.forms.relaxing import Choice, magnitudes, rectified, relax
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import RULES, Smooth
 
@@ -49,6 +50,8 @@ def derivative_at(layer, z):
 
 def derivative_excess(derivative, slope, t):
     """How far derivatives lie outside what is known of them."""
+    if isinstance(derivative, SmoothSlopes):
+        derivative = derivative.derivative
     centre = derivative.centre
     if derivative.slopes is not None:
         centre = centre + torch.einsum("bi,bin->bn", t, derivative.slopes)
@@ -111,7 +114,7 @@ def test_smooth_functions_are_tight_to_second_order(function):
     for share in (2e-2, 1e-2):
         rows = torch.cat([wide.rows[:, :1], share * wide.rows[:, 1:]], dim=1)
         done = relax(Smooth(function), Forms(rows, wide.error, 2), None, 0, 0)
-        lost.append((done.values.error, done.slopes.radius))
+        lost.append((done.values.error, done.slopes.derivative.radius))
     for coarse, fine in zip(*lost, strict=True):
         assert float(fine.sum()) < float(coarse.sum()) / 3.5
 

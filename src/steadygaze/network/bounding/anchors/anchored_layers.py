@@ -25,6 +25,7 @@ from steadygaze.network.bounding.anchors.centres import (
 from steadygaze.network.bounding.curves.enclosing import derivative_relaxed
 from steadygaze.network.bounding.forms.attention import only_softmax_reads, turned
 from steadygaze.network.bounding.forms.beside import gathered
+from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlopes, smooth_derivative
 from steadygaze.network.bounding.forms.joint import (
     ADDED,
     SPREAD,
@@ -44,12 +45,10 @@ from steadygaze.network.bounding.forms.last_axis import levelled, mean, others, 
 from steadygaze.network.bounding.forms.relaxing import (
     NEGLIGIBLE,
     Choice,
-    Derivative,
     beneath_touching,
     or_all_numbers,
     piecewise_relaxed,
     pooled,
-    smooth_derivative,
 )
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractProduct, MatrixProduct, Normalise, Softmax
@@ -71,7 +70,7 @@ class Moved:
     """
 
     values: Anchored
-    slopes: Derivative | Choice | Factors | Shares | Scales
+    slopes: Derivative | SmoothSlopes | Choice | Factors | Shares | Scales
     deviation: Tensor
 
 

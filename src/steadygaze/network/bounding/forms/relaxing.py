@@ -21,71 +21,14 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
-from steadygaze.enclosing.forms import ANY, SIGN, Forms, fresh_symbols, lengths_of
+from steadygaze.enclosing.forms import Forms, fresh_symbols, numbers_of
+from steadygaze.enclosing.hinges import hinges_relaxed
 from steadygaze.enclosing.overtaking import largest_of_windows
-from steadygaze.network.bounding.curves.enclosing import derivative_relaxed, relaxed
+from steadygaze.network.bounding.curves.enclosing import relaxed
 from steadygaze.network.bounding.forms.beside import EQUAL, beyond, gathered, or_anything
+from steadygaze.network.bounding.forms.derivatives import ROUNDING, Derivative, SmoothSlopes, split
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
-
-
-@dataclass(frozen=True, eq=False)
-class Derivative:
-    """Derivatives of units over boxes: centre + sum_i t_i slopes_i ± radius.
-
-    Attributes:
-        centre, radius: ``(B, N)``. slopes: ``(B, n, N)``, None where they are 0.
-        two: ``(B, N)`` whether it is at one end or the other; None where that is not known of any.
-        length: ``(B,)`` at least the length of what all are off by together; None for that of the radius.
-    """
-
-    centre: Tensor
-    radius: Tensor
-    slopes: Tensor | None = None
-    two: Tensor | None = None
-    length: Tensor | None = None
-
-    @property
-    def doubts(self) -> Tensor:
-        """``(B,)`` number of units whose derivative is not known."""
-        return (self.radius > 0).sum(dim=1)
-
-    def take(self, chosen: Tensor) -> Derivative:
-        """Those of some boxes."""
-        parts = (self.slopes, self.two, self.length)
-        return Derivative(
-            self.centre[chosen], self.radius[chosen], *(None if own is None else own[chosen] for own in parts)
-        )
-
-    def pulled(self, gradient: Forms, room: int, used: int) -> Forms:
-        """The gradient before the units, given the one behind them, ``(B, N)``.
-
-        room and used: see `Forms.widened`.
-        """
-        scaled = gradient.scaled(self.centre)
-        known = gradient.centre.abs() + gradient.reach
-        if self.two is not None:
-            picked = torch.where(self.two, self.radius, 0.0)
-            doubts = _split(gradient, picked, room, used)
-            scaled = scaled.joined(doubts.rows, used, doubts.origin)
-            used = max(used, scaled.symbols)
-            # Centre and radius of two slopes are themselves rounded; one slope is what it is.
-            rounded = torch.where(self.radius > 0, 2 * UNIT * (self.centre.abs() + self.radius), 0.0)
-            whole = (self.radius - picked + rounded) * known
-            return scaled.widened((whole + doubts.rest) * (1 + _ROUNDING), room, used)
-        deviation = self.radius * known
-        length = lengths_of(self.radius) if self.length is None else self.length
-        length = length * known.amax(dim=1)
-        if self.slopes is not None:
-            moved = gradient.centre[:, None] * self.slopes
-            scaled = scaled + Forms(
-                torch.cat([torch.zeros_like(moved[:, :1]), moved], dim=1),
-                UNIT * moved.abs().sum(dim=1),
-                gradient.count,
-            )
-            beside = self.slopes.abs().sum(dim=1) * gradient.reach
-            deviation, length = deviation + beside, length + lengths_of(beside)
-        return scaled.widened(deviation * (1 + _ROUNDING), room, used, length * (1 + _ROUNDING))
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +78,7 @@ class Choice:
         error = gradient.error.new_zeros((boxes, size))
         error.scatter_add_(1, self.winner, doubt * left)
         if not some:
-            return Forms(rows, error * (1 + _ROUNDING), gradient.count, gradient.origin)
+            return Forms(rows, error * (1 + ROUNDING), gradient.count, gradient.origin)
         # From here on only windows matter that some box leaves open.
         open_ = self.rival.any(dim=2).any(dim=0).nonzero()[:, 0]
         part = Choice(self.winner[:, open_], self.rival[:, open_], self.layer)
@@ -144,7 +87,7 @@ class Choice:
         for j in range(span):
             rows.scatter_add_(2, _each(places[:, :, j], count), own.rows * taken[:, None, :, j])
             error.scatter_add_(1, places[:, :, j], doubt * taken[..., j])
-        pulled = Forms(rows, error * (1 + _ROUNDING), gradient.count, gradient.origin)
+        pulled = Forms(rows, error * (1 + ROUNDING), gradient.count, gradient.origin)
         return part._torn(pulled, own, places, taken, room, used)
 
     def _torn(
@@ -153,7 +96,7 @@ class Choice:
         """With what rivals may take beyond their half, or leave: places, taken ``(B, windows, k)``."""
         size = pulled.error.shape[1]
         one = (self.rival.sum(dim=2) == 1).to(taken.dtype) / 2
-        doubts = _split(gradient, one, room, used)
+        doubts = split(gradient, one, room, used)
         only = self.rival.to(torch.uint8).argmax(dim=2)
         rival = places.gather(2, only[..., None])[..., 0]
         pulled = pulled.joined(_moved(doubts.rows, rival, self.winner, size), used, doubts.origin)
@@ -163,59 +106,19 @@ class Choice:
         halves = torch.cat([taken, 0.5 * self.rival.any(dim=2, keepdim=True).to(taken.dtype)], dim=2)
         rest = torch.where(single, 0.0, halves) * (gradient.centre.abs() + gradient.reach)[..., None]
         rest.scatter_add_(2, only[..., None], doubts.rest[..., None])
-        fresh = fresh_symbols(rest.flatten(1) * (1 + _ROUNDING), room - used)
+        fresh = fresh_symbols(rest.flatten(1) * (1 + ROUNDING), room - used)
         taker = torch.cat([places, self.winner[..., None]], dim=2).flatten(1)
         loser = self.winner[..., None].expand(rest.shape).flatten(1)
         from_winner = single.expand(rest.shape).flatten(1).to(taken.dtype)
         error = pulled.error.scatter_add(1, taker, fresh.rest)
         error = error.scatter_add(1, loser, fresh.rest * from_winner)
         own = _moved(fresh.rows, taker, loser, size, from_winner)
-        return replace(pulled, error=error * (1 + _ROUNDING)).joined(own, used, None)
+        return replace(pulled, error=error * (1 + ROUNDING)).joined(own, used, None)
 
 
 def _windows_of_one(layer: MaxPool) -> int:
     """The largest number of windows that one input is in."""
     return int(torch.bincount(layer.windows[layer.windows >= 0]).max())
-
-
-@dataclass(frozen=True)
-class _Doubts:
-    """Symbols of units on one of two pieces: rows ``(B, k, N)``, origin ``(B, k, 2)``; rest ``(B, N)``."""
-
-    rows: Tensor
-    origin: Tensor
-    rest: Tensor
-
-
-def _split(gradient: Forms, radius: Tensor, room: int, used: int) -> _Doubts:
-    """D' g for D' = ± radius ``(B, N)``: symbols for what is known of g and for products with its own."""
-    known = radius * gradient.centre.abs()
-    fresh = fresh_symbols(known, room - used)
-    rest = fresh.rest + radius * gradient.reach + 4 * UNIT * known
-    boxes, count = fresh.place.shape
-    origin = torch.full((boxes, count, 2), SIGN, device=fresh.place.device)
-    old = gradient.origin
-    many = min(_PRODUCTS, room - used - count)
-    if old is None or not count or many <= 0 or not (old != ANY).any():
-        return _Doubts(fresh.rows, origin, rest)
-    first = 1 + gradient.count
-    symbols = gradient.rows[:, first : first + old.shape[1]]
-    symbols = symbols * (old[:, : symbols.shape[1], :1] != ANY)
-    place = fresh.place[:, None].expand(-1, symbols.shape[1], -1)
-    sign = torch.where(gradient.centre < 0, -1.0, 1.0) * radius
-    products = symbols.gather(2, place) * sign.gather(1, fresh.place)[:, None]
-    products = products * (fresh.amount > 0)[:, None]
-    largest = products.abs().flatten(1).topk(min(many, symbols.shape[1] * count), dim=1)
-    of, unit = largest.indices // count, largest.indices % count
-    amount = products.flatten(1).gather(1, largest.indices)
-    own = known.new_zeros((boxes, amount.shape[1], known.shape[1]))
-    where = fresh.place.gather(1, unit)
-    own.scatter_(2, where[..., None], amount[..., None])
-    parents = torch.where((amount == 0)[..., None], ANY, torch.stack([of, used + unit], dim=2))
-    # What a product takes is no longer in the rest; a share of it makes up for rounding, once for each.
-    rest = rest.scatter_add(1, where, -amount.abs() * (1 - 8 * UNIT)).clamp_min(0.0)
-    rest = rest + (_PRODUCTS + 8) * UNIT * radius * gradient.reach
-    return _Doubts(torch.cat([fresh.rows, own], dim=1), torch.cat([origin, parents], dim=1), rest)
 
 
 def _moved(rows: Tensor, to: Tensor, away: Tensor, size: int, share: Tensor | None = None) -> Tensor:
@@ -231,10 +134,6 @@ def _moved(rows: Tensor, to: Tensor, away: Tensor, size: int, share: Tensor | No
 
 # Forward, deviations below this share of the largest reach of a layer's values are errors, not symbols.
 NEGLIGIBLE = 2e-3
-# Products of symbols that are followed for one layer.
-_PRODUCTS = 12
-# What rounding in a handful of operations may add, as a share.
-_ROUNDING = 2.0**-46
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +146,7 @@ class Relaxed:
     """
 
     values: Forms
-    slopes: Derivative | Choice
+    slopes: Derivative | SmoothSlopes | Choice
     pull: Tensor
 
 
@@ -274,15 +173,15 @@ def relax(
     low, high = or_all_numbers(low, high)
     if isinstance(layer, Smooth):
         slope, offset, deviation = relaxed(layer, low, high)
-        derivative = smooth_derivative(layer, flat, low, high)
+        known = flat.without_symbols()
+        derivative = SmoothSlopes(layer, replace(known, rows=known.rows.clone()), low, high)
     else:
         touching = beneath_touching(flat, tolerance)
         slope, offset, deviation, derivative = piecewise_relaxed(layer, low, high, touching, tolerance)
     # What is far below the reach of the layer's own values needs no symbol to cancel.
     plain = deviation * (deviation < NEGLIGIBLE * flat.reach.amax(dim=1, keepdim=True))
-    values = flat.scaled(slope).raised(offset)
-    values = values.loosened(plain * (1 + _ROUNDING)).widened(deviation - plain, room, used)
-    return Relaxed(values.reshaped(*forms.shape), derivative, blamed(flat, deviation))
+    values = flat.bent(slope, offset, plain * (1 + ROUNDING)).widened(deviation - plain, room, used)
+    return Relaxed(values.reshaped(*forms.shape), derivative, flat.blamed(deviation))
 
 
 def beneath_touching(forms: Forms, tolerance: Tensor) -> Tensor:
@@ -329,11 +228,21 @@ def piecewise_relaxed(
     largest at the ends of the range or at a breakpoint. Which pieces a unit may be on is read off the range
     from low + below_low to high - below_high.
     """
+    if layer.is_hinge:
+        parts = (
+            layer.slopes.expand(2, low.shape[1]),
+            low,
+            high,
+            *(own.expand_as(low) for own in (below_low, below_high)),
+        )
+        found = hinges_relaxed(*numbers_of(parts), UNIT, torch.finfo(low.dtype).tiny)
+        made, two = (torch.from_numpy(own).to(low.device) for own in found)
+        slope, offset, deviation, middle, half = made
+        return slope, offset, deviation, Derivative(middle, half, two=two)
     last = layer.pieces_of(high - below_high)
     first = torch.minimum(layer.pieces_of(low + below_low), last)
     least, most = layer.slopes_of(first), layer.slopes_of(last)
-    if not layer.is_hinge:  # else slopes only rise
-        least, most = torch.minimum(least, most), torch.maximum(least, most)
+    least, most = torch.minimum(least, most), torch.maximum(least, most)
     for piece in range(1, len(layer.slopes) - 1):
         inner = layer.slopes_of(torch.full_like(first, piece))
         within = (first < piece) & (piece < last)
@@ -345,13 +254,10 @@ def piecewise_relaxed(
     slope = torch.where(first == last, derivative.centre, torch.minimum(torch.maximum(chord, least), most))
     ends = (at_low - slope * low, at_high - slope * high)
     below, above = torch.minimum(*ends), torch.maximum(*ends)
-    if layer.is_hinge:  # it is 0 at its bend, and above any line through there
-        below = torch.where((low < 0) & (high > 0), below.clamp_max(0.0), below)
-    else:
-        for edge in layer.breakpoints:
-            at = torch.minimum(torch.maximum(edge, low), high)
-            gap = layer.forward(at) - slope * at
-            below, above = torch.minimum(below, gap), torch.maximum(above, gap)
+    for edge in layer.breakpoints:
+        at = torch.minimum(torch.maximum(edge, low), high)
+        gap = layer.forward(at) - slope * at
+        below, above = torch.minimum(below, gap), torch.maximum(above, gap)
     offset, deviation = (below + above) / 2, (above - below) / 2
     # A unit that keeps a piece without a constant term is computed without rounding of its own.
     size = torch.maximum(below.abs(), above.abs()) + slope.abs() * torch.maximum(low.abs(), high.abs())
@@ -359,18 +265,6 @@ def piecewise_relaxed(
     rounded = 4 * UNIT * size
     exact = (first == last) & (offset == 0) & (deviation == 0) & plain
     return slope, offset, torch.where(exact, deviation, deviation + rounded), derivative
-
-
-def smooth_derivative(layer: Smooth, forms: Forms, low: Tensor, high: Tensor) -> Derivative:
-    """f'(z) in slope z + offset ± error, with z as it depends on the coordinates of the box."""
-    slope, offset, error = derivative_relaxed(layer, low, high)
-    known = forms.without_symbols()
-    centre = slope * known.centre + offset
-    slopes = slope[:, None] * known.rows[:, 1 : 1 + forms.count]
-    size = centre.abs() + offset.abs() + slopes.abs().sum(dim=1)
-    own = error + 8 * UNIT * size
-    length = lengths_of(own) + slope.abs().amax(dim=1) * known.errors * (1 + 4 * UNIT)
-    return Derivative(centre, own + slope.abs() * known.error, slopes, length=length)
 
 
 def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int) -> Relaxed:
@@ -412,7 +306,7 @@ def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int
             )
             largest = replace(best, rows=rows, error=error)
     values = largest.widened(total, room, used)
-    return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), blamed(best, total))
+    return Relaxed(values.reshaped(*layer.pooled), Choice(winner, rival, layer), best.blamed(total))
 
 
 def _overtaken(
@@ -432,13 +326,6 @@ def _overtaken(
 def _each(index: Tensor, count: int) -> Tensor:
     """The index ``(B, N)`` for each of `count` rows."""
     return index[:, None].expand(-1, count, -1)
-
-
-def blamed(forms: Forms, deviation: Tensor) -> Tensor:
-    """What part of the deviations ``(B, N)`` the coordinates are to blame for, ``(B, n)``."""
-    share = deviation / forms.reach.clamp_min(torch.finfo(deviation.dtype).tiny)
-    own = forms.with_symbols(0).rows[:, 1 : 1 + forms.count]
-    return torch.einsum("bn,bin->bi", share, own.abs())
 
 
 def _simple(*slopes: float) -> PiecewiseLinear:

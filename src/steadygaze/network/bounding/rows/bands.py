@@ -22,13 +22,16 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
-from steadygaze.enclosing.forms import Forms
-from steadygaze.enclosing.passes import bands_between, reaches_of
+from steadygaze.enclosing.forms import Forms, numbers_of
+from steadygaze.enclosing.passes import apart, bands_between, put_together, reaches_of
 from steadygaze.enclosing.windows import bands_behind
 from steadygaze.network.bounding.forms.few_places import few_places, is_told_apart, sent
-from steadygaze.network.bounding.rows.lines import AbstractLines, Lines, Range, numbers_of
+from steadygaze.network.bounding.rows.lines import AbstractLines, Lines, Range
 from steadygaze.network.bounding.rows.window_lines import WindowLines
-from steadygaze.network.layers import AbstractAffine, Shape
+from steadygaze.network.layers import AbstractAffine, Dense, Shape
+
+# Products of a dense layer below which all of them take no longer than telling apart which are needed.
+_LITTLE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +48,10 @@ class Band:
         known = forms.without_symbols().with_symbols(0)
         return Band(known.rows, torch.zeros_like(known.rows), known.error)
 
-    @cached_property
+    @property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Least and largest values ``(B, *shape)``, rounded outwards."""
-        below, above, size = self._reaches
-        share = (self.middle.shape[1] + 8) * UNIT
-        outward = (size * share + self.error) * (1 + share)
-        least, most = self.middle[:, 0] - self.half[:, 0], self.middle[:, 0] + self.half[:, 0]
-        return least - outward - below, most + outward + above
+        return self._reaches[3], self._reaches[4]
 
     def through(self, lines: AbstractLines, shape: Shape) -> Band:
         """Behind a layer that is not affine, whose output has the given shape."""
@@ -83,30 +82,34 @@ class Band:
         return self._reaches[2]
 
     @cached_property
-    def _reaches(self) -> tuple[Tensor, Tensor, Tensor]:
-        """How far the functions below and above reach from their constants; all magnitudes, summed up."""
+    def _reaches(self) -> Tensor:
+        """``(5, B, *shape)``: how far the functions below and above reach from their constants; all
+        magnitudes, summed up; least and largest values, rounded outwards.
+        """
         if self.error.device.type == "cpu":
-            made = torch.from_numpy(reaches_of(*numbers_of(self._flat()[:2])))
-            below, above, size = made.reshape(3, *self.error.shape)
-            return below, above, size
-        low, high = (self.middle - self.half)[:, 1:], (self.middle + self.half)[:, 1:]
+            made = reaches_of(*numbers_of(self._flat()), UNIT)
+            return torch.from_numpy(made).reshape(5, *self.error.shape)
+        low, high = self.middle - self.half, self.middle + self.half
+        below, above = (own[:, 1:].abs().sum(dim=1) for own in (low, high))
         size = self.middle.abs().sum(dim=1) + self.half.abs().sum(dim=1)
-        return low.abs().sum(dim=1), high.abs().sum(dim=1), size
+        share = (self.middle.shape[1] + 8) * UNIT
+        outward = (size * share + self.error) * (1 + share)
+        return torch.stack([below, above, size, low[:, 0] - outward - below, high[:, 0] + outward + above])
 
     def _flat(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.middle.flatten(2), self.half.flatten(2), self.error.flatten(1)
 
     def _between(self, lines: Lines, shape: Shape) -> Band:
-        middle, half, error = self._flat()
-        if error.device.type == "cpu":
-            own = (lines.below, lines.below_offset, lines.above, lines.above_offset)
-            moved, width = torch.from_numpy(bands_between(*numbers_of((middle, half, *own))))
-        else:
-            moved, width = _put_between(middle, half, lines)
+        parts, size = self._flat(), self._size.flatten(1)
+        own = (lines.below, lines.below_offset, lines.above, lines.above_offset)
+        if size.device.type == "cpu":
+            made, errors = bands_between(*numbers_of((*parts, size, *own)), UNIT)
+            moved, width = torch.from_numpy(made)
+            return _shaped(moved, width, torch.from_numpy(errors), shape)
+        moved, width = _put_between(*parts[:2], lines)
         steep = torch.maximum(lines.above.abs(), lines.below.abs())
         offsets = lines.above_offset.abs() + lines.below_offset.abs()
-        size = self._size.flatten(1)
-        error = (error + 16 * UNIT * size) * steep + 8 * UNIT * offsets
+        error = (parts[2] + 16 * UNIT * size) * steep + 8 * UNIT * offsets
         return _shaped(moved, width, error * (1 + 16 * UNIT), shape)
 
     def _largest(self, lines: WindowLines, shape: Shape) -> Band:
@@ -149,20 +152,19 @@ def moved(layer: AbstractAffine, bands: Sequence[Band], ranges: Sequence[Range])
         split = joined.split(sizes, dim=1)
         return tuple(part.reshape(len(part), *own) for part, own in zip(split, shapes, strict=True))
 
-    rows = middle.shape[:2]
-    share = (layer.terms + 4) * UNIT
-    error = error + share * torch.cat([band._size.flatten(1) for band in bands], dim=1)
-    centre, radius = _ball((known[0], known[1]), share)
-    absolute = layer.absolute.linear(*parts(torch.cat([half.flatten(0, 1), error, radius])))
-    half, error, radius = absolute.split([math.prod(rows), len(error), len(radius)])
-    half = half.unflatten(0, rows)
-    linear = layer.linear(*parts(torch.cat([middle.flatten(0, 1), centre])))
-    middle, centre = linear[: -len(centre)].unflatten(0, rows), linear[-len(centre) :]
-    constant = layer.constant(shapes)
-    if constant is not None:
-        middle[:, 0] += constant[0]
-        error = error + share * (constant.abs() + middle[:, 0].abs())
-    return _behind(layer, Band(middle, half, error), centre, radius, share, constant)
+    size = torch.cat([band._size.flatten(1) for band in bands], dim=1)
+    share, boxes = (layer.terms + 4) * UNIT, len(error)
+    ahead = apart(*numbers_of((middle, half, error, size, *known)), share, UNIT)
+    absolute, straight = (torch.from_numpy(own).to(error.device) for own in ahead)
+    absolute, straight = layer.absolute.linear(*parts(absolute)), layer.linear(*parts(straight))
+    constant, shape = layer.constant(shapes), straight.shape[1:]
+    constant = middle.new_empty(0) if constant is None else constant.flatten()
+    own = numbers_of((absolute.flatten(1), straight.flatten(1), constant))
+    made = put_together(*own, boxes, share, 1 + 2 * (layer.terms + 8) * UNIT, UNIT)
+    absolute, straight, made = (torch.from_numpy(part).to(middle.device) for part in (*own[:2], made))
+    error, low, high = made.reshape(3, boxes, *shape)
+    middle, half = (own[: boxes * middle.shape[1]].unflatten(0, (boxes, -1)) for own in (straight, absolute))
+    return _shaped(middle, half, error, tuple(shape)), (low, high)
 
 
 def moved_by_few(
@@ -174,9 +176,11 @@ def moved_by_few(
     is left to multiply is a difference at few places. None where that is not so.
     """
     shape = tuple(band.error.shape[1:])
-    if not is_told_apart(layer, shape):
-        return None
     middle, half, error = band._flat()
+    if not is_told_apart(layer, shape) or (
+        isinstance(layer, Dense) and layer.weight.shape[0] * middle.numel() < _LITTLE
+    ):
+        return None
     beside = middle - before.rows[:, : middle.shape[1]].flatten(2)
     places = few_places(beside, half)
     if places is None:

@@ -11,16 +11,17 @@ Of max pooling see `window_lines`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.enclosing.forms import numbers_of
+from steadygaze.enclosing.hinges import relu_lines
 from steadygaze.enclosing.passes import rows_between
 from steadygaze.network.bounding.curves.edges import Edges, edges, held
 from steadygaze.network.bounding.curves.enclosing import range_of
@@ -250,11 +251,6 @@ def values_of(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tens
     return least, most
 
 
-def numbers_of(parts: Sequence[Tensor]) -> list[np.ndarray]:
-    """The same as a kernel takes them, which is alike on all devices."""
-    return [np.ascontiguousarray(own.cpu().numpy()) for own in parts]
-
-
 def size_of(low: Tensor, high: Tensor) -> Tensor:
     """The largest magnitudes in ``[low, high]``."""
     return torch.maximum(low.abs(), high.abs())
@@ -326,11 +322,5 @@ def _rising(layer: PiecewiseLinear, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _of_relu(low: Tensor, high: Tensor) -> Lines:
-    torn = (low < 0) & (high > 0)
-    on = (low >= 0).to(low.dtype)
-    below = torch.where(torn, (high > -low).to(low.dtype), on)
-    # The chord is 0 at `low` but for the rounding of its slope, which the offset makes up for.
-    chord = high / torch.where(torn, high - low, 1.0) * (1 + 4 * UNIT)
-    above = torch.where(torn, chord, on)
-    offset = torch.where(torn, -low * chord * (1 + 4 * UNIT), 0.0)
-    return Lines(below, torch.zeros_like(low), above, offset, size_of(low, high))
+    made = relu_lines(*numbers_of((low, high)), UNIT)
+    return Lines(*torch.from_numpy(made).to(low.device))

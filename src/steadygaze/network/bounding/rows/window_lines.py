@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
-from steadygaze.enclosing.forms import Forms
+from steadygaze.enclosing.forms import Forms, numbers_of
 from steadygaze.enclosing.windows import rows_before
 from steadygaze.network.bounding.forms.beside import EQUAL, beyond
 from steadygaze.network.bounding.rows.lines import (
@@ -23,7 +23,6 @@ from steadygaze.network.bounding.rows.lines import (
     Range,
     lines_of,
     lost,
-    numbers_of,
     size_of,
     unit_of,
 )

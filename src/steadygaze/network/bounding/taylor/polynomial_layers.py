@@ -32,6 +32,7 @@ from steadygaze.network.bounding.anchors.centres import (
 from steadygaze.network.bounding.curves.enclosing import derivative_relaxed
 from steadygaze.network.bounding.curves.series import Series, binomial, series_of
 from steadygaze.network.bounding.forms.attention import only_softmax_reads, turned
+from steadygaze.network.bounding.forms.derivatives import Derivative
 from steadygaze.network.bounding.forms.joint import (
     ADDED,
     SPREAD,
@@ -42,7 +43,7 @@ from steadygaze.network.bounding.forms.joint import (
     softmax_range,
 )
 from steadygaze.network.bounding.forms.last_axis import levelled, others, root_of, terms_of, total
-from steadygaze.network.bounding.forms.relaxing import Choice, Derivative
+from steadygaze.network.bounding.forms.relaxing import Choice
 from steadygaze.network.bounding.taylor.polynomial import (
     ROUNDING,
     composed,
