@@ -97,6 +97,43 @@ def test_a_document_that_contradicts_itself_is_refused():
         Result.from_dict(document)
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("problem", "threshold"), math.nan),
+        (("safe_scale",), math.nan),
+        (("origin", "share"), math.nan),
+        (("origin", "ranges", 0, 1), math.inf),
+        (("origin", "ranges", 0, 1), 10**400),
+        (("origin", "ranges", 0, 0), -1e9),
+        (("origin", "ranges", 0, 0), 1e-3),
+        (("problem", "perturbation", 0, "parameters", 0, "range", 0), 10**400),
+        (("problem", "perturbation", 0, "parameters", 0, "range", 0), 1e308),
+        (("timing", "total"), -math.inf),
+    ],
+)
+def test_numbers_that_no_answer_has_are_refused(path, value):
+    document = json.loads(answers.violated().to_json())
+    inner = document
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(UsageError, match="result"):
+        Result.from_json(json.dumps(document))
+
+
+def test_text_that_is_nested_without_end_is_refused():
+    with pytest.raises(UsageError, match="not JSON"):
+        Result.from_json("[" * 100_000)
+
+
+def test_a_box_without_0_is_no_box_of_changes():
+    document = answers.violated().to_dict() | {"origin": None}
+    document["problem"]["perturbation"][0]["parameters"][0]["range"] = [0.1, 0.2]
+    with pytest.raises(UsageError, match="contradicts itself"):
+        Result.from_dict(document)
+
+
 def test_numpy_values_become_json():
     result = replace(answers.violated(), safe_scale=np.float64(0.5), regions={"visited": np.int64(3)})
     document = json.loads(result.to_json())

@@ -180,6 +180,44 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path):
     assert 0 < finished < 400
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process is started at once")
+def test_an_interrupt_is_heeded_while_a_worker_process_starts():
+    with pytest.raises(KeyboardInterrupt), pool._quiet_start():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 4.0])
+def test_ctrl_c_ends_a_run_and_its_workers(seconds, tmp_path):
+    """Of a terminal: all processes hear it, also those that import and those that were just born."""
+    store, script = tmp_path / "a.sqlite", tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(store)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    _until(lambda: store.is_file() and len(_peek(store)) == 400)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    said, complained = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "interrupted with" in said
+    assert not complained
+    _until(lambda: not _is_alive(process.pid))
+
+
+def _is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _peek(store: Path) -> list:
     try:
         return read(store)

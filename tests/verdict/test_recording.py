@@ -121,7 +121,7 @@ def test_questions_that_differ_have_different_records(argument, record):
 def answer_of(problem):
     """An answer, whichever, to carry the record through the schema."""
     given = violated(len(problem.axes()))
-    return Result(**{**vars(given), "problem": problem, "safe_scale": None})
+    return Result(**{**vars(given), "problem": problem, "safe_scale": None, "origin": None})
 
 
 def test_the_record_comes_back_from_the_file(record):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
@@ -123,6 +124,18 @@ class Result:
             if size is not None and size != n:
                 raise InternalCheckError(
                     f"{name} has {size} entries where there are {n} parameters: the answer is withheld"
+                )
+
+    def _check_ranges(self) -> None:
+        """The box holds 0, and what is said to be safe of each parameter holds 0 and lies in the box."""
+        axes = self.problem.axes()
+        safe = [(axis.low, axis.high) for axis in axes] if self.origin is None else self.origin.ranges
+        for axis, (low, high) in zip(axes, safe, strict=True):
+            margin = (axis.high - axis.low) * (1 - _INSIDE)
+            if not (axis.low - margin <= low <= 0 <= high <= axis.high + margin):
+                raise InternalCheckError(
+                    f"{axis.name} is said to be safe from {low!r} to {high!r}, asked was {axis.low!r} to "
+                    f"{axis.high!r}: the answer is withheld"
                 )
 
     def _check_nothing_fails(self) -> None:
@@ -303,7 +316,10 @@ class Result:
         if broken:
             raise UsageError(f"this is not a result of the form {SCHEMA}: {broken}")
         try:
-            return _build(document)
+            _plain(document, "result")
+            result = _build(document)
+            result._check_ranges()
+            return result
         except InternalCheckError as error:
             raise UsageError(f"this result contradicts itself: {error}") from error
 
@@ -316,7 +332,7 @@ class Result:
         """
         try:
             document = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"this is not JSON, so not a result of steadygaze: {error}") from error
         return cls.from_dict(document)
 
@@ -346,8 +362,9 @@ def _plain(value: object, where: str) -> Any:
         return str(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(part, f"{where}[{i}]") for i, part in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InternalCheckError(f"{where} is {value}, which is no answer: the answer is withheld")
+    if isinstance(value, float | int) and not abs(value) <= sys.float_info.max:
+        told = value if isinstance(value, float) else "beyond double precision"
+        raise InternalCheckError(f"{where} is {told}, which is no answer: the answer is withheld")
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise InternalCheckError(

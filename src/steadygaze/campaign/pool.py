@@ -106,8 +106,13 @@ class Worker:
             self.connection, theirs = context.Pipe()
             arguments = (theirs, methods, workers)
             self.process: BaseProcess = context.Process(target=serve, args=arguments, daemon=True)  # pyright: ignore[reportAttributeAccessIssue]
-            self.process.start()
-        theirs.close()
+            try:
+                self.process.start()
+            except BaseException:  # Ctrl-C: what is born without a reader ends by itself
+                self.connection.close()
+                raise
+            finally:
+                theirs.close()
         self.ready, self.dead, self._workers, self._highest = False, False, workers, 0
         self.tasks: deque[Task] = deque()  # the one at work, and perhaps the next
         self._usual = math.inf  # seconds of the last case
@@ -215,25 +220,44 @@ def _quiet_start() -> Iterator[BaseContext]:
     """A process started in here computes with one thread, and leaves Ctrl-C to the one that started it.
 
     On Linux it is forked from a process that has imported everything and done nothing else, so that one that
-    crashed is soon replaced. Elsewhere forking is not safe, and each imports for itself.
+    crashed is soon replaced. That process ignores Ctrl-C, and so do those that are forked from it; here it
+    counts while that one imports, which takes seconds. Elsewhere forking is not safe, and each imports for
+    itself.
     """
-    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    forked = sys.platform == "linux"
+    context = multiprocessing.get_context("forkserver" if forked else "spawn")
     context.set_forkserver_preload(["steadygaze.campaign.worker"])
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
-    in_main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
     try:
-        yield context
+        with _interrupts_ignored():
+            if forked:
+                from multiprocessing import forkserver  # here: there is none on Windows
+
+                forkserver.ensure_running()
+            else:
+                yield context
+        if forked:
+            yield context
     finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C does nothing in here, nor in a process that is started in here."""
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _checked(workers: int | None) -> int:

@@ -49,7 +49,8 @@ def serve(connection: Connection, methods: tuple[str, ...], workers: int) -> Non
     outlive_nobody(os.getppid())
     prepare(methods)
     shelf, machine = Shelf(), this_machine(workers)
-    connection.send(READY)
+    with suppress(BrokenPipeError):  # Ctrl-C while this one was born: the next receipt ends it
+        connection.send(READY)
     while True:
         try:
             task = connection.recv()

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from oracles import gradients_of, logits_of
 from steadygaze.errors import ModelError
@@ -66,6 +67,26 @@ def test_what_pytorch_makes_of_it_is_read(step):
     assert np.allclose(graph.forward(tensors), logits_of_each(double), atol=1e-9)
     slopes = np.concatenate([gradients_of(double, image[None], 1) for image in IMAGES])
     assert np.allclose(graph.gradient_at(tensors, 1), slopes, atol=1e-9)
+
+
+def each_alone(y: Tensor) -> Tensor:
+    """Heads side by side for each image of a batch, as loops over them have it: matrices, rows, a number."""
+    rows = torch.hstack([y[0, 0], 2 * y[0, 1]])
+    return torch.hstack([rows.flatten(), y[0, 2, 0], y[0, 3].sum(), torch.ones(2)])[None]
+
+
+def test_what_is_put_side_by_side_is_not_traced_again(monkeypatch):
+    """A transformer that goes through images, heads and patches by loops takes seconds to be traced."""
+
+    def traced_again(*_):
+        raise AssertionError("the program was traced again")
+
+    module = between(each_alone)
+    monkeypatch.setattr(ExportedProgram, "run_decompositions", traced_again)
+    graph = load_network(module, input_shape=SHAPE).graph
+    tensors = torch.from_numpy(IMAGES)
+    double = copy.deepcopy(module).double()
+    assert np.allclose(graph.forward(tensors), logits_of_each(double), atol=1e-9)
 
 
 def logits_of_each(module: nn.Module) -> np.ndarray:

@@ -212,6 +212,7 @@ CALLS |= {
     "scatter.value": {"self": X, "dim": 3, "index": WHERE, "value": 0.25},
     "narrow": {"self": X, "dim": 3, "start": 1, "length": 3},
     "unbind.int": {"self": X, "dim": 1},
+    "hstack": {"tensors": [X, OTHER]},
     "stack": {"tensors": [X, OTHER], "dim": 2},
     "movedim.int": {"self": X, "source": 1, "destination": -1},
     "movedim.intlist": {"self": X, "source": [1, 3], "destination": [2, 1]},

@@ -165,6 +165,16 @@ def _joined(call: Call) -> Value:
     return rearranging.side_by_side(call.assembler, call.parts("tensors"), call["dim"])
 
 
+def _joined_across(call: Call) -> Value:
+    """hstack: along the second axis, where there is one."""
+    parts = [
+        part if rearranging.shape_of(call.assembler, part) else rearranging.with_axis(call.assembler, part, 0)
+        for part in call.parts("tensors")
+    ]
+    rank = len(rearranging.shape_of(call.assembler, parts[0]))
+    return rearranging.side_by_side(call.assembler, parts, min(1, rank - 1))
+
+
 def _stacked(call: Call) -> Value:
     asm, axis = call.assembler, call["dim"]
     widened = [rearranging.with_axis(asm, part, axis) for part in call.parts("tensors")]
@@ -312,6 +322,7 @@ ROWS: Rows = (
     ),
     ("unbind.int", _unbound, {"self": COMPUTED, "dim": WHOLE}),
     ("cat concat", _joined, {"tensors": SEVERAL, "dim": WHOLE}),
+    ("hstack", _joined_across, {"tensors": SEVERAL}),
     ("stack", _stacked, {"tensors": SEVERAL, "dim": WHOLE}),
     (
         "movedim.int movedim.intlist",
