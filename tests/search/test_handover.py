@@ -46,13 +46,20 @@ def test_boxes_with_many_doubts_are_left():
 
 
 def test_narrow_boxes_are_taken_however_many_are_in_doubt_unless_regions_take_long(monkeypatch):
+    """And even then where more are in doubt than spread hinges leave, so that halving leaves as many."""
     problem = ONE_PIECE.problem
     narrow = (problem.box * 2.0**-7 + problem.box[:, 1:] * 0.5)[None]
     narrower = (problem.box * 2.0**-15 + problem.box[:, 1:] * 0.5)[None]
-    for dear, taken in ((False, [True, True]), (True, [False, True])):
+    for dear, doubts, taken in (
+        (False, 64, [True, True]),
+        (True, 64, [False, True]),
+        (True, 65, [True, True]),
+    ):
         monkeypatch.setattr(handover, "DEAR", 0 if dear else problem.graph.effort)
         hand = Handover(problem, Options())
-        assert [bool(hand.takes(box, np.full(1, 1000.0))[0]) for box in (narrow, narrower)] == taken
+        hand._hinges = 64 * 2**6  # as of a network of so many units; each crosses slices along both axes
+        found = [bool(hand.takes(box, np.full(1, float(doubts)))[0]) for box in (narrow, narrower)]
+        assert found == taken
 
 
 def test_enough_boxes_together_are_ready(monkeypatch):

@@ -21,7 +21,8 @@ _DOUBTS = 48
 # hundreds of units share one hinge, as over a blank background, they stay in doubt in boxes of any size.
 _NARROW = 2.0**-6
 # One at 0 is judged by bounds down to this share: while it waits, or is taken apart, nothing is known of 0.
-# So is any of a network whose regions take long.
+# So is any of a network whose regions take long, unless more of its units are in doubt than if hinges of all
+# were spread over the whole box: where units share hinges, halving a box leaves as many in doubt.
 _NARROWER = 2.0**-14
 # A corner lies in a piece if the cones from it over the piece's facets exceed its volume by less than this
 # share, which is rounding: a box much smaller than `Tolerance.located` could lie beyond a border altogether.
@@ -40,7 +41,7 @@ class Handover:
     def __init__(self, problem: Problem, options: Options) -> None:
         self._problem = problem
         self._options = replace(options, memory=options.memory // 2)
-        self._dear = problem.graph.effort > DEAR
+        self._dear, self._hinges = problem.graph.effort > DEAR, problem.graph.units + problem.graph.windows
         self._together = 1 if problem.graph.effort > SLOW else _TOGETHER
         self._pieces = from_polytopes(tuple(piece.polytope for piece in problem.pieces))
         self._waiting: list[tuple[int, np.ndarray]] = []
@@ -57,8 +58,10 @@ class Handover:
         """Which of the boxes ``(B, n, 2)`` are taken over, ``(B,)``, given how many units are in doubt."""
         piece = np.full(len(boxes), -1)
         gauge = gauges_of(boxes, self._problem.box)
-        narrow = np.where((gauge == 0) | self._dear, _NARROWER, _NARROW)
         share = shares_of(boxes, self._problem.box)
+        # A hinge crosses about each of the slices into which the box is cut along one of the axes.
+        spread = doubts <= self._hinges * share.sum(axis=1)
+        narrow = np.where((gauge == 0) | (self._dear & spread), _NARROWER, _NARROW)
         few = np.flatnonzero((doubts <= _DOUBTS) | (share <= narrow[:, None]).all(axis=1))
         piece[few] = self._piece_of(boxes[few])
         for number in np.unique(piece[piece >= 0]):
