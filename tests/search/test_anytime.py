@@ -208,6 +208,7 @@ def test_bounds_have_most_of_little_time_where_regions_of_two_parameters_take_lo
         shares.append(bounded / seconds)
     assert max(shares) == pytest.approx(0.85)
     assert min(shares) < 0.01
+    assert times_of(problem, 0.0)["bound"] == 0  # the time is over just as it is asked for
     vars(problem.graph)["effort"] = 10**6
     assert "bound" not in times_of(problem, 1.0)
 

@@ -86,7 +86,7 @@ def searches_for(problem: Problem, deadline: Deadline, threads: int) -> tuple[tu
     needed = course.regions_within(course.farthest) / pace
     if len(problem.box) == 2 and DEAR < problem.graph.effort <= SLOW:
         within = course.regions_within(_NOT_EVEN * course.farthest) / pace
-        bounded = (1 - _LITTLE) * min(within, left) / left
+        bounded = (1 - _LITTLE) * min(within, left) / left if left else 0.0
         if needed >= left:
             return (("nearest", 1 - bounded), ("bound", 1.0), ("gbs", 1.0))
         whole = min(1 - needed / left, 0.5)
