@@ -140,10 +140,8 @@ class BranchAndBound(AbstractSearch):
         self._counts["halvings_at_zero"] = 0
         self._shares = {"share_by_bounds": 0.0, "share_by_regions": 0.0}
         self._standing = Standing(0.0, 0.0, 0, 0)
-        self._looked, self._reaching_out = False, self._first_about_zero()
-        self._about_zero = problem.box[None]
-        if self._reaching_out is not None and bends_at_zero(problem):
-            self._about_zero = parted_at_zero(problem.box)
+        self._looked = False
+        self._reach_from(self._first_about_zero())
 
     def _first_about_zero(self) -> ReachingOut | None:
         """Which boxes about 0 come before all others: a wide box of a slow network may take all the time."""
@@ -151,8 +149,17 @@ class BranchAndBound(AbstractSearch):
         if problem.follows_polynomials:
             return ReachingOut(_NARROW if self._slow else 0)
         if self._slow and self._handover is None:
-            return ReachingOut(_NARROW, round(-math.log2(smallest_share(problem))))
+            return self._down_to_the_smallest()
         return None
+
+    def _down_to_the_smallest(self) -> ReachingOut:
+        return ReachingOut(_NARROW, round(-math.log2(smallest_share(self._problem))))
+
+    def _reach_from(self, first: ReachingOut | None) -> None:
+        """Look for the largest box about 0 that can be decided, or its parts where something bends at 0."""
+        self._reaching_out, box = first, self._problem.box
+        bends = first is not None and bends_at_zero(self._problem)
+        self._about_zero = parted_at_zero(box) if bends else box[None]
 
     def pending(self) -> bool:
         """Whether boxes are open, and more of them are to be decided."""
@@ -163,9 +170,7 @@ class BranchAndBound(AbstractSearch):
     def step(self) -> None:
         """Judge some boxes, or go on with those that were handed over."""
         if self._late.passed() and self._is_untold():
-            self._reaching_out = ReachingOut(_NARROW, round(-math.log2(smallest_share(self._problem))))
-            if bends_at_zero(self._problem):
-                self._about_zero = parted_at_zero(self._problem.box)
+            self._reach_from(self._down_to_the_smallest())
         if self._reaching_out is not None and self._reaching_out.halvings is not None:
             self._reach_out(self._reaching_out, self._reaching_out.halvings)
             return
