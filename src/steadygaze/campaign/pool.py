@@ -231,15 +231,15 @@ def _quiet_start() -> Iterator[BaseContext]:
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
     try:
-        with _interrupts_ignored():
-            if forked:
-                from multiprocessing import forkserver  # here: there is none on Windows
-
-                forkserver.ensure_running()
-            else:
-                yield context
         if forked:
+            from multiprocessing import forkserver  # here: there is none on Windows
+
+            with _interrupts_ignored():
+                forkserver.ensure_running()
             yield context
+        else:
+            with _interrupts_ignored():
+                yield context
     finally:
         for name, value in before.items():
             if value is None:
