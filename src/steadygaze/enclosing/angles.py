@@ -141,7 +141,7 @@ def _around(c: Tensor, s: _Side, e: _Side, count: int, rounding: Tensor) -> tupl
 
 @dataclass(frozen=True)
 class _Rest:
-    """What is not in the centres, as shares of their sizes: all ``(B, V)`` but the first two.
+    """What is not in the centres, as shares of their sizes: all ``(B, V)`` but the first three.
 
     shared, other, joint ``(B, V, n, n)``: products of what coordinates do to the first vector, to the second,
     and of the first with the second. alone, beside: magnitudes of the first's other products, and of its

@@ -78,11 +78,7 @@ _WHOLE = {"bound": "bounds prove that the network keeps {} everywhere in boxes t
 
 def last_of(findings: Sequence[Finding]) -> Finding:
     """That of the search that ran last, with all that was left of the limits, wherever it stands."""
-    return max(findings, key=_turn)
-
-
-def _turn(finding: Finding) -> int:
-    return finding.turn
+    return max(findings, key=lambda finding: finding.turn)
 
 
 def stopped_of(findings: Sequence[Finding]) -> Stopped | None:

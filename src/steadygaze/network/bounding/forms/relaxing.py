@@ -173,7 +173,7 @@ def relax(
     low, high = or_all_numbers(low, high)
     if isinstance(layer, Smooth):
         slope, offset, deviation = relaxed(layer, low, high)
-        known = flat.without_symbols()
+        known = flat.without_symbols()  # copied: what waits for a gradient would keep the symbols' memory
         derivative = SmoothSlopes(layer, replace(known, rows=known.rows.clone()), low, high)
     else:
         touching = beneath_touching(flat, tolerance)
