@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from sparing import sparing
 from steadygaze import cli
 
 BRIGHTER = "brightness(amount=-0.3..0.3)"
@@ -193,7 +194,7 @@ def test_bad_input_is_refused_in_one_sentence(name, capsys, workplace):
     assert set(workplace.iterdir()) == before
 
 
-@pytest.mark.parametrize("name", ["model file missing", "threshold negative"])
+@pytest.mark.parametrize("name", sparing(["model file missing", "threshold negative"]))
 def test_the_same_as_a_program(name, workplace):
     given, _ = BAD[name]
     done = subprocess.run(

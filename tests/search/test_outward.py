@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from landscapes import Term, edge, hole, islands, kink, landscape, slope
+from sparing import sparing
 from steadygaze.answer.result import Verdict
 from steadygaze.errors import InternalCheckError, SettingError
 from steadygaze.geometry.kinds import UNDECIDED
@@ -20,10 +21,7 @@ from steadygaze.verdict.reading import failures_by_distance, safe_scale
 from variants import EVERY, FOLLOWED, Variant, searched
 
 # One in three of the variants is quick enough for every day; the others are of the same kinds.
-STILL = [
-    pytest.param(variant, id=str(variant), marks=[] if number % 3 == 0 else pytest.mark.slow)
-    for number, variant in enumerate(variant for variant in EVERY if variant not in FOLLOWED)
-]
+STILL = sparing((variant for variant in EVERY if variant not in FOLLOWED), 3)
 SHAPES = [hole((0.5, 0.1), 0.2), hole((0.4, 0.1, 0.05), 0.3), islands(3), kink(4), edge(3), slope(5)]
 
 

@@ -182,7 +182,7 @@ def test_tiny_budgets_break_cutting_off(monkeypatch):
 
 
 @constant_maps
-@pytest.mark.parametrize("factor", [0.01, 100.0])
+@pytest.mark.parametrize("factor", [pytest.param(0.01, marks=pytest.mark.slow), 100.0])
 def test_tolerances_do_not_matter(variant, factor):
     other = with_tolerance(variant, factor).map
     assert len(other.pattern) == len(variant.map.pattern)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from landscapes import Term, edge, hole, hourglass, islands, kink, landscape, slope
+from sparing import sparing
 from steadygaze.geometry.kinds import CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.saliency import Gradient
@@ -61,14 +62,7 @@ def enclosed_by(problem: Problem, **options: bool) -> tuple[Enclosed, Boundary]:
     return found, search
 
 
-def every_other(variants):
-    """These as parameters; every second of them among the slow tests."""
-    return [
-        pytest.param(v, id=str(v), marks=[pytest.mark.slow] if k % 2 else []) for k, v in enumerate(variants)
-    ]
-
-
-@pytest.mark.parametrize("variant", every_other(EVERY))
+@pytest.mark.parametrize("variant", sparing(EVERY))
 def test_breadth_first_finds_the_whole_map(variant):
     problem, close = variant.problem, tolerance_of(variant)
     map_ = searched(BreadthFirst(problem, Options())).found()
@@ -83,7 +77,7 @@ def test_breadth_first_finds_the_whole_map(variant):
     assert safe_scale(map_, problem.box) == pytest.approx(safe_scale(variant.map, problem.box), abs=close)
 
 
-@pytest.mark.parametrize("variant", every_other(EVERY))
+@pytest.mark.parametrize("variant", sparing(EVERY))
 def test_nearest_finds_the_nearest_failure_and_the_safe_scale(variant):
     problem, close = variant.problem, tolerance_of(variant)
     search = searched(Nearest(problem, Options()))
@@ -99,7 +93,7 @@ def test_nearest_finds_the_nearest_failure_and_the_safe_scale(variant):
     assert len(map_.pattern) <= len(variant.map.pattern)
 
 
-@pytest.mark.parametrize("variant", every_other([v for v in EVERY if v not in FOLLOWED]))
+@pytest.mark.parametrize("variant", sparing([v for v in EVERY if v not in FOLLOWED]))
 def test_nearest_by_euclidean_distance(variant):
     problem = variant.problem
     map_ = searched(Nearest(problem, Options(norm="l2"))).found()
@@ -109,22 +103,17 @@ def test_nearest_by_euclidean_distance(variant):
     assert found is None or wanted is None or found.distance == pytest.approx(wanted.distance, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("variant", "examine"),
-    [
-        *(pytest.param(variant, False, id=f"{variant}-boundary") for variant in EVERY),
-        *(
-            pytest.param(
-                variant,
-                True,
-                id=f"{variant}-with the inside",
-                marks=[pytest.mark.slow] if number % 3 != 2 else [],
-            )
-            for number, variant in enumerate(EVERY)
-        ),
-    ],
-)
-def test_the_boundary_is_that_of_the_complete_map(variant, examine):
+@pytest.mark.parametrize("variant", sparing(EVERY))
+def test_the_boundary_is_that_of_the_complete_map(variant):
+    assert_that_of_the_complete_map(variant, examine=False)
+
+
+@pytest.mark.parametrize("variant", sparing(EVERY, 3, first=2))
+def test_so_it_is_with_the_inside(variant):
+    assert_that_of_the_complete_map(variant, examine=True)
+
+
+def assert_that_of_the_complete_map(variant: Variant, examine: bool) -> None:
     problem, close = variant.problem, 10 * tolerance_of(variant)
     wanted = around_origin(variant.map, problem.box, problem.tolerance).origin
     found, search = enclosed_by(problem, examine=examine)

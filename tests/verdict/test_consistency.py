@@ -128,7 +128,7 @@ def check_failure(answer: Answer) -> None:
 
 @pytest.mark.parametrize("asks", ASKS)
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("seed", [1, pytest.param(6, marks=pytest.mark.slow), 23])
+@pytest.mark.parametrize("seed", [*(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 6)), 23])
 def test_wherever_a_search_of_regions_ends(seed, method, asks, monkeypatch):
     problem = random_problem(seed, 1 + seed % 3).problem
     check_consistent(stopped_after(problem, method, asks, monkeypatch))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from second_device import Moved, second_device
+from sparing import sparing
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.saliencies import SALIENCIES
 from steadygaze.verdict.answer import Answer
@@ -124,7 +125,7 @@ def test_maps_measures_and_settings_answer_alike(device, net, chain, asked):
     agree(Variant(net, chain), **asked)
 
 
-@pytest.mark.parametrize("saliency", SALIENCIES)
+@pytest.mark.parametrize("saliency", sparing(SALIENCIES))
 def test_points_are_those_of_the_processor(device, saliency):
     variant = Variant("max pool", "spot", saliency=saliency)
     here, there = (replace(variant, device=where).problem for where in ("cpu", "cuda"))
@@ -140,11 +141,11 @@ def test_points_are_those_of_the_processor(device, saliency):
     ("variant", "effort"),
     [
         (Variant("residual", "spot"), Effort.UNITS),
-        (Variant("max pool", "turn"), Effort.GAPS),
+        pytest.param(Variant("max pool", "turn"), Effort.GAPS, marks=SLOW),
         (Variant("max pool", "turn"), Effort.UNITS),
-        (Variant("silu conv", "three"), Effort.FORMS),
+        pytest.param(Variant("silu conv", "three"), Effort.FORMS, marks=SLOW),
         (Variant("gelu", "brightness"), Effort.POLYNOMIALS),
-        (Variant("hardtanh", "gamma"), Effort.UNITS),
+        pytest.param(Variant("hardtanh", "gamma"), Effort.UNITS, marks=SLOW),
         (Variant("softplus", "blurred"), Effort.GAPS),
     ],
     ids=str,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import steadygaze as sg
+from sparing import sparing
 from steadygaze.network.layers import AbstractAffine, Conv
 from steadygaze.network.regions.rounding import scales_of, uneven
 from steadygaze.question.problem import Problem
@@ -47,7 +48,7 @@ def by_all_terms(graph, values, scales) -> bool:
 
 
 @pytest.mark.parametrize("clip", [None, (0.0, 1.0)], ids=["no clip", "clip"])
-@pytest.mark.parametrize("name", sorted(NETWORKS))
+@pytest.mark.parametrize("name", sparing(sorted(NETWORKS)))
 def test_constant_terms_settle_only_what_is_so(name, clip):
     image = picture(3 if name.startswith("colour") else 1)
     given = seen(network(name), image, clip)

@@ -60,7 +60,7 @@ def test_what_jumps_or_bends_otherwise_is_refused(mode, padding, tmp_path):
         read(looking(padding, mode=mode), SHAPE, tmp_path, "module")
 
 
-@pytest.mark.parametrize("claim", ["class", "attention"])
+@pytest.mark.parametrize("claim", [pytest.param("class", marks=pytest.mark.slow), "attention"])
 def test_what_is_certified_of_a_spatial_transformer_holds_where_it_is_sampled(claim, tmp_path):
     network, _ = read(turning(False), SHAPE, tmp_path, "module")
     image = np.random.default_rng(3).uniform(0.1, 0.9, SHAPE)
