@@ -197,6 +197,21 @@ def test_windows_over_a_blank_background_are_told_as_a_convention():
     assert found.reshape(8, 8).numpy() == pytest.approx(own[0, 0].numpy(), abs=1e-6)  # PyTorch's convention
 
 
+def test_units_that_a_bias_puts_on_a_breakpoint_are_not_told_as_windows():
+    """PyTorch's slope at 6 is 0, that of the piece below is 1; no window is anywhere."""
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU6(), nn.Linear(6, 3)).double()
+    with torch.no_grad():
+        module[1].weight[0] = 0
+        module[1].weight[0, :4] = torch.tensor([0.7, 0.3, -0.4, 0.2])
+        module[1].bias[0] = 6.0
+    image = np.random.default_rng(0).uniform(0.2, 0.8, (1, 4, 4))
+    image[0, 0] = 0
+    answer = verified(module, image, sg.Patch(-0.05, 0.05, top=2, left=2, size=1), "sweep")
+    (note,) = answer.result.notes
+    assert note.startswith("The map S(x0) of the unperturbed image is decided by rounding")
+
+
 class Folded(nn.Module):
     """|x|, or the larger of x and of a share of it: at 0 PyTorch's slope is in between."""
 

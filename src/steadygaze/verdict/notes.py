@@ -68,23 +68,18 @@ def _by_pieces(
 ) -> tuple[str, ...]:
     """`notes_of`, but for the first sentence."""
     places = _places(problem, failure)
-    doubtful = by_rounding[: len(places)].copy()
-    if not doubtful.any():
+    rows, graph = np.flatnonzero(by_rounding[: len(places)]), problem.network.graph
+    if not len(rows):
         return ()
-    rows, graph = np.flatnonzero(doubtful), problem.network.graph
     if there is None:
         images, values = problem.images(np.array([places[row][1] for row in rows])).to(graph.device), None
     else:
         some = there.take(torch.from_numpy(rows))
         images, values = some.images, some.values
-    doubtful[rows] = picked_at(graph, images, values).cpu().numpy()
-    if not doubtful.any():  # which of the two it is need not be found out
-        return ()
-    by_rounding = np.zeros_like(doubtful)
-    by_rounding[rows] = picked_at(graph, images, values, sure_biases=True).cpu().numpy()
+    picked, rounded = picked_at(graph, images, values)
     return tuple(
-        f"{what[0].upper()}{what[1:]} {_ROUNDING if rounded else _CONVENTION}."
-        for (what, _), decided, rounded in zip(places, doubtful, by_rounding, strict=True)
+        f"{places[row][0][0].upper()}{places[row][0][1:]} {_ROUNDING if by_rounding else _CONVENTION}."
+        for row, decided, by_rounding in zip(rows, picked.tolist(), rounded.tolist(), strict=True)
         if decided
     )
 

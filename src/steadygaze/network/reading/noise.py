@@ -115,23 +115,35 @@ def near_of(layer: PiecewiseLinear | MaxPool, flat: Tensor, slack: Tensor) -> Te
     return None if level is None else level > 1
 
 
-def picked_at(
-    graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None, sure_biases: bool = False
-) -> Tensor:
-    """At which pixels ``(B, C, H, W)`` noise may put some unit, or window, on either piece: ``(B,)``.
+def picked_at(graph: Graph, x: Tensor, values: Mapping[int, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """At which pixels ``(B, C, H, W)`` noise may put some unit, or window, on either piece: ``(B,)``; and
+    which of these are more than a convention explains: windows in which biases tie do so in every runtime.
 
-    values, sure_biases: as in `noise_at`; with it windows in which biases tie are not told, either.
+    values: as in `noise_at`.
     """
     if values is None or len(values) < len(graph.nodes):
         values = graph.values_at(x, range(len(graph.nodes)))
-    noise = noise_at(graph, x, values, max(graph.piecewise, default=0), sure_biases)
-    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    last = max(graph.piecewise, default=0)
+    units, windows = _picked(graph, values, noise_at(graph, x, values, last))
+    if not windows.any():
+        return units, units
+    sure = noise_at(graph, x, values, last, sure_biases=True)
+    return units | windows, units | _picked(graph, values, sure, of_rivals=True)[1]
+
+
+def _picked(
+    graph: Graph, values: Mapping[int, Tensor], noise: Mapping[int, Tensor], of_rivals: bool = False
+) -> tuple[Tensor, Tensor]:
+    """In which rows noise may put some unit, and in which some window, on either piece: ``(B,)`` each."""
+    units = torch.zeros(len(values[0]), dtype=torch.bool, device=values[0].device)
+    windows = units.clone()
     for index in graph.piecewise:
         layer, source = graph.nodes[index].layer, graph.nodes[index].inputs[0]
         assert isinstance(layer, PiecewiseLinear | MaxPool)
         gaps = gaps_of(layer, values[source].flatten(1))
-        found |= picked_by_noise(layer, gaps, noise[source].flatten(1), of_rivals=sure_biases).any(dim=1)
-    return found
+        found = picked_by_noise(layer, gaps, noise[source].flatten(1), of_rivals).any(dim=1)
+        windows, units = (windows | found, units) if isinstance(layer, MaxPool) else (windows, units | found)
+    return units, windows
 
 
 def apart(
