@@ -30,6 +30,7 @@ from steadygaze.commands.gate import gate
 from steadygaze.commands.layers import layers
 from steadygaze.errors import SteadygazeError, UsageError
 from steadygaze.question.case import READERS, Case, check_measure, make_case, read_toml
+from steadygaze.question.limits import Limits
 from steadygaze.terminal import printed, silence, unheard
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ def _answer(case: Case, quiet: bool) -> Result:
     """Verifies the case and writes its folder."""
     answer = _solved(case, quiet)
     if case.measure:
-        answer = answer.measured(case.measure)
+        left = Limits(case.time_limit).left_for_more(answer.result.timing)
+        answer = answer.measured(case.measure, time_limit=left)
     answer.save(case.out, certificate=case.certificate, picture=case.picture)
     return answer.result
 
@@ -298,6 +300,7 @@ def _summary(result: Result, case: Case) -> str:
             f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {took}.",
             f"Written to {written(case.out)}: {', '.join(_files(case))}.",
             *_certificate_sentences(case),
+            *_measured_sentences(result, case),
         ]
     )
 
@@ -315,6 +318,14 @@ def _certificate_sentences(case: Case) -> tuple[str, ...]:
     beyond = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))["beyond_proof"]
     able = f"can look at points of it only, for {beyond}" if beyond else "proves or refutes it"
     return (f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} {able}.",)
+
+
+def _measured_sentences(result: Result, case: Case) -> tuple[str, ...]:
+    """Where time ran out on measuring."""
+    drawn = result.measured.drawn if result.measured else 0
+    if not case.measure or drawn == case.measure:
+        return ()
+    return (f"Likeness is measured at {drawn} points of {case.measure}: then the time was over.",)
 
 
 @contextmanager

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from itertools import count
 
 import numpy as np
 import pytest
 from scipy.stats import rankdata
 
 import steadygaze as sg
+from steadygaze.answer.parts import Measured
 from steadygaze.answer.result import Result
+from steadygaze.deadline import Deadline
 from steadygaze.digits import builtin_model, digit
 from steadygaze.errors import SettingError
 from steadygaze.question import points as evaluation
+from steadygaze.question.limits import Limits
 from steadygaze.question.problem import Problem
 from steadygaze.verdict.measuring import measure
 
@@ -78,3 +82,24 @@ def test_many_points_are_looked_at_in_parts(answer, monkeypatch):
     monkeypatch.setattr(Problem, "images", lambda self, at: sizes.append(len(at)) or images(self, at))
     assert measure(answer.problem, 200) == whole
     assert max(sizes) == 64
+
+
+@pytest.mark.parametrize("asked", [0, 1, 37])
+def test_what_is_reached_in_time_is_what_fewer_points_tell(answer, asked):
+    """It is asked about each part, and about each point: the deadline passes in the middle of a part."""
+    times = count()
+    found = measure(answer.problem, 200, seed=3, deadline=Deadline(halted=lambda: next(times) > asked))
+    assert found.drawn == asked
+    assert found == (measure(answer.problem, found.drawn, seed=3) if found.drawn else Measured(0, 0, 3, ()))
+
+
+def test_a_limit_of_time_holds_for_measuring(answer):
+    told = answer.measured(100_000, time_limit=0.05)
+    assert told.result.measured.drawn < 100_000
+
+
+def test_what_is_left_of_the_limit_is_for_measuring():
+    timing = {"total": 3.0, "before the call": 1.0, "compiling": 2.0}
+    assert Limits(None).left_for_more(timing) is None
+    assert Limits(20.0).left_for_more(timing) == 18.0
+    assert Limits(2.5).left_for_more(timing) == Limits(2.5).allowance / 2

@@ -29,6 +29,7 @@ from steadygaze.deadline import Deadline
 from steadygaze.errors import FidelityError, SteadygazeError, UsageError
 from steadygaze.question.case import check_measure
 from steadygaze.question.fitting import fitted
+from steadygaze.question.limits import Limits
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.driver import verify
 
@@ -116,7 +117,10 @@ def _verified(task: Task, shelf: Shelf) -> Answer:
     settings["baseline"] = shelf.baseline(case) if freight is None else freight.baseline
     perturbation = case.perturb if freight is None else freight.chain
     answer = verify(network, loaded, perturbation, **settings)
-    return answer.measured(case.measure) if case.measure else answer
+    if not case.measure:
+        return answer
+    left = Limits(case.time_limit).left_for_more(answer.result.timing)
+    return answer.measured(case.measure, time_limit=left)
 
 
 def _status(answer: Answer) -> Status:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -84,6 +84,16 @@ class Limits:
             return NEVER
         over = self.spent + time.perf_counter() - began
         return Deadline.after(self.seconds + self.allowance / 2, over)
+
+    def left_for_more(self, timing: Mapping[str, float]) -> float | None:
+        """Seconds for what is asked beside such an answer: what is left, half the allowance at least.
+
+        timing: as in the result. None without a limit of time.
+        """
+        if self.seconds is None:
+            return None
+        over = timing["total"] + timing.get("before the call", 0.0) - timing.get("compiling", 0.0)
+        return max(self.seconds - over, self.allowance / 2)
 
     @property
     def allowance(self) -> float:

@@ -29,6 +29,7 @@ from steadygaze.verdict.lone import LONE
 from steadygaze.verdict.measuring import measure
 from steadygaze.verdict.plain import decided_by_rounding
 from steadygaze.verdict.reading import Around, Scales, scales_of
+from steadygaze.verdict.surroundings import interrupts
 from steadygaze.verdict.surveying import survey
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Answer:
         )
 
     @on_processor()
-    def measured(self, points: int = 200, seed: int = 0) -> Answer:
+    def measured(self, points: int = 200, seed: int = 0, time_limit: float | None = None) -> Answer:
         """The same answer with other measures of likeness beside it, taken at random points: no claim.
 
         Pearson's and Spearman's correlation and SSIM of the map with the expected one, where the class holds;
@@ -128,6 +129,8 @@ class Answer:
         Args:
             points: how many are drawn, uniformly in the box.
             seed: of the draws.
+            time_limit: seconds, None for no limit. The points that were looked at by then, or by Ctrl-C, are
+                those that count as drawn.
 
         Returns:
             The answer with them.
@@ -136,7 +139,10 @@ class Answer:
             SettingError: if there are to be no points, the class alone was asked about, or scikit-image is
                 not installed.
         """
-        return replace(self, result=replace(self.result, measured=measure(self.problem, points, seed)))
+        with interrupts() as asked:
+            deadline = replace(Deadline.after(time_limit), halted=asked)
+            found = measure(self.problem, points, seed, deadline)
+        return replace(self, result=replace(self.result, measured=found))
 
     def _inside(self, theta: Sequence[float]) -> np.ndarray:
         """The point ``(n,)``, of the box."""

@@ -7,28 +7,32 @@ inconsistency that is verified.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from steadygaze.answer.parts import Measure, Measured
+from steadygaze.deadline import NEVER, Deadline, Expired
 from steadygaze.errors import SettingError
 from steadygaze.question.points import in_parts
 from steadygaze.question.problem import Problem
+from steadygaze.question.timing import problem_until
 
 MOST_POINTS = 100_000
 _WINDOW = 7  # SSIM's usual window, in entries
 
 
-def measure(problem: Problem, points: int, seed: int = 0) -> Measured:
+def measure(problem: Problem, points: int, seed: int = 0, deadline: Deadline = NEVER) -> Measured:
     """Compare the map with the expected one at random points of the box where the class holds.
 
     Args:
         problem: the question.
         points: how many are drawn, uniformly.
         seed: of the draws.
+        deadline: when to end, with the points that were looked at by then.
 
     Returns:
         What was measured, the least value of each measure with its place.
@@ -47,26 +51,36 @@ def measure(problem: Problem, points: int, seed: int = 0) -> Measured:
             "the class alone was asked about, so that there are no maps to measure; ask with the claim "
             "attention"
         )
-    measures = _measures()
-    box = problem.box
+    measures, timed, box = _measures(), problem_until(problem, deadline), problem.box
     thetas = box[:, 0] + np.random.default_rng(seed).random((points, len(box))) * (box[:, 1] - box[:, 0])
-    kept, found = [], {name: [np.zeros(0)] for name in measures}
-    for part in in_parts(thetas, problem.graph.effort):
-        images = problem.images(part)
-        logits = problem.network.graph.forward(images.to(problem.network.graph.device)).cpu()
-        held = (problem.gaps(logits) > 0).all(dim=1).numpy()
-        kept.append(part[held])
-        if not held.any():
-            continue
+    drawn, held, found = 0, list[np.ndarray](), list[tuple[float, ...]]()
+    with suppress(Expired):
+        for part in in_parts(thetas, problem.graph.effort):
+            deadline.ask()
+            for holds, theta, pair in _pairs(timed, part):
+                deadline.ask()
+                if holds:
+                    found.append(tuple(own(*pair) for own in measures.values()))
+                    held.append(theta)
+                drawn += 1
+    if not held:
+        return Measured(drawn, 0, seed, ())
+    columns = zip(measures, np.array(found).T, strict=True)
+    told = (_summary(name, values, np.array(held)) for name, values in columns)
+    return Measured(drawn, len(held), seed, tuple(told))
+
+
+def _pairs(problem: Problem, thetas: np.ndarray) -> Iterator[tuple[bool, np.ndarray, Any]]:
+    """Of each theta ``(B, n)`` in turn whether the class holds there, and map and expected map if it does."""
+    images = problem.images(thetas)
+    logits = problem.network.graph.forward(images.to(problem.network.graph.device)).cpu()
+    held = (problem.gaps(logits) > 0).all(dim=1).numpy()
+    pairs: Iterator[Any] = iter(())
+    if held.any():
         maps = problem.shown(problem.maps_at(images[held]))
-        expected = problem.shown(problem.expected_at(part[held]))
-        for name, own in measures.items():
-            found[name].append(np.array([own(a, b) for a, b in zip(maps, expected, strict=True)]))
-    thetas = np.concatenate(kept)
-    if not len(thetas):
-        return Measured(points, 0, seed, ())
-    told = (_summary(name, np.concatenate(values), thetas) for name, values in found.items())
-    return Measured(points, len(thetas), seed, tuple(told))
+        pairs = zip(maps, problem.shown(problem.expected_at(thetas[held])), strict=True)
+    for holds, theta in zip(held, thetas, strict=True):
+        yield bool(holds), theta, next(pairs) if holds else None
 
 
 def _summary(name: str, values: np.ndarray, thetas: np.ndarray) -> Measure:
