@@ -62,10 +62,10 @@ def test_more_symbols_are_tried_whatever_the_class_has_lost_until_they_have_lost
         assert not experience.affords(one).any()
         for tried in range(tries):
             size = np.full(4, 2.0**-tried)  # each of its own, so that none is known well
-            assert experience.pays("symbols", size[:1], 0.4, 6.0).all()
+            assert experience.pays("symbols", size[:1], 0.4, 6.0, 12.0).all()
             last = [found[tried % len(found)], np.nan, np.nan, np.nan]
             experience.learn(size, judged(symbols=last))
-        assert experience.pays("symbols", np.full(1, 2.0**-20), 0.4, 6.0).tolist() == [1 in found]
+        assert experience.pays("symbols", np.full(1, 2.0**-20), 0.4, 6.0, 12.0).tolist() == [1 in found]
 
 
 def test_rows_for_gaps_come_first_where_they_pay_and_forms_do_not():

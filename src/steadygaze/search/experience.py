@@ -18,9 +18,6 @@ _SOME, _HOPELESS = 0.1, 0.5
 _FORMS_PAY, _FIRST_PAY = 0.5, 0.4
 # What trials may cost without success: a share of what has been spent, and so much besides.
 _LOST_SHARE, _LOST_FIRST = 0.1, 4.0
-# More symbols, which are for maps alone, have such a share for their own, and more besides: one trial of them
-# costs more than what the class is asked for by may lose at first.
-_MAPS_FIRST = 12.0
 
 
 @dataclass(frozen=True)
@@ -92,8 +89,14 @@ class Experience:
         """Take in whether rounding left any of the boxes open."""
         self.drowned = self.drowned or bool(judged.precise.any())
 
-    def pays(self, name: str, shares: np.ndarray, least: float, cost: float) -> np.ndarray:
-        """``(B,)`` bool: where it decided such a share of boxes, or may be tried at this cost."""
+    def pays(
+        self, name: str, shares: np.ndarray, least: float, cost: float, first: float | None = None
+    ) -> np.ndarray:
+        """``(B,)`` bool: where it decided such a share of boxes, or may be tried at this cost.
+
+        first: what its trials may cost before any succeeds, if they have a share of their own; None: they are
+        tried as far as all trials together may be.
+        """
         seen = [self._seen.get((name, _size(share)), (0.0, 0)) for share in shares]
         known = np.array([count >= _TRIALS for _, count in seen], bool)
         good = np.array([total >= least * count for total, count in seen], bool)
@@ -101,8 +104,8 @@ class Experience:
         tried = ~known & np.array([total >= _HOPELESS * least * count for total, count in larger], bool)
         # What is known to pay while it is still tried costs nothing, as far as one can tell.
         costs = np.where(tried, cost, 0.0)
-        trial = tried & (self._tries(costs, least, cost) if name == "symbols" else self.affords(costs))
-        return np.where(known, good, trial)
+        may = self.affords(costs) if first is None else self._affords_of(name, costs, least, cost, first)
+        return np.where(known, good, tried & may)
 
     def goes_first(self, shares: np.ndarray) -> np.ndarray:
         """``(B,)`` bool: where rows for gaps pay and forms alone decide few boxes."""
@@ -118,11 +121,13 @@ class Experience:
         """``(B,)`` bool: what may be tried of things of these costs ``(B,)``, the first ones first."""
         return np.cumsum(costs) <= _LOST_FIRST + _LOST_SHARE * self._spent - self._lost
 
-    def _tries(self, costs: np.ndarray, least: float, cost: float) -> np.ndarray:
-        """`affords` for more symbols, each of that cost, which pay where they decide such a share."""
-        found = [found for (name, _), found in self._seen.items() if name == "symbols"]
+    def _affords_of(
+        self, name: str, costs: np.ndarray, least: float, cost: float, first: float
+    ) -> np.ndarray:
+        """`affords` for trials of one thing alone, each of that cost: they pay where they decide `least`."""
+        found = [found for (own, _), found in self._seen.items() if own == name]
         lost = cost * max(0.0, sum(count for _, count in found) - sum(total for total, _ in found) / least)
-        return np.cumsum(costs) <= _MAPS_FIRST + _LOST_SHARE * self._spent - lost
+        return np.cumsum(costs) <= first + _LOST_SHARE * self._spent - lost
 
     def left(self, name: str, shares: np.ndarray) -> np.ndarray:
         """``(B,)`` what rows for units, or slopes, are expected to leave; nan where nothing is known.

@@ -47,6 +47,9 @@ _HOPEFUL, _SLIGHT = 1 / 32, 0.75
 # What efforts cost, forms for a box being 1: measured on one core, networks of 1,500 to 10,000 units. Rows
 # for units cost more the more units are in doubt, slopes the more gaps are open.
 _GAPS_COST, _UNITS_COST, _DOUBTS_COST, _SYMBOLS_COST, _SLOPES_COST = 2.0, 2.0, 1 / 128, 6.0, 0.5
+# More symbols, which are for maps alone, may lose so much at first, whatever else lost: one trial of them
+# costs more than what the class is asked for by may lose.
+_SYMBOLS_FIRST = 12.0
 # A box that rows for units have to bring no more than half the way is tried whatever it costs.
 _LIKELY = 0.5
 # More effort for a box may take this share of the time that is left, where so many products (see
@@ -288,8 +291,8 @@ class _Judging:
             slow = problem.graph.effort > SLOW
             again = np.flatnonzero(open_ & many & self._affordable(symbols, _MUCH if slow else _SHARE))
             again = again[np.argsort(doubts[again], kind="stable")]  # the likeliest are tried first
-            pays = self._experience.pays("symbols", self._shares[some[again]], _SYMBOLS_PAY, _SYMBOLS_COST)
-            pays |= slow
+            worth = (self._shares[some[again]], _SYMBOLS_PAY, _SYMBOLS_COST, _SYMBOLS_FIRST)
+            pays = self._experience.pays("symbols", *worth) | slow
             self._refine(some, again[pays], bounds, (least, most))
         if followed is not None and not bounds.precise and open_.any():
             self._carry_precisely(some, np.flatnonzero(open_), bounds, (least, most))
