@@ -7,11 +7,13 @@ eighth of the time of all bounds.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 
 import torch
 from torch import Tensor
 
+from steadygaze.enclosing.single_places import single_places
 from steadygaze.network.layers import AbstractAffine, Conv, Dense, Shape
 
 # Where rows have fewer entries in all, or fewer are such, telling them apart takes as long as it saves.
@@ -20,59 +22,76 @@ _FEW, _FEW_ROWS = 2**16, 8
 
 def linear_of(layer: AbstractAffine, rows: Tensor) -> Tensor:
     """``layer.linear(rows)`` of rows ``(R, *shape)``."""
-    single = _single(layer, rows)
-    if single is None:
+    told = _told(layer, rows)
+    if told is None:
         return layer.linear(rows)
-    own = rows[single]
-    place = own.flatten(1).abs().argmax(dim=1)
-    amount = own.flatten(1).gather(1, place[:, None])
+    shape = tuple(rows.shape[1:])
+    out = rows.new_empty((len(rows), *layer.output_shape(shape)))
+    out.index_copy_(0, told.others, layer.linear(rows.index_select(0, told.others)))
     if isinstance(layer, Dense):
-        made = layer.weight[:, place].mT * amount
+        out.index_copy_(0, told.single, layer.weight[:, told.place].mT * told.amount)
     else:
         assert isinstance(layer, Conv), "of others none is told apart"
-        made = _stamped(layer, place, amount, tuple(rows.shape[1:]))
-    return _joined(single, made, layer.linear(rows[~single]))
+        _stamp(layer, told, shape, out)
+    return out
 
 
 def transpose_of(layer: AbstractAffine, rows: Tensor, shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
     """``layer.transpose(rows, shapes)`` of rows ``(R, *shape)``."""
-    single = _single(layer, rows)
-    if single is None:
+    told = _told(layer, rows)
+    if told is None:
         return layer.transpose(rows, shapes)
-    own = rows[single]
-    place = own.flatten(1).abs().argmax(dim=1)
-    amount = own.flatten(1).gather(1, place[:, None])
+    out = rows.new_empty((len(rows), *shapes[0]))
+    out.index_copy_(0, told.others, *layer.transpose(rows.index_select(0, told.others), shapes))
     if isinstance(layer, Dense):
-        made = layer.weight[place] * amount
+        out.index_copy_(0, told.single, layer.weight[told.place] * told.amount)
     else:
         assert isinstance(layer, Conv), "of others none is told apart"
-        made = _stamped_back(layer, place, amount, tuple(rows.shape[1:]), shapes[0])
-    (others,) = layer.transpose(rows[~single], shapes)
-    return (_joined(single, made, others),)
+        _stamp_back(layer, told, tuple(rows.shape[1:]), out)
+    return (out,)
 
 
-def _single(layer: AbstractAffine, rows: Tensor) -> Tensor | None:
-    """Which rows ``(R,)`` have one entry at most; None where it does not matter."""
+@dataclass(frozen=True)
+class _Told:
+    """Rows told apart: numbers of those of one entry ``(k,)``, its place ``(k,)`` and amount ``(k, 1)``, and
+    those of the other rows.
+    """
+
+    single: Tensor
+    place: Tensor
+    amount: Tensor
+    others: Tensor
+
+
+def _told(layer: AbstractAffine, rows: Tensor) -> _Told | None:
+    """Which rows have one entry at most; None where it does not matter."""
     if rows.numel() < _FEW or not _is_known(layer, rows):
         return None
-    single = torch.count_nonzero(rows.flatten(1), dim=1) <= 1
-    return single if single.sum() >= _FEW_ROWS else None
+    flat = rows.flatten(1)
+    places = _places(flat)
+    single = (places >= 0).nonzero()[:, 0]
+    if len(single) < _FEW_ROWS:
+        return None
+    place = places[single]
+    return _Told(single, place, flat[single, place][:, None], (places < 0).nonzero()[:, 0])
+
+
+def _places(flat: Tensor) -> Tensor:
+    """As `single_places`, of rows ``(R, N)`` on any device."""
+    if flat.is_cpu and flat.is_contiguous():
+        return torch.from_numpy(single_places(flat.numpy()))
+    entries = flat != 0
+    return torch.where(entries.sum(dim=1) <= 1, entries.to(torch.uint8).argmax(dim=1), -1)
 
 
 def _is_known(layer: AbstractAffine, rows: Tensor) -> bool:
     return (isinstance(layer, Conv) and layer.groups == 1) or (isinstance(layer, Dense) and rows.ndim == 2)
 
 
-def _joined(single: Tensor, made: Tensor, others: Tensor) -> Tensor:
-    out = made.new_empty((len(single), *made.shape[1:]))
-    out[single], out[~single] = made, others
-    return out
-
-
-def _stamped(layer: Conv, place: Tensor, amount: Tensor, shape: Shape) -> Tensor:
-    """What the convolution makes of maps of one entry each: positions ``(P,)`` and amounts ``(P, 1)``."""
-    channel, row, column = _unravelled(place, shape)
-    out = amount.new_zeros((len(place), *layer.output_shape(shape)))
+def _stamp(layer: Conv, told: _Told, shape: Shape, out: Tensor) -> None:
+    """Write what the convolution makes of maps of one entry each, of that shape, into their rows of out."""
+    channel, row, column = _unravelled(told.place, shape)
+    out.index_fill_(0, told.single, 0.0)
     for y, x in _taps(layer):
         rows, columns = (
             at + pad - tap * dilation
@@ -84,14 +103,15 @@ def _stamped(layer: Conv, place: Tensor, amount: Tensor, shape: Shape) -> Tensor
         fits = (rows % down == 0) & (columns % across == 0) & (rows >= 0) & (columns >= 0)
         rows, columns = rows // down, columns // across
         some = (fits & (rows < high) & (columns < wide)).nonzero()[:, 0]
-        out[some, :, rows[some], columns[some]] = layer.weight[:, channel[some], y, x].mT * amount[some]
-    return out
+        stamps = layer.weight[:, channel[some], y, x].mT * told.amount[some]
+        out[told.single[some], :, rows[some], columns[some]] = stamps
 
 
-def _stamped_back(layer: Conv, place: Tensor, amount: Tensor, made: Shape, shape: Shape) -> Tensor:
-    """What comes of gradients of one entry each at outputs of a shape, at inputs of a shape."""
-    channel, row, column = _unravelled(place, made)
-    out = amount.new_zeros((len(place), *shape))
+def _stamp_back(layer: Conv, told: _Told, made: Shape, out: Tensor) -> None:
+    """Write what comes of gradients of one entry each, at outputs of that shape, into their rows of out."""
+    channel, row, column = _unravelled(told.place, made)
+    out.index_fill_(0, told.single, 0.0)
+    shape = out.shape[1:]
     for y, x in _taps(layer):
         rows, columns = (
             at * stride - pad + tap * dilation
@@ -101,8 +121,8 @@ def _stamped_back(layer: Conv, place: Tensor, amount: Tensor, made: Shape, shape
         )
         fits = (rows >= 0) & (columns >= 0) & (rows < shape[1]) & (columns < shape[2])
         some = fits.nonzero()[:, 0]
-        out[some, :, rows[some], columns[some]] = layer.weight[channel[some], :, y, x] * amount[some]
-    return out
+        stamps = layer.weight[channel[some], :, y, x] * told.amount[some]
+        out[told.single[some], :, rows[some], columns[some]] = stamps
 
 
 def _taps(layer: Conv) -> product[tuple[int, int]]:
