@@ -52,18 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, status, text in report.findings:
             print(f"  {status:>13}  {name}: {''.join(each if each.isprintable() else '?' for each in text)}")
         print(f"At θ = {report.theta}\n" if report.theta else "", _ENDS[report.code], sep="", flush=True)
-    except (Exception, KeyboardInterrupt) as problem:
+    except Exception as problem:
         print(f"steadygaze-check: nothing is proven: {' '.join(_told(problem).split())}", file=sys.stderr)
-        return 130 if isinstance(problem, KeyboardInterrupt) else 2
+        return 2
     return report.code
 
 
-def _told(problem: BaseException) -> str:
+def _told(problem: Exception) -> str:
     """What went wrong, in a sentence."""
     if isinstance(problem, BadCertificate):
         return str(problem)
-    if isinstance(problem, KeyboardInterrupt):
-        return "it was stopped before the end; ask again"
     if isinstance(problem, OSError):
         return f"{problem.filename} cannot be read or written ({problem.strerror}); give another path"
     # A folder that gets past `folder` and fails is broken in a way that was not foreseen.
@@ -198,7 +196,3 @@ def _compared(certificate: Certificate, original: bytes) -> tuple[str, str]:
     if worst > 1e-3 * scale:
         return REFUTED, f"its logits differ by {worst:.2e} from those of network.onnx"
     return CERTIFIED, f"same SHA-256; logits within {worst:.2e} at 16 points (checked, not certified)"
-
-
-if __name__ == "__main__":
-    sys.exit(main())
