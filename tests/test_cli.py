@@ -74,6 +74,17 @@ def test_what_was_compiled_is_told(search, capsys):
     assert "in 11.2 s, of which 8 s compiling, only once on this machine." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("by", "told"), [("time", True), ("memory", False), (None, False)])
+def test_what_starting_took_of_a_limit_of_time_is_told(search, capsys, by, told):
+    """An answer of a second that a limit of three ended is a riddle otherwise."""
+    timing = {"total": 1.07, "before the call": 2.04}
+    search.result = replace(search.result, timing=timing, settings={"stopped_by": by})
+    cli.run(DIGIT)
+    out = capsys.readouterr().out
+    assert "in 1.07 s" in out
+    assert ("in 1.07 s, after 2 s of starting, which the limit counts." in out) == told
+
+
 def test_the_answer_in_words(search, capsys, tmp_path):
     cli.run([*DIGIT, "--out", "there"])
     out, err = capsys.readouterr()

@@ -306,10 +306,7 @@ def _summary(result: Result, case: Case) -> str:
     from steadygaze.answer.words import number, percent, written
 
     shares = [f"{KINDS[kind]} {percent(share)}" for kind, share in result.shares_asked()]
-    visited, seconds = result.regions.get("visited"), result.timing.get("total")
-    compiling = result.timing.get("compiling")
-    once = f", of which {number(compiling, 2)} s compiling, only once on this machine" if compiling else ""
-    took = f"{number(seconds, 3)} s{once}"
+    visited = result.regions.get("visited")
     return "\n".join(
         [
             result.headline(),
@@ -325,12 +322,25 @@ def _summary(result: Result, case: Case) -> str:
             result.failure_sentence(),
             *result.notes,
             "",
-            f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {took}.",
+            f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {_took(result)}.",
             f"Written to {written(case.out)}: {', '.join(_files(case))}.",
             *_certificate_sentences(case),
             *_measured_sentences(result, case),
         ]
     )
+
+
+def _took(result: Result) -> str:
+    """How long an answer took, and what of a limit of time went to something else."""
+    from steadygaze.answer.words import number
+
+    timing, took = result.timing, f"{number(result.timing.get('total'), 3)} s"
+    if compiling := timing.get("compiling"):
+        took += f", of which {number(compiling, 2)} s compiling, only once on this machine"
+    starting = timing.get("before the call", 0.0)
+    if result.settings.get("stopped_by") == "time" and starting:
+        took += f", after {number(starting, 2)} s of starting, which the limit counts"
+    return took
 
 
 def _files(case: Case) -> list[str]:
