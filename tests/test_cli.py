@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import codecs
 import json
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
@@ -72,6 +74,17 @@ def test_what_was_compiled_is_told(search, capsys):
     assert "in 11.2 s, of which 8 s compiling, only once on this machine." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("by", "told"), [("time", True), ("memory", False), (None, False)])
+def test_what_starting_took_of_a_limit_of_time_is_told(search, capsys, by, told):
+    """An answer of a second that a limit of three ended is a riddle otherwise."""
+    timing = {"total": 1.07, "before the call": 2.04}
+    search.result = replace(search.result, timing=timing, settings={"stopped_by": by})
+    cli.run(DIGIT)
+    out = capsys.readouterr().out
+    assert "in 1.07 s" in out
+    assert ("in 1.07 s, after 2 s of starting, which the limit counts." in out) == told
+
+
 def test_the_answer_in_words(search, capsys, tmp_path):
     cli.run([*DIGIT, "--out", "there"])
     out, err = capsys.readouterr()
@@ -127,7 +140,9 @@ def test_what_can_be_made_of_the_certificate_is_told(search, capsys, beyond, tol
 
     search.certify = certify
     cli.run([*DIGIT, "--out", "there", "--certificate"])
-    assert f"steadygaze-check there/certificate {told}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"steadygaze-check there/certificate {told}" in said
+    assert f"The certificate ({len(json.dumps({'beyond_proof': beyond}))} bytes): there/certificate" in said
 
 
 def test_what_rounding_has_decided_is_told(search, capsys, tmp_path):
@@ -303,6 +318,35 @@ def test_an_interruption_of_compiled_code_is_no_fault_to_report(search, capsys, 
     search.raises.__cause__ = KeyboardInterrupt()
     assert cli.run(DIGIT) == 130
     assert capsys.readouterr().err.strip().startswith("error: interrupted")
+
+
+def test_an_interruption_that_a_library_lets_pass_is_no_fault_to_report(monkeypatch, capsys):
+    """So does torch, which is broken off in the middle of reading in NumPy."""
+
+    def broken() -> list[str]:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise ImportError("cannot load module more than once per process")
+
+    monkeypatch.setattr("steadygaze.network.reading.listing.lines", broken)
+    before = signal.getsignal(signal.SIGINT)
+    assert cli.run(["layers"]) == 130
+    assert error_line(capsys).startswith("error: interrupted")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_that_is_to_be_ignored_is(monkeypatch, capsys):
+    def interrupted() -> list[str]:
+        signal.raise_signal(signal.SIGINT)
+        return ["all of them"]
+
+    monkeypatch.setattr("steadygaze.network.reading.listing.lines", interrupted)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert cli.run(["layers"]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().out == "all of them\n"
 
 
 @pytest.mark.parametrize("how", ["option", "variable"])

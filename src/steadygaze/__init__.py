@@ -150,9 +150,12 @@ _HOMES = {
     "verdict.driver": ("solve", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = ("campaign", "digits", "errors")  # those that users import from
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"steadygaze.{name}")
     if name not in _HOME:
         raise AttributeError(f"steadygaze has no {name!r}")
     value = getattr(import_module(f"steadygaze.{_HOME[name]}"), name)
@@ -161,4 +164,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

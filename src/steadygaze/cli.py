@@ -12,7 +12,9 @@ import gc
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +75,8 @@ def run(arguments: Sequence[str]) -> int:
     """Carries out one command line and returns the exit code; every error is one line on standard error."""
     debug = "--debug" in arguments or os.environ.get("STEADYGAZE_DEBUG") == "1"
     try:
-        code = commands.main(list(arguments), prog_name="steadygaze", standalone_mode=False)
+        with _interrupts_noted():
+            code = commands.main(list(arguments), prog_name="steadygaze", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except UsageError as error:
         return _fail(str(error), BAD_USAGE, debug)
@@ -90,6 +93,31 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(f"the system refuses to read or write: {error}; see to that first", BAD_USAGE, debug)
     except Exception as error:
         return _fail(f"unexpected {type(error).__name__}: {error}. {_please_report(debug)}", BUG, debug)
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[None]:
+    """An error after Ctrl-C is Ctrl-C: a library that it breaks off as it loads may fail later."""
+    came = False
+
+    def note(number: int, frame: object) -> NoReturn:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    in_main = threading.current_thread() is threading.main_thread()  # only it is told of signals
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -278,10 +306,7 @@ def _summary(result: Result, case: Case) -> str:
     from steadygaze.answer.words import number, percent, written
 
     shares = [f"{KINDS[kind]} {percent(share)}" for kind, share in result.shares_asked()]
-    visited, seconds = result.regions.get("visited"), result.timing.get("total")
-    compiling = result.timing.get("compiling")
-    once = f", of which {number(compiling, 2)} s compiling, only once on this machine" if compiling else ""
-    took = f"{number(seconds, 3)} s{once}"
+    visited = result.regions.get("visited")
     return "\n".join(
         [
             result.headline(),
@@ -297,12 +322,25 @@ def _summary(result: Result, case: Case) -> str:
             result.failure_sentence(),
             *result.notes,
             "",
-            f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {took}.",
+            f"{number(visited, 12)} {result.unit_of_work()} by {result.method} in {_took(result)}.",
             f"Written to {written(case.out)}: {', '.join(_files(case))}.",
             *_certificate_sentences(case),
             *_measured_sentences(result, case),
         ]
     )
+
+
+def _took(result: Result) -> str:
+    """How long an answer took, and what of a limit of time went to something else."""
+    from steadygaze.answer.words import number
+
+    timing, took = result.timing, f"{number(result.timing.get('total'), 3)} s"
+    if compiling := timing.get("compiling"):
+        took += f", of which {number(compiling, 2)} s compiling, only once on this machine"
+    starting = timing.get("before the call", 0.0)
+    if result.settings.get("stopped_by") == "time" and starting:
+        took += f", after {number(starting, 2)} s of starting, which the limit counts"
+    return took
 
 
 def _files(case: Case) -> list[str]:
@@ -313,11 +351,13 @@ def _certificate_sentences(case: Case) -> tuple[str, ...]:
     """Where the certificate is, how large, and what can be made of it, if there is one."""
     if not case.certificate:
         return ()
+    from steadygaze.answer.words import size
+
     folder = Path(case.out, "certificate")
-    size = sum(path.stat().st_size for path in folder.iterdir())
+    large = size(sum(path.stat().st_size for path in folder.iterdir()))
     beyond = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))["beyond_proof"]
     able = f"can look at points of it only, for {beyond}" if beyond else "proves or refutes it"
-    return (f"The certificate ({size / 1e6:.1f} MB): {folder}; steadygaze-check {folder} {able}.",)
+    return (f"The certificate ({large}): {folder}; steadygaze-check {folder} {able}.",)
 
 
 def _measured_sentences(result: Result, case: Case) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ _POINTS, _SECONDS, _COMPARED, _SEED = 256, 15.0, 16, 20260714
 _RUNNABLE = "Abs Add Asinh Atan Clip Concat Conv Cos Div Erf Exp Flatten Gather Gemm Greater Identity"
 _RUNNABLE += " Log MatMul Max MaxPool Min Mul PRelu Pad Pow ReduceMax ReduceMean Relu Reshape Sigmoid"
 _RUNNABLE += " Sin Slice Softmax Softplus Sqrt Sub Tanh Transpose Where"
+# What logits go through at the end of a network that tells probabilities, and what leaves them as they are.
+_ENDING = "Cast Flatten Identity LogSoftmax Reshape Sigmoid Softmax Squeeze Transpose Unsqueeze"
 _ENDS = {0: "All claims are certified.", 10: "A claim is refuted.", 20: "Not everything could be certified."}
 
 
@@ -52,18 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, status, text in report.findings:
             print(f"  {status:>13}  {name}: {''.join(each if each.isprintable() else '?' for each in text)}")
         print(f"At θ = {report.theta}\n" if report.theta else "", _ENDS[report.code], sep="", flush=True)
-    except (Exception, KeyboardInterrupt) as problem:
+    except Exception as problem:
         print(f"steadygaze-check: nothing is proven: {' '.join(_told(problem).split())}", file=sys.stderr)
-        return 130 if isinstance(problem, KeyboardInterrupt) else 2
+        return 2
     return report.code
 
 
-def _told(problem: BaseException) -> str:
+def _told(problem: Exception) -> str:
     """What went wrong, in a sentence."""
     if isinstance(problem, BadCertificate):
         return str(problem)
-    if isinstance(problem, KeyboardInterrupt):
-        return "it was stopped before the end; ask again"
     if isinstance(problem, OSError):
         return f"{problem.filename} cannot be read or written ({problem.strerror}); give another path"
     # A folder that gets past `folder` and fails is broken in a way that was not foreseen.
@@ -170,35 +170,56 @@ def _clipped(certificate: Certificate, image: np.ndarray) -> np.ndarray:
 
 
 def _logits(network: bytes, pixels: np.ndarray) -> np.ndarray:
-    """What onnx's reference evaluator makes of pixels, shaped and rounded as the network takes them."""
+    """What onnx's reference evaluator makes of pixels, at the network's first output."""
+    return next(iter(_values(network, pixels).values()))
+
+
+def _values(network: bytes, pixels: np.ndarray, asked: str | None = None) -> dict[str, np.ndarray]:
+    """The outputs at pixels, shaped and rounded as the network takes them, or the value asked for.
+
+    And what these are a softmax or another shape of. By onnx's own reference evaluator.
+    """
     model: Any = onnx.load_model_from_string(network)
     taken = model.graph.input[0].type.tensor_type
     shape = [max(1, size.dim_value) for size in taken.shape.dim]
     given = pixels.reshape(shape).astype(np.float64 if taken.elem_type == 11 else np.float32)
-    found: Any = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: given})
-    return np.asarray(found[0], np.float64).reshape(-1)
+    inside = any(asked in node.output for node in model.graph.node)
+    names: list[Any] = [asked] if inside else [each.name for each in model.graph.output]
+    for node in reversed(model.graph.node):
+        if node.op_type in _ENDING.split() and {*node.output} & {*names}:
+            names.append(node.input[0])
+    found: Any = ReferenceEvaluator(model).run(names, {model.graph.input[0].name: given})
+    kept = ((name, value) for name, value in zip(names, found, strict=True) if isinstance(value, np.ndarray))
+    return {name: value.astype(np.float64).reshape(-1) for name, value in kept if value.dtype.kind in "fiu"}
 
 
 def _compared(certificate: Certificate, original: bytes) -> tuple[str, str]:
     """Whether the original file is the one that was certified, and gives the same logits at points."""
-    about, draw, worst, scale = certificate.model, np.random.default_rng(_SEED), 0.0, 1.0
+    about, draw, scale = certificate.model, np.random.default_rng(_SEED), 1.0
     if hashlib.sha256(original).hexdigest() != about.get("sha256"):
         return REFUTED, "the original does not have the SHA-256 that the certificate names"
     mean, std = (np.reshape(about.get(k) or d, (-1, 1, 1)) for k, d in (("mean", 0.0), ("std", 1.0)))
+    off, values = dict[str, float](), dict[str, np.ndarray]()
     for _ in range(_COMPARED):
         theta = certificate.box[:, 0] + draw.random(certificate.dimension) * certificate.width
         image = _clipped(certificate, _unclipped(certificate, 0, theta))
         given = (image - mean) / std * (about.get("scale") or 1.0)
         given = given.transpose(1, 2, 0) if about.get("layout") == "hwc" else given
         try:
-            one, two = _logits(original, given), _logits(certificate.network, image)
+            values, told = _values(original, given, about.get("output")), _logits(certificate.network, image)
         except Exception as problem:  # onnx has no common class of exceptions
             return OPEN, f"onnx cannot run both networks: {str(problem)[:80]!r}"
-        worst, scale = max(worst, float(np.abs(one - two).max())), max(scale, float(np.abs(two).max()))
+        scale = max(scale, float(np.abs(told).max()))
+        for name, value in values.items():
+            # A single logit z stands for two classes, (0, z).
+            logits = np.append(0.0, value) if value.size == 1 and told.size == 2 else value
+            if logits.size == told.size:
+                far = float(np.nan_to_num(np.abs(logits - told).max(), nan=np.inf))
+                off[name] = max(off.get(name, 0.0), far)
+    if not off:
+        return OPEN, f"none of its values {', '.join(values)[:80]!r} has as many entries as there are classes"
+    name, worst = min(off.items(), key=lambda pair: pair[1])
     if worst > 1e-3 * scale:
         return REFUTED, f"its logits differ by {worst:.2e} from those of network.onnx"
-    return CERTIFIED, f"same SHA-256; logits within {worst:.2e} at 16 points (checked, not certified)"
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    where = f"logits ({name[:80]!r}) within {worst:.2e} at 16 points"
+    return CERTIFIED, f"same SHA-256; {where} (checked, not certified)"

@@ -33,6 +33,23 @@ def test_proven_bounds_are_rounded_towards_zero(value):
     assert abs(shown) >= 0.998 * abs(value)
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1_000, "1 kB"),
+        (41_250, "41.2 kB"),
+        (999_400, "999 kB"),
+        (999_600, "1 MB"),
+        (2_500_000, "2.5 MB"),
+        (12_345_678_901, "12.3 GB"),
+    ],
+)
+def test_sizes_are_told_in_a_unit_that_leaves_some_of_it(count, text):
+    assert words.size(count) == text
+
+
 def test_a_bound_as_asked_is_shown_as_asked():
     assert words.interval(-0.3, 0.1) == "-0.3 to 0.1"
     assert words.toward_zero(-0.0) == "0"

@@ -137,7 +137,8 @@ def test_a_run_says_how_far_it_is_in_words():
     now = RunProgress(8, 2, {Status.SOLVED: 2}, {"robust": 4}, seconds=2.0, rest=Estimate(60.0, 30.0, 90.0))
     assert now.fraction == 0.5
     assert "left" in now.sentence()
-    assert "starting (2 finished before)" in RunProgress(8, 2, {}).sentence()
+    assert RunProgress(8, 2, {}).sentence() == "starting the worker processes (2 finished before)"
+    assert RunProgress(8, 0, {}).sentence() == "starting the worker processes"
 
 
 def test_a_run_refuses_to_tell_what_cannot_be_told(tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from check.certificates import answer_of, sealed, write
-from steadygaze_check import command
 from steadygaze_check.command import main
 
 
@@ -189,12 +190,35 @@ def test_a_file_that_is_missing_or_a_folder_is_named(missing, copy, capsys):
     assert f"{missing} is not a plain file" in capsys.readouterr().err
 
 
-def test_a_check_that_is_interrupted_says_that_nothing_is_proven(copy, capsys, monkeypatch):
-    def interrupted(_certificate):
-        raise KeyboardInterrupt
+INTERRUPTED = """
+import signal, sys
 
-    monkeypatch.setattr(command, "check", interrupted)
-    assert main([str(copy)]) == 130
-    told = capsys.readouterr()
-    assert "nothing is proven: it was stopped before the end" in told.err
-    assert not told.out
+class Stopping:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:  # as libraries do that are broken off while they are read in
+                pass
+
+sys.meta_path.insert(0, Stopping())
+from steadygaze_check import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("name", ["numpy", "onnx.reference", "steadygaze_check.command"])
+def test_a_check_that_is_interrupted_says_that_nothing_is_proven(copy, name):
+    """Also while the program is still being read in."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(name=name), str(copy)], capture_output=True, text=True
+    )
+    assert done.returncode == 130
+    assert done.stderr == "steadygaze-check: nothing is proven: it was stopped before the end; ask again\n"
+    assert not done.stdout
+
+
+def test_an_interrupt_that_is_to_be_ignored_is(copy):
+    program = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" + INTERRUPTED.format(name="numpy")
+    done = subprocess.run([sys.executable, "-c", program, str(copy)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -33,6 +33,16 @@ def test_users_import_them_from_the_package():
     assert public.digit is digit
     assert public.builtin_model is builtin_model
     assert all(hasattr(public, name) for name in public.__all__)
+
+
+@pytest.mark.parametrize("name", ["campaign", "digits", "errors"])
+def test_modules_for_users_need_no_import_of_their_own(name):
+    program = f"import steadygaze as sg; assert '{name}' in dir(sg); print(sg.{name}.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"steadygaze.{name}"
+
+
+def test_the_files_of_networks_lie_in_the_package():
     assert builtin_model("digits-mlp").parent == Path(steadygaze.__file__).parent / "models"
 
 

@@ -92,6 +92,42 @@ def test_the_size_that_a_network_declares_is_told(tmp_path, colour):
         sg.verify(path, colour, BRIGHTER)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (COLOURS, "use an image of 1 channel, as the network has, and of its size, 6x6$"),
+        (COLOURS[:6, :6], "use an image of 1 channel, as the network has$"),
+        (COLOURS[..., 0], "resize it with --resize 6x6$"),
+    ],
+)
+def test_the_channels_that_a_network_declares_are_told(tmp_path, given, words):
+    """Resizing alone does not help where the channels are others."""
+    path = tmp_path / "net.onnx"
+    onnx.save(with_head([node("Relu", None)], {}, 36, shape=(1, 6, 6)), path)
+    with pytest.raises(ModelError, match=words):
+        sg.verify(path, given / 255, BRIGHTER)
+
+
+BY_CHANNELS = nn.Sequential(nn.Linear(3, 2), nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("module", "given", "layout", "words"),
+    [
+        (nn.Linear(36, 3), COLOURS[:6, :6, 0], "auto", "layout flat$"),
+        (BY_CHANNELS, COLOURS[:6, :6], "auto", r"\(H, W, C\): use layout hwc$"),
+        (nn.Conv2d(3, 2, 6), COLOURS[:6, :6], "hwc", r"\(C, H, W\): use layout chw$"),
+        (nn.Conv2d(3, 2, 6), COLOURS[:6, :6, 0], "auto", "of three channels: give it one$"),
+        (nn.Conv2d(1, 2, 6), COLOURS[:6, :6], "auto", "of one channel: give it one$"),
+        (nn.Conv2d(1, 2, 9), COLOURS[:6, :6, 0], "auto", "check layout and shape"),
+    ],
+    ids=["flat", "hwc", "chw", "grey", "colours", "size"],
+)
+def test_what_would_make_an_image_fit_a_module_is_told(module, given, layout, words):
+    with pytest.raises(ModelError, match=words):
+        sg.verify(module, given / 255, BRIGHTER, layout=layout)
+
+
 def test_what_fits_neither_way_is_refused_as_it_is(colour):
     with pytest.raises(ModelError, match=r"\(1, 3, 12, 18\).*--resize"):
         sg.verify(network(1), colour, BRIGHTER)

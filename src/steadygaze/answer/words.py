@@ -37,6 +37,15 @@ def number(value: float | None, digits: int = SHOWN_DIGITS) -> str:
     return "not known" if value is None else f"{value + 0.0:.{digits}g}"
 
 
+def size(count: float) -> str:
+    """So many bytes, in the unit that leaves at least one of them."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
 def toward_zero(value: float) -> str:
     """A bound of something proven: rounded so that it never claims more than was proven."""
     shortened = Context(prec=SHOWN_DIGITS, rounding=ROUND_DOWN).create_decimal(repr(float(value)))

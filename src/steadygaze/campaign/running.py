@@ -62,8 +62,8 @@ class RunProgress:
         """Verdicts, pace and what is left, in one line."""
         done = sum(self.ended.values())
         if not done:
-            before = f"({self.before} finished before) " if self.before else ""
-            return f"starting {before}the worker processes"
+            before = f" ({self.before} finished before)" if self.before else ""
+            return f"starting the worker processes{before}"
         parts = [counted(self.verdicts), paced(done, self.seconds)]
         if self.rest is not None and self.finished < self.total:
             low, high = lasting(self.rest.low), lasting(self.rest.high)

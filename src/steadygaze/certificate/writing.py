@@ -69,6 +69,7 @@ def _model(problem: Problem) -> dict[str, Any]:
         "mean": list(wanted.mean),
         "std": list(wanted.std),
         "scale": wanted.scale,
+        "output": network.output,
     }
 
 

@@ -178,12 +178,13 @@ def report(target: Path, out: Path | None) -> None:
 
     It opens from disk and needs no network; while a campaign runs it tells what is known by then.
     """
+    from steadygaze.answer.words import size
     from steadygaze.campaign.planfile import store_of
     from steadygaze.overview import page_of, write_overview
 
     store = store_of(target)
     page = write_overview(store, out or page_of(store))
-    printed(f"The report: {page} ({page.stat().st_size / 1e6:.1f} MB)", page)
+    printed(f"The report: {page} ({size(page.stat().st_size)})", page)
 
 
 @campaign.command()

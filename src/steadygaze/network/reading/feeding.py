@@ -99,7 +99,7 @@ class Wish:
             )
         others = [layout for layout in LAYOUTS if _fit(sizes, self.image_shape, layout) is not None]
         if not others:
-            way_out = _resizing(sizes, self._first)
+            way_out = _other_image(sizes, self.image_shape, self._first)
         elif self.layout == AUTO:
             way_out = "use layout flat if it takes one channel after the other, as PyTorch flattens images"
         else:
@@ -127,12 +127,20 @@ def wish_of(
     return Wish(tuple(input_shape), _checked_layout(layout), means, stds, _checked_output(output), late)
 
 
-def _resizing(sizes: tuple[int | None, ...], layout: Layout) -> str:
-    """What to do about an image of another size than the one declared, which is told where it is."""
-    edges = sizes[-3:-1] if layout == "hwc" else sizes[-2:]
-    known = layout != "flat" and len(sizes) > 2 and None not in edges
-    size = "x".join(map(str, edges)) if known else "HxW"
-    return f"use an image of the network's own size, or resize it with --resize {size}"
+def _other_image(sizes: tuple[int | None, ...], image_shape: tuple[int, ...], layout: Layout) -> str:
+    """What to do about an image of another size or of other channels than those declared."""
+    resized = "use an image of the network's own size, or resize it with --resize"
+    if layout == "flat" or len(sizes) < 3:
+        return f"{resized} HxW"
+    height, width, channels = sizes[-3:] if layout == "hwc" else (*sizes[-2:], sizes[-3])
+    if channels in (None, image_shape[0]):
+        return f"{resized} {'HxW' if None in (height, width) else f'{height}x{width}'}"
+    told = f"use an image of {channels} channel{'' if channels == 1 else 's'}, as the network has"
+    return (
+        told
+        if (height, width) == image_shape[1:]
+        else f"{told}, and of its size, {height or 'H'}x{width or 'W'}"
+    )
 
 
 def _row(image_shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:

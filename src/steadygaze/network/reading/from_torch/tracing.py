@@ -214,7 +214,7 @@ def _not_traced(
         )
     if seen is None and _takes(module, example.byte()):
         return ModelError(_whole_numbers(name))
-    why, way = _first_line(error), "check layout and shape (--resize gives the image another size)"
+    why, way = _first_line(error), _way_in(module, example)
     if seen is not None and seen.reads_the_image:
         why = "it takes a number out of what it computes from the image, as if, float() and .item() do"
         way = "take that out: compute with tensors, or do what it decides by it to the image beforehand"
@@ -239,6 +239,20 @@ def _images(module: torch.nn.Module) -> int:
         return 1
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in wanted)
+
+
+def _way_in(module: torch.nn.Module, example: Tensor) -> str:
+    """What to do about an input that a module does not run on: what simple change makes one that it does."""
+    ways = {}
+    if example.ndim == 4 and example.shape[1] in (1, 3):
+        ways["it takes images as flat vectors: use layout flat"] = example.flatten(1)
+        ways["it takes images as (H, W, C): use layout hwc"] = example.movedim(1, -1)
+        ways["it takes images of three channels: give it one"] = example[:, :1].expand(-1, 3, -1, -1)
+        ways["it takes images of one channel: give it one"] = example[:, :1]
+    elif example.ndim == 4:
+        ways["it takes images as (C, H, W): use layout chw"] = example.movedim(-1, 1)
+    fit = [] if _takes(module, example) else [way for way, other in ways.items() if _takes(module, other)]
+    return [*fit, "check layout and shape (--resize gives the image another size)"][0]
 
 
 def _takes(module: torch.nn.Module, example: Tensor) -> bool:
