@@ -81,14 +81,16 @@ def judge_boxes(
 
     Raises Expired where the deadline passes on the way.
     """
-    if experience is None:
-        return _in_turn(problem, boxes, room, None, deadline)
+    if experience is None or not experience.strays:
+        return _in_turn(problem, boxes, room, experience, deadline)
     rooms = rooms_of(problem, boxes, experience, deadline)
     some, rest = np.flatnonzero(rooms), np.flatnonzero(rooms == 0)
-    parts = [_by_pixels(problem, boxes[some], rooms[some], experience, deadline)] if len(some) else []
-    if len(rest) or not parts:
+    parts = []
+    if len(some):
+        parts.append(_by_pixels(problem, boxes[some], rooms[some], experience, deadline))
+    if len(rest):
         parts.append(_in_turn(problem, boxes[rest], room, experience, deadline))
-    return Judged.joined(parts).take(np.argsort(np.concatenate([some, rest]))) if len(parts) > 1 else parts[0]
+    return Judged.joined(parts).take(np.argsort(np.concatenate([some, rest])))
 
 
 def _in_turn(

@@ -86,10 +86,11 @@ def first_halvings(problem: Problem, deadline: Deadline) -> int | None:
 
 
 def rooms_of(problem: Problem, boxes: np.ndarray, experience: Experience, deadline: Deadline) -> np.ndarray:
-    """Symbols that boxes ``(B, n, 2)`` have room for besides one for each pixel, ``(B,)``; 0 for none."""
+    """Symbols that boxes ``(B, n, 2)`` have room for besides one for each pixel, ``(B,)``; 0 for none.
+
+    Of a search whose pixels stray at 0 (`first_halvings`).
+    """
     rooms = np.zeros(len(boxes), np.int64)
-    if not experience.strays:
-        return rooms
     found = Straying.over(problem, boxes)
     strays, seconds = (found.share >= _MUCH) & (found.most <= _MOST), found.seconds(problem, _ROOMS[-1])
     if not strays.any() or math.isinf(seconds):
