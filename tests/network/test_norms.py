@@ -145,7 +145,7 @@ def test_a_norm_is_worked_out_when_its_node_is_reached(monkeypatch):
     asked, made = iter(range(100)), []
     own = norms.norm_of
     monkeypatch.setattr("steadygaze.network.graph.norm_of", lambda *given: (made.append(1), own(*given))[1])
-    monkeypatch.setattr("steadygaze.network.graph._GROWTH", 0.0)
+    monkeypatch.setattr("steadygaze.network.graph.GROWTH", 0.0)
     torch.manual_seed(1)
     net = torch.nn.Sequential(*[part for _ in range(6) for part in (torch.nn.Linear(5, 5), torch.nn.ReLU())])
     graph = load_network(net.eval(), input_shape=(1, 1, 5)).graph

@@ -397,7 +397,7 @@ def test_where_bounds_fail_at_0_itself_no_time_is_promised(saliency, monkeypatch
         monkeypatch.setattr(
             judged_boxes._Judging,
             "_attention",
-            lambda self, some, bounds: np.full(len(some), UNDECIDED, np.int8),
+            lambda self, some, bounds, apart: np.full(len(some), UNDECIDED, np.int8),
         )
     answer = solve(problem, method="bound", limits=Limits(regions=40), threads=1)
     told = [note for note in answer.result.notes if "smallest box at 0" in note]
@@ -413,7 +413,7 @@ def test_when_half_of_the_time_is_over_boxes_at_0_come_first(share, monkeypatch)
     def judged(problem, boxes, room, experience, deadline):
         asked.append(boxes)
         nothing, open_ = np.zeros(len(boxes)), np.full(len(boxes), UNDECIDED)
-        return Judged(open_, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(8)))
+        return Judged(open_, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(9)))
 
     monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
     monkeypatch.setattr(Falsifier, "search", lambda self: None)

@@ -81,7 +81,7 @@ def test_boxes_that_take_long_are_judged_few_at_once(chain, most, monkeypatch):
     def judged(problem, boxes, *_):
         asked.append(len(boxes))
         nothing, open_ = np.zeros(len(boxes)), np.full(len(boxes), UNDECIDED)
-        return Judged(open_, nothing, np.full(boxes.shape[:2], 0.5), *(nothing for _ in range(8)))
+        return Judged(open_, nothing, np.full(boxes.shape[:2], 0.5), *(nothing for _ in range(9)))
 
     monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
     monkeypatch.setattr(branch_and_bound, "CHEAP", 0)

@@ -10,7 +10,7 @@ from steadygaze.search.experience import Experience, Judged
 
 def judged(**found):
     """What was found of four boxes; nan where nothing is said."""
-    names = ("forms", "gaps", "symbols", "units", "slopes")
+    names = ("forms", "gaps", "symbols", "units", "slopes", "pixels")
     fixed = {"kind": np.zeros(4, np.int8), "doubts": np.zeros(4), "pull": np.zeros((4, 2))}
     fixed |= {name: np.array(found.get(name, np.zeros(4)), float) for name in ("spent", "lost")}
     fixed["precise"] = np.array(found.get("precise", np.zeros(4)), bool)
@@ -92,3 +92,20 @@ def test_batches_are_joined_in_their_order():
     both = Judged.joined([judged(gaps=[0, 1, 0, 1]), judged(gaps=[1, 1, 1, 1])])
     assert both.gaps.tolist() == [0, 1, 0, 1, 1, 1, 1, 1]
     assert len(both.kind) == len(both.pull) == 8
+
+
+def test_symbols_for_pixels_are_tried_at_zero_first_and_where_they_pay():
+    experience, size, other = Experience(), np.full(4, 0.25), np.full(2, 0.5)
+    at_zero, most = np.array([True, False]), np.full(2, 4.0)
+    assert experience.tries_pixels(other, most, at_zero).tolist() == [True, False]
+    experience.learn(size, judged(pixels=[0, 0, 0, 0]))
+    assert experience.tries_pixels(other, most, at_zero).tolist() == [True, False]
+    experience.learn(size, judged(pixels=[0, 0, np.nan, np.nan]))
+    assert not experience.tries_pixels(other, most, at_zero).any()
+    experience.learn(np.full(4, 0.125), judged(pixels=[1, np.nan, np.nan, np.nan]))
+    assert experience.pixels_decided
+    # From then on those at 0 always, others as long as little was lost; none where none of many was decided.
+    assert experience.tries_pixels(other, most, at_zero).tolist() == [True, False]
+    assert experience.tries_pixels(other, most + 2, at_zero).all()
+    assert not experience.tries_pixels(size[:2], most + 2, at_zero).any()
+    assert experience.tries_pixels(np.full(2, 0.125), most, at_zero).all()

@@ -34,8 +34,8 @@ _GPU_BLOCK_BYTES = 2**28  # large products keep it busy, and its memory holds al
 # How many products take the time of a value that is written and read once: measured, in double precision.
 _OF_A_VALUE = 50
 
-# Beyond this growth rounding entry by entry may come to a thousandth of what is computed.
-_GROWTH = 2.0**36
+#: Beyond this growth rounding entry by entry may come to a thousandth of what is computed.
+GROWTH = 2.0**36
 
 _Known = TypeVar("_Known")
 
@@ -254,7 +254,7 @@ class Graph:
         when a node is first asked about: of a large network that takes seconds for all of them together.
         """
         layer = self.nodes[index].layer
-        if not isinstance(layer, AbstractAffine) or self.growth < _GROWTH:
+        if not isinstance(layer, AbstractAffine) or self.growth < GROWTH:
             return None
         if index not in self._norms:
             shapes = tuple(self.nodes[source].shape for source in self.nodes[index].inputs)
@@ -264,7 +264,7 @@ class Graph:
     @property
     def drowns(self) -> bool:
         """Whether it is smooth and so deep that what rounding does may be multiplied beyond its values."""
-        return bool(self.smooth) and self.growth >= _GROWTH
+        return bool(self.smooth) and self.growth >= GROWTH
 
     @cached_property
     def _norms(self) -> dict[int, float]:

@@ -71,16 +71,17 @@ def parted_at_zero(box: np.ndarray) -> np.ndarray:
     return np.array(list(product(*ends)))
 
 
-def bends_at_zero(problem: Problem) -> bool:
-    """Whether a unit is exactly on a breakpoint at 0, or the images themselves bend there.
+def bends_at_zero(problem: Problem, images: bool = True) -> bool:
+    """Whether a unit is exactly on a breakpoint at 0, or, if images count, those bend there, or are clipped.
 
     As units over a blank background are: no box with 0 inside is small enough to keep them on one piece.
     Units that are as much on it a little beside 0, as those that nothing comes to, do not bend.
     """
-    if any(problem.perturbation.bends):
+    if images and any(problem.perturbation.bends):
         return True
     graph = problem.graph
-    bent = [(node.inputs[0], node.layer) for node in graph.nodes if isinstance(node.layer, PiecewiseLinear)]
+    nodes = [node for node in graph.nodes if images or node.inputs != (0,)]
+    bent = [(node.inputs[0], node.layer) for node in nodes if isinstance(node.layer, PiecewiseLinear)]
     thetas = np.concatenate([np.zeros((1, len(problem.box))), _BESIDE * problem.box.T])
     values = graph.values_at(problem.unclipped(thetas), [source for source, _ in bent])
     for source, layer in bent:

@@ -47,6 +47,7 @@ from steadygaze.search.handover import Handover
 from steadygaze.search.judged_boxes import judge_boxes
 from steadygaze.search.open_boxes import OpenBoxes
 from steadygaze.search.reaching_out import ReachingOut
+from steadygaze.search.straying import first_halvings
 
 # Symbols that forms may have: measured, more make the bounds of real networks tighter by less than they cost.
 _ROOM = 32
@@ -128,7 +129,8 @@ class BranchAndBound(AbstractSearch):
         self._dividing = Dividing(problem, exact)
         self._done: list[CellMap] = []
         self._falsifier = Falsifier(problem, options.deadline)
-        self._blocked, self._experience = np.inf, Experience()
+        self._strays = None if exact else first_halvings(problem, self._deadline)
+        self._blocked, self._experience = np.inf, Experience(self._strays is not None)
         self._small: list[np.ndarray] = []
         self._nowhere: bool | None = None
         self._decidable = Decidable(problem.class_alone)
@@ -145,20 +147,23 @@ class BranchAndBound(AbstractSearch):
 
     def _first_about_zero(self) -> ReachingOut | None:
         """Which boxes about 0 come before all others: a wide box of a slow network may take all the time."""
-        problem = self._problem
+        problem, strays = self._problem, self._strays
         if problem.follows_polynomials:
-            return ReachingOut(_NARROW if self._slow else 0)
-        if self._slow and self._handover is None:
-            return self._down_to_the_smallest()
+            return ReachingOut(_NARROW if self._slow else strays or 0)
+        if self._handover is None and (self._slow or strays is not None):
+            return self._down_to_the_smallest(_NARROW if self._slow else strays or 0)
         return None
 
-    def _down_to_the_smallest(self) -> ReachingOut:
-        return ReachingOut(_NARROW, round(-math.log2(smallest_share(self._problem))))
+    def _down_to_the_smallest(self, first: int = _NARROW) -> ReachingOut:
+        return ReachingOut(first, round(-math.log2(smallest_share(self._problem))))
 
     def _reach_from(self, first: ReachingOut | None) -> None:
-        """Look for the largest box about 0 that can be decided, or its parts where something bends at 0."""
+        """Look for the largest box about 0 that can be decided, or its parts where something bends at 0.
+
+        Where symbols for pixels see through how images bend, units alone make parts of it.
+        """
         self._reaching_out, box = first, self._problem.box
-        bends = first is not None and bends_at_zero(self._problem)
+        bends = first is not None and bends_at_zero(self._problem, images=self._strays is None)
         self._about_zero = parted_at_zero(box) if bends else box[None]
 
     def pending(self) -> bool:
@@ -237,7 +242,7 @@ class BranchAndBound(AbstractSearch):
                 judged = self._judged(some)
             if judged is None:
                 return None
-            self._experience.learn_precision(judged)
+            self._experience.learn_few(volumes_of(some) / self._problem.volume, judged)
             self._counts["boxes"] += len(some)
             self._dividing.learn(some, judged.kind != UNDECIDED)
             kinds.update(judged.kind.tolist())

@@ -18,6 +18,8 @@ _SOME, _HOPELESS = 0.1, 0.5
 _FORMS_PAY, _FIRST_PAY = 0.5, 0.4
 # What trials may cost without success: a share of what has been spent, and so much besides.
 _LOST_SHARE, _LOST_FIRST = 0.1, 4.0
+# Of boxes that get a symbol for each pixel, the share that is to be decided: without any hardly any would be.
+_PIXELS_PAY = 0.25
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Judged:
         spent, lost: ``(B,)`` what was done, forms being 1; and what of it decided nothing, less what was
             saved where more than forms did.
         precise: ``(B,)`` bool, whether gradients to twice the precision decided it, and none without.
+        pixels: ``(B,)`` 1 if a symbol for each pixel has decided the box; 0 if not, nan where not tried.
     """
 
     kind: np.ndarray
@@ -48,12 +51,19 @@ class Judged:
     spent: np.ndarray
     lost: np.ndarray
     precise: np.ndarray
+    pixels: np.ndarray
 
     @staticmethod
     def joined(parts: Sequence[Judged]) -> Judged:
         """Those of several batches, one after the other."""
         names = [field.name for field in fields(Judged)]
         return Judged(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def replaced(self, chosen: np.ndarray, rest: Judged) -> Judged:
+        """With others in the place of some boxes."""
+        order = np.arange(len(self.kind))
+        order[chosen] = len(self.kind) + np.arange(len(chosen))
+        return Judged.joined([self, rest]).take(order)
 
     def take(self, chosen: np.ndarray) -> Judged:
         """Those of some boxes."""
@@ -64,20 +74,23 @@ class Experience:
     """What efforts were worth on boxes of each size: sums and numbers of what `Judged` says of them.
 
     Attributes:
+        strays: whether pixels stray over any box about 0, so that symbols for them are worth while.
         drowned: whether some box was decided by gradients to twice the precision, and not without. As all
             else it is learnt between steps: within one, boxes that are judged side by side know the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, strays: bool = False) -> None:
+        self.strays = strays
         self._seen: dict[tuple[str, int], tuple[float, int]] = {}
         self._spent = self._lost = 0.0
         self.drowned = False
+        self._pixels: dict[int, tuple[int, int]] = {}
 
     def learn(self, shares: np.ndarray, judged: Judged) -> None:
         """Take in what became of boxes that are these shares ``(B,)`` of the whole."""
         self._spent += float(judged.spent.sum())
         self._lost = max(0.0, self._lost + float(judged.lost.sum()))
-        self.learn_precision(judged)
+        self.learn_few(shares, judged)
         for name in ("forms", "gaps", "symbols", "units", "slopes"):
             found = getattr(judged, name)
             for number in np.flatnonzero(np.isfinite(found)):
@@ -85,9 +98,33 @@ class Experience:
                 total, count = self._seen.get(key, (0.0, 0))
                 self._seen[key] = total + float(found[number]), count + 1
 
-    def learn_precision(self, judged: Judged) -> None:
-        """Take in whether rounding left any of the boxes open."""
+    def learn_few(self, shares: np.ndarray, judged: Judged) -> None:
+        """Take in whether rounding left any of the boxes open, and which symbols for pixels decided."""
         self.drowned = self.drowned or bool(judged.precise.any())
+        for number in np.flatnonzero(np.isfinite(judged.pixels)):
+            size = _size(shares[number])
+            decided, tried = self._pixels.get(size, (0, 0))
+            self._pixels[size] = decided + int(judged.pixels[number]), tried + 1
+
+    @property
+    def pixels_decided(self) -> bool:
+        """Whether symbols for pixels have decided any box."""
+        return any(decided for decided, _ in self._pixels.values())
+
+    def tries_pixels(self, shares: np.ndarray, most: np.ndarray, at_zero: np.ndarray) -> np.ndarray:
+        """``(B,)`` bool: which boxes may have symbols for pixels.
+
+        Boxes of a size of which they decided enough. And others, while no more than so many ``(B,)`` were
+        tried in vain: those at 0, for which that does not count any more once one was decided, and from then
+        on the rest.
+        """
+        vain = sum(tried - decided for decided, tried in self._pixels.values())
+        seen = [self._pixels.get(_size(share), (0, 0)) for share in shares]
+        good = np.array([decided and decided >= _PIXELS_PAY * tried for decided, tried in seen], bool)
+        bad = np.array([tried >= _TRIALS for _, tried in seen], bool) & ~good
+        if self.pixels_decided:
+            return good | (~bad & (at_zero | (vain <= most)))
+        return ~bad & at_zero & (vain <= most)
 
     def pays(
         self, name: str, shares: np.ndarray, least: float, cost: float, first: float | None = None

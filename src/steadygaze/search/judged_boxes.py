@@ -11,6 +11,8 @@ symbols as there are units in doubt, if they are not too many: what no longer ca
 This and the rows for gaps are tried on a few boxes of each size, and then where they decide a share of them
 that makes up for what they take. What is tried without success may take a tenth of what a search has taken.
 
+Where networks multiply errors and pixels stray, each pixel has a symbol (`straying`).
+
 Of deep smooth networks small boxes whose inconsistency polynomials leave open are asked for gradients to
 twice the precision; once that decides one of them, gradients of all boxes are.
 """
@@ -31,6 +33,7 @@ from steadygaze.network.bounding.tightening import Effort
 from steadygaze.question.problem import Problem
 from steadygaze.search.boxes import SLOW, volumes_of
 from steadygaze.search.experience import Experience, Judged
+from steadygaze.search.straying import rooms_of
 
 # Gradients of boxes with more units in doubt are not carried back again: hardly any would be decided.
 _MOST_SYMBOLS = 256
@@ -78,6 +81,22 @@ def judge_boxes(
 
     Raises Expired where the deadline passes on the way.
     """
+    if experience is None or not experience.strays:
+        return _in_turn(problem, boxes, room, experience, deadline)
+    rooms = rooms_of(problem, boxes, experience, deadline)
+    some, rest = np.flatnonzero(rooms), np.flatnonzero(rooms == 0)
+    parts = []
+    if len(some):
+        parts.append(_by_pixels(problem, boxes[some], rooms[some], experience, deadline))
+    if len(rest):
+        parts.append(_in_turn(problem, boxes[rest], room, experience, deadline))
+    return Judged.joined(parts).take(np.argsort(np.concatenate([some, rest])))
+
+
+def _in_turn(
+    problem: Problem, boxes: np.ndarray, room: int, experience: Experience | None, deadline: Deadline
+) -> Judged:
+    """`judge_boxes` without symbols for pixels."""
     ways = [partial(_otherwise, experience=experience)]
     if problem.follows_polynomials:
         # Which piece a unit is on polynomials follow less well than symbols do.
@@ -89,11 +108,21 @@ def judge_boxes(
     for way in ways[1:]:
         left = np.flatnonzero(found.kind == UNDECIDED)
         if len(left) and deadline.clock() - began <= _BESIDES * deadline.planned:
-            rest = way(problem, boxes[left], room, deadline=deadline)
-            order = np.arange(len(boxes))
-            order[left] = len(boxes) + np.arange(len(left))
-            found = Judged.joined([found, rest]).take(order)
+            found = found.replaced(left, way(problem, boxes[left], room, deadline=deadline))
     return found
+
+
+def _by_pixels(
+    problem: Problem, boxes: np.ndarray, rooms: np.ndarray, experience: Experience, deadline: Deadline
+) -> Judged:
+    """`judge_boxes` with a symbol for each pixel and so much room ``(B,)``, box by box: forms are wide."""
+    parts = []
+    for box, room in zip(boxes, rooms.tolist(), strict=True):
+        judging = _Judging(problem, box[None], room, experience, deadline)
+        judging.judge(np.zeros(1, np.int64), Effort.PIXELS)
+        found = np.array(judging.kind != UNDECIDED, np.float64)
+        parts.append(replace(judging.judged(), forms=np.full(1, np.nan), pixels=found))
+    return Judged.joined(parts)
 
 
 def _are_small(problem: Problem, boxes: np.ndarray) -> np.ndarray:
@@ -156,12 +185,12 @@ class _Judging:
         self.forms, self.gaps, self.symbols = (np.full(len(boxes), np.nan) for _ in range(3))
         self.units, self.slopes = (np.full(len(boxes), np.nan) for _ in range(2))
         self.spent, self.lost = np.zeros(len(boxes)), np.zeros(len(boxes))
-        self.precise = np.zeros(len(boxes), bool)
+        self.precise, self.pixels = np.zeros(len(boxes), bool), np.full(len(boxes), np.nan)
 
     def judged(self) -> Judged:
         """What has been found."""
         found = (self.forms, self.gaps, self.symbols, self.units, self.slopes, self.spent, self.lost)
-        return Judged(self.kind, self.doubts, self.pull, *found, self.precise)
+        return Judged(self.kind, self.doubts, self.pull, *found, self.precise, self.pixels)
 
     def begin(self, experience: Experience) -> None:
         """Judge all boxes by forms, or by rows for the class gaps at once where forms decide few."""
@@ -176,9 +205,9 @@ class _Judging:
     def try_gaps(self, experience: Experience) -> None:
         """Judge boxes whose class is open by rows for the class gaps, where that pays."""
         open_ = np.flatnonzero(self.open & np.isnan(self.gaps))
-        asked = open_[experience.pays("gaps", self._shares[open_], _GAPS_PAY, _GAPS_COST)]
-        if len(asked):
-            self._ask_gaps(asked)
+        chosen = open_[experience.pays("gaps", self._shares[open_], _GAPS_PAY, _GAPS_COST)]
+        if len(chosen):
+            self._ask_gaps(chosen)
 
     def try_units(self, experience: Experience) -> None:
         """Judge boxes whose class is still open by rows for units, where that should decide it."""
@@ -216,7 +245,8 @@ class _Judging:
         self.open[some[failing | holding]] = False
         held = np.flatnonzero(holding)
         if len(held):
-            self.kind[some[held]] = self._attention(some[held], bounds.take(torch.from_numpy(held)))
+            apart = problem.image.size if effort is Effort.PIXELS else 0
+            self.kind[some[held]] = self._attention(some[held], bounds.take(torch.from_numpy(held)), apart)
 
     def _ask_gaps(self, asked: np.ndarray) -> None:
         self.judge(asked, Effort.GAPS)
@@ -241,8 +271,8 @@ class _Judging:
         if not len(box):
             return
         before, worst = low.copy(), low.argmin(axis=1)
-        asked = (torch.from_numpy(own).to(bounds.pull.device) for own in (box, gap, tolerance[gap]))
-        found = bounds.steepened_gaps(self._problem.label, *asked).cpu().numpy()
+        wanting = (torch.from_numpy(own).to(bounds.pull.device) for own in (box, gap, tolerance[gap]))
+        found = bounds.steepened_gaps(self._problem.label, *wanting).cpu().numpy()
         low[box, gap] = np.fmax(low[box, gap], found)
         turned = np.unique(box)
         left = (self.middle[some] - low) / (self.middle[some] - before)
@@ -275,8 +305,8 @@ class _Judging:
         """``(B,)`` bool: whether so many rows ``(B,)`` come back in such a share of the time."""
         return rows * self._problem.graph.effort <= share * _RATE * self._deadline.planned
 
-    def _attention(self, some: np.ndarray, bounds: Bounds) -> np.ndarray:
-        """Kinds of boxes that the class holds on, whose bounds are known."""
+    def _attention(self, some: np.ndarray, bounds: Bounds, apart: int) -> np.ndarray:
+        """Kinds of boxes that the class holds on, whose bounds are known, of so many pixels by symbols."""
         problem = self._problem
         followed = None if bounds.followed is None else self._experience
         if followed is not None:
@@ -284,7 +314,11 @@ class _Judging:
         least, most = problem.enclosed_inconsistency(self._boxes[some], bounds)
         doubts = bounds.doubts.cpu().numpy()
         open_ = (least <= problem.threshold) & (most > problem.threshold)
-        if self._experience is not None:
+        if apart and open_.any():
+            # Gradients have symbols of their own, and as many rows cost them no more than they did values.
+            finer = replace(bounds, room=self._room + apart)
+            self._narrow(some, np.flatnonzero(open_), finer, (least, most))
+        elif self._experience is not None:
             # With few units in doubt all had a symbol, and most of their products.
             many = (doubts > self._room / 4) & (doubts <= _MOST_SYMBOLS)
             symbols = np.minimum(_SYMBOLS_EACH * doubts, _MOST_SYMBOLS)

@@ -96,7 +96,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 @pytest.fixture(autouse=True)
 def _followed_always(monkeypatch):
     """As in deep networks: lengths of errors are followed, and whatever they come to matters."""
-    monkeypatch.setattr(graphs, "_GROWTH", 0.0)
+    monkeypatch.setattr(graphs, "GROWTH", 0.0)
     monkeypatch.setattr(block_growth, "_NOTICED", 0.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -55,6 +56,10 @@ def bounds_over(
 ) -> Bounds:
     """`bounds_of` pixels that are enclosed, or `bounds_about` them, where all boxes are small.
 
+    With `Effort.PIXELS` what each pixel may be off by, beside what the coordinates do to it, has a symbol, in
+    addition to the room. As an error it would be multiplied by the norms of all layers: over a box in which
+    every pixel crosses a grid line, as any about 0 has it under an affine map, that is most of what is off.
+
     Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have; drifting: whether
     their coefficients of coordinates are known to twice the precision, which gradients need, and deep
     networks (`is_deep`). norms: see `polynomial_bounds`.
@@ -65,12 +70,20 @@ def bounds_over(
         degree = degree_for(graph, pixels)
         asks = norms is not None and bool(are_small(graph, pixels).all())
         return polynomial_bounds(graph, anchored, nodes, tolerances, degree, start, deadline, norms, asks)
+    apart = effort is Effort.PIXELS
     if are_small(graph, pixels).all():
-        return bounds_about(
-            graph, Anchored.of(pixels, graph.device), nodes, tolerances, room, start, deadline
-        )
-    known = Forms.of(pixels, graph.device)
-    return bounds_of(graph, known, nodes, tolerances, room, start, effort, deadline)
+        anchored = Anchored.of(pixels, graph.device)
+        if apart:
+            anchored = replace(anchored, away=anchored.away.apart())
+        most = room + anchored.away.symbols
+        found = bounds_about(graph, anchored, nodes, tolerances, most, start, deadline)
+    else:
+        known = Forms.of(pixels, graph.device)
+        if apart:
+            known, effort = known.apart(), Effort.FORMS
+        most = room + known.symbols
+        found = bounds_of(graph, known, nodes, tolerances, most, start, effort, deadline)
+    return replace(found, room=room)
 
 
 def bounds_about(

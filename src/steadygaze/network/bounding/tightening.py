@@ -89,7 +89,7 @@ _GROWTH = 2.0**40
 
 
 class Effort(Enum):
-    """What is done for tight bounds; from forms on each does what those before it do, and takes longer."""
+    """What is done for tight bounds; from forms to units each does what those before it do, and more."""
 
     POLYNOMIALS = -1
     """Polynomials in place of forms; for few parameters."""
@@ -99,6 +99,8 @@ class Effort(Enum):
     """Bands, and rows for the class gaps."""
     UNITS = 2
     """Rows for units whose ranges are loose."""
+    PIXELS = 3
+    """Forms alone, with a symbol for what each pixel may be off by: see `bounds_over`."""
 
 
 class Tightening:

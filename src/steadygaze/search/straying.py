@@ -1,0 +1,105 @@
+"""Boxes over which pixels stray from what coordinates say of them, and when to give each pixel a symbol.
+
+About 0 every pixel that an affine map of two amounts reads crosses a grid line, whatever size the box has,
+and what a kink leaves is a share of how far the pixel moves. As errors, entry by entry, deep networks
+multiply that by the norms of all their layers; a symbol for each pixel is seen through them. That takes as
+many rows as there are such pixels, and so many times as long.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from steadygaze.deadline import Deadline
+from steadygaze.enclosing.enclosures import Enclosure
+from steadygaze.network.graph import GROWTH
+from steadygaze.question.problem import Problem
+from steadygaze.search.boxes import gauges_of, parted_at_zero, volumes_of
+from steadygaze.search.experience import Experience
+
+# What pixels stray by at least, as a share of how far they move; and at most: what is above that has never
+# been decided.
+_MUCH, _MOST = 2.0**-6, 2.0**-7
+# Seconds for each coefficient of each value, and bytes of the widest forms that double them: measured on one
+# core, networks of 45,000 to 190,000 values and 360 to 3,072 pixels.
+_SECONDS, _WIDE = 7e-9, 2**26
+_MOST_BYTES = 2**28
+# A box may take this share of the time that is left, one about 0, without which there is no range at all, the
+# other one. All that are tried in vain may take such shares together.
+_SHARE, _AT_ZERO, _VAIN, _VAIN_AT_ZERO = 0.1, 0.8, 0.3, 0.8
+# Symbols that forms have besides: the first where that is affordable.
+_ROOMS = (1024, 32)
+# How often edges are halved of the box that tells whether pixels stray at 0, whatever its size.
+_NARROW = 16
+
+
+@dataclass(frozen=True)
+class Straying:
+    """What is known of the pixels over B boxes.
+
+    Attributes:
+        most: ``(B,)`` by how much one of them strays at most. share: ``(B,)`` of how far one moves at most.
+        count: of pixels that stray in any box.
+    """
+
+    most: np.ndarray
+    share: np.ndarray
+    count: int
+
+    @staticmethod
+    def over(problem: Problem, boxes: np.ndarray) -> Straying:
+        """That of boxes ``(B, n, 2)``."""
+        perturbation = problem.perturbation
+        pixels = perturbation.enclose(problem.image, Enclosure.of_boxes(boxes, perturbation.products))
+        error, spread = (own.reshape(len(boxes), -1) for own in (pixels.error, pixels.spread))
+        most, moved = error.max(axis=1), spread.max(axis=1)
+        share = np.divide(most, moved, out=np.zeros_like(most), where=moved > 0)
+        return Straying(most, share, int((error > 0).sum(axis=1).max()))
+
+    def seconds(self, problem: Problem, room: int) -> float:
+        """About how long one box takes with a symbol for each pixel and so much room besides.
+
+        Infinite where forms are too wide.
+        """
+        sizes = [math.prod(node.shape) for node in problem.graph.nodes]
+        rows = self.count + room
+        widest = 8 * rows * max(sizes)
+        return _SECONDS * rows * sum(sizes) * (1 + widest / _WIDE) if widest <= _MOST_BYTES else math.inf
+
+
+def first_halvings(problem: Problem, deadline: Deadline) -> int | None:
+    """How often the edges of the first box about 0 are halved where symbols decide how large one can be.
+
+    None where pixels do not stray over all boxes about 0, or not over parts of these that end there, as a
+    turn alone has them: polynomials follow it. None, too, where symbols for pixels take too long.
+    """
+    if problem.graph.growth < GROWTH:
+        return None
+    small = parted_at_zero(0.5**_NARROW * problem.box)
+    found = Straying.over(problem, np.concatenate([small, problem.box[None]]))
+    if found.share[:-1].max() < _MUCH or found.seconds(problem, _ROOMS[-1]) >= _AT_ZERO * deadline.planned:
+        return None
+    return 0 if found.most[-1] <= _MOST else _NARROW
+
+
+def rooms_of(problem: Problem, boxes: np.ndarray, experience: Experience, deadline: Deadline) -> np.ndarray:
+    """Symbols that boxes ``(B, n, 2)`` have room for besides one for each pixel, ``(B,)``; 0 for none.
+
+    Of a search whose pixels stray at 0 (`first_halvings`).
+    """
+    rooms = np.zeros(len(boxes), np.int64)
+    found = Straying.over(problem, boxes)
+    strays, seconds = (found.share >= _MUCH) & (found.most <= _MOST), found.seconds(problem, _ROOMS[-1])
+    if not strays.any() or math.isinf(seconds):
+        return rooms
+    planned, at_zero = deadline.planned, gauges_of(boxes, problem.box) == 0
+    share, vain = (np.where(at_zero, *own) * planned for own in ((_AT_ZERO, _SHARE), (_VAIN_AT_ZERO, _VAIN)))
+    # The class holds by what values tell, and these hardly need more symbols.
+    for room in reversed(_ROOMS[-1:] if problem.class_alone else _ROOMS):
+        rooms[found.seconds(problem, room) < share] = room
+    most = np.floor(vain / seconds)
+    tried = experience.tries_pixels(volumes_of(boxes) / problem.volume, most, at_zero)
+    return np.where(strays & tried, rooms, 0)
