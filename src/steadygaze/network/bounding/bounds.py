@@ -259,9 +259,9 @@ def _on_boxes(graph: Graph, pixels: Forms, tolerances: Mapping[int, Tensor]) -> 
 
 def of_parameters(pull: Tensor, products: Pairs) -> Tensor:
     """What is due to products ``(B, n + products)`` put down to their factors, ``(B, n)``."""
+    if not products:
+        return pull
     count = pull.shape[1] - len(products)
-    own = pull[:, :count].clone()
-    for number, factors in enumerate(products, start=count):
-        for factor in factors:
-            own[:, factor] += pull[:, number] / 2
-    return own
+    factors = torch.tensor(products, device=pull.device).flatten()
+    halves = (pull[:, count:] / 2).repeat_interleave(2, dim=1)
+    return pull[:, :count].index_add(1, factors, halves)

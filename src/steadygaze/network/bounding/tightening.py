@@ -116,9 +116,10 @@ class Tightening:
         # Forms behind the first layers that are not affine: bands may differ from them at few places.
         self._first: dict[int, Forms] = {}
         # Whether pixels are off their affine parts by more than next to nothing; and by much.
-        self._is_off, self._is_far_off = not _is_affine(pixels), _are_off(pixels, _FAR_OFF)
+        off = _off(pixels)
+        self._is_off, self._is_far_off = (not bool((off <= share).all()) for share in (_AFFINE, _FAR_OFF))
         # Where in their ranges inputs of windows are compared for the lines below.
-        self._at = (0.5 - _off(pixels)).clamp_min(_LEAST)
+        self._at = (0.5 - off).clamp_min(_LEAST)
         # Boxes in which what is known of ranges chooses other slopes than rows do; and what share of a node's
         # units may be asked for with these.
         self._differs = torch.zeros(len(pixels.error), dtype=torch.bool, device=pixels.error.device)
@@ -372,12 +373,7 @@ class Tightening:
 
 
 def _is_affine(forms: Forms) -> bool:
-    return not _are_off(forms, _AFFINE)
-
-
-def _are_off(forms: Forms, share: float) -> bool:
-    """Whether in some box more than that share of how far values reach is owed to else than coordinates."""
-    return not bool((_off(forms) <= share).all())
+    return bool((_off(forms) <= _AFFINE).all())
 
 
 def _off(forms: Forms) -> Tensor:
