@@ -23,6 +23,7 @@ from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import numbers_of
 from steadygaze.enclosing.hinges import relu_lines
 from steadygaze.enclosing.passes import rows_between
+from steadygaze.enclosing.windows import largest_between
 from steadygaze.network.bounding.curves.edges import Edges, edges, held
 from steadygaze.network.bounding.curves.enclosing import range_of
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -246,8 +247,7 @@ def values_of(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tens
         )
     if isinstance(layer, PiecewiseLinear):
         return offsets_of(layer, low, high, torch.zeros_like(low))
-    real, place = layer.windows >= 0, layer.windows.clamp_min(0)
-    least, most = (bound[:, place].masked_fill(~real, -torch.inf).amax(dim=2) for bound in (low, high))
+    least, most = torch.from_numpy(largest_between(*numbers_of((low, high, layer.windows)))).to(low.device)
     return least, most
 
 
