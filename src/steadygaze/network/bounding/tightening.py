@@ -17,10 +17,11 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms, numbers_of
 from steadygaze.enclosing.hinges import in_all
-from steadygaze.network.bounding.rows.backward import Backward, least_of
+from steadygaze.network.bounding.rows.backward import Backward
 from steadygaze.network.bounding.rows.bands import Band, moved, moved_by_few
-from steadygaze.network.bounding.rows.ends import End
+from steadygaze.network.bounding.rows.ends import End, least_of
 from steadygaze.network.bounding.rows.few_bent import FewBent
+from steadygaze.network.bounding.rows.last_bend import LastBend
 from steadygaze.network.bounding.rows.lines import (
     Lines,
     Range,
@@ -258,6 +259,7 @@ class Tightening:
         band = self._bands[source].through(self.backward.lines[index], node.shape)
         if self._ends_behind(source) and index not in self.backward.others:
             self.backward.ends[index] = End.of_band(band)
+        self._bend(index, node.layer, source)
         if not self._depth[source]:
             self._first[index] = forms
         least, most = values_of(node.layer, low.flatten(1), high.flatten(1))
@@ -273,6 +275,15 @@ class Tightening:
         # What forms say of all inputs from below need not hold of those that are kept.
         bounds = torch.where(whole, forms.bounds()[0], least), forms.bounds()[1]
         self._meet(index, band, (least, known[1]), bounds)
+
+    def _bend(self, index: int, layer: PiecewiseLinear | MaxPool | Smooth, source: int) -> None:
+        """Keep what is known before the last node that is not affine, if rows may choose its slopes."""
+        last, lines = self.backward.last_bend, self.backward.lines
+        last.clear()
+        # Slopes behind windows are chosen together with the windows' lines.
+        ends = index in self.backward.ends or isinstance(lines.get(source), WindowLines)
+        if isinstance(layer, PiecewiseLinear) and layer.is_hinge and not ends:
+            last[index] = LastBend(layer, self._bands[source])
 
     def _is_rectified(self, index: int) -> bool:
         """Whether only ReLU reads the values of a node: those that nobody reads are asked for themselves."""
