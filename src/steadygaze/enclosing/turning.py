@@ -8,10 +8,11 @@ from steadygaze.geometry.bits import summing_kernel
 
 # Where between a band's middle and the function below it inputs are expected.
 _DOWN = 0.5
+_TINY = 2.0**-1000
 
 
 @summing_kernel
-def turned(rows, slopes, lower, upper, below, above, size, middle, half, worth, unit, terms):
+def turned(rows, slopes, lower, upper, below, above, size, middle, half, worth, limit, unit, terms):
     """Of rows ``(B, R, N)`` behind units those that should gain, with other slopes.
 
     Which slopes they take and what they gain is an estimate: it chooses, and no more. Sums may be taken in
@@ -23,7 +24,7 @@ def turned(rows, slopes, lower, upper, below, above, size, middle, half, worth, 
         lower, upper, below, above: of lines as `rows_between` takes them.
         size: ``(B, N)``, at least the magnitudes of inputs.
         middle, half: ``(B, 1 + n, N)``, the band of the inputs.
-        worth: what share of how far it reaches a row has to gain.
+        worth: what share of how far it reaches a row has to gain. limit: how many rows of a box may be found.
         unit, terms: unit roundoff, and how many products are summed up.
 
     Returns:
@@ -33,6 +34,7 @@ def turned(rows, slopes, lower, upper, below, above, size, middle, half, worth, 
     """
     (boxes, entries), count = below.shape, middle.shape[1]
     chosen, shares = np.zeros((boxes, rows.shape[1]), np.int64), np.zeros((boxes, rows.shape[1]))
+    gains = np.empty(rows.shape[1])
     found, steep = np.zeros(boxes, np.int64), np.zeros((boxes, rows.shape[1], entries))
     function, change, point = np.empty(count), np.empty(count), np.empty(count)
     torn, taken, here = np.empty(entries, np.int64), np.empty(entries), np.empty(entries)
@@ -75,8 +77,16 @@ def turned(rows, slopes, lower, upper, below, above, size, middle, half, worth, 
                 if least > gain:
                     gain, best = least, share
             if gain > worth * reach:
-                chosen[b, found[b]], shares[b, found[b]] = r, best
-                found[b] += 1
+                at = found[b]
+                if at < limit:
+                    found[b] += 1
+                else:  # in place of the one that gains the least
+                    at = 0
+                    for k in range(1, limit):
+                        at = k if gains[k] < gains[at] else at
+                    if limit == 0 or gain <= gains[at] * reach:
+                        continue
+                chosen[b, at], shares[b, at], gains[at] = r, best, gain / max(reach, _TINY)
     most, upward = found.max(), 1 + 2 * terms * unit
     made, number = np.empty((boxes, most, entries)), np.zeros((boxes, most), np.int64)
     constants, roundings = np.zeros((boxes, most)), np.zeros((boxes, most))

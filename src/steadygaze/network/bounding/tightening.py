@@ -283,7 +283,8 @@ class Tightening:
         # Slopes behind windows are chosen together with the windows' lines.
         ends = index in self.backward.ends or isinstance(lines.get(source), WindowLines)
         if isinstance(layer, PiecewiseLinear) and layer.is_hinge and not ends:
-            last[index] = LastBend(layer, self._bands[source])
+            widest = max(math.prod(node.shape) for node in self._graph.nodes[: index + 1])
+            last[index] = LastBend(layer, self._bands[source], widest)
 
     def _is_rectified(self, index: int) -> bool:
         """Whether only ReLU reads the values of a node: those that nobody reads are asked for themselves."""

@@ -122,7 +122,7 @@ def test_nothing_is_asked_twice_where_nothing_is_gained(monkeypatch):
     assert torch.allclose(found, plain, rtol=1e-12, atol=1e-14)
 
 
-def chosen(worth):
+def chosen(worth, limit=4):
     """What a kernel makes of rows; the lines, the ranges and the slopes of the units."""
     torch.manual_seed(3)
     low, high = -torch.rand(2, 6, dtype=torch.float64), torch.rand(2, 6, dtype=torch.float64)
@@ -133,7 +133,7 @@ def chosen(worth):
     middle = torch.stack([(low + high) / 2, (high - low) / 4, (high - low) / 4], dim=1)
     parts = (rows, layer.slopes.expand(2, 6), *lines.sides, lines.below, lines.above, lines.size)
     arrays = [own.contiguous().numpy() for own in (*parts, middle, torch.zeros_like(middle))]
-    return rows, turning.turned(*arrays, worth, UNIT, 14), (low, high), layer.slopes
+    return rows, turning.turned(*arrays, worth, limit, UNIT, 14), (low, high), layer.slopes
 
 
 def lost():
@@ -159,6 +159,28 @@ def test_rounding_is_counted():
     assert lost() <= 0
     assert chosen(-1.0)[1][0].shape == (2, 4)
     assert chosen(1e9)[1][0].shape == (2, 0)
+
+
+def test_rows_that_gain_most_come_first(monkeypatch):
+    (every, *_), (some, made, *_) = chosen(0.0)[1], chosen(0.0, 2)[1]
+    assert some.shape == (2, 2)
+    assert made.shape[1] == 2
+    for own, all_of_them in zip(some, every, strict=True):
+        assert len(set(own)) == 2
+        assert set(own) <= set(all_of_them)
+    assert chosen(0.0, 0)[1][0].shape == (2, 0)
+    gained = []
+    for share, few in ((1, 1), (4, 1), (10**6, 1), (10**6, 2**20)):
+        monkeypatch.setattr(last_bend, "_SHARE", share)
+        monkeypatch.setattr(last_bend, "_FEW", few)
+        gained.append(0.0)
+        for seed in range(4):
+            _, plain, found = asked(bounded("relu", seed)[0])
+            gained[-1] += float((found - plain).sum())
+    assert gained[0] == pytest.approx(gained[3])
+    assert gained[0] > gained[1] > gained[2]
+    assert gained[1] > gained[0] / 4  # of all rows a fourth
+    assert gained[2] == pytest.approx(0.0, abs=1e-9)
 
 
 # -- planted faults
