@@ -12,28 +12,24 @@ _TINY = 2.0**-1000
 
 
 @summing_kernel
-def turned(rows, slopes, lower, upper, below, above, size, middle, half, worth, limit, unit, terms):
-    """Of rows ``(B, R, N)`` behind units those that should gain, with other slopes.
+def chosen(rows, slopes, below, above, middle, half, worth, limit):
+    """Of rows ``(B, R, N)`` behind units those that should gain, and with which slopes.
 
-    Which slopes they take and what they gain is an estimate: it chooses, and no more. Sums may be taken in
-    any order.
+    It is an estimate: it chooses, and no more. Sums may be taken in any order.
 
     Args:
         rows: ``(1, R, N)`` if they are the same for all boxes.
         slopes: ``(2, N)``, those of units below and above 0.
-        lower, upper, below, above: of lines as `rows_between` takes them.
-        size: ``(B, N)``, at least the magnitudes of inputs.
+        below, above: ``(B, N)``, slopes of the lines.
         middle, half: ``(B, 1 + n, N)``, the band of the inputs.
         worth: what share of how far it reaches a row has to gain. limit: how many rows of a box may be found.
-        unit, terms: unit roundoff, and how many products are summed up.
 
     Returns:
-        The numbers ``(B, T)`` of rows, what they become before the units ``(B, T, N)``, constants and
-        roundings ``(B, T)``. T is what the box with the most has; others repeat their first row, or row 0,
-        with the lines' own slopes.
+        How many rows are found of each box ``(B,)``; their numbers ``(B, R)``; how far they go to other ones
+        ``(B, R)``; and how far those are, of all rows, ``(B, R, N)``.
     """
     (boxes, entries), count = below.shape, middle.shape[1]
-    chosen, shares = np.zeros((boxes, rows.shape[1]), np.int64), np.zeros((boxes, rows.shape[1]))
+    number, shares = np.zeros((boxes, rows.shape[1]), np.int64), np.zeros((boxes, rows.shape[1]))
     gains = np.empty(rows.shape[1])
     found, steep = np.zeros(boxes, np.int64), np.zeros((boxes, rows.shape[1], entries))
     function, change, point = np.empty(count), np.empty(count), np.empty(count)
@@ -86,7 +82,26 @@ def turned(rows, slopes, lower, upper, below, above, size, middle, half, worth, 
                         at = k if gains[k] < gains[at] else at
                     if limit == 0 or gain <= gains[at] * reach:
                         continue
-                chosen[b, at], shares[b, at], gains[at] = r, best, gain / max(reach, _TINY)
+                number[b, at], shares[b, at], gains[at] = r, best, gain / max(reach, _TINY)
+    return found, number, shares, steep
+
+
+@summing_kernel
+def turned(rows, slopes, lower, upper, below, above, size, found, chosen, shares, steep, unit, terms):
+    """Rows ``(B, R, N)`` behind units that are `chosen`, with other slopes.
+
+    Args:
+        rows, slopes, below, above: as for `chosen`, what that returns being the last arguments but two.
+        lower, upper: of lines as `rows_between` takes them.
+        size: ``(B, N)``, at least the magnitudes of inputs.
+        unit, terms: unit roundoff, and how many products are summed up.
+
+    Returns:
+        The numbers ``(B, T)`` of rows, what they become before the units ``(B, T, N)``, constants and
+        roundings ``(B, T)``. T is what the box with the most has; others repeat their first row, or row 0,
+        with the lines' own slopes.
+    """
+    boxes, entries = below.shape
     most, upward = found.max(), 1 + 2 * terms * unit
     made, number = np.empty((boxes, most, entries)), np.zeros((boxes, most), np.int64)
     constants, roundings = np.zeros((boxes, most)), np.zeros((boxes, most))

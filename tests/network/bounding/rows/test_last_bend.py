@@ -11,7 +11,7 @@ from torch import nn
 from formed import affine_part, exact
 from steadygaze.enclosing import turning
 from steadygaze.enclosing.enclosures import UNIT
-from steadygaze.enclosing.forms import Forms
+from steadygaze.enclosing.forms import Forms, numbers_of
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.rows import last_bend
 from steadygaze.network.bounding.rows.few_units import FewUnits
@@ -131,9 +131,10 @@ def chosen(worth, limit=4):
     rows = torch.randn(2, 4, 6, dtype=torch.float64)
     rows[:, :2] = rows[:, :2].abs()
     middle = torch.stack([(low + high) / 2, (high - low) / 4, (high - low) / 4], dim=1)
-    parts = (rows, layer.slopes.expand(2, 6), *lines.sides, lines.below, lines.above, lines.size)
-    arrays = [own.contiguous().numpy() for own in (*parts, middle, torch.zeros_like(middle))]
-    return rows, turning.turned(*arrays, worth, limit, UNIT, 14), (low, high), layer.slopes
+    slopes = (layer.slopes.expand(2, 6), lines.below, lines.above)
+    found = turning.chosen(*numbers_of((rows, *slopes, middle, torch.zeros_like(middle))), worth, limit)
+    parts = numbers_of((rows, slopes[0], *lines.sides, lines.below, lines.above, lines.size))
+    return rows, turning.turned(*parts, *found, UNIT, 14), (low, high), layer.slopes
 
 
 def lost():

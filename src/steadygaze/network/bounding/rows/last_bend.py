@@ -5,7 +5,7 @@ far below 0 as above, that is hardly a choice, and each row is better off with o
 that of units that no other units read, since their inputs are known best. A row's bound is the least value of
 an affine function of the coordinates, at some point of the box. A unit whose input is above 0 there takes the
 steeper slope, one whose input is below 0 the other. About where that point is, and what the row would gain,
-bands of the inputs tell before the row has gone any further (`turned`): so the rows that should gain
+bands of the inputs tell before the row has gone any further (`chosen`): so the rows that should gain
 go on twice, with both choices, in one pass.
 
 That only chooses. Lines of any slope between both of the function's are below it, and what rows with them say
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import numbers_of
-from steadygaze.enclosing.turning import turned
+from steadygaze.enclosing.turning import chosen, turned
 from steadygaze.network.bounding.rows.bands import Band
 from steadygaze.network.bounding.rows.ends import Sums
 from steadygaze.network.bounding.rows.few_units import Few
@@ -68,12 +68,14 @@ class LastBend:
             band = (band[0][:, :, own.places], band[1][:, :, own.places])
         else:
             rows = own
-        parts = (rows, slopes, *lines.sides, lines.below, lines.above, lines.size, *band)
+        ahead = numbers_of((rows, slopes, lines.below, lines.above, *band))
         limit = max(rows.shape[1] // _SHARE, _FEW // self.widest)
-        found = turned(*numbers_of(parts), _WORTH, limit, UNIT, count + 8)
-        if not found[0].shape[1]:
+        found, *others = chosen(*ahead, _WORTH, limit)
+        if not found.any():
             return pulled
-        number, made, constant, rounding = (torch.from_numpy(part).to(rows.device) for part in found)
+        parts = numbers_of((rows, slopes, *lines.sides, lines.below, lines.above, lines.size))
+        again = turned(*parts, found, *others, UNIT, count + 8)
+        number, made, constant, rounding = (torch.from_numpy(part).to(rows.device) for part in again)
         sums.repeat(number, constant, rounding)
         twice.append(number)
         if isinstance(pulled, Few):
