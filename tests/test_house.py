@@ -53,6 +53,8 @@ LATE = {
     "commands.crews": "--help answers at once; Ray is optional",
     "commands.gate": "--help answers at once",
     "commands.layers": "--help answers at once",
+    "enclosing.curves": "numba, where angles are known to lie in ranges",
+    "enclosing.enclosures": "numba, where two of them are added up or multiplied",
     "perturbation.resampling": "numba, where images are read over boxes",
     "report": "matplotlib and jinja2, where something is drawn or written",
     "report.still": "matplotlib, where a picture is asked for or nobody can point into the map",

@@ -101,7 +101,7 @@ def test_numbers_that_are_none_are_not_taken_for_others(bad):
     rows = normal(BOXES, 5, UNITS).numpy().copy()
     rows[1, 2, 3] = bad
     own = lines_of()
-    lower, upper = (part.numpy() for part in own._sides)
+    lower, upper = (part.numpy() for part in own.sides)
     before, sums = passes.rows_between(rows, own.below.numpy(), own.above.numpy(), lower, upper)
     assert not np.isfinite(before[1, 2, 3])
     assert not np.isfinite(sums[:, 1, 2]).any()

@@ -145,12 +145,102 @@ def test_faults_in_rows_are_caught(old, new, monkeypatch):
     ("old", "new"),
     [
         ("0.0 if c else offset[b, at]", "0.0"),
-        ("weight * own + share * width", "weight * (own + width)"),
-        ("above += share", "above += 0.5 * share"),
-        ("middle[b, c, best] - half[b, c, best], middle", "middle[b, c, best], middle"),
-        ("beside[0, b, w] = beside[1, b, w] = error[b, best]", "beside[0, b, w] = beside[1, b, w] = 0.0"),
+        ("weight * own + abs(weight) * width", "weight * (own + width)"),
+        ("above += abs", "above += 0.5 * abs"),
+        ("row[best] - wide[best], row", "row[best], row"),
+        (
+            "beside[0, b, w] = beside[1, b, w] = error[b, winner[b, w]]",
+            "beside[0, b, w] = beside[1, b, w] = 0.0",
+        ),
     ],
 )
 def test_faults_in_bands_are_caught(old, new, monkeypatch):
     changed(monkeypatch, "bands_behind", old, new)
     assert beyond() > 1e-6
+
+
+# -- by ranges alone
+
+PLACES = np.array([[0, 1, 2, 3], [-1, 3, 4, 5], [6, 7, -1, -1], [8, 9, 10, 11]])
+AT = np.array([0.5, 0.25, 0.4])
+
+
+def ranges(seed):
+    rng = np.random.default_rng(seed)
+    low = rng.normal(size=(BOXES, INPUTS))
+    return low, low + rng.exponential(size=low.shape)
+
+
+def inputs_of(own, number):
+    """``(B, W, k)`` by windows; a number where a window has none."""
+    return np.where(PLACES >= 0, own[:, PLACES], number)
+
+
+def mistakes():
+    """What kernels tell of ranges that they should not."""
+    found = 0
+    for seed in range(8):
+        low, high = ranges(seed)
+        least, most = inputs_of(low, -np.inf), inputs_of(high, -np.inf)
+        for rectified in (False, True):
+            place, winner, rival, contested = windows.told_apart(low, high, PLACES, AT, rectified)
+            here = (1 - AT[:, None, None]) * least + AT[:, None, None] * most
+            found += (place[..., 0] != here.argmax(axis=2)).sum()
+            found += (
+                winner != np.take_along_axis(np.broadcast_to(PLACES, rival.shape), place, 2)[..., 0]
+            ).sum()
+            floor = np.take_along_axis(least, place, 2)
+            others = most > (np.maximum(floor, 0) if rectified else floor)
+            np.put_along_axis(others, place, False, 2)
+            found += (rival != others).sum() + (contested != others.any(axis=(0, 2))).sum()
+        tolerance = np.full(winner.shape, 0.1)
+        may, near = windows.may_win(low, high, PLACES, winner, place[..., 0].astype(np.uint8), tolerance)
+        others = most >= floor - 0.1
+        np.put_along_axis(others, place, False, 2)
+        found += (may != others).sum() + (near != others.any(axis=(0, 2))).sum()
+        made = windows.largest_between(low, high, PLACES)
+        found += (made != [least.max(axis=2), most.max(axis=2)]).sum()
+        kept, whole = windows.kept_between(low, high, PLACES, winner)
+        wanted = np.maximum(np.where(most > 0, least, -np.inf).max(axis=2), floor[..., 0])
+        found += (kept != wanted).sum()
+        found += (whole != (np.where(most > 0, -np.inf, most).max(axis=2) <= wanted)).sum()
+    return found
+
+
+def test_ranges_tell_who_wins():
+    assert not mistakes()
+
+
+def test_ends_that_are_no_numbers_tell_nothing():
+    low, high = ranges(1)
+    low[:, 4] = high[:, 4] = np.nan
+    place, winner, rival, _ = windows.told_apart(low, high, PLACES, AT, False)
+    assert rival[:, 1, 2].all()
+    assert windows.may_win(low, high, PLACES, winner, place[..., 0], np.zeros(winner.shape))[0][:, 1, 2].all()
+    least, most = windows.largest_between(low, high, PLACES)
+    np.testing.assert_array_equal(least[:, 1], np.maximum(low[:, 3], low[:, 5]))
+    assert (most[:, 1] == np.inf).all()
+    assert not windows.kept_between(low, high, PLACES, winner)[1][:, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("told_apart", "* low[b, own] + at[b] *", "* high[b, own] + at[b] *"),
+        ("told_apart", "not high[b, windows[w, k]] <= floor", "high[b, windows[w, k]] <= floor"),
+        ("told_apart", "k != best and", ""),
+        ("told_apart", "rectified and floor < 0", "floor < 0"),
+        ("may_win", "- tolerance[b, w]", ""),
+        ("may_win", "k != place[b, w] and", ""),
+        ("largest_between", "_larger(low[b, own]", "_larger(high[b, own]"),
+        ("largest_between", "own >= 0", "own > 0"),
+        ("kept_between", "high[b, own] > 0", "low[b, own] > 0"),
+        ("kept_between", "left_out <= kept", "left_out > kept"),
+        ("kept_between", "low[b, winner[b, w]], -np.inf", "-np.inf, -np.inf"),
+    ],
+)
+def test_faults_in_what_ranges_tell_are_caught(name, old, new, monkeypatch):
+    monkeypatch.setattr(windows, "_larger", lambda one, other: one if one > other else other)
+    monkeypatch.setattr(windows, "_or_infinite", lambda one: one if one == one else np.inf)
+    changed(monkeypatch, name, old, new)
+    assert mistakes()

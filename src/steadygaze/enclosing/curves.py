@@ -97,12 +97,12 @@ def convex(x: Enclosure, function: _Function, derivative: _Function, ends: _Rang
 
 def cosine(x: Enclosure) -> Enclosure:
     """The cosine of angles in degrees."""
-    return _wave(x, np.cos)
+    return _wave(x, is_sine=False)
 
 
 def sine(x: Enclosure) -> Enclosure:
     """The sine of angles in degrees."""
-    return _wave(x, np.sin)
+    return _wave(x, is_sine=True)
 
 
 def reciprocal(x: Enclosure, least: float = 0.0) -> Enclosure:
@@ -121,16 +121,10 @@ def logarithm(x: Enclosure) -> Enclosure:
     return -convex(x, lambda at: -np.log(at), lambda at: -1 / at)
 
 
-def _wave(x: Enclosure, function: _Function) -> Enclosure:
-    # Turned into radians with a rounding or two, each moving the value by at most as much.
-    rounding = 4 * UNIT * np.deg2rad(x.magnitude())
-    most = np.deg2rad(1.0) ** 2 * (1 + 8 * UNIT)
+def _wave(x: Enclosure, is_sine: bool) -> Enclosure:
+    from steadygaze.enclosing.affine_kernels import waved  # numba, where it is needed
 
-    def curvature(low: np.ndarray, high: np.ndarray) -> _Range:
-        everywhere = np.full(np.broadcast_shapes(low.shape, high.shape), most)
-        return -everywhere, everywhere
-
-    return smooth(x, lambda degrees: function(np.deg2rad(degrees)), curvature, (-1.0, 1.0), rounding)
+    return x.like(waved(*x.parts, is_sine, _STEPS, _FUNCTION, _NARROW, UNIT, x.upward))
 
 
 def _chord(low: np.ndarray, high: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ it loses less than 1e-300.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -37,6 +38,8 @@ _FEW = 2**12
 _LEAST = 2.0**-1000
 
 
+#: Centre, slopes and error.
+Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 #: Numbers of two coordinates each.
 Pairs = tuple[tuple[int, int], ...]
 
@@ -133,7 +136,7 @@ class Enclosure:
     @property
     def radius(self) -> np.ndarray:
         """How far the values may be from the centre, (B, *shape), rounded up."""
-        return (self.spread + self.error) * self._upward
+        return (self.spread + self.error) * self.upward
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest values (B, *shape), rounded outwards."""
@@ -192,7 +195,7 @@ class Enclosure:
 
     def widened(self, error: np.ndarray | float) -> Enclosure:
         """With so much more error."""
-        return Enclosure(self.centre, self.slopes, (self.error + error) * self._upward, self.products)
+        return Enclosure(self.centre, self.slopes, (self.error + error) * self.upward, self.products)
 
     def without_error(self) -> Enclosure:
         """The affine part alone."""
@@ -221,16 +224,20 @@ class Enclosure:
             centre = self.centre + other
             slopes = np.broadcast_to(self.slopes, (len(centre), self.count, *centre.shape[1:]))
             moved = np.where(other != 0, UNIT * np.abs(centre), 0.0)
-            made = Enclosure(centre, slopes, (self.error + moved) * self._upward)
+            made = Enclosure(centre, slopes, (self.error + moved) * self.upward)
             if self.rest is None:
                 return made
             rest, error = self.beside
             rest = np.broadcast_to(rest, (len(centre), 1 + self.count, *centre.shape[1:])).copy()
             rest[:, 0] += two_sum(self.centre, other)[1]
             return made._with_rest(rest, error, 0.0)
+        if self._is_like(other):
+            from steadygaze.enclosing.affine_kernels import added  # numba, where it is needed
+
+            return self._met(other, added)
         centre, slopes = self.centre + other.centre, self.slopes + other.slopes
         rounding = 2 * UNIT * (np.abs(centre) + np.abs(slopes).sum(axis=1))
-        made = Enclosure(centre, slopes, (self.error + other.error + rounding) * self._upward)
+        made = Enclosure(centre, slopes, (self.error + other.error + rounding) * self.upward)
         if self.rest is None and other.rest is None:
             return made
         (rest, error), (others, another) = self.beside, other.beside
@@ -254,7 +261,7 @@ class Enclosure:
         factor = np.broadcast_to(factor, np.broadcast_shapes(factor.shape, self.centre.shape))
         centre, slopes = self.centre * factor, self.slopes * factor[:, None]
         rounding = 2 * UNIT * (np.abs(centre) + np.abs(slopes).sum(axis=1))
-        made = Enclosure(centre, slopes, (self.error * np.abs(factor) + rounding) * self._upward)
+        made = Enclosure(centre, slopes, (self.error * np.abs(factor) + rounding) * self.upward)
         if self.rest is None:
             return made
         rest, error = self.beside
@@ -271,6 +278,10 @@ class Enclosure:
         t_j t_k in [-1, 1]. What is left is d times all of the second factor, and e times the first's affine
         part.
         """
+        if self._is_like(other):
+            from steadygaze.enclosing.affine_kernels import multiplied  # as above
+
+            return self._met(other, multiplied)
         a, b = self.centre, other.centre
         alpha, beta = self.slopes, other.slopes
         squares = alpha * beta / 2
@@ -282,7 +293,7 @@ class Enclosure:
         made = Enclosure(
             a * b + squares.sum(axis=1),
             a[:, None] * beta + b[:, None] * alpha,
-            (error + rounding) * self._upward,
+            (error + rounding) * self.upward,
         )
         if self.rest is None and other.rest is None:
             return made
@@ -305,6 +316,29 @@ class Enclosure:
         made_rest = np.concatenate([middle[:, None], slanted], axis=1)
         return made._with_rest(made_rest, error, size)
 
+    def _is_like(self, other: Enclosure) -> bool:
+        """Whether both have few entries, of the same shape, and neither has a rest: kernels take these."""
+        same = self.slopes.shape == other.slopes.shape and self.centre.shape == other.centre.shape
+        return same and 0 < self.slopes.size <= _FEW and self.rest is None and other.rest is None
+
+    def _met(self, other: Enclosure, kernel: Callable[..., Parts]) -> Enclosure:
+        """What a kernel makes of both."""
+        return self.like(kernel(*self.parts, *other.parts, UNIT, self.upward))
+
+    @property
+    def parts(self) -> Parts:
+        """Centre and error ``(B, N)`` and slopes ``(B, n, N)`` as kernels take them."""
+        (rows, count), entries = self.slopes.shape[:2], math.prod(self.shape)
+        return (
+            _writable(self.centre).reshape(rows, entries),
+            _writable(self.slopes).reshape(rows, count, entries),
+            _writable(self.error).reshape(rows, entries),
+        )
+
+    def like(self, parts: Parts) -> Enclosure:
+        """Such parts as numbers of the shape of these."""
+        return Enclosure(*parts).reshaped(*self.shape)
+
     @property
     def _rows(self) -> np.ndarray:
         """Centre and slopes, (B, 1 + n, *shape)."""
@@ -317,15 +351,22 @@ class Enclosure:
     def _with_rest(self, rest: np.ndarray, error: np.ndarray, size: np.ndarray | float) -> Enclosure:
         """With a rest and the error beside it, which sums of numbers of this size have rounded."""
         error = error + 4 * UNIT * (np.abs(rest).sum(axis=1) + size) + _LEAST
-        return replace(self, rest=rest, rest_error=error * self._upward)
+        return replace(self, rest=rest, rest_error=error * self.upward)
 
     @property
     def _terms(self) -> int:
         return self.count * (self.count + 1) + 16
 
     @property
-    def _upward(self) -> float:
+    def upward(self) -> float:
+        """What makes up for the rounding of an error."""
         return 1 + 2 * self._terms * UNIT
+
+
+def _writable(numbers: np.ndarray) -> np.ndarray:
+    """The same one after the other, and not read-only, which to a kernel would be another kind of array."""
+    own = np.ascontiguousarray(numbers)
+    return own if own.flags.writeable else own.copy()
 
 
 def _mixed(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:

@@ -21,10 +21,12 @@ sampling and Lipschitz constants.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
 
+from steadygaze.enclosing.affine_kernels import led_to
 from steadygaze.enclosing.bilinear import ranged, walked
 from steadygaze.enclosing.enclosures import UNIT, Enclosure, Pairs, tighter
 from steadygaze.enclosing.tilts import put_back
@@ -73,6 +75,21 @@ def resampled(
     least = np.minimum(low.min(axis=(2, 3)), fill)[:, :, None, None]
     most = np.maximum(high.max(axis=(2, 3)), fill)[:, :, None, None]
     return tighter(wide, Enclosure.between(least, most, values.count))
+
+
+def places_of(rows: Sequence[Sequence[Enclosure]], height: int, width: int) -> tuple[Enclosure, Enclosure]:
+    """Columns and rows ``(B, H, W)`` that pixels are read at, from the first pixel.
+
+    rows: of each the factors of x and y, and the shift, ``(B,)``, x and y being counted from the centre.
+    """
+    every = [own for row in rows for own in row]
+    boxes, count = every[0].slopes.shape
+    centres, slopes = np.stack([own.centre for own in every]), np.stack([own.slopes for own in every])
+    errors = np.stack([own.error for own in every]).reshape(2, 3, boxes)
+    parts = (centres.reshape(2, 3, boxes), slopes.reshape(2, 3, boxes, count), errors)
+    made = led_to(*parts, height, width, UNIT, every[0].upward)
+    across, down = (Enclosure(*own) for own in zip(*made, strict=True))
+    return across, down
 
 
 def extremes(

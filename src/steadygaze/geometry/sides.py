@@ -160,26 +160,33 @@ def _ahead_of_winners(rows, error, windows, winner, asked, known):
     shape = (len(rows), count, width)
     low, high, stray = np.full(shape, -np.inf), np.full(shape, -np.inf), np.zeros(shape)
     share, upward = 4 * 2.0**-53, 1 + (rows.shape[1] + 8) * 2.0**-53
+    # Row by row: the entries of one lie side by side in memory, those of one input far apart.
+    pairs, sums = np.empty((3, count * width), np.int64), np.empty((3, count * width))
     for b in range(len(rows)):
+        found = 0
         for w in range(count):
-            best = winner[b, w]
             for k in range(width):
-                own = windows[w, k]
-                if own < 0 or own == best or not asked[b, w, k]:
-                    continue
-                spread = beside = size = 0.0
-                for c in range(rows.shape[1]):
-                    first, second = rows[b, c, own], rows[b, c, best]
-                    size += abs(first) + abs(second)
-                    if c >= known:
-                        beside += abs(first - second)
-                    elif c:
-                        spread += abs(first - second)
-                away = rows[b, 0, own] - rows[b, 0, best]
-                beside += error[b, own] + error[b, best] + share * size
-                reach = (beside + spread) * upward
-                low[b, w, k], high[b, w, k] = away - reach, away + reach
-                stray[b, w, k] = beside * upward
+                if windows[w, k] >= 0 and windows[w, k] != winner[b, w] and asked[b, w, k]:
+                    pairs[0, found], pairs[1, found] = windows[w, k], winner[b, w]
+                    pairs[2, found] = w * width + k
+                    found += 1
+        sums[:, :found] = 0.0
+        for c in range(rows.shape[1]):
+            row = rows[b, c]
+            for p in range(found):
+                first, second = row[pairs[0, p]], row[pairs[1, p]]
+                sums[2, p] += abs(first) + abs(second)
+                if c >= known:
+                    sums[1, p] += abs(first - second)
+                elif c:
+                    sums[0, p] += abs(first - second)
+        for p in range(found):
+            own, best = pairs[0, p], pairs[1, p]
+            away = rows[b, 0, own] - rows[b, 0, best]
+            beside = sums[1, p] + error[b, own] + error[b, best] + share * sums[2, p]
+            reach = (beside + sums[0, p]) * upward
+            w, k = divmod(pairs[2, p], width)
+            low[b, w, k], high[b, w, k], stray[b, w, k] = away - reach, away + reach, beside * upward
     return low, high, stray
 
 

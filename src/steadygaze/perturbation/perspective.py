@@ -12,7 +12,7 @@ from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.errors import PerturbationError
 from steadygaze.perturbation.placing import IN_PLACE, Placement
 from steadygaze.perturbation.records import Constant, Parameter, Setting
-from steadygaze.perturbation.resampling import AbstractResampling, EnclosedRow, Row
+from steadygaze.perturbation.resampling import AbstractResampling, EnclosedRow, Row, centred, spread_out
 from steadygaze.perturbation.settings import Amount, channels, ends, number, varying
 
 # What places are divided by is this at least: below it the sight runs along the picture, almost past it.
@@ -109,6 +109,13 @@ class Perspective(AbstractResampling):
             f"picture tilted by {self.in_words('pitch')} degrees and turned by {self.in_words('yaw')} in "
             f"space, seen from {self._distance:g} pixels before it"
         )
+
+    def _placed(
+        self, rows: Sequence[EnclosedRow], shape: tuple[int, ...], amounts: Enclosure
+    ) -> tuple[Enclosure, Enclosure]:
+        x, y, middle = centred(shape)
+        led = self._led([[spread_out(part) for part in row] for row in rows], x, y)
+        return led[0] + middle[0], led[1] + middle[1]
 
     def _led(self, rows: Sequence[Sequence[Any]], x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
         right, down = self._strayed(rows, IN_PLACE, x, y)

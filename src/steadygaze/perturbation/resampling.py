@@ -67,7 +67,7 @@ class AbstractResampling(AbstractPerturbation):
 
     def expect(self, maps: np.ndarray, thetas: np.ndarray) -> np.ndarray:
         """The maps (B, ..., H, W) read where their entries came from, 0 outside."""
-        x, y, middle = _centred(maps.shape)
+        x, y, middle = centred(maps.shape)
         rows = [[_upright(part) for part in row] for row in self.sources(self._given(thetas))]
         right, down = self._moved(rows, x, y)
         return read(maps, x + right + middle[0], y + down + middle[1], np.zeros(()))
@@ -81,16 +81,17 @@ class AbstractResampling(AbstractPerturbation):
         """The images read at enclosed places: see ``enclosing.resampling``."""
         fill = per_channel(f"{self.name} fill", self.fill, images.shape[0])
         moving = amounts.moving
-        places = self._enclosed_sources(amounts.along(moving), images.shape)
+        own = amounts.along(moving)
+        places = self._placed(self.enclosed_sources(self._every(own)), images.shape, own)
         fill = np.broadcast_to(fill[:, 0, 0], images.shape[:1])
         return read_over(images, *places, fill, moving, triangles=False, products=amounts.products)
 
     def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
         """The maps read at enclosed places, 0 outside."""
-        x, y, middle = _centred(maps.shape)
+        x, y, middle = centred(maps.shape)
         moving = amounts.moving
         every = self._every(amounts.along(moving))
-        rows = [[_spread(part) for part in row] for row in self.enclosed_sources(every)]
+        rows = [[spread_out(part) for part in row] for row in self.enclosed_sources(every)]
         right, down = self._moved(rows, x, y)
         places = right + x + middle[0], down + y + middle[1]
         return read_maps_over(maps, *places, moving, triangles=False, products=amounts.products)
@@ -111,7 +112,7 @@ class AbstractResampling(AbstractPerturbation):
 
     def carry(self, mask: np.ndarray) -> np.ndarray:
         """Every pixel that takes a share of a pixel of ``mask`` somewhere in the ranges."""
-        x, y, middle = _centred(mask.shape)
+        x, y, middle = centred(mask.shape)
         x, y = x.ravel(), y.ravel()
 
         def places(pixels: np.ndarray, boxes: np.ndarray) -> Places:
@@ -147,7 +148,7 @@ class AbstractResampling(AbstractPerturbation):
 
     def _sources(self, thetas: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Column and row (B, H, W) of the old image for every pixel."""
-        x, y, middle = _centred(shape)
+        x, y, middle = centred(shape)
         rows = [[_upright(part) for part in row] for row in self.sources(self._given(thetas))]
         across, down = self._led(rows, x, y)
         return across + middle[0], down + middle[1]
@@ -185,18 +186,19 @@ class AbstractResampling(AbstractPerturbation):
         )
         return right, down
 
-    def _enclosed_sources(self, amounts: Enclosure, shape: tuple[int, ...]) -> tuple[Enclosure, Enclosure]:
-        x, y, middle = _centred(shape)
-        sources = self.enclosed_sources(self._every(amounts))
-        led = self._led([[_spread(part) for part in row] for row in sources], x, y)
-        across, down = (
-            # A constant place is the same over all boxes.
-            place
-            if isinstance(place, Enclosure)
-            else Enclosure.exact(np.broadcast_to(place, (len(amounts.centre), *x.shape)), amounts.count)
-            for place in led
-        )
-        return across + middle[0], down + middle[1]
+    def _placed(
+        self, rows: Sequence[EnclosedRow], shape: tuple[int, ...], amounts: Enclosure
+    ) -> tuple[Enclosure, Enclosure]:
+        """Column and row (B, H, W), counted from the first pixel, that ``rows`` lead every pixel to."""
+        from steadygaze.enclosing.resampling import places_of  # numba, where it is needed
+
+        boxes, count = amounts.slopes.shape[:2]
+
+        def known(own: Enclosure | float) -> Enclosure:
+            """A constant is the same over all boxes."""
+            return own if isinstance(own, Enclosure) else Enclosure.exact(np.full(boxes, own), count)
+
+        return places_of([[known(own) for own in row] for row in rows], *shape[-2:])
 
     def _every(self, amounts: Enclosure) -> Enclosure:
         """All amounts in order, the constant ones too."""
@@ -425,7 +427,7 @@ class Shear(AbstractResampling):
         return f"content sheared by {self.in_words('x')} along x and {self.in_words('y')} along y"
 
 
-def _centred(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+def centred(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     """Columns and rows (H, W) counted from the centre, and the centre."""
     height, width = shape[-2:]
     middle = (width - 1) / 2, (height - 1) / 2
@@ -437,5 +439,5 @@ def _upright(factor: np.ndarray | float) -> np.ndarray:
     return np.reshape(factor, (-1, 1, 1))
 
 
-def _spread(factor: Enclosure | float) -> Enclosure | float:
+def spread_out(factor: Enclosure | float) -> Enclosure | float:
     return factor.reshaped(1, 1) if isinstance(factor, Enclosure) else factor

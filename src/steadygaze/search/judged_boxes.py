@@ -232,7 +232,8 @@ class _Judging:
         # A range that is not known at all, as behind a norm that may be 0, has no middle.
         known = np.isfinite(formed).all(axis=0)
         self.middle[some[fresh]] = np.mean(np.where(known, formed, 0.0), axis=0)[fresh]
-        low, high = (bound.cpu().numpy() for bound in bounds.gaps(problem.label))
+        settled = torch.from_numpy(problem.gap_tolerance).to(bounds.pull.device)
+        low, high = (bound.cpu().numpy() for bound in bounds.gaps(problem.label, settled))
         # Where bounds are infinite, what is made of them may be nothing.
         low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
         if self._experience is not None and bounds.backward is not None:

@@ -90,22 +90,26 @@ class Bounds:
             lambda x: x[:, [label]] - x[:, others], lambda x: x[:, [label]] + x[:, others], terms=2
         )
 
-    def gaps(self, label: int) -> tuple[Tensor, Tensor]:
+    def gaps(self, label: int, settled: float | Tensor = math.inf) -> tuple[Tensor, Tensor]:
         """Least and largest values ``(B, K - 1)`` of these gaps.
 
         With more effort than forms, the bound that may tell the sign of a gap is sought by a row, too: from
-        below where the gap is above 0 in the middle, else from above.
+        below where the gap is above 0 in the middle, else from above. There is none for a gap that forms know
+        to be farther from 0 than what is `settled`, one number or ``(K - 1,)``, in all boxes.
         """
         low, high = self.enclosed_gaps(label).bounds()
         if self.backward is None:
             return low, high
-        positive = low + high > 0
+        left = (~((low > settled) | (high < -settled))).any(dim=0).nonzero()[:, 0]
+        if not len(left):
+            return low, high
+        least, most = low[:, left], high[:, left]
+        positive = least + most > 0
         sign = torch.where(positive, 1.0, -1.0)
-        found = self.backward.least(sign[..., None] * self._rows(label), self.graph.last)
-        return (
-            torch.where(positive, torch.fmax(low, found), low),
-            torch.where(positive, high, torch.fmin(high, -found)),
-        )
+        found = self.backward.least(sign[..., None] * self._rows(label)[left], self.graph.last)
+        least = torch.where(positive, torch.fmax(least, found), least)
+        most = torch.where(positive, most, torch.fmin(most, -found))
+        return low.index_copy(1, left, least), high.index_copy(1, left, most)
 
     def steepened_gaps(self, label: int, boxes: Tensor, gaps: Tensor, wanted: Tensor) -> Tensor:
         """Lower bounds ``(P,)`` of single gaps, for each the number of its box and its own, ``(P,)``.
@@ -259,9 +263,9 @@ def _on_boxes(graph: Graph, pixels: Forms, tolerances: Mapping[int, Tensor]) -> 
 
 def of_parameters(pull: Tensor, products: Pairs) -> Tensor:
     """What is due to products ``(B, n + products)`` put down to their factors, ``(B, n)``."""
+    if not products:
+        return pull
     count = pull.shape[1] - len(products)
-    own = pull[:, :count].clone()
-    for number, factors in enumerate(products, start=count):
-        for factor in factors:
-            own[:, factor] += pull[:, number] / 2
-    return own
+    factors = torch.tensor(products, device=pull.device).flatten()
+    halves = (pull[:, count:] / 2).repeat_interleave(2, dim=1)
+    return pull[:, :count].index_add(1, factors, halves)

@@ -17,10 +17,11 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms, numbers_of
 from steadygaze.enclosing.hinges import in_all
-from steadygaze.network.bounding.rows.backward import Backward, least_of
+from steadygaze.network.bounding.rows.backward import Backward
 from steadygaze.network.bounding.rows.bands import Band, moved, moved_by_few
-from steadygaze.network.bounding.rows.ends import End
+from steadygaze.network.bounding.rows.ends import End, least_of
 from steadygaze.network.bounding.rows.few_bent import FewBent
+from steadygaze.network.bounding.rows.last_bend import LastBend
 from steadygaze.network.bounding.rows.lines import (
     Lines,
     Range,
@@ -118,9 +119,10 @@ class Tightening:
         # Forms behind the first layers that are not affine: bands may differ from them at few places.
         self._first: dict[int, Forms] = {}
         # Whether pixels are off their affine parts by more than next to nothing; and by much.
-        self._is_off, self._is_far_off = not _is_affine(pixels), _are_off(pixels, _FAR_OFF)
+        off = _off(pixels)
+        self._is_off, self._is_far_off = (not bool((off <= share).all()) for share in (_AFFINE, _FAR_OFF))
         # Where in their ranges inputs of windows are compared for the lines below.
-        self._at = (0.5 - _off(pixels)).clamp_min(_LEAST)
+        self._at = (0.5 - off).clamp_min(_LEAST)
         # Boxes in which what is known of ranges chooses other slopes than rows do; and what share of a node's
         # units may be asked for with these.
         self._differs = torch.zeros(len(pixels.error), dtype=torch.bool, device=pixels.error.device)
@@ -259,6 +261,7 @@ class Tightening:
         band = self._bands[source].through(self.backward.lines[index], node.shape)
         if self._ends_behind(source) and index not in self.backward.others:
             self.backward.ends[index] = End.of_band(band)
+        self._bend(index, node.layer, source)
         if not self._depth[source]:
             self._first[index] = forms
         least, most = values_of(node.layer, low.flatten(1), high.flatten(1))
@@ -274,6 +277,16 @@ class Tightening:
         # What forms say of all inputs from below need not hold of those that are kept.
         bounds = torch.where(whole, forms.bounds()[0], least), forms.bounds()[1]
         self._meet(index, band, (least, known[1]), bounds)
+
+    def _bend(self, index: int, layer: PiecewiseLinear | MaxPool | Smooth, source: int) -> None:
+        """Keep what is known before the last node that is not affine, if rows may choose its slopes."""
+        last, lines = self.backward.last_bend, self.backward.lines
+        last.clear()
+        # Slopes behind windows are chosen together with the windows' lines.
+        ends = index in self.backward.ends or isinstance(lines.get(source), WindowLines)
+        if isinstance(layer, PiecewiseLinear) and layer.is_hinge and not ends:
+            widest = max(math.prod(node.shape) for node in self._graph.nodes[: index + 1])
+            last[index] = LastBend(layer, self._bands[source], widest)
 
     def _is_rectified(self, index: int) -> bool:
         """Whether only ReLU reads the values of a node: those that nobody reads are asked for themselves."""
@@ -374,12 +387,7 @@ class Tightening:
 
 
 def _is_affine(forms: Forms) -> bool:
-    return not _are_off(forms, _AFFINE)
-
-
-def _are_off(forms: Forms, share: float) -> bool:
-    """Whether in some box more than that share of how far values reach is owed to else than coordinates."""
-    return not bool((_off(forms) <= share).all())
+    return bool((_off(forms) <= _AFFINE).all())
 
 
 def _off(forms: Forms) -> Tensor:

@@ -107,6 +107,31 @@ def test_more_effort_is_never_wider_where_it_was_open(name):
     assert spans[2] <= 1.001 * spans[1]
 
 
+def test_gaps_that_forms_have_settled_have_no_rows(monkeypatch):
+    graph, rng = graph_of("mlp"), np.random.default_rng(4)
+    bounds = bounds_of(graph, pixels_around(rng, 4, 0.05), {graph.last}, {}, 8, effort=Effort.UNITS)
+    formed, every = bounds.enclosed_gaps(1).bounds(), bounds.gaps(1)
+    # Of some gaps the nearest end is farther from 0 than that in all boxes.
+    nearest = torch.maximum(formed[0], -formed[1]).amin(dim=0)
+    settled = nearest.sort().values[:2].mean()
+    asked, least = [], Backward.least
+    monkeypatch.setattr(
+        Backward, "least", lambda self, rows, start: asked.append(rows) or least(self, rows, start)
+    )
+    some = bounds.gaps(1, settled)
+    left = nearest <= settled
+    assert left.any()
+    assert not left.all()
+    assert asked[0].shape[1] == int(left.sum())
+    for own, known, forms in zip(some, every, formed, strict=True):
+        assert own[:, ~left].equal(forms[:, ~left])
+        torch.testing.assert_close(own[:, left], known[:, left], rtol=1e-12, atol=1e-12)
+    asked.clear()
+    for own, forms in zip(bounds.gaps(1, nearest - 1e-9), formed, strict=True):
+        assert own.equal(forms)
+    assert not asked
+
+
 @pytest.mark.parametrize("name", ["residual", "max pool", "silu conv"])
 def test_rows_and_their_opposites_go_together_as_they_go_alone(name):
     graph, rng = graph_of(name), np.random.default_rng(3)

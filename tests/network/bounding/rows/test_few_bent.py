@@ -12,7 +12,7 @@ import torch
 from bent_cases import BOXES, CLASSES, COUNT, WINDOWS, known
 from steadygaze.enclosing import pulled_places
 from steadygaze.network.bounding.rows import few_bent
-from steadygaze.network.bounding.rows.backward import least_of
+from steadygaze.network.bounding.rows.ends import least_of
 from steadygaze.network.bounding.rows.few_bent import FewBent
 
 

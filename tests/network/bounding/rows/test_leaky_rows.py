@@ -12,7 +12,7 @@ from torch import nn
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding import tightening
 from steadygaze.network.bounding.bounds import bounds_of
-from steadygaze.network.bounding.rows.backward import least_of
+from steadygaze.network.bounding.rows.ends import least_of
 from steadygaze.network.bounding.rows.lines import Lines, piecewise_lines
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.building import GraphBuilder
@@ -146,6 +146,7 @@ def beneath(turned):
         rows[:, 1:] *= torch.tensor([1.0, 1.2, 0.5], dtype=torch.float64)[:, None, None, None, None]
         three = Forms(rows, pixels.error.repeat(3, 1, 1, 1), COUNT)
         known = bounds_of(graph, three, {graph.last}, {}, 8, effort=Effort.UNITS).backward
+        known.last_bend.clear()  # else some rows say more
         # The other lines of the boxes that are not to be turned are the first ones.
         own = torch.tensor([box in turned for box in range(3)])[:, None]
         for index, other in known.others.items():

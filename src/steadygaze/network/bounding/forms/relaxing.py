@@ -24,6 +24,7 @@ from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms, fresh_symbols, numbers_of
 from steadygaze.enclosing.hinges import hinges_relaxed
 from steadygaze.enclosing.overtaking import largest_of_windows
+from steadygaze.enclosing.windows import may_win
 from steadygaze.network.bounding.curves.enclosing import relaxed
 from steadygaze.network.bounding.forms.beside import EQUAL, beyond, gathered, or_anything
 from steadygaze.network.bounding.forms.derivatives import ROUNDING, Derivative, SmoothSlopes, split
@@ -275,10 +276,10 @@ def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int
     best = gathered(flat, winner)
     # Most windows are settled by the ranges alone.
     low, high = flat.bounds()
-    others = torch.where(layer.windows >= 0, high[:, layer.windows.clamp_min(0)], -torch.inf)
-    others.scatter_(2, place[..., None].long(), -torch.inf)
-    may = others >= (low.gather(1, winner) - tolerance)[..., None]
-    near = may.any(dim=2).any(dim=0).nonzero()[:, 0]
+    slack = tolerance.expand(winner.shape)
+    found = may_win(*numbers_of((low, high, layer.windows, winner, place, slack)))
+    may, near = (torch.from_numpy(own).to(winner.device) for own in found)
+    near = near.nonzero()[:, 0]
     rival = torch.zeros((len(winner), *layer.windows.shape), dtype=torch.bool, device=winner.device)
     total = torch.zeros_like(best.error)
     largest = best

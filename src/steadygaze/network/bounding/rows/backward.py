@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
-from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms
-from steadygaze.network.bounding.rows.ends import End, Sums
+from steadygaze.network.bounding.rows.ends import End, Sums, least_of
 from steadygaze.network.bounding.rows.few_bent import FewBent
 from steadygaze.network.bounding.rows.few_units import Few, FewUnits, PartOfWeights, mirrored, whole
 from steadygaze.network.bounding.rows.fields import Fields, fields_of
 from steadygaze.network.bounding.rows.grids import grid_of
-from steadygaze.network.bounding.rows.lines import AbstractLines, Lines, unit_of, weighed
+from steadygaze.network.bounding.rows.last_bend import LastBend
+from steadygaze.network.bounding.rows.lines import AbstractLines, Lines, rounding_at, unit_of, weighed
 from steadygaze.network.bounding.rows.local_maxima import LocalMaxima
 from steadygaze.network.bounding.rows.window_lines import WindowLines
 from steadygaze.network.graph import Graph
@@ -60,6 +60,7 @@ class Backward:
         others: other lines of some nodes, which may be the better ones.
         ends: where rows end: at grounds, and right behind some.
         early: where rows in float64 through whole maps end before they come to the ends.
+        last_bend: the last node with units, at which rows for gaps may choose slopes, and its number.
     """
 
     graph: Graph
@@ -70,6 +71,7 @@ class Backward:
     others: dict[int, Lines] = field(default_factory=dict)
     ends: dict[int, End] = field(default_factory=dict)
     early: dict[int, FewBent] = field(default_factory=dict)
+    last_bend: dict[int, LastBend] = field(default_factory=dict)
     _scales: dict[int, Tensor] = field(default_factory=dict)
     _roundings: dict[int, Tensor] = field(default_factory=dict)
     _parts: dict[int, PartOfWeights] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class Backward:
             others={index: lines.take(chosen) for index, lines in self.others.items()},
             ends={index: end.take(chosen) for index, end in self.ends.items()},
             early={index: few.take(chosen) for index, few in self.early.items()},
+            last_bend={},
             _scales={index: scale[chosen] for index, scale in self._scales.items()},
             _roundings={index: own[chosen] for index, own in self._roundings.items()},
         )
@@ -139,9 +142,9 @@ class Backward:
                     return None
                 own.lines[index] = Lines.joined(first, second)
             else:
-                own._scales[index] = _twice(self.scale(index))
-                own._roundings[index] = _twice(self._rounding(index, torch.float64))
-            own.sizes[index] = _twice(self.sizes[index])
+                own._scales[index] = torch.cat([self.scale(index)] * 2)
+                own._roundings[index] = torch.cat([self._rounding(index, torch.float64)] * 2)
+            own.sizes[index] = torch.cat([self.sizes[index]] * 2)
         return own
 
     @cached_property
@@ -150,7 +153,11 @@ class Backward:
 
     def least(self, rows: Tensor, start: int) -> Tensor:
         """Lower bounds ``(B, R)`` of ``<row, output of node start>`` for rows ``(B, R, M)``, rounded down."""
-        found = least_of(self.below(rows, start))
+        twice = list[Tensor]()
+        found = least_of(self.below(rows, start, twice=twice))
+        for number in twice:
+            found, again = found.split([found.shape[1] - number.shape[1], number.shape[1]], dim=1)
+            found = found.scatter_reduce(1, number, again, "amax")
         some = self._divided.nonzero()[:, 0]
         if not len(some):
             return found
@@ -174,10 +181,15 @@ class Backward:
 
     def otherwise(self) -> Backward:
         """The same with the other lines where there are some."""
-        return replace(self, lines=self.lines | self.others, others={})
+        return replace(self, lines=self.lines | self.others, others={}, last_bend={})
 
     def below(
-        self, rows: Tensor, start: int, both: bool = False, entries: dict[int, Tensor] | None = None
+        self,
+        rows: Tensor,
+        start: int,
+        both: bool = False,
+        entries: dict[int, Tensor] | None = None,
+        twice: list[Tensor] | None = None,
     ) -> Tensor:
         """Affine functions ``(B, 1 + n, R)`` below ``<row, output of node start>``, rounded down.
 
@@ -186,6 +198,8 @@ class Backward:
         both: of the rows and of their opposites, ``(B, 1 + n, 2 R)``; these go together up to the first end,
         or node that is not affine.
         entries: where given, takes in what becomes of the rows behind each node that is not affine.
+        twice: where given, some rows may go on once more, with other slopes at the last units: see
+            `LastBend`. It takes in their numbers ``(B, T)``; they come behind the others.
 
         Raises Expired where the deadline passes on the way.
         """
@@ -202,7 +216,7 @@ class Backward:
                 own, both = mirrored(own), False
                 sums.mirror()
                 pending = {source: mirrored(part) for source, part in pending.items()}
-            found = self._few.pulled(index, own, sums) if few and not ends else None
+            found, came = self._few.pulled(index, own, sums) if few and not ends else None, own
             own = whole(own)
             if self._is_end(index):
                 sums.ended(*self._end(index).met(own))
@@ -213,6 +227,9 @@ class Backward:
             if entries is not None and index in self.lines:
                 entries[index] = own
             parts = self._pulled(index, own, sums) if found is None else (found,)
+            bend = self.last_bend.get(index) if twice is not None and not pending else None
+            if twice is not None and bend is not None and not sums.have_ended:
+                parts = (bend.repeated(came, parts[0], self.lines[index], sums, twice),)
             for source, part in zip(self.graph.nodes[index].inputs, parts, strict=True):
                 if source not in pending:
                     pending[source] = part
@@ -419,32 +436,13 @@ class Backward:
         In float64 the length of all of it, ``(B, 1)``.
         """
         if index not in self._roundings:
-            node, scale = self.graph.nodes[index], self.scale(index)
-            layer = node.layer
-            assert isinstance(layer, AbstractAffine), "the caller says so"
-            unit = UNIT if kind == torch.float64 else 2.0**-24
-            sizes = (layer.terms_backward + 8) * unit * scale
-            constant = layer.constant(tuple(self.graph.nodes[source].shape for source in node.inputs))
-            if constant is not None:
-                sizes = sizes + (scale.shape[1] + 4) * unit * constant.flatten().abs()
-            if kind == torch.float64:
-                sizes = torch.linalg.vector_norm(sizes, dim=1, keepdim=True) * (1 + 2.0**-30)
-            else:
-                sizes = (sizes * (1 + 2.0**-20)).to(kind)
-            self._roundings[index] = sizes
+            node = self.graph.nodes[index]
+            assert isinstance(node.layer, AbstractAffine), "the caller says so"
+            shapes = tuple(self.graph.nodes[source].shape for source in node.inputs)
+            self._roundings[index] = rounding_at(node.layer, shapes, self.scale(index), kind)
         return self._roundings[index]
 
     def _size(self, index: int, kind: torch.dtype) -> Tensor:
         """The largest magnitudes of a node's values, ``(B, M)``."""
         size = self.sizes[index].flatten(1)
         return size if kind == torch.float64 else (size * (1 + 2.0**-20)).to(kind)
-
-
-def least_of(below: Tensor) -> Tensor:
-    """Least values ``(B, R)`` over the box of functions ``(B, 1 + n, R)``, rounded down."""
-    return below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
-
-
-def _twice(numbers: Tensor) -> Tensor:
-    """Those of all boxes, and of all once more."""
-    return torch.cat([numbers, numbers])

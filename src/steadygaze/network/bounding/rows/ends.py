@@ -109,6 +109,11 @@ class End:
         return found, error if self.lost is None else error + self.lost
 
 
+def least_of(below: Tensor) -> Tensor:
+    """Least values ``(B, R)`` over the box of functions ``(B, 1 + n, R)``, rounded down."""
+    return below[:, 0] - below[:, 1:].abs().sum(dim=1) * (1 + 2.0**-40)
+
+
 def _between(below: Tensor, above: Tensor, error: Tensor, size: Tensor, count: int) -> End:
     allowed = _allowed(error, size)
     return End(torch.cat([below, allowed], dim=1), torch.cat([above, -allowed], dim=1), count)
@@ -165,6 +170,19 @@ class Sums:
         self._constants = [torch.cat([own, -own], dim=1) for own in self._constants]
         self._errors = [torch.cat([own, own], dim=1) for own in self._errors]
 
+    def repeat(self, number: Tensor, constant: Tensor, rounding: Tensor) -> None:
+        """Go on with some of the rows once more, ``(B, R + T)``; none of them has come to an end.
+
+        number ``(B, T)``: of these. constant, rounding: what was last taken in, but for these ``(B, T)``.
+        """
+        self._constants = _repeated(self._constants, number, constant)
+        self._errors = _repeated(self._errors, number, rounding)
+
+    @property
+    def have_ended(self) -> bool:
+        """Whether some of the rows have come to an end."""
+        return bool(self._coefficients)
+
     def below(self, count: int) -> Tensor:
         """Functions ``(B, 1 + n, R)`` of n coordinates that rows are above, rounded down."""
         width = max(own.shape[1] for own in self._coefficients)
@@ -188,6 +206,13 @@ class Sums:
         # The errors are themselves sums of many roundings.
         centre = centre - error * (1 + 2.0**-30) - terms * UNIT * (size + error)
         return torch.cat([centre[:, None], coefficients[:, 1 : 1 + count]], dim=1)
+
+
+def _repeated(parts: list[Tensor], number: Tensor, last: Tensor) -> list[Tensor]:
+    """With some columns once more, of the last of the parts with others instead; see `Sums.repeat`."""
+    every = [own.expand(len(number), -1) for own in parts]
+    before = [torch.cat([own, own.gather(1, number)], dim=1) for own in every[:-1]]
+    return [*before, torch.cat([every[-1], last], dim=1)]
 
 
 def _added(parts: list[Tensor]) -> Tensor:

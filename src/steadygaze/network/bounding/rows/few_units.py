@@ -112,6 +112,8 @@ class FewUnits:
     ) -> PartOfWeights | None:
         """The part of a node's weights that so many rows need; it is kept for the next ones."""
         (source,), made = self._graph.nodes[index].inputs, self._graph.nodes[index].shape
+        if index not in self._parts and isinstance(layer, Dense) and layer.weight.numel() * rows < _LITTLE:
+            return None
         wanted = self._wanted(source)
         if wanted is None:
             return None

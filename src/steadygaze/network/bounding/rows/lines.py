@@ -23,8 +23,10 @@ from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import numbers_of
 from steadygaze.enclosing.hinges import relu_lines
 from steadygaze.enclosing.passes import rows_between
+from steadygaze.enclosing.windows import largest_between
 from steadygaze.network.bounding.curves.edges import Edges, edges, held
 from steadygaze.network.bounding.curves.enclosing import range_of
+from steadygaze.network.layers import AbstractAffine, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -78,7 +80,7 @@ class Lines(AbstractLines):
 
     def _between(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """New rows, constants, and what rounding adds but for what is lost."""
-        lower, upper = self._sides
+        lower, upper = self.sides
         if rows.device.type == "cpu":
             parts = numbers_of((rows, self.below, self.above, lower, upper))
             own, found = (torch.from_numpy(made) for made in rows_between(*parts))
@@ -90,7 +92,7 @@ class Lines(AbstractLines):
         return own, found[:, 0], found[:, 1]
 
     @cached_property
-    def _sides(self) -> tuple[Tensor, Tensor]:
+    def sides(self) -> tuple[Tensor, Tensor]:
         """Offsets below and above, and what rounding adds for each unit of a row, ``(B, 2, N)`` each.
 
         Constants, and what rounding is a share of, in one product each: the rows are much the larger part.
@@ -246,8 +248,7 @@ def values_of(layer: PiecewiseLinear | MaxPool | Smooth, low: Tensor, high: Tens
         )
     if isinstance(layer, PiecewiseLinear):
         return offsets_of(layer, low, high, torch.zeros_like(low))
-    real, place = layer.windows >= 0, layer.windows.clamp_min(0)
-    least, most = (bound[:, place].masked_fill(~real, -torch.inf).amax(dim=2) for bound in (low, high))
+    least, most = torch.from_numpy(largest_between(*numbers_of((low, high, layer.windows)))).to(low.device)
     return least, most
 
 
@@ -272,6 +273,21 @@ def weighed(rows: Tensor, size: Tensor) -> Tensor:
         return lengths * (1 + 2.0**-30)
     total = (size[:, None] @ rows.abs().mT)[:, 0].to(torch.float64)
     return (total + lost(size)) * (1 + 2 * rows.shape[2] * unit_of(rows))
+
+
+def rounding_at(layer: AbstractAffine, shapes: tuple[Shape, ...], scale: Tensor, kind: torch.dtype) -> Tensor:
+    """What rounding at an affine node adds for each unit of a row's entries, ``(B, M)``.
+
+    In float64 the length of all of it, ``(B, 1)``. shapes: of the inputs. scale: see `Backward.scale`.
+    """
+    unit = UNIT if kind == torch.float64 else 2.0**-24
+    sizes = (layer.terms_backward + 8) * unit * scale
+    constant = layer.constant(shapes)
+    if constant is not None:
+        sizes = sizes + (scale.shape[1] + 4) * unit * constant.flatten().abs()
+    if kind == torch.float64:
+        return torch.linalg.vector_norm(sizes, dim=1, keepdim=True) * (1 + 2.0**-30)
+    return (sizes * (1 + 2.0**-20)).to(kind)
 
 
 def lost(size: Tensor) -> Tensor:

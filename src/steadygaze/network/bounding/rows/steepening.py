@@ -18,7 +18,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from steadygaze.network.bounding.rows.backward import Backward, least_of
+from steadygaze.network.bounding.rows.backward import Backward
+from steadygaze.network.bounding.rows.ends import least_of
 from steadygaze.network.bounding.rows.lines import Lines
 from steadygaze.network.layers import AbstractAffine
 from steadygaze.network.pieces import PiecewiseLinear

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steadygaze.enclosing.enclosures import UNIT
 from steadygaze.enclosing.forms import Forms, numbers_of
-from steadygaze.enclosing.windows import rows_before
+from steadygaze.enclosing.windows import kept_between, rows_before, told_apart
 from steadygaze.network.bounding.forms.beside import EQUAL, beyond
 from steadygaze.network.bounding.rows.lines import (
     LOST_OFFSET,
@@ -109,17 +109,13 @@ def window_lines(
     winner aside: no value of ReLU is another by that. See `kept_low`. at: ``(B,)``, where in their ranges
     inputs are compared for the winner, a half being the middle.
     """
-    real, place = layer.windows >= 0, layer.windows.clamp_min(0)
-    least = low[:, place].masked_fill_(~real, -torch.inf)
-    most = high[:, place].masked_fill_(~real, -torch.inf)
-    best = _within(least, most, at[:, None, None]).argmax(dim=2, keepdim=True)
-    winner = place.expand(len(low), -1, -1).gather(2, best)[..., 0]
     # Most windows are settled by the ranges alone.
-    floor = least.gather(2, best)
-    rival = (most > (floor.clamp_min(0.0) if rectified else floor)).scatter_(2, best, False)
-    some = rival.any(dim=2).any(dim=0).nonzero()[:, 0]
-    least, most, best, rival = (own[:, some] for own in (least, most, best, rival))
-    beside = beyond(forms, layer.windows[some], winner[:, some], rival)
+    found = told_apart(*numbers_of((low, high, layer.windows, at)), rectified)
+    best, winner, rival, contested = (torch.from_numpy(own).to(low.device) for own in found)
+    some = contested.nonzero()[:, 0]
+    windows, best, rival = layer.windows[some], best[:, some], rival[:, some]
+    least, most = (own[:, windows.clamp_min(0)].masked_fill_(windows < 0, -torch.inf) for own in (low, high))
+    beside = beyond(forms, windows, winner[:, some], rival)
     weights, offset = _contested(least, most, best, rival, beside, at)
     return WindowLines(layer, winner, some, weights, offset, size_of(low, high))
 
@@ -149,12 +145,9 @@ def kept_low(layer: MaxPool, winner: Tensor, low: Tensor, high: Tensor) -> tuple
 
     Those are maxima of all their inputs: what is nowhere above 0 is nowhere above the least value, either.
     """
-    place = layer.windows.clamp_min(0)
-    least, most = low[:, place], high[:, place].masked_fill_(layer.windows < 0, -torch.inf)
-    kept = least.masked_fill_(~(most > 0), -torch.inf).amax(dim=2)
-    kept = torch.maximum(kept, low.gather(1, winner))
-    left_out = most.masked_fill_(most > 0, -torch.inf).amax(dim=2)
-    return kept, left_out <= kept
+    found = kept_between(*numbers_of((low, high, layer.windows, winner)))
+    kept, whole = (torch.from_numpy(own).to(low.device) for own in found)
+    return kept, whole
 
 
 def _contested(
