@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formed import MIXED, coordinates, drawn, exact, some_forms, symbols_of
+from sparing import sparing
 from steadygaze.enclosing.angles import cosine_bounds
 from steadygaze.enclosing.forms import SIGN, Forms
 
@@ -62,7 +63,7 @@ seeds = given(seed=st.integers(0, 2**32 - 1))
 
 
 @pytest.mark.parametrize("origin", ORIGINS.values(), ids=ORIGINS)
-@pytest.mark.parametrize("spread", [1e-6, 1e-2, 0.2, 1.0, 30.0])
+@pytest.mark.parametrize("spread", sparing([1e-6, 1e-2, 0.2, 1.0, 30.0]))
 @seeds
 def test_bounds_hold_at_samples(origin, spread, seed):
     rng = np.random.default_rng(seed)
@@ -72,7 +73,7 @@ def test_bounds_hold_at_samples(origin, spread, seed):
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["parallel", "opposite"])
-@pytest.mark.parametrize("amount", [0.0, 1e-9, 1e-6, 1e-2])
+@pytest.mark.parametrize("amount", sparing([0.0, 1e-9, 1e-6, 1e-2]))
 @seeds
 def test_bounds_hold_where_vectors_are_nearly_parallel(sign, amount, seed):
     rng = np.random.default_rng(seed)

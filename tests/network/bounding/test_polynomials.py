@@ -309,7 +309,7 @@ def violation(module, half, degree, points=3, drifts=True):
 
 @pytest.mark.parametrize("name", ["deep", *MADE])
 @pytest.mark.parametrize(("power", "degree"), [(4, 4), pytest.param(9, 2, marks=pytest.mark.slow), (34, 2)])
-@pytest.mark.parametrize("drifts", [True, False])
+@pytest.mark.parametrize("drifts", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_logits_and_gradients_stay_inside(name, power, degree, drifts):
     module = deep() if name == "deep" else made(name)
     assert violation(module, 2.0**-power, degree, drifts=drifts) <= 1
