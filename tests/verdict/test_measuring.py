@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,3 +104,10 @@ def test_what_is_left_of_the_limit_is_for_measuring():
     assert Limits(None).left_for_more(timing) is None
     assert Limits(20.0).left_for_more(timing) == 18.0
     assert Limits(2.5).left_for_more(timing) == Limits(2.5).allowance / 2
+
+
+def test_an_answer_without_time_for_one_point_can_be_saved(tmp_path: Path) -> None:
+    answer = sg.verify("digits-mlp", "digits:7", "brightness(amount=-0.1..0.1)").measured(9, time_limit=0.0)
+    answer.save(tmp_path / "answer")
+    assert answer.result.measured is None
+    assert any("No likeness was measured" in note for note in answer.result.notes)

@@ -42,6 +42,8 @@ _STEPS = 512
 # Of cells whose maps vary so many are looked at as so many products take (see `Graph.effort`).
 _PRODUCTS = 3 * 10**9
 
+_UNMEASURED = "No likeness was measured: the time was over before one point had been looked at."
+
 
 @dataclass(frozen=True)
 class PointAnswer:
@@ -142,6 +144,8 @@ class Answer:
         with interrupts() as asked:
             deadline = replace(Deadline.after(time_limit), halted=asked)
             found = measure(self.problem, points, seed, deadline)
+        if not found.drawn:
+            return replace(self, result=replace(self.result, notes=(*self.result.notes, _UNMEASURED)))
         return replace(self, result=replace(self.result, measured=found))
 
     def _inside(self, theta: Sequence[float]) -> np.ndarray:
