@@ -27,6 +27,7 @@ from steadygaze.network.reading.load import Network, load_network
 from steadygaze.question.images import load_image
 from steadygaze.verdict.answer import Answer
 from steadygaze.verdict.driver import verify
+from steadygaze.verdict.lone import LONE
 
 # Images among which the rightly classified ones are sought.
 _SOUGHT = 100
@@ -131,8 +132,9 @@ def _posed(question: Question, options: argparse.Namespace) -> _Posed:
     mean, std = (_CIFAR if cifar else _MNIST).values()
     shape = (3, 32, 32) if cifar else (1, 28, 28)
     model = shared / f"models/geometric/{question.network}.onnx"
-    network = load_network(model, input_shape=shape, mean=mean, std=std)
-    check_fidelity(network, load_image(f"{source}:0").image[None])
+    with LONE:  # as a question has it: threads that meet after each operation wait for one another
+        network = load_network(model, input_shape=shape, mean=mean, std=std)
+        check_fidelity(network, load_image(f"{source}:0").image[None])
     return _Posed(question, network, source, time.process_time() - worked)
 
 
