@@ -104,6 +104,9 @@ def test_status_and_list_and_export_tell_the_same(capsys, tmp_path):
     assert lines[2] == "... and 3 more"
     assert cli.run(["campaign", "list", "plan.toml", "--where", "status=refused"]) == 0
     assert "refused, 0.5 s: it was planted" in capsys.readouterr().out
+    for command in ("list plan.toml", "export plan.toml --out none.csv"):
+        assert cli.run(["campaign", *command.split(), "--where", "status=refsued"]) == 0
+        assert "\nNo case has status=refsued; there are: " in capsys.readouterr().out
     assert (
         cli.run(["campaign", "export", "plan.toml", "--out", "cases.csv", "--where", "model=digits-cnn"]) == 0
     )

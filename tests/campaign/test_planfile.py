@@ -133,6 +133,8 @@ def test_a_file_names_the_plan_and_the_store(tmp_path):
     ("changes", "words"),
     [
         ({"modles": ["a"]}, "no key 'modles': did you mean 'models'.*allowed: name, store, models"),
+        ({"time_limit": 2}, "'time_limit' is no key of a plan, but a setting; write it below .settings."),
+        ({"label": 2}, "no key 'label'"),
         ({"models": []}, r"models is \[\]"),
         ({"models": [3]}, r"models is \[3\]"),
         ({"models": ["digits-mlp", "digits-mlp"]}, "'digits-mlp' twice"),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from steadygaze.campaign import Entry, Machine, Record, Status, make_case, table
-from steadygaze.campaign.table import COLUMNS, chosen, export, rows
+from steadygaze.campaign.table import COLUMNS, chosen, export, rows, unmet
 from steadygaze.commands.campaign_words import listed
 from steadygaze.errors import SettingError
 
@@ -109,6 +109,17 @@ def test_conditions_choose():
     for wrong in ("verdict", "colour=red"):
         with pytest.raises(SettingError, match="COLUMN!=VALUE, with one of the columns model"):
             keys(wrong)
+
+
+def test_what_no_row_has_is_told_with_the_values_there_are():
+    table = rows(entries())
+    assert unmet(table, ["verdict=violated", "verdict!=vilated", "correct=true"]) == []
+    assert unmet(table, ["verdict = vilated"]) == [
+        "No case has verdict=vilated; there are: violated (2), (none) (2)"
+    ]
+    many = [*table, *({"image": f"{number}"} for number in range(9))]
+    assert unmet(many, ["image=none"])[0].endswith("3 more")
+    assert unmet([], ["verdict=vilated"]) == []
 
 
 def test_csv_holds_the_rows(tmp_path):

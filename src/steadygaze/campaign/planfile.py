@@ -103,6 +103,8 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         SettingError: as `read_plan` does.
     """
     for key in document:
+        if key not in KEYS and key.replace("_", "-") in READERS.keys() - set(_APART):
+            raise SettingError(f"{key!r} is no key of a plan, but a setting; write it below [settings]")
         if key not in KEYS:
             raise SettingError(_unknown("key", key, KEYS))
     models = [_model(one) for one in _listed("models", document, (str, dict))]

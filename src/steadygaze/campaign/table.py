@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ COLUMNS: Mapping[str, str] = {
     "plan": "the name of the plan",
 }
 ENDINGS = (".csv", ".parquet")
+# So many values of a column are named where a condition holds for none.
+_TOLD = 8
 _MEASURES = ("pearson", "spearman", "ssim")
 
 
@@ -169,17 +172,37 @@ def chosen(table: Sequence[Mapping[str, Any]], conditions: Iterable[str]) -> lis
     return left
 
 
-def _condition(condition: str, table: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], bool]:
+def unmet(table: Sequence[Mapping[str, Any]], conditions: Iterable[str]) -> list[str]:
+    """A sentence for each ``column=value`` that holds for no row: which values its column has.
+
+    Such a value may be misspelt, or one that no case has yet.
+    """
+    told = list[str]()
+    for condition in conditions:
+        column, unlike, value = _parted(condition)
+        counts = Counter(_written(row.get(column)) for row in table)
+        if table and not unlike and value not in counts:
+            values = [f"{known or '(none)'} ({count})" for known, count in counts.most_common(_TOLD)]
+            values += [f"{len(counts) - _TOLD} more"] if len(counts) > _TOLD else []
+            told.append(f"No case has {column}={value}; there are: {', '.join(values)}")
+    return told
+
+
+def _parted(condition: str) -> tuple[str, bool, str]:
+    """Column, whether it is to be unlike the value, and the value; the column is empty without a sign."""
     column, sign, value = condition.partition("=")
-    unlike = column.endswith("!")
-    column = column.removesuffix("!").strip()
+    return column.removesuffix("!").strip() if sign else "", column.endswith("!"), value.strip()
+
+
+def _condition(condition: str, table: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], bool]:
+    column, unlike, value = _parted(condition)
     known = {name: None for row in table for name in row} or dict(COLUMNS)
-    if not sign or column not in known:
+    if column not in known:
         raise SettingError(
             f"the condition is {condition!r}; allowed: COLUMN=VALUE or COLUMN!=VALUE, with one of the "
             f"columns {', '.join(known)}"
         )
-    return lambda row: (_written(row.get(column)) == value.strip()) != unlike
+    return lambda row: (_written(row.get(column)) == value) != unlike
 
 
 def export(table: Sequence[Mapping[str, Any]], path: Path) -> None:

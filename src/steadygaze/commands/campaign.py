@@ -138,11 +138,11 @@ def list_cases(target: Path, where: tuple[str, ...], limit: int | None) -> None:
     """List the cases, a line for each."""
     from steadygaze.campaign.planfile import store_of
     from steadygaze.campaign.store import read
-    from steadygaze.campaign.table import chosen, rows
+    from steadygaze.campaign.table import chosen, rows, unmet
     from steadygaze.commands.campaign_words import listed
 
-    found = chosen(rows(read(store_of(target))), where)
-    printed(listed(found, limit))
+    table = rows(read(store_of(target)))
+    printed("\n".join([listed(chosen(table, where), limit), *unmet(table, where)]))
 
 
 @campaign.command()
@@ -157,14 +157,15 @@ def export(target: Path, out: Path | None, where: tuple[str, ...]) -> None:
     """Write the cases as a table: a row for each, whether finished or not."""
     from steadygaze.campaign.planfile import store_of
     from steadygaze.campaign.store import read
-    from steadygaze.campaign.table import chosen, export, rows
+    from steadygaze.campaign.table import chosen, export, rows, unmet
     from steadygaze.errors import SettingError
 
     if out is None:
         raise SettingError("no file for the table is given: name one with --out, such as --out cases.csv")
-    found = chosen(rows(read(store_of(target))), where)
+    table = rows(read(store_of(target)))
+    found = chosen(table, where)
     export(found, out)
-    printed(f"{len(found)} rows written to {out}.", out)
+    printed("\n".join([f"{len(found)} rows written to {out}.", *unmet(table, where)]), out)
 
 
 @campaign.command()

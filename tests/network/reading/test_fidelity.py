@@ -410,6 +410,34 @@ def test_gradients_that_are_nothing_but_rounding_are_not_compared(images):
     assert found.gradient_by == "autograd"
 
 
+@pytest.mark.parametrize(("bias", "precision"), [(9.0, torch.float32), (20.0, torch.float64)])
+def test_gradients_of_saturated_units_are_not_compared(images, bias, precision):
+    """Where tanh is 1 up to rounding, its slope 1 - tanh^2 is a rounding error, or 0."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 3)).to(precision)
+    with torch.no_grad():
+        module[1].weight.mul_(0.5)
+        module[1].bias.copy_(torch.tensor([bias, -bias]).repeat(4))
+    network = load_network(module, input_shape=(1, 8, 8))
+    ours = network.graph.gradient_at(torch.from_numpy(images), 0).numpy()
+    theirs = network.original.gradients(images, 0)
+    assert np.abs(ours - theirs).max() > 0.01 * np.abs(theirs).max()
+    assert check_fidelity(network, images).gradient < 1e-2
+
+
+def test_logits_that_single_precision_gets_wrong_are_told_of(images):
+    """Terms of millions cancel to what a rectifier lets through, and rounding is all that is left."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, 8), nn.ReLU6(), nn.Linear(8, 3))
+    with torch.no_grad():
+        module[1].weight.mul_(1e7)
+        inner = module[1](torch.from_numpy(images).float().flatten(1)).double()
+        onto = torch.linalg.pinv(inner) @ inner  # nothing of the images is left but in single precision
+        module[2].weight.copy_(module[2].weight.double() @ (torch.eye(64).double() - onto))
+    with pytest.raises(ModelError, match=r"in its own precision are off .* hand in module.double\(\)"):
+        check_fidelity(load_network(module, input_shape=(1, 8, 8)), images)
+
+
 def test_a_bound_that_is_a_little_off_is_found(images):
     read = load_network(convolutional(nn.Hardtanh(-1.0, 4.0)), input_shape=(1, 8, 8))
     check_fidelity(read, images)

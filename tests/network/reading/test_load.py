@@ -316,6 +316,8 @@ def test_import_paths_that_make_no_module_are_refused(user_module, attribute, me
     [
         ("import a_package_that_nobody_has", "install 'a_package_that_nobody_has'"),
         ("1 / 0", "ZeroDivisionError.* mend what it does when it is imported"),
+        ("raise SystemExit(2)", r"SystemExit: 2\), .* below if __name__ == '__main__'"),
+        ("def net():\n    raise SystemExit(0)", r"cannot be called \(SystemExit: 0\), .* one that does not"),
         ("def net():\n    import beside\n    return beside.NET", None),
         ("def net(classes):\n    return classes", "cannot be called .*classes.* all that it needs"),
     ],

@@ -168,14 +168,14 @@ def _compared(
             "finite ones; where it divides by 0, add a small number to the divisor, or clamp it"
         )
     if way == "autograd" and not gradient <= options.gradient:
-        apart = _compare_integrals(network.original, graph, given, label, options, deadline)
-        if apart <= options.gradient:
-            if apart_in_double(network.original, shown, in_double) <= options.gradient:
-                raise ModelError(
-                    f"the gradient of {network.path} in its own precision is off by {gradient:.2g} of its "
-                    "size from what its weights give in double precision, allowed is "
-                    f"{options.gradient:.2g}; hand in module.double()"
-                )
+        if apart_in_double(network.original, shown, in_double) <= options.gradient:
+            raise ModelError(
+                f"the gradient of {network.path} in its own precision is off by {gradient:.2g} of its "
+                "size from what its weights give in double precision, allowed is "
+                f"{options.gradient:.2g}; its terms cancel, or its units are saturated (are pixels "
+                "scaled as in training?): hand in module.double()"
+            )
+        if _compare_integrals(network.original, graph, given, label, options, deadline) <= options.gradient:
             raise ModelError(
                 f"PyTorch's gradient of {network.path} is not the slope of its logits: it is off by "
                 f"{gradient:.2g} of its size, where that of the imported network explains how they change; "
@@ -255,6 +255,16 @@ def _compare_logits(
                 "single precision holds, in which it gives others itself; a deep network that was never "
                 "trained may be like that: load its trained weights, or hand in module.double()"
             )
+        wide = network.original.in_double()
+        if wide is not None:
+            exact = np.asarray(wide.logits(x[told].numpy()), np.float64)
+            if float((np.abs(ours[told] - exact).max(axis=1) / sizes).max()) <= options.rounding:
+                raise ModelError(
+                    f"the logits of {network.path} in its own precision are off by {difference:.2g} of their "
+                    "size from what its weights give in double precision, allowed is "
+                    f"{options.rounding:.2g}; its weights are large (are pixels scaled as in training?): hand "
+                    "in module.double()"
+                )
         raise FidelityError(
             f"the logits of the imported network {network.path} differ from the original's by "
             f"{difference:.2g} "

@@ -319,14 +319,14 @@ def _imported(name: str) -> torch.nn.Module:
             found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except Exception as error:  # the user's code runs here
+        except (Exception, SystemExit) as error:  # the user's code runs here
             raise ModelError(
                 f"the network {name!r} cannot be imported ({_brief(error)}), allowed is "
                 f"'module:callable', found from this folder; {_mending(error, module_name)}"
             ) from error
         try:
             made = found if isinstance(found, torch.nn.Module) else found()
-        except Exception as error:  # and here
+        except (Exception, SystemExit) as error:  # and here
             raise ModelError(
                 f"the network {name!r} cannot be called ({_brief(error)}), allowed is a callable that takes "
                 f"nothing and returns a torch.nn.Module; {_making(error)}"
@@ -360,13 +360,13 @@ def _importable(folder: str) -> Generator[None]:
             sys.path.remove(folder)
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     """An error of the user's code in one line."""
     told = " ".join(f"{type(error).__name__}: {error}".split())
     return told if len(told) <= _LONG else f"{told[:_LONG]} ..."
 
 
-def _making(error: Exception) -> str:
+def _making(error: BaseException) -> str:
     """What to do about a callable that makes no module."""
     text = str(error)
     if "Unexpected key(s)" in text and '"module.' in text:
@@ -378,13 +378,20 @@ def _making(error: Exception) -> str:
         return "load the weights into the module that they were trained in"
     if isinstance(error, TypeError):
         return "name a function that makes the module with all that it needs"
+    if isinstance(error, SystemExit):
+        return "it ends the program, as argparse does with options that are not its own: name one that does not"
     return "mend what it does when it is called"
 
 
-def _mending(error: Exception, module_name: str) -> str:
+def _mending(error: BaseException, module_name: str) -> str:
     """What to do about a module that cannot be imported, or that lacks a name."""
     if isinstance(error, ModuleNotFoundError) and error.name != module_name:
         return f"install {error.name!r} where steadygaze is installed"
     if isinstance(error, (ModuleNotFoundError, AttributeError)):
         return "check both names"
+    if isinstance(error, SystemExit):
+        return (
+            "it ends the program, as argparse does with options that are not its own: have a script do its "
+            "work below if __name__ == '__main__'"
+        )
     return "mend what it does when it is imported"
