@@ -17,6 +17,7 @@ from steadygaze.network.building import GraphBuilder
 from steadygaze.network.layers import Dense, Reshape
 from steadygaze.network.pieces import PiecewiseLinear
 from steadygaze.network.reading.load import Network
+from steadygaze.network.reading.originals import AbstractOriginal
 from steadygaze.network.saliency import Gradient
 from steadygaze.perturbation import Chain, Direction
 from steadygaze.question.inconsistency import Cosine
@@ -54,8 +55,10 @@ class Net:
         return Network(builder.build(at), Plain(nn.Sequential(*modules)), "test", None, None)
 
 
-class Plain:
-    """The original, run by PyTorch."""
+class Plain(AbstractOriginal):
+    """The original, run by PyTorch in double precision."""
+
+    differentiates_in_double = True
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
