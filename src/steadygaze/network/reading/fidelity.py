@@ -255,22 +255,27 @@ def _compare_logits(
                 "single precision holds, in which it gives others itself; a deep network that was never "
                 "trained may be like that: load its trained weights, or hand in module.double()"
             )
-        wide = network.original.in_double()
-        if wide is not None:
-            exact = np.asarray(wide.logits(x[told].numpy()), np.float64)
-            if float((np.abs(ours[told] - exact).max(axis=1) / sizes).max()) <= options.rounding:
-                raise ModelError(
-                    f"the logits of {network.path} in its own precision are off by {difference:.2g} of their "
-                    "size from what its weights give in double precision, allowed is "
-                    f"{options.rounding:.2g}; its weights are large (are pixels scaled as in training?): hand "
-                    "in module.double()"
-                )
+        if _as_in_double(network, x[torch.from_numpy(told)], ours[told], options.rounding * sizes):
+            raise ModelError(
+                f"the logits of {network.path} in its own precision are off by {difference:.2g} of their "
+                f"size from what its weights give in double precision, allowed is {options.rounding:.2g}; "
+                "its weights are large (are pixels scaled as in training?): hand in module.double()"
+            )
         raise FidelityError(
             f"the logits of the imported network {network.path} differ from the original's by "
             f"{difference:.2g} "
             f"of their size, allowed is {options.rounding:.2g}; please report this network"
         )
     return max(difference, 0.0)
+
+
+def _as_in_double(network: Network, x: Tensor, ours: np.ndarray, allowed: np.ndarray) -> bool:
+    """Whether logits ``(B, K)`` are the original's in double precision, if it has that, but for ``(B,)``."""
+    wide = network.original.in_double()
+    if wide is None:
+        return False
+    theirs = np.asarray(wide.logits(x.numpy()), np.float64)
+    return bool((np.abs(ours - theirs).max(axis=1) <= allowed).all())
 
 
 def _by_shaking(graph: Graph, x: Tensor, values: Mapping[int, Tensor]) -> np.ndarray:

@@ -379,7 +379,7 @@ def _making(error: BaseException) -> str:
     if isinstance(error, TypeError):
         return "name a function that makes the module with all that it needs"
     if isinstance(error, SystemExit):
-        return "it ends the program, as argparse does with options that are not its own: name one that does not"
+        return "it ends the program, as argparse does with options of others: name one that does not"
     return "mend what it does when it is called"
 
 
