@@ -335,6 +335,35 @@ def test_an_interruption_that_a_library_lets_pass_is_no_fault_to_report(monkeypa
     assert signal.getsignal(signal.SIGINT) is before
 
 
+READ_IN = """
+import signal, sys
+
+class Stopping:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Stopping())
+from steadygaze.__main__ import main
+sys.argv = ["steadygaze", "layers"]
+main()
+"""
+
+
+def test_an_interruption_while_the_program_is_read_in():
+    done = subprocess.run([sys.executable, "-c", READ_IN], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == f"error: {cli._NO_ANSWER}\n"
+
+
+def test_an_interrupt_that_is_to_be_ignored_is_while_the_program_is_read_in():
+    program = READ_IN.replace(
+        "import signal, sys", "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_interrupt_that_is_to_be_ignored_is(monkeypatch, capsys):
     def interrupted() -> list[str]:
         signal.raise_signal(signal.SIGINT)

@@ -43,6 +43,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 450, 80
 # The modules that import from the package later than at their top, and why.
 LATE = {
     "": "the public list: nothing slow is imported before it is asked for",
+    "__main__": "all: Ctrl-C is heeded while it is read in",
     "campaign": "its public list, as above",
     "campaign.content": "torch, where a model keeps its weights in other files",
     "campaign.pool": "torch, in the worker processes alone",

@@ -6,7 +6,6 @@ The public list. Names are loaded when they are first used, so that asking for h
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
     from steadygaze.verdict.answer import Answer, PointAnswer
     from steadygaze.verdict.budget import Progress
     from steadygaze.verdict.driver import solve, verify
-
-__version__ = version("steadygaze")
 
 __all__ = [
     "AbstractAffinePerturbation",
@@ -154,6 +151,10 @@ _MODULES = ("campaign", "digits", "errors")  # those that users import from
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # it takes twice as long as all else here
+
+        return version("steadygaze")
     if name in _MODULES:
         return import_module(f"steadygaze.{name}")
     if name not in _HOME:
@@ -164,4 +165,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+    return sorted({*globals(), *__all__, *_MODULES, "__version__"})
