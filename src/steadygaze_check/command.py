@@ -27,7 +27,8 @@ _RUNNABLE = "Abs Add Asinh Atan Clip Concat Conv Cos Div Erf Exp Flatten Gather 
 _RUNNABLE += " Log MatMul Max MaxPool Min Mul PRelu Pad Pow ReduceMax ReduceMean Relu Reshape Sigmoid"
 _RUNNABLE += " Sin Slice Softmax Softplus Sqrt Sub Tanh Transpose Where"
 # What logits go through at the end of a network that tells probabilities, and what leaves them as they are.
-_ENDING = "Cast Flatten Identity LogSoftmax Reshape Sigmoid Softmax Squeeze Transpose Unsqueeze"
+_ENDING = "Cast Flatten Gather Identity LogSoftmax Reshape Sigmoid Slice Softmax Squeeze Transpose Unsqueeze"
+_JOINING = "Concat"  # 1 - p and p, of a single logit
 _ENDS = {0: "All claims are certified.", 10: "A claim is refuted.", 20: "Not everything could be certified."}
 
 
@@ -186,8 +187,8 @@ def _values(network: bytes, pixels: np.ndarray, asked: str | None = None) -> dic
     inside = any(asked in node.output for node in model.graph.node)
     names: list[Any] = [asked] if inside else [each.name for each in model.graph.output]
     for node in reversed(model.graph.node):
-        if node.op_type in _ENDING.split() and {*node.output} & {*names}:
-            names.append(node.input[0])
+        if node.op_type in (*_ENDING.split(), _JOINING) and {*node.output} & {*names}:
+            names += node.input if node.op_type == _JOINING else node.input[:1]
     found: Any = ReferenceEvaluator(model).run(names, {model.graph.input[0].name: given})
     kept = ((name, value) for name, value in zip(names, found, strict=True) if isinstance(value, np.ndarray))
     return {name: value.astype(np.float64).reshape(-1) for name, value in kept if value.dtype.kind in "fiu"}

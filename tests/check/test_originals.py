@@ -69,13 +69,32 @@ def test_logits_are_found_where_the_original_has_them(honest, tmp_path, capsys, 
     assert ("same SHA-256; logits" in capsys.readouterr().out) == (code == 0)
 
 
-@pytest.mark.parametrize("classes", [1, 3])
-def test_a_classifier_that_tells_probabilities_is_its_own_original(tmp_path, capsys, classes):
+class BothClasses(torch.nn.Module):
+    """Of the logit of the second of two classes the probabilities of both, stacked or joined."""
+
+    def __init__(self, stacked: bool) -> None:
+        super().__init__()
+        self.stacked = stacked
+
+    def forward(self, z):
+        p = z.sigmoid()
+        return torch.stack([1 - p[:, 0], p[:, 0]], dim=1) if self.stacked else torch.cat([1 - p, p], dim=1)
+
+
+ENDS = {
+    "sigmoid": (1, torch.nn.Sigmoid()),
+    "log-softmax": (3, torch.nn.LogSoftmax(1)),
+    "joined": (1, BothClasses(stacked=False)),
+    "stacked": (1, BothClasses(stacked=True)),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_classifier_that_tells_probabilities_is_its_own_original(tmp_path, capsys, end):
     """One logit is read as two, a softmax is left out; both were told to be another network."""
     torch.manual_seed(0)
-    end = torch.nn.Sigmoid() if classes == 1 else torch.nn.LogSoftmax(1)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4), torch.nn.ReLU())
-    model.extend([torch.nn.Linear(4, classes), end])
+    model.extend([torch.nn.Linear(4, ENDS[end][0]), ENDS[end][1]])
     with warnings.catch_warnings(action="ignore"):  # it is the older exporter of two
         torch.onnx.export(model, (torch.zeros(1, 1, 4, 4),), tmp_path / "net.onnx", dynamo=False)
     image = np.random.default_rng(0).random((4, 4))

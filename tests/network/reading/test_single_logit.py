@@ -43,6 +43,31 @@ class Squeezed(nn.Module):
         return self.body(x).squeeze(1)
 
 
+class Both(nn.Module):
+    """The probabilities of both classes, as estimators of two classes give them."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.body, self.how = body(), how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        p = torch.sigmoid(self.body(x))
+        match self.how:
+            case "joined":
+                return torch.cat([1 - p, p], dim=1)
+            case "stacked":
+                return torch.stack((1 - p[:, 0], p[:, 0]), dim=-1)
+            case "squeezed":
+                p = p.squeeze(1)
+                return torch.stack([1.0 - p, p], dim=1)
+            case "the other way round":
+                return torch.cat([p, 1 - p], dim=1)
+            case "of 2":
+                return torch.cat([2 - p, p], dim=1)
+            case _:  # of another number than the other class has
+                return torch.cat([1 - p, torch.sigmoid(2 * self.body(x))], dim=1)
+
+
 def saved(module: nn.Module, folder: Path, kind: str) -> Path:
     path = folder / f"net.{kind}"
     with warnings.catch_warnings():
@@ -83,6 +108,40 @@ def test_one_logit_is_read_as_two_classes(kind, tail, tmp_path):
     assert_two_classes(network)
     removed = "final sigmoid removed" in (network.output_note or "").lower()
     assert removed == (tail == "sigmoid")
+
+
+@pytest.mark.parametrize("kind", ["module", "pt2", "onnx"])
+@pytest.mark.parametrize("how", ["joined", "stacked", "squeezed"])
+def test_the_probabilities_of_both_classes_are_read_as_one_logit(kind, how, tmp_path):
+    module = Both(how).eval()
+    network = load_network(module if kind == "module" else saved(module, tmp_path, kind), input_shape=SHAPE)
+    assert_two_classes(network)
+    assert "final sigmoid removed" in (network.output_note or "").lower()
+
+
+@pytest.mark.parametrize("kind", ["module", "pt2", "onnx"])
+@pytest.mark.parametrize("how", ["the other way round", "of 2", "of another number"])
+def test_what_only_looks_like_the_probabilities_of_both_classes_stays(kind, how, tmp_path):
+    module = Both(how).eval()
+    network = load_network(module if kind == "module" else saved(module, tmp_path, kind), input_shape=SHAPE)
+    assert network.output_note is None
+    wanted = logits_of(copy.deepcopy(module).double(), IMAGES)
+    assert np.allclose(network.graph.forward(torch.from_numpy(IMAGES)), wanted, atol=1e-6)
+
+
+def test_an_estimator_of_two_classes_is_exact(tmp_path):
+    """As skl2onnx writes `MLPClassifier`."""
+    nodes = [
+        node("Flatten", None),
+        node("Gemm", None, "w"),
+        node("Sigmoid", None),
+        node("Sub", "one", "v2"),
+        node("Concat", "v3", "v2", axis=1),
+    ]
+    model = model_of(nodes, {"w": array(16, 1), "one": np.ones(1, np.float32)}, shape=SHAPE)
+    network = imported(model, tmp_path, input_shape=SHAPE)
+    assert "final Sigmoid removed" in (network.output_note or "")
+    assert not network.graph.smooth
 
 
 def test_sigmoids_of_several_classes_stay(tmp_path):

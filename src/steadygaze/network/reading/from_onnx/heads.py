@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
-from onnx import NodeProto
+from onnx import NodeProto, numpy_helper
 
 from steadygaze.errors import ModelError, SettingError
 from steadygaze.network.reading.from_onnx.forms import FLOATS
@@ -18,6 +19,8 @@ LOGARITHMS: Mapping[str, int] = {"Softmax": 1, "LogSoftmax": 0, "Sigmoid": 0}
 _BEHIND = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Log", "ZipMap")
 # What exporters of estimators put behind the number of a class to make its name.
 _NAMING = ("ArrayFeatureExtractor", "Cast", "Identity", "LabelEncoder", "Reshape", "Squeeze", "Unsqueeze")
+# What leaves of a single number nothing but that number.
+_COPYING = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Slice")
 LABELS = ("ArgMax", "TopK", "Hardmax")
 """Operators that make the class itself of the logits."""
 
@@ -26,7 +29,8 @@ LABELS = ("ArgMax", "TopK", "Hardmax")
 class Head:
     """The name of the logits, the softmax that was left out after them, if any, and the output behind it.
 
-    A sigmoid is left out likewise, which is so of a single logit alone: of several `whole` holds.
+    A sigmoid p is left out likewise, or 1 - p and p, which is so of a single logit alone: of several `whole`
+    holds.
     """
 
     logits: str
@@ -54,9 +58,9 @@ def head_of(model: onnx.ModelProto, asked: str | None) -> Head:
                 f"the output is {asked!r}, which the network does not have; allowed are its outputs "
                 f"({outputs}), by name or by number from 0 on, and the values inside it; name one of these"
             )
-        return _unwrapped(asked, makers)
+        return _unwrapped(asked, makers, model)
     names = [one.name for one in model.graph.output]
-    heads = {name: _unwrapped(name, makers) for name in names if not _is_label(name, makers)}
+    heads = {name: _unwrapped(name, makers, model) for name in names if not _is_label(name, makers)}
     if len(names) == 1 and not heads:
         node = _labelling(names[0], makers)
         assert node is not None, "no head is left out but of a label"
@@ -110,7 +114,7 @@ def _names_classes(node: NodeProto, name: str) -> bool:
     return node.op_type.endswith("Classifier") and len(node.output) > 1 and node.output[0] == name
 
 
-def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:
+def _unwrapped(name: str, makers: Mapping[str, NodeProto], model: onnx.ModelProto) -> Head:
     """The logits, where a softmax and what only reshapes it end in the value of that name."""
     behind, logarithms = name, 0
     for _ in makers:  # a file may go in circles
@@ -118,12 +122,44 @@ def _unwrapped(name: str, makers: Mapping[str, NodeProto]) -> Head:
             break
         logarithms += makers[behind].op_type == "Log"
         behind = makers[behind].input[0]
-    node = makers.get(behind)
+    node = _of_both_classes(behind, makers, model) or makers.get(behind)
     if node is not None and node.input and logarithms <= LOGARITHMS.get(node.op_type, -1):
         return Head(node.input[0], node, name)
     while name in makers and makers[name].op_type == "ZipMap" and makers[name].input:
         name = makers[name].input[0]
     return Head(name, None, name)
+
+
+def _of_both_classes(name: str, makers: Mapping[str, NodeProto], model: onnx.ModelProto) -> NodeProto | None:
+    """The sigmoid p where the value of that name is 1 - p and p, as estimators of two classes end."""
+    joined = makers.get(name)
+    if joined is None or joined.op_type != "Concat" or len(joined.input) != 2:
+        return None
+    rest, own = (_of_one_number(one, makers) for one in joined.input)
+    less, sigmoid = makers.get(rest), makers.get(own)
+    if less is None or sigmoid is None or (less.op_type, sigmoid.op_type) != ("Sub", "Sigmoid"):
+        return None
+    same = _of_one_number(less.input[1], makers) == own
+    return sigmoid if same and _is_one(less.input[0], makers, model) else None
+
+
+def _of_one_number(name: str, makers: Mapping[str, NodeProto]) -> str:
+    """The value that the one of that name is a copy of, if it holds a single number."""
+    for _ in makers:
+        node = makers.get(name)
+        if node is None or node.op_type not in _COPYING or not node.input:
+            break
+        name = node.input[0]
+    return name
+
+
+def _is_one(name: str, makers: Mapping[str, NodeProto], model: onnx.ModelProto) -> bool:
+    """Whether the value of that name is the number 1, kept in the file."""
+    kept = [one for one in model.graph.initializer if one.name == name]
+    node = makers.get(name)
+    if node is not None and node.op_type == "Constant":
+        kept += [one.t for one in node.attribute if one.name == "value"]
+    return any(array.size == 1 and np.all(array == 1) for array in map(numpy_helper.to_array, kept))
 
 
 def _keeps_order(node: NodeProto) -> bool:

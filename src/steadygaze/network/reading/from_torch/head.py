@@ -24,6 +24,7 @@ _LOGARITHMS = ("log_softmax.int", "_log_softmax", "special_log_softmax")
 _SOFTMAXES = ("softmax.int", "_softmax", "special_softmax", *_LOGARITHMS)
 # Of one logit alone, which is read as two classes: their probabilities are its sigmoid and the rest.
 _SIGMOID = "sigmoid"
+_JOINED = ("cat", "stack")  # 1 - p and p of it, as both their probabilities
 # These move numbers without changing their order, or copy them.
 _CARRIERS = (
     *("view", "reshape", "_unsafe_view", "flatten.using_ints", "unflatten.int", "unsqueeze"),
@@ -91,6 +92,8 @@ def check_agreement(returned: np.ndarray, logits: np.ndarray, dropped: str) -> N
     given = torch.from_numpy(logits).double()
     if dropped == _SIGMOID:
         expected = torch.sigmoid(given)
+        if returned.shape[1] == 2:
+            expected = torch.cat([1 - expected, expected], dim=1)
     else:
         expected = (torch.softmax if dropped.startswith("softmax") else torch.log_softmax)(given, dim=1)
     if not torch.allclose(torch.from_numpy(returned).double(), expected, 1e-3, 1e-4):
@@ -116,6 +119,7 @@ def _before(last: fx.Node) -> Head:
     """The first node before `last` that is no part of the head."""
     logits, softmaxes, left_out = last, [], []
     passed: list[fx.Node] = []
+    of_both: list[fx.Node] = []
     for node in _back(last):
         passed.append(node)
         name = operator_name(node)
@@ -126,7 +130,10 @@ def _before(last: fx.Node) -> Head:
             left_out += passed
             passed = []
             logits = node.all_input_nodes[0]
-        elif not _carries(node):
+        elif not softmaxes and (found := _of_both_classes(node)):
+            of_both = found
+            passed += found
+        elif node not in of_both and not _carries(node):
             break
     return Head(logits, frozenset(left_out), tuple(softmaxes))
 
@@ -136,6 +143,30 @@ def _back(node: fx.Node) -> Iterator[fx.Node]:
     while node.op == "call_function" and node.all_input_nodes:
         yield node
         node = node.all_input_nodes[0]
+
+
+def _of_both_classes(node: fx.Node) -> list[fx.Node]:
+    """The nodes between the sigmoid p of one number and this one, if it makes 1 - p and p of it; or none."""
+    sources = node.all_input_nodes
+    if operator_name(node) not in _JOINED or len(sources) != 2 or node.meta["val"].shape[-1] != 2:
+        return []
+    rest, own = sources
+    if operator_name(rest) != "rsub.Scalar" or rest.args[1:] != (1,) or rest.kwargs:
+        return []
+    (one, first), (other, second) = _up_to_sigmoid(rest.all_input_nodes[0]), _up_to_sigmoid(own)
+    return [rest, *one, *other] if first is second and first is not None else []
+
+
+def _up_to_sigmoid(node: fx.Node) -> tuple[list[fx.Node], fx.Node | None]:
+    """The nodes that carry one number, from this one back to the sigmoid that it is, and that."""
+    passed: list[fx.Node] = []
+    for one in _back(node):
+        if operator_name(one) == _SIGMOID:
+            return passed, one if _is_one_number(one) else None
+        if not _carries(one) and operator_name(one) != "select.int":
+            break
+        passed.append(one)
+    return passed, None
 
 
 def _carries(node: fx.Node) -> bool:
