@@ -25,7 +25,7 @@ from steadygaze.network.bounding.rows.steepening import steepened
 from steadygaze.network.bounding.taylor.polynomial_slopes import PolynomialSlopes, pulled_back
 from steadygaze.network.bounding.tightening import Effort, Tightening
 from steadygaze.network.graph import Graph
-from steadygaze.network.joint import AbstractJoint
+from steadygaze.network.joint import AbstractJoint, Multiply
 from steadygaze.network.layers import AbstractAffine, Add, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -230,7 +230,9 @@ def bounds_of(
             values[index], found, deviation = relax_joint_node(graph, index, inputs, room, used, nodes)
             slopes[index], used = found, max(used, values[index].symbols)
             pull, doubts = pull + values[index].flattened().blamed(deviation), doubts + found.doubts
-            if tightening is not None:
+            if tightening is not None and isinstance(layer, Multiply):
+                tightening.multiplied(index, inputs, values[index])
+            elif tightening is not None:
                 tightening.ended(index, values[index])
         else:
             assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"

@@ -32,6 +32,7 @@ from steadygaze.network.bounding.rows.lines import (
     smooth_lines,
     values_of,
 )
+from steadygaze.network.bounding.rows.product_lines import ProductLines
 from steadygaze.network.bounding.rows.window_lines import (
     WindowLines,
     kept_low,
@@ -312,6 +313,20 @@ class Tightening:
         """Whether bands behind a node say what rows to it would: it has forms without symbols."""
         forms = self.backward.grounds.get(source)
         return forms is not None and not forms.symbols
+
+    def multiplied(self, index: int, factors: tuple[Forms, ...], forms: Forms) -> None:
+        """Take in products, entry by entry, of values that have forms; those of the products are these."""
+        one, other = self._graph.nodes[index].inputs
+        if not self._depth[one] and not self._depth[other]:  # what bends nothing forms know best
+            self.ended(index, forms)
+            return
+        bands, ranges = (self._bands[one], self._bands[other]), (self._ranges[one], self._ranges[other])
+        first, second = factors
+        self.backward.lines[index] = ProductLines.of((first, second), bands, ranges)
+        self.backward.last_bend.clear()
+        # Bands of products say what forms do; rows say more.
+        self._depth[index] = max(2, 1 + self._depth[one], 1 + self._depth[other])
+        self._know(index, Band.of(forms), forms.bounds())
 
     def ended(self, index: int, forms: Forms) -> None:
         """Take in a node that no row is carried through: rows end in the forms of its values."""

@@ -413,7 +413,8 @@ class Backward:
             own, constant, rounding = self.lines[index].pulled(rows)
             sums.raised(constant)
             sums.blurred(rounding)
-            return (own,)
+            sizes = [math.prod(self.graph.nodes[source].shape) for source in node.inputs]
+            return own.split(sizes, dim=2)
         layer, shapes = node.layer, tuple(self.graph.nodes[source].shape for source in node.inputs)
         moved = layer.transpose(rows.reshape(-1, *node.shape), shapes)
         parts = tuple(part.reshape(*rows.shape[:2], -1) for part in moved)

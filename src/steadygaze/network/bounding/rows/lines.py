@@ -48,7 +48,7 @@ class AbstractLines(ABC):
         """Rows ``(B, R, M)`` for the layer's output as rows ``(B, R, N)`` for its input.
 
         ``<row, output> >= <new row, input> + constant - rounding``. Returns new rows, constants ``(B, R)``
-        and roundings ``(B, R)``. Rows ``(1, R, M)`` are those of every box.
+        and roundings ``(B, R)``. Rows ``(1, R, M)`` are those of every box. Several inputs are side by side.
         """
 
     @abstractmethod

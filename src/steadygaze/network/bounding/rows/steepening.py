@@ -71,7 +71,7 @@ def _ends(backward: Backward, index: int) -> tuple[Tensor, Tensor] | None:
 
 
 def _inputs(backward: Backward, entries: dict[int, Tensor], t: Tensor, start: int) -> dict[int, Tensor]:
-    """``(B, N)`` before each node that is not affine, at points t ``(B, n)``.
+    """``(B, N)`` before each node that is not affine, at points t ``(B, n)``; inputs are side by side.
 
     Units are the lines that a row with these entries ``(B, 1, M)`` behind each node takes.
     """
@@ -86,7 +86,7 @@ def _inputs(backward: Backward, entries: dict[int, Tensor], t: Tensor, start: in
         elif isinstance(node.layer, AbstractAffine):
             values[index] = node.layer.forward(*(values[source] for source in node.inputs))
         else:
-            found[index] = values[node.inputs[0]].flatten(1)
+            found[index] = torch.cat([values[source].flatten(1) for source in node.inputs], dim=1)
             taken = backward.lines[index].taken(entries[index][:, 0], found[index])
             values[index] = taken.reshape(-1, *node.shape)
     return found
