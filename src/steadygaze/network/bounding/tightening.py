@@ -8,6 +8,7 @@ several pieces, and whose range is wider than what the coordinates alone explain
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from enum import Enum
 
 import torch
@@ -41,6 +42,7 @@ from steadygaze.network.bounding.rows.window_lines import (
 )
 from steadygaze.network.columns import columns_of
 from steadygaze.network.graph import Graph
+from steadygaze.network.joint import Multiply
 from steadygaze.network.layers import AbstractAffine, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -112,7 +114,10 @@ class Tightening:
         self, graph: Graph, pixels: Forms, start: int, effort: Effort, deadline: Deadline = NEVER
     ) -> None:
         self._graph, self._asks = graph, effort is Effort.UNITS
-        self._may_narrow = pixels.error.device.type == "cpu" and _is_precise() and graph.growth < _GROWTH
+        multiplies = any(isinstance(node.layer, Multiply) for node in graph.nodes)
+        self._may_narrow = (
+            not multiplies and pixels.error.device.type == "cpu" and _is_precise() and graph.growth < _GROWTH
+        )
         self.backward = Backward(graph, deadline=deadline)
         self._bands: dict[int, Band] = {}
         self._ranges: dict[int, tuple[Tensor, Tensor]] = {}
@@ -128,6 +133,8 @@ class Tightening:
         # units may be asked for with these.
         self._differs = torch.zeros(len(pixels.error), dtype=torch.bool, device=pixels.error.device)
         self._allowed = torch.full_like(pixels.error.flatten(1)[:, 0], _FEW_ASKED)
+        # Where rows for units end besides.
+        self._halts: dict[int, End] = {}
         self._ground(start, pixels)
 
     def affine(self, index: int, forms: Forms) -> None:
@@ -324,6 +331,10 @@ class Tightening:
         first, second = factors
         self.backward.lines[index] = ProductLines.of((first, second), bands, ranges)
         self.backward.last_bend.clear()
+        if self._asks and len(forms.shape) == 3:
+            # Gates that weigh channels see all of a map: rows for single places would take ten times as long,
+            # and gain little where boxes are near to being decided.
+            self._halts[index] = End.of(forms)
         # Bands of products say what forms do; rows say more.
         self._depth[index] = max(2, 1 + self._depth[one], 1 + self._depth[other])
         self._know(index, Band.of(forms), forms.bounds())
@@ -333,16 +344,21 @@ class Tightening:
         self._depth[index] = 0
         self._ground(index, forms)
 
+    @property
+    def _for_units(self) -> Backward:
+        ends = self.backward.ends | self._halts
+        return replace(self.backward, ends=ends) if self._halts else self.backward
+
     def _asked(self, source: int, asked: Tensor, width: Tensor) -> Band:
         """The band of a node, with what rows say of some of its entries; where these are wide in float32."""
         band = self._bands[source]
         if not self._may_narrow or self._entries(source, asked) <= _HEAVY * len(asked):
-            return band.between(*self.backward.units(source, asked))
+            return band.between(*self._for_units.units(source, asked))
         coarse = asked & (width > _COARSE * self.backward.scale(source))
         if coarse.any():
-            band = band.between(*self.backward.narrowed(source).units(source, coarse))
+            band = band.between(*self._for_units.narrowed(source).units(source, coarse))
         fine = asked & ~coarse
-        return band.between(*self.backward.units(source, fine)) if fine.any() else band
+        return band.between(*self._for_units.units(source, fine)) if fine.any() else band
 
     def _asked_of_both(self, source: int, asked: Tensor) -> Range | None:
         """What rows through other lines say of ranges ``(B, M)``, where few are asked for: as `_turned` does.
@@ -350,7 +366,7 @@ class Tightening:
         Its band is then asked for, too: both go back together. None where that is not done.
         """
         few = self._differs.any() and self.backward.asks_few(torch.cat([asked, asked]))
-        both = self.backward.with_others(source) if few else None
+        both = self._for_units.with_others(source) if few else None
         if both is None:
             return None
         below, above = both.units(source, torch.cat([asked, asked & self._differs[:, None]]))
@@ -369,7 +385,7 @@ class Tightening:
         some = asked & few[:, None]
         if not some.any():
             return low, high
-        below, above = self.backward.otherwise().units(source, some)
+        below, above = self._for_units.otherwise().units(source, some)
         least, most = torch.fmax(low, least_of(below)), torch.fmin(high, -least_of(-above))
         left, whole = (torch.where(some, own, 0.0).sum(dim=1) for own in (most - least, high - low))
         tried = some.any(dim=1)
@@ -378,7 +394,7 @@ class Tightening:
 
     def _entries(self, source: int, asked: Tensor) -> int:
         """How many entries rows for what is asked of a node have, where they are widest."""
-        behind = self.backward.behind(source)
+        behind = self._for_units.behind(source)
         return int(asked.sum()) * max(math.prod(self._graph.nodes[index].shape) for index in behind)
 
     def _ground(self, index: int, forms: Forms) -> None:

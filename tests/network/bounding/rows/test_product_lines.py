@@ -256,3 +256,13 @@ def test_a_network_of_gates_is_read_as_products():
     )
     backward = bounds_of(graph, pixels, {graph.last}, {}, 8, effort=Effort.GAPS).backward
     assert any(isinstance(lines, ProductLines) for lines in backward.lines.values())
+
+
+@pytest.mark.parametrize(("name", "through"), [("gates of channels", False), ("tanh and sigmoid", True)])
+def test_rows_for_units_end_at_products_of_maps(monkeypatch, name, through):
+    asked, pulled = [], ProductLines.pulled
+    monkeypatch.setattr(ProductLines, "pulled", lambda self, rows: asked.append(rows) or pulled(self, rows))
+    bounds, _ = bounded(name, width=0.5)
+    assert bool(asked) is through
+    below_and_above(bounds)
+    assert asked
