@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from steadygaze.export.parameter_network import parameter_network
 from steadygaze.network.graph import Graph, Node
+from steadygaze.network.joint import Multiply
 from steadygaze.network.layers import Add, Conv, Dense, Input, Permute, Reshape, ScaleShift
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
@@ -127,10 +128,12 @@ def _step(module: nn.Module, index: int, node: Node) -> Callable[..., Tensor]:
             return _pool(layer)
         case Smooth(function="sigmoid" | "tanh"):
             return torch.sigmoid if layer.function == "sigmoid" else torch.tanh
+        case Multiply():
+            return lambda x, y: x * y
     raise NotImplementedError(
         f"The {type(layer).__name__} of node {index} is not written for the library; "
         "the networks here are of dense, convolution, reshape, permute, add, scaling, ReLU, leaky ReLU, "
-        "sigmoid, tanh and max pooling layers without padding: "
+        "sigmoid, tanh, product and max pooling layers without padding: "
         "leave this one out."
     )
 
