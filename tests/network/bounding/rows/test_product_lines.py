@@ -92,6 +92,13 @@ def below_and_above(bounds):
     return rows, bounds.backward.least(rows, bounds.graph.last)
 
 
+def image_within(rng, pixels):
+    """Images ``(B, C, H, W)`` that the forms allow."""
+    t = coordinates(rng, len(pixels.error), COUNT)
+    away = torch.from_numpy(rng.choice([-1.0, 1.0], tuple(pixels.error.shape)))
+    return pixels.centre + (t[:, :, None, None, None] * pixels.rows[:, 1:]).sum(dim=1) + away * pixels.error
+
+
 def excess(name, effort=Effort.UNITS, seeds=4, images=100, width=0.3):
     """How far what is sampled is below what rows say, at most."""
     worst, rng = -np.inf, np.random.default_rng(5)
@@ -99,10 +106,7 @@ def excess(name, effort=Effort.UNITS, seeds=4, images=100, width=0.3):
         bounds, pixels = bounded(name, seed, width, effort=effort)
         rows, found = below_and_above(bounds)
         for _ in range(images):
-            t = coordinates(rng, len(found), COUNT)
-            away = torch.from_numpy(rng.choice([-1.0, 1.0], tuple(pixels.error.shape)))
-            moved = pixels.centre + (t[:, :, None, None, None] * pixels.rows[:, 1:]).sum(dim=1)
-            values = bounds.graph.forward(moved + away * pixels.error)
+            values = bounds.graph.forward(image_within(rng, pixels))
             worst = max(worst, float((found - (rows * values[:, None]).sum(dim=2)).max()))
     return worst
 
@@ -240,13 +244,16 @@ def test_gaps_are_narrower_than_those_of_forms(name):
     assert spans[2] <= 1.001 * spans[1] < 0.95 * spans[0]
 
 
-def test_slopes_are_turned_before_products(monkeypatch):
-    bounds, _ = bounded("gates of channels", width=0.5)
-    found = bounds.steepened_gaps(
-        0, torch.arange(4), torch.zeros(4, dtype=torch.int64), torch.full((4,), torch.inf).double()
-    )
+def test_slopes_are_turned_before_products():
+    bounds, pixels = bounded("gates of channels", width=0.5)
+    number, wanted = torch.arange(4), torch.full((4,), torch.inf).double()
+    found = bounds.steepened_gaps(0, number, torch.zeros_like(number), wanted)
     rows = bounds._rows(0)[:1].expand(4, -1, -1)
     assert (found >= bounds.backward.least(rows, bounds.graph.last)[:, 0] - 1e-9).all()
+    rng = np.random.default_rng(9)
+    for _ in range(200):
+        values = bounds.graph.forward(image_within(rng, pixels))
+        assert (found <= (rows[:, 0] * values).sum(dim=1) + 1e-12).all()
 
 
 def test_a_network_of_gates_is_read_as_products():
