@@ -242,7 +242,7 @@ class Graph:
 
         On its way it grows at each node by no more than the largest absolute sum of weights on one input, or
         the steepest slope; where a value is read by several nodes, what comes from all of them adds up. Of
-        smooth nodes of several inputs, or with unbounded slopes, it is not known, and infinite.
+        smooth nodes of several inputs, but for products of bounded values, or of unbounded slopes it is inf.
         """
         layers = tuple((node.layer, node.shape, node.inputs) for node in self.nodes)
         return most_growth(layers, self.device)
