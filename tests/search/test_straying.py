@@ -19,7 +19,8 @@ from steadygaze.question.posing import pose
 from steadygaze.search import branch_and_bound, straying
 from steadygaze.search.experience import Experience
 from steadygaze.search.judged_boxes import judge_boxes
-from steadygaze.search.straying import first_halvings, rooms_of
+from steadygaze.search.sides import Sides
+from steadygaze.search.straying import rooms_of
 from steadygaze.verdict.driver import verify
 
 IMAGE = np.random.default_rng(0).uniform(0.2, 0.8, (1, 6, 6))
@@ -85,6 +86,10 @@ MODULES = {
     "both ways": lambda: recurrent("tanh", True),
 }
 MOVED = "brightness(amount=-0.1..0.1) | translate(dx=-1..1, dy=-1..1)"
+
+
+def first_halvings_of(problem, deadline):
+    return straying.first_halvings(problem, Sides(problem), deadline)
 
 
 def about_zero(problem, halvings):
@@ -175,14 +180,14 @@ def test_it_is_asked_where_pixels_stray_and_networks_multiply(monkeypatch):
             chain_of("brightness(amount=-0.1..0.1) | contrast(amount=-0.1..0.1)"),
         )
     )
-    assert [first_halvings(own, NEVER) for own in (turned, moved, brighter)] == [16, 16, None]
+    assert [first_halvings_of(own, NEVER) for own in (turned, moved, brighter)] == [16, 16, None]
     # A single turn bends at 0 alone, and parts that end there do not.
-    assert first_halvings(posed(module, chain_of("rotate(degrees=-5..5)")), NEVER) is None
+    assert first_halvings_of(posed(module, chain_of("rotate(degrees=-5..5)")), NEVER) is None
     # Pixels that stray by no more than a hundredth are small enough from the first.
     little = posed(module, chain_of("affine(degrees=-0.01..0.01, scale=-0.0001..0.0001)"))
-    assert first_halvings(little, NEVER) == 0
+    assert first_halvings_of(little, NEVER) == 0
     experience, short = Experience(strays=True), Deadline.after(1e-6)
-    assert first_halvings(turned, short) is None
+    assert first_halvings_of(turned, short) is None
     for problem, deadline, rooms in ((turned, NEVER, 1024), (brighter, NEVER, 0), (turned, short, 0)):
         assert rooms_of(problem, box * problem.box, experience, deadline).tolist() == [rooms]
     # Over larger boxes hopelessly much strays; away from 0 it is not tried before one at 0 was decided.
@@ -193,4 +198,4 @@ def test_it_is_asked_where_pixels_stray_and_networks_multiply(monkeypatch):
     assert rooms_of(alone, box * alone.box, experience, NEVER).tolist() == [32]
     monkeypatch.setattr(straying, "GROWTH", np.finfo(np.float64).max)
     few = posed(recurrent("relu", both=False), chain_of(MOVED))
-    assert first_halvings(few, NEVER) is None
+    assert first_halvings_of(few, NEVER) is None

@@ -22,7 +22,7 @@ it loses less than 1e-300.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -167,6 +167,28 @@ class Enclosure:
             None if self.rest is None else self.rest[(every, every, *inner)],
             None if self.rest_error is None else self.rest_error[(every, *inner)],
         )
+
+    def take(self, chosen: np.ndarray) -> Enclosure:
+        """The rows of these numbers ``(k,)``."""
+        rest, error = self.rest, self.rest_error
+        return Enclosure(
+            self.centre[chosen],
+            self.slopes[chosen],
+            self.error[chosen],
+            self.products,
+            None if rest is None else rest[chosen],
+            None if error is None else error[chosen],
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[Enclosure]) -> Enclosure:
+        """Rows of several enclosures of one kind, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        known = parts[0].rest is not None
+        names = ("centre", "slopes", "error", "rest", "rest_error")[: 5 if known else 3]
+        rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return replace(parts[0], **rows)
 
     def reshaped(self, *shape: int) -> Enclosure:
         """The same values with rows of another shape."""

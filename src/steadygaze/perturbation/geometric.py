@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from itertools import pairwise
 from math import ceil, floor
 from typing import Self, final
@@ -48,6 +49,7 @@ class Translate(AbstractPiecewiseAffinePerturbation):
     moves_map = True
     interpolations = ("triangles", "bilinear")
     _back = np.eye(2)
+    _above: bool | None = None
     settings = (
         Setting("dx", "range"),
         Setting("dy", "range"),
@@ -110,9 +112,25 @@ class Translate(AbstractPiecewiseAffinePerturbation):
         """Where places cross from one pixel to the next, which all do at once."""
         return (True,) * len(self.parameters)
 
+    @property
+    def bends_diagonally(self) -> bool:
+        """Whether all pixels bend where the fractions of both shifts are equal, too: read on triangles."""
+        return len(self.parameters) == 2 and self.has_pieces
+
+    def on_side(self, above: bool) -> Self:
+        """The same, enclosed on one side of the diagonals alone; boxes of amounts lie in one cell each.
+
+        above: where the fraction of the shift down is the larger one.
+        """
+        sided = copy(self)
+        sided._above = above
+        return sided
+
     def enclose(self, images: Enclosure, amounts: Enclosure) -> Enclosure:
         """The images read at enclosed places, across triangles: see ``enclosing.resampling``."""
         fill = per_channel("translate fill", self.fill, images.shape[0])
+        if self._above is not None:
+            return _on_triangle(images, amounts, self._above, fill)
         fill = np.broadcast_to(fill[:, 0, 0], images.shape[:1])
         moving = amounts.moving
         own = amounts.along(moving)
@@ -124,6 +142,8 @@ class Translate(AbstractPiecewiseAffinePerturbation):
 
     def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
         """The maps moved by what varies, 0 where uncovered."""
+        if self._above is not None and (self._back == np.eye(2)).all():
+            return _on_triangle(maps, amounts, self._above, np.zeros(()))
         moving = amounts.moving
         own = amounts.along(moving)
         nothing = Enclosure.exact(np.zeros(len(own.centre)), own.count)
@@ -271,6 +291,39 @@ def _places(
         for at, shift in zip((columns, rows), shifts, strict=True)
     )
     return across, down
+
+
+def _on_triangle(values: Enclosure, amounts: Enclosure, above: bool, fill: np.ndarray) -> Enclosure:
+    """Images or maps (B, ..., H, W) moved by amounts (B, 2) of one cell each, on one side of its diagonal.
+
+    There they are affine in the amounts. Beyond the diagonal, where amounts reach, too, that says nothing.
+    """
+    cells = np.floor(amounts.centre).astype(np.int64)
+    parts, order = [], []
+    for right, down in np.unique(cells, axis=0).tolist():
+        own = np.flatnonzero((cells == (right, down)).all(axis=1))
+        some, moved = values.take(own), amounts.take(own)
+        first, second = (1, 0) if above else (0, 1)
+        corner, opposite = _placed_at(some, right, down, fill), _placed_at(some, right + 1, down + 1, fill)
+        middle = _placed_at(some, right + second, down + first, fill)
+        ways = [moved[k].reshaped(*(1,) * len(values.shape)) - (right, down)[k] for k in (first, second)]
+        order.append(own)
+        parts.append(corner + ways[0] * (middle - corner) + ways[1] * (opposite - middle))
+    return Enclosure.joined(parts).take(np.argsort(np.concatenate(order)))
+
+
+def _placed_at(values: Enclosure, right: int, down: int, fill: np.ndarray) -> Enclosure:
+    """Enclosed images or maps moved by whole pixels."""
+    nothing = np.zeros(())
+    moved = Enclosure(
+        _shifted(values.centre, right, down, fill),
+        _shifted(values.slopes, right, down, nothing),
+        _shifted(values.error, right, down, nothing),
+    )
+    if values.rest is None or values.rest_error is None:
+        return moved
+    rest, error = (_shifted(own, right, down, nothing) for own in (values.rest, values.rest_error))
+    return replace(moved, rest=rest, rest_error=error)
 
 
 def _in_words(low: float, high: float) -> str:

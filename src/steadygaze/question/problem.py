@@ -338,7 +338,7 @@ class Problem:
         Raises NotEnclosable where the perturbation does not say where its images lie, and Expired.
         """
         image, start = self.perturbation.enclose(self.image, self._amounts(boxes)), self._first_bounded
-        (graph, tolerances, norms), drifting = self._bounded, not self.class_alone
+        (graph, tolerances, norms), drifting = self.bounded, not self.class_alone
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
         found = bounds_over(image, graph, wanted, tolerances, room, start, effort, deadline, drifting, norms)
         return replace(found, pull=of_parameters(found.pull, self.perturbation.products))
@@ -379,7 +379,7 @@ class Problem:
         return replace(flat, rows=flat.rows.index_select(2, kept), error=flat.error.index_select(1, kept))
 
     @cached_property
-    def _bounded(self) -> tuple[Graph, dict[int, Tensor], BlockNorms]:
+    def bounded(self) -> tuple[Graph, dict[int, Tensor], BlockNorms]:
         """The graph as it is bounded; of each node that picks, how close to a breakpoint is on it; blocks."""
         graph = pooled_first(self.graph, {*self.saliency.reads(self.graph, self.pixels), self.pixels})
         if any(one is not other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):

@@ -47,7 +47,8 @@ from steadygaze.search.handover import Handover
 from steadygaze.search.judged_boxes import judge_boxes
 from steadygaze.search.open_boxes import OpenBoxes
 from steadygaze.search.reaching_out import ReachingOut
-from steadygaze.search.straying import first_halvings
+from steadygaze.search.sides import Sides
+from steadygaze.search.straying import NARROW, first_halvings
 
 # Symbols that forms may have: measured, more make the bounds of real networks tighter by less than they cost.
 _ROOM = 32
@@ -63,9 +64,6 @@ _BATCHES = 4
 _WIDE = 2.0**-12
 # After so many boxes of a deep smooth network, none of them decided, those that hold 0 are cut about it.
 _IN_VAIN = 64
-# Of slow ones boxes about 0 with edges halved so often come first: many are decided, and where values are not
-# followed as polynomials a wide box takes ten times as long.
-_NARROW = 16
 # Bytes of the map that one step may add: with many parameters a box has many corners.
 _STEP_BYTES = 1 << 25
 _MOST_PARAMETERS = 10
@@ -129,7 +127,8 @@ class BranchAndBound(AbstractSearch):
         self._dividing = Dividing(problem, exact)
         self._done: list[CellMap] = []
         self._falsifier = Falsifier(problem, options.deadline)
-        self._strays = None if exact else first_halvings(problem, self._deadline)
+        self._sides = Sides(problem)
+        self._strays = None if exact else first_halvings(problem, self._sides, self._deadline)
         self._blocked, self._experience = np.inf, Experience(self._strays is not None)
         self._small: list[np.ndarray] = []
         self._nowhere: bool | None = None
@@ -149,12 +148,12 @@ class BranchAndBound(AbstractSearch):
         """Which boxes about 0 come before all others: a wide box of a slow network may take all the time."""
         problem, strays = self._problem, self._strays
         if problem.follows_polynomials:
-            return ReachingOut(_NARROW if self._slow else strays or 0)
+            return ReachingOut(NARROW if self._slow else strays or 0)
         if self._handover is None and (self._slow or strays is not None):
-            return self._down_to_the_smallest(_NARROW if self._slow else strays or 0)
+            return self._down_to_the_smallest(NARROW if self._slow else strays or 0)
         return None
 
-    def _down_to_the_smallest(self, first: int = _NARROW) -> ReachingOut:
+    def _down_to_the_smallest(self, first: int = NARROW) -> ReachingOut:
         return ReachingOut(first, round(-math.log2(smallest_share(self._problem))))
 
     def _reach_from(self, first: ReachingOut | None) -> None:
@@ -372,7 +371,9 @@ class BranchAndBound(AbstractSearch):
         experience = None if plain else self._experience
         try:
             self._deadline.ask()
-            return judge_boxes(self._problem, boxes, _ROOM, experience, self._deadline)
+            return self._sides.judged(
+                boxes, lambda problem, own: judge_boxes(problem, own, _ROOM, experience, self._deadline)
+            )
         except Expired:
             return None
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+
+from steadygaze.geometry.kinds import UNDECIDED
 
 # Boxes of each size on which an effort is tried.
 _TRIALS = 6
@@ -64,6 +66,13 @@ class Judged:
         order = np.arange(len(self.kind))
         order[chosen] = len(self.kind) + np.arange(len(chosen))
         return Judged.joined([self, rest]).take(order)
+
+    def met(self, chosen: np.ndarray, others: Judged) -> Judged:
+        """With what was found of other parts of some boxes: decided are those whose parts are alike."""
+        alike = self.kind[chosen] == others.kind
+        kind = np.where(alike, others.kind, UNDECIDED).astype(np.int8)
+        spent, lost = self.spent[chosen] + others.spent, self.lost[chosen] + others.lost
+        return self.replaced(chosen, replace(others, kind=kind, spent=spent, lost=lost))
 
     def take(self, chosen: np.ndarray) -> Judged:
         """Those of some boxes."""

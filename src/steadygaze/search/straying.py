@@ -19,6 +19,7 @@ from steadygaze.network.graph import GROWTH
 from steadygaze.question.problem import Problem
 from steadygaze.search.boxes import gauges_of, parted_at_zero, volumes_of
 from steadygaze.search.experience import Experience
+from steadygaze.search.sides import Sides
 
 # What pixels stray by at least, as a share of how far they move; and at most: what is above that has never
 # been decided.
@@ -32,8 +33,10 @@ _MOST_BYTES = 2**28
 _SHARE, _AT_ZERO, _VAIN, _VAIN_AT_ZERO = 0.1, 0.8, 0.3, 0.8
 # Symbols that forms have besides: the first where that is affordable.
 _ROOMS = (1024, 32)
-# How often edges are halved of the box that tells whether pixels stray at 0, whatever its size.
-_NARROW = 16
+#: How often edges are halved of the box that tells whether pixels stray at 0, whatever its size; and of the
+#: first boxes about 0 of slow networks: many are decided, and where values are not followed as polynomials a
+#: wide box takes ten times as long.
+NARROW = 16
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Straying:
         return _SECONDS * rows * sum(sizes) * (1 + widest / _WIDE) if widest <= _MOST_BYTES else math.inf
 
 
-def first_halvings(problem: Problem, deadline: Deadline) -> int | None:
+def first_halvings(problem: Problem, sides: Sides, deadline: Deadline) -> int | None:
     """How often the edges of the first box about 0 are halved where symbols decide how large one can be.
 
     None where pixels do not stray over all boxes about 0, or not over parts of these that end there, as a
@@ -78,11 +81,16 @@ def first_halvings(problem: Problem, deadline: Deadline) -> int | None:
     """
     if problem.graph.growth < GROWTH:
         return None
-    small = parted_at_zero(0.5**_NARROW * problem.box)
-    found = Straying.over(problem, np.concatenate([small, problem.box[None]]))
-    if found.share[:-1].max() < _MUCH or found.seconds(problem, _ROOMS[-1]) >= _AT_ZERO * deadline.planned:
+    small = parted_at_zero(0.5**NARROW * problem.box)
+    across = sides.across(small)
+    parts = [(problem, small[~across]), *((own, small[across]) for own in sides.problems)]
+    found = [Straying.over(own, boxes) for own, boxes in parts if len(boxes)]
+    if max(own.share.max() for own in found) < _MUCH:
         return None
-    return 0 if found.most[-1] <= _MOST else _NARROW
+    whole = Straying.over(problem, np.concatenate([small, problem.box[None]]))
+    if whole.seconds(problem, _ROOMS[-1]) >= _AT_ZERO * deadline.planned:
+        return None
+    return 0 if whole.most[-1] <= _MOST else NARROW
 
 
 def rooms_of(problem: Problem, boxes: np.ndarray, experience: Experience, deadline: Deadline) -> np.ndarray:
