@@ -65,19 +65,33 @@ def framed(box: np.ndarray, share: float) -> np.ndarray:
     return np.array(parts)
 
 
-def parted_at_zero(box: np.ndarray) -> np.ndarray:
-    """A box ``(n, 2)`` cut at 0 along every axis that has 0 inside: ``(parts, n, 2)``."""
-    ends = [[(low, 0.0), (0.0, high)] if low < 0 < high else [(low, high)] for low, high in box]
+def parted_at_zero(box: np.ndarray, axes: np.ndarray | bool = True) -> np.ndarray:
+    """A box ``(n, 2)`` cut at 0 along those of its axes ``(n,)`` that have 0 inside: ``(parts, n, 2)``."""
+    inside = (box[:, 0] < 0) & (box[:, 1] > 0) & axes
+    ends = [
+        [(low, 0.0), (0.0, high)] if cut else [(low, high)]
+        for (low, high), cut in zip(box, inside, strict=True)
+    ]
     return np.array(list(product(*ends)))
 
 
-def bends_at_zero(problem: Problem, images: bool = True) -> bool:
+def axes_bent_at_zero(problem: Problem, images: bool = True) -> np.ndarray:
+    """``(n,)`` bool: along which axes a box is cut at 0: all where units bend, else those images bend along.
+
+    images: as of `bends_at_zero`.
+    """
+    units, own = bends_at_zero(problem, images, moved=False), np.array(problem.perturbation.bends, bool)
+    return np.full(len(own), units) | (own & images)
+
+
+def bends_at_zero(problem: Problem, images: bool = True, moved: bool = True) -> bool:
     """Whether a unit is exactly on a breakpoint at 0, or, if images count, those bend there, or are clipped.
 
     As units over a blank background are: no box with 0 inside is small enough to keep them on one piece.
-    Units that are as much on it a little beside 0, as those that nothing comes to, do not bend.
+    Units that are as much on it a little beside 0, as those that nothing comes to, do not bend. moved:
+    whether what moves content counts, which bends all pixels.
     """
-    if images and any(problem.perturbation.bends):
+    if images and moved and any(problem.perturbation.bends):
         return True
     graph = problem.graph
     nodes = [node for node in graph.nodes if images or node.inputs != (0,)]

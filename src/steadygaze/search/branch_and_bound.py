@@ -26,17 +26,17 @@ from steadygaze.geometry.kinds import ROBUST, UNDECIDED
 from steadygaze.geometry.sections import gauge
 from steadygaze.network.bounding.polynomials import most_rows
 from steadygaze.question.problem import Problem
+from steadygaze.search.about_zero import AboutZero
 from steadygaze.search.base import AbstractSearch, CellMap, Enclosed, Options, Standing, joined, threads_of
 from steadygaze.search.boxes import (
     CHEAP,
     DEAR,
     SLOW,
-    bends_at_zero,
+    axes_bent_at_zero,
     gauges_of,
     map_of,
     parted_at_zero,
     shares_of,
-    shells,
     volumes_of,
 )
 from steadygaze.search.decidable import Decidable
@@ -162,8 +162,11 @@ class BranchAndBound(AbstractSearch):
         Where symbols for pixels see through how images bend, units alone make parts of it.
         """
         self._reaching_out, box = first, self._problem.box
-        bends = first is not None and bends_at_zero(self._problem, images=self._strays is None)
-        self._about_zero = parted_at_zero(box) if bends else box[None]
+        if first is None:
+            return
+        axes = axes_bent_at_zero(self._problem, images=self._strays is None)
+        parts = parted_at_zero(box, axes)
+        self._about_zero, first.parts = AboutZero(parts), len(parts)
 
     def pending(self) -> bool:
         """Whether boxes are open, and more of them are to be decided."""
@@ -214,29 +217,25 @@ class BranchAndBound(AbstractSearch):
         return self._reaching_out is None and whole and few
 
     def _reach_out(self, reaching: ReachingOut, halvings: int) -> None:
-        """Judge one box about 0; what it adds to those that were decided before is entered, the rest open."""
-        began, wholes, before = time.perf_counter(), self._about_zero, reaching.decided
-        boxes = wholes * 0.5**halvings
-        kind = self._kind_of(boxes)
-        if kind is None:
+        """Judge one box about 0, or its parts; what is added to those that were decided is entered."""
+        began, about = time.perf_counter(), self._about_zero
+        decided = self._decides(about, halvings)
+        if decided is None:
             self._deadline.ask()
             return
-        decided = kind != UNDECIDED
         if decided:
-            added = boxes
-            if before is not None:
-                added = np.concatenate([shells(box, before - halvings)[1:] for box in boxes])
-            self._enter(added, np.full(len(added), kind))
-            self._open.replace(np.concatenate([shells(whole, halvings)[1:] for whole in wholes]))
+            added, kinds = about.added()
+            self._enter(added, kinds)
+            self._open.replace(about.around())
         else:
-            self._note_open(round(-math.log2(shares_of(boxes, self._problem.box).max())))
+            self._note_open(round(-math.log2(shares_of(about.at(halvings), self._problem.box).max())))
         reaching.learn(decided)
         self._note("bounds", time.perf_counter() - began)
 
-    def _kind_of(self, boxes: np.ndarray) -> int | None:
-        """The kind of all boxes, UNDECIDED where they differ; None where the time is over before."""
-        kinds = set[int]()
-        for some in np.array_split(boxes, -(-len(boxes) // self._batch)):
+    def _decides(self, about: AboutZero, halvings: int) -> bool | None:
+        """Whether all parts about 0 are of one kind; None where the time is over before."""
+        while len(left := about.left(halvings)[: self._batch]):
+            some = about.at(halvings)[left]
             with self._alone():
                 judged = self._judged(some)
             if judged is None:
@@ -244,10 +243,10 @@ class BranchAndBound(AbstractSearch):
             self._experience.learn_few(volumes_of(some) / self._problem.volume, judged)
             self._counts["boxes"] += len(some)
             self._dividing.learn(some, judged.kind != UNDECIDED)
-            kinds.update(judged.kind.tolist())
-            if len(kinds) > 1 or UNDECIDED in kinds:
-                return UNDECIDED
-        return kinds.pop()
+            about.learn(left, halvings, judged.kind)
+            if (judged.kind == UNDECIDED).any():
+                return False
+        return about.alike
 
     def _go_on(self) -> None:
         began = time.perf_counter()

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import final
 
 # Halvings are increased by so many where none is decided, up to so many; and fall to half of those that were.
-_STEP, _MOST = 8, 36
+# After all of the box they are twice as many at first: small boxes take less, and many of these are decided.
+# Not where a box is judged in so many parts: to go back from there takes more than there is time for.
+_STEP, _MOST, _PARTED = 8, 36, 4
 
 
 @final
@@ -20,11 +22,14 @@ class ReachingOut:
     Args:
         first: how often the edges of the whole box are halved at first.
         most: how often they are at most.
+
+    Attributes:
+        parts: how many a box is judged in.
     """
 
     def __init__(self, first: int, most: int = _MOST) -> None:
         self._next: int | None = first
-        self._most = most
+        self._most, self.parts = most, 1
         self._decided: int | None = None
         self._open = -1
 
@@ -50,7 +55,8 @@ class ReachingOut:
 
     def _following(self) -> int | None:
         if self._decided is None:
-            smaller = min(self._open + _STEP, self._most) if self._open else 2 * _STEP
+            twice = not self._open and self.parts < _PARTED
+            smaller = min(self._open + _STEP * (1 + twice), self._most)
             return smaller if smaller > self._open else None
         middle = (self._decided + self._open) // 2 if self._open >= 0 else self._decided // 2
         return middle if self._open < middle < self._decided else None
