@@ -35,7 +35,7 @@ _DEGREES = (
     (2.0**-22, (3, 3, 3, 3)),
     (2.0**-18, (4, 4, 3, 3)),
     (2.0**-9, (8, 6, 5, 4)),
-    (math.inf, (16, 12, 8, 5)),
+    (math.inf, (16, 8, 6, 5)),
 )
 _FEW, _LARGE = (8, 5, 4, 3), 10**8
 # Behind more convolutions and dense layers than these values alone need to know what coordinates do to twice
