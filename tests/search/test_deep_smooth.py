@@ -157,10 +157,10 @@ def test_what_polynomials_leave_open_is_judged_by_forms_where_there_is_time(monk
     )  # fmt: skip
     efforts, own, clock = list[Effort](), Problem.bounds, [0.0]
 
-    def noted(self, boxes, room, effort=Effort.FORMS, *rest):
+    def noted(self, boxes, room, effort=Effort.FORMS, *rest, **more):
         efforts.append(effort)
         clock[0] += 1.0
-        return own(self, boxes, room, effort, *rest)
+        return own(self, boxes, room, effort, *rest, **more)
 
     monkeypatch.setattr(Problem, "bounds", noted)
     boxes = np.array([[[-0.9, 0.9]], [[0.0, 0.05 * 2.0**-12]], [[-0.05 * 2.0**-10, 0.0]]])

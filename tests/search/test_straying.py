@@ -20,7 +20,7 @@ from steadygaze.search import branch_and_bound, straying
 from steadygaze.search.experience import Experience
 from steadygaze.search.judged_boxes import judge_boxes
 from steadygaze.search.sides import Sides
-from steadygaze.search.straying import rooms_of
+from steadygaze.search.straying import rooms_of, shared_by
 from steadygaze.verdict.driver import verify
 
 IMAGE = np.random.default_rng(0).uniform(0.2, 0.8, (1, 6, 6))
@@ -114,13 +114,15 @@ def test_each_error_gets_a_symbol_in_its_place():
         assert torch.allclose(own, other, rtol=1e-14)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(
+    ("name", "shared"), [*((name, 0) for name in MODULES), ("tokens", 9), ("both ways", 64)]
+)
 @pytest.mark.parametrize("halvings", [5, 24])
-def test_bounds_hold_at_random_points(name, halvings):
-    chain = TURNED if name == "tokens" else chain_of(MOVED)
+def test_bounds_hold_at_random_points(name, shared, halvings):
+    chain = TURNED if name == "tokens" or shared else chain_of(MOVED)
     problem = posed(MODULES[name](), chain)
     box = about_zero(problem, halvings)
-    bounds = problem.bounds(box, 600, Effort.PIXELS)
+    bounds = problem.bounds(box, 600, Effort.PIXELS, shared=shared)
     low, high = bounds.gaps(problem.label)
     least, most = problem.enclosed_inconsistency(box, bounds)
     rng = np.random.default_rng(2)
@@ -170,6 +172,20 @@ def test_a_search_has_a_safe_scale_that_it_has_not_without(symbols, monkeypatch)
         assert (points.inconsistency <= 0.3).all()
 
 
+def test_pixels_share_symbols_where_there_is_no_time_for_one_each(monkeypatch):
+    """As many as there are directions, or as are affordable; and boxes are decided that are not without."""
+    problem, box = posed(tokens(3)), 0.5**12 * TURNED.box[None]
+    assert shared_by(problem, NEVER) == 0
+    monkeypatch.setattr(straying, "_seconds", lambda _, rows: np.inf if rows == 68 else 1.0)
+    directions = shared_by(problem, NEVER)
+    assert 8 < directions < 36
+    found = judge_boxes(problem, box, 32, Experience(strays=True))
+    assert (found.kind[0], found.pixels[0]) == (ROBUST, 1)
+    assert judge_boxes(problem, box, 32, Experience()).kind[0] == UNDECIDED
+    moved = posed(tokens(1), chain_of("rotate(degrees=-5..5) | scale(amount=-0.05..0.05)"))
+    assert shared_by(moved, NEVER) == 0
+
+
 def test_it_is_asked_where_pixels_stray_and_networks_multiply(monkeypatch):
     module, box = tokens(1), np.array([0.5**9])[:, None, None]
     turned, moved, brighter = (
@@ -180,7 +196,8 @@ def test_it_is_asked_where_pixels_stray_and_networks_multiply(monkeypatch):
             chain_of("brightness(amount=-0.1..0.1) | contrast(amount=-0.1..0.1)"),
         )
     )
-    assert [first_halvings_of(own, NEVER) for own in (turned, moved, brighter)] == [16, 16, None]
+    # Where content is shifted, what bends is on a line that boxes are judged on both sides of.
+    assert [first_halvings_of(own, NEVER) for own in (turned, moved, brighter)] == [16, None, None]
     # A single turn bends at 0 alone, and parts that end there do not.
     assert first_halvings_of(posed(module, chain_of("rotate(degrees=-5..5)")), NEVER) is None
     # Pixels that stray by no more than a hundredth are small enough from the first.
@@ -189,13 +206,13 @@ def test_it_is_asked_where_pixels_stray_and_networks_multiply(monkeypatch):
     experience, short = Experience(strays=True), Deadline.after(1e-6)
     assert first_halvings_of(turned, short) is None
     for problem, deadline, rooms in ((turned, NEVER, 1024), (brighter, NEVER, 0), (turned, short, 0)):
-        assert rooms_of(problem, box * problem.box, experience, deadline).tolist() == [rooms]
+        assert rooms_of(problem, box * problem.box, experience, deadline, 0).tolist() == [rooms]
     # Over larger boxes hopelessly much strays; away from 0 it is not tried before one at 0 was decided.
-    assert rooms_of(turned, turned.box[None], experience, NEVER).tolist() == [0]
+    assert rooms_of(turned, turned.box[None], experience, NEVER, 0).tolist() == [0]
     aside = turned.box[:, 1] * np.array([0.5**9, 0.5**8])[:, None]
-    assert rooms_of(turned, aside.T[None], experience, NEVER).tolist() == [0]
+    assert rooms_of(turned, aside.T[None], experience, NEVER, 0).tolist() == [0]
     alone = posed(module, saliency=NoMap())
-    assert rooms_of(alone, box * alone.box, experience, NEVER).tolist() == [32]
+    assert rooms_of(alone, box * alone.box, experience, NEVER, 0).tolist() == [32]
     monkeypatch.setattr(straying, "GROWTH", np.finfo(np.float64).max)
     few = posed(recurrent("relu", both=False), chain_of(MOVED))
     assert first_halvings_of(few, NEVER) is None

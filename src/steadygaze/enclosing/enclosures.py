@@ -63,6 +63,7 @@ class Enclosure:
     products: Pairs = ()
     rest: np.ndarray | None = None
     rest_error: np.ndarray | None = None
+    kinks: int = 0
 
     # Arrays leave sums and products with enclosures to the enclosure.
     __array_ufunc__ = None
@@ -82,7 +83,9 @@ class Enclosure:
         return middle.widened(away)
 
     @staticmethod
-    def of_boxes(boxes: np.ndarray, products: Pairs = (), keep_rest: bool = False) -> Enclosure:
+    def of_boxes(
+        boxes: np.ndarray, products: Pairs = (), keep_rest: bool = False, kinks: int = 0
+    ) -> Enclosure:
         """The parameters themselves (B, n) over ``boxes`` (B, n, 2), low and high; a width may be 0.
 
         They are middle + half t, with middle = (low + high) / 2 and half = (high - low) / 2 as computed.
@@ -91,12 +94,12 @@ class Enclosure:
         """
         low, high = boxes[..., 0], boxes[..., 1]
         middle, half = low + (high - low) / 2, (high - low) / 2
-        axes = np.eye(boxes.shape[1] + len(products), boxes.shape[1])
+        axes = np.eye(boxes.shape[1] + len(products) + kinks, boxes.shape[1])
         slopes = half[:, None] * axes
         # The three roundings of middle and half, each below u (|low| + |high|): any point of the box is
         # middle + half t for some t in [-1, 1] up to this.
         error = np.where(half > 0, 4 * UNIT * (np.abs(low) + np.abs(high)), 0.0)
-        made = Enclosure(middle, slopes, error, products)
+        made = Enclosure(middle, slopes, error, products, kinks=kinks)
         if not keep_rest:
             return made
         # Halves of sums to twice the precision, less what middle and half are of them.
@@ -166,6 +169,7 @@ class Enclosure:
             self.products,
             None if self.rest is None else self.rest[(every, every, *inner)],
             None if self.rest_error is None else self.rest_error[(every, *inner)],
+            self.kinks,
         )
 
     def take(self, chosen: np.ndarray) -> Enclosure:
@@ -400,11 +404,11 @@ def _mixed(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
         return np.abs(pairs[:, first, second] + pairs[:, second, first]).sum(axis=1)
     # Coordinates that move neither factor have no products, and products of parameters often move none.
     some = [own.any(axis=(0, *range(2, own.ndim))) for own in (alpha, beta)]
-    moving = np.flatnonzero(some[0] | some[1])
+    left = np.flatnonzero(some[0] | some[1])
     total = np.zeros((len(alpha), *np.broadcast_shapes(alpha.shape[2:], beta.shape[2:])))
-    for number, j in enumerate(moving[1:], start=1):
-        before = moving[:number]
-        pairs = alpha[:, j, None] * beta[:, before] + alpha[:, before] * beta[:, j, None]
+    for j in np.flatnonzero(min(some, key=np.count_nonzero)):  # one of each two moves the factor that few do
+        left = left[left != j]
+        pairs = alpha[:, j, None] * beta[:, left] + alpha[:, left] * beta[:, j, None]
         total = total + np.abs(pairs).sum(axis=1)
     return total
 

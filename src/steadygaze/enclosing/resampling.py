@@ -29,6 +29,7 @@ import numpy as np
 from steadygaze.enclosing.affine_kernels import led_to
 from steadygaze.enclosing.bilinear import ranged, walked
 from steadygaze.enclosing.enclosures import UNIT, Enclosure, Pairs, tighter
+from steadygaze.enclosing.kinks import kinked
 from steadygaze.enclosing.tilts import put_back
 
 
@@ -41,21 +42,27 @@ def resampled(
     *,
     triangles: bool,
     products: Pairs = (),
+    kinks: int = 0,
 ) -> Enclosure:
     """The values (B, M, H, W) read at places ``u``, ``v`` (B, H, W): enclosed, (B, M, H, W).
 
     ``fill`` (M,) is what each of the M channels is outside; ``moving`` (k,) are those of the coordinates of
-    the values that places have, in order; ``products`` are the factors of the last ones, see ``Enclosure``.
+    the values that places have, in order; ``products`` are the factors of the last ones, see ``Enclosure``,
+    but for so many ``kinks`` after them, which nothing else has: what pixels share of these (see ``kinks``).
     """
     across, down = u.moving, v.moving
     centre = framed(values.centre, fill)
     pairs = {}
     if not triangles:  # there nothing bends
-        pairs = _pairs_followed(moving[across].tolist(), moving[down].tolist(), values.count, products)
+        pairs = _pairs_followed(
+            moving[across].tolist(), moving[down].tolist(), values.count - kinks, products
+        )
     if len(np.union1d(across, down)) <= 1:
         made = _along(centre, u, v, moving, values.count, next(iter(pairs.values()), None), triangles)
     else:
         made = _within(centre, u, v, moving, values.count, pairs, triangles)
+    if kinks and not triangles:
+        made = tighter(kinked(centre, u, v, moving, values.count, kinks), made)
     if values.is_exact:
         return made
     # Each slope image is read at the same places. Half its range there goes into the error.

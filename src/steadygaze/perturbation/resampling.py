@@ -84,7 +84,8 @@ class AbstractResampling(AbstractPerturbation):
         own = amounts.along(moving)
         places = self._placed(self.enclosed_sources(self._every(own)), images.shape, own)
         fill = np.broadcast_to(fill[:, 0, 0], images.shape[:1])
-        return read_over(images, *places, fill, moving, triangles=False, products=amounts.products)
+        known = {"products": amounts.products, "kinks": amounts.kinks}
+        return read_over(images, *places, fill, moving, triangles=False, **known)
 
     def enclose_expected(self, maps: Enclosure, amounts: Enclosure) -> Enclosure:
         """The maps read at enclosed places, 0 outside."""
@@ -258,15 +259,16 @@ def read_over(
     *,
     triangles: bool,
     products: Pairs = (),
+    kinks: int = 0,
 ) -> Enclosure:
     """Images (B, C, H, W) read at enclosed places (B, H, W), ``fill`` (C,) outside.
 
     ``moving`` are the numbers of the coordinates that places depend on, ``products`` those of the amounts
-    that move them.
+    that move them, and so many ``kinks`` the last coordinates, free for what pixels share.
     """
     from steadygaze.enclosing.resampling import resampled  # numba, where it is needed
 
-    return resampled(values, u, v, fill, moving, triangles=triangles, products=products)
+    return resampled(values, u, v, fill, moving, triangles=triangles, products=products, kinks=kinks)
 
 
 def read_maps_over(

@@ -11,6 +11,17 @@ import numpy as np
 
 from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.geometric import Translate
+from steadygaze.perturbation.resampling import AbstractResampling
+
+
+def shares_kinks(chain: Chain) -> bool:
+    """Whether enclosures can have coordinates for kinks: of one link that several amounts move places in.
+
+    Those of two would be in the same coordinates; and what reads between pixels behind it would have to read
+    each of these.
+    """
+    moved = [link for link in chain.links if link.moves_map and link.parameters]
+    return len(moved) == 1 and isinstance(moved[0], AbstractResampling) and len(moved[0].parameters) > 1
 
 
 def diagonal_of(chain: Chain) -> tuple[int, int] | None:

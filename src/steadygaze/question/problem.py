@@ -95,9 +95,7 @@ class Problem:
     @property
     def follows_nothing(self) -> bool:
         """Whether the map of the unperturbed image is zero wherever it is compared, but for rounding."""
-        if self.class_alone:
-            return False
-        return not (self.target.abs() > self.tolerance.vanishing * self._terms0).any()
+        return not (self.class_alone or (self.target.abs() > self.tolerance.vanishing * self._terms0).any())
 
     @cached_property
     def expected_slack(self) -> float:
@@ -331,16 +329,18 @@ class Problem:
             raise NotEnclosable(reason)
 
     def bounds(
-        self, boxes: np.ndarray, room: int, effort: Effort = Effort.FORMS, deadline: Deadline = NEVER
-    ) -> Bounds:
-        """The network over boxes ``(B, n, 2)`` of parameters; the others are as for `bounds_of`.
+        self, boxes: np.ndarray, room: int, effort: Effort = Effort.FORMS, deadline: Deadline = NEVER, *,
+        shared: int = 0,
+    ) -> Bounds:  # fmt: skip
+        """The network over boxes ``(B, n, 2)`` of parameters; the others are as for `bounds_over`.
 
         Raises NotEnclosable where the perturbation does not say where its images lie, and Expired.
         """
-        image, start = self.perturbation.enclose(self.image, self._amounts(boxes)), self._first_bounded
-        (graph, tolerances, norms), drifting = self.bounded, not self.class_alone
+        (graph, tolerances, norms), amounts = self.bounded, self._amounts(boxes, shared)
+        image, start = self.perturbation.enclose(self.image, amounts), self._first_bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        found = bounds_over(image, graph, wanted, tolerances, room, start, effort, deadline, drifting, norms)
+        more = (deadline, not self.class_alone, norms, shared)
+        found = bounds_over(image, graph, wanted, tolerances, room, start, effort, *more)
         return replace(found, pull=of_parameters(found.pull, self.perturbation.products))
 
     @cached_property
@@ -348,8 +348,8 @@ class Problem:
         """Whether there are bounds by polynomials, see `Effort`."""
         return are_followed(self.graph, self.perturbation.coordinates)
 
-    def _amounts(self, boxes: np.ndarray) -> Enclosure:
-        return Enclosure.of_boxes(boxes, self.perturbation.products, keep_rest=self.graph.drowns)
+    def _amounts(self, boxes: np.ndarray, kinks: int = 0) -> Enclosure:
+        return Enclosure.of_boxes(boxes, self.perturbation.products, self.graph.drowns, kinks)
 
     @cached_property
     def _first_bounded(self) -> int:

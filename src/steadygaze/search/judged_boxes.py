@@ -11,7 +11,7 @@ symbols as there are units in doubt, if they are not too many: what no longer ca
 This and the rows for gaps are tried on a few boxes of each size, and then where they decide a share of them
 that makes up for what they take. What is tried without success may take a tenth of what a search has taken.
 
-Where networks multiply errors and pixels stray, each pixel has a symbol (`straying`).
+Where networks multiply errors and pixels stray, these have symbols (`straying`).
 
 Of deep smooth networks small boxes whose inconsistency polynomials leave open are asked for gradients to
 twice the precision; once that decides one of them, gradients of all boxes are.
@@ -33,7 +33,7 @@ from steadygaze.network.bounding.tightening import Effort
 from steadygaze.question.problem import Problem
 from steadygaze.search.boxes import SLOW, volumes_of
 from steadygaze.search.experience import Experience, Judged
-from steadygaze.search.straying import rooms_of
+from steadygaze.search.straying import rooms_of, shared_by
 
 # Gradients of boxes with more units in doubt are not carried back again: hardly any would be decided.
 _MOST_SYMBOLS = 256
@@ -83,11 +83,12 @@ def judge_boxes(
     """
     if experience is None or not experience.strays:
         return _in_turn(problem, boxes, room, experience, deadline)
-    rooms = rooms_of(problem, boxes, experience, deadline)
+    shared = shared_by(problem, deadline)
+    rooms = rooms_of(problem, boxes, experience, deadline, shared)
     some, rest = np.flatnonzero(rooms), np.flatnonzero(rooms == 0)
     parts = []
     if len(some):
-        parts.append(_by_pixels(problem, boxes[some], rooms[some], experience, deadline))
+        parts.append(_by_pixels(problem, boxes[some], rooms[some], experience, deadline, shared))
     if len(rest):
         parts.append(_in_turn(problem, boxes[rest], room, experience, deadline))
     return Judged.joined(parts).take(np.argsort(np.concatenate([some, rest])))
@@ -113,12 +114,20 @@ def _in_turn(
 
 
 def _by_pixels(
-    problem: Problem, boxes: np.ndarray, rooms: np.ndarray, experience: Experience, deadline: Deadline
+    problem: Problem,
+    boxes: np.ndarray,
+    rooms: np.ndarray,
+    experience: Experience,
+    deadline: Deadline,
+    shared: int,
 ) -> Judged:
-    """`judge_boxes` with a symbol for each pixel and so much room ``(B,)``, box by box: forms are wide."""
+    """`judge_boxes` with symbols for pixels and so much room ``(B,)``, box by box: forms are wide.
+
+    shared: how many symbols pixels share; 0 for one each.
+    """
     parts = []
     for box, room in zip(boxes, rooms.tolist(), strict=True):
-        judging = _Judging(problem, box[None], room, experience, deadline)
+        judging = _Judging(problem, box[None], room, experience, deadline, shared)
         judging.judge(np.zeros(1, np.int64), Effort.PIXELS)
         found = np.array(judging.kind != UNDECIDED, np.float64)
         parts.append(replace(judging.judged(), forms=np.full(1, np.nan), pixels=found))
@@ -174,8 +183,9 @@ class _Judging:
         room: int,
         experience: Experience | None,
         deadline: Deadline,
+        shared: int = 0,
     ) -> None:
-        self._deadline = deadline
+        self._deadline, self._shared = deadline, shared
         self._problem, self._boxes, self._room, self._experience = problem, boxes, room, experience
         self._shares = volumes_of(boxes) / problem.volume
         gaps = (len(boxes), problem.graph.classes - 1)
@@ -223,7 +233,7 @@ class _Judging:
     def judge(self, some: np.ndarray, effort: Effort) -> None:
         """Judge the boxes of these numbers with so much effort."""
         problem = self._problem
-        bounds = problem.bounds(self._boxes[some], self._room, effort, self._deadline)
+        bounds = problem.bounds(self._boxes[some], self._room, effort, self._deadline, shared=self._shared)
         formed = [bound.cpu().numpy() for bound in bounds.enclosed_gaps(problem.label).bounds()]
         fresh = np.isnan(self.forms[some])
         settled = np.logical_or.reduce(formed[1] < -problem.gap_tolerance, axis=1)
@@ -246,7 +256,7 @@ class _Judging:
         self.open[some[failing | holding]] = False
         held = np.flatnonzero(holding)
         if len(held):
-            apart = problem.image.size if effort is Effort.PIXELS else 0
+            apart = self._shared or problem.image.size if effort is Effort.PIXELS else 0
             self.kind[some[held]] = self._attention(some[held], bounds.take(torch.from_numpy(held)), apart)
 
     def _ask_gaps(self, asked: np.ndarray) -> None:

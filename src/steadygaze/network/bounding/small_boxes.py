@@ -53,12 +53,14 @@ def bounds_over(
     deadline: Deadline = NEVER,
     drifting: bool = True,
     norms: BlockNorms | None = None,
+    shared: int = 0,
 ) -> Bounds:
     """`bounds_of` pixels that are enclosed, or `bounds_about` them, where all boxes are small.
 
     With `Effort.PIXELS` what each pixel may be off by, beside what the coordinates do to it, has a symbol, in
     addition to the room. As an error it would be multiplied by the norms of all layers: over a box in which
     every pixel crosses a grid line, as any about 0 has it under an affine map, that is most of what is off.
+    shared: where so many of the last coordinates are what pixels share of that, these are the symbols.
 
     Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have; drifting: whether
     their coefficients of coordinates are known to twice the precision, which gradients need, and deep
@@ -74,16 +76,21 @@ def bounds_over(
     if are_small(graph, pixels).all():
         anchored = Anchored.of(pixels, graph.device)
         if apart:
-            anchored = replace(anchored, away=anchored.away.apart())
+            anchored = replace(anchored, away=_apart(anchored.away, shared))
         most = room + anchored.away.symbols
         found = bounds_about(graph, anchored, nodes, tolerances, most, start, deadline)
     else:
         known = Forms.of(pixels, graph.device)
         if apart:
-            known, effort = known.apart(), Effort.FORMS
+            known, effort = _apart(known, shared), Effort.FORMS
         most = room + known.symbols
         found = bounds_of(graph, known, nodes, tolerances, most, start, effort, deadline)
     return replace(found, room=room)
+
+
+def _apart(pixels: Forms, shared: int) -> Forms:
+    """With a symbol for each error; or with so many of the last coordinates as symbols, if there are any."""
+    return replace(pixels, count=pixels.count - shared) if shared else pixels.apart()
 
 
 def bounds_about(

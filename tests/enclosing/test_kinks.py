@@ -1,0 +1,146 @@
+"""Images about pixels that places cross grid lines at: where they lie, with kinks as coordinates."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from steadygaze.enclosing.enclosures import Enclosure
+from steadygaze.enclosing.kinks import _shared_directions
+from steadygaze.perturbation import (
+    Affine,
+    Brightness,
+    Chain,
+    Exposure,
+    Patch,
+    Perspective,
+    Rotate,
+    Shear,
+    Translate,
+)
+from steadygaze.perturbation.siding import shares_kinks
+
+IMAGE = np.random.default_rng(5).random((2, 7, 6))
+CHAINS = {
+    "turn and zoom": Chain(Affine(degrees=(-9, 5), scale=(-0.05, 0.05), fill=0.4)),
+    "turn and shift": Chain(Affine(degrees=(-5, 5), dx=(-1, 1), dy=(-0.5, 1))),
+    "shift": Chain(Affine(dx=(-1, 1), dy=(-0.5, 1))),
+    "all": Chain(Affine(degrees=(-5, 5), scale=(-0.05, 0.05), shear=(-0.1, 0.1), dx=(-1, 1), dy=(-0.5, 1))),
+    "from zero": Chain(Affine(degrees=(0, 5), scale=(0, 0.05))),
+    "tilted": Chain(Perspective(yaw=(-15, 15), pitch=(-10, 5), distance=12)),
+    "sheared, with others": Chain(
+        Brightness(-0.1, 0.1),
+        Shear((-0.1, 0.1), (-0.2, 0.1)),
+        Exposure(-0.1, 0.2),
+        Patch(0, 0.5, top=1, left=1, size=2),
+    ),
+}
+
+
+def over(chain, box, kinks):
+    return chain.enclose(IMAGE, Enclosure.of_boxes(box[None], chain.products, kinks=kinks))
+
+
+@pytest.mark.parametrize("kinks", [1, 2, 7, 40, 512])
+@pytest.mark.parametrize("name", CHAINS)
+def test_images_lie_within(name, kinks):
+    chain, rng = CHAINS[name], np.random.default_rng(1)
+    for box in (
+        chain.box,
+        chain.box / 8,
+        chain.box * 2.0**-14,
+        chain.box * 2.0**-30,
+        chain.box * 0.25 + 1e-4,
+    ):
+        low, high = (end[0] for end in over(chain, box, kinks).bounds())
+        thetas = box[:, 0] + rng.random((60, len(box))) * np.ptp(box, axis=1)
+        thetas[::3] = np.where(
+            rng.random(thetas[::3].shape) < 0.4, rng.choice(box.ravel(), thetas[::3].shape), 0.0
+        )
+        thetas = np.clip(thetas, *box.T)
+        images = chain.apply(IMAGE, thetas)
+        assert (low - images).max() <= 1e-15
+        assert (images - high).max() <= 1e-15
+
+
+@pytest.mark.parametrize(
+    ("name", "directions"), [("shift", 2), ("turn and shift", 13), ("turn and zoom", 54)]
+)
+def test_all_that_is_first_order_is_told_with_a_kink_for_each_direction(name, directions):
+    """Of turns with a shift one for each row and column."""
+    chain = CHAINS[name]
+    box = 2.0**-20 * chain.box
+    found = over(chain, box, 64)
+    used = found.slopes[0, -64:].any(axis=(1, 2, 3))
+    assert used[:directions].all() if name != "turn and zoom" else used.sum() <= directions
+    assert used.sum() <= directions
+    moved = found.spread.max()
+    assert found.error.max() < 1e-4 * moved
+    assert over(chain, box, 0).error.max() > 0.1 * moved
+
+
+def test_the_more_kinks_there_are_the_less_is_left():
+    chain = CHAINS["turn and zoom"]
+    box = 2.0**-20 * chain.box
+    left = [over(chain, box, kinks).error.sum() for kinks in (0, 4, 10, 32, 64)]
+    assert all(later < 0.8 * before for before, later in pairwise(left))
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("kinks", [1, 2, 5, 30])
+def test_kinks_are_made_of_shared_ones_up_to_what_is_told(n, kinks):
+    rng = np.random.default_rng(n)
+    ways = rng.normal(size=(2, n, 4, 5)) * rng.choice([1.0, 1e-12, 0.0], (2, n, 4, 5), p=[0.8, 0.1, 0.1])
+    ways[:, :, 0] = ways[:, :, 1] * -3.0
+    ways[:, :, 2, 0] = 0.0
+    numbers, shares, rests, nodes = _shared_directions(ways, kinks)
+    assert len(nodes) <= kinks
+    assert np.abs(np.abs(nodes).sum(axis=1) - 1).max() < 1e-15
+    t = np.concatenate([rng.uniform(-1, 1, (300, n)), rng.choice([-1.0, 0.0, 1.0], (100, n))])
+    # Across the lines along which kinks bend.
+    t[:100] -= (t[:100] * nodes[0]).sum(axis=1, keepdims=True) / (nodes[0] ** 2).sum() * nodes[0]
+    t = t[(np.abs(t) <= 1).all(axis=1)]
+    kink = np.abs(np.einsum("anyx,pn->payx", ways, t))
+    shared = np.abs(t @ nodes.T)
+    made = sum(share * shared[:, number] for number, share in zip(numbers, shares, strict=True))
+    for axis, (rest, spread) in enumerate(rests.swapaxes(0, 1)):
+        assert (np.abs(kink[:, axis] - made[:, axis] + rest) <= spread).all()
+
+
+def test_one_link_alone_has_kinks_and_nothing_reads_behind_it():
+    for name, chain in CHAINS.items():
+        assert shares_kinks(chain), name
+    turned = CHAINS["turn and zoom"].links[0]
+    for links in (
+        (Rotate(-5, 5),),
+        (Brightness(-0.1, 0.1),),
+        (turned, CHAINS["tilted"].links[0]),
+        (turned, Rotate(-5, 5)),
+        (Translate((-1, 1), (-1, 1)),),
+    ):
+        assert not shares_kinks(Chain(*links))
+    assert shares_kinks(Chain(turned, Rotate(3), Brightness(-0.1, 0.1)))
+
+
+@pytest.mark.parametrize("kinks", [3, 7, 12])
+def test_images_are_what_the_shared_kinks_make_of_them(kinks):
+    """At points of a box whose middle is 0, with the kinks' own values: nothing but the error is left."""
+    chain, rng = Chain(Affine(degrees=(-5, 5), scale=(-0.05, 0.05), fill=0.4)), np.random.default_rng(4)
+    box = 2.0**-20 * chain.box
+    amounts = Enclosure.of_boxes(box[None], (), kinks=kinks)
+    places = chain.links[0]._placed(
+        chain.links[0].enclosed_sources(chain.links[0]._every(amounts)), IMAGE.shape, amounts
+    )
+    ways = np.stack([own.slopes[0, :2] for own in places])
+    nodes = _shared_directions(ways, kinks)[-1]
+    found = chain.enclose(IMAGE, amounts)
+    t = rng.uniform(-1, 1, (4000, 2))
+    t[::2] /= np.abs(t[::2]).max(axis=1, keepdims=True)
+    coordinates = np.zeros((len(t), 2 + kinks))
+    coordinates[:, :2], coordinates[:, 2 : 2 + len(nodes)] = t, 2 * np.abs(t @ nodes.T) - 1
+    made = found.centre[0] + np.tensordot(coordinates, found.slopes[0], axes=1)
+    left = np.abs(chain.apply(IMAGE, t * box[:, 1]) - made)
+    assert (left <= found.error[0] + 1e-15).all()
+    assert (left.max(axis=0) > 0.5 * found.error[0]).mean() > 0.5
