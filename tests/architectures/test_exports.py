@@ -229,7 +229,7 @@ def test_probabilities_by_name_are_read_without_their_names(outputs, tmp_path):
     check_fidelity(network, SQUARES)
 
 
-def test_features_are_scaled_and_two_probabilities_keep_their_names(tmp_path):
+def test_features_are_scaled_and_two_probabilities_read_as_one_logit(tmp_path):
     """A pipeline of a scaler and a perceptron of two classes, whose second probability is a sigmoid."""
     nodes = [
         ("Scaler", ["input"], ["x"], {"offset": [0.1 * n for n in range(9)], "scale": [2.0] * 9}),
@@ -248,7 +248,8 @@ def test_features_are_scaled_and_two_probabilities_keep_their_names(tmp_path):
     z = (SQUARES.reshape(4, 9) - 0.1 * np.arange(9)) * 2 @ weights["w"].astype(float)
     second = 1 / (1 + np.exp(-z))
     found = network.graph.forward(torch.from_numpy(SQUARES))
-    assert np.allclose(found, np.hstack([1 - second, second]), atol=1e-6)
+    assert np.allclose(found, np.hstack([0 * z, z]), atol=1e-6)
+    assert np.allclose(found.softmax(1), np.hstack([1 - second, second]), atol=1e-6)
 
 
 WAYS = {
