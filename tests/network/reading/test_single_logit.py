@@ -144,6 +144,23 @@ def test_an_estimator_of_two_classes_is_exact(tmp_path):
     assert not network.graph.smooth
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [node("Sub", "one", "v2"), node("Gather", "v3", "twice", axis=1), node("Concat", "v4", "v2", axis=1)],
+        [node("Sub", "one", "v2"), node("Gather", "v2", "twice", axis=1), node("Concat", "v3", "v4", axis=1)],
+        [node("Gather", "v2", "twice", axis=1), node("Sub", "one", "v3"), node("Concat", "v4", "v2", axis=1)],
+    ],
+    ids=["1 - p", "p", "p before 1 - p"],
+)
+def test_probabilities_that_are_repeated_are_classes_of_their_own(behind, tmp_path):
+    nodes = [node("Flatten", None), node("Gemm", None, "w"), node("Sigmoid", None), *behind]
+    kept = {"w": array(16, 1), "one": np.ones(1, np.float32), "twice": np.zeros(2, np.int64)}
+    network = imported(model_of(nodes, kept, shape=SHAPE), tmp_path, input_shape=SHAPE)
+    assert network.output_note is None
+    assert network.graph.forward(torch.from_numpy(IMAGES)).shape[1] == 3
+
+
 def test_sigmoids_of_several_classes_stay(tmp_path):
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Sigmoid()).eval()
     for source in (module, saved(module, tmp_path, "pt2"), saved(module, tmp_path, "onnx")):

@@ -20,7 +20,7 @@ _BEHIND = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Log", "Zip
 # What exporters of estimators put behind the number of a class to make its name.
 _NAMING = ("ArrayFeatureExtractor", "Cast", "Identity", "LabelEncoder", "Reshape", "Squeeze", "Unsqueeze")
 # What leaves of a single number nothing but that number.
-_COPYING = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Slice")
+_COPYING = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather")
 LABELS = ("ArgMax", "TopK", "Hardmax")
 """Operators that make the class itself of the logits."""
 
@@ -135,31 +135,34 @@ def _of_both_classes(name: str, makers: Mapping[str, NodeProto], model: onnx.Mod
     joined = makers.get(name)
     if joined is None or joined.op_type != "Concat" or len(joined.input) != 2:
         return None
-    rest, own = (_of_one_number(one, makers) for one in joined.input)
+    rest, own = (_of_one_number(one, makers, model) for one in joined.input)
     less, sigmoid = makers.get(rest), makers.get(own)
     if less is None or sigmoid is None or (less.op_type, sigmoid.op_type) != ("Sub", "Sigmoid"):
         return None
-    same = _of_one_number(less.input[1], makers) == own
-    return sigmoid if same and _is_one(less.input[0], makers, model) else None
+    same = _of_one_number(less.input[1], makers, model) == own
+    ones = _kept(less.input[0], makers, model)
+    return sigmoid if same and any(one.size == 1 and np.all(one == 1) for one in ones) else None
 
 
-def _of_one_number(name: str, makers: Mapping[str, NodeProto]) -> str:
-    """The value that the one of that name is a copy of, if it holds a single number."""
+def _of_one_number(name: str, makers: Mapping[str, NodeProto], model: onnx.ModelProto) -> str:
+    """The value that the one of that name is a copy of, if that holds a single number."""
     for _ in makers:
         node = makers.get(name)
         if node is None or node.op_type not in _COPYING or not node.input:
             break
+        if node.op_type == "Gather" and all(own.size != 1 for own in _kept(node.input[1], makers, model)):
+            break  # as often as it has places
         name = node.input[0]
     return name
 
 
-def _is_one(name: str, makers: Mapping[str, NodeProto], model: onnx.ModelProto) -> bool:
-    """Whether the value of that name is the number 1, kept in the file."""
+def _kept(name: str, makers: Mapping[str, NodeProto], model: onnx.ModelProto) -> list[np.ndarray]:
+    """What the file keeps as the value of that name."""
     kept = [one for one in model.graph.initializer if one.name == name]
     node = makers.get(name)
     if node is not None and node.op_type == "Constant":
         kept += [one.t for one in node.attribute if one.name == "value"]
-    return any(array.size == 1 and np.all(array == 1) for array in map(numpy_helper.to_array, kept))
+    return [numpy_helper.to_array(one) for one in kept]
 
 
 def _keeps_order(node: NodeProto) -> bool:
