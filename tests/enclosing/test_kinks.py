@@ -177,3 +177,39 @@ def test_where_nothing_moves_images_are_what_they_are():
         assert found.spread.max() == 0.0, name
         assert np.abs(found.centre - chain.apply(IMAGE, still[None, :, 0])).max() <= found.error.max() + 1e-15
         assert found.error.max() < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("far", [2.0**-12, 0.25, 0.9])
+def test_both_ends_of_what_two_kinks_multiply_to_are_met(far, seed):
+    """Shifts along both axes: each kink is a coordinate, and the product of both is all that is left."""
+    image = np.random.default_rng(seed).normal(size=(1, 1, 3, 3)) ** 3
+    slopes, still = np.zeros((2, 1, 2, 1, 1)), np.zeros((1, 1, 1))
+    slopes[0, 0, 0], slopes[1, 0, 1] = far, far
+    across, down = (Enclosure(still, own, still) for own in slopes)
+    found = kinked(image, across, down, np.arange(2), 4, 2)
+    t = np.stack(np.meshgrid(*[np.linspace(-1, 1, 5)] * 2), axis=-1).reshape(-1, 2)
+    # Directions in the order of their angles: that of columns first.
+    coordinates = np.concatenate([t, 2 * np.abs(t) - 1], axis=1)
+    made = found.centre[0, 0, 0, 0] + coordinates @ found.slopes[0, :, 0, 0, 0]
+    x, y = np.abs(far * t).T
+    columns, rows = (1 + np.sign(t).astype(int)).T
+    pixels = image[0, 0]
+    values = (
+        (1 - x) * (1 - y) * pixels[1, 1] + x * (1 - y) * pixels[1, columns]
+        + (1 - x) * y * pixels[rows, 1] + x * y * pixels[rows, columns]
+    )  # fmt: skip
+    error = found.error[0, 0, 0, 0]
+    rounding = 1e-13 * np.abs(image).max()
+    assert (values - made).max() == pytest.approx(error, rel=1e-6, abs=rounding)
+    assert (values - made).min() == pytest.approx(-error, rel=1e-6, abs=rounding)
+
+
+def test_places_beyond_the_cells_about_a_pixel_are_not_told():
+    image, still = np.ones((1, 1, 3, 3)), np.zeros((1, 1, 1))
+    for far, told in ((0.999, True), (1.001, False)):
+        across = Enclosure(still, np.array([far, 0.0]).reshape(1, 2, 1, 1), still)
+        down = Enclosure(still, np.zeros((1, 2, 1, 1)), still)
+        for places in ((across, down), (down, across)):
+            found = kinked(image, *places, np.arange(2), 4, 2)
+            assert np.isfinite(found.error).all() == told
