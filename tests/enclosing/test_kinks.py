@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from steadygaze.enclosing.enclosures import Enclosure
-from steadygaze.enclosing.kinks import _shared_directions
+from steadygaze.enclosing.kinks import _shared_directions, kinked
+from steadygaze.enclosing.resampling import framed
 from steadygaze.perturbation import (
     Affine,
     Brightness,
@@ -144,3 +145,71 @@ def test_images_are_what_the_shared_kinks_make_of_them(kinks):
     left = np.abs(chain.apply(IMAGE, t * box[:, 1]) - made)
     assert (left <= found.error[0] + 1e-15).all()
     assert (left.max(axis=0) > 0.5 * found.error[0]).mean() > 0.5
+
+
+@pytest.mark.parametrize("tilted", [0.0, 1.0])
+def test_both_ends_of_what_mixed_kinks_leave_are_met(tilted):
+    """Between (0.3, 0.7) and (0.7, 0.3): at t = (1, -1) both are 0.4, and |t_1 + t_2| / 2 is 0."""
+    image = np.array([0.2 + 0.3 * tilted, 0.9, 0.2]).reshape(1, 1, 1, 3)
+    ways = np.array([[0.3, 0.7], [0.05, 0.05], [0.7, 0.3]]) * 2.0**-20
+    slopes = np.zeros((1, 2, 1, 3))
+    slopes[0, :, 0] = ways.T
+    across = Enclosure(np.arange(3.0).reshape(1, 1, 3), slopes, np.zeros((1, 1, 3)))
+    down = Enclosure(np.zeros((1, 1, 3)), np.zeros_like(slopes), np.zeros((1, 1, 3)))
+    found = kinked(framed(image, np.zeros(1)), across, down, np.arange(2), 4, 2)
+    t = np.stack(np.meshgrid(*[np.linspace(-1, 1, 41)] * 2), axis=-1).reshape(-1, 2)
+    nodes = np.array([[0.7, 0.3], [0.3, 0.7]])
+    g = 2 * np.abs(t @ nodes.T) - 1
+    away = t @ ways[1]
+    values = 0.9 + np.where(away > 0, away * (image[0, 0, 0, 2] - 0.9), -away * (image[0, 0, 0, 0] - 0.9))
+    made = found.centre[0, 0, 0, 1] + np.concatenate([t, g], axis=1) @ found.slopes[0, :, 0, 0, 1]
+    # Of 0.1 the quarter of 0.8, by as much as one pixel differs from the mean of those beside it.
+    error = 0.1 * 0.2 * (0.7 - 0.15 * tilted) * 2.0**-20
+    assert found.error[0, 0, 0, 1] == pytest.approx(error, rel=1e-6)
+    assert (values - made).max() == pytest.approx(error, rel=1e-6)
+    assert (values - made).min() == pytest.approx(-error, rel=1e-6)
+
+
+def test_where_nothing_moves_images_are_what_they_are():
+    for name, chain in CHAINS.items():
+        still = np.zeros_like(chain.box)
+        found = over(chain, still, 7)
+        assert found.spread.max() == 0.0, name
+        assert np.abs(found.centre - chain.apply(IMAGE, still[None, :, 0])).max() <= found.error.max() + 1e-15
+        assert found.error.max() < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("far", [2.0**-12, 0.25, 0.9])
+def test_both_ends_of_what_two_kinks_multiply_to_are_met(far, seed):
+    """Shifts along both axes: each kink is a coordinate, and the product of both is all that is left."""
+    image = np.random.default_rng(seed).normal(size=(1, 1, 3, 3)) ** 3
+    slopes, still = np.zeros((2, 1, 2, 1, 1)), np.zeros((1, 1, 1))
+    slopes[0, 0, 0], slopes[1, 0, 1] = far, far
+    across, down = (Enclosure(still, own, still) for own in slopes)
+    found = kinked(image, across, down, np.arange(2), 4, 2)
+    t = np.stack(np.meshgrid(*[np.linspace(-1, 1, 5)] * 2), axis=-1).reshape(-1, 2)
+    # Directions in the order of their angles: that of columns first.
+    coordinates = np.concatenate([t, 2 * np.abs(t) - 1], axis=1)
+    made = found.centre[0, 0, 0, 0] + coordinates @ found.slopes[0, :, 0, 0, 0]
+    x, y = np.abs(far * t).T
+    columns, rows = (1 + np.sign(t).astype(int)).T
+    pixels = image[0, 0]
+    values = (
+        (1 - x) * (1 - y) * pixels[1, 1] + x * (1 - y) * pixels[1, columns]
+        + (1 - x) * y * pixels[rows, 1] + x * y * pixels[rows, columns]
+    )  # fmt: skip
+    error = found.error[0, 0, 0, 0]
+    rounding = 1e-13 * np.abs(image).max()
+    assert (values - made).max() == pytest.approx(error, rel=1e-6, abs=rounding)
+    assert (values - made).min() == pytest.approx(-error, rel=1e-6, abs=rounding)
+
+
+def test_places_beyond_the_cells_about_a_pixel_are_not_told():
+    image, still = np.ones((1, 1, 3, 3)), np.zeros((1, 1, 1))
+    for far, told in ((0.999, True), (1.001, False)):
+        across = Enclosure(still, np.array([far, 0.0]).reshape(1, 2, 1, 1), still)
+        down = Enclosure(still, np.zeros((1, 2, 1, 1)), still)
+        for places in ((across, down), (down, across)):
+            found = kinked(image, *places, np.arange(2), 4, 2)
+            assert np.isfinite(found.error).all() == told

@@ -61,7 +61,7 @@ def resampled(
         made = _along(centre, u, v, moving, values.count, next(iter(pairs.values()), None), triangles)
     else:
         made = _within(centre, u, v, moving, values.count, pairs, triangles)
-    if kinks and not triangles:
+    if kinks and len(moving) and not triangles:
         made = tighter(kinked(centre, u, v, moving, values.count, kinks), made)
     if values.is_exact:
         return made
