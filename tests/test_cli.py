@@ -99,9 +99,18 @@ def test_the_answer_in_words(search, capsys, tmp_path):
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"result.json", "report.html", "witness"}
 
 
-@pytest.mark.parametrize(("visited", "words"), [(1, "1 region by sweep"), (2, "2 regions by sweep")])
-def test_a_single_region_is_one(search, capsys, visited, words):
-    search.result = replace(search.result, regions={**search.result.regions, "visited": visited})
+@pytest.mark.parametrize(
+    ("method", "visited", "words"),
+    [
+        ("sweep", 1, "1 region by sweep"),
+        ("sweep", 2, "2 regions by sweep"),
+        ("bound", 1, "1 box by bound"),
+        ("bound", 2, "2 boxes and regions by bound"),
+    ],
+)
+def test_a_single_region_is_one(search, capsys, method, visited, words):
+    regions = {**search.result.regions, "visited": visited}
+    search.result = replace(search.result, method=method, regions=regions)
     cli.run(DIGIT)
     assert words in capsys.readouterr().out
 

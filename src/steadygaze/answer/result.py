@@ -180,7 +180,8 @@ class Result:
     def unit_of_work(self) -> str:
         """What `regions.visited` counts, in words."""
         single = self.regions.get("visited") == 1
-        return {"bound": "boxes and regions"}.get(self.method, "region" if single else "regions")
+        one, many = ("box", "boxes and regions") if self.method == "bound" else ("region", "regions")
+        return one if single else many
 
     def headline(self) -> str:
         """The verdict in one sentence; the terminal and the report both say exactly this."""
