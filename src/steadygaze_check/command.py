@@ -29,6 +29,7 @@ _RUNNABLE += " Sin Slice Softmax Softplus Sqrt Sub Tanh Transpose Where"
 # What logits go through at the end of a network that tells probabilities, and what leaves them as they are.
 _ENDING = "Cast Flatten Gather Identity LogSoftmax Reshape Sigmoid Slice Softmax Squeeze Transpose Unsqueeze"
 _JOINING = "Concat"  # 1 - p and p, of a single logit
+_ALIKE = 1e-3  # how far probabilities may be off those of the logits, by whatever precision the file has
 _ENDS = {0: "All claims are certified.", 10: "A claim is refuted.", 20: "Not everything could be certified."}
 
 
@@ -178,20 +179,36 @@ def _logits(network: bytes, pixels: np.ndarray) -> np.ndarray:
 def _values(network: bytes, pixels: np.ndarray, asked: str | None = None) -> dict[str, np.ndarray]:
     """The outputs at pixels, shaped and rounded as the network takes them, or the value asked for.
 
-    And what these are a softmax or another shape of. By onnx's own reference evaluator.
+    And what these are a softmax or another shape of, as their numbers show: by onnx's own reference
+    evaluator.
     """
     model: Any = onnx.load_model_from_string(network)
     taken = model.graph.input[0].type.tensor_type
     shape = [max(1, size.dim_value) for size in taken.shape.dim]
     given = pixels.reshape(shape).astype(np.float64 if taken.elem_type == 11 else np.float32)
     inside = any(asked in node.output for node in model.graph.node)
-    names: list[Any] = [asked] if inside else [each.name for each in model.graph.output]
+    outputs: list[Any] = [asked] if inside else [each.name for each in model.graph.output]
+    names = [*outputs]
     for node in reversed(model.graph.node):
         if node.op_type in (*_ENDING.split(), _JOINING) and {*node.output} & {*names}:
             names += node.input if node.op_type == _JOINING else node.input[:1]
     found: Any = ReferenceEvaluator(model).run(names, {model.graph.input[0].name: given})
     kept = ((name, value) for name, value in zip(names, found, strict=True) if isinstance(value, np.ndarray))
-    return {name: value.astype(np.float64).reshape(-1) for name, value in kept if value.dtype.kind in "fiu"}
+    made = {name: value.astype(np.float64).reshape(-1) for name, value in kept if value.dtype.kind in "fiu"}
+    ends = [made[name] for name in outputs if name in made]
+    return {name: value for name, value in made.items() if any(_tells(end, value) for end in ends)}
+
+
+def _tells(end: np.ndarray, logits: np.ndarray) -> bool:
+    """Whether the numbers at the end are these logits, in their order, or probabilities of their classes."""
+    with np.errstate(all="ignore"):
+        sigmoid = np.exp(-np.logaddexp(0.0, -logits))
+        shares = logits - np.logaddexp.reduce(logits)
+        forms = [logits, sigmoid, np.exp(shares), shares]
+    if logits.size == 1:
+        forms.append(np.concatenate([1 - sigmoid, sigmoid]))
+    alike = (form for form in forms if form.size == end.size)
+    return any(np.allclose(end, form, _ALIKE, _ALIKE, equal_nan=True) for form in alike)
 
 
 def _compared(certificate: Certificate, original: bytes) -> tuple[str, str]:
@@ -201,6 +218,7 @@ def _compared(certificate: Certificate, original: bytes) -> tuple[str, str]:
         return REFUTED, "the original does not have the SHA-256 that the certificate names"
     mean, std = (np.reshape(about.get(k) or d, (-1, 1, 1)) for k, d in (("mean", 0.0), ("std", 1.0)))
     off, values = dict[str, float](), dict[str, np.ndarray]()
+    seen, missed = set[str](), set[str]()
     for _ in range(_COMPARED):
         theta = certificate.box[:, 0] + draw.random(certificate.dimension) * certificate.width
         image = _clipped(certificate, _unclipped(certificate, 0, theta))
@@ -217,6 +235,10 @@ def _compared(certificate: Certificate, original: bytes) -> tuple[str, str]:
             if logits.size == told.size:
                 far = float(np.nan_to_num(np.abs(logits - told).max(), nan=np.inf))
                 off[name] = max(off.get(name, 0.0), far)
+        # What the outputs tell at some points alone is not theirs.
+        missed |= seen - values.keys() | values.keys() - (seen or values.keys())
+        seen |= values.keys()
+    off = {name: far for name, far in off.items() if name not in missed}
     if not off:
         return OPEN, f"none of its values {', '.join(values)[:80]!r} has as many entries as there are classes"
     name, worst = min(off.items(), key=lambda pair: pair[1])

@@ -102,3 +102,43 @@ def test_a_classifier_that_tells_probabilities_is_its_own_original(tmp_path, cap
     answer.save(tmp_path / "answer", certificate=True)
     assert main([str(tmp_path / "answer" / "certificate"), "--model", str(tmp_path / "net.onnx")]) == 0
     assert "same SHA-256; logits" in capsys.readouterr().out
+
+
+JOINED = ("Concat", ["rest", "p"], "end")
+DISHONEST = {
+    "as it is": (1.0, [JOINED], 0),
+    "the other way round": (1.0, [("Concat", ["p", "rest"], "end")], 10),
+    "of another number than 1": (0.9, [JOINED], 10),
+    "turned round": (1.0, [("Concat", ["rest", "p"], "both"), ("Gather", ["both", "turned"], "end")], 10),
+    "p twice": (1.0, [("Concat", ["p", "p"], "end")], 10),
+    "three": (1.0, [("Concat", ["rest", "p", "p"], "end")], 20),
+}
+
+
+@pytest.mark.parametrize("name", DISHONEST)
+def test_an_original_that_makes_other_classes_of_the_logit_is_told_apart(tmp_path, name):
+    whole, nodes, code = DISHONEST[name]
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4), torch.nn.ReLU())
+    model.extend([torch.nn.Linear(4, 1), torch.nn.Sigmoid()])
+    with warnings.catch_warnings(action="ignore"):  # it is the older exporter of two
+        torch.onnx.export(
+            model, (torch.zeros(1, 1, 4, 4),), tmp_path / "net.onnx", dynamo=False, output_names=["p"]
+        )
+    image = np.random.default_rng(0).random((4, 4))
+    answer = sg.verify(tmp_path / "net.onnx", image, sg.Brightness(-0.1, 0.1), method="sweep")
+    answer.save(tmp_path / "answer", certificate=True)
+    original = onnx.load(tmp_path / "net.onnx")
+    original.graph.initializer.append(helper.make_tensor("whole", TensorProto.FLOAT, [1], [whole]))
+    original.graph.initializer.append(helper.make_tensor("turned", TensorProto.INT64, [2], [1, 0]))
+    for kind, taken, made in [("Sub", ["whole", "p"], "rest"), *nodes]:
+        options = {} if kind == "Sub" else {"axis": 1}
+        original.graph.node.append(helper.make_node(kind, taken, [made], **options))
+    original.graph.ClearField("output")
+    original.graph.output.append(helper.make_tensor_value_info("end", TensorProto.FLOAT, None))
+    onnx.save(original, tmp_path / "original.onnx")
+    document = json.loads((tmp_path / "answer" / "certificate" / "certificate.json").read_text())
+    sha256 = hashlib.sha256((tmp_path / "original.onnx").read_bytes()).hexdigest()
+    document["model"] |= {"sha256": sha256, "output": None}
+    own = sealed(tmp_path / "answer" / "certificate", document)
+    assert main([str(own), "--model", str(tmp_path / "original.onnx")]) == code
