@@ -76,6 +76,6 @@ def lines_of_code(path: Path) -> int:
 
 
 def test_it_stays_short_enough_to_be_read():
-    """A reviewer's evening: some 1720 lines of code, and 730 of words and blanks."""
-    assert sum(map(lines_of_code, FILES)) < 1730
-    assert sum(len(path.read_text().splitlines()) for path in FILES) < 2460
+    """A reviewer's evening: some 1740 lines of code, and 740 of words and blanks."""
+    assert sum(map(lines_of_code, FILES)) < 1750
+    assert sum(len(path.read_text().splitlines()) for path in FILES) < 2480

@@ -46,6 +46,7 @@ FORMS = {
     "as it is": ([], ["logits"], None, 0),
     "softmax": ([SOFT], ["soft"], None, 0),
     "log-softmax": ([("LogSoftmax", ["logits"], "soft")], ["soft"], None, 0),
+    "the logarithm of a softmax": ([SOFT, ("Log", ["soft"], "logarithm")], ["logarithm"], None, 0),
     "a copy of a softmax": ([SOFT, ("Identity", ["soft"], "copy")], ["copy"], None, 0),
     "behind another output": ([("Neg", ["image"], "other")], ["other", "logits"], None, 0),
     "inside": ([("Neg", ["logits"], "other")], ["other"], "logits", 0),
