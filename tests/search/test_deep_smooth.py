@@ -265,7 +265,7 @@ def test_pixels_at_the_ends_of_the_clip_do_not_make_safe_boxes_small(monkeypatch
     answer = answer_of_ends()
     assert answer.safe_scale >= 2.0**-9
     holds_in(answer)
-    monkeypatch.setattr(branch_and_bound, "bends_at_zero", lambda _, images: False)
+    monkeypatch.setattr(branch_and_bound, "axes_bent_at_zero", lambda _, images: False)
     monkeypatch.setattr(polynomials, "_bends_of", lambda *_: (None, None))
     assert answer_of_ends().safe_scale == 0
 
