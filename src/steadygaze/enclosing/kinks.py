@@ -150,25 +150,26 @@ def _shared_directions(ways: np.ndarray, kinks: int) -> tuple[np.ndarray, np.nda
         share = np.cumsum(weight) / weight.sum()
         chosen = np.unique(np.searchsorted(share, (np.arange(kinks) + 0.5) / kinks).clip(0, len(found) - 1))
     nodes = found[chosen] / np.abs(found[chosen]).sum(axis=1, keepdims=True)
-    best = _between_neighbours(along, nodes, np.searchsorted(chosen, place))
-    numbers, shares, rest, spread = best
-    scaled = shares * length
+    numbers, shares, bend = _between_neighbours(along, nodes, np.searchsorted(chosen, place))
     off = np.abs(
         along - (shares[0][:, None] * nodes[numbers[0]] + shares[1][:, None] * nodes[numbers[1]])
     ).sum(axis=1)
-    spread = length * (spread + off + _ROUNDINGS * UNIT)
+    spread = length * (bend + off + _ROUNDINGS * UNIT)
     return (
         numbers.reshape(2, *shape),
-        scaled.reshape(2, *shape),
-        np.stack([length * rest, spread]).reshape(2, *shape),
+        (shares * length).reshape(2, *shape),
+        np.stack([length * bend, spread]).reshape(2, *shape),
         nodes,
     )
 
 
 def _between_neighbours(
     along: np.ndarray, nodes: np.ndarray, after: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each direction ``(P, n)`` the two nodes, in order, that it lies between, and their shares."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each direction ``(P, n)`` the two nodes, in order, that it lies between, and their shares.
+
+    And by how much these are too large in the middle, ``(P,)``: x y D (see the module).
+    """
     count = len(nodes)
     high, low = np.minimum(after, count - 1), np.maximum(after - 1, 0)
     gap = nodes[high] - nodes[low]
@@ -189,4 +190,4 @@ def _between_neighbours(
     nearest = ends.argmin(axis=0)
     shares = np.where(single, np.stack([nearest == 0, nearest == 1]).astype(float), shares)
     bend = np.where(single, 0.0, bend)
-    return np.stack([low, high]), shares, bend, bend
+    return np.stack([low, high]), shares, bend
