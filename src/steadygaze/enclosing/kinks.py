@@ -66,9 +66,12 @@ def _of_box(
     shared = np.zeros((kinks, *middle.shape))
     meeting = _meeting(np.stack(off)[:, inside], np.stack(ways)[:, :, inside])
     far = (1 + np.abs(meeting))[:, None, None]
-    numbers, shares, rests, _ = _shared_directions(np.stack(ways) * far, kinks)
-    for axis, (after, before) in enumerate((((1, 0), (-1, 0)), ((0, 1), (0, -1)))):
-        tilt, kink = (pixel(*after) - pixel(*before)) / 2, (pixel(*after) + pixel(*before)) / 2 - middle
+    around = [(pixel(*after), pixel(*before)) for after, before in (((1, 0), (-1, 0)), ((0, 1), (0, -1)))]
+    bends = [(after + before) / 2 - middle for after, before in around]
+    sizes_of = np.stack([np.where(inside, np.sqrt((own**2).sum(axis=0)), 0.0) for own in bends])
+    numbers, shares, rests, _ = _shared_directions(np.stack(ways) * far, kinks, sizes_of)
+    for axis, ((after, before), kink) in enumerate(zip(around, bends, strict=True)):
+        tilt = (after - before) / 2
         centre += tilt * off[axis]
         slopes += tilt * ways[axis][:, None]
         rest, spread = rests[:, axis]
@@ -119,8 +122,10 @@ def _about_pixels(own: Enclosure, box: int) -> tuple[np.ndarray, ...]:
     return at, off, ways, lost, (np.abs(off) + np.abs(ways).sum(axis=0) + lost) * (1 + 1e-12)
 
 
-def _shared_directions(ways: np.ndarray, kinks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What kinks along ways ``(2, n, H, W)`` are made of, if pixels share so many at most.
+def _shared_directions(
+    ways: np.ndarray, kinks: int, sizes: np.ndarray | float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What kinks of some sizes ``(2, H, W)`` along ways ``(2, n, H, W)`` are made of, if pixels share them.
 
     Returns the numbers ``(2, 2, H, W)`` of two shared ones for each way; their shares, as lengths; by how
     much both together are too large in the middle, and how far from there at most, ``(2, 2, H, W)``; and
@@ -146,8 +151,8 @@ def _shared_directions(ways: np.ndarray, kinks: int) -> tuple[np.ndarray, np.nda
         found, place = found[order], rank[place]
     chosen = np.arange(len(found))
     if len(found) > kinks:
-        weight = np.bincount(place, weights=length, minlength=len(found))
-        share = np.cumsum(weight) / weight.sum()
+        squares = (length * np.broadcast_to(sizes, shape).ravel()) ** 2
+        share = np.cumsum(_density(found, np.bincount(place, weights=squares, minlength=len(found))))
         chosen = np.unique(np.searchsorted(share, (np.arange(kinks) + 0.5) / kinks).clip(0, len(found) - 1))
     nodes = found[chosen] / np.abs(found[chosen]).sum(axis=1, keepdims=True)
     numbers, shares, bend = _between_neighbours(along, nodes, np.searchsorted(chosen, place))
@@ -161,6 +166,19 @@ def _shared_directions(ways: np.ndarray, kinks: int) -> tuple[np.ndarray, np.nda
         np.stack([length * bend, spread]).reshape(2, *shape),
         nodes,
     )
+
+
+def _density(found: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """How many of the directions ``(D, n)`` are to be shared where each is, as shares of all ``(D,)``.
+
+    What is left of a kink goes with the angle between its neighbours. With as many of these to an angle as
+    the third root of the squares ``(D,)`` of kinks there is, what is left of all is shortest.
+    """
+    spans = np.ones(len(found))
+    if found.shape[1] == 2:
+        spans = np.gradient(np.arctan2(found[:, 1], found[:, 0]))
+    weight = np.cbrt(squares * spans**2) + np.finfo(np.float64).tiny
+    return weight / weight.sum()
 
 
 def _between_neighbours(

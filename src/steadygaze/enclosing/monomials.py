@@ -25,10 +25,12 @@ class Monomials:
 
     Attributes:
         variables: n >= 1. degree: of the highest ones, >= 1.
+        beside: how many symbols come behind them in the rows of all forms; their products are not followed.
     """
 
     variables: int
     degree: int
+    beside: int = 0
 
     @cached_property
     def factors(self) -> list[tuple[int, ...]]:
@@ -43,6 +45,10 @@ class Monomials:
     def rows(self) -> int:
         """How many there are."""
         return len(self.factors)
+
+    def place(self, own: tuple[int, ...]) -> int:
+        """The row of the product of these variables, in order."""
+        return self.factors.index(own)
 
     @cached_property
     def ends(self) -> list[int]:
@@ -145,6 +151,6 @@ def _times(a: Tensor, b: Tensor) -> Tensor:
 
 
 @cache
-def monomials(variables: int, degree: int) -> Monomials:
+def monomials(variables: int, degree: int, beside: int = 0) -> Monomials:
     """The same ones each time."""
-    return Monomials(variables, degree)
+    return Monomials(variables, degree, beside)

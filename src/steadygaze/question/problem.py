@@ -339,7 +339,7 @@ class Problem:
         (graph, tolerances, norms), amounts = self.bounded, self._amounts(boxes, shared)
         image, start = self.perturbation.enclose(self.image, amounts), self._first_bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        more = (deadline, not self.class_alone, norms, shared)
+        more = (deadline, not self.class_alone, norms, shared, self.perturbation.products)
         found = bounds_over(image, graph, wanted, tolerances, room, start, effort, *more)
         return replace(found, pull=of_parameters(found.pull, self.perturbation.products))
 

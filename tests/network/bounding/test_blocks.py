@@ -16,8 +16,10 @@ from steadygaze.enclosing.forms import Forms
 from steadygaze.network import graph as graphs
 from steadygaze.network.bounding import block_growth, blocks
 from steadygaze.network.bounding.anchors.anchored import Anchored
-from steadygaze.network.bounding.blocks import BlockNorms, blocks_of
+from steadygaze.network.bounding.blocks import BlockNorms, blocks_of, normalised_at
+from steadygaze.network.bounding.crossed_blocks import crossing_of
 from steadygaze.network.bounding.polynomials import polynomial_bounds
+from steadygaze.network.joint import Normalise
 from steadygaze.network.norms import spectral_norm
 from steadygaze.network.reading.load import load_network
 
@@ -74,8 +76,30 @@ class OfTokens(nn.Module):
         return self.last(self.inner(self.first(x).flatten(2).mT).mean(1))
 
 
-def module(unit=nn.SiLU, ends=nn.Sigmoid, groups=False, blocks=2, tokens=False):
+class Mixed(nn.Module):
+    """Tokens of two by two pixels, that are mixed channel by channel after norms of each."""
+
+    def __init__(self, unit: type[nn.Module], blocks: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(2, 6, 2, 2), nn.Linear(6, CLASSES)
+        self.norms = nn.ModuleList(nn.LayerNorm(6) for _ in range(blocks + 1))
+        self.inner = nn.ModuleList(
+            nn.Sequential(nn.Linear(4, 9), unit(), nn.Linear(9, 4)) for _ in range(blocks + 1)
+        )
+        for norm in self.norms:
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+
+    def forward(self, x):
+        x = self.first(x).flatten(2).mT
+        for norm, own in zip(self.norms, self.inner, strict=True):
+            x = x + own(norm(x).mT).mT
+        return self.last(x.mean(1))
+
+
+def module(unit=nn.SiLU, ends=nn.Sigmoid, groups=False, blocks=2, tokens=False, mixed=False):
     torch.manual_seed(0)
+    if mixed:
+        return Mixed(unit, blocks).eval()
     if tokens:
         return OfTokens(unit, blocks).eval()
     inner = [Inverted(4, unit, ends, groups) for _ in range(blocks)]
@@ -89,6 +113,7 @@ KINDS = {
     "hard": {"unit": nn.Hardswish, "ends": nn.Hardsigmoid},
     "rectifiers": {"unit": nn.ReLU},
     "tokens": {"unit": nn.GELU, "tokens": True},
+    "mixed": {"unit": nn.GELU, "mixed": True},
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -98,6 +123,7 @@ def _followed_always(monkeypatch):
     """As in deep networks: lengths of errors are followed, and whatever they come to matters."""
     monkeypatch.setattr(graphs, "GROWTH", 0.0)
     monkeypatch.setattr(block_growth, "_NOTICED", 0.0)
+    monkeypatch.setattr(blocks, "_LITTLE", 0.0)
 
 
 @cache
@@ -143,7 +169,8 @@ def norms_excess(kind):
 def test_norms_are_those_of_jacobians(kind):
     below, above = norms_excess(kind)
     assert below <= 1
-    assert above < 1.15
+    # Of blocks that are mixed channel by channel it is 1 and the norm of what is added.
+    assert above < (1.6 if kind == "mixed" else 1.15)
 
 
 def test_a_block_ends_where_all_values_pass_and_are_fewest():
@@ -225,6 +252,34 @@ def test_what_each_token_goes_through_alone_has_a_matrix_for_each():
     assert each == 6 * (4 * 2 * 72) + 4 * 6**3
 
 
+def test_what_mixes_channels_apart_after_a_norm_has_a_matrix_for_each_channel():
+    """And such a block begins where tokens are, whatever makes them."""
+    graph, x = read("mixed"), image()
+    norms = BlockNorms(graph, 0, x)
+    crossed = [
+        (block, own) for block in norms.ending.values() if (own := crossing_of(graph, block.last)) is not None
+    ]
+    assert len(crossed) >= 2
+    for block, crossing in crossed:
+        assert crossing.first == block.first
+        assert graph.nodes[block.first].shape == (4, 6)
+        assert isinstance(graph.nodes[crossing.norm].layer, Normalise)
+        # Four rows through two layers of 4 and 9, for each of 6 channels, and squares of matrices of 4.
+        assert blocks._cost(graph, block) == pytest.approx(4 * 6 * 72 + 6 * 4**3, rel=0.3)
+    for kind in KINDS:
+        graph = read(kind)
+        others = [crossing_of(graph, block.last) for block in blocks_of(graph, 0)]
+        assert any(own is not None for own in others) == (kind == "mixed")
+
+
+def test_what_takes_next_to_no_time_is_asked_for_always(monkeypatch):
+    graph, x, nothing = read("silu"), image(), torch.zeros(1)
+    (block, *_) = blocks_of(graph, 0)
+    assert not BlockNorms(graph, 0, x).helps(block, nothing, 1.0, ahead=True)
+    monkeypatch.setattr(blocks, "_LITTLE", 10**6)
+    assert BlockNorms(graph, 0, x).helps(block, nothing, 1.0, ahead=True)
+
+
 def test_what_values_are_off_by_counts_for_gradients_too():
     graph, x, length = read("silu"), image(), torch.tensor([1.0])
     (block, *_) = blocks_of(graph, 0)
@@ -247,7 +302,7 @@ def test_gradients_ask_for_norms_once_they_go_back_to_twice_the_precision(monkey
         assert all(norms.knows(block) == precise for block in norms.ending.values())
 
 
-@pytest.mark.parametrize("kind", ["silu", "group norms", "hard", "tokens"])
+@pytest.mark.parametrize("kind", ["silu", "group norms", "hard", "tokens", "mixed"])
 def test_errors_grow_less_than_through_layers(kind):
     assert off(kind, 2.0**-30, 2.0**-30)[1] < 0.5
 
@@ -295,12 +350,21 @@ def test_planted_faults_are_seen(monkeypatch):
     def of_the_last_token(rows):
         return spectral_norm(rows[-1:])
 
+    def nothing(rows):
+        return 0.0
+
+    def of_ones(*given):
+        values, scales = normalised_at(*given)
+        return values, torch.ones_like(scales)
+
     cases = [
         (BlockNorms, "norm", halved, lambda: off("silu", 2.0**-30, 2.0**-20, 2, 0)[0]),
         (BlockNorms, "norm", halved, lambda: norms_excess("silu")[0]),
         (BlockNorms, "norm", halved, lambda: norms_excess("tokens")[0]),
         (BlockNorms, "norm", halved, lambda: off("tokens", 2.0**-30, 2.0**-20, 2, 2)[0]),
         (blocks, "spectral_norm", of_the_last_token, lambda: norms_excess("tokens")[0]),
+        (blocks, "spectral_norm", nothing, lambda: norms_excess("mixed")[0]),
+        (blocks, "normalised_at", of_ones, lambda: norms_excess("mixed")[0]),
         (Forms, "left", forgetful, lambda: off("silu", 2.0**-5, 0.0, 1)[0]),
         (Forms, "left", forgetful, lambda: off("silu", 2.0**-5, 0.0, 1, backward=True)[0]),
         (block_growth, "_off", unmoved, lambda: over_boxes(monkeypatch)),

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import UNIT
+from steadygaze.network.bounding.crossed_blocks import Crossing, cost_of, crossing_of
 from steadygaze.network.graph import Graph, products_of
 from steadygaze.network.joint import Multiply, Normalise
 from steadygaze.network.layers import AbstractAffine, AbstractLayer, Add, Conv, Dense, ScaleShift, Shape
@@ -32,6 +33,8 @@ from steadygaze.network.smooth import Smooth
 _WEIGHTED = 2
 # Products that a block's matrix and its square may take, a second or two, and numbers that it may have.
 _MUCH, _MOST = 10**11, 2**24
+# So many take next to no time.
+_LITTLE = 2 * 10**8
 # Each may take this share of the time that is left, where one thread makes so many products in a second, and
 # two make so many.
 _SHARE, _RATE, _RATE_OF_TWO = 0.2, 1.5e10, 2.5e10
@@ -39,8 +42,8 @@ _SHARE, _RATE, _RATE_OF_TWO = 0.2, 1.5e10, 2.5e10
 _FEW_PLACES = 256
 # Bytes of the largest values of one block that go back together.
 _BYTES = 2**23
-# Makes up for rounding in a handful of operations.
-_UPWARD = 1 + 2.0**-40
+# Makes up for rounding in a handful of operations; and for what rounding makes of a projection's length, 1.
+_UPWARD, _NO_LONGER = 1 + 2.0**-40, 1 + 2.0**-30
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,22 @@ class Block:
 
 def blocks_of(graph: Graph, start: int) -> tuple[Block, ...]:
     """Blocks behind a node whose Jacobians can be worked out, in order; they share their ends at most."""
-    ends = _ends(graph, start)
-    found = (Block(*ends[k : k + 2]) for k in range(len(ends) - 1))
+    ends, cuts = _ends(graph, start), frozenset(_cuts(graph, start))
+    found = (_crossed(graph, Block(*pair), cuts) for pair in pairwise(ends))
     return tuple(block for block in found if _suits(graph, block))
+
+
+def _crossed(graph: Graph, block: Block, cuts: frozenset[int]) -> Block:
+    """The block; of one that ends with a crossing that alone, if whatever comes after depends on it alone."""
+    crossing = crossing_of(graph, block.last)
+    inside = crossing is not None and crossing.first >= block.first and crossing.first in cuts
+    return Block(crossing.first, block.last) if crossing is not None and inside else block
+
+
+def _crossing(graph: Graph, block: Block) -> Crossing | None:
+    """What a block consists of, if that is a crossing."""
+    crossing = crossing_of(graph, block.last)
+    return crossing if crossing is not None and crossing.first == block.first else None
 
 
 def _cuts(graph: Graph, start: int) -> list[int]:
@@ -99,6 +115,8 @@ def _suits(graph: Graph, block: Block) -> bool:
         return False
     if sum(isinstance(node.layer, Conv | Dense) for node in nodes) < _WEIGHTED:
         return False
+    if _crossing(graph, block) is not None:
+        return _cost(graph, block) <= _MUCH
     apart = _apart(graph, block)
     fewer, more = sorted(math.prod(graph.nodes[end].shape) // apart for end in (block.first, block.last))
     return apart * fewer * more <= _MOST and _cost(graph, block) <= _MUCH
@@ -119,6 +137,10 @@ def _apart(graph: Graph, block: Block) -> int:
 
 def _cost(graph: Graph, block: Block) -> float:
     """Products that its matrix, its square and the factors of that take; in float32 two count as one."""
+    crossing = _crossing(graph, block)
+    if crossing is not None:
+        inside = range(crossing.norm + 1, crossing.last + 1)
+        return cost_of(graph, crossing, sum(products_of(graph.nodes[index]) for index in inside))
     apart = _apart(graph, block)
     sizes = [math.prod(graph.nodes[end].shape) // apart for end in (block.first, block.last)]
     products = sum(products_of(node) for node in graph.nodes[block.first + 1 : block.last + 1])
@@ -155,10 +177,10 @@ class BlockNorms:
     def helps(self, block: Block, lengths: Tensor, limits: Tensor | float, ahead: bool) -> bool:
         """Whether errors of these lengths ``(B,)`` should be followed through a block as a whole.
 
-        Where its norm is known they are. Else where by the norms of all layers that are left they would come
-        to these limits ``(B,)``. ahead: with values, not with gradients.
+        Where its norm is known they are, or takes next to no time. Else where by the norms of all layers that
+        are left they would come to these limits ``(B,)``. ahead: with values, not with gradients.
         """
-        if self.knows(block):
+        if self.knows(block) or _cost(self._graph, block) <= _LITTLE:
             return True
         left = self._growth_ahead[block.first] if ahead else self._growth_behind[block.last]
         if ahead and self._maps:
@@ -176,6 +198,9 @@ class BlockNorms:
 
     def norm(self, block: Block, deadline: Deadline = NEVER) -> float:
         """That of a block; infinite where nothing is known. Raises Expired."""
+        crossing = _crossing(self._graph, block)
+        if block.last not in self._norms and crossing is not None:
+            self._norms[block.last] = self._crossed(crossing, deadline)
         if block.last not in self._norms:
             rows, size = self._jacobian(block, deadline), self._rounding(block)
             known = bool(torch.isfinite(rows).all()) and math.isfinite(size)
@@ -206,6 +231,23 @@ class BlockNorms:
     def _about(self, index: int) -> float:
         layer = self._graph.nodes[index].layer
         return 1.0 if isinstance(layer, Add) else self._graph.norm(index) or 1.0
+
+    def _crossed(self, crossing: Crossing, deadline: Deadline) -> float:
+        """That of a block with such parts."""
+        graph, tokens = self._graph, crossing.tokens(self._graph)
+        inner = Block(crossing.norm, crossing.last)
+        # No channel gets into another's: all of a token at once are a row of each one's matrix.
+        seed = torch.eye(tokens, dtype=torch.float64, device=graph.device)
+        seed = seed[:, :, None].expand(-1, -1, crossing.channels(graph))
+        scales = normalised_at(graph, crossing.norm, self.pieces[crossing.norm])[1]
+        rows = self._pulled(inner, seed, deadline) * scales
+        size = self._rounding(inner) * float(scales.max())
+        if not (bool(torch.isfinite(rows).all()) and math.isfinite(size)):
+            return math.inf
+        # What rounding took from the scales, and from the products with them, is a share of each entry.
+        share = 4 * (graph.nodes[crossing.norm].shape[-1] + 8) * tokens * UNIT
+        mixed = spectral_norm(rows.permute(2, 0, 1).contiguous()) * (1 + share) + size
+        return (1 + mixed * _NO_LONGER) * _UPWARD
 
     def _jacobian(self, block: Block, deadline: Deadline) -> Tensor:
         """``(P, N, M)``, from M values at its first node to N at its last, for each of P parts of these."""

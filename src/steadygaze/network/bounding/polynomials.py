@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from steadygaze.deadline import NEVER, Deadline
-from steadygaze.enclosing.enclosures import Enclosure
+from steadygaze.enclosing.enclosures import UNIT, Enclosure, Pairs
 from steadygaze.enclosing.forms import Forms
-from steadygaze.enclosing.monomials import monomials
+from steadygaze.enclosing.monomials import Monomials, monomials
 from steadygaze.network.bounding.anchors.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchors.anchored_layers import BENDING, bent_apart
 from steadygaze.network.bounding.block_growth import BlocksAhead
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds
-from steadygaze.network.bounding.taylor.polynomial import drift_of, most_rows_of
+from steadygaze.network.bounding.taylor.polynomial import ROUNDING, drift_of, most_rows_of
 from steadygaze.network.bounding.taylor.polynomial_layers import Bends, followed_joint, followed_units
 from steadygaze.network.bounding.taylor.polynomial_slopes import PolynomialSlopes
 from steadygaze.network.graph import Graph
@@ -38,6 +38,10 @@ _DEGREES = (
     (math.inf, (16, 8, 6, 5)),
 )
 _FEW, _LARGE = (8, 5, 4, 3), 10**8
+# Beside kinks, of which no product is followed.
+_BESIDE_KINKS = (3, 2, 2, 2)
+#: So many coordinates may be followed beside kinks.
+MOST_BESIDE_KINKS = len(_BESIDE_KINKS)
 # Behind more convolutions and dense layers than these values alone need to know what coordinates do to twice
 # the precision, too: over 2^-16 of brightness a gap of 215 of them is 5e11 wide, and 2e-4 over 2^-12 so.
 _DEEP = 100
@@ -101,6 +105,70 @@ def polynomial_bounds(
     if drift.shape[1]:
         drift = functional.pad(drift, (0, 0) * (drift.ndim - 2) + (0, added))
     pixels = Anchored(pixels.anchor, away, drift)
+    return _through(graph, m, pixels, (clip, bends), nodes, tolerances, start, deadline, norms, asks)
+
+
+def kinked_bounds(
+    graph: Graph,
+    pixels: Enclosure,
+    nodes: Collection[int],
+    tolerances: Mapping[int, Tensor],
+    products: Pairs,
+    kinks: int,
+    start: int = 0,
+    deadline: Deadline = NEVER,
+    norms: BlockNorms | None = None,
+) -> Bounds:
+    """The network over boxes, as `polynomial_bounds`; the last coordinates of pixels are kinks they share.
+
+    Values are followed as polynomials in the coordinates of the parameters, to the second degree or third,
+    and beside these linearly in the kinks. Coordinates of pixels that stand for `products` of the parameters'
+    own become these. Blocks are asked for their norms, as far as there is time for that.
+
+    Raises Expired as that does.
+    """
+    count = pixels.count - len(products) - kinks
+    m = monomials(count, _BESIDE_KINKS[count - 1], kinks)
+    known = Anchored.of(pixels, graph.device)
+    away = _of_products(m, known.away, products)
+    pixels_of = Anchored(known.anchor, away, away.rows[:, :0])
+    found = _through(graph, m, pixels_of, (None, None), nodes, tolerances, start, deadline, norms, True)
+    # Of products none are left to be blamed.
+    return replace(found, pull=functional.pad(found.pull, (0, len(products))))
+
+
+def _of_products(m: Monomials, forms: Forms, products: Pairs) -> Forms:
+    """Forms in monomials whose coordinates are variables, products (twice one: 2 t² - 1), and kinks."""
+    count, rows = m.variables, forms.rows
+    made = rows.new_zeros((len(rows), m.rows + m.beside, *forms.shape))
+    made[:, : 1 + count] = rows[:, : 1 + count]
+    made[:, m.rows :] = rows[:, 1 + count + len(products) :]
+    for number, pair in enumerate(products):
+        own = rows[:, 1 + count + number]
+        if pair[0] == pair[1]:
+            made[:, 0] -= own
+            own = 2 * own
+        made[:, m.place(pair)] += own
+    # Each constant and each coefficient is one sum of a few.
+    rounding = (len(products) + 2) * UNIT * made.abs().sum(dim=1)
+    rounding = rounding + (len(products) + 2) * UNIT * rows.abs().sum(dim=1)
+    return Forms(made, forms.error, count, length=forms.length).loosened(rounding * (1 + ROUNDING))
+
+
+def _through(
+    graph: Graph,
+    m: Monomials,
+    pixels: Anchored,
+    bent: tuple[int | None, Bends | None],
+    nodes: Collection[int],
+    tolerances: Mapping[int, Tensor],
+    start: int,
+    deadline: Deadline,
+    norms: BlockNorms | None,
+    asks: bool,
+) -> Bounds:
+    """See `polynomial_bounds`; pixels are polynomials; bent: what clips them, and how they bend there."""
+    (clip, bends), count = bent, pixels.away.count
     ahead = None if norms is None else BlocksAhead(graph, norms, asks, deadline)
     values: dict[int, Anchored] = {start: pixels if ahead is None else ahead.begun(start, pixels)}
     kept: dict[int, Forms] = {start: pixels.whole} if start in nodes else {}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
-from steadygaze.enclosing.enclosures import Enclosure
+from steadygaze.enclosing.enclosures import Enclosure, Pairs
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.anchors.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchors.anchored_layers import anchored_joint, anchored_units
@@ -20,7 +20,13 @@ from steadygaze.network.bounding.bounds import Bounds, bounds_of
 from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlopes
 from steadygaze.network.bounding.forms.joint import Factors, Scales, Shares
 from steadygaze.network.bounding.forms.relaxing import Choice
-from steadygaze.network.bounding.polynomials import degree_for, is_deep, polynomial_bounds
+from steadygaze.network.bounding.polynomials import (
+    MOST_BESIDE_KINKS,
+    degree_for,
+    is_deep,
+    kinked_bounds,
+    polynomial_bounds,
+)
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractJoint
@@ -54,13 +60,16 @@ def bounds_over(
     drifting: bool = True,
     norms: BlockNorms | None = None,
     shared: int = 0,
+    products: Pairs = (),
 ) -> Bounds:
     """`bounds_of` pixels that are enclosed, or `bounds_about` them, where all boxes are small.
 
     With `Effort.PIXELS` what each pixel may be off by, beside what the coordinates do to it, has a symbol, in
     addition to the room. As an error it would be multiplied by the norms of all layers: over a box in which
     every pixel crosses a grid line, as any about 0 has it under an affine map, that is most of what is off.
-    shared: where so many of the last coordinates are what pixels share of that, these are the symbols.
+    shared: where so many of the last coordinates are what pixels share of that, these are the symbols, and,
+    where gradients are not asked for, values of deep smooth networks are polynomials beside them; products:
+    of the coordinates before.
 
     Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have; drifting: whether
     their coefficients of coordinates are known to twice the precision, which gradients need, and deep
@@ -73,6 +82,10 @@ def bounds_over(
         asks = norms is not None and bool(are_small(graph, pixels).all())
         return polynomial_bounds(graph, anchored, nodes, tolerances, degree, start, deadline, norms, asks)
     apart = effort is Effort.PIXELS
+    few = pixels.count - len(products) - shared <= MOST_BESIDE_KINKS
+    if apart and shared and not drifting and few and graph.drowns:
+        known = (graph, pixels, nodes, tolerances, products, shared, start, deadline, norms)
+        return replace(kinked_bounds(*known), room=room)
     if are_small(graph, pixels).all():
         anchored = Anchored.of(pixels, graph.device)
         if apart:

@@ -66,12 +66,12 @@ def summed_rows(a: Tensor, b: Tensor) -> Tensor:
 
 def most_rows_of(m: Monomials) -> int:
     """How many rows forms have at most: monomials, and symbols beside them."""
-    return m.rows + _MOST_DOUBTS
+    return m.rows + m.beside + _MOST_DOUBTS
 
 
 def with_doubts(m: Monomials, forms: Forms, deviation: Tensor, used: int) -> Forms:
     """With symbols, behind monomials and those in use, for the largest deviations ``(B, *shape)``."""
-    monomials = m.rows - 1 - forms.count
+    monomials = m.rows + m.beside - 1 - forms.count
     return forms.widened(deviation, most_rows_of(m) - 1 - forms.count, max(used, monomials))
 
 
