@@ -125,6 +125,13 @@ ROOMS = {
         interpreted=True,
     ),
     "perturbation": Room(("perturbation",), ("perturbation", *_WHOLE)),
+    "enclosing": Room(
+        ("enclosing",), ("enclosing", "perturbation", "test_bound_faults.py"), interpreted=True
+    ),
+    "bounding": Room(
+        ("network/bounding",),
+        ("network/bounding", "verdict/test_devices.py", "test_box_bounds.py", "test_bound_faults.py"),
+    ),
 }  # fmt: skip
 
 

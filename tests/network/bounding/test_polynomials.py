@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import mpmath
 import numpy as np
@@ -195,6 +196,21 @@ def test_what_rounding_takes_shrinks_with_the_square_of_the_box(name):
         rng = np.random.default_rng(4)
         inputs = tuple(drifting(rng, values_of(rng, shape, width), 0.0) for shape in shapes)
         assert float(followed(layer, inputs, 5).away.error.max()) <= 1e-12 * width**2 + 1e-28
+
+
+@pytest.mark.parametrize("error", [0.0, 0.05, 0.2])
+def test_roots_of_values_with_errors_stay_inside(error):
+    """The errors of the values go through the root as it is steep."""
+    m = monomials(1, 6)
+    rows = torch.zeros((1, m.rows, 1), dtype=torch.float64)
+    rows[0, 1] = 0.3
+    u = Forms(rows, torch.full((1, 1), error, dtype=torch.float64), 1)
+    root = polynomial_layers._root(m, u, torch.zeros_like(u.error))
+    for t, off in product((-1.0, -0.5, 0.0, 1.0), (-1.0, 0.0, 1.0)):
+        powers = torch.tensor([t**k for k in range(m.rows)], dtype=torch.float64)
+        own = 0.3 * t + off * error
+        away = (1 + own) ** -0.5 - 1 + own / 2 - float(powers @ root.rows[0, :, 0])
+        assert abs(away) <= float(root.error) + 1e-15
 
 
 def near_edges(rng, width, count=400):

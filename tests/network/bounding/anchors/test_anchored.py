@@ -12,9 +12,10 @@ import torch
 from anchored_cases import COUNT, LAYERS, at, deep, excess, graph_of, pixels_of, values_of
 from many_digits import exactly, logits_of, value_of
 from smooth_networks import MADE, made
+from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.anchors import anchored, anchored_layers
-from steadygaze.network.bounding.anchors.anchored import anchored_affine
+from steadygaze.network.bounding.anchors.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchors.anchored_layers import anchored_joint, anchored_units
 from steadygaze.network.bounding.anchors.centres import precise_value
 from steadygaze.network.bounding.bounds import bounds_of
@@ -115,6 +116,22 @@ def test_powers_and_logarithms_are_known_where_they_exist(numbers):
         found = precise_value(layer, x)
         off = abs(exactly(found.high) + exactly(found.low) - value_of(layer, exactly(x)))
         assert all(own <= error for own, error in zip(off.flat, exactly(found.error).flat, strict=True))
+
+
+@pytest.mark.parametrize("size", [1e-3, 30.0])
+def test_slopes_join_what_is_beside_them_up_to_their_rounding(size):
+    rng = np.random.default_rng(5)
+    slopes, rest = size * rng.uniform(-1, 1, (1, 2, 6)), 1e-12 * rng.uniform(-1, 1, (1, 3, 6))
+    pixels = Enclosure(rng.uniform(0, 1, (1, 6)), slopes, np.full((1, 6), 1e-3))
+    error = 1e-20 * rng.uniform(0, 1, (1, 6))
+    found = Anchored.of(replace(pixels, rest=rest, rest_error=error), torch.device("cpu"))
+    joined = exactly(slopes[0]) + exactly(rest[0, 1:])
+    off = abs(exactly(found.away.rows[0, 1:]) - joined).sum(axis=0)
+    allowed = exactly(found.away.error[0]) - exactly(error[0])
+    assert (off > 0).any()
+    assert all(own <= most for own, most in zip(off, allowed, strict=True))
+    # One rounding of each, and no more.
+    assert (found.away.error.numpy() <= error + 2.0**-52 * np.abs(slopes).sum(axis=1)).all()
 
 
 # -- whole networks

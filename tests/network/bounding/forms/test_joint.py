@@ -196,6 +196,19 @@ def test_bounds_over_small_boxes_are_close(name):
         assert (high - low).sum() <= factor * (seen.amax(0) - seen.amin(0)).sum()
 
 
+@pytest.mark.parametrize("likely", [0.3, 0.5, 0.7])
+def test_a_probability_whose_own_argument_moves_alone_stays_inside(likely):
+    """Then all that it bends by is owed to how far it moves itself."""
+    rows = torch.zeros((1, 2, 3), dtype=torch.float64)
+    rows[0, 0, 0] = np.log(2 * likely / (1 - likely))
+    rows[0, 1, 0] = 2.0
+    logits = Forms(rows, torch.zeros((1, 3), dtype=torch.float64), 1)
+    values, _, _ = relax_joint(Softmax(), (logits,), 0, 0)
+    for own in np.linspace(-1, 1, 41):
+        t = torch.tensor([[own]], dtype=torch.float64)
+        assert beyond(values, torch.softmax(affine_part(logits, t, t[:, :0]), dim=-1), t) <= 0
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_the_graph_computes_what_the_module_does(name):
     module = made(name)

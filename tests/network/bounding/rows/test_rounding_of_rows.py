@@ -15,6 +15,7 @@ from steadygaze.network.bounding import tightening
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.rows import ends
 from steadygaze.network.bounding.rows.backward import Backward
+from steadygaze.network.bounding.rows.lines import Lines
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.building import GraphBuilder
 from steadygaze.network.layers import Dense
@@ -73,6 +74,20 @@ def test_rounding_of_coefficients_at_the_end_that_is_left_out_is_caught(monkeypa
     assert farthest_above((1, 1), range(20), plain=True) <= 0
     monkeypatch.setattr(ends, "_singled", lambda own, _sign, kind: own.to(kind))
     assert farthest_above((1, 1), range(20), plain=True) > 0
+
+
+@pytest.mark.parametrize("entry", [1.0, 1e-30, 1e-38, 1e-41, 1e-44])
+def test_lines_count_what_float32_loses_beneath_its_least_numbers(entry):
+    numbers = torch.linspace(0.11, 0.93, 16, dtype=torch.float64)[None]
+    size = torch.full_like(numbers, 1e3)
+    lines = Lines(numbers, torch.zeros_like(numbers), numbers, torch.zeros_like(numbers), size)
+    narrow = lines.to(torch.float32)
+    for sign in (1.0, -1.0):
+        rows = (sign * entry * torch.linspace(1, 3, 16, dtype=torch.float64)).to(torch.float32)[None, None]
+        own, _, rounding = narrow.pulled(rows)
+        true = exact(rows[0, 0].double()) * exact(numbers[0])
+        off = sum(abs(exact(own[0, 0].double()) - true)) * 1000
+        assert off <= Fraction(float(rounding[0, 0]))
 
 
 def residual():

@@ -14,6 +14,7 @@ from formed import affine_part, exact
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.rows import steepening
+from steadygaze.network.bounding.rows.lines import Lines
 from steadygaze.network.bounding.rows.steepening import steepened
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.reading.load import load_network
@@ -184,6 +185,19 @@ def test_lines_with_turned_slopes_are_below_without_rounding(monkeypatch):
 
 
 # -- planted faults
+
+
+def test_lines_that_do_not_turn_keep_their_offsets():
+    slopes = torch.tensor([[0.0, 0.5, 1.0]], dtype=torch.float64)
+    offsets = torch.tensor([[-0.25, -0.5, -0.75]], dtype=torch.float64)
+    above = torch.tensor([[0.5, 0.5, 1.0]], dtype=torch.float64)
+    lines = Lines(slopes, offsets, above, torch.zeros_like(above), torch.ones_like(above))
+    ends = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    found = steepening._turned(lines, torch.tensor([[2.0, 0.0, 3.0]], dtype=torch.float64), *ends, 0.1)
+    # The first one turns, about 0; the second has no derivative, and the last is on one piece.
+    assert found.below[0, 0] > 0
+    assert found.below_offset.tolist() == [[0.0, -0.5, -0.75]]
+    assert found.below[0, 1:].tolist() == [0.5, 1.0]
 
 
 def test_slopes_beyond_both_of_a_unit_are_caught(monkeypatch):
