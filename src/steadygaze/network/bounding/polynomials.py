@@ -19,7 +19,7 @@ from steadygaze.network.bounding.anchors.anchored_layers import BENDING, bent_ap
 from steadygaze.network.bounding.block_growth import BlocksAhead
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds
-from steadygaze.network.bounding.taylor.polynomial import drift_of, most_rows_of
+from steadygaze.network.bounding.taylor.polynomial import FEW_DOUBTS, drift_of, most_rows_of
 from steadygaze.network.bounding.taylor.polynomial_layers import Bends, followed_joint, followed_units
 from steadygaze.network.bounding.taylor.polynomial_slopes import PolynomialSlopes
 from steadygaze.network.graph import Graph
@@ -81,13 +81,15 @@ def polynomial_bounds(
     deadline: Deadline = NEVER,
     norms: BlockNorms | None = None,
     asks: bool = False,
+    room: int = FEW_DOUBTS,
 ) -> Bounds:
     """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
     As `bounds_of` with forms alone; every node after `start` depends on it alone. In what is kept, products
     of coordinates up to the degree are symbols; and where pixels bend, what of that is alike. Where pixels
     have a drift, all values have one. norms: of blocks, where errors are followed through these as a whole;
-    asks: whether any may be worked out that are not known yet.
+    asks: whether any may be worked out that are not known yet. room: for how many units in doubt, see
+    `with_doubts`.
 
     Raises Expired where the deadline passes on the way.
     """
@@ -116,7 +118,7 @@ def polynomial_bounds(
             else:
                 assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
                 own = bends if index == clip else None
-                done = followed_units(m, layer, inputs[0], tolerances.get(index), own, used)
+                done = followed_units(m, layer, inputs[0], tolerances.get(index), own, used, room)
             values[index], slopes[index], line = done.values, done.slopes, done.line
             used = max(used, done.values.away.symbols)
             pull = pull + done.values.change.flattened().blamed(done.rest.flatten(1))
