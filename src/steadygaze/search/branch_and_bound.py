@@ -370,7 +370,9 @@ class BranchAndBound(AbstractSearch):
         # Where exact engines take over, more effort for a box is more than they need for it, as a rule.
         taken = self._handover is not None and self._problem.graph.effort <= DEAR
         plain = taken or (self._slow and not self._open.reached and self._wide(boxes))
-        experience = self._experience.plain if plain else self._experience
+        experience = self._experience if not plain else None
+        if plain and self._problem.follows_polynomials:
+            experience = self._experience.plain
         try:
             self._deadline.ask()
             return self._sides.judged(
