@@ -85,8 +85,8 @@ def test_a_slope_of_the_wrong_sign(monkeypatch):
 
 
 def test_a_dropped_symbol(monkeypatch):
-    def dropped(deviation, room):
-        made = fresh(deviation, room)
+    def dropped(deviation, room, share=None):
+        made = fresh(deviation, room, share)
         return replace(made, rows=made.rows[:, 1:], place=made.place[:, 1:], amount=made.amount[:, 1:])
 
     fresh = forms.fresh_symbols
@@ -95,8 +95,8 @@ def test_a_dropped_symbol(monkeypatch):
 
 
 def test_a_dropped_error(monkeypatch):
-    def dropped(deviation, room):
-        made = fresh(deviation, room)
+    def dropped(deviation, room, share=None):
+        made = fresh(deviation, room, share)
         return replace(made, rest=torch.zeros_like(made.rest))
 
     fresh = forms.fresh_symbols

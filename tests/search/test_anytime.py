@@ -413,7 +413,7 @@ def test_when_half_of_the_time_is_over_boxes_at_0_come_first(share, monkeypatch)
     def judged(problem, boxes, room, experience, deadline):
         asked.append(boxes)
         nothing, open_ = np.zeros(len(boxes)), np.full(len(boxes), UNDECIDED)
-        return Judged(open_, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(9)))
+        return Judged(open_, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(10)))
 
     monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
     monkeypatch.setattr(Falsifier, "search", lambda self: None)

@@ -282,7 +282,7 @@ def test_boxes_like_those_that_were_decided_are_only_halved():
     assert parts() == 8
     boxes = search._problem.box[None].repeat(128, axis=0)
     kind, doubts = np.full(128, ROBUST, np.int8), np.geomspace(many / 64, many, 128)
-    judged = Judged(kind, doubts, np.full((128, 2), 0.5), *np.full((5, 128), np.nan), *np.zeros((4, 128)))
+    judged = Judged(kind, doubts, np.full((128, 2), 0.5), *np.full((5, 128), np.nan), *np.zeros((5, 128)))
     search._settle(boxes, judged)
     assert parts() == 2
     search.close()
@@ -368,7 +368,7 @@ def test_where_boxes_take_long_only_those_at_0_are_judged_until_one_is_decided(v
         count = len(boxes)
         kind = np.full(count, ROBUST if np.ptp(boxes, axis=2).max() < 1e-6 else UNDECIDED, np.int8)
         nothing = np.zeros(count)
-        return Judged(kind, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(9)))
+        return Judged(kind, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(10)))
 
     monkeypatch.setattr(Graph, "effort", 2 * 10**8)
     monkeypatch.setattr(Falsifier, "search", lambda self: None)
@@ -398,7 +398,7 @@ def test_where_exact_engines_take_over_more_than_forms_is_tried_if_regions_take_
         asked.append(experience is not None)
         nothing = np.zeros(len(boxes))
         kind = np.full(len(boxes), ROBUST, np.int8)
-        return Judged(kind, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(9)))
+        return Judged(kind, nothing, np.zeros(boxes.shape[:2]), *(nothing for _ in range(10)))
 
     monkeypatch.setattr(Graph, "effort", effort)
     monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)

@@ -20,7 +20,7 @@ from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
 from steadygaze.question.problem import Problem
-from steadygaze.search import branch_and_bound
+from steadygaze.search import branch_and_bound, judged_boxes
 from steadygaze.search.base import Options
 from steadygaze.search.boxes import volumes_of
 from steadygaze.search.branch_and_bound import BranchAndBound
@@ -81,7 +81,7 @@ def test_boxes_that_take_long_are_judged_few_at_once(chain, most, monkeypatch):
     def judged(problem, boxes, *_):
         asked.append(len(boxes))
         nothing, open_ = np.zeros(len(boxes)), np.full(len(boxes), UNDECIDED)
-        return Judged(open_, nothing, np.full(boxes.shape[:2], 0.5), *(nothing for _ in range(9)))
+        return Judged(open_, nothing, np.full(boxes.shape[:2], 0.5), *(nothing for _ in range(10)))
 
     monkeypatch.setattr(branch_and_bound, "judge_boxes", judged)
     monkeypatch.setattr(branch_and_bound, "CHEAP", 0)
@@ -261,7 +261,9 @@ def answer_of_ends(perturbation=LINE, limit=30):
 @pytest.mark.slow
 def test_pixels_at_the_ends_of_the_clip_do_not_make_safe_boxes_small(monkeypatch):
     """Boxes on each side of 0 are followed as if there were no clip."""
-    monkeypatch.setattr(polynomial, "_MOST_DOUBTS", 0)  # of few pixels symbols do as much
+    # Of few pixels symbols do as much.
+    monkeypatch.setattr(polynomial, "FEW_DOUBTS", 0)
+    monkeypatch.setattr(judged_boxes, "room_for_doubts", lambda *_: 0)
     answer = answer_of_ends()
     assert answer.safe_scale >= 2.0**-9
     holds_in(answer)

@@ -10,7 +10,7 @@ from steadygaze.search.experience import Experience, Judged
 
 def judged(**found):
     """What was found of four boxes; nan where nothing is said."""
-    names = ("forms", "gaps", "symbols", "units", "slopes", "pixels")
+    names = ("forms", "gaps", "symbols", "units", "slopes", "pixels", "followed")
     fixed = {"kind": np.zeros(4, np.int8), "doubts": np.zeros(4), "pull": np.zeros((4, 2))}
     fixed |= {name: np.array(found.get(name, np.zeros(4)), float) for name in ("spent", "lost")}
     fixed["precise"] = np.array(found.get("precise", np.zeros(4)), bool)

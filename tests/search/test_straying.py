@@ -176,7 +176,7 @@ def test_pixels_share_symbols_where_there_is_no_time_for_one_each(monkeypatch):
     """As many as there are directions, or as are affordable; and boxes are decided that are not without."""
     problem, box = posed(tokens(3)), 0.5**12 * TURNED.box[None]
     assert shared_by(problem, NEVER) == 0
-    monkeypatch.setattr(straying, "_seconds", lambda _, rows: np.inf if rows == 68 else 1.0)
+    monkeypatch.setattr(straying, "seconds_of", lambda _, rows: np.inf if rows == 68 else 1.0)
     directions = shared_by(problem, NEVER)
     assert 8 < directions < 36
     found = judge_boxes(problem, box, 32, Experience(strays=True))

@@ -300,13 +300,20 @@ class Forms:
             length = (self.errors * most + lengths_of(beside)) * _upward(rows.shape[1])
         return Forms(rows, error * _upward(rows.shape[1]), self.count, self.origin, length)
 
-    def widened(self, deviation: Tensor, room: int, used: int, length: Tensor | None = None) -> Forms:
+    def widened(
+        self,
+        deviation: Tensor,
+        room: int,
+        used: int,
+        length: Tensor | None = None,
+        share: float | None = None,
+    ) -> Forms:
         """With a symbol for each of the largest deviations ``(B, *shape)`` >= 0; the rest is added to errors.
 
         room is the number of symbols that forms may have in all; the first `used` stand for something else.
-        length: see `loosened`.
+        length: see `loosened`. share: see `fresh_symbols`.
         """
-        fresh = fresh_symbols(deviation.flatten(1), room - used)
+        fresh = fresh_symbols(deviation.flatten(1), room - used, share)
         rows = fresh.rows.reshape(*fresh.rows.shape[:2], *self.shape)
         return self.loosened(fresh.rest.reshape(self.error.shape), length).joined(rows, used, None)
 
@@ -361,15 +368,17 @@ class Fresh:
     amount: Tensor
 
 
-def fresh_symbols(deviation: Tensor, room: int) -> Fresh:
+def fresh_symbols(deviation: Tensor, room: int, share: float | None = None) -> Fresh:
     """Symbols for the largest of the deviations ``(B, N)`` >= 0, at most `room` of them for a box.
+
+    share: of the box's largest, above which one is worth a symbol; None where the room decides it.
 
     There are as many rows as the box that needs the most has deviations worth a symbol.
     """
     boxes, entries = deviation.shape
     fresh = 0
     if room > 0 and deviation.numel():
-        share = _WORTHY if room < PLENTY else 0.0
+        share = (_WORTHY if room < PLENTY else 0.0) if share is None else share
         worthy = deviation > share * deviation.amax(dim=1, keepdim=True)
         fresh = min(room, entries, int(worthy.sum(dim=1).max()))
     largest, place = deviation.topk(fresh, dim=1)

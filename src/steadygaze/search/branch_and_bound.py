@@ -219,6 +219,9 @@ class BranchAndBound(AbstractSearch):
     def _reach_out(self, reaching: ReachingOut, halvings: int) -> None:
         """Judge one box about 0, or its parts; what is added to those that were decided is entered."""
         began, about = time.perf_counter(), self._about_zero
+        if reaching.decided is not None and self._at_points(lambda: self._falsifier.fails_within(halvings)):
+            reaching.learn(False)
+            return
         decided = self._decides(about, halvings)
         if decided is None:
             self._deadline.ask()
@@ -367,7 +370,9 @@ class BranchAndBound(AbstractSearch):
         # Where exact engines take over, more effort for a box is more than they need for it, as a rule.
         taken = self._handover is not None and self._problem.graph.effort <= DEAR
         plain = taken or (self._slow and not self._open.reached and self._wide(boxes))
-        experience = None if plain else self._experience
+        experience = self._experience if not plain else None
+        if plain and self._problem.follows_polynomials:
+            experience = self._experience.plain
         try:
             self._deadline.ask()
             return self._sides.judged(

@@ -40,6 +40,7 @@ class Judged:
             saved where more than forms did.
         precise: ``(B,)`` bool, whether gradients to twice the precision decided it, and none without.
         pixels: ``(B,)`` 1 if a symbol for each pixel has decided the box; 0 if not, nan where not tried.
+        followed: ``(B,)`` how many symbols polynomials had that decided the box; nan where they did not.
     """
 
     kind: np.ndarray
@@ -54,6 +55,7 @@ class Judged:
     lost: np.ndarray
     precise: np.ndarray
     pixels: np.ndarray
+    followed: np.ndarray
 
     @staticmethod
     def joined(parts: Sequence[Judged]) -> Judged:
@@ -84,16 +86,25 @@ class Experience:
 
     Attributes:
         strays: whether pixels stray over any box about 0, so that symbols for them are worth while.
+        is_plain: whether boxes are to have no more effort than polynomials and forms.
         drowned: whether some box was decided by gradients to twice the precision, and not without. As all
             else it is learnt between steps: within one, boxes that are judged side by side know the same.
+        followed: the most symbols with which polynomials have decided a box.
     """
 
     def __init__(self, strays: bool = False) -> None:
-        self.strays = strays
+        self.strays, self.is_plain = strays, False
         self._seen: dict[tuple[str, int], tuple[float, int]] = {}
         self._spent = self._lost = 0.0
-        self.drowned = False
+        self.drowned, self.followed = False, 0
         self._pixels: dict[int, tuple[int, int]] = {}
+
+    @property
+    def plain(self) -> Experience:
+        """What is known of polynomials alone, for boxes that are to have no more effort."""
+        known = Experience()
+        known.is_plain, known.followed = True, self.followed
+        return known
 
     def learn(self, shares: np.ndarray, judged: Judged) -> None:
         """Take in what became of boxes that are these shares ``(B,)`` of the whole."""
@@ -108,8 +119,9 @@ class Experience:
                 self._seen[key] = total + float(found[number]), count + 1
 
     def learn_few(self, shares: np.ndarray, judged: Judged) -> None:
-        """Take in whether rounding left any of the boxes open, and which symbols for pixels decided."""
+        """Take in whether rounding left any of the boxes open, and which symbols decided."""
         self.drowned = self.drowned or bool(judged.precise.any())
+        self.followed = max(self.followed, int(np.fmax.reduce(judged.followed, initial=0)))
         for number in np.flatnonzero(np.isfinite(judged.pixels)):
             size = _size(shares[number])
             decided, tried = self._pixels.get(size, (0, 0))

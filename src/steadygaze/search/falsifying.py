@@ -57,6 +57,17 @@ class Falsifier:
         self.try_at(corners[:: -(-len(corners) // _GLANCED)])
         return bool(len(self._found))
 
+    def fails_within(self, halvings: int) -> bool:
+        """Whether a failing point is known in the box with edges halved so often, a few corners included.
+
+        0 lies in that box and does not fail, so that nothing decides it.
+        """
+        share = 0.5**halvings
+        if self.least_gauge > share:
+            corners = self._corners()
+            self.try_at(share * corners[:: -(-len(corners) // _GLANCED)])
+        return self.least_gauge <= share
+
     def search(self) -> None:
         """Draw points, go downhill from the worst of them, and back towards 0 from those that fail.
 

@@ -34,6 +34,7 @@ from steadygaze.question.problem import Problem
 from steadygaze.search.boxes import SLOW, volumes_of
 from steadygaze.search.experience import Experience, Judged
 from steadygaze.search.straying import rooms_of, shared_by
+from steadygaze.search.symbols import room_for_doubts
 
 # Gradients of boxes with more units in doubt are not carried back again: hardly any would be decided.
 _MOST_SYMBOLS = 256
@@ -98,7 +99,7 @@ def _in_turn(
     problem: Problem, boxes: np.ndarray, room: int, experience: Experience | None, deadline: Deadline
 ) -> Judged:
     """`judge_boxes` without symbols for pixels."""
-    ways = [partial(_otherwise, experience=experience)]
+    ways = [partial(_otherwise, experience=None if experience and experience.is_plain else experience)]
     if problem.follows_polynomials:
         # Which piece a unit is on polynomials follow less well than symbols do.
         bends = any(node > problem.pixels for node in problem.graph.piecewise)
@@ -142,6 +143,7 @@ def _are_small(problem: Problem, boxes: np.ndarray) -> np.ndarray:
 def _by_polynomials(
     problem: Problem, boxes: np.ndarray, room: int, deadline: Deadline, experience: Experience
 ) -> Judged:
+    room = room_for_doubts(problem, len(boxes), experience, deadline)
     judging = _Judging(problem, boxes, room, experience, deadline)
     judging.judge(np.arange(len(boxes)), Effort.POLYNOMIALS)
     return judging.judged()
@@ -196,11 +198,12 @@ class _Judging:
         self.units, self.slopes = (np.full(len(boxes), np.nan) for _ in range(2))
         self.spent, self.lost = np.zeros(len(boxes)), np.zeros(len(boxes))
         self.precise, self.pixels = np.zeros(len(boxes), bool), np.full(len(boxes), np.nan)
+        self.followed = np.full(len(boxes), np.nan)
 
     def judged(self) -> Judged:
         """What has been found."""
         found = (self.forms, self.gaps, self.symbols, self.units, self.slopes, self.spent, self.lost)
-        return Judged(self.kind, self.doubts, self.pull, *found, self.precise, self.pixels)
+        return Judged(self.kind, self.doubts, self.pull, *found, self.precise, self.pixels, self.followed)
 
     def begin(self, experience: Experience) -> None:
         """Judge all boxes by forms, or by rows for the class gaps at once where forms decide few."""
@@ -258,6 +261,9 @@ class _Judging:
         if len(held):
             apart = self._shared or problem.image.size if effort is Effort.PIXELS else 0
             self.kind[some[held]] = self._attention(some[held], bounds.take(torch.from_numpy(held)), apart)
+        if effort is Effort.POLYNOMIALS:
+            decided = self.kind[some] != UNDECIDED
+            self.followed[some[decided]] = bounds.values[problem.graph.last].symbols
 
     def _ask_gaps(self, asked: np.ndarray) -> None:
         self.judge(asked, Effort.GAPS)

@@ -22,14 +22,11 @@ from steadygaze.question.problem import Problem
 from steadygaze.search.boxes import gauges_of, parted_at_zero, volumes_of
 from steadygaze.search.experience import Experience
 from steadygaze.search.sides import Sides
+from steadygaze.search.symbols import seconds_of
 
 # What pixels stray by at least, as a share of how far they move; and at most: what is above that has never
 # been decided.
 _MUCH, _MOST = 2.0**-6, 2.0**-7
-# Seconds for each coefficient of each value, and bytes of the widest forms that double them: measured on one
-# core, networks of 45,000 to 190,000 values and 360 to 3,072 pixels.
-_SECONDS, _WIDE = 7e-9, 2**26
-_MOST_BYTES = 2**28
 # A box may take this share of the time that is left, one about 0, without which there is no range at all, the
 # other one. All that are tried in vain may take such shares together.
 _SHARE, _AT_ZERO, _VAIN, _VAIN_AT_ZERO = 0.1, 0.8, 0.3, 0.8
@@ -68,14 +65,7 @@ class Straying:
 
     def seconds(self, problem: Problem, room: int, shared: int) -> float:
         """About how long one box takes with so much room, and a symbol for each pixel, or so many shared."""
-        return _seconds(problem, (shared or self.count) + room)
-
-
-def _seconds(problem: Problem, rows: int) -> float:
-    """About how long one box takes with so many symbols; infinite where forms are too wide."""
-    sizes = [math.prod(node.shape) for node in problem.graph.nodes]
-    widest = 8 * rows * max(sizes)
-    return _SECONDS * rows * sum(sizes) * (1 + widest / _WIDE) if widest <= _MOST_BYTES else math.inf
+        return seconds_of(problem, (shared or self.count) + room)
 
 
 def shared_by(problem: Problem, deadline: Deadline) -> int:
@@ -85,11 +75,11 @@ def shared_by(problem: Problem, deadline: Deadline) -> int:
     for, pixels share those of their neighbours, and what that leaves of kinks are errors, as is what bends
     besides: over larger boxes symbols of their own, which have all of that, are better.
     """
-    own = _seconds(problem, problem.image.size + _ROOMS[-1])
+    own = seconds_of(problem, problem.image.size + _ROOMS[-1])
     if own < _AT_ZERO * deadline.planned or not shares_kinks(problem.perturbation):
         return 0
     for most in _SHARED:
-        if _seconds(problem, most + _ROOMS[-1]) < _AT_ONCE * deadline.planned:
+        if seconds_of(problem, most + _ROOMS[-1]) < _AT_ONCE * deadline.planned:
             small = Enclosure.of_boxes(
                 0.5**NARROW * problem.box[None], problem.perturbation.products, kinks=most
             )

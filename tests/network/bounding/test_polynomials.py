@@ -34,6 +34,7 @@ from steadygaze.network.bounding.anchors.anchored_layers import bent_apart
 from steadygaze.network.bounding.polynomials import polynomial_bounds
 from steadygaze.network.bounding.small_boxes import bounds_about
 from steadygaze.network.bounding.taylor import polynomial, polynomial_layers, polynomial_slopes
+from steadygaze.network.bounding.taylor.polynomial import FEW_DOUBTS
 from steadygaze.network.bounding.taylor.polynomial_layers import Bends, followed_joint, followed_units
 from steadygaze.network.joint import AbstractJoint
 from steadygaze.network.layers import AbstractAffine
@@ -290,12 +291,12 @@ def test_units_that_bend_alike_share_a_symbol(share, drifts):
     assert (np.abs(left[:, 3]) <= errors[3].item() + (1e-30 if drifts else 1e-16)).all()
 
 
-def violation(module, half, degree, points=3, drifts=True):
+def violation(module, half, degree, points=3, drifts=True, room=FEW_DOUBTS):
     """How far logits and gradients of a network leave their bounds over a box: 1 or less if they do not."""
     rng = np.random.default_rng(int(-np.log2(half)))
     graph = load_network(module, input_shape=(1, 6, 6)).graph
     pixels = drifting(rng, pixels_of(rng, half)) if drifts else pixels_of(rng, half)
-    bounds = polynomial_bounds(graph, pixels, {graph.last}, {}, degree)
+    bounds = polynomial_bounds(graph, pixels, {graph.last}, {}, degree, room=room)
     seed = Forms.exact(graph.seed(1, 1), COUNT)
     gradients = [replace(bounds, precise=own).pull_back(seed, 0).flattened() for own in (True, False)]
     worst, step = 0.0, mpmath.mpf(2) ** -120
@@ -329,6 +330,13 @@ def violation(module, half, degree, points=3, drifts=True):
 def test_logits_and_gradients_stay_inside(name, power, degree, drifts):
     module = deep() if name == "deep" else made(name)
     assert violation(module, 2.0**-power, degree, drifts=drifts) <= 1
+
+
+@pytest.mark.parametrize(("power", "degree"), [(8, 3), pytest.param(6, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["deep", "squeeze and excitation"])
+def test_they_do_where_all_units_in_doubt_have_symbols(name, power, degree):
+    module = deep(4) if name == "deep" else made(name)
+    assert violation(module, 2.0**-power, degree, room=1000) <= 1
 
 
 @pytest.mark.parametrize("name", ["attention", "norm"])
@@ -456,5 +464,5 @@ def test_gradients_whose_factors_lose_what_symbols_do_are_seen(monkeypatch):
 
 
 def test_units_in_doubt_that_have_no_symbol_are_seen(monkeypatch):
-    monkeypatch.setattr(Forms, "widened", lambda forms, *_: forms)
+    monkeypatch.setattr(Forms, "widened", lambda forms, *_, **__: forms)
     assert violation(deep(4), 2.0**-8, 3) > 1

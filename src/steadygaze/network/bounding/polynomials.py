@@ -19,7 +19,7 @@ from steadygaze.network.bounding.anchors.anchored_layers import BENDING, bent_ap
 from steadygaze.network.bounding.block_growth import BlocksAhead
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds
-from steadygaze.network.bounding.taylor.polynomial import ROUNDING, drift_of, most_rows_of
+from steadygaze.network.bounding.taylor.polynomial import FEW_DOUBTS, ROUNDING, drift_of, most_rows_of
 from steadygaze.network.bounding.taylor.polynomial_layers import Bends, followed_joint, followed_units
 from steadygaze.network.bounding.taylor.polynomial_slopes import PolynomialSlopes
 from steadygaze.network.graph import Graph
@@ -85,13 +85,15 @@ def polynomial_bounds(
     deadline: Deadline = NEVER,
     norms: BlockNorms | None = None,
     asks: bool = False,
+    room: int = FEW_DOUBTS,
 ) -> Bounds:
     """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
     As `bounds_of` with forms alone; every node after `start` depends on it alone. In what is kept, products
     of coordinates up to the degree are symbols; and where pixels bend, what of that is alike. Where pixels
     have a drift, all values have one. norms: of blocks, where errors are followed through these as a whole;
-    asks: whether any may be worked out that are not known yet.
+    asks: whether any may be worked out that are not known yet. room: for how many units in doubt, see
+    `with_doubts`.
 
     Raises Expired where the deadline passes on the way.
     """
@@ -105,7 +107,7 @@ def polynomial_bounds(
     if drift.shape[1]:
         drift = functional.pad(drift, (0, 0) * (drift.ndim - 2) + (0, added))
     pixels = Anchored(pixels.anchor, away, drift)
-    return _through(graph, m, pixels, (clip, bends), nodes, tolerances, start, deadline, norms, asks)
+    return _through(graph, m, pixels, (clip, bends), nodes, tolerances, start, deadline, norms, asks, room)
 
 
 def kinked_bounds(
@@ -166,6 +168,7 @@ def _through(
     deadline: Deadline,
     norms: BlockNorms | None,
     asks: bool,
+    room: int = FEW_DOUBTS,
 ) -> Bounds:
     """See `polynomial_bounds`; pixels are polynomials; bent: what clips them, and how they bend there."""
     (clip, bends), count = bent, pixels.away.count
@@ -184,7 +187,7 @@ def _through(
             else:
                 assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
                 own = bends if index == clip else None
-                done = followed_units(m, layer, inputs[0], tolerances.get(index), own, used)
+                done = followed_units(m, layer, inputs[0], tolerances.get(index), own, used, room)
             values[index], slopes[index], line = done.values, done.slopes, done.line
             used = max(used, done.values.away.symbols)
             pull = pull + done.values.change.flattened().blamed(done.rest.flatten(1))

@@ -80,7 +80,9 @@ def bounds_over(
         anchored = Anchored.of(pixels, graph.device, drifting or is_deep(graph))
         degree = degree_for(graph, pixels)
         asks = norms is not None and bool(are_small(graph, pixels).all())
-        return polynomial_bounds(graph, anchored, nodes, tolerances, degree, start, deadline, norms, asks)
+        return polynomial_bounds(
+            graph, anchored, nodes, tolerances, degree, start, deadline, norms, asks, room
+        )
     apart = effort is Effort.PIXELS
     few = pixels.count - len(products) - shared <= MOST_BESIDE_KINKS
     if apart and shared and not drifting and few and graph.drowns:

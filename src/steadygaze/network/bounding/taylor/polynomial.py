@@ -29,8 +29,9 @@ from steadygaze.network.bounding.forms.joint import Times
 
 # What rounding in a handful of operations may add, as a share.
 ROUNDING = 2.0**-40
-# Units in doubt that have a symbol of their own in values, and in a gradient: those that matter most.
-_MOST_DOUBTS = 32
+#: So many units in doubt have a symbol of their own where there is no room for all of them: those that matter
+#: most.
+FEW_DOUBTS = 32
 
 
 def multiplied(m: Monomials, times: Times, a: Forms, b: Forms, terms: int) -> Forms:
@@ -65,14 +66,22 @@ def summed_rows(a: Tensor, b: Tensor) -> Tensor:
 
 
 def most_rows_of(m: Monomials) -> int:
-    """How many rows forms have at most: monomials, and symbols beside them."""
-    return m.rows + m.beside + _MOST_DOUBTS
+    """How many rows forms have where few units in doubt have symbols: monomials, what is beside, and these."""
+    return m.rows + m.beside + FEW_DOUBTS
 
 
-def with_doubts(m: Monomials, forms: Forms, deviation: Tensor, used: int) -> Forms:
-    """With symbols, behind monomials and those in use, for the largest deviations ``(B, *shape)``."""
+def with_doubts(m: Monomials, forms: Forms, deviation: Tensor, used: int, room: int) -> Forms:
+    """With symbols, behind monomials and those in use, for deviations ``(B, *shape)``.
+
+    For all of them, if that leaves no more than `room` beside the monomials: layers behind multiply what has
+    none by their norms, however little it is. Else for the largest, as long as there are few.
+    """
     monomials = m.rows + m.beside - 1 - forms.count
-    return forms.widened(deviation, most_rows_of(m) - 1 - forms.count, max(used, monomials))
+    used = max(used, monomials)
+    count = int((deviation > 0).flatten(1).sum(dim=1).max()) if deviation.numel() else 0
+    if used + count <= monomials + room:
+        return forms.widened(deviation, used + count, used, share=0.0)
+    return forms.widened(deviation, monomials + FEW_DOUBTS, used)
 
 
 def strays(m: Monomials, forms: Forms) -> Tensor:

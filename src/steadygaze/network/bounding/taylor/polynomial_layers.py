@@ -45,6 +45,7 @@ from steadygaze.network.bounding.forms.joint import (
 from steadygaze.network.bounding.forms.last_axis import levelled, others, root_of, terms_of, total
 from steadygaze.network.bounding.forms.relaxing import Choice
 from steadygaze.network.bounding.taylor.polynomial import (
+    FEW_DOUBTS,
     ROUNDING,
     composed,
     differences,
@@ -119,10 +120,11 @@ def followed_units(
     tolerance: Tensor | None,
     bends: Bends | None = None,
     used: int = 0,
+    room: int = FEW_DOUBTS,
 ) -> Followed:
     """The layer over boxes; tolerance: see `relax`. bends: where it clips pixels, and that is known.
 
-    used: symbols that stand for something else already.
+    used: symbols that stand for something else already. room: see `with_doubts`.
     """
     tolerance = x.anchor.new_zeros(()) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
@@ -140,11 +142,8 @@ def followed_units(
     else:
         apart = bent_apart(layer, flat, tolerance) if bends is None else bends.apart
     slope, middle, deviation, derivative = apart
-    away, rest, drift = (
-        flat.away.scaled(slope),
-        deviation * (1 + ROUNDING),
-        _drifting(flat, Precise.exact(slope)),
-    )
+    away, rest = flat.away.scaled(slope), deviation * (1 + ROUNDING)
+    drift = _drifting(flat, Precise.exact(slope))
     if bends is not None and bends.alike is not None:
         assert isinstance(layer, PiecewiseLinear), "no other layer bends"
         last, alike = m.variables, bends.alike
@@ -158,10 +157,12 @@ def followed_units(
         rest = torch.where(alike >= 0, 0.0, rest)
     shape = x.away.shape
     middle = Precise.exact(middle.reshape(x.anchor.shape))
-    away = with_doubts(m, away, rest, used).reshaped(*shape)
+    # Of smooth units all are off their lines: there is no room for these.
+    most = room if isinstance(layer, PiecewiseLinear) else 0
+    away = with_doubts(m, away, rest, used, most).reshaped(*shape)
     values = moved(precise_value(layer, x.anchor) + middle, away, _shaped(drift, shape))
     line = slope if isinstance(layer, PiecewiseLinear) else None
-    return Followed(values, _slopes(m, derivative, x.away.count), deviation, line)
+    return Followed(values, _slopes(m, derivative, x.away.count, room), deviation, line)
 
 
 def _with_bends(rows: Tensor, deviation: Tensor, bends: Tensor, end: int) -> Tensor:
@@ -173,7 +174,7 @@ def _with_bends(rows: Tensor, deviation: Tensor, bends: Tensor, end: int) -> Ten
     return rows
 
 
-def _slopes(m: Monomials, derivative: Derivative, count: int) -> Slopes:
+def _slopes(m: Monomials, derivative: Derivative, count: int, room: int) -> Slopes:
     """Derivatives ``(B, N)`` of units that are not expanded."""
     anchor, radius = derivative.centre, derivative.radius * (1 + ROUNDING)
     rows = torch.zeros_like(anchor[:, None])
@@ -184,7 +185,7 @@ def _slopes(m: Monomials, derivative: Derivative, count: int) -> Slopes:
     # Centre and radius of two slopes are themselves rounded.
     rounded = 2 * UNIT * (derivative.centre.abs() + derivative.radius)
     away = Forms(rows, torch.where(radius > 0, rounded, 0.0), count)
-    return Slopes(m, Anchored(anchor, away), radius if bool(radius.any()) else None)
+    return Slopes(m, Anchored(anchor, away), radius if bool(radius.any()) else None, room)
 
 
 def _drifting(flat: Anchored, slope: Precise) -> Precise:

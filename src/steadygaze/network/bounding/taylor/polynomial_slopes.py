@@ -29,6 +29,7 @@ from steadygaze.network.bounding.forms.last_axis import levelled, root_of, share
 from steadygaze.network.bounding.forms.relaxing import Choice
 from steadygaze.network.bounding.forms.single_entries import transpose_of
 from steadygaze.network.bounding.taylor.polynomial import (
+    FEW_DOUBTS,
     ROUNDING,
     differences,
     multiplied,
@@ -47,11 +48,13 @@ class Slopes:
     Attributes:
         factor: what is known of them. doubt: ``(B, N)`` how far beyond it those may be that are one of two
             numbers; None where none is in doubt.
+        room: see `with_doubts`.
     """
 
     monomials: Monomials
     factor: Anchored
     doubt: Tensor | None = None
+    room: int = FEW_DOUBTS
 
     @property
     def doubts(self) -> Tensor:
@@ -78,7 +81,7 @@ class Slopes:
         made = _product(self.monomials, UNITS, flat, self.factor, 1)
         if self.doubt is not None:
             doubt = self.doubt * flat.whole.most * (1 + ROUNDING)
-            made = replace(made, away=with_doubts(self.monomials, made.away, doubt, used))
+            made = replace(made, away=with_doubts(self.monomials, made.away, doubt, used, self.room))
         return (made.reshaped(*shape),)
 
 
