@@ -66,7 +66,7 @@ def summed_rows(a: Tensor, b: Tensor) -> Tensor:
 
 
 def most_rows_of(m: Monomials) -> int:
-    """How many rows forms have where few units in doubt have symbols: monomials, what is beside, and these."""
+    """How many rows forms have where few units in doubt have symbols: monomials, kinks, and these."""
     return m.rows + m.beside + FEW_DOUBTS
 
 
