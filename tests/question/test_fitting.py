@@ -128,6 +128,40 @@ def test_what_would_make_an_image_fit_a_module_is_told(module, given, layout, wo
         sg.verify(module, given / 255, BRIGHTER, layout=layout)
 
 
+class Unfinished(nn.Module):
+    """Layers, and no forward that goes through them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(36, 3)
+
+
+class Elsewhere(Unfinished):
+    """As it ran where there was a graphics card."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x.flatten(1) + torch.zeros(36, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Unfinished(), "give it a forward that returns the logits, or hand in the part that has one$"),
+        (nn.ModuleList([nn.Flatten(), nn.Linear(36, 3)]), "give it a forward that returns the logits"),
+        pytest.param(
+            Elsewhere(),
+            r"take \.cuda\(\) and the devices that it names out of its forward",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there"),
+        ),
+    ],
+    ids=["unfinished", "list", "elsewhere"],
+)
+def test_what_is_not_for_the_shape_is_not_called_so(module, words):
+    with pytest.raises(ModelError, match=words) as refused:
+        sg.verify(module, COLOURS[:6, :6, 0] / 255, BRIGHTER)
+    assert "shape (--resize" not in str(refused.value)
+
+
 def test_what_fits_neither_way_is_refused_as_it_is(colour):
     with pytest.raises(ModelError, match=r"\(1, 3, 12, 18\).*--resize"):
         sg.verify(network(1), colour, BRIGHTER)

@@ -89,6 +89,43 @@ def test_what_is_put_side_by_side_is_not_traced_again(monkeypatch):
     assert np.allclose(graph.forward(tensors), logits_of_each(double), atol=1e-9)
 
 
+class Steps(nn.Module):
+    """A convolution, whose rows a recurrent layer goes through, and its logits beside what led to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(2, 2, 3), nn.Linear(5, 3)
+        self.rows = nn.LSTM(12, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        states, _ = self.rows(functional.relu(self.stem(x)).transpose(1, 2).flatten(2))
+        return {"states": states, "logits": self.head(states[:, -1])}
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning")
+def test_steps_of_open_programs_are_taken_apart_for_one_image_and_once(monkeypatch, tmp_path):
+    """With open sizes each step takes four times as long, and another round found nothing more."""
+    torch.manual_seed(0)
+    module, sizes = Steps().eval(), list[object]()
+    open_batch = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+    program = torch.export.export(module, (torch.zeros(2, *SHAPE),), **open_batch)
+    torch.export.save(program, tmp_path / "steps.pt2")
+    apart = ExportedProgram.run_decompositions
+
+    def noted(self, *given):
+        image = next(node for node in self.graph.nodes if node.name == "x")
+        sizes.append(tuple(image.meta["val"].shape))
+        return apart(self, *given)
+
+    monkeypatch.setattr(ExportedProgram, "run_decompositions", noted)
+    graph = load_network(tmp_path / "steps.pt2", input_shape=SHAPE).graph
+    assert sizes == [(1, *SHAPE)]
+    double = copy.deepcopy(module).double()
+    with torch.no_grad():
+        wanted = double(torch.from_numpy(IMAGES))["logits"].numpy()
+    assert np.allclose(graph.forward(torch.from_numpy(IMAGES)), wanted, atol=1e-9)
+
+
 def logits_of_each(module: nn.Module) -> np.ndarray:
     return np.concatenate([logits_of(module, image[None]) for image in IMAGES])
 

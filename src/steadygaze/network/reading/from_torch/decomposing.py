@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 from torch.export import ExportedProgram, default_decompositions
+from torch.export.graph_signature import InputKind
 
-from steadygaze.network.reading.from_torch.surroundings import traceless
+from steadygaze.network.reading.from_torch.surroundings import traceless, undisturbed, unplaced
+from steadygaze.network.reading.from_torch.tracing import runnable
 
 # What is taken apart may be made of what is taken apart, such as hstack of cat, in so many steps.
 _ROUNDS = 4
@@ -33,16 +36,20 @@ class Apart:
 def taken_apart(program: ExportedProgram, unread: Unread) -> Apart:
     """The program with what is not read made of other operators, as far as PyTorch says of which.
 
-    The numbers are the same but for rounding. Weights and inputs stay. Nothing is taken apart that is read.
+    The numbers are the same but for rounding. Weights and inputs stay, but that an open number of images
+    becomes one. Nothing is taken apart that is read.
     """
     left = unread(program)
+    if left:
+        program = _of_one_image(program)
+        left = unread(program)
     whole = {node.name: node for node in left}
     made = program
-    for _ in range(_ROUNDS):
-        if not left:
-            break
+    for number in range(_ROUNDS):
         known = default_decompositions()
         parts: Any = {node.target: known[node.target] for node in left if node.target in known}
+        if not (parts or (left and not number)):
+            break
         try:
             with traceless():
                 # Even with no parts, what only looks at its input in another way is taken apart.
@@ -54,6 +61,27 @@ def taken_apart(program: ExportedProgram, unread: Unread) -> Apart:
         if [node.target for node in left] == [node.target for node in before]:
             break
     return Apart(made, whole)
+
+
+def _of_one_image(program: ExportedProgram) -> ExportedProgram:
+    """The same operations, names and weights for a single image, where their number is open.
+
+    Each step of a recurrent layer would be taken apart with open sizes, which takes four times as long.
+    """
+    specs = program.graph_signature.input_specs
+    given = {spec.arg.name for spec in specs if spec.kind == InputKind.USER_INPUT}  # type: ignore[union-attr]
+    made = [node.meta.get("val") for node in program.graph.nodes if node.name in given]
+    if len(made) != 1 or not isinstance(made[0], Tensor):
+        return program
+    first, *rest = made[0].shape
+    if isinstance(first, int) or not all(isinstance(size, int) for size in rest):
+        return program
+    try:
+        with traceless(), undisturbed(gradients=True), unplaced():
+            image = torch.zeros((1, *rest), dtype=made[0].dtype)
+            return torch.export.export(runnable(program), (image,), strict=False)
+    except Exception:  # what was made for any number of images may not be for one
+        return program
 
 
 def _names_before(node: fx.Node) -> Iterator[str]:

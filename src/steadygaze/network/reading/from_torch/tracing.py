@@ -26,6 +26,7 @@ from steadygaze.network.reading.from_torch.outputs import LogitsOf, logits_among
 from steadygaze.network.reading.from_torch.overwriting import write_anew
 from steadygaze.network.reading.from_torch.steps import Course, Retold, course_of
 from steadygaze.network.reading.from_torch.surroundings import traceless, undisturbed, unplaced
+from steadygaze.network.reading.from_torch.untraceable import first_line, not_traced, whole_numbers
 
 # How far a module's own backward pass may be from the gradient, against the largest: single precision.
 _BACKWARD = 1e-3
@@ -60,7 +61,7 @@ def own_copy(module: torch.nn.Module, path: str) -> torch.nn.Module:
             own = copy.deepcopy(module, kept_tensors(module)).cpu().eval().requires_grad_(False)
     except Exception as error:  # modules may bring their own way of being copied
         raise ModelError(
-            f"{path} cannot be copied ({_first_line(error)}), allowed are modules that copy.deepcopy can "
+            f"{path} cannot be copied ({first_line(error)}), allowed are modules that copy.deepcopy can "
             "copy; detach the tensors it keeps"
         ) from error
     return own
@@ -105,7 +106,7 @@ def traced(
     except (UsageError, Expired):
         raise
     except Exception as error:  # tracing runs the user's code
-        raise _not_traced(module, name, example, error, seen) from error
+        raise not_traced(module, name, example, error, seen) from error
 
 
 def exported_in_half(module: torch.nn.Module, sizes: tuple[int, ...], asked: str | None) -> ExportedProgram:
@@ -129,7 +130,7 @@ def exported_in_half(module: torch.nn.Module, sizes: tuple[int, ...], asked: str
     except UsageError:
         raise
     except Exception as error:  # tracing runs the user's code
-        raise _not_traced(module, name, example, error) from error
+        raise not_traced(module, name, example, error) from error
 
 
 def loaded(
@@ -140,7 +141,7 @@ def loaded(
     Raises ModelError if it cannot run.
     """
     if precision == torch.uint8:
-        raise ModelError(_whole_numbers(path))
+        raise ModelError(whole_numbers(path))
     if precision not in PRECISIONS:
         raise ModelError(_too_coarse(path, precision))
     module = runnable(program)
@@ -151,7 +152,7 @@ def loaded(
         raise
     except Exception as error:  # the file's operations run here
         raise ModelError(
-            f"{path} cannot be run on an input of shape {sizes} ({_first_line(error)}), allowed are programs "
+            f"{path} cannot be run on an input of shape {sizes} ({first_line(error)}), allowed are programs "
             "that run on this machine; export it again"
         ) from error
     logits = LogitsOf(module, ran.asked)
@@ -201,79 +202,6 @@ def _switches_off(program: ExportedProgram) -> bool:
         if getattr(node.target, "__name__", "") == "wrap_with_autocast"
     ]
     return bool(blocks) and not any(node.args[2] for node in blocks)
-
-
-def _not_traced(
-    module: torch.nn.Module, name: str, example: Tensor, error: Exception, seen: Course | None = None
-) -> ModelError:
-    images = _images(module)
-    if images > 1:
-        return ModelError(
-            f"{name} takes {images} inputs, allowed is one, the image; wrap it in a module that fixes the "
-            "others"
-        )
-    if seen is None and _takes(module, example.byte()):
-        return ModelError(_whole_numbers(name))
-    why, way = _first_line(error), _way_in(module, example)
-    if seen is not None and seen.reads_the_image:
-        why = "it takes a number out of what it computes from the image, as if, float() and .item() do"
-        way = "take that out: compute with tensors, or do what it decides by it to the image beforehand"
-    elif ".numpy()" in why:
-        why, way = "it leaves PyTorch for NumPy", "compute with tensors, as torch.clip does for np.clip"
-    elif "register a hook" in why:
-        way = "hook it where there is a gradient, if x.requires_grad: x.register_hook(...)"
-    elif "fake tensor" in why:
-        why = "it makes a constant of what it computes from the image, as .data and torch.tensor(...) do"
-        way = "write .detach() for .data, and make tensors of tensors"
-    return ModelError(
-        f"{name} cannot be traced on an input of shape {tuple(example.shape)} ({why}); "
-        f"allowed are modules that take one image batch and do the same steps for every image; {way}"
-    )
-
-
-def _images(module: torch.nn.Module) -> int:
-    """How many inputs a module cannot do without."""
-    try:
-        wanted = inspect.signature(module.forward).parameters.values()
-    except (TypeError, ValueError):  # what is compiled may tell nothing
-        return 1
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in wanted)
-
-
-def _way_in(module: torch.nn.Module, example: Tensor) -> str:
-    """What to do about an input that a module does not run on: what simple change makes one that it does."""
-    ways = {}
-    if example.ndim == 4 and example.shape[1] in (1, 3):
-        ways["it takes images as flat vectors: use layout flat"] = example.flatten(1)
-        ways["it takes images as (H, W, C): use layout hwc"] = example.movedim(1, -1)
-        ways["it takes images of three channels: give it one"] = example[:, :1].expand(-1, 3, -1, -1)
-        ways["it takes images of one channel: give it one"] = example[:, :1]
-    elif example.ndim == 4:
-        ways["it takes images as (C, H, W): use layout chw"] = example.movedim(-1, 1)
-    fit = [] if _takes(module, example) else [way for way, other in ways.items() if _takes(module, other)]
-    return [*fit, "check layout and shape (--resize gives the image another size)"][0]
-
-
-def _takes(module: torch.nn.Module, example: Tensor) -> bool:
-    """Whether it runs on such an input."""
-    try:
-        with undisturbed(gradients=False):
-            module(example)
-    except Exception:  # the module's own code runs here
-        return False
-    return True
-
-
-def _whole_numbers(name: str) -> str:
-    return (
-        f"{name} takes whole numbers (uint8) alone, allowed are real ones, pixels in [0, 1]; hand in what is "
-        "behind its conversion, or write it as ONNX, whose inputs of UINT8 are 255 times the pixels"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @dataclass(frozen=True)
