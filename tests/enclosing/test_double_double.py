@@ -203,7 +203,31 @@ def test_totals_along_an_axis_are_off_by_no_more_than_said(axis):
     assert (found.error <= 10 * (1e-25 + 2.0**-100)).all()
 
 
-@pytest.mark.parametrize("name", ["added", "multiplied", "summed", "cut"])
+def coefficients(shared, orders=5):
+    """Numbers of a series, each with a low part and an error."""
+    own = [numbers(-2.0, 2.0, 1e-25, seed=10 + k) for k in range(orders)]
+    found = torch.stack([torch.stack(one._parts) for one in own])
+    return found[..., :1] if shared else found
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("error", [0.0, 1e-24])
+def test_series_are_off_by_no_more_than_said(shared, error):
+    x, given = numbers(-1.5, 1.5, error, seed=3), coefficients(shared)
+    found = x.series(given)
+    each = [Precise(*own.expand(-1, COUNT)) for own in given]
+    for share in (-1, 0, 1):
+        true = []
+        for index in range(COUNT):
+            powers = [exact(x, index, share) ** k for k in range(len(given))]
+            true.append(
+                sum(exact(own, index, share) * power for own, power in zip(each, powers, strict=True))
+            )
+        assert excess(found, true) <= 1
+    assert (found.error <= 1e3 * (error + 1e-25 + 2.0**-100)).all()
+
+
+@pytest.mark.parametrize("name", ["added", "multiplied", "summed", "cut", "series", "shared series"])
 def test_kernels_give_the_numbers_that_tensors_give(name, monkeypatch):
     a, b = numbers(0.1, 3.0, 1e-25), numbers(-1e-3, 1e3, 1e-25, seed=1)
     parts = [own.high * 2.0 ** (-20 * k) for k, own in enumerate((a, b, a, b))]
@@ -212,6 +236,8 @@ def test_kernels_give_the_numbers_that_tensors_give(name, monkeypatch):
         "multiplied": lambda: a * b,
         "summed": lambda: double_double._total_of(parts),
         "cut": lambda: Precise(*double_double._cut(b.high.reshape(4, 50), 20, 2)[0]),
+        "series": lambda: a.series(coefficients(False)),
+        "shared series": lambda: a.series(coefficients(True)),
     }[name]
     one = made()
     monkeypatch.setattr(double_kernels, "suit", lambda x: x.device.type == "cpu")
@@ -236,6 +262,14 @@ def test_a_kernel_that_loses_the_low_part_is_seen(monkeypatch, name):
     monkeypatch.setattr(double_kernels, name, lambda *given: whole(*given) * [[1.0], [0.0], [1.0]])
     with pytest.raises(AssertionError):
         test_sums_and_products_are_off_by_no_more_than_said("sum" if name == "added" else "product", 0.0)
+
+
+def test_a_series_that_loses_the_low_part_is_seen(monkeypatch):
+    whole = double_kernels.series
+    monkeypatch.setattr(double_kernels, "suit", lambda x: True)
+    monkeypatch.setattr(double_kernels, "series", lambda *given: whole(*given) * [[1.0], [0.0], [1.0]])
+    with pytest.raises(AssertionError):
+        test_series_are_off_by_no_more_than_said(False, 0.0)
 
 
 def test_parts_of_too_many_bits_are_seen(monkeypatch):

@@ -121,6 +121,21 @@ class Precise:
         """Times itself."""
         return self * self
 
+    def series(self, numbers: Tensor) -> Precise:
+        """``sum over k of numbers[k] x^k``, given high, low and error of numbers.
+
+        numbers: ``(K, 3, *shape)``, or ``(K, 3, 1)``: the same for all.
+        """
+        if double_kernels.suit(self.high):
+            own = double_kernels.series(*(_flat(x) for x in self._parts), numbers.flatten(2).numpy())
+            return Precise(*(part.reshape(self.high.shape) for part in torch.from_numpy(own)))
+        total, *others = (
+            Precise(*(part.expand_as(self.high) for part in own)) for own in numbers.flip(0).to(self.high)
+        )
+        for own in others:
+            total = total * self + own
+        return total
+
     def reciprocal(self) -> Precise:
         """1 divided by them: with q = 1 / high and r = 1 - x q that is q (1 + r + r² + ...)."""
         return self._corrected(self.high.reciprocal(), lambda q: self * q, (1.0, 1.0))

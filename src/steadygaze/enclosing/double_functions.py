@@ -34,11 +34,7 @@ def exponential(x: Precise) -> Precise:
     rest = (Precise(near, torch.where(inside, x.low, 0.0), x.error) - Precise.exact(power) * log2).scaled(
         -_HALVINGS
     )
-    total = Precise.exact(torch.ones_like(near)).times(Precise.of(Fraction(1, math.factorial(_POWERS))))
-    for k in range(_POWERS - 1, -1, -1):
-        high, low = Precise.of(Fraction(1, math.factorial(k)))
-        own = Precise(torch.full_like(near, high), torch.full_like(near, low), torch.zeros_like(near))
-        total = (total * rest + own).loosened(torch.full_like(near, UNIT * UNIT * high))
+    total = rest.series(_of_exponential())
     # |rest| is at most log(2) / 16, or a little more: what follows is less than 1.1 rest^17 / 17!.
     after = 1.1 * rest.most ** (_POWERS + 1) / math.factorial(_POWERS + 1)
     total = total.loosened(after)
@@ -80,10 +76,9 @@ def normal_share(x: Precise) -> Precise:
         plain, size = own + away.high * plain, own.abs() + away.most * size
     # What the low parts are, and roundings of products and of sums.
     total = Precise.rounded(plain, (4 * _AROUND * UNIT) * size + 40 * away.low.abs())
-    for k in range(_PLAIN - 1, -1, -1):
-        high, low = table[k, 0][index], table[k, 1][index]
-        own = Precise(high, low, UNIT * UNIT * high.abs())
-        total = total * away + own
+    known = table[:_PLAIN, :, index]
+    known = torch.cat([known, UNIT * UNIT * known[:, :1].abs()], dim=1)
+    total = away.series(torch.cat([known, torch.stack([total.high, total.low, total.error])[None]]))
     # Derivatives of order k are less than sqrt(k!) / 2: what follows is less than twice its first term.
     after = 2.0 * away.most ** (_AROUND + 1) / math.sqrt(math.factorial(_AROUND + 1))
     total = total.loosened(after)
@@ -109,6 +104,14 @@ def _log_of_two() -> tuple[float, float]:
     with localcontext() as context:
         context.prec = _DIGITS
         return Precise.of(Fraction(Decimal(2).ln()))
+
+
+@lru_cache(maxsize=1)
+def _of_exponential() -> Tensor:
+    """Coefficients of its series, ``(powers, 3, 1)``: both parts, and what they are off by."""
+    parts = [Precise.of(Fraction(1, math.factorial(k))) for k in range(_POWERS + 1)]
+    rows = [[(high,), (low,), (UNIT * UNIT * high,)] for high, low in parts]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 @lru_cache(maxsize=1)

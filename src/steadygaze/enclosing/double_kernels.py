@@ -59,6 +59,17 @@ def _sum_of(a_high, a_low, a_error, b_high, b_low, b_error):
     return _made(total, (a_low + b_low) + rest, a_error + b_error, size)
 
 
+@part
+def _product_of(a_high, a_low, a_error, b_high, b_low, b_error):
+    product, rest = _two_product(a_high, b_high)
+    first, second = a_high * b_low, a_low * b_high
+    size = abs(first) + abs(second) + abs(rest)
+    a_most = (abs(a_high) + abs(a_low) + a_error) * (1 + 4 * UNIT)
+    b_most = (abs(b_high) + abs(b_low) + b_error) * (1 + 4 * UNIT)
+    error = a_most * b_error + b_most * a_error + abs(a_low * b_low) + LEAST
+    return _made(product, rest + (first + second), error, 4 * size)
+
+
 @kernel
 def added(a_high, a_low, a_error, b_high, b_low, b_error):
     """Sums ``(3, N)`` of numbers ``(N,)``: both parts and the error."""
@@ -76,13 +87,28 @@ def multiplied(a_high, a_low, a_error, b_high, b_low, b_error):
     count = len(a_high)
     out = np.empty((3, count))
     for i in range(count):
-        product, rest = _two_product(a_high[i], b_high[i])
-        first, second = a_high[i] * b_low[i], a_low[i] * b_high[i]
-        size = abs(first) + abs(second) + abs(rest)
-        a_most = (abs(a_high[i]) + abs(a_low[i]) + a_error[i]) * (1 + 4 * UNIT)
-        b_most = (abs(b_high[i]) + abs(b_low[i]) + b_error[i]) * (1 + 4 * UNIT)
-        error = a_most * b_error[i] + b_most * a_error[i] + abs(a_low[i] * b_low[i]) + LEAST
-        high, low, error = _made(product, rest + (first + second), error, 4 * size)
+        high, low, error = _product_of(a_high[i], a_low[i], a_error[i], b_high[i], b_low[i], b_error[i])
+        out[0, i], out[1, i], out[2, i] = high, low, error
+    return out
+
+
+@kernel
+def series(x_high, x_low, x_error, numbers):
+    """``sum over k of numbers[k] x^k``, ``(3, N)``; numbers ``(K, 3, N)``, or ``(K, 3, 1)`` for all."""
+    count, orders = len(x_high), len(numbers)
+    out = np.empty((3, count))
+    for i in range(count):
+        own = i if numbers.shape[2] > 1 else 0
+        high, low, error = (
+            numbers[orders - 1, 0, own],
+            numbers[orders - 1, 1, own],
+            numbers[orders - 1, 2, own],
+        )
+        for k in range(orders - 2, -1, -1):
+            high, low, error = _product_of(high, low, error, x_high[i], x_low[i], x_error[i])
+            high, low, error = _sum_of(
+                high, low, error, numbers[k, 0, own], numbers[k, 1, own], numbers[k, 2, own]
+            )
         out[0, i], out[1, i], out[2, i] = high, low, error
     return out
 
