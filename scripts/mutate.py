@@ -377,11 +377,11 @@ def _report(name: str, results: Iterable[tuple[WorkItem, WorkResult]], seed: int
     share = killed / changing if changing else 1.0
     row = (
         f"| {name} | {seed} | {total} | {killed} | {len(survivors)} | {kinds['equivalent']} "
-        f"| {kinds['cost']} | {kinds['message']} | {kinds['unexplained']} | {share:.0%} |"
+        f"| {kinds['cost']} | {kinds['message']} | {kinds['slack']} | {kinds['unexplained']} | {share:.0%} |"
     )
     head = (
-        "| room | seed | mutants | killed | survived | equivalent | cost only | message only | unexplained "
-        "| killed of those that change behaviour |\n|---|---|---|---|---|---|---|---|---|---|"
+        "| room | seed | mutants | killed | survived | equivalent | cost only | message only | slack only | unexplained "
+        "| killed of those that change behaviour |\n|---|---|---|---|---|---|---|---|---|---|---|"
     )
     return "\n\n".join([f"{head}\n{row}", *open_, *told]) + "\n", kinds["unexplained"]
 
@@ -398,7 +398,7 @@ def _reasons(text: str) -> dict[tuple[str, str, str], str]:
     found, place = {}, ""
     for line in text.split("\n"):
         heading = re.fullmatch(r"### `(.+)`", line)
-        item = re.match(r"- `(.+?)` → `(.+?)`: (equivalent|cost|message)\b", line)
+        item = re.match(r"- `(.+?)` → `(.+?)`: (equivalent|cost|message|slack)\b", line)
         if heading:
             place = heading[1]
         elif item:

@@ -20,8 +20,9 @@ from steadygaze.network.bounding.anchors.anchored_layers import anchored_joint, 
 from steadygaze.network.bounding.anchors.centres import precise_value
 from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.small_boxes import bounds_about
-from steadygaze.network.joint import AbstractJoint
+from steadygaze.network.joint import AbstractJoint, MatrixProduct
 from steadygaze.network.layers import AbstractAffine, Conv
+from steadygaze.network.pieces import MaxPool
 from steadygaze.network.reading.load import load_network
 from steadygaze.network.smooth import Smooth
 
@@ -132,6 +133,39 @@ def test_slopes_join_what_is_beside_them_up_to_their_rounding(size):
     assert all(own <= most for own, most in zip(off, allowed, strict=True))
     # One rounding of each, and no more.
     assert (found.away.error.numpy() <= error + 2.0**-52 * np.abs(slopes).sum(axis=1)).all()
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_every_input_of_a_window_may_come_to_win(order):
+    anchor = torch.tensor([[0.5, 0.4]], dtype=torch.float64)[:, order]
+    rows = torch.zeros((1, 1 + COUNT, 2), dtype=torch.float64)
+    rows[0, 1, order.index(0)] = -0.3
+    x = Anchored(anchor, Forms(rows, torch.zeros((1, 2), dtype=torch.float64), COUNT))
+    layer = MaxPool(torch.tensor([[0, 1]]), (2,), (1,))
+    values, _ = moved(layer, (x,), 0)
+    for t in (-1.0, 0.0, 0.5, 1.0):
+        place = np.array([t, 0.0])
+        xs = [at(x, place, np.zeros(x.away.shape))]
+        assert excess(values, value_of(layer, *xs), place) <= 1
+
+
+def test_errors_of_probabilities_are_mixed_to_errors_of_no_less_length():
+    rng = np.random.default_rng(2)
+    p = torch.softmax(torch.from_numpy(rng.standard_normal((1, 3, 4))), dim=-1)
+    mixed = torch.from_numpy(rng.standard_normal((1, 4, 5)))
+    errors = torch.full((1, 3, 4), 1e-3, dtype=torch.float64)
+    whole = Forms.exact(mixed, COUNT)
+    known = Anchored(p, Forms(torch.zeros((1, 1 + COUNT, 3, 4), dtype=torch.float64), errors, COUNT))
+    level = Forms.exact(mixed - mixed.mean(dim=1, keepdim=True), COUNT)
+    most, length = anchored_layers.mixed_errors(MatrixProduct(), known, whole, level)
+    for _ in range(20):
+        # Errors of probabilities, as these, sum to nothing.
+        off = torch.from_numpy(rng.uniform(-1, 1, p.shape))
+        off = off - off.mean(dim=-1, keepdim=True)
+        off = off * (1e-3 / off.abs().max())
+        moves = off @ mixed
+        assert (moves.abs() <= most).all()
+        assert float(torch.linalg.vector_norm(moves)) <= float(length)
 
 
 # -- whole networks

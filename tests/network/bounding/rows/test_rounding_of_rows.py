@@ -16,9 +16,11 @@ from steadygaze.network.bounding.bounds import bounds_of
 from steadygaze.network.bounding.rows import ends
 from steadygaze.network.bounding.rows.backward import Backward
 from steadygaze.network.bounding.rows.lines import Lines
+from steadygaze.network.bounding.rows.window_lines import WindowLines
 from steadygaze.network.bounding.tightening import Effort
 from steadygaze.network.building import GraphBuilder
 from steadygaze.network.layers import Dense
+from steadygaze.network.pieces import MaxPool
 from steadygaze.network.reading.load import load_network
 
 
@@ -88,6 +90,22 @@ def test_lines_count_what_float32_loses_beneath_its_least_numbers(entry):
         true = exact(rows[0, 0].double()) * exact(numbers[0])
         off = sum(abs(exact(own[0, 0].double()) - true)) * 1000
         assert off <= Fraction(float(rounding[0, 0]))
+
+
+@pytest.mark.parametrize("entry", [1.0, 1e-30, 1e-38, 1e-41, 1e-44])
+def test_lines_of_windows_count_what_float32_loses_beneath_its_least_numbers(entry):
+    weights = torch.tensor([[[0.37, 0.29, 0.34]]], dtype=torch.float64)
+    nothing, size = torch.zeros((1, 1), dtype=torch.float64), torch.full((1, 3), 1e3, dtype=torch.float64)
+    one = torch.tensor([0])
+    layer = MaxPool(torch.tensor([[0, 1, 2]]), (3,), (1,))
+    narrow = WindowLines(layer, one[None], one, weights, nothing, size).to(torch.float32)
+    # A row below 0 takes the sum that is above.
+    rows = torch.full((1, 1, 1), -entry, dtype=torch.float32)
+    own, _, rounding = narrow.pulled(rows)
+    true = exact(rows[0, 0].double())[0] * exact(weights[0, 0])
+    off = sum(abs(exact(own[0, 0].double()) - true)) * 1000
+    assert off > 0 or entry == 1e-44
+    assert off <= Fraction(float(rounding[0, 0]))
 
 
 def residual():
