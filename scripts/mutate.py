@@ -380,8 +380,8 @@ def _report(name: str, results: Iterable[tuple[WorkItem, WorkResult]], seed: int
         f"| {kinds['cost']} | {kinds['message']} | {kinds['slack']} | {kinds['unexplained']} | {share:.0%} |"
     )
     head = (
-        "| room | seed | mutants | killed | survived | equivalent | cost only | message only | slack only | unexplained "
-        "| killed of those that change behaviour |\n|---|---|---|---|---|---|---|---|---|---|---|"
+        "| room | seed | mutants | killed | survived | equivalent | cost only | message only | slack only "
+        "| unexplained | killed of those that change behaviour |\n" + "|---" * 11 + "|"
     )
     return "\n\n".join([f"{head}\n{row}", *open_, *told]) + "\n", kinds["unexplained"]
 

@@ -9,6 +9,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from anchored_cases import (
@@ -28,6 +29,7 @@ from smooth_networks import MADE, made
 from steadygaze.enclosing.double_double import Precise
 from steadygaze.enclosing.forms import Forms
 from steadygaze.enclosing.monomials import monomials
+from steadygaze.network.bounding import polynomials
 from steadygaze.network.bounding.anchors import anchored, anchored_layers
 from steadygaze.network.bounding.anchors.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchors.anchored_layers import bent_apart
@@ -197,6 +199,24 @@ def test_what_rounding_takes_shrinks_with_the_square_of_the_box(name):
         rng = np.random.default_rng(4)
         inputs = tuple(drifting(rng, values_of(rng, shape, width), 0.0) for shape in shapes)
         assert float(followed(layer, inputs, 5).away.error.max()) <= 1e-12 * width**2 + 1e-28
+
+
+@pytest.mark.parametrize(("groups", "followed"), [(1, True), (2, True), (3, False)])
+def test_pixels_that_bend_alike_are_found_while_they_are_few(groups, followed):
+    """With two coordinates two variables more can be followed."""
+    layers = nn.Sequential(nn.Hardtanh(0, 1), nn.Flatten(), nn.Linear(8, 2)).double()
+    graph = load_network(layers, input_shape=(1, 2, 4)).graph
+    own = torch.arange(8).reshape(1, 1, 2, 4) % groups
+    rows = torch.zeros((1, 1 + COUNT, 1, 2, 4), dtype=torch.float64)
+    rows[:, 1] = 0.1 * (1 + own)
+    anchor, nothing = torch.ones((1, 1, 2, 4), dtype=torch.float64), torch.zeros_like(rows[:, 0])
+    pixels = still(Anchored(anchor, Forms(rows, nothing, COUNT)))
+    clip, bends = polynomials._bends_of(graph, pixels, 0, {})
+    assert clip is not None
+    assert graph.nodes[clip].inputs == (0,)
+    assert (bends.alike is not None) == followed
+    if followed:
+        assert (bends.alike == own.flatten()).all()
 
 
 @pytest.mark.parametrize("error", [0.0, 0.05, 0.2])
