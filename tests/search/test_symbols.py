@@ -13,7 +13,7 @@ from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.kinds import ROBUST
 from steadygaze.network.bounding.taylor.polynomial import FEW_DOUBTS
 from steadygaze.network.reading.load import load_network
-from steadygaze.network.saliency import NoMap
+from steadygaze.network.saliency import Gradient, NoMap
 from steadygaze.perturbation.notation import chain_of
 from steadygaze.question.inconsistency import Cosine
 from steadygaze.question.posing import pose
@@ -45,13 +45,21 @@ class Gated(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def problem():
-    network = load_network(Gated().double().eval(), input_shape=(1, 8, 8))
+def network():
+    return load_network(Gated().double().eval(), input_shape=(1, 8, 8))
+
+
+def posed(network, saliency):
     line = chain_of("exposure(amount=-0.2..0.2) | brightness(amount=-0.1..0.1)")
     return pose(
         network, IMAGE, line, label=None, threshold=0.3, clip=(0.0, 1.0),
-        saliency=NoMap(), inconsistency=Cosine(),
+        saliency=saliency, inconsistency=Cosine(),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def problem(network):
+    return posed(network, NoMap())
 
 
 def experienced(followed):
@@ -76,6 +84,12 @@ def test_but_no_more_than_there_is_time_and_memory_for(monkeypatch, problem):
     assert room_for_doubts(problem, 1, experienced(200), NEVER) == 100
     assert room_for_doubts(problem, 2, experienced(200), NEVER) == 50
     assert room_for_doubts(problem, 8, experienced(200), NEVER) == FEW_DOUBTS
+
+
+def test_gradients_take_as_much_memory_again(monkeypatch, network):
+    monkeypatch.setattr(symbols, "_DOUBTS_BYTES", 8 * 512 * 200)
+    rooms = [room_for_doubts(posed(network, own), 1, Experience(), NEVER) for own in (NoMap(), Gradient())]
+    assert rooms == [200, 100]
 
 
 def test_seconds_go_with_rows_and_boxes(problem):
