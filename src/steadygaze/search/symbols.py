@@ -17,8 +17,9 @@ _MOST_BYTES = 2**28
 # a box: how many are in doubt goes with a box's edges. Where they are too many, as over boxes that are far
 # too large, what these take is lost: with room for 2,048 from the first box on, that took 6 of 10 seconds.
 _DOUBTS, _MORE = 256, 4
-# But no more than lets boxes take that share of the time, and the widest forms so many bytes. Symbols come
-# one layer after the other, so that forms have half of them.
+# But no more than lets boxes take that share of the time, and the widest forms so many bytes: half of these
+# where gradients are asked for, which have symbols of their own (2.1 GB in all, not 1.6, of a ResNet-18
+# of width 8). Symbols come one layer after the other, so that forms have half of them.
 _SHARE, _DOUBTS_BYTES = 0.8, 2**27
 
 
@@ -33,7 +34,8 @@ def seconds_of(problem: Problem, rows: int, boxes: int = 1) -> float:
 def room_for_doubts(problem: Problem, boxes: int, experience: Experience, deadline: Deadline) -> int:
     """How many units in doubt may have a symbol over each of so many boxes, if all of them then have one."""
     widest = max(math.prod(node.shape) for node in problem.graph.nodes)
-    room = min(max(_DOUBTS, _MORE * experience.followed), _DOUBTS_BYTES // (8 * widest * boxes))
+    most = _DOUBTS_BYTES // (1 if problem.class_alone else 2) // (8 * widest * boxes)
+    room = min(max(_DOUBTS, _MORE * experience.followed), most)
     while room > FEW_DOUBTS and seconds_of(problem, room // 2, boxes) > _SHARE * deadline.planned:
         room //= 2
     return max(room, FEW_DOUBTS)

@@ -79,12 +79,13 @@ class OfTokens(nn.Module):
 class Mixed(nn.Module):
     """Tokens of two by two pixels, that are mixed channel by channel after norms of each."""
 
-    def __init__(self, unit: type[nn.Module], blocks: int) -> None:
+    def __init__(self, unit: type[nn.Module], blocks: int, bent: bool = False, tokens: int = 4) -> None:
         super().__init__()
         self.first, self.last = nn.Conv2d(2, 6, 2, 2), nn.Linear(6, CLASSES)
         self.norms = nn.ModuleList(nn.LayerNorm(6) for _ in range(blocks + 1))
         self.inner = nn.ModuleList(
-            nn.Sequential(nn.Linear(4, 9), unit(), nn.Linear(9, 4)) for _ in range(blocks + 1)
+            nn.Sequential(nn.Linear(tokens, 9), unit(), nn.Linear(9, tokens), *([unit()] if bent else []))
+            for _ in range(blocks + 1)
         )
         for norm in self.norms:
             nn.init.uniform_(norm.weight, 0.5, 1.5)
@@ -96,10 +97,10 @@ class Mixed(nn.Module):
         return self.last(x.mean(1))
 
 
-def module(unit=nn.SiLU, ends=nn.Sigmoid, groups=False, blocks=2, tokens=False, mixed=False):
+def module(unit=nn.SiLU, ends=nn.Sigmoid, groups=False, blocks=2, tokens=False, mixed=False, bent=False):
     torch.manual_seed(0)
     if mixed:
-        return Mixed(unit, blocks).eval()
+        return Mixed(unit, blocks, bent).eval()
     if tokens:
         return OfTokens(unit, blocks).eval()
     inner = [Inverted(4, unit, ends, groups) for _ in range(blocks)]
@@ -114,6 +115,7 @@ KINDS = {
     "rectifiers": {"unit": nn.ReLU},
     "tokens": {"unit": nn.GELU, "tokens": True},
     "mixed": {"unit": nn.GELU, "mixed": True},
+    "mixed, units last": {"unit": nn.GELU, "mixed": True, "bent": True},
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -170,7 +172,7 @@ def test_norms_are_those_of_jacobians(kind):
     below, above = norms_excess(kind)
     assert below <= 1
     # Of blocks that are mixed channel by channel it is 1 and the norm of what is added.
-    assert above < (1.6 if kind == "mixed" else 1.15)
+    assert above < (1.6 if kind.startswith("mixed") else 1.15)
 
 
 def test_a_block_ends_where_all_values_pass_and_are_fewest():
@@ -269,7 +271,30 @@ def test_what_mixes_channels_apart_after_a_norm_has_a_matrix_for_each_channel():
     for kind in KINDS:
         graph = read(kind)
         others = [crossing_of(graph, block.last) for block in blocks_of(graph, 0)]
-        assert any(own is not None for own in others) == (kind == "mixed")
+        assert any(own is not None for own in others) == kind.startswith("mixed")
+
+
+def test_such_a_matrix_is_made_part_by_part_and_not_too_large(monkeypatch):
+    """All rows at once are as many times the widest layer as there are tokens."""
+    torch.manual_seed(0)
+    graph = load_network(Mixed(nn.GELU, 2, tokens=36).eval(), input_shape=(2, 12, 12)).graph
+    x = torch.from_numpy(np.random.default_rng(1).uniform(0.2, 0.8, (1, 2, 12, 12)))
+    block = next(own for own in blocks_of(graph, 0) if crossing_of(graph, own.last) is not None)
+    whole = BlockNorms(graph, 0, x).norm(block)
+    rows, pulled = list[int](), BlockNorms._pulled
+
+    def noted(self, block, seed, deadline):
+        rows.append(len(seed))
+        return pulled(self, block, seed, deadline)
+
+    monkeypatch.setattr(BlockNorms, "_pulled", noted)
+    monkeypatch.setattr(blocks, "_BYTES", 0)
+    assert BlockNorms(graph, 0, x).norm(block) == pytest.approx(whole, rel=1e-12)
+    assert rows == [16, 16, 4]
+    monkeypatch.setattr(blocks, "_MOST", 6 * 36**2)
+    assert block in blocks_of(graph, 0)
+    monkeypatch.setattr(blocks, "_MOST", 6 * 36**2 - 1)
+    assert block not in blocks_of(graph, 0)
 
 
 def test_what_takes_next_to_no_time_is_asked_for_always(monkeypatch):

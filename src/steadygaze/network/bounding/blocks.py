@@ -115,8 +115,10 @@ def _suits(graph: Graph, block: Block) -> bool:
         return False
     if sum(isinstance(node.layer, Conv | Dense) for node in nodes) < _WEIGHTED:
         return False
-    if _crossing(graph, block) is not None:
-        return _cost(graph, block) <= _MUCH
+    crossing = _crossing(graph, block)
+    if crossing is not None:
+        numbers = crossing.channels(graph) * crossing.tokens(graph) ** 2
+        return numbers <= _MOST and _cost(graph, block) <= _MUCH
     apart = _apart(graph, block)
     fewer, more = sorted(math.prod(graph.nodes[end].shape) // apart for end in (block.first, block.last))
     return apart * fewer * more <= _MOST and _cost(graph, block) <= _MUCH
@@ -237,10 +239,14 @@ class BlockNorms:
         graph, tokens = self._graph, crossing.tokens(self._graph)
         inner = Block(crossing.norm, crossing.last)
         # No channel gets into another's: all of a token at once are a row of each one's matrix.
-        seed = torch.eye(tokens, dtype=torch.float64, device=graph.device)
-        seed = seed[:, :, None].expand(-1, -1, crossing.channels(graph))
+        channels, found = crossing.channels(graph), list[Tensor]()
+        largest = max(math.prod(graph.nodes[index].shape) for index in range(inner.first, inner.last + 1))
+        every = torch.eye(tokens, dtype=torch.float64, device=graph.device)
+        for part in every.split(max(16, _BYTES // (8 * largest))):
+            # Layers multiply gradients in place: each entry is a number of its own.
+            found.append(self._pulled(inner, part[:, :, None].repeat(1, 1, channels), deadline))
         scales = normalised_at(graph, crossing.norm, self.pieces[crossing.norm])[1]
-        rows = self._pulled(inner, seed, deadline) * scales
+        rows = torch.cat(found) * scales
         size = self._rounding(inner) * float(scales.max())
         if not (bool(torch.isfinite(rows).all()) and math.isfinite(size)):
             return math.inf
