@@ -85,10 +85,6 @@ def _is_constant(given: Any) -> bool:
 
 
 COMPUTED = Argument("a value computed from the image", lambda given: isinstance(given, Value))
-SEVERAL_COMPUTED = Argument(
-    "values computed from the image",
-    lambda given: isinstance(given, Sequence) and all(isinstance(one, Value) for one in given),
-)
 SEVERAL = Argument(
     "values computed from the image and constant tensors",
     lambda given: (
