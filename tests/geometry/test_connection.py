@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import shapely
@@ -151,6 +153,31 @@ def test_the_outline_of_cells_without_common_vertices(number):
     own, _ = some.take(np.flatnonzero(part == np.bincount(part).argmax()))
     one, other = outline(own), loose_outline(separated(own))
     assert one.symmetric_difference(other).area == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_outline_of_pieces_that_were_cut_apart_on_their_own(seed):
+    """Strips cut by lines of their own, some cells left out, corners off by rounding: corners meet sides."""
+    rng = np.random.default_rng(seed)
+    edges = np.sort(np.concatenate([[0, 3], rng.uniform(0, 3, 2)]))
+    polygons: list[np.ndarray] = []
+    for low, high in pairwise(edges):
+        start = from_polytopes((box(np.array([low, 0]), np.array([high, 2.0])),))
+        normals = rng.standard_normal((6, 2))
+        values = start.theta @ normals.T - (normals * rng.random((6, 2)) * (3, 2)).sum(axis=1)
+        cells = cut(start, values, np.full(6, 1e-12), np.arange(6, dtype=np.uint64)).cells
+        polygons += [own for own in corners_of(cells) if rng.random() < 0.8]
+    hulls = [shapely.MultiPoint(own).convex_hull for own in polygons]
+    turned = [np.asarray(hull.exterior.coords)[:-1] for hull in hulls]
+    # Slivers that rounding leaves on the sides of a cell, so that three edges lie on each other there.
+    turned += [np.array([first, second, second + 1e-14]) for first, second in pairwise(turned[0])]
+    moved = [polygon(own + rng.uniform(-1e-15, 1e-15, own.shape)) for own in turned]
+    found, union = loose_outline(from_polytopes(tuple(moved))), shapely.unary_union(hulls)
+    assert found.is_valid
+    assert found.symmetric_difference(union).area == pytest.approx(0, abs=1e-6)
+    assert sum(len(p.interiors) for p in shapely.get_parts(found)) == sum(
+        len(p.interiors) for p in shapely.get_parts(union)
+    )
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -79,7 +79,7 @@ def loose_parts(cells: Cells, walls: Cells | None, deadline: Deadline = NEVER) -
     # In the plane all sides are cut by all corners at once; in space most cells meet at middles of facets.
     between, corners = None, cells.theta
     if walls is not None and walls.count:
-        between, corners = Walls(walls, widths), np.concatenate([cells.theta, walls.theta])
+        between, corners = Lookup(walls, widths), np.concatenate([cells.theta, walls.theta])
     twins = _twins(found)
     doubtful = [np.zeros((0, 2), np.int64)]
     if between is not None and len(twins):
@@ -104,8 +104,8 @@ def loose_parts(cells: Cells, walls: Cells | None, deadline: Deadline = NEVER) -
     return LooseParts(part, np.concatenate(doubtful))
 
 
-class Walls:
-    """Cells that others must not be joined across."""
+class Lookup:
+    """Cells, to be asked whether points lie on them."""
 
     def __init__(self, cells: Cells, widths: np.ndarray) -> None:
         self._cells, self._widths = cells, widths
@@ -129,7 +129,7 @@ def _met(
     cells: Cells,
     found: Facets,
     tree: BoxTree,
-    between: Walls | None,
+    between: Lookup | None,
     points: np.ndarray,
     own: np.ndarray,
     part: np.ndarray,
@@ -255,23 +255,39 @@ def outline(cells: Cells, found: Facets | None = None) -> shapely.Geometry:
 def loose_outline(cells: Cells) -> shapely.Geometry:
     """As `outline`, for plane cells that need not meet edge to edge.
 
-    Rounding moves a corner off the slanting edge that it lies on, and leaves a crack; cracks are closed, by
-    moving the border out and back again.
+    Edges that two cells have vanish, the others divide the plane, and of its parts those count that a cell
+    lies on. Rounding moves a corner off the slanting edge that it lies on, and leaves a crack; cracks are
+    closed, by moving the border out and back again.
     """
     import shapely
 
     widths = np.ptp(cells.theta, axis=0)
-    section = plane_section(cells, (0, 1), widths)
-    owner = np.repeat(np.arange(len(section.ptr) - 1), np.diff(section.ptr))
-    unit = section.corners / widths
-    closed = np.concatenate([unit, unit[section.ptr[:-1]]])
-    owner = np.concatenate([owner, np.arange(len(section.ptr) - 1)])
-    order = np.argsort(owner, kind="stable")
-    rings = shapely.linearrings(closed[order], indices=owner[order])
-    area = shapely.union_all(shapely.polygons(rings), grid_size=_TOUCH)
+    lines = np.asarray(shapely.linestrings(_odd_edges(cells, widths) * _TOUCH))
+    noded = shapely.get_parts(shapely.union_all(lines, grid_size=_TOUCH))
+    parts = shapely.get_parts(shapely.polygonize(noded))
+    within = shapely.get_coordinates(shapely.point_on_surface(parts))
+    area = shapely.union_all(parts[Lookup(cells, widths).met(within * widths, NEVER)])
     for way in (2 * _TOUCH, -2 * _TOUCH):
         area = shapely.buffer(area, way, join_style="mitre", mitre_limit=10.0)
     return shapely.transform(area, lambda points: points * widths)
+
+
+def _odd_edges(cells: Cells, widths: np.ndarray) -> np.ndarray:
+    """Ends of the edges that an odd number of plane cells have, in steps of a grid, ``(k, 2, 2)``.
+
+    The steps are `_TOUCH` of the widths.
+    """
+    section = plane_section(cells, (0, 1), widths)
+    corners = np.rint(section.corners / widths / _TOUCH).astype(np.int64)
+    following = np.arange(1, len(corners) + 1)
+    following[section.ptr[1:] - 1] = section.ptr[:-1]
+    edges = np.stack([corners, corners[following]], axis=1)
+    swapped = (edges[:, 0, 0] > edges[:, 1, 0]) | (
+        (edges[:, 0, 0] == edges[:, 1, 0]) & (edges[:, 0, 1] > edges[:, 1, 1])
+    )
+    edges[swapped] = edges[swapped, ::-1]
+    once, counts = np.unique(edges.reshape(-1, 4), axis=0, return_counts=True)
+    return once[counts % 2 == 1].reshape(-1, 2, 2)
 
 
 @kernel

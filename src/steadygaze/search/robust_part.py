@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steadygaze.geometry.cells import Cells, concatenate, faces
-from steadygaze.geometry.connection import Walls, loose_parts
+from steadygaze.geometry.connection import Lookup, loose_parts
 from steadygaze.geometry.cutting import cut
 from steadygaze.geometry.growing import Growing
 from steadygaze.geometry.joining import connected
@@ -318,7 +318,7 @@ class RobustPart:
         walls = self._failing(np.array(sorted(regions)))
         if not walls.count:
             return False
-        met = Walls(walls, self.regions.widths).met(centres(flat), self.regions.deadline)
+        met = Lookup(walls, self.regions.widths).met(centres(flat), self.regions.deadline)
         return bool(met.any())
 
     def _thick(self, cells: Cells) -> np.ndarray:
