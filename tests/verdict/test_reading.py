@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.optimize import linprog
 
 from oracles import connected_to, corners_of
 from steadygaze.answer.result import Failure
+from steadygaze.deadline import Deadline
 from steadygaze.geometry.cells import from_polytopes
 from steadygaze.geometry.kinds import ATTENTION_CHANGED, CLASS_CHANGED, ROBUST, UNDECIDED
 from steadygaze.geometry.polytope import interval
@@ -242,6 +244,22 @@ def test_the_part_around_the_origin_is_robust_and_holds_it(variant):
     assert len(origin)
     robust_there = (variant.map.kind[origin] == ROBUST).all()
     assert set(origin) <= set(found.cells) if robust_there else not len(found.cells)
+
+
+@plane
+def test_what_time_does_not_reach_of_the_part_around_the_origin_is_not_told(variant):
+    """However often the clock is asked before it ends: what is told is what all the time would tell."""
+    loose, whole = replace(variant.map, conforming=False), None
+    for asks in (*range(40), math.inf):
+        ends = Deadline(ends=asks + 0.5, clock=count(1).__next__)
+        found = around_origin(loose, variant.perturbation.box, variant.tolerance, ends).origin
+        whole = whole or around_origin(loose, variant.perturbation.box, variant.tolerance).origin
+        if found is None or found == whole:
+            continue
+        assert found.ranges == whole.ranges
+        assert found.outer_boundary is found.holes is None
+        assert found.share in (None, whole.share)
+    assert found == whole
 
 
 @pytest.mark.parametrize("variant", of_dimension(1), ids=str)

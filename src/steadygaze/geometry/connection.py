@@ -252,8 +252,8 @@ def outline(cells: Cells, found: Facets | None = None) -> shapely.Geometry:
     return shapely.build_area(shapely.GeometryCollection(lines))
 
 
-def loose_outline(cells: Cells) -> shapely.Geometry:
-    """As `outline`, for plane cells that need not meet edge to edge.
+def loose_outline(cells: Cells, deadline: Deadline = NEVER) -> shapely.Geometry:
+    """As `outline`, for plane cells that need not meet edge to edge. Raises Expired at the deadline.
 
     Edges that two cells have vanish, the others divide the plane, and of its parts those count that a cell
     lies on. Rounding moves a corner off the slanting edge that it lies on, and leaves a crack; cracks are
@@ -263,10 +263,11 @@ def loose_outline(cells: Cells) -> shapely.Geometry:
 
     widths = np.ptp(cells.theta, axis=0)
     lines = np.asarray(shapely.linestrings(_odd_edges(cells, widths) * _TOUCH))
+    deadline.ask()
     noded = shapely.get_parts(shapely.union_all(lines, grid_size=_TOUCH))
     parts = shapely.get_parts(shapely.polygonize(noded))
     within = shapely.get_coordinates(shapely.point_on_surface(parts))
-    area = shapely.union_all(parts[Lookup(cells, widths).met(within * widths, NEVER)])
+    area = shapely.union_all(parts[Lookup(cells, widths).met(within * widths, deadline)])
     for way in (2 * _TOUCH, -2 * _TOUCH):
         area = shapely.buffer(area, way, join_style="mitre", mitre_limit=10.0)
     return shapely.transform(area, lambda points: points * widths)

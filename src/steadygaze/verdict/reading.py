@@ -102,7 +102,7 @@ def around_origin(map_: CellMap, box: np.ndarray, tolerance: Tolerance, deadline
         own = reached[part]
         complete = complete and not (own[doubtful[:, 0]] != own[doubtful[:, 1]]).any()
         chosen = robust[own]
-        outer, holes = _outlines(cells, own, found) if plane else ((), ())
+        outer, holes = _outlines(cells, own, found, deadline) if plane else ((), ())
     return Around(
         chosen,
         Origin(
@@ -297,12 +297,20 @@ def failures_by_distance(
         yield replace(each, cell=int(failing[each.cell]))
 
 
-def _outlines(cells: Cells, own: np.ndarray, found: Facets | None) -> tuple[tuple, tuple]:
-    """Boundary and holes of the cells `own` (bool); their facets are known where they meet facet to facet."""
+def _outlines(
+    cells: Cells, own: np.ndarray, found: Facets | None, deadline: Deadline
+) -> tuple[tuple, tuple | None]:
+    """Boundary and holes of the cells `own` (bool); no boundary, and None, where the deadline passes.
+
+    found: their facets, where they meet facet to facet.
+    """
     import shapely  # here: slow to import, and only answers in the plane need it
 
     if found is None:
-        area = loose_outline(cells.take(np.flatnonzero(own))[0])
+        try:
+            area = loose_outline(cells.take(np.flatnonzero(own))[0], deadline)
+        except Expired:
+            return (), None
     else:
         area = outline(cells, Facets(*(column[own[found.cell]] for column in found)))
     polygons = [shapely.simplify(p, 0.0) for p in shapely.get_parts(area)]
