@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from mpmath import mp
 from scipy.ndimage import gaussian_filter
 
 from enclosed import boxes_in, excess_of, total_error
@@ -156,6 +157,33 @@ def test_where_nothing_differs_nothing_is_uncertain():
     assert blank.radius.max() < 1e-12
     grey = chain_of("hue(degrees=-180..180)").enclose(np.full((3, 2, 2), 0.4), np.array([[[-180.0, 180.0]]]))
     assert grey.radius.max() < 1e-13
+
+
+@pytest.mark.parametrize("high", [1e-3, 0.05, 0.15])
+def test_pixels_far_from_all_others_stay_what_they_are_where_sigma_is_small(high):
+    """So windows over a blank background that tie at 0 tie there, too: a pixel moves by what weights are."""
+    spot = np.zeros((1, 1, 9, 9))
+    spot[..., 4, 4] = 1.0
+    moved = np.abs(Blur(0, 1).enclose(Enclosure.exact(spot, 1), sigmas(0.0, high)).bounds())
+    weight = np.exp(-1 / (2 * high**2))
+    beside, diagonal = moved[..., 4, 5].max(), moved[..., 5, 5].max()
+    assert beside <= weight**0.9 + 1e-300
+    assert diagonal <= weight**1.8 + 1e-300
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.04), (0.0, 0.3), (0.3, 0.31), (0.2, 3.0), (2.0, 3.0)])
+def test_computed_weights_are_as_close_to_the_true_ones_as_is_said(low, high):
+    """The true ones to fifty digits."""
+    blur = Blur(0, 3)
+    said = blur._rounding(np.array([[low]]), np.array([[high]]))[0]
+    for sigma in np.linspace(low, high, 60):
+        with mp.workdps(50):
+            width = mp.mpf(float(sigma))
+            raw = [mp.exp(-(mp.mpf(k) ** 2) / (2 * width**2)) if sigma else mp.mpf(0) for k in range(1, 13)]
+            true = [one / (1 + 2 * mp.fsum(raw)) for one in raw]
+            found = blur._weights(np.array([sigma]))
+            off = np.array([float(abs(mp.mpf(float(a)) - b)) for a, b in zip(found, true, strict=True)])
+        assert (off <= said).all()
 
 
 def sigmas(low, high):

@@ -177,7 +177,7 @@ class Blur(AbstractOneAmount):
         if not self._offsets().size:
             return images
         weights = smooth(
-            sigma, self._weights, self._curvature, (0.0, 0.5), (self._offsets().size + 16) * UNIT, (low, high)
+            sigma, self._weights, self._curvature, (0.0, 0.5), self._rounding(low, high), (low, high)
         )
         window = 2 * self._offsets().size + 1
         least, most = images.bounds()
@@ -201,6 +201,23 @@ class Blur(AbstractOneAmount):
         # Squared and halved, a sigma of 1e-100 still divides; every weight is 0 by then.
         raw = np.exp(-(self._offsets() ** 2) / (2 * np.maximum(sigma, 1e-100) ** 2))
         return raw / (1 + 2 * raw.sum(axis=-1, keepdims=True))
+
+    def _rounding(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """How far computed weights may be off the true ones, (..., R), for sigma (..., 1) in ranges.
+
+        A share of what they are, so that pixels of a blank background hardly move: with a = k²/(2 sigma²) off
+        by 3 roundings exp(-a) is off by 3a + 1 of them, and the sum of all, at least 1, by what its terms are
+        and one for each. exp(-a) grows with sigma, a exp(-a) is largest at a = 1. What is below the least
+        normal number is off by no more than that.
+        """
+        k = self._offsets()
+
+        def exponent(sigma: np.ndarray) -> np.ndarray:
+            return k**2 / (2 * np.maximum(sigma, 1e-100) ** 2)
+
+        steepest = exponent(np.clip(k / np.sqrt(2), low, high))
+        bound = (4 * k.size + 16) * np.exp(-exponent(high)) + 3 * steepest * np.exp(-steepest)
+        return bound * _OUTWARD * UNIT + np.finfo(float).tiny
 
     def _curvature(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bounds (..., R) of the second derivatives of all weights by sigma, for sigma (..., 1) in ranges.
