@@ -52,11 +52,15 @@ class Forms:
     length: Tensor | None = None
 
     @staticmethod
-    def of(enclosure: Enclosure, device: torch.device) -> Forms:
-        """The forms of an enclosure, which has no symbols."""
+    def of(enclosure: Enclosure, device: torch.device, count: int | None = None) -> Forms:
+        """The forms of an enclosure, which has no symbols.
+
+        count: of coordinates, where there are more than those that the enclosure depends on.
+        """
         rows = np.concatenate([enclosure.centre[:, None], enclosure.slopes], axis=1)
         error = np.ascontiguousarray(enclosure.error)
-        return Forms(torch.from_numpy(rows).to(device), torch.from_numpy(error).to(device), enclosure.count)
+        made = Forms(torch.from_numpy(rows).to(device), torch.from_numpy(error).to(device), enclosure.count)
+        return made if count is None else replace(made.with_symbols(count - made.count), count=count)
 
     @staticmethod
     def exact(values: Tensor, count: int) -> Forms:

@@ -339,7 +339,7 @@ class Problem:
         (graph, tolerances, norms), amounts = self.bounded, self._amounts(boxes, shared)
         image, start = self.perturbation.enclose(self.image, amounts), self._first_bounded
         wanted = {graph.last, *self.saliency.reads(self.graph, self.pixels)}
-        more = (deadline, not self.class_alone, norms, shared, self.perturbation.products)
+        more = (deadline, not self.class_alone, norms, shared, self.perturbation.products, self.pixels)
         found = bounds_over(image, graph, wanted, tolerances, room, start, effort, *more)
         return replace(found, pull=of_parameters(found.pull, self.perturbation.products))
 
@@ -364,7 +364,7 @@ class Problem:
         maps = self.saliency.enclosed(bounds, self.label, self.pixels)
         if self.moves_map:
             expected = self._followed.enclose_expected(self.map0.numpy(), self._amounts(boxes))
-            expected = Forms.of(expected, maps.rows.device)
+            expected = Forms.of(expected, maps.rows.device, maps.count)
         else:
             expected = Forms.exact(self.map0.to(maps.rows).expand(len(boxes), *self.map0.shape), maps.count)
         low, high = self.inconsistency.bounds(self._compared(maps), self._compared(expected), self.threshold)

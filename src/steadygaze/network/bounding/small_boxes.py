@@ -17,6 +17,7 @@ from steadygaze.network.bounding.anchors.anchored import Anchored, anchored_affi
 from steadygaze.network.bounding.anchors.anchored_layers import anchored_joint, anchored_units
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds, bounds_of
+from steadygaze.network.bounding.clipped_pixels import clipped_alike
 from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlopes
 from steadygaze.network.bounding.forms.joint import Factors, Scales, Shares
 from steadygaze.network.bounding.forms.relaxing import Choice
@@ -61,6 +62,7 @@ def bounds_over(
     norms: BlockNorms | None = None,
     shared: int = 0,
     products: Pairs = (),
+    clipped: int | None = None,
 ) -> Bounds:
     """`bounds_of` pixels that are enclosed, or `bounds_about` them, where all boxes are small.
 
@@ -69,7 +71,8 @@ def bounds_over(
     every pixel crosses a grid line, as any about 0 has it under an affine map, that is most of what is off.
     shared: where so many of the last coordinates are what pixels share of that, these are the symbols, and,
     where gradients are not asked for, values of deep smooth networks are polynomials beside them; products:
-    of the coordinates before.
+    of the coordinates before. clipped: the node behind the clip of pixels, to which no gradient goes further
+    back; pixels that it clips alike are clipped ahead, see `clipped_alike`.
 
     Where polynomials are asked for it is `polynomial_bounds`, whatever size boxes have; drifting: whether
     their coefficients of coordinates are known to twice the precision, which gradients need, and deep
@@ -95,11 +98,16 @@ def bounds_over(
         most = room + anchored.away.symbols
         found = bounds_about(graph, anchored, nodes, tolerances, most, start, deadline)
     else:
+        alike = None
+        if clipped is not None and clipped != start and not apart:
+            alike = clipped_alike(graph, clipped, pixels)
+            pixels, start = (pixels, start) if alike is None else (alike.pixels, clipped)
         known = Forms.of(pixels, graph.device)
         if apart:
             known, effort = _apart(known, shared), Effort.FORMS
         most = room + known.symbols
         found = bounds_of(graph, known, nodes, tolerances, most, start, effort, deadline)
+        found = found if alike is None else alike.told(found)
     return replace(found, room=room)
 
 
