@@ -150,6 +150,18 @@ def test_bounds_are_tighter_over_a_blank_background(monkeypatch):
     assert widths[0] < widths[1] / 2
 
 
+def test_pixels_that_one_box_clips_to_a_constant_are_exact_whatever_bends_in_others():
+    """Windows over them tie, and must go on to."""
+    problem = posed(CHAINS[0], 1)
+    centre = np.zeros((2, 1, SIDE, SIDE))
+    centre[1] = -0.5
+    pixels = Enclosure(centre, np.full((2, 1, 1, SIDE, SIDE), 0.1), np.full(centre.shape, 1e-17))
+    made = clipped_alike(problem.graph, problem.pixels, pixels).pixels
+    assert made.slopes[0].any()
+    for own in (made.centre, made.slopes, made.error):
+        assert not own[1].any()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_kinks_that_are_not_followed_are_errors(seed):
     """Forty slight ones of single pixels, besides one of many."""

@@ -76,9 +76,10 @@ def clipped_alike(graph: Graph, clip: int, pixels: Enclosure) -> ClippedPixels |
     places, first = kink == order[:, None], first[order]
     shared = deviation.new_zeros((len(deviation), len(order), deviation.shape[1]))
     shared[:, :, some] = places * deviation[:, None, some]
-    left = deviation.index_fill(1, some[places.any(dim=0)], 0.0)
-    steepest = layer.slopes.abs().max()
-    made = flat.without_errors().bent(slope, offset, left + steepest * flat.error * (1 + 4 * UNIT))
+    followed = torch.zeros_like(bent[0]).index_fill(0, some[places.any(dim=0)], value=True)
+    # Pixels on one piece are exact as they are, such as those that are clipped to a constant.
+    apart = torch.where(bent, layer.slopes.abs().max() * flat.error * (1 + 4 * UNIT), 0.0)
+    made = flat.bent(slope, offset, torch.where(followed, apart, deviation))
     own = flat.rows[:, 1:, first].abs().mT
     shape = (len(deviation), -1, *pixels.shape)
     return ClippedPixels(
