@@ -162,6 +162,18 @@ def test_pixels_that_one_box_clips_to_a_constant_are_exact_whatever_bends_in_oth
         assert not own[1].any()
 
 
+def test_what_rounding_leaves_of_pixels_on_one_piece_is_no_kink():
+    """It may be another number for each of them."""
+    problem = posed(CHAINS[0], 1)
+    centre = np.zeros((2, 1, SIDE, SIDE))
+    centre[1] = 0.1 + 1e-17  # from 0 on, but for rounding
+    pixels = Enclosure(centre, np.full((2, 1, 1, SIDE, SIDE), 0.1), np.full(centre.shape, 1e-17))
+    made = clipped_alike(problem.graph, problem.pixels, pixels).pixels
+    assert (made.slopes[0, 1:] > 0).all()
+    assert not made.slopes[1, 1:].any()
+    assert (made.error[1] >= 1e-17).all()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_kinks_that_are_not_followed_are_errors(seed):
     """Forty slight ones of single pixels, besides one of many."""

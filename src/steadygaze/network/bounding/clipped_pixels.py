@@ -75,10 +75,10 @@ def clipped_alike(graph: Graph, clip: int, pixels: Enclosure) -> ClippedPixels |
         return None
     places, first = kink == order[:, None], first[order]
     shared = deviation.new_zeros((len(deviation), len(order), deviation.shape[1]))
-    shared[:, :, some] = places * deviation[:, None, some]
-    followed = torch.zeros_like(bent[0]).index_fill(0, some[places.any(dim=0)], value=True)
-    # Pixels on one piece are exact as they are, such as those that are clipped to a constant.
-    apart = torch.where(bent, layer.slopes.abs().max() * flat.error * (1 + 4 * UNIT), 0.0)
+    shared[:, :, some] = places * torch.where(bent, deviation, 0.0)[:, None, some]
+    # Pixels on one piece are as exact as they are, such as those that are clipped to a constant.
+    followed = bent & torch.zeros_like(bent).index_fill(1, some[places.any(dim=0)], value=True)
+    apart = layer.slopes.abs().max() * flat.error * (1 + 4 * UNIT)
     made = flat.bent(slope, offset, torch.where(followed, apart, deviation))
     own = flat.rows[:, 1:, first].abs().mT
     shape = (len(deviation), -1, *pixels.shape)
