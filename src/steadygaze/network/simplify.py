@@ -44,12 +44,13 @@ def pooled_first(graph: Graph, keep: Collection[int]) -> Graph:
     """The same function, gradients included, with activations behind the max pooling that reads them.
 
     The largest of activated values is the activated largest value where the activation never falls, and one
-    unit is in doubt where a whole window was. The nodes keep their numbers; those in `keep` are left alone.
+    unit is in doubt where a whole window was. Where it is level above a rise, as ReLU6 is, the first of equal
+    ones may still be on the rise: such are left alone. So are those in `keep`; nodes keep their numbers.
     """
     nodes = list(graph.nodes)
     for index, node in enumerate(graph.nodes):
         readers = graph.readers[index]
-        if index in keep or len(readers) != 1 or not _never_falls(node.layer):
+        if index in keep or len(readers) != 1 or not _keeps_order(node.layer):
             continue
         behind = graph.nodes[readers[0]]
         if isinstance(behind.layer, MaxPool):
@@ -58,10 +59,10 @@ def pooled_first(graph: Graph, keep: Collection[int]) -> Graph:
     return Graph(tuple(nodes))
 
 
-def _never_falls(layer: AbstractLayer) -> bool:
-    """Whether it is one function for all units, and a larger value never becomes a smaller one."""
+def _keeps_order(layer: AbstractLayer) -> bool:
+    """Whether it is one function for all units, level on its lowest piece at most, and falls nowhere."""
     if isinstance(layer, PiecewiseLinear):
-        return layer.slopes.shape[1] == 1 and layer.rises
+        return layer.slopes.shape[1] == 1 and layer.rises and bool((layer.slopes[1:] > 0).all())
     # It turns nowhere, so that it rises everywhere where it rises at all.
     return isinstance(layer, Smooth) and layer.rises
 
