@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.geometry.half_widths import half_widths
+from steadygaze.network.bounding.forms.slack import Slacks, slacks_of
 from steadygaze.network.graph import Graph
 from steadygaze.network.reading.noise import apart, level_of
 from steadygaze.network.regions.local import Uneven
@@ -70,16 +71,12 @@ def learnt(graph: Graph, network: Graph, values: Mapping[int, Tensor], hinge: fl
     )
 
 
-def tolerances_at(
-    graph: Graph, images: Tensor, hinge: float, known: Mapping[int, Tensor]
-) -> dict[int, Tensor] | Uneven:
-    """`Learnt.tolerances` of another form of the graph; arguments are as for `learnt`.
-
-    known: those of the graph itself. Where they vary, so do these: windows before their rectifiers sum
-    biases, beside which nothing is small, and yet what is left behind rectifiers may be.
-    """
-    found = _scaled(graph, values_at_all(graph, images), hinge)[1]
-    return Uneven(graph, found) if isinstance(known, Uneven) and not isinstance(found, Uneven) else found
+def slacks_where(graph: Graph, moved: Graph, known: Learnt) -> Slacks:
+    """`slacks_of` the graph or another form of it, which vary where tolerances do."""
+    found = slacks_of(graph, moved, known.tolerances)
+    if not isinstance(known.tolerances, Uneven):
+        return Slacks(found)
+    return Slacks(found, Uneven(moved, {node: slack.most for node, slack in found.items()}))
 
 
 def values_at_all(graph: Graph, images: Tensor, deadline: Deadline = NEVER) -> dict[int, Tensor]:

@@ -16,6 +16,7 @@ from steadygaze.enclosing.forms import Forms
 from steadygaze.errors import NotEnclosable, NotJointlyAffine, NotPiecewiseAffine
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds, of_parameters
+from steadygaze.network.bounding.forms.slack import Slacks
 from steadygaze.network.bounding.polynomials import are_followed
 from steadygaze.network.bounding.small_boxes import bounds_over
 from steadygaze.network.bounding.tightening import Effort
@@ -30,7 +31,7 @@ from steadygaze.perturbation.chain import Chain
 from steadygaze.perturbation.records import AffineImage, AffinePiece
 from steadygaze.question.exactness import check_form
 from steadygaze.question.inconsistency import AbstractInconsistency
-from steadygaze.question.learning import Learnt, hinges_from_zero, learnt, tolerances_at, values_at_all
+from steadygaze.question.learning import Learnt, hinges_from_zero, learnt, slacks_where, values_at_all
 from steadygaze.question.points import Points, drawn, judged, maps_of_original, placed, probed, scaling_of
 from steadygaze.tolerance import Tolerance
 
@@ -379,15 +380,13 @@ class Problem:
         return replace(flat, rows=flat.rows.index_select(2, kept), error=flat.error.index_select(1, kept))
 
     @cached_property
-    def bounded(self) -> tuple[Graph, dict[int, Tensor], BlockNorms]:
+    def bounded(self) -> tuple[Graph, Slacks, BlockNorms]:
         """The graph as it is bounded; of each node that picks, how close to a breakpoint is on it; blocks."""
         graph = pooled_first(self.graph, {*self.saliency.reads(self.graph, self.pixels), self.pixels})
-        if any(one is not other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
-            tolerances = tolerances_at(graph, self._learning, self.tolerance.hinge, self.known.tolerances)
-        else:
-            graph, tolerances = self.graph, self.known.tolerances
-        image = self._unperturbed.to(graph.device)
-        return graph, tolerances, BlockNorms(graph, self._first_bounded, image, not self.class_alone)
+        if all(one is other for one, other in zip(graph.nodes, self.graph.nodes, strict=True)):
+            graph = self.graph
+        image, slacks = self._unperturbed.to(graph.device), slacks_where(self.graph, graph, self.known)
+        return graph, slacks, BlockNorms(graph, self._first_bounded, image, not self.class_alone)
 
     @cached_property
     def gap_tolerance(self) -> np.ndarray:

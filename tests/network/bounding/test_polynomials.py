@@ -33,6 +33,7 @@ from steadygaze.network.bounding import polynomials
 from steadygaze.network.bounding.anchors import anchored, anchored_layers
 from steadygaze.network.bounding.anchors.anchored import Anchored, anchored_affine
 from steadygaze.network.bounding.anchors.anchored_layers import bent_apart
+from steadygaze.network.bounding.forms.slack import Slack
 from steadygaze.network.bounding.polynomials import polynomial_bounds
 from steadygaze.network.bounding.small_boxes import bounds_about
 from steadygaze.network.bounding.taylor import polynomial, polynomial_layers, polynomial_slopes
@@ -263,9 +264,9 @@ def test_a_box_that_ends_at_a_breakpoint_does_not_cross_it():
     edge = torch.tensor([[0.1, 1.0, 2.0**-40]], dtype=torch.float64)
     inputs = Anchored(edge, Forms(torch.zeros((1, 2, 3)).double(), torch.zeros_like(edge), 1), edge[:, None])
     layer = LAYERS["relu"][0]
-    assert (bent_apart(layer, inputs, torch.zeros(()).double())[2] <= 1e-30).all()
+    assert (bent_apart(layer, inputs, Slack.within(torch.zeros(()).double()))[2] <= 1e-30).all()
     beyond = replace(inputs, drift=inputs.drift * (1 + 2.0**-20))
-    assert (bent_apart(layer, beyond, torch.zeros(()).double())[2] > 2.0**-23 * edge).all()
+    assert (bent_apart(layer, beyond, Slack.within(torch.zeros(()).double()))[2] > 2.0**-23 * edge).all()
 
 
 def of_bends(share=0.0, drifts=True):
@@ -280,7 +281,7 @@ def of_bends(share=0.0, drifts=True):
     if not drifts:
         rows[:, 1 : 1 + COUNT], drift = drift[:, :COUNT], drift[:, :0]
     inputs = Anchored(anchor, Forms(rows, errors, COUNT), drift)
-    apart = bent_apart(layer, inputs.flattened(), torch.zeros(()).double())
+    apart = bent_apart(layer, inputs.flattened(), Slack.within(torch.zeros(()).double()))
     bends = Bends(apart, torch.where(alike < 2, alike, -1)[None])
     made = followed_units(monomials(COUNT + 2, 3), layer, inputs, None, bends).values
     symbols, left = made.drift[0, COUNT:] if drifts else made.away.rows[0, 1 + COUNT : 3 + COUNT], []

@@ -14,6 +14,7 @@ from smooth_networks import MADE, made
 from steadygaze.enclosing.enclosures import Enclosure
 from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.bounds import bounds_of
+from steadygaze.network.bounding.forms.slack import slacks_of
 from steadygaze.network.bounding.polynomials import is_deep
 from steadygaze.network.bounding.small_boxes import bounds_over
 from steadygaze.network.bounding.tightening import Effort
@@ -43,7 +44,7 @@ def widths(graph, edge, room=32):
     directions = edge * torch.from_numpy(rng.uniform(-1, 1, (2, *shape)))
     pixels = Forms(torch.cat([centre, directions])[None], torch.zeros((1, *shape), dtype=torch.float64), 2)
     scales = scales_of(graph, graph.values_at(centre, range(len(graph.nodes))))
-    tolerances = tolerances_of(graph, scales, 1e-10)
+    tolerances = slacks_of(graph, graph, tolerances_of(graph, scales, 1e-10))
     bounds = bounds_of(graph, pixels, {graph.last}, tolerances, room)
     seed = torch.zeros((1, graph.classes), dtype=torch.float64)
     seed[:, 1] = 1.0

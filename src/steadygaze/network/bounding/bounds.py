@@ -20,6 +20,7 @@ from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlop
 from steadygaze.network.bounding.forms.joint import Factors, Scales, Shares
 from steadygaze.network.bounding.forms.relaxing import Choice, relax
 from steadygaze.network.bounding.forms.single_entries import transpose_of
+from steadygaze.network.bounding.forms.slack import Slack, slacks_over
 from steadygaze.network.bounding.rows.backward import Backward
 from steadygaze.network.bounding.rows.steepening import steepened
 from steadygaze.network.bounding.taylor.polynomial_slopes import PolynomialSlopes, pulled_back
@@ -29,7 +30,6 @@ from steadygaze.network.joint import AbstractJoint, Multiply
 from steadygaze.network.layers import AbstractAffine, Add, Shape
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
-from steadygaze.network.varying import AbstractVarying
 
 # Bytes of a network's values, over all rows whose slopes are sought at once.
 _TURNED_BYTES = 2**22
@@ -60,7 +60,7 @@ class Bounds:
     pull: Tensor
     doubts: Tensor
     room: int
-    tolerances: Mapping[int, Tensor]
+    tolerances: Mapping[int, Slack]
     backward: Backward | None = None
     deadline: Deadline = NEVER
     followed: Mapping[int, PolynomialSlopes] | None = None
@@ -197,7 +197,7 @@ def bounds_of(
     graph: Graph,
     pixels: Forms,
     nodes: Collection[int],
-    tolerances: Mapping[int, Tensor],
+    tolerances: Mapping[int, Slack],
     room: int,
     start: int = 0,
     effort: Effort = Effort.FORMS,
@@ -206,14 +206,14 @@ def bounds_of(
     """The network over boxes, node `start` being known to lie within `pixels` ``(B, C, H, W)``.
 
     With another `start` than node 0 only what depends on it is bounded, and must depend on nothing else.
-    nodes: those whose values are kept. tolerances ``(N,)`` of each node that picks: see `relax`.
+    nodes: those whose values are kept. tolerances of each node that picks: see `relax`.
     room: the number of symbols that the forms of one box may have; more make bounds tighter and slower.
     effort: how tight bounds shall be. deadline: asked at every node.
 
     Raises Expired where the deadline passes on the way.
     """
     tightening = None if effort is Effort.FORMS else Tightening(graph, pixels, start, effort, deadline)
-    own = _on_boxes(graph, pixels, tolerances)
+    own = slacks_over(graph, pixels.centre, tolerances)
     values: dict[int, Forms] = {start: pixels}
     kept: dict[int, Forms] = {start: pixels} if start in nodes else {}
     slopes: dict[int, Derivative | SmoothSlopes | Choice | Factors | Shares | Scales] = {}
@@ -250,17 +250,6 @@ def bounds_of(
             kept[index] = values[index]
     known = None if tightening is None else tightening.backward
     return Bounds(graph, kept, slopes, pull, doubts, room, tolerances, known, deadline)
-
-
-def _on_boxes(graph: Graph, pixels: Forms, tolerances: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
-    """The tolerances, of each box ``(B, N)`` where they vary: what rounding leaves in its middle.
-
-    As much as at points, and no more: what bounds add for rounding of their own leaves units in doubt.
-    """
-    if not isinstance(tolerances, AbstractVarying):
-        return tolerances
-    middle = tolerances.of(graph.values_at(pixels.centre, range(len(graph.nodes))))
-    return {node: torch.minimum(slack, tolerances[node]) for node, slack in middle.items()}
 
 
 def of_parameters(pull: Tensor, products: Pairs) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from steadygaze.deadline import NEVER, Deadline
@@ -19,6 +18,7 @@ from steadygaze.network.bounding.anchors.anchored_layers import BENDING, bent_ap
 from steadygaze.network.bounding.block_growth import BlocksAhead
 from steadygaze.network.bounding.blocks import BlockNorms
 from steadygaze.network.bounding.bounds import Bounds
+from steadygaze.network.bounding.forms.slack import Slack, slacks_over
 from steadygaze.network.bounding.taylor.polynomial import FEW_DOUBTS, ROUNDING, drift_of, most_rows_of
 from steadygaze.network.bounding.taylor.polynomial_layers import Bends, followed_joint, followed_units
 from steadygaze.network.bounding.taylor.polynomial_slopes import PolynomialSlopes
@@ -79,7 +79,7 @@ def polynomial_bounds(
     graph: Graph,
     pixels: Anchored,
     nodes: Collection[int],
-    tolerances: Mapping[int, Tensor],
+    tolerances: Mapping[int, Slack],
     degree: int,
     start: int = 0,
     deadline: Deadline = NEVER,
@@ -114,7 +114,7 @@ def kinked_bounds(
     graph: Graph,
     pixels: Enclosure,
     nodes: Collection[int],
-    tolerances: Mapping[int, Tensor],
+    tolerances: Mapping[int, Slack],
     products: Pairs,
     kinks: int,
     start: int = 0,
@@ -163,7 +163,7 @@ def _through(
     pixels: Anchored,
     bent: tuple[int | None, Bends | None],
     nodes: Collection[int],
-    tolerances: Mapping[int, Tensor],
+    tolerances: Mapping[int, Slack],
     start: int,
     deadline: Deadline,
     norms: BlockNorms | None,
@@ -177,6 +177,7 @@ def _through(
     kept: dict[int, Forms] = {start: pixels.whole} if start in nodes else {}
     slopes: dict[int, PolynomialSlopes] = {}
     pull, used = pixels.anchor.new_zeros((len(pixels.anchor), count)), 0
+    slacks = slacks_over(graph, pixels.anchor, tolerances)
     for index, inputs in graph.walked(values, start, deadline):
         layer, line = graph.nodes[index].layer, None
         if isinstance(layer, AbstractAffine):
@@ -187,7 +188,7 @@ def _through(
             else:
                 assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
                 own = bends if index == clip else None
-                done = followed_units(m, layer, inputs[0], tolerances.get(index), own, used, room)
+                done = followed_units(m, layer, inputs[0], slacks.get(index), own, used, room)
             values[index], slopes[index], line = done.values, done.slopes, done.line
             used = max(used, done.values.away.symbols)
             pull = pull + done.values.change.flattened().blamed(done.rest.flatten(1))
@@ -200,7 +201,7 @@ def _through(
 
 
 def _bends_of(
-    graph: Graph, pixels: Anchored, start: int, tolerances: Mapping[int, Tensor]
+    graph: Graph, pixels: Anchored, start: int, tolerances: Mapping[int, Slack]
 ) -> tuple[int | None, Bends | None]:
     """The node that clips pixels, and how they bend there; None where no more variables can be followed.
 
@@ -215,7 +216,7 @@ def _bends_of(
     layer = graph.nodes[clip].layer
     if not isinstance(layer, PiecewiseLinear):
         return None, None
-    apart = bent_apart(layer, flat, tolerances.get(clip, flat.anchor.new_zeros(())))
+    apart = bent_apart(layer, flat, tolerances.get(clip, Slack.none(flat.anchor)))
     crossing = apart[2] > BENDING * flat.change.most
     found = torch.full(crossing.shape, -1, dtype=torch.int64)
     if crossing.any():

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.enclosing.enclosures import Enclosure, Pairs
@@ -21,6 +20,7 @@ from steadygaze.network.bounding.clipped_pixels import clipped_alike
 from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlopes
 from steadygaze.network.bounding.forms.joint import Factors, Scales, Shares
 from steadygaze.network.bounding.forms.relaxing import Choice
+from steadygaze.network.bounding.forms.slack import Slack, slacks_over
 from steadygaze.network.bounding.polynomials import (
     MOST_BESIDE_KINKS,
     degree_for,
@@ -53,7 +53,7 @@ def bounds_over(
     pixels: Enclosure,
     graph: Graph,
     nodes: Collection[int],
-    tolerances: Mapping[int, Tensor],
+    tolerances: Mapping[int, Slack],
     room: int,
     start: int = 0,
     effort: Effort = Effort.FORMS,
@@ -120,7 +120,7 @@ def bounds_about(
     graph: Graph,
     pixels: Anchored,
     nodes: Collection[int],
-    tolerances: Mapping[int, Tensor],
+    tolerances: Mapping[int, Slack],
     room: int,
     start: int = 0,
     deadline: Deadline = NEVER,
@@ -136,6 +136,7 @@ def bounds_about(
     slopes: dict[int, Derivative | SmoothSlopes | Choice | Factors | Shares | Scales] = {}
     pull = pixels.anchor.new_zeros((len(pixels.anchor), pixels.away.count))
     doubts, used = pixels.anchor.new_zeros(len(pixels.anchor)), pixels.away.symbols
+    own = slacks_over(graph, pixels.anchor, tolerances)
     for index, inputs in graph.walked(values, start, deadline):
         layer = graph.nodes[index].layer
         if isinstance(layer, AbstractAffine):
@@ -146,7 +147,7 @@ def bounds_about(
                 blame = done.values.away
             else:
                 assert isinstance(layer, PiecewiseLinear | MaxPool | Smooth), "only node 0 is an Input"
-                done = anchored_units(layer, inputs[0], tolerances.get(index), room, used)
+                done = anchored_units(layer, inputs[0], own.get(index), room, used)
                 blame = done.values.away if isinstance(layer, MaxPool) else inputs[0].away
             values[index], slopes[index] = done.values, done.slopes
             used = max(used, done.values.away.symbols)

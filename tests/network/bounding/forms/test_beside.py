@@ -9,6 +9,7 @@ from steadygaze.enclosing.forms import Forms
 from steadygaze.network.bounding.forms import relaxing
 from steadygaze.network.bounding.forms.beside import beyond
 from steadygaze.network.bounding.forms.relaxing import relax
+from steadygaze.network.bounding.forms.slack import Slack
 from steadygaze.network.pieces import MaxPool
 
 WINDOWS = torch.tensor([[0, 1, 2], [3, 4, -1], [5, 6, 7]])
@@ -40,7 +41,7 @@ def test_differences_of_samples_lie_between_the_bounds():
 
 def test_windows_of_equal_inputs_need_no_lines(monkeypatch):
     monkeypatch.setattr(relaxing, "_overtaken", lambda *_: pytest.fail("nothing exceeds anything"))
-    found = relax(MaxPool(WINDOWS, (8,), (3,)), forms(equal=True), torch.tensor(1e-9), 4, 0)
+    found = relax(MaxPool(WINDOWS, (8,), (3,)), forms(equal=True), Slack.within(torch.tensor(1e-9)), 4, 0)
     low, high = found.values.bounds()
     least, most = forms(equal=True).bounds()
     assert (low <= least[:, :3]).all()

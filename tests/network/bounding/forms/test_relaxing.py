@@ -15,6 +15,7 @@ from formed import MIXED, affine_part, coordinates, drawn, exact, excess, some_f
 from steadygaze.enclosing.forms import SIGN, Forms
 from steadygaze.network.bounding.forms.derivatives import Derivative, SmoothSlopes
 from steadygaze.network.bounding.forms.relaxing import Choice, magnitudes, rectified, relax
+from steadygaze.network.bounding.forms.slack import Slack
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import RULES, Smooth
 
@@ -125,7 +126,7 @@ def test_smooth_functions_are_tight_to_second_order(function):
 def derivative_of(rows, error=0.0, tolerance=None, count=1):
     """Of one ReLU with these rows, centre first."""
     forms = Forms(torch.tensor(rows).double().reshape(1, -1, 1), torch.tensor([[error]]).double(), count)
-    tolerance = None if tolerance is None else torch.tensor([tolerance]).double()
+    tolerance = None if tolerance is None else Slack.within(torch.tensor([tolerance]).double())
     return relax(RELU, forms, tolerance, 9, forms.symbols)
 
 
@@ -152,7 +153,7 @@ def test_a_unit_that_touches_0_at_a_face_is_active():
 def test_a_unit_that_may_be_level_with_0_all_over_the_box_does_not_touch_it(moving):
     """What rounding leaves of a 0 reaches a little further than the tolerance, and it is off all the same."""
     forms = Forms(torch.tensor([[[4e-16], [moving]]]).double(), torch.tensor([[9e-16]]).double(), 1)
-    slopes = relax(RELU, forms, torch.tensor([1e-15]).double(), 0, 0).slopes
+    slopes = relax(RELU, forms, Slack.within(torch.tensor([1e-15]).double()), 0, 0).slopes
     assert slopes.centre - slopes.radius <= 0 < slopes.centre + slopes.radius
 
 
@@ -195,7 +196,7 @@ def test_magnitudes_and_positive_parts(function, seed):
 # -- windows
 
 SPREAD_OUT = MaxPool(torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, -1]]), (8,), (3,))
-ZEROS = torch.zeros(4).double()
+ZEROS = Slack.within(torch.zeros(4).double())
 OVERLAPPING = MaxPool(torch.tensor([[0, 1, 2], [1, 2, 3], [2, 3, 4], [-1, 5, 0]]), (6,), (4,))
 POOLS = {"apart": SPREAD_OUT, "overlapping": OVERLAPPING}
 
@@ -241,7 +242,11 @@ def test_equal_windows_have_their_first_as_winner():
     for rows in ([0.0, 0.0], [0.5, 1.0]):
         column = torch.tensor(rows).double().reshape(1, 2, 1).expand(1, 2, 6)
         done = relax(
-            OVERLAPPING, Forms(column, torch.zeros((1, 6)).double(), 1), torch.zeros(4).double(), 9, 0
+            OVERLAPPING,
+            Forms(column, torch.zeros((1, 6)).double(), 1),
+            Slack.within(torch.zeros(4).double()),
+            9,
+            0,
         )
         assert done.slopes.winner.tolist() == [[0, 1, 2, 5]]
 
@@ -269,7 +274,7 @@ def test_an_earlier_one_that_is_level_on_part_of_the_box_is_a_rival():
         forms = Forms(
             torch.tensor([[[-0.5, 0.0], [0.0, 0.0], [0.5, 0.0]]]).double(), torch.zeros((1, 2)).double(), 1
         )
-        done = relax(pool, forms, torch.tensor([tolerance]).double(), 9, 1)
+        done = relax(pool, forms, Slack.within(torch.tensor([tolerance]).double()), 9, 1)
         assert done.slopes.winner.tolist() == [[1]]
         assert done.slopes.rival.tolist() == [[[True, False]]]
         assert done.slopes.doubts.tolist() == [1]

@@ -45,11 +45,12 @@ from steadygaze.network.bounding.forms.last_axis import levelled, mean, others, 
 from steadygaze.network.bounding.forms.relaxing import (
     NEGLIGIBLE,
     Choice,
-    beneath_touching,
+    counted_beneath,
     or_all_numbers,
     piecewise_relaxed,
     pooled,
 )
+from steadygaze.network.bounding.forms.slack import Slack
 from steadygaze.network.graph import Graph
 from steadygaze.network.joint import AbstractProduct, MatrixProduct, Normalise, Softmax
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
@@ -75,10 +76,10 @@ class Moved:
 
 
 def anchored_units(
-    layer: PiecewiseLinear | MaxPool | Smooth, x: Anchored, tolerance: Tensor | None, room: int, used: int
+    layer: PiecewiseLinear | MaxPool | Smooth, x: Anchored, tolerance: Slack | None, room: int, used: int
 ) -> Moved:
     """The layer over boxes; tolerance, room, used: see `relax`."""
-    tolerance = x.anchor.new_zeros(()) if tolerance is None else tolerance
+    tolerance = Slack.none(x.anchor) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
         return pooled_anchors(layer, x, tolerance, room, used)
     flat = x.flattened()
@@ -100,7 +101,7 @@ def anchored_units(
 Apart: TypeAlias = tuple[Tensor, Tensor, Tensor, Derivative]
 
 
-def bent_apart(layer: PiecewiseLinear, x: Anchored, tolerance: Tensor) -> Apart:
+def bent_apart(layer: PiecewiseLinear, x: Anchored, tolerance: Slack) -> Apart:
     """Slope, middle and deviation of f(a + d) - f(a) - slope d, and the derivative.
 
     f(a + d) - f(a) is linear but for what pieces beyond that of a add to it, each behind its breakpoint. The
@@ -132,12 +133,12 @@ def bent_apart(layer: PiecewiseLinear, x: Anchored, tolerance: Tensor) -> Apart:
     below, above = found.amin(dim=0), found.amax(dim=0)
     rounding = torn + 16 * UNIT * (own.abs() + chord.abs() + jumps.abs().sum(dim=0)) * size
     low, high = or_all_numbers(*x.hull.bounds())
-    touching = beneath_touching(x.change, tolerance)
+    beneath = counted_beneath(x.change, tolerance)
     return (
         torch.where(crosses, own + chord, own),
         torch.where(crosses, (below + above) / 2, 0.0),
         torch.where(crosses, (above - below) / 2 + rounding, (grazes + torn) * (1 + _ROUNDING)),
-        piecewise_relaxed(layer, low, high, touching, tolerance)[3],
+        piecewise_relaxed(layer, low, high, beneath, tolerance.least)[3],
     )
 
 
@@ -174,7 +175,7 @@ def curved_apart(layer: Smooth, x: Anchored) -> Apart:
     )
 
 
-def pooled_anchors(layer: MaxPool, x: Anchored, tolerance: Tensor, room: int, used: int) -> Moved:
+def pooled_anchors(layer: MaxPool, x: Anchored, tolerance: Slack, room: int, used: int) -> Moved:
     """Windows: what wins among anchors, and by how much others may exceed it."""
     flat = x.flattened()
     winner = layer.winners(layer.compete(flat.anchor)[1])

@@ -28,6 +28,7 @@ from steadygaze.enclosing.windows import may_win
 from steadygaze.network.bounding.curves.enclosing import relaxed
 from steadygaze.network.bounding.forms.beside import EQUAL, beyond, gathered, or_anything
 from steadygaze.network.bounding.forms.derivatives import ROUNDING, Derivative, SmoothSlopes, split
+from steadygaze.network.bounding.forms.slack import Slack
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.smooth import Smooth
 
@@ -154,19 +155,19 @@ class Relaxed:
 def relax(
     layer: PiecewiseLinear | MaxPool | Smooth,
     forms: Forms,
-    tolerance: Tensor | None,
+    tolerance: Slack | None,
     room: int,
     used: int,
     ranges: tuple[Tensor, Tensor] | None = None,
 ) -> Relaxed:
     """The layer over boxes.
 
-    tolerance ``(N,)`` or ``(B, N)``: a unit that reaches above a breakpoint by less keeps its piece, as in
-    the exact engines; its value is bounded all the same. `beneath_touching` tells of those that touch it from
-    above. None: 0. room and used: see `Forms.widened`.
+    tolerance: a unit that reaches above a breakpoint by less keeps its piece, as in the exact engines; its
+    value is bounded all the same. `counted_beneath` tells of those that come near to it from above. None: 0.
+    room and used: see `Forms.widened`.
     ranges: least and largest inputs ``(B, N)``, where more is known of them than the forms say.
     """
-    tolerance = forms.error.new_zeros(()) if tolerance is None else tolerance
+    tolerance = Slack.none(forms.error) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
         return pooled(layer, forms, tolerance, room, used)
     flat = forms.flattened()
@@ -177,21 +178,22 @@ def relax(
         known = flat.without_symbols()  # copied: what waits for a gradient would keep the symbols' memory
         derivative = SmoothSlopes(layer, replace(known, rows=known.rows.clone()), low, high)
     else:
-        touching = beneath_touching(flat, tolerance)
-        slope, offset, deviation, derivative = piecewise_relaxed(layer, low, high, touching, tolerance)
+        beneath = counted_beneath(flat, tolerance)
+        slope, offset, deviation, derivative = piecewise_relaxed(layer, low, high, beneath, tolerance.least)
     # What is far below the reach of the layer's own values needs no symbol to cancel.
     plain = deviation * (deviation < NEGLIGIBLE * flat.reach.amax(dim=1, keepdim=True))
     values = flat.bent(slope, offset, plain * (1 + ROUNDING)).widened(deviation - plain, room, used)
     return Relaxed(values.reshaped(*forms.shape), derivative, flat.blamed(deviation))
 
 
-def beneath_touching(forms: Forms, tolerance: Tensor) -> Tensor:
-    """How far below a breakpoint units ``(B, N)`` may reach that are taken for ones that touch it from above.
+def counted_beneath(forms: Forms, tolerance: Slack) -> Tensor:
+    """How far below a breakpoint units ``(B, N)`` may reach, all of whose points count as above it.
 
-    Affine and moving by more than counts as nothing, they touch it on a face: others may be level all over.
+    Affine and moving by more than counts as nothing, they touch it on a face. Others may be level with it on
+    any part of the box, and have to be above it by more than that: negative.
     """
-    moving = (forms.strays <= tolerance) & (forms.reach - forms.strays > tolerance)
-    return torch.where(moving, tolerance, 0.0)
+    moving = (forms.strays <= tolerance.least) & (forms.reach - forms.strays > tolerance.most)
+    return torch.where(moving, tolerance.least, -tolerance.most)
 
 
 def or_all_numbers(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,15 +270,15 @@ def piecewise_relaxed(
     return slope, offset, torch.where(exact, deviation, deviation + rounded), derivative
 
 
-def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int) -> Relaxed:
+def pooled(layer: MaxPool, forms: Forms, tolerance: Slack, room: int, used: int) -> Relaxed:
     """Windows: the winner of the middle plus how far each rival may exceed what is the largest so far."""
     flat = or_anything(forms.flattened())
-    place = layer.compete(flat.centre, tolerance)[1]
+    place = layer.compete(flat.centre, tolerance.least)[1]
     winner = layer.winners(place)
     best = gathered(flat, winner)
     # Most windows are settled by the ranges alone.
     low, high = flat.bounds()
-    slack = tolerance.expand(winner.shape)
+    slack = tolerance.most.expand(winner.shape)
     found = may_win(*numbers_of((low, high, layer.windows, winner, place, slack)))
     may, near = (torch.from_numpy(own).to(winner.device) for own in found)
     near = near.nonzero()[:, 0]
@@ -285,21 +287,25 @@ def pooled(layer: MaxPool, forms: Forms, tolerance: Tensor, room: int, used: int
     largest = best
     if len(near):
         windows, leader = layer.windows[near], winner[:, near]
-        _, exceeds, strays = beyond(flat, windows, leader, may[:, near])
-        allowed = tolerance.expand(*tolerance.shape[:-1], len(layer.windows))[..., near][..., None]
-        # Of equal inputs the first wins: one that only touches counts where it is equal on part of the box.
-        first = (exceeds > -allowed) & (strays > allowed)
+        lags, exceeds, strays = beyond(flat, windows, leader, may[:, near])
+        least, most = (
+            own.expand(*own.shape[:-1], len(layer.windows))[..., near][..., None]
+            for own in (tolerance.least, tolerance.most)
+        )
+        # Of equal inputs the first wins: one that touches, as in `counted_beneath`, is equal on a face alone.
+        touches = (strays <= least) & ((exceeds - lags) / 2 - strays > most)
+        first = (exceeds > -most) & ~touches
         first &= torch.arange(windows.shape[1], device=first.device) < place[:, near, None]
-        rival[:, near] = (windows >= 0) & (windows != leader[..., None]) & ((exceeds > allowed) | first)
+        rival[:, near] = (windows >= 0) & (windows != leader[..., None]) & ((exceeds > least) | first)
         # What is hardly more than rounding needs no lines: on a blank background whole windows are equal.
         ahead = exceeds > (EQUAL * best.most[:, near])[..., None]
-        most = exceeds.masked_fill(ahead, 0.0).amax(dim=2).clamp_min(0.0)
-        total[:, near] = most
+        others = exceeds.masked_fill(ahead, 0.0).amax(dim=2).clamp_min(0.0)
+        total[:, near] = others
         few = ahead.any(dim=2).any(dim=0).nonzero()[:, 0]
         if len(few):
             own = near[few]
             larger, total[:, own] = _overtaken(
-                flat, windows[few], leader[:, few], ahead[:, few], most[:, few]
+                flat, windows[few], leader[:, few], ahead[:, few], others[:, few]
             )
             rows, error = (
                 best.rows.index_copy(2, own, larger.rows),

@@ -44,6 +44,7 @@ from steadygaze.network.bounding.forms.joint import (
 )
 from steadygaze.network.bounding.forms.last_axis import levelled, others, root_of, terms_of, total
 from steadygaze.network.bounding.forms.relaxing import Choice
+from steadygaze.network.bounding.forms.slack import Slack
 from steadygaze.network.bounding.taylor.polynomial import (
     FEW_DOUBTS,
     ROUNDING,
@@ -117,7 +118,7 @@ def followed_units(
     m: Monomials,
     layer: PiecewiseLinear | MaxPool | Smooth,
     x: Anchored,
-    tolerance: Tensor | None,
+    tolerance: Slack | None,
     bends: Bends | None = None,
     used: int = 0,
     room: int = FEW_DOUBTS,
@@ -126,7 +127,7 @@ def followed_units(
 
     used: symbols that stand for something else already. room: see `with_doubts`.
     """
-    tolerance = x.anchor.new_zeros(()) if tolerance is None else tolerance
+    tolerance = Slack.none(x.anchor) if tolerance is None else tolerance
     if isinstance(layer, MaxPool):
         done = pooled_anchors(layer, x, tolerance, 0, x.away.symbols)
         assert isinstance(done.slopes, Choice), "of a pool"
