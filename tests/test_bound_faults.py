@@ -20,6 +20,7 @@ from steadygaze.network.bounding import bounds as bounds_module
 from steadygaze.network.bounding.bounds import Bounds
 from steadygaze.network.bounding.forms import relaxing
 from steadygaze.network.bounding.forms.derivatives import Derivative
+from steadygaze.network.bounding.forms.slack import Slack
 from steadygaze.question import inconsistency
 from steadygaze.search import branch_and_bound, dividing
 from steadygaze.search.base import Options
@@ -177,7 +178,7 @@ def test_an_optimistic_tolerance(monkeypatch):
         bounds_module,
         "relax",
         lambda layer, own, tolerance, *rest: relax(
-            layer, own, torch.full_like(own.error[0], 0.3).flatten(), *rest
+            layer, own, Slack.within(torch.full_like(own.error[0], 0.3).flatten()), *rest
         ),
     )
     assert outside((PLAIN, STEEP))
