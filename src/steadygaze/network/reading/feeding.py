@@ -17,6 +17,8 @@ from steadygaze.network.reading.originals import LAYOUTS, Layout, Preparation
 
 # Not asked for: the layout that the declared input leaves no doubt about, else that of PyTorch.
 AUTO = "auto"
+# Of grey and coloured images: what tells the axis of channels from those of pixels.
+_CHANNELS = (1, 3, 4)
 
 
 def never_late(effort: int) -> Deadline:
@@ -88,10 +90,18 @@ class Wish:
                 return self._in(layout, *found)
         raise ModelError(self._misfit(sizes))
 
+    def _meant(self, sizes: tuple[int | None, ...]) -> Layout:
+        """In which layout a declared input is to be read that no image fits yet."""
+        if self.layout == AUTO and len(sizes) > 2 and sizes[-1] in _CHANNELS and sizes[-3] not in _CHANNELS:
+            return "hwc"
+        return self._first
+
     def _misfit(self, sizes: tuple[int | None, ...]) -> str:
         """What to say of a declared input that no allowed layout fits."""
         shown = "x".join("any" if size is None else str(size) for size in sizes)
-        if sizes and sizes[0] is not None and _fit((1, *sizes[1:]), self.image_shape, self._first):
+        one = (1, *sizes[1:])
+        several = bool(sizes) and sizes[0] is not None
+        if several and any(_fit(one, self.image_shape, layout) for layout in self._allowed):
             return (
                 f"the network takes {sizes[0]} images at once ({shown}), got images of shape "
                 f"{self.image_shape}, allowed is one at a time, or any number; export it again with a batch "
@@ -99,7 +109,7 @@ class Wish:
             )
         others = [layout for layout in LAYOUTS if _fit(sizes, self.image_shape, layout) is not None]
         if not others:
-            way_out = _other_image(sizes, self.image_shape, self._first)
+            way_out = _other_image(sizes, self.image_shape, self._meant(sizes))
         elif self.layout == AUTO:
             way_out = "use layout flat if it takes one channel after the other, as PyTorch flattens images"
         else:
