@@ -82,7 +82,7 @@ class Result:
         versions: of what computed it.
         tolerance: the margins used.
         settings: limits and devices asked for, and why the search stopped.
-        radius: with nearest, how far from 0 all is robust; else None.
+        radius: with nearest, alone or among others, how far from 0 all is robust; else None.
         notes: sentences on maps that rounding has decided.
         measured: other measures at random points, where they were asked for: no claim.
 

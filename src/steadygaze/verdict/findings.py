@@ -109,22 +109,32 @@ def scale_of(findings: Sequence[Finding], box: np.ndarray, deadline: Deadline = 
     return max(ends, default=None)
 
 
-def radius_of(findings: Sequence[Finding], box: np.ndarray, norm: str) -> Radius | None:
+def radius_of(
+    findings: Sequence[Finding], box: np.ndarray, norm: str, scale: float | None = None
+) -> Radius | None:
     """How far from 0 all is robust, where a search went by distance; at most to the farthest corner.
 
-    Ties end it, too.
+    Ties end it, too. It is at least what the safe ``scale`` tells, which may be of another search.
     """
     corner, half = np.abs(box).max(axis=1), half_widths(box)
     values = [f.standing.radius for f in findings if f.standing.radius is not None]
     if not values:
         return None
     farthest = float(distances(corner[None], half, norm)[0])
-    ends = [max(values), farthest]
+    ends = [max(*values, _within(scale or 0.0, box, half, farthest)), farthest]
     if (ties := ties_of(findings)) is not None:
         far = by_euclidean(ties, half) if norm == "l2" else by_gauge(ties, half, half)
         ends.append(next(far).distance)
     whole = ties is None and min(ends) >= farthest
     return Radius(norm, farthest if whole else max(min(ends) - _INWARD, 0.0))
+
+
+def _within(scale: float, box: np.ndarray, half: np.ndarray, farthest: float) -> float:
+    """How far from 0, by either norm, all of the box lies in it shrunk to ``scale``."""
+    if scale >= 1:
+        return farthest
+    ends = np.abs(box) / half[:, None]
+    return float(scale * ends[ends > 0].min())
 
 
 def ties_of(findings: Sequence[Finding]) -> Cells | None:

@@ -75,7 +75,7 @@ def reviewed(
         check_volume(problem, map_)
     scale = scale_of(findings, problem.box, late)
     around = ended_inward(around_of(problem, findings, late), problem.box)
-    radius = radius_of(findings, problem.box, norm)
+    radius = radius_of(findings, problem.box, norm, scale)
     if not maps[0].inner:
         around = widened(around, scale, radius, problem.box)
     tries = [Tries(problem, map_, norm, late) for map_ in maps]
