@@ -65,7 +65,7 @@ def test_windows_are_told_apart_as_finely_over_boxes_as_at_points(seed):
     """
     blurred = Blur(0, 1.0) | Blur(0, 0.4)
     answer = verify(
-        pooled(seed), image_on_blank(), blurred, threshold=0.02, clip=None, method="bound", time_limit=1.0
+        pooled(seed), image_on_blank(), blurred, threshold=0.02, clip=None, method="bound", time_limit=4.0
     )
     safe = answer.result.safe_scale
     assert 0.12 < safe < 0.2

@@ -1,4 +1,4 @@
-"""Whether terms are unlike: what constant terms settle, sums of all terms would, too."""
+"""Whether terms are unlike: what constant terms settle, sums of all terms would, too. And who ties."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 import steadygaze as sg
+from graphs import relu
 from sparing import sparing
-from steadygaze.network.layers import AbstractAffine, Conv
-from steadygaze.network.regions.rounding import scales_of, uneven
+from steadygaze.network.building import GraphBuilder
+from steadygaze.network.layers import AbstractAffine, Conv, Dense
+from steadygaze.network.pieces import MaxPool
+from steadygaze.network.regions.rounding import scales_of, tolerances_of, uneven
 from steadygaze.question.problem import Problem
 from unlike import drawn
 from variants import NETWORKS, network, picture
@@ -75,3 +78,18 @@ def test_a_residual_network_is_settled_without_a_convolution(monkeypatch):
     monkeypatch.setattr(Conv, "forward", lambda layer, *xs: (made.append(layer), own(layer, *xs))[1])
     assert not uneven(graph, values, scales)
     assert not made
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.25])
+def test_windows_tie_by_what_the_terms_of_their_activation_leave(slope):
+    """Not by what passes it: of terms of 5 that cancel to 1e-9 rounding leaves as much as of 5."""
+    builder = GraphBuilder((3,))
+    weight = torch.tensor([[5.0, -5.0, 0.0], [5.0, -5.0, 1.0], [2.0, 0.0, 0.0]]).double()
+    summed = builder.add(Dense(weight, torch.zeros(3).double()), 0, name="summed")
+    bent = builder.add(relu(slope), summed, name="bent")
+    windows = torch.tensor([[0, 1], [2, -1]])
+    graph = builder.build(builder.add(MaxPool(windows, (3,), (2,)), bent, name="pooled"))
+    x = torch.tensor([[1.0, 1.0, 1e-9]]).double()
+    found = tolerances_of(graph, scales_of(graph, graph.values_at(x, range(4))), 1e-11)
+    assert found[bent].tolist() == pytest.approx([1e-10, 1.1e-10, 2e-11])  # pixels count as 1 at least
+    assert found[bent + 1].tolist() == pytest.approx([1.1e-10, 2e-11])

@@ -126,13 +126,18 @@ def tolerances_of(graph: Graph, scales: Mapping[int, Tensor], tolerance: float) 
 
     That is a share of the scales (see `scales_of`), and of the breakpoints, which are subtracted: of one that
     is out of reach no digit is lost, and a unit of small terms may be off 0 by far more than rounding leaves,
-    though by little beside a breakpoint of 6.
+    though by little beside a breakpoint of 6. Inputs of a window that are activated differ by what the terms
+    of the activation leave, and not by less where little of these passes it.
     """
     found = {}
     for index in graph.piecewise:
         node = graph.nodes[index]
         scale = scales[node.inputs[0]]
         if isinstance(node.layer, MaxPool):
+            before = graph.nodes[node.inputs[0]]
+            if isinstance(before.layer, PiecewiseLinear):
+                steepest = before.layer.slopes.abs().amax(dim=0)
+                scale = torch.maximum(scale, steepest * scales[before.inputs[0]])
             scale = torch.where(node.layer.windows >= 0, scale[node.layer.windows], 0.0).amax(dim=1)
         else:
             assert isinstance(node.layer, PiecewiseLinear)

@@ -134,6 +134,8 @@ def _moved(rows: Tensor, to: Tensor, away: Tensor, size: int, share: Tensor | No
     return out.scatter_add_(2, _each(away, rows.shape[1]), -lost)
 
 
+# Inputs of a window are as good as equal below this share of the tolerance: it is above what rounding leaves.
+_FAINT = 2.0**-10
 # Forward, deviations below this share of the largest reach of a layer's values are errors, not symbols.
 NEGLIGIBLE = 2e-3
 
@@ -296,7 +298,10 @@ def pooled(layer: MaxPool, forms: Forms, tolerance: Slack, room: int, used: int)
         touches = (strays <= least) & ((exceeds - lags) / 2 - strays > most)
         first = (exceeds > -most) & ~touches
         first &= torch.arange(windows.shape[1], device=first.device) < place[:, near, None]
-        rival[:, near] = (windows >= 0) & (windows != leader[..., None]) & ((exceeds > least) | first)
+        beats = exceeds > least
+        # Where the winner falls behind the largest, who is ahead of it may still be equal to that.
+        beats |= beats.any(dim=2, keepdim=True) & (exceeds > _FAINT * least)
+        rival[:, near] = (windows >= 0) & (windows != leader[..., None]) & (beats | first)
         # What is hardly more than rounding needs no lines: on a blank background whole windows are equal.
         ahead = exceeds > (EQUAL * best.most[:, near])[..., None]
         others = exceeds.masked_fill(ahead, 0.0).amax(dim=2).clamp_min(0.0)
