@@ -46,6 +46,19 @@ class Branched(nn.Module):
         return self.wide(x) + self.narrow(x)
 
 
+class Larger(nn.Module):
+    """The larger of two maps, no windows of one map, is read in windows of two sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(1, 4, 1)
+        self.wide, self.narrow = nn.Conv2d(4, 3, 3, padding=1), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        x = torch.maximum(self.one(x), self.other(x))
+        return self.wide(x) + self.narrow(x)
+
+
 class Beside(nn.Module):
     """Channels side by side: of units in windows of two sizes, and of a convolution that nothing bends."""
 
@@ -114,6 +127,7 @@ NETWORKS = {
     "block": lambda: nn.Sequential(Block(), *tail()),
     "branched": lambda: nn.Sequential(Branched(), *tail()),
     "beside": lambda: nn.Sequential(Beside(), *tail()),
+    "larger": lambda: nn.Sequential(Larger(), *tail()),
 }
 
 

@@ -344,10 +344,11 @@ class Backward:
                 within = fields.within(index, self.sizes[source], chosen).flatten(1).to(kind)
                 nothing = torch.zeros_like(within)
                 lines[index] = Lines(within, nothing, within, nothing, size)
+            elif isinstance(layer, AbstractAffine):  # or a part cut out, of whatever layer
+                if not isinstance(layer, _EXACT):
+                    scales[index] = seen(self.scale(source))
             elif source in self.lines:
                 lines[index] = self._lines_seen(fields, index, chosen, seen)
-            elif isinstance(layer, AbstractAffine) and not isinstance(layer, _EXACT):
-                scales[index] = seen(self.scale(source))
         return Backward(fields.graph, lines, sizes, deadline=self.deadline, ends=ends, _scales=scales)
 
     def _lines_seen(
