@@ -19,7 +19,7 @@ from torch import Tensor
 from steadygaze.deadline import NEVER, Deadline
 from steadygaze.errors import FidelityError, ModelError
 from steadygaze.network.graph import Graph, Node
-from steadygaze.network.layers import AbstractAffine, Dense
+from steadygaze.network.layers import AbstractAffine, AbstractLayer, Dense
 from steadygaze.network.pieces import MaxPool, PiecewiseLinear
 from steadygaze.network.reading.load import Network
 from steadygaze.network.reading.noise import gaps_of, noise_at, picked_by_noise
@@ -245,8 +245,10 @@ def _compare_logits(
     difference = float((apart / sizes).max())
     if not difference <= options.rounding:
         # What a change of the image within its own rounding does is rounding, too.
-        explained = _by_shaking(network.graph, x, values)[told]
-        difference = float(((apart - explained) / sizes).max())
+        shares = (apart - _by_shaking(network.graph, x, values)[told]) / sizes
+        # Where logits are nothing but rounding, as behind a norm of black, they tell nothing.
+        heard = _above_noise(network.graph, x, ours)[told]
+        difference = float((shares[heard] if heard.any() else shares).max())
     if not difference <= options.rounding:
         largest = float(np.abs(ours[told]).max())
         if largest < _DROWNED:
@@ -289,21 +291,34 @@ def _by_shaking(graph: Graph, x: Tensor, values: Mapping[int, Tensor]) -> np.nda
     return moved
 
 
+def _above_noise(graph: Graph, x: Tensor, logits: np.ndarray) -> np.ndarray:
+    """At which pixels logits ``(B, K)`` are more than what single precision leaves of the terms, ``(B,)``."""
+    noise = noise_at(graph, x)[graph.last].flatten(1).amax(dim=1).numpy()
+    return np.abs(logits).max(axis=1) > noise
+
+
 def _scale(graph: Graph, x: Tensor) -> float:
     """Size of what is summed up in the last affine layer: what rounding is relative to."""
     return float(_scales(graph, graph.values_at(x, {graph.last, *_summing(graph)[0].inputs})).max())
 
 
-def _summing(graph: Graph) -> tuple[Node, list[Dense]]:
+def _summing(graph: Graph) -> tuple[Node, list[Dense | PiecewiseLinear]]:
     """The last node that sums up, and the layers behind it, in turn, that only say it in another way.
 
-    Two classes made of one logit sum up nothing, the layer before does.
+    Two classes made of one logit sum up nothing, nor do rectifiers: the layer before does.
     """
-    last, behind = graph.nodes[-1], list[Dense]()
-    while isinstance(last.layer, Dense) and last.layer.weight.shape[1] < _FEWEST:
+    last, behind = graph.nodes[-1], list[Dense | PiecewiseLinear]()
+    while _says_it_again(last.layer):
+        assert isinstance(last.layer, Dense | PiecewiseLinear)
         behind.insert(0, last.layer)
         last = graph.nodes[last.inputs[0]]
     return last, behind
+
+
+def _says_it_again(layer: AbstractLayer) -> bool:
+    if isinstance(layer, Dense):
+        return layer.weight.shape[1] < _FEWEST
+    return isinstance(layer, PiecewiseLinear) and layer.is_hinge
 
 
 def _scales(graph: Graph, values: Mapping[int, Tensor]) -> np.ndarray:
@@ -312,7 +327,7 @@ def _scales(graph: Graph, values: Mapping[int, Tensor]) -> np.ndarray:
     if isinstance(last.layer, AbstractAffine):
         value = last.layer.magnitude(*(values[source] for source in last.inputs))
         for layer in behind:  # its constants and weights count, too
-            value = layer.magnitude(value)
+            value = layer.magnitude(value) if isinstance(layer, Dense) else value * layer.slopes.abs().max()
     else:
         value = values[graph.last]
     return value.flatten(1).abs().amax(dim=1).clamp_min(np.finfo(np.float64).tiny).numpy()
